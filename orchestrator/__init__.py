@@ -1,0 +1,1 @@
+"""Sweeps: from one YAML file to trials, ensembles and final scores."""

@@ -1,0 +1,146 @@
+"""The files a trial leaves behind: fixed names, written atomically, `result.json` last."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables.contract.config import Frozen, TrialConfig
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file, the whole new one, or none; survives a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+class Cost(Frozen):
+    """What the trained network costs: the training form's size and the deploy form's size, work and time."""
+
+    params: int  # training form, everything trainable
+    nonzero_params: int  # training form, masked weights counted as zero
+    maskable_params: int  # weights a mask may remove
+    removed_params: int  # weights the mask removed: exactly what the level asks for
+    deploy_params: int
+    deploy_leaf_params: int  # without adjacency matrices, as the papers count
+    deploy_nonzero_params: int
+    deploy_gmacs: float  # 1e9 multiply-accumulates per clip, all persons, joint mixing included
+    deploy_leaf_gmacs: float  # convolutions and linear layers only, as the papers count
+    deploy_latency_ms: float  # median of one clip at batch 1
+    deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
+    latency_device: str
+    latency_threads: int
+
+
+class TrialResult(Frozen):
+    """How one trial ended; the numbers a sweep may choose, constrain and report by."""
+
+    trial: str
+    epochs: int
+    kept_epoch: int  # the epoch that was shipped
+    selection_clips: int
+    selection_top1: float | None  # fraction; None when nothing was held out (paper protocol)
+    selection_top5: float | None
+    selection_loss: float | None
+    selection_top1_last: float | None  # of the last epoch, beside the kept one
+    train_loss: float
+    seconds: float  # training time over all attempts
+    clips_per_s: float  # median training throughput
+    cost: Cost
+
+    def metrics(self) -> dict[str, float]:
+        """Every number under the name a sweep file uses for it."""
+        own = self.model_dump(exclude={"cost", "trial"}) | self.cost.model_dump()
+        return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
+
+
+EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "selection_loss", "selection_top1", "lr", "clips_per_s")
+"""What a trial reports after every epoch."""
+
+RESULT_METRICS: tuple[str, ...] = tuple(
+    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in ("trial", "cost", "latency_device")
+)
+"""What a finished trial reports; objectives and constraints name one of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialDir:
+    """The folder of one trial."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One row per epoch (Parquet)."""
+        return self.path / "metrics.parquet"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.path / "checkpoint" / "last.pt"
+
+    @property
+    def best_file(self) -> Path:
+        """Weights of the best epoch on the selection split so far."""
+        return self.path / "checkpoint" / "best.pt"
+
+    @property
+    def deploy_file(self) -> Path:
+        return self.path / "deploy.pt"
+
+    @property
+    def selection_scores(self) -> Path:
+        return self.path / "scores.selection.parquet"
+
+    @property
+    def test_scores(self) -> Path:
+        """Without labels: those stay in the store until the final evaluation."""
+        return self.path / "scores.test.parquet"
+
+    @property
+    def cost_file(self) -> Path:
+        return self.path / "cost.json"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def failure_file(self) -> Path:
+        """Why the trial failed for good; absent otherwise."""
+        return self.path / "failure.json"
+
+    def is_complete(self) -> bool:
+        """True once everything is on disk: the result is written last."""
+        return self.result_file.is_file()
+
+    def load_config(self) -> TrialConfig:
+        return TrialConfig.model_validate_json(self.config_file.read_bytes())
+
+    def load(self) -> TrialResult:
+        """The result of a complete trial."""
+        return TrialResult.model_validate_json(self.result_file.read_bytes())
+
+    def load_failure(self) -> str | None:
+        """The reason the trial failed for good, or None."""
+        return json.loads(self.failure_file.read_text())["reason"] if self.failure_file.is_file() else None
