@@ -1,0 +1,94 @@
+import copy
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from tests.naive_sparsity import kth_smallest_mask
+from trainables.sparsity.masks import attach, draw_masks, maskable, raw_weight, removed_count
+
+# (n, level, k) as the released code computes them: k = 1 + round(level (n - 1)), halves to even
+PERCENTILE_RANKS = [
+    (10, 0.6, 6),
+    (11, 0.95, 11),
+    (6, 0.5, 3),
+    (8, 0.5, 5),
+    (1000, 0.99, 990),
+    (37440, 0.6, 22464),
+    (14544, 0.95, 13817),
+    (3052096, 0.8, 2441677),
+]
+
+
+def blocks() -> list[nn.Module]:
+    return [
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, (5, 1), bias=False)),
+        nn.Sequential(nn.Conv2d(8, 16, (3, 1)), nn.Linear(2, 2)),
+    ]
+
+
+@pytest.mark.parametrize(("size", "level", "k"), PERCENTILE_RANKS)
+def test_removed_count_matches_the_kth_smallest_rule(size, level, k):
+    assert removed_count(size, level) == k - 1
+    mask = kth_smallest_mask(random.Random(0).sample(range(size), size), level)
+    assert mask.count(0) == k - 1
+
+
+def test_level_zero_removes_nothing():
+    assert removed_count(1000, 0.0) == 0
+
+
+@pytest.mark.parametrize("scope", ["block", "tensor", "global"])
+@pytest.mark.parametrize("level", [0.0, 0.6, 0.95, 0.99])
+def test_the_level_holds_exactly_in_each_unit(scope, level):
+    layers = maskable(blocks())
+    masks = draw_masks(layers, level, scope, torch.Generator().manual_seed(1))
+    zeros = [[int((mask == 0).sum()) for mask in block] for block in masks]
+    sizes = [[layer.weight.numel() for layer in block] for block in layers]
+    if scope == "tensor":
+        assert zeros == [[removed_count(size, level) for size in block] for block in sizes]
+    elif scope == "block":
+        assert [sum(block) for block in zeros] == [removed_count(sum(block), level) for block in sizes]
+    else:
+        assert sum(map(sum, zeros)) == removed_count(sum(map(sum, sizes)), level)
+    assert [[mask.shape for mask in block] for block in masks] == [[layer.weight.shape for layer in block] for block in layers]
+
+
+def test_only_convolutions_are_maskable():
+    assert [[type(layer) for layer in block] for block in maskable(blocks())] == [[nn.Conv2d, nn.Conv2d], [nn.Conv2d]]
+
+
+def test_masks_depend_on_the_seed_and_on_nothing_else():
+    layers = maskable(blocks())
+    first, again, other = (draw_masks(layers, 0.5, "block", torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
+    assert any(not torch.equal(a, b) for x, y in zip(first, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_every_weight_is_equally_likely_to_go():
+    layers = [[nn.Conv2d(1, 10, 1)]]
+    generator = torch.Generator().manual_seed(0)
+    kept = sum(draw_masks(layers, 0.5, "tensor", generator)[0][0].flatten() for _ in range(2000)) / 2000
+    expected = 1 - removed_count(10, 0.5) / 10
+    assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5  # four standard errors
+
+
+def test_attach_keeps_the_parameter_object_and_the_forward_until_active():
+    layer = nn.Conv2d(2, 4, 1)
+    parameter, before = layer.weight, layer.weight.detach().clone()
+    masked = attach(layer, torch.zeros_like(before))
+    assert raw_weight(layer) is parameter
+    assert torch.equal(layer.weight, before)
+    masked.active = True
+    assert torch.count_nonzero(layer.weight) == 0
+
+
+def test_masks_travel_with_state_dict_and_deep_copy():
+    layer, twin = nn.Conv2d(2, 4, 1), nn.Conv2d(2, 4, 1)
+    mask = (torch.arange(8).reshape(4, 2, 1, 1) % 2).float()
+    attach(layer, mask)
+    other = attach(twin, torch.ones_like(mask))
+    twin.load_state_dict(layer.state_dict())
+    assert torch.equal(other.mask, mask)
+    assert torch.equal(copy.deepcopy(layer).parametrizations.weight[0].mask, mask)

@@ -1,0 +1,134 @@
+"""Exact continuation, best-epoch keeping and failure, on a module small enough to train in milliseconds."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.contract.config import SparsityConfig, TrainConfig
+from trainables.contract.errors import Interrupted, TrialFailed, UserError
+from trainables.sparsity.generator import SparseGenerator
+from trainables.training.checkpoint import load_checkpoint
+from trainables.training.loop import Fit, Outside
+
+CONFIG = TrainConfig(epochs=4, lr=0.05, warmup_epochs=1, milestones=(3,), clip_norm=1.0)
+
+
+class Clips:
+    """Batches of a fixed random problem, dealt again from any step."""
+
+    def __init__(self, steps=3, poison=None):
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(steps, 8, 3, 4, 2, generator=generator)
+        self.y = (self.x.mean(dim=(2, 3, 4)) > 0).long()
+        if poison is not None:
+            self.x[poison] = math.nan
+
+    def epoch(self, epoch, first_step=0):
+        for step in range(first_step, len(self.x)):
+            yield SimpleNamespace(x=self.x[step], y=self.y[step], index=torch.arange(8))
+
+
+def network():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(48, 2))
+
+
+def fit_of(model, sparse, seed=3, **changes):
+    config = CONFIG.model_copy(update=changes)
+    masks = SparseGenerator([model[0], model[4]], SparsityConfig(level=0.5), 2, seed=9) if sparse else None
+    return Fit(model, config, device=torch.device("cpu"), seed=seed, first_kept_epoch=2 if sparse else 0, schedule=masks)
+
+
+def outside(folder, stop_after=None, reports=None):
+    count = iter(range(10**6))
+    return Outside(
+        folder / "last.pt",
+        folder / "best.pt",
+        report=(reports if reports is not None else []).append,
+        should_stop=lambda: next(count) == stop_after,
+    )
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 4, 7, 10])
+def test_interrupted_and_continued_equals_uninterrupted(tmp_path, sparse, stop_after):
+    whole, parts = network(), network()
+    reference = fit_of(whole, sparse).run(Clips(), Clips(2), outside(tmp_path / "whole"))
+    with pytest.raises(Interrupted):
+        fit_of(parts, sparse).run(Clips(), Clips(2), outside(tmp_path / "parts", stop_after))
+    fresh = network()
+    continued = fit_of(fresh, sparse).run(Clips(), Clips(2), outside(tmp_path / "parts"))
+    for (name, a), (other, b) in zip(whole.state_dict().items(), fresh.state_dict().items(), strict=True):
+        assert name == other
+        assert torch.equal(a, b), name
+
+    def timeless(history):
+        return [{name: value for name, value in row.items() if name != "clips_per_s"} for row in history]
+
+    assert timeless(continued.history) == timeless(reference.history)
+    assert continued.best_epoch == reference.best_epoch
+
+
+def test_level_zero_generator_with_penalty_off_trains_bit_equal_to_no_generator(tmp_path):
+    plain, masked = network(), network()
+    fit_of(plain, sparse=False).run(Clips(), None, outside(tmp_path / "plain"))
+    masks = SparseGenerator([masked[0], masked[4]], SparsityConfig(level=0.0, penalty="none"), 2, seed=9)
+    Fit(masked, CONFIG, device=torch.device("cpu"), seed=3, schedule=masks).run(Clips(), None, outside(tmp_path / "masked"))
+    assert torch.equal(plain[4].weight, masked[4].weight)
+    x = Clips().x[0]
+    assert torch.equal(plain.eval()(x), masked.eval()(x))
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    a, b = network(), network()
+    fit_of(a, False, seed=3).run(Clips(), None, outside(tmp_path / "a"))
+    fit_of(b, False, seed=4).run(Clips(), None, outside(tmp_path / "b"))
+    assert not torch.equal(a[0].weight, b[0].weight)  # dropout differs
+
+
+def test_best_epoch_is_never_from_the_dense_warm_up(tmp_path):
+    reports = []
+    progress = fit_of(network(), sparse=True).run(Clips(), Clips(2), outside(tmp_path, reports=reports))
+    assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
+    late = [row for row in reports if row["epoch"] >= 2]
+    best = max(late, key=lambda row: (row["selection_top1"], -row["selection_loss"]))
+    assert progress.best_epoch == best["epoch"]
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == progress.best_epoch
+
+
+def test_a_non_finite_loss_ends_the_trial_and_keeps_the_last_good_checkpoint(tmp_path):
+    good = Clips()
+    model = network()
+    fit_of(model, False, epochs=1).run(good, None, outside(tmp_path))
+    with pytest.raises(TrialFailed, match=r"train_loss must be finite, got nan in epoch 1"):
+        fit_of(network(), False).run(Clips(poison=1), None, outside(tmp_path))
+    state = load_checkpoint(tmp_path / "last.pt", torch.device("cpu"))
+    assert state is not None
+    assert state[2].epoch == 1
+    assert all(torch.isfinite(value).all() for value in state[0].values())
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(UserError, match=r"last\.pt: not a readable checkpoint"):
+        fit_of(network(), False).run(Clips(), None, outside(tmp_path))
+
+
+def test_the_global_generator_is_left_as_it_was(tmp_path):
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 2))
+    torch.manual_seed(11)
+    fit_of(model, False).run(Clips(), None, outside(tmp_path))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_bf16_autocast_runs_and_keeps_fp32_weights(tmp_path):
+    model = network()
+    progress = fit_of(model, False, precision="bf16").run(Clips(), Clips(1), outside(tmp_path))
+    assert model[0].weight.dtype == torch.float32
+    assert math.isfinite(progress.history[-1]["selection_loss"])

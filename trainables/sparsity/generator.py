@@ -1,0 +1,74 @@
+"""The sparse generator: a fixed random mask, dense warm-up with a penalty, then fine-tuning of the kept weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainables.contract.config import SparsityConfig
+from trainables.sparsity.masks import attach, draw_masks, maskable, raw_weight
+from trainables.sparsity.penalty import group_lasso
+
+
+class SparseGenerator:
+    """Trains one network to a fixed random sparsity (sparse ST-GCN paper, section 3.3).
+
+    Epochs 0 .. E_w - 1: all weights active, loss = cross entropy + lambda * L_p, where L_p is the group lasso over the weights
+    that will be removed and lambda = min(1, epoch / E_w) ("ramp") or a constant. From epoch E_w on: weights * mask; the removed
+    weights are set to zero, their momentum is cleared, so no gradient and no decay moves them again.
+
+    The masks are attached to the module from outside as inactive parametrizations when this is made, so the state dict has the
+    same names in both stages and a checkpoint carries its mask.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, seed: int) -> None:
+        """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w; seed: of the mask alone."""
+        self.config = config
+        self.warmup_epochs = warmup_epochs
+        generator = torch.Generator().manual_seed(seed)
+        self._layers = maskable(blocks)
+        masks = draw_masks(self._layers, config.level, config.scope, generator)
+        self._masked = [
+            [attach(layer, mask) for layer, mask in zip(layers, block, strict=True)] for layers, block in zip(self._layers, masks, strict=True)
+        ]
+
+    @property
+    def removed(self) -> int:
+        """Number of weights the masks remove."""
+        return sum(int(masked.mask.numel() - masked.mask.sum(dtype=torch.float64).item()) for block in self._masked for masked in block)
+
+    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Dense before E_w; from E_w on masks are active, removed weights are exactly zero and the optimiser has forgotten them."""
+        active = epoch >= self.warmup_epochs
+        for layers, block in zip(self._layers, self._masked, strict=True):
+            for layer, masked in zip(layers, block, strict=True):
+                masked.active = active
+                if active:
+                    _forget(raw_weight(layer), masked.mask, optimizer)
+
+    def penalty(self, epoch: int) -> Tensor | None:
+        """lambda * L_p for a step of this epoch; None when nothing is to be added."""
+        weight = self._penalty_weight(epoch)
+        if weight == 0.0:
+            return None
+        weights = [[raw_weight(layer) for layer in layers] for layers in self._layers]
+        masks = [[masked.mask for masked in block] for block in self._masked]
+        return weight * group_lasso(weights, masks)
+
+    def _penalty_weight(self, epoch: int) -> float:
+        if self.config.penalty == "none" or epoch >= self.warmup_epochs:
+            return 0.0
+        if self.config.penalty_weight == "ramp":
+            return min(1.0, epoch / self.warmup_epochs)
+        return self.config.penalty_weight
+
+
+@torch.no_grad()
+def _forget(weight: nn.Parameter, mask: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Zero the removed entries of the weight and of its momentum."""
+    weight.mul_(mask)
+    momentum = optimizer.state.get(weight, {}).get("momentum_buffer")
+    if momentum is not None:
+        momentum.mul_(mask)

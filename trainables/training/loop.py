@@ -1,0 +1,187 @@
+"""Fit a module to batches: epochs, checkpoints, exact continuation. Mask schedules come in from outside."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.contract.config import TrainConfig
+from trainables.contract.errors import Interrupted, TrialFailed
+from trainables.seeding import derive
+from trainables.training.checkpoint import EpochMetrics, Progress, load_checkpoint, save_checkpoint, save_tensors
+from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
+from trainables.training.optimiser import build_optimizer, learning_rate
+
+
+class EpochBatches(Protocol):
+    """Batches that can be dealt again from any step of any epoch."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[LabelledBatch]: ...
+
+
+class Schedule(Protocol):
+    """Something that changes with the epoch besides the learning rate, such as masks."""
+
+    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None: ...
+
+    def penalty(self, epoch: int) -> Tensor | None: ...
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Everything a run touches outside of its own memory."""
+
+    checkpoint: Path
+    best: Path  # weights of the best epoch on the selection split
+    report: Callable[[EpochMetrics], None]  # called after every epoch, once its checkpoint is safe
+    should_stop: Callable[[], bool]  # asked after every step
+
+
+class Fit:
+    """One training run. Equal inputs give equal weights on the CPU, interrupted and continued or not.
+
+    Everything random in step s of epoch e is seeded from (seed, e, s), so a run can continue at any step without stored random state.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        seed: int,
+        first_kept_epoch: int = 0,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there)."""
+        self.model = model
+        self.config = config
+        self.device = device
+        self.seed = seed
+        self.first_kept_epoch = first_kept_epoch
+        self.schedule = schedule
+        self.optimizer = build_optimizer(model.parameters(), config)
+        self.progress = Progress()
+
+    def run(self, train: EpochBatches, selection: EpochBatches | None, outside: Outside) -> Progress:
+        """Train to the last epoch, continuing from the checkpoint if there is one; leaves the last epoch's weights in the module.
+
+        Raises TrialFailed when the loss is not finite and Interrupted, with a checkpoint written, when asked to stop.
+        """
+        self._restore(outside)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            while self.progress.epoch < self.config.epochs:
+                self._train_epoch(train, outside)
+                self._finish_epoch(selection, outside)
+        return self.progress
+
+    def _restore(self, outside: Outside) -> None:
+        state = load_checkpoint(outside.checkpoint, self.device)
+        if state is None:
+            return
+        model, optimizer, self.progress = state
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
+
+    def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
+        """The remaining steps of the current epoch. Sums stay on the device: one transfer per epoch."""
+        progress, config = self.progress, self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress.epoch)
+        if self.schedule is not None:
+            self.schedule.begin_epoch(progress.epoch, self.optimizer)
+        self.model.train()
+        sums = torch.tensor([progress.loss_sum, progress.correct_sum, progress.penalty_sum], dtype=torch.float64, device=self.device)
+        started, seconds_before = time.perf_counter(), progress.epoch_seconds
+        step, clips = progress.step, progress.clip_count
+        for batch in train.epoch(progress.epoch, step):
+            sums += self._step(batch, progress.epoch, step)
+            step, clips = step + 1, clips + len(batch.index)
+            if outside.should_stop():
+                self._record(sums, step, clips, seconds_before + time.perf_counter() - started)
+                save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
+                raise Interrupted(f"stopped in epoch {progress.epoch} after step {step}")
+        self._record(sums, step, clips, seconds_before + time.perf_counter() - started)
+
+    def _record(self, sums: Tensor, step: int, clips: int, epoch_seconds: float) -> None:
+        self.progress.loss_sum, self.progress.correct_sum, self.progress.penalty_sum = sums.tolist()
+        self.progress.seconds += epoch_seconds - self.progress.epoch_seconds
+        self.progress.step, self.progress.clip_count, self.progress.epoch_seconds = step, clips, epoch_seconds
+
+    def _step(self, batch: LabelledBatch, epoch: int, step: int) -> Tensor:
+        """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on the device."""
+        assert batch.y is not None
+        torch.manual_seed(derive(self.seed, "step", epoch, step))  # dropout draws from the global generator
+        with self._autocast():
+            logits = self.model(batch.x)
+        loss = F.cross_entropy(logits.float(), batch.y)
+        penalty = self.schedule.penalty(epoch) if self.schedule is not None else None
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        right = (logits.detach().argmax(dim=1) == batch.y).sum()
+        extra = penalty.detach() if penalty is not None else torch.zeros_like(loss)
+        return torch.stack([loss.detach() * len(batch.y), right.to(loss), extra * len(batch.y)]).double()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """bf16 where asked for; "auto" takes it on GPUs with bf16 tensor cores and nowhere else."""
+        precision = self.config.precision
+        if precision == "auto":
+            gains = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (8, 0)
+            precision = "bf16" if gains else "fp32"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    def _finish_epoch(self, selection: EpochBatches | None, outside: Outside) -> None:
+        """Evaluate, remember the best weights, write the checkpoint, then report."""
+        progress = self.progress
+        count = max(progress.clip_count, 1)
+        metrics: EpochMetrics = {
+            "epoch": progress.epoch,
+            "train_loss": progress.loss_sum / count,
+            "train_top1": progress.correct_sum / count,
+            "penalty": progress.penalty_sum / count,
+            "lr": learning_rate(self.config, progress.epoch),
+            "clips_per_s": progress.clip_count / max(progress.epoch_seconds, 1e-9),
+        }
+        if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
+            raise TrialFailed(f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch} (lr {metrics['lr']:.4g})")
+        if selection is not None:
+            metrics |= self._evaluate(selection)
+            self._keep_best(metrics, outside.best)
+        progress.history.append(metrics)
+        progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = progress.epoch + 1, 0, 0, 0.0
+        progress.loss_sum = progress.correct_sum = progress.penalty_sum = 0.0
+        save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
+        outside.report(metrics)
+
+    def _evaluate(self, selection: EpochBatches) -> EpochMetrics:
+        labels: list[Tensor] = []
+
+        def remember(batches: Iterator[LabelledBatch]) -> Iterator[LabelledBatch]:
+            for batch in batches:
+                assert batch.y is not None
+                labels.append(batch.y)
+                yield batch
+
+        _, logits = score(self.model, remember(selection.epoch(0)))
+        y = torch.cat(labels).cpu()
+        return {"selection_loss": cross_entropy(logits, y), "selection_top1": top_k(logits, y, 1)}
+
+    def _keep_best(self, metrics: EpochMetrics, path: Path) -> None:
+        """Higher top-1 wins, then lower loss; epochs of a dense warm-up do not count."""
+        progress = self.progress
+        rank = (metrics["selection_top1"], -metrics["selection_loss"])
+        if progress.epoch >= self.first_kept_epoch and rank > (progress.best_top1, -progress.best_loss):
+            progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, rank[0], -rank[1]
+            save_tensors(path, {"model": self.model.state_dict(), "epoch": progress.epoch})
