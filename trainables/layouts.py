@@ -70,7 +70,7 @@ class Layout:
         for v, parent in enumerate(parents):
             if v != parent:
                 links[v, parent] = 1.0
-        power = np.linalg.matrix_power(links, hops)
+        power: Matrix = np.linalg.matrix_power(links, hops)
         return np.eye(self.size) - (power if orientation == "child_parent" else power.T)
 
     def spatial_adjacency(self) -> Matrix:

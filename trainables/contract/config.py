@@ -112,6 +112,24 @@ class ModelConfig(Frozen):
             raise ValueError(f"must be 5 or 9, got {value}")
         return value
 
+    @property
+    def block_plan(self) -> tuple[tuple[int, int, int], ...]:
+        """(input channels, output channels, temporal stride) of every block: each stage but the first doubles C and halves T."""
+        plan = []
+        width = self.channels
+        for stage, blocks in enumerate(self.stages):
+            for block in range(blocks):
+                grows = stage > 0 and block == 0
+                plan.append((width, 2 * width if grows else width, 2 if grows else 1))
+                width = plan[-1][1]
+        return tuple(plan)
+
+    def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
+        """The input block that `auto` stands for."""
+        if self.input_block == "auto":
+            return "conv" if stream.bone else "emm"
+        return self.input_block
+
     @model_validator(mode="after")
     def _widths_divide(self) -> Self:
         if not self.stages:
