@@ -1,0 +1,175 @@
+"""The audit counts damage, gaps and copies exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.naive_stores import clip, store
+from trainables.contract.config import SelectionConfig
+from trainables.contract.errors import UserError
+from trainables.data.audit import audit_store
+from trainables.data.store import Clip, ProtocolRule, Store
+from trainables.data.summary import summarise
+
+OWN = SelectionConfig(kind="protocol")
+
+
+@pytest.fixture
+def leaky(tmp_path: Path) -> Store:
+    """Joints 1: three times in train. 2: train, selection. 3: train, twice in test. 4: selection, test. 5: test and in no part."""
+    return store(
+        tmp_path / "leaky",
+        [
+            clip("a1", 0, fill=1),
+            clip("a2", 0, fill=1),
+            clip("a3", 1, fill=1),
+            clip("b1", 1, fill=2),
+            clip("b2", 1, fill=2, split="val"),
+            clip("c1", 0, fill=3),
+            clip("c2", 0, fill=3, split="test"),
+            clip("c3", 0, fill=3, split="test"),
+            clip("d1", 0, fill=4, split="val"),
+            clip("d2", 0, fill=4, split="test"),
+            clip("e1", 0, fill=5, split="test"),
+            clip("e2", 0, fill=5, split=None),
+            clip("f1", 1, fill=6, split="test"),
+        ],
+    )
+
+
+def test_copies_are_counted_exactly(leaky: Store) -> None:
+    found = audit_store(leaky, ["split"], OWN)
+    counts = {"within_train": 2, "within_selection": 0, "within_test": 1, "train_selection": 1, "train_test": 2, "selection_test": 1}
+    assert found.protocols["split"].duplicates.counts() == counts
+    assert found.record()["duplicates"] == counts
+    assert found.copies.count == 7
+    assert found.disagreeing_copies.examples == ("a3",)
+    own = found.protocols["split"]
+    assert (own.train, own.selection, own.test, own.clean_test) == (5, 2, 5, 2)
+    assert own.duplicates.train_test.examples == ("c2", "c3")
+    assert own.unused.examples == ("e2",)
+    assert own.shared.count == 0
+    assert found.damage() == ["split: 4 clips have an identical clip in another part"]
+
+
+def test_copies_depend_on_what_is_held_out(leaky: Store) -> None:
+    counts = audit_store(leaky, ["split"], SelectionConfig(kind="none")).protocols["split"].duplicates.counts()
+    assert counts == {"within_train": 2, "within_selection": 0, "within_test": 1, "train_selection": 0, "train_test": 2, "selection_test": 0}
+
+
+def test_copies_match_a_comparison_of_all_pairs(leaky: Store) -> None:
+    split = leaky.split("split", OWN)
+    same = [[np.array_equal(leaky.clip(i), leaky.clip(j)) for j in range(13)] for i in range(13)]
+    counts = audit_store(leaky, ["split"], OWN).protocols["split"].duplicates.counts()
+    assert counts["train_test"] == sum(any(same[i][j] for i in split.train) for j in split.test)
+    assert counts["within_train"] == sum(any(same[i][j] for i in split.train if i < j) for j in split.train)
+
+
+def test_a_clean_store_has_no_findings(tmp_path: Path) -> None:
+    clips = [clip(f"{k}{split}", k, fill=10 * k + i, split=split) for k in range(2) for i, split in enumerate(("test", "train", "val"))]
+    found = audit_store(store(tmp_path / "s", clips), ["split"], OWN)
+    record = found.record()
+    protocols = record.pop("protocols")
+    assert record.pop("clips") == 6
+    assert not any(record.pop("duplicates").values())  # type: ignore[attr-defined]
+    assert not any(record.values())
+    assert protocols["split"]["missing_classes"] == {"train": [], "selection": [], "test": [], "clean_test": []}  # type: ignore[index]
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    normal = clip("x", frames=4).joints
+
+    def changed(name: str, place: object, value: float, label: int = 0, split: str = "train") -> Clip:
+        joints = normal.copy()
+        joints[place] = value  # type: ignore[index]
+        return Clip(name, label, joints, extra={"split": split})
+
+    clips = [
+        changed("a_nan", (0, 1, 2, 0), np.nan),
+        changed("b_inf", (0, 1, 2, 0), np.inf),
+        Clip("c_empty", 0, normal[:, :0], extra={"split": "train"}),
+        Clip("d_single", 0, normal[:, :1], extra={"split": "train"}),
+        changed("e_zero", slice(None), 0.0),
+        changed("f_frame", (slice(None), 2), 0.0),
+        changed("g_joint", (0, 3, 5), 0.0),
+        changed("h_coordinate", (0, 3, 5, 1), 0.0),
+        changed("i_label", (0, 0, 0, 0), 1.0, label=3),
+        changed("j_label", (0, 0, 0, 0), 2.0, label=-1, split="test"),
+    ]
+    found = audit_store(store(tmp_path / "s", clips, classes=3), ["split"], SelectionConfig(kind="none"))
+    assert found.nan.examples == ("a_nan", "b_inf")
+    assert found.empty.examples == ("c_empty",)
+    assert found.one_frame.examples == ("d_single",)
+    assert found.all_zero.examples == ("e_zero",)
+    assert found.zero_frames.examples == ("f_frame",)
+    assert found.zero_joints.examples == ("g_joint",)
+    assert found.unknown_label.examples == ("i_label", "j_label")
+    assert found.missing_classes == ("class 1", "class 2")
+    assert found.protocols["split"].missing_classes["test"] == ("class 0", "class 1", "class 2")
+    assert found.damage() == ["nan: 2 clips", "empty: 1 clips", "all_zero: 1 clips", "unknown_label: 2 clips"]
+
+
+def test_an_absent_second_person_is_no_damage(tmp_path: Path) -> None:
+    joints = clip("x", persons=2).joints.copy()
+    joints[1, 2:] = 0.0
+    clips = [Clip("a", 0, joints, extra={"split": "train"}), clip("b", split="test")]
+    found = audit_store(store(tmp_path / "s", clips), ["split"], SelectionConfig(kind="none"))
+    assert (found.zero_frames.count, found.zero_joints.count) == (0, 0)
+
+
+def test_examples_are_few_and_counts_whole(tmp_path: Path) -> None:
+    clips = [clip(f"{i:02}", fill=0, split="train" if i else "test") for i in range(12)]
+    found = audit_store(store(tmp_path / "s", clips), ["split"], SelectionConfig(kind="none"))
+    assert found.copies.count == 11
+    assert found.copies.examples == ("01", "02", "03", "04", "05")
+
+
+def test_default_selection_needs_subjects_and_says_when_there_are_none(tmp_path: Path) -> None:
+    without = store(tmp_path / "without", [clip("a"), clip("b"), clip("c", split="test")])
+    assert audit_store(without, ["split"]).protocols["split"].selection_kind == "none"
+    with pytest.raises(UserError, match="needs a subject"):
+        audit_store(without, ["split"], SelectionConfig())
+    known = store(tmp_path / "with", [clip("a", subject=1), clip("b", subject=2), clip("c", split="test", subject=1)])
+    own = audit_store(known, ["split"]).protocols["split"]
+    assert (own.selection_kind, own.train, own.selection, own.test) == ("subject", 1, 1, 1)
+
+
+def test_several_protocols_show_the_largest_counts(tmp_path: Path) -> None:
+    rules = {
+        "cameras": ProtocolRule(column="camera", train=(1,), test=(2,)),
+        "takes": ProtocolRule(column="take", train=(1,), test=(2,)),
+    }
+    clips = [clip("a", fill=1, camera=1, take=1), clip("b", fill=1, camera=2, take=1), clip("c", fill=2, camera=2, take=2)]
+    found = audit_store(store(tmp_path / "s", clips, protocols=rules), rules, SelectionConfig(kind="none"))
+    record = found.record()
+    assert {name: audit.duplicates.counts()["train_test"] for name, audit in found.protocols.items()} == {"cameras": 1, "takes": 0}
+    assert record["duplicates"] == {
+        "within_train": 1,
+        "within_selection": 0,
+        "within_test": 0,
+        "train_selection": 0,
+        "train_test": 1,
+        "selection_test": 0,
+    }
+
+
+def test_changed_bytes_are_noticed(leaky: Store) -> None:
+    file = leaky.path / "joints.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"joints\.npy: its content must match"):
+        audit_store(Store.open(leaky.path), ["split"], OWN)
+
+
+def test_summary_counts(leaky: Store) -> None:
+    summary = summarise(leaky)
+    assert summary["clips"] == 13
+    assert summary["classes"] == {"class 0": 9, "class 1": 4}
+    assert summary["length"] == {"min": 5, "median": 5.0, "max": 5}
+    assert summary["protocols"] == {"split": {"train": 5, "selection": 2, "test": 5}}
+    assert summary["bytes"] == sum(file.stat().st_size for file in leaky.path.iterdir())
+    assert summary["subjects"] == []

@@ -1,0 +1,1 @@
+"""One file per format of recordings: a folder in, checked clips out."""

@@ -1,0 +1,210 @@
+"""Any data set a user already has as NumPy arrays plus a CSV table of clips. Knows nothing of stores."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+from trainables.contract.errors import UserError
+from trainables.data.description import Clip, Description, Joints, Pipeline, Recordings, describe_layout
+from trainables.data.protocols import ProtocolRule
+from trainables.data.readers.checks import Problems, checked_joints
+from trainables.layouts import Layout
+
+_PARTS = ("train", "val", "test")
+_RESERVED = ("length", "persons", "offset", "hash")
+_PLACES = ("subject", "camera", "take")
+
+Row = dict[str, str]
+
+
+def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline) -> Recordings:
+    """Clips named by `table`, from `src`: a folder with one .npy or .npz per id, or one .npz with an array per id.
+
+    An array is (T, V, C) or (M, T, V, C) with C = 3, or C = 2, which gets z = 0.
+    """
+    rows = _read_table(table)
+    classes, labels = _classes(table, rows)
+    places = {name: _whole_numbers([row.get(name) or None for row in rows]) for name in _PLACES}
+    own = [name for name in rows[0] if name not in ("id", "label", *_PLACES)]
+    description = Description(
+        name=src.stem if src.is_file() else src.resolve().name,
+        layout=describe_layout(layout),
+        classes=classes,
+        pipeline=pipeline,
+        protocols=_protocols(table, rows),
+        provenance={"kind": "arrays", "table": table.name},
+    )
+    clips = [
+        (row["id"], labels[i], {name: places[name][i] for name in _PLACES}, {name: row[name] or None for name in own})
+        for i, row in enumerate(rows)
+    ]
+    clips.sort(key=lambda clip: clip[0])
+    return Recordings(description, _clips(src, clips, layout), len(rows))
+
+
+def _read_table(table: Path) -> list[Row]:
+    """The rows of the CSV; ids and labels present, ids unique."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            header = list(reader.fieldnames or ())
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: the table of clips cannot be read: {error}") from error
+    missing = [name for name in ("id", "label") if name not in header]
+    if missing:
+        raise UserError(f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has {', '.join(header) or 'none'}")
+    if len(set(header)) != len(header) or set(header) & set(_RESERVED):
+        raise UserError(f"{table}: column names must be unique and none of {', '.join(_RESERVED)}, got {', '.join(header)}")
+    if not rows:
+        raise UserError(f"{table}: must name at least one clip, got none")
+    problems, first = Problems(), dict[str, int]()
+    for line, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            problems.add(f"{table}: row {line}: must have {len(header)} entries, as the first line")
+        elif not row["id"] or not row["label"]:
+            problems.add(f"{table}: row {line}: id and label must not be empty, got id '{row['id']}', label '{row['label']}'")
+        elif row["id"] in first:
+            problems.add(f"{table}: row {line}: id '{row['id']}' is there already, in row {first[row['id']]}")
+        else:
+            first[row["id"]] = line
+    problems.raise_any()
+    return rows
+
+
+def _classes(table: Path, rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
+    """Class names and one 0-based label per row: labels are all numbers from 0, or all names (numbered in alphabetical order)."""
+    texts = [row["label"] for row in rows]
+    numbers = _whole_numbers(texts)
+    if all(isinstance(number, int) for number in numbers):
+        labels = [int(number) for number in numbers if number is not None]
+        if min(labels) < 0:
+            raise UserError(f"{table}: row {labels.index(min(labels)) + 2}: label must be 0 or more, got {min(labels)}")
+        return tuple(str(k) for k in range(max(labels) + 1)), labels
+    mixed = next((text for text in texts if _is_whole(text)), None)
+    if mixed is not None:
+        name = next(text for text in texts if not _is_whole(text))
+        raise UserError(f"{table}: labels must be all numbers or all names, got '{mixed}' in row {texts.index(mixed) + 2} and '{name}'")
+    names = tuple(sorted(set(texts)))
+    return names, [names.index(text) for text in texts]
+
+
+def _protocols(table: Path, rows: list[Row]) -> dict[str, ProtocolRule]:
+    """One protocol per column called split or split_NAME."""
+    columns = {name.removeprefix("split_"): name for name in rows[0] if name == "split" or (name.startswith("split_") and name != "split_")}
+    if not columns:
+        raise UserError(f"{table}: must have a column 'split' or 'split_NAME' with {', '.join(_PARTS)}, has {', '.join(rows[0])}")
+    problems, protocols = Problems(), {}
+    for protocol, column in columns.items():
+        for line, row in enumerate(rows, 2):
+            if row[column] not in ("", *_PARTS):
+                problems.add(f"{table}: row {line}: {column} must be one of {', '.join(_PARTS)} or empty, got '{row[column]}'")
+        present = {row[column] for row in rows}
+        missing = [part for part in ("train", "test") if part not in present]
+        if missing:
+            problems.add(f"{table}: column {column} must have both train and test clips, lacks {', '.join(missing)}")
+        protocols[protocol] = ProtocolRule(column=column, train=("train",), test=("test",), selection=("val",) if "val" in present else ())
+    problems.raise_any()
+    return protocols
+
+
+def _clips(src: Path, clips: list[tuple[str, int, dict[str, int | str | None], dict[str, str | None]]], layout: Layout) -> Iterator[Clip]:
+    """Every clip of the table, by id; all problems together at the end."""
+    problems = Problems()
+    with _archive(src) as archive:
+        for name, label, places, extra in clips:
+            try:
+                place, values = _from_folder(src, name) if archive is None else _from_archive(src, archive, name)
+                joints = _with_depth(place, values, layout)
+            except UserError as error:
+                problems.add(str(error))
+                continue
+            yield Clip(name, label, joints, **places, extra=extra)
+    problems.raise_any()
+
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+@contextmanager
+def _archive(src: Path) -> Iterator[NpzFile | None]:
+    """The open archive at `src`, or None where `src` is a folder."""
+    if src.is_dir():
+        yield None
+        return
+    if not src.is_file():
+        raise UserError(f"{src}: must be a folder of .npy or .npz files, or one .npz, but it is not there")
+    with src.open("rb") as stream:
+        loaded = _load(str(src), stream)
+        if not isinstance(loaded, NpzFile):
+            raise UserError(f"{src}: must be an .npz archive with one array per clip, got a single array")
+        yield loaded
+
+
+def _load(place: str, stream: BinaryIO) -> Any:
+    try:
+        return np.load(stream, allow_pickle=False)
+    except _DAMAGE as error:
+        raise UserError(f"{place}: it is damaged, cut short or not NumPy's: {error}") from error
+
+
+def _from_archive(src: Path, archive: NpzFile, name: str) -> tuple[str, Any]:
+    place = f"{src}[{name}]"
+    if name not in archive:
+        raise UserError(f"{place}: the clip is missing, the table names it")
+    return place, _array(place, archive, name)
+
+
+def _from_folder(src: Path, name: str) -> tuple[str, Any]:
+    """The array of one clip and the file it comes from."""
+    files = [file for file in (src / f"{name}.npy", src / f"{name}.npz") if file.is_file()]
+    if len(files) != 1:
+        found = "neither is there" if not files else "both are there"
+        raise UserError(f"{src / name}: the clip must be there as .npy or .npz, but {found}")
+    with files[0].open("rb") as stream:
+        loaded = _load(str(files[0]), stream)
+        if not isinstance(loaded, NpzFile):
+            return str(files[0]), loaded
+        if len(loaded.files) != 1:
+            raise UserError(f"{files[0]}: must hold one array, got {len(loaded.files)}: {', '.join(loaded.files)}")
+        return str(files[0]), _array(str(files[0]), loaded, loaded.files[0])
+
+
+def _array(place: str, archive: NpzFile, name: str) -> Any:
+    try:
+        return archive[name]
+    except _DAMAGE as error:
+        raise UserError(f"{place}: it is damaged, cut short or not NumPy's: {error}") from error
+
+
+def _with_depth(place: str, values: Any, layout: Layout) -> Joints:
+    """Checked joints (M, T, V, 3); plane coordinates get z = 0."""
+    if values.dtype.kind not in "fiu":
+        raise UserError(f"{place}: joints must be numbers, got {values.dtype}")
+    if values.ndim not in (3, 4) or values.shape[-2] != layout.size or values.shape[-1] not in (2, 3):
+        wanted = f"(frames, {layout.size}, 2 or 3) or (persons, frames, {layout.size}, 2 or 3) for layout '{layout.name}'"
+        raise UserError(f"{place}: shape must be {wanted}, got {values.shape}")
+    if values.shape[-1] == 2:
+        values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
+    return checked_joints(place, values, layout.size)
+
+
+def _whole_numbers(texts: list[str] | list[str | None]) -> list[int | str | None]:
+    """The entries as numbers where all that are given are whole numbers, as text otherwise."""
+    if all(text is None or _is_whole(text) for text in texts):
+        return [None if text is None else int(text) for text in texts]
+    return list(texts)
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"-?[0-9]+", text) is not None

@@ -1,0 +1,47 @@
+"""Collecting what is wrong with a source, so that one message names it all. Knows no format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainables.contract.errors import UserError
+from trainables.data.description import Joints
+
+_SHOWN = 20
+
+
+class Problems:
+    """Problems of one source in the order they were found."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def add(self, problem: str) -> None:
+        self._found.append(problem)
+
+    def raise_any(self) -> None:
+        """UserError with the first twenty problems and the number of the others; nothing when there are none."""
+        hidden = len(self._found) - _SHOWN
+        if self._found:
+            raise UserError.of(self._found[:_SHOWN] + ([f"... and {hidden} more problems of this kind"] if hidden > 0 else []))
+
+
+def checked_joints(place: str, values: Any, joints: int) -> Joints:
+    """(T, V, 3) or (M, T, V, 3) numbers as float32 (M, T, V, 3); UserError when shape or values are not those of a recording."""
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
+            array = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{place}: joints must be numbers, frames x {joints} x 3: {error}") from error
+    if array.ndim not in (3, 4) or array.shape[-2:] != (joints, 3) or (array.ndim == 4 and not array.shape[0]):
+        raise UserError(f"{place}: joints must be frames x {joints} x 3, got {array.shape}")
+    if array.ndim == 3:
+        array = array[None]
+    if not array.shape[1]:
+        raise UserError(f"{place}: a clip must have at least one frame, got none")
+    if not np.isfinite(array).all():
+        bad = array.size - int(np.isfinite(array).sum())
+        raise UserError(f"{place}: every coordinate must be finite, got {bad} that are NaN, infinite or too large")
+    return array

@@ -1,0 +1,53 @@
+"""A skeleton from a built-in name or a small YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from trainables.contract.config import Frozen
+from trainables.contract.errors import UserError
+from trainables.layouts import LAYOUTS, Layout
+
+
+class _LayoutFile(Frozen):
+    """The content of a layout file; joints are named, so that no one has to count."""
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[str, ...]  # one per joint, in the order of joints; the root names itself
+    origin: str
+
+
+def find_layout(value: str) -> Layout:
+    """The built-in layout called `value`, or the one in the YAML file at `value`."""
+    if value in LAYOUTS:
+        return LAYOUTS[value]
+    file = Path(value)
+    if not file.is_file():
+        raise UserError(f"layout must be one of {', '.join(LAYOUTS)} or a YAML file, got '{value}'")
+    return _load(file)
+
+
+def _load(file: Path) -> Layout:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: must be YAML: {error}") from error
+    try:
+        record = _LayoutFile.model_validate(content)
+    except ValidationError as error:
+        problems = [f"{file}: {'.'.join(str(part) for part in item['loc']) or 'layout'}: {item['msg']}" for item in error.errors()]
+        raise UserError.of(problems) from error
+    number = {joint: v for v, joint in enumerate(record.joints)}
+    unknown = [f"{file}: parents: must be names of joints, got '{name}'" for name in record.parents if name not in number]
+    unknown += [f"{file}: origin: must be the name of a joint, got '{record.origin}'"] if record.origin not in number else []
+    if unknown:
+        raise UserError.of(unknown)
+    try:
+        return Layout(record.name, record.joints, tuple(number[name] for name in record.parents), origin=number[record.origin])
+    except UserError as error:
+        raise UserError.of(f"{file}: {problem}" for problem in error.problems) from error

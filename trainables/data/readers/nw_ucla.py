@@ -1,0 +1,165 @@
+"""NW-UCLA skeletons as CTR-GCN and its successors read them: one JSON per clip and two lists. Knows nothing of stores.
+
+Data set: J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, "Cross-view Action Modeling, Learning and Recognition", CVPR 2014.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from trainables.contract.errors import UserError
+from trainables.data.description import Clip, Description, Joints, Recordings
+from trainables.data.protocols import ProtocolRule
+from trainables.data.readers.checks import Problems, checked_joints
+from trainables.layouts import LAYOUTS
+
+CLASSES = (
+    "pick up with one hand",
+    "pick up with two hands",
+    "drop trash",
+    "walk around",
+    "sit down",
+    "stand up",
+    "donning",
+    "doffing",
+    "throw",
+    "carry",
+)
+_NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})")
+_LISTS = {"ucla_train.json": (1, 2), "ucla_valid.json": (3,)}  # file -> cameras it may name
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One clip as a list file announces it."""
+
+    source: str  # list file
+    length: int
+    label: int  # 0-based
+
+
+def read_nw_ucla(src: Path) -> Recordings:
+    """The clips that `ucla_train.json` and `ucla_valid.json` name, from `all_sqe/` or `all_sqe.tar.gz` in `src`."""
+    problems = Problems()
+    entries: dict[str, _Entry] = {}
+    for name, cameras in _LISTS.items():
+        _add_entries(src / name, cameras, entries, problems)
+    problems.raise_any()
+    folder = _clips_place(src)
+    description = Description(
+        name="nw-ucla",
+        layout="ucla20",
+        classes=CLASSES,
+        pipeline="ucla",
+        protocols={"xview": ProtocolRule(column="camera", train=(1, 2), test=(3,))},
+        provenance={
+            "kind": "nw-ucla",
+            "citation": "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, Cross-view Action Modeling, Learning and Recognition, CVPR 2014",
+        },
+    )
+    return Recordings(description, _clips(folder, entries), len(entries))
+
+
+def _add_entries(file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry], problems: Problems) -> None:
+    """Check one list file and add what it names to `entries`."""
+    content = _load_json(file, _bytes_of(file))
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{file}: must be a list of records with file_name, length and label")
+    for place, item in enumerate(content):
+        where = f"{file}[{place}]"
+        if not isinstance(item, dict) or not {"file_name", "length", "label"} <= item.keys():
+            problems.add(f"{where}: must be a record with file_name, length and label, got {item!r}")
+            continue
+        name, length, label = str(item["file_name"]), item["length"], item["label"]
+        match = _NAME.fullmatch(name)
+        if not match:
+            problems.add(f"{where}: file_name must look like a01_s01_e00_v01, got '{name}'")
+        elif name in entries:
+            problems.add(f"{where}: clip '{name}' is named twice, first in {entries[name].source}")
+        elif int(match[4]) not in cameras:
+            problems.add(f"{where}: camera must be {' or '.join(map(str, cameras))}, got '{name}'")
+        elif not isinstance(label, int) or not 1 <= label <= len(CLASSES):
+            problems.add(f"{where}: label of '{name}' must be a number from 1 to {len(CLASSES)}, got {label!r}")
+        elif not isinstance(length, int):
+            problems.add(f"{where}: length of '{name}' must be a number of frames, got {length!r}")
+        else:
+            entries[name] = _Entry(file.name, length, label - 1)
+
+
+def _clips_place(src: Path) -> Path:
+    for place in (src / "all_sqe", src / "all_sqe.tar.gz"):
+        if place.exists():
+            return place
+    raise UserError(f"{src}: must hold the clips as all_sqe/ or all_sqe.tar.gz, but neither is there")
+
+
+def _clips(folder: Path, entries: dict[str, _Entry]) -> Iterator[Clip]:
+    """Every listed clip, by name; all problems together at the end."""
+    problems = Problems()
+    for name, content in _contents(folder, entries):
+        try:
+            joints = _joints(folder / f"{name}.json", content, name, entries[name])
+        except UserError as error:
+            problems.add(str(error))
+            continue
+        _, subject, take, camera = (int(number) for number in re.findall(r"\d+", name))
+        yield Clip(name, entries[name].label, joints, subject=subject, camera=camera, take=take)
+    problems.raise_any()
+
+
+def _contents(folder: Path, entries: dict[str, _Entry]) -> Iterator[tuple[str, bytes | None]]:
+    """Name and file content of every listed clip, by name; None where the file is missing."""
+    if folder.is_dir():
+        for name in sorted(entries):
+            file = folder / f"{name}.json"
+            yield name, file.read_bytes() if file.is_file() else None
+        return
+    packed: dict[str, bytes] = {}
+    try:
+        with tarfile.open(folder) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content and PurePosixPath(member.name).stem in entries:
+                    packed[PurePosixPath(member.name).stem] = content.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{folder}: the archive is damaged or cut short: {error}") from error
+    for name in sorted(entries):
+        yield name, packed.get(name)
+
+
+def _joints(file: Path, content: bytes | None, name: str, entry: _Entry) -> Joints:
+    """The checked joints of one clip, (1, T, 20, 3)."""
+    if content is None:
+        raise UserError(f"{file}: the clip is missing, {entry.source} names it")
+    record = _load_json(file, content)
+    if not isinstance(record, dict) or not {"file_name", "skeletons", "label"} <= record.keys():
+        raise UserError(f"{file}: must be a record with file_name, skeletons and label")
+    joints = checked_joints(str(file), record["skeletons"], LAYOUTS["ucla20"].size)
+    if record["file_name"] != name:
+        raise UserError(f"{file}: file_name must be '{name}', got {record['file_name']!r}")
+    if joints.shape[0] != 1 or joints.shape[1] != entry.length:
+        raise UserError(f"{file}: {entry.source} says {entry.length} frames, the clip has {joints.shape[1]}")
+    if record["label"] != entry.label + 1:
+        raise UserError(f"{file}: {entry.source} says label {entry.label + 1}, the clip has {record['label']!r}")
+    return joints
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: the list cannot be read: {error.strerror}") from error
+
+
+def _load_json(file: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{file}: must be JSON, but it is damaged or cut short: {error}") from error

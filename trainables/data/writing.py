@@ -1,0 +1,200 @@
+"""Writing a store so that a killed import never leaves anything that looks finished. Knows clips, nothing of where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.contract.artifacts import write_atomic
+from trainables.contract.errors import UserError
+from trainables.data.description import (
+    CLIPS_FILE,
+    INFO_FILE,
+    JOINTS_FILE,
+    VERSION,
+    Clip,
+    Description,
+    Joints,
+    StoreInfo,
+    layout_of,
+    replaced,
+    unfinished,
+)
+from trainables.layouts import Layout
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LOCK = "lock"
+
+
+def write_store(out: Path, clips: Iterable[Clip], description: Description, *, force: bool = False) -> StoreInfo:
+    """Write `clips`, which come sorted by id, as a store at `out`.
+
+    Everything is built in a hidden sibling folder that is renamed at the end. A complete store at `out` is replaced only with `force`;
+    a folder that holds anything else never is.
+    """
+    out = out.absolute()
+    check_target(out, force=force)
+    with _building(out) as folder:
+        rows, table = _write_joints(folder / JOINTS_FILE, clips, layout_of(description.layout))
+        if not rows:
+            raise UserError(f"{out}: a store must hold at least one frame, got none")
+        _check_protocols(description, table.column_names)
+        _write_table(folder / CLIPS_FILE, table)
+        checksums = {name: sha256(folder / name) for name in (CLIPS_FILE, JOINTS_FILE)}
+        persons = max(table["persons"].to_pylist())
+        own = {"version": VERSION, "persons": persons, "clips": table.num_rows, "rows": rows, "checksums": checksums}
+        info = StoreInfo.model_validate(dict(description) | own)
+        content = json.dumps(info.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+        write_atomic(folder / INFO_FILE, content.encode())
+    return info
+
+
+def check_target(out: Path, *, force: bool = False) -> None:
+    """UserError when a store may not be written at `out`; cheap, so that a command can ask before it reads anything."""
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / INFO_FILE).is_file():
+            raise UserError(f"{out}: must be a new folder or a store, but it holds other files")
+        if not force:
+            raise UserError(f"{out}: there is a complete store already; --force replaces it")
+    elif out.exists() and not out.is_dir():
+        raise UserError(f"{out}: must be a folder, but it is a file")
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """A locked, empty folder that becomes `out` when the block ends well and vanishes otherwise.
+
+    The lock ends with its process, so what a killed import left is told from what another import is writing now.
+    """
+    import fcntl
+
+    folder = unfinished(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{out}: another import into this folder is running") from error
+        if os.fstat(lock.fileno()).st_nlink == 0:
+            raise UserError(f"{out}: another import into this folder ended just now")
+        for left in folder.iterdir():
+            if left.name != _LOCK:
+                left.unlink()
+        try:
+            yield folder
+            (folder / _LOCK).unlink()
+            _put_in_place(folder, out)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _put_in_place(folder: Path, out: Path) -> None:
+    """Rename `folder` to `out`; an old store is moved aside first, so that one of the two is on disk at any moment."""
+    _sync(folder)
+    old = replaced(out)
+    if old.exists() and (out / INFO_FILE).is_file():
+        shutil.rmtree(old)
+    if (out / INFO_FILE).is_file():
+        out.rename(old)
+    folder.rename(out)
+    _sync(out.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_joints(file: Path, clips: Iterable[Clip], layout: Layout) -> tuple[int, pa.Table]:
+    """Append every clip's rows to `file` and return their number and the clips table."""
+    records: list[dict[str, Any]] = []
+    rows = 0
+    with file.open("wb") as stream:
+        start = _write_header(stream, 0, layout.size)
+        for clip in clips:
+            if records and clip.id <= records[-1]["id"]:
+                raise UserError(f"clip '{clip.id}': ids must be unique and come in order, but it follows '{records[-1]['id']}'")
+            joints = np.ascontiguousarray(clip.joints, dtype="<f4")
+            if joints.ndim != 4 or joints.shape[0] < 1 or joints.shape[2:] != (layout.size, 3):
+                raise UserError(f"clip '{clip.id}': joints must be (persons, frames, {layout.size}, 3), got {joints.shape}")
+            stream.write(joints.data)
+            records.append(_record(clip, joints, rows))
+            rows += joints.shape[0] * joints.shape[1]
+        stream.seek(0)
+        if _write_header(stream, rows, layout.size) != start:
+            raise AssertionError("the header of an array must not grow with its number of rows")
+        stream.flush()
+        os.fsync(stream.fileno())
+    return rows, _table(records)
+
+
+def _write_header(stream: Any, rows: int, joints: int) -> int:
+    """The .npy header; NumPy leaves room in it for the first axis to grow. Returns the position behind it."""
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (rows, joints, 3)})
+    return int(stream.tell())
+
+
+def _record(clip: Clip, joints: Joints, offset: int) -> dict[str, Any]:
+    """One row of the clips table."""
+    digest = hashlib.blake2b(str(joints.shape).encode(), digest_size=16)
+    digest.update(joints.data)
+    own = {"id": clip.id, "label": clip.label, "subject": clip.subject, "camera": clip.camera, "take": clip.take}
+    extent = {"length": joints.shape[1], "persons": joints.shape[0], "offset": offset, "hash": digest.hexdigest()}
+    return own | extent | dict(clip.extra)
+
+
+def _table(records: list[dict[str, Any]]) -> pa.Table:
+    """Columns of int64 where every known value is a number, of text otherwise."""
+    import pyarrow as pa
+
+    columns = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record.get(name) for record in records]
+        if all(value is None or isinstance(value, int) for value in values):
+            columns[name] = pa.array(values, pa.int64())
+        else:
+            columns[name] = pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.table(columns)
+
+
+def _write_table(file: Path, table: pa.Table) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_atomic(file, sink.getvalue().to_pybytes())
+
+
+def _check_protocols(description: Description, columns: list[str]) -> None:
+    """Every protocol splits by a column that exists."""
+    problems = [
+        f"protocol '{name}': column must be one of {', '.join(columns)}, got '{rule.column}'"
+        for name, rule in description.protocols.items()
+        if rule.column not in columns
+    ]
+    if problems:
+        raise UserError.of(problems)
