@@ -1,0 +1,147 @@
+"""Recipes of a sweep file + members -> ensembles. Chooses nothing on the test split and never sees its labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.ensembling.members import Division, Member
+from orchestrator.ensembling.presets import PRESETS, Combine
+from orchestrator.ensembling.strategies import STRATEGIES, combine_scores
+from orchestrator.sweep.leaves import label
+from trainables.contract.errors import UserError
+from trainables.contract.scores import Scores
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import EnsembleConfig, Sweep
+
+Axes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ensemble:
+    """Sources (members or other ensembles) with weights, and their combined scores."""
+
+    name: str
+    axes: Axes  # the values all its sources share, by `per`
+    division: Division
+    method: str
+    combine: Combine
+    weights: dict[str, float]  # source -> weight
+    members: tuple[Member, ...]  # the networks it needs, each once
+    missing: tuple[str, ...]  # sources that have no scores
+    left_out: tuple[str, ...]  # sources that the weights do not name
+    selection: Scores | None  # with labels
+    test: Scores  # unlabelled
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the softmax of its scores means probabilities."""
+        return self.combine == "probabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The ensembles of a sweep, in the order of its file, and why others could not be built."""
+
+    ensembles: tuple[Ensemble, ...]
+    skipped: dict[str, str]
+
+
+def build_ensembles(sweep: Sweep, members: Sequence[Member], cells: Mapping[str, Axes]) -> Built:
+    """Every ensemble the sweep asks for; `cells` holds the axes of all cells, with or without a member.
+
+    An ensemble takes its sources from the cells, or from the groups of earlier ensembles (`from`). `per` makes one ensemble for each
+    combination of these axes; `over` is the axis its weights speak of. Sources without scores are named in `missing`; with fewer than
+    two left the ensemble is skipped.
+    """
+    available: dict[str, Member | Ensemble] = {member.name: member for member in members}
+    groups_of: dict[str, dict[str, Axes]] = {}
+    skipped: dict[str, str] = {}
+    for recipe in sweep.ensembles:
+        expected = _expected(recipe, cells, groups_of)
+        groups_of[recipe.name] = {}
+        for name, axes, names in _groups(recipe, expected):
+            if name in available:
+                raise UserError(f"ensembles.{recipe.name}: must have a name of its own, '{name}' is a cell or another ensemble")
+            groups_of[recipe.name][name] = axes
+            outcome = _build(recipe, name, axes, {each: expected[each] for each in names}, available)
+            if isinstance(outcome, str):
+                skipped[name] = outcome
+            else:
+                available[name] = outcome
+    return Built(tuple(each for each in available.values() if isinstance(each, Ensemble)), skipped)
+
+
+def _expected(recipe: EnsembleConfig, cells: Mapping[str, Axes], groups_of: Mapping[str, Mapping[str, Axes]]) -> dict[str, Axes]:
+    """Names and axes of all sources the recipe speaks of, present or not."""
+    if not recipe.from_:
+        return dict(cells)
+    unknown = [name for name in recipe.from_ if name not in groups_of]
+    if unknown:
+        raise UserError(f"ensembles.{recipe.name}.from: must name ensembles above it, got {', '.join(unknown)}")
+    return {name: axes for earlier in recipe.from_ for name, axes in groups_of[earlier].items()}
+
+
+def _groups(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> Iterable[tuple[str, Axes, list[str]]]:
+    """(name, shared axes, sources) of every ensemble the recipe makes."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, axes in expected.items():
+        absent = [axis for axis in (*recipe.per, recipe.over) if axis not in axes]
+        if absent:
+            raise UserError(f"ensembles.{recipe.name}: must be over and per axes of its sources ({', '.join(axes)}), got {', '.join(absent)}")
+        found.setdefault(tuple(label(axes[axis]) for axis in recipe.per), []).append(name)
+    for values, names in found.items():
+        shared = {axis: expected[names[0]][axis] for axis in recipe.per}
+        yield ".".join([recipe.name, *(["-".join(map(_slug, values))] if values else [])]), shared, names
+
+
+def _slug(text: str) -> str:
+    """The text as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", text)
+
+
+def _build(
+    recipe: EnsembleConfig, name: str, axes: Axes, expected: Mapping[str, Axes], available: Mapping[str, Member | Ensemble]
+) -> Ensemble | str:
+    """The ensemble, or why there is none."""
+    given = _given_weights(recipe, expected)
+    left_out = tuple(each for each in expected if recipe.weights is not None and not given.get(each))
+    wanted = [each for each in expected if each not in left_out]
+    present = [each for each in wanted if each in available]
+    missing = tuple(each for each in wanted if each not in available)
+    if len(present) < 2:
+        return f"needs at least 2 sources, has {len(present)} of {len(wanted)}" + (f"; without scores: {', '.join(missing)}" if missing else "")
+    chosen = STRATEGIES[recipe.method](present, given)
+    sources = [available[each] for each in chosen]
+    divisions = {source.division for source in sources}
+    if len(divisions) > 1:
+        raise UserError(f"ensembles.{recipe.name}: sources must share store, protocol and selection, '{name}' mixes {len(divisions)}")
+    factors = list(chosen.values())
+    selections = [source.selection for source in sources if source.selection is not None]
+    networks = {member.trial: member for source in sources for member in (source.members if isinstance(source, Ensemble) else (source,))}
+    return Ensemble(
+        name=name,
+        axes=axes,
+        division=divisions.pop(),
+        method=recipe.method,
+        combine=recipe.combine,
+        weights=chosen,
+        members=tuple(networks.values()),
+        missing=missing,
+        left_out=left_out,
+        selection=combine_scores(selections, factors, recipe.combine) if len(selections) == len(sources) else None,
+        test=combine_scores([source.test for source in sources], factors, recipe.combine),
+    )
+
+
+def _given_weights(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> dict[str, float]:
+    """Weight of each source by the value it has on the axis `over`; sources whose value is not named get none. Empty for a plain mean."""
+    values = {name: label(axes[recipe.over]) for name, axes in expected.items()}
+    if isinstance(recipe.weights, str):
+        by_value = PRESETS[recipe.weights].weights or dict.fromkeys(values.values(), 1.0)
+    else:
+        by_value = recipe.weights or {}
+    return {name: by_value[value] for name, value in values.items() if value in by_value}

@@ -1,0 +1,129 @@
+"""How good scores are against labels, and how sure that is. Pure functions on arrays; knows no files."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.contract.config import Frozen
+from trainables.contract.errors import UserError
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+CHUNK = 1024  # clips at a time: the temporary arrays stay in the cache
+
+
+class Accuracy(Frozen):
+    """Scores of `clips` clips against their labels; fractions, not percent."""
+
+    clips: int
+    right: int  # clips whose label has the highest score
+    top1: float
+    top1_error: float  # standard error of top1, sqrt(p (1 - p) / n)
+    top5: float
+    mean_class: float  # top-1 of each class that occurs, averaged over these classes
+    cross_entropy: float | None  # nats; None where the scores are no logits of probabilities
+
+
+class Paired(Frozen):
+    """Two classifiers on the same clips; `difference` is the accuracy of the first minus that of the second."""
+
+    clips: int
+    first_only: int  # clips the first gets right and the second wrong
+    second_only: int
+    difference: float
+    error: float  # standard error of the difference, from the clips they disagree on
+    p_value: float  # exact sign test (McNemar) of "neither is better", two-sided
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether chance alone would rarely (p < 0.05) give such a difference."""
+        return self.p_value < 0.05
+
+
+def ranks(scores: FloatArray, labels: IntArray) -> IntArray:
+    """How many classes stand before the label: 0 where it wins, (N,).
+
+    scores: (N, K). Classes are ordered as a stable ascending argsort read from its end, so that of equal scores the higher class number wins;
+    counted instead of sorted: the scores above the label's, and the equal ones of higher class number.
+    """
+    _check(scores, labels)
+    found = np.empty(len(labels), dtype=np.int64)
+    classes = np.arange(scores.shape[1])
+    for start in range(0, len(labels), CHUNK):
+        rows, label = scores[start : start + CHUNK], labels[start : start + CHUNK, None]
+        own = np.take_along_axis(rows, label, axis=1)
+        before = np.count_nonzero(rows > own, axis=1)
+        equal = rows == own
+        if np.count_nonzero(equal) > len(rows):  # a tie somewhere
+            before += np.count_nonzero(equal & (classes > label), axis=1)
+        found[start : start + CHUNK] = before
+    return found
+
+
+def log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
+    """log(exp(x_k) / sum_j exp(x_j)) along the classes, (N, K)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised
+
+
+def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
+    """Evaluate scores (N, K) against labels (N,); `logits`: their softmax means probabilities, so that the cross entropy is told too."""
+    if not len(labels):
+        raise UserError("scores must hold at least one clip, got none")
+    rank = ranks(scores, labels)
+    hits = rank == 0
+    top1 = float(hits.mean())
+    per_class = np.bincount(labels)
+    present = per_class > 0
+    recall = np.bincount(labels, weights=hits)[present] / per_class[present]
+    entropy = -float(np.take_along_axis(log_softmax(scores), labels[:, None], axis=1).mean()) if logits else None
+    return Accuracy(
+        clips=len(labels),
+        right=int(hits.sum()),
+        top1=top1,
+        top1_error=math.sqrt(top1 * (1 - top1) / len(labels)),
+        top5=float((rank < 5).mean()),
+        mean_class=float(recall.mean()),
+        cross_entropy=entropy,
+    )
+
+
+def paired(first: BoolArray, second: BoolArray) -> Paired:
+    """Compare what two classifiers got right, (N,) each, clip by clip.
+
+    With b clips only the first and c clips only the second gets right, of n: difference (b - c) / n,
+    standard error sqrt(b + c - (b - c)^2 / n) / n (McNemar 1947).
+    """
+    n, b, c = len(first), int((first & ~second).sum()), int((~first & second).sum())
+    return Paired(
+        clips=n,
+        first_only=b,
+        second_only=c,
+        difference=(b - c) / n,
+        error=math.sqrt(b + c - (b - c) ** 2 / n) / n,
+        p_value=sign_test(b, c),
+    )
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided probability of a split at least this uneven when wins and losses are equally likely; 1 without any."""
+    total = wins + losses
+    tail = sum(math.comb(total, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, float(2 * tail / 2**total))
+
+
+def _check(scores: FloatArray, labels: IntArray) -> None:
+    """UserError for scores and labels that do not belong together, or are no numbers."""
+    if scores.ndim != 2 or labels.shape != (scores.shape[0],):
+        raise UserError(f"labels must be one per row of the scores, got {labels.shape} for {scores.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < scores.shape[1]:
+        raise UserError(f"labels must be class numbers below {scores.shape[1]}, got {labels.min()} to {labels.max()}")
+    if not np.isfinite(scores.sum(dtype=np.float64)):
+        raise UserError("scores must be finite numbers, got NaN or infinity")

@@ -1,0 +1,204 @@
+"""The last stage of a sweep: ensembles built on the selection split, then every member and ensemble evaluated on the test split, once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
+from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
+from orchestrator.ensembling.members import Division, Member
+from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, SeedSpread, Size, TestSplit
+from orchestrator.ensembling.sealed import TestLabels, read_test_labels
+from orchestrator.journal import Journal
+from orchestrator.planned import load_planned
+from trainables.contract.artifacts import write_json
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Sweep
+
+Entry = Member | Ensemble
+Truth = Mapping[Division, TestLabels]
+
+
+def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mapping[str, str]) -> FinalEvaluation:
+    """Build the ensembles, read the test labels, evaluate, write `ensembles/` and `evaluation.json` (last).
+
+    missing: cells without a member and why. The same members and recipes are evaluated once: a second call returns what is on disk
+    and leaves the test labels alone. Without any member nothing is read either.
+    """
+    inputs = _digest(sweep, members)
+    known = FinalEvaluation.load(run)
+    if known is not None and known.inputs == inputs and known.missing == dict(missing):
+        return known
+    cells = {planned.cell: planned.axes for planned in load_planned(run)}
+    built = build_ensembles(sweep, members, cells)
+    journal = Journal(run / "journal.jsonl")
+    for ensemble in built.ensembles:
+        _save(run, ensemble)
+        journal.append("ensemble_built", ensemble=ensemble.name, members=[member.trial for member in ensemble.members])
+    truth = read_test_labels({each.division: each.test.ids for each in members}, journal, "final evaluation") if members else {}
+    evaluation = _evaluate(inputs, members, built, truth, missing)
+    for row in evaluation.rows:
+        if row.kind == "ensemble":
+            write_json(_folder(run, row.name) / "result.json", row.model_dump(mode="json"))
+    evaluation.save(run)
+    return evaluation
+
+
+def _digest(sweep: Sweep, members: Sequence[Member]) -> str:
+    """Names what the evaluation depends on: the recipes and the trials with all their seeds."""
+    recipes = [recipe.model_dump(mode="json") for recipe in sweep.ensembles]
+    trials = [[member.cell, *(run.trial for run in member.seeds)] for member in members]
+    return hashlib.sha256(json.dumps([recipes, trials], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _folder(run: Path, name: str) -> Path:
+    return run / "ensembles" / name
+
+
+def _save(run: Path, ensemble: Ensemble) -> None:
+    """What can be known without test labels."""
+    folder = _folder(run, ensemble.name)
+    write_json(
+        folder / "members.json",
+        {
+            "members": [{"trial": member.trial, "cell": member.cell, "axes": dict(member.axes)} for member in ensemble.members],
+            "missing": list(ensemble.missing),
+            "left_out": list(ensemble.left_out),
+        },
+    )
+    write_json(folder / "weights.json", {"method": ensemble.method, "combine": ensemble.combine, "weights": ensemble.weights})
+    ensemble.test.save(folder / "scores.parquet")
+
+
+def _evaluate(inputs: str, members: Sequence[Member], built: Built, truth: Truth, missing: Mapping[str, str]) -> FinalEvaluation:
+    """Pure: entries and labels in, everything the report says about accuracy out."""
+    entries: list[Entry] = [*members, *built.ensembles]
+    hits = {each.name: ranks(each.test.logits, truth[each.division].labels) == 0 for each in entries}
+    rows = tuple(_row(each, _dense_counterparts(each, members), truth[each.division]) for each in entries)
+    by_name = {row.name: row for row in rows}
+    return FinalEvaluation(
+        inputs=inputs,
+        splits=tuple(_split(division, labels, members) for division, labels in truth.items()),
+        rows=rows,
+        comparisons=tuple(each for ensemble in built.ensembles for each in _comparisons(ensemble, members, by_name, hits)),
+        missing=dict(missing),
+        skipped=built.skipped,
+    )
+
+
+def _split(division: Division, labels: TestLabels, members: Sequence[Member]) -> TestSplit:
+    selection = next(member.selection for member in members if member.division == division)
+    return TestSplit(
+        division=division,
+        dataset=labels.dataset,
+        classes=labels.classes,
+        selection_clips=len(selection.ids) if selection else 0,
+        test_clips=len(labels.labels),
+        clean_clips=int(labels.clean.sum()),
+    )
+
+
+def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
+    """One line of the results."""
+    networks = entry.members if isinstance(entry, Ensemble) else (entry,)
+    logits = entry.has_probabilities if isinstance(entry, Ensemble) else True
+    selection = None
+    if entry.selection is not None and entry.selection.labels is not None:
+        selection = accuracy(entry.selection.logits, entry.selection.labels, logits=logits)
+    size = _size(networks)
+    dense_params = max(network.result.cost.params for network in (dense or networks))  # a masked network has as many, zeros included
+    common: dict[str, Any] = {
+        "name": entry.name,
+        "axes": dict(entry.axes),
+        "division": entry.division,
+        "trials": tuple(network.trial for network in networks),
+        "selection": selection,
+        "test": accuracy(entry.test.logits, truth.labels, logits=logits),
+        "clean": _clean(entry, truth, logits),
+        "size": size,
+        "share_of_dense": size.nonzero_params / dense_params,
+    }
+    if isinstance(entry, Member):
+        return Row(kind="member", dense=entry.dense, seeds=_spread(entry, truth), **common)
+    return Row(
+        kind="ensemble",
+        dense=False,
+        weights=entry.weights,
+        method=entry.method,
+        combine=entry.combine,
+        missing=entry.missing,
+        left_out=entry.left_out,
+        **common,
+    )
+
+
+def _clean(entry: Entry, truth: TestLabels, logits: bool) -> Accuracy | None:
+    """Accuracy on the test clips without a copy; None when all clips are such, or none is."""
+    if truth.clean.all() or not truth.clean.any():
+        return None
+    return accuracy(entry.test.logits[truth.clean], truth.labels[truth.clean], logits=logits)
+
+
+def _size(networks: Sequence[Member]) -> Size:
+    costs = [network.result.cost for network in networks]
+    return Size(
+        params=sum(cost.params for cost in costs),
+        nonzero_params=sum(cost.nonzero_params for cost in costs),
+        deploy_params=sum(cost.deploy_params for cost in costs),
+        deploy_nonzero_params=sum(cost.deploy_nonzero_params for cost in costs),
+        deploy_gmacs=sum(cost.deploy_gmacs for cost in costs),
+        latency_ms=sum(cost.deploy_latency_ms for cost in costs),
+        latency_device=", ".join(sorted({cost.latency_device for cost in costs})),
+        latency_threads=max(cost.latency_threads for cost in costs),
+    )
+
+
+def _spread(member: Member, truth: TestLabels) -> SeedSpread | None:
+    """Mean and standard deviation over the seeds; None with a single one."""
+    if len(member.seeds) < 2:
+        return None
+    tests = [float((ranks(run.test.logits, truth.labels) == 0).mean()) for run in member.seeds]
+    selections = [run.result.selection_top1 for run in member.seeds if run.result.selection_top1 is not None]
+    return SeedSpread(
+        seeds=len(member.seeds),
+        selection_std=stdev(selections) if len(selections) == len(member.seeds) else None,
+        test_mean=fmean(tests),
+        test_std=stdev(tests),
+    )
+
+
+def _dense_counterparts(entry: Entry, members: Sequence[Member]) -> list[Member]:
+    """The dense networks to hold an entry against: those that share its axes, but the level."""
+    shared = {axis: value for axis, value in entry.axes.items() if axis != "sparsity.level"}
+    return [
+        member
+        for member in members
+        if member.dense and member.division == entry.division and all(member.axes.get(axis) == value for axis, value in shared.items())
+    ]
+
+
+def _comparisons(ensemble: Ensemble, members: Sequence[Member], rows: Mapping[str, Row], hits: Mapping[str, BoolArray]) -> list[Comparison]:
+    """The ensemble against its best member and against the best dense network, both chosen on the selection split where there is one."""
+    chosen_on: Literal["selection", "test"] = "selection" if ensemble.division.held_out else "test"
+
+    def skill(member: Member) -> float:
+        row = rows[member.name]
+        return row.selection.top1 if row.selection is not None else row.test.top1
+
+    opponents: dict[Literal["best member", "dense network"], Sequence[Member]] = {
+        "best member": ensemble.members,
+        "dense network": _dense_counterparts(ensemble, members),
+    }
+    found: list[Comparison] = []
+    for role, networks in opponents.items():
+        if networks:
+            other = max(networks, key=skill).name
+            test = paired(hits[ensemble.name], hits[other])
+            found.append(Comparison(ensemble=ensemble.name, against=other, role=role, chosen_on=chosen_on, test=test))
+    return found

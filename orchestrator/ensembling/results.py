@@ -1,0 +1,106 @@
+"""What the final evaluation of a sweep found, as one file: everything the report prints about accuracy comes from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from orchestrator.ensembling.evaluate import Accuracy, Paired
+from orchestrator.ensembling.members import Division
+from trainables.contract.artifacts import write_atomic
+from trainables.contract.config import Frozen
+from trainables.contract.errors import UserError
+
+FILE = "evaluation.json"
+
+
+class Size(Frozen):
+    """What a network costs; for an ensemble the sum over its members, which run one after the other."""
+
+    params: int  # training form
+    nonzero_params: int  # training form, masked weights not counted
+    deploy_params: int
+    deploy_nonzero_params: int
+    deploy_gmacs: float
+    latency_ms: float
+    latency_device: str
+    latency_threads: int
+
+
+class SeedSpread(Frozen):
+    """Top-1 over trials that differ in nothing but the seed; standard deviations with n - 1."""
+
+    seeds: int
+    selection_std: float | None
+    test_mean: float
+    test_std: float
+
+
+class Row(Frozen):
+    """One member or ensemble, evaluated."""
+
+    name: str
+    kind: Literal["member", "ensemble"]
+    axes: dict[str, Any]
+    division: Division
+    trials: tuple[str, ...]  # the networks it needs
+    dense: bool  # a single network without a mask
+    weights: dict[str, float] = Field(default_factory=dict)  # source -> weight; ensembles only
+    method: str | None = None
+    combine: str | None = None
+    missing: tuple[str, ...] = ()  # sources that should be in it and have no scores
+    left_out: tuple[str, ...] = ()  # sources that its weights do not name
+    selection: Accuracy | None
+    test: Accuracy
+    clean: Accuracy | None  # test clips without a copy in training or selection; None when all are
+    size: Size
+    share_of_dense: float | None  # nonzero_params over those of the dense network
+    seeds: SeedSpread | None = None
+
+
+class Comparison(Frozen):
+    """An ensemble against one network, on the test clips."""
+
+    ensemble: str
+    against: str
+    role: Literal["best member", "dense network"]
+    chosen_on: Literal["selection", "test"]  # test: nothing was held out, which leans towards `against`
+    test: Paired
+
+
+class TestSplit(Frozen):
+    """The test clips of one division."""
+
+    division: Division
+    dataset: str
+    classes: int
+    selection_clips: int
+    test_clips: int
+    clean_clips: int
+
+
+class FinalEvaluation(Frozen):
+    """Everything the final evaluation found."""
+
+    inputs: str  # digest of the trials and recipes evaluated: the same inputs are not evaluated twice
+    splits: tuple[TestSplit, ...]
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+    missing: dict[str, str]  # cell without a member -> why
+    skipped: dict[str, str]  # ensemble that could not be built -> why
+
+    def save(self, run: Path) -> None:
+        write_atomic(run / FILE, self.model_dump_json(indent=2).encode())
+
+    @classmethod
+    def load(cls, run: Path) -> FinalEvaluation | None:
+        """What `save` wrote; None if the sweep has not come that far."""
+        path = run / FILE
+        if not path.is_file():
+            return None
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(f"{path}: not a final evaluation of this version: {error.errors()[0]['msg']}") from error

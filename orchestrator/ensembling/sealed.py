@@ -1,0 +1,50 @@
+"""The only place where test labels are read: once per final evaluation, and written down in the journal when it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.ensembling.evaluate import BoolArray, IntArray
+from orchestrator.ensembling.members import Division
+from orchestrator.journal import Journal
+from trainables.contract.errors import UserError
+from trainables.data.store import Store
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TestLabels:
+    """Labels (N,) of the test clips in the order of the ids asked for, and which clips have no copy in training or selection."""
+
+    labels: IntArray
+    clean: BoolArray
+    classes: int
+    dataset: str
+
+
+def read_test_labels(wanted: Mapping[Division, tuple[str, ...]], journal: Journal, purpose: str) -> dict[Division, TestLabels]:
+    """Break the seal: the labels of every division's test clips `ids`, and one `test_read` event for all of them.
+
+    Everything that can be wrong is found before the seal is broken; the event is written before a label is seen.
+    """
+    opened: list[tuple[Division, Store, IntArray, BoolArray]] = []
+    for division, ids in wanted.items():
+        store = Store.open(Path(division.store))
+        split = store.split(division.protocol, division.selection)
+        names = [str(name) for name in store.column("id")[split.test]]
+        if sorted(names) != sorted(ids):
+            raise UserError(
+                f"{division.store}: the scores must be of the test clips of protocol '{division.protocol}', got {len(ids)} scores, "
+                f"{len(set(ids) & set(names))} of them among the {len(names)} test clips"
+            )
+        where = {name: row for row, name in enumerate(names)}
+        order = np.array([where[name] for name in ids], dtype=np.int64)
+        opened.append((division, store, split.test[order], store.clean_test(split)[order]))
+    journal.append("test_read", purpose=purpose, divisions=[division.model_dump(mode="json") for division in wanted])
+    return {
+        division: TestLabels(store.column("label")[positions].astype(np.int64), clean, len(store.info.classes), store.info.name)
+        for division, store, positions, clean in opened
+    }

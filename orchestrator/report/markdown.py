@@ -1,0 +1,260 @@
+"""The report of a sweep: report.md with its tables and figures, made again at any time from the files of the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.ensembling.evaluate import Accuracy
+from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, TestSplit
+from orchestrator.figures import Point, draw_curves, draw_size_accuracy
+from orchestrator.journal import read_journal
+from orchestrator.planned import load_resolved
+from orchestrator.report.tables import (
+    TrialState,
+    comparison_cells,
+    load_trials,
+    markdown_table,
+    result_cells,
+    trial_cells,
+    write_csv,
+)
+from trainables.contract.artifacts import write_atomic
+
+MOST_CURVES = 24  # trials in the figure of training curves
+
+
+def write_report(run: Path) -> Path:
+    """Write `run`/report/ (report.md, tables/*.csv, figures/*.png) and return report.md. Works before the sweep has ended, too."""
+    sweep, trials, evaluation = load_resolved(run)["sweep"], load_trials(run), FinalEvaluation.load(run)
+    journal = read_journal(run / "journal.jsonl")
+    out = run / "report"
+    write_csv(out / "tables" / "trials.csv", [trial_cells(state) for state in trials])
+    if evaluation is not None:
+        write_csv(out / "tables" / "results.csv", [result_cells(row) for row in evaluation.rows])
+        write_csv(out / "tables" / "comparisons.csv", comparison_cells(evaluation))
+    figures = _draw(run, trials, evaluation, out / "figures")
+    parts = [
+        f"# Sweep {sweep['name']}",
+        _overview(trials, evaluation, journal),
+        *_results(evaluation, trials),
+        *_absent(trials, evaluation),
+        *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
+        "## Settings",
+        _settings(sweep),
+    ]
+    write_atomic(out / "report.md", ("\n\n".join(parts) + "\n").encode())
+    return out / "report.md"
+
+
+def verdicts(evaluation: FinalEvaluation) -> list[str]:
+    """What is to be said of the final ensemble, the last one of the sweep file: one line for each network it is held against."""
+    last = [row for row in evaluation.rows if row.kind == "ensemble"][-1:]
+    if not last:
+        return ["No ensemble was built, so there is nothing to hold against the single networks."]
+    return _verdicts_of(last[0], evaluation) + _without_dense(last[0], evaluation)
+
+
+def _verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
+    """One line for each network the ensemble is held against; its best member may be the dense network, too."""
+    against: dict[str, list[Comparison]] = {}
+    for each in evaluation.comparisons:
+        if each.ensemble == row.name:
+            against.setdefault(each.against, []).append(each)
+    owner = {"best member": "its best member", "dense network": "the dense single network"}
+    return [_verdict(same[0], ", which is ".join(owner[each.role] for each in same), evaluation) for same in against.values()]
+
+
+def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
+    """One comparison in words, with its uncertainty."""
+    rows = {row.name: row for row in evaluation.rows}
+    ensemble, other, test = rows[found.ensemble], rows[found.against], found.test
+    if not test.distinguishable:
+        judgement = "not distinguishable from it on these clips"
+    else:
+        judgement = "better than it" if test.difference > 0 else "worse than it"
+    times = ensemble.size.nonzero_params / other.size.nonzero_params
+    return (
+        f"`{found.ensemble}` ({_percent(ensemble.test.top1)} %) against {owner}, `{found.against}` ({_percent(other.test.top1)} %, chosen on "
+        f"{found.chosen_on}): {100 * test.difference:+.2f} points, standard error {100 * test.error:.2f}. Of {test.clips} test clips only the "
+        f"ensemble has {test.first_only} right, only the other {test.second_only} (sign test p = {test.p_value:.2g}). "
+        f"**The ensemble is {judgement}**, with {times:.2f} times its non-zero parameters."
+    )
+
+
+def _without_dense(row: Row, evaluation: FinalEvaluation) -> list[str]:
+    known = any(each.role == "dense network" for each in evaluation.comparisons if each.ensemble == row.name)
+    return [] if known else ["The sweep trained no dense single network of this kind, so the ensemble is not held against one."]
+
+
+def _overview(trials: Sequence[TrialState], evaluation: FinalEvaluation | None, journal: Sequence[Mapping[str, Any]]) -> str:
+    """Data, protocol, how many trials, how long, how often the test labels were read."""
+    counts = {status: sum(state.status == status for state in trials) for status in ("finished", "failed", "unfinished")}
+    seconds = sum(state.result.seconds for state in trials if state.result)
+    reads = sum(event["event"] == "test_read" for event in journal)
+    lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
+    lines.append(
+        f"- **Trials**: {len(trials)} in {len({state.planned.cell for state in trials})} cells; {counts['finished']} finished, "
+        f"{counts['failed']} failed, {counts['unfinished']} unfinished; {seconds / 60:.1f} minutes of training in total"
+    )
+    times = [float(event["time"]) for event in journal if isinstance(event.get("time"), int | float)]
+    if times:
+        first, last = (datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S") for when in (min(times), max(times)))
+        lines.append(f"- **Time**: {first} to {last} UTC, {(max(times) - min(times)) / 60:.1f} minutes, pauses included")
+    lines.append(f"- **Test labels** were read {_times(reads)}")
+    return "\n".join(lines)
+
+
+def _split_line(split: TestSplit) -> str:
+    held = split.division.held_out
+    protocol = "held out" if held else "paper (nothing held out; last epoch, fixed weights)"
+    chosen = f"{split.selection_clips} selection clips ({split.division.selection.kind}), " if held else ""
+    copies = split.test_clips - split.clean_clips
+    clean = f", {copies} of them copies of training or selection clips" if copies else ""
+    return (
+        f"- **Data**: {split.dataset} (`{split.division.store}`), protocol `{split.division.protocol}`, {split.classes} classes, {chosen}"
+        f"{split.test_clips} test clips{clean}\n- **Protocol**: {protocol}"
+    )
+
+
+def _results(evaluation: FinalEvaluation | None, trials: Sequence[TrialState]) -> list[str]:
+    """The table of members and ensembles, and what it says of the final ensemble."""
+    if evaluation is None or not evaluation.rows:
+        finished = [state for state in trials if state.result]
+        table = markdown_table([_provisional(state) for state in finished]) if finished else "No trial has finished."
+        return ["## Results so far", "The final evaluation has not taken place: there are no test figures.", table]
+    clean = any(row.clean for row in evaluation.rows)
+    seeds = any(row.seeds for row in evaluation.rows)
+    split = " and ".join("held out" if split.division.held_out else "paper" for split in evaluation.splits)
+    ensembles = [row for row in evaluation.rows if row.kind == "ensemble"]
+    others = [line for row in ensembles[:-1] for line in _verdicts_of(row, evaluation)]
+    parts = [
+        f"## Results (protocol: {split})",
+        markdown_table([_result_line(row, clean=clean, seeds=seeds) for row in evaluation.rows]),
+        _legend(evaluation, clean=clean),
+        "## Verdict",
+        "\n".join(f"- {line}" for line in verdicts(evaluation)),
+    ]
+    parts += ["### The other ensembles", "\n".join(f"- {line}" for line in others)] if others else []
+    parts += ["## How the ensembles are made", markdown_table([_recipe_line(row) for row in ensembles])] if ensembles else []
+    return parts
+
+
+def _result_line(row: Row, *, clean: bool, seeds: bool) -> dict[str, str]:
+    kind = "ensemble" if row.kind == "ensemble" else "dense single network" if row.dense else "member"
+    size = row.size
+    line = {
+        "name": f"`{row.name}`",
+        "kind": kind,
+        "selection top-1 %": _with_error(row.selection),
+        "test top-1 %": _with_error(row.test),
+        **({"test-clean top-1 %": _with_error(row.clean)} if clean else {}),
+        "test top-5 %": _percent(row.test.top5),
+        "test mean-class %": _percent(row.test.mean_class),
+        "params": f"{size.params:,}",
+        "non-zero": f"{size.nonzero_params:,}",
+        "of dense": f"{row.share_of_dense:.2f} x" if row.share_of_dense is not None else "n/a",
+        "deploy params": f"{size.deploy_params:,}",
+        "deploy non-zero": f"{size.deploy_nonzero_params:,}",
+        "GMACs": f"{size.deploy_gmacs:.4g}",
+        "latency ms": f"{size.latency_ms:.2f}",
+    }
+    if seeds:
+        spread = row.seeds
+        line["test over seeds %"] = f"{_percent(spread.test_mean)} ± {_percent(spread.test_std)} (n={spread.seeds})" if spread else "n/a"
+    return line
+
+
+def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
+    """How to read the columns."""
+    devices = sorted({f"{row.size.latency_device}, {_threads(row.size.latency_threads)}" for row in evaluation.rows})
+    lines = [
+        "± is one standard error, sqrt(p (1 - p) / n), of the clips drawn; it says nothing of other seeds.",
+        "Every choice (epoch, trial, weights) was made on the selection figures, which therefore lean upwards; the test figures do not."
+        if all(split.division.held_out for split in evaluation.splits)
+        else "Under the paper protocol nothing is held out: no figure but the test's exists.",
+        "`params` and `non-zero` are of the training form, `deploy` of the re-parameterised network that was scored and timed; `of dense` is "
+        "`non-zero` over the dense network's. An ensemble's sizes, GMACs and latency are the sums over its networks.",
+        f"Latency: one clip, batch 1 ({'; '.join(devices)}).",
+    ]
+    if clean:
+        lines.append("`test-clean` leaves out the test clips that are exact copies of training or selection clips.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _recipe_line(row: Row) -> dict[str, str]:
+    return {
+        "ensemble": f"`{row.name}`",
+        "method": f"{row.method} of {row.combine}",
+        "weights": ", ".join(f"`{name}` {weight:.3g}" for name, weight in row.weights.items()),
+        "missing": ", ".join(row.missing) or "none",
+        "left out by its weights": ", ".join(row.left_out) or "none",
+    }
+
+
+def _provisional(state: TrialState) -> dict[str, str]:
+    assert state.result is not None
+    top1 = state.result.selection_top1
+    return {
+        "trial": f"`{state.planned.trial}`",
+        "selection top-1 %": "n/a" if top1 is None else _percent(top1),
+        "non-zero": f"{state.result.cost.nonzero_params:,}",
+        "minutes": f"{state.result.seconds / 60:.1f}",
+    }
+
+
+def _absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
+    """Trials that failed, cells without a member, ensembles that could not be built; nothing if all is there."""
+    lines = [f"- trial `{state.planned.trial}` failed: {state.failure}" for state in trials if state.failure is not None]
+    if evaluation is not None:
+        lines += [f"- cell `{cell}` has no member: {reason}" for cell, reason in evaluation.missing.items()]
+        lines += [f"- ensemble `{name}` was not built: {reason}" for name, reason in evaluation.skipped.items()]
+    return ["## What is missing", "\n".join(lines)] if lines else []
+
+
+def _draw(run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation | None, out: Path) -> dict[str, Path]:
+    """Title -> figure."""
+    figures: dict[str, Path] = {}
+    if evaluation is not None and evaluation.rows:
+        points = [
+            Point(row.name, "dense" if row.dense else row.kind, row.size.nonzero_params, row.test.top1, row.test.top1_error)
+            for row in evaluation.rows
+        ]
+        figures["Test accuracy against non-zero parameters"] = draw_size_accuracy(points, "test", out / "size_accuracy.png")
+    chosen = {trial for row in evaluation.rows for trial in row.trials} if evaluation else {state.planned.trial for state in trials}
+    folders = [state.planned.folder(run) for state in trials if state.planned.trial in chosen]
+    tables = {folder.path.name: folder.metrics_file for folder in folders if folder.metrics_file.is_file()}
+    if tables:
+        shown = dict(list(tables.items())[:MOST_CURVES])
+        title = "Training curves" if len(shown) == len(tables) else f"Training curves of the first {MOST_CURVES} of {len(tables)} members"
+        figures[title] = draw_curves(shown, out / "curves.png")
+    return figures
+
+
+def _settings(sweep: Mapping[str, Any]) -> str:
+    """The sweep as it was expanded, one leaf per line."""
+    return "\n".join(["```", *(f"{key}: {value}" for key, value in _flatten(sweep).items()), "```"])
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    return {path: leaf for key, each in value.items() for path, leaf in _flatten(each, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
+
+
+def _with_error(found: Accuracy | None) -> str:
+    return "n/a" if found is None else f"{_percent(found.top1)} ± {_percent(found.top1_error)}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _times(count: int) -> str:
+    return {0: "not at all", 1: "once"}.get(count, f"{count} times")

@@ -1,0 +1,109 @@
+"""The numbers of a sweep as rows, for CSV files and for the report. Computes nothing that the evaluation did not find."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.ensembling.evaluate import Accuracy
+from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.planned import PlannedTrial, load_planned
+from trainables.contract.artifacts import TrialResult, write_atomic
+
+Cells = dict[str, Any]  # column -> value
+
+
+@dataclass(frozen=True, slots=True)
+class TrialState:
+    """One planned trial and how far it came."""
+
+    planned: PlannedTrial
+    result: TrialResult | None
+    failure: str | None
+
+    @property
+    def status(self) -> str:
+        return "finished" if self.result else "failed" if self.failure is not None else "unfinished"
+
+
+def load_trials(run: Path) -> tuple[TrialState, ...]:
+    """Every planned trial of the sweep in `run`, from its folder."""
+    states: list[TrialState] = []
+    for planned in load_planned(run):
+        folder = planned.folder(run)
+        result = folder.load() if folder.is_complete() else None
+        states.append(TrialState(planned, result, None if result else folder.load_failure()))
+    return tuple(states)
+
+
+def result_cells(row: Row) -> Cells:
+    """One evaluated member or ensemble."""
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "dense": row.dense,
+        "protocol": row.division.protocol,
+        "held_out": row.division.held_out,
+        **{f"axis.{axis}": value for axis, value in row.axes.items()},
+        **_accuracy_cells("selection", row.selection),
+        **_accuracy_cells("test", row.test),
+        **_accuracy_cells("clean", row.clean),
+        **row.size.model_dump(),
+        "share_of_dense": row.share_of_dense,
+        **{f"seeds.{name}": value for name, value in (row.seeds.model_dump() if row.seeds else {}).items()},
+        "method": row.method,
+        "combine": row.combine,
+        "weights": " ".join(f"{name}={weight:g}" for name, weight in row.weights.items()),
+        "trials": " ".join(row.trials),
+        "missing": " ".join(row.missing),
+    }
+
+
+def trial_cells(state: TrialState) -> Cells:
+    """One trial, finished or not."""
+    return {
+        "trial": state.planned.trial,
+        "cell": state.planned.cell,
+        "seed": state.planned.seed,
+        "status": state.status,
+        "reason": state.failure or "",
+        **{f"axis.{axis}": value for axis, value in state.planned.axes.items()},
+        **{f"parameter.{name}": value for name, value in state.planned.assignment.items()},
+        **(state.result.metrics() if state.result else {}),
+    }
+
+
+def comparison_cells(evaluation: FinalEvaluation) -> list[Cells]:
+    """Every ensemble against its best member and the dense network."""
+    return [{**each.model_dump(exclude={"test"}), **each.test.model_dump()} for each in evaluation.comparisons]
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Rows under the union of their columns, in order of first appearance; atomically."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+    return path
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows of equal columns as a Markdown table; numbers stand on the right."""
+    columns = list(rows[0])
+    aligned = ["---:" if all(_numeric(row[column]) for row in rows) else "---" for column in columns]
+    lines = [columns, aligned, *([row[column].replace("|", "\\|").replace("\n", " ") for column in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _numeric(text: str) -> bool:
+    return not text.strip("0123456789.,+- ±x%n/a")
+
+
+def _accuracy_cells(split: str, found: Accuracy | None) -> Cells:
+    return {f"{split}.{name}": value for name, value in (found.model_dump() if found else dict.fromkeys(Accuracy.model_fields)).items()}

@@ -1,0 +1,343 @@
+"""What happens in a sweep, told to MLflow. The only file that imports mlflow; the sweep's own files stay the truth and never wait for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from orchestrator.outbox import Outbox
+from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
+from trainables.contract.config import TrialConfig
+from trainables.contract.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Status = Literal["finished", "failed", "interrupted"]
+MLFLOW_STATUS: dict[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+SQLITE = "sqlite:///"
+METRICS_PER_CALL = 1000  # limits of MLflow's log_batch
+PARAMS_PER_CALL = 100
+LONGEST_PARAM = 6000  # characters
+TRANSIENT_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "IO_ERROR")
+
+
+class Tracker(Protocol):
+    """Listener to one sweep. Order of calls: start_sweep, any trial and ensemble calls, finish_sweep once.
+
+    Only start_sweep may raise; the other calls return at once.
+    """
+
+    def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Open the sweep. One of the same name and the same `tags` that is already there is continued."""
+        ...
+
+    def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None:
+        """A trial starts or goes on; one of the same id in this sweep is continued."""
+        ...
+
+    def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """What the trial reported after `epoch` (0-based)."""
+        ...
+
+    def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None:
+        """The trial ended; numbers and files are read from its folder, `reason` says why it failed."""
+        ...
+
+    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
+        """An ensemble was built of the trials `members`; `folder` holds its files."""
+        ...
+
+    def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
+        """Close the sweep; `report` is a folder to keep with it. Returns what could not be delivered, nothing when all is well."""
+        ...
+
+
+class NullTracker:
+    """Listens to nothing."""
+
+    def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None: ...
+    def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None: ...
+    def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
+    def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None: ...
+    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None: ...
+    def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
+        return ()
+
+
+class MLflowTracker:
+    """One parent run for the sweep, one child run for each trial and ensemble, written by a thread about once a second.
+
+    A server that goes away is tried again until the sweep ends, and then for `patience` seconds more.
+    """
+
+    def __init__(self, uri: str, experiment: str, *, patience: float = 30.0) -> None:
+        self.uri = absolute_uri(uri)
+        self.experiment = experiment
+        self._patience = patience
+        self._client: Any = None
+        self._experiment_id = ""
+        self._parent = ""
+        self._runs: dict[str, str] = {}  # trial -> run id; touched by the outbox thread only
+        self._logged: dict[str, int] = {}  # trial -> last epoch that MLflow already has
+        self._epochs: dict[str, list[tuple[int, int, dict[str, float]]]] = {}  # trial -> (time in ms, epoch, metrics), not yet written
+        self._lock = threading.Lock()  # of _epochs
+        self._outbox: Outbox | None = None
+
+    def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        try:
+            self._client = _client(self.uri)
+            self._experiment_id = _experiment(self._client, self.uri, self.experiment)
+            self._parent = self._open({**tags, "kind": "sweep", "sweep": name}, name, dict(params))
+        except _mlflow_errors() as error:
+            raise UserError(f"tracking.uri: must be an MLflow store that answers, got '{self.uri}': {str(error).splitlines()[0]}") from error
+        self._outbox = Outbox(_is_transient)
+
+    def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None:
+        tags = {"mlflow.parentRunId": self._parent, "kind": "trial", "trial": trial}
+        described = {
+            "cell": cell,
+            "backbone": config.model.backbone,
+            "stream": config.data.stream_name,
+            "sparsity": f"{config.sparsity.level:g}",
+            "stage": "train",
+            **{f"axis.{axis}": str(value) for axis, value in axes.items()},
+        }
+
+        def operation() -> None:
+            self._runs[trial] = self._open(tags, f"{cell} {config.digest()[:4]}", flatten(config.model_dump(mode="json")), described)
+            self._logged[trial] = self._last_epoch(self._runs[trial])
+
+        self._put(f"start of trial {trial}", operation)
+
+    def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        with self._lock:
+            self._epochs.setdefault(trial, []).append((int(time.time() * 1000), epoch, dict(metrics)))
+        self._put(f"epochs of trial {trial}", lambda: self._write_epochs(trial))  # takes along all that wait by then
+
+    def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None:
+        def operation() -> None:
+            run = self._run(trial)
+            self._write_epochs(trial)
+            if status == "finished":
+                self._write_metrics(run, final_metrics(folder))
+            if reason:
+                self._client.set_tag(run, "reason", reason[:LONGEST_PARAM])
+            for path in _trial_files(folder):
+                self._client.log_artifact(run, str(path))
+            with tempfile.TemporaryDirectory() as drawn:
+                for picture in _draw(folder, Path(drawn)):
+                    self._client.log_artifact(run, str(picture), "figures")
+            self._client.set_terminated(run, MLFLOW_STATUS[status])
+
+        self._put(f"end of trial {trial}", operation)
+
+    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
+        tags = {"mlflow.parentRunId": self._parent, "kind": "ensemble", "ensemble": name}
+
+        def operation() -> None:
+            run = self._open(tags, name, {}, {"stage": "ensemble", "members": " ".join(members)[:LONGEST_PARAM]})
+            self._write_metrics(run, metrics)
+            self._client.log_artifacts(run, str(folder))
+            self._client.set_terminated(run, "FINISHED")
+
+        self._put(f"ensemble {name}", operation)
+
+    def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
+        def operation() -> None:
+            self._write_metrics(self._parent, metrics)
+            if report is not None:
+                self._client.log_artifacts(self._parent, str(report), "report")
+            for run in self._find({"mlflow.parentRunId": self._parent}, "RUNNING"):
+                self._client.set_terminated(run, "KILLED")
+            self._client.set_terminated(self._parent, MLFLOW_STATUS[status])
+
+        self._put("end of the sweep", operation)
+        assert self._outbox is not None
+        missing = self._outbox.close(self._patience)
+        if missing:
+            log.warning("MLflow at %s lacks: %s. The files of the sweep are complete.", self.uri, "; ".join(missing))
+        return missing
+
+    def link(self) -> str:
+        """The page of this sweep's trials in MLflow's interface, relative to the server's address."""
+        where = f"searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20'{self._parent}'"
+        return f"#/experiments/{self._experiment_id}/runs?{where}&orderByKey=metrics.%60best%2Fselection_top1%60&orderByAsc=false"
+
+    def _put(self, label: str, operation: Any) -> None:
+        assert self._outbox is not None, "start_sweep comes first"
+        self._outbox.put(label, operation)
+
+    def _open(self, identity: Mapping[str, str], name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
+        """Id of the run with the tags `identity`: the one that is there, RUNNING again, or a new one."""
+        from mlflow.entities import Param
+
+        found = self._find(identity)
+        if found:
+            run: str = found[0]
+            self._client.update_run(run, status="RUNNING")
+        else:
+            run = self._client.create_run(self._experiment_id, tags={**identity, **(tags or {})}, run_name=name).info.run_id
+        known = self._client.get_run(run).data.params if found else {}
+        entries = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items() if key not in known]
+        for start in range(0, len(entries), PARAMS_PER_CALL):
+            self._client.log_batch(run, params=entries[start : start + PARAMS_PER_CALL])
+        return run
+
+    def _find(self, tags: Mapping[str, str], status: str | None = None) -> list[str]:
+        """Ids of the runs that carry all `tags`, oldest first."""
+        terms = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
+        terms += [f"attributes.status = '{status}'"] if status else []
+        found: list[str] = []
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment_id], " and ".join(terms), order_by=["attributes.start_time ASC"], page_token=token)
+            found += [run.info.run_id for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    def _last_epoch(self, run: str) -> int:
+        """The last epoch that was written to `run` before; -1 for a new run."""
+        known = self._client.get_run(run).data.metrics
+        for key in EPOCH_METRICS:
+            if key in known:
+                return max(int(metric.step) for metric in self._client.get_metric_history(run, key))
+        return -1
+
+    def _run(self, trial: str) -> str:
+        if trial not in self._runs:
+            raise UserError(f"trial {trial}: its run could not be opened")
+        return self._runs[trial]
+
+    def _write_epochs(self, trial: str) -> None:
+        """Deliver the epochs of `trial` that wait, but for those that an earlier attempt of the sweep has written."""
+        run = self._run(trial)
+        with self._lock:
+            waiting = list(self._epochs.get(trial, ()))
+        new = [entry for entry in waiting if entry[1] > self._logged[trial]]
+        step = METRICS_PER_CALL // max((len(metrics) for _, _, metrics in new), default=1)
+        for start in range(0, len(new), step):
+            self._client.log_batch(run, metrics=_metrics(new[start : start + step]))
+            self._logged[trial] = new[start : start + step][-1][1]
+        with self._lock:
+            del self._epochs.get(trial, [])[: len(waiting)]
+
+    def _write_metrics(self, run: str, metrics: Mapping[str, float]) -> None:
+        self._client.log_batch(run, metrics=_metrics([(int(time.time() * 1000), 0, dict(metrics))]))
+
+
+def absolute_uri(uri: str) -> str:
+    """`sqlite:///relative.db` with the path made absolute, so that every process means the same file; other addresses as they are."""
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
+
+
+def ui_command(uri: str, host: str, port: int) -> list[str]:
+    """The command line that serves MLflow's interface on the store at `uri`; a server that already runs is an error that names it."""
+    if uri.startswith(("http://", "https://")):
+        raise UserError(f"tracking.uri: {uri} is a server already, open it in a browser")
+    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", absolute_uri(uri), "--host", host, "--port", str(port)]
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"lr": 0.1}} -> {"train.lr": 0.1}."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def final_metrics(folder: TrialDir) -> dict[str, float]:
+    """What a finished trial is compared by: the kept epoch under `best/`, the deploy form under `deploy_`."""
+    known = folder.load().metrics()
+    best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
+    sizes = ("nonzero_params", "deploy_params", "deploy_nonzero_params", "deploy_gmacs", "deploy_latency_ms", "deploy_max_abs_diff", "seconds")
+    return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes}}
+
+
+def _trial_files(folder: TrialDir) -> list[Path]:
+    """The files of a trial that are worth keeping with its run and are there; checkpoints are not."""
+    files = (
+        folder.config_file,
+        folder.metrics_file,
+        folder.deploy_file,
+        folder.selection_scores,
+        folder.test_scores,
+        folder.cost_file,
+        folder.result_file,
+        folder.failure_file,
+    )
+    return [path for path in files if path.is_file()]
+
+
+def _draw(folder: TrialDir, out: Path) -> list[Path]:
+    """Training curves and confusion matrix of a trial, as far as its files allow."""
+    from orchestrator.figures import draw_confusion, draw_curves
+    from trainables.contract.scores import Scores
+
+    drawn: list[Path] = []
+    if folder.metrics_file.is_file():
+        drawn.append(draw_curves({folder.path.name: folder.metrics_file}, out / "curves.png"))
+    if folder.selection_scores.is_file():
+        scores = Scores.load(folder.selection_scores)
+        if scores.labels is not None:
+            drawn.append(draw_confusion(scores.logits.argmax(axis=1), scores.labels, scores.logits.shape[1], out / "confusion.png"))
+    return drawn
+
+
+def _metrics(entries: Iterable[tuple[int, int, Mapping[str, float]]]) -> list[Any]:
+    """MLflow's metric records of (time in ms, step, metrics)."""
+    from mlflow.entities import Metric
+
+    return [Metric(key, float(value), when, step) for when, step, metrics in entries for key, value in metrics.items()]
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def _client(uri: str) -> Any:
+    """A client of the store; MLflow is loaded here and nowhere earlier."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox tries again; a single call must not take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our standard output is data
+    if uri.startswith(SQLITE):
+        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    for chatty in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: Any, uri: str, name: str) -> str:
+    """Id of the experiment, made if it is not there; beside a database file its artifacts lie beside that file."""
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        if known.lifecycle_stage != "active":
+            raise UserError(f"tracking.experiment: '{name}' was deleted from {uri}; restore it or give another name")
+        return str(known.experiment_id)
+    beside = (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / name).as_uri() if uri.startswith(SQLITE) else None
+    return str(client.create_experiment(name, artifact_location=beside))
+
+
+def _mlflow_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+
+    return (MlflowException, OSError)
+
+
+def _is_transient(error: Exception) -> bool:
+    """True for what a server that is away, restarting or locked answers; False for what would fail again."""
+    code = getattr(error, "error_code", None)
+    if code is not None:
+        return code in TRANSIENT_CODES
+    return isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno is None)

@@ -1,0 +1,84 @@
+"""One member per cell, chosen by the objectives, never by luck of a seed and never by the test split."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.collect import collect, missing_cells
+from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from trainables.contract.errors import UserError
+
+
+def test_the_best_trial_of_each_cell_is_its_member(tmp_path):
+    worse = Trial("joint", 0.6, lr=0.1, wrong_selection=(0, 1, 2))
+    better = Trial("joint", 0.6, lr=0.2, wrong_selection=(0,), wrong_test=(1, 2, 3))
+    other = Trial("bone", 0.6, wrong_selection=(0, 1))
+    run = make_run(tmp_path, [worse, better, other])
+    members = collect(run, make_sweep())
+    assert [(member.cell, member.trial) for member in members] == [("joint-0.6", better.name), ("bone-0.6", other.name)]
+    assert members[0].axes == {"data.stream": "joint", "sparsity.level": 0.6}
+    assert members[0].selection.labels is not None
+    assert members[0].test.labels is None
+
+
+def test_the_first_objective_decides_and_the_others_break_ties(tmp_path):
+    fast = Trial("joint", 0.0, lr=0.1, wrong_selection=(0, 1), latency=1.0)
+    slow = Trial("joint", 0.0, lr=0.2, wrong_selection=(3, 4), latency=2.0)
+    best = Trial("joint", 0.0, lr=0.3, wrong_selection=(0,), latency=9.0)
+    accurate_first = (("selection_top1", "maximize"), ("deploy_latency_ms", "minimize"))
+    run = make_run(tmp_path, [slow, fast, best])
+    assert collect(run, make_sweep(objectives=accurate_first))[0].trial == best.name
+    limited = make_sweep(objectives=accurate_first, limits=({"metric": "deploy_latency_ms", "max": 5.0},))
+    assert collect(run, limited)[0].trial == fast.name
+    fast_first = make_sweep(objectives=accurate_first[::-1])
+    assert collect(run, fast_first)[0].trial == fast.name
+
+
+def test_equal_trials_are_told_apart_by_their_id(tmp_path):
+    trials = [Trial("joint", 0.0, lr=lr) for lr in (0.1, 0.2, 0.3)]
+    run = make_run(tmp_path, trials)
+    assert collect(run, make_sweep())[0].trial == min(trial.name for trial in trials)
+
+
+def test_seeds_count_by_their_mean_and_the_first_represents(tmp_path):
+    lucky = [Trial("joint", 0.0, lr=0.1, seed=s, wrong_selection=wrong) for s, wrong in enumerate([(), (0, 1, 2, 3), (0, 1, 2, 3)])]
+    steady = [Trial("joint", 0.0, lr=0.2, seed=s, wrong_selection=wrong) for s, wrong in enumerate([(0, 1, 2), (0,), (0, 1)])]
+    run = make_run(tmp_path, [*reversed(lucky), *reversed(steady)])
+    (member,) = collect(run, make_sweep())
+    assert member.trial == steady[0].name
+    assert [each.seed for each in member.seeds] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("state", ["failed", "unfinished"])
+def test_trials_that_did_not_finish_are_no_members_and_are_named(tmp_path, state):
+    trials = [Trial("joint", 0.0), Trial("bone", 0.0, state=state)]
+    run = make_run(tmp_path, trials)
+    members = collect(run, make_sweep())
+    assert [member.cell for member in members] == ["joint-0"]
+    reason = "loss is nan in epoch 1" if state == "failed" else "not finished"
+    assert reason in missing_cells(run, members)["bone-0"]
+
+
+def test_a_cell_outside_the_constraints_is_named(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0, latency=9.0)])
+    members = collect(run, make_sweep(limits=({"metric": "deploy_latency_ms", "max": 5.0},)))
+    assert members == ()
+    assert "outside the constraints" in missing_cells(run, members)["joint-0"]
+
+
+def test_members_scored_on_other_clips_are_refused(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("bone", 0.0, test_count=29)])
+    with pytest.raises(UserError, match=r"test scores of the same clips.*29 and 30"):
+        collect(run, make_sweep())
+
+
+def test_paper_protocol_has_no_selection_scores(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0, lr=lr) for lr in (0.1, 0.2)], kind="none")
+    (member,) = collect(run, make_sweep())
+    assert member.selection is None
+    assert not member.division.held_out
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"resolved\.json is missing"):
+        collect(tmp_path, make_sweep())

@@ -1,0 +1,200 @@
+"""Ensembles: what is combined with which weights, and a final evaluation that reads the test labels once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from orchestrator.collect import collect, missing_cells
+from orchestrator.ensembling.build import build_ensembles
+from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.presets import PRESETS
+from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.ensembling.strategies import combine_rows, combine_scores
+from orchestrator.journal import read_journal
+from orchestrator.planned import load_planned
+from tests import naive_scores
+from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep
+from trainables.contract.config import STREAMS
+from trainables.contract.errors import UserError
+from trainables.contract.scores import Scores
+
+LEVELS = {"name": "multi_level", "over": "sparsity.level", "per": ["data.stream"]}
+FINAL = {"name": "final", "from": ["multi_level"], "over": "data.stream"}
+
+
+def grid(**states):
+    """Two streams x three levels; every network errs on clips of its own."""
+    trials = []
+    for row, stream in enumerate(("joint", "bone")):
+        for column, level in enumerate((0.0, 0.6, 0.95)):
+            start = 5 * (3 * row + column)
+            trial = Trial(stream, level, wrong_selection=(column,), wrong_test=tuple(range(start, start + 5)))
+            trial.state = states.get(trial.cell.replace("-", "_").replace(".", ""), "complete")
+            trials.append(trial)
+    return trials
+
+
+def built(run, sweep):
+    return build_ensembles(sweep, collect(run, sweep), {planned.cell: planned.axes for planned in load_planned(run)})
+
+
+def complete(run, sweep):
+    members = collect(run, sweep)
+    return finalize(run, sweep, members, missing_cells(run, members))
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [2.0, 1.0, 0.5]])
+def test_combined_rows_match_naive(weights):
+    tables = [np.random.default_rng(i).normal(size=(9, 4)).astype(np.float32) * 3 for i in range(3)]
+    probabilities = combine_rows(tables, weights, "probabilities")
+    assert np.exp(probabilities) == pytest.approx(np.array(naive_scores.weighted_probabilities([t.tolist() for t in tables], weights)), rel=1e-5)
+    logits = combine_rows(tables, weights, "logits")
+    assert logits == pytest.approx(sum(w * t for w, t in zip(weights, tables, strict=True)), rel=1e-5, abs=1e-5)
+
+
+def test_very_sure_members_give_finite_scores():
+    sure = np.array([[500.0, -500.0]], dtype=np.float32)
+    assert np.isfinite(combine_rows([sure, sure], [1.0, 1.0], "probabilities")).all()
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -2.0], [np.nan, 1.0], [1.0]])
+def test_weights_without_a_meaning_are_refused(weights):
+    with pytest.raises(UserError, match="weights must be"):
+        combine_rows([np.zeros((2, 2), np.float32)] * 2, weights, "logits")
+
+
+def test_scores_of_different_clips_are_refused():
+    first, second = (Scores.of(ids, np.zeros((2, 2), np.float32)) for ids in (["a", "b"], ["a", "c"]))
+    with pytest.raises(UserError, match=r"1 only in the first \['b'\]"):
+        combine_scores([first, second], [1.0, 1.0], "logits")
+
+
+def test_presets_name_known_streams():
+    assert {stream for preset in PRESETS.values() for stream in preset.weights} <= set(STREAMS)
+
+
+def test_per_makes_a_group_each_and_from_combines_them(tmp_path):
+    run = make_run(tmp_path, grid())
+    levels_joint, levels_bone, final = built(run, make_sweep(LEVELS, FINAL)).ensembles
+    assert [levels_joint.name, levels_bone.name, final.name] == ["multi_level.joint", "multi_level.bone", "final"]
+    assert levels_joint.weights == pytest.approx({"joint-0": 1 / 3, "joint-0.6": 1 / 3, "joint-0.95": 1 / 3})
+    assert final.weights == {"multi_level.joint": 0.5, "multi_level.bone": 0.5}
+    assert len(final.members) == 6
+    alone = [member.test.logits.tolist() for member in final.members]
+    assert np.exp(final.test.logits) == pytest.approx(np.array(naive_scores.weighted_probabilities(alone, [1.0] * 6)), rel=1e-5)
+    assert final.test.labels is None
+
+
+def test_weights_by_value_leave_the_others_out(tmp_path):
+    run = make_run(tmp_path, grid())
+    recipe = {**LEVELS, "method": "weights", "weights": {"0.6": 3, "0.95": 1}, "combine": "logits"}
+    joint = built(run, make_sweep(recipe)).ensembles[0]
+    assert joint.weights == {"joint-0.6": 3.0, "joint-0.95": 1.0}
+    assert joint.left_out == ("joint-0",)
+    parts = {member.cell: member.test.logits for member in joint.members}
+    assert joint.test.logits == pytest.approx(3 * parts["joint-0.6"] + parts["joint-0.95"])
+
+
+def test_a_preset_brings_weights(tmp_path):
+    run = make_run(tmp_path, grid())
+    recipe = {"name": "two", "over": "data.stream", "per": ["sparsity.level"], "method": "weights", "weights": "hpi_gcn", "combine": "logits"}
+    first = built(run, make_sweep(recipe)).ensembles[0]
+    assert (first.combine, first.weights) == ("logits", {"joint-0": 1.1, "bone-0": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({**LEVELS, "over": "model.groups"}, r"got model\.groups"),
+        ({**FINAL, "from": ["nothing"]}, "must name ensembles above it, got nothing"),
+    ],
+)
+def test_recipes_that_fit_nothing_are_refused(tmp_path, recipe, message):
+    run = make_run(tmp_path, grid())
+    with pytest.raises(UserError, match=message):
+        built(run, make_sweep(recipe))
+
+
+def test_a_missing_member_is_named_and_too_few_are_skipped(tmp_path):
+    run = make_run(tmp_path, grid(joint_06="failed", bone_0="failed", bone_06="unfinished"))
+    found = built(run, make_sweep(LEVELS, FINAL))
+    assert [each.name for each in found.ensembles] == ["multi_level.joint"]
+    assert found.ensembles[0].missing == ("joint-0.6",)
+    assert found.skipped["multi_level.bone"] == "needs at least 2 sources, has 1 of 3; without scores: bone-0, bone-0.6"
+    assert "multi_level.bone" in found.skipped["final"]
+
+
+def test_the_final_evaluation_counts_what_can_be_counted_by_hand(tmp_path):
+    run = make_run(tmp_path, grid(), copies=2)
+    found = complete(run, make_sweep(LEVELS, FINAL))
+    rows = {row.name: row for row in found.rows}
+    assert rows["joint-0"].test.right == TEST - 5
+    assert rows["joint-0"].clean.clips == TEST - 2
+    assert rows["joint-0"].clean.right == TEST - 5  # both copies are among the clips it gets wrong
+    assert rows["joint-0.6"].clean.right == TEST - 2 - 5
+    assert rows["joint-0"].selection.right == SELECTION - 1
+    assert rows["final"].test.right == TEST  # no two networks err on the same clip
+    assert rows["final"].size.nonzero_params == 2 * (1000 + 400 + 50)
+    assert rows["final"].share_of_dense == pytest.approx(2.9)
+    assert rows["final"].size.latency_ms == pytest.approx(6 * 1.5)
+    assert rows["final"].test.cross_entropy is not None
+    against = {each.role: each for each in found.comparisons if each.ensemble == "final"}
+    assert against["best member"].test.first_only == 5
+    assert against["best member"].chosen_on == "selection"
+    assert against["dense network"].against in ("joint-0", "bone-0")
+    assert found.splits[0].clean_clips == TEST - 2
+
+
+def test_files_of_an_ensemble(tmp_path):
+    run = make_run(tmp_path, grid())
+    complete(run, make_sweep(LEVELS, FINAL))
+    folder = run / "ensembles" / "multi_level.joint"
+    assert Scores.load(folder / "scores.parquet").labels is None
+    assert len(json.loads((folder / "members.json").read_text())["members"]) == 3
+    assert set(json.loads((folder / "weights.json").read_text())["weights"]) == {"joint-0", "joint-0.6", "joint-0.95"}
+    assert json.loads((folder / "result.json").read_text())["test"]["right"] == TEST
+
+
+def test_test_labels_are_read_once_until_something_changes(tmp_path):
+    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS)
+    first = complete(run, sweep)
+    assert complete(run, sweep) == first == FinalEvaluation.load(run)
+    events = [event["event"] for event in read_journal(run / "journal.jsonl")]
+    assert events.count("test_read") == 1
+    assert events.index("ensemble_built") < events.index("test_read")
+    complete(run, make_sweep(LEVELS, FINAL))
+    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
+
+
+def test_scores_of_another_test_split_leave_the_seal_unbroken(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0, test_count=29)])
+    with pytest.raises(UserError, match="29 scores, 29 of them among the 30 test clips"):
+        complete(run, make_sweep())
+    assert read_journal(run / "journal.jsonl") == []
+
+
+def test_without_members_nothing_is_read(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0, state="failed")])
+    found = complete(run, make_sweep(LEVELS))
+    assert found.rows == ()
+    assert "loss is nan" in found.missing["joint-0"]
+    assert read_journal(run / "journal.jsonl") == []
+
+
+def test_seeds_give_a_spread(tmp_path):
+    trials = [Trial("joint", 0.0, seed=s, wrong_test=tuple(range(2 * s))) for s in range(3)]
+    (row,) = complete(make_run(tmp_path, trials), make_sweep()).rows
+    assert row.test.right == TEST
+    assert row.seeds.test_mean == pytest.approx(1 - 2 / TEST)
+    assert row.seeds.test_std == pytest.approx(2 / TEST)
+    assert row.seeds.selection_std == 0.0
+
+
+def test_under_the_paper_protocol_the_best_member_is_chosen_on_test_and_it_is_said(tmp_path):
+    run = make_run(tmp_path, grid(), kind="none")
+    found = complete(run, make_sweep(LEVELS))
+    assert all(row.selection is None for row in found.rows)
+    assert {each.chosen_on for each in found.comparisons} == {"test"}

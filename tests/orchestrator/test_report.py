@@ -1,0 +1,160 @@
+"""The report: what the evaluation found is in it, what is missing is said, and it is made from files alone."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.collect import collect, missing_cells
+from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.journal import Journal
+from orchestrator.report.markdown import verdicts, write_report
+from orchestrator.report.tables import markdown_table, write_csv
+from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+
+LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
+FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
+
+
+def evaluated(tmp_path, trials, *recipes, **options):
+    run, sweep = make_run(tmp_path, trials, **options), make_sweep(*recipes)
+    members = collect(run, sweep)
+    finalize(run, sweep, members, missing_cells(run, members))
+    return run
+
+
+def disjoint_errors(streams=("joint", "bone"), levels=(0.0, 0.6), size=7):
+    """Networks that never err on the same test clip."""
+    grid = [(stream, level) for stream in streams for level in levels]
+    return [Trial(s, v, wrong_selection=(i,), wrong_test=tuple(range(size * i, size * i + size))) for i, (s, v) in enumerate(grid)]
+
+
+def test_the_report_shows_what_was_found(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL, copies=2)
+    text = write_report(run).read_text()
+    assert "# Sweep made-up" in text
+    assert "protocol: held out" in text
+    assert "pairs" in text
+    assert "2 of them copies" in text
+    assert "| `joint-0` | dense single network | 91.67 ± 7.98 | 76.67 ± 7.72 | 82.14 ± 7.24 |" in text
+    assert "**Test labels** were read once" in text
+    final = next(line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
+    assert "| 100.00 ± 0.00 |" in final
+    assert "2,800" in final
+    assert "2.80 x" in final
+    for figure in ("size_accuracy.png", "curves.png"):
+        assert f"](figures/{figure})" in text
+        assert (run / "report" / "figures" / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_ensemble_that_is_better_is_called_better(tmp_path):
+    trials = disjoint_errors()
+    trials[3].wrong_selection = ()  # the best member is a sparse one
+    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL)))
+    assert len(lines) == 2
+    assert "its best member, `bone-0.6`" in lines[0]
+    assert "**The ensemble is better than it**, with 7.00 times its non-zero parameters." in lines[0]
+    assert "+23.33 points" in lines[0]
+    assert "only the ensemble has 7 right, only the other 0" in lines[0]
+    assert "the dense single network, `joint-0`" in lines[1]
+    assert "with 2.80 times" in lines[1]
+
+
+def test_a_best_member_that_is_the_dense_network_is_named_once(tmp_path):
+    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)))
+    assert len(lines) == 1
+    assert "its best member, which is the dense single network, `joint-0`" in lines[0]
+
+
+def test_a_difference_within_chance_is_called_that(tmp_path):
+    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(size=3), LEVELS, FINAL)))
+    assert all("**The ensemble is not distinguishable from it on these clips**" in line for line in lines)
+
+
+def test_an_ensemble_that_is_worse_is_called_worse(tmp_path):
+    bad = tuple(range(20))
+    trials = [Trial("joint", 0.0), *(Trial("joint", level, wrong_selection=(0,), wrong_test=bad) for level in (0.6, 0.8, 0.95))]
+    recipe = {"name": "final", "over": "sparsity.level", "method": "weights", "weights": {"0": 0.01, "0.6": 1, "0.8": 1, "0.95": 1}}
+    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
+    assert "**The ensemble is worse than it**" in lines[0]
+
+
+def test_no_dense_network_is_said(tmp_path):
+    found = FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(levels=(0.6, 0.8)), LEVELS, FINAL))
+    assert "trained no dense single network" in verdicts(found)[-1]
+
+
+def test_failures_and_skipped_ensembles_are_listed_with_reasons(tmp_path):
+    trials = disjoint_errors()
+    trials[2].state, trials[3].state = "failed", "unfinished"
+    text = write_report(evaluated(tmp_path, trials, LEVELS, FINAL)).read_text()
+    assert f"trial `{trials[2].name}` failed: loss is nan in epoch 1" in text
+    assert "cell `bone-0.6` has no member" in text
+    assert "ensemble `levels.bone` was not built: needs at least 2 sources, has 0 of 2" in text
+
+
+def test_the_paper_protocol_is_named(tmp_path):
+    text = write_report(evaluated(tmp_path, disjoint_errors(), LEVELS, kind="none")).read_text()
+    assert "## Results (protocol: paper)" in text
+    assert "chosen on test" in text
+    assert "n/a" in text
+
+
+def test_several_seeds_show_their_spread(tmp_path):
+    trials = [Trial("joint", 0.0, seed=seed, wrong_test=tuple(range(3 * seed))) for seed in range(3)]
+    text = write_report(evaluated(tmp_path, trials)).read_text()
+    assert "90.00 ± 10.00 (n=3)" in text
+    assert "No ensemble was built" in text
+
+
+def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("bone", 0.0, state="unfinished")])
+    Journal(run / "journal.jsonl").append("sweep_started")
+    text = write_report(run).read_text()
+    assert "there are no test figures" in text
+    assert "were read not at all" in text
+    assert "1 finished, 0 failed, 1 unfinished" in text
+
+
+def test_tables_hold_every_number(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)
+    write_report(run)
+    tables = run / "report" / "tables"
+    with (tables / "results.csv").open(newline="") as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert float(rows["joint-0"]["test.top1"]) == pytest.approx(23 / 30)
+    assert rows["final"]["axis.data.stream"] == ""
+    with (tables / "trials.csv").open(newline="") as stream:
+        trials = list(csv.DictReader(stream))
+    assert {row["status"] for row in trials} == {"finished"}
+    assert trials[0]["parameter.train.lr"] == "0.1"
+    with (tables / "comparisons.csv").open(newline="") as stream:
+        assert {row["role"] for row in csv.DictReader(stream)} == {"best member", "dense network"}
+
+
+def test_the_report_needs_neither_the_store_nor_anything_heavy(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)
+    shutil.rmtree(tmp_path / "store")
+    code = (
+        "import sys; from pathlib import Path; from orchestrator.report.markdown import write_report; "
+        "print(write_report(Path(sys.argv[1]))); "
+        "heavy = {'torch', 'ray', 'mlflow'} & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("report.md")
+
+
+def test_markdown_cells_cannot_break_the_table():
+    lines = markdown_table([{"a": "x|y\nz", "n": "1.5"}]).splitlines()
+    assert lines == ["| a | n |", "| --- | ---: |", "| x\\|y z | 1.5 |"]
+
+
+def test_csv_rows_of_different_columns(tmp_path):
+    path = write_csv(tmp_path / "t.csv", [{"a": 1}, {"b": "x,y"}])
+    assert path.read_text().splitlines() == ["a,b", "1,", ',"x,y"']
