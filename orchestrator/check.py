@@ -1,0 +1,58 @@
+"""Everything that can be known to be wrong with a sweep before a trial starts: the file, its trials, its data. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.space import check_space
+from orchestrator.sweep import Sweep, load_sweep
+from orchestrator.sweep.document import Path as Place
+from orchestrator.sweep.problems import nearest, one_of
+from trainables.contract.errors import UserError
+
+if TYPE_CHECKING:
+    from trainables.data.store import Store
+
+
+def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool = True) -> Sweep:
+    """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every problem."""
+    sweep = load_sweep(path, overrides)
+    problems = check_space(sweep) + (check_data(sweep) if data else [])
+    if problems:
+        raise UserError.of(problems)
+    return sweep
+
+
+def check_data(sweep: Sweep) -> list[str]:
+    """What is wrong with the sweep's data: the store, the protocol, the layout, the split. Empty if trials can start."""
+    from trainables.data.store import Store
+
+    try:
+        store = Store.open(Path(sweep.data.store))
+    except UserError as error:
+        return [_problem(sweep, "data.store", text) for text in error.problems]
+    problems = _check_layout(sweep, store)
+    known = list(store.info.protocols)
+    if sweep.data.protocol not in known:
+        rule = f"{one_of(known)} in {store.path}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
+        return [*problems, _problem(sweep, "data.protocol", rule)]
+    try:
+        store.split(sweep.data.protocol, sweep.data.selection)
+    except UserError as error:
+        problems += [_problem(sweep, "data.selection", text) for text in error.problems]
+    return problems
+
+
+def _check_layout(sweep: Sweep, store: Store) -> list[str]:
+    parameter = sweep.parameters.get("model.layout")
+    asked = [str(value) for value in parameter.values] if parameter else [sweep.model.layout]
+    own = store.layout.name
+    wrong = [name for name in asked if name not in ("auto", own)]
+    return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {store.path}, got '{name}'") for name in wrong]
+
+
+def _problem(sweep: Sweep, leaf: str, rule: str) -> str:
+    place: Place = sweep.place_of_leaf(leaf)
+    return sweep.problem(place, rule)

@@ -1,0 +1,268 @@
+"""What a sweep will cost, before it runs: cells, trials, sizes, time, disk. Arithmetic on the file and the store; nothing is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cells import expand
+from orchestrator.space import Trial, trials
+from orchestrator.sweep import Sweep
+from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import TrialConfig
+from trainables.contract.errors import UserError
+from trainables.counting import Count, count
+
+if TYPE_CHECKING:
+    from trainables.data.store import Store
+
+CPU_RATE = 60e9
+"""Assumed training speed of one CPU core, FLOP/s sustained."""
+GPU_RATE = 20e12
+"""Assumed training speed of one GPU, FLOP/s sustained."""
+FLOPS_PER_MAC = 2
+PASSES = 3
+"""One training step costs about three forward passes: one forward, two for the gradients of activations and weights."""
+BYTES = 4
+"""Of one float32."""
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell and how many trials it holds; `trials_done` of them are complete."""
+
+    cell: str
+    axes: dict[str, Any]
+    trials: int
+    trials_done: int
+    hours: float  # of training, all its trials one after another
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network: model and input, at one or several sparsity levels."""
+
+    settings: dict[str, Any]  # leaves of the model: the backbone and those in which the variants differ
+    streams: tuple[str, ...]  # with the same input block, so of the same size
+    trials: int
+    params: int
+    deploy_params: int
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level
+    gmacs: float  # training form, 1e9 multiply-accumulates per clip
+    deploy_gmacs: float
+    seconds_per_trial: float  # mean over the variant's trials
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the time estimate assumes of the machine."""
+
+    device: str
+    flops_per_s: float  # of one trial
+    concurrent: int
+    measured: bool
+
+    def describe(self) -> str:
+        source = "measured on complete trials of this sweep" if self.measured else "assumed"
+        return f"{self.flops_per_s / 1e9:,.0f} GFLOP/s per trial on {self.device} ({source}), {self.concurrent} at a time"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a sweep. Times are estimates for this machine, `done` trials not counted."""
+
+    name: str
+    digest: str
+    cells: tuple[CellPlan, ...]
+    variants: tuple[Variant, ...]
+    trials: int
+    done: int
+    training_clips: int
+    selection_clips: int
+    test_clips: int
+    training_hours: float  # of all trials still to run, one after another
+    wall_hours: float  # as many at a time as the machine takes
+    disk_gb: float
+    mlflow_runs: int
+    machine: Machine
+    assumptions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON."""
+        return asdict(self)
+
+
+def plan(sweep: Sweep) -> Plan:
+    """The cost of a checked sweep; UserError if its store cannot be read."""
+    from trainables.data.store import Store
+
+    store = Store.open(Path(sweep.data.store))
+    split = store.split(sweep.data.protocol, sweep.data.selection)
+    by_cell = {cell: trials(sweep, cell) for cell in expand(sweep)}
+    everything = [trial for group in by_cell.values() for trial in group]
+    run = Path(sweep.storage) / sweep.name
+    done = {trial.planned.trial for trial in everything if trial.planned.folder(run).is_complete()}
+    counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
+    machine = _machine(sweep, _measured_rate(run, sorted(done), counts))
+    seconds = {
+        trial.planned.trial: training_flops(trial.config, counts[trial.planned.trial], len(split.train)) / machine.flops_per_s
+        for trial in everything
+    }
+    left = sum(value for name, value in seconds.items() if name not in done) / 3600
+    score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
+    return Plan(
+        name=sweep.name,
+        digest=sweep.digest(),
+        cells=tuple(
+            CellPlan(
+                cell=cell.id,
+                axes=dict(cell.axes),
+                trials=len(group),
+                trials_done=sum(trial.planned.trial in done for trial in group),
+                hours=sum(seconds[trial.planned.trial] for trial in group) / 3600,
+            )
+            for cell, group in by_cell.items()
+        ),
+        variants=_variants(everything, counts, seconds),
+        trials=len(everything),
+        done=len(done),
+        training_clips=len(split.train),
+        selection_clips=len(split.selection),
+        test_clips=len(split.test),
+        training_hours=left,
+        wall_hours=left / max(1, min(machine.concurrent, len(everything) - len(done))),
+        disk_gb=sum(disk_bytes(counts[trial.planned.trial], trial.config) + score_bytes for trial in everything) / 1e9,
+        mlflow_runs=0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep),
+        machine=machine,
+        assumptions=_ASSUMPTIONS,
+        notes=tuple(_notes(sweep, [len(group) for group in by_cell.values()], everything)),
+    )
+
+
+_ASSUMPTIONS = (
+    f"a training step costs {PASSES} forward passes, a multiply-accumulate {FLOPS_PER_MAC} FLOP; evaluation and start-up are not counted",
+    f"unless measured: {CPU_RATE / 1e9:.0f} GFLOP/s per CPU core, {GPU_RATE / 1e12:.0f} TFLOP/s per GPU",
+    "disk holds two checkpoints (last and best, float32), momentum, masks, the deploy form and the scores of every trial",
+)
+
+
+def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
+    """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2."""
+    return clips * config.data.repeat * config.train.epochs * PASSES * cost.gmacs * 1e9 * FLOPS_PER_MAC
+
+
+def disk_bytes(cost: Count, config: TrialConfig) -> float:
+    """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
+    masks = 2 * cost.maskable_params if config.sparsity.level > 0 else 0
+    return BYTES * (3 * cost.params + masks + cost.deploy_params)
+
+
+def ensemble_count(sweep: Sweep) -> int:
+    """How many ensembles the recipes make: one for each combination of their `per` axes."""
+    total = 0
+    for recipe in sweep.ensembles:
+        groups = 1
+        for axis in recipe.per:
+            groups *= len(sweep.parameters[axis].values)
+        total += groups
+    return total
+
+
+def check_budget(sweep: Sweep, planned: Plan) -> None:
+    """UserError where the plan needs more than the file's budget, one line per figure."""
+    needs: Mapping[str, tuple[float, str]] = {
+        "hours": (planned.wall_hours, f"{planned.wall_hours:.3g} h on this machine ({planned.machine.describe()})"),
+        "disk_gb": (planned.disk_gb, f"{planned.disk_gb:.3g} GB"),
+        "trials": (planned.trials, f"{planned.trials} trials"),
+    }
+    problems = []
+    for key, (need, text) in needs.items():
+        allowed = getattr(sweep.budget, key)
+        if allowed is not None and need > allowed:
+            problems.append(sweep.problem(("budget", key), f"the sweep is expected to need {text}, the budget allows {allowed:g}"))
+    if problems:
+        raise UserError.of(problems)
+
+
+def _count(config: TrialConfig, store: Store) -> Count:
+    return count(
+        config.model,
+        store.layout,
+        classes=len(store.info.classes),
+        persons=store.info.persons,
+        frames=config.data.frames,
+        stream=config.data.stream_config,
+    )
+
+
+def _measured_rate(run: Path, done: Iterable[str], counts: Mapping[str, Count]) -> float | None:
+    """Median training FLOP/s of the complete trials, None without any."""
+    rates = []
+    for name in done:
+        result = TrialDir(run / "trials" / name).load()
+        rates.append(result.clips_per_s * PASSES * counts[name].gmacs * 1e9 * FLOPS_PER_MAC)
+    return median(rates) if rates else None
+
+
+def _machine(sweep: Sweep, measured: float | None) -> Machine:
+    """This machine as the sweep would use it, found without loading torch."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    present = len([entry for entry in Path("/dev").glob("nvidia[0-9]*") if entry.name[6:].isdigit()])
+    wanted = sweep.resources
+    per_trial = float(wanted.gpus) if not isinstance(wanted.gpus, str) else min(1.0, float(present))
+    if per_trial > 0:
+        fits, rate, device = int(max(present, 1) / per_trial), GPU_RATE * per_trial, f"{per_trial:g} GPU"
+        fits = min(fits, cores // wanted.cpus)
+    else:
+        fits, rate, device = cores // wanted.cpus, CPU_RATE * wanted.cpus, f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}"
+    concurrent = max(1, min(fits, wanted.max_concurrent or fits))
+    return Machine(device, measured or rate, concurrent, measured is not None)
+
+
+def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]) -> tuple[Variant, ...]:
+    """Trials grouped by what decides a network's size."""
+    groups: dict[tuple[str, str, int], list[Trial]] = {}
+    for trial in everything:
+        model, data = trial.config.model, trial.config.data
+        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames), []).append(trial)
+    models = [group[0].config.model.model_dump(mode="json") for group in groups.values()]
+    differing = [name for name in models[0] if name == "backbone" or len({str(model[name]) for model in models}) > 1]
+    found = []
+    for settings, group in zip(models, groups.values(), strict=True):
+        idle = unused(leaves_of(group[0].config))
+        cost = counts[group[0].planned.trial]
+        levels = sorted({trial.config.sparsity.level for trial in group})
+        found.append(
+            Variant(
+                settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
+                trials=len(group),
+                params=cost.params,
+                deploy_params=cost.deploy_params,
+                nonzero_params={label(level): cost.params - round(level * cost.maskable_params) for level in levels},
+                gmacs=cost.gmacs,
+                deploy_gmacs=cost.deploy_gmacs,
+                seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
+            )
+        )
+    return tuple(found)
+
+
+def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:
+    """What a user might not expect."""
+    wanted = (sweep.method.trials_per_cell or 0) * sweep.method.seeds
+    fewer = sum(found < wanted for found in trials_per_cell)
+    if fewer:
+        yield f"{fewer} cells have fewer than {sweep.method.trials_per_cell} different assignments and get fewer trials"
+    idle = frozenset(LEAVES)
+    for trial in everything:
+        leaves = sweep.leaves() | dict(trial.planned.axes) | dict(trial.planned.assignment)
+        idle &= unused(leaves)
+    for name in sorted(name for name in idle if sweep.is_written(sweep.place_of_leaf(name))):
+        yield sweep.problem(sweep.place_of_leaf(name), "has no effect on any trial of this sweep")

@@ -1,0 +1,169 @@
+"""The leaves of a trial's configuration by dotted name (`model.groups`): which there are, what each accepts, which are in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from trainables.contract.config import TrialConfig
+
+SECTIONS = ("data", "model", "sparsity", "train")
+NOT_SEARCHABLE = ("data.store", "data.protocol", "data.selection.")
+"""All trials of a sweep are split and scored alike: their scores meet in ensembles."""
+
+Leaves = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting of a trial."""
+
+    name: str  # dotted
+    field: FieldInfo
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return tuple(self.name.split("."))
+
+    @property
+    def adapter(self) -> TypeAdapter[Any]:
+        return _adapter(self.name)
+
+    @property
+    def required(self) -> bool:
+        return self.field.default is PydanticUndefined
+
+    @property
+    def default(self) -> Any:
+        """JSON form of the contract's default."""
+        return self.adapter.dump_python(self.field.default, mode="json")
+
+    @property
+    def is_list(self) -> bool:
+        """True where one value of the leaf is itself a list (`model.stages`)."""
+        return self.json_schema().get("type") == "array"
+
+    @property
+    def takes_mapping(self) -> bool:
+        """True where one value of the leaf may be a mapping (`data.stream` as a record)."""
+        return "$defs" in self.json_schema()
+
+    @property
+    def numbers(self) -> str | None:
+        """`integer` or `number` where the leaf accepts a range of them, else None."""
+        kinds = {part.get("type") for part in self.json_schema().get("anyOf", [self.json_schema()])}
+        return next((kind for kind in ("integer", "number") if kind in kinds), None)
+
+    def json_schema(self) -> dict[str, Any]:
+        return _json_schema(self.name)
+
+    def errors(self, value: Any) -> list[ErrorDetails]:
+        """What is wrong with `value` for this leaf alone; locations are relative to the leaf."""
+        nested: Any = value
+        for part in reversed(self.path):
+            nested = {part: nested}
+        try:
+            TrialConfig.model_validate_json(json.dumps(nested), strict=True)
+        except ValidationError as error:
+            own = [found for found in error.errors(include_url=False) if found["loc"][: len(self.path)] == self.path]
+            return [{**found, "loc": found["loc"][len(self.path) :]} for found in own]
+        return []
+
+    def canonical(self, value: Any) -> Any:
+        """JSON form of an accepted value (a level of 0 becomes 0.0)."""
+        return self.adapter.dump_python(self.adapter.validate_json(json.dumps(value)), mode="json")
+
+
+def _walk(model: type[BaseModel], prefix: str) -> dict[str, Leaf]:
+    found: dict[str, Leaf] = {}
+    for name, info in model.model_fields.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found |= _walk(info.annotation, f"{dotted}.")
+        elif prefix:  # `seed` stands at the top of the sweep file
+            found[dotted] = Leaf(dotted, info)
+    return found
+
+
+LEAVES: dict[str, Leaf] = _walk(TrialConfig, "")
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    info = LEAVES[name].field
+    annotation: Any = info.annotation
+    for item in info.metadata:
+        annotation = Annotated[annotation, item]
+    return TypeAdapter(annotation)
+
+
+@cache
+def _json_schema(name: str) -> dict[str, Any]:
+    return LEAVES[name].adapter.json_schema()
+
+
+def leaves_of(config: Any) -> dict[str, Any]:
+    """JSON values by dotted name of whatever holds the four sections: a trial's configuration or a sweep."""
+    values = {section: getattr(config, section).model_dump(mode="json", warnings=False) for section in SECTIONS}
+    return {name: _descend(values, leaf.path) for name, leaf in LEAVES.items()}
+
+
+def nest(leaves: Leaves) -> dict[str, Any]:
+    """The inverse of `leaves_of`, for any of the leaves."""
+    nested: dict[str, Any] = {}
+    for name, value in leaves.items():
+        *parents, last = name.split(".")
+        target = nested
+        for part in parents:
+            target = target.setdefault(part, {})
+        target[last] = value
+    return nested
+
+
+def _descend(values: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        values = values[part]
+    return values
+
+
+def label(value: Any) -> str:
+    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0'."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _dense(leaves: Leaves) -> bool:
+    return bool(leaves["sparsity.level"] == 0)
+
+
+def _backbone_is_not(*backbones: str) -> Callable[[Leaves], bool]:
+    return lambda leaves: leaves["model.backbone"] not in backbones
+
+
+def _not_stepped(leaves: Leaves) -> bool:
+    return bool(leaves["train.schedule"] != "step")
+
+
+UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
+    "model.adjacencies": _backbone_is_not("hpi_gcn_rp"),
+    "model.groups": _backbone_is_not("hpi_gcn_op"),
+    "sparsity.generator": _dense,
+    "sparsity.scope": _dense,
+    "sparsity.warmup": _dense,
+    "sparsity.penalty": _dense,
+    "sparsity.penalty_weight": _dense,
+    "train.milestones": _not_stepped,
+    "train.lr_decay": _not_stepped,
+}
+"""Leaves that change nothing under some other setting: such a leaf is reset to its default, so that no trial is run twice."""
+
+
+def unused(leaves: Leaves) -> frozenset[str]:
+    """Names of the leaves that have no effect beside the others; `leaves` must be complete."""
+    return frozenset(name for name, useless in UNUSED_WHEN.items() if useless(leaves))

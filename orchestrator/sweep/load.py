@@ -1,0 +1,215 @@
+"""From a sweep file to a checked Sweep, or every problem at once. Reads no data: `orchestrator.check` looks at stores and trials."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.sweep.constraints import leaf_names
+from orchestrator.sweep.document import Document, override, parse, show
+from orchestrator.sweep.ensembles import default_ensembles, resolve_ensembles
+from orchestrator.sweep.leaves import LEAVES, SECTIONS
+from orchestrator.sweep.parameters import read_parameters, read_sections
+from orchestrator.sweep.problems import nearest, report
+from orchestrator.sweep.schema import Final, Method, MetricLimit, Objective, Parameter, Settings, Sweep
+from trainables.contract.config import DataConfig, ModelConfig, SelectionConfig, SparsityConfig, TrainConfig
+from trainables.contract.errors import UserError
+
+_BY_HAND = (*SECTIONS, "parameters", "constraints")
+"""Top-level keys whose short forms pydantic does not read."""
+
+
+def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
+    """Read, complete and check a sweep file; `overrides` are `a.b=value`. UserError lists every problem with file and line.
+
+    A bare name (`quickstart`) is looked up among the shipped search spaces.
+    """
+    return parse_sweep(*_read(Path(path)), overrides)
+
+
+def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
+    """Like `load_sweep`, from the text of a sweep file; `name` is what messages call it."""
+    document = parse(text, name)
+    if not isinstance(document.values, dict):
+        raise UserError(f"{name}: must be a mapping (key: value), got {show(document.values)}")
+    for assignment in overrides:
+        override(document, assignment, LEAVES)
+    settings = _settings(document)
+    sections = read_sections(document)
+    before = len(document.problems)
+    fixed, searched = read_parameters(document)
+    _check_overrides(document, fixed | searched)
+    leaves = _complete(document, sections | fixed, searched)
+    constraints = _constraints(document)
+    _check_method(document, settings.method, searched)
+    objectives = _objectives(document, settings, leaves["data.selection.kind"])
+    final = _final(document, settings, leaves["data.selection.kind"])
+    ensembles = settings.ensembles if settings.ensembles is not None else default_ensembles(searched)
+    if len(document.problems) == before or not document.lookup(("ensembles",)):
+        ensembles = resolve_ensembles(document, ensembles, searched)
+    if document.problems:
+        raise UserError.of(_by_line(document))
+    tracking = settings.tracking.model_copy(update={"experiment": settings.tracking.experiment or settings.name})
+    checked = {"parameters": searched, "constraints": constraints, "objectives": objectives, "final": final, "ensembles": ensembles}
+    surroundings = {field: getattr(settings, field) for field in Settings.model_fields} | {"tracking": tracking}
+    sweep = Sweep(**surroundings | _trial_sections(leaves) | checked)
+    sweep._source, sweep._text, sweep._places = name, text, dict(document.places)
+    return sweep
+
+
+def shipped() -> dict[str, Any]:
+    """The search spaces that come with the package, by name."""
+    files = [entry for entry in resources.files("search_spaces").iterdir() if entry.name.endswith(".yaml")]
+    return {entry.name.removesuffix(".yaml"): entry for entry in sorted(files, key=lambda entry: entry.name)}
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """(name for messages, text) of a sweep file."""
+    try:
+        if not path.exists() and path.parent == Path() and not path.suffix:
+            known = shipped()
+            if str(path) not in known:
+                raise UserError(f"{path}: no such file, and no shipped search space of that name ({', '.join(known)}){nearest(path, known)}")
+            return f"search_spaces/{path}.yaml", known[str(path)].read_text(encoding="utf-8")
+        return str(path), path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _settings(document: Document) -> Settings:
+    """Everything pydantic can check as it stands; sections with problems are replaced by their defaults, so that checking goes on."""
+    given = {key: value for key, value in document.values.items() if key not in _BY_HAND and value is not None}
+    try:
+        return Settings.model_validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    unknown = [item for item in errors if item["type"] == "extra_forbidden" and len(item["loc"]) == 1]
+    report(document, (), [item for item in errors if item not in unknown], Settings)
+    for item in unknown:
+        key = item["loc"][0]
+        document.add((key,), f"unknown key{nearest(key, (*Settings.model_fields, *_BY_HAND))}")
+    wrong = {item["loc"][0] for item in errors}
+    return Settings.model_validate({"version": 1, "name": "unnamed"} | {key: value for key, value in given.items() if key not in wrong})
+
+
+def _check_overrides(document: Document, parameters: Iterable[str]) -> None:
+    """A leaf set in its section has no effect where `parameters` speaks of it."""
+    for name in parameters:
+        place = document.places.get(tuple(name.split(".")), "")
+        if place.startswith("--set"):
+            document.add(tuple(name.split(".")), f"has no effect beside parameters.{name}; use --set parameters.{name}=...")
+
+
+def _complete(document: Document, given: Mapping[str, Any], searched: Mapping[str, Parameter]) -> dict[str, Any]:
+    """All leaves: given ones and the contract's defaults. Without a selection split the last epoch is kept."""
+    leaves: dict[str, Any] = {}
+    for name, leaf in LEAVES.items():
+        if name in given:
+            leaves[name] = given[name]
+        elif not leaf.required:
+            leaves[name] = leaf.default
+        elif not document.lookup(leaf.path) and ("parameters", name) not in document.places:
+            document.add(leaf.path, "required, but not given")
+    if leaves["data.selection.kind"] == "none":
+        keeps = searched["train.keep"].values if "train.keep" in searched else (given.get("train.keep", "last"),)
+        if "best" in keeps:
+            place = ("parameters", "train.keep") if ("parameters", "train.keep") in document.places else ("train", "keep")
+            document.add(place, "must be last where data.selection.kind is none: there is nothing to choose an epoch on", "best")
+        leaves["train.keep"] = "last"
+    return leaves
+
+
+def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
+    raw = document.lookup(("constraints",))
+    if raw is None:
+        return ()
+    if not isinstance(raw, list):
+        document.add(("constraints",), "must be a list", raw)
+        return ()
+    found: list[str | MetricLimit] = []
+    for i, item in enumerate(raw):
+        place = ("constraints", i)
+        try:
+            if isinstance(item, str):
+                found.append(item)
+                for name in leaf_names(item):
+                    if name not in LEAVES:
+                        document.add(place, f"unknown leaf '{name}'{nearest(name, LEAVES)}")
+            elif isinstance(item, dict):
+                found.append(MetricLimit.model_validate_json(json.dumps(item), strict=True))
+            else:
+                document.add(place, "must be an expression or {metric: ..., max: ...}", item)
+        except ValidationError as error:
+            report(document, place, error.errors(include_url=False), MetricLimit)
+        except ValueError as error:
+            document.add(place, str(error))
+    return tuple(found)
+
+
+def _check_method(document: Document, method: Method, searched: Mapping[str, Parameter]) -> None:
+    if method.name == "grid":
+        for name in (name for name, parameter in searched.items() if parameter.distribution):
+            document.add(("parameters", name), "a grid needs values, this is a range; give values or use method random")
+        if method.trials_per_cell is not None:
+            document.add(("method", "trials_per_cell"), "has no meaning for a grid, which tries every combination", method.trials_per_cell)
+    elif method.trials_per_cell is None and "method" in document.values and not _has_problem(document, "method"):
+        document.add(("method",), "random needs trials_per_cell: how many assignments are drawn in each cell")
+
+
+def _has_problem(document: Document, section: str) -> bool:
+    return any(re.search(rf" {section}\b", problem) for problem in document.problems)
+
+
+def _objectives(document: Document, settings: Settings, selection_kind: str) -> tuple[Objective, ...]:
+    if settings.objectives is None:
+        if selection_kind == "none":
+            return (Objective(metric="train_loss", goal="minimize"),)
+        return (Objective(metric="selection_top1", goal="maximize"),)
+    for i, objective in enumerate(settings.objectives):
+        if selection_kind == "none" and objective.metric.startswith("selection_"):
+            rule = "needs a selection split, but data.selection.kind is none; use train_loss"
+            document.add(("objectives", i, "metric"), rule, objective.metric)
+    return settings.objectives
+
+
+def _final(document: Document, settings: Settings, selection_kind: str) -> Final:
+    fitting = "paper" if selection_kind == "none" else "held_out"
+    if settings.final is None:
+        return Final.model_validate({"protocol_report": [fitting]})
+    asked = settings.final.protocol_report
+    place = ("final", "protocol_report")
+    if len(set(asked)) > 1:
+        document.add(place, "must be held_out or paper: they train on different clips; run two sweeps for both", list(asked))
+    elif asked != (fitting,):
+        needs = "needs data.selection.kind none" if fitting == "held_out" else "needs a selection split, but data.selection.kind is none"
+        document.add(place, f"{asked[0] if asked else 'an empty list'} {needs}", list(asked))
+    return settings.final
+
+
+def _trial_sections(leaves: Mapping[str, Any]) -> dict[str, BaseModel]:
+    """The four sections of a trial. Each leaf is valid; whether they fit together is checked per trial, after the search has replaced some."""
+    values = {name: LEAVES[name].adapter.validate_python(value) for name, value in leaves.items()}
+
+    def below(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix) and "." not in name[len(prefix) :]}
+
+    return {
+        "data": DataConfig.model_construct(None, selection=SelectionConfig(**below("data.selection.")), **below("data.")),
+        "model": ModelConfig.model_construct(None, **below("model.")),
+        "sparsity": SparsityConfig.model_construct(None, **below("sparsity.")),
+        "train": TrainConfig.model_construct(None, **below("train.")),
+    }
+
+
+def _by_line(document: Document) -> list[str]:
+    """Problems from top to bottom of the file; those without a line last."""
+    line = re.compile(rf"{re.escape(document.name)}:(\d+)\b")
+    return sorted(document.problems, key=lambda problem: int(match[1]) if (match := line.match(problem)) else 10**9)

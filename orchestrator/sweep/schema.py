@@ -1,0 +1,255 @@
+"""The typed form of a sweep file. What a trial is made of comes from the contract; here is what surrounds it.
+
+The comment beside a field is its description in the JSON schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, PrivateAttr, SkipValidation, field_validator, model_validator
+
+from orchestrator.sweep.document import Path, locate
+from orchestrator.sweep.leaves import SECTIONS, leaves_of
+from orchestrator.sweep.problems import nearest
+from trainables.contract.artifacts import RESULT_METRICS
+from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Positive = Annotated[float, Field(gt=0.0)]
+Distribution = Literal["uniform", "log_uniform", "int_uniform", "int_log_uniform"]
+CELL_AXES = ("model.backbone", "data.stream", "sparsity.level")
+"""Cell axes unless `axis: trial` is given: their trials must not compete, an ensemble needs all of them."""
+
+
+def known_metric(value: str) -> str:
+    """`value`, if a finished trial reports it; the error suggests the nearest."""
+    if value not in RESULT_METRICS:
+        guess = nearest(value, RESULT_METRICS)
+        raise ValueError(f"must be a metric that trials report, got '{value}'{guess or ', known are ' + ', '.join(RESULT_METRICS)}")
+    return value
+
+
+class Parameter(Frozen):
+    """What a sweep does with one leaf: tries `values`, or draws from a distribution between `min` and `max`."""
+
+    values: tuple[JsonValue, ...] = ()  # tried one by one
+    distribution: Distribution | None = None  # drawn from; inferred from min and max if not given
+    min: float | None = None  # smallest value drawn
+    max: float | None = None  # largest value drawn
+    step: Positive | None = None  # distance between values drawn, counted from min
+    axis: Literal["cell", "trial"] = "trial"  # cell: one cell per value, trials of different cells never compete
+
+
+class ParameterSpec(Frozen):
+    """The long form of a parameter in the file."""
+
+    value: JsonValue = None  # fixed
+    values: tuple[JsonValue, ...] | None = None  # tried one by one
+    distribution: Distribution | None = None  # drawn from; inferred from min and max if not given
+    min: float | None = None  # smallest value drawn
+    max: float | None = None  # largest value drawn
+    step: Positive | None = None  # distance between values drawn, counted from min
+    axis: Literal["cell", "trial"] | None = None  # cell: one cell per value; default for model.backbone, data.stream and sparsity.level
+
+
+class MetricLimit(Frozen):
+    """A bound on what a finished trial reports; a trial outside is not chosen."""
+
+    metric: str  # one of the metrics a trial reports
+    max: float | None = None  # largest value allowed
+    min: float | None = None  # smallest value allowed
+
+    _known = field_validator("metric")(known_metric)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.max is None and self.min is None:
+            raise ValueError("a limit on a metric needs max or min, but has neither")
+        return self
+
+
+class Method(Frozen):
+    """How assignments of the parameters are found within a cell."""
+
+    name: Literal["grid", "random"] = "grid"  # grid: every combination; random: trials_per_cell draws
+    trials_per_cell: Annotated[int, Field(ge=1)] | None = None  # random only: how many assignments are drawn in each cell
+    seeds: int = Field(default=1, ge=1)  # how often each assignment is trained, with seeds seed, seed + 1, ...
+    seed: int = Field(default=0, ge=0)  # of the draws
+
+
+class Objective(Frozen):
+    """What a good trial is; the first objective decides which trial of a cell is best."""
+
+    metric: str  # one of the metrics a trial reports
+    goal: Literal["maximize", "minimize"]  # which way is better
+
+    _known = field_validator("metric")(known_metric)
+
+
+class EarlyTerminate(Frozen):
+    """Whether trials are stopped before their last epoch."""
+
+    type: Literal["none"] = "none"  # none: every trial trains to its end
+
+
+class Resources(Frozen):
+    """What one trial gets, and how many run at a time."""
+
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"  # per trial: a fraction up to 1 or a whole number; auto: 1 if there is one
+    cpus: int = Field(default=1, ge=1)  # CPU cores per trial
+    per_trial_memory_gb: Positive | None = None  # main memory a trial asks for
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None  # trials at a time; default: as many as fit
+
+    @field_validator("gpus")
+    @classmethod
+    def _fraction_or_whole(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value > 1 and not value.is_integer():
+            raise ValueError(f"must be a fraction up to 1 or a whole number, got {value}")
+        return value
+
+
+class Budget(Frozen):
+    """What the whole sweep may use; `plan` refuses a sweep that is expected to need more."""
+
+    hours: Positive | None = None  # wall clock
+    disk_gb: Positive | None = None  # 1e9 bytes in the storage folder
+    trials: Annotated[int, Field(ge=1)] | None = None  # trials in all cells together
+
+
+class Failure(Frozen):
+    """How much may go wrong."""
+
+    max_restarts: int = Field(default=3, ge=0)  # per trial, from its checkpoint
+    tolerated_fraction: float = Field(default=0.1, ge=0.0, le=1.0)  # of the trials may fail before the sweep counts as failed
+
+
+class Tracking(Frozen):
+    """Where MLflow records the sweep."""
+
+    uri: str = "sqlite:///mlflow.db"  # of the MLflow store or server; none: no tracking
+    experiment: str | None = None  # default: the sweep's name
+
+
+class EnsembleConfig(Frozen):
+    """One ensemble per combination of the `per` axes: members along the `over` axis, combined with weights."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    name: Name
+    over: str  # the cell axis whose values are combined
+    per: tuple[str, ...] = ()  # cell axes that stay apart; default: all that remain
+    from_: tuple[str, ...] = Field(default=(), alias="from")  # earlier ensembles that are the members; default: the best trial of each cell
+    method: Literal["mean", "weights"] = "mean"  # weights: as given in `weights`
+    weights: str | dict[str, Annotated[float, Field(ge=0.0)]] | None = None  # a preset's name, or value: weight; values left out take no part
+    combine: Literal["probabilities", "logits"] = "probabilities"  # what is averaged; a preset brings its own
+
+
+class Final(Frozen):
+    """How the final accuracy is to be read."""
+
+    protocol_report: tuple[Literal["held_out", "paper"], ...]  # held_out: chosen on held-out clips; paper: trained on everything, last epoch
+
+
+class Settings(Frozen):
+    """The sweep file without the sections that make up a trial."""
+
+    version: Literal[1]  # of this form
+    name: Name  # of the folder under `storage` and of the MLflow experiment
+    method: Method = Method()
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = None  # default: selection_top1, maximize
+    early_terminate: EarlyTerminate = EarlyTerminate()
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    failure: Failure = Failure()
+    tracking: Tracking = Tracking()
+    storage: str = Field(default="runs", min_length=1)  # folder of the sweeps' folders
+    ensembles: tuple[EnsembleConfig, ...] | None = None  # default: multi_level over sparsity.level, then final over data.stream
+    final: Final | None = None  # default: paper if data.selection.kind is none, else held_out
+    seed: int = Field(default=0, ge=0)  # of the first repetition of every trial
+
+
+class Sweep(Frozen):
+    """A checked sweep: every default filled in, every name known.
+
+    `data`, `model`, `sparsity` and `train` hold what all trials share; the leaves in `parameters` replace theirs, so a section alone
+    need not be a valid combination.
+    """
+
+    version: Literal[1]
+    name: str
+    data: DataConfig
+    parameters: dict[str, Parameter]  # searched leaves, in the file's order
+    constraints: tuple[str | MetricLimit, ...]
+    sparsity: SparsityConfig
+    model: SkipValidation[ModelConfig]
+    train: SkipValidation[TrainConfig]
+    method: Method
+    objectives: tuple[Objective, ...]
+    early_terminate: EarlyTerminate
+    resources: Resources
+    budget: Budget
+    failure: Failure
+    tracking: Tracking
+    storage: str
+    ensembles: tuple[EnsembleConfig, ...]
+    final: Final
+    seed: int
+    _source: str = PrivateAttr(default="")  # how messages call the file
+    _text: str = PrivateAttr(default="")  # the file as it was read
+    _places: dict[Path, str] = PrivateAttr(default_factory=dict)
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole sweep as JSON, defaults filled in; itself a valid sweep file."""
+        surroundings = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={*SECTIONS, "parameters"})
+        trial = {name: getattr(self, name).model_dump(mode="json", warnings=False) for name in SECTIONS}
+        searched = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in self.parameters.items()}
+        return surroundings | trial | {"parameters": {name: {**spec, "axis": self.parameters[name].axis} for name, spec in searched.items()}}
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that name the resolved sweep."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def leaves(self) -> dict[str, Any]:
+        """What all trials share, JSON values by dotted leaf name."""
+        return leaves_of(self)
+
+    def problem(self, path: Path, rule: str) -> str:
+        """A message about what the file says at `path`, with file and line."""
+        return f"{locate(self._places, self._source, path)}: {rule}"
+
+    def place_of_leaf(self, leaf: str) -> Path:
+        """Where the file speaks of a leaf: under `parameters`, in its section, or nowhere (the nearest section)."""
+        searched: Path = ("parameters", leaf)
+        return searched if searched in self._places else tuple(leaf.split("."))
+
+    def is_written(self, path: Path) -> bool:
+        """Whether the file (or `--set`) gives a value at `path`."""
+        return path in self._places
+
+    @property
+    def text(self) -> str:
+        """The file as it was read, before variables and `--set`."""
+        return self._text
+
+    @property
+    def cell_axes(self) -> tuple[str, ...]:
+        """Leaves that make cells, in the file's order."""
+        return tuple(name for name, parameter in self.parameters.items() if parameter.axis == "cell")
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Leaves searched within a cell, in the file's order."""
+        return tuple(name for name, parameter in self.parameters.items() if parameter.axis == "trial")
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Constraints on the configuration: checked before a trial exists."""
+        return tuple(constraint for constraint in self.constraints if isinstance(constraint, str))
+
+    @property
+    def metric_limits(self) -> tuple[MetricLimit, ...]:
+        """Constraints on the outcome: checked when trials are chosen."""
+        return tuple(constraint for constraint in self.constraints if isinstance(constraint, MetricLimit))

@@ -1,0 +1,92 @@
+"""Tune's events, passed on to the journal, the tracker and the progress display. How a trial ended is read from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial as TuneTrial
+
+from orchestrator.journal import Journal
+from orchestrator.space import Trial
+from orchestrator.tracking import Tracker
+from orchestrator.tuning.progress import Progress
+from orchestrator.tuning.search import SweepSearcher
+from trainables.contract.artifacts import EPOCH_METRICS
+
+
+class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
+    """Listener on the one Tune run of a sweep."""
+
+    def __init__(self, run: Path, searcher: SweepSearcher, journal: Journal, tracker: Tracker, progress: Progress) -> None:
+        self._run = run
+        self._searcher = searcher
+        self._journal = journal
+        self._tracker = tracker
+        self._progress = progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks for a restore of its own; a sweep continues from its files instead."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        proposal = self._proposal(trial)
+        planned = proposal.planned
+        self._journal.append("trial_started", trial=planned.trial, cell=planned.cell)
+        self._tracker.start_trial(planned.trial, planned.cell, proposal.config, planned.axes)
+        self._progress.started(planned.cell, planned.trial)
+
+    def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
+        if "epoch" not in result:
+            return  # the closing line of a trial that did not finish
+        planned = self._proposal(trial).planned
+        metrics = {name: float(result[name]) for name in EPOCH_METRICS if name in result}
+        self._tracker.log_epoch(planned.trial, int(result["epoch"]), metrics)
+        self._progress.epoch(planned.cell, planned.trial, {"epoch": result["epoch"], **metrics})
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._ended(trial, reason=None)
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune has given the trial up after its restarts."""
+        self._ended(trial, reason=_last_line(trial))
+
+    def _ended(self, trial: TuneTrial, reason: str | None) -> None:
+        planned = self._proposal(trial).planned
+        folder = planned.folder(self._run)
+        if folder.is_complete():
+            result = folder.load()
+            self._journal.append("trial_finished", trial=planned.trial, cell=planned.cell, seconds=result.seconds, **_headline(result.metrics()))
+            self._tracker.finish_trial(planned.trial, folder, "finished")
+            self._progress.finished(planned.cell, planned.trial, result)
+            self._searcher.tell(trial.trial_id, result)
+            return
+        reason = folder.load_failure() or reason
+        if reason is None:
+            self._journal.append("trial_interrupted", trial=planned.trial, cell=planned.cell)
+            self._tracker.finish_trial(planned.trial, folder, "interrupted")
+            self._progress.interrupted(planned.cell, planned.trial)
+            return
+        self._journal.append("trial_failed", trial=planned.trial, cell=planned.cell, reason=reason)
+        self._tracker.finish_trial(planned.trial, folder, "failed", reason)
+        self._progress.failed(planned.cell, planned.trial, reason)
+        self._searcher.tell(trial.trial_id, None)
+
+    def _proposal(self, trial: TuneTrial) -> Trial:
+        return self._searcher.proposal_of(trial.trial_id)
+
+
+def _headline(metrics: dict[str, float]) -> dict[str, float]:
+    """The numbers `status` shows without opening the trial."""
+    return {name: metrics[name] for name in ("selection_top1", "nonzero_params") if name in metrics}
+
+
+def _last_line(trial: TuneTrial) -> str:
+    """The exception behind a trial Tune gave up, in one line."""
+    try:
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+    except OSError:
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "the worker died"

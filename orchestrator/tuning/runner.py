@@ -1,0 +1,186 @@
+"""Run the trials of a sweep that are not complete yet, as one Tune run. Knows nothing of ensembles or reports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from orchestrator.journal import Journal
+from orchestrator.space import Trial
+from orchestrator.stop_requests import StopRequests
+from orchestrator.sweep import Sweep
+from orchestrator.tracking import Tracker
+from orchestrator.tuning.callbacks import SweepCallback
+from orchestrator.tuning.progress import Progress
+from orchestrator.tuning.search import SEARCHES, SweepSearcher
+from orchestrator.tuning.stopping import SCHEDULERS, signals_cancel, time_budget
+from trainables.contract.errors import UserError
+from trainables.ray_trainable import TrialRequest, train
+
+SCRATCH = ".tune"
+"""Tune's own folder in the sweep's: nothing in it is needed after the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What one trial gets, and how many run at once."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one CPU trial; two trials never share a team."""
+        return max(1, int(self.cpus))
+
+
+def run_trials(sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Journal, tracker: Tracker, address: str | None) -> str | None:
+    """Run every proposal whose folder holds no result and no final failure; returns why the run was cut short, or None.
+
+    address: of a Ray cluster to join; None starts Ray on this machine (or joins the cluster in RAY_ADDRESS).
+    """
+    requests = StopRequests(run)
+    requests.clear()
+    totals = {cell: sum(p.planned.cell == cell for p in proposals) for cell in dict.fromkeys(p.planned.cell for p in proposals)}
+    waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
+    epochs = {p.config.train.epochs for p in proposals}
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(totals, epochs.pop() if len(epochs) == 1 else None))
+        for proposal in proposals:
+            _sort_in(proposal, run, waiting, progress)
+        if not any(waiting.values()):
+            return None
+        stack.enter_context(_ray(address))
+        stack.enter_context(signals_cancel(requests, progress.note))
+        stack.enter_context(time_budget(requests, sweep.budget.hours * 3600 if sweep.budget.hours else None, progress.note))
+        slots = _slots(sweep)
+        _fit(sweep, waiting, slots, run, requests, journal, tracker, progress)
+    return requests.reason()
+
+
+def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progress: Progress) -> None:
+    """Complete and given-up trials are counted, the others wait to run."""
+    planned = proposal.planned
+    folder = planned.folder(run)
+    if folder.is_complete():
+        progress.complete_before(planned.cell, folder.load())
+    elif folder.load_failure() is not None:
+        progress.failed_before(planned.cell)
+    else:
+        waiting[planned.cell].append(proposal)
+
+
+def _fit(
+    sweep: Sweep,
+    waiting: Mapping[str, list[Trial]],
+    slots: Slots,
+    run: Path,
+    requests: StopRequests,
+    journal: Journal,
+    tracker: Tracker,
+    progress: Progress,
+) -> None:
+    """The Tune run itself."""
+
+    def request(proposal: Trial) -> dict[str, Any]:
+        return dict(
+            TrialRequest(
+                config=proposal.config.model_dump_json(),
+                root=str(Path.cwd()),
+                out=str(proposal.planned.folder(run).path.absolute()),
+                cancel_file=str(requests.cancel_file.absolute()),
+                threads=slots.threads,
+                gpu_fraction=slots.gpus,
+            )
+        )
+
+    searches = {cell: SEARCHES[sweep.method.name](proposals) for cell, proposals in waiting.items()}
+    searcher = SweepSearcher(searches, request, requests.closed)
+    tuner = tune.Tuner(
+        tune.with_resources(train, {"cpu": slots.cpus, "gpu": slots.gpus, **_memory(sweep)}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=SCHEDULERS[sweep.early_terminate.type](),
+            num_samples=sum(map(len, waiting.values())),
+            max_concurrent_trials=slots.concurrent,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str((run / SCRATCH).absolute()),
+            callbacks=[SweepCallback(run, searcher, journal, tracker, progress)],
+            failure_config=tune.FailureConfig(max_failures=sweep.failure.max_restarts),
+            verbose=0,
+        ),
+    )
+    shutil.rmtree(run / SCRATCH, ignore_errors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are deliberate
+        tuner.fit()
+    shutil.rmtree(run / SCRATCH, ignore_errors=True)
+
+
+def _memory(sweep: Sweep) -> dict[str, float]:
+    """Ray counts memory in bytes."""
+    gigabytes = sweep.resources.per_trial_memory_gb
+    return {} if gigabytes is None else {"memory": gigabytes * 2**30}
+
+
+def _slots(sweep: Sweep) -> Slots:
+    """resources of the file, "auto" resolved against the cluster: one GPU per trial where there are GPUs, none elsewhere."""
+    have = ray.cluster_resources()
+    wanted = sweep.resources
+    gpus = (1.0 if have.get("GPU", 0) else 0.0) if wanted.gpus == "auto" else float(wanted.gpus)
+    fits = [have.get("CPU", 0) / wanted.cpus] if wanted.cpus else []
+    fits += [have.get("GPU", 0) / gpus] if gpus else []
+    fits += [have.get("memory", 0) / 2**30 / wanted.per_trial_memory_gb] if wanted.per_trial_memory_gb else []
+    concurrent = int(min(fits)) if fits else 1
+    if concurrent < 1:
+        raise UserError(
+            f"resources: one trial must fit on the cluster, asked for cpus={wanted.cpus:g} gpus={gpus:g} "
+            f"per_trial_memory_gb={wanted.per_trial_memory_gb}, the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
+        )
+    if wanted.max_concurrent is not None:
+        concurrent = min(concurrent, wanted.max_concurrent)
+    return Slots(wanted.cpus, gpus, concurrent)
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Ray for the time of the run: quiet, without its usage report, and ended afterwards."""
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    local: dict[str, Any] = {}
+    if where == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        local = {"include_dashboard": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(address=where, log_to_driver=False, logging_level="error", **local)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal and the trials' files are the record
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours: the first one lets trials write a checkpoint
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's snapshot
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}

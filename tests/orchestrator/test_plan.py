@@ -1,0 +1,128 @@
+"""The plan: figures that can be checked by hand, the budget, and what complete trials teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator.plan import CPU_RATE, check_budget, disk_bytes, ensemble_count, plan, training_flops
+from orchestrator.space import all_trials
+from tests.orchestrator.sweep_files import SMALL, loaded
+from trainables.contract.artifacts import Cost, TrialResult, write_atomic
+from trainables.contract.errors import UserError
+from trainables.counting import count
+from trainables.data.store import Store, write_store
+from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.layouts import load_layout
+
+LOCAL = "resources={gpus: 0, cpus: 1, max_concurrent: 1}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """3 classes x 12 clips of 4 performers, two of which train in xsub."""
+    path = tmp_path_factory.mktemp("plan") / "synth"
+    config = SyntheticConfig(classes=3, clips_per_class=12, subjects=4, views=3, frames=8)
+    recordings = synthetic_recordings(config, load_layout("ucla20"))
+    write_store(path, recordings.clips, recordings.description)
+    return path
+
+
+@pytest.fixture
+def planned(tmp_path, store):
+    """Make the plan of the small sweep with overrides."""
+
+    def make(*overrides: str):
+        sweep = loaded(tmp_path, SMALL, f"data.store={store}", f"storage={tmp_path / 'runs'}", LOCAL, *overrides)
+        return sweep, plan(sweep)
+
+    return make
+
+
+def test_figures_are_those_of_the_formulas(planned, store) -> None:
+    sweep, found = planned("data.repeat=3")
+    assert (len(found.cells), found.trials, found.done) == (4, 4, 0)
+    assert (found.training_clips, found.selection_clips, found.test_clips) == (9, 9, 18)
+    assert found.mlflow_runs == 1 + 4 + 2 + 1
+    layout = Store.open(store).layout
+    config = all_trials(sweep)[1].config
+    cost = count(config.model, layout, classes=3, persons=1, frames=16, stream=config.data.stream_config)
+    joint = next(variant for variant in found.variants if variant.streams == ("joint",))
+    assert (joint.params, joint.deploy_params, joint.gmacs) == (cost.params, cost.deploy_params, cost.gmacs)
+    assert joint.nonzero_params == {"0": cost.params, "0.8": cost.params - round(0.8 * cost.maskable_params)}
+    seconds = 9 * 3 * 2 * 3 * cost.gmacs * 1e9 * 2 / CPU_RATE  # clips x repeat x epochs x passes x MACs x 2
+    assert joint.seconds_per_trial == pytest.approx(seconds)
+    assert found.wall_hours == pytest.approx(found.training_hours)
+    assert found.training_hours == pytest.approx(sum(cell.hours for cell in found.cells))
+
+
+def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
+    cost = SimpleNamespace(params=100, maskable_params=10, deploy_params=7)
+    dense, sparse = (SimpleNamespace(sparsity=SimpleNamespace(level=level)) for level in (0.0, 0.5))
+    assert disk_bytes(cost, dense) == 4 * (300 + 7)
+    assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
+
+
+def test_over_budget_names_the_figure(planned, tmp_path) -> None:
+    sweep, found = planned("budget={hours: 1e-9, disk_gb: 1e-9, trials: 3}")
+    with pytest.raises(UserError) as caught:
+        check_budget(sweep, found)
+    hours, disk, count_of_trials = caught.value.problems
+    assert f"{found.wall_hours:.3g} h" in hours
+    assert f"{found.disk_gb:.3g} GB" in disk
+    assert count_of_trials == "--set budget budget.trials: the sweep is expected to need 4 trials, the budget allows 3"
+    check_budget(*planned("budget={hours: 99, disk_gb: 9, trials: 4}"))
+
+
+def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
+    sweep, before = planned()
+    trial = all_trials(sweep)[0]
+    folder = trial.planned.folder(tmp_path / "runs" / "small")
+    cost = Cost(**{name: 1 for name in Cost.model_fields if name != "latency_device"}, latency_device="cpu")
+    result = TrialResult(
+        trial=trial.planned.trial,
+        epochs=2,
+        kept_epoch=1,
+        selection_clips=9,
+        selection_top1=0.5,
+        selection_top5=1.0,
+        selection_loss=1.0,
+        selection_top1_last=0.5,
+        train_loss=1.0,
+        seconds=1.0,
+        clips_per_s=100.0,
+        cost=cost,
+    )
+    write_atomic(folder.result_file, result.model_dump_json().encode())
+    after = plan(sweep)
+    assert (after.done, after.cells[0].trials_done, after.machine.measured) == (1, 1, True)
+    assert not before.machine.measured
+    assert after.variants[0].seconds_per_trial == pytest.approx(9 * 2 / 100)  # clips x epochs / clips per second
+    assert after.training_hours < sum(cell.hours for cell in after.cells)
+
+
+def test_trials_at_a_time_share_the_wall_clock(planned) -> None:
+    _, one = planned()
+    _, gpu = planned("resources={gpus: 0.5, cpus: 1, max_concurrent: 2}")
+    assert gpu.machine.device == "0.5 GPU"
+    assert gpu.wall_hours == pytest.approx(gpu.training_hours / gpu.machine.concurrent)
+    assert one.training_hours > gpu.training_hours
+
+
+def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:
+    _, found = planned("model.groups=4", "parameters.model.kernel_size=[5, 9]", "method={name: random, trials_per_cell: 3}")
+    small, idle = found.notes
+    assert small == "4 cells have fewer than 3 different assignments and get fewer trials"
+    assert idle == "--set model.groups: has no effect on any trial of this sweep"
+
+
+def test_ensembles_are_counted_by_their_groups(planned) -> None:
+    sweep, _ = planned("ensembles=[{name: a, over: sparsity.level}, {name: b, over: data.stream, per: []}]")
+    assert ensemble_count(sweep) == 2 + 1
+
+
+def test_work_of_one_training() -> None:
+    config = SimpleNamespace(data=SimpleNamespace(repeat=5), train=SimpleNamespace(epochs=10))
+    assert training_flops(config, SimpleNamespace(gmacs=2.0), 100) == 100 * 5 * 10 * 3 * 2e9 * 2

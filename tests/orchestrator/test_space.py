@@ -1,0 +1,170 @@
+"""The space: grids, random draws, constraints, settings without effect, and trials that cannot be built."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from orchestrator.cells import expand
+from orchestrator.space import MAX_COMBINATIONS, all_trials, build_config, check_space, grid, sample, samples, trials
+from orchestrator.sweep import Sweep
+from tests.orchestrator.sweep_files import SMALL, loaded
+from trainables.contract.errors import UserError
+
+RANDOM = "method={name: random, trials_per_cell: 5}"
+
+
+def space_problems(sweep: Sweep, folder) -> list[str]:
+    return [problem.replace(f"{folder}/", "") for problem in check_space(sweep)]
+
+
+def test_grid_is_the_product_of_the_values(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "parameters.train.lr=[0.1, 0.2, 0.3]")
+    cell = expand(sweep)[0]
+    found = grid(sweep, cell)
+    assert found[:2] == [{"model.kernel_size": 5, "train.lr": 0.1}, {"model.kernel_size": 5, "train.lr": 0.2}]
+    assert len(found) == 6
+    assert len(all_trials(sweep)) == 24
+
+
+def test_trials_carry_their_whole_configuration(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "seed=3", "method={seeds: 2}")
+    cell = expand(sweep)[3]
+    found = trials(sweep, cell)
+    assert [(trial.config.model.kernel_size, trial.config.seed) for trial in found] == [(5, 3), (5, 4), (9, 3), (9, 4)]
+    config = found[2].config
+    assert (config.data.stream, config.sparsity.level, config.model.channels, config.train.milestones) == ("bone", 0.8, 8, (1,))
+    planned = found[2].planned
+    assert planned.trial == f"bone-level0.8-{config.digest()}"
+    assert (planned.cell, planned.assignment, planned.seed) == (cell.id, {"model.kernel_size": 9}, 3)
+    assert len({trial.planned.trial for trial in all_trials(sweep)}) == 16
+
+
+def test_settings_without_effect_make_no_further_trials(tmp_path) -> None:
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.adjacencies: [1, 3], model.groups: [2, 4, 8], model.kernel_size: [5, 9]}",
+    )
+    rp, op = expand(sweep)
+    assert grid(sweep, rp) == [{"model.adjacencies": a, "model.kernel_size": k} for a in (1, 3) for k in (5, 9)]
+    assert grid(sweep, op) == [{"model.groups": g, "model.kernel_size": k} for g in (2, 4, 8) for k in (5, 9)]
+    assert build_config(sweep, rp, {"model.groups": 2}, 0).digest() == build_config(sweep, rp, {"model.groups": 4}, 0).digest()
+    assert build_config(sweep, op, {"model.groups": 2}, 0).digest() != build_config(sweep, op, {"model.groups": 4}, 0).digest()
+
+
+def test_a_dense_trial_is_the_same_whatever_the_sparsity_settings(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters.sparsity.warmup=[0.2, 0.4]", "sparsity.scope=global")
+    dense, sparse = expand(sweep)[:2]
+    assert (len(trials(sweep, dense)), len(trials(sweep, sparse))) == (1, 2)
+    assert trials(sweep, dense)[0].config.sparsity.scope == "block"
+
+
+def test_constraints_drop_combinations(tmp_path) -> None:
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "model.backbone=hpi_gcn_op",
+        "parameters.model.groups=[3, 4]",
+        "constraints=[model.channels % model.groups == 0]",
+    )
+    assert grid(sweep, expand(sweep)[0]) == [{"model.groups": 4}]
+    assert check_space(sweep) == []
+
+
+def test_constraints_nobody_meets(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters.train.lr=[0.1, 0.2]", "constraints=[train.lr > 1]", "parameters.data.stream=joint")
+    assert space_problems(sweep, tmp_path) == [
+        f"--set constraints: cell level{level}: no combination satisfies the constraints" for level in ("0", "0.8")
+    ]
+    drawn = loaded(
+        tmp_path, SMALL, "parameters.train.lr={min: 0.1, max: 0.2}", "constraints=[train.lr > 1]", "parameters.data.stream=joint", RANDOM
+    )
+    assert "none of 1000 random assignments satisfies the constraints" in check_space(drawn)[0]
+
+
+def test_a_constraint_without_a_value_is_reported(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "constraints=[data.stream < 3]", "parameters={}")
+    assert space_problems(sweep, tmp_path)[0].startswith("--set constraints constraints[0]: has no value for data.stream='joint'")
+
+
+def test_groups_that_do_not_divide_the_channels(tmp_path) -> None:
+    text = SMALL.replace("  sparsity.level: [0, 0.8]", "  model.backbone: [hpi_gcn_rp, hpi_gcn_op]\n  model.groups: [4, 5]")
+    assert space_problems(loaded(tmp_path, text), tmp_path) == [
+        "s.yaml:7 parameters.model.groups: groups must divide channels, got groups=5 and channels=8 (cell joint-hpi_gcn_op, model.groups=5)"
+    ]
+
+
+def test_a_section_that_does_not_fit_together(tmp_path) -> None:
+    text = SMALL.replace("channels: 8", "backbone: hpi_gcn_op, channels: 12, groups: 4")
+    assert space_problems(loaded(tmp_path, text), tmp_path) == [
+        "s.yaml:7 model.channels: channels must be a multiple of 8, got 12 (cell joint-level0)"
+    ]
+
+
+def test_an_axis_without_effect_cannot_make_cells(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.groups: {values: [2, 4], axis: cell}}")
+    (problem,) = check_space(sweep)
+    assert "parameters.model.groups: cannot be a cell axis: it has no effect in cell hpi_gcn_rp-groups2; use axis: trial" in problem
+
+
+def test_grid_of_absurd_size_is_refused(tmp_path) -> None:
+    many = list(range(1, 151))
+    sweep = loaded(tmp_path, SMALL, f"parameters.train.epochs={many}", f"parameters.train.batch_size={many}")
+    assert len(many) ** 2 > MAX_COMBINATIONS
+    assert "a grid must have at most" in check_space(sweep)[0]
+
+
+def test_random_draws_depend_on_seed_cell_and_index_only(tmp_path) -> None:
+    overrides = ("parameters.train.lr={distribution: log_uniform, min: 0.01, max: 1}", "parameters.model.kernel_size=[5, 9]")
+    sweep = loaded(tmp_path, SMALL, *overrides, RANDOM)
+    cell, other = expand(sweep)[:2]
+    five = samples(sweep, cell, 5)
+    assert samples(sweep, cell, 3) == five[:3]
+    assert sample(sweep, cell, 4) == five[4]
+    assert samples(sweep, other, 5) != five
+    assert samples(loaded(tmp_path, SMALL, *overrides, RANDOM.replace("5", "5, seed: 1")), cell, 5) != five
+    assert len(trials(sweep, cell)) == 5
+
+
+def test_finite_spaces_are_drawn_without_repetition(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "parameters.train.lr=[0.1, 0.2]", RANDOM)
+    cell = expand(sweep)[0]
+    found = samples(sweep, cell, 5)
+    assert len(found) == 4
+    assert sorted(map(str, found)) == sorted(map(str, grid(sweep, cell)))
+    whole = loaded(tmp_path, SMALL, "parameters.train.epochs={min: 1, max: 3}", RANDOM)
+    assert sorted(each["train.epochs"] for each in samples(whole, cell, 5)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "spec", "check"),
+    [
+        ("train.lr", "{min: 0.1, max: 0.2}", lambda v: 0.1 <= v <= 0.2),
+        ("train.lr", "{min: 0.1, max: 0.5, step: 0.1}", lambda v: math.isclose(v * 10, round(v * 10))),
+        ("train.lr", "{distribution: log_uniform, min: 1e-4, max: 1}", lambda v: 1e-4 <= v <= 1),
+        ("train.epochs", "{min: 2, max: 50, step: 4}", lambda v: isinstance(v, int) and v % 4 == 2 and v <= 50),
+        ("train.epochs", "{distribution: int_log_uniform, min: 1, max: 1000}", lambda v: isinstance(v, int) and 1 <= v <= 1000),
+    ],
+)
+def test_draws_stay_in_range(tmp_path, leaf: str, spec: str, check) -> None:
+    sweep = loaded(tmp_path, SMALL, f"parameters={{{leaf}: {spec}}}", "method={name: random, trials_per_cell: 60}")
+    values = [assignment[leaf] for assignment in samples(sweep, expand(sweep)[0], 60)]
+    assert all(check(value) for value in values)
+    assert len(set(values)) > 3
+
+
+def test_log_uniform_spreads_over_the_decades(tmp_path) -> None:
+    sweep = loaded(
+        tmp_path, SMALL, "parameters={train.lr: {distribution: log_uniform, min: 1e-4, max: 1}}", "method={name: random, trials_per_cell: 400}"
+    )
+    values = [assignment["train.lr"] for assignment in samples(sweep, expand(sweep)[0], 400)]
+    shares = [sum(10**d <= value < 10 ** (d + 1) for value in values) / 400 for d in range(-4, 0)]
+    assert all(0.15 < share < 0.35 for share in shares)
+
+
+def test_build_config_names_cell_and_assignment(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "model.backbone=hpi_gcn_op", "parameters={model.groups: [3]}")
+    with pytest.raises(UserError, match=r"groups must divide channels, got groups=3 and channels=8 \(cell all, model.groups=3\)"):
+        all_trials(sweep)

@@ -1,0 +1,141 @@
+"""One trial from store to files: complete, continued, repeated, failed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import TrialConfig
+from trainables.contract.errors import Interrupted, TrialFailed, UserError
+from trainables.contract.scores import Scores
+from trainables.data.store import Store, write_store
+from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.layouts import LAYOUTS
+from trainables.reparam.deploy import load_deploy
+from trainables.run import run_trial
+from trainables.sparsity.masks import removed_count
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "synth"
+    made = synthetic_recordings(SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12), LAYOUTS["coco17"])
+    write_store(path, made.clips, made.description)
+    return path
+
+
+def config_of(store, level=0.0, **train):
+    return TrialConfig.model_validate(
+        {
+            "data": {"store": str(store), "protocol": "xsub", "frames": 16, "selection": {"fraction": 0.3}},
+            "model": {"backbone": "hpi_gcn_op", "channels": 8, "stages": [1, 1], "groups": 4},
+            "sparsity": {"level": level, "warmup": 0.5},
+            "train": {"epochs": 4, "batch_size": 6, "lr": 0.05, "warmup_epochs": 1, "milestones": [3], **train},
+        }
+    )
+
+
+@pytest.mark.parametrize("level", [0.0, 0.8])
+def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path, level):
+    out, reports = TrialDir(tmp_path / "trial"), []
+    result = run_trial(config_of(store, level), out, device=CPU, report=reports.append)
+    assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
+    names = {path.name for path in out.path.iterdir()} - {".lock"}
+    scores = {"scores.selection.parquet", "scores.test.parquet"}
+    assert names == scores | {"config.json", "metrics.parquet", "checkpoint", "deploy.pt", "cost.json", "result.json"}
+    deployed = load_deploy(out.deploy_file)
+    sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
+    assert result.cost.removed_params == sum(removed_count(size, level) for size in sizes)
+    assert result.cost.nonzero_params == result.cost.params - result.cost.removed_params
+    assert result.cost.deploy_params == sum(p.numel() for p in deployed.parameters())
+    assert result.cost.deploy_max_abs_diff < 1e-3
+    if level:
+        assert result.kept_epoch >= 2  # never from the dense warm-up
+
+
+def build_blocks(store, level):
+    from trainables.models.build import build_backbone
+
+    config = config_of(store, level)
+    opened = Store.open(store)
+    return build_backbone(config.model, opened.layout, classes=4, persons=1, stream=config.data.stream_config, seed=0).blocks
+
+
+def test_scores_align_with_the_split_and_test_labels_stay_away(store, tmp_path):
+    out = TrialDir(tmp_path / "trial")
+    config = config_of(store)
+    result = run_trial(config, out, device=CPU)
+    opened = Store.open(store)
+    split, ids = opened.split("xsub", config.data.selection), opened.column("id")
+    selection, test = Scores.load(out.selection_scores), Scores.load(out.test_scores)
+    assert list(selection.ids) == list(ids[split.selection])
+    assert list(test.ids) == list(ids[split.test])
+    assert np.array_equal(selection.labels, opened.column("label")[split.selection])
+    assert test.labels is None
+    assert result.selection_top1 == pytest.approx((selection.logits.argmax(axis=1) == selection.labels).mean())
+
+
+def test_a_complete_trial_is_returned_as_it_is(store, tmp_path):
+    out = TrialDir(tmp_path / "trial")
+    first = run_trial(config_of(store), out, device=CPU)
+    stamp = out.result_file.stat().st_mtime_ns
+    reports = []
+    assert run_trial(config_of(store), out, device=CPU, report=reports.append) == first
+    assert reports == []
+    assert out.result_file.stat().st_mtime_ns == stamp
+
+
+def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
+    whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
+    run_trial(config_of(store, 0.8), whole, device=CPU)
+    for stop_after in (1, 2, 1):
+        count = iter(range(100))
+        with pytest.raises(Interrupted):
+            run_trial(config_of(store, 0.8), parts, device=CPU, should_stop=lambda c=count, s=stop_after: next(c) == s)
+        assert not parts.is_complete()
+    run_trial(config_of(store, 0.8), parts, device=CPU)
+    assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+
+
+def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
+    config = config_of(store)
+    config = config.model_copy(
+        update={"data": config.data.model_copy(update={"selection": config.data.selection.model_copy(update={"kind": "none"})})}
+    )
+    out = TrialDir(tmp_path / "trial")
+    result = run_trial(config, out, device=CPU)
+    assert result.kept_epoch == 3
+    assert result.selection_top1 is None
+    assert not out.selection_scores.exists()
+    assert len(Scores.load(out.test_scores).ids) > 0
+
+
+def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):
+    out = TrialDir(tmp_path / "trial")
+    with pytest.raises(TrialFailed, match="train_loss must be finite"):
+        run_trial(config_of(store, lr=1e12, warmup_epochs=0), out, device=CPU)
+    assert "train_loss must be finite" in json.loads(out.failure_file.read_text())["reason"]
+    assert not out.is_complete()
+
+
+def test_a_missing_store_is_a_lasting_failure(tmp_path):
+    out = TrialDir(tmp_path / "trial")
+    with pytest.raises(UserError, match="must be a store"):
+        run_trial(config_of(tmp_path / "nowhere"), out, device=CPU)
+    assert "must be a store" in (out.load_failure() or "")
+
+
+def test_two_processes_cannot_train_one_trial(store, tmp_path, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr("trainables.run.LOCK_PATIENCE_S", 0.3)
+    out = TrialDir(tmp_path / "trial")
+    out.path.mkdir()
+    with (out.path / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="one process at a time"):
+            run_trial(config_of(store), out, device=CPU)

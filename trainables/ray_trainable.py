@@ -1,0 +1,84 @@
+"""The adapter to Ray Tune: a dict becomes a TrialConfig, Tune's report becomes `report`; everything else is `run_trial`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import TrialConfig
+from trainables.contract.errors import Interrupted, TrialFailed, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+STOP_CHECK_S = 0.5
+"""A stop request is looked for at most this often: it is a file, possibly on a network disk."""
+
+
+class TrialRequest(TypedDict):
+    """What the sweep sends to a worker."""
+
+    config: str  # TrialConfig as JSON
+    root: str  # where relative store paths start
+    out: str  # the trial's folder, absolute
+    cancel_file: str  # training checkpoints and ends once this file exists
+    threads: int
+    gpu_fraction: float  # 0 for a CPU trial
+
+
+def train(request: TrialRequest) -> None:
+    """Tune's trainable: one trial in this process. How it ended is read from the trial's folder, never from the last report.
+
+    A trial that failed for good or was interrupted returns normally, so that Tune does not try it again; any other exception
+    and a dead process are retried by Tune and continue from the trial's own checkpoint.
+    """
+    import torch
+    from ray import tune
+
+    from trainables.run import run_trial
+
+    torch.set_num_threads(request["threads"])
+    stopped = StopFile(Path(request["cancel_file"]))
+    try:
+        if stopped():
+            raise Interrupted("stopped before the first step")
+        run_trial(
+            TrialConfig.model_validate_json(request["config"]),
+            TrialDir(Path(request["out"])),
+            device=_device(request["gpu_fraction"]),
+            root=Path(request["root"]),
+            report=lambda metrics: tune.report(dict(metrics)),
+            should_stop=stopped,
+        )
+    except (TrialFailed, UserError, Interrupted) as ended:
+        tune.report({"ended": str(ended)})
+
+
+class StopFile:
+    """Callable: has the file appeared? Asks the disk at most every STOP_CHECK_S seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + STOP_CHECK_S
+        return self._path.exists()
+
+
+def _device(gpu_fraction: float) -> torch.device:
+    """The GPU Ray gave this worker, its memory capped to the trial's share; the CPU otherwise."""
+    import torch
+
+    if gpu_fraction <= 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("resources.gpus asks for a GPU, but torch finds none on this node (is it the CPU build?)")
+    if gpu_fraction < 1:
+        torch.cuda.set_per_process_memory_fraction(gpu_fraction)
+    return torch.device("cuda")

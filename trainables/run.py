@@ -1,0 +1,234 @@
+"""The story of one trial: data, model, masks, training, deploy form, scores, files. Knows nothing of sweeps, Ray or MLflow."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_atomic, write_json
+from trainables.contract.config import TrialConfig
+from trainables.contract.errors import TrialFailed, UserError
+from trainables.contract.scores import Scores
+from trainables.cost import device_name, latency_ms, parameter_count, weight_zeros
+from trainables.counting import count
+from trainables.data.batches import Batches
+from trainables.data.store import Split, Store
+from trainables.models.build import Backbone, build_backbone
+from trainables.reparam.deploy import deploy, save_deploy
+from trainables.seeding import derive
+from trainables.sparsity.generator import SparseGenerator
+from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
+from trainables.training.evaluate import cross_entropy, score, top_k
+from trainables.training.loop import Fit, Outside
+
+DEPLOY_TOLERANCE = 1e-3
+"""Largest |training form - deploy form| accepted, relative to the largest logit: fp32 fusing of 9 blocks stays near 1e-6."""
+
+LOCK_PATIENCE_S = 60.0
+"""How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those within seconds."""
+
+
+def run_trial(
+    config: TrialConfig,
+    out: TrialDir,
+    *,
+    device: torch.device,
+    root: Path = Path(),
+    report: Callable[[EpochMetrics], None] = lambda _metrics: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrialResult:
+    """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an interrupted one is continued.
+
+    root: where a relative `data.store` starts.
+
+    Raises TrialFailed or UserError where a retry cannot help (the reason is kept in `failure.json`) and Interrupted when asked to stop.
+    """
+    with _alone(out.path):
+        if out.is_complete():
+            return out.load()
+        out.failure_file.unlink(missing_ok=True)
+        write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
+        try:
+            return _run(config, Store.open(root / config.data.store), out, device, report, should_stop)
+        except (TrialFailed, UserError) as failure:
+            write_json(out.failure_file, {"reason": str(failure)})
+            raise
+
+
+def _run(
+    config: TrialConfig,
+    store: Store,
+    out: TrialDir,
+    device: torch.device,
+    report: Callable[[EpochMetrics], None],
+    should_stop: Callable[[], bool],
+) -> TrialResult:
+    split = store.split(config.data.protocol, config.data.selection)
+    model = build_backbone(
+        config.model,
+        store.layout,
+        classes=len(store.info.classes),
+        persons=store.info.persons,
+        stream=config.data.stream_config,
+        seed=derive(config.seed, "weights"),
+    ).to(device)
+    masks = _attach_masks(model, config)
+    training = _batches(store, split.train, config, device, training=True)
+    selection = _batches(store, split.selection, config, device) if len(split.selection) else None
+    fit = Fit(model, config.train, device=device, seed=config.seed, first_kept_epoch=config.warmup_epochs, schedule=masks)
+    progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
+    kept_epoch = _load_kept(model, config, out, progress, masks, fit.optimizer)
+    return _finish(config, out, store, split, model, progress, kept_epoch, device)
+
+
+def _attach_masks(model: Backbone, config: TrialConfig) -> SparseGenerator | None:
+    """None for a dense trial: nothing is attached, nothing added to the loss."""
+    if config.sparsity.level == 0.0:
+        return None
+    return SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=derive(config.seed, "masks"))
+
+
+def _batches(
+    store: Store, indices: np.ndarray, config: TrialConfig, device: torch.device, *, training: bool = False, labelled: bool = True
+) -> Batches:
+    return Batches(
+        store,
+        indices,
+        config.data,
+        batch_size=config.train.batch_size if training else config.train.eval_batch_size,
+        device=device,
+        training=training,
+        seed=config.seed,
+        labelled=labelled,
+    )
+
+
+def _load_kept(
+    model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress, masks: SparseGenerator | None, optimizer: torch.optim.Optimizer
+) -> int:
+    """Put the weights to be shipped into the module, masks active; returns their epoch."""
+    kept = config.train.epochs - 1
+    if config.train.keep == "best" and progress.best_epoch >= 0:
+        model.load_state_dict(load_tensors(out.best_file, next(model.parameters()).device)["model"])
+        kept = progress.best_epoch
+    if masks is not None:
+        masks.begin_epoch(config.train.epochs, optimizer)
+    model.eval()
+    return kept
+
+
+def _finish(
+    config: TrialConfig, out: TrialDir, store: Store, split: Split, model: Backbone, progress: Progress, kept_epoch: int, device: torch.device
+) -> TrialResult:
+    """Build the deploy form, prove it equal, score and weigh it, write every file, the result last."""
+    shipped = deploy(model)
+    held_out = len(split.selection) > 0
+    probe = _batches(store, split.selection if held_out else split.test, config, device, labelled=False)
+    index, logits, difference = _compare(model, shipped, probe)
+    ids, labels = store.column("id"), torch.from_numpy(store.column("label")[index.numpy()]) if held_out else None
+    if labels is not None:
+        Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(out.selection_scores)
+    index, test_logits = score(shipped, _batches(store, split.test, config, device, labelled=False).epoch(0))
+    Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
+    cost = _cost(config, store, model, shipped, device, difference)
+    save_deploy(shipped, out.deploy_file)
+    write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
+    _write_history(out.metrics_file, progress.history)
+    result = TrialResult(
+        trial=out.path.name,
+        epochs=config.train.epochs,
+        kept_epoch=kept_epoch,
+        selection_clips=len(split.selection),
+        selection_top1=top_k(logits, labels, 1) if labels is not None else None,
+        selection_top5=top_k(logits, labels, 5) if labels is not None else None,
+        selection_loss=cross_entropy(logits, labels) if labels is not None else None,
+        selection_top1_last=progress.history[-1]["selection_top1"] if held_out else None,
+        train_loss=progress.history[kept_epoch]["train_loss"],
+        seconds=progress.seconds,
+        clips_per_s=float(np.median([row["clips_per_s"] for row in progress.history])),
+        cost=cost,
+    )
+    write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
+    return result
+
+
+def _compare(model: nn.Module, shipped: nn.Module, batches: Batches) -> tuple[Tensor, Tensor, float]:
+    """(index, deploy logits, largest difference to the training form) over the batches; TrialFailed if the two forms disagree."""
+    _, trained = score(model, batches.epoch(0))
+    index, logits = score(shipped, batches.epoch(0))
+    difference, scale = float((trained - logits).abs().max()), float(trained.abs().max())
+    if not difference <= DEPLOY_TOLERANCE * max(scale, 1.0):
+        raise TrialFailed(f"deploy form must give the training form's logits, got a difference of {difference:.3g} at logits up to {scale:.3g}")
+    return index, logits, difference
+
+
+def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: nn.Module, device: torch.device, difference: float) -> Cost:
+    counted = count(
+        config.model,
+        store.layout,
+        classes=len(store.info.classes),
+        persons=store.info.persons,
+        frames=config.data.frames,
+        stream=config.data.stream_config,
+    )
+    maskable, removed = weight_zeros(list(model.blocks))
+    _, deploy_zeros = weight_zeros([shipped])
+    clip = torch.zeros(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)
+    deploy_params = parameter_count(shipped)
+    return Cost(
+        params=parameter_count(model),
+        nonzero_params=parameter_count(model) - removed,
+        maskable_params=maskable,
+        removed_params=removed,
+        deploy_params=deploy_params,
+        deploy_leaf_params=counted.deploy_leaf_params,
+        deploy_nonzero_params=deploy_params - deploy_zeros,
+        deploy_gmacs=counted.deploy_gmacs,
+        deploy_leaf_gmacs=counted.deploy_leaf_gmacs,
+        deploy_latency_ms=latency_ms(shipped, clip),
+        deploy_max_abs_diff=difference,
+        latency_device=device_name(device),
+        latency_threads=torch.get_num_threads(),
+    )
+
+
+def _write_history(path: Path, history: list[EpochMetrics]) -> None:
+    """One row per epoch."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(history), sink)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the trial's folder: a process that outlived its sweep must not write beside its successor."""
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    try:
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise UserError(f"{path}: must be trained by one process at a time, but another one holds it")
+            time.sleep(0.2)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
