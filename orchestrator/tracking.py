@@ -51,6 +51,10 @@ class Tracker(Protocol):
         """The trial ended; numbers and files are read from its folder, `reason` says why it failed."""
         ...
 
+    def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None:
+        """A trial that ended in an earlier run of the sweep: whatever was not delivered before that run died is made up for from its folder."""
+        ...
+
     def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
         """An ensemble was built of the trials `members`; `folder` holds its files."""
         ...
@@ -67,6 +71,7 @@ class NullTracker:
     def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None: ...
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
     def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None: ...
+    def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None: ...
     def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None: ...
     def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
         return ()
@@ -85,8 +90,9 @@ class MLflowTracker:
         self._client: Any = None
         self._experiment_id = ""
         self._parent = ""
+        self._settled: set[str] | None = None  # trials whose end MLflow knew when the sweep was opened
         self._runs: dict[str, str] = {}  # trial -> run id; touched by the outbox thread only
-        self._logged: dict[str, int] = {}  # trial -> last epoch that MLflow already has
+        self._logged: dict[str, set[int]] = {}  # trial -> epochs that MLflow already has
         self._epochs: dict[str, list[tuple[int, int, dict[str, float]]]] = {}  # trial -> (time in ms, epoch, metrics), not yet written
         self._lock = threading.Lock()  # of _epochs
         self._outbox: Outbox | None = None
@@ -113,7 +119,7 @@ class MLflowTracker:
 
         def operation() -> None:
             self._runs[trial] = self._open(tags, f"{cell} {config.digest()[:4]}", flatten(config.model_dump(mode="json")), described)
-            self._logged[trial] = self._last_epoch(self._runs[trial])
+            self._logged[trial] = self._known_epochs(self._runs[trial])
 
         self._put(f"start of trial {trial}", operation)
 
@@ -126,6 +132,8 @@ class MLflowTracker:
         def operation() -> None:
             run = self._run(trial)
             self._write_epochs(trial)
+            now = int(time.time() * 1000)
+            self._write_missing(trial, [(now, epoch, metrics) for epoch, metrics in _history(folder)])  # reported, but lost with a dead sweep
             if status == "finished":
                 self._write_metrics(run, final_metrics(folder))
             if reason:
@@ -138,6 +146,15 @@ class MLflowTracker:
             self._client.set_terminated(run, MLFLOW_STATUS[status])
 
         self._put(f"end of trial {trial}", operation)
+
+    def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None:
+        if self._settled is None:
+            self._settled = self._ended_trials()
+        if trial in self._settled:
+            return
+        self.start_trial(trial, cell, config, axes)
+        reason = folder.load_failure()
+        self.finish_trial(trial, folder, "finished" if reason is None else "failed", reason or "")
 
     def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
         tags = {"mlflow.parentRunId": self._parent, "kind": "ensemble", "ensemble": name}
@@ -191,6 +208,17 @@ class MLflowTracker:
             self._client.log_batch(run, params=entries[start : start + PARAMS_PER_CALL])
         return run
 
+    def _ended_trials(self) -> set[str]:
+        """Trials of this sweep whose runs are closed for good; none where the store does not answer: they are then told again."""
+        try:
+            runs = [
+                run for status in ("FINISHED", "FAILED") for run in self._find({"mlflow.parentRunId": self._parent, "kind": "trial"}, status)
+            ]
+            return {self._client.get_run(run).data.tags["trial"] for run in runs}
+        except _mlflow_errors() as error:
+            log.warning("MLflow at %s does not say which trials it knows: %s", self.uri, str(error).splitlines()[0])
+            return set()
+
     def _find(self, tags: Mapping[str, str], status: str | None = None) -> list[str]:
         """Ids of the runs that carry all `tags`, oldest first."""
         terms = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
@@ -204,13 +232,13 @@ class MLflowTracker:
             if not token:
                 return found
 
-    def _last_epoch(self, run: str) -> int:
-        """The last epoch that was written to `run` before; -1 for a new run."""
+    def _known_epochs(self, run: str) -> set[int]:
+        """The epochs that were written to `run` before."""
         known = self._client.get_run(run).data.metrics
         for key in EPOCH_METRICS:
             if key in known:
-                return max(int(metric.step) for metric in self._client.get_metric_history(run, key))
-        return -1
+                return {metric.step for metric in self._client.get_metric_history(run, key)}
+        return set()
 
     def _run(self, trial: str) -> str:
         if trial not in self._runs:
@@ -219,16 +247,21 @@ class MLflowTracker:
 
     def _write_epochs(self, trial: str) -> None:
         """Deliver the epochs of `trial` that wait, but for those that an earlier attempt of the sweep has written."""
-        run = self._run(trial)
         with self._lock:
             waiting = list(self._epochs.get(trial, ()))
-        new = [entry for entry in waiting if entry[1] > self._logged[trial]]
-        step = METRICS_PER_CALL // max((len(metrics) for _, _, metrics in new), default=1)
-        for start in range(0, len(new), step):
-            self._client.log_batch(run, metrics=_metrics(new[start : start + step]))
-            self._logged[trial] = new[start : start + step][-1][1]
+        self._write_missing(trial, waiting)
         with self._lock:
             del self._epochs.get(trial, [])[: len(waiting)]
+
+    def _write_missing(self, trial: str, entries: Sequence[tuple[int, int, dict[str, float]]]) -> None:
+        """Write the entries (time in ms, epoch, metrics) whose epochs MLflow does not have yet, as many at a time as a call may hold."""
+        run, logged = self._run(trial), self._logged[trial]
+        new = [entry for entry in entries if entry[1] not in logged]
+        step = METRICS_PER_CALL // max((len(metrics) for _, _, metrics in new), default=1)
+        for start in range(0, len(new), step):
+            written = new[start : start + step]
+            self._client.log_batch(run, metrics=_metrics(written))
+            logged.update(epoch for _, epoch, _ in written)
 
     def _write_metrics(self, run: str, metrics: Mapping[str, float]) -> None:
         self._client.log_batch(run, metrics=_metrics([(int(time.time() * 1000), 0, dict(metrics))]))
@@ -260,6 +293,16 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
     sizes = ("nonzero_params", "deploy_params", "deploy_nonzero_params", "deploy_gmacs", "deploy_latency_ms", "deploy_max_abs_diff", "seconds")
     return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes}}
+
+
+def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
+    """(epoch, metrics) of a finished trial; nothing for one that never finished."""
+    if not folder.metrics_file.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(folder.metrics_file).to_pylist()
+    return [(int(row["epoch"]), {name: row[name] for name in EPOCH_METRICS if row.get(name) is not None}) for row in rows]
 
 
 def _trial_files(folder: TrialDir) -> list[Path]:

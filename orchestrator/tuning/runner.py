@@ -57,7 +57,7 @@ def run_trials(sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Jou
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(totals, epochs.pop() if len(epochs) == 1 else None))
         for proposal in proposals:
-            _sort_in(proposal, run, waiting, progress)
+            _sort_in(proposal, run, waiting, progress, tracker)
         if not any(waiting.values()):
             return None
         stack.enter_context(_ray(address))
@@ -68,8 +68,8 @@ def run_trials(sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Jou
     return requests.reason()
 
 
-def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progress: Progress) -> None:
-    """Complete and given-up trials are counted, the others wait to run."""
+def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progress: Progress, tracker: Tracker) -> None:
+    """Complete and given-up trials are counted, and told to a tracker that may have missed their end; the others wait to run."""
     planned = proposal.planned
     folder = planned.folder(run)
     if folder.is_complete():
@@ -78,6 +78,8 @@ def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progre
         progress.failed_before(planned.cell)
     else:
         waiting[planned.cell].append(proposal)
+        return
+    tracker.settle_trial(planned.trial, planned.cell, proposal.config, planned.axes, folder)
 
 
 def _fit(

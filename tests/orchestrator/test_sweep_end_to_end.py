@@ -1,0 +1,177 @@
+"""Whole sweeps through the command, with real Ray, real MLflow and real signals; networks small enough to train in a second."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.journal import read_journal
+
+SWEEP = """
+version: 1
+name: tiny
+data: {store: data, protocol: xsub, frames: 8, selection: {fraction: 0.3}}
+parameters:
+  train.epochs: {values: [2, 60], axis: cell}
+model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
+train: {batch_size: 4, lr: 0.05, warmup_epochs: 0, milestones: [50]}
+resources: {gpus: 0}
+ensembles:
+  - {name: both, over: train.epochs}
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "data"
+    options = ["--classes", "4", "--clips-per-class", "16", "--subjects", "4", "--views", "2", "--frames", "10", "--layout", "coco17"]
+    command("data", "synth", str(path), *options, cwd=path.parent).check_returncode()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, store):
+    (tmp_path / "data").symlink_to(store)
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+def command(*arguments, cwd):
+    return subprocess.run(line(*arguments), cwd=cwd, capture_output=True, text=True, timeout=240)
+
+
+def line(*arguments):
+    return [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
+
+
+def start(folder, *arguments):
+    """A sweep in a process group of its own, so that a test can end it as a person or the system would."""
+    return subprocess.Popen(
+        line("sweep", "tiny.yaml", *arguments), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def events(folder, kind=None):
+    return [event for event in read_journal(folder / "runs/tiny/journal.jsonl") if kind in (None, event["event"])]
+
+
+def wait_until(condition, process, seconds=120):
+    """Wait for `condition`; a sweep that ends first is an error that shows what it said."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"the sweep ended or hung: {process.communicate()}")
+        time.sleep(0.1)
+
+
+def long_trial_is_under_way(folder):
+    """The short trial is complete and the long one has a checkpoint."""
+    started = [event["trial"] for event in events(folder, "trial_started")]
+    return bool(events(folder, "trial_finished")) and any(
+        (trial_folder(folder, t) / "checkpoint/last.pt").exists() for t in started if "60" in t
+    )
+
+
+def trial_folder(folder, trial):
+    return folder / "runs/tiny/trials" / trial
+
+
+def mlflow_runs(folder):
+    """(kind, trial or ensemble) -> number of runs, statuses; read from the tracking store itself."""
+    code = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+epochs = {r.info.run_id: len(client.get_metric_history(r.info.run_id, "train_loss")) for r in runs}
+print(json.dumps([(r.data.tags["kind"], r.data.tags.get("trial", ""), r.info.status, epochs[r.info.run_id]) for r in runs]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    return [tuple(row) for row in json.loads(done.stdout)]
+
+
+def check_finished(folder):
+    """What every finished sweep shows, however often it was interrupted."""
+    results = sorted(folder.glob("runs/tiny/trials/*/result.json"))
+    assert len(results) == 2
+    assert (folder / "runs/tiny/report/report.md").is_file()
+    assert (folder / "runs/tiny/ensembles/both/result.json").is_file()
+    assert len(events(folder, "test_read")) == 1
+    assert [event["trial"] for event in events(folder, "trial_finished")] == list({e["trial"]: 0 for e in events(folder, "trial_finished")})
+    runs = mlflow_runs(folder)
+    assert sorted(kind for kind, *_ in runs) == ["ensemble", "sweep", "trial", "trial"]
+    assert {status for _, _, status, _ in runs} == {"FINISHED"}
+    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 60]  # every epoch once
+
+
+def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
+    first = command("sweep", "tiny.yaml", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert "Final scores" in first.stdout
+    assert "both" in first.stdout
+    assert "orchestrate ui tiny" in first.stdout
+    check_finished(folder)
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")}
+    started = len(events(folder, "trial_started"))
+    second = command("sweep", "tiny.yaml", cwd=folder)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == first.stdout
+    assert len(events(folder, "trial_started")) == started
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    check_finished(folder)
+    changed = command("sweep", "tiny.yaml", "--set", "train.lr=0.1", cwd=folder)
+    assert changed.returncode == 2
+    assert "train.lr: was 0.05, is now 0.1" in changed.stderr
+
+
+def test_kill_9_of_the_driver_loses_nothing_finished(folder):
+    process = start(folder)
+    wait_until(lambda: long_trial_is_under_way(folder), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")}
+    assert len(finished) == 1
+    again = command("sweep", "tiny.yaml", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    started = [event["trial"] for event in events(folder, "trial_started")]
+    assert sum("epochs2-" in trial for trial in started) == 1  # the complete trial was not run again
+    check_finished(folder)
+
+
+def test_ctrl_c_writes_checkpoints_and_prints_how_to_go_on(folder):
+    process = start(folder)
+    wait_until(lambda: long_trial_is_under_way(folder), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "orchestrate resume tiny" in said
+    assert events(folder)[-1]["event"] == "sweep_interrupted"
+    assert len(events(folder, "trial_interrupted")) == 1
+    resumed = command("resume", "tiny", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    check_finished(folder)
+
+
+def test_a_diverging_trial_fails_once_with_its_reason_and_the_rest_goes_on(folder):
+    text = SWEEP.replace("train.epochs: {values: [2, 60], axis: cell}", "train.lr: {values: [0.05, 1.0e12], axis: cell}")
+    Path(folder / "tiny.yaml").write_text(
+        text.replace("over: train.epochs", "over: train.lr").replace("batch_size: 4, lr: 0.05,", "batch_size: 4, epochs: 3,")
+    )
+    done = command("sweep", "tiny.yaml", cwd=folder)
+    assert done.returncode == 3, done.stderr
+    assert "train_loss must be finite" in done.stderr
+    failed = events(folder, "trial_failed")
+    assert len(failed) == 1
+    assert "train_loss must be finite" in failed[0]["reason"]
+    assert len(events(folder, "trial_started")) == 2  # no retry
+    assert len(list(folder.glob("runs/tiny/trials/*/result.json"))) == 1
+    assert "train_loss must be finite" in (folder / "runs/tiny/report/report.md").read_text()
+    status = command("status", "tiny", cwd=folder)
+    assert "train_loss must be finite" in status.stdout
