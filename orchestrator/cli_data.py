@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
     from trainables.contract.config import Frozen, SelectionConfig
     from trainables.data.audit import Audit, Finding
@@ -221,27 +219,12 @@ def _selection(kind: str | None, fraction: float | None, seed: int | None) -> Se
     return _checked(SelectionConfig, **given) if given else None
 
 
-def _console() -> Console:
-    """Tables on stdout, wide enough for ids when it is not a terminal."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    """First column is text, the others are numbers unless they end in a blank."""
-    from rich.table import Table
-
-    table = Table()
-    for place, column in enumerate(columns):
-        table.add_column(column.strip(), justify="left" if place == 0 or column.endswith(" ") else "right")
-    return table
-
-
 def _print_summary(summary: dict[str, Any]) -> None:
-    console = _console()
+    from orchestrator.cli_tables import console, table
+
+    out = console()
     length = summary["length"]
-    facts = _table(str(summary["name"]), " ")
+    facts = table(str(summary["name"]), text="")
     for name, value in (
         ("clips", summary["clips"]),
         ("frames per clip", f"{length['min']} to {length['max']}, median {length['median']:g}"),
@@ -254,15 +237,15 @@ def _print_summary(summary: dict[str, Any]) -> None:
         *(summary["provenance"].items()),
     ):
         facts.add_row(str(name), str(value))
-    console.print(facts)
-    classes = _table("class", "clips")
+    out.print(facts)
+    classes = table("class", "clips")
     for name, count in summary["classes"].items():
         classes.add_row(name, str(count))
-    console.print(classes)
-    protocols = _table("protocol", "train", "selection", "test")
+    out.print(classes)
+    protocols = table("protocol", "train", "selection", "test")
     for name, sizes in summary["protocols"].items():
         protocols.add_row(name, *(str(sizes[part]) for part in ("train", "selection", "test")))
-    console.print(protocols)
+    out.print(protocols)
 
 
 def _listed(values: list[Any]) -> str:
@@ -270,27 +253,29 @@ def _listed(values: list[Any]) -> str:
 
 
 def _print_audit(found: Audit) -> None:
-    console = _console()
-    clips = _table(f"in {found.clips} clips", "clips", "for example ")
+    from orchestrator.cli_tables import console, table
+
+    out = console()
+    clips = table(f"in {found.clips} clips", "clips", text="for example")
     for name, meaning in FINDINGS.items():
         finding = getattr(found, name)
         clips.add_row(meaning, str(finding.count), _examples(finding))
     if found.missing_classes:
         clips.add_row("classes without a clip", str(len(found.missing_classes)), ", ".join(found.missing_classes))
-    console.print(clips)
+    out.print(clips)
     for name, audit in found.protocols.items():
         sizes = f"train {audit.train}, selection {audit.selection} ({audit.selection_kind}), test {audit.test}, clean test {audit.clean_test}"
-        console.print(f"protocol {name}: {sizes}")
-        table = _table("finding", "clips", "for example ")
-        table.add_row("in no part", str(audit.unused.count), _examples(audit.unused))
-        table.add_row("in two parts", str(audit.shared.count), _examples(audit.shared))
+        out.print(f"protocol {name}: {sizes}")
+        rows = table("finding", "clips", text="for example")
+        rows.add_row("in no part", str(audit.unused.count), _examples(audit.unused))
+        rows.add_row("in two parts", str(audit.shared.count), _examples(audit.shared))
         for kind in type(audit.duplicates).model_fields:
             finding = getattr(audit.duplicates, kind)
-            table.add_row(f"identical: {kind.replace('_', ' ')}", str(finding.count), _examples(finding))
+            rows.add_row(f"identical: {kind.replace('_', ' ')}", str(finding.count), _examples(finding))
         for part, classes in audit.missing_classes.items():
             if classes:
-                table.add_row(f"classes missing in {part.replace('_', ' ')}", str(len(classes)), ", ".join(classes))
-        console.print(table)
+                rows.add_row(f"classes missing in {part.replace('_', ' ')}", str(len(classes)), ", ".join(classes))
+        out.print(rows)
 
 
 def _examples(finding: Finding) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
+from orchestrator.cli_tables import console, table
 from orchestrator.plan import Plan, Variant
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_plan(plan: Plan) -> None:
     """Cells, variants, totals, and what the estimate rests on, to standard output."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a file or a pipe has no margin
-    console.print(_cells(plan))
-    console.print(_variants(plan))
+    out = console()
+    out.print(_cells(plan))
+    out.print(_variants(plan))
     if any(level != "0" for variant in plan.variants for level in variant.nonzero_params):
-        console.print(_nonzeros(plan))
+        out.print(_nonzeros(plan))
     done = f", {plan.done} complete" if plan.done else ""
     print(f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials} trials{done}")
     print(f"clips      {plan.training_clips} training, {plan.selection_clips} selection, {plan.test_clips} test")
@@ -38,26 +38,17 @@ def duration(hours: float) -> str:
     return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:,.1f} h"
 
 
-def _table(title: str, first: str, *numbers: str) -> Table:
-    """The first column is folded where the terminal is narrow, numbers never."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(first, overflow="fold", min_width=16)
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
 def _cells(plan: Plan) -> Table:
-    table = _table("Cells", "cell", "trials", "complete", "training")
+    rows = table("cell", "trials", "complete", "training", title="Cells")
     for cell in plan.cells:
-        table.add_row(cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours))
-    return table
+        rows.add_row(cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours))
+    return rows
 
 
 def _variants(plan: Plan) -> Table:
-    table = _table("Variants", "model, streams", "params", "deploy\nparams", "GMACs", "deploy\nGMACs", "trials", "each")
+    rows = table("model, streams", "params", "deploy\nparams", "GMACs", "deploy\nGMACs", "trials", "each", title="Variants")
     for variant in plan.variants:
-        table.add_row(
+        rows.add_row(
             _name(variant),
             f"{variant.params:,}",
             f"{variant.deploy_params:,}",
@@ -66,16 +57,16 @@ def _variants(plan: Plan) -> Table:
             str(variant.trials),
             duration(variant.seconds_per_trial / 3600),
         )
-    return table
+    return rows
 
 
 def _nonzeros(plan: Plan) -> Table:
     levels = list(dict.fromkeys(level for variant in plan.variants for level in variant.nonzero_params))
-    table = _table("Non-zero parameters of the training form by sparsity level", "model, streams", *levels)
+    rows = table("model, streams", *levels, title="Non-zero parameters of the training form by sparsity level")
     for variant in plan.variants:
         cells = [variant.nonzero_params.get(level) for level in levels]
-        table.add_row(_name(variant), *("" if nonzero is None else f"{nonzero:,}" for nonzero in cells))
-    return table
+        rows.add_row(_name(variant), *("" if nonzero is None else f"{nonzero:,}" for nonzero in cells))
+    return rows
 
 
 def _name(variant: Variant) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from orchestrator.cli_tables import console, table
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.evaluate import Accuracy
@@ -19,75 +17,59 @@ PLAIN = str.maketrans("", "", "`*")
 """Takes Markdown's marks out of a sentence."""
 
 
-def console() -> Console:
-    """Standard output; a file or a pipe has no margin to fold at."""
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = 200
-    return out
-
-
 def print_evaluation(evaluation: FinalEvaluation) -> None:
     """Members and ensembles with their accuracies and sizes, then the verdicts."""
     from orchestrator.report.markdown import verdicts
 
     clean = any(row.clean is not None for row in evaluation.rows)
     columns = ["selection", "test", *(["test clean"] if clean else []), "non-zero params", "latency ms"]
-    table = _table("Final scores: top-1 in % ± standard error", "network or ensemble", *columns)
+    rows = table("network or ensemble", *columns, title="Final scores: top-1 in % ± standard error")
     for row in evaluation.rows:
         cells = [_percent(row.selection), _percent(row.test), *([_percent(row.clean or row.test)] if clean else [])]
-        table.add_row(row.name, *cells, f"{row.size.nonzero_params:,}", f"{row.size.latency_ms:.2f}")
+        rows.add_row(row.name, *cells, f"{row.size.nonzero_params:,}", f"{row.size.latency_ms:.2f}")
     out = console()
-    out.print(table)
+    out.print(rows)
     for text in verdicts(evaluation):
-        out.print(text.translate(PLAIN), markup=False, soft_wrap=True)
+        out.print(text.translate(PLAIN), soft_wrap=True)
 
 
 def print_status(status: Status) -> None:
     """Cells, failures with reasons, and what to do next."""
-    table = _table(f"{status.name}: {status.state}", "cell", "done", "failed", "running", "best selection")
+    rows = table("cell", "done", "failed", "running", "best selection", title=f"{status.name}: {status.state}")
     for cell in status.cells:
         best = "" if cell.best is None else f"{100 * cell.best:.1f} %"
-        table.add_row(cell.cell, f"{cell.done}/{cell.total}", str(cell.failed or ""), str(cell.running or ""), best)
+        rows.add_row(cell.cell, f"{cell.done}/{cell.total}", str(cell.failed or ""), str(cell.running or ""), best)
     out = console()
-    out.print(table)
+    out.print(rows)
     for trial, reason in status.failures.items():
-        out.print(f"failed  {trial}: {reason}", markup=False, soft_wrap=True)
+        out.print(f"failed  {trial}: {reason}", soft_wrap=True)
     if status.seconds_left is not None:
         out.print(f"about {status.seconds_left / 60:.0f} min left at the pace so far")
-    out.print(status.next_step, markup=False, soft_wrap=True)
+    out.print(status.next_step, soft_wrap=True)
 
 
 def print_files_evaluation(found: FilesEvaluation) -> None:
     """Accuracies of score files and of their ensemble, and how the files were understood."""
-    table = _table(f"{found.ensemble.clips} clips, aligned {found.aligned}", "scores", "weight", "top-1 %", "top-5 %", "mean class %")
-    rows = [(name, f"{found.weights[name]:g}", accuracy) for name, accuracy in found.members.items()]
-    for name, weight, accuracy in [*rows, (f"ensemble ({found.combine})", "", found.ensemble)]:
-        table.add_row(name, weight, _percent(accuracy), f"{100 * accuracy.top5:.2f}", f"{100 * accuracy.mean_class:.2f}")
+    rows = table("scores", "weight", "top-1 %", "top-5 %", "mean class %", title=f"{found.ensemble.clips} clips, aligned {found.aligned}")
+    entries = [(name, f"{found.weights[name]:g}", accuracy) for name, accuracy in found.members.items()]
+    for name, weight, accuracy in [*entries, (f"ensemble ({found.combine})", "", found.ensemble)]:
+        rows.add_row(name, weight, _percent(accuracy), f"{100 * accuracy.top5:.2f}", f"{100 * accuracy.mean_class:.2f}")
     out = console()
-    out.print(table)
+    out.print(rows)
     gain = found.against_best
     out.print(
         f"ensemble - {found.best}: {100 * gain.difference:+.2f} ± {100 * gain.error:.2f} points (sign test p = {gain.p_value:.2g})", markup=False
     )
     for text in found.notes:
-        out.print(f"note: {text}", markup=False, soft_wrap=True)
+        out.print(f"note: {text}", soft_wrap=True)
 
 
 def print_report(report: Path, next_step: str) -> None:
     """Where the report is, and what to do next."""
     out = console()
-    out.print(f"report  {report}", markup=False, soft_wrap=True)
-    out.print(f"next    {next_step}", markup=False, soft_wrap=True)
+    out.print(f"report  {report}", soft_wrap=True)
+    out.print(f"next    {next_step}", soft_wrap=True)
 
 
 def _percent(found: Accuracy | None) -> str:
     return "" if found is None else f"{100 * found.top1:.2f} ± {100 * found.top1_error:.2f}"
-
-
-def _table(title: str, first: str, *numbers: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table

@@ -21,8 +21,8 @@ from trainables.counting import Count, count
 if TYPE_CHECKING:
     from trainables.data.store import Store
 
-CPU_RATE = 60e9
-"""Assumed training speed of one CPU core, FLOP/s sustained."""
+CPU_RATE = 30e9
+"""Assumed training speed of one CPU core, FLOP/s sustained: what a quarter-width HPI-GCN reaches with AVX-512; full width reaches 75e9."""
 GPU_RATE = 20e12
 """Assumed training speed of one GPU, FLOP/s sustained."""
 FLOPS_PER_MAC = 2

@@ -25,13 +25,18 @@ class LabelledBatch(Protocol):
 
 @torch.inference_mode()
 def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, Tensor]:
-    """(index (N,), logits (N, K)) on the CPU, in batch order; fp32, eval mode; one transfer at the end."""
+    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode; one transfer at the end.
+
+    In float32 throughout: GPUs would otherwise round the inputs of convolutions to ten bits (TF32), which is more than the
+    training form and the deploy form may differ by.
+    """
     was_training = model.training
     model.eval()
     indices, logits = [], []
-    for batch in batches:
-        indices.append(batch.index)
-        logits.append(model(batch.x).float())
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for batch in batches:
+            indices.append(batch.index)
+            logits.append(model(batch.x).float())
     model.train(was_training)
     return torch.cat(indices).cpu(), torch.cat(logits).cpu()
 
