@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,12 +124,12 @@ def leaky(tmp_path: Path) -> Path:
 def test_audit_says_what_is_where(leaky: Path) -> None:
     printed = run("audit", leaky, "--selection-kind", "protocol")
     assert "protocol split: train 2, selection 1 (protocol), test 1, clean test 0" in printed
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+    lines = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()]
     assert ["identical: train test", "1", "c"] in lines
     assert ["identical: selection test", "1", "c"] in lines
     assert ["identical: train selection", "1", "d"] in lines
     assert ["identical clips with different labels", "1", "d"] in lines
-    assert ["coordinates that are NaN or infinite", "0", ""] in lines
+    assert ["coordinates that are NaN or infinite", "0"] in lines
 
 
 def test_strict_audit_prints_and_then_fails(leaky: Path) -> None:
