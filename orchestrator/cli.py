@@ -226,12 +226,16 @@ def ui(
 
     from orchestrator.tracking import ui_command
 
+    page = ""
     if name is not None:
         from orchestrator.folder import find_folder, load_folder
+        from orchestrator.journal import read_journal
 
-        uri = load_folder(find_folder(name, storage)).tracking.uri
+        run = find_folder(name, storage)
+        uri = load_folder(run).tracking.uri
+        page = next((event["mlflow"] for event in reversed(read_journal(run / "journal.jsonl")) if event.get("mlflow")), "")
     command = ui_command(uri, host, port)
-    print(f"http://{host}:{port}  (Ctrl-C to end)", file=sys.stderr)
+    print(f"http://{host}:{port}/{page}\n(Ctrl-C to end)", file=sys.stderr)
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

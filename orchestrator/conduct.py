@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.folder import folder_of, held, journal_of, prepare
+from orchestrator.journal import Event
 from orchestrator.space import all_trials
 from orchestrator.sweep import Sweep
 
@@ -40,8 +41,9 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
     with held(run):
         prepared = prepare(sweep, [trial.planned for trial in trials])
         journal = journal_of(run)
-        journal.append("sweep_resumed" if prepared.resumed else "sweep_started", name=sweep.name, trials=len(trials))
         tracker = _tracker(sweep, prepared.mark)
+        began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
+        journal.append(began, name=sweep.name, trials=len(trials), mlflow=tracker.link())
         note(f"{'continuing' if prepared.resumed else 'starting'} {sweep.name}: {len(trials)} trials, files in {run}")
         from orchestrator.tuning.runner import run_trials  # Ray and torch are loaded only now that the file is known to be good
 

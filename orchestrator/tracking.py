@@ -59,6 +59,10 @@ class Tracker(Protocol):
         """An ensemble was built of the trials `members`; `folder` holds its files."""
         ...
 
+    def link(self) -> str:
+        """Where the open sweep's trials are compared, relative to the address of the tracker's pages; empty if it has none."""
+        ...
+
     def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
         """Close the sweep; `report` is a folder to keep with it. Returns what could not be delivered, nothing when all is well."""
         ...
@@ -73,6 +77,9 @@ class NullTracker:
     def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None: ...
     def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None: ...
     def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None: ...
+    def link(self) -> str:
+        return ""
+
     def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
         return ()
 
@@ -274,6 +281,8 @@ def absolute_uri(uri: str) -> str:
 
 def ui_command(uri: str, host: str, port: int) -> list[str]:
     """The command line that serves MLflow's interface on the store at `uri`; a server that already runs is an error that names it."""
+    if uri == "none":
+        raise UserError("tracking.uri: is none, this sweep was not recorded in MLflow")
     if uri.startswith(("http://", "https://")):
         raise UserError(f"tracking.uri: {uri} is a server already, open it in a browser")
     return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", absolute_uri(uri), "--host", host, "--port", str(port)]
