@@ -22,7 +22,7 @@ from trainables.counting import count
 from trainables.data.batches import Batches
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
-from trainables.reparam.deploy import deploy, save_deploy
+from trainables.models.deploy import deploy, save_deploy
 from trainables.seeding import derive
 from trainables.sparsity.generator import SparseGenerator
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors

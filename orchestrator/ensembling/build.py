@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembling.members import Division, Member
-from orchestrator.ensembling.presets import PRESETS, Combine
 from orchestrator.ensembling.strategies import STRATEGIES, combine_scores
 from orchestrator.sweep.leaves import label
+from orchestrator.sweep.presets import PRESETS, Combine
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.evaluate import Accuracy, IntArray, Paired, accuracy, paired, ranks
-from orchestrator.ensembling.presets import Combine
 from orchestrator.ensembling.strategies import combine_rows
+from orchestrator.sweep.presets import Combine
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 

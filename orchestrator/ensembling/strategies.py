@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.evaluate import CHUNK, FloatArray, log_softmax
-from orchestrator.ensembling.presets import Combine
+from orchestrator.sweep.presets import Combine
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 

@@ -86,7 +86,7 @@ def _weights(document: Document, place: Path, ensemble: EnsembleConfig, values: 
 
 
 def _preset(document: Document, place: Path, ensemble: EnsembleConfig, name: str, labels: Sequence[str]) -> dict[str, Any]:
-    from orchestrator.ensembling.presets import PRESETS
+    from orchestrator.sweep.presets import PRESETS
 
     if name not in PRESETS:
         document.add(place, f"{one_of(list(PRESETS))}, or a weight per value, got '{name}'{nearest(name, PRESETS)}")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli_data import data_app, synth
+from orchestrator.cli.data import data_app, synth
 from tests.naive_stores import UCLA_NAMES, array, bytes_of, clip, msr_source, store, table, ucla_source
 from trainables.contract.errors import GateFailed, OrchestrateError, UserError
 from trainables.data.store import Store
@@ -168,7 +168,7 @@ def test_help_stays_light() -> None:
     code = """
 import sys
 from typer.testing import CliRunner
-from orchestrator.cli_data import data_app, synth
+from orchestrator.cli.data import data_app, synth
 for command in ([], ["import"], ["import", "arrays"], ["synth"], ["info"], ["audit"]):
     assert CliRunner().invoke(data_app, [*command, "--help"]).exit_code == 0
 heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy"} & set(sys.modules)

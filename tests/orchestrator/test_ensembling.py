@@ -10,11 +10,11 @@ import pytest
 from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.final import finalize
-from orchestrator.ensembling.presets import PRESETS
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.strategies import combine_rows, combine_scores
 from orchestrator.journal import read_journal
 from orchestrator.planned import load_planned
+from orchestrator.sweep.presets import PRESETS
 from tests import naive_scores
 from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep
 from trainables.contract.config import STREAMS

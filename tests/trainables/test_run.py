@@ -13,7 +13,7 @@ from trainables.contract.scores import Scores
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
-from trainables.reparam.deploy import load_deploy
+from trainables.models.deploy import load_deploy
 from trainables.run import run_trial
 from trainables.sparsity.masks import removed_count
 

@@ -15,8 +15,8 @@ from trainables.contract.config import STREAMS, ModelConfig
 from trainables.layouts import load_layout
 from trainables.models.backbone import TRAINING, Backbone, NetworkSpec
 from trainables.models.build import build_backbone, build_form
+from trainables.models.deploy import deploy
 from trainables.models.layers import ExplicitMotion, GroupedJointMixing, JointMixing, MeanClassifier, ParallelJointMixing, displacement
-from trainables.reparam.deploy import deploy
 
 RELEASED = {model["name"]: model for model in naive_models.load_golden("hpi_gcn.json")["models"]}
 PRINTED = {"rtol": 1e-10, "atol": 1e-10}  # logits are printed to 12 digits

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 if TYPE_CHECKING:
-
     from trainables.contract.config import Frozen, SelectionConfig
     from trainables.data.audit import Audit, Finding
     from trainables.data.description import Recordings
@@ -220,7 +219,7 @@ def _selection(kind: str | None, fraction: float | None, seed: int | None) -> Se
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    from orchestrator.cli_tables import console, table
+    from orchestrator.cli.tables import console, table
 
     out = console()
     length = summary["length"]
@@ -253,7 +252,7 @@ def _listed(values: list[Any]) -> str:
 
 
 def _print_audit(found: Audit) -> None:
-    from orchestrator.cli_tables import console, table
+    from orchestrator.cli.tables import console, table
 
     out = console()
     clips = table(f"in {found.clips} clips", "clips", text="for example")

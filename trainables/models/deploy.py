@@ -1,4 +1,4 @@
-"""The deploy form of a trained network: built anew, filled with fused kernels, saved and loaded. The one file here that knows models."""
+"""The deploy form of a trained network: built anew, filled with fused kernels, saved and loaded."""
 
 from __future__ import annotations
 

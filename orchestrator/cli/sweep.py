@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli_tables import console, table
+from orchestrator.cli.tables import console, table
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.evaluate import Accuracy

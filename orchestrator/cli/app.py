@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from orchestrator.cli_data import data_app
+from orchestrator.cli.data import data_app
 from trainables.contract.errors import OrchestrateError, UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None
     if as_json:
         print(json.dumps(planned.to_json(), indent=2))
     else:
-        from orchestrator.cli_plan import print_plan
+        from orchestrator.cli.plan import print_plan
 
         print_plan(planned)
     check_budget(sweep, planned)
@@ -116,7 +116,7 @@ def resume(name: Name, address: Address = None, storage: Storage = "runs") -> No
 
 
 def _run(checked: Sweep, address: str | None) -> None:
-    from orchestrator.cli_sweep import print_evaluation, print_report
+    from orchestrator.cli.sweep import print_evaluation, print_report
     from orchestrator.conduct import conduct
 
     outcome = conduct(checked, address, note=lambda text: print(text, file=sys.stderr, flush=True))
@@ -131,7 +131,7 @@ def _run(checked: Sweep, address: str | None) -> None:
 @app.command()
 def status(name: Name, storage: Storage = "runs", as_json: Json = False) -> None:
     """How far a sweep is: cells, best so far, failures with reasons, time left."""
-    from orchestrator.cli_sweep import print_status
+    from orchestrator.cli.sweep import print_status
     from orchestrator.folder import find_folder
     from orchestrator.status import load_status
 
@@ -183,7 +183,7 @@ def ensemble(
     if (name is None) == (not scores):
         raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
     if name is not None:
-        from orchestrator.cli_sweep import print_evaluation, print_report
+        from orchestrator.cli.sweep import print_evaluation, print_report
         from orchestrator.conduct import conclude
         from orchestrator.folder import find_folder, load_folder
 
@@ -192,7 +192,7 @@ def ensemble(
         print_evaluation(evaluation)
         print_report(report, f"orchestrate ui {name}")
         return
-    from orchestrator.cli_sweep import print_files_evaluation
+    from orchestrator.cli.sweep import print_files_evaluation
     from orchestrator.ensembling.readers import evaluate_files
 
     if labels is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.cli_tables import console, table
+from orchestrator.cli.tables import console, table
 from orchestrator.plan import Plan, Variant
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from trainables.contract.errors import UserError
 from trainables.layouts import load_layout
 from trainables.models.backbone import DEPLOY
 from trainables.models.build import BACKBONES, build_form
-from trainables.reparam.deploy import deploy, load_deploy, save_deploy
+from trainables.models.deploy import deploy, load_deploy, save_deploy
 from trainables.reparam.fusible import Fusible
 
 
