@@ -1,5 +1,6 @@
 # Every target sets up what it needs: a virtual environment in .venv with everything pinned in constraints.txt.
-PYTHON ?= python3
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -13,14 +14,14 @@ help:  ## this list
 venv: $(INSTALLED)  ## .venv with the project and everything it needs, pinned
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	@$(PYTHON) -c '$(SUITABLE)' || \
 		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version); give one with PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@touch $@
 
 sweep: $(INSTALLED) data/synth/dataset.json  ## the quickstart: synthetic data, a few cells, an ensemble, its scores
-	$(BIN)/orchestrate sweep quickstart
+	DATA=data $(BIN)/orchestrate sweep quickstart
 
 data/synth/dataset.json: | $(INSTALLED)
 	$(BIN)/orchestrate data synth data/synth

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembling.results import FinalEvaluation
-from orchestrator.folder import folder_of, held, journal_of, prepare
-from orchestrator.journal import Event
+from orchestrator.folder import folder_of, held, journal_of, load_folder, prepare
+from orchestrator.journal import Event, read_journal
+from orchestrator.report.markdown import write_report
+from orchestrator.report.tables import load_trials
 from orchestrator.space import all_trials
+from orchestrator.stop_requests import Stop
 from orchestrator.sweep import Sweep
+from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.tracking import Tracker
@@ -34,54 +38,92 @@ class Outcome:
 def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> Outcome:
     """Run what is missing of a sweep, then build ensembles and the report; everything complete is kept as it is.
 
-    address: of a Ray cluster; None: this machine. note: says one line to the person.
+    address: HOST:PORT of a Ray cluster; None: this machine. note: says one line to the person.
     """
     trials = all_trials(sweep)
     run = folder_of(sweep)
     with held(run):
         prepared = prepare(sweep, [trial.planned for trial in trials])
         journal = journal_of(run)
+        seconds_left = _seconds_left(sweep, read_journal(journal.path))
         tracker = _tracker(sweep, prepared.mark)
         began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
         journal.append(began, name=sweep.name, trials=len(trials), mlflow=tracker.link())
         note(f"{'continuing' if prepared.resumed else 'starting'} {sweep.name}: {len(trials)} trials, files in {run}")
-        from orchestrator.tuning.runner import run_trials  # Ray and torch are loaded only now that the file is known to be good
+        try:
+            from orchestrator.tuning.runner import run_trials  # Ray and torch are loaded only now that the file is known to be good
 
-        stopped = run_trials(sweep, trials, run, journal, tracker, address)
-        if stopped is not None:
-            journal.append("sweep_interrupted", reason=stopped)
-            lost = tracker.finish_sweep("interrupted", {}, None)
-            code = BUDGET_ENDED if stopped.startswith("budget") else INTERRUPTED
-            return Outcome(run, code, None, None, (*_undelivered(lost), f"stopped: {stopped}", f"continue with: orchestrate resume {run.name}"))
-        return _finish(sweep, run, tracker)
+            stop = run_trials(sweep, trials, run, journal, tracker, address, seconds_left)
+            return _interrupt(run, tracker, stop) if stop is not None else _finish(sweep, run, tracker)
+        except BaseException as error:
+            journal.append("sweep_interrupted", reason=f"{type(error).__name__}: {error}")
+            tracker.finish_sweep("failed", {}, None)
+            raise
 
 
-def conclude(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
-    """Ensembles, final evaluation and report of the trials that are complete."""
+def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
+    """Ensembles, final evaluation and report of a sweep that is not running.
+
+    The test labels are read for this, so every trial must have ended; `partial` makes it of those that have.
+    """
+    with held(run):
+        unfinished = [state.planned.trial for state in load_trials(run) if state.status == "unfinished"]
+        if unfinished and not partial:
+            raise UserError(
+                f"{run}: {len(unfinished)} trials have not ended ({unfinished[0]}, ...); `orchestrate resume {run.name}` first, "
+                "or use what there is with --partial: the final evaluation opens the test split"
+            )
+        return _evaluate(load_folder(run), run)
+
+
+def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
     from orchestrator.collect import collect, missing_cells
     from orchestrator.ensembling.final import finalize
-    from orchestrator.report.markdown import write_report
 
     members = collect(run, sweep)
     evaluation = finalize(run, sweep, members, missing_cells(run, members))
     return evaluation, write_report(run)
 
 
-def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:
-    from orchestrator.report.tables import load_trials
+def _interrupt(run: Path, tracker: Tracker, stop: Stop) -> Outcome:
+    journal_of(run).append("sweep_interrupted", reason=stop.reason)
+    lost = tracker.finish_sweep("interrupted", {}, None)
+    code = BUDGET_ENDED if stop.by == "budget" else INTERRUPTED
+    return Outcome(run, code, None, None, (*_undelivered(lost), f"stopped: {stop.reason}", f"continue with: orchestrate resume {run.name}"))
 
-    evaluation, report = conclude(sweep, run)
+
+def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:
+    """All trials have ended: evaluate, unless more of them failed than the sweep tolerates."""
     states = load_trials(run)
-    failed = [state for state in states if state.failure is not None or state.result is None]
+    failed = [state for state in states if state.status != "finished"]
+    messages = [f"{len(failed)} of {len(states)} trials failed; orchestrate status {run.name} says why"] if failed else []
+    if len(failed) > sweep.failure.tolerated_fraction * len(states):
+        lost = tracker.finish_sweep("failed", {}, write_report(run).parent)
+        journal_of(run).append("sweep_finished", failed=len(failed), trials=len(states))
+        hint = f"more than failure.tolerated_fraction: the test split stays sealed; orchestrate ensemble {run.name} --partial opens it"
+        return Outcome(run, TOO_MANY_FAILED, None, None, (*_undelivered(lost), *messages, hint))
+    evaluation, report = _evaluate(sweep, run)
     for row in evaluation.rows:
         if row.kind == "ensemble":
             metrics = {"test_top1": row.test.top1} | ({"best/selection_top1": row.selection.top1} if row.selection else {})
             tracker.log_ensemble(row.name, row.trials, metrics, run / "ensembles" / row.name)
-    tolerated = len(failed) <= sweep.failure.tolerated_fraction * len(states)
-    lost = tracker.finish_sweep("finished" if tolerated else "failed", _summary(evaluation), report.parent)
+    lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
     journal_of(run).append("sweep_finished", failed=len(failed), trials=len(states))
-    messages = [f"{len(failed)} of {len(states)} trials failed, see {run / 'journal.jsonl'}"] if failed else []
-    return Outcome(run, DONE if tolerated else TOO_MANY_FAILED, evaluation, report, (*_undelivered(lost), *messages))
+    return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
+
+
+def _seconds_left(sweep: Sweep, events: Sequence[Mapping[str, Any]]) -> float | None:
+    """What earlier runs of the sweep have left of `budget.hours`; None is no limit."""
+    if sweep.budget.hours is None:
+        return None
+    used, began, last = 0.0, None, 0.0
+    for event in events:
+        if event["event"] in ("sweep_started", "sweep_resumed"):
+            used += last - began if began is not None else 0.0
+            began = event["time"]
+        last = event["time"]
+    used += last - began if began is not None else 0.0
+    return max(sweep.budget.hours * 3600 - used, 0.0)
 
 
 def _tracker(sweep: Sweep, mark: str) -> Tracker:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from orchestrator.journal import Journal
 from orchestrator.planned import PlannedTrial, load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
+from trainables.contract import locks
 from trainables.contract.artifacts import write_atomic, write_json
 from trainables.contract.errors import UserError
 
@@ -73,19 +72,15 @@ def journal_of(run: Path) -> Journal:
     return Journal(run / "journal.jsonl")
 
 
-@contextmanager
-def held(run: Path) -> Iterator[None]:
-    """Hold the sweep's folder against a second driver; the hold ends with this process, however it ends."""
-    run.mkdir(parents=True, exist_ok=True)
-    handle = os.open(run / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{run}: is being run by another process; `orchestrate status {run.name}` shows how far it is") from None
-        yield
-    finally:
-        os.close(handle)
+def held(run: Path) -> AbstractContextManager[None]:
+    """Hold the sweep's folder against a second driver."""
+    # `status` holds the lock for a moment to see whether it is free, hence the patience.
+    return locks.held(run, patience=1.0, busy=f"{run}: is being run by another process; `orchestrate status {run.name}` shows how far it is")
+
+
+def is_running(run: Path) -> bool:
+    """Whether a driver holds the sweep's folder."""
+    return locks.is_held(run)
 
 
 def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:

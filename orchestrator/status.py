@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from orchestrator.folder import is_running
 from orchestrator.journal import read_journal
 from orchestrator.report.tables import load_trials
 
@@ -68,24 +67,9 @@ def load_status(run: Path) -> Status:
         elif trial.planned.trial in active:
             cell.running += 1
     left = sum(cell.total - cell.done - cell.failed for cell in cells.values())
-    finished = not running and any(event["event"] == "sweep_finished" for event in events[-1:])
+    finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == ["sweep_finished"]
     state: Literal["running", "finished", "not running"] = "running" if running else "finished" if finished else "not running"
     return Status(run.name, state, tuple(cells.values()), failures, _seconds_left(events, left) if running else None, _next_step(run, state))
-
-
-def is_running(run: Path) -> bool:
-    """Whether a driver holds the sweep's folder."""
-    try:
-        handle = os.open(run / ".lock", os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _active(events: list[dict[str, Any]]) -> set[str]:

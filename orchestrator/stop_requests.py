@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.artifacts import write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a sweep ends before its trials are done."""
+
+    by: Literal["person", "budget"]
+    reason: str
 
 
 class StopRequests:
@@ -19,21 +30,21 @@ class StopRequests:
         self.drain_file.unlink(missing_ok=True)
         self.cancel_file.unlink(missing_ok=True)
 
-    def drain(self, reason: str) -> None:
+    def drain(self, stop: Stop) -> None:
         """No new trials; the running ones finish."""
-        write_atomic(self.drain_file, reason.encode())
+        write_json(self.drain_file, asdict(stop))
 
-    def cancel(self, reason: str) -> None:
+    def cancel(self, stop: Stop) -> None:
         """No new trials; the running ones write a checkpoint and end."""
-        write_atomic(self.cancel_file, reason.encode())
+        write_json(self.cancel_file, asdict(stop))
 
     def closed(self) -> bool:
         """True once no new trial may start."""
         return self.cancel_file.exists() or self.drain_file.exists()
 
-    def reason(self) -> str | None:
-        """Why the sweep was asked to end; None if it was not."""
+    def stop(self) -> Stop | None:
+        """The request that stands; None if there is none."""
         for path in (self.cancel_file, self.drain_file):
             if path.exists():
-                return path.read_text()
+                return Stop(**json.loads(path.read_text()))
         return None

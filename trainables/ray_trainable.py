@@ -13,6 +13,9 @@ from trainables.contract.errors import Interrupted, TrialFailed, UserError
 if TYPE_CHECKING:
     import torch
 
+FAILED = "failed"
+"""Key of the last report of a trial that failed; its value is the reason."""
+
 STOP_CHECK_S = 0.5
 """A stop request is looked for at most this often: it is a file, possibly on a network disk."""
 
@@ -31,8 +34,8 @@ class TrialRequest(TypedDict):
 def train(request: TrialRequest) -> None:
     """Tune's trainable: one trial in this process. How it ended is read from the trial's folder, never from the last report.
 
-    A trial that failed for good or was interrupted returns normally, so that Tune does not try it again; any other exception
-    and a dead process are retried by Tune and continue from the trial's own checkpoint.
+    A trial that failed or was interrupted for a reason that another attempt would meet again returns normally, so that Tune does not
+    repeat it; its last report says why. Any other exception and a dead process are retried and continue from the trial's checkpoint.
     """
     import torch
     from ray import tune
@@ -52,8 +55,10 @@ def train(request: TrialRequest) -> None:
             report=lambda metrics: tune.report(dict(metrics)),
             should_stop=stopped,
         )
-    except (TrialFailed, UserError, Interrupted) as ended:
-        tune.report({"ended": str(ended)})
+    except Interrupted as stop:
+        tune.report({"interrupted": str(stop)})
+    except (TrialFailed, UserError) as failure:
+        tune.report({FAILED: str(failure)})
 
 
 class StopFile:

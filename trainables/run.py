@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +11,8 @@ from torch import Tensor, nn
 
 from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_atomic, write_json
 from trainables.contract.config import TrialConfig
-from trainables.contract.errors import TrialFailed, UserError
+from trainables.contract.errors import TrialFailed
+from trainables.contract.locks import held
 from trainables.contract.scores import Scores
 from trainables.cost import device_name, latency_ms, parameter_count, weight_zeros
 from trainables.counting import count
@@ -49,16 +46,19 @@ def run_trial(
 
     root: where a relative `data.store` starts.
 
-    Raises TrialFailed or UserError where a retry cannot help (the reason is kept in `failure.json`) and Interrupted when asked to stop.
+    Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`), UserError where something outside the trial
+    must be put right first, and Interrupted when asked to stop.
     """
-    with _alone(out.path):
+    with held(out.path, patience=LOCK_PATIENCE_S, busy=f"{out.path}: must be trained by one process at a time, but another one holds it"):
         if out.is_complete():
             return out.load()
         out.failure_file.unlink(missing_ok=True)
+        for leftover in out.path.rglob(".*.partial"):  # of a process that was killed while it wrote
+            leftover.unlink()
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
             return _run(config, Store.open(root / config.data.store), out, device, report, should_stop)
-        except (TrialFailed, UserError) as failure:
+        except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
 
@@ -85,7 +85,7 @@ def _run(
     selection = _batches(store, split.selection, config, device) if len(split.selection) else None
     fit = Fit(model, config.train, device=device, seed=config.seed, first_kept_epoch=config.warmup_epochs, schedule=masks)
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
-    kept_epoch = _load_kept(model, config, out, progress, masks, fit.optimizer)
+    kept_epoch = _load_kept(model, config, out, progress)
     return _finish(config, out, store, split, model, progress, kept_epoch, device)
 
 
@@ -111,18 +111,13 @@ def _batches(
     )
 
 
-def _load_kept(
-    model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress, masks: SparseGenerator | None, optimizer: torch.optim.Optimizer
-) -> int:
-    """Put the weights to be shipped into the module, masks active; returns their epoch."""
-    kept = config.train.epochs - 1
-    if config.train.keep == "best" and progress.best_epoch >= 0:
-        model.load_state_dict(load_tensors(out.best_file, next(model.parameters()).device)["model"])
-        kept = progress.best_epoch
-    if masks is not None:
-        masks.begin_epoch(config.train.epochs, optimizer)
-    model.eval()
-    return kept
+def _load_kept(model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
+    """Put the weights to be shipped into the module; returns their epoch. Removed weights are stored as zeros, masks active or not."""
+    if config.train.keep == "last" or progress.best_epoch < 0:
+        return config.train.epochs - 1
+    best = load_tensors(out.best_file, next(model.parameters()).device)
+    model.load_state_dict(best["model"])
+    return int(best["epoch"])
 
 
 def _finish(
@@ -208,27 +203,3 @@ def _write_history(path: Path, history: list[EpochMetrics]) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(history), sink)
     write_atomic(path, sink.getvalue().to_pybytes())
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the trial's folder: a process that outlived its sweep must not write beside its successor."""
-    path.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    try:
-        while not _try_lock(handle):
-            if time.monotonic() > deadline:
-                raise UserError(f"{path}: must be trained by one process at a time, but another one holds it")
-            time.sleep(0.2)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from orchestrator.tracking import Tracker
 from orchestrator.tuning.progress import Progress
 from orchestrator.tuning.search import SweepSearcher
 from trainables.contract.artifacts import EPOCH_METRICS
+from trainables.ray_trainable import FAILED
 
 
 class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
@@ -25,6 +26,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._journal = journal
         self._tracker = tracker
         self._progress = progress
+        self.failed: set[str] = set()  # trials of this run that ended without a result, and will not be tried again in it
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore of its own; a sweep continues from its files instead."""
@@ -46,7 +48,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._progress.epoch(planned.cell, planned.trial, {"epoch": result["epoch"], **metrics})
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._ended(trial, reason=None)
+        self._ended(trial, reason=(trial.last_result or {}).get(FAILED))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Tune has given the trial up after its restarts."""
@@ -62,12 +64,12 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._progress.finished(planned.cell, planned.trial, result)
             self._searcher.tell(trial.trial_id, result)
             return
-        reason = folder.load_failure() or reason
         if reason is None:
             self._journal.append("trial_interrupted", trial=planned.trial, cell=planned.cell)
             self._tracker.finish_trial(planned.trial, folder, "interrupted")
             self._progress.interrupted(planned.cell, planned.trial)
             return
+        self.failed.add(planned.trial)
         self._journal.append("trial_failed", trial=planned.trial, cell=planned.cell, reason=reason)
         self._tracker.finish_trial(planned.trial, folder, "failed", reason)
         self._progress.failed(planned.cell, planned.trial, reason)

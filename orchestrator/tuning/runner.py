@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,8 +17,8 @@ from ray import tune
 
 from orchestrator.journal import Journal
 from orchestrator.space import Trial
-from orchestrator.stop_requests import StopRequests
-from orchestrator.sweep import Sweep
+from orchestrator.stop_requests import Stop, StopRequests
+from orchestrator.sweep import Resources, Sweep
 from orchestrator.tracking import Tracker
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.progress import Progress
@@ -44,10 +45,13 @@ class Slots:
         return max(1, int(self.cpus))
 
 
-def run_trials(sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Journal, tracker: Tracker, address: str | None) -> str | None:
+def run_trials(
+    sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Journal, tracker: Tracker, address: str | None, seconds_left: float | None
+) -> Stop | None:
     """Run every proposal whose folder holds no result and no final failure; returns why the run was cut short, or None.
 
-    address: of a Ray cluster to join; None starts Ray on this machine (or joins the cluster in RAY_ADDRESS).
+    address: HOST:PORT of a Ray cluster to join; None starts Ray on this machine (or joins the cluster in RAY_ADDRESS).
+    seconds_left: of the sweep's time budget; None is no limit.
     """
     requests = StopRequests(run)
     requests.clear()
@@ -62,10 +66,11 @@ def run_trials(sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Jou
             return None
         stack.enter_context(_ray(address))
         stack.enter_context(signals_cancel(requests, progress.note))
-        stack.enter_context(time_budget(requests, sweep.budget.hours * 3600 if sweep.budget.hours else None, progress.note))
-        slots = _slots(sweep)
-        _fit(sweep, waiting, slots, run, requests, journal, tracker, progress)
-    return requests.reason()
+        stack.enter_context(time_budget(requests, seconds_left, progress.note))
+        slots = fit_slots(sweep.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        failed = _fit(sweep, waiting, slots, run, requests, journal, tracker, progress)
+    ended = all(p.planned.trial in failed or p.planned.folder(run).is_complete() for cell in waiting.values() for p in cell)
+    return None if ended else requests.stop()
 
 
 def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progress: Progress, tracker: Tracker) -> None:
@@ -91,8 +96,8 @@ def _fit(
     journal: Journal,
     tracker: Tracker,
     progress: Progress,
-) -> None:
-    """The Tune run itself."""
+) -> set[str]:
+    """The Tune run itself; returns the trials that failed in it."""
 
     def request(proposal: Trial) -> dict[str, Any]:
         return dict(
@@ -108,6 +113,7 @@ def _fit(
 
     searches = {cell: SEARCHES[sweep.method.name](proposals) for cell, proposals in waiting.items()}
     searcher = SweepSearcher(searches, request, requests.closed)
+    callback = SweepCallback(run, searcher, journal, tracker, progress)
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": slots.cpus, "gpu": slots.gpus, **_memory(sweep)}),
         tune_config=tune.TuneConfig(
@@ -122,7 +128,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="run",
             storage_path=str((run / SCRATCH).absolute()),
-            callbacks=[SweepCallback(run, searcher, journal, tracker, progress)],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=sweep.failure.max_restarts),
             verbose=0,
         ),
@@ -132,6 +138,7 @@ def _fit(
         warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are deliberate
         tuner.fit()
     shutil.rmtree(run / SCRATCH, ignore_errors=True)
+    return callback.failed
 
 
 def _memory(sweep: Sweep) -> dict[str, float]:
@@ -140,23 +147,31 @@ def _memory(sweep: Sweep) -> dict[str, float]:
     return {} if gigabytes is None else {"memory": gigabytes * 2**30}
 
 
-def _slots(sweep: Sweep) -> Slots:
-    """resources of the file, "auto" resolved against the cluster: one GPU per trial where there are GPUs, none elsewhere."""
-    have = ray.cluster_resources()
-    wanted = sweep.resources
-    gpus = (1.0 if have.get("GPU", 0) else 0.0) if wanted.gpus == "auto" else float(wanted.gpus)
-    fits = [have.get("CPU", 0) / wanted.cpus] if wanted.cpus else []
-    fits += [have.get("GPU", 0) / gpus] if gpus else []
-    fits += [have.get("memory", 0) / 2**30 / wanted.per_trial_memory_gb] if wanted.per_trial_memory_gb else []
-    concurrent = int(min(fits)) if fits else 1
+def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
+    """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where there are GPUs, none elsewhere.
+
+    nodes: what each node has, by Ray's names (CPU, GPU, memory in bytes). A trial runs on one node.
+    """
+    gpus = (1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0) if wanted.gpus == "auto" else float(wanted.gpus)
+    concurrent = sum(_trials_on(node, wanted, gpus) for node in nodes)
     if concurrent < 1:
+        have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 2**30:.1f} GB" for node in nodes)
+        memory = "" if wanted.per_trial_memory_gb is None else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
         raise UserError(
-            f"resources: one trial must fit on the cluster, asked for cpus={wanted.cpus:g} gpus={gpus:g} "
-            f"per_trial_memory_gb={wanted.per_trial_memory_gb}, the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"
+            f"resources: one trial must fit on one node, asked for cpus={wanted.cpus:g} gpus={gpus:g}{memory}, the nodes have {have}"
         )
-    if wanted.max_concurrent is not None:
-        concurrent = min(concurrent, wanted.max_concurrent)
-    return Slots(wanted.cpus, gpus, concurrent)
+    return Slots(wanted.cpus, gpus, min(concurrent, wanted.max_concurrent or concurrent))
+
+
+def _trials_on(node: Mapping[str, float], wanted: Resources, gpus: float) -> int:
+    """How many trials fit on a node at once; a fraction of a GPU is never spread over two."""
+    fits = [int(node.get("CPU", 0) // wanted.cpus)]
+    if gpus:
+        cards = int(node.get("GPU", 0))
+        fits.append(cards * int(1 / gpus + 1e-9) if gpus < 1 else int(cards // gpus))
+    if wanted.per_trial_memory_gb is not None:
+        fits.append(int(node.get("memory", 0) // (wanted.per_trial_memory_gb * 2**30)))
+    return min(fits)
 
 
 @contextmanager
@@ -169,13 +184,34 @@ def _ray(address: str | None) -> Iterator[None]:
     if where == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         local = {"include_dashboard": False}
+    else:
+        check_address(where)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(address=where, log_to_driver=False, logging_level="error", **local)
+        try:
+            ray.init(address=where, log_to_driver=False, logging_level="error", **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """UserError where no Ray cluster can be joined, at once: Ray itself keeps trying for minutes."""
+    if address == "auto":
+        return
+    if "://" in address:
+        raise UserError(
+            f"--address: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol cannot run a sweep: "
+            "start it on a machine of the cluster, for example with `ray job submit`"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--address: must be HOST:PORT of a running Ray cluster, got '{address}': {error}") from error
 
 
 RAY_SETTINGS = {

@@ -11,7 +11,7 @@ from types import FrameType
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.stop_requests import StopRequests
+from orchestrator.stop_requests import Stop, StopRequests
 
 SCHEDULERS: dict[str, Callable[[], TrialScheduler]] = {"none": FIFOScheduler}
 """early_terminate.type -> what decides which running trials are stopped."""
@@ -27,7 +27,7 @@ def signals_cancel(requests: StopRequests, note: Callable[[str], None]) -> Itera
         name = signal.Signals(number).name
         if requests.cancel_file.exists():
             os._exit(130)
-        requests.cancel(f"received {name}")
+        requests.cancel(Stop("person", f"received {name}"))
         note(f"{name}: running trials write a checkpoint and end; once more to end at once")
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
@@ -46,7 +46,7 @@ def time_budget(requests: StopRequests, seconds: float | None, note: Callable[[s
         return
 
     def end() -> None:
-        requests.cancel("budget.hours used up")
+        requests.cancel(Stop("budget", "budget.hours used up"))
         note("budget.hours used up: running trials write a checkpoint and end")
 
     timer = threading.Timer(seconds, end)

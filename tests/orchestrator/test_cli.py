@@ -132,7 +132,7 @@ def test_exit_codes(orchestrate, monkeypatch, raised: BaseException, code: int) 
     def fail() -> None:
         raise raised
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr("orchestrator.cli.commands.app", fail)
     assert orchestrate()[0] == code
 
 
@@ -140,6 +140,6 @@ def test_a_bug_is_a_traceback_and_not_a_message(monkeypatch) -> None:
     def fail() -> None:
         raise ZeroDivisionError("bug")
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr("orchestrator.cli.commands.app", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main()

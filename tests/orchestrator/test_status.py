@@ -2,9 +2,9 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.folder import folder_of, held, journal_of, prepare
+from orchestrator.folder import folder_of, held, is_running, journal_of, prepare
 from orchestrator.space import all_trials
-from orchestrator.status import is_running, load_status
+from orchestrator.status import load_status
 from orchestrator.stop_requests import StopRequests
 from orchestrator.sweep import parse_sweep
 from trainables.contract.artifacts import write_json

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.precision import full_float32
+
 
 class LabelledBatch(Protocol):
     """What training needs of a batch."""
@@ -25,15 +27,11 @@ class LabelledBatch(Protocol):
 
 @torch.inference_mode()
 def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, Tensor]:
-    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode; one transfer at the end.
-
-    In float32 throughout: GPUs would otherwise round the inputs of convolutions to ten bits (TF32), which is more than the
-    training form and the deploy form may differ by.
-    """
+    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode, full float32; one transfer at the end."""
     was_training = model.training
     model.eval()
     indices, logits = [], []
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with full_float32():
         for batch in batches:
             indices.append(batch.index)
             logits.append(model(batch.x).float())

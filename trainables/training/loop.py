@@ -107,13 +107,15 @@ class Fit:
             sums += self._step(batch, progress.epoch, step)
             step, clips = step + 1, clips + len(batch.index)
             if outside.should_stop():
-                self._record(sums, step, clips, seconds_before + time.perf_counter() - started)
+                self._record(sums.tolist(), step, clips, started - seconds_before)
                 save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
                 raise Interrupted(f"stopped in epoch {progress.epoch} after step {step}")
-        self._record(sums, step, clips, seconds_before + time.perf_counter() - started)
+        self._record(sums.tolist(), step, clips, started - seconds_before)
 
-    def _record(self, sums: Tensor, step: int, clips: int, epoch_seconds: float) -> None:
-        self.progress.loss_sum, self.progress.correct_sum, self.progress.penalty_sum = sums.tolist()
+    def _record(self, sums: list[float], step: int, clips: int, epoch_started: float) -> None:
+        """Note how far the epoch is. `sums` has come from the device, so its work is done when the clock is read here."""
+        epoch_seconds = time.perf_counter() - epoch_started
+        self.progress.loss_sum, self.progress.correct_sum, self.progress.penalty_sum = sums
         self.progress.seconds += epoch_seconds - self.progress.epoch_seconds
         self.progress.step, self.progress.clip_count, self.progress.epoch_seconds = step, clips, epoch_seconds
 
@@ -158,6 +160,8 @@ class Fit:
             raise TrialFailed(f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch} (lr {metrics['lr']:.4g})")
         if selection is not None:
             metrics |= self._evaluate(selection)
+            if not math.isfinite(metrics["selection_loss"]):
+                raise TrialFailed(f"selection_loss must be finite, got {metrics['selection_loss']} in epoch {progress.epoch}")
             self._keep_best(metrics, outside.best)
         progress.history.append(metrics)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = progress.epoch + 1, 0, 0, 0.0

@@ -117,6 +117,29 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         fit_of(network(), False).run(Clips(), None, outside(tmp_path))
 
 
+def test_clipping_bounds_the_whole_gradient(tmp_path):
+    model = network().eval()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "lr": 1.0, "warmup_epochs": 0, "epochs": 1}
+    fit_of(model, False, clip_norm=0.01, **plain).run(Clips(1), None, outside(tmp_path))
+    change = torch.cat([(after - old).flatten() for after, old in zip(model.parameters(), before, strict=True)])
+    assert change.detach().norm().item() == pytest.approx(0.01, rel=1e-3)  # one plain step of a gradient that was longer
+
+
+def test_dropout_differs_between_steps_and_between_epochs(tmp_path):
+    model, seen = network(), []
+    model[3].register_forward_hook(lambda _module, _inputs, output: seen.append((output == 0).flatten()) if model.training else None)
+    fit_of(model, False, epochs=2).run(Clips(2), None, outside(tmp_path))
+    assert len(seen) == 4
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_a_non_finite_selection_loss_ends_the_trial(tmp_path):
+    with pytest.raises(TrialFailed, match=r"selection_loss must be finite, got nan in epoch 0"):
+        fit_of(network(), False).run(Clips(), Clips(2, poison=1), outside(tmp_path))
+    assert not (tmp_path / "best.pt").exists()
+
+
 def test_the_global_generator_is_left_as_it_was(tmp_path):
     torch.manual_seed(11)
     expected = torch.rand(1)

@@ -87,7 +87,7 @@ def schema() -> None:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A sweep in the storage folder, or its folder.")]
 Storage = Annotated[str, typer.Option("--storage", help="Folder of the sweeps' folders.")]
-Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to run on (ray://host:port, host:port); default: this machine.")]
+Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster to run on; default: this machine.")]
 
 
 @app.command()
@@ -155,18 +155,17 @@ def cancel(name: Name, storage: Storage = "runs") -> None:
 
 
 def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
-    from orchestrator.folder import find_folder
-    from orchestrator.status import is_running
-    from orchestrator.stop_requests import StopRequests
+    from orchestrator.folder import find_folder, is_running
+    from orchestrator.stop_requests import Stop, StopRequests
 
     run = find_folder(name, storage)
     if not is_running(run):
         raise UserError(f"{run}: must be running to be stopped, but is not")
     requests = StopRequests(run)
     if cancel:
-        requests.cancel("asked to by orchestrate cancel")
+        requests.cancel(Stop("person", "asked to by orchestrate cancel"))
     else:
-        requests.drain("asked to by orchestrate stop")
+        requests.drain(Stop("person", "asked to by orchestrate stop"))
     print(f"{run.name}: {'running trials write a checkpoint and end' if cancel else 'no new trials start, the running ones finish'}")
 
 
@@ -176,19 +175,21 @@ def ensemble(
     scores: Annotated[list[Path] | None, typer.Option("--scores", help="Score file (.parquet, .npy, .pkl); repeat for each member.")] = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="Label file (.parquet, .csv, .npy, .json, .pkl).")] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="One weight per score file, separated by commas.")] = None,
-    combine: Annotated[Literal["logits", "probabilities"], typer.Option("--combine", help="What is summed.")] = "logits",
+    combine: Annotated[Literal["logits", "probabilities"] | None, typer.Option("--combine", help="What is summed.  [default: logits]")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Of a sweep whose trials have not all ended; opens the test split.")] = False,
     storage: Storage = "runs",
 ) -> None:
     """Build a sweep's ensembles again, or evaluate an ensemble of score files of any origin."""
     if (name is None) == (not scores):
         raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
+    if name is not None and (labels or weights or combine):
+        raise UserError("ensemble: --labels, --weights and --combine go with --scores; a sweep's ensembles are described in its file")
     if name is not None:
         from orchestrator.cli.sweep import print_evaluation, print_report
         from orchestrator.conduct import conclude
-        from orchestrator.folder import find_folder, load_folder
+        from orchestrator.folder import find_folder
 
-        run = find_folder(name, storage)
-        evaluation, report = conclude(load_folder(run), run)
+        evaluation, report = conclude(find_folder(name, storage), partial=partial)
         print_evaluation(evaluation)
         print_report(report, f"orchestrate ui {name}")
         return
@@ -201,7 +202,7 @@ def ensemble(
         factors = [float(weight) for weight in weights.split(",")] if weights else []
     except ValueError:
         raise UserError(f"--weights: must be numbers separated by commas, got '{weights}'") from None
-    print_files_evaluation(evaluate_files(scores or [], labels, factors, combine))
+    print_files_evaluation(evaluate_files(scores or [], labels, factors, combine or "logits"))
 
 
 @app.command()

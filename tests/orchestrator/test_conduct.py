@@ -1,0 +1,56 @@
+import pytest
+
+from orchestrator.conduct import _seconds_left, conclude
+from orchestrator.folder import folder_of, held, prepare
+from orchestrator.journal import read_journal
+from orchestrator.space import all_trials
+from orchestrator.sweep import parse_sweep
+from trainables.contract.errors import UserError
+
+TEXT = """
+version: 1
+name: small
+data: {store: nowhere, protocol: xsub}
+budget: {hours: 2}
+"""
+
+
+def event(kind, time):
+    return {"event": kind, "time": time}
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        ([], 7200),
+        ([event("sweep_started", 100), event("trial_finished", 1100)], 6200),
+        ([event("sweep_started", 0), event("trial_started", 600), event("sweep_resumed", 9000), event("sweep_interrupted", 9400)], 6200),
+        ([event("sweep_started", 0), event("sweep_interrupted", 8000)], 0),
+    ],
+)
+def test_the_time_budget_is_of_all_runs_together_and_pauses_do_not_count(events, left):
+    assert _seconds_left(parse_sweep("small.yaml", TEXT), events) == left
+
+
+def test_no_budget_is_no_limit():
+    assert _seconds_left(parse_sweep("small.yaml", TEXT.replace("budget: {hours: 2}", "")), []) is None
+
+
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = parse_sweep("small.yaml", TEXT)
+    prepare(sweep, [trial.planned for trial in all_trials(sweep)])
+    return folder_of(sweep)
+
+
+def test_the_test_split_is_not_opened_before_every_trial_has_ended(unfinished):
+    with pytest.raises(UserError, match=r"1 trials have not ended .* --partial"):
+        conclude(unfinished, partial=False)
+    assert read_journal(unfinished / "journal.jsonl") == []
+    assert not (unfinished / "evaluation.json").exists()
+
+
+def test_nothing_is_concluded_beside_a_running_sweep(unfinished):
+    with held(unfinished), pytest.raises(UserError, match="is being run by another process"):
+        conclude(unfinished, partial=True)

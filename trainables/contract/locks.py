@@ -1,0 +1,51 @@
+"""One process at a time in a folder: a lock that ends with the process that holds it, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainables.contract.errors import UserError
+
+PAUSE_S = 0.05
+"""Between two attempts to take a lock."""
+
+
+@contextmanager
+def held(folder: Path, *, patience: float, busy: str) -> Iterator[None]:
+    """Hold `folder` (made if it is not there) through its `.lock` file; UserError(busy) if another process holds it for `patience` seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    deadline = time.monotonic() + patience
+    try:
+        while not _taken(handle, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise UserError(busy)
+            time.sleep(PAUSE_S)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the folder now."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _taken(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
