@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.space import check_space
+from orchestrator.space import all_trials, check_space
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.problems import nearest, one_of
+from trainables.contract.config import lost_rotation
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def check_data(sweep: Sweep) -> list[str]:
         store = Store.open(Path(sweep.data.store))
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
-    problems = _check_layout(sweep, store)
+    problems = _check_layout(sweep, store) + _check_rotation(sweep, store)
     known = list(store.info.protocols)
     if sweep.data.protocol not in known:
         rule = f"{one_of(known)} in {store.path}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
@@ -51,6 +52,18 @@ def _check_layout(sweep: Sweep, store: Store) -> list[str]:
     own = store.layout.name
     wrong = [name for name in asked if name not in ("auto", own)]
     return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {store.path}, got '{name}'") for name in wrong]
+
+
+def _check_rotation(sweep: Sweep, store: Store) -> list[str]:
+    """Rotations that would turn nothing under the pipeline they meet, each value once."""
+    if sweep.data.rotation is None and "data.rotation" not in sweep.parameters:
+        return []
+    try:
+        configs = [trial.config.data for trial in all_trials(sweep)]
+    except UserError:  # reported as a problem of the space
+        return []
+    rules = [lost_rotation(data.rotation, store.info.pipeline if data.pipeline == "auto" else data.pipeline) for data in configs]
+    return [_problem(sweep, "data.rotation", rule) for rule in dict.fromkeys(rules) if rule]
 
 
 def _problem(sweep: Sweep, leaf: str, rule: str) -> str:

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembling.members import Division, Member, SeedRun
+from orchestrator.journal import read_journal
 from orchestrator.planned import PlannedTrial, load_planned
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import UserError
@@ -16,7 +17,7 @@ from trainables.contract.scores import Scores
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
-__all__ = ["Member", "collect", "missing_cells"]
+__all__ = ["Member", "collect", "load_failures", "missing_cells"]
 
 Candidate = list[tuple[PlannedTrial, TrialResult]]  # trials that differ in nothing but the seed, by seed
 
@@ -38,20 +39,37 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
 
 def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:
     """Why a planned cell has no member, by cell."""
-    present = {member.cell for member in members}
+    present, failures = {member.cell for member in members}, load_failures(run)
     reasons: dict[str, list[str]] = {}
     for planned in load_planned(run):
         if planned.cell in present:
             continue
-        folder = planned.folder(run)
-        failure = folder.load_failure()
-        if failure is not None:
-            reasons.setdefault(planned.cell, []).append(f"{planned.trial} failed: {failure}")
-        elif folder.is_complete():
-            reasons.setdefault(planned.cell, []).append(f"{planned.trial} is outside the constraints")
+        if planned.trial in failures:
+            reason = f"failed: {failures[planned.trial]}"
         else:
-            reasons.setdefault(planned.cell, []).append(f"{planned.trial} is not finished")
+            reason = "is outside the constraints" if planned.folder(run).is_complete() else "is not finished"
+        reasons.setdefault(planned.cell, []).append(f"{planned.trial} {reason}")
     return {cell: "; ".join(texts) for cell, texts in reasons.items()}
+
+
+def load_failures(run: Path) -> dict[str, str]:
+    """Why a planned trial failed, by trial: its own word, or the journal's where the trial was given up without one (a dead worker).
+
+    A complete trial has not failed, whatever went before; neither has one that was started again since the journal's word.
+    """
+    given_up: dict[str, str] = {}
+    for event in read_journal(run / "journal.jsonl"):
+        if event["event"] == "trial_failed":
+            given_up[event["trial"]] = event["reason"]
+        elif event["event"].startswith("trial_"):
+            given_up.pop(event["trial"], None)
+    failures: dict[str, str] = {}
+    for planned in load_planned(run):
+        folder = planned.folder(run)
+        reason = None if folder.is_complete() else folder.load_failure() or given_up.get(planned.trial)
+        if reason is not None:
+            failures[planned.trial] = reason
+    return failures
 
 
 def _complete_by_cell(run: Path) -> dict[str, list[Candidate]]:

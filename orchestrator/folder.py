@@ -26,12 +26,17 @@ def folder_of(sweep: Sweep) -> Path:
     return Path(sweep.storage) / sweep.name
 
 
+def list_folders(storage: str = "runs") -> list[Path]:
+    """The folders of all sweeps, by name."""
+    return sorted(path.parent for path in Path(storage).glob("*/resolved.json"))
+
+
 def find_folder(name: str, storage: str = "runs") -> Path:
     """The folder of an existing sweep, by its name or its path; UserError lists the sweeps there are."""
     for candidate in (Path(storage) / name, Path(name)):
         if (candidate / "resolved.json").is_file():
             return candidate
-    known = sorted(path.parent.name for path in Path(storage).glob("*/resolved.json"))
+    known = [path.name for path in list_folders(storage)]
     raise UserError(f"{name}: must be a sweep in {storage}/ or a sweep's folder; there {'are ' + ', '.join(known) if known else 'are none'}")
 
 

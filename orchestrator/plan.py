@@ -52,7 +52,7 @@ class Variant:
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, where there are several)
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -211,9 +211,8 @@ def _measured_rate(run: Path, done: Iterable[str], counts: Mapping[str, Count]) 
 
 
 def _machine(sweep: Sweep, measured: float | None) -> Machine:
-    """This machine as the sweep would use it, found without loading torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    present = len([entry for entry in Path("/dev").glob("nvidia[0-9]*") if entry.name[6:].isdigit()])
+    """This machine as the sweep would use it, found without loading torch; one trial at a time where none fits."""
+    cores, present = _present()
     wanted = sweep.resources
     per_trial = float(wanted.gpus) if not isinstance(wanted.gpus, str) else min(1.0, float(present))
     if per_trial > 0:
@@ -223,6 +222,12 @@ def _machine(sweep: Sweep, measured: float | None) -> Machine:
         fits, rate, device = cores // wanted.cpus, CPU_RATE * wanted.cpus, f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}"
     concurrent = max(1, min(fits, wanted.max_concurrent or fits))
     return Machine(device, measured or rate, concurrent, measured is not None)
+
+
+def _present() -> tuple[int, int]:
+    """CPU cores and GPUs of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores, len([entry for entry in Path("/dev").glob("nvidia[0-9]*") if entry.name[6:].isdigit()])
 
 
 def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]) -> tuple[Variant, ...]:
@@ -237,7 +242,6 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     for settings, group in zip(models, groups.values(), strict=True):
         idle = unused(leaves_of(group[0].config))
         cost = counts[group[0].planned.trial]
-        levels = sorted({trial.config.sparsity.level for trial in group})
         found.append(
             Variant(
                 settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
@@ -245,7 +249,7 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
                 trials=len(group),
                 params=cost.params,
                 deploy_params=cost.deploy_params,
-                nonzero_params={label(level): cost.params - round(level * cost.maskable_params) for level in levels},
+                nonzero_params=_nonzero_params(cost, group),
                 gmacs=cost.gmacs,
                 deploy_gmacs=cost.deploy_gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -254,8 +258,20 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     return tuple(found)
 
 
+def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
+    """By sparsity level, and by scope where the group has several of them."""
+    found = sorted({(trial.config.sparsity.level, trial.config.sparsity.scope) for trial in group})
+    several = len({scope for level, scope in found if level > 0}) > 1
+    return {label(level) + (f" {scope}" if several and level > 0 else ""): cost.nonzero_params(level, scope) for level, scope in found}
+
+
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:
     """What a user might not expect."""
+    asked = {"cpus": sweep.resources.cpus, "gpus": 0 if sweep.resources.gpus == "auto" else sweep.resources.gpus}
+    for (name, amount), have, unit in zip(asked.items(), _present(), ("CPU cores", "GPUs"), strict=True):
+        if amount > have:
+            rule = f"a trial does not fit on this machine, which has {have} {unit}, got {amount:g}: a sweep needs a larger machine or cluster"
+            yield sweep.problem(("resources", name), rule)
     wanted = (sweep.method.trials_per_cell or 0) * sweep.method.seeds
     fewer = sum(found < wanted for found in trials_per_cell)
     if fewer:

@@ -18,7 +18,7 @@ from orchestrator.planned import PlannedTrial
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds
 from orchestrator.sweep.document import Path, show
-from orchestrator.sweep.leaves import LEAVES, nest, unused
+from orchestrator.sweep.leaves import LEAVES, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
@@ -45,7 +45,7 @@ def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: 
     UserError names the parameter's line, the cell and the assignment where the leaves do not fit together.
     """
     leaves = _leaves(sweep, cell, assignment)
-    leaves |= {name: LEAVES[name].default for name in unused(leaves)}
+    leaves |= {name: LEAVES[name].default_beside(leaves) for name in unused(leaves)}
     try:
         return TrialConfig.model_validate_json(json.dumps(nest(leaves) | {"seed": seed}), strict=True)
     except ValidationError as error:
@@ -56,14 +56,14 @@ def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: 
 
 
 def _leaves(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    return sweep.leaves() | dict(cell.axes) | dict(assignment)
+    return completed(sweep.leaves() | dict(cell.axes) | dict(assignment))
 
 
 def _concerned(sweep: Sweep, location: Sequence[str | int], rule: str) -> Path:
     """Where the file speaks of what a rule is about: the first parameter the rule names, else the first leaf, else the section."""
-    section = str(location[0]) if location else ""
-    words = re.findall(r"\w+", rule)
-    named = [f"{section}.{word}" for word in dict.fromkeys(words) if f"{section}.{word}" in LEAVES]
+    prefix = f"{location[0]}." if location else ""  # a rule across sections spells its leaves out
+    words = re.findall(r"[\w.]+", rule)
+    named = [prefix + word for word in dict.fromkeys(words) if prefix + word in LEAVES]
     for name in (*(name for name in named if name in sweep.parameters), *named):
         place = sweep.place_of_leaf(name)
         if name in sweep.parameters or sweep.is_written(place):

@@ -32,7 +32,7 @@ TRANSIENT_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_E
 class Tracker(Protocol):
     """Listener to one sweep. Order of calls: start_sweep, any trial and ensemble calls, finish_sweep once.
 
-    Only start_sweep may raise; the other calls return at once.
+    Only start_sweep may raise; it and the first settle_trial wait for the tracker, the other calls return at once.
     """
 
     def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:

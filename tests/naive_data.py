@@ -135,8 +135,11 @@ def ntu(joints: np.ndarray, layout: Layout, draws: Draws, frames: int) -> np.nda
 
 
 def ucla(joints: np.ndarray, layout: Layout, draws: Draws) -> np.ndarray:
-    """(M, T, V, 3) -> (3, frames, V, M)."""
+    """(M, T, V, 3) -> (3, frames, V, M). Only frames with a person in them are moved and fitted, the others stay zero."""
     data = joints.astype(np.float64)
-    data = data - data[0, 0, layout.origin]
-    data = fit_to_box(view(data, draws.degrees, draws.scale))
+    real = [(m, t) for m, t in np.ndindex(data.shape[:2]) if data[m, t].any()]
+    if real:
+        shown = np.stack([data[place] for place in real]) - data[0, 0, layout.origin]
+        for place, frame in zip(real, fit_to_box(view(shown, draws.degrees, draws.scale)), strict=True):
+            data[place] = frame
     return data[:, list(draws.frames)].transpose(3, 1, 2, 0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.layouts import Layout
 
 COORDINATES = 3
 GIGA = 1e9
+
+Scope = Literal["block", "tensor", "global"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +23,37 @@ class Count:
     """
 
     params: int  # training form
-    maskable_params: int  # weights of the blocks' convolutions in the training form
+    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form
     gmacs: float
     deploy_params: int
     deploy_leaf_params: int
     deploy_gmacs: float
     deploy_leaf_gmacs: float
+
+    @property
+    def maskable_params(self) -> int:
+        """Weights of all the blocks' convolutions in the training form."""
+        return sum(map(sum, self.maskable))
+
+    def nonzero_params(self, level: float, scope: Scope) -> int:
+        """Parameters of the training form that a level leaves, within whose units it holds exactly."""
+        return self.params - sum(removed_count(sum(unit), level) for unit in mask_units(self.maskable, scope))
+
+
+def removed_count(size: int, level: float) -> int:
+    """How many of `size` weights a level removes: round(level * (size - 1)), halves to even.
+
+    The sparse ST-GCN study keeps scores >= the k-th smallest with k = 1 + round(level * (size - 1)), so k - 1 are removed;
+    at level 0 none, and never all.
+    """
+    return round(level * (size - 1)) if size else 0
+
+
+def mask_units(sizes: Sequence[Sequence[int]], scope: Scope) -> list[list[int]]:
+    """Sizes of the tensors of every unit within which a level holds exactly; `sizes` are those of the tensors of each block."""
+    tensors = [size for block in sizes for size in block]
+    units = {"tensor": [[size] for size in tensors], "block": [list(block) for block in sizes], "global": [tensors]}
+    return units[scope]
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig) -> Count:
@@ -36,7 +64,7 @@ def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, fra
         COUNTERS[model.backbone](network, tally)
     return Count(
         params=training.leaf_params + training.adjacency_params,
-        maskable_params=training.maskable,
+        maskable=tuple(map(tuple, training.maskable)),
         gmacs=(training.leaf_macs + training.adjacency_macs) / GIGA,
         deploy_params=deployed.leaf_params + deployed.adjacency_params,
         deploy_leaf_params=deployed.leaf_params,
@@ -65,15 +93,19 @@ class _Tally:
     persons: int
     leaf_params: int = field(default=0, init=False)
     adjacency_params: int = field(default=0, init=False)
-    maskable: int = field(default=0, init=False)
+    maskable: list[list[int]] = field(default_factory=list, init=False)  # weights of each convolution of each block
     leaf_macs: int = field(default=0, init=False)
     adjacency_macs: int = field(default=0, init=False)
+
+    def begin_block(self) -> None:
+        self.maskable.append([])
 
     def conv(self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool, maskable: bool = True) -> None:
         """A (taps, 1) convolution."""
         weights = inside * outside * taps
         self.leaf_params += weights + outside * bias
-        self.maskable += weights * maskable
+        if maskable:
+            self.maskable[-1].append(weights)
         self.leaf_macs += weights * frames * self.joints * self.persons
 
     def norm(self, channels: int) -> None:
@@ -137,6 +169,7 @@ def _hpi_gcn(network: _Network, tally: _Form, graph_conv: Callable[[_Network, _F
     else:
         tally.conv_bn(COORDINATES, model.channels, frames, maskable=False)
     for inside, outside, stride in model.block_plan:
+        tally.begin_block()
         before, frames = frames, (frames - 1) // stride + 1
         graph_conv(network, tally, inside, outside, before)
         if inside != outside:

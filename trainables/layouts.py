@@ -73,21 +73,6 @@ class Layout:
         power: Matrix = np.linalg.matrix_power(links, hops)
         return np.eye(self.size) - (power if orientation == "child_parent" else power.T)
 
-    def spatial_adjacency(self) -> Matrix:
-        """(3, V, V): identity, inward (child to parent) and outward links, columns normalised to sum 1 (Yan et al. 2018)."""
-        inward = np.zeros((self.size, self.size))
-        for v, parent in enumerate(self.parents):
-            if v != parent:
-                inward[parent, v] = 1.0
-        return np.stack([np.eye(self.size), _normalise_columns(inward), _normalise_columns(inward.T)])
-
-
-def _normalise_columns(matrix: Matrix) -> Matrix:
-    """Each column divided by its sum; empty columns stay empty."""
-    total = matrix.sum(axis=0)
-    normalised: Matrix = matrix / np.where(total > 0, total, 1.0)
-    return normalised
-
 
 def _check_tree(place: str, parents: tuple[int, ...], count: int) -> None:
     """Exactly one root, every joint hangs on it, no cycle; raises UserError otherwise."""

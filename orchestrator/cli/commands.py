@@ -13,6 +13,7 @@ from orchestrator.cli.data import data_app
 from trainables.contract.errors import OrchestrateError, UserError
 
 if TYPE_CHECKING:
+    from orchestrator.ensembling.results import FinalEvaluation
     from orchestrator.sweep import Sweep
 
 app = typer.Typer(
@@ -96,6 +97,7 @@ def sweep(
     overrides: Overrides = None,
     address: Address = None,
     name: Annotated[str | None, typer.Option("--name", help="Another name than the file's.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Run it all: trials, ensembles, report. The same file again continues; Ctrl-C once to stop with checkpoints, twice to end at once."""
     from orchestrator.check import checked_sweep
@@ -104,37 +106,61 @@ def sweep(
 
     checked = checked_sweep(file, [*(overrides or ()), *([f"name={name}"] if name else [])])
     check_budget(checked, plan_sweep(checked))
-    _run(checked, address)
+    _run(checked, address, as_json)
 
 
 @app.command()
-def resume(name: Name, address: Address = None, storage: Storage = "runs") -> None:
+def resume(name: Name, address: Address = None, storage: Storage = "runs", as_json: Json = False) -> None:
     """Go on with a sweep after a crash or Ctrl-C, as it was when it last ran."""
+    from orchestrator.check import check_data
     from orchestrator.folder import find_folder, load_folder
 
-    _run(load_folder(find_folder(name, storage)), address)
+    sweep = load_folder(find_folder(name, storage))
+    problems = check_data(sweep)
+    if problems:
+        raise UserError.of(problems)
+    _run(sweep, address, as_json)
 
 
-def _run(checked: Sweep, address: str | None) -> None:
-    from orchestrator.cli.sweep import print_evaluation, print_report
+def _run(checked: Sweep, address: str | None, as_json: bool) -> None:
     from orchestrator.conduct import conduct
 
     outcome = conduct(checked, address, note=lambda text: print(text, file=sys.stderr, flush=True))
     if outcome.evaluation is not None and outcome.report is not None:
-        print_evaluation(outcome.evaluation)
-        print_report(outcome.report, f"orchestrate ui {outcome.run.name}")
+        _print_evaluation(outcome.evaluation, outcome.report, outcome.run, as_json)
     for text in outcome.messages:
         print(text, file=sys.stderr)
     raise typer.Exit(outcome.exit_code)
 
 
+def _print_evaluation(evaluation: FinalEvaluation, report: Path, run: Path, as_json: bool) -> None:
+    if as_json:
+        print(evaluation.model_dump_json(indent=2))
+        return
+    from orchestrator.cli.sweep import print_evaluation, print_report
+
+    print_evaluation(evaluation)
+    print_report(report, f"orchestrate ui {run.name}")
+
+
 @app.command()
-def status(name: Name, storage: Storage = "runs", as_json: Json = False) -> None:
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep; without a name all of them, a line each.")] = None,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
     """How far a sweep is: cells, best so far, failures with reasons, time left."""
-    from orchestrator.cli.sweep import print_status
-    from orchestrator.folder import find_folder
+    from orchestrator.cli.sweep import print_status, print_statuses
+    from orchestrator.folder import find_folder, list_folders
     from orchestrator.status import load_status
 
+    if name is None:
+        everything = [load_status(run) for run in list_folders(storage)]
+        if as_json:
+            print(json.dumps([each.to_json() for each in everything], indent=2))
+        else:
+            print_statuses(everything, storage)
+        return
     found = load_status(find_folder(name, storage))
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
@@ -176,6 +202,7 @@ def ensemble(
     labels: Annotated[Path | None, typer.Option("--labels", help="Label file (.parquet, .csv, .npy, .json, .pkl).")] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="One weight per score file, separated by commas.")] = None,
     combine: Annotated[Literal["logits", "probabilities"] | None, typer.Option("--combine", help="What is summed.  [default: logits]")] = None,
+    as_json: Json = False,
     partial: Annotated[bool, typer.Option("--partial", help="Of a sweep whose trials have not all ended; opens the test split.")] = False,
     storage: Storage = "runs",
 ) -> None:
@@ -185,13 +212,12 @@ def ensemble(
     if name is not None and (labels or weights or combine):
         raise UserError("ensemble: --labels, --weights and --combine go with --scores; a sweep's ensembles are described in its file")
     if name is not None:
-        from orchestrator.cli.sweep import print_evaluation, print_report
         from orchestrator.conduct import conclude
         from orchestrator.folder import find_folder
 
-        evaluation, report = conclude(find_folder(name, storage), partial=partial)
-        print_evaluation(evaluation)
-        print_report(report, f"orchestrate ui {name}")
+        run = find_folder(name, storage)
+        evaluation, report = conclude(run, partial=partial)
+        _print_evaluation(evaluation, report, run, as_json)
         return
     from orchestrator.cli.sweep import print_files_evaluation
     from orchestrator.ensembling.readers import evaluate_files

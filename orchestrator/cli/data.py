@@ -94,7 +94,7 @@ def synth(
     out: Out,
     classes: Annotated[int, typer.Option(help="Number of movements to tell apart.")] = 10,
     clips_per_class: Annotated[int, typer.Option(help="At least subjects * views.")] = 60,
-    subjects: Annotated[int, typer.Option(help="Performers; odd ones train in protocol xsub.")] = 10,
+    subjects: Annotated[int, typer.Option(help="Subjects; odd ones train in protocol xsub.")] = 10,
     views: Annotated[int, typer.Option(help="Cameras; the last one tests in protocol xview.")] = 3,
     frames: Annotated[int, typer.Option(help="Mean length of a clip.")] = 48,
     persons: Annotated[int, typer.Option(help="Largest number of persons in a clip.")] = 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,15 @@ def print_status(status: Status) -> None:
     if status.seconds_left is not None:
         out.print(f"about {status.seconds_left / 60:.0f} min left at the pace so far")
     out.print(status.next_step, soft_wrap=True)
+
+
+def print_statuses(everything: Sequence[Status], storage: str) -> None:
+    """All sweeps, a line each."""
+    rows = table("sweep", "trials done", "failed", text="state", title=f"Sweeps in {storage}")
+    for status in everything:
+        done, total, failed = (sum(getattr(cell, field) for cell in status.cells) for field in ("done", "total", "failed"))
+        rows.add_row(status.name, f"{done}/{total}", str(failed or ""), status.state)
+    console().print(rows)
 
 
 def print_files_evaluation(found: FilesEvaluation) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
 from orchestrator.ensembling.members import Division, Member
-from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, SeedSpread, Size, TestSplit
+from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, Row, SeedSpread, Size, TestSplit
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
 from orchestrator.journal import Journal
 from orchestrator.planned import load_planned
@@ -29,11 +31,14 @@ def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mappin
     """Build the ensembles, read the test labels, evaluate, write `ensembles/` and `evaluation.json` (last).
 
     missing: cells without a member and why. The same members and recipes are evaluated once: a second call returns what is on disk
-    and leaves the test labels alone. Without any member nothing is read either.
+    and leaves the test labels alone, also where a cell without a member has another reason by now. Without any member nothing is read either.
     """
     inputs = _digest(sweep, members)
     known = FinalEvaluation.load(run)
-    if known is not None and known.inputs == inputs and known.missing == dict(missing):
+    if known is not None and known.inputs == inputs and known.missing.keys() == missing.keys():
+        if known.missing != dict(missing):
+            known = known.model_copy(update={"missing": dict(missing)})
+            known.save(run)
         return known
     cells = {planned.cell: planned.axes for planned in load_planned(run)}
     built = build_ensembles(sweep, members, cells)
@@ -51,10 +56,10 @@ def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mappin
 
 
 def _digest(sweep: Sweep, members: Sequence[Member]) -> str:
-    """Names what the evaluation depends on: the recipes and the trials with all their seeds."""
+    """Names what the evaluation depends on: its version, the recipes and the trials with all their seeds."""
     recipes = [recipe.model_dump(mode="json") for recipe in sweep.ensembles]
     trials = [[member.cell, *(run.trial for run in member.seeds)] for member in members]
-    return hashlib.sha256(json.dumps([recipes, trials], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([VERSION, recipes, trials], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _folder(run: Path, name: str) -> Path:
@@ -86,7 +91,7 @@ def _evaluate(inputs: str, members: Sequence[Member], built: Built, truth: Truth
         inputs=inputs,
         splits=tuple(_split(division, labels, members) for division, labels in truth.items()),
         rows=rows,
-        comparisons=tuple(each for ensemble in built.ensembles for each in _comparisons(ensemble, members, by_name, hits)),
+        comparisons=tuple(each for ensemble in built.ensembles for each in _comparisons(ensemble, members, by_name, hits, truth)),
         missing=dict(missing),
         skipped=built.skipped,
     )
@@ -101,6 +106,7 @@ def _split(division: Division, labels: TestLabels, members: Sequence[Member]) ->
         selection_clips=len(selection.ids) if selection else 0,
         test_clips=len(labels.labels),
         clean_clips=int(labels.clean.sum()),
+        clean_classes=len(np.unique(labels.labels[labels.clean])),
     )
 
 
@@ -140,9 +146,8 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
 
 def _clean(entry: Entry, truth: TestLabels, logits: bool) -> Accuracy | None:
     """Accuracy on the test clips without a copy; None when all clips are such, or none is."""
-    if truth.clean.all() or not truth.clean.any():
-        return None
-    return accuracy(entry.test.logits[truth.clean], truth.labels[truth.clean], logits=logits)
+    part = truth.clean_part
+    return None if part is None else accuracy(entry.test.logits[part], truth.labels[part], logits=logits)
 
 
 def _size(networks: Sequence[Member]) -> Size:
@@ -163,13 +168,18 @@ def _spread(member: Member, truth: TestLabels) -> SeedSpread | None:
     """Mean and standard deviation over the seeds; None with a single one."""
     if len(member.seeds) < 2:
         return None
-    tests = [float((ranks(run.test.logits, truth.labels) == 0).mean()) for run in member.seeds]
+    hits = [ranks(run.test.logits, truth.labels) == 0 for run in member.seeds]
+    tests = [float(each.mean()) for each in hits]
+    part = truth.clean_part
+    clean = None if part is None else [float(each[part].mean()) for each in hits]
     selections = [run.result.selection_top1 for run in member.seeds if run.result.selection_top1 is not None]
     return SeedSpread(
         seeds=len(member.seeds),
         selection_std=stdev(selections) if len(selections) == len(member.seeds) else None,
         test_mean=fmean(tests),
         test_std=stdev(tests),
+        clean_mean=fmean(clean) if clean else None,
+        clean_std=stdev(clean) if clean else None,
     )
 
 
@@ -183,9 +193,12 @@ def _dense_counterparts(entry: Entry, members: Sequence[Member]) -> list[Member]
     ]
 
 
-def _comparisons(ensemble: Ensemble, members: Sequence[Member], rows: Mapping[str, Row], hits: Mapping[str, BoolArray]) -> list[Comparison]:
+def _comparisons(
+    ensemble: Ensemble, members: Sequence[Member], rows: Mapping[str, Row], hits: Mapping[str, BoolArray], truth: Truth
+) -> list[Comparison]:
     """The ensemble against its best member and against the best dense network, both chosen on the selection split where there is one."""
     chosen_on: Literal["selection", "test"] = "selection" if ensemble.division.held_out else "test"
+    part = truth[ensemble.division].clean_part
 
     def skill(member: Member) -> float:
         row = rows[member.name]
@@ -199,6 +212,8 @@ def _comparisons(ensemble: Ensemble, members: Sequence[Member], rows: Mapping[st
     for role, networks in opponents.items():
         if networks:
             other = max(networks, key=skill).name
-            test = paired(hits[ensemble.name], hits[other])
-            found.append(Comparison(ensemble=ensemble.name, against=other, role=role, chosen_on=chosen_on, test=test))
+            first, second = hits[ensemble.name], hits[other]
+            clean = None if part is None else paired(first[part], second[part])
+            test = paired(first, second)
+            found.append(Comparison(ensemble=ensemble.name, against=other, role=role, chosen_on=chosen_on, test=test, clean=clean))
     return found

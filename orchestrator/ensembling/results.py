@@ -14,6 +14,8 @@ from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"
+VERSION = 2
+"""Of what an evaluation holds: one of an earlier version still loads, and is made again by the next final evaluation."""
 
 
 class Size(Frozen):
@@ -36,6 +38,8 @@ class SeedSpread(Frozen):
     selection_std: float | None
     test_mean: float
     test_std: float
+    clean_mean: float | None = None  # on the clips of `Row.clean`
+    clean_std: float | None = None
 
 
 class Row(Frozen):
@@ -68,6 +72,7 @@ class Comparison(Frozen):
     role: Literal["best member", "dense network"]
     chosen_on: Literal["selection", "test"]  # test: nothing was held out, which leans towards `against`
     test: Paired
+    clean: Paired | None = None  # on the clips of `Row.clean`
 
 
 class TestSplit(Frozen):
@@ -79,6 +84,7 @@ class TestSplit(Frozen):
     selection_clips: int
     test_clips: int
     clean_clips: int
+    clean_classes: int | None = None  # classes that occur among the clean clips; None in evaluations of version 1
 
 
 class FinalEvaluation(Frozen):
@@ -90,6 +96,11 @@ class FinalEvaluation(Frozen):
     comparisons: tuple[Comparison, ...]
     missing: dict[str, str]  # cell without a member -> why
     skipped: dict[str, str]  # ensemble that could not be built -> why
+
+    def without_copies(self, row: Row) -> Accuracy | None:
+        """A row's accuracy without the copies: on all its test clips where none is a copy, None where every one is."""
+        split = next(split for split in self.splits if split.division == row.division)
+        return row.test if split.clean_clips == split.test_clips else row.clean
 
     def save(self, run: Path) -> None:
         write_atomic(run / FILE, self.model_dump_json(indent=2).encode())

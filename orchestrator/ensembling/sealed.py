@@ -24,6 +24,11 @@ class TestLabels:
     classes: int
     dataset: str
 
+    @property
+    def clean_part(self) -> BoolArray | None:
+        """`clean` where it makes a difference; None when all clips are clean, or none is."""
+        return None if self.clean.all() or not self.clean.any() else self.clean
+
 
 def read_test_labels(wanted: Mapping[Division, tuple[str, ...]], journal: Journal, purpose: str) -> dict[Division, TestLabels]:
     """Break the seal: the labels of every division's test clips `ids`, and one `test_read` event for all of them.

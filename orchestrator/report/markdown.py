@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.evaluate import Accuracy
+from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, TestSplit
 from orchestrator.figures import Point, draw_curves, draw_size_accuracy
 from orchestrator.journal import read_journal
@@ -21,9 +21,12 @@ from orchestrator.report.tables import (
     trial_cells,
     write_csv,
 )
+from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
+TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", "non-zero", "deploy params", "deploy non-zero", "latency ms", "seconds")
+"""What the table of trials says of a finished one."""
 
 
 def write_report(run: Path) -> Path:
@@ -41,6 +44,7 @@ def write_report(run: Path) -> Path:
         _overview(trials, evaluation, journal),
         *_results(evaluation, trials),
         *_absent(trials, evaluation),
+        *_trials(trials),
         *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
         "## Settings",
         _settings(sweep),
@@ -71,17 +75,34 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
     """One comparison in words, with its uncertainty."""
     rows = {row.name: row for row in evaluation.rows}
     ensemble, other, test = rows[found.ensemble], rows[found.against], found.test
-    if not test.distinguishable:
-        judgement = "not distinguishable from it on these clips"
-    else:
-        judgement = "better than it" if test.difference > 0 else "worse than it"
-    times = ensemble.size.nonzero_params / other.size.nonzero_params
+    training = ensemble.size.nonzero_params / other.size.nonzero_params
+    deploy = ensemble.size.deploy_nonzero_params / other.size.deploy_nonzero_params
     return (
         f"`{found.ensemble}` ({_percent(ensemble.test.top1)} %) against {owner}, `{found.against}` ({_percent(other.test.top1)} %, chosen on "
         f"{found.chosen_on}): {100 * test.difference:+.2f} points, standard error {100 * test.error:.2f}. Of {test.clips} test clips only the "
         f"ensemble has {test.first_only} right, only the other {test.second_only} (sign test p = {test.p_value:.2g}). "
-        f"**The ensemble is {judgement}**, with {times:.2f} times its non-zero parameters."
+        f"**The ensemble is {_judgement(test)}**, with {training:.2f} times its non-zero parameters in the training form and {deploy:.2f} times "
+        f"in the deploy form.{_clean_clause(found, ensemble, other)}"
     )
+
+
+def _clean_clause(found: Comparison, ensemble: Row, other: Row) -> str:
+    """The same comparison without the copies; empty where that makes no difference, or no clip is left."""
+    clean = found.clean
+    if clean is None or ensemble.clean is None or other.clean is None:
+        return ""
+    return (
+        f" On the {clean.clips} clips that are no copies, {_percent(ensemble.clean.top1)} % against {_percent(other.clean.top1)} %: "
+        f"{100 * clean.difference:+.2f} points, standard error {100 * clean.error:.2f}, only the ensemble has {clean.first_only} right, only "
+        f"the other {clean.second_only} (sign test p = {clean.p_value:.2g}); there it is {_judgement(clean)}."
+    )
+
+
+def _judgement(found: Paired) -> str:
+    """What the sign test allows to be said of the first of the two."""
+    if not found.distinguishable:
+        return "not distinguishable from it on these clips"
+    return "better than it" if found.difference > 0 else "worse than it"
 
 
 def _without_dense(row: Row, evaluation: FinalEvaluation) -> list[str]:
@@ -113,6 +134,10 @@ def _split_line(split: TestSplit) -> str:
     chosen = f"{split.selection_clips} selection clips ({split.division.selection.kind}), " if held else ""
     copies = split.test_clips - split.clean_clips
     clean = f", {copies} of them copies of training or selection clips" if copies else ""
+    if copies and not split.clean_clips:
+        clean += " (there is no accuracy without copies)"
+    elif copies and split.clean_classes is not None:
+        clean += f" (the other {split.clean_clips} hold {split.clean_classes} of the {split.classes} classes)"
     return (
         f"- **Data**: {split.dataset} (`{split.division.store}`), protocol `{split.division.protocol}`, {split.classes} classes, {chosen}"
         f"{split.test_clips} test clips{clean}\n- **Protocol**: {protocol}"
@@ -122,9 +147,7 @@ def _split_line(split: TestSplit) -> str:
 def _results(evaluation: FinalEvaluation | None, trials: Sequence[TrialState]) -> list[str]:
     """The table of members and ensembles, and what it says of the final ensemble."""
     if evaluation is None or not evaluation.rows:
-        finished = [state for state in trials if state.result]
-        table = markdown_table([_provisional(state) for state in finished]) if finished else "No trial has finished."
-        return ["## Results so far", "The final evaluation has not taken place: there are no test figures.", table]
+        return ["## Results so far", "The final evaluation has not taken place: there are no test figures."]
     clean = any(row.clean for row in evaluation.rows)
     seeds = any(row.seeds for row in evaluation.rows)
     split = " and ".join("held out" if split.division.held_out else "paper" for split in evaluation.splits)
@@ -132,7 +155,7 @@ def _results(evaluation: FinalEvaluation | None, trials: Sequence[TrialState]) -
     others = [line for row in ensembles[:-1] for line in _verdicts_of(row, evaluation)]
     parts = [
         f"## Results (protocol: {split})",
-        markdown_table([_result_line(row, clean=clean, seeds=seeds) for row in evaluation.rows]),
+        markdown_table([_result_line(row, evaluation, clean=clean, seeds=seeds) for row in evaluation.rows]),
         _legend(evaluation, clean=clean),
         "## Verdict",
         "\n".join(f"- {line}" for line in verdicts(evaluation)),
@@ -142,17 +165,19 @@ def _results(evaluation: FinalEvaluation | None, trials: Sequence[TrialState]) -
     return parts
 
 
-def _result_line(row: Row, *, clean: bool, seeds: bool) -> dict[str, str]:
+def _result_line(row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: bool) -> dict[str, str]:
     kind = "ensemble" if row.kind == "ensemble" else "dense single network" if row.dense else "member"
-    size = row.size
+    size, found = row.size, evaluation.without_copies(row)
     line = {
         "name": f"`{row.name}`",
         "kind": kind,
         "selection top-1 %": _with_error(row.selection),
         "test top-1 %": _with_error(row.test),
-        **({"test-clean top-1 %": _with_error(row.clean)} if clean else {}),
+        **({"test-clean top-1 %": _with_error(found)} if clean else {}),
         "test top-5 %": _percent(row.test.top5),
+        **({"test-clean top-5 %": _percent(found.top5) if found else "n/a"} if clean else {}),
         "test mean-class %": _percent(row.test.mean_class),
+        **({"test-clean mean-class %": _percent(found.mean_class) if found else "n/a"} if clean else {}),
         "params": f"{size.params:,}",
         "non-zero": f"{size.nonzero_params:,}",
         "of dense": f"{row.share_of_dense:.2f} x" if row.share_of_dense is not None else "n/a",
@@ -163,7 +188,9 @@ def _result_line(row: Row, *, clean: bool, seeds: bool) -> dict[str, str]:
     }
     if seeds:
         spread = row.seeds
-        line["test over seeds %"] = f"{_percent(spread.test_mean)} ± {_percent(spread.test_std)} (n={spread.seeds})" if spread else "n/a"
+        line["test over seeds %"] = _spread(spread.test_mean, spread.test_std, spread.seeds) if spread else "n/a"
+        if clean:
+            line["test-clean over seeds %"] = _spread(spread.clean_mean, spread.clean_std, spread.seeds) if spread else "n/a"
     return line
 
 
@@ -177,10 +204,17 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
         else "Under the paper protocol nothing is held out: no figure but the test's exists.",
         "`params` and `non-zero` are of the training form, `deploy` of the re-parameterised network that was scored and timed; `of dense` is "
         "`non-zero` over the dense network's. An ensemble's sizes, GMACs and latency are the sums over its networks.",
+        "`deploy non-zero` can be far above what the level of sparsity suggests: re-parameterisation adds up parallel branches whose masks have "
+        "their holes in different places, and a weight of the sum is zero only where all of its parts are.",
         f"Latency: one clip, batch 1 ({'; '.join(devices)}).",
     ]
     if clean:
-        lines.append("`test-clean` leaves out the test clips that are exact copies of training or selection clips.")
+        parts = [f"{split.clean_classes} of {split.classes} classes" for split in evaluation.splits if split.clean_classes is not None]
+        held = f", which hold {' and '.join(dict.fromkeys(parts))}" if parts else ""
+        lines.append(
+            "`test-clean` leaves out the test clips that are exact copies of training or selection clips. It is counted on the other clips"
+            f"{held}; its mean-class accuracy is over these classes alone."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -194,15 +228,53 @@ def _recipe_line(row: Row) -> dict[str, str]:
     }
 
 
-def _provisional(state: TrialState) -> dict[str, str]:
-    assert state.result is not None
-    top1 = state.result.selection_top1
-    return {
-        "trial": f"`{state.planned.trial}`",
-        "selection top-1 %": "n/a" if top1 is None else _percent(top1),
-        "non-zero": f"{state.result.cost.nonzero_params:,}",
-        "minutes": f"{state.result.seconds / 60:.1f}",
+def _trials(trials: Sequence[TrialState]) -> list[str]:
+    """Every trial in a line, with the parameters that are searched within its cell in columns of their own."""
+    if not trials:
+        return []
+    searched = _searched(trials)
+    text = "Every trial of the sweep. Parameters that differ within a cell have columns of their own. Epochs count from 1."
+    return ["## Trials", text, markdown_table([_trial_line(state, searched) for state in trials])]
+
+
+def _searched(trials: Sequence[TrialState]) -> list[str]:
+    """The assigned parameters that tell trials of one cell apart, in the order of the sweep file."""
+    values: dict[tuple[str, str], set[str]] = {}
+    names = list(dict.fromkeys(name for state in trials for name in state.planned.assignment))
+    for state in trials:
+        for name in names:
+            values.setdefault((name, state.planned.cell), set()).add(_value(state, name))
+    return [name for name in names if any(len(found) > 1 for (other, _), found in values.items() if other == name)]
+
+
+def _value(state: TrialState, name: str) -> str:
+    """An assigned value in words; empty where the parameter has no effect beside the others."""
+    return label(state.planned.assignment[name]) if name in state.planned.assignment else ""
+
+
+def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
+    planned, result = state.planned, state.result
+    line = {
+        "cell": f"`{planned.cell}`",
+        **{name: _value(state, name) for name in searched},
+        "seed": str(planned.seed),
+        "status": f"failed: {state.failure}" if state.failure is not None else state.status,
     }
+    if result is None:
+        numbers = dict.fromkeys(TRIAL_NUMBERS, "")
+    else:
+        top1, cost = result.selection_top1, result.cost
+        found = (
+            f"{result.kept_epoch + 1}/{result.epochs}",
+            "n/a" if top1 is None else _percent(top1),
+            f"{cost.nonzero_params:,}",
+            f"{cost.deploy_params:,}",
+            f"{cost.deploy_nonzero_params:,}",
+            f"{cost.deploy_latency_ms:.2f}",
+            f"{result.seconds:.0f}",
+        )
+        numbers = dict(zip(TRIAL_NUMBERS, found, strict=True))
+    return {**line, **numbers, "trial": f"`{planned.trial}`"}
 
 
 def _absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
@@ -242,6 +314,10 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
     return {path: leaf for key, each in value.items() for path, leaf in _flatten(each, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
+def _spread(mean: float | None, std: float | None, seeds: int) -> str:
+    return "n/a" if mean is None or std is None else f"{_percent(mean)} ± {_percent(std)} (n={seeds})"
 
 
 def _percent(fraction: float) -> str:

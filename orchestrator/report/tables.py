@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.evaluate import Accuracy
+from orchestrator.collect import load_failures
+from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.planned import PlannedTrial, load_planned
 from trainables.contract.artifacts import TrialResult, write_atomic
+from trainables.contract.config import Frozen
 
 Cells = dict[str, Any]  # column -> value
 
@@ -31,12 +33,13 @@ class TrialState:
 
 
 def load_trials(run: Path) -> tuple[TrialState, ...]:
-    """Every planned trial of the sweep in `run`, from its folder."""
+    """Every planned trial of the sweep in `run`, from its folder; for trials given up without a word of their own, from the journal."""
+    failures = load_failures(run)
     states: list[TrialState] = []
     for planned in load_planned(run):
         folder = planned.folder(run)
         result = folder.load() if folder.is_complete() else None
-        states.append(TrialState(planned, result, None if result else folder.load_failure()))
+        states.append(TrialState(planned, result, None if result else failures.get(planned.trial)))
     return tuple(states)
 
 
@@ -49,9 +52,9 @@ def result_cells(row: Row) -> Cells:
         "protocol": row.division.protocol,
         "held_out": row.division.held_out,
         **{f"axis.{axis}": value for axis, value in row.axes.items()},
-        **_accuracy_cells("selection", row.selection),
-        **_accuracy_cells("test", row.test),
-        **_accuracy_cells("clean", row.clean),
+        **_prefixed("selection", row.selection, Accuracy),
+        **_prefixed("test", row.test, Accuracy),
+        **_prefixed("clean", row.clean, Accuracy),
         **row.size.model_dump(),
         "share_of_dense": row.share_of_dense,
         **{f"seeds.{name}": value for name, value in (row.seeds.model_dump() if row.seeds else {}).items()},
@@ -78,8 +81,11 @@ def trial_cells(state: TrialState) -> Cells:
 
 
 def comparison_cells(evaluation: FinalEvaluation) -> list[Cells]:
-    """Every ensemble against its best member and the dense network."""
-    return [{**each.model_dump(exclude={"test"}), **each.test.model_dump()} for each in evaluation.comparisons]
+    """Every ensemble against its best member and the dense network, on all test clips and (`clean.`) without the copies."""
+    return [
+        {**each.model_dump(exclude={"test", "clean"}), **each.test.model_dump(), **_prefixed("clean", each.clean, Paired)}
+        for each in evaluation.comparisons
+    ]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -105,5 +111,6 @@ def _numeric(text: str) -> bool:
     return not text.strip("0123456789.,+- ±x%n/a")
 
 
-def _accuracy_cells(split: str, found: Accuracy | None) -> Cells:
-    return {f"{split}.{name}": value for name, value in (found.model_dump() if found else dict.fromkeys(Accuracy.model_fields)).items()}
+def _prefixed(split: str, found: Frozen | None, kind: type[Frozen]) -> Cells:
+    """The fields of `kind` as columns, empty where nothing was found."""
+    return {f"{split}.{name}": value for name, value in (found.model_dump() if found else dict.fromkeys(kind.model_fields)).items()}

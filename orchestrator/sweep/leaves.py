@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic_core import ErrorDetails
 
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import TrialConfig, dense_epochs
 
 SECTIONS = ("data", "model", "sparsity", "train")
 NOT_SEARCHABLE = ("data.store", "data.protocol", "data.selection.")
@@ -38,12 +38,13 @@ class Leaf:
 
     @property
     def required(self) -> bool:
-        return self.field.default is PydanticUndefined
+        return self.field.is_required()
 
-    @property
-    def default(self) -> Any:
-        """JSON form of the contract's default."""
-        return self.adapter.dump_python(self.field.default, mode="json")
+    def default_beside(self, leaves: Leaves) -> Any:
+        """JSON form of the contract's default; one that is derived looks at the leaves of its section in `leaves`."""
+        section = self.name.rpartition(".")[0]
+        beside = {name.rpartition(".")[2]: value for name, value in leaves.items() if name.rpartition(".")[0] == section}
+        return self.adapter.dump_python(self.field.get_default(call_default_factory=True, validated_data=beside), mode="json")
 
     @property
     def is_list(self) -> bool:
@@ -127,6 +128,19 @@ def nest(leaves: Leaves) -> dict[str, Any]:
     return nested
 
 
+DERIVED_FROM: dict[str, tuple[str, ...]] = {
+    "train.warmup_epochs": ("train.epochs",),
+    "train.milestones": ("train.epochs", "train.schedule"),
+}
+"""Leaves whose default depends on others. Where those are searched, what all trials share holds None instead."""
+
+
+def completed(leaves: Leaves) -> dict[str, Any]:
+    """The leaves of one trial with its own derived defaults in place of None."""
+    missing = {name: LEAVES[name].default_beside(leaves) for name in DERIVED_FROM if leaves[name] is None}
+    return {**leaves, **missing}
+
+
 def _descend(values: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         values = values[part]
@@ -146,18 +160,32 @@ def _backbone_is_not(*backbones: str) -> Callable[[Leaves], bool]:
     return lambda leaves: leaves["model.backbone"] not in backbones
 
 
+def _no_warmup(leaves: Leaves) -> bool:
+    return _dense(leaves) or dense_epochs(leaves["sparsity.warmup"], leaves["train.epochs"]) == 0
+
+
+def _no_penalty(leaves: Leaves) -> bool:
+    return _no_warmup(leaves) or bool(leaves["sparsity.penalty"] == "none")
+
+
+def _nothing_drawn(leaves: Leaves) -> bool:
+    return leaves["data.selection.kind"] in ("protocol", "none")
+
+
 def _not_stepped(leaves: Leaves) -> bool:
     return bool(leaves["train.schedule"] != "step")
 
 
 UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
+    "data.selection.fraction": _nothing_drawn,
+    "data.selection.seed": _nothing_drawn,
     "model.adjacencies": _backbone_is_not("hpi_gcn_rp"),
     "model.groups": _backbone_is_not("hpi_gcn_op"),
     "sparsity.generator": _dense,
     "sparsity.scope": _dense,
     "sparsity.warmup": _dense,
-    "sparsity.penalty": _dense,
-    "sparsity.penalty_weight": _dense,
+    "sparsity.penalty": _no_warmup,
+    "sparsity.penalty_weight": _no_penalty,
     "train.milestones": _not_stepped,
     "train.lr_decay": _not_stepped,
 }

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.sweep.constraints import leaf_names
 from orchestrator.sweep.document import Document, override, parse, show
 from orchestrator.sweep.ensembles import default_ensembles, resolve_ensembles
-from orchestrator.sweep.leaves import LEAVES, SECTIONS
+from orchestrator.sweep.leaves import DERIVED_FROM, LEAVES, SECTIONS
 from orchestrator.sweep.parameters import read_parameters, read_sections
-from orchestrator.sweep.problems import nearest, report
+from orchestrator.sweep.problems import nearest, report, rule_of
 from orchestrator.sweep.schema import Final, Method, MetricLimit, Objective, Parameter, Settings, Sweep
 from trainables.contract.config import DataConfig, ModelConfig, SelectionConfig, SparsityConfig, TrainConfig
 from trainables.contract.errors import UserError
@@ -109,13 +109,18 @@ def _check_overrides(document: Document, parameters: Iterable[str]) -> None:
 
 
 def _complete(document: Document, given: Mapping[str, Any], searched: Mapping[str, Parameter]) -> dict[str, Any]:
-    """All leaves: given ones and the contract's defaults. Without a selection split the last epoch is kept."""
+    """All leaves: given ones and the contract's defaults, None for a default that each trial derives from what is searched.
+
+    Without a selection split the last epoch is kept.
+    """
     leaves: dict[str, Any] = {}
     for name, leaf in LEAVES.items():
         if name in given:
             leaves[name] = given[name]
+        elif not searched.keys().isdisjoint(DERIVED_FROM.get(name, ())):
+            leaves[name] = None
         elif not leaf.required:
-            leaves[name] = leaf.default
+            leaves[name] = leaf.default_beside(leaves)
         elif not document.lookup(leaf.path) and ("parameters", name) not in document.places:
             document.add(leaf.path, "required, but not given")
     if leaves["data.selection.kind"] == "none":
@@ -124,7 +129,19 @@ def _complete(document: Document, given: Mapping[str, Any], searched: Mapping[st
             place = ("parameters", "train.keep") if ("parameters", "train.keep") in document.places else ("train", "keep")
             document.add(place, "must be last where data.selection.kind is none: there is nothing to choose an epoch on", "best")
         leaves["train.keep"] = "last"
+    _check_selection(document, leaves)
     return leaves
+
+
+def _check_selection(document: Document, leaves: Mapping[str, Any]) -> None:
+    """Whether the leaves of `data.selection`, each valid, fit together."""
+    prefix = "data.selection."
+    try:
+        SelectionConfig.model_validate({name.removeprefix(prefix): value for name, value in leaves.items() if name.startswith(prefix)})
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            name = prefix + str(item["loc"][0])
+            document.add(("parameters", name) if ("parameters", name) in document.places else tuple(name.split(".")), rule_of(item))
 
 
 def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
@@ -196,7 +213,7 @@ def _final(document: Document, settings: Settings, selection_kind: str) -> Final
 
 def _trial_sections(leaves: Mapping[str, Any]) -> dict[str, BaseModel]:
     """The four sections of a trial. Each leaf is valid; whether they fit together is checked per trial, after the search has replaced some."""
-    values = {name: LEAVES[name].adapter.validate_python(value) for name, value in leaves.items()}
+    values = {name: None if value is None else LEAVES[name].adapter.validate_python(value) for name, value in leaves.items()}
 
     def below(prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix) and "." not in name[len(prefix) :]}

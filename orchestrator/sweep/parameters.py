@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from orchestrator.sweep.document import Document, Path
-from orchestrator.sweep.leaves import LEAVES, NOT_SEARCHABLE, SECTIONS, Leaf
+from orchestrator.sweep.leaves import DERIVED_FROM, LEAVES, NOT_SEARCHABLE, SECTIONS, Leaf
 from orchestrator.sweep.problems import mapping_or_none, nearest, report
 from orchestrator.sweep.schema import CELL_AXES, Distribution, Parameter, ParameterSpec
 
@@ -29,6 +29,8 @@ def _read_section(document: Document, path: tuple[str, ...], found: dict[str, An
     known = list(dict.fromkeys(name.removeprefix(prefix).partition(".")[0] for name in LEAVES if name.startswith(prefix)))
     for key, value in (mapping_or_none(document, path) or {}).items():
         name, place = f"{prefix}{key}", (*path, key)
+        if name in DERIVED_FROM and value is None:
+            continue  # as the resolved form says: each trial has its own
         if name in LEAVES:
             if _accepts(document, place, LEAVES[name], value):
                 found[name] = LEAVES[name].canonical(value)

@@ -142,7 +142,8 @@ def test_strict_audit_prints_and_then_fails(leaky: Path) -> None:
 
 def test_strict_audit_of_a_clean_store_passes(tmp_path: Path) -> None:
     run(*SYNTH, tmp_path / "s")
-    run("audit", tmp_path / "s", "--strict")
+    result = CliRunner().invoke(data_app, ["audit", str(tmp_path / "s"), "--strict"])
+    assert (result.exit_code, result.exception) == (0, None)
 
 
 def test_audit_of_one_protocol(tmp_path: Path) -> None:

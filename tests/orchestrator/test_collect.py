@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.collect import collect, missing_cells
+from orchestrator.collect import collect, load_failures, missing_cells
+from orchestrator.journal import Journal
+from orchestrator.report.tables import load_trials
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from trainables.contract.errors import UserError
 
@@ -57,6 +59,40 @@ def test_trials_that_did_not_finish_are_no_members_and_are_named(tmp_path, state
     assert [member.cell for member in members] == ["joint-0"]
     reason = "loss is nan in epoch 1" if state == "failed" else "not finished"
     assert reason in missing_cells(run, members)["bone-0"]
+
+
+def test_a_trial_given_up_without_a_word_of_its_own_failed_for_the_journals_last_reason(tmp_path):
+    trial = Trial("joint", 0.0, state="unfinished")
+    run = make_run(tmp_path, [trial])
+    journal = Journal(run / "journal.jsonl")
+    for reason in ("out of memory", "the worker died"):
+        journal.append("trial_started", trial=trial.name, cell=trial.cell)
+        journal.append("trial_failed", trial=trial.name, cell=trial.cell, reason=reason)
+    journal.append("sweep_finished")
+    assert missing_cells(run, ()) == {"joint-0": f"{trial.name} failed: the worker died"}
+    assert [(state.status, state.failure) for state in load_trials(run)] == [("failed", "the worker died")]
+
+
+@pytest.mark.parametrize("event", ["trial_started", "trial_finished", "trial_interrupted"])
+def test_a_later_event_of_the_trial_supersedes_the_journals_reason(tmp_path, event):
+    trials = [Trial("joint", 0.0, state="unfinished"), Trial("bone", 0.0, state="unfinished")]
+    run = make_run(tmp_path, trials)
+    journal = Journal(run / "journal.jsonl")
+    for trial in trials:
+        journal.append("trial_failed", trial=trial.name, reason="the worker died")
+    journal.append(event, trial=trials[0].name)
+    assert load_failures(run) == {trials[1].name: "the worker died"}
+    assert "not finished" in missing_cells(run, ())["joint-0"]
+    assert [state.status for state in load_trials(run)] == ["unfinished", "failed"]
+
+
+def test_a_trial_that_is_complete_or_has_a_word_of_its_own_needs_no_journal(tmp_path):
+    trials = [Trial("joint", 0.0), Trial("bone", 0.0, state="failed")]
+    run = make_run(tmp_path, trials)
+    for trial in trials:
+        Journal(run / "journal.jsonl").append("trial_failed", trial=trial.name, reason="the worker died")
+    assert load_failures(run) == {trials[1].name: "loss is nan in epoch 1"}
+    assert [state.status for state in load_trials(run)] == ["finished", "failed"]
 
 
 def test_a_cell_outside_the_constraints_is_named(tmp_path):

@@ -11,8 +11,9 @@ from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.ensembling.sealed import read_test_labels
 from orchestrator.ensembling.strategies import combine_rows, combine_scores
-from orchestrator.journal import read_journal
+from orchestrator.journal import Journal, read_journal
 from orchestrator.planned import load_planned
 from orchestrator.sweep.presets import PRESETS
 from tests import naive_scores
@@ -20,6 +21,7 @@ from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_s
 from trainables.contract.config import STREAMS
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
+from trainables.data.store import Store
 
 LEVELS = {"name": "multi_level", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["multi_level"], "over": "data.stream"}
@@ -148,6 +150,38 @@ def test_the_final_evaluation_counts_what_can_be_counted_by_hand(tmp_path):
     assert found.splits[0].clean_clips == TEST - 2
 
 
+def test_comparisons_and_seeds_are_told_without_the_copies_too(tmp_path):
+    """Every network errs on five clips of its own: joint-0 on the copies 0 and 1 and on three clean clips."""
+    trials = [*grid(), Trial("joint", 0.0, seed=1, wrong_test=(0, 2))]
+    found = complete(make_run(tmp_path, trials, copies=2), make_sweep(LEVELS, FINAL))
+    dense = next(each for each in found.comparisons if each.ensemble == "final" and each.against == "joint-0")
+    assert (dense.test.clips, dense.test.first_only) == (TEST, 5)
+    assert (dense.clean.clips, dense.clean.first_only, dense.clean.second_only) == (TEST - 2, 3, 0)
+    assert dense.clean.difference == pytest.approx(3 / 28)
+    spread = found.rows[0].seeds
+    assert spread.test_mean == pytest.approx(1 - (5 + 2) / 2 / TEST)
+    assert spread.clean_mean == pytest.approx(1 - (3 + 1) / 2 / (TEST - 2))
+    assert spread.clean_std == pytest.approx(2 / (TEST - 2) / 2**0.5)
+
+
+@pytest.mark.parametrize("copies", [0, TEST])
+def test_without_both_copies_and_clean_clips_there_is_nothing_to_tell_apart(tmp_path, copies):
+    found = complete(make_run(tmp_path, grid(), copies=copies), make_sweep(LEVELS, FINAL))
+    assert all(each.clean is None for each in (*found.rows, *found.comparisons))
+    assert [found.without_copies(row) for row in found.rows] == [None if copies else row.test for row in found.rows]
+    assert found.splits[0].clean_classes == (0 if copies else 3)
+
+
+def test_classes_of_which_only_copies_are_tested_are_left_out_of_the_clean_figures(tmp_path, monkeypatch):
+    """Every clip of class 0 is a copy, as two classes of NW-UCLA are."""
+    monkeypatch.setattr(Store, "clean_test", lambda self, split: self.column("label")[split.test] != 0)
+    found = complete(make_run(tmp_path, [Trial("joint", 0.0, wrong_test=(0, 1, 4))]), make_sweep())
+    (row,) = found.rows
+    assert row.test.mean_class == pytest.approx((9 / 10 + 8 / 10 + 1) / 3)
+    assert row.clean.mean_class == pytest.approx((8 / 10 + 1) / 2)
+    assert (found.splits[0].classes, found.splits[0].clean_clips, found.splits[0].clean_classes) == (3, 20, 2)
+
+
 def test_files_of_an_ensemble(tmp_path):
     run = make_run(tmp_path, grid())
     complete(run, make_sweep(LEVELS, FINAL))
@@ -167,6 +201,61 @@ def test_test_labels_are_read_once_until_something_changes(tmp_path):
     assert events.index("ensemble_built") < events.index("test_read")
     complete(run, make_sweep(LEVELS, FINAL))
     assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
+
+
+def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_labels(tmp_path):
+    run, sweep = make_run(tmp_path, grid(bone_06="unfinished")), make_sweep(LEVELS)
+    first = complete(run, sweep)
+    assert "not finished" in first.missing["bone-0.6"]
+    Journal(run / "journal.jsonl").append("trial_failed", trial=first.missing["bone-0.6"].split()[0], reason="the worker died")
+    second = complete(run, sweep)
+    assert "the worker died" in second.missing["bone-0.6"]
+    assert second.rows == first.rows
+    assert FinalEvaluation.load(run) == second
+    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 1
+
+
+def test_an_evaluation_of_an_earlier_version_loads_and_is_made_again(tmp_path, monkeypatch):
+    run, sweep = make_run(tmp_path, grid(), copies=2), make_sweep(LEVELS)
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestrator.ensembling.final.VERSION", 1)
+        complete(run, sweep)
+    old = json.loads((run / "evaluation.json").read_text())
+    for part, name in [*((each, "clean") for each in old["comparisons"]), *((each, "clean_classes") for each in old["splits"])]:
+        del part[name]
+    (run / "evaluation.json").write_text(json.dumps(old))
+    assert all(each.clean is None for each in FinalEvaluation.load(run).comparisons)
+    assert all(each.clean is not None for each in complete(run, sweep).comparisons)
+
+
+def test_labels_and_copies_come_in_the_order_of_the_scores_and_not_of_the_store(tmp_path):
+    (member,) = collect(make_run(tmp_path, [Trial("joint", 0.0)], copies=2), make_sweep())
+    ids = member.test.ids
+    shuffled = tuple(ids[i] for i in np.random.default_rng(0).permutation(TEST))
+    assert shuffled != ids
+    found = read_test_labels({member.division: shuffled}, Journal(tmp_path / "journal.jsonl"), "a test")[member.division]
+    assert found.labels.tolist() == [int(name[1:]) % 3 for name in shuffled]
+    assert found.clean.tolist() == [name not in ("c00", "c01") for name in shuffled]
+
+
+@pytest.mark.parametrize("kind", ["protocol", "clip"])
+def test_no_test_label_is_seen_before_the_journal_says_so(tmp_path, monkeypatch, kind):
+    """Until the event is on disk, the store gives wrong test labels; a selection of clips may look at the labels of training clips only."""
+    run, sweep = make_run(tmp_path, grid(), kind=kind), make_sweep(LEVELS, FINAL)
+    members, column, seen = collect(run, sweep), Store.column, []
+
+    def watched(store, name):
+        values = column(store, name)
+        if name == "label":
+            seen.append("test_read" in [event["event"] for event in read_journal(run / "journal.jsonl")])
+            if not seen[-1]:
+                values = np.where(column(store, "subject") == 3, 2 - values, values)
+        return values
+
+    monkeypatch.setattr(Store, "column", watched)
+    found = finalize(run, sweep, members, {})
+    assert found.rows[0].test.right == TEST - 5
+    assert seen == ([True] if kind == "protocol" else [False, True])
 
 
 def test_scores_of_another_test_split_leave_the_seal_unbroken(tmp_path):

@@ -33,6 +33,12 @@ def test_accuracy_matches_naive(clips, classes, ties):
     assert found.top1_error == pytest.approx(math.sqrt(found.top1 * (1 - found.top1) / clips))
 
 
+def test_classes_that_do_not_occur_are_left_out_of_the_mean():
+    rows = np.eye(4, dtype=np.float32)[[0, 0, 2, 1]]
+    found = accuracy(rows, np.array([0, 0, 2, 2]), logits=False)  # classes 1 and 3 do not occur
+    assert found.mean_class == pytest.approx((1 + 1 / 2) / 2)
+
+
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("ties", [False, True])
 def test_rank_below_k_means_among_the_best_k(k, ties):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.check import check_data
 from orchestrator.plan import CPU_RATE, check_budget, disk_bytes, ensemble_count, plan, training_flops
 from orchestrator.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
@@ -16,13 +17,15 @@ from trainables.counting import count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import load_layout
+from trainables.models.build import build_backbone
+from trainables.sparsity.generator import SparseGenerator
 
 LOCAL = "resources={gpus: 0, cpus: 1, max_concurrent: 1}"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    """3 classes x 12 clips of 4 performers, two of which train in xsub."""
+    """3 classes x 12 clips of 4 subjects, two of which train in xsub."""
     path = tmp_path_factory.mktemp("plan") / "synth"
     config = SyntheticConfig(classes=3, clips_per_class=12, subjects=4, views=3, frames=8)
     recordings = synthetic_recordings(config, load_layout("ucla20"))
@@ -51,7 +54,7 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
     cost = count(config.model, layout, classes=3, persons=1, frames=16, stream=config.data.stream_config)
     joint = next(variant for variant in found.variants if variant.streams == ("joint",))
     assert (joint.params, joint.deploy_params, joint.gmacs) == (cost.params, cost.deploy_params, cost.gmacs)
-    assert joint.nonzero_params == {"0": cost.params, "0.8": cost.params - round(0.8 * cost.maskable_params)}
+    assert joint.nonzero_params == {"0": cost.params, "0.8": cost.nonzero_params(0.8, "block")}
     seconds = 9 * 3 * 2 * 3 * cost.gmacs * 1e9 * 2 / CPU_RATE  # clips x repeat x epochs x passes x MACs x 2
     assert joint.seconds_per_trial == pytest.approx(seconds)
     assert found.wall_hours == pytest.approx(found.training_hours)
@@ -118,6 +121,34 @@ def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:
     assert idle == "--set model.groups: has no effect on any trial of this sweep"
 
 
+@pytest.mark.parametrize("scope", ["block", "tensor", "global"])
+def test_planned_zeros_are_those_of_the_masks(planned, store, scope) -> None:
+    sweep, found = planned(f"sparsity.scope={scope}", "parameters.data.stream=[joint]", "sparsity.warmup=0.5", "model.stages=[2, 1]")
+    config, layout = all_trials(sweep)[1].config, Store.open(store).layout
+    model = build_backbone(config.model, layout, classes=3, persons=1, stream=config.data.stream_config, seed=0)
+    removed = SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=0).removed
+    params = sum(parameter.numel() for parameter in model.parameters())
+    assert found.variants[0].nonzero_params == {"0": params, "0.8": params - removed}
+
+
+def test_scopes_stand_apart_where_there_are_several(planned) -> None:
+    _, found = planned("parameters.sparsity.scope=[tensor, global]", "parameters.data.stream=[joint]")
+    (variant,) = found.variants
+    assert set(variant.nonzero_params) == {"0", "0.8 tensor", "0.8 global"}
+
+
+def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> None:
+    monkeypatch.setattr("orchestrator.plan._present", lambda: (2, 0))
+    _, found = planned("resources={gpus: 1, cpus: 4}")
+    assert [note for note in found.notes if "resources" in note] == [
+        "--set resources resources.cpus: a trial does not fit on this machine, which has 2 CPU cores, got 4: "
+        "a sweep needs a larger machine or cluster",
+        "--set resources resources.gpus: a trial does not fit on this machine, which has 0 GPUs, got 1: "
+        "a sweep needs a larger machine or cluster",
+    ]
+    assert not any("does not fit" in note for note in planned("resources={gpus: auto, cpus: 2}")[1].notes)
+
+
 def test_ensembles_are_counted_by_their_groups(planned) -> None:
     sweep, _ = planned("ensembles=[{name: a, over: sparsity.level}, {name: b, over: data.stream, per: []}]")
     assert ensemble_count(sweep) == 2 + 1
@@ -126,3 +157,12 @@ def test_ensembles_are_counted_by_their_groups(planned) -> None:
 def test_work_of_one_training() -> None:
     config = SimpleNamespace(data=SimpleNamespace(repeat=5), train=SimpleNamespace(epochs=10))
     assert training_flops(config, SimpleNamespace(gmacs=2.0), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
+
+
+def test_a_rotation_that_turns_nothing_is_found_before_any_trial(planned) -> None:
+    rule = "must be 0 or more than 0.00873 radians under pipeline ucla, which draws whole degrees, got 0.004 radians"
+    fixed, _ = planned("data.pipeline=ucla", "data.rotation=0.004")
+    assert check_data(fixed) == [f"--set data.rotation: {rule}"]
+    searched, _ = planned("parameters.data.rotation=[0, 0.004, 0.3]", "parameters.data.pipeline=[auto, ucla]")
+    assert check_data(searched) == [f"--set parameters.data.rotation: {rule}"]
+    assert check_data(planned("data.rotation=0.004")[0]) == []  # the store's own pipeline is ntu

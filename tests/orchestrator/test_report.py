@@ -9,13 +9,14 @@ import sys
 
 import pytest
 
+from orchestrator.cli.sweep import print_evaluation
 from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.journal import Journal
 from orchestrator.report.markdown import verdicts, write_report
 from orchestrator.report.tables import markdown_table, write_csv
-from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 
 LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
@@ -41,7 +42,7 @@ def test_the_report_shows_what_was_found(tmp_path):
     assert "protocol: held out" in text
     assert "pairs" in text
     assert "2 of them copies" in text
-    assert "| `joint-0` | dense single network | 91.67 ± 7.98 | 76.67 ± 7.72 | 82.14 ± 7.24 |" in text
+    assert "| `joint-0` | dense single network | 91.67 ± 7.98 | 76.67 ± 7.72 | 82.14 ± 7.24 | 100.00 | 100.00 | 76.67 |" in text
     assert "**Test labels** were read once" in text
     final = next(line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
     assert "| 100.00 ± 0.00 |" in final
@@ -58,11 +59,96 @@ def test_an_ensemble_that_is_better_is_called_better(tmp_path):
     lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL)))
     assert len(lines) == 2
     assert "its best member, `bone-0.6`" in lines[0]
-    assert "**The ensemble is better than it**, with 7.00 times its non-zero parameters." in lines[0]
+    assert "**The ensemble is better than it**, with 7.00 times its non-zero parameters in the training form" in lines[0]
     assert "+23.33 points" in lines[0]
     assert "only the ensemble has 7 right, only the other 0" in lines[0]
     assert "the dense single network, `joint-0`" in lines[1]
     assert "with 2.80 times" in lines[1]
+
+
+def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp_path, capsys):
+    trials = disjoint_errors(levels=(0.0, 0.95))
+    trials[3].wrong_selection = ()
+    run = evaluated(tmp_path, trials, LEVELS, FINAL)
+    found = FinalEvaluation.load(run)
+    sentence = "with 42.00 times its non-zero parameters in the training form and 7.00 times in the deploy form."
+    assert sentence in verdicts(found)[0]
+    text = write_report(run).read_text()
+    assert sentence in text
+    assert "a weight of the sum is zero only where all of its parts are" in text
+    print_evaluation(found)
+    printed = capsys.readouterr().out.splitlines()
+    assert next(line for line in printed if "non-zero params" in line).split()[-6:] == "non-zero params deploy non-zero latency ms".split()[-6:]
+    assert next(line for line in printed if line.startswith("bone-0.95")).split()[-3:] == ["50", "200", "1.50"]
+
+
+def test_every_accuracy_is_given_without_the_copies(tmp_path, capsys):
+    trials = [*disjoint_errors(), Trial("joint", 0.0, seed=1)]
+    trials[3].wrong_selection = ()
+    run = evaluated(tmp_path, trials, LEVELS, FINAL, copies=7)  # all that joint-0 gets wrong
+    found = FinalEvaluation.load(run)
+    assert lines_with(verdicts(found), "the dense single network") == [
+        "On the 23 clips that are no copies, 100.00 % against 100.00 %: +0.00 points, standard error 0.00, only the ensemble has 0 right, "
+        "only the other 0 (sign test p = 1); there it is not distinguishable from it on these clips."
+    ]
+    text = write_report(run).read_text()
+    assert "30 test clips, 7 of them copies of training or selection clips (the other 23 hold 3 of the 3 classes)" in text
+    for column in ("test-clean top-1 %", "test-clean top-5 %", "test-clean mean-class %", "test-clean over seeds %"):
+        assert f"| {column} |" in text
+    assert "88.33 ± 16.50 (n=2) | 100.00 ± 0.00 (n=2) |" in text
+    with (run / "report" / "tables" / "comparisons.csv").open(newline="") as stream:
+        assert {(row["clips"], row["clean.clips"]) for row in csv.DictReader(stream)} == {("30", "23")}
+    with (run / "report" / "tables" / "results.csv").open(newline="") as stream:
+        assert next(csv.DictReader(stream))["seeds.clean_mean"] == "1.0"
+    print_evaluation(found)
+    assert "test clean" in capsys.readouterr().out
+
+
+def lines_with(lines, word):
+    """What the lines that hold `word` say from "On the" on."""
+    return [line[line.index("On the") :] for line in lines if word in line]
+
+
+def test_test_clips_that_are_all_copies_leave_no_clean_figure(tmp_path, capsys):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL, copies=TEST)
+    found = FinalEvaluation.load(run)
+    text = write_report(run).read_text()
+    assert "30 of them copies of training or selection clips (there is no accuracy without copies)" in text
+    assert "test-clean" not in text
+    print_evaluation(found)
+    assert "test clean" not in capsys.readouterr().out
+
+
+def test_of_two_stores_each_has_the_clean_figures_it_can_have(tmp_path, capsys):
+    """One store with some copies, one without, one of copies alone: a figure, the test's own, none."""
+    some = FinalEvaluation.load(evaluated(tmp_path, [Trial("joint", 0.0)], copies=2))
+    rows, splits = list(some.rows), list(some.splits)
+    for name, clean in (("none", TEST), ("all", 0)):
+        division = rows[0].division.model_copy(update={"store": name})
+        splits.append(splits[0].model_copy(update={"division": division, "clean_clips": clean}))
+        accuracy = rows[0].test.model_copy(update={"top1": 0.75})
+        rows.append(rows[0].model_copy(update={"name": name, "division": division, "clean": None, "test": accuracy}))
+    print_evaluation(some.model_copy(update={"rows": tuple(rows), "splits": tuple(splits)}))
+    printed = capsys.readouterr().out.splitlines()
+    assert next(line for line in printed if line.startswith("none")).count("75.00") == 2
+    assert next(line for line in printed if line.startswith("all")).count("75.00") == 1
+
+
+def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path):
+    trials = [Trial("joint", 0.6, lr=0.1), Trial("joint", 0.6, lr=0.2, wrong_selection=(0,)), Trial("bone", 0.6, lr=0.1, state="failed")]
+    run = evaluated(tmp_path, trials)
+    text = write_report(run).read_text()
+    section = text[text.index("## Trials") :].split("\n## ")[0]
+    head = "| cell | train.lr | seed | status | kept epoch | selection top-1 % | non-zero | deploy params | deploy non-zero | latency ms | seconds"
+    assert f"{head} | trial |" in section
+    assert f"| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 400 | 500 | 200 | 1.50 | 60 | `{trials[1].name}` |" in section
+    assert f"| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  | `{trials[2].name}` |" in section
+
+
+def test_a_parameter_that_is_the_same_throughout_a_cell_has_no_column(tmp_path):
+    trials = [Trial("joint", 0.0, lr=0.1), Trial("bone", 0.0, lr=0.2)]  # told apart by their cells
+    text = write_report(evaluated(tmp_path, trials)).read_text()
+    assert "| cell | seed |" in text
 
 
 def test_a_best_member_that_is_the_dense_network_is_named_once(tmp_path):

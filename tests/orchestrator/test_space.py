@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -168,3 +169,53 @@ def test_build_config_names_cell_and_assignment(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "model.backbone=hpi_gcn_op", "parameters={model.groups: [3]}")
     with pytest.raises(UserError, match=r"groups must divide channels, got groups=3 and channels=8 \(cell all, model.groups=3\)"):
         all_trials(sweep)
+
+
+def test_a_warm_up_that_leaves_nothing_to_train_is_placed(tmp_path) -> None:
+    text = SMALL + "sparsity: {warmup: 0.9}\n"
+    assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint"), tmp_path) == [
+        "s.yaml:9 sparsity.warmup: sparsity.warmup must leave at least one of train.epochs to train the kept weights, "
+        "got 0.9 of 2, which rounds to 2 dense epochs (cell level0.8)"
+    ]
+    searched = loaded(tmp_path, SMALL.replace(", milestones: [1]", ""), "parameters.data.stream=joint", "parameters.train.epochs=[1, 4]")
+    (problem,) = space_problems(searched, tmp_path)
+    assert problem.startswith("--set parameters.train.epochs: sparsity.warmup must leave")
+
+
+def test_epochs_that_a_setting_cannot_reach_are_placed(tmp_path) -> None:
+    assert space_problems(loaded(tmp_path, SMALL.replace("[1]", "[1, 2]"), "parameters={}"), tmp_path) == [
+        "s.yaml:8 train.milestones: milestones must be less than epochs, got milestone 2 and epochs=2 (cell all)"
+    ]
+    assert space_problems(loaded(tmp_path, SMALL.replace("milestones: [1]", "warmup_epochs: 2"), "parameters={}"), tmp_path) == [
+        "s.yaml:8 train.warmup_epochs: warmup_epochs must be less than epochs, got warmup_epochs=2 and epochs=2 (cell all)"
+    ]
+
+
+def test_defaults_derived_from_epochs_follow_each_trial(tmp_path) -> None:
+    text = SMALL.replace("train: {epochs: 2, milestones: [1]}", "train: {lr: 0.2}")
+    sweep = loaded(tmp_path, text, "parameters={train.epochs: [3, 110]}", "constraints=[train.warmup_epochs < train.epochs]")
+    short, long = (trial.config.train for trial in all_trials(sweep))
+    assert (short.epochs, short.warmup_epochs, short.milestones) == (3, 2, (2,))
+    assert (long.epochs, long.warmup_epochs, long.milestones) == (110, 5, (90, 100))
+    assert check_space(sweep) == []
+    again = loaded(tmp_path, json.dumps(sweep.resolved()))
+    assert again.resolved() == sweep.resolved()
+    assert all_trials(again) == all_trials(sweep)
+    fixed = loaded(tmp_path, text, "train.epochs=30", "parameters={}")
+    assert fixed.resolved()["train"]["milestones"] == [24, 27]
+
+
+def test_a_penalty_without_a_warm_up_makes_no_further_trials(tmp_path) -> None:
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters={sparsity.warmup: [0.1, 0.5], sparsity.penalty: [group_lasso, none], sparsity.penalty_weight: [ramp, 0.5]}",
+        "sparsity.level=0.8",
+    )
+    found = [trial.planned.assignment for trial in all_trials(sweep)]
+    assert found == [
+        {"sparsity.warmup": 0.1},  # 0.1 of 2 epochs is none
+        {"sparsity.warmup": 0.5, "sparsity.penalty": "group_lasso", "sparsity.penalty_weight": "ramp"},
+        {"sparsity.warmup": 0.5, "sparsity.penalty": "group_lasso", "sparsity.penalty_weight": 0.5},
+        {"sparsity.warmup": 0.5, "sparsity.penalty": "none"},
+    ]

@@ -3,6 +3,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.folder import folder_of, held, is_running, journal_of, prepare
+from orchestrator.report.tables import load_trials
 from orchestrator.space import all_trials
 from orchestrator.status import load_status
 from orchestrator.stop_requests import StopRequests
@@ -51,6 +52,24 @@ def test_a_dead_sweep_has_no_running_trials(run):
     assert status.state == "not running"
     assert [cell.running for cell in status.cells] == [0, 0, 0]
     assert "orchestrate resume small" in status.next_step
+
+
+def test_a_trial_given_up_after_restarts_is_a_failure(run):
+    trial = load_trials(run)[1].planned
+    journal_of(run).append("trial_failed", trial=trial.trial, cell=trial.cell, reason="the worker died")
+    status = load_status(run)
+    assert status.failures[trial.trial] == "the worker died"
+    assert [cell.failed for cell in status.cells] == [1, 1, 0]
+
+
+def test_a_finished_sweep_stays_finished_whatever_is_made_of_it_later(run):
+    journal = journal_of(run)
+    journal.append("sweep_finished")
+    journal.append("ensemble_built", ensemble="later")
+    journal.append("test_read", purpose="final evaluation")
+    assert load_status(run).state == "finished"
+    journal.append("sweep_resumed")
+    assert load_status(run).state == "not running"
 
 
 def test_stop_and_cancel_write_requests_for_a_running_sweep_only(run):

@@ -201,6 +201,21 @@ GOLDEN = {
             "got ['held_out', 'paper']"
         ],
     ),
+    "fraction of nothing": (
+        "data: {store: nowhere,",
+        "data: {selection: {kind: none, fraction: 0.2, seed: 7}, store: nowhere,",
+        ["s.yaml:3 data.selection.fraction: has no effect where kind is none, got 0.2; leave it out"],
+    ),
+    "seed of nothing": (
+        "data: {store: nowhere,",
+        "data: {selection: {kind: protocol, seed: 3}, store: nowhere,",
+        ["s.yaml:3 data.selection.seed: has no effect where kind is protocol, got 3; leave it out"],
+    ),
+    "orientation without hops": (
+        "[joint, bone]",
+        "[joint, {bone: true, orientation: child_parent}]",
+        ["s.yaml:5 parameters.data.stream[1].orientation: has no effect at hops 0, got 'child_parent'; leave it out"],
+    ),
     "paper report with a selection split": (
         "train:",
         "final: {protocol_report: [paper]}\ntrain:",

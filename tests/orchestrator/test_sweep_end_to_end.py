@@ -18,7 +18,7 @@ data: {store: data, protocol: xsub, frames: 8, selection: {fraction: 0.3}}
 parameters:
   train.epochs: {values: [2, 60], axis: cell}
 model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
-train: {batch_size: 4, lr: 0.05, warmup_epochs: 0, milestones: [50]}
+train: {batch_size: 4, lr: 0.05, warmup_epochs: 0}
 resources: {gpus: 0}
 ensembles:
   - {name: both, over: train.epochs}

@@ -101,7 +101,9 @@ def test_counted_equals_built(backbone, layout, persons, frames, classes, model,
     counted = count(config, load_layout(layout), classes=classes, persons=persons, frames=frames, stream=STREAMS[stream])
     training, deployed = (network(config, form, stream=stream, layout=layout, classes=classes, persons=persons) for form in (TRAINING, DEPLOY))
     assert counted.params == parameters(training)
-    assert counted.maskable_params == sum(part.weight.numel() for part in training.blocks.modules() if isinstance(part, nn.Conv2d))
+    sizes = [sorted(part.weight.numel() for part in block.modules() if isinstance(part, nn.Conv2d)) for block in training.blocks]
+    assert [sorted(block) for block in counted.maskable] == sizes
+    assert counted.maskable_params == sum(map(sum, sizes))
     assert counted.deploy_params == parameters(deployed)
     assert counted.deploy_leaf_params == parameters(deployed) - adjacency_parameters(deployed)
     assert counted.gmacs == pytest.approx(measured_gmacs(training, frames)[0], rel=1e-12)

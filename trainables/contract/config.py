@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Frozen(BaseModel):
@@ -25,6 +27,13 @@ class StreamConfig(Frozen):
     motion: bool = False  # difference to the next frame, zero at the last
     hops: int = Field(default=0, ge=0)  # k of the k-hop representation; 0 = off
     orientation: Literal["parent_children", "child_parent"] = "parent_children"
+
+    @field_validator("orientation")
+    @classmethod
+    def _is_used(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("hops") == 0 and value != cls.model_fields["orientation"].default:
+            raise ValueError(f"has no effect at hops 0, got '{value}'; leave it out")
+        return value
 
 
 STREAMS: dict[str, StreamConfig] = {
@@ -49,9 +58,26 @@ class SelectionConfig(Frozen):
     """Which clips of the training split are held out to choose on; the test split is never chosen on."""
 
     kind: Literal["subject", "clip", "protocol", "none"] = "subject"
-    # subject: whole performers; clip: single clips, stratified by class; protocol: the store's own validation split; none: paper protocol
+    # subject: whole subjects; clip: single clips, stratified by class; protocol: the store's own validation split; none: paper protocol
     fraction: float = Field(default=0.1, gt=0.0, lt=1.0)  # of the subjects (at least one) or of the clips
     seed: int = Field(default=7, ge=0)
+
+    @field_validator("fraction", "seed")
+    @classmethod
+    def _is_used(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("kind") in ("protocol", "none") and value != cls.model_fields[str(info.field_name)].default:
+            raise ValueError(f"has no effect where kind is {info.data['kind']}, got {value:g}; leave it out")
+        return value
+
+
+def lost_rotation(rotation: float | None, pipeline: str) -> str | None:
+    """The rule that `data.rotation` breaks under a store's pipeline, None if it keeps them all.
+
+    Pipeline ucla draws whole degrees, so an angle (radians) that rounds to 0 degrees would not turn anything.
+    """
+    if pipeline != "ucla" or not rotation or round(math.degrees(rotation)) > 0:
+        return None
+    return f"must be 0 or more than {math.radians(0.5):.5f} radians under pipeline ucla, which draws whole degrees, got {rotation:g} radians"
 
 
 class DataConfig(Frozen):
@@ -152,6 +178,20 @@ class SparsityConfig(Frozen):
     penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
 
 
+Milestones = tuple[Annotated[int, Field(ge=1)], ...]
+
+
+def _default_warmup(before: Mapping[str, Any]) -> int:
+    """5, or all epochs but the last where there are no more than 5."""
+    return min(5, int(before.get("epochs", 110)) - 1)
+
+
+def _default_milestones(before: Mapping[str, Any]) -> tuple[int, ...]:
+    """9/11 and 10/11 of the epochs, rounded down: the published 90 and 100 of 110. Always these two where the schedule has no steps."""
+    epochs = int(before.get("epochs", 110)) if before.get("schedule") == "step" else 110
+    return tuple(sorted({epochs * 9 // 11, epochs * 10 // 11} - {0}))
+
+
 class TrainConfig(Frozen):
     """The recipe of one training run."""
 
@@ -164,8 +204,8 @@ class TrainConfig(Frozen):
     nesterov: bool = True
     weight_decay: float = Field(default=4e-4, ge=0.0)
     schedule: Literal["step", "cosine"] = "step"
-    warmup_epochs: int = Field(default=5, ge=0)  # linear: lr * (epoch + 1) / warmup_epochs
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = (90, 100)  # epochs from which lr is multiplied by lr_decay
+    warmup_epochs: int = Field(default_factory=_default_warmup, ge=0)  # linear: lr * (epoch + 1) / warmup_epochs; default 5 if epochs > 5
+    milestones: Milestones = Field(default_factory=_default_milestones)  # epochs from which lr is times lr_decay; default 9/11, 10/11 of epochs
     lr_decay: float = Field(default=0.1, gt=0.0, le=1.0)
     clip_norm: float | None = Field(default=None, gt=0.0)  # largest L2 norm of the whole gradient
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast where the device gains from it
@@ -177,6 +217,20 @@ class TrainConfig(Frozen):
             raise ValueError("nesterov needs momentum > 0, got momentum=0.0")
         return self
 
+    @model_validator(mode="after")
+    def _within_the_epochs(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than epochs, got warmup_epochs={self.warmup_epochs} and epochs={self.epochs}")
+        late = [milestone for milestone in self.milestones if milestone >= self.epochs]
+        if self.schedule == "step" and late:
+            raise ValueError(f"milestones must be less than epochs, got milestone {', '.join(map(str, late))} and epochs={self.epochs}")
+        return self
+
+
+def dense_epochs(warmup: float, epochs: int) -> int:
+    """Whole epochs of a sparsity warm-up: round(warmup * epochs), halves to even."""
+    return round(warmup * epochs)
+
 
 class TrialConfig(Frozen):
     """One configuration, trained once."""
@@ -187,10 +241,19 @@ class TrialConfig(Frozen):
     train: TrainConfig = TrainConfig()
     seed: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _sparse_weights_are_trained(self) -> Self:
+        if self.sparsity.level > 0 and self.warmup_epochs >= self.train.epochs:
+            raise ValueError(
+                f"sparsity.warmup must leave at least one of train.epochs to train the kept weights, got {self.sparsity.warmup:g} "
+                f"of {self.train.epochs}, which rounds to {self.warmup_epochs} dense epochs"
+            )
+        return self
+
     @property
     def warmup_epochs(self) -> int:
         """Epochs trained dense before the mask applies; 0 for a dense trial."""
-        return round(self.sparsity.warmup * self.train.epochs) if self.sparsity.level > 0 else 0
+        return dense_epochs(self.sparsity.warmup, self.train.epochs) if self.sparsity.level > 0 else 0
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration."""

@@ -200,7 +200,7 @@ def _split(store: Store, protocol: str, selection: SelectionConfig | None) -> tu
     default = SelectionConfig()
     try:
         return default.kind, store.split(protocol, default)
-    except UserError:  # no performers to hold out: look at what is left
+    except UserError:  # no subjects to hold out: look at what is left
         none = SelectionConfig(kind="none")
         return none.kind, store.split(protocol, none)
 

@@ -13,7 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.ragged import Ragged, each_clip
+from trainables.contract.config import lost_rotation
+from trainables.contract.errors import UserError
+from trainables.data.ragged import Joints, Ragged, each_clip
 from trainables.data.store import Store
 from trainables.data.transforms import (
     Floats,
@@ -53,7 +55,7 @@ class Plan:
 class Pipeline(Protocol):
     """Made once per set of clips; `rotation` is the largest training rotation in radians, None the published one."""
 
-    present: npt.NDArray[np.float32] | None  # per row: 1 where a person is there, 0 where all joints are zero; None: zeros mean nothing
+    present: npt.NDArray[np.float32] | None  # per row: 1 where a person is there, 0 where all joints are zero; None: everybody always is
 
     def __init__(self, store: Store, clips: Ragged, *, training: bool, rotation: float | None) -> None: ...
 
@@ -77,7 +79,7 @@ class NTU:
         self._centre = np.zeros((len(clips.position), 3))
         self.present: npt.NDArray[np.float32] | None = np.zeros(len(clips.rows), np.float32)
         for number, joints in enumerate(each_clip(store, clips.position)):
-            there = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])  # (M, T)
+            there = tracked(joints)
             self.present[clips.rows_of(number)] = there.ravel()
             self._centre[number] = joints[0, int(there[0].argmax()), store.layout.origin]
 
@@ -95,18 +97,27 @@ class UCLA:
 
     The fit to [-1, 1] undoes any shift, so the centre needs no step of its own. It looks at every frame of the clip after the rotation, not
     only at the sampled ones; the largest and the smallest coordinate are always at corners of the convex hull of all joints of all frames,
-    and the hull (some 50 points in place of 700) is found once.
+    and the hull (some 50 points in place of 700) is found once. All-zero frames take no part in the fit and stay zero.
     """
 
     largest_rotation = math.pi / 3  # radians; whole degrees are drawn
 
     def __init__(self, store: Store, clips: Ragged, *, training: bool, rotation: float | None) -> None:
+        rule = lost_rotation(rotation, "ucla")
+        if rule:
+            raise UserError(f"data.rotation: {rule}")
         self._training = training
         self._degrees = round(math.degrees(self.largest_rotation if rotation is None else rotation))
         self._length = clips.length
-        self.present: npt.NDArray[np.float32] | None = None
+        present = np.ones(len(clips.rows), np.float32)
         turning = training and self._degrees > 0
-        corners = [hull(points) if turning else box(points) for points in (joints.reshape(-1, 3) for joints in each_clip(store, clips.position))]
+        corners = []
+        for number, joints in enumerate(each_clip(store, clips.position)):
+            there = tracked(joints)
+            present[clips.rows_of(number)] = there.ravel()
+            points = joints[there].reshape(-1, 3) if there.any() else joints.reshape(-1, 3)  # a clip of zeros is one point
+            corners.append(hull(points) if turning else box(points))
+        self.present: npt.NDArray[np.float32] | None = None if present.all() else present
         self._corners = np.concatenate(corners).astype(np.float64)
         self._count = np.array([len(points) for points in corners])
         self._first = np.cumsum(self._count) - self._count
@@ -128,6 +139,12 @@ class UCLA:
         each = np.minimum(np.arange(count.max()), count - 1)  # the last corner again where a clip has fewer
         points = linear @ np.swapaxes(self._corners.take(self._first[clips][:, None] + each, axis=0), 1, 2)  # (N, 3, corners)
         return points.min(axis=2), points.max(axis=2)
+
+
+def tracked(joints: Joints) -> npt.NDArray[np.bool_]:
+    """Where a person of a clip (M, T, V, 3) has a joint that is not exactly zero: (M, T)."""
+    there: npt.NDArray[np.bool_] = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])
+    return there
 
 
 def box(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

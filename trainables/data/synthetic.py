@@ -1,7 +1,7 @@
 """Synthetic recordings: a jointed body that moves by rules, for trying things out without a data set. Knows layouts, not files or models.
 
 What makes a class: which limbs swing, how far and how often. Classes come in pairs that pass through the same poses: the two of a pair
-differ only in the direction of time or in the phase between two limbs, so no single frame tells them apart. Performers differ in limb
+differ only in the direction of time or in the phase between two limbs, so no single frame tells them apart. Subjects differ in limb
 lengths, speed and style, cameras in direction; every clip drifts, sways and has sensor noise of its own.
 """
 
@@ -56,7 +56,7 @@ class _Movement:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Performer:
+class _Subject:
     """What one subject brings to every class."""
 
     stretch: Values  # (V,) factor of each bone's length
@@ -84,7 +84,7 @@ def synthetic_recordings(config: SyntheticConfig, layout: Layout) -> Recordings:
 
 
 def _clips(config: SyntheticConfig, layout: Layout) -> Iterator[Clip]:
-    performers = [_performer(np.random.default_rng([config.seed, 1, s]), layout) for s in range(config.subjects)]
+    subjects = [_subject(np.random.default_rng([config.seed, 1, s]), layout) for s in range(config.subjects)]
     movements = _movements(config, layout)
     for k, movement in enumerate(movements):
         rng = np.random.default_rng([config.seed, 2, k])
@@ -93,7 +93,7 @@ def _clips(config: SyntheticConfig, layout: Layout) -> Iterator[Clip]:
         order = np.lexsort((places, view, subject))
         for take, place in enumerate(order):
             s, v = int(subject[place]), int(view[place])
-            joints = _scene(rng, config, layout, movement, performers, s, v)
+            joints = _scene(rng, config, layout, movement, subjects, s, v)
             name = "_".join(
                 f"{letter}{value:0{len(str(largest))}}"
                 for letter, value, largest in (
@@ -148,8 +148,8 @@ def _limbs(layout: Layout) -> list[tuple[int, ...]]:
     return long if len(long) > 1 else limbs
 
 
-def _performer(rng: np.random.Generator, layout: Layout) -> _Performer:
-    return _Performer(
+def _subject(rng: np.random.Generator, layout: Layout) -> _Subject:
+    return _Subject(
         stretch=np.exp(rng.normal(0.0, 0.06) + rng.normal(0.0, 0.08, layout.size)),
         posture=rng.normal(0.0, 0.1, layout.size),
         speed=rng.uniform(0.85, 1.2),
@@ -158,7 +158,7 @@ def _performer(rng: np.random.Generator, layout: Layout) -> _Performer:
 
 
 def _scene(
-    rng: np.random.Generator, config: SyntheticConfig, layout: Layout, movement: _Movement, performers: list[_Performer], subject: int, view: int
+    rng: np.random.Generator, config: SyntheticConfig, layout: Layout, movement: _Movement, subjects: list[_Subject], subject: int, view: int
 ) -> npt.NDArray[np.float32]:
     """(M, T, V, 3) as the camera `view` sees it: metres, y up, z away from the camera."""
     length = int(rng.integers(config.frames // 2, config.frames * 3 // 2 + 1))
@@ -166,7 +166,7 @@ def _scene(
     still = _Movement(movement.axis, np.zeros(layout.size), movement.phase, 1.0, 1.0)
     bodies = []
     for m in range(count):
-        who = performers[(subject + m) % len(performers)]
+        who = subjects[(subject + m) % len(subjects)]
         body = _body(rng, layout, who, movement if m == 0 else still, length)
         bodies.append(body + np.array([0.9 * m, 0.0, 0.0]))
     yaw = np.pi / 4 * view + rng.normal(0.0, 0.15)
@@ -178,7 +178,7 @@ def _scene(
     return rounded
 
 
-def _body(rng: np.random.Generator, layout: Layout, who: _Performer, movement: _Movement, length: int) -> Values:
+def _body(rng: np.random.Generator, layout: Layout, who: _Subject, movement: _Movement, length: int) -> Values:
     """(T, V, 3) of one person whose root starts near the origin."""
     u = np.arange(length)[:, None] / length
     cycles = movement.cycles * who.speed * rng.uniform(0.9, 1.1)

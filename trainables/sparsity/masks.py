@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-Scope = Literal["block", "tensor", "global"]
+from trainables.counting import Scope, mask_units, removed_count
 
 
 class Masked(nn.Module):
@@ -27,15 +26,6 @@ class Masked(nn.Module):
         return weight * self.mask if self.active else weight
 
 
-def removed_count(size: int, level: float) -> int:
-    """How many of `size` weights a level removes: round(level * (size - 1)), halves to even.
-
-    The sparse ST-GCN study keeps scores >= the k-th smallest with k = 1 + round(level * (size - 1)), so k - 1 are removed;
-    at level 0 none, and never all.
-    """
-    return round(level * (size - 1)) if size else 0
-
-
 def maskable(blocks: Sequence[nn.Module]) -> list[list[nn.Conv2d]]:
     """The layers a mask may touch, by block: every 2-D convolution in it; never biases, BatchNorm, adjacency or classifier."""
     return [[module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks]
@@ -48,8 +38,8 @@ def draw_masks(layers: Sequence[Sequence[nn.Conv2d]], level: float, scope: Scope
     every device.
     """
     sizes = [[layer.weight.numel() for layer in block] for block in layers]
-    units = {"tensor": [[size] for block in sizes for size in block], "block": sizes, "global": [[size for block in sizes for size in block]]}
-    pieces = chain.from_iterable(torch.split(_draw(sum(unit), level, generator), unit) for unit in units[scope])  # in layer order
+    units = mask_units(sizes, scope)
+    pieces = chain.from_iterable(torch.split(_draw(sum(unit), level, generator), unit) for unit in units)  # in layer order
     return [[next(pieces).reshape(layer.weight.shape).to(layer.weight) for layer in block] for block in layers]
 
 

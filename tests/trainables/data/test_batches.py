@@ -179,6 +179,35 @@ def test_empty_frames_stay_exactly_zero(store):
     assert batch.x[0, :, 8:15].any()
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_lost_frames_do_not_shrink_the_person_in_the_box(tmp_path, training):
+    rng = np.random.default_rng(3)
+    joints = rng.normal(loc=9, size=(1, 8, 5, 3)).astype(np.float32)
+    joints[0, 3:5] = 0
+    store = write(tmp_path / "lost", [Clip("lost", 0, joints), Clip("nobody", 0, np.zeros_like(joints))])
+    (batch,) = batches(store, training=training, indices=[0], pipeline="ucla", frames=64).epoch(0)
+    frames = batch.x[0, :, :, :, 0]
+    empty = ~frames.any(dim=2).any(dim=0)
+    assert empty.any()
+    assert not empty.all()
+    assert frames[:, ~empty].amin(dim=(1, 2)).tolist() == pytest.approx([-1] * 3, abs=1e-5)  # float32 at some 9 m
+    assert frames[:, ~empty].amax(dim=(1, 2)).tolist() == pytest.approx([1] * 3, abs=1e-5)
+    (batch,) = batches(store, training=training, indices=[1], pipeline="ucla").epoch(0)
+    assert not batch.x.any()
+
+
+def test_ucla_knows_nobody_missing_where_no_frame_is_lost(store):
+    numbers = [1, 2, 4, 5, 7, 8]
+    clips = load_ragged(store, np.array(numbers), CPU)
+    assert UCLA(store, clips, training=False, rotation=None).present is None  # and so does what it did without the rule
+
+
+def test_ucla_rotation_that_rounds_to_nothing_is_refused(store):
+    with pytest.raises(UserError, match=r"data.rotation: must be 0 or more than 0.00873 radians under pipeline ucla, .* got 0.008 radians"):
+        batches(store, training=True, pipeline="ucla", rotation=0.008)
+    assert batches(store, training=True, pipeline="ntu", rotation=0.008).steps == 2
+
+
 @pytest.mark.parametrize("pipeline", sorted(PIPELINES))
 @pytest.mark.parametrize("training", [True, False])
 def test_clip_of_one_frame_is_a_still(store, pipeline, training):

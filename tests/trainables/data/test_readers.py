@@ -268,6 +268,8 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
         ("id,label,split", (), "must name at least one clip"),
         ("id,label,split", ("a,0,train", "a,0,test"), "row 3: id 'a' is there already, in row 2"),
         ("id,label,split", ("a,,train", "b,0,test"), "row 2: id and label must not be empty"),
+        ("id,label,split", ("a,0,train", "../b,0,test"), "row 3: id must not hold '/', '\\' or '..', it names a file in the source, got '../b'"),
+        ("id,label,split", ("x/a,0,train", "b,0,test"), "row 2: id must not hold"),
         ("id,label,split", ("a,0", "b,0,test"), "row 2: must have 3 entries"),
         ("id,label,split", ("a,0,train,x", "b,0,test"), "row 2: must have 3 entries"),
         ("id,label,split", ("a,-1,train", "b,0,test"), "row 2: label must be 0 or more, got -1"),

@@ -41,7 +41,7 @@ def test_counts_lengths_and_protocols(tmp_path: Path) -> None:
     assert made.info.clips == recordings.count == 18
     assert Counter(made.column("label").tolist()) == {0: 6, 1: 6, 2: 6}
     places = zip(made.column("label"), made.column("subject"), made.column("camera"), strict=True)
-    assert set(Counter(places).values()) == {1}  # every class, performer and camera
+    assert set(Counter(places).values()) == {1}  # every class, subject and camera
     assert made.column("length").min() >= 4
     assert made.column("length").max() <= 12
     assert len(set(made.column("length").tolist())) > 3
@@ -72,7 +72,7 @@ def test_bones_keep_their_length() -> None:
         np.testing.assert_allclose(lengths, np.broadcast_to(lengths[:, :1], lengths.shape), atol=5e-4)
 
 
-def test_performers_have_lengths_of_their_own() -> None:
+def test_subjects_have_lengths_of_their_own() -> None:
     bones = UCLA.bone_matrix()
     first = {}
     for clip in clips(noise=0.0):

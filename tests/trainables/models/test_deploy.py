@@ -17,6 +17,7 @@ from trainables.models.backbone import DEPLOY
 from trainables.models.build import BACKBONES, build_form
 from trainables.models.deploy import deploy, load_deploy, save_deploy
 from trainables.reparam.fusible import Fusible
+from trainables.sparsity.masks import attach
 
 
 def assert_same_logits(model, deployed, clips, tolerance=1e-9):
@@ -86,17 +87,6 @@ def test_building_the_deploy_form_draws_no_random_number():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-class Masked(nn.Module):
-    """weight -> weight * mask."""
-
-    def __init__(self, mask):
-        super().__init__()
-        self.register_buffer("mask", mask)
-
-    def forward(self, weight):
-        return weight * self.mask
-
-
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_attached_masks_are_applied_and_stay_attached(name):
     model = naive_models.narrow_backbone(name)
@@ -104,7 +94,7 @@ def test_attached_masks_are_applied_and_stay_attached(name):
     generator = torch.Generator().manual_seed(8)
     convs = [module for module in model.blocks.modules() if isinstance(module, nn.Conv2d)]
     for conv in convs:
-        parametrize.register_parametrization(conv, "weight", Masked(torch.rand(conv.weight.shape, generator=generator) > 0.5))
+        attach(conv, (torch.rand(conv.weight.shape, generator=generator) > 0.5).float()).active = True
     clips = naive_models.random_clips(2, 3, 8, 25, 1)
     deployed = deploy(model)
     assert_same_logits(model, deployed, clips)

@@ -74,6 +74,8 @@ def _read_table(table: Path) -> list[Row]:
             problems.add(f"{table}: row {line}: must have {len(header)} entries, as the first line")
         elif not row["id"] or not row["label"]:
             problems.add(f"{table}: row {line}: id and label must not be empty, got id '{row['id']}', label '{row['label']}'")
+        elif re.search(r"[/\\]|\.\.", row["id"]):
+            problems.add(f"{table}: row {line}: id must not hold '/', '\\' or '..', it names a file in the source, got '{row['id']}'")
         elif row["id"] in first:
             problems.add(f"{table}: row {line}: id '{row['id']}' is there already, in row {first[row['id']]}")
         else:
