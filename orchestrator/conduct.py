@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.collect import collect, missing_cells
+from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.folder import folder_of, held, journal_of, load_folder, prepare
 from orchestrator.journal import Event, read_journal
@@ -42,7 +46,7 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
     """
     trials = all_trials(sweep)
     run = folder_of(sweep)
-    with held(run):
+    with held(run), _discarded_if_refused(run):
         prepared = prepare(sweep, [trial.planned for trial in trials])
         journal = journal_of(run)
         seconds_left = _seconds_left(sweep, read_journal(journal.path))
@@ -61,6 +65,17 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
             raise
 
 
+@contextmanager
+def _discarded_if_refused(run: Path) -> Iterator[None]:
+    """Within: an exception before the first trial of a new sweep leaves no folder behind, as there is nothing in it to go on from."""
+    try:
+        yield
+    except BaseException:
+        if not any(event["event"] == "trial_started" for event in read_journal(journal_of(run).path)):
+            shutil.rmtree(run, ignore_errors=True)
+        raise
+
+
 def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
     """Ensembles, final evaluation and report of a sweep that is not running.
 
@@ -77,9 +92,6 @@ def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
 
 
 def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
-    from orchestrator.collect import collect, missing_cells
-    from orchestrator.ensembling.final import finalize
-
     members = collect(run, sweep)
     evaluation = finalize(run, sweep, members, missing_cells(run, members))
     return evaluation, write_report(run)
@@ -88,8 +100,10 @@ def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
 def _interrupt(run: Path, tracker: Tracker, stop: Stop) -> Outcome:
     journal_of(run).append("sweep_interrupted", reason=stop.reason)
     lost = tracker.finish_sweep("interrupted", {}, None)
-    code = BUDGET_ENDED if stop.by == "budget" else INTERRUPTED
-    return Outcome(run, code, None, None, (*_undelivered(lost), f"stopped: {stop.reason}", f"continue with: orchestrate resume {run.name}"))
+    code, command = INTERRUPTED, f"orchestrate resume {run.name}"
+    if stop.by == "budget":
+        code, command = BUDGET_ENDED, "orchestrate sweep FILE --set budget.hours=H, the same file and more hours"
+    return Outcome(run, code, None, None, (*_undelivered(lost), f"stopped: {stop.reason}", f"continue with: {command}"))
 
 
 def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from orchestrator.folder import is_running
 from orchestrator.journal import read_journal
 from orchestrator.report.tables import load_trials
+from orchestrator.stop_requests import StopRequests
 
 
 @dataclass
@@ -101,5 +102,8 @@ def _seconds_left(events: list[dict[str, Any]], left: int) -> float | None:
 
 def _next_step(run: Path, state: str) -> str:
     if state == "running":
+        stop = StopRequests(run).stop()
+        if stop is not None:
+            return f"asked to stop: {stop.reason}"
         return f"orchestrate stop {run.name} (no new trials) or orchestrate cancel {run.name} (checkpoint and end now)"
     return f"see {run / 'report' / 'report.md'}" if state == "finished" else f"continue with: orchestrate resume {run.name}"

@@ -105,12 +105,14 @@ class MLflowTracker:
         self._outbox: Outbox | None = None
 
     def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        errors = _load_mlflow()  # before the attempt: what it may raise must be known when it does
         try:
             self._client = _client(self.uri)
             self._experiment_id = _experiment(self._client, self.uri, self.experiment)
             self._parent = self._open({**tags, "kind": "sweep", "sweep": name}, name, dict(params))
-        except _mlflow_errors() as error:
-            raise UserError(f"tracking.uri: must be an MLflow store that answers, got '{self.uri}': {str(error).splitlines()[0]}") from error
+        except errors as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(f"tracking.uri: must be an MLflow store that answers, got '{self.uri}': {reason}") from error
         self._outbox = Outbox(_is_transient)
 
     def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None:
@@ -222,7 +224,7 @@ class MLflowTracker:
                 run for status in ("FINISHED", "FAILED") for run in self._find({"mlflow.parentRunId": self._parent, "kind": "trial"}, status)
             ]
             return {self._client.get_run(run).data.tags["trial"] for run in runs}
-        except _mlflow_errors() as error:
+        except _load_mlflow() as error:
             log.warning("MLflow at %s does not say which trials it knows: %s", self.uri, str(error).splitlines()[0])
             return set()
 
@@ -356,11 +358,7 @@ def _quoted(value: str) -> str:
 
 
 def _client(uri: str) -> Any:
-    """A client of the store; MLflow is loaded here and nowhere earlier."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox tries again; a single call must not take minutes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our standard output is data
+    """A client of the store."""
     if uri.startswith(SQLITE):
         Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
@@ -381,7 +379,12 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=beside))
 
 
-def _mlflow_errors() -> tuple[type[Exception], ...]:
+def _load_mlflow() -> tuple[type[Exception], ...]:
+    """Load MLflow, quietly, here and nowhere earlier; returns what its calls raise."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox tries again; a single call must not take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our standard output is data
     from mlflow.exceptions import MlflowException
 
     return (MlflowException, OSError)

@@ -55,6 +55,7 @@ def train(request: TrialRequest) -> None:
             report=lambda metrics: tune.report(dict(metrics)),
             should_stop=stopped,
         )
+        tune.report({"complete": True})  # a trial that reports nothing, its epochs being done before, makes Tune print a line
     except Interrupted as stop:
         tune.report({"interrupted": str(stop)})
     except (TrialFailed, UserError) as failure:

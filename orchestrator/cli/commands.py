@@ -244,11 +244,12 @@ def report(name: Name, storage: Storage = "runs") -> None:
 def ui(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep; its tracking store is shown.")] = None,
     uri: Annotated[str, typer.Option("--uri", help="Tracking store to show where no sweep is named.")] = "sqlite:///mlflow.db",
-    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port")] = 5000,
+    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for everyone on the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to serve on.")] = 5000,
     storage: Storage = "runs",
 ) -> None:
     """MLflow's pages on the sweep's own store, until Ctrl-C."""
+    import socket
     import subprocess
 
     from orchestrator.tracking import ui_command
@@ -262,7 +263,11 @@ def ui(
         uri = load_folder(run).tracking.uri
         page = next((event["mlflow"] for event in reversed(read_journal(run / "journal.jsonl")) if event.get("mlflow")), "")
     command = ui_command(uri, host, port)
-    print(f"http://{host}:{port}/{page}\n(Ctrl-C to end)", file=sys.stderr)
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
+    print(f"http://{host}:{port}/{page}\nready in a moment; Ctrl-C to end", file=sys.stderr)
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
@@ -274,4 +279,5 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -204,10 +204,11 @@ def _checked(model: type[F], **values: Any) -> F:
 
 
 def _option_problem(item: dict[str, Any]) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
     if not item["loc"]:
-        return str(item["msg"])
+        return message
     name = "selection-kind" if item["loc"] == ("kind",) else str(item["loc"][0]).replace("_", "-")
-    return f"--{name}: {item['msg']}, got {item['input']}"
+    return f"--{name}: {message}, got {item['input']}"
 
 
 def _selection(kind: str | None, fraction: float | None, seed: int | None) -> SelectionConfig | None:

@@ -128,12 +128,15 @@ def _align(files: Sequence[ScoreFile], labels: LabelFile) -> tuple[list[npt.NDAr
         return [each.logits for each in files], labels.labels, "by position"
     if nameless:
         raise UserError(f"either all files or none must name their samples, got none in {', '.join(nameless)}")
-    order = sorted(labels.ids or ())
-    for each in files:
+    order = sorted(files[0].ids or ())
+    for each in files[1:]:
         missing, extra = sorted(set(order) - set(each.ids or ())), sorted(set(each.ids or ()) - set(order))
         if missing or extra:
             difference = f"lacks {len(missing)} {missing[:3]}, adds {len(extra)} {extra[:3]}"
-            raise UserError(f"{each.path}: must hold the samples of {labels.path.name}, {difference}")
+            raise UserError(f"{each.path}: must hold the samples of {files[0].path.name}, {difference}")
+    unlabelled = sorted(set(order) - set(labels.ids or ()))  # labels of further samples, such as a whole data set's, do no harm
+    if unlabelled:
+        raise UserError(f"{labels.path}: must hold a label of every scored sample, lacks {len(unlabelled)} {unlabelled[:3]}")
     return [each.logits[_positions(each.ids, order)] for each in files], labels.labels[_positions(labels.ids, order)], "by id"
 
 
@@ -211,6 +214,9 @@ def _csv_labels(path: Path) -> Read:
     with path.open(newline="") as stream:
         records = list(csv.DictReader(stream))
     ids = [record["id"] for record in records] if records and "id" in records[0] else None
+    words = sorted({record["label"] for record in records if not record["label"].lstrip("-").isdigit()})
+    if words:
+        raise UserError(f"{path}: labels must be class numbers, got '{words[0]}'; a store's clips.parquet has them")
     return [int(record["label"]) for record in records], ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,7 +207,7 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
         "`non-zero` over the dense network's. An ensemble's sizes, GMACs and latency are the sums over its networks.",
         "`deploy non-zero` can be far above what the level of sparsity suggests: re-parameterisation adds up parallel branches whose masks have "
         "their holes in different places, and a weight of the sum is zero only where all of its parts are.",
-        f"Latency: one clip, batch 1 ({'; '.join(devices)}).",
+        f"Latency: one clip, float32, median ({'; '.join(devices)}), timed at the end of each trial beside whatever else ran then.",
     ]
     if clean:
         parts = [f"{split.clean_classes} of {split.classes} classes" for split in evaluation.splits if split.clean_classes is not None]
@@ -307,7 +308,8 @@ def _draw(run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation |
 
 def _settings(sweep: Mapping[str, Any]) -> str:
     """The sweep as it was expanded, one leaf per line."""
-    return "\n".join(["```", *(f"{key}: {value}" for key, value in _flatten(sweep).items()), "```"])
+    leaves = {key: value for key, value in _flatten(sweep).items() if key not in sweep.get("parameters", {})}  # what all trials share
+    return "\n".join(["```", *(f"{key}: {json.dumps(value)}" for key, value in leaves.items()), "```"])
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

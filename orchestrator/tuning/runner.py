@@ -70,7 +70,9 @@ def run_trials(
         slots = fit_slots(sweep.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         failed = _fit(sweep, waiting, slots, run, requests, journal, tracker, progress)
     ended = all(p.planned.trial in failed or p.planned.folder(run).is_complete() for cell in waiting.values() for p in cell)
-    return None if ended else requests.stop()
+    stop = requests.stop()
+    requests.clear()
+    return None if ended else stop
 
 
 def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progress: Progress, tracker: Tracker) -> None:

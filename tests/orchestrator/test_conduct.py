@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from orchestrator.conduct import _seconds_left, conclude
-from orchestrator.folder import folder_of, held, prepare
+from orchestrator.conduct import _seconds_left, conclude, conduct
+from orchestrator.folder import folder_of, held, journal_of, prepare
 from orchestrator.journal import read_journal
 from orchestrator.space import all_trials
 from orchestrator.sweep import parse_sweep
@@ -54,3 +56,26 @@ def test_the_test_split_is_not_opened_before_every_trial_has_ended(unfinished):
 def test_nothing_is_concluded_beside_a_running_sweep(unfinished):
     with held(unfinished), pytest.raises(UserError, match="is being run by another process"):
         conclude(unfinished, partial=True)
+
+
+def test_a_sweep_refused_before_its_first_trial_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = parse_sweep("small.yaml", TEXT + "tracking: {uri: 'ftp://nobody'}\n")
+    with pytest.raises(UserError, match=r"tracking\.uri: must be an MLflow store that answers"):
+        conduct(sweep, None, lambda _: None)
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_refusal_keeps_the_folder_of_a_sweep_that_had_begun(unfinished):
+    journal_of(unfinished).append("trial_started", trial="t", cell="c")
+    sweep = parse_sweep("small.yaml", TEXT + "tracking: {uri: 'ftp://nobody'}\n")
+    with pytest.raises(UserError, match=r"tracking\.uri"):
+        conduct(sweep, None, lambda _: None)
+    assert (unfinished / "resolved.json").is_file()
+
+
+def test_a_storage_that_cannot_be_a_folder_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    with pytest.raises(UserError, match=r"file/small: must be a folder that can be written to"):
+        conduct(parse_sweep("small.yaml", TEXT + "storage: file\n"), None, lambda _: None)

@@ -128,8 +128,30 @@ def test_ids_on_one_side_only_are_refused(tmp_path):
 
 
 def test_different_samples_are_named(tmp_path):
+    other = scores_file(tmp_path, "dict", LOGITS, ["d", "z", "a", "c"])
+    with pytest.raises(UserError, match=r"labels_csv\.csv: must hold a label of every scored sample, lacks 1 \['z'\]"):
+        evaluate_files([other], labels_file(tmp_path, "csv"))
+
+
+def test_score_files_of_different_samples_are_named(tmp_path):
+    first = scores_file(tmp_path, "dict", LOGITS, ["d", "b", "a", "c"])
+    second = first.rename(tmp_path / "first.pkl"), scores_file(tmp_path, "dict", LOGITS, ["d", "z", "a", "c"])
     with pytest.raises(UserError, match=r"lacks 1 \['b'\], adds 1 \['z'\]"):
-        evaluate_files([scores_file(tmp_path, "dict", LOGITS, ["d", "z", "a", "c"])], labels_file(tmp_path, "csv"))
+        evaluate_files(second, labels_file(tmp_path, "csv"))
+
+
+def test_labels_of_a_whole_data_set_do_for_the_part_that_was_scored(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,label\na,0\nb,1\nc,0\nd,1\ne,1\nf,0\n")
+    part = evaluate_files([scores_file(tmp_path, "dict", LOGITS, ["d", "b", "a", "c"])], labels)
+    assert part.ensemble.clips == 4
+
+
+def test_label_names_are_refused_with_where_numbers_are(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,label\na,wave\nb,jump\nc,wave\nd,jump\n")
+    with pytest.raises(UserError, match=r"labels must be class numbers, got 'jump'.*clips\.parquet"):
+        evaluate_files([scores_file(tmp_path, "dict", LOGITS, ["d", "b", "a", "c"])], labels)
 
 
 def test_different_row_counts_are_refused(tmp_path):

@@ -157,7 +157,8 @@ def _load(place: str, stream: BinaryIO) -> Any:
     try:
         return np.load(stream, allow_pickle=False)
     except _DAMAGE as error:
-        raise UserError(f"{place}: it is damaged, cut short or not NumPy's: {error}") from error
+        reason = "" if "pickle" in str(error) else f": {error}"  # NumPy takes any unknown file for a pickle and says how to load it unsafely
+        raise UserError(f"{place}: must be a NumPy array file; it is damaged, cut short or of another kind{reason}") from error
 
 
 def _from_archive(src: Path, archive: NpzFile, name: str) -> tuple[str, Any]:
@@ -186,7 +187,8 @@ def _array(place: str, archive: NpzFile, name: str) -> Any:
     try:
         return archive[name]
     except _DAMAGE as error:
-        raise UserError(f"{place}: it is damaged, cut short or not NumPy's: {error}") from error
+        reason = "" if "pickle" in str(error) else f": {error}"  # NumPy takes any unknown file for a pickle and says how to load it unsafely
+        raise UserError(f"{place}: must be a NumPy array file; it is damaged, cut short or of another kind{reason}") from error
 
 
 def _with_depth(place: str, values: Any, layout: Layout) -> Joints:
