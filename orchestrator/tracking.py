@@ -193,9 +193,10 @@ class MLflowTracker:
         return missing
 
     def link(self) -> str:
-        """The page of this sweep's trials in MLflow's interface, relative to the server's address."""
+        """The charts of this sweep's trials in MLflow's pages, relative to the server's address; the plain table shows no metrics at first."""
         where = f"searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20'{self._parent}'"
-        return f"#/experiments/{self._experiment_id}/runs?{where}&orderByKey=metrics.%60best%2Fselection_top1%60&orderByAsc=false"
+        order = "orderByKey=metrics.%60best%2Fselection_top1%60&orderByAsc=false"
+        return f"#/experiments/{self._experiment_id}/runs?{where}&{order}&compareRunsMode=CHART"
 
     def _put(self, label: str, operation: Any) -> None:
         assert self._outbox is not None, "start_sweep comes first"

@@ -134,6 +134,8 @@ def test_kill_9_of_the_driver_loses_nothing_finished(folder):
     wait_until(lambda: long_trial_is_under_way(folder), process)
     process.kill()  # the driver alone: Ray's own processes find out by themselves
     process.wait()
+    process.stdout.close()
+    process.stderr.close()
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")}
     assert len(finished) == 1
     again = command("sweep", "tiny.yaml", cwd=folder)

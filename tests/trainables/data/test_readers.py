@@ -249,7 +249,7 @@ def test_one_archive_gives_the_same_clips(clips: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "folder") == bytes_of(tmp_path / "archive")
     content = (tmp_path / "clips.npz").read_bytes()
     (tmp_path / "clips.npz").write_bytes(content[:-30])
-    assert "clips.npz: it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ntu"))
+    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ntu"))
 
 
 def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_missing_cut_and_ambiguous_arrays_are_named_at_once(clips: Path, tmp_pat
     np.savez(clips / "c.npz", array(1))
     listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,0,test", "c,0,test", "d,0,test")
     said = problems(lambda: read_arrays(clips, listed, COCO, "ntu"))
-    assert "a.npy: it is damaged, cut short" in said
+    assert "a.npy: must be a NumPy array file; it is damaged, cut short" in said
     assert "b.npz: must hold one array, got 2: x, y" in said
     assert "must be there as .npy or .npz, but both are there" in said
     assert "must be there as .npy or .npz, but neither is there" in said
