@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.bundle import write_bundle
 from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
@@ -120,7 +121,8 @@ def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:
     for row in evaluation.rows:
         if row.kind == "ensemble":
             metrics = {"test_top1": row.test.top1} | ({"best/selection_top1": row.selection.top1} if row.selection else {})
-            tracker.log_ensemble(row.name, row.trials, metrics, run / "ensembles" / row.name)
+            bundle = write_bundle(run, row.name) if row.name == evaluation.rows[-1].name else None
+            tracker.log_ensemble(row.name, row.trials, metrics, run / "ensembles" / row.name, bundle)
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
     journal_of(run).append("sweep_finished", failed=len(failed), trials=len(states))
     return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))

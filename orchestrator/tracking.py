@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -55,8 +56,8 @@ class Tracker(Protocol):
         """A trial that ended in an earlier run of the sweep: whatever was not delivered before that run died is made up for from its folder."""
         ...
 
-    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
-        """An ensemble was built of the trials `members`; `folder` holds its files."""
+    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path, bundle: Path | None = None) -> None:
+        """An ensemble was built of the trials `members`; `folder` holds its files. `bundle`: register it as a model that predicts."""
         ...
 
     def link(self) -> str:
@@ -76,7 +77,9 @@ class NullTracker:
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
     def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None: ...
     def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None: ...
-    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None: ...
+    def log_ensemble(
+        self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path, bundle: Path | None = None
+    ) -> None: ...
     def link(self) -> str:
         return ""
 
@@ -97,6 +100,7 @@ class MLflowTracker:
         self._client: Any = None
         self._experiment_id = ""
         self._parent = ""
+        self._sweep = ""
         self._settled: set[str] | None = None  # trials whose end MLflow knew when the sweep was opened
         self._runs: dict[str, str] = {}  # trial -> run id; touched by the outbox thread only
         self._logged: dict[str, set[int]] = {}  # trial -> epochs that MLflow already has
@@ -109,6 +113,7 @@ class MLflowTracker:
         try:
             self._client = _client(self.uri)
             self._experiment_id = _experiment(self._client, self.uri, self.experiment)
+            self._sweep = name
             self._parent = self._open({**tags, "kind": "sweep", "sweep": name}, name, dict(params))
         except errors as error:
             reason = str(error).splitlines()[0][:200]
@@ -165,16 +170,36 @@ class MLflowTracker:
         reason = folder.load_failure()
         self.finish_trial(trial, folder, "finished" if reason is None else "failed", reason or "")
 
-    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
+    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path, bundle: Path | None = None) -> None:
         tags = {"mlflow.parentRunId": self._parent, "kind": "ensemble", "ensemble": name}
 
         def operation() -> None:
             run = self._open(tags, name, {}, {"stage": "ensemble", "members": " ".join(members)[:LONGEST_PARAM]})
             self._write_metrics(run, metrics)
-            self._client.log_artifacts(run, str(folder))
+            for path in sorted(each for each in folder.iterdir() if each.is_file()):
+                self._client.log_artifact(run, str(path))
+            if bundle is not None:
+                self._register(run, f"{self._sweep}.{name}", bundle)
             self._client.set_terminated(run, "FINISHED")
 
         self._put(f"ensemble {name}", operation)
+
+    def _register(self, run: str, name: str, bundle: Path) -> None:
+        """Log the bundle as a pyfunc model under `run` and register it; the packages it needs travel with it."""
+        import mlflow
+
+        packages = Path(__file__).parent
+        mlflow.set_tracking_uri(self.uri)
+        with warnings.catch_warnings(), mlflow.start_run(run_id=run):
+            warnings.simplefilter("ignore")  # MLflow would like type hints; a clip is an array of any length
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(packages / "pyfunc_model.py"),
+                artifacts={"bundle": str(bundle)},
+                code_paths=[str(packages), str(packages.parent / "trainables")],
+                pip_requirements=["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "torch"],
+                registered_model_name=name,
+            )
 
     def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
         def operation() -> None:

@@ -95,6 +95,28 @@ print(json.dumps([(r.data.tags["kind"], r.data.tags.get("trial", ""), r.info.sta
     return [tuple(row) for row in json.loads(done.stdout)]
 
 
+def check_registered_model(folder):
+    """The registered ensemble, loaded by MLflow alone, predicts from raw clips what the sweep's final evaluation was made of."""
+    code = """
+import json, sys
+import mlflow, numpy as np
+from trainables.contract.scores import Scores
+from trainables.data.store import Store
+from pathlib import Path
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+model = mlflow.pyfunc.load_model("models:/tiny.both/1")
+store, scores = Store.open("data"), Scores.load(Path("runs/tiny/ensembles/both/scores.parquet"))
+place = {name: number for number, name in enumerate(store.column("id"))}
+table = model.predict([store.clip(place[name])[0].tolist() for name in scores.ids])
+assert list(table.columns) == list(store.info.classes)
+expected = np.exp(scores.logits.astype(float)); expected /= expected.sum(axis=1, keepdims=True)
+print(abs(table.to_numpy() - expected).max())
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) < 1e-6  # float32 batches of another size round differently
+
+
 def check_finished(folder):
     """What every finished sweep shows, however often it was interrupted."""
     results = sorted(folder.glob("runs/tiny/trials/*/result.json"))
@@ -116,6 +138,7 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
     assert "both" in first.stdout
     assert "orchestrate ui tiny" in first.stdout
     check_finished(folder)
+    check_registered_model(folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")}
     started = len(events(folder, "trial_started"))
     second = command("sweep", "tiny.yaml", cwd=folder)

@@ -1,0 +1,60 @@
+"""Logits of deploy forms for raw clips, through the same store and batches that trials are scored with. Knows no ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trainables.contract.config import DataConfig
+from trainables.contract.errors import UserError
+from trainables.data.batches import Batches
+from trainables.data.store import Clip, Description, Store, write_store
+from trainables.models.deploy import load_deploy
+from trainables.training.evaluate import score
+
+BATCH = 64
+
+
+def score_clips(
+    members: Sequence[tuple[Path, DataConfig]], clips: Sequence[npt.NDArray[np.float32]], description: Description
+) -> list[npt.NDArray[np.float32]]:
+    """One array (N, K) of logits per member, row i for clip i.
+
+    members: deploy form and what it sees. clips: raw recordings, each (T, V, 3) or (M, T, V, 3), in the units the data set was
+    imported in. description: of the data set the members were trained on; its layout and pipeline are used.
+    """
+    models = [load_deploy(path) for path, _ in members]
+    persons = max(model.spec.persons for model in models)
+    recorded = [Clip(id=f"{number:09d}", label=0, joints=_with_persons(clip, persons, number)) for number, clip in enumerate(clips)]
+    found = []
+    with TemporaryDirectory() as folder:
+        write_store(Path(folder) / "clips", recorded, description)
+        store = Store.open(Path(folder) / "clips")
+        for model, (_, data) in zip(models, members, strict=True):
+            batches = Batches(
+                store,
+                np.arange(len(clips)),
+                data,
+                batch_size=BATCH,
+                device=torch.device("cpu"),
+                training=False,
+                seed=0,
+                labelled=False,
+            )
+            found.append(score(model, batches.epoch(0))[1].numpy())
+    return found
+
+
+def _with_persons(clip: npt.NDArray[np.float32], persons: int, number: int) -> npt.NDArray[np.float32]:
+    """The clip as (persons, T, V, 3); persons it does not show are zero, as in a store."""
+    joints = np.asarray(clip, dtype=np.float32)
+    if joints.ndim == 3:
+        joints = joints[None]
+    if joints.ndim != 4 or joints.shape[3] != 3 or joints.shape[0] > persons:
+        raise UserError(f"clip {number}: must be (frames, joints, 3) or (up to {persons} persons, frames, joints, 3), got {np.shape(clip)}")
+    return np.concatenate([joints, np.zeros((persons - len(joints), *joints.shape[1:]), np.float32)])
