@@ -95,6 +95,16 @@ print(json.dumps([(r.data.tags["kind"], r.data.tags.get("trial", ""), r.info.sta
     return [tuple(row) for row in json.loads(done.stdout)]
 
 
+def model_versions(folder):
+    """How often the ensemble was registered."""
+    code = """
+from mlflow import MlflowClient
+print(len(MlflowClient("sqlite:///mlflow.db").search_model_versions("name='tiny.both'")))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    return int(done.stdout.splitlines()[-1])
+
+
 def check_registered_model(folder):
     """The registered ensemble, loaded by MLflow alone, predicts from raw clips what the sweep's final evaluation was made of."""
     code = """
@@ -147,6 +157,7 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
     assert len(events(folder, "trial_started")) == started
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     check_finished(folder)
+    assert model_versions(folder) == 1
     changed = command("sweep", "tiny.yaml", "--set", "train.lr=0.1", cwd=folder)
     assert changed.returncode == 2
     assert "train.lr: was 0.05, is now 0.1" in changed.stderr
