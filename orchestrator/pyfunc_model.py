@@ -19,7 +19,7 @@ class EnsembleModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
     def load_context(self, context: Any) -> None:
         self._bundle = Bundle.load(Path(context.artifacts["bundle"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: list[Any], params: dict[str, Any] | None = None) -> pd.DataFrame:
         clips = [np.asarray(clip, dtype=np.float32) for clip in model_input]
         return pd.DataFrame(self._bundle.predict(clips), columns=list(self._bundle.description.classes))
 

@@ -196,16 +196,18 @@ class MLflowTracker:
 
         packages = Path(__file__).parent
         mlflow.set_tracking_uri(self.uri)
-        with warnings.catch_warnings(), mlflow.start_run(run_id=run):
-            warnings.simplefilter("ignore")  # MLflow would like type hints; a clip is an array of any length
-            mlflow.pyfunc.log_model(
+        # Recorded, not filtered: MLflow sets filters of its own. It would like to check clips, which may be of any length.
+        with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run):
+            logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(packages / "pyfunc_model.py"),
                 artifacts={"bundle": str(bundle)},
                 code_paths=[str(packages), str(packages.parent / "trainables")],
                 pip_requirements=["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "torch"],
-                registered_model_name=name,
             )
+        if not self._client.search_registered_models(f"name = {_quoted(name)}"):
+            self._client.create_registered_model(name)
+        self._client.create_model_version(name, logged.model_uri, run)  # the fluent way of registering prints
 
     def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
         def operation() -> None:
@@ -395,7 +397,7 @@ def _client(uri: str) -> Any:
         Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
-    for chatty in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool"):
+    for chatty in ("alembic", "mlflow.store.db.utils", "mlflow.models.signature", "urllib3.connectionpool"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)
 
@@ -417,6 +419,7 @@ def _load_mlflow() -> tuple[type[Exception], ...]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox tries again; a single call must not take minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our standard output is data
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.exceptions import MlflowException
 
     return (MlflowException, OSError)
