@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainables.data.store import Store
 
 CPU_RATE = 30e9
-"""Assumed training speed of one CPU core, FLOP/s sustained: a round figure for narrow networks, replaced by the measured rate once a trial is complete."""
+"""Assumed training speed of one CPU core, FLOP/s sustained: a round figure, replaced by the measured rate once a trial is complete."""
 GPU_RATE = 20e12
 """Assumed training speed of one GPU, FLOP/s sustained."""
 FLOPS_PER_MAC = 2
