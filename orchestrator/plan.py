@@ -154,13 +154,13 @@ _ASSUMPTIONS = (
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
     """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2."""
-    return clips * config.data.repeat * config.train.epochs * PASSES * cost.gmacs * 1e9 * FLOPS_PER_MAC
+    return clips * config.data.repeat * config.train.epochs * PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
     """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
     masks = 2 * cost.maskable_params if config.sparsity.level > 0 else 0
-    return BYTES * (3 * cost.params + masks + cost.deploy_params)
+    return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
 
 
 def ensemble_count(sweep: Sweep) -> int:
@@ -206,7 +206,7 @@ def _measured_rate(run: Path, done: Iterable[str], counts: Mapping[str, Count]) 
     rates = []
     for name in done:
         result = TrialDir(run / "trials" / name).load()
-        rates.append(result.clips_per_s * PASSES * counts[name].gmacs * 1e9 * FLOPS_PER_MAC)
+        rates.append(result.clips_per_s * PASSES * counts[name].training.gmacs * 1e9 * FLOPS_PER_MAC)
     return median(rates) if rates else None
 
 
@@ -247,11 +247,11 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
                 settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
                 streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
                 trials=len(group),
-                params=cost.params,
-                deploy_params=cost.deploy_params,
+                params=cost.training.params,
+                deploy_params=cost.deploy.params,
                 nonzero_params=_nonzero_params(cost, group),
-                gmacs=cost.gmacs,
-                deploy_gmacs=cost.deploy_gmacs,
+                gmacs=cost.training.gmacs,
+                deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
             )
         )

@@ -5,16 +5,20 @@ from __future__ import annotations
 import platform
 import statistics
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.precision import full_float32
 
-WARMUP_CALLS = 5
-TIMED_CALLS = 30
+WARMUP_CALLS, WARMUP_S = 5, 1.0
+FEWEST_CALLS, TIMED_CALLS, TIMED_S = 3, 30, 3.0
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -29,21 +33,70 @@ def weight_zeros(blocks: Sequence[nn.Module]) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def latency_ms(model: nn.Module, clip: Tensor) -> float:
-    """Median milliseconds of one forward pass of `clip` (N, C, T, V, M) in full float32, after warm-up; the device is drained around each call.
+def latency_ms(model: nn.Module, clips: Tensor) -> float:
+    """Median milliseconds of one forward pass of `clips` (N, C, T, V, M) in full float32, after warm-up; the device is drained around each call.
 
-    Whatever else runs on the device runs beside it: figures to publish are measured on an idle one.
+    Whatever else runs on the device runs beside it: figures to publish are measured on an idle one. Slow networks are timed less
+    often, at least `FEWEST_CALLS` times.
     """
     model.eval()
-    times = []
     with full_float32():
-        for _ in range(WARMUP_CALLS + TIMED_CALLS):
-            _drain(clip.device)
-            started = time.perf_counter()
-            model(clip)
-            _drain(clip.device)
-            times.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(times[WARMUP_CALLS:])
+        warm = [_seconds(model, clips)]
+        while len(warm) < WARMUP_CALLS and sum(warm) < WARMUP_S:
+            warm.append(_seconds(model, clips))
+        times = [_seconds(model, clips) for _ in range(FEWEST_CALLS)]
+        while len(times) < TIMED_CALLS and sum(times) < TIMED_S:
+            times.append(_seconds(model, clips))
+    return 1e3 * statistics.median(times)
+
+
+def _seconds(model: nn.Module, clips: Tensor) -> float:
+    _drain(clips.device)
+    started = time.perf_counter()
+    model(clips)
+    _drain(clips.device)
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def peak_activation_bytes(model: nn.Module, clips: Tensor) -> int:
+    """Most bytes of tensors alive at once in one forward pass besides weights and input: the same on every device.
+
+    Counted from the operations that make them; scratch memory inside an operation is not seen.
+    """
+    live = _LiveBytes()
+    with live:
+        model(clips)
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every storage that an operation makes from its making to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {tensor.untyped_storage()._cdata for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in pytree.tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._known | given:
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
 
 
 def device_name(device: torch.device) -> str:

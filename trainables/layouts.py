@@ -20,6 +20,7 @@ class Layout:
     `origin` is the joint a clip is centred at (in its first frame).
     `bone_parents` overrides `parents` for bone vectors (COCO's published pairs differ from its graph).
     `hop_parents` overrides `parents` for the k-hop representation in child_parent orientation (InfoGCN re-roots NTU's tree).
+    `graph_parents` overrides `parents` for graphs (PYSKL and HD-GCN hang NTU's hand tips and thumbs on the hands).
     """
 
     name: str
@@ -28,10 +29,12 @@ class Layout:
     origin: int
     bone_parents: tuple[int, ...] | None = None
     hop_parents: tuple[int, ...] | None = None
+    graph_parents: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.joints)
-        for field, tree in (("parents", self.parents), ("bone_parents", self.bone_parents), ("hop_parents", self.hop_parents)):
+        for field in ("parents", "bone_parents", "hop_parents", "graph_parents"):
+            tree = getattr(self, field)
             if tree is not None:
                 _check_tree(f"layout '{self.name}': {field}", tree, count)
         if len(set(self.joints)) != count:
@@ -103,6 +106,7 @@ def _tree(count: int, edges: str, root: int, base: int) -> tuple[int, ...]:
 # Joint numbers below are the data sets' own: 1-based for Kinect, 0-based for image-based skeletons.
 _NTU = "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19 22-23 23-8 24-25 25-12"
 _NTU_HOPS = _NTU.replace("2-21 3-21", "21-2 3-21")  # InfoGCN roots the tree at joint 2
+_NTU_GRAPH = _NTU.replace("22-23 23-8 24-25", "22-8 23-8 24-12")
 _UCLA = "1-2 2-3 4-3 5-3 6-5 7-6 8-7 9-3 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19"
 _MSR = "7-4 4-3 20-3 1-3 2-3 8-1 9-2 10-8 11-9 12-10 13-11 5-7 6-7 14-5 15-6 16-14 17-15 18-16 19-17"
 _COCO = "15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2"
@@ -120,6 +124,7 @@ LAYOUTS: dict[str, Layout] = {
         _tree(25, _NTU, root=20, base=1),
         origin=1,
         hop_parents=_tree(25, _NTU_HOPS, root=1, base=1),
+        graph_parents=_tree(25, _NTU_GRAPH, root=20, base=1),
     ),
     "ucla20": Layout(
         "ucla20",

@@ -14,12 +14,12 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
-from trainables.cost import device_name, latency_ms, parameter_count, weight_zeros
+from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes, weight_zeros
 from trainables.counting import count
 from trainables.data.batches import Batches
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.deploy import deploy, save_deploy
+from trainables.models.deploy import DeployForm, deploy, nonzero_params, save_deploy
 from trainables.seeding import derive
 from trainables.sparsity.generator import SparseGenerator
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
@@ -83,7 +83,15 @@ def _run(
     masks = _attach_masks(model, config)
     training = _batches(store, split.train, config, device, training=True)
     selection = _batches(store, split.selection, config, device) if len(split.selection) else None
-    fit = Fit(model, config.train, device=device, seed=config.seed, first_kept_epoch=config.warmup_epochs, schedule=masks)
+    fit = Fit(
+        model,
+        config.train,
+        device=device,
+        seed=config.seed,
+        objective=model.objective,
+        first_kept_epoch=config.warmup_epochs,
+        schedule=masks,
+    )
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
     kept_epoch = _load_kept(model, config, out, progress)
     return _finish(config, out, store, split, model, progress, kept_epoch, device)
@@ -124,7 +132,7 @@ def _finish(
     config: TrialConfig, out: TrialDir, store: Store, split: Split, model: Backbone, progress: Progress, kept_epoch: int, device: torch.device
 ) -> TrialResult:
     """Build the deploy form, prove it equal, score and weigh it, write every file, the result last."""
-    shipped = deploy(model)
+    shipped = deploy(model, frames=config.data.frames)
     held_out = len(split.selection) > 0
     probe = _batches(store, split.selection if held_out else split.test, config, device, labelled=False)
     index, logits, difference = _compare(model, shipped, probe)
@@ -165,7 +173,7 @@ def _compare(model: nn.Module, shipped: nn.Module, batches: Batches) -> tuple[Te
     return index, logits, difference
 
 
-def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: nn.Module, device: torch.device, difference: float) -> Cost:
+def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployForm, device: torch.device, difference: float) -> Cost:
     counted = count(
         config.model,
         store.layout,
@@ -173,22 +181,25 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: nn.Module
         persons=store.info.persons,
         frames=config.data.frames,
         stream=config.data.stream_config,
+        merge=shipped.folding.merge,
     )
     maskable, removed = weight_zeros(list(model.blocks))
-    _, deploy_zeros = weight_zeros([shipped])
-    clip = torch.zeros(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)
-    deploy_params = parameter_count(shipped)
+    clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
     return Cost(
         params=parameter_count(model),
         nonzero_params=parameter_count(model) - removed,
         maskable_params=maskable,
         removed_params=removed,
-        deploy_params=deploy_params,
-        deploy_leaf_params=counted.deploy_leaf_params,
-        deploy_nonzero_params=deploy_params - deploy_zeros,
-        deploy_gmacs=counted.deploy_gmacs,
-        deploy_leaf_gmacs=counted.deploy_leaf_gmacs,
+        published_params=counted.released.leaf_params,
+        published_gmacs=counted.released.leaf_gmacs,
+        deploy_params=parameter_count(shipped),
+        deploy_leaf_params=counted.deploy.leaf_params,
+        deploy_nonzero_params=nonzero_params(shipped),
+        deploy_gmacs=counted.deploy.gmacs,
+        deploy_leaf_gmacs=counted.deploy.leaf_gmacs,
+        deploy_peak_mb=peak_activation_bytes(shipped, clip) / 1e6,
         deploy_latency_ms=latency_ms(shipped, clip),
+        deploy_batch64_latency_ms=latency_ms(shipped, clip.expand(64, -1, -1, -1, -1)),
         deploy_max_abs_diff=difference,
         latency_device=device_name(device),
         latency_threads=torch.get_num_threads(),

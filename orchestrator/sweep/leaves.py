@@ -12,7 +12,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from trainables.contract.config import TrialConfig, dense_epochs
+from trainables.contract.config import ModelConfig, TrialConfig, dense_epochs
+from trainables.contract.model import option_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
 NOT_SEARCHABLE = ("data.store", "data.protocol", "data.selection.")
@@ -129,16 +130,28 @@ def nest(leaves: Leaves) -> dict[str, Any]:
 
 
 DERIVED_FROM: dict[str, tuple[str, ...]] = {
+    "model.stages": ("model.backbone",),
+    "model.strides": ("model.backbone", "model.stages"),
+    "model.temporal": ("model.backbone",),
+    "model.kernel_size": ("model.backbone", "model.temporal"),
+    "model.branches": ("model.backbone", "model.temporal", "model.kernel_size"),
+    "model.subsets": ("model.backbone",),
+    "model.graph": ("model.backbone", "model.adjacency"),
+    "model.dropout": ("model.backbone",),
     "train.warmup_epochs": ("train.epochs",),
     "train.milestones": ("train.epochs", "train.schedule"),
 }
-"""Leaves whose default depends on others. Where those are searched, what all trials share holds None instead."""
+"""Leaves whose default depends on others, directly or through others of this table, in the order in which they can be derived.
+Where those are searched, what all trials share holds None instead."""
 
 
 def completed(leaves: Leaves) -> dict[str, Any]:
     """The leaves of one trial with its own derived defaults in place of None."""
-    missing = {name: LEAVES[name].default_beside(leaves) for name in DERIVED_FROM if leaves[name] is None}
-    return {**leaves, **missing}
+    found = dict(leaves)
+    for name in DERIVED_FROM:
+        if found[name] is None:
+            found[name] = LEAVES[name].default_beside(found)
+    return found
 
 
 def _descend(values: Any, path: tuple[str, ...]) -> Any:
@@ -156,8 +169,8 @@ def _dense(leaves: Leaves) -> bool:
     return bool(leaves["sparsity.level"] == 0)
 
 
-def _backbone_is_not(*backbones: str) -> Callable[[Leaves], bool]:
-    return lambda leaves: leaves["model.backbone"] not in backbones
+def _no_option_of_the_model(option: str) -> Callable[[Leaves], bool]:
+    return lambda leaves: not option_used(option, leaves["model.backbone"], leaves["model.temporal"])
 
 
 def _no_warmup(leaves: Leaves) -> bool:
@@ -179,8 +192,7 @@ def _not_stepped(leaves: Leaves) -> bool:
 UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
     "data.selection.fraction": _nothing_drawn,
     "data.selection.seed": _nothing_drawn,
-    "model.adjacencies": _backbone_is_not("hpi_gcn_rp"),
-    "model.groups": _backbone_is_not("hpi_gcn_op"),
+    **{f"model.{name}": _no_option_of_the_model(name) for name in ModelConfig.model_fields},
     "sparsity.generator": _dense,
     "sparsity.scope": _dense,
     "sparsity.warmup": _dense,

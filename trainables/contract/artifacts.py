@@ -38,12 +38,16 @@ class Cost(Frozen):
     nonzero_params: int  # training form, masked weights counted as zero
     maskable_params: int  # weights a mask may remove
     removed_params: int  # weights the mask removed: exactly what the level asks for
+    published_params: int  # as the papers count: the released code's inference form without adjacency matrices
+    published_gmacs: float  # as the papers count: its convolutions and linear layers only
     deploy_params: int
-    deploy_leaf_params: int  # without adjacency matrices, as the papers count
+    deploy_leaf_params: int  # without adjacency matrices
     deploy_nonzero_params: int
     deploy_gmacs: float  # 1e9 multiply-accumulates per clip, all persons, joint mixing included
-    deploy_leaf_gmacs: float  # convolutions and linear layers only, as the papers count
+    deploy_leaf_gmacs: float  # convolutions and linear layers only
+    deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
     deploy_latency_ms: float  # median of one clip at batch 1
+    deploy_batch64_latency_ms: float  # of a batch of 64
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
     latency_device: str
     latency_threads: int

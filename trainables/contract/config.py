@@ -8,50 +8,25 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from trainables.contract.frozen import Frozen
+from trainables.contract.model import ModelConfig
+from trainables.contract.streams import STREAMS, StreamConfig
 
-class Frozen(BaseModel):
-    """Base of all configuration: immutable, strict about names, hashable by content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StreamConfig(Frozen):
-    """What one ensemble member sees of the skeleton, as a record so that every published reading can be written down.
-
-    The order of operations is: bone, then motion, then the k-hop representation (all three are linear, so motion commutes).
-    """
-
-    bone: bool = False  # difference to the other end of the bone instead of the position
-    motion: bool = False  # difference to the next frame, zero at the last
-    hops: int = Field(default=0, ge=0)  # k of the k-hop representation; 0 = off
-    orientation: Literal["parent_children", "child_parent"] = "parent_children"
-
-    @field_validator("orientation")
-    @classmethod
-    def _is_used(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("hops") == 0 and value != cls.model_fields["orientation"].default:
-            raise ValueError(f"has no effect at hops 0, got '{value}'; leave it out")
-        return value
-
-
-STREAMS: dict[str, StreamConfig] = {
-    "joint": StreamConfig(),
-    "bone": StreamConfig(bone=True),
-    "joint_motion": StreamConfig(motion=True),
-    "bone_motion": StreamConfig(bone=True, motion=True),
-    # HPI-GCN's ensemble script, read as digit = k: j0 b0 j1 b1 j2 b2 (j0 and b0 are joint and bone).
-    "joint_hop1": StreamConfig(hops=1),
-    "bone_hop1": StreamConfig(bone=True, hops=1),
-    "joint_hop2": StreamConfig(hops=2),
-    "bone_hop2": StreamConfig(bone=True, hops=2),
-    # InfoGCN's multi-modal representation: x - (k-th ancestor); its k = 8 is the plain joint stream.
-    "infogcn_hop1": StreamConfig(hops=1, orientation="child_parent"),
-    "infogcn_hop2": StreamConfig(hops=2, orientation="child_parent"),
-    "infogcn_hop1_motion": StreamConfig(hops=1, motion=True, orientation="child_parent"),
-    "infogcn_hop2_motion": StreamConfig(hops=2, motion=True, orientation="child_parent"),
-}
+__all__ = [
+    "STREAMS",
+    "DataConfig",
+    "Frozen",
+    "ModelConfig",
+    "SelectionConfig",
+    "SparsityConfig",
+    "StreamConfig",
+    "TrainConfig",
+    "TrialConfig",
+    "dense_epochs",
+    "lost_rotation",
+]
 
 
 class SelectionConfig(Frozen):
@@ -116,55 +91,6 @@ class DataConfig(Frozen):
         parts += [f"hop{self.stream.hops}_{self.stream.orientation}"] if self.stream.hops else []
         parts += ["motion"] if self.stream.motion else []
         return "_".join(parts)
-
-
-class ModelConfig(Frozen):
-    """A backbone and what the papers vary in it."""
-
-    backbone: Literal["hpi_gcn_rp", "hpi_gcn_op"] = "hpi_gcn_rp"
-    layout: str = "auto"  # auto: the store's; a name is checked against the store
-    channels: int = Field(default=64, ge=1)  # width of the first stage; later stages have 2x and 4x
-    stages: tuple[Annotated[int, Field(ge=1)], ...] = (3, 3, 3)  # blocks per stage; every stage but the first halves T
-    adjacencies: int = Field(default=5, ge=1)  # hpi_gcn_rp: parallel adjacency matrices (PA) that sum to one at inference
-    groups: int = Field(default=8, ge=1)  # hpi_gcn_op: channel groups with an adjacency each
-    kernel_size: int = Field(default=5, ge=5)  # Rep-TCN temporal kernel, odd
-    input_block: Literal["auto", "emm", "conv"] = "auto"  # auto: conv for bone streams, explicit motion modelling otherwise
-    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)  # before the classifier
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _known_kernel(cls, value: int) -> int:
-        if value not in (5, 9):
-            raise ValueError(f"must be 5 or 9, got {value}")
-        return value
-
-    @property
-    def block_plan(self) -> tuple[tuple[int, int, int], ...]:
-        """(input channels, output channels, temporal stride) of every block: each stage but the first doubles C and halves T."""
-        plan = []
-        width = self.channels
-        for stage, blocks in enumerate(self.stages):
-            for block in range(blocks):
-                grows = stage > 0 and block == 0
-                plan.append((width, 2 * width if grows else width, 2 if grows else 1))
-                width = plan[-1][1]
-        return tuple(plan)
-
-    def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
-        """The input block that `auto` stands for."""
-        if self.input_block == "auto":
-            return "conv" if stream.bone else "emm"
-        return self.input_block
-
-    @model_validator(mode="after")
-    def _widths_divide(self) -> Self:
-        if not self.stages:
-            raise ValueError("stages must name at least one stage, got []")
-        if self.backbone == "hpi_gcn_op" and self.channels % self.groups:
-            raise ValueError(f"groups must divide channels, got groups={self.groups} and channels={self.channels}")
-        if self.channels % 8:
-            raise ValueError(f"channels must be a multiple of 8, got {self.channels}")
-        return self
 
 
 class SparsityConfig(Frozen):
@@ -247,6 +173,15 @@ class TrialConfig(Frozen):
             raise ValueError(
                 f"sparsity.warmup must leave at least one of train.epochs to train the kept weights, got {self.sparsity.warmup:g} "
                 f"of {self.train.epochs}, which rounds to {self.warmup_epochs} dense epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bone_streams_take_the_convolution(self) -> Self:
+        if isinstance(self.data.stream, str) and self.data.stream_config.bone and self.model.input_block == "emm":
+            raise ValueError(
+                f"model.input_block must be auto or conv for the stream {self.data.stream}: explicit motion modelling is for joint streams, "
+                "got emm (a stream written as a record may have it)"
             )
         return self
 

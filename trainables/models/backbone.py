@@ -1,27 +1,30 @@
-"""What every backbone is: a specification, two forms, and the path input -> blocks -> logits. Knows no particular backbone."""
+"""What every backbone is: a specification, and the path clips -> normalisation -> stem -> blocks -> head. Knows no particular backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.contract.config import Frozen, ModelConfig
-from trainables.models.layers import DataNorm, JointMixing, MeanClassifier, ParallelJointMixing
-from trainables.reparam.fusible import ConvBN, temporal_conv
-from trainables.reparam.rep_tcn import RepTCN
+from trainables.models.layers import Classifier
 
 
 class NetworkSpec(Frozen):
-    """All that is needed to build a network's architecture; stored beside the weights of a deploy form."""
+    """All that is needed to build a network's architecture; stored beside the weights of a file."""
 
     model: ModelConfig
-    joints: int = Field(ge=1)
+    parents: tuple[int, ...] = Field(min_length=1)  # the skeleton tree its graphs are made of: joint v hangs on parents[v]
     classes: int = Field(ge=1)
     persons: int = Field(ge=1)
+
+    @property
+    def joints(self) -> int:
+        """V."""
+        return len(self.parents)
 
     @model_validator(mode="after")
     def _input_block_is_decided(self) -> Self:
@@ -30,44 +33,49 @@ class NetworkSpec(Frozen):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """Which module stands for each linear piece of a network; the names of the pieces are the same in both forms."""
-
-    conv_bn: Callable[[int, int, int], nn.Module]  # (C_in, C_out, stride): 1x1 convolution and BatchNorm
-    temporal: Callable[[int, int, int], nn.Module]  # (C, kernel size, stride): Rep-TCN
-    mixing: Callable[[int, int], nn.Module]  # (parallel adjacencies, V)
-
-
-TRAINING = Form(
-    conv_bn=lambda inside, outside, stride: ConvBN(inside, outside, stride=stride),
-    temporal=lambda channels, size, stride: RepTCN(channels, size, stride),
-    mixing=lambda matrices, joints: ParallelJointMixing(matrices, joints),
-)
-"""Branches and BatchNorms as they are trained."""
-
-DEPLOY = Form(
-    conv_bn=lambda inside, outside, stride: temporal_conv(inside, outside, stride=stride),
-    temporal=lambda channels, size, stride: temporal_conv(channels, channels, kernel_size=size, stride=stride),
-    mixing=lambda _matrices, joints: JointMixing(joints),
-)
-"""One kernel for every piece that fuses exactly."""
-
-
 class Backbone(nn.Module):
-    """(N, 3, T, V, M) -> logits (N, K). A subclass hands over its stem and blocks; `blocks` holds every weight a mask may touch."""
+    """(N, 3, T, V, M) -> logits (N, K), in its training form.
 
-    def __init__(self, spec: NetworkSpec, *, stem: nn.Module, blocks: list[nn.Module], channels: int) -> None:
+    data_norm: clips -> (N M, C, T, V), persons folded into samples, each on its own from there on. stem: the input block.
+    blocks: hold every weight a mask may touch. head: the mean over frames, joints and persons (N, C) -> logits.
+    """
+
+    kept: ClassVar[str] = ""
+    """What is not linear and therefore stays as it is in the deploy form, besides ReLU; empty if nothing."""
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        *,
+        data_norm: nn.Module,
+        blocks: Sequence[nn.Module],
+        stem: nn.Module | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
-        self.data_norm = DataNorm(spec.persons, spec.joints)
-        self.stem = stem
+        self.data_norm = data_norm
+        self.stem = nn.Identity() if stem is None else stem
         self.blocks = nn.ModuleList(blocks)
-        self.head = MeanClassifier(channels, classes=spec.classes, persons=spec.persons, dropout=spec.model.dropout)
+        self.head = Classifier(spec.model.width, spec.classes, spec.model.dropout) if head is None else head
 
     def forward(self, clips: Tensor) -> Tensor:
-        x = self.stem(self.data_norm(clips))
-        for block in self.blocks:
-            x = block(x)
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(self.features(clips))
         return logits
+
+    def features(self, clips: Tensor) -> Tensor:
+        """(N, C): what the head sees."""
+        return person_features(self.data_norm(clips), self.stem, self.blocks).view(-1, self.spec.persons, self.spec.model.width).mean(dim=1)
+
+    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, logits (N, K)) of one training step; cross entropy unless the backbone is trained on something else."""
+        logits = self(clips)
+        return F.cross_entropy(logits.float(), labels), logits
+
+
+def person_features(x: Tensor, stem: nn.Module, blocks: nn.ModuleList) -> Tensor:
+    """(P, C, T, V) of P persons -> mean over frames and joints of the last block (P, C')."""
+    x = stem(x)
+    for block in blocks:
+        x = block(x)
+    return x.mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""The deploy form of a trained network: built anew, filled with fused kernels, saved and loaded."""
+"""The deploy form of a trained network: every linear piece folded, absent persons computed once, saved and loaded."""
 
 from __future__ import annotations
 
@@ -14,39 +14,121 @@ from torch import Tensor, nn
 
 from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
-from trainables.models.backbone import DEPLOY, Backbone, NetworkSpec
-from trainables.models.build import build_form
-from trainables.reparam.fusible import Fusible
+from trainables.models.backbone import Backbone, NetworkSpec, person_features
+from trainables.models.build import build_network
+from trainables.reparam.fusible import FULL, Folding, deployed
 
-FORMAT = "orchestrate deploy form 1"
+FORMAT = "orchestrate deploy form 2"
 
 
-def deploy(model: Backbone) -> Backbone:
-    """The re-parameterised network in evaluation mode: same logits as `model.eval()`, same dtype and device, no shared memory.
+class DeployForm(nn.Module):
+    """(N, 3, T, V, M) -> logits (N, K): a network in evaluation mode, folded and frozen.
 
-    Weights are read through the modules' attributes, so attached masks are applied; `model` is not changed.
+    A person whose coordinates are all zero gives the same feature in every clip, so it is computed once and only the persons who
+    are there are run. That feature depends on the number of frames; clips of another length are run with all their persons.
     """
-    empty = _architecture(model.spec)
+
+    absent: Tensor
+
+    def __init__(self, spec: NetworkSpec, folding: Folding, pieces: Backbone, frames: int | None) -> None:
+        """pieces: the network whose deployed parts are taken over; frames: T of the clips to come, None if it is not known."""
+        super().__init__()
+        self.spec = spec
+        self.folding = folding
+        self.frames = frames
+        self.data_norm = deployed(pieces.data_norm, folding)
+        self.stem = deployed(pieces.stem, folding)
+        self.blocks = deployed(pieces.blocks, folding)
+        self.head = deployed(pieces.head, folding)
+        self.eval()
+        self.register_buffer("absent", None if frames is None else self._absent_features(frames))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        features = self._features_of_present(clips) if self._may_skip(clips) else self._features(self.data_norm(clips))
+        logits: Tensor = self.head(features.view(-1, self.spec.persons, self.spec.model.width).mean(dim=1))
+        return logits
+
+    def _may_skip(self, clips: Tensor) -> bool:
+        """Which persons are there decides the shapes, so nothing is skipped in a traced program."""
+        return self.spec.persons > 1 and clips.shape[2] == self.frames and not torch.compiler.is_compiling()
+
+    def _features(self, persons: Tensor) -> Tensor:
+        """(P, C, T, V) -> (P, C')."""
+        assert isinstance(self.blocks, nn.ModuleList)
+        return person_features(persons, self.stem, self.blocks)
+
+    def _features_of_present(self, clips: Tensor) -> Tensor:
+        """(N M, C'), absent persons from the table."""
+        present = (clips != 0).flatten(1, 3).any(dim=1).flatten()  # (N M,)
+        x = self.data_norm(clips)
+        if present.all():
+            return self._features(x)
+        features = self.absent.repeat(len(clips), 1)
+        features[present] = self._features(x[present])
+        return features
+
+    @torch.no_grad()
+    def _absent_features(self, frames: int) -> Tensor:
+        """(M, C'): of an all-zero person in each place; one row in all where the places are alike would do, but this is small."""
+        some = next(self.parameters())
+        nobody = torch.zeros(1, 3, frames, self.spec.joints, self.spec.persons, dtype=some.dtype, device=some.device)
+        return self._features(self.data_norm(nobody))
+
+
+def deploy(model: Backbone, folding: Folding | None = None, *, frames: int | None = None) -> DeployForm:
+    """The network as it is shipped: same logits as `model.eval()`, same dtype and device, no shared memory; `model` is not changed.
+
+    folding: None: everything, but where weights are masked two kernels are merged into one only if that leaves fewer non-zero
+    numbers. frames: T of the clips to come; absent persons are then not run again and again.
+    """
     with torch.no_grad():
-        state = _fused_state(model, empty, prefix="")
-    return _filled(empty, state)
+        if folding is not None:
+            return DeployForm(model.spec, folding, model, frames)
+        full = DeployForm(model.spec, FULL, model, frames)
+        if not any((conv.weight == 0).any() for conv in model.blocks.modules() if isinstance(conv, nn.Conv2d)):
+            return full
+        unmerged = DeployForm(model.spec, FULL.model_copy(update={"merge": False}), model, frames)
+        return full if nonzero_params(full) <= nonzero_params(unmerged) else unmerged
 
 
-def save_deploy(model: Backbone, path: Path) -> None:
+def nonzero_params(form: DeployForm) -> int:
+    """Numbers of the deploy form that are not zero."""
+    return sum(int(torch.count_nonzero(parameter)) for parameter in form.parameters())
+
+
+def folded(model: Backbone, form: DeployForm) -> str:
+    """What became of the pieces: `BatchNorm 91 -> 0, convolutions 64 -> 20, ...`; names what could not be folded."""
+    kinds = {"BatchNorm": (nn.BatchNorm1d, nn.BatchNorm2d), "convolutions": (nn.Conv2d, nn.Conv1d)}
+    parts = [f"{name} {_modules(model, kind)} -> {_modules(form, kind)}" for name, kind in kinds.items()]
+    numbers = [sum(parameter.numel() for parameter in network.parameters()) for network in (model, form)]
+    parts.append(f"parameters {numbers[0]:,} -> {numbers[1]:,}")
+    parts += [f"kept: {model.kept}"] if model.kept else []
+    return ", ".join(parts)
+
+
+def _modules(network: nn.Module, kind: tuple[type[nn.Module], ...]) -> int:
+    return sum(isinstance(module, kind) for module in network.modules())
+
+
+def save_deploy(form: DeployForm, path: Path) -> None:
     """Write a deploy form so that `load_deploy` can rebuild it: specification and plain tensors, atomically."""
     content = io.BytesIO()
-    torch.save({"format": FORMAT, "spec": model.spec.model_dump(mode="json"), "state": model.state_dict()}, content)
+    described = {"spec": form.spec.model_dump(mode="json"), "folding": form.folding.model_dump(mode="json"), "frames": form.frames}
+    torch.save({"format": FORMAT, **described, "state": form.state_dict()}, content)
     write_atomic(path, content.getvalue())
 
 
-def load_deploy(path: Path) -> Backbone:
+def load_deploy(path: Path) -> DeployForm:
     """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is missing or damaged."""
     content = _read(path)
     try:
-        spec = NetworkSpec.model_validate(content["spec"])
-        return _filled(_architecture(spec), content["state"])
+        spec, folding = NetworkSpec.model_validate(content["spec"]), Folding.model_validate(content["folding"])
+        with torch.device("meta"):  # the architecture without memory
+            form = DeployForm(spec, folding, build_network(spec), content["frames"])
+        form.load_state_dict(content["state"], strict=True, assign=True)
     except (ValidationError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}") from error
+    return form.eval().requires_grad_(False)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -60,26 +142,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: must be a file of format '{FORMAT}', got something else")
     return content
-
-
-def _architecture(spec: NetworkSpec) -> Backbone:
-    """The deploy form without memory: building draws no random number."""
-    with torch.device("meta"):
-        return build_form(spec, DEPLOY)
-
-
-def _filled(empty: Backbone, state: dict[str, Tensor]) -> Backbone:
-    """`empty` with every tensor taken from `state`; RuntimeError if one is missing, left over or of another shape."""
-    empty.load_state_dict(state, strict=True, assign=True)
-    return empty.eval().requires_grad_(False)
-
-
-def _fused_state(trained: nn.Module, empty: nn.Module, *, prefix: str) -> dict[str, Tensor]:
-    """State of `empty`, the deploy form of `trained`: the two are walked together, piece by piece of the same name."""
-    if isinstance(trained, Fusible) and type(trained) is not type(empty):
-        return {prefix + name: tensor.detach().clone() for name, tensor in trained.fused_state().items()}
-    names = [name for name, _ in (*empty.named_parameters(recurse=False), *empty.named_buffers(recurse=False))]
-    state = {prefix + name: getattr(trained, name).detach().clone() for name in names}
-    for name, child in empty.named_children():
-        state |= _fused_state(trained.get_submodule(name), child, prefix=f"{prefix}{name}.")
-    return state

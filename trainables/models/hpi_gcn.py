@@ -1,30 +1,52 @@
-"""HPI-GCN: re-parameterised (RP) and over-parameterised (OP) graph convolution with Rep-TCN. Knows nothing of data or masks.
+"""HPI-GCN: re-parameterised (RP) and over-parameterised (OP) graph convolution with Rep-TCN, and their baseline. Knows nothing of data or masks.
 
 Inside the network a clip of M persons is M samples: x is (N M, C, T, V).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.models.backbone import Backbone, Form, NetworkSpec
-from trainables.models.layers import COORDINATES, ExplicitMotion, GroupedJointMixing, kaiming_fan_out
-from trainables.reparam.fusible import temporal_conv
+from trainables.models.backbone import Backbone, NetworkSpec
+from trainables.models.layers import (
+    COORDINATES,
+    Block,
+    DataNorm,
+    ExplicitMotion,
+    GroupedJointMixing,
+    JointMixing,
+    ParallelJointMixing,
+    kaiming_fan_out,
+    residual_path,
+)
+from trainables.models.temporal import build_temporal
+from trainables.reparam.fusible import (
+    ConvBN,
+    Deployable,
+    Folding,
+    FusibleConv,
+    Normalised,
+    deployed,
+    frozen,
+    frozen_conv,
+    kernel_and_bias,
+    plain_copy,
+    temporal_conv,
+)
+from trainables.reparam.kernels import merge_pointwise
 
-GraphConvBuilder = Callable[[NetworkSpec, Form, int, int], "GraphConv"]
 
-
-class GraphConv(nn.Module):
+class GraphConv(Deployable):
     """ReLU(expand(mixing(embed(x))) + residual(x)): a 1x1 convolution, learned joint mixing, a 1x1 convolution with BatchNorm.
 
     No skeleton prior: which joints exchange features is learned from the start.
     """
 
-    def __init__(self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Module, residual: nn.Module) -> None:
+    def __init__(self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Conv2d | FusibleConv, residual: nn.Module) -> None:
         super().__init__()
         self.embed = embed
         self.mixing = mixing
@@ -36,22 +58,71 @@ class GraphConv(nn.Module):
         out += self.residual(x)
         return F.relu(out, inplace=True)
 
+    def deployed(self, folding: Folding) -> nn.Module:
+        if not folding.merge or isinstance(self.mixing, GroupedJointMixing):
+            return plain_copy(self, folding)
+        mixing = deployed(self.mixing, folding)
+        assert isinstance(mixing, JointMixing)
+        assert self.embed.bias is not None
+        kernel, bias = kernel_and_bias(self.expand)
+        assert bias is not None
+        merged, inner_bias = merge_pointwise(self.embed.weight, self.embed.bias, kernel)
+        bias_map = torch.outer(inner_bias, mixing.matrix.sum(dim=1)) + bias[:, None]
+        return MergedGraphConv(mixing, merged, bias_map, deployed(self.residual, folding))
 
-def rp_graph_conv(spec: NetworkSpec, form: Form, inside: int, outside: int) -> GraphConv:
+
+class MergedGraphConv(nn.Module):
+    """ReLU(W (A x) + B + residual(x)): the deploy form of one adjacency between two 1x1 convolutions, which commute with it.
+
+    W1 (A (W0 x + b0)) + b1 = (W1 W0)(A x) + B with one bias per channel and joint: B[c, i] = (W1 b0)[c] sum_v A[i, v] + b1[c].
+    """
+
+    def __init__(self, mixing: JointMixing, kernel: Tensor, bias_map: Tensor, residual: nn.Module) -> None:
+        """kernel: (C_out, C_in, 1, 1); bias_map: (C_out, V)."""
+        super().__init__()
+        self.mixing = mixing
+        self.conv = frozen_conv(kernel, None)
+        self.bias_map = frozen(bias_map[:, None])
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(self.mixing(x))
+        out += self.bias_map
+        out += self.residual(x)
+        return F.relu(out, inplace=True)
+
+
+def rp_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
     """HPI-GC-RP: n parallel adjacency matrices for all channels, one at inference. He initialisation, residual included."""
-    graph = GraphConv(
-        embed=temporal_conv(inside, inside),
-        mixing=form.mixing(spec.model.adjacencies, spec.joints),
-        expand=form.conv_bn(inside, outside, 1),
-        residual=_residual(form, inside, outside, 1),
+    return _he(
+        GraphConv(
+            embed=temporal_conv(inside, inside),
+            mixing=ParallelJointMixing(spec.model.adjacencies, spec.joints),
+            expand=ConvBN(inside, outside),
+            residual=residual_path(inside, outside, 1, bias=False),
+        )
     )
-    for module in graph.modules():
-        if isinstance(module, nn.Conv2d):
-            kaiming_fan_out(module)
-    return graph
 
 
-def op_graph_conv(spec: NetworkSpec, form: Form, inside: int, outside: int) -> GraphConv:
+def baseline_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
+    """The inference structure of HPI-GC-RP trained as it is: one adjacency, started as U[0.9, 1.1).
+
+    As released (`normalised` false) the adjacency starts from zeros and biased convolutions stand where RP has convolution and BatchNorm.
+    """
+    if spec.model.normalised:
+        one = spec.model_copy(update={"model": spec.model.model_copy(update={"adjacencies": 1})})
+        return rp_graph_conv(one, inside, outside)
+    return _he(
+        GraphConv(
+            embed=temporal_conv(inside, inside),
+            mixing=JointMixing(torch.zeros(spec.joints, spec.joints)),
+            expand=temporal_conv(inside, outside),
+            residual=nn.Identity() if inside == outside else temporal_conv(inside, outside),
+        )
+    )
+
+
+def op_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
     """HPI-GC-OP: an adjacency per channel group, the same in training and at inference. He initialisation of its two convolutions."""
     embed, project = temporal_conv(inside, inside), temporal_conv(inside, outside)
     kaiming_fan_out(embed)
@@ -59,63 +130,57 @@ def op_graph_conv(spec: NetworkSpec, form: Form, inside: int, outside: int) -> G
     return GraphConv(
         embed=embed,
         mixing=GroupedJointMixing(spec.model.groups, spec.joints),
-        expand=nn.Sequential(OrderedDict(conv=project, bn=nn.BatchNorm2d(outside))),
-        residual=_residual(form, inside, outside, 1),
+        expand=Normalised(project, outside),
+        residual=residual_path(inside, outside, 1, bias=False),
     )
-
-
-class Block(nn.Module):
-    """ReLU(BN(temporal(graph(x))) + residual(x)): (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride) + 1, V).
-
-    The graph convolution changes the width, the temporal one the length. The last BatchNorm stays in the deploy form,
-    as in the released network.
-    """
-
-    def __init__(self, graph: GraphConv, temporal: nn.Module, bn: nn.BatchNorm2d, residual: nn.Module) -> None:
-        super().__init__()
-        self.graph = graph
-        self.temporal = temporal
-        self.bn = bn
-        self.residual = residual
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn(self.temporal(self.graph(x)))
-        out += self.residual(x)
-        return F.relu(out, inplace=True)
 
 
 class HPIGCN(Backbone):
     """Stem (EMM, or a 1x1 convolution for bone streams), blocks of graph and temporal convolution, mean, classifier."""
 
-    def __init__(self, spec: NetworkSpec, form: Form, graph_conv: GraphConvBuilder) -> None:
+    def __init__(self, spec: NetworkSpec, graph_conv: Callable[[NetworkSpec, int, int], GraphConv]) -> None:
         model = spec.model
-        stem = ExplicitMotion(model.channels) if model.input_block == "emm" else form.conv_bn(COORDINATES, model.channels, 1)
-        blocks: list[nn.Module] = [
+        normalised = model.backbone != "hpi_gcn_baseline" or model.normalised
+        stem = ExplicitMotion(model.channels) if model.input_block == "emm" else _conv(COORDINATES, model.channels, normalised=normalised)
+        blocks = [
             Block(
-                graph=graph_conv(spec, form, inside, outside),
-                temporal=form.temporal(outside, model.kernel_size, stride),
-                bn=nn.BatchNorm2d(outside),
-                residual=_residual(form, inside, outside, stride),
+                graph=graph_conv(spec, inside, outside),
+                temporal=build_temporal(spec, outside, stride, bias=not normalised),
+                residual=_conv(inside, outside, stride, normalised=normalised) if (inside, 1) != (outside, stride) else nn.Identity(),
             )
             for inside, outside, stride in model.block_plan
         ]
-        super().__init__(spec, stem=stem, blocks=blocks, channels=model.block_plan[-1][1])
+        super().__init__(spec, data_norm=DataNorm(spec.persons, spec.joints), stem=stem, blocks=blocks)
+
+
+class HPIGCNBaseline(HPIGCN):
+    """The baseline of HPI-GCN's ablations: the inference structure of RP, trained without re-parameterisation."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec, baseline_graph_conv)
 
 
 class HPIGCNRP(HPIGCN):
-    """HPI-GCN-RP: everything in a block but the embedding and the last BatchNorm is re-parameterised."""
+    """HPI-GCN-RP: parallel adjacency matrices and Rep-TCN, one adjacency and one kernel per block at inference."""
 
-    def __init__(self, spec: NetworkSpec, form: Form) -> None:
-        super().__init__(spec, form, rp_graph_conv)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec, rp_graph_conv)
 
 
 class HPIGCNOP(HPIGCN):
     """HPI-GCN-OP: grouped joint mixing is kept at inference, the temporal and residual branches are re-parameterised."""
 
-    def __init__(self, spec: NetworkSpec, form: Form) -> None:
-        super().__init__(spec, form, op_graph_conv)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec, op_graph_conv)
 
 
-def _residual(form: Form, inside: int, outside: int, stride: int) -> nn.Module:
-    """The input itself where shapes agree, otherwise a strided 1x1 convolution with BatchNorm."""
-    return nn.Identity() if inside == outside and stride == 1 else form.conv_bn(inside, outside, stride)
+def _conv(inside: int, outside: int, stride: int = 1, *, normalised: bool) -> nn.Module:
+    """A 1x1 convolution with BatchNorm, or with a bias instead."""
+    return ConvBN(inside, outside, stride=stride) if normalised else temporal_conv(inside, outside, stride=stride)
+
+
+def _he(graph: GraphConv) -> GraphConv:
+    for module in graph.modules():
+        if isinstance(module, nn.Conv2d):
+            kaiming_fan_out(module)
+    return graph

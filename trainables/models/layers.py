@@ -6,28 +6,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.reparam.fusible import Fusible
-from trainables.reparam.kernels import sum_adjacency
+from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.kernels import fuse_conv_bn, sum_adjacency
 
 COORDINATES = 3
 
 
-class DataNorm(nn.BatchNorm1d):
-    """BatchNorm over every (person, joint, coordinate) on its own, persons folded into samples: (N, 3, T, V, M) -> (N M, 3, T, V)."""
+class DataNorm(nn.BatchNorm1d, Deployable):
+    """BatchNorm of the coordinates, persons folded into samples: (N, 3, T, V, M) -> (N M, 3, T, V).
 
-    def __init__(self, persons: int, joints: int) -> None:
-        super().__init__(persons * joints * COORDINATES)
+    Every (person, joint, coordinate) has statistics of its own; `shared`: every (joint, coordinate), persons being samples.
+    """
+
+    def __init__(self, persons: int, joints: int, *, shared: bool = False) -> None:
+        super().__init__((1 if shared else persons) * joints * COORDINATES)
         self.persons = persons
         self.joints = joints
 
     def forward(self, input: Tensor) -> Tensor:
-        clips, coordinates, frames, joints, persons = input.shape
-        if (coordinates, joints, persons) != (COORDINATES, self.joints, self.persons):
-            expected = f"(N, {COORDINATES}, T, {self.joints}, {self.persons})"
-            raise ValueError(f"clips must have shape {expected}, got {tuple(input.shape)}")
-        flat = input.permute(0, 4, 3, 1, 2).reshape(clips, persons * joints * coordinates, frames)
-        normalised = super().forward(flat).view(clips, persons, joints, coordinates, frames)
-        return normalised.permute(0, 1, 3, 4, 2).reshape(clips * persons, coordinates, frames, joints)
+        x = by_person(input, persons=self.persons, joints=self.joints)  # (N, M, 3, T, V)
+        clips, persons, coordinates, frames, joints = x.shape
+        flat = x.permute(0, 1, 4, 2, 3).reshape(-1, self.num_features, frames)
+        normalised = super().forward(flat).view(clips * persons, joints, coordinates, frames)
+        return normalised.permute(0, 2, 3, 1).contiguous()
+
+    def deployed(self, folding: Folding) -> nn.Module:
+        if not folding.across:
+            return plain_copy(self)
+        bn = batch_norm_state(self)
+        return DataAffine(*(tensor.view(-1, self.joints, COORDINATES).mT for tensor in (bn.scale, bn.image_of_zero)), persons=self.persons)
+
+
+class DataAffine(nn.Module):
+    """x * scale + shift per (person, joint, coordinate), persons folded into samples: (N, 3, T, V, M) -> (N M, 3, T, V)."""
+
+    def __init__(self, scale: Tensor, shift: Tensor, *, persons: int) -> None:
+        """scale, shift: (M, 3, V), or (1, 3, V) for all persons alike."""
+        super().__init__()
+        self.persons = persons
+        self.scale = frozen(scale[:, :, None])
+        self.shift = frozen(shift[:, :, None])
+
+    def forward(self, clips: Tensor) -> Tensor:
+        x = by_person(clips, persons=self.persons, joints=self.scale.shape[-1])
+        return torch.addcmul(self.shift, x, self.scale).flatten(0, 1)
+
+
+def by_person(clips: Tensor, *, persons: int, joints: int) -> Tensor:
+    """(N, 3, T, V, M) -> (N, M, 3, T, V); ValueError names both shapes where the clips are of another kind."""
+    if clips.dim() != 5 or (clips.shape[1], clips.shape[3], clips.shape[4]) != (COORDINATES, joints, persons):
+        raise ValueError(f"clips must have shape (N, {COORDINATES}, T, {joints}, {persons}), got {tuple(clips.shape)}")
+    return clips.permute(0, 4, 1, 2, 3)
 
 
 def displacement(x: Tensor, frames: int) -> Tensor:
@@ -37,7 +66,7 @@ def displacement(x: Tensor, frames: int) -> Tensor:
     return F.pad(forward, (0, 0, distance, 0)) if frames > 0 else F.pad(-forward, (0, 0, 0, distance))
 
 
-class ExplicitMotion(nn.Module):
+class ExplicitMotion(Deployable):
     """EMM: positions (C/2 channels) beside displacements to t-1, t-2, t+1, t+2 (C/8 channels each): (N, 3, T, V) -> (N, C, T, V).
 
     Each part is a biased 1x1 convolution -> BN -> LeakyReLU(0.1); as all are pointwise they are computed as one convolution of
@@ -47,25 +76,34 @@ class ExplicitMotion(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(8 * COORDINATES, channels, 1, groups=8)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn: nn.Module = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = torch.cat([x, x, x, x, *(displacement(x, frames) for frames in (1, 2, -1, -2))], dim=1)
         return F.leaky_relu(self.bn(self.conv(parts)), 0.1, inplace=True)
 
+    def deployed(self, folding: Folding) -> nn.Module:
+        twin = plain_copy(self, folding)
+        if folding.across:
+            assert isinstance(self.bn, nn.BatchNorm2d)
+            kernel, bias = fuse_conv_bn(self.conv.weight, batch_norm_state(self.bn), self.conv.bias)
+            twin.conv, twin.bn = frozen_conv(kernel, bias, groups=8), nn.Identity()
+        return twin
+
 
 class JointMixing(nn.Module):
     """One learned adjacency for all channels: y[c, t, i] = sum_v A[i, v] x[c, t, v]."""
 
-    def __init__(self, joints: int) -> None:
+    def __init__(self, matrix: Tensor) -> None:
+        """matrix: (V, V), the initial adjacency."""
         super().__init__()
-        self.matrix = nn.Parameter(torch.zeros(joints, joints))
+        self.matrix = nn.Parameter(matrix)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.matrix)
 
 
-class ParallelJointMixing(Fusible):
+class ParallelJointMixing(Deployable):
     """n parallel adjacencies whose results are added; entries start as U[0.9, 1.1) (HPI-GC-RP). Deploys as one `JointMixing`.
 
     Mixing is linear, so the matrices are added first and one product is enough, in training too.
@@ -78,8 +116,8 @@ class ParallelJointMixing(Fusible):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, sum_adjacency(self.matrices))
 
-    def fused_state(self) -> dict[str, Tensor]:
-        return {"matrix": sum_adjacency(self.matrices)}
+    def deployed(self, folding: Folding) -> nn.Module:
+        return deployed(JointMixing(sum_adjacency(self.matrices)), folding)
 
 
 class GroupedJointMixing(nn.Module):
@@ -95,20 +133,48 @@ class GroupedJointMixing(nn.Module):
         return torch.matmul(grouped, self.matrices.mT).view(x.shape)
 
 
-class MeanClassifier(nn.Module):
-    """Mean over frames, joints and persons, dropout, linear: (N M, C, T, V) -> (N, K). Weights start as N(0, 2 / K)."""
+class Classifier(nn.Module):
+    """Dropout, linear: (N, C) -> (N, K). Weights start as N(0, std^2); std None: sqrt(2 / K)."""
 
-    def __init__(self, channels: int, *, classes: int, persons: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, dropout: float, *, std: float | None = None) -> None:
         super().__init__()
-        self.persons = persons
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, classes)
-        nn.init.normal_(self.fc.weight, 0.0, (2.0 / classes) ** 0.5)
+        nn.init.normal_(self.fc.weight, 0.0, (2.0 / classes) ** 0.5 if std is None else std)
+        if std is not None:
+            nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.reshape(-1, self.persons, *x.shape[1:]).mean(dim=(1, 3, 4))
-        logits: Tensor = self.fc(self.dropout(pooled))
+        logits: Tensor = self.fc(self.dropout(x))
         return logits
+
+
+class Block(Deployable):
+    """ReLU(temporal(graph(x)) + residual(x)): (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride) + 1, V).
+
+    graph changes the width and ends with a ReLU, temporal the length. residual: None (no residual), identity, or a strided
+    1x1 convolution with BatchNorm.
+    """
+
+    def __init__(self, graph: nn.Module, temporal: nn.Module, residual: nn.Module | None) -> None:
+        super().__init__()
+        self.graph = graph
+        self.temporal = temporal
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.temporal(self.graph(x))
+        if self.residual is not None:
+            out += self.residual(x)
+        return F.relu(out, inplace=True)
+
+    def deployed(self, folding: Folding) -> nn.Module:
+        return plain_copy(self, folding)
+
+
+def residual_path(inside: int, outside: int, stride: int, *, bias: bool = True) -> nn.Module:
+    """The input itself where shapes agree, otherwise a strided 1x1 convolution with BatchNorm."""
+    return nn.Identity() if inside == outside and stride == 1 else ConvBN(inside, outside, stride=stride, bias=bias)
 
 
 def kaiming_fan_out(conv: nn.Conv2d) -> None:

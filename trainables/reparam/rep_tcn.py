@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.contract.model import Branch
 from trainables.reparam.fusible import ConvBN, FusibleConv, batch_norm_state
 from trainables.reparam.kernels import add_branches, average_kernel, fuse_conv_bn, merge_pointwise, widen_kernel
-
-PADDED_KERNELS: dict[int, tuple[int, ...]] = {5: (5,), 9: (5, 7)}
-"""Rep-TCN's kernel size -> the inner kernels of its 1x1-then-Kx1 branches."""
 
 
 class PaddedBatchNorm(nn.BatchNorm2d):
@@ -38,7 +37,7 @@ class PaddedBranch(FusibleConv):
 
     def __init__(self, channels: int, size: int, *, stride: int, groups: int) -> None:
         super().__init__()
-        self.groups = groups
+        self.stride, self.groups, self.dilation = stride, groups, 1
         self.pointwise = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
         self.pad_bn = PaddedBatchNorm(channels, size // 2)
         self.conv = nn.Conv2d(channels, channels, (size, 1), stride=(stride, 1), groups=groups, bias=False)
@@ -59,8 +58,7 @@ class AverageBranch(FusibleConv):
 
     def __init__(self, channels: int, *, stride: int, groups: int) -> None:
         super().__init__()
-        self.stride = stride
-        self.groups = groups
+        self.stride, self.groups, self.dilation = stride, groups, 1
         self.pointwise = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
         self.pad_bn = PaddedBatchNorm(channels, 1)
         self.bn = nn.BatchNorm2d(channels)
@@ -79,35 +77,35 @@ class AverageBranch(FusibleConv):
 class RepTCN(FusibleConv):
     """Sum of temporal branches, no activation: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
 
-    origin: Kx1 -> BN; pointwise: 1x1 -> BN; average: 1x1 -> padded BN -> 3-frame mean -> BN;
-    padded: 1x1 -> padded BN -> 5x1 -> BN, and for K = 9 the same with 7x1. All are centred alike, so one Kx1 convolution
-    with zero padding equals them in evaluation mode (HPI-GCN, section 3.3; the 7x1 branch is the released code's).
+    origin: Kx1 -> BN; pointwise: 1x1 -> BN; average: 1x1 -> padded BN -> 3-frame mean -> BN; a number k: 1x1 -> padded BN -> kx1 -> BN.
+    All are centred alike, so one Kx1 convolution with zero padding equals them in evaluation mode (HPI-GCN, section 3.3: K = 5 with
+    k = 5; the released K = 9 has k = 5 and 7).
     """
 
-    def __init__(self, channels: int, kernel_size: int, stride: int = 1, *, groups: int = 1) -> None:
+    def __init__(self, channels: int, kernel_size: int, branches: Sequence[Branch], *, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        if kernel_size not in PADDED_KERNELS:
-            raise ValueError(f"Rep-TCN's kernel size must be one of {sorted(PADDED_KERNELS)}, got {kernel_size}")
+        self.stride, self.groups, self.dilation = stride, groups, 1
         self.kernel_size = kernel_size
-        self.origin = ConvBN(channels, channels, kernel_size=kernel_size, stride=stride, groups=groups)
-        self.pointwise = ConvBN(channels, channels, stride=stride, groups=groups)
-        self.average = AverageBranch(channels, stride=stride, groups=groups)
-        self.padded = nn.ModuleList(PaddedBranch(channels, size, stride=stride, groups=groups) for size in PADDED_KERNELS[kernel_size])
+        self.branches = nn.ModuleDict({str(branch): self._branch(branch, channels) for branch in branches})
 
-    def branches(self) -> list[FusibleConv]:
-        """Origin first: the order of summation decides the last bits."""
-        padded = [branch for branch in self.padded if isinstance(branch, PaddedBranch)]
-        return [self.origin, self.pointwise, self.average, *padded]
+    def _branch(self, branch: Branch, channels: int) -> FusibleConv:
+        if branch == "origin":
+            return ConvBN(channels, channels, kernel_size=self.kernel_size, stride=self.stride, groups=self.groups)
+        if branch == "pointwise":
+            return ConvBN(channels, channels, stride=self.stride, groups=self.groups)
+        if branch == "average":
+            return AverageBranch(channels, stride=self.stride, groups=self.groups)
+        return PaddedBranch(channels, branch, stride=self.stride, groups=self.groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, *others = self.branches()
+        first, *others = self.branches.values()  # in the order given: it decides the last bits
         total: Tensor = first(x)
         for branch in others:
             total += branch(x)  # in place: a BatchNorm does not need its output for the backward pass
         return total
 
     def fuse(self) -> tuple[Tensor, Tensor]:
-        fused = [branch.fuse() for branch in self.branches()]
+        fused = [branch.fuse() for branch in self.branches.values() if isinstance(branch, FusibleConv)]
         return add_branches([(widen_kernel(kernel, self.kernel_size), bias) for kernel, bias in fused])
 
 

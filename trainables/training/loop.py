@@ -12,7 +12,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainables.contract.config import TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed
@@ -46,6 +45,10 @@ class Outside:
     should_stop: Callable[[], bool]  # asked after every step
 
 
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(clips, labels) -> (loss, logits (N, K)) of the module in training."""
+
+
 class Fit:
     """One training run. Equal inputs give equal weights on the CPU, interrupted and continued or not.
 
@@ -59,14 +62,16 @@ class Fit:
         *,
         device: torch.device,
         seed: int,
+        objective: Objective,
         first_kept_epoch: int = 0,
         schedule: Schedule | None = None,
     ) -> None:
-        """first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there)."""
+        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there)."""
         self.model = model
         self.config = config
         self.device = device
         self.seed = seed
+        self.objective = objective
         self.first_kept_epoch = first_kept_epoch
         self.schedule = schedule
         self.optimizer = build_optimizer(model.parameters(), config)
@@ -124,8 +129,7 @@ class Fit:
         assert batch.y is not None
         torch.manual_seed(derive(self.seed, "step", epoch, step))  # dropout draws from the global generator
         with self._autocast():
-            logits = self.model(batch.x)
-        loss = F.cross_entropy(logits.float(), batch.y)
+            loss, logits = self.objective(batch.x, batch.y)
         penalty = self.schedule.penalty(epoch) if self.schedule is not None else None
         self.optimizer.zero_grad(set_to_none=True)
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]

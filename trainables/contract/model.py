@@ -1,0 +1,207 @@
+"""A backbone and what can be varied in it: options, their defaults per backbone, and the combinations that cannot be built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from trainables.contract.frozen import Frozen
+from trainables.contract.streams import StreamConfig
+
+BackboneName = Literal[
+    "hpi_gcn_baseline",
+    "hpi_gcn_rp",
+    "hpi_gcn_op",
+    "st_gcn",
+    "aa_gcn",
+    "ctr_gcn",
+    "dg_stgcn",
+    "st_gcn_pp",
+    "st_gcn_k5",
+    "info_gcn",
+    "hd_gcn",
+]
+Temporal = Literal["conv", "rep_tcn", "ms_tcn", "ms_tcn6", "dg_ms_tcn"]
+Graph = Literal["spatial", "stgcn_spatial", "random"]
+Branch = Literal["origin", "pointwise", "average"] | Annotated[int, Field(ge=3)]
+
+COMMON = frozenset({"layout", "channels", "stages", "strides", "temporal", "kernel_size", "dropout"})
+"""Options that every backbone has."""
+
+OPTIONS: dict[str, frozenset[str]] = {
+    "hpi_gcn_baseline": frozenset({"normalised", "input_block"}),
+    "hpi_gcn_rp": frozenset({"adjacencies", "input_block"}),
+    "hpi_gcn_op": frozenset({"groups", "input_block"}),
+    "st_gcn": frozenset({"subsets", "graph", "adjacency"}),
+    "aa_gcn": frozenset({"subsets", "graph", "attention"}),
+    "ctr_gcn": frozenset({"subsets", "graph", "convention"}),
+    "dg_stgcn": frozenset({"subsets", "graph"}),
+    "st_gcn_pp": frozenset({"subsets", "graph", "adjacency"}),
+    "st_gcn_k5": frozenset({"subsets"}),
+    "info_gcn": frozenset({"subsets"}),
+    "hd_gcn": frozenset({"centre"}),
+}
+"""Backbone -> its own options, beside the common ones. `branches` belongs to the temporal module rep_tcn."""
+
+WITH_STEM = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hpi_gcn_op", "info_gcn"})
+"""Backbones whose input block brings the coordinates to full width; in the others the first block does."""
+
+_TEMPORAL: dict[str, Temporal] = {
+    "hpi_gcn_rp": "rep_tcn",
+    "hpi_gcn_op": "rep_tcn",
+    "ctr_gcn": "ms_tcn",
+    "info_gcn": "ms_tcn",
+    "hd_gcn": "ms_tcn",
+    "st_gcn_pp": "ms_tcn6",
+    "dg_stgcn": "dg_ms_tcn",
+}
+_GRAPH: dict[str, Graph] = {"ctr_gcn": "spatial", "st_gcn_pp": "spatial"}
+
+
+def _default_stages(before: Mapping[str, Any]) -> tuple[int, ...]:
+    """Three stages: 9 blocks behind an input block, 10 without."""
+    return (3, 3, 3) if before.get("backbone", "hpi_gcn_rp") in WITH_STEM else (4, 3, 3)
+
+
+def _default_strides(before: Mapping[str, Any]) -> tuple[int, ...]:
+    """1 for the first stage, 2 for every other."""
+    return (1, *(2 for _ in before.get("stages", (1, 1, 1))[1:]))
+
+
+def _default_temporal(before: Mapping[str, Any]) -> Temporal:
+    return _TEMPORAL.get(before.get("backbone", "hpi_gcn_rp"), "conv")
+
+
+def _default_kernel_size(before: Mapping[str, Any]) -> int:
+    """9 for ST-GCN's and AA-GCN's single convolution, 3 where dilations widen the view, 5 otherwise."""
+    if before.get("temporal") in ("ms_tcn6", "dg_ms_tcn"):
+        return 3
+    return 9 if before.get("temporal") == "conv" and before.get("backbone") in ("st_gcn", "aa_gcn") else 5
+
+
+def default_branches(kernel_size: int) -> tuple[Branch, ...]:
+    """origin, pointwise, average, and 1x1-then-kx1 branches: 5 for K = 5, 5 and 7 for K = 9 as published; every odd k from 5 to K - 2 beyond."""
+    return ("origin", "pointwise", "average", *((5,) if kernel_size == 5 else range(5, kernel_size - 1, 2)))
+
+
+def _default_branches(before: Mapping[str, Any]) -> tuple[Branch, ...]:
+    return default_branches(before.get("kernel_size", 5))
+
+
+def _default_subsets(before: Mapping[str, Any]) -> int:
+    return 8 if before.get("backbone") == "dg_stgcn" else 3
+
+
+def _default_graph(before: Mapping[str, Any]) -> Graph:
+    """Random where the sparse ST-GCN study starts from random matrices, else the skeleton's."""
+    if before.get("backbone") == "st_gcn" and before.get("adjacency", "learned") != "learned":
+        return "stgcn_spatial"
+    return _GRAPH.get(before.get("backbone", "hpi_gcn_rp"), "random")
+
+
+def _default_dropout(before: Mapping[str, Any]) -> float:
+    return 0.1 if str(before.get("backbone", "hpi_gcn_rp")).startswith("hpi_gcn") else 0.0
+
+
+class ModelConfig(Frozen):
+    """A backbone and what the papers vary in it. Defaults that depend on the backbone are the papers' own."""
+
+    backbone: BackboneName = "hpi_gcn_rp"
+    layout: str = "auto"  # auto: the store's; a name is checked against the store
+    channels: int = Field(default=64, ge=1)  # width of the first stage; every later stage has twice the width of the one before
+    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default_factory=_default_stages)  # blocks per stage
+    strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field(default_factory=_default_strides)  # of time, by each stage's first block
+    temporal: Temporal = Field(default_factory=_default_temporal)
+    # conv: one convolution; rep_tcn: HPI-GCN's branches; ms_tcn: CTR-GCN's 4 branches; ms_tcn6, dg_ms_tcn: ST-GCN++'s and DG-STGCN's 6
+    kernel_size: int = Field(default_factory=_default_kernel_size, ge=3)  # of the temporal module, in frames, odd
+    branches: tuple[Branch, ...] = Field(default_factory=_default_branches)  # rep_tcn: a number k is a 1x1-then-kx1 branch
+    adjacencies: int = Field(default=5, ge=1)  # hpi_gcn_rp: parallel adjacency matrices (PA) that sum to one at inference
+    groups: int = Field(default=8, ge=1)  # hpi_gcn_op: channel groups with an adjacency each
+    subsets: int = Field(default_factory=_default_subsets, ge=1)  # adjacency matrices with weights of their own (K of DG-STGCN)
+    adjacency: Literal["learned", "scaled", "fixed"] = "learned"  # scaled: a fixed graph times learned factors
+    graph: Graph = Field(default_factory=_default_graph)  # what the adjacency matrices start from
+    attention: bool = False  # aa_gcn: attention over joints, frames and channels behind the graph convolution
+    convention: Literal["official", "pyskl"] = "official"  # ctr_gcn: which code base's contraction, reduction and final ReLU
+    centre: Literal["root"] | Annotated[int, Field(ge=1)] = "root"  # hd_gcn: centre of mass; joint numbers as published, from 1
+    normalised: bool = True  # hpi_gcn_baseline: false = as released: no BatchNorm in graph convolution and residuals, adjacency from zeros
+    input_block: Literal["auto", "emm", "conv"] = "auto"  # auto: conv for bone streams, explicit motion modelling otherwise
+    dropout: float = Field(default_factory=_default_dropout, ge=0.0, lt=1.0)  # before the classifier
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"must be odd, got {value}")
+        return value
+
+    @property
+    def block_plan(self) -> tuple[tuple[int, int, int], ...]:
+        """(input channels, output channels, temporal stride) of every block: each stage but the first doubles C."""
+        plan = []
+        inside, width = (self.channels if self.backbone in WITH_STEM else 3), self.channels
+        for stage, (blocks, stride) in enumerate(zip(self.stages, self.strides, strict=True)):
+            width = self.channels * 2**stage
+            for block in range(blocks):
+                plan.append((inside, width, stride if block == 0 else 1))
+                inside = width
+        return tuple(plan)
+
+    @property
+    def width(self) -> int:
+        """Channels of the last stage."""
+        return self.block_plan[-1][1]
+
+    def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
+        """The input block that `auto` stands for."""
+        if self.input_block == "auto":
+            return "conv" if stream.bone else "emm"
+        return self.input_block
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        if not self.stages:
+            raise ValueError("stages must name at least one stage, got []")
+        if len(self.strides) != len(self.stages):
+            raise ValueError(f"strides must name one stride per stage, got strides={list(self.strides)} and stages={list(self.stages)}")
+        return self
+
+    @model_validator(mode="after")
+    def _widths_divide(self) -> Self:
+        if self.backbone == "hpi_gcn_op" and self.channels % self.groups:
+            raise ValueError(f"groups must divide channels, got groups={self.groups} and channels={self.channels}")
+        if self.channels % 8:
+            raise ValueError(f"channels must be a multiple of 8, got {self.channels}")
+        return self
+
+    @model_validator(mode="after")
+    def _graph_has_its_subsets(self) -> Self:
+        own = OPTIONS[self.backbone]
+        if "graph" in own and self.graph != "random" and self.subsets != 3:
+            raise ValueError(f"subsets must be 3 where graph is {self.graph}, got {self.subsets}")
+        if "adjacency" in own and self.adjacency != "learned" and self.graph == "random":
+            raise ValueError(f"adjacency {self.adjacency} needs a graph of the skeleton (spatial or stgcn_spatial), got graph=random")
+        return self
+
+    @model_validator(mode="after")
+    def _branches_fit(self) -> Self:
+        if self.temporal != "rep_tcn":
+            return self
+        sizes = [branch for branch in self.branches if isinstance(branch, int)]
+        if not self.branches or len(set(self.branches)) != len(self.branches):
+            raise ValueError(f"branches must be different and at least one, got {list(self.branches)}")
+        wrong = [size for size in sizes if size % 2 == 0 or size > self.kernel_size]
+        if wrong:
+            raise ValueError(f"branches must be odd and at most kernel_size, got {wrong[0]} where kernel_size={self.kernel_size}")
+        return self
+
+
+BACKBONE_NAMES: tuple[str, ...] = get_args(BackboneName)
+
+
+def option_used(name: str, backbone: str, temporal: str) -> bool:
+    """Whether the model option `name` changes anything for that backbone and temporal module."""
+    if name == "branches":
+        return temporal == "rep_tcn"
+    return name == "backbone" or name in COMMON or name in OPTIONS[backbone]

@@ -1,0 +1,46 @@
+"""What one ensemble member sees of the skeleton: streams by name, and as records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from trainables.contract.frozen import Frozen
+
+
+class StreamConfig(Frozen):
+    """What one ensemble member sees of the skeleton, as a record so that every published reading can be written down.
+
+    The order of operations is: bone, then motion, then the k-hop representation (all three are linear, so motion commutes).
+    """
+
+    bone: bool = False  # difference to the other end of the bone instead of the position
+    motion: bool = False  # difference to the next frame, zero at the last
+    hops: int = Field(default=0, ge=0)  # k of the k-hop representation; 0 = off
+    orientation: Literal["parent_children", "child_parent"] = "parent_children"
+
+    @field_validator("orientation")
+    @classmethod
+    def _is_used(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("hops") == 0 and value != cls.model_fields["orientation"].default:
+            raise ValueError(f"has no effect at hops 0, got '{value}'; leave it out")
+        return value
+
+
+STREAMS: dict[str, StreamConfig] = {
+    "joint": StreamConfig(),
+    "bone": StreamConfig(bone=True),
+    "joint_motion": StreamConfig(motion=True),
+    "bone_motion": StreamConfig(bone=True, motion=True),
+    # HPI-GCN's ensemble script, read as digit = k: j0 b0 j1 b1 j2 b2 (j0 and b0 are joint and bone).
+    "joint_hop1": StreamConfig(hops=1),
+    "bone_hop1": StreamConfig(bone=True, hops=1),
+    "joint_hop2": StreamConfig(hops=2),
+    "bone_hop2": StreamConfig(bone=True, hops=2),
+    # InfoGCN's multi-modal representation: x - (k-th ancestor); its k = 8 is the plain joint stream.
+    "infogcn_hop1": StreamConfig(hops=1, orientation="child_parent"),
+    "infogcn_hop2": StreamConfig(hops=2, orientation="child_parent"),
+    "infogcn_hop1_motion": StreamConfig(hops=1, motion=True, orientation="child_parent"),
+    "infogcn_hop2_motion": StreamConfig(hops=2, motion=True, orientation="child_parent"),
+}

@@ -1,0 +1,94 @@
+"""Parameters and multiply-accumulates of a network by arithmetic, without building it. Knows configuration and skeletons, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.counting.hpi_gcn import count_hpi_gcn
+from trainables.counting.tally import Network, Tally
+from trainables.graphs import graph_parents
+from trainables.layouts import Layout
+
+GIGA = 1e9
+
+Scope = Literal["block", "tensor", "global"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Sizes in numbers, work in 1e9 multiply-accumulates for one clip with all its persons.
+
+    `leaf` leaves adjacency matrices and joint mixing out, as the papers count. Normalisation and activations are no MACs.
+    """
+
+    params: int
+    leaf_params: int
+    gmacs: float
+    leaf_gmacs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What one configuration costs, in each of its forms."""
+
+    training: Cost
+    released: Cost  # as the released code computes at inference: the figures of the papers
+    deploy: Cost  # what is shipped here, everything folded
+    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form
+
+    @property
+    def maskable_params(self) -> int:
+        """Weights of all the blocks' convolutions in the training form."""
+        return sum(map(sum, self.maskable))
+
+    def nonzero_params(self, level: float, scope: Scope) -> int:
+        """Parameters of the training form that a level leaves, within whose units it holds exactly."""
+        return self.training.params - sum(removed_count(sum(unit), level) for unit in mask_units(self.maskable, scope))
+
+
+def removed_count(size: int, level: float) -> int:
+    """How many of `size` weights a level removes: round(level * (size - 1)), halves to even.
+
+    The sparse ST-GCN study keeps scores >= the k-th smallest with k = 1 + round(level * (size - 1)), so k - 1 are removed;
+    at level 0 none, and never all.
+    """
+    return round(level * (size - 1)) if size else 0
+
+
+def mask_units(sizes: Sequence[Sequence[int]], scope: Scope) -> list[list[int]]:
+    """Sizes of the tensors of every unit within which a level holds exactly; `sizes` are those of the tensors of each block."""
+    tensors = [size for block in sizes for size in block]
+    units = {"tensor": [[size] for size in tensors], "block": [list(block) for block in sizes], "global": [tensors]}
+    return units[scope]
+
+
+def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
+    """Cost of the network `model` describes, equal to the built module's; `frames` is the clip length T.
+
+    merge: whether the deploy form makes the convolutions around an adjacency one, as it does with dense weights.
+    """
+    resolved = model.model_copy(update={"input_block": model.input_block_for(stream)})
+    network = Network(resolved, graph_parents(model, layout), classes=classes, persons=persons, frames=frames)
+    training, released, deploy = (Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy"))
+    for tally in (training, released, deploy):
+        COUNTERS[model.backbone](network, tally)
+    return Count(_cost(training), _cost(released), _cost(deploy), tuple(map(tuple, training.maskable)))
+
+
+def _cost(tally: Tally) -> Cost:
+    return Cost(
+        params=tally.leaf_params + tally.adjacency_params,
+        leaf_params=tally.leaf_params,
+        gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,
+        leaf_gmacs=tally.leaf_macs / GIGA,
+    )
+
+
+COUNTERS: dict[str, Callable[[Network, Tally], None]] = {
+    "hpi_gcn_baseline": count_hpi_gcn,
+    "hpi_gcn_rp": count_hpi_gcn,
+    "hpi_gcn_op": count_hpi_gcn,
+}

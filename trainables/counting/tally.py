@@ -1,0 +1,83 @@
+"""Adding up the pieces of one form of a network. Knows no backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainables.contract.config import ModelConfig
+
+COORDINATES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """All that decides a network's size; `model.input_block` is decided."""
+
+    model: ModelConfig
+    parents: tuple[int, ...]
+    classes: int
+    persons: int
+    frames: int
+
+    @property
+    def joints(self) -> int:
+        """V."""
+        return len(self.parents)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Adds up the pieces of one form of a network.
+
+    training: as it is trained here. released: as the released code computes at inference, for comparison with the papers. deploy:
+    what is shipped here. `frames` is always the length of the piece's output.
+    """
+
+    form: Literal["training", "released", "deploy"]
+    joints: int
+    persons: int
+    merge: bool = True  # deploy: two convolutions around an adjacency are one
+    leaf_params: int = field(default=0, init=False)
+    adjacency_params: int = field(default=0, init=False)
+    maskable: list[list[int]] = field(default_factory=list, init=False)  # weights of each convolution of each block
+    leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
+    mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
+
+    def begin_block(self) -> None:
+        """The convolutions that follow belong to the next block: masks may touch them."""
+        self.maskable.append([])
+
+    def conv(
+        self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = True, groups: int = 1, joints: int | None = None
+    ) -> None:
+        """A 2-D convolution over `frames` x `joints` (all of them unless given) positions of every person."""
+        weights = inside // groups * outside * taps
+        self.leaf_params += weights + outside * bias
+        if self.maskable:
+            self.maskable[-1].append(weights)
+        self.leaf_macs += weights * frames * (self.joints if joints is None else joints) * self.persons
+
+    def norm(self, channels: int) -> None:
+        """Scale and shift of a normalisation."""
+        self.leaf_params += 2 * channels
+
+    def conv_bn(self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = False) -> None:
+        """A convolution and its BatchNorm; one biased convolution once deployed. The HPI-GCN code folds these when it deploys."""
+        fused = self.form == "deploy"
+        self.conv(inside, outside, frames, taps=taps, bias=bias or fused)
+        if not fused:
+            self.norm(outside)
+
+    def linear(self, inside: int, outside: int) -> None:
+        """On the pooled feature of a clip."""
+        self.leaf_params += (inside + 1) * outside
+        self.leaf_macs += inside * outside
+
+    def adjacency(self, matrices: int) -> None:
+        """Learned (V, V) matrices."""
+        self.adjacency_params += matrices * self.joints**2
+
+    def joint_mixing(self, channels: int, frames: int) -> None:
+        """One product of every channel with a (V, V) matrix."""
+        self.mixing_macs += channels * frames * self.joints**2 * self.persons
