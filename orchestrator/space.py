@@ -60,9 +60,12 @@ def _leaves(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any]) -> dict[str
 
 
 def _concerned(sweep: Sweep, location: Sequence[str | int], rule: str) -> Path:
-    """Where the file speaks of what a rule is about: the first parameter the rule names, else the first leaf, else the section."""
-    prefix = f"{location[0]}." if location else ""  # a rule across sections spells its leaves out
-    words = re.findall(r"[\w.]+", rule)
+    """Where the file speaks of what a rule is about: the first parameter the rule names, else the first leaf, else the section.
+
+    A rule about one leaf has its location; one within a section names the section's leaves, one across sections spells them out.
+    """
+    prefix = f"{location[0]}." if location else ""
+    words = [".".join(map(str, location[1:2])), *re.findall(r"[\w.]+", rule)]
     named = [prefix + word for word in dict.fromkeys(words) if prefix + word in LEAVES]
     for name in (*(name for name in named if name in sweep.parameters), *named):
         place = sweep.place_of_leaf(name)
@@ -208,6 +211,7 @@ def check_space(sweep: Sweep) -> list[str]:
             try:
                 build_config(sweep, cell, assignment, sweep.seed)
             except UserError as error:
+                drawn = any(sweep.parameters[name].distribution for name in assignment)  # then every trial has a value of its own
                 for text in error.problems:
-                    problems.setdefault(text.partition(" (cell ")[0], text)
+                    problems.setdefault(text.partition(", got " if drawn else " (cell ")[0], text)
     return list(problems.values())

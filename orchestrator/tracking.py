@@ -336,7 +336,8 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     """What a finished trial is compared by: the kept epoch under `best/`, the deploy form under `deploy_`."""
     known = folder.load().metrics()
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
-    sizes = ("nonzero_params", "deploy_params", "deploy_nonzero_params", "deploy_gmacs", "deploy_latency_ms", "deploy_max_abs_diff", "seconds")
+    deploy = ("params", "nonzero_params", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
+    sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
     return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes}}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.layouts import load_layout
 from trainables.models.build import Backbone, build_backbone
+from trainables.reparam.fusible import ConvBN
 from trainables.reparam.rep_tcn import AverageBranch, PaddedBranch, RepTCN
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -30,10 +31,12 @@ def narrow_backbone(
     stream: StreamConfig | None = None,
     **model: Any,
 ) -> Backbone:
-    """A network small enough for a loop of tests, in double precision, every BatchNorm away from its start."""
+    """A network small enough for a loop of tests, in double precision, every tensor away from its start."""
     config = ModelConfig(**({"backbone": name, "channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | model))
     network = build_backbone(config, load_layout(layout), classes=classes, persons=persons, stream=stream or StreamConfig(), seed=3).double()
-    randomise_batch_norm(network, torch.Generator().manual_seed(11))
+    generator = torch.Generator().manual_seed(11)
+    randomise_batch_norm(network, generator)
+    disturb(network, generator)
     return network
 
 
@@ -43,6 +46,13 @@ def randomise_batch_norm(module: nn.Module, generator: torch.Generator) -> None:
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -1, 1), (norm.running_mean, -1, 1), (norm.running_var, 0.5, 2)):
                 tensor.data.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+
+
+def disturb(module: nn.Module, generator: torch.Generator) -> None:
+    """What starts at zero (gates, coefficients, biases) hides the branch behind it."""
+    for parameter in module.parameters():
+        if not parameter.detach().any():
+            parameter.data.copy_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
 
 
 def random_clips(*shape: int, seed: int = 5) -> Tensor:
@@ -89,10 +99,12 @@ def zero_rows(x: Tensor, rows: int) -> Tensor:
 
 def rep_tcn(module: RepTCN, x: Tensor, stride: int, groups: int) -> Tensor:
     """The sum of branches in evaluation mode; padded BatchNorm there means: pad the branch's input with zeros."""
-    size = module.kernel_size
-    out = batch_norm(temporal_conv(zero_rows(x, size // 2), module.origin.conv.weight, stride, groups), module.origin.bn)
-    out = out + batch_norm(temporal_conv(x, module.pointwise.conv.weight, stride, groups), module.pointwise.bn)
-    for branch in (module.average, *module.padded):
+    out = torch.zeros((), dtype=x.dtype)
+    for branch in module.branches.values():
+        if isinstance(branch, ConvBN):
+            kernel = branch.conv.weight
+            out = out + batch_norm(temporal_conv(zero_rows(x, kernel.shape[2] // 2), kernel, stride, groups), branch.bn)
+            continue
         assert isinstance(branch, AverageBranch | PaddedBranch)
         inner = batch_norm(temporal_conv(zero_rows(x, branch.pad_bn.rows), branch.pointwise.weight, 1, groups), branch.pad_bn)
         if isinstance(branch, AverageBranch):
@@ -121,3 +133,9 @@ def explicit_motion(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2
         start += width
     out = batch_norm(torch.cat(outs, dim=1), norm)
     return torch.where(out > 0, out, 0.1 * out)
+
+
+def build_narrow(options: dict[str, Any], *, classes: int) -> Backbone:
+    """A network of 8 channels on 20 joints in single precision, as it starts out."""
+    config = ModelConfig(**({"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | options))
+    return build_backbone(config, load_layout("ucla20"), classes=classes, persons=1, stream=StreamConfig(), seed=3)

@@ -23,12 +23,13 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
     from orchestrator.report.markdown import verdicts
 
     clean = any(row.clean is not None for row in evaluation.rows)
-    columns = ["selection", "test", *(["test clean"] if clean else []), "non-zero params", "deploy non-zero", "latency ms"]
+    columns = ["selection", "test", *(["test clean"] if clean else []), "non-zero params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB"]
     rows = table("network or ensemble", *columns, title="Final scores: top-1 in % ± standard error")
     for row in evaluation.rows:
         cells = [_percent(row.selection), _percent(row.test), *([_percent(evaluation.without_copies(row))] if clean else [])]
         sizes = [f"{row.size.nonzero_params:,}", f"{row.size.deploy_nonzero_params:,}"]
-        rows.add_row(row.name, *cells, *sizes, f"{row.size.latency_ms:.2f}")
+        costs = [row.size.latency_ms, row.size.batch64_latency_ms, row.size.peak_mb]
+        rows.add_row(row.name, *cells, *sizes, *("" if cost is None else f"{cost:.2f}" for cost in costs))
     out = console()
     out.print(rows)
     for text in verdicts(evaluation):

@@ -158,7 +158,9 @@ def _size(networks: Sequence[Member]) -> Size:
         deploy_params=sum(cost.deploy_params for cost in costs),
         deploy_nonzero_params=sum(cost.deploy_nonzero_params for cost in costs),
         deploy_gmacs=sum(cost.deploy_gmacs for cost in costs),
+        peak_mb=max(cost.deploy_peak_mb for cost in costs),
         latency_ms=sum(cost.deploy_latency_ms for cost in costs),
+        batch64_latency_ms=sum(cost.deploy_batch64_latency_ms for cost in costs),
         latency_device=", ".join(sorted({cost.latency_device for cost in costs})),
         latency_threads=max(cost.latency_threads for cost in costs),
     )

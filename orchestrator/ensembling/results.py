@@ -14,7 +14,7 @@ from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"
-VERSION = 2
+VERSION = 3
 """Of what an evaluation holds: one of an earlier version still loads, and is made again by the next final evaluation."""
 
 
@@ -26,7 +26,9 @@ class Size(Frozen):
     deploy_params: int
     deploy_nonzero_params: int
     deploy_gmacs: float
+    peak_mb: float | None = None  # activations at batch 1: the largest, not the sum; None in evaluations of version 2
     latency_ms: float
+    batch64_latency_ms: float | None = None  # of a batch of 64; None in evaluations of version 2
     latency_device: str
     latency_threads: int
 

@@ -26,7 +26,7 @@ from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
-TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", "non-zero", "deploy params", "deploy non-zero", "latency ms", "seconds")
+TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", "non-zero", "deploy params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB", "seconds")
 """What the table of trials says of a finished one."""
 
 
@@ -186,6 +186,8 @@ def _result_line(row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: b
         "deploy non-zero": f"{size.deploy_nonzero_params:,}",
         "GMACs": f"{size.deploy_gmacs:.4g}",
         "latency ms": f"{size.latency_ms:.2f}",
+        "batch 64 ms": _known(size.batch64_latency_ms),
+        "peak MB": _known(size.peak_mb),
     }
     if seeds:
         spread = row.seeds
@@ -193,6 +195,11 @@ def _result_line(row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: b
         if clean:
             line["test-clean over seeds %"] = _spread(spread.clean_mean, spread.clean_std, spread.seeds) if spread else "n/a"
     return line
+
+
+def _known(number: float | None) -> str:
+    """A figure that evaluations of an earlier version lack."""
+    return "n/a" if number is None else f"{number:.2f}"
 
 
 def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
@@ -207,7 +214,8 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
         "`non-zero` over the dense network's. An ensemble's sizes, GMACs and latency are the sums over its networks.",
         "`deploy non-zero` can be far above what the level of sparsity suggests: re-parameterisation adds up parallel branches whose masks have "
         "their holes in different places, and a weight of the sum is zero only where all of its parts are.",
-        f"Latency: one clip, float32, median ({'; '.join(devices)}), timed at the end of each trial beside whatever else ran then.",
+        f"Latency: one clip, or a batch of 64, float32, median ({'; '.join(devices)}), timed at the end of each trial beside whatever else ran "
+        "then. `peak MB`: most bytes (1e6) of activations alive at once, one clip; the largest of an ensemble's networks.",
     ]
     if clean:
         parts = [f"{split.clean_classes} of {split.classes} classes" for split in evaluation.splits if split.clean_classes is not None]
@@ -272,6 +280,8 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
             f"{cost.deploy_params:,}",
             f"{cost.deploy_nonzero_params:,}",
             f"{cost.deploy_latency_ms:.2f}",
+            f"{cost.deploy_batch64_latency_ms:.2f}",
+            f"{cost.deploy_peak_mb:.2f}",
             f"{result.seconds:.0f}",
         )
         numbers = dict(zip(TRIAL_NUMBERS, found, strict=True))

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from orchestrator.sweep.document import Document, Path
 from orchestrator.sweep.leaves import DERIVED_FROM, LEAVES, NOT_SEARCHABLE, SECTIONS, Leaf
-from orchestrator.sweep.problems import mapping_or_none, nearest, report
+from orchestrator.sweep.problems import mapping_or_none, nearest, report, rule_of
 from orchestrator.sweep.schema import CELL_AXES, Distribution, Parameter, ParameterSpec
 
 _LONG_FORM = frozenset(ParameterSpec.model_fields)
+MOST_NUMBERS = 100  # of a range that are looked at one by one
 
 
 def read_sections(document: Document) -> dict[str, Any]:
@@ -119,6 +120,15 @@ def _values(document: Document, place: Path, list_place: Path, leaf: Leaf, value
     return Parameter.model_validate({"values": canonical, "axis": axis or ("cell" if leaf.name in CELL_AXES else "trial")})
 
 
+def _check_numbers_between(document: Document, place: Path, leaf: Leaf, numbers: range, *, stepped: bool) -> None:
+    """A range may draw numbers that the leaf refuses though it takes both ends: even ones of an odd size."""
+    for number in numbers[:MOST_NUMBERS]:
+        if errors := leaf.errors(number):
+            remedy = "give a step or values" if stepped else "give values"
+            document.add(place, f"draws numbers that are refused: {rule_of(errors[0])}; {remedy}")
+            return
+
+
 def _range(document: Document, place: Path, leaf: Leaf, spec: ParameterSpec) -> Parameter | None:
     """A distribution, its kind inferred where it is not given, checked against what the leaf accepts."""
     if leaf.numbers is None:
@@ -140,6 +150,8 @@ def _range(document: Document, place: Path, leaf: Leaf, spec: ParameterSpec) -> 
             document.add((*place, bound), "must be a whole number", value)
         else:
             _accepts(document, (*place, bound), leaf, int(value) if is_int else value)
+    if is_int and len(document.problems) == before:
+        _check_numbers_between(document, place, leaf, range(int(spec.min), int(spec.max) + 1, int(spec.step or 1)), stepped=not is_log)
     if spec.min >= spec.max:
         document.add((*place, "max"), f"must be greater than min = {spec.min:g}", spec.max)
     if is_log and spec.min <= 0:

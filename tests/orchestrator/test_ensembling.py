@@ -142,6 +142,8 @@ def test_the_final_evaluation_counts_what_can_be_counted_by_hand(tmp_path):
     assert rows["final"].size.nonzero_params == 2 * (1000 + 400 + 50)
     assert rows["final"].share_of_dense == pytest.approx(2.9)
     assert rows["final"].size.latency_ms == pytest.approx(6 * 1.5)
+    assert rows["final"].size.batch64_latency_ms == pytest.approx(6 * 30)
+    assert rows["final"].size.peak_mb == pytest.approx(3.95)  # of the largest: they run one after the other
     assert rows["final"].test.cross_entropy is not None
     against = {each.role: each for each in found.comparisons if each.ensemble == "final"}
     assert against["best member"].test.first_only == 5
@@ -221,11 +223,14 @@ def test_an_evaluation_of_an_earlier_version_loads_and_is_made_again(tmp_path, m
         patch.setattr("orchestrator.ensembling.final.VERSION", 1)
         complete(run, sweep)
     old = json.loads((run / "evaluation.json").read_text())
-    for part, name in [*((each, "clean") for each in old["comparisons"]), *((each, "clean_classes") for each in old["splits"])]:
+    sizes = [(row["size"], name) for row in old["rows"] for name in ("peak_mb", "batch64_latency_ms")]
+    for part, name in [*((each, "clean") for each in old["comparisons"]), *((each, "clean_classes") for each in old["splits"]), *sizes]:
         del part[name]
     (run / "evaluation.json").write_text(json.dumps(old))
     assert all(each.clean is None for each in FinalEvaluation.load(run).comparisons)
-    assert all(each.clean is not None for each in complete(run, sweep).comparisons)
+    again = complete(run, sweep)
+    assert all(each.clean is not None for each in again.comparisons)
+    assert all(row.size.peak_mb is not None for row in again.rows)
 
 
 def test_labels_and_copies_come_in_the_order_of_the_scores_and_not_of_the_store(tmp_path):

@@ -53,16 +53,17 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
     config = all_trials(sweep)[1].config
     cost = count(config.model, layout, classes=3, persons=1, frames=16, stream=config.data.stream_config)
     joint = next(variant for variant in found.variants if variant.streams == ("joint",))
-    assert (joint.params, joint.deploy_params, joint.gmacs) == (cost.params, cost.deploy_params, cost.gmacs)
-    assert joint.nonzero_params == {"0": cost.params, "0.8": cost.nonzero_params(0.8, "block")}
-    seconds = 9 * 3 * 2 * 3 * cost.gmacs * 1e9 * 2 / CPU_RATE  # clips x repeat x epochs x passes x MACs x 2
+    assert (joint.params, joint.gmacs) == (cost.training.params, cost.training.gmacs)
+    assert (joint.deploy_params, joint.deploy_gmacs) == (cost.deploy.params, cost.deploy.gmacs)
+    assert joint.nonzero_params == {"0": cost.training.params, "0.8": cost.nonzero_params(0.8, "block")}
+    seconds = 9 * 3 * 2 * 3 * cost.training.gmacs * 1e9 * 2 / CPU_RATE  # clips x repeat x epochs x passes x MACs x 2
     assert joint.seconds_per_trial == pytest.approx(seconds)
     assert found.wall_hours == pytest.approx(found.training_hours)
     assert found.training_hours == pytest.approx(sum(cell.hours for cell in found.cells))
 
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
-    cost = SimpleNamespace(params=100, maskable_params=10, deploy_params=7)
+    cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
     dense, sparse = (SimpleNamespace(sparsity=SimpleNamespace(level=level)) for level in (0.0, 0.5))
     assert disk_bytes(cost, dense) == 4 * (300 + 7)
     assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
@@ -156,7 +157,7 @@ def test_ensembles_are_counted_by_their_groups(planned) -> None:
 
 def test_work_of_one_training() -> None:
     config = SimpleNamespace(data=SimpleNamespace(repeat=5), train=SimpleNamespace(epochs=10))
-    assert training_flops(config, SimpleNamespace(gmacs=2.0), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
+    assert training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
 
 
 def test_a_rotation_that_turns_nothing_is_found_before_any_trial(planned) -> None:

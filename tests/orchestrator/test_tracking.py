@@ -89,6 +89,7 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert trial.data.params["train.epochs"] == "3"
     assert trial.data.metrics["best/selection_top1"] == pytest.approx(11 / 12)
     assert trial.data.metrics["deploy_nonzero_params"] == 200
+    assert (trial.data.metrics["deploy_batch64_latency_ms"], trial.data.metrics["deploy_peak_mb"]) == (30, 3.6)
     assert len(trial.data.metrics) <= 20
     assert [metric.step for metric in client.get_metric_history(trial.info.run_id, "train_loss")] == [0, 1, 2]
     kept = {item.path for item in client.list_artifacts(trial.info.run_id)}

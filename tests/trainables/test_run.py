@@ -107,8 +107,8 @@ def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
 def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):
     from trainables.models.deploy import deploy
 
-    def broken(model):
-        shipped = deploy(model)
+    def broken(model, *, frames):
+        shipped = deploy(model, frames=frames)
         shipped.head.fc.weight.mul_(1.01)
         return shipped
 

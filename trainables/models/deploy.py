@@ -60,11 +60,13 @@ class DeployForm(nn.Module):
     def _features_of_present(self, clips: Tensor) -> Tensor:
         """(N M, C'), absent persons from the table."""
         present = (clips != 0).flatten(1, 3).any(dim=1).flatten()  # (N M,)
+        there = present.nonzero().flatten()  # the one transfer of a batch
         x = self.data_norm(clips)
-        if present.all():
+        if len(there) == len(present):
             return self._features(x)
         features = self.absent.repeat(len(clips), 1)
-        features[present] = self._features(x[present])
+        if len(there) > 0:
+            features[there] = self._features(x[there])
         return features
 
     @torch.no_grad()

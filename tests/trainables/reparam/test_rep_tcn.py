@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests import naive_models
+from trainables.contract.model import default_branches
+from trainables.reparam.fusible import FULL
 from trainables.reparam.rep_tcn import PaddedBatchNorm, RepTCN, average_of_three
 
 CASES = naive_models.load_golden("rep_tcn.json")["cases"]
@@ -17,14 +19,14 @@ FLOAT32_THIRD = {"rtol": 0.0, "atol": 1e-7}  # the released code rounds the aver
 
 NAMES = {
     "avg.conv1x1": "average.pointwise.weight",
-    "k5.conv1x1": "padded.0.pointwise.weight",
-    "k5.conv5": "padded.0.conv.weight",
-    "k7.conv1x1": "padded.1.pointwise.weight",
-    "k7.conv7": "padded.1.conv.weight",
+    "k5.conv1x1": "5.pointwise.weight",
+    "k5.conv5": "5.conv.weight",
+    "k7.conv1x1": "7.pointwise.weight",
+    "k7.conv7": "7.conv.weight",
     "origin.conv": "origin.conv.weight",
     "pointwise.conv": "pointwise.conv.weight",
 }
-BRANCHES = {"avg": "average", "k5": "padded.0", "k7": "padded.1"}
+BRANCHES = {"avg": "average", "k5": "5", "k7": "7"}
 NORMS = {"bn_pad": "pad_bn", "bn_out": "bn"}
 
 
@@ -43,8 +45,8 @@ def filled(rule: dict) -> Tensor:
 
 
 def golden(case: dict) -> tuple[RepTCN, Tensor]:
-    module = RepTCN(case["channels"], case["K"], case["stride"], groups=case["groups"]).double()
-    state = {ours(name): filled(rule) for name, rule in case["params"].items()}
+    module = RepTCN(case["channels"], case["K"], default_branches(case["K"]), stride=case["stride"], groups=case["groups"]).double()
+    state = {f"branches.{ours(name)}": filled(rule) for name, rule in case["params"].items()}
     expected = {name for name in module.state_dict() if not name.endswith("num_batches_tracked")}
     assert set(state) == expected
     module.load_state_dict(state, strict=False)
@@ -68,7 +70,7 @@ def test_released_outputs_and_statistics_in_training_mode(case):
     module, x = golden(case)
     y = module.train()(x)
     torch.testing.assert_close(y.flatten(), vector(case["y_train_mode"]), **PRINTED)
-    torch.testing.assert_close(module.average.pad_bn.running_mean, vector(case["running_mean_after_train_avg.bn_pad"]), **PRINTED)
+    torch.testing.assert_close(module.branches["average"].pad_bn.running_mean, vector(case["running_mean_after_train_avg.bn_pad"]), **PRINTED)
 
 
 @pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
@@ -79,10 +81,10 @@ def test_released_fused_kernel_and_bias(case):
     torch.testing.assert_close(bias, vector(case["fused_bias"]), **FLOAT32_THIRD)
 
 
-def random_module(kernel_size: int, stride: int, groups: int, channels: int = 4) -> RepTCN:
+def random_module(kernel_size: int, stride: int, groups: int, branches: tuple = ()) -> RepTCN:
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        module = RepTCN(channels, kernel_size, stride, groups=groups).double()
+        module = RepTCN(4, kernel_size, branches or default_branches(kernel_size), stride=stride, groups=groups).double()
     naive_models.randomise_batch_norm(module, torch.Generator().manual_seed(4))
     return module.eval()
 
@@ -90,7 +92,7 @@ def random_module(kernel_size: int, stride: int, groups: int, channels: int = 4)
 @pytest.mark.parametrize("frames", [6, 9])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel_size", [5, 9])
+@pytest.mark.parametrize("kernel_size", [3, 5, 7, 9, 11])
 def test_branches_naive_twin_and_fused_kernel_agree(kernel_size, stride, groups, frames):
     module, x = random_module(kernel_size, stride, groups), naive_models.random_clips(2, 4, frames, 3)
     with torch.no_grad():
@@ -102,9 +104,19 @@ def test_branches_naive_twin_and_fused_kernel_agree(kernel_size, stride, groups,
     torch.testing.assert_close(fused, y, rtol=0.0, atol=1e-12)
 
 
-def test_kernel_size_without_branches_is_refused():
-    with pytest.raises(ValueError, match=r"must be one of \[5, 9\], got 7"):
-        RepTCN(4, 7)
+@pytest.mark.parametrize("branches", [("origin",), (3, "pointwise"), ("average", 9, 5), ("origin", 9)])
+def test_any_list_of_branches_fuses(branches):
+    module, x = random_module(9, 2, 2, branches), naive_models.random_clips(2, 4, 9, 3)
+    assert list(module.branches) == [str(branch) for branch in branches]
+    with torch.no_grad():
+        torch.testing.assert_close(module.deployed(FULL)(x), module(x), rtol=0.0, atol=1e-12)
+
+
+def test_default_branches_are_the_published_ones():
+    assert default_branches(5) == ("origin", "pointwise", "average", 5)
+    assert default_branches(9) == ("origin", "pointwise", "average", 5, 7)
+    assert default_branches(3) == ("origin", "pointwise", "average")
+    assert default_branches(11)[3:] == (5, 7, 9)
 
 
 def test_padding_rows_are_the_image_of_zero_after_the_update_and_carry_no_gradient():

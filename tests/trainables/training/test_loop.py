@@ -36,10 +36,20 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(48, 2))
 
 
+def classify(model):
+    def objective(clips, labels):
+        logits = model(clips)
+        return nn.functional.cross_entropy(logits, labels), logits
+
+    return objective
+
+
 def fit_of(model, sparse, seed=3, **changes):
     config = CONFIG.model_copy(update=changes)
     masks = SparseGenerator([model[0], model[4]], SparsityConfig(level=0.5), 2, seed=9) if sparse else None
-    return Fit(model, config, device=torch.device("cpu"), seed=seed, first_kept_epoch=2 if sparse else 0, schedule=masks)
+    return Fit(
+        model, config, device=torch.device("cpu"), seed=seed, objective=classify(model), first_kept_epoch=2 if sparse else 0, schedule=masks
+    )
 
 
 def outside(folder, stop_after=None, reports=None):
@@ -76,7 +86,9 @@ def test_level_zero_generator_with_penalty_off_trains_bit_equal_to_no_generator(
     plain, masked = network(), network()
     fit_of(plain, sparse=False).run(Clips(), None, outside(tmp_path / "plain"))
     masks = SparseGenerator([masked[0], masked[4]], SparsityConfig(level=0.0, penalty="none"), 2, seed=9)
-    Fit(masked, CONFIG, device=torch.device("cpu"), seed=3, schedule=masks).run(Clips(), None, outside(tmp_path / "masked"))
+    Fit(masked, CONFIG, device=torch.device("cpu"), seed=3, objective=classify(masked), schedule=masks).run(
+        Clips(), None, outside(tmp_path / "masked")
+    )
     assert torch.equal(plain[4].weight, masked[4].weight)
     x = Clips().x[0]
     assert torch.equal(plain.eval()(x), masked.eval()(x))

@@ -1,0 +1,33 @@
+"""The temporal branches that CTR-GCN's repository and those that took them over name alike. Knows no backbone."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainables.foreign.family import joined
+
+SQUEEZES = tuple(f"squeeze_{branch}" for branch in range(3))
+
+
+def ms_tcn_rules(block: str) -> tuple[tuple[str, str], ...]:
+    """Renaming of `<block>.tcn1.*`; `block`: a pattern with the block's number as its group. `one_squeeze` completes it."""
+    branches = rf"^{block}\.tcn1\.branches\."
+    return (
+        *(
+            (rf"{branches}{branch}\.{number}\.", rf"blocks.\1.temporal.{squeeze}.{part}.")
+            for branch, squeeze in enumerate(SQUEEZES)
+            for number, part in ((0, "conv"), (1, "bn"))
+        ),
+        (rf"{branches}([01])\.3\.", r"blocks.\1.temporal.dilated.\2."),
+        (rf"{branches}2\.4\.", r"blocks.\1.temporal.pool_bn."),
+        (rf"{branches}3\.0\.", r"blocks.\1.temporal.pointwise.conv."),
+        (rf"{branches}3\.1\.", r"blocks.\1.temporal.pointwise.bn."),
+    )
+
+
+def one_squeeze(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The three 1x1 convolutions of every block are one in ours."""
+    first = f".{SQUEEZES[0]}."
+    for temporal in sorted({name.split(first)[0] for name in state if first in name}):
+        state = joined(state, [f"{temporal}.{squeeze}" for squeeze in SQUEEZES], f"{temporal}.squeeze")
+    return state
