@@ -10,17 +10,18 @@ from orchestrator.space import all_trials, check_space
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.problems import nearest, one_of
-from trainables.contract.config import lost_rotation
+from trainables.contract.config import TrialConfig, lost_rotation
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
+    from trainables.layouts import Layout
 
 
 def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool = True) -> Sweep:
     """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every problem."""
     sweep = load_sweep(path, overrides)
-    problems = check_space(sweep) + (check_data(sweep) if data else [])
+    problems = check_space(sweep) + (check_data(sweep) if data else _check_graphs(sweep, None))
     if problems:
         raise UserError.of(problems)
     return sweep
@@ -34,7 +35,7 @@ def check_data(sweep: Sweep) -> list[str]:
         store = Store.open(Path(sweep.data.store))
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
-    problems = _check_layout(sweep, store) + _check_rotation(sweep, store)
+    problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_rotation(sweep, store)
     known = list(store.info.protocols)
     if sweep.data.protocol not in known:
         rule = f"{one_of(known)} in {store.path}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
@@ -54,14 +55,37 @@ def _check_layout(sweep: Sweep, store: Store) -> list[str]:
     return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {store.path}, got '{name}'") for name in wrong]
 
 
+def _check_graphs(sweep: Sweep, layout: Layout | None) -> list[str]:
+    """Joints that a model names and the skeleton lacks, each once; without the store's layout, of the built-in one a model names."""
+    if sweep.model.centre == "root" and "model.centre" not in sweep.parameters:
+        return []
+    from trainables.graphs import graph_parents
+    from trainables.layouts import LAYOUTS
+
+    rules: list[str] = []
+    for config in _configs(sweep):
+        skeleton = layout or LAYOUTS.get(config.model.layout)
+        try:
+            if skeleton is not None:
+                graph_parents(config.model, skeleton)
+        except UserError as error:
+            rules += [text.removeprefix("model.centre ") for text in error.problems]
+    return [_problem(sweep, "model.centre", rule) for rule in dict.fromkeys(rules)]
+
+
+def _configs(sweep: Sweep) -> list[TrialConfig]:
+    """Of all trials; none where they cannot be built, which is reported as a problem of the space."""
+    try:
+        return [trial.config for trial in all_trials(sweep)]
+    except UserError:
+        return []
+
+
 def _check_rotation(sweep: Sweep, store: Store) -> list[str]:
     """Rotations that would turn nothing under the pipeline they meet, each value once."""
     if sweep.data.rotation is None and "data.rotation" not in sweep.parameters:
         return []
-    try:
-        configs = [trial.config.data for trial in all_trials(sweep)]
-    except UserError:  # reported as a problem of the space
-        return []
+    configs = [config.data for config in _configs(sweep)]
     rules = [lost_rotation(data.rotation, store.info.pipeline if data.pipeline == "auto" else data.pipeline) for data in configs]
     return [_problem(sweep, "data.rotation", rule) for rule in dict.fromkeys(rules) if rule]
 

@@ -40,11 +40,11 @@ def narrow_backbone(
     return network
 
 
-def randomise_batch_norm(module: nn.Module, generator: torch.Generator) -> None:
-    """With fresh statistics and gamma 1, beta 0 a test of fusing proves nothing."""
+def randomise_batch_norm(module: nn.Module, generator: torch.Generator, *, smallest: float = -1.0) -> None:
+    """With fresh statistics and gamma 1, beta 0 a test of fusing proves nothing; gammas of both signs from `smallest` on."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -1, 1), (norm.running_mean, -1, 1), (norm.running_var, 0.5, 2)):
+            for tensor, low, high in ((norm.weight, smallest, 1.5), (norm.bias, -1, 1), (norm.running_mean, -1, 1), (norm.running_var, 0.5, 2)):
                 tensor.data.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
 
 

@@ -41,16 +41,17 @@ def latency_ms(model: nn.Module, clips: Tensor) -> float:
     """
     model.eval()
     with full_float32():
-        warm = [_seconds(model, clips)]
+        warm = [call_seconds(model, clips)]
         while len(warm) < WARMUP_CALLS and sum(warm) < WARMUP_S:
-            warm.append(_seconds(model, clips))
-        times = [_seconds(model, clips) for _ in range(FEWEST_CALLS)]
+            warm.append(call_seconds(model, clips))
+        times = [call_seconds(model, clips) for _ in range(FEWEST_CALLS)]
         while len(times) < TIMED_CALLS and sum(times) < TIMED_S:
-            times.append(_seconds(model, clips))
+            times.append(call_seconds(model, clips))
     return 1e3 * statistics.median(times)
 
 
-def _seconds(model: nn.Module, clips: Tensor) -> float:
+def call_seconds(model: nn.Module, clips: Tensor) -> float:
+    """Of one forward pass as it is asked for; the device is drained before and after."""
     _drain(clips.device)
     started = time.perf_counter()
     model(clips)

@@ -1,4 +1,4 @@
-"""Logits of deploy forms for raw clips, through the same store and batches that trials are scored with. Knows no ensemble."""
+"""Logits of deploy forms for raw clips and for stores, through the same store and batches that trials are scored with. Knows no ensemble."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
+from trainables.contract.scores import Scores
 from trainables.data.batches import Batches
 from trainables.data.store import Clip, Description, Store, write_store
-from trainables.models.deploy import load_deploy
+from trainables.models.deploy import DeployForm, load_deploy
 from trainables.training.evaluate import score
 
 BATCH = 64
@@ -48,6 +49,13 @@ def score_clips(
             )
             found.append(score(model, batches.epoch(0))[1].numpy())
     return found
+
+
+def score_store(model: DeployForm, store: Store, indices: npt.NDArray[np.int64], data: DataConfig, device: torch.device) -> Scores:
+    """Unlabelled scores of the clips at `indices` of a store, as `data` says they are seen."""
+    batches = Batches(store, indices, data, batch_size=BATCH, device=device, training=False, seed=0, labelled=False)
+    index, logits = score(model.to(device), batches.epoch(0))
+    return Scores.of(store.column("id")[index.numpy()].tolist(), logits.numpy())
 
 
 def _with_persons(clip: npt.NDArray[np.float32], persons: int, number: int) -> npt.NDArray[np.float32]:

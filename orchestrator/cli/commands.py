@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.cli.data import data_app
+from orchestrator.cli.networks import COMMANDS
 from trainables.contract.errors import OrchestrateError, UserError
 
 if TYPE_CHECKING:
@@ -269,6 +270,10 @@ def ui(
         raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
     print(f"http://{host}:{port}/{page}\nready in a moment; Ctrl-C to end", file=sys.stderr)
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
     from orchestrator.report.markdown import verdicts
 
     clean = any(row.clean is not None for row in evaluation.rows)
-    columns = ["selection", "test", *(["test clean"] if clean else []), "non-zero params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB"]
+    accuracies = ("selection", "test", *(("test clean",) if clean else ()))
+    columns = (*accuracies, "non-zero params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
     rows = table("network or ensemble", *columns, title="Final scores: top-1 in % ± standard error")
     for row in evaluation.rows:
         cells = [_percent(row.selection), _percent(row.test), *([_percent(evaluation.without_copies(row))] if clean else [])]

@@ -26,7 +26,8 @@ from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
-TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", "non-zero", "deploy params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB", "seconds")
+TRIAL_COSTS = ("non-zero", "deploy params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
+TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", *TRIAL_COSTS, "seconds")
 """What the table of trials says of a finished one."""
 
 

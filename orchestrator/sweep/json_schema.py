@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from orchestrator.sweep.leaves import LEAVES, NOT_SEARCHABLE, SECTIONS, Leaf
 from orchestrator.sweep.schema import CELL_AXES, MetricLimit, ParameterSpec, Settings
 from trainables.contract.artifacts import RESULT_METRICS
-from trainables.contract.config import STREAMS, TrialConfig
+from trainables.contract.config import STREAM_PRESETS, STREAMS, TrialConfig
 
 Schema = dict[str, Any]
 _FIELD = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
@@ -26,6 +26,7 @@ def sweep_schema() -> Schema:
     for model in (ParameterSpec, MetricLimit):
         own = _described(model.model_json_schema(), model)
         definitions |= own.pop("$defs", {}) | {model.__name__: own}
+    definitions["ParameterSpec"]["properties"]["preset"]["enum"] = list(STREAM_PRESETS)
     for name in ("Objective", "MetricLimit"):
         definitions[name]["properties"]["metric"]["enum"] = list(RESULT_METRICS)
     definitions["DataConfig"].pop("required")  # store and protocol may stand under parameters
@@ -77,11 +78,16 @@ def _described(schema: Schema, *models: type[BaseModel]) -> Schema:
     seen = {model.__name__: model for root in models for model in _all_models(root)}
     for title, part in [(schema.get("title", ""), schema), *schema.get("$defs", {}).items()]:
         if title in seen:
-            comments = dict(_FIELD.findall(inspect.getsource(seen[title])))
+            comments = field_comments(seen[title])
             for key, field in part.get("properties", {}).items():
                 if key in comments or f"{key}_" in comments:
                     field["description"] = comments.get(key) or comments[f"{key}_"]
     return schema
+
+
+def field_comments(model: type[BaseModel]) -> dict[str, str]:
+    """Field -> the comment on its line; fields without one are left out."""
+    return dict(_FIELD.findall(inspect.getsource(model)))
 
 
 def _all_models(model: type[BaseModel]) -> list[type[BaseModel]]:

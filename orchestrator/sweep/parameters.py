@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from orchestrator.sweep.document import Document, Path
 from orchestrator.sweep.leaves import DERIVED_FROM, LEAVES, NOT_SEARCHABLE, SECTIONS, Leaf
-from orchestrator.sweep.problems import mapping_or_none, nearest, report, rule_of
+from orchestrator.sweep.problems import mapping_or_none, nearest, one_of, report, rule_of
 from orchestrator.sweep.schema import CELL_AXES, Distribution, Parameter, ParameterSpec
+from trainables.contract.config import STREAM_PRESETS
 
 _LONG_FORM = frozenset(ParameterSpec.model_fields)
+PRESET_LEAF = "data.stream"
 MOST_NUMBERS = 100  # of a range that are looked at one by one
 
 
@@ -85,14 +87,19 @@ def _long_form(document: Document, place: Path, leaf: Leaf, raw: Mapping[str, An
     except ValidationError as error:
         report(document, place, error.errors(include_url=False), ParameterSpec)
         return None
-    kinds = [kind for kind in ("value", "values", "distribution") if kind in raw]
+    kinds = [kind for kind in ("value", "values", "preset", "distribution") if kind in raw]
     if not kinds and (spec.min is not None or spec.max is not None):
         kinds = ["distribution"]
     if len(kinds) != 1:
-        document.add(place, f"must give one of value, values or min and max, got {' and '.join(kinds) or 'none of them'}")
+        document.add(place, f"must give one of {_forms(leaf)}, got {' and '.join(kinds) or 'none of them'}")
         return None
     kind = kinds[0]
-    allowed = {"value": {"value"}, "values": {"values", "axis"}, "distribution": {"distribution", "min", "max", "step", "axis"}}[kind]
+    allowed = {
+        "value": {"value"},
+        "values": {"values", "axis"},
+        "preset": {"preset", "axis"},
+        "distribution": {"distribution", "min", "max", "step", "axis"},
+    }[kind]
     foreign = [key for key in raw if key not in allowed]
     for key in foreign:
         document.add((*place, key), f"has no meaning beside {kind}")
@@ -102,7 +109,25 @@ def _long_form(document: Document, place: Path, leaf: Leaf, raw: Mapping[str, An
         return {"value": leaf.canonical(raw["value"])} if _accepts(document, (*place, "value"), leaf, raw["value"]) else None
     if kind == "values":
         return _values(document, place, (*place, "values"), leaf, list(raw["values"] or ()), spec.axis)
+    if kind == "preset":
+        return _preset(document, (*place, "preset"), leaf, str(spec.preset), spec.axis)
     return _range(document, place, leaf, spec)
+
+
+def _forms(leaf: Leaf) -> str:
+    """What the long form of a leaf holds one of."""
+    return f"value, values{', preset' if leaf.name == PRESET_LEAF else ''} or min and max"
+
+
+def _preset(document: Document, place: Path, leaf: Leaf, name: str, axis: str | None) -> Parameter | None:
+    """The values that a preset stands for."""
+    if leaf.name != PRESET_LEAF:
+        document.add(place, f"is a set of streams: only {PRESET_LEAF} has presets")
+        return None
+    if name not in STREAM_PRESETS:
+        document.add(place, f"{one_of(list(STREAM_PRESETS))}, got '{name}'{nearest(name, STREAM_PRESETS)}")
+        return None
+    return _values(document, place, place, leaf, list(STREAM_PRESETS[name]), axis)
 
 
 def _values(document: Document, place: Path, list_place: Path, leaf: Leaf, values: list[Any], axis: str | None) -> Parameter | None:

@@ -23,6 +23,18 @@ PRESETS: dict[str, Preset] = {
     "pyskl": Preset({"joint": 2.0, "bone": 2.0, "joint_motion": 1.0, "bone_motion": 1.0}, "probabilities"),
     # CTR-GCN's ensemble script (Chen et al. 2021): raw logits.
     "ctr_gcn": Preset({"joint": 0.6, "bone": 0.6, "joint_motion": 0.4, "bone_motion": 0.4}, "logits"),
+    # InfoGCN's ensemble script (Chi et al. 2022), k in {8 = joint, 1, 2}: positions 1.5, motions 1.0, raw logits.
+    "infogcn": Preset(
+        {
+            "joint": 1.5,
+            "joint_motion": 1.0,
+            "infogcn_hop1": 1.5,
+            "infogcn_hop1_motion": 1.0,
+            "infogcn_hop2": 1.5,
+            "infogcn_hop2_motion": 1.0,
+        },
+        "logits",
+    ),
     # Sparse ST-GCN over levels: one vote each, on softmax probabilities.
     "equal": Preset({}, "probabilities"),
 }

@@ -48,6 +48,7 @@ class ParameterSpec(Frozen):
 
     value: JsonValue = None  # fixed
     values: tuple[JsonValue, ...] | None = None  # tried one by one
+    preset: str | None = None  # data.stream only: the values are the streams that a paper combines
     distribution: Distribution | None = None  # drawn from; inferred from min and max if not given
     min: float | None = None  # smallest value drawn
     max: float | None = None  # largest value drawn

@@ -36,9 +36,11 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    "arguments", ["--help", "validate --help", "data --help", "schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
-)
+NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
+FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
+
+
+@pytest.mark.parametrize("arguments", ["--help", "validate --help", "data --help", *FILES, *NETWORKS])
 def test_light_commands_stay_light(folder, arguments: str) -> None:
     found = subprocess.run([sys.executable, "-c", PROBE, *arguments.split()], cwd=folder, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr

@@ -260,7 +260,7 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
         ("{name: a, over: data.stream, weights: {joint: 1, bone: 1}}", "weights: have no meaning for method mean"),
         ("{name: a, over: data.stream, method: weights, weights: {joint: 1, bon: 1}}", "weights.bon: must be a value of data.stream"),
         ("{name: a, over: data.stream, method: weights, weights: {joint: 1}}", "weights: must give at least two values"),
-        ("{name: a, over: data.stream, method: weights, weights: pskl}", "weights: must be hpi_gcn, pyskl, ctr_gcn or equal"),
+        ("{name: a, over: data.stream, method: weights, weights: pskl}", "weights: must be hpi_gcn, pyskl, ctr_gcn, infogcn or equal"),
         ("{name: a, over: sparsity.level, method: weights, weights: pyskl}", "weights: preset pyskl has no weight for 0, 0.8"),
     ],
 )

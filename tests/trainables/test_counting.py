@@ -56,6 +56,9 @@ def test_baseline_as_released_is_the_deploy_form_of_rp():
     assert counted(backbone=BASE, normalised=False).released.leaf_params == 1_824_676
 
 
+LAST_DIGIT = 6e-4
+"""ST-GCN's 3.6465 stands in the table as 3.647."""
+
 PYSKL_AND_CTR = [  # params at 60 and 120 classes, GMACs at T = 64 and T = 100 where they were measured
     ({"backbone": "st_gcn"}, 3_098_832, 3_114_252, 3.647, 5.698),
     ({"backbone": "st_gcn", "graph": "stgcn_spatial"}, 3_098_832, 3_114_252, 3.647, 5.698),
@@ -80,8 +83,8 @@ PYSKL_AND_CTR = [  # params at 60 and 120 classes, GMACs at T = 64 and T = 100 w
 def test_published_sizes_and_work_of_the_other_networks(model, sixty, hundred_twenty, short, long):
     assert sixty is None or counted(60, **model).released.params == sixty
     assert hundred_twenty is None or counted(120, **model).released.params == hundred_twenty
-    assert short is None or round(counted(**model).released.gmacs, 3) == short
-    assert long is None or round(counted(frames=100, **model).released.gmacs, 3) == long
+    for frames, gmacs in ((64, short), (100, long)):
+        assert gmacs is None or counted(frames=frames, **model).released.gmacs == pytest.approx(gmacs, abs=LAST_DIGIT)
 
 
 @pytest.mark.parametrize(

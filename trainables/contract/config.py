@@ -12,10 +12,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.frozen import Frozen
 from trainables.contract.model import ModelConfig
-from trainables.contract.streams import STREAMS, StreamConfig
+from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
 
 __all__ = [
     "STREAMS",
+    "STREAM_PRESETS",
     "DataConfig",
     "Frozen",
     "ModelConfig",

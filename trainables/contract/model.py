@@ -110,10 +110,10 @@ class ModelConfig(Frozen):
 
     backbone: BackboneName = "hpi_gcn_rp"
     layout: str = "auto"  # auto: the store's; a name is checked against the store
-    channels: int = Field(default=64, ge=1)  # width of the first stage; every later stage has twice the width of the one before
+    channels: int = Field(default=64, ge=1)  # width of the first stage, a multiple of 8; every later stage is twice as wide
     stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default_factory=_default_stages)  # blocks per stage
     strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field(default_factory=_default_strides)  # of time, by each stage's first block
-    temporal: Temporal = Field(default_factory=_default_temporal)
+    temporal: Temporal = Field(default_factory=_default_temporal)  # the module of every block that convolves over time
     # conv: one convolution; rep_tcn: HPI-GCN's branches; ms_tcn: CTR-GCN's 4 branches; ms_tcn6, dg_ms_tcn: ST-GCN++'s and DG-STGCN's 6
     kernel_size: int = Field(default_factory=_default_kernel_size, ge=3)  # of the temporal module, in frames, odd
     branches: tuple[Branch, ...] = Field(default_factory=_default_branches)  # rep_tcn: a number k is a 1x1-then-kx1 branch

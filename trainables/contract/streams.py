@@ -44,3 +44,13 @@ STREAMS: dict[str, StreamConfig] = {
     "infogcn_hop1_motion": StreamConfig(hops=1, motion=True, orientation="child_parent"),
     "infogcn_hop2_motion": StreamConfig(hops=2, motion=True, orientation="child_parent"),
 }
+
+STREAM_PRESETS: dict[str, tuple[str, ...]] = {
+    # HPI-GCN's six streams.
+    "hpi_code": ("joint", "bone", "joint_hop1", "bone_hop1", "joint_hop2", "bone_hop2"),
+    # InfoGCN's six streams: k in {8 = joint, 1, 2}, each as positions and as motion.
+    "infogcn": ("joint", "joint_motion", "infogcn_hop1", "infogcn_hop1_motion", "infogcn_hop2", "infogcn_hop2_motion"),
+    # The four streams of PYSKL, CTR-GCN and many others.
+    "pyskl": ("joint", "bone", "joint_motion", "bone_motion"),
+}
+"""The streams a paper combines, by the name a sweep file uses for the set."""

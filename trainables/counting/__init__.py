@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.counting.aa_gcn import count_aa_gcn
+from trainables.counting.ctr_gcn import count_ctr_gcn
+from trainables.counting.dg_stgcn import count_dg_stgcn
+from trainables.counting.hd_gcn import count_hd_gcn
 from trainables.counting.hpi_gcn import count_hpi_gcn
+from trainables.counting.info_gcn import count_info_gcn
+from trainables.counting.st_gcn import count_st_gcn
+from trainables.counting.st_gcn_k5 import count_st_gcn_k5
 from trainables.counting.tally import Network, Tally
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
@@ -91,4 +98,12 @@ COUNTERS: dict[str, Callable[[Network, Tally], None]] = {
     "hpi_gcn_baseline": count_hpi_gcn,
     "hpi_gcn_rp": count_hpi_gcn,
     "hpi_gcn_op": count_hpi_gcn,
+    "st_gcn": count_st_gcn,
+    "st_gcn_pp": count_st_gcn,
+    "aa_gcn": count_aa_gcn,
+    "dg_stgcn": count_dg_stgcn,
+    "ctr_gcn": count_ctr_gcn,
+    "st_gcn_k5": count_st_gcn_k5,
+    "info_gcn": count_info_gcn,
+    "hd_gcn": count_hd_gcn,
 }

@@ -44,10 +44,10 @@ def _graph_conv(model: ModelConfig, tally: Tally, inside: int, outside: int, fra
         tally.conv(inside, outside, frames)
         if tally.form != "deploy":
             tally.norm(outside)
-    elif tally.form == "deploy" and tally.merge:  # both convolutions as one, a bias per channel and joint
+    elif tally.form == "deploy" and tally.merge:  # both convolutions as one
         tally.adjacency(1)
-        tally.conv(inside, outside, frames, bias=False)
-        tally.leaf_params += outside * tally.joints
+        tally.conv(inside, outside, frames)
+        tally.leaf_params += outside  # the inner bias as the outer convolution sees it
     else:
         tally.adjacency(model.adjacencies if model.backbone == "hpi_gcn_rp" and tally.form == "training" else 1)
         tally.conv(inside, inside, frames)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,32 @@ from torch import Tensor
 
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
-from trainables.foreign import hpi_gcn
+from trainables.foreign import ctr_gcn, hd_gcn, hpi_gcn, info_gcn, pyskl_aa_gcn, pyskl_ctr_gcn, pyskl_dg_stgcn, pyskl_st_gcn
 from trainables.foreign.family import Converted, Family, Tensors, convert
 from trainables.layouts import Layout
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.deploy import DeployForm, deploy
 from trainables.reparam.fusible import RELEASED
 
-FAMILIES: tuple[Family, ...] = (hpi_gcn.TRAINED, hpi_gcn.DEPLOYED)
+FAMILIES: tuple[Family, ...] = (
+    hpi_gcn.TRAINED,
+    hpi_gcn.DEPLOYED,
+    pyskl_aa_gcn.PYSKL,
+    pyskl_dg_stgcn.PYSKL,
+    pyskl_st_gcn.ONE_CONVOLUTION,
+    pyskl_st_gcn.SIX_BRANCHES,
+    ctr_gcn.OFFICIAL,
+    pyskl_ctr_gcn.PYSKL,
+    info_gcn.INFO_GCN,
+    hd_gcn.HD_GCN,
+)
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 """Keys under which training code puts the tensors beside an optimiser and an epoch."""
+
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+"""What a damaged file makes torch raise."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +60,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{path}: must be a checkpoint, got no such file")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a checkpoint that can be read without running code from it: {str(error).splitlines()[0]}") from error
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of pickles older or newer than torch's own
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not a checkpoint that can be read without running code from it: {_reason(error)}") from error
     while isinstance(content, dict) and (wrapped := next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)):
         content = wrapped
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: must hold a state dict of tensors, as it is or under {', '.join(WRAPPERS)}, got something else")
     return {re.sub(r"^(module\.)+", "", str(name)): tensor for name, tensor in content.items()}
+
+
+def _reason(error: Exception) -> str:
+    """In one line, without torch's advice to run the code all the same."""
+    asked = re.search(r"Unsupported global: GLOBAL (\S+)", str(error)) or re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+    if asked is None:
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    return f"it asks for {asked[1]}" if "GLOBAL" in asked[0] else asked[1].strip()
 
 
 def import_tensors(
@@ -61,7 +87,11 @@ def import_tensors(
     persons: needed where the tensors do not show it. options: of the model, where the tensors do not show them.
     """
     family = _family(theirs, backbone)
-    architecture = family.architecture(theirs)
+    try:
+        architecture = family.architecture(theirs)
+    except (LookupError, ZeroDivisionError) as error:
+        lacking = f"{error.args[0]} must be in the checkpoint" if isinstance(error, KeyError) else f"a tensor has too few axes ({error})"
+        raise UserError(f"the network cannot be read off the checkpoint ({family.source}): {lacking}") from error
     model = {**architecture.model, **(options or {})}
     if model["backbone"] != backbone:
         raise UserError(f"the checkpoint must be of {backbone}, got {model['backbone']} ({family.source})")
@@ -80,7 +110,12 @@ def import_tensors(
         seed=0,
     ).to(next(tensor.dtype for tensor in theirs.values() if tensor.is_floating_point()))
     target = deploy(network, RELEASED) if family.deployed else network
-    return _filled(target, family, convert(family, theirs), len(theirs))
+    try:
+        converted = convert(family, theirs)
+    except (LookupError, RuntimeError) as error:  # parts of one tensor of ours that are missing or do not fit together
+        lacking = f"{error.args[0]} (our name) is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"the checkpoint's tensors do not fit together ({family.source}): {lacking}") from error
+    return _filled(target, family, converted, len(theirs))
 
 
 def _family(theirs: Tensors, backbone: str) -> Family:

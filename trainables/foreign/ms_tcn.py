@@ -9,9 +9,9 @@ from trainables.foreign.family import joined
 SQUEEZES = tuple(f"squeeze_{branch}" for branch in range(3))
 
 
-def ms_tcn_rules(block: str) -> tuple[tuple[str, str], ...]:
-    """Renaming of `<block>.tcn1.*`; `block`: a pattern with the block's number as its group. `one_squeeze` completes it."""
-    branches = rf"^{block}\.tcn1\.branches\."
+def ms_tcn_rules(block: str, module: str = "tcn1") -> tuple[tuple[str, str], ...]:
+    """Renaming of `<block>.<module>.*`; `block`: a pattern with the block's number as its group. `one_squeeze` completes it."""
+    branches = rf"^{block}\.{module}\.branches\."
     return (
         *(
             (rf"{branches}{branch}\.{number}\.", rf"blocks.\1.temporal.{squeeze}.{part}.")

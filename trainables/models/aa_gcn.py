@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.layers import Block, Classifier, DataNorm, kaiming_fan_out, residual_path
-from trainables.models.temporal import build_temporal
+from trainables.models.ctr_gcn import unit
+from trainables.models.layers import Classifier, DataNorm, bias_of, kaiming_convs, residual_path
 from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
 from trainables.reparam.kernels import fuse_conv_bn
 
@@ -43,12 +43,12 @@ class AdaptiveGraphConv(Deployable):
     def _initialise(self) -> None:
         for part in self.embed.weight.data.chunk(2 * len(self.project)):
             nn.init.kaiming_normal_(part, mode="fan_out")
-        nn.init.zeros_(_bias(self.embed))
+        nn.init.zeros_(bias_of(self.embed))
         for conv in self._projections():
             nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project))))
-            nn.init.zeros_(_bias(conv))
+            nn.init.zeros_(bias_of(conv))
         nn.init.constant_(self.bn.weight, 1e-6)
-        _he(self.residual)
+        kaiming_convs(self.residual)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = mixed_by_similarity(x, self.embed(x), self.adjacency, self.alpha)
@@ -68,7 +68,7 @@ class AdaptiveGraphConv(Deployable):
     def _one_projection(self) -> tuple[Tensor, Tensor]:
         """A sum of convolutions is one convolution of all their inputs."""
         convs = self._projections()
-        return torch.cat([conv.weight for conv in convs], dim=1), torch.stack([_bias(conv) for conv in convs]).sum(dim=0)
+        return torch.cat([conv.weight for conv in convs], dim=1), torch.stack([bias_of(conv) for conv in convs]).sum(dim=0)
 
     def _projections(self) -> list[nn.Conv2d]:
         return [conv for conv in self.project if isinstance(conv, nn.Conv2d)]
@@ -141,33 +141,13 @@ class STCAttention(nn.Module):
 class AAGCN(Backbone):
     """Ten blocks of adaptive graph convolution and temporal convolution; every person's coordinates are normalised on their own."""
 
-    kept = "joint similarity (tanh of products of features), attention over joints, frames and channels"
+    kept = "joint similarity (tanh of products of features) and, where it is on, attention over joints, frames and channels"
 
     def __init__(self, spec: NetworkSpec) -> None:
         model = spec.model
         blocks = [
-            Block(
-                graph=AdaptiveGraphConv(initial_adjacency(spec), inside, outside, attention=model.attention),
-                temporal=build_temporal(spec, outside, stride),
-                residual=residual_path(inside, outside, stride) if number else None,
-            )
-            for number, (inside, outside, stride) in enumerate(model.block_plan)
+            unit(spec, AdaptiveGraphConv(initial_adjacency(spec), inside, outside, attention=model.attention), number)
+            for number, (inside, outside, _) in enumerate(model.block_plan)
         ]
-        for block in blocks:
-            if model.temporal == "conv":
-                _he(block.temporal)
-            if block.residual is not None:
-                _he(block.residual)
         head = Classifier(model.width, spec.classes, model.dropout, std=0.01)
         super().__init__(spec, data_norm=DataNorm(spec.persons, spec.joints), blocks=blocks, head=head)
-
-
-def _he(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            kaiming_fan_out(part)
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias

@@ -10,8 +10,15 @@ from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
+from trainables.models.aa_gcn import AAGCN
 from trainables.models.backbone import Backbone, NetworkSpec
+from trainables.models.ctr_gcn import CTRGCN
+from trainables.models.dg_stgcn import DGSTGCN
+from trainables.models.hd_gcn import HDGCN
 from trainables.models.hpi_gcn import HPIGCNOP, HPIGCNRP, HPIGCNBaseline
+from trainables.models.info_gcn import InfoGCN
+from trainables.models.st_gcn import STGCN, STGCNPP
+from trainables.models.st_gcn_k5 import STGCNK5
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone", "build_network", "network_spec"]
 
@@ -19,6 +26,14 @@ BACKBONES: dict[str, Callable[[NetworkSpec], Backbone]] = {
     "hpi_gcn_baseline": HPIGCNBaseline,
     "hpi_gcn_rp": HPIGCNRP,
     "hpi_gcn_op": HPIGCNOP,
+    "st_gcn": STGCN,
+    "st_gcn_pp": STGCNPP,
+    "aa_gcn": AAGCN,
+    "dg_stgcn": DGSTGCN,
+    "ctr_gcn": CTRGCN,
+    "st_gcn_k5": STGCNK5,
+    "info_gcn": InfoGCN,
+    "hd_gcn": HDGCN,
 }
 
 

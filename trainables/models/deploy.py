@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import statistics
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,47 @@ from torch import Tensor, nn
 
 from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
+from trainables.contract.frozen import Frozen
+from trainables.cost import call_seconds
 from trainables.models.backbone import Backbone, NetworkSpec, person_features
 from trainables.models.build import build_network
 from trainables.reparam.fusible import FULL, Folding, deployed
 
 FORMAT = "orchestrate deploy form 2"
+
+
+class Execution(Frozen):
+    """How a deploy form goes through its persons. Results differ by rounding only."""
+
+    rows: bool = False  # feature maps lie in memory as rows of channels (channels_last)
+    at_once: int | None = None  # persons that go through the whole network before the next ones; None: all
+
+
+PERSONS_AT_ONCE = 8
+"""On a CPU the feature maps of so many persons stay in its cache; 4 to 16 are within 5 % (benchmarks/inference.py)."""
+
+
+def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -> Execution:
+    """What is fastest where it was measured: on CPUs a few persons at a time, HPI-GCN as rows; elsewhere, and for a form that is
+    to be as released, everything at once."""
+    if device.type != "cpu" or not folding.across:
+        return Execution()
+    return Execution(rows=spec.model.backbone.startswith("hpi_gcn"), at_once=PERSONS_AT_ONCE)
+
+
+@torch.inference_mode()
+def settle(form: DeployForm, clips: Tensor, *, rounds: int = 5) -> dict[Execution, float]:
+    """Try every way to run `clips` on their device, in turns, and stay with the fastest; median seconds of each."""
+    ways = [Execution(rows=rows, at_once=at_once) for rows in (False, True) for at_once in (None, PERSONS_AT_ONCE)]
+    times: dict[Execution, list[float]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):  # the first turn warms up
+        for way in ways:
+            form.arrange(way)
+            form(clips)
+            times[way] += [call_seconds(form, clips)] if turn else []
+    found = {way: statistics.median(seconds) for way, seconds in times.items()}
+    form.arrange(min(found, key=lambda way: found[way]))
+    return found
 
 
 class DeployForm(nn.Module):
@@ -29,19 +66,32 @@ class DeployForm(nn.Module):
     """
 
     absent: Tensor
+    execution: Execution
 
     def __init__(self, spec: NetworkSpec, folding: Folding, pieces: Backbone, frames: int | None) -> None:
         """pieces: the network whose deployed parts are taken over; frames: T of the clips to come, None if it is not known."""
         super().__init__()
         self.spec = spec
         self.folding = folding
-        self.frames = frames
+        self.frames: int | None = None
         self.data_norm = deployed(pieces.data_norm, folding)
         self.stem = deployed(pieces.stem, folding)
         self.blocks = deployed(pieces.blocks, folding)
         self.head = deployed(pieces.head, folding)
         self.eval()
-        self.register_buffer("absent", None if frames is None else self._absent_features(frames))
+        self.arrange(usual_execution(spec, folding, next(self.head.parameters()).device))
+        self.register_buffer("absent", None)
+        if frames is not None:
+            self.expect(frames)
+
+    def arrange(self, execution: Execution) -> None:
+        """Run this way from now on; weights are laid out as their products like them."""
+        self.execution = execution
+        self.to(memory_format=torch.channels_last if execution.rows else torch.contiguous_format)  # type: ignore[call-overload]
+
+    def expect(self, frames: int) -> None:
+        """Clips to come have T = `frames`: what an absent person gives there is computed now."""
+        self.frames, self.absent = frames, self._absent_features(frames)
 
     def forward(self, clips: Tensor) -> Tensor:
         features = self._features_of_present(clips) if self._may_skip(clips) else self._features(self.data_norm(clips))
@@ -53,9 +103,13 @@ class DeployForm(nn.Module):
         return self.spec.persons > 1 and clips.shape[2] == self.frames and not torch.compiler.is_compiling()
 
     def _features(self, persons: Tensor) -> Tensor:
-        """(P, C, T, V) -> (P, C')."""
+        """(P, C, T, V) -> (P, C'). A traced program runs them all at once: what it is compiled to decides how."""
         assert isinstance(self.blocks, nn.ModuleList)
-        return person_features(persons, self.stem, self.blocks)
+        if torch.compiler.is_compiling():
+            return person_features(persons, self.stem, self.blocks)
+        persons = persons.contiguous(memory_format=torch.channels_last if self.execution.rows else torch.contiguous_format)
+        parts = torch.split(persons, self.execution.at_once or len(persons))
+        return torch.cat([person_features(part, self.stem, self.blocks) for part in parts])
 
     def _features_of_present(self, clips: Tensor) -> Tensor:
         """(N M, C'), absent persons from the table."""
@@ -104,7 +158,10 @@ def folded(model: Backbone, form: DeployForm) -> str:
     parts = [f"{name} {_modules(model, kind)} -> {_modules(form, kind)}" for name, kind in kinds.items()]
     numbers = [sum(parameter.numel() for parameter in network.parameters()) for network in (model, form)]
     parts.append(f"parameters {numbers[0]:,} -> {numbers[1]:,}")
-    parts += [f"kept: {model.kept}"] if model.kept else []
+    kept = [
+        text for text in (model.kept, "maxima and ReLU inside the temporal branches" if "ms_tcn" in model.spec.model.temporal else "") if text
+    ]
+    parts += [f"kept: {'; '.join(kept)}"] if kept else []
     return ", ".join(parts)
 
 
@@ -122,7 +179,7 @@ def save_deploy(form: DeployForm, path: Path) -> None:
 
 def load_deploy(path: Path) -> DeployForm:
     """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is missing or damaged."""
-    content = _read(path)
+    content = read_file(path, FORMAT, "deploy form")
     try:
         spec, folding = NetworkSpec.model_validate(content["spec"]), Folding.model_validate(content["folding"])
         with torch.device("meta"):  # the architecture without memory
@@ -130,17 +187,18 @@ def load_deploy(path: Path) -> DeployForm:
         form.load_state_dict(content["state"], strict=True, assign=True)
     except (ValidationError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}") from error
+    form.arrange(usual_execution(spec, folding, torch.device("cpu")))
     return form.eval().requires_grad_(False)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The file's dictionary, or UserError."""
+def read_file(path: Path, expected: str, what: str) -> dict[str, Any]:
+    """The dictionary of a file of ours whose `format` is `expected`; UserError names it as `what` where it is another or damaged."""
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{path}: must be a deploy form, got {'another kind of file' if path.exists() else 'no such file'}")
+        raise UserError(f"{path}: must be a {what}, got {'another kind of file' if path.exists() else 'no such file'}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a readable deploy form: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: must be a file of format '{FORMAT}', got something else")
+        raise UserError(f"{path}: not a readable {what}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != expected:
+        raise UserError(f"{path}: must be a file of format '{expected}', got something else")
     return content

@@ -78,7 +78,7 @@ class FoldedDynamicGroupGraphConv(nn.Module):
 def dynamic_adjacency(p: Tensor, q: Tensor, adjacency: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     """A'[k, c, u, v], see `DynamicGroupGraphConv`: (N, K, m, V, V). p, q: (N, K m, 1, V); adjacency: (K, V, V); alpha, beta: numbers."""
     subsets, joints, _ = adjacency.shape
-    p, q = (ends.reshape(len(ends), subsets, -1, joints) for ends in (p, q))
+    p, q = (ends.reshape(ends.shape[0], subsets, -1, joints) for ends in (p, q))
     alike = torch.softmax(torch.matmul(p.mT, q), dim=2)  # (N, K, V, V), columns sum to one
     differing = torch.tanh(p[..., :, None] - q[..., None, :])  # (N, K, m, V, V)
     return (adjacency + beta * alike)[:, :, None] + alpha * differing
@@ -92,7 +92,7 @@ def mixed_by_channel(x: Tensor, matrices: Tensor) -> Tensor:
 class DGSTGCN(Backbone):
     """Ten blocks of dynamic group graph convolution and temporal branches; persons share the normalisation of their coordinates."""
 
-    kept = "dynamic adjacency (tanh and softmax of features), pointwise branches up to their ReLU"
+    kept = "dynamic adjacency (tanh and softmax of features)"
 
     def __init__(self, spec: NetworkSpec) -> None:
         model = spec.model

@@ -20,8 +20,13 @@ from trainables.models.layers import (
     GroupedJointMixing,
     JointMixing,
     ParallelJointMixing,
+    Pointwise,
+    add_pointwise,
+    bias_of,
+    kaiming_convs,
     kaiming_fan_out,
     residual_path,
+    rows_last,
 )
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
@@ -59,16 +64,17 @@ class GraphConv(Deployable):
         return F.relu(out, inplace=True)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        if not folding.merge or isinstance(self.mixing, GroupedJointMixing):
+        if not folding.across:
             return plain_copy(self, folding)
-        mixing = deployed(self.mixing, folding)
-        assert isinstance(mixing, JointMixing)
-        assert self.embed.bias is not None
+        mixing, residual = deployed(self.mixing, folding), deployed(self.residual, folding)
+        residual = Pointwise(residual) if isinstance(residual, nn.Conv2d) else residual
         kernel, bias = kernel_and_bias(self.expand)
         assert bias is not None
-        merged, inner_bias = merge_pointwise(self.embed.weight, self.embed.bias, kernel)
-        bias_map = torch.outer(inner_bias, mixing.matrix.sum(dim=1)) + bias[:, None]
-        return MergedGraphConv(mixing, merged, bias_map, deployed(self.residual, folding))
+        if isinstance(mixing, JointMixing) and folding.merge:
+            merged, inner_bias = merge_pointwise(self.embed.weight, bias_of(self.embed), kernel)
+            return MergedGraphConv(mixing, merged, inner_bias, bias, residual)
+        embed = frozen_conv(self.embed.weight, self.embed.bias)
+        return DeployedGraphConv(embed, mixing, frozen_conv(kernel, bias), residual)
 
 
 class MergedGraphConv(nn.Module):
@@ -77,31 +83,58 @@ class MergedGraphConv(nn.Module):
     W1 (A (W0 x + b0)) + b1 = (W1 W0)(A x) + B with one bias per channel and joint: B[c, i] = (W1 b0)[c] sum_v A[i, v] + b1[c].
     """
 
-    def __init__(self, mixing: JointMixing, kernel: Tensor, bias_map: Tensor, residual: nn.Module) -> None:
-        """kernel: (C_out, C_in, 1, 1); bias_map: (C_out, V)."""
+    def __init__(self, mixing: JointMixing, kernel: Tensor, inner_bias: Tensor, bias: Tensor, residual: nn.Module) -> None:
+        """kernel: W1 W0 (C_out, C_in, 1, 1); inner_bias: W1 b0; bias: b1, both (C_out,)."""
         super().__init__()
         self.mixing = mixing
-        self.conv = frozen_conv(kernel, None)
-        self.bias_map = frozen(bias_map[:, None])
+        self.conv = frozen_conv(kernel, bias)
+        self.inner_bias = frozen(inner_bias)
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(self.mixing(x))
-        out += self.bias_map
-        out += self.residual(x)
-        return F.relu(out, inplace=True)
+        reach = self.mixing.matrix.sum(dim=1)  # (V,)
+        bias_map = torch.addcmul(bias_of(self.conv)[:, None], self.inner_bias[:, None], reach)[:, None]  # (C_out, 1, V)
+        total: Tensor = self.residual(x) + bias_map
+        return F.relu(add_pointwise(total, self.mixing(x), self.conv.weight), inplace=True)
+
+
+class DeployedGraphConv(nn.Module):
+    """ReLU(W1 mixing(W0 x + b0) + b1 + residual(x)), the two convolutions kept."""
+
+    def __init__(self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Conv2d, residual: nn.Module) -> None:
+        super().__init__()
+        self.embed = embed
+        self.mixing = mixing
+        self.expand = expand
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.residual(x) + bias_of(self.expand)[:, None, None]
+        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)):
+            return add_pointwise(total, self.mixing(self.embed(x)), self.expand.weight).relu_()
+        samples, inside, frames, joints = x.shape
+        embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))
+        mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(samples, inside, -1)
+        rows = total.permute(0, 2, 3, 1).flatten(1, 2)  # (N, T V, C_out), a view
+        rows.baddbmm_(mixed.mT, self.expand.weight[:, :, 0, 0].T.expand(samples, -1, -1))
+        return total.relu_()
+
+    def _embedded(self, rows: Tensor) -> Tensor:
+        """(N, T V, C_in) -> W0 x + b0 as (N, C_in, T V): the product puts every group's channels together for the mixing."""
+        kernel = self.embed.weight[:, :, 0, 0].expand(len(rows), -1, -1)
+        return torch.baddbmm(bias_of(self.embed)[:, None], kernel, rows.mT)
 
 
 def rp_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
     """HPI-GC-RP: n parallel adjacency matrices for all channels, one at inference. He initialisation, residual included."""
-    return _he(
-        GraphConv(
-            embed=temporal_conv(inside, inside),
-            mixing=ParallelJointMixing(spec.model.adjacencies, spec.joints),
-            expand=ConvBN(inside, outside),
-            residual=residual_path(inside, outside, 1, bias=False),
-        )
+    graph = GraphConv(
+        embed=temporal_conv(inside, inside),
+        mixing=ParallelJointMixing(spec.model.adjacencies, spec.joints),
+        expand=ConvBN(inside, outside),
+        residual=residual_path(inside, outside, 1, bias=False),
     )
+    kaiming_convs(graph)
+    return graph
 
 
 def baseline_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
@@ -112,14 +145,14 @@ def baseline_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphCo
     if spec.model.normalised:
         one = spec.model_copy(update={"model": spec.model.model_copy(update={"adjacencies": 1})})
         return rp_graph_conv(one, inside, outside)
-    return _he(
-        GraphConv(
-            embed=temporal_conv(inside, inside),
-            mixing=JointMixing(torch.zeros(spec.joints, spec.joints)),
-            expand=temporal_conv(inside, outside),
-            residual=nn.Identity() if inside == outside else temporal_conv(inside, outside),
-        )
+    graph = GraphConv(
+        embed=temporal_conv(inside, inside),
+        mixing=JointMixing(torch.zeros(spec.joints, spec.joints)),
+        expand=temporal_conv(inside, outside),
+        residual=nn.Identity() if inside == outside else temporal_conv(inside, outside),
     )
+    kaiming_convs(graph)
+    return graph
 
 
 def op_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
@@ -177,10 +210,3 @@ class HPIGCNOP(HPIGCN):
 def _conv(inside: int, outside: int, stride: int = 1, *, normalised: bool) -> nn.Module:
     """A 1x1 convolution with BatchNorm, or with a bias instead."""
     return ConvBN(inside, outside, stride=stride) if normalised else temporal_conv(inside, outside, stride=stride)
-
-
-def _he(graph: GraphConv) -> GraphConv:
-    for module in graph.modules():
-        if isinstance(module, nn.Conv2d):
-            kaiming_fan_out(module)
-    return graph

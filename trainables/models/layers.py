@@ -59,6 +59,27 @@ def by_person(clips: Tensor, *, persons: int, joints: int) -> Tensor:
     return clips.permute(0, 4, 1, 2, 3)
 
 
+def rows_last(x: Tensor) -> bool:
+    """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in no other order.
+
+    Never in a traced program, where the compiler chooses the order.
+    """
+    return not torch.compiler.is_compiling() and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """A channels_last (N, C, T, V) as its rows (N T V, C): a view."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def add_pointwise(total: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
+    """total += the 1x1 convolution of x by kernel (C_out, C_in, 1, 1), in place; total (N, C_out, T, V) lies in memory as x does."""
+    if not rows_last(x):
+        return total.add_(F.conv2d(x, kernel))
+    rows_of(total).addmm_(rows_of(x), kernel[:, :, 0, 0].T)
+    return total
+
+
 def displacement(x: Tensor, frames: int) -> Tensor:
     """x[t] - x[t - frames] along time (dim 2), zero where the other frame does not exist; `frames` may be negative. Shape kept."""
     distance = abs(frames)
@@ -79,6 +100,8 @@ class ExplicitMotion(Deployable):
         self.bn: nn.Module = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if rows_last(x) and isinstance(self.bn, nn.Identity):
+            return self._as_one_product(x)
         parts = torch.cat([x, x, x, x, *(displacement(x, frames) for frames in (1, 2, -1, -2))], dim=1)
         return F.leaky_relu(self.bn(self.conv(parts)), 0.1, inplace=True)
 
@@ -90,6 +113,15 @@ class ExplicitMotion(Deployable):
             twin.conv, twin.bn = frozen_conv(kernel, bias, groups=8), nn.Identity()
         return twin
 
+    def _as_one_product(self, x: Tensor) -> Tensor:
+        """The five folded branches as one matrix of 15 inputs, for feature maps that lie in memory as rows."""
+        eighth = self.conv.out_channels // 8
+        kernels = torch.split(self.conv.weight[:, :, 0, 0], [4 * eighth, *[eighth] * 4])
+        matrix: Tensor = torch.block_diag(*kernels)  # type: ignore[no-untyped-call]
+        parts = torch.cat([x, *(displacement(x, frames) for frames in (1, 2, -1, -2))], dim=1)
+        product = F.linear(parts.permute(0, 2, 3, 1), matrix, self.conv.bias)
+        return F.leaky_relu(product, 0.1, inplace=True).permute(0, 3, 1, 2)
+
 
 class JointMixing(nn.Module):
     """One learned adjacency for all channels: y[c, t, i] = sum_v A[i, v] x[c, t, v]."""
@@ -100,7 +132,11 @@ class JointMixing(nn.Module):
         self.matrix = nn.Parameter(matrix)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.matrix)
+        if not rows_last(x):
+            return F.linear(x, self.matrix)
+        frames = x.permute(0, 2, 3, 1).flatten(0, 1)  # (N T, V, C)
+        mixed = torch.bmm(self.matrix.expand(len(frames), -1, -1), frames)
+        return mixed.view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
 
 
 class ParallelJointMixing(Deployable):
@@ -169,7 +205,63 @@ class Block(Deployable):
         return F.relu(out, inplace=True)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return plain_copy(self, folding)
+        temporal = deployed(self.temporal, folding)
+        if not (folding.across and isinstance(temporal, nn.Conv2d) and self.residual is not None):
+            return plain_copy(self, folding)
+        return ConvBlock(deployed(self.graph, folding), temporal, deployed(self.residual, folding))
+
+
+class ConvBlock(nn.Module):
+    """ReLU(conv(graph(x)) + residual(x)): the deploy form of a block whose temporal module is one convolution."""
+
+    def __init__(self, graph: nn.Module, temporal: nn.Conv2d, residual: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+        self.temporal = temporal
+        self.residual = Pointwise(residual) if isinstance(residual, nn.Conv2d) else residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        return add_conv(self.residual(x), self.temporal, self.graph(x))
+
+
+class Pointwise(nn.Module):
+    """A strided 1x1 convolution as one matrix product where the feature map lies in memory as rows of channels."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not rows_last(x):
+            out: Tensor = self.conv(x)
+            return out
+        kept = x[:, :, :: self.conv.stride[0]]
+        product = F.linear(kept.permute(0, 2, 3, 1), self.conv.weight[:, :, 0, 0], self.conv.bias)
+        return product.permute(0, 3, 1, 2)
+
+
+def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """ReLU(conv(x) + total), in `total`'s memory where one operation of the device does all three."""
+    if _one_operation(total):
+        settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            total, x, conv.weight, conv.bias, *settings, "add", 1.0, "relu", [], None
+        )
+        return fused
+    out: Tensor = conv(x)
+    out += total
+    return F.relu(out, inplace=True)
+
+
+def _one_operation(total: Tensor) -> bool:
+    """Whether oneDNN's convolution with sum and ReLU can be used: channels_last float32 on the CPU, in inference, outside a compiler."""
+    return (
+        total.dtype == torch.float32
+        and total.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and rows_last(total)
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+    )
 
 
 def residual_path(inside: int, outside: int, stride: int, *, bias: bool = True) -> nn.Module:
@@ -182,3 +274,16 @@ def kaiming_fan_out(conv: nn.Conv2d) -> None:
     nn.init.kaiming_normal_(conv.weight, mode="fan_out")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
+
+
+def kaiming_convs(module: nn.Module) -> None:
+    """`kaiming_fan_out` of every 2-D convolution in `module`."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            kaiming_fan_out(part)
+
+
+def bias_of(conv: nn.Conv2d) -> Tensor:
+    """Of a convolution that has one."""
+    assert conv.bias is not None
+    return conv.bias

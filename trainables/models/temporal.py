@@ -15,7 +15,7 @@ def build_temporal(spec: NetworkSpec, channels: int, stride: int, *, bias: bool 
     """(N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V), normalised, ready to be added to a residual.
 
     bias: of the single convolution (without effect behind its BatchNorm, but in the released checkpoints). relu: MS-TCN ends with
-    one in some code bases. Weights as torch initialises them; the backbone may draw them anew.
+    one in some code bases. Single convolutions start as torch draws them; a backbone may draw them anew.
     """
     model = spec.model
     match model.temporal:

@@ -1,0 +1,93 @@
+"""What `models`, `bench` and `import-weights` print: tables on standard output. Knows how to print, not how to count or to measure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cli.tables import console, table
+
+if TYPE_CHECKING:
+    from orchestrator.catalogue import Catalogue, Entry
+    from trainables.bench import Bench
+    from trainables.foreign.importing import Report
+
+
+def print_catalogue(found: Catalogue) -> None:
+    """Backbones with sizes and defaults, then what every option may be."""
+    out = console()
+    sizes = f"{found.layout}, {found.classes} classes, {found.frames} frames, {found.persons} person{'s' if found.persons > 1 else ''}"
+    columns = ("params", "deploy\nparams", "deploy\nGMACs", "published\nparams", "published\nGMACs")
+    rows = table("backbone", *columns, text="options and defaults", title=f"Backbones with their defaults: {sizes}")
+    for entry in found.backbones:
+        numbers = (f"{entry.params:,}", f"{entry.deploy_params:,}", f"{entry.deploy_gmacs:.3f}")
+        published = (f"{entry.published_params:,}", f"{entry.published_gmacs:.3f}")
+        rows.add_row(entry.backbone, *numbers, *published, _defaults(found, entry))
+    out.print(rows)
+    options = table("option", text="may be", title="Options, under model. in a sweep file")
+    options.add_column("is", overflow="fold")
+    for option in found.options:
+        options.add_row(option.name, option.allowed, option.meaning)
+    out.print(options)
+    out.print("published: as the papers count, the released code at inference without adjacency matrices and their products", soft_wrap=True)
+
+
+def _defaults(found: Catalogue, entry: Entry) -> str:
+    """`groups=8, input_block=auto, ...`: without the common options whose default is the same everywhere."""
+    same = {
+        option.name for option in found.options if option.common and len({repr(other.options[option.name]) for other in found.backbones}) == 1
+    }
+    return ", ".join(f"{name}={_plain(value)}" for name, value in entry.options.items() if name not in same)
+
+
+def _plain(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def print_bench(found: Bench) -> None:
+    """One table per batch size, and what was measured on."""
+    out = console()
+    setting = found.setting
+    first = next(row.backbone for row in found.measured if row.form == "deploy")
+    for position, batch in enumerate(setting.batches):
+        columns = ("params", "GMACs", "peak MB", "median ms", "quartiles", "clips/s", "training /\nthis", f"{first}\ndeploy / this")
+        rows = table("network", *columns, title=f"Batch {batch}{_singles(found, batch)}")
+        for row in found.measured:
+            timing = row.timings[position]
+            times = (f"{timing.median_ms:.2f}", f"{timing.low_ms:.2f} - {timing.high_ms:.2f}", f"{timing.clips_per_s:,.1f}")
+            ratios = (f"{timing.to_training:.2f}", f"{timing.to_first:.2f}" if row.form == "deploy" else "")
+            rows.add_row(f"{row.backbone} {row.form}", f"{row.params:,}", f"{row.gmacs:.3f}", f"{timing.peak_mb:.1f}", *times, *ratios)
+        out.print(rows)
+    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    sizes = f"{setting.layout}, {setting.frames} frames, {setting.persons} persons, {setting.classes} classes, {setting.channels} channels"
+    out.print(f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}", soft_wrap=True)
+    out.print(f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up", soft_wrap=True)
+    out.print("ratios    above 1: this network is that much faster; GMACs per clip with all its persons", soft_wrap=True)
+
+
+def _singles(found: Bench, batch: int) -> str:
+    return f", {found.single_clips[batch]} of {batch} clips with one person" if found.setting.single else ""
+
+
+def print_import(report: Report) -> None:
+    """What the checkpoint held, tensor by tensor where something is not simply taken over, and what was written."""
+    out = console()
+    facts = table("checkpoint", text=report.checkpoint)
+    for name, value in (
+        ("read as", f"{report.backbone}: {report.source}"),
+        ("network", ", ".join(f"{name}={_plain(value)}" for name, value in report.model.items() if name != "backbone")),
+        ("for", f"{report.layout}, {report.persons} person{'s' if report.persons > 1 else ''}, {report.classes} classes"),
+        ("matched", f"{report.matched} of {report.tensors} tensors"),
+        ("unused", _grouped(report.unused)),
+        ("constructed", ", ".join(report.constructed) or "none"),
+        ("params", "" if report.params is None else f"{report.params:,}"),
+        ("deploy params", f"{report.deploy_params:,}"),
+        *((f"wrote {name}", path) for name, path in report.written.items()),
+    ):
+        facts.add_row(name, value)
+    out.print(facts)
+
+
+def _grouped(unused: dict[str, str]) -> str:
+    """`9: the frozen skeleton graph, which no layer reads; ...`."""
+    reasons = list(dict.fromkeys(unused.values()))
+    return "; ".join(f"{sum(why == reason for why in unused.values())}: {reason}" for reason in reasons) or "none"

@@ -1,0 +1,70 @@
+"""Checkpoints of CTR-GCN's repository: CTR-GCN and its baseline, ST-GCN-K5."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainables.foreign.family import Architecture, Family, Tensors, joined
+from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
+
+
+def unit_rules(block: str) -> tuple[tuple[str, str], ...]:
+    """Names inside a block; `block`: a pattern with its number as the group. `gathered` completes them."""
+    return (
+        (rf"^{block}\.gcn1\.(?:PA|A)$", r"blocks.\1.graph.adjacency"),
+        (rf"^{block}\.gcn1\.alpha$", r"blocks.\1.graph.alpha"),
+        (rf"^{block}\.gcn1\.convs\.(\d+)\.conv1\.", r"blocks.\1.graph.p_\2."),
+        (rf"^{block}\.gcn1\.convs\.(\d+)\.conv2\.", r"blocks.\1.graph.q_\2."),
+        (rf"^{block}\.gcn1\.convs\.(\d+)\.conv3\.", r"blocks.\1.graph.embed.\2."),
+        (rf"^{block}\.gcn1\.convs\.(\d+)\.conv4\.", r"blocks.\1.graph.refine.\2."),
+        (rf"^{block}\.gcn1\.conv_d\.(\d+)\.", r"blocks.\1.graph.project.\2."),
+        (rf"^{block}\.gcn1\.bn\.", r"blocks.\1.graph.bn."),
+        (rf"^{block}\.gcn1\.down\.0\.", r"blocks.\1.graph.residual.conv."),
+        (rf"^{block}\.gcn1\.down\.1\.", r"blocks.\1.graph.residual.bn."),
+        *ms_tcn_rules(block),
+        (rf"^{block}\.tcn1\.(conv|bn)\.", r"blocks.\1.temporal.\2."),
+        (rf"^{block}\.residual\.(conv|bn)\.", r"blocks.\1.residual.\2."),
+    )
+
+
+def gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The convolutions to p and q of every block are one in ours, and so are MS-TCN's first three."""
+    for graph in sorted({name.split(".p_")[0] for name in state if ".p_" in name}):
+        subsets = range(sum(name.startswith(f"{graph}.p_") for name in state) // 2)  # each has a weight and a bias
+        state = joined(state, [f"{graph}.{part}_{subset}" for part in "pq" for subset in subsets], f"{graph}.relate")
+    return one_squeeze(state)
+
+
+def _is_baseline(theirs: Tensors) -> bool:
+    return "l1.gcn1.conv_d.0.weight" in theirs
+
+
+def _recognises(theirs: Tensors) -> bool:
+    return _is_baseline(theirs) or "l1.gcn1.convs.0.conv1.weight" in theirs
+
+
+def _architecture(theirs: Tensors) -> Architecture:
+    joints = theirs["l1.gcn1.PA"].shape[-1]
+    kernel = next(theirs[name] for name in ("l1.tcn1.branches.0.3.conv.weight", "l1.tcn1.conv.weight") if name in theirs)
+    return Architecture(
+        model={
+            "backbone": "st_gcn_k5" if _is_baseline(theirs) else "ctr_gcn",
+            "temporal": "ms_tcn" if "l1.tcn1.branches.0.3.conv.weight" in theirs else "conv",
+            "kernel_size": kernel.shape[2],
+            "channels": theirs["l1.gcn1.bn.weight"].shape[0],
+        },
+        classes=theirs["fc.weight"].shape[0],
+        joints=joints,
+        persons=theirs["data_bn.weight"].shape[0] // (3 * joints),
+    )
+
+
+OFFICIAL = Family(
+    source="CTR-GCN's repository",
+    backbones=("ctr_gcn", "st_gcn_k5"),
+    recognises=_recognises,
+    architecture=_architecture,
+    rules=((r"^data_bn\.", "data_norm."), (r"^fc\.", "head.fc."), *unit_rules(r"l(\d+)")),
+    blocks_from=1,
+    gathered=gathered,
+)

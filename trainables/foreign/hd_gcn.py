@@ -1,0 +1,83 @@
+"""Checkpoints of HD-GCN's released code."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor
+
+from trainables.foreign.family import Architecture, Family, Tensors, joined
+from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
+
+BLOCK = r"l(\d+)"
+
+
+def _recognises(theirs: Tensors) -> bool:
+    return "l1.gcn1.conv_down.0.0.weight" in theirs
+
+
+def _architecture(theirs: Tensors) -> Architecture:
+    joints = theirs["l1.gcn1.PA"].shape[-1]
+    return Architecture(
+        model={
+            "backbone": "hd_gcn",
+            "channels": theirs["l1.gcn1.bn.weight"].shape[0],
+            "kernel_size": theirs["l1.tcn1.branches.0.3.conv.weight"].shape[2],
+        },
+        classes=theirs["fc.weight"].shape[0],
+        joints=joints,
+        persons=theirs["data_bn.weight"].shape[0] // (3 * joints),
+    )
+
+
+def _gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The layers of a hierarchy, separate modules there, are one module in ours.
+
+    Their `conv_d` is a second name of the last layer's modules; where both are stored it is the one that loading leaves.
+    """
+    found = dict(state)
+    for graph in sorted({name.split(".layer_")[0] for name in state if ".layer_" in name}):
+        layers = 1 + max(int(name.split(".layer_")[1].split(".")[0]) for name in state if name.startswith(f"{graph}.layer_"))
+        for name in [name for name in state if name.startswith(f"{graph}.last.")]:
+            found[name.replace(".last.", f".layer_{layers - 1}.")] = found.pop(name)
+        for part, ours, subsets in (("reduce", "reduce", ("",)), ("subset", "embed", ("_0", "_1", "_2")), ("edge", "edge", ("",))):
+            found = joined(found, [f"{graph}.layer_{layer}.{part}{subset}" for layer in range(layers) for subset in subsets], f"{graph}.{ours}")
+    renamed = {re.sub(r"\.embed\.bn\.", ".embed_bn.", re.sub(r"\.embed\.conv\.", ".embed.", name)): tensor for name, tensor in found.items()}
+    return one_squeeze({name: tensor.flatten() if name.endswith(".bias") else tensor for name, tensor in renamed.items()})
+
+
+HD_GCN = Family(
+    source="HD-GCN's released code",
+    backbones=("hd_gcn",),
+    recognises=_recognises,
+    architecture=_architecture,
+    rules=(
+        (r"^data_bn\.", "data_norm."),
+        (r"^fc\.", "head.fc."),
+        (rf"^{BLOCK}\.gcn1\.PA$", r"blocks.\1.graph.adjacency"),
+        (rf"^{BLOCK}\.gcn1\.conv_down\.(\d+)\.0\.", r"blocks.\1.graph.layer_\2.reduce.conv."),
+        (rf"^{BLOCK}\.gcn1\.conv_down\.(\d+)\.1\.", r"blocks.\1.graph.layer_\2.reduce.bn."),
+        (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.([012])\.0\.", r"blocks.\1.graph.layer_\2.subset_\3.conv."),
+        (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.([012])\.1\.", r"blocks.\1.graph.layer_\2.subset_\3.bn."),
+        (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.3\.conv\.0\.", r"blocks.\1.graph.layer_\2.edge.conv."),
+        (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.3\.conv\.1\.", r"blocks.\1.graph.layer_\2.edge.bn."),
+        (rf"^{BLOCK}\.gcn1\.conv_d\.([012])\.0\.", r"blocks.\1.graph.last.subset_\2.conv."),
+        (rf"^{BLOCK}\.gcn1\.conv_d\.([012])\.1\.", r"blocks.\1.graph.last.subset_\2.bn."),
+        (rf"^{BLOCK}\.gcn1\.conv_d\.3\.conv\.0\.", r"blocks.\1.graph.last.edge.conv."),
+        (rf"^{BLOCK}\.gcn1\.conv_d\.3\.conv\.1\.", r"blocks.\1.graph.last.edge.bn."),
+        (rf"^{BLOCK}\.gcn1\.aha\.conv_down\.0\.", r"blocks.\1.graph.attention.reduce.conv."),
+        (rf"^{BLOCK}\.gcn1\.aha\.conv_down\.1\.", r"blocks.\1.graph.attention.reduce.bn."),
+        (rf"^{BLOCK}\.gcn1\.aha\.edge_conv\.conv\.0\.", r"blocks.\1.graph.attention.edge.conv."),
+        (rf"^{BLOCK}\.gcn1\.aha\.edge_conv\.conv\.1\.", r"blocks.\1.graph.attention.edge.bn."),
+        (rf"^{BLOCK}\.gcn1\.aha\.aggregate\.", r"blocks.\1.graph.attention.expand."),
+        (rf"^{BLOCK}\.gcn1\.down\.0\.", r"blocks.\1.graph.residual.conv."),
+        (rf"^{BLOCK}\.gcn1\.down\.1\.", r"blocks.\1.graph.residual.bn."),
+        (rf"^{BLOCK}\.gcn1\.bn\.", r"blocks.\1.graph.bn."),
+        (rf"^{BLOCK}\.tcn1\.branches\.([01])\.3\.bias$", r"blocks.\1.temporal.dilated.\2.conv.bias"),  # (1, C, 1, 1), before BatchNorm
+        *ms_tcn_rules(BLOCK),
+        (rf"^{BLOCK}\.residual\.", r"blocks.\1.residual."),
+    ),
+    blocks_from=1,
+    gathered=_gathered,
+    absent=(r"\.attention\.joints$",),  # which joints a layer joins: numbers inside the released code
+)

@@ -1,0 +1,68 @@
+"""Checkpoints of PYSKL's ST-GCN, with a fixed graph times learned factors or a learned adjacency, and of its ST-GCN++."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trainables.foreign.family import Architecture, Family, Tensors
+from trainables.foreign.six_branch_tcn import SIX_BRANCH_RULES, one_embedding
+
+_GRAPH = "backbone.gcn.0.gcn."
+_TEMPORAL = "backbone.gcn.0.tcn."
+
+
+def _one_convolution(theirs: Tensors) -> bool:
+    return f"{_GRAPH}conv.weight" in theirs and f"{_TEMPORAL}conv.weight" in theirs
+
+
+def _six_branches(theirs: Tensors) -> bool:
+    return f"{_GRAPH}conv.weight" in theirs and f"{_TEMPORAL}branches.0.3.conv.weight" in theirs
+
+
+def _architecture(theirs: Tensors) -> Architecture:
+    subsets, joints, _ = theirs[f"{_GRAPH}A"].shape
+    single = theirs.get(f"{_TEMPORAL}conv.weight")
+    kernel = theirs[f"{_TEMPORAL}branches.0.3.conv.weight"] if single is None else single
+    return Architecture(
+        model={
+            "backbone": "st_gcn_pp" if f"{_GRAPH}down.0.weight" in theirs else "st_gcn",
+            "channels": theirs[f"{_GRAPH}bn.weight"].shape[0],
+            "subsets": subsets,
+            "adjacency": "scaled" if f"{_GRAPH}PA" in theirs else "learned",
+            "temporal": "ms_tcn6" if single is None else "conv",
+            "kernel_size": kernel.shape[2],
+        }
+        | ({} if subsets == 3 else {"graph": "random"}),
+        classes=theirs["cls_head.fc_cls.weight"].shape[0],
+        joints=joints,
+        persons=None,
+    )
+
+
+_COMMON = (
+    (r"^backbone\.data_bn\.", "data_norm."),
+    (r"^cls_head\.fc_cls\.", "head.fc."),
+    (r"^backbone\.gcn\.(\d+)\.gcn\.A$", r"blocks.\1.graph.mixing.matrices"),
+    (r"^backbone\.gcn\.(\d+)\.gcn\.PA$", r"blocks.\1.graph.mixing.factors"),
+    (r"^backbone\.gcn\.(\d+)\.gcn\.(conv|bn)\.", r"blocks.\1.graph.\2."),
+    (r"^backbone\.gcn\.(\d+)\.gcn\.down\.0\.", r"blocks.\1.graph.residual.conv."),
+    (r"^backbone\.gcn\.(\d+)\.gcn\.down\.1\.", r"blocks.\1.graph.residual.bn."),
+    (r"^backbone\.gcn\.(\d+)\.residual\.(conv|bn)\.", r"blocks.\1.residual.\2."),
+)
+
+ONE_CONVOLUTION = Family(
+    source="PYSKL's ST-GCN",
+    backbones=("st_gcn", "st_gcn_pp"),
+    recognises=_one_convolution,
+    architecture=_architecture,
+    rules=(*_COMMON, (r"^backbone\.gcn\.(\d+)\.tcn\.(conv|bn)\.", r"blocks.\1.temporal.\2.")),
+    unused=((r"^backbone\.A$", "the skeleton graph all blocks were started from, which no layer reads"),),
+)
+
+SIX_BRANCHES = replace(
+    ONE_CONVOLUTION,
+    source="PYSKL's ST-GCN++",
+    recognises=_six_branches,
+    rules=(*_COMMON, *SIX_BRANCH_RULES),
+    gathered=one_embedding,
+)
