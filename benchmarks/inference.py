@@ -1,4 +1,4 @@
-"""Deploy forms of HPI-GCN against their training form, the form the released code deploys, and the networks of the papers they are compared with.
+"""Deploy forms of HPI-GCN against their training form, the form the released code deploys, and the networks the papers compare with.
 
     python benchmarks/inference.py [--batch 16] [--batch 64] [--threads 1] [--json]
     python benchmarks/inference.py --device cuda --variants eager,compile,graphs --precision fp32,tf32,bf16
@@ -111,12 +111,12 @@ def clips_of(batch: int, device: torch.device, *, single: float = 0.0) -> Tensor
 
 @torch.inference_mode()
 def differences(networks: dict[str, Backbone | DeployForm], device: torch.device) -> dict[str, float]:
-    """Largest |deploy - training| of 16 clips, 80 % of them with one person, over the largest logit."""
+    """Largest |deploy - plain (or training) form| of 16 clips, 80 % of them with one person, over the largest logit."""
     clips, found = clips_of(16, device, single=SINGLE), {}
     for name, form in networks.items():
         if name.endswith("deploy"):
             base = name.removesuffix(" deploy")
-            expected = networks[f"{base} training" if base in HPI else base](clips)
+            expected = networks[f"{base} plain" if base in HPI else base](clips)
             found[name] = float((form(clips) - expected).abs().max() / expected.abs().max())
     return found
 
@@ -207,7 +207,7 @@ def convolution_peak(device: torch.device, batch: int) -> float:
 def table(results: dict[str, Any]) -> str:
     lines = [f"{results['device']}, {results['threads']} thread(s), torch {results['torch']}"]
     lines += [
-        f"largest difference to the training form, {name}: {difference:.1e} of the largest logit"
+        f"largest difference to the plain form, {name}: {difference:.1e} of the largest logit"
         for name, difference in results["difference"].items()
     ]
     for found in results["runs"]:

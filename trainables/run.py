@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_atomic, write_json
 from trainables.contract.config import TrialConfig
@@ -26,8 +28,13 @@ from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
 
+EXACT_TOLERANCE = 1e-9
+"""Largest |training form - deploy form| accepted in double precision, relative to the largest logit: rounding stays near 1e-14."""
+
+EXACT_CLIPS = 4
+
 DEPLOY_TOLERANCE = 1e-3
-"""Largest |training form - deploy form| accepted, relative to the largest logit: fp32 fusing of 9 blocks stays near 1e-6."""
+"""The same in single precision, for networks without choices: rounding stays near 1e-6."""
 
 LOCK_PATIENCE_S = 60.0
 """How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those within seconds."""
@@ -135,6 +142,7 @@ def _finish(
     shipped = deploy(model, frames=config.data.frames)
     held_out = len(split.selection) > 0
     probe = _batches(store, split.selection if held_out else split.test, config, device, labelled=False)
+    _prove_equal(model, probe, config.data.frames)
     index, logits, difference = _compare(model, shipped, probe)
     ids, labels = store.column("id"), torch.from_numpy(store.column("label")[index.numpy()]) if held_out else None
     if labels is not None:
@@ -163,14 +171,26 @@ def _finish(
     return result
 
 
-def _compare(model: nn.Module, shipped: nn.Module, batches: Batches) -> tuple[Tensor, Tensor, float]:
+@torch.inference_mode()
+def _prove_equal(model: Backbone, batches: Batches, frames: int) -> None:
+    """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a mistake nor change a choice."""
+    exact = copy.deepcopy(model).double().eval()
+    clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
+    _check_difference(exact(clips), deploy(exact, frames=frames)(clips), EXACT_TOLERANCE)
+
+
+def _compare(model: Backbone, shipped: DeployForm, batches: Batches) -> tuple[Tensor, Tensor, float]:
     """(index, deploy logits, largest difference to the training form) over the batches; TrialFailed if the two forms disagree."""
     _, trained = score(model, batches.epoch(0))
     index, logits = score(shipped, batches.epoch(0))
-    difference, scale = float((trained - logits).abs().max()), float(trained.abs().max())
-    if not difference <= DEPLOY_TOLERANCE * max(scale, 1.0):
+    return index, logits, _check_difference(trained, logits, DEPLOY_TOLERANCE if model.continuous else math.inf)
+
+
+def _check_difference(trained: Tensor, shipped: Tensor, tolerance: float) -> float:
+    difference, scale = float((trained - shipped).abs().max()), float(trained.abs().max())
+    if not difference <= tolerance * max(scale, 1.0):
         raise TrialFailed(f"deploy form must give the training form's logits, got a difference of {difference:.3g} at logits up to {scale:.3g}")
-    return index, logits, difference
+    return difference
 
 
 def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployForm, device: torch.device, difference: float) -> Cost:

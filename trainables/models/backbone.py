@@ -40,6 +40,9 @@ class Backbone(nn.Module):
     blocks: hold every weight a mask may touch. head: the mean over frames, joints and persons (N, C) -> logits.
     """
 
+    continuous: ClassVar[bool] = True
+    """False where the network chooses (nearest joints), so that rounding can change a logit by more than rounding."""
+
     kept: ClassVar[str] = ""
     """What is not linear and therefore stays as it is in the deploy form, besides ReLU; empty if nothing."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 import statistics
@@ -74,11 +75,12 @@ class DeployForm(nn.Module):
         self.spec = spec
         self.folding = folding
         self.frames: int | None = None
-        self.data_norm = deployed(pieces.data_norm, folding)
-        self.stem = deployed(pieces.stem, folding)
-        self.blocks = deployed(pieces.blocks, folding)
-        self.head = deployed(pieces.head, folding)
-        self.eval()
+        exact, precision = copy.deepcopy(pieces).double(), next(pieces.parameters()).dtype  # products of kernels are rounded once
+        self.data_norm = deployed(exact.data_norm, folding)
+        self.stem = deployed(exact.stem, folding)
+        self.blocks = deployed(exact.blocks, folding)
+        self.head = deployed(exact.head, folding)
+        self.to(precision).eval()
         self.arrange(usual_execution(spec, folding, next(self.head.parameters()).device))
         self.register_buffer("absent", None)
         if frames is not None:

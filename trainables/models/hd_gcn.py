@@ -248,6 +248,7 @@ def peaks(x: Tensor) -> Tensor:
 class HDGCN(Backbone):
     """Ten blocks of hierarchical graph convolution and temporal convolution; the first sums its layers without attention."""
 
+    continuous = False
     kept = "choice of nearest joints and layers, maxima over neighbours and time, weights of the hierarchy's layers (sigmoid)"
 
     def __init__(self, spec: NetworkSpec) -> None:
