@@ -22,14 +22,14 @@ def count_st_gcn(network: Network, tally: Tally) -> None:
 
 
 def _graph_conv(model: ModelConfig, tally: Tally, inside: int, outside: int, frames: int) -> None:
-    """The released code convolves first, here joints are mixed first; once deployed the biases are one per channel and joint."""
+    """The released code convolves first, here joints are mixed first; deployed, BatchNorm is in the kernel and one more bias."""
     subsets = model.subsets
     if model.adjacency != "fixed":
         tally.adjacency(subsets)
     tally.joint_mixing(subsets * (outside if tally.form == "released" else inside), frames)
     if tally.form == "deploy":
-        tally.conv(subsets * inside, outside, frames, bias=False)
-        tally.leaf_params += outside * tally.joints
+        tally.conv(subsets * inside, outside, frames)
+        tally.leaf_params += subsets * outside  # the subsets' biases, scaled
     else:
         tally.conv(inside, subsets * outside, frames)
         tally.norm(outside)

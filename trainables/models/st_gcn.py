@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.layers import Block, Classifier, DataNorm, residual_path
+from trainables.models.layers import Block, Classifier, DataNorm, bias_of, residual_path
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
 
@@ -64,31 +64,30 @@ class SubsetGraphConv(Deployable):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, bias_map = self.kernel_and_bias_map()
+        kernel, biases = self.kernel_and_biases()
         out = F.conv2d(self.mixing(x), kernel)
-        out += bias_map
+        out += bias_map(biases, self.mixing.adjacency())
         out = self.bn(out)
         if self.residual is not None:
             out += self.residual(x)
         return F.relu(out, inplace=True)
 
-    def kernel_and_bias_map(self) -> tuple[Tensor, Tensor]:
-        """([W_1 ... W_K] (C_out, K C_in, 1, 1), B (C_out, 1, V))."""
-        adjacency, weight, bias = self.mixing.adjacency(), self.conv.weight, self.conv.bias
-        assert bias is not None
-        subsets, inside = adjacency.shape[0], weight.shape[1]
-        kernel = weight.view(subsets, -1, inside).transpose(0, 1).reshape(-1, subsets * inside, 1, 1)
-        bias_map = (bias.view(subsets, -1, 1, 1) * adjacency.sum(dim=1)[:, None, None]).sum(dim=0)
-        return kernel, bias_map
+    def kernel_and_biases(self) -> tuple[Tensor, Tensor]:
+        """([W_1 ... W_K] (C_out, K C_in, 1, 1), (b_1; ...; b_K) (K, C_out))."""
+        weight, subsets = self.conv.weight, self.mixing.matrices.shape[0]
+        kernel = weight.view(subsets, -1, weight.shape[1]).transpose(0, 1).reshape(-1, subsets * weight.shape[1], 1, 1)
+        return kernel, bias_of(self.conv).view(subsets, -1)
 
     def deployed(self, folding: Folding) -> nn.Module:
         if not folding.across:
             return plain_copy(self, folding)
-        (kernel, bias_map), bn = self.kernel_and_bias_map(), batch_norm_state(self.bn)
+        (kernel, biases), bn = self.kernel_and_biases(), batch_norm_state(self.bn)
+        mixing = deployed(self.mixing, folding)
+        assert isinstance(mixing, SubsetMixing)
         return FoldedSubsetGraphConv(
-            deployed(self.mixing, folding),
-            kernel * bn.scale[:, None, None, None],
-            bias_map * bn.scale[:, None, None] + bn.image_of_zero[:, None, None],
+            mixing,
+            frozen_conv(kernel * bn.scale[:, None, None, None], bn.image_of_zero),
+            biases * bn.scale,
             None if self.residual is None else deployed(self.residual, folding),
         )
 
@@ -96,20 +95,25 @@ class SubsetGraphConv(Deployable):
 class FoldedSubsetGraphConv(nn.Module):
     """ReLU(W mixing(x) + B + residual(x)): the deploy form, BatchNorm in W and in the bias B per channel and joint."""
 
-    def __init__(self, mixing: nn.Module, kernel: Tensor, bias_map: Tensor, residual: nn.Module | None) -> None:
-        """kernel: (C_out, K C_in, 1, 1); bias_map: (C_out, 1, V)."""
+    def __init__(self, mixing: SubsetMixing, conv: nn.Conv2d, biases: Tensor, residual: nn.Module | None) -> None:
+        """conv: (C_out, K C_in, 1, 1) with BatchNorm's shift as its bias; biases: (K, C_out), those of the subsets, scaled."""
         super().__init__()
         self.mixing = mixing
-        self.conv = frozen_conv(kernel, None)
-        self.bias_map = frozen(bias_map)
+        self.conv = conv
+        self.biases = frozen(biases)
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(self.mixing(x))
-        out += self.bias_map
+        out = F.conv2d(self.mixing(x), self.conv.weight)
+        out += bias_map(self.biases, self.mixing.adjacency()) + bias_of(self.conv)[:, None, None]
         if self.residual is not None:
             out += self.residual(x)
         return F.relu(out, inplace=True)
+
+
+def bias_map(biases: Tensor, adjacency: Tensor) -> Tensor:
+    """What biases before the mixing are behind it: B[c, i] = sum_k b_k[c] sum_v A_k[v, i]; (K, C), (K, V, V) -> (C, 1, V)."""
+    return (biases[:, :, None, None] * adjacency.sum(dim=1)[:, None, None]).sum(dim=0)
 
 
 class STGCN(Backbone):
