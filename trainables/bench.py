@@ -18,7 +18,7 @@ from trainables.cost import call_seconds, device_name, parameter_count, peak_act
 from trainables.counting import Cost, count
 from trainables.layouts import Layout
 from trainables.models.build import BACKBONES, Backbone, build_backbone
-from trainables.models.deploy import DeployForm, deploy
+from trainables.models.deploy import DeployForm, deploy, settle
 from trainables.precision import full_float32
 from trainables.reparam.fusible import RELEASED
 
@@ -45,6 +45,7 @@ class Setting:
     single: float = 0.0  # share of each batch's clips in which only the first person is there
     threads: int | None = None  # None: as many as torch takes
     device: str = "auto"  # auto: cuda if there is one
+    settle: bool = False  # try on this machine how each deploy form runs fastest, and time it so
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Measured:
 
     backbone: str
     form: FormName
+    runs: str  # how the deploy form goes through a batch; empty for a training form
     params: int
     gmacs: float  # 1e9 multiply-accumulates per clip with all its persons, joint mixing included
     timings: tuple[Timing, ...]
@@ -109,6 +111,8 @@ def bench(backbones: Sequence[str], layout: Layout, setting: Setting, *, note: C
     _check(backbones, setting)
     with _threads(setting.threads), full_float32():
         forms = [form for name in backbones or BACKBONES for form in _forms(name, layout, setting, device, note)]
+        if setting.settle:
+            _settle(forms, _clips(max(setting.batches), layout, setting, device), note)
         seconds = {batch: _rounds(forms, _clips(batch, layout, setting, device), setting.rounds, batch, note) for batch in setting.batches}
         peaks = {batch: _peaks(forms, _clips(batch, layout, setting, device)) for batch in setting.batches}
         return Bench(
@@ -164,6 +168,14 @@ def _forms(backbone: str, layout: Layout, setting: Setting, device: torch.device
     cost = count(model, layout, **sizes, stream=stream, merge=shipped.folding.merge)
     plain = [_Form(backbone, "plain deploy", deploy(network, RELEASED), cost.released)] if backbone in PLAIN else []
     return [_Form(backbone, "training", network, cost.training), *plain, _Form(backbone, "deploy", shipped, cost.deploy)]
+
+
+def _settle(forms: Sequence[_Form], clips: Tensor, note: Callable[[str], None]) -> None:
+    """Every deploy form of ours runs as is fastest here for the largest batch."""
+    for form in forms:
+        if form.name == "deploy" and isinstance(form.network, DeployForm):
+            note(f"settling  {form.backbone}")
+            settle(form.network, clips)
 
 
 def _single(batch: int, share: float) -> int:
@@ -224,4 +236,5 @@ def _measured(forms: Sequence[_Form], position: int, seconds: dict[int, list[lis
             )
         )
     network: nn.Module = form.network
-    return Measured(form.backbone, form.name, parameter_count(network), form.cost.gmacs, tuple(timings))
+    runs = str(form.network.execution) if isinstance(form.network, DeployForm) else ""
+    return Measured(form.backbone, form.name, runs, parameter_count(network), form.cost.gmacs, tuple(timings))

@@ -21,7 +21,7 @@ from trainables.counting import count
 from trainables.data.batches import Batches
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.deploy import DeployForm, deploy, nonzero_params, save_deploy
+from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
 from trainables.seeding import derive
 from trainables.sparsity.generator import SparseGenerator
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
@@ -220,6 +220,7 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployFor
         deploy_peak_mb=peak_activation_bytes(shipped, clip) / 1e6,
         deploy_latency_ms=latency_ms(shipped, clip),
         deploy_batch64_latency_ms=latency_ms(shipped, clip.expand(64, -1, -1, -1, -1)),
+        deploy_folded=folded(model, shipped),
         deploy_max_abs_diff=difference,
         latency_device=device_name(device),
         latency_threads=torch.get_num_threads(),

@@ -8,7 +8,7 @@ from orchestrator.cli.tables import console, table
 
 if TYPE_CHECKING:
     from orchestrator.catalogue import Catalogue, Entry
-    from trainables.bench import Bench
+    from trainables.bench import Bench, Measured
     from trainables.foreign.importing import Report
 
 
@@ -55,13 +55,20 @@ def print_bench(found: Bench) -> None:
             timing = row.timings[position]
             times = (f"{timing.median_ms:.2f}", f"{timing.low_ms:.2f} - {timing.high_ms:.2f}", f"{timing.clips_per_s:,.1f}")
             ratios = (f"{timing.to_training:.2f}", f"{timing.to_first:.2f}" if row.form == "deploy" else "")
-            rows.add_row(f"{row.backbone} {row.form}", f"{row.params:,}", f"{row.gmacs:.3f}", f"{timing.peak_mb:.1f}", *times, *ratios)
+            rows.add_row(
+                f"{row.backbone} {row.form}{_runs(found, row)}", f"{row.params:,}", f"{row.gmacs:.3f}", f"{timing.peak_mb:.1f}", *times, *ratios
+            )
         out.print(rows)
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
     sizes = f"{setting.layout}, {setting.frames} frames, {setting.persons} persons, {setting.classes} classes, {setting.channels} channels"
     out.print(f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}", soft_wrap=True)
     out.print(f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up", soft_wrap=True)
     out.print("ratios    above 1: this network is that much faster; GMACs per clip with all its persons", soft_wrap=True)
+
+
+def _runs(found: Bench, row: Measured) -> str:
+    """How a deploy form was found to run fastest."""
+    return f" ({row.runs})" if found.setting.settle and row.form == "deploy" else ""
 
 
 def _singles(found: Bench, batch: int) -> str:
@@ -81,6 +88,7 @@ def print_import(report: Report) -> None:
         ("constructed", ", ".join(report.constructed) or "none"),
         ("params", "" if report.params is None else f"{report.params:,}"),
         ("deploy params", f"{report.deploy_params:,}"),
+        ("folded", report.folded),
         *((f"wrote {name}", path) for name, path in report.written.items()),
     ):
         facts.add_row(name, value)

@@ -45,6 +45,7 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns that every network gets.")] = 10,
     single: Annotated[float, typer.Option("--single", min=0.0, max=1.0, help="Share of the clips with one person only.")] = 0.0,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto: cuda if there is one.")] = "auto",
+    settle: Annotated[bool, typer.Option("--settle", help="First find how each deploy form runs fastest on this machine.")] = False,
     as_json: Json = False,
 ) -> None:
     """Latency of deploy forms against training forms and against each other, on this machine."""
@@ -53,7 +54,7 @@ def bench(
     from trainables.data.readers.layout_file import find_layout
 
     skeleton = find_layout(layout)
-    setting = Setting(tuple(batch or (1, 64)), skeleton.name, frames, persons, classes, channels, rounds, single, threads, device)
+    setting = Setting(tuple(batch or (1, 64)), skeleton.name, frames, persons, classes, channels, rounds, single, threads, device, settle)
     found = measure(backbones or (), skeleton, setting, note=lambda text: print(text, file=sys.stderr, flush=True))
     if as_json:
         print(json.dumps(found.to_json(), indent=2))

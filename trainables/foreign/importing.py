@@ -20,7 +20,7 @@ from trainables.data.store import Store
 from trainables.foreign.checkpoint import Imported, import_tensors, read_tensors
 from trainables.models.backbone import NetworkSpec
 from trainables.models.build import Backbone
-from trainables.models.deploy import DeployForm, deploy, save_deploy
+from trainables.models.deploy import DeployForm, deploy, folded, save_deploy
 from trainables.models.weights import save_weights
 from trainables.predict import score_store
 
@@ -72,6 +72,7 @@ class Report:
     constructed: tuple[str, ...]  # our tensors that such a checkpoint does not hold
     params: int | None  # training form; None where the checkpoint is a deploy form
     deploy_params: int
+    folded: str  # what the deploy form folds and keeps; empty where the checkpoint is a deploy form
     scored_clips: int | None
     written: dict[str, str]
 
@@ -204,6 +205,7 @@ def _report(checkpoint: Path, found: Imported, form: DeployForm, tensors: int, l
         constructed=found.constructed,
         params=parameter_count(found.network) if training else None,
         deploy_params=parameter_count(form),
+        folded=folded(found.network, form) if isinstance(found.network, Backbone) else "",
         scored_clips=None if scores is None else len(scores.ids),
         written={name: str(path) for name, path in outputs.files.items()},
     )

@@ -31,6 +31,10 @@ class Execution(Frozen):
     rows: bool = False  # feature maps lie in memory as rows of channels (channels_last)
     at_once: int | None = None  # persons that go through the whole network before the next ones; None: all
 
+    def __str__(self) -> str:
+        persons = "all persons at once" if self.at_once is None else f"{self.at_once} persons at a time"
+        return f"{persons}, as rows" if self.rows else persons
+
 
 PERSONS_AT_ONCE = 8
 """On a CPU the feature maps of so many persons stay in its cache; 4 to 16 are within 5 % (benchmarks/inference.py)."""

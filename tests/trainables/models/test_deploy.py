@@ -8,8 +8,9 @@ from torch import nn
 
 from tests import naive_models
 from trainables.contract.errors import UserError
-from trainables.models.deploy import deploy, folded, load_deploy, nonzero_params, save_deploy
+from trainables.models.deploy import Execution, deploy, folded, load_deploy, nonzero_params, save_deploy, settle, usual_execution
 from trainables.models.hpi_gcn import MergedGraphConv
+from trainables.reparam.fusible import FULL, RELEASED
 from trainables.sparsity.masks import attach
 
 
@@ -47,6 +48,45 @@ def test_what_was_folded_is_said_in_numbers():
     text = folded(network, deploy(network))
     assert text.startswith("BatchNorm 20 -> 0, convolutions 17 -> 7, parameters ")
     assert "kept" not in text
+
+
+@pytest.mark.parametrize("name", ["hpi_gcn_rp", "hpi_gcn_op", "ctr_gcn", "info_gcn", "hd_gcn", "st_gcn"])
+def test_every_way_to_run_gives_the_same_logits(name):
+    """Single precision and enough channels for the device's own fused operations; rounding differs."""
+    network = naive_models.narrow_backbone(name, channels=16, persons=2).float().eval()
+    clips = naive_models.random_clips(7, 3, 9, 25, 2).float()
+    clips[2, ..., 1] = 0
+    form = deploy(network, frames=9)
+    with torch.no_grad():
+        expected = network(clips)
+        for rows in (False, True):
+            for at_once in (None, 1, 3, 8):
+                form.arrange(Execution(rows=rows, at_once=at_once))
+                before = clips.clone()
+                assert (form(clips) - expected).abs().max() <= 1e-4 * expected.abs().max()
+                assert torch.equal(clips, before)
+
+
+def test_settling_stays_with_the_fastest_way(monkeypatch):
+    form = deploy(naive_models.narrow_backbone(persons=2), frames=8)
+    slowest = {Execution(): 3.0, Execution(at_once=8): 1.0, Execution(rows=True): 2.0, Execution(rows=True, at_once=8): 4.0}
+    monkeypatch.setattr("trainables.models.deploy.call_seconds", lambda network, _clips: slowest[network.execution])
+    assert settle(form, naive_models.random_clips(2, 3, 8, 25, 2)) == slowest
+    assert form.execution == Execution(at_once=8)
+
+
+def test_what_is_usual_follows_folding_and_backbone():
+    cpu = torch.device("cpu")
+    rp, ctr = naive_models.narrow_backbone("hpi_gcn_rp").spec, naive_models.narrow_backbone("ctr_gcn").spec
+    assert str(usual_execution(rp, FULL, cpu)) == "8 persons at a time, as rows"
+    assert str(usual_execution(ctr, FULL, cpu)) == "8 persons at a time"
+    assert str(usual_execution(rp, RELEASED, cpu)) == str(usual_execution(rp, FULL, torch.device("cuda"))) == "all persons at once"
+
+
+def test_what_could_not_be_folded_is_named():
+    network = naive_models.narrow_backbone("ctr_gcn")
+    text = folded(network, deploy(network))
+    assert text.endswith("kept: adjacency matrices refined by each clip (tanh of differences); maxima and ReLU inside the temporal branches")
 
 
 @pytest.fixture
