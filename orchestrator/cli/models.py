@@ -16,19 +16,27 @@ def print_catalogue(found: Catalogue) -> None:
     """Backbones with sizes and defaults, then what every option may be."""
     out = console()
     sizes = f"{found.layout}, {found.classes} classes, {found.frames} frames, {found.persons} person{'s' if found.persons > 1 else ''}"
-    columns = ("params", "deploy\nparams", "deploy\nGMACs", "published\nparams", "published\nGMACs")
+    columns = ("params", "deploy\nparams", "deploy\nGMACs", "released\nparams", "without\nadjacency", "released\nGMACs", "without\nmixing")
     rows = table("backbone", *columns, text="options and defaults", title=f"Backbones with their defaults: {sizes}")
     for entry in found.backbones:
         numbers = (f"{entry.params:,}", f"{entry.deploy_params:,}", f"{entry.deploy_gmacs:.3f}")
-        published = (f"{entry.published_params:,}", f"{entry.published_gmacs:.3f}")
-        rows.add_row(entry.backbone, *numbers, *published, _defaults(found, entry))
+        released = (
+            f"{entry.released_params:,}",
+            f"{entry.released_leaf_params:,}",
+            f"{entry.released_gmacs:.3f}",
+            f"{entry.released_leaf_gmacs:.3f}",
+        )
+        rows.add_row(entry.backbone, *numbers, *released, _defaults(found, entry))
     out.print(rows)
     options = table("option", text="may be", title="Options, under model. in a sweep file")
     options.add_column("is", overflow="fold")
     for option in found.options:
         options.add_row(option.name, option.allowed, option.meaning)
     out.print(options)
-    out.print("published: as the papers count, the released code at inference without adjacency matrices and their products", soft_wrap=True)
+    out.print(
+        "released: the released code at inference; HPI-GCN's paper counts without adjacency matrices and joint mixing, the others with them",
+        soft_wrap=True,
+    )
 
 
 def _defaults(found: Catalogue, entry: Entry) -> str:

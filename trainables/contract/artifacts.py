@@ -38,8 +38,10 @@ class Cost(Frozen):
     nonzero_params: int  # training form, masked weights counted as zero
     maskable_params: int  # weights a mask may remove
     removed_params: int  # weights the mask removed: exactly what the level asks for
-    published_params: int  # as the papers count: the released code's inference form without adjacency matrices
-    published_gmacs: float  # as the papers count: its convolutions and linear layers only
+    released_params: int  # the released code's inference form
+    released_leaf_params: int  # without adjacency matrices, as HPI-GCN's paper counts
+    released_gmacs: float
+    released_leaf_gmacs: float  # without joint mixing, as HPI-GCN's paper counts
     deploy_params: int
     deploy_leaf_params: int  # without adjacency matrices
     deploy_nonzero_params: int
