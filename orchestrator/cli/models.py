@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orchestrator.cli.tables import console, table
+from orchestrator.cli.tables import console, plain, table
 
 if TYPE_CHECKING:
     from orchestrator.catalogue import Catalogue, Entry
@@ -44,11 +44,7 @@ def _defaults(found: Catalogue, entry: Entry) -> str:
     same = {
         option.name for option in found.options if option.common and len({repr(other.options[option.name]) for other in found.backbones}) == 1
     }
-    return ", ".join(f"{name}={_plain(value)}" for name, value in entry.options.items() if name not in same)
-
-
-def _plain(value: Any) -> str:
-    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(f"{name}={plain(value)}" for name, value in entry.options.items() if name not in same)
 
 
 def print_bench(found: Bench) -> None:
@@ -89,7 +85,7 @@ def print_import(report: Report) -> None:
     facts = table("checkpoint", text=report.checkpoint)
     for name, value in (
         ("read as", f"{report.backbone}: {report.source}"),
-        ("network", ", ".join(f"{name}={_plain(value)}" for name, value in report.model.items() if name != "backbone")),
+        ("network", ", ".join(f"{name}={plain(value)}" for name, value in report.model.items() if name != "backbone")),
         ("for", f"{report.layout}, {report.persons} person{'s' if report.persons > 1 else ''}, {report.classes} classes"),
         ("matched", f"{report.matched} of {report.tensors} tensors"),
         ("unused", _grouped(report.unused)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.tables import console, table
+from orchestrator.cli.tables import console, plain, table
 from orchestrator.plan import Plan, Variant
 
 if TYPE_CHECKING:
@@ -71,5 +71,5 @@ def _nonzeros(plan: Plan) -> Table:
 
 def _name(variant: Variant) -> str:
     """`hpi_gcn_rp kernel_size=5: joint, joint_motion`."""
-    rest = [f"{name.partition('.')[2]}={value}" for name, value in variant.settings.items() if name != "model.backbone"]
+    rest = [f"{name.partition('.')[2]}={plain(value)}" for name, value in variant.settings.items() if name != "model.backbone"]
     return f"{' '.join([str(variant.settings['model.backbone']), *rest])}: {', '.join(variant.streams)}"

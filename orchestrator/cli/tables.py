@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -26,3 +28,8 @@ def table(first: str, *numbers: str, text: str | None = None, title: str | None 
     if text is not None:
         made.add_column(text, overflow="fold")
     return made
+
+
+def plain(value: Any) -> str:
+    """A setting as a table shows it: lists as `3/3/3`."""
+    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
