@@ -111,8 +111,6 @@ def bench(backbones: Sequence[str], layout: Layout, setting: Setting, *, note: C
     _check(backbones, setting)
     with _threads(setting.threads), full_float32():
         forms = [form for name in backbones or BACKBONES for form in _forms(name, layout, setting, device, note)]
-        if setting.settle:
-            _settle(forms, _clips(max(setting.batches), layout, setting, device), note)
         seconds = {batch: _rounds(forms, _clips(batch, layout, setting, device), setting.rounds, batch, note) for batch in setting.batches}
         peaks = {batch: _peaks(forms, _clips(batch, layout, setting, device)) for batch in setting.batches}
         return Bench(
@@ -163,19 +161,20 @@ def _forms(backbone: str, layout: Layout, setting: Setting, device: torch.device
     note(f"building  {backbone}")
     model, stream = ModelConfig.model_validate({"backbone": backbone, "channels": setting.channels}), StreamConfig()
     network = build_backbone(model, layout, classes=setting.classes, persons=setting.persons, stream=stream, seed=0).to(device).eval()
-    shipped = deploy(network, frames=setting.frames)
+    if setting.settle:
+        note(f"settling  {backbone}")
+        shipped, _ = settle(network, _clips(max(setting.batches), layout, setting, device))
+    else:
+        shipped = deploy(network, frames=setting.frames)
     sizes = {"classes": setting.classes, "persons": setting.persons, "frames": setting.frames}
     cost = count(model, layout, **sizes, stream=stream, merge=shipped.folding.merge)
+    unfolded = cost.released if backbone in PLAIN else cost.training
     plain = [_Form(backbone, "plain deploy", deploy(network, RELEASED), cost.released)] if backbone in PLAIN else []
-    return [_Form(backbone, "training", network, cost.training), *plain, _Form(backbone, "deploy", shipped, cost.deploy)]
-
-
-def _settle(forms: Sequence[_Form], clips: Tensor, note: Callable[[str], None]) -> None:
-    """Every deploy form of ours runs as is fastest here for the largest batch."""
-    for form in forms:
-        if form.name == "deploy" and isinstance(form.network, DeployForm):
-            note(f"settling  {form.backbone}")
-            settle(form.network, clips)
+    return [
+        _Form(backbone, "training", network, cost.training),
+        *plain,
+        _Form(backbone, "deploy", shipped, cost.deploy if shipped.folding.across else unfolded),
+    ]
 
 
 def _single(batch: int, share: float) -> int:
@@ -236,5 +235,5 @@ def _measured(forms: Sequence[_Form], position: int, seconds: dict[int, list[lis
             )
         )
     network: nn.Module = form.network
-    runs = str(form.network.execution) if isinstance(form.network, DeployForm) else ""
+    runs = f"{form.network.folding}; {form.network.execution}" if isinstance(form.network, DeployForm) else ""
     return Measured(form.backbone, form.name, runs, parameter_count(network), form.cost.gmacs, tuple(timings))

@@ -22,7 +22,7 @@ FEWEST_CALLS, TIMED_CALLS, TIMED_S = 3, 30, 3.0
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Trainable numbers of the module."""
+    """Numbers of the module's parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -36,7 +36,7 @@ class Layout:
         for field in ("parents", "bone_parents", "hop_parents", "graph_parents"):
             tree = getattr(self, field)
             if tree is not None:
-                _check_tree(f"layout '{self.name}': {field}", tree, count)
+                check_tree(f"layout '{self.name}': {field}", tree, count)
         if len(set(self.joints)) != count:
             raise UserError(f"layout '{self.name}': joint names must be unique, got {list(self.joints)}")
         if not 0 <= self.origin < count:
@@ -77,8 +77,8 @@ class Layout:
         return np.eye(self.size) - (power if orientation == "child_parent" else power.T)
 
 
-def _check_tree(place: str, parents: tuple[int, ...], count: int) -> None:
-    """Exactly one root, every joint hangs on it, no cycle; raises UserError otherwise."""
+def check_tree(place: str, parents: tuple[int, ...], count: int) -> None:
+    """Exactly one root, every joint hangs on it, no cycle; raises UserError that names `place` otherwise."""
     if len(parents) != count:
         raise UserError(f"{place} must name one parent per joint, got {len(parents)} for {count} joints")
     if any(not 0 <= parent < count for parent in parents):

@@ -12,7 +12,7 @@ from trainables.contract.errors import UserError
 from trainables.counting import count
 from trainables.layouts import load_layout
 from trainables.models.build import BACKBONES
-from trainables.models.deploy import Execution
+from trainables.reparam.fusible import RELEASED
 
 SMALL = {"batches": (1, 2), "frames": 8, "classes": 5, "channels": 8, "rounds": 3, "device": "cpu", "threads": 1}
 
@@ -53,12 +53,16 @@ def test_every_form_has_its_turn_in_every_round_and_ratios_are_of_medians(clock)
     assert found.measured[5].timings[0].to_first == pytest.approx(deploy.params / found.measured[5].params)
 
 
-def test_settled_deploy_forms_say_how_they_run(clock):
+def test_settled_deploy_forms_say_how_they_run(clock, monkeypatch):
     usual = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**SMALL))
-    assert [row.runs for row in usual.measured] == ["", "all persons at once", "8 persons at a time, as rows"]
+    assert [row.runs for row in usual.measured[1:]] == [
+        "folded as released; all persons at once",
+        "everything folded; 8 persons at a time, as rows",
+    ]
+    monkeypatch.setattr("trainables.models.deploy.call_seconds", lambda form, _clips: 1.0 + form.execution.rows - (form.folding == RELEASED))
     settled = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**SMALL, settle=True))
-    assert settled.measured[1].runs == "all persons at once"
-    assert settled.measured[2].runs in {str(Execution(rows=rows, at_once=at_once)) for rows in (False, True) for at_once in (None, 8)}
+    assert settled.measured[2].runs == "folded as released; all persons at once"
+    assert settled.measured[2].params == settled.measured[1].params
 
 
 def test_fast_networks_get_several_calls_in_a_turn(monkeypatch):

@@ -104,6 +104,20 @@ def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
     assert [labelled for clips, labelled in dealt if clips & test] == [False]
 
 
+def test_a_folding_that_is_wrong_in_double_precision_fails_the_trial(store, tmp_path, monkeypatch):
+    """By less than single precision would show."""
+    from trainables.models.deploy import deploy
+
+    def broken(model, *, frames):
+        shipped = deploy(model, frames=frames)
+        shipped.head.fc.weight.mul_(1 + 1e-7)
+        return shipped
+
+    monkeypatch.setattr("trainables.run.deploy", broken)
+    with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
+        run_trial(config_of(store), TrialDir(tmp_path / "trial"), device=CPU)
+
+
 def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):
     from trainables.models.deploy import deploy
 

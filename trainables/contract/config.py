@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.frozen import Frozen
-from trainables.contract.model import ModelConfig
+from trainables.contract.model import ModelConfig, option_used
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
 
 __all__ = [
@@ -179,7 +179,8 @@ class TrialConfig(Frozen):
 
     @model_validator(mode="after")
     def _bone_streams_take_the_convolution(self) -> Self:
-        if isinstance(self.data.stream, str) and self.data.stream_config.bone and self.model.input_block == "emm":
+        has_block = option_used("input_block", self.model.backbone, self.model.temporal)
+        if has_block and isinstance(self.data.stream, str) and self.data.stream_config.bone and self.model.input_block == "emm":
             raise ValueError(
                 f"model.input_block must be auto or conv for the stream {self.data.stream}: explicit motion modelling is for joint streams, "
                 "got emm (a stream written as a record may have it)"

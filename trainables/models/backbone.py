@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.contract.config import Frozen, ModelConfig
+from trainables.contract.errors import UserError
+from trainables.layouts import check_tree
 from trainables.models.layers import Classifier
 
 
@@ -26,6 +28,15 @@ class NetworkSpec(Frozen):
         """V."""
         return len(self.parents)
 
+    @field_validator("parents")
+    @classmethod
+    def _is_a_tree(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        try:
+            check_tree("parents", value, len(value))
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @model_validator(mode="after")
     def _input_block_is_decided(self) -> Self:
         if self.model.input_block == "auto":
@@ -39,6 +50,9 @@ class Backbone(nn.Module):
     data_norm: clips -> (N M, C, T, V), persons folded into samples, each on its own from there on. stem: the input block.
     blocks: hold every weight a mask may touch. head: the mean over frames, joints and persons (N, C) -> logits.
     """
+
+    merges: ClassVar[bool] = False
+    """Whether the deploy form can make the two convolutions around an adjacency one."""
 
     continuous: ClassVar[bool] = True
     """False where the network chooses (nearest joints), so that rounding can change a logit by more than rounding."""

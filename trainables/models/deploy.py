@@ -7,8 +7,9 @@ import io
 import pickle
 import statistics
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from trainables.contract.frozen import Frozen
 from trainables.cost import call_seconds
 from trainables.models.backbone import Backbone, NetworkSpec, person_features
 from trainables.models.build import build_network
-from trainables.reparam.fusible import FULL, Folding, deployed
+from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 
 FORMAT = "orchestrate deploy form 2"
 
@@ -37,7 +38,7 @@ class Execution(Frozen):
 
 
 PERSONS_AT_ONCE = 8
-"""On a CPU the feature maps of so many persons stay in its cache; 4 to 16 are within 5 % (benchmarks/inference.py)."""
+"""On a CPU the feature maps of so many persons stay in its cache."""
 
 
 def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -> Execution:
@@ -46,21 +47,6 @@ def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -
     if device.type != "cpu" or not folding.across:
         return Execution()
     return Execution(rows=spec.model.backbone.startswith("hpi_gcn"), at_once=PERSONS_AT_ONCE)
-
-
-@torch.inference_mode()
-def settle(form: DeployForm, clips: Tensor, *, rounds: int = 5) -> dict[Execution, float]:
-    """Try every way to run `clips` on their device, in turns, and stay with the fastest; median seconds of each."""
-    ways = [Execution(rows=rows, at_once=at_once) for rows in (False, True) for at_once in (None, PERSONS_AT_ONCE)]
-    times: dict[Execution, list[float]] = {way: [] for way in ways}
-    for turn in range(rounds + 1):  # the first turn warms up
-        for way in ways:
-            form.arrange(way)
-            form(clips)
-            times[way] += [call_seconds(form, clips)] if turn else []
-    found = {way: statistics.median(seconds) for way, seconds in times.items()}
-    form.arrange(min(found, key=lambda way: found[way]))
-    return found
 
 
 class DeployForm(nn.Module):
@@ -89,6 +75,15 @@ class DeployForm(nn.Module):
         self.register_buffer("absent", None)
         if frames is not None:
             self.expect(frames)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """On another kind of device it runs as is usual there."""
+        before = next(self.parameters()).device.type
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        device = next(self.parameters()).device
+        if device.type != before:
+            self.arrange(usual_execution(self.spec, self.folding, device))
+        return self
 
     def arrange(self, execution: Execution) -> None:
         """Run this way from now on; weights are laid out as their products like them."""
@@ -126,7 +121,7 @@ class DeployForm(nn.Module):
             return self._features(x)
         features = self.absent.repeat(len(clips), 1)
         if len(there) > 0:
-            features[there] = self._features(x[there])
+            features[there] = self._features(x[there]).to(features.dtype)
         return features
 
     @torch.no_grad()
@@ -147,10 +142,31 @@ def deploy(model: Backbone, folding: Folding | None = None, *, frames: int | Non
         if folding is not None:
             return DeployForm(model.spec, folding, model, frames)
         full = DeployForm(model.spec, FULL, model, frames)
-        if not any((conv.weight == 0).any() for conv in model.blocks.modules() if isinstance(conv, nn.Conv2d)):
+        masked = any((conv.weight == 0).any() for conv in model.blocks.modules() if isinstance(conv, nn.Conv2d))
+        if not masked or not model.merges:
             return full
         unmerged = DeployForm(model.spec, FULL.model_copy(update={"merge": False}), model, frames)
         return full if nonzero_params(full) <= nonzero_params(unmerged) else unmerged
+
+
+@torch.inference_mode()
+def settle(model: Backbone, clips: Tensor, *, rounds: int = 5) -> tuple[DeployForm, dict[str, float]]:
+    """The deploy form that is fastest with `clips` on their device, and the median seconds of every one that was tried.
+
+    Every folding is tried in every way to run it, in turns; what makes things slower is not applied.
+    """
+    foldings = [FULL, FULL.model_copy(update={"merge": False}), RELEASED] if model.merges else [FULL, RELEASED]
+    forms = {folding: DeployForm(model.spec, folding, model, clips.shape[2]) for folding in foldings}
+    ways = [Execution(rows=rows, at_once=at_once) for rows in (False, True) for at_once in (None, PERSONS_AT_ONCE)]
+    times: dict[tuple[Folding, Execution], list[float]] = {(folding, way): [] for folding in foldings for way in ways}
+    for turn in range(rounds + 1):  # the first turn warms up
+        for folding, way in times:
+            forms[folding].arrange(way)
+            times[folding, way] += [call_seconds(forms[folding], clips)] if turn else []
+    found = {choice: statistics.median(seconds) for choice, seconds in times.items()}
+    folding, way = min(found, key=lambda choice: found[choice])
+    forms[folding].arrange(way)
+    return forms[folding], {f"{folding}; {way}": seconds for (folding, way), seconds in found.items()}
 
 
 def nonzero_params(form: DeployForm) -> int:
@@ -191,6 +207,8 @@ def load_deploy(path: Path) -> DeployForm:
         with torch.device("meta"):  # the architecture without memory
             form = DeployForm(spec, folding, build_network(spec), content["frames"])
         form.load_state_dict(content["state"], strict=True, assign=True)
+        if not all(tensor.is_floating_point() for tensor in form.state_dict().values()):
+            raise TypeError("tensors that are not of real numbers")
     except (ValidationError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}") from error
     form.arrange(usual_execution(spec, folding, torch.device("cpu")))

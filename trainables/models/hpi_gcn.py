@@ -189,12 +189,16 @@ class HPIGCN(Backbone):
 class HPIGCNBaseline(HPIGCN):
     """The baseline of HPI-GCN's ablations: the inference structure of RP, trained without re-parameterisation."""
 
+    merges = True
+
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec, baseline_graph_conv)
 
 
 class HPIGCNRP(HPIGCN):
     """HPI-GCN-RP: parallel adjacency matrices and Rep-TCN, one adjacency and one kernel per block at inference."""
+
+    merges = True
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec, rp_graph_conv)

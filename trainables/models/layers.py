@@ -62,9 +62,11 @@ def by_person(clips: Tensor, *, persons: int, joints: int) -> Tensor:
 def rows_last(x: Tensor) -> bool:
     """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in no other order.
 
-    Never in a traced program, where the compiler chooses the order.
+    Never in a traced program, where the compiler chooses the order, nor under autocast, where operands differ in precision.
     """
-    return not torch.compiler.is_compiling() and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    if torch.compiler.is_compiling() or x.is_meta or torch.is_autocast_enabled(x.device.type):
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -83,6 +85,8 @@ def add_pointwise(total: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
 def displacement(x: Tensor, frames: int) -> Tensor:
     """x[t] - x[t - frames] along time (dim 2), zero where the other frame does not exist; `frames` may be negative. Shape kept."""
     distance = abs(frames)
+    if x.shape[2] < distance:
+        return torch.zeros_like(x)
     forward = x[:, :, distance:] - x[:, :, :-distance]
     return F.pad(forward, (0, 0, distance, 0)) if frames > 0 else F.pad(-forward, (0, 0, 0, distance))
 
@@ -212,7 +216,10 @@ class Block(Deployable):
 
 
 class ConvBlock(nn.Module):
-    """ReLU(conv(graph(x)) + residual(x)): the deploy form of a block whose temporal module is one convolution."""
+    """ReLU(conv(graph(x)) + residual(x)): the deploy form of a block whose temporal module is one convolution.
+
+    The result may be written into x, which is nobody's any more: the output of the block before, or the normalised coordinates.
+    """
 
     def __init__(self, graph: nn.Module, temporal: nn.Conv2d, residual: nn.Module) -> None:
         super().__init__()

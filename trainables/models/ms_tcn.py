@@ -36,7 +36,7 @@ class MSTCN(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         *views, pooled = F.relu(self.squeeze(x), inplace=True).chunk(len(DILATIONS) + 1, dim=1)
-        pooled = F.max_pool2d(pooled, (3, 1), stride=(self.stride, 1), padding=(1, 0))
+        pooled = maximum_of_three(pooled, self.stride)
         branches = [conv(view) for conv, view in zip(self.dilated, views, strict=True)] + [self.pool_bn(pooled), self.pointwise(x)]
         if self.relu:  # before the concatenation, whose result the block may then change in place
             branches = [F.relu(branch, inplace=True) for branch in branches]
@@ -72,3 +72,15 @@ def _initialise(module: nn.Module, width: int) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def maximum_of_three(x: Tensor, stride: int) -> Tensor:
+    """Largest of each frame and its two neighbours, every `stride` frames; x >= 0: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
+
+    On the CPU the pooling operator takes 4 to 15 times as long as comparing shifted views, but its backward pass is the shorter one.
+    """
+    if x.is_cuda or x.requires_grad:
+        return F.max_pool2d(x, (3, 1), (stride, 1), (1, 0))
+    padded, end = F.pad(x, (0, 0, 1, 1)), (x.shape[2] - 1) // stride * stride + 1
+    before, here, after = (padded[:, :, shift : end + shift : stride] for shift in range(3))
+    return torch.maximum(before, here).maximum(after)

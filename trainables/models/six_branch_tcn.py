@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models.ms_tcn import maximum_of_three
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -120,18 +121,6 @@ class FoldedSixBranchTCN(nn.Module):
 def with_mean_joint(x: Tensor) -> Tensor:
     """The mean over joints as joint V: (N, C, T, V) -> (N, C, T, V + 1)."""
     return torch.cat([x, x.mean(dim=3, keepdim=True)], dim=3)
-
-
-def maximum_of_three(x: Tensor, stride: int) -> Tensor:
-    """Largest of each frame and its two neighbours, every `stride` frames; x >= 0: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
-
-    On the CPU the pooling operator takes 4 to 15 times as long as comparing shifted views, but its backward pass is the shorter one.
-    """
-    if x.is_cuda or x.requires_grad:
-        return F.max_pool2d(x, (3, 1), (stride, 1), (1, 0))
-    padded, end = F.pad(x, (0, 0, 1, 1)), (x.shape[2] - 1) // stride * stride + 1
-    before, here, after = (padded[:, :, shift : end + shift : stride] for shift in range(3))
-    return torch.maximum(before, here).maximum(after)
 
 
 def _scaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:

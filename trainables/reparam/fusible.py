@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from typing import TypeVar
 
 import torch
@@ -20,6 +21,11 @@ class Folding(Frozen):
 
     across: bool = True  # also what spans pieces: BatchNorm after a sum of branches or behind a kept convolution, input normalisation
     merge: bool = True  # also convolutions around an adjacency into one; fewer products, but a product of sparse kernels is less sparse
+
+    def __str__(self) -> str:
+        if not self.across:
+            return "folded as released"
+        return "everything folded" if self.merge else "folded, convolutions around adjacencies kept apart"
 
 
 RELEASED = Folding(across=False, merge=False)
@@ -132,6 +138,7 @@ def deployed(module: nn.Module, folding: Folding) -> nn.Module:
 def plain_copy(module: ModuleT, folding: Folding = RELEASED) -> ModuleT:
     """A module of the same class with frozen copies of its own tensors and its children deployed."""
     twin = copy.copy(module)
+    twin.__dict__.update({name: OrderedDict() for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)})
     twin._parameters = {name: None if p is None else frozen(p) for name, p in module._parameters.items()}
     twin._buffers = {name: None if b is None else b.detach().clone() for name, b in module._buffers.items()}
     twin._modules = {name: None if child is None else deployed(child, folding) for name, child in module._modules.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -67,12 +69,49 @@ def test_every_way_to_run_gives_the_same_logits(name):
                 assert torch.equal(clips, before)
 
 
-def test_settling_stays_with_the_fastest_way(monkeypatch):
-    form = deploy(naive_models.narrow_backbone(persons=2), frames=8)
-    slowest = {Execution(): 3.0, Execution(at_once=8): 1.0, Execution(rows=True): 2.0, Execution(rows=True, at_once=8): 4.0}
-    monkeypatch.setattr("trainables.models.deploy.call_seconds", lambda network, _clips: slowest[network.execution])
-    assert settle(form, naive_models.random_clips(2, 3, 8, 25, 2)) == slowest
-    assert form.execution == Execution(at_once=8)
+@pytest.mark.parametrize("folding", [FULL, FULL.model_copy(update={"merge": False}), RELEASED])
+@pytest.mark.parametrize("way", [Execution(), Execution(at_once=8), Execution(rows=True), Execution(rows=True, at_once=8)])
+def test_settling_takes_the_fastest_folding_and_way(monkeypatch, folding, way):
+    model, clips = naive_models.narrow_backbone(persons=2).eval(), naive_models.random_clips(2, 3, 8, 25, 2)
+    monkeypatch.setattr(
+        "trainables.models.deploy.call_seconds", lambda form, _clips: 2.0 - (form.folding == folding) - 0.5 * (form.execution == way)
+    )
+    form, seconds = settle(model, clips, rounds=1)
+    assert (form.folding, form.execution) == (folding, way)
+    assert len(seconds) == 12
+    assert seconds[f"{folding}; {way}"] == min(seconds.values()) == 0.5
+    with torch.no_grad():
+        assert (form(clips) - model(clips)).abs().max() < 1e-9 * model(clips).abs().max()
+
+
+def test_kernels_are_multiplied_in_double_precision_and_rounded_once():
+    model = naive_models.narrow_backbone(channels=16).float()
+    exact = deploy(copy.deepcopy(model).double()).float()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(deploy(model).parameters(), exact.parameters(), strict=True))
+
+
+def test_hooks_of_the_trained_network_stay_with_it():
+    model, calls = naive_models.narrow_backbone().eval(), []
+    for module in (model.stem, model.blocks[0], model.head):
+        module.register_forward_hook(lambda *_args: calls.append(1))
+    deploy(model, frames=8)(naive_models.random_clips(1, 3, 8, 25, 1))
+    assert calls == []
+
+
+def test_file_of_a_broken_skeleton_is_refused(deploy_file):
+    content = torch.load(deploy_file, weights_only=True)
+    content["spec"]["parents"] = [(joint + 1) % 25 for joint in range(25)]
+    torch.save(content, deploy_file)
+    with pytest.raises(UserError, match="must have exactly one root"):
+        load_deploy(deploy_file)
+
+
+def test_file_of_whole_numbers_is_refused(deploy_file):
+    content = torch.load(deploy_file, weights_only=True)
+    content["state"]["head.fc.bias"] = content["state"]["head.fc.bias"].long()
+    torch.save(content, deploy_file)
+    with pytest.raises(UserError, match="not of real numbers"):
+        load_deploy(deploy_file)
 
 
 def test_what_is_usual_follows_folding_and_backbone():
