@@ -22,6 +22,7 @@ class Entry:
     deploy_params: int
     gmacs: float  # training form
     deploy_gmacs: float
+    maskable_params: int  # weights of the training form that sparsity may remove
     released_params: int  # the released code at inference
     released_leaf_params: int  # without adjacency matrices, as HPI-GCN's paper counts
     released_gmacs: float
@@ -73,6 +74,7 @@ def _entry(backbone: str, layout: Layout, classes: int, frames: int, persons: in
         deploy_params=cost.deploy.params,
         gmacs=cost.training.gmacs,
         deploy_gmacs=cost.deploy.gmacs,
+        maskable_params=cost.maskable_params,
         released_params=cost.released.params,
         released_leaf_params=cost.released.leaf_params,
         released_gmacs=cost.released.gmacs,

@@ -66,6 +66,7 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
 def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
     """Loss and selection accuracy by epoch, one line per trial; `tables` holds metrics.parquet files by trial."""
     import pyarrow.parquet as pq
+    from matplotlib.ticker import MaxNLocator
 
     curves = {name: pq.read_table(table).to_pydict() for name, table in tables.items()}
     with _DRAWING:
@@ -78,7 +79,7 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
         top1.set_ylabel("top-1 on the selection split, %")
         for axes in (loss, top1):
             axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(alpha=0.3)
         if not top1.lines:
             top1.text(0.5, 0.5, "nothing held out", ha="center", va="center", transform=top1.transAxes)
@@ -120,8 +121,9 @@ def _line(axes: Axes, columns: Mapping[str, list[Any]], metric: str, name: str, 
     """One curve; epochs without a value leave a gap, and a metric nobody reported is not drawn."""
     values = columns.get(metric, [])
     if any(value is not None for value in values):
-        epochs = columns.get("epoch", list(range(len(values))))
-        axes.plot(epochs, [np.nan if value is None else scale * value for value in values], label=name, linewidth=1.2)
+        epochs = [1 + epoch for epoch in columns.get("epoch", range(len(values)))]  # counted from 1, as in the report
+        marker = "o" if len(values) == 1 else None  # one point makes no line
+        axes.plot(epochs, [np.nan if value is None else scale * value for value in values], label=name, linewidth=1.2, marker=marker)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -17,8 +17,8 @@ from orchestrator.cells import Cell, expand
 from orchestrator.planned import PlannedTrial
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds
-from orchestrator.sweep.document import Path, show
-from orchestrator.sweep.leaves import LEAVES, completed, nest, unused
+from orchestrator.sweep.document import Path, dotted, show
+from orchestrator.sweep.leaves import DECIDING, LEAVES, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
@@ -52,7 +52,13 @@ def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: 
         found = error.errors(include_url=False)
     given = ", ".join(f"{name}={show(value)}" for name, value in assignment.items())
     where = f"(cell {cell.id}{', ' + given if given else ''})"
-    raise UserError.of(f"{sweep.problem(_concerned(sweep, item['loc'], rule_of(item)), rule_of(item))} {where}" for item in found)
+    raise UserError.of(f"{_problem(sweep, item['loc'], rule_of(item))} {where}" for item in found)
+
+
+def _problem(sweep: Sweep, location: Sequence[str | int], rule: str) -> str:
+    """A rule at the place it is about; where it begins with the leaf's whole name, the place has said that."""
+    place = _concerned(sweep, location, rule)
+    return sweep.problem(place, rule.removeprefix(f"{dotted(place).removeprefix('parameters.')} "))
 
 
 def _leaves(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,11 +200,45 @@ def all_trials(sweep: Sweep) -> list[Trial]:
     return [trial for cell in expand(sweep) for trial in trials(sweep, cell)]
 
 
+def _without_effect(sweep: Sweep) -> dict[str, str]:
+    """What is searched, and what options of the model are given, for nothing: leaf -> the rule.
+
+    An option that is given its default is none of them: so it stands in the resolved form.
+    """
+    searched = {name: _deciding(sweep.parameters[name]) for name in DECIDING if name in sweep.parameters}
+    shared = sweep.leaves()
+    combinations = [completed(shared | dict(zip(searched, values, strict=True))) for values in product(*searched.values())]
+    idle = frozenset.intersection(*map(unused, combinations))
+    in_vain = [name for name in LEAVES if name in idle and (name in sweep.parameters or _is_given_option(name, combinations))]
+    return {name: f"has no effect{_why(name, combinations)}; leave it out" for name in in_vain}
+
+
+def _deciding(parameter: Parameter) -> list[Any]:
+    """The values that decide which leaves have an effect in some combination: of numbers the largest does."""
+    if parameter.max is not None:
+        return [parameter.max]
+    words = [value for value in parameter.values if isinstance(value, str)]
+    return words or [max(value for value in parameter.values if isinstance(value, int | float))]
+
+
+def _is_given_option(name: str, combinations: Sequence[Mapping[str, Any]]) -> bool:
+    return name.startswith("model.") and any(leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations)
+
+
+def _why(name: str, combinations: Sequence[Mapping[str, Any]]) -> str:
+    if not name.startswith("model."):
+        return " in any trial of the sweep"
+    kind, deciding = ("temporal modules", "model.temporal") if name == "model.branches" else ("backbones", "model.backbone")
+    return f": none of the sweep's {kind} ({', '.join(dict.fromkeys(leaves[deciding] for leaves in combinations))}) has it"
+
+
 def check_space(sweep: Sweep) -> list[str]:
-    """What is wrong with the trials the sweep asks for, each rule once; empty if every one of them can be built."""
-    problems: dict[str, str] = {}  # by the message without the cell and the assignment
+    """What is wrong with the trials the sweep asks for, each rule once; empty if every one of them can be built and nothing is in vain."""
+    in_vain = _without_effect(sweep)
+    problems = {name: sweep.problem(sweep.place_of_leaf(name), rule) for name, rule in in_vain.items()}
+    # From here on by the message without the cell and the assignment.
     for cell in expand(sweep):
-        for axis in sorted(unused(_leaves(sweep, cell, {})) & cell.axes.keys()):
+        for axis in sorted(unused(_leaves(sweep, cell, {})) & cell.axes.keys() - in_vain.keys()):
             if len(sweep.parameters[axis].values) > 1:
                 rule = f"cannot be a cell axis: it has no effect in cell {cell.id}; use axis: trial"
                 problems.setdefault(axis, sweep.problem(("parameters", axis), rule))

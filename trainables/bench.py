@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +83,7 @@ class Bench:
     device: str
     processor: str
     threads: int
+    load: float  # processes that wanted to run on the machine in the minute before the start
     torch: str
     setting: Setting
     single_clips: dict[int, int]  # batch -> clips in it with one person
@@ -107,7 +109,7 @@ def bench(backbones: Sequence[str], layout: Layout, setting: Setting, *, note: C
 
     Every round gives each form one turn, beginning with another one each time, so that a machine whose speed drifts treats all alike.
     """
-    device = find_device(setting.device)
+    device, load = find_device(setting.device), os.getloadavg()[0]
     _check(backbones, setting)
     with _threads(setting.threads), full_float32():
         forms = [form for name in backbones or BACKBONES for form in _forms(name, layout, setting, device, note)]
@@ -117,6 +119,7 @@ def bench(backbones: Sequence[str], layout: Layout, setting: Setting, *, note: C
             device=device.type,
             processor=device_name(device),
             threads=torch.get_num_threads(),
+            load=load,
             torch=f"{torch.__version__}, Python {platform.python_version()}",
             setting=setting,
             single_clips={batch: _single(batch, setting.single) for batch in setting.batches},

@@ -12,27 +12,46 @@ if TYPE_CHECKING:
     from trainables.foreign.importing import Report
 
 
+SIZES_WIDTH = 130  # of a terminal that shows a table of sizes or times line by line
+BUSY = 0.5
+"""Load of the machine (processes that want to run) above which figures are said to be doubtful."""
+
+
 def print_catalogue(found: Catalogue) -> None:
-    """Backbones with sizes and defaults, then what every option may be."""
-    out = console()
+    """Backbones with their sizes, their defaults, then what every option may be."""
+    out = console(least=SIZES_WIDTH)
     sizes = f"{found.layout}, {found.classes} classes, {found.frames} frames, {found.persons} person{'s' if found.persons > 1 else ''}"
-    columns = ("params", "deploy\nparams", "deploy\nGMACs", "released\nparams", "without\nadjacency", "released\nGMACs", "without\nmixing")
-    rows = table("backbone", *columns, text="options and defaults", title=f"Backbones with their defaults: {sizes}")
+    columns = (
+        "params",
+        "maskable\n%",
+        "deploy\nparams",
+        "deploy\nGMACs",
+        "released\nparams",
+        "without\nadjacency",
+        "released\nGMACs",
+        "without\nmixing",
+    )
+    rows = table("backbone", *columns, title=f"Backbones with their defaults: {sizes}")
+    defaults = table("backbone", text="defaults", title="Their options; those of all backbones only where the default differs")
     for entry in found.backbones:
-        numbers = (f"{entry.params:,}", f"{entry.deploy_params:,}", f"{entry.deploy_gmacs:.3f}")
+        share = f"{100 * entry.maskable_params / entry.params:.0f}"
+        numbers = (f"{entry.params:,}", share, f"{entry.deploy_params:,}", f"{entry.deploy_gmacs:.3f}")
         released = (
             f"{entry.released_params:,}",
             f"{entry.released_leaf_params:,}",
             f"{entry.released_gmacs:.3f}",
             f"{entry.released_leaf_gmacs:.3f}",
         )
-        rows.add_row(entry.backbone, *numbers, *released, _defaults(found, entry))
+        rows.add_row(entry.backbone, *numbers, *released)
+        defaults.add_row(entry.backbone, _defaults(found, entry))
     out.print(rows)
+    out.print(defaults)
     options = table("option", text="may be", title="Options, under model. in a sweep file")
     options.add_column("is", overflow="fold")
     for option in found.options:
         options.add_row(option.name, option.allowed, option.meaning)
     out.print(options)
+    out.print("maskable: share of the parameters that sparsity may remove; a level is of these", soft_wrap=True)
     out.print(
         "released: the released code at inference; HPI-GCN's paper counts without adjacency matrices and joint mixing, the others with them",
         soft_wrap=True,
@@ -49,7 +68,7 @@ def _defaults(found: Catalogue, entry: Entry) -> str:
 
 def print_bench(found: Bench) -> None:
     """One table per batch size, and what was measured on."""
-    out = console()
+    out = console(least=SIZES_WIDTH)
     setting = found.setting
     first = next(row.backbone for row in found.measured if row.form == "deploy")
     for position, batch in enumerate(setting.batches):
@@ -66,6 +85,8 @@ def print_bench(found: Bench) -> None:
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
     sizes = f"{setting.layout}, {setting.frames} frames, {setting.persons} persons, {setting.classes} classes, {setting.channels} channels"
     out.print(f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}", soft_wrap=True)
+    if found.load > BUSY:
+        out.print(f"note      the machine was busy: its load was {found.load:.1f} before the start; measure on an idle one", soft_wrap=True)
     out.print(f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up", soft_wrap=True)
     out.print("ratios    above 1: this network is that much faster; GMACs per clip with all its persons", soft_wrap=True)
 

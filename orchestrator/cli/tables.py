@@ -11,11 +11,10 @@ from rich.table import Table
 WIDTH = 200  # of a file or a pipe, which has no margin to fold at
 
 
-def console() -> Console:
-    """Standard output, printed as it is: no markup, no highlighting."""
+def console(*, least: int = 0) -> Console:
+    """Standard output, printed as it is: no markup, no highlighting. On a terminal narrower than `least` lines run on: no column is lost."""
     out = Console(markup=False, highlight=False)
-    if not out.is_terminal:
-        out.width = WIDTH
+    out.width = max(out.width, least) if out.is_terminal else WIDTH
     return out
 
 

@@ -204,6 +204,18 @@ UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
 """Leaves that change nothing under some other setting: such a leaf is reset to its default, so that no trial is run twice."""
 
 
+DECIDING = (
+    "model.backbone",
+    "model.temporal",
+    "sparsity.level",
+    "sparsity.warmup",
+    "sparsity.penalty",
+    "train.epochs",
+    "train.schedule",
+)
+"""The searchable leaves that UNUSED_WHEN looks at. Of those that are numbers a larger one never takes another leaf's effect away."""
+
+
 def unused(leaves: Leaves) -> frozenset[str]:
     """Names of the leaves that have no effect beside the others; `leaves` must be complete."""
     return frozenset(name for name, useless in UNUSED_WHEN.items() if useless(leaves))

@@ -64,10 +64,11 @@ def test_models_has_a_row_for_every_backbone_with_what_is_counted(orchestrate) -
     assert (code, err) == (0, "")
     for name in COUNTERS:
         cost = count(ModelConfig(backbone=name), load_layout("ntu25"), classes=120, persons=2, frames=64, stream=StreamConfig())
-        numbers = (f"{cost.training.params:,}", f"{cost.deploy.params:,}", f"{cost.deploy.gmacs:.3f}")
+        share = f"{100 * cost.maskable_params / cost.training.params:.0f}"
+        numbers = (f"{cost.training.params:,}", share, f"{cost.deploy.params:,}", f"{cost.deploy.gmacs:.3f}")
         released = cost.released
         published = (f"{released.params:,}", f"{released.leaf_params:,}", f"{released.gmacs:.3f}", f"{released.leaf_gmacs:.3f}")
-        assert re.search(rf"^ *{name} +{' +'.join(map(re.escape, (*numbers, *published)))} ", out, re.MULTILINE), name
+        assert re.search(rf"^ *{name} +{' +'.join(map(re.escape, (*numbers, *published)))} *$", out, re.MULTILINE), name
     assert "groups=8, input_block=auto" in out
     assert re.search(r"graph +spatial, stgcn_spatial, random +what the adjacency matrices start from", out)
     assert re.search(r"dropout +a number from 0 below 1 +before the classifier", out)

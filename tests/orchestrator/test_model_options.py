@@ -83,7 +83,7 @@ def refused(folder, text: str) -> str:
         ("model: {stages: []}\n", "s.yaml:4 model.stages: stages must name at least one stage, got [] (cell all)"),
         (
             "model: {input_block: emm}\nparameters: {data.stream: [bone]}\n",
-            "s.yaml:4 model.input_block: model.input_block must be auto or conv for the stream bone: explicit motion modelling is for joint "
+            "s.yaml:4 model.input_block: must be auto or conv for the stream bone: explicit motion modelling is for joint "
             "streams, got emm (a stream written as a record may have it) (cell bone)",
         ),
         (
@@ -99,6 +99,46 @@ def refused(folder, text: str) -> str:
             "s.yaml:5 parameters.model.centre: must be root or a joint of layout coco17, 1 to 17, got 18",
         ),
         ("model: {backbone: hd_gcn, centre: 0}\n", "s.yaml:4 model.centre: must be root or at least 1, got 0"),
+        (
+            "model: {backbone: st_gcn, groups: 3}\n",
+            "s.yaml:4 model.groups: has no effect: none of the sweep's backbones (st_gcn) has it; leave it out",
+        ),
+        (
+            "model: {centre: 99, layout: ntu25}\nparameters: {model.backbone: [hpi_gcn_rp, st_gcn]}\n",
+            "s.yaml:4 model.centre: has no effect: none of the sweep's backbones (hpi_gcn_rp, st_gcn) has it; leave it out",
+        ),
+        (
+            "model: {backbone: ctr_gcn, branches: [origin]}\n",
+            "s.yaml:4 model.branches: has no effect: none of the sweep's temporal modules (ms_tcn) has it; leave it out",
+        ),
+        (
+            "model: {branches: [origin]}\nparameters:\n  model.backbone: [ctr_gcn, st_gcn]\n  model.kernel_size: [3, 5]\n",
+            "s.yaml:4 model.branches: has no effect: none of the sweep's temporal modules (ms_tcn, conv) has it; leave it out",
+        ),
+        (
+            "parameters: {model.backbone: st_gcn, model.groups: 4}\n",
+            "s.yaml:4 parameters.model.groups: has no effect: none of the sweep's backbones (st_gcn) has it; leave it out",
+        ),
+        (
+            "model: {backbone: ctr_gcn}\nparameters: {model.groups: [4, 8], model.convention: [pyskl]}\n",
+            "s.yaml:5 parameters.model.groups: has no effect: none of the sweep's backbones (ctr_gcn) has it; leave it out",
+        ),
+        (
+            "model: {backbone: ctr_gcn}\nparameters: {model.attention: {values: [true, false], axis: cell}}\n",
+            "s.yaml:5 parameters.model.attention: has no effect: none of the sweep's backbones (ctr_gcn) has it; leave it out",
+        ),
+        (
+            "parameters: {sparsity.warmup: [0.2, 0.4]}\n",
+            "s.yaml:4 parameters.sparsity.warmup: has no effect in any trial of the sweep; leave it out",
+        ),
+        (
+            "train: {epochs: 4}\nparameters: {sparsity.level: [0.0, 0.5], sparsity.warmup: [0.0, 0.1], sparsity.penalty: [none, group_lasso]}\n",
+            "s.yaml:5 parameters.sparsity.penalty: has no effect in any trial of the sweep; leave it out",
+        ),
+        (
+            "parameters: {train.schedule: [cosine], train.lr_decay: {min: 0.1, max: 0.5}}\n" + DRAWN,
+            "s.yaml:4 parameters.train.lr_decay: has no effect in any trial of the sweep; leave it out",
+        ),
         ("model: {temporal: ms-tcn}\n", None),
         ("model: {backbone: st_gcnn}\n", None),
     ],
@@ -124,10 +164,14 @@ def test_drawn_values_that_break_one_rule_are_one_line(tmp_path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "model: {backbone: ctr_gcn, branches: [origin, 7]}\n",  # no option of MS-TCN
-        "model: {backbone: hpi_gcn_rp, centre: 99, layout: ntu25}\n",  # of another backbone
+        "model: {branches: [origin, 5]}\nparameters: {model.backbone: [ctr_gcn, hpi_gcn_rp]}\n",  # an option of one of them
+        "model: {backbone: ctr_gcn, branches: [origin, 5]}\nparameters: {model.temporal: [conv, rep_tcn]}\n",
+        "model: {groups: 4}\nparameters: {model.backbone: {values: [st_gcn, hpi_gcn_op], axis: trial}}\n"
+        "method: {name: random, trials_per_cell: 1}\n",  # whatever is drawn
+        "model: {backbone: st_gcn, groups: 8, branches: null}\n",  # as the resolved form says
+        "parameters: {sparsity.level: {min: 0, max: 0.9, axis: trial}, sparsity.warmup: [0.2, 0.4]}\n" + DRAWN,
         "model: {backbone: st_gcn, adjacency: scaled}\n",  # the graph follows
-        "model: {backbone: ctr_gcn, input_block: emm}\nparameters: {data.stream: [joint]}\n",
+        "model: {input_block: emm}\nparameters: {data.stream: [joint], model.backbone: [ctr_gcn, hpi_gcn_rp]}\n",
         "model: {backbone: hd_gcn, centre: 99}\n",  # of a layout that only the store knows
         "parameters: {data.stream: [bone, joint], model.input_block: [auto, conv]}\n",
     ],
@@ -167,6 +211,14 @@ def test_every_backbone_of_a_sweep_has_its_own_defaults(tmp_path) -> None:
     again = load_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"))
     assert again.digest() == sweep.digest()
     assert [trial.config for trial in all_trials(again)] == [trial.config for trial in all_trials(sweep)]
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize("searched", ["{}", "{model.temporal: [conv, ms_tcn]}", "{model.kernel_size: [3, 5]}", "{model.channels: [8, 16]}"])
+def test_the_resolved_form_is_valid(tmp_path, backbone: str, searched: str) -> None:
+    sweep = checked_sweep(written(tmp_path, HEAD + f"model: {{backbone: {backbone}}}\nparameters: {searched}\n"), data=False)
+    again = checked_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"), data=False)
+    assert again.digest() == sweep.digest()
 
 
 def test_defaults_follow_what_else_is_searched(tmp_path) -> None:
@@ -222,4 +274,4 @@ def test_plan_shows_every_backbone_with_its_own_options(tmp_path, store, capsys)
     print_plan(planned)
     printed = capsys.readouterr().out
     assert all(name in printed for name in COUNTERS)
-    assert "hpi_gcn_op stages=[3, 3, 3] temporal=rep_tcn kernel_size=5" in " ".join(printed.split())
+    assert "hpi_gcn_op stages=3/3/3 temporal=rep_tcn kernel_size=5" in " ".join(printed.split())

@@ -84,7 +84,8 @@ def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
     sweep, before = planned()
     trial = all_trials(sweep)[0]
     folder = trial.planned.folder(tmp_path / "runs" / "small")
-    cost = Cost(**{name: 1 for name in Cost.model_fields if name != "latency_device"}, latency_device="cpu")
+    words = {name: "" for name, field in Cost.model_fields.items() if field.annotation is str}
+    cost = Cost(**dict.fromkeys(Cost.model_fields, 1) | words)
     result = TrialResult(
         trial=trial.planned.trial,
         epochs=2,

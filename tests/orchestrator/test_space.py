@@ -174,7 +174,7 @@ def test_build_config_names_cell_and_assignment(tmp_path) -> None:
 def test_a_warm_up_that_leaves_nothing_to_train_is_placed(tmp_path) -> None:
     text = SMALL + "sparsity: {warmup: 0.9}\n"
     assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint"), tmp_path) == [
-        "s.yaml:9 sparsity.warmup: sparsity.warmup must leave at least one of train.epochs to train the kept weights, "
+        "s.yaml:9 sparsity.warmup: must leave at least one of train.epochs to train the kept weights, "
         "got 0.9 of 2, which rounds to 2 dense epochs (cell level0.8)"
     ]
     searched = loaded(tmp_path, SMALL.replace(", milestones: [1]", ""), "parameters.data.stream=joint", "parameters.train.epochs=[1, 4]")

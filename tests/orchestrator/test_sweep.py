@@ -8,10 +8,11 @@ import jsonschema
 import pytest
 import yaml
 
+from orchestrator.space import check_space
 from orchestrator.sweep import load_sweep, shipped
 from orchestrator.sweep.constraints import holds, leaf_names
 from orchestrator.sweep.json_schema import sweep_schema
-from orchestrator.sweep.leaves import LEAVES, UNUSED_WHEN, leaves_of, nest
+from orchestrator.sweep.leaves import DECIDING, LEAVES, UNUSED_WHEN, leaves_of, nest
 from tests.orchestrator.sweep_files import SMALL, loaded, problems, written
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
@@ -299,6 +300,7 @@ def test_not_yaml_and_not_there(tmp_path) -> None:
 def test_shipped_search_spaces_load_and_follow_the_schema(name: str) -> None:
     sweep = load_sweep(name)
     assert sweep.name == name
+    assert check_space(sweep) == []
     jsonschema.Draft7Validator(sweep_schema()).validate(yaml.safe_load(sweep.text))
 
 
@@ -323,6 +325,20 @@ def test_leaves_are_the_whole_trial_configuration() -> None:
     config = TrialConfig.model_validate({"data": {"store": "s", "protocol": "p"}})
     assert nest(leaves_of(config)) | {"seed": 0} == config.model_dump(mode="json")
     assert UNUSED_WHEN.keys() < LEAVES.keys()
+
+
+def test_the_leaves_that_decide_what_is_used_are_listed() -> None:
+    read = set()
+
+    class Leaves(dict):
+        def __getitem__(self, name):
+            read.add(name)
+            return super().__getitem__(name)
+
+    sparse = {"data": {"store": "s", "protocol": "p"}, "sparsity": {"level": 0.5}}
+    for useless in UNUSED_WHEN.values():
+        useless(Leaves(leaves_of(TrialConfig.model_validate(sparse))))
+    assert read == {*DECIDING, "data.selection.kind"}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "select
 """What a trial reports after every epoch."""
 
 RESULT_METRICS: tuple[str, ...] = tuple(
-    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in ("trial", "cost", "latency_device")
+    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in ("trial", "cost", "latency_device", "deploy_folded")
 )
 """What a finished trial reports; objectives and constraints name one of these."""
 

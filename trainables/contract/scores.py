@@ -64,6 +64,8 @@ class Scores:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if not path.is_file():
+            raise UserError(f"{path}: must be a score table, got no such file")
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
