@@ -25,6 +25,9 @@ from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 
 FORMAT = "orchestrate deploy form 2"
 
+COUNTER = "num_batches_tracked"
+"""Of a BatchNorm that a form as released keeps: the only whole number in a file."""
+
 
 class Execution(Frozen):
     """How a deploy form goes through its persons. Results differ by rounding only."""
@@ -207,8 +210,9 @@ def load_deploy(path: Path) -> DeployForm:
         with torch.device("meta"):  # the architecture without memory
             form = DeployForm(spec, folding, build_network(spec), content["frames"])
         form.load_state_dict(content["state"], strict=True, assign=True)
-        if not all(tensor.is_floating_point() for tensor in form.state_dict().values()):
-            raise TypeError("tensors that are not of real numbers")
+        wrong = [name for name, tensor in form.state_dict().items() if not (tensor.is_floating_point() or name.endswith(COUNTER))]
+        if wrong:
+            raise TypeError(f"{wrong[0]} is not of real numbers")
     except (ValidationError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}") from error
     form.arrange(usual_execution(spec, folding, torch.device("cpu")))
