@@ -111,6 +111,7 @@ def print_import(report: Report) -> None:
         ("matched", f"{report.matched} of {report.tensors} tensors"),
         ("unused", _grouped(report.unused)),
         ("constructed", ", ".join(report.constructed) or "none"),
+        *(("assumed", text) for text in report.assumed),
         ("params", "" if report.params is None else f"{report.params:,}"),
         ("deploy params", f"{report.deploy_params:,}"),
         ("folded", report.folded),

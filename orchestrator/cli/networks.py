@@ -121,7 +121,7 @@ def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
     from orchestrator.sweep.document import parse, show
     from orchestrator.sweep.leaves import LEAVES
     from orchestrator.sweep.problems import nearest, one_of, rule_of
-    from trainables.contract.model import BACKBONE_NAMES, COMMON, OPTIONS
+    from trainables.contract.model import BACKBONE_NAMES, option_used
 
     if backbone not in BACKBONE_NAMES:
         raise UserError(f"--as: {one_of(BACKBONE_NAMES)}, got '{backbone}'{nearest(backbone, BACKBONE_NAMES)}")
@@ -137,7 +137,7 @@ def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
             problems.append(f"{place}: unknown{nearest(name, known)}")
         elif option in options:
             problems.append(f"{place}: must be given once")
-        elif option not in COMMON | OPTIONS[backbone] | {"branches"}:
+        elif not option_used(option, backbone, "rep_tcn"):  # which temporal module it is, the checkpoint shows
             problems.append(f"{place}: has no effect in {backbone}")
         else:
             document = parse(raw, place, place=place)

@@ -177,7 +177,7 @@ def test_drawn_values_that_break_one_rule_are_one_line(tmp_path) -> None:
     ],
 )
 def test_what_has_no_effect_or_follows_is_no_error(tmp_path, text: str) -> None:
-    checked_sweep(written(tmp_path, HEAD + text), data=False)
+    assert checked_sweep(written(tmp_path, HEAD + text), data=False).parameters is not None
 
 
 @pytest.fixture(scope="module")

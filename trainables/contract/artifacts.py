@@ -81,8 +81,10 @@ class TrialResult(Frozen):
 EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "selection_loss", "selection_top1", "lr", "clips_per_s")
 """What a trial reports after every epoch."""
 
+_NOT_NUMBERS = ("trial", "cost", "latency_device", "deploy_folded")
+
 RESULT_METRICS: tuple[str, ...] = tuple(
-    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in ("trial", "cost", "latency_device", "deploy_folded")
+    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS
 )
 """What a finished trial reports; objectives and constraints name one of these."""
 

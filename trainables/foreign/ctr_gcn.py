@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import re
 
-from trainables.foreign.family import Architecture, Family, Tensors, joined
+from trainables.foreign.family import Architecture, Family, State, Tensors, joined, shape_of
 from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
 
 
@@ -27,11 +27,14 @@ def unit_rules(block: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def gathered(state: State) -> State:
     """The convolutions to p and q of every block are one in ours, and so are MS-TCN's first three."""
-    for graph in sorted({name.split(".p_")[0] for name in state if ".p_" in name}):
-        subsets = range(sum(name.startswith(f"{graph}.p_") for name in state) // 2)  # each has a weight and a bias
-        state = joined(state, [f"{graph}.{part}_{subset}" for part in "pq" for subset in subsets], f"{graph}.relate")
+    found: dict[str, set[int]] = {}
+    for name in state:
+        if match := re.match(r"^(.+)\.[pq]_(\d+)\.", name):
+            found.setdefault(match[1], set()).add(int(match[2]))
+    for graph, subsets in found.items():
+        state = joined(state, [f"{graph}.{part}_{subset}" for part in "pq" for subset in sorted(subsets)], f"{graph}.relate")
     return one_squeeze(state)
 
 
@@ -44,18 +47,19 @@ def _recognises(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    joints = theirs["l1.gcn1.PA"].shape[-1]
-    kernel = next(theirs[name] for name in ("l1.tcn1.branches.0.3.conv.weight", "l1.tcn1.conv.weight") if name in theirs)
+    joints = shape_of(theirs, "l1.gcn1.PA", 3)[-1]
+    dilated = "l1.tcn1.branches.0.3.conv.weight"
     return Architecture(
         model={
             "backbone": "st_gcn_k5" if _is_baseline(theirs) else "ctr_gcn",
-            "temporal": "ms_tcn" if "l1.tcn1.branches.0.3.conv.weight" in theirs else "conv",
-            "kernel_size": kernel.shape[2],
-            "channels": theirs["l1.gcn1.bn.weight"].shape[0],
-        },
-        classes=theirs["fc.weight"].shape[0],
+            "temporal": "ms_tcn" if dilated in theirs else "conv",
+            "kernel_size": shape_of(theirs, dilated if dilated in theirs else "l1.tcn1.conv.weight", 4)[2],
+            "channels": shape_of(theirs, "l1.gcn1.bn.weight", 1)[0],
+        }
+        | ({} if _is_baseline(theirs) else {"convention": "official"}),
+        classes=shape_of(theirs, "fc.weight", 2)[0],
         joints=joints,
-        persons=theirs["data_bn.weight"].shape[0] // (3 * joints),
+        persons=shape_of(theirs, "data_bn.weight", 1)[0] // (3 * joints),
     )
 
 

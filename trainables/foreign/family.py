@@ -10,7 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.contract.errors import UserError
+
 Tensors = Mapping[str, Tensor]
+
+COUNTER = ".num_batches_tracked"
+"""End of the names of BatchNorm's count of training steps, which no forward pass reads."""
+
+OTHER_COUNT = "a count of training steps unlike that of the BatchNorms it is joined with here"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one tensor of ours is filled with, and their tensors it is made of."""
+
+    tensor: Tensor
+    names: tuple[str, ...]
+    missing: tuple[str, ...] = ()  # parts that the checkpoint lacks, by the names that the rules give them
+    misfit: str = ""  # why the parts cannot be put together
+
+    @property
+    def whole(self) -> bool:
+        """Whether all parts are there and fit together."""
+        return not self.missing and not self.misfit
+
+
+State = dict[str, Piece]
+"""Our names -> what they are filled with."""
+
+
+def shape_of(theirs: Tensors, name: str, axes: int) -> tuple[int, ...]:
+    """Sizes along that many axes; UserError where the tensor is missing, has another number of axes or an empty one."""
+    if name not in theirs:
+        raise UserError(f"{name}: must be in the checkpoint, but is missing")
+    found = tuple(theirs[name].shape)
+    if len(found) != axes or 0 in found:
+        raise UserError(f"{name}: must have {axes} {'axis, not' if axes == 1 else 'axes, none'} empty, got shape {found}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -24,6 +60,14 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class Assumption:
+    """Something that changes the results and that no checkpoint of a family shows."""
+
+    text: str  # {root} stands for the number of the skeleton's root, from 1
+    option: str | None = None  # of the model, that says it
+
+
+@dataclass(frozen=True)
 class Family:
     """One code base's checkpoints of one backbone (or several of one build)."""
 
@@ -34,35 +78,43 @@ class Family:
     rules: tuple[tuple[str, str], ...]  # (pattern of their name, our name); the first that matches wins
     unused: tuple[tuple[str, str], ...] = ()  # (pattern of their name, why it is not needed)
     blocks_from: int = 0  # number of their first block: `blocks.N` in our names is counted from 0
-    gathered: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict  # joins or splits renamed tensors where the modules differ
+    aliases: Callable[[Tensors], dict[str, str]] = lambda _theirs: {}  # names of tensors that are stored under two -> why this one is not needed
+    gathered: Callable[[State], State] = dict  # joins renamed tensors where the modules differ
     absent: tuple[str, ...] = ()  # patterns of our names that such a checkpoint cannot hold; they keep their construction
     deployed: bool = False  # a form without branches and BatchNorms, which fills `Folding.RELEASED` instead of the training form
+    assumed: tuple[Assumption, ...] = ()
+    known_for: tuple[str, ...] = ()  # backbones that `source` is the usual source of; empty: all
 
 
 @dataclass(frozen=True)
 class Converted:
     """Their tensors under our names, and what became of each."""
 
-    state: dict[str, Tensor]
+    state: State
     unused: dict[str, str]  # their name -> why it is not needed
     unknown: tuple[str, ...]  # their names that no rule covers
+    doubled: tuple[str, ...]  # their names whose place in the network another one fills
 
 
 def convert(family: Family, theirs: Tensors) -> Converted:
     """Rename every tensor by the family's rules."""
-    state: dict[str, Tensor] = {}
-    unused: dict[str, str] = {}
+    state: State = {}
+    unused = dict(family.aliases(theirs))
     unknown = []
     for name, tensor in theirs.items():
-        reason = next((why for pattern, why in family.unused if re.search(pattern, name)), None)
+        reason = unused.get(name) or next((why for pattern, why in family.unused if re.search(pattern, name)), None)
         renamed = _renamed(family, name)
         if reason is not None:
             unused[name] = reason
         elif renamed is None:
             unknown.append(name)
         else:
-            state[renamed] = tensor
-    return Converted(family.gathered(state), unused, tuple(unknown))
+            state[renamed] = Piece(tensor, (name,))
+    state = family.gathered(state)
+    accounted = {name for piece in state.values() for name in piece.names} | unused.keys() | set(unknown)
+    left = [name for name in theirs if name not in accounted]
+    unused |= {name: OTHER_COUNT for name in left if name.endswith(COUNTER)}
+    return Converted(state, unused, tuple(unknown), tuple(name for name in left if not name.endswith(COUNTER)))
 
 
 def _renamed(family: Family, name: str) -> str | None:
@@ -73,11 +125,42 @@ def _renamed(family: Family, name: str) -> str | None:
     return None
 
 
-def joined(state: dict[str, Tensor], parts: Sequence[str], whole: str) -> dict[str, Tensor]:
-    """`state` with tensors of the same rank put together along their first axis: `parts` are leading names, `whole` takes their place."""
+def their_names(family: Family, theirs: Tensors, state: State, ours: str) -> tuple[str, ...]:
+    """What a tensor (or the parts of one) that is missing would be called in this checkpoint, judged by what is there; else our name."""
+    known = {renamed: (name,) for name in theirs if (renamed := _renamed(family, name)) is not None}
+    block = re.match(r"^blocks\.(\d+)(\..+)$", ours)
+    if block is not None:
+        alike = {name: piece.names for name, piece in state.items() if piece.whole} | known
+        for other, names in alike.items():
+            if re.fullmatch(rf"blocks\.\d+{re.escape(block[2])}", other):
+                return tuple(re.sub(r"\d+", str(int(block[1]) + family.blocks_from), name, count=1) for name in names)
+    module, _, last = ours.rpartition(".")
+    for other, (name,) in known.items():
+        guess = f"{name.rpartition('.')[0]}.{last}"
+        if other.rpartition(".")[0] == module and _renamed(family, guess) == ours:
+            return (guess,)
+    return (f"{ours} (our name)",)
+
+
+def joined(state: State, parts: Sequence[str], whole: str) -> State:
+    """`state` with tensors of the same rank put together along their first axis: `parts` are leading names, `whole` takes their place.
+
+    Counts of training steps are not added up: the first stands for those that are equal. What is missing or does not fit is noted.
+    """
     found = dict(state)
-    for name in [name for name in state if name.startswith(f"{parts[0]}.")]:
-        ending = name.removeprefix(parts[0])
-        pieces = [found.pop(part + ending) for part in parts]
-        found[whole + ending] = pieces[0] if pieces[0].dim() == 0 else torch.cat(pieces)
+    endings = dict.fromkeys(name.removeprefix(part) for part in parts for name in state if name.startswith(f"{part}."))
+    for ending in endings:
+        missing = tuple(part + ending for part in parts if part + ending not in found)
+        pieces = [found.pop(part + ending) for part in parts if part + ending in found]
+        tensor, misfit = pieces[0].tensor, ""
+        if ending.endswith(COUNTER):
+            missing = ()
+            pieces = [piece for piece in pieces if torch.equal(piece.tensor, tensor)]
+        else:
+            shapes = list(dict.fromkeys(tuple(piece.tensor.shape) for piece in pieces))
+            if () in shapes or len({shape[1:] for shape in shapes}) > 1:
+                misfit = f"do not fit together, with shapes {' and '.join(map(str, shapes))}"
+            else:
+                tensor = torch.cat([piece.tensor for piece in pieces])
+        found[whole + ending] = Piece(tensor, tuple(name for piece in pieces for name in piece.names), missing, misfit)
     return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import replace
 
-from torch import Tensor
-
-from trainables.foreign.family import Architecture, Family, Tensors, joined
+from trainables.foreign.family import Architecture, Assumption, Family, State, Tensors, joined, shape_of
 from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
 
 BLOCK = r"l(\d+)"
@@ -17,33 +17,47 @@ def _recognises(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    joints = theirs["l1.gcn1.PA"].shape[-1]
+    joints = shape_of(theirs, "l1.gcn1.PA", 4)[-1]
     return Architecture(
         model={
             "backbone": "hd_gcn",
-            "channels": theirs["l1.gcn1.bn.weight"].shape[0],
-            "kernel_size": theirs["l1.tcn1.branches.0.3.conv.weight"].shape[2],
+            "temporal": "ms_tcn",
+            "channels": shape_of(theirs, "l1.gcn1.bn.weight", 1)[0],
+            "kernel_size": shape_of(theirs, "l1.tcn1.branches.0.3.conv.weight", 4)[2],
         },
-        classes=theirs["fc.weight"].shape[0],
+        classes=shape_of(theirs, "fc.weight", 2)[0],
         joints=joints,
-        persons=theirs["data_bn.weight"].shape[0] // (3 * joints),
+        persons=shape_of(theirs, "data_bn.weight", 1)[0] // (3 * joints),
     )
 
 
-def _gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The layers of a hierarchy, separate modules there, are one module in ours.
+def _aliases(theirs: Tensors) -> dict[str, str]:
+    """Their `conv_d` is a second name of the last layer's modules, `conv.<L - 1>`; where both are stored it is the one that loading leaves."""
+    found = {}
+    layers = Counter(match[1] for name in theirs if (match := re.match(rf"^({BLOCK}\.gcn1\.conv)_down\.\d+\.0\.weight$", name)))
+    for module, count in layers.items():
+        for name in [name for name in theirs if name.startswith(f"{module}_d.")]:
+            found[name.replace("_d.", f".{count - 1}.", 1)] = "conv_d holds the same layer"
+    return {name: why for name, why in found.items() if name in theirs}
 
-    Their `conv_d` is a second name of the last layer's modules; where both are stored it is the one that loading leaves.
-    """
+
+def _gathered(state: State) -> State:
+    """The layers of a hierarchy, separate modules there, are one module in ours."""
     found = dict(state)
     for graph in sorted({name.split(".layer_")[0] for name in state if ".layer_" in name}):
         layers = 1 + max(int(name.split(".layer_")[1].split(".")[0]) for name in state if name.startswith(f"{graph}.layer_"))
-        for name in [name for name in state if name.startswith(f"{graph}.last.")]:
+        ends = [name for name in state if name.startswith(f"{graph}.last.")]
+        for name in ends:
             found[name.replace(".last.", f".layer_{layers - 1}.")] = found.pop(name)
         for part, ours, subsets in (("reduce", "reduce", ("",)), ("subset", "embed", ("_0", "_1", "_2")), ("edge", "edge", ("",))):
             found = joined(found, [f"{graph}.layer_{layer}.{part}{subset}" for layer in range(layers) for subset in subsets], f"{graph}.{ours}")
-    renamed = {re.sub(r"\.embed\.bn\.", ".embed_bn.", re.sub(r"\.embed\.conv\.", ".embed.", name)): tensor for name, tensor in found.items()}
-    return one_squeeze({name: tensor.flatten() if name.endswith(".bias") else tensor for name, tensor in renamed.items()})
+        if ends:  # parts that are missing have the rules' names
+            last = (rf"\.layer_{layers - 1}\.(subset|edge)", r".last.\1")
+            found = {name: replace(piece, missing=tuple(re.sub(*last, part) for part in piece.missing)) for name, piece in found.items()}
+    renamed = {re.sub(r"\.embed\.bn\.", ".embed_bn.", re.sub(r"\.embed\.conv\.", ".embed.", name)): piece for name, piece in found.items()}
+    return one_squeeze(
+        {name: replace(piece, tensor=piece.tensor.flatten()) if name.endswith(".bias") else piece for name, piece in renamed.items()}
+    )
 
 
 HD_GCN = Family(
@@ -78,6 +92,8 @@ HD_GCN = Family(
         (rf"^{BLOCK}\.residual\.", r"blocks.\1.residual."),
     ),
     blocks_from=1,
+    aliases=_aliases,
     gathered=_gathered,
     absent=(r"\.attention\.joints$",),  # which joints a layer joins: numbers inside the released code
+    assumed=(Assumption("centre=root (joint {root}): not in the file, --set model.centre", "centre"),),
 )

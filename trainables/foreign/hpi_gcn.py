@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor
-
-from trainables.foreign.family import Architecture, Family, Tensors, joined
+from trainables.foreign.family import Architecture, Family, State, Tensors, joined, shape_of
 
 STEM_BRANCHES = ("input_map", "diff_map1", "diff_map2", "diff_map3", "diff_map4")
 """The five branches of explicit motion modelling in the order in which their outputs are concatenated."""
@@ -25,25 +23,26 @@ def _deployed(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    adjacency = theirs["l2.gcn.space_att.PA" if "l2.gcn.space_att.PA" in theirs else "l2.gcn.space_att.A"]
-    kernel = theirs["l2.tcn1.TCN_reparam.weight" if _deployed(theirs) else "l2.tcn1.TCN_origin.conv.weight"]
-    joints = adjacency.shape[-1]
-    options = {"groups": adjacency.shape[0]} if _is_op(theirs) else {"adjacencies": adjacency.shape[0] if adjacency.dim() == 3 else 1}
+    if _deployed(theirs) and not _is_op(theirs):
+        matrices, joints = 1, shape_of(theirs, "l2.gcn.space_att.A", 2)[-1]
+    else:
+        matrices, joints, _ = shape_of(theirs, "l2.gcn.space_att.PA", 3)
+    kernel = shape_of(theirs, "l2.tcn1.TCN_reparam.weight" if _deployed(theirs) else "l2.tcn1.TCN_origin.conv.weight", 4)
     return Architecture(
         model={
             "backbone": "hpi_gcn_op" if _is_op(theirs) else "hpi_gcn_rp",
-            "channels": kernel.shape[0],
-            "kernel_size": kernel.shape[2],
+            "channels": kernel[0],
+            "kernel_size": kernel[2],
             "input_block": "emm" if "input_map.0.weight" in theirs else "conv",
-            **options,
+            "groups" if _is_op(theirs) else "adjacencies": matrices,
         },
-        classes=theirs["fc.weight"].shape[0],
+        classes=shape_of(theirs, "fc.weight", 2)[0],
         joints=joints,
-        persons=theirs["data_bn.weight"].shape[0] // (3 * joints),
+        persons=shape_of(theirs, "data_bn.weight", 1)[0] // (3 * joints),
     )
 
 
-def _one_stem(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _one_stem(state: State) -> State:
     """The five input branches are one grouped convolution and one BatchNorm in ours."""
     for theirs, ours in (("0", "conv"), ("1", "bn")):
         state = joined(state, [f"{branch}.{theirs}" for branch in STEM_BRANCHES], f"stem.{ours}")
@@ -55,8 +54,6 @@ _COMMON = (
     (r"^fc\.", "head.fc."),
     (r"^((input_map|diff_map\d)\..*)", r"\1"),
     (r"^l(\d+)\.gcn\.(?:conv0|space_att\.to_v)\.", r"blocks.\1.graph.embed."),
-    (r"^l(\d+)\.gcn\.space_att\.to_out\.", r"blocks.\1.graph.expand.body."),
-    (r"^l(\d+)\.gcn\.norm\.", r"blocks.\1.graph.expand.bn."),
 )
 
 TRAINED = Family(
@@ -69,6 +66,8 @@ TRAINED = Family(
         (r"^l1\.TCN_origin\.", "stem."),
         (r"^l(\d+)\.gcn\.space_att\.PA$", r"blocks.\1.graph.mixing.matrices"),
         (r"^l(\d+)\.gcn\.conv_bn1\.TCN_origin\.", r"blocks.\1.graph.expand."),
+        (r"^l(\d+)\.gcn\.space_att\.to_out\.", r"blocks.\1.graph.expand.body."),
+        (r"^l(\d+)\.gcn\.norm\.", r"blocks.\1.graph.expand.bn."),
         (r"^l(\d+)\.gcn\.residual\.TCN_origin\.", r"blocks.\1.graph.residual."),
         (r"^l(\d+)\.tcn1\.TCN_origin\.", r"blocks.\1.temporal.body.branches.origin."),
         (r"^l(\d+)\.tcn1\.TCN_1x1\.", r"blocks.\1.temporal.body.branches.pointwise."),
@@ -98,6 +97,8 @@ DEPLOYED = replace(
         (r"^l(\d+)\.gcn\.space_att\.A$", r"blocks.\1.graph.mixing.matrix"),
         (r"^l(\d+)\.gcn\.space_att\.PA$", r"blocks.\1.graph.mixing.matrices"),
         (r"^l(\d+)\.gcn\.conv_bn1\.conv_bn\.", r"blocks.\1.graph.expand."),
+        (r"^l(\d+)\.gcn\.space_att\.to_out\.", r"blocks.\1.graph.expand.0."),
+        (r"^l(\d+)\.gcn\.norm\.", r"blocks.\1.graph.expand.1."),
         (r"^l(\d+)\.gcn\.residual\.conv_bn\.", r"blocks.\1.graph.residual."),
         (r"^l(\d+)\.tcn1\.TCN_reparam\.", r"blocks.\1.temporal.0."),
         (r"^l(\d+)\.bn\.", r"blocks.\1.temporal.1."),

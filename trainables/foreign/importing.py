@@ -70,6 +70,7 @@ class Report:
     matched: int
     unused: dict[str, str]  # their tensors -> why they are not needed
     constructed: tuple[str, ...]  # our tensors that such a checkpoint does not hold
+    assumed: tuple[str, ...]  # what changes results and was neither in the file nor said
     params: int | None  # training form; None where the checkpoint is a deploy form
     deploy_params: int
     folded: str  # what the deploy form folds and keeps; empty where the checkpoint is a deploy form
@@ -98,7 +99,7 @@ def import_checkpoint(
     it the store's, or 2. frames: T of the clips to come; 64 for scores. options: of the model, where the tensors do not show them.
     """
     outputs = outputs or Outputs()
-    _check_targets(outputs)
+    _check_targets(outputs, checkpoint)
     store = Store.open(outputs.scoring.store) if outputs.scoring else None
     if store is not None and layout is not None and find_layout(layout) != store.layout:
         raise UserError(f"--layout: must be the store's layout {store.layout.name} or left out, got {layout}")
@@ -116,16 +117,26 @@ def import_checkpoint(
     return _report(checkpoint, found, form, len(tensors), skeleton.name, scores, outputs)
 
 
-def _check_targets(outputs: Outputs) -> None:
+def _check_targets(outputs: Outputs, checkpoint: Path) -> None:
     """UserError where a file may not be written; cheap, so that it is known before anything is read."""
     paths = list(outputs.files.values())
-    problems = [f"{path}: there is a file already; --force replaces it" for path in paths if path.is_file() and not outputs.force]
+    problems = [f"{path}: must not be the checkpoint itself" for path in paths if _same(path, checkpoint)]
+    problems += [
+        f"{path}: there is a file already; --force replaces it"
+        for path in paths
+        if path.is_file() and not outputs.force and not _same(path, checkpoint)
+    ]
     problems += [f"{path}: must be a file, but it is a folder" for path in paths if path.is_dir()]
     problems += [f"{path}: its folder does not exist" for path in paths if not path.parent.is_dir()]
     if len({path.absolute() for path in paths}) < len(paths):
         problems.append(f"{', '.join(map(str, paths))}: must be different files")
     if problems:
         raise UserError.of(problems)
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether writing one would replace the other, links followed."""
+    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
 def _deploy_form(network: Backbone | DeployForm, frames: int | None) -> DeployForm:
@@ -203,6 +214,7 @@ def _report(checkpoint: Path, found: Imported, form: DeployForm, tensors: int, l
         matched=found.matched,
         unused=found.unused,
         constructed=found.constructed,
+        assumed=found.assumed,
         params=parameter_count(found.network) if training else None,
         deploy_params=parameter_count(form),
         folded=folded(found.network, form) if isinstance(found.network, Backbone) else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.foreign.family import Architecture, Family, Tensors
+from trainables.foreign.family import Architecture, Assumption, Family, Tensors, shape_of
 from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
 
 
@@ -11,17 +11,18 @@ def _recognises(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    _, joints, channels = theirs["pos_embedding"].shape
+    _, joints, channels = shape_of(theirs, "pos_embedding", 3)
     return Architecture(
         model={
             "backbone": "info_gcn",
+            "temporal": "ms_tcn",
             "channels": channels,
-            "kernel_size": theirs["l1.tcn.branches.0.3.conv.weight"].shape[2],
-            "subsets": theirs["l1.agcn.shared_topology"].shape[0],
+            "kernel_size": shape_of(theirs, "l1.tcn.branches.0.3.conv.weight", 4)[2],
+            "subsets": shape_of(theirs, "l1.agcn.shared_topology", 3)[0],
         },
-        classes=theirs["decoder.weight"].shape[0],
+        classes=shape_of(theirs, "decoder.weight", 2)[0],
         joints=joints,
-        persons=theirs["data_bn.weight"].shape[0] // (joints * channels),
+        persons=shape_of(theirs, "data_bn.weight", 1)[0] // (joints * channels),
     )
 
 
@@ -55,4 +56,5 @@ INFO_GCN = Family(
     blocks_from=1,
     gathered=one_squeeze,
     absent=(r"^priors$",),  # class priors, which the released code does not save
+    assumed=(Assumption("k of the skeleton matrix: not in the file; clips come as the stream gives them (infogcn_hop1 is k = 1)"),),
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from trainables.foreign.family import joined
+from trainables.foreign.family import State, joined
 
 SQUEEZES = tuple(f"squeeze_{branch}" for branch in range(3))
 
@@ -25,9 +23,8 @@ def ms_tcn_rules(block: str, module: str = "tcn1") -> tuple[tuple[str, str], ...
     )
 
 
-def one_squeeze(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def one_squeeze(state: State) -> State:
     """The three 1x1 convolutions of every block are one in ours."""
-    first = f".{SQUEEZES[0]}."
-    for temporal in sorted({name.split(first)[0] for name in state if first in name}):
+    for temporal in sorted({name.split(".temporal.squeeze_")[0] + ".temporal" for name in state if ".temporal.squeeze_" in name}):
         state = joined(state, [f"{temporal}.{squeeze}" for squeeze in SQUEEZES], f"{temporal}.squeeze")
     return state

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import re
 
-from trainables.foreign.family import Architecture, Family, Tensors, joined
+from trainables.foreign.family import Architecture, Family, State, Tensors, joined, shape_of
 
 FIRST = "backbone.gcn.0.gcn"
 
@@ -14,30 +14,32 @@ def _recognises(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    subsets, joints, _ = theirs[f"{FIRST}.A"].shape
-    kernel = theirs["backbone.gcn.0.tcn.conv.weight"]
+    subsets, joints, _ = shape_of(theirs, f"{FIRST}.A", 3)
+    kernel = shape_of(theirs, "backbone.gcn.0.tcn.conv.weight", 4)
     return Architecture(
         model={
             "backbone": "aa_gcn",
-            "channels": kernel.shape[0],
+            "channels": kernel[0],
             "temporal": "conv",
-            "kernel_size": kernel.shape[2],
+            "kernel_size": kernel[2],
             "subsets": subsets,
             "attention": f"{FIRST}.conv_ta.weight" in theirs,
         },
-        classes=theirs["cls_head.fc_cls.weight"].shape[0],
+        classes=shape_of(theirs, "cls_head.fc_cls.weight", 2)[0],
         joints=joints,
-        persons=theirs["backbone.data_bn.weight"].shape[0] // (3 * joints),
+        persons=shape_of(theirs, "backbone.data_bn.weight", 1)[0] // (3 * joints),
     )
 
 
-def _one_embedding(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _one_embedding(state: State) -> State:
     """The two convolutions of every subset whose products are its similarity are one of all subsets in ours."""
-    first = ".graph.conv_a.0.weight"
-    for block in [name.removesuffix(first) for name in state if name.endswith(first)]:
-        parts = [name.split(".")[-2] for name in state if name.startswith(f"{block}.graph.conv_a.") and name.endswith(".weight")]
-        pairs = [f"{block}.graph.{conv}.{subset}" for subset in sorted(parts, key=int) for conv in ("conv_a", "conv_b")]
-        state = joined(state, pairs, f"{block}.graph.embed")
+    found: dict[str, set[int]] = {}
+    for name in state:
+        if match := re.match(r"^(.+\.graph)\.conv_[ab]\.(\d+)\.", name):
+            found.setdefault(match[1], set()).add(int(match[2]))
+    for graph, subsets in found.items():
+        pairs = [f"{graph}.{conv}.{subset}" for subset in sorted(subsets) for conv in ("conv_a", "conv_b")]
+        state = joined(state, pairs, f"{graph}.embed")
     return state
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainables.foreign.ctr_gcn import gathered, unit_rules
-from trainables.foreign.family import Architecture, Family, Tensors
+from trainables.foreign.family import Architecture, Family, Tensors, shape_of
 
 
 def _recognises(theirs: Tensors) -> bool:
@@ -11,17 +11,18 @@ def _recognises(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    joints = theirs["backbone.net.0.gcn1.A"].shape[-1]
+    joints = shape_of(theirs, "backbone.net.0.gcn1.A", 3)[-1]
     return Architecture(
         model={
             "backbone": "ctr_gcn",
             "convention": "pyskl",
-            "kernel_size": theirs["backbone.net.0.tcn1.branches.0.3.conv.weight"].shape[2],
-            "channels": theirs["backbone.net.0.gcn1.bn.weight"].shape[0],
+            "temporal": "ms_tcn",
+            "kernel_size": shape_of(theirs, "backbone.net.0.tcn1.branches.0.3.conv.weight", 4)[2],
+            "channels": shape_of(theirs, "backbone.net.0.gcn1.bn.weight", 1)[0],
         },
-        classes=theirs["cls_head.fc_cls.weight"].shape[0],
+        classes=shape_of(theirs, "cls_head.fc_cls.weight", 2)[0],
         joints=joints,
-        persons=theirs["backbone.data_bn.weight"].shape[0] // (3 * joints),
+        persons=shape_of(theirs, "backbone.data_bn.weight", 1)[0] // (3 * joints),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.foreign.family import Architecture, Family, Tensors
+from trainables.foreign.family import Architecture, Family, Tensors, shape_of
 from trainables.foreign.six_branch_tcn import SIX_BRANCH_RULES, one_embedding
 
 FIRST = "backbone.gcn.0"
@@ -13,16 +13,16 @@ def _recognises(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    subsets, joints, _ = theirs[f"{FIRST}.gcn.A"].shape
+    subsets, joints, _ = shape_of(theirs, f"{FIRST}.gcn.A", 3)
     return Architecture(
         model={
             "backbone": "dg_stgcn",
-            "channels": theirs[f"{FIRST}.gcn.post.weight"].shape[0],
+            "channels": shape_of(theirs, f"{FIRST}.gcn.post.weight", 4)[0],
             "subsets": subsets,
             "temporal": "dg_ms_tcn" if f"{FIRST}.tcn.add_coeff" in theirs else "ms_tcn6",
-            "kernel_size": theirs[f"{FIRST}.tcn.branches.0.3.conv.weight"].shape[2],
+            "kernel_size": shape_of(theirs, f"{FIRST}.tcn.branches.0.3.conv.weight", 4)[2],
         },
-        classes=theirs["cls_head.fc_cls.weight"].shape[0],
+        classes=shape_of(theirs, "cls_head.fc_cls.weight", 2)[0],
         joints=joints,
         persons=None,
     )

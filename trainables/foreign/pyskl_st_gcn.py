@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainables.foreign.family import Architecture, Family, Tensors
+from trainables.foreign.family import Architecture, Family, Tensors, shape_of
 from trainables.foreign.six_branch_tcn import SIX_BRANCH_RULES, one_embedding
 
 _GRAPH = "backbone.gcn.0.gcn."
@@ -20,20 +20,20 @@ def _six_branches(theirs: Tensors) -> bool:
 
 
 def _architecture(theirs: Tensors) -> Architecture:
-    subsets, joints, _ = theirs[f"{_GRAPH}A"].shape
-    single = theirs.get(f"{_TEMPORAL}conv.weight")
-    kernel = theirs[f"{_TEMPORAL}branches.0.3.conv.weight"] if single is None else single
+    subsets, joints, _ = shape_of(theirs, f"{_GRAPH}A", 3)
+    single = _one_convolution(theirs)
+    kernel = shape_of(theirs, f"{_TEMPORAL}conv.weight" if single else f"{_TEMPORAL}branches.0.3.conv.weight", 4)
     return Architecture(
         model={
             "backbone": "st_gcn_pp" if f"{_GRAPH}down.0.weight" in theirs else "st_gcn",
-            "channels": theirs[f"{_GRAPH}bn.weight"].shape[0],
+            "channels": shape_of(theirs, f"{_GRAPH}bn.weight", 1)[0],
             "subsets": subsets,
             "adjacency": "scaled" if f"{_GRAPH}PA" in theirs else "learned",
-            "temporal": "ms_tcn6" if single is None else "conv",
-            "kernel_size": kernel.shape[2],
+            "temporal": "conv" if single else "ms_tcn6",
+            "kernel_size": kernel[2],
         }
         | ({} if subsets == 3 else {"graph": "random"}),
-        classes=theirs["cls_head.fc_cls.weight"].shape[0],
+        classes=shape_of(theirs, "cls_head.fc_cls.weight", 2)[0],
         joints=joints,
         persons=None,
     )
@@ -57,6 +57,7 @@ ONE_CONVOLUTION = Family(
     architecture=_architecture,
     rules=(*_COMMON, (r"^backbone\.gcn\.(\d+)\.tcn\.(conv|bn)\.", r"blocks.\1.temporal.\2.")),
     unused=((r"^backbone\.A$", "the skeleton graph all blocks were started from, which no layer reads"),),
+    known_for=("st_gcn",),
 )
 
 SIX_BRANCHES = replace(
@@ -65,4 +66,5 @@ SIX_BRANCHES = replace(
     recognises=_six_branches,
     rules=(*_COMMON, *SIX_BRANCH_RULES),
     gathered=one_embedding,
+    known_for=("st_gcn_pp",),
 )

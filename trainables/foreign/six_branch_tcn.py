@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from trainables.foreign.family import joined
+from trainables.foreign.family import State, joined
 
 EMBEDDINGS = tuple(f"embed_{branch}" for branch in range(5))
 
@@ -24,9 +22,8 @@ SIX_BRANCH_RULES: tuple[tuple[str, str], ...] = (
 """`one_embedding` completes them."""
 
 
-def one_embedding(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def one_embedding(state: State) -> State:
     """The five 1x1 convolutions with BatchNorm of every block are one in ours."""
-    first = f".{EMBEDDINGS[0]}."
-    for temporal in sorted({name.split(first)[0] for name in state if first in name}):
+    for temporal in sorted({name.split(".temporal.embed_")[0] + ".temporal" for name in state if ".temporal.embed_" in name}):
         state = joined(state, [f"{temporal}.{embedding}" for embedding in EMBEDDINGS], f"{temporal}.embed")
     return state

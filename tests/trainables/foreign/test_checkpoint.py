@@ -125,8 +125,8 @@ def test_tensors_that_are_missing_left_over_or_misshapen_are_all_named():
     assert found == (
         "extra.weight: no rule of HPI-GCN's released code, training form covers this tensor",
         "blocks.9.temporal.bn.weight: must be a tensor of the network, which has none of this name",
-        "blocks.0.temporal.bn.weight: must be in the checkpoint, but is missing",
-        "blocks.7.graph.embed.bias: must be in the checkpoint, but is missing",
+        "l2.bn.weight: must be in the checkpoint, but is missing",
+        "l9.gcn.conv0.bias: must be in the checkpoint, but is missing",
         "blocks.1.temporal.bn.bias: must have shape (64,), got (7,)",
     )
 
@@ -143,19 +143,24 @@ def test_parts_of_one_of_our_tensors_that_do_not_fit_together():
     theirs = tensors()
     del theirs["diff_map3.0.weight"]
     (problem,) = refused(theirs)
-    assert "diff_map3.0.weight (our name) is missing" in problem
+    assert problem == "diff_map3.0.weight: must be in the checkpoint, but is missing"
     theirs["diff_map3.0.weight"] = torch.zeros(8, 5, 1, 1)
     (problem,) = refused(theirs)
     assert "do not fit together" in problem
 
 
 def test_a_checkpoint_of_another_backbone_or_code_base():
-    assert refused(tensors(OP)) == ("the checkpoint must be of hpi_gcn_rp, got hpi_gcn_op (HPI-GCN's released code, training form)",)
+    assert refused(tensors(OP)) == (
+        "the checkpoint must be of hpi_gcn_rp, got hpi_gcn_op (HPI-GCN's released code, training form); use --as hpi_gcn_op",
+    )
     (problem,) = refused({"layer.weight": torch.ones(1)})
     assert "the checkpoint's names must be those of a hpi_gcn_rp" in problem
     assert "1 tensors such as layer.weight" in problem
     (problem,) = refused(tensors(), "hd_gcn")
-    assert "got those of HPI-GCN's released code, training form" in problem
+    assert problem == (
+        "the checkpoint's names must be those of a hd_gcn (HD-GCN's released code), "
+        "got those of HPI-GCN's released code, training form; use --as hpi_gcn_rp"
+    )
 
 
 def test_a_skeleton_or_an_option_that_does_not_fit():
