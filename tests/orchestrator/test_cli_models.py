@@ -140,7 +140,14 @@ def test_bench_of_a_backbone_nobody_knows(orchestrate) -> None:
 
 def test_bench_ends_at_ctrl_c_without_a_traceback(tmp_path) -> None:
     command = [sys.executable, "-c", "from orchestrator import cli; cli.main()", "bench", "hpi_gcn_rp", *SHORT, "--rounds", "1000000"]
-    with subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=Path.cwd(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background inherits that it is ignored
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("round"):
