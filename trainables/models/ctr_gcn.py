@@ -137,7 +137,10 @@ def refined_mixing(
         topology = F.conv2d(differing, weight, bias)  # (P, C_out, V, V)
         topology += matrix
         pieces = convolve(x).reshape(-1, frames, joints), topology.reshape(-1, joints, joints)
-        out = torch.bmm(*pieces) if out is None else out.baddbmm_(*pieces)
+        if out is not None and out.dtype == pieces[0].dtype == pieces[1].dtype:
+            out = out.baddbmm_(*pieces)
+        else:  # the first, or under autocast, where `start` is wider than a product
+            out = torch.bmm(*pieces) if out is None else out + torch.bmm(*pieces)
     assert out is not None
     return out.view(persons, -1, frames, joints)
 
