@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.ctr_gcn import unit
-from trainables.models.layers import Classifier, DataNorm, bias_of, kaiming_convs, residual_path
+from trainables.models.layers import Classifier, DataNorm, bias_of, convs, kaiming_convs, residual_path, side_by_side
 from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
 from trainables.reparam.kernels import fuse_conv_bn
 
@@ -44,7 +44,7 @@ class AdaptiveGraphConv(Deployable):
         for part in self.embed.weight.data.chunk(2 * len(self.project)):
             nn.init.kaiming_normal_(part, mode="fan_out")
         nn.init.zeros_(bias_of(self.embed))
-        for conv in self._projections():
+        for conv in convs(self.project):
             nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project))))
             nn.init.zeros_(bias_of(conv))
         nn.init.constant_(self.bn.weight, 1e-6)
@@ -52,7 +52,7 @@ class AdaptiveGraphConv(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = mixed_by_similarity(x, self.embed(x), self.adjacency, self.alpha)
-        out: Tensor = self.bn(F.conv2d(mixed, *self._one_projection()))
+        out: Tensor = self.bn(F.conv2d(mixed, *side_by_side(self.project)))
         out += self.residual(x)
         attended: Tensor = self.attention(F.relu(out, inplace=True))
         return attended
@@ -62,16 +62,8 @@ class AdaptiveGraphConv(Deployable):
 
     def projection(self) -> tuple[Tensor, Tensor]:
         """All W_k side by side and sum_k b_k, BatchNorm included: kernel (C_out, K C_in, 1, 1), bias (C_out,)."""
-        kernel, bias = self._one_projection()
+        kernel, bias = side_by_side(self.project)
         return fuse_conv_bn(kernel, batch_norm_state(self.bn), bias)
-
-    def _one_projection(self) -> tuple[Tensor, Tensor]:
-        """A sum of convolutions is one convolution of all their inputs."""
-        convs = self._projections()
-        return torch.cat([conv.weight for conv in convs], dim=1), torch.stack([bias_of(conv) for conv in convs]).sum(dim=0)
-
-    def _projections(self) -> list[nn.Conv2d]:
-        return [conv for conv in self.project if isinstance(conv, nn.Conv2d)]
 
 
 class FoldedAdaptiveGraphConv(nn.Module):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.layers import Block, Classifier, DataNorm, bias_of, kaiming_convs, residual_path
+from trainables.models.layers import Block, Classifier, DataNorm, bias_of, convs, kaiming_convs, residual_path
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, frozen, frozen_conv, plain_copy
 
@@ -170,8 +170,3 @@ def unit(spec: NetworkSpec, graph: nn.Module, number: int, *, relu: bool = False
         if isinstance(part, ConvBN):
             kaiming_convs(part)
     return Block(graph, temporal, residual)
-
-
-def convs(modules: Iterable[nn.Module]) -> list[nn.Conv2d]:
-    """`modules`, known to be convolutions."""
-    return [module for module in modules if isinstance(module, nn.Conv2d)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.layers import COORDINATES, Block, bias_of, by_person, kaiming_convs, residual_path, rows_last
+from trainables.models.layers import COORDINATES, Block, bias_of, by_person, convs, kaiming_convs, residual_path, rows_last, side_by_side
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
 from trainables.reparam.kernels import fuse_conv_bn
@@ -101,7 +101,7 @@ class SelfAttentionGraphConv(Deployable):
 
     def _initialise(self) -> None:
         nn.init.normal_(self.compare.weight)
-        for conv in self._projections():
+        for conv in convs(self.project):
             nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project))))
             nn.init.zeros_(bias_of(conv))
         nn.init.constant_(self.bn.weight, 1e-6)
@@ -112,7 +112,8 @@ class SelfAttentionGraphConv(Deployable):
         query, key = self.compare(self.norm(frames).flatten(0, 2)).chunk(2, dim=1)
         query = query * (query.shape[1] // len(self.topology)) ** -0.5
         mixed = mixed_by_attention(frames, query, key, self.topology)
-        out: Tensor = self.bn(by_channel(F.linear(mixed, *self._one_projection()), x))
+        kernel, bias = side_by_side(self.project)
+        out: Tensor = self.bn(by_channel(F.linear(mixed, kernel[:, :, 0, 0], bias), x))
         out += self.residual(x)
         return F.relu(out, inplace=True)
 
@@ -121,8 +122,8 @@ class SelfAttentionGraphConv(Deployable):
 
     def projection(self) -> tuple[Tensor, Tensor]:
         """All W_h side by side and sum_h b_h, BatchNorm included: weight (C_out, h C_in), bias (C_out,)."""
-        weight, bias = self._one_projection()
-        kernel, bias = fuse_conv_bn(weight[:, :, None, None], batch_norm_state(self.bn), bias)
+        kernel, bias = side_by_side(self.project)
+        kernel, bias = fuse_conv_bn(kernel, batch_norm_state(self.bn), bias)
         return kernel[:, :, 0, 0], bias
 
     def comparison(self) -> tuple[Tensor, Tensor]:
@@ -131,14 +132,6 @@ class SelfAttentionGraphConv(Deployable):
         half = len(bias) // 2
         scale = (half // len(self.topology)) ** -0.5
         return torch.cat([weight[:half] * scale, weight[half:]]), torch.cat([bias[:half] * scale, bias[half:]])
-
-    def _one_projection(self) -> tuple[Tensor, Tensor]:
-        """A sum of 1x1 convolutions is one linear layer of all their inputs: weight (C_out, h C_in), bias (C_out,)."""
-        convs = self._projections()
-        return torch.cat([conv.weight for conv in convs], dim=1).flatten(1), torch.stack([bias_of(conv) for conv in convs]).sum(dim=0)
-
-    def _projections(self) -> list[nn.Conv2d]:
-        return [conv for conv in self.project if isinstance(conv, nn.Conv2d)]
 
 
 class FoldedSelfAttentionGraphConv(nn.Module):

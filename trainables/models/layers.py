@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -294,3 +296,14 @@ def bias_of(conv: nn.Conv2d) -> Tensor:
     """Of a convolution that has one."""
     assert conv.bias is not None
     return conv.bias
+
+
+def convs(modules: Iterable[nn.Module]) -> list[nn.Conv2d]:
+    """`modules`, known to be convolutions."""
+    return [module for module in modules if isinstance(module, nn.Conv2d)]
+
+
+def side_by_side(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
+    """A sum of 1x1 convolutions, each of its own input, as one of all inputs: kernel (C_out, K C_in, 1, 1), bias (C_out,)."""
+    parts = convs(modules)
+    return torch.cat([conv.weight for conv in parts], dim=1), torch.stack([bias_of(conv) for conv in parts]).sum(dim=0)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.ctr_gcn import convs, unit
-from trainables.models.layers import DataNorm, bias_of, kaiming_convs, residual_path
+from trainables.models.ctr_gcn import unit
+from trainables.models.layers import DataNorm, bias_of, convs, kaiming_convs, residual_path, side_by_side
 from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
 from trainables.reparam.kernels import fuse_conv_bn
 
@@ -36,14 +36,9 @@ class NormalisedGraphConv(Deployable):
         nn.init.constant_(self.bn.weight, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn(F.conv2d(mixed_by_each(x, column_unit(self.adjacency).mT), *self.one_projection()))
+        out: Tensor = self.bn(F.conv2d(mixed_by_each(x, column_unit(self.adjacency).mT), *side_by_side(self.project)))
         out += self.residual(x)
         return F.relu(out, inplace=True)
-
-    def one_projection(self) -> tuple[Tensor, Tensor]:
-        """The sum of all project_k: kernel (C_out, K C_in, 1, 1), bias (C_out,)."""
-        parts = convs(self.project)
-        return torch.cat([conv.weight for conv in parts], dim=1), torch.stack([bias_of(conv) for conv in parts]).sum(dim=0)
 
     def deployed(self, folding: Folding) -> nn.Module:
         return FoldedGraphConv(self, folding) if folding.across else plain_copy(self, folding)
@@ -54,7 +49,7 @@ class FoldedGraphConv(nn.Module):
 
     def __init__(self, trained: NormalisedGraphConv, folding: Folding) -> None:
         super().__init__()
-        kernel, bias = trained.one_projection()
+        kernel, bias = side_by_side(trained.project)
         self.adjacency = frozen(column_unit(trained.adjacency).mT)
         self.project = frozen_conv(*fuse_conv_bn(kernel, batch_norm_state(trained.bn), bias))
         self.residual = deployed(trained.residual, folding)
