@@ -31,10 +31,10 @@ from trainables.data.store import Clip, Description, ProtocolRule, Store, write_
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 WORKERS = (0, 2)
-FRAMES = {"ntu": 64, "ucla": 52}
-MEAN_LENGTH = {"ntu": 80, "ucla": 40}
-TWO_PERSONS = {"ntu": 0.22, "ucla": 0.0}
-LAYOUT = {"ntu": "ntu25", "ucla": "ucla20"}
+FRAMES = {"ctr": 64, "ucla": 52}
+MEAN_LENGTH = {"ctr": 80, "ucla": 40}
+TWO_PERSONS = {"ctr": 0.22, "ucla": 0.0}
+LAYOUT = {"ctr": "ntu25", "ucla": "ucla20"}
 LONGEST = 300
 PASSES = 8  # of the batches per turn; one takes some 10 ms
 Sample = tuple[torch.Tensor | np.ndarray, int]
@@ -73,7 +73,7 @@ def measure(store: Store, pipeline: str, stream: str, *, batch: int, rounds: int
     data = DataConfig(store=str(store.path), protocol="all", stream=stream, frames=FRAMES[pipeline])
     everything = np.arange(store.info.clips)
     ours = Batches(store, everything, data, batch_size=batch, device=torch.device("cpu"), training=True, seed=0, labelled=True)
-    feeder = (NTUFeeder if pipeline == "ntu" else UCLAFeeder)(store, data.stream_config, data.frames)
+    feeder = (NTUFeeder if pipeline == "ctr" else UCLAFeeder)(store, data.stream_config, data.frames)
     passes: dict[str, Callable[[int], Iterator[int]]] = {
         "batches": lambda turn: (len(dealt.x) for epoch in range(PASSES) for dealt in ours.epoch(PASSES * turn + epoch))
     }
@@ -95,7 +95,7 @@ def measure(store: Store, pipeline: str, stream: str, *, batch: int, rounds: int
 def synthesise(out: Path, pipeline: str, count: int) -> Store:
     """A store of random walks with the lengths and persons of the pipeline's recordings."""
     rng = np.random.default_rng(0)
-    joints = 25 if pipeline == "ntu" else 20
+    joints = 25 if pipeline == "ctr" else 20
 
     def clips() -> Iterator[Clip]:
         for number in range(count):

@@ -27,7 +27,7 @@ def clip(
 
 def description(classes: int = 2, protocols: dict[str, ProtocolRule] | None = None) -> Description:
     names = tuple(f"class {k}" for k in range(classes))
-    return Description(name="made up", layout="coco17", classes=names, pipeline="ntu", protocols=protocols or SPLIT)
+    return Description(name="made up", layout="coco17", classes=names, pipeline="ctr", protocols=protocols or SPLIT)
 
 
 def store(path: Path, clips: Iterable[Clip], **kwargs: Any) -> Store:

@@ -31,10 +31,10 @@ def score_clips(
     """
     models = [load_deploy(path) for path, _ in members]
     persons = max(model.spec.persons for model in models)
-    recorded = [Clip(id=f"{number:09d}", label=0, joints=_with_persons(clip, persons, number)) for number, clip in enumerate(clips)]
+    recorded = [Clip(id=f"{number:09d}", label=0, joints=_as_recording(clip, persons, number)) for number, clip in enumerate(clips)]
     found = []
     with TemporaryDirectory() as folder:
-        write_store(Path(folder) / "clips", recorded, description)
+        write_store(Path(folder) / "clips", recorded, description.model_copy(update={"persons": persons}))
         store = Store.open(Path(folder) / "clips")
         for model, (_, data) in zip(models, members, strict=True):
             batches = Batches(
@@ -58,11 +58,11 @@ def score_store(model: DeployForm, store: Store, indices: npt.NDArray[np.int64],
     return Scores.of(store.column("id")[index.numpy()].tolist(), logits.numpy())
 
 
-def _with_persons(clip: npt.NDArray[np.float32], persons: int, number: int) -> npt.NDArray[np.float32]:
-    """The clip as (persons, T, V, 3); persons it does not show are zero, as in a store."""
+def _as_recording(clip: npt.NDArray[np.float32], persons: int, number: int) -> npt.NDArray[np.float32]:
+    """The clip as (M, T, V, 3), M at most `persons`."""
     joints = np.asarray(clip, dtype=np.float32)
     if joints.ndim == 3:
         joints = joints[None]
     if joints.ndim != 4 or joints.shape[3] != 3 or joints.shape[0] > persons:
         raise UserError(f"clip {number}: must be (frames, joints, 3) or (up to {persons} persons, frames, joints, 3), got {np.shape(clip)}")
-    return np.concatenate([joints, np.zeros((persons - len(joints), *joints.shape[1:]), np.float32)])
+    return joints

@@ -36,7 +36,7 @@ def make_store(path, copies: int = 0) -> None:
         name="pairs",
         layout={"name": "pair", "joints": PAIR.joints, "parents": PAIR.parents, "origin": 0},
         classes=("sit", "stand", "wave"),
-        pipeline="ntu",
+        pipeline="ctr",
         protocols={"xsub": rule},
     )
     write_store(path, clips, description)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli.data import data_app, synth
+from orchestrator.cli.data import data_app
+from orchestrator.cli.imports import synth
 from tests.naive_stores import UCLA_NAMES, array, bytes_of, clip, msr_source, store, table, ucla_source
 from trainables.contract.errors import GateFailed, OrchestrateError, UserError
 from trainables.data.store import Store
@@ -65,7 +66,7 @@ def test_import_of_arrays_with_a_layout_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--force"):
         run(*arguments)
     run(*arguments, "--force")
-    assert Store.open(tmp_path / "store").info.pipeline == "ntu"
+    assert Store.open(tmp_path / "store").info.pipeline == "ctr"
 
 
 def test_importing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -169,7 +170,8 @@ def test_help_stays_light() -> None:
     code = """
 import sys
 from typer.testing import CliRunner
-from orchestrator.cli.data import data_app, synth
+from orchestrator.cli.data import data_app
+from orchestrator.cli.imports import synth
 for command in ([], ["import"], ["import", "arrays"], ["synth"], ["info"], ["audit"]):
     assert CliRunner().invoke(data_app, [*command, "--help"]).exit_code == 0
 heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy"} & set(sys.modules)

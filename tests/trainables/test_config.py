@@ -63,4 +63,4 @@ def test_a_rotation_turns_something() -> None:
     rule = "must be 0 or more than 0.00873 radians under pipeline ucla, which draws whole degrees, got 0.005 radians"
     assert lost_rotation(0.005, "ucla") == rule
     assert [lost_rotation(angle, "ucla") for angle in (None, 0.0, 0.009)] == [None] * 3
-    assert lost_rotation(0.005, "ntu") is None
+    assert lost_rotation(0.005, "ctr") is None

@@ -64,7 +64,7 @@ class DataConfig(Frozen):
     selection: SelectionConfig = SelectionConfig()
     stream: str | StreamConfig = "joint"
     frames: int = Field(default=64, ge=2)  # length every clip is brought to
-    pipeline: Literal["auto", "ntu", "ucla"] = "auto"  # auto: what the store recommends
+    pipeline: Literal["auto", "ctr", "pyskl", "ucla"] = "auto"  # auto: what the store recommends
     rotation: float | None = Field(default=None, ge=0.0)  # largest training rotation in radians; None: the pipeline's own
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
 

@@ -110,20 +110,23 @@ class Batches:
         clip = np.repeat(np.arange(len(clips)), persons)  # of each track: one person of one clip
         person = np.arange(len(clip)) - np.repeat(np.cumsum(persons) - persons, persons)
         first = (self._clips.start[clips][clip] + person * self._clips.length[clips][clip])[:, None, None]
-        tracks = to_stream(self._tracks(first, plan.take(clip)), self._matrix, moving=self._motion)
+        tracks = to_stream(self._tracks(first, self._clips.units[clips][clip], plan.take(clip)), self._matrix, moving=self._motion)
         if len(clip) < len(clips) * self._persons:
             free = np.arange(self._persons) >= persons[:, None]
             tracks = place(tracks, self._send(clip * self._persons + person), self._send(np.flatnonzero(free)))
         return tracks.view(len(clips), self._persons, 3, self._frames, -1).movedim(1, -1)
 
-    def _tracks(self, first: Ints, plan: Plan) -> Tensor:
-        """The joints of P tracks, each as a clip of one person, (P, 3, T, V, 1); `first` (P, 1, 1) are their first rows."""
+    def _tracks(self, first: Ints, unit: Floats, plan: Plan) -> Tensor:
+        """The joints of P tracks, each as a clip of one person, (P, 3, T, V, 1).
+
+        first (P, 1, 1): their first rows; unit (P, 3): of what is stored: linear (unit q - centre) = (linear unit) (q - centre / unit).
+        """
         row = first + plan.frame
         present = self._pipeline.present
         real = plan.weight if present is None else plan.weight * present.take(row)
         share = sum(real[:, :, tap] for tap in range(real.shape[2]))
-        frames = subtract_centre(self._gather(row, plan.weight), self._send(plan.centre), self._send(np.asarray(share)))
-        return turn(frames, self._send(plan.linear)).view(len(row), 3, self._frames, -1, 1)
+        frames = subtract_centre(self._gather(row, plan.weight), self._send(plan.centre / unit), self._send(np.asarray(share)))
+        return turn(frames, self._send(plan.linear * unit[:, None])).view(len(row), 3, self._frames, -1, 1)
 
     def _gather(self, row: Ints, weight: Floats) -> Tensor:
         """The weighted frames (P, T, V * 3) on the device, wherever the rows are."""

@@ -16,18 +16,28 @@ from trainables.contract.errors import UserError
 from trainables.data.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS, Layout, load_layout
 
-VERSION = 1
+VERSION = 2
 INFO_FILE = "dataset.json"
 CLIPS_FILE = "clips.parquet"
 JOINTS_FILE = "joints.npy"
 
 Joints = npt.NDArray[np.float32]
-Pipeline = Literal["ntu", "ucla"]
+Units = npt.NDArray[np.float64]
+Pipeline = Literal["ctr", "pyskl", "ucla"]
+Storage = Literal["float32", "int16"]
+Channels = Literal["xyz", "xyc", "xy"]
+"""What the three numbers of a joint are. xyz: a position, in metres. xyc: image coordinates in pixels and the confidence of the detector;
+xy: the same without confidence, the third number is 0."""
+
+DTYPES: dict[Storage, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
+STEP: dict[Channels, float] = {"xyz": 1e-4, "xyc": 0.05, "xy": 0.05}
+"""Smallest step of coordinates stored as int16, in metres or pixels."""
+CONFIDENCE_STEP = 1e-4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Clip:
-    """One recording on its way into a store. `joints` is (M, T, V, 3), in metres; `extra` holds further columns of the clips table."""
+    """One recording on its way into a store. `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table."""
 
     id: str
     label: int
@@ -55,6 +65,8 @@ class Description(Frozen):
     name: str = Field(min_length=1)
     layout: str | LayoutRecord  # name of a built-in layout, or a record
     classes: tuple[str, ...] = Field(min_length=1)  # class k is called classes[k]
+    channels: Channels = "xyz"
+    persons: int = Field(default=1, ge=1)  # places for persons in a batch: at least as many as the largest clip has
     pipeline: Pipeline  # the transforms its literature uses
     protocols: dict[str, ProtocolRule] = Field(min_length=1)
     provenance: dict[str, Any] = Field(
@@ -75,7 +87,7 @@ class StoreInfo(Description):
     """The content of dataset.json."""
 
     version: int
-    persons: int = Field(ge=1)  # largest number of persons in a clip
+    storage: Storage
     clips: int = Field(ge=1)
     rows: int = Field(ge=1)  # sum over clips of persons * length
     checksums: dict[str, str]  # file -> SHA-256

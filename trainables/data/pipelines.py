@@ -7,6 +7,7 @@ of both published feeders between file and stream is one of these.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 
 from trainables.contract.config import lost_rotation
 from trainables.contract.errors import UserError
-from trainables.data.ragged import Joints, Ragged, each_clip
+from trainables.data.description import Joints
+from trainables.data.ragged import Ragged, each_clip
 from trainables.data.store import Store
 from trainables.data.transforms import (
     Floats,
@@ -52,10 +54,14 @@ class Plan:
         )
 
 
+Presence = npt.NDArray[np.float32]
+"""Per row: 1 where a person is there, 0 where all joints are zero."""
+
+
 class Pipeline(Protocol):
     """Made once per set of clips; `rotation` is the largest training rotation in radians, None the published one."""
 
-    present: npt.NDArray[np.float32] | None  # per row: 1 where a person is there, 0 where all joints are zero; None: everybody always is
+    present: Presence | None  # None: everybody always is there
 
     def __init__(self, store: Store, clips: Ragged, *, training: bool, rotation: float | None) -> None: ...
 
@@ -64,7 +70,7 @@ class Pipeline(Protocol):
         ...
 
 
-class NTU:
+class CTR:
     """NTU RGB+D as in CTR-GCN's feeder: centre, crop, resize to `frames`, small random rotation around all three axes.
 
     The centre is the layout's origin joint of person 0 in the first frame that has this person; all-zero frames stay zero.
@@ -76,12 +82,13 @@ class NTU:
         self._training = training
         self._rotation = self.largest_rotation if rotation is None else rotation
         self._length = clips.length
-        self._centre = np.zeros((len(clips.position), 3))
-        self.present: npt.NDArray[np.float32] | None = np.zeros(len(clips.rows), np.float32)
-        for number, joints in enumerate(each_clip(store, clips.position)):
-            there = tracked(joints)
+        first = store.column("offset")[clips.position]  # row of the store
+        self.present: Presence | None = None
+        for number, there in tracked_rows(store, clips):
+            self.present = np.ones(len(clips.rows), np.float32) if self.present is None else self.present
             self.present[clips.rows_of(number)] = there.ravel()
-            self._centre[number] = joints[0, int(there[0].argmax()), store.layout.origin]
+            first[number] += int(there[0].argmax())
+        self._centre = store.joints[first, store.layout.origin] * clips.units
 
     def plan(self, clips: Ints, frames: int, rng: np.random.Generator) -> Plan:
         length = self._length[clips]
@@ -117,7 +124,7 @@ class UCLA:
             present[clips.rows_of(number)] = there.ravel()
             points = joints[there].reshape(-1, 3) if there.any() else joints.reshape(-1, 3)  # a clip of zeros is one point
             corners.append(hull(points) if turning else box(points))
-        self.present: npt.NDArray[np.float32] | None = None if present.all() else present
+        self.present: Presence | None = None if present.all() else present
         self._corners = np.concatenate(corners).astype(np.float64)
         self._count = np.array([len(points) for points in corners])
         self._first = np.cumsum(self._count) - self._count
@@ -141,6 +148,12 @@ class UCLA:
         return points.min(axis=2), points.max(axis=2)
 
 
+def tracked_rows(store: Store, clips: Ragged) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Number and `tracked` of every clip in which somebody is absent from some frame; the others, nearly all, are not looked at."""
+    for number in np.flatnonzero(store.column("absent")[clips.position]):
+        yield int(number), tracked(store.clip(int(clips.position[number])))
+
+
 def tracked(joints: Joints) -> npt.NDArray[np.bool_]:
     """Where a person of a clip (M, T, V, 3) has a joint that is not exactly zero: (M, T)."""
     there: npt.NDArray[np.bool_] = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])
@@ -162,4 +175,4 @@ def hull(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return points
 
 
-PIPELINES: dict[str, type[Pipeline]] = {"ntu": NTU, "ucla": UCLA}
+PIPELINES: dict[str, type[Pipeline]] = {"ctr": CTR, "ucla": UCLA}

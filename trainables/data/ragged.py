@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from trainables.contract.errors import UserError
+from trainables.data.description import Joints, Units
 from trainables.data.store import Store
 
 Ints = npt.NDArray[np.int64]
-Joints = npt.NDArray[np.float32]
 
 RESIDENT_SHARE = 0.4  # of the free memory of a GPU that joints may take
 CHUNK = 1 << 18  # rows copied to a GPU at a time
@@ -23,9 +23,10 @@ CHUNK = 1 << 18  # rows copied to a GPU at a time
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ragged:
-    """Clip i of those chosen is rows start[i] + m * length[i] + t of `rows` (R, V * 3), person m, frame t; all arrays are (n,)."""
+    """Clip i of those chosen is rows start[i] + m * length[i] + t of `rows`, person m, frame t; arrays are (n,) where nothing else is said."""
 
-    rows: Tensor
+    rows: Tensor  # (R, V * 3), float32 or int16
+    units: Units  # (n, 3): what a 1 in `rows` means for each of a joint's three numbers
     start: Ints
     length: Ints
     persons: Ints
@@ -43,8 +44,8 @@ def load_ragged(store: Store, indices: Ints, device: torch.device) -> Ragged:
     UserError names clips without a frame or with a number that is not finite: no transform has an answer for those.
     """
     _check_clips(store, indices)
-    length, persons = (store.column(name)[indices].astype(np.int64) for name in ("length", "persons"))
-    mapped = Ragged(_map_rows(store), store.column("offset")[indices].astype(np.int64), length, persons, indices)
+    length, persons = (store.column(name)[indices] for name in ("length", "persons"))
+    mapped = Ragged(_map_rows(store), store.units[indices], store.column("offset")[indices], length, persons, indices)
     if device.type != "cuda":
         return mapped
     count = length * persons
@@ -63,7 +64,7 @@ def compact(mapped: Ragged, device: torch.device) -> Ragged:
     for begin in range(0, len(wanted), CHUNK):
         chunk = torch.from_numpy(wanted[begin : begin + CHUNK])
         rows[begin : begin + CHUNK] = mapped.rows.index_select(0, chunk).to(device)
-    return Ragged(rows, start, mapped.length, mapped.persons, mapped.position)
+    return Ragged(rows, mapped.units, start, mapped.length, mapped.persons, mapped.position)
 
 
 def each_clip(store: Store, indices: Ints) -> Iterator[Joints]:
@@ -73,14 +74,10 @@ def each_clip(store: Store, indices: Ints) -> Iterator[Joints]:
 
 
 def _check_clips(store: Store, indices: Ints) -> None:
-    broken = [int(index) for index, joints in zip(indices, each_clip(store, indices), strict=True) if not _is_usable(joints)]
-    if broken:
-        names = store.clips["id"].take(broken).to_pylist()
+    unusable = (store.column("length")[indices] == 0) | (store.column("broken")[indices] > 0)
+    if unusable.any():
+        names = store.column("id")[indices[unusable]]
         raise UserError.of(f"{store.path}: clip '{name}' must have at least one frame and finite joints; see 'data audit'" for name in names)
-
-
-def _is_usable(joints: Joints) -> bool:
-    return joints.size > 0 and bool(np.isfinite(joints.sum(dtype=np.float64)))  # a NaN or an infinity survives any sum
 
 
 def _map_rows(store: Store) -> Tensor:

@@ -1,6 +1,6 @@
 """One imported data set on disk, memory-mapped and shared by every trial of a machine. Knows files, nothing of batches or models.
 
-joints.npy      float32 (rows, V, 3): all frames of all persons of all clips, without padding
+joints.npy      float32 or int16 (rows, V, 3): all frames of all persons of all clips, without padding
 clips.parquet   one row per clip, sorted by id
 dataset.json    what the data set says of itself, with checksums; written last: without it a folder is not a store
 """
@@ -8,6 +8,7 @@ dataset.json    what the data set says of itself, with checksums; written last: 
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,8 @@ from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
 from trainables.data.description import (
     CLIPS_FILE,
+    CONFIDENCE_STEP,
+    DTYPES,
     INFO_FILE,
     JOINTS_FILE,
     VERSION,
@@ -28,6 +31,7 @@ from trainables.data.description import (
     Joints,
     LayoutRecord,
     StoreInfo,
+    Units,
     layout_of,
     replaced,
     unfinished,
@@ -37,42 +41,46 @@ from trainables.data.writing import sha256, write_store
 from trainables.layouts import Layout
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Iterator
+
+    import pyarrow.parquet as pq
 
 __all__ = ["Clip", "Description", "LayoutRecord", "ProtocolRule", "Split", "Store", "StoreInfo", "write_store"]
+
+COLUMNS = ("id", "label", "subject", "camera", "take", "length", "persons", "offset", "step", "hash", "absent", "broken")
+"""What the clips table of every store has."""
 
 
 class Store:
     """A complete store, open for reading; made by `Store.open`.
 
-    `clips` is a pyarrow table sorted by id with columns id, label, subject, camera, take, length, persons, offset, hash and the data
-    set's own. `joints` is a read-only memory map (rows, V, 3); frame t of person m of clip i is row offset[i] + m * length[i] + t.
-    `hash` is equal exactly where the joints of two clips are equal bit by bit and of the same shape.
+    The clips are a table sorted by id with the columns of `COLUMNS` and the data set's own. `joints` is a read-only memory map
+    (rows, V, 3); frame t of person m of clip i is row offset[i] + m * length[i] + t, in units of `units(i)`.
+    `hash` is equal exactly where the joints of two clips are equal bit by bit and of the same shape; `absent` counts the rows of a clip that
+    are all zero, `broken` its coordinates that are NaN or infinite.
     """
 
-    def __init__(self, path: Path, info: StoreInfo, clips: pa.Table, joints: np.memmap[Any, np.dtype[np.float32]]) -> None:
+    def __init__(self, path: Path, info: StoreInfo, joints: np.memmap[Any, np.dtype[Any]]) -> None:
         self.path = path
         self.info = info
-        self.clips = clips
         self.joints = joints
+        self._columns: dict[str, Column] = {}
 
     @classmethod
     def open(cls, path: Path | str) -> Store:
         """Open a store, checking versions and sizes but not checksums; UserError when it is missing, damaged or of another version."""
         path = Path(path)
         info = _load_info(path)
-        clips = _load_clips(path / CLIPS_FILE)
-        missing = {"id", "label", "subject", "camera", "take", "length", "persons", "offset", "hash"} - set(clips.column_names)
-        if missing or clips.num_rows != info.clips:
-            reason = (
-                f"it lacks column {', '.join(sorted(missing))}" if missing else f"it has {clips.num_rows} clips, {INFO_FILE} says {info.clips}"
-            )
-            _damaged(path / CLIPS_FILE, reason)
         joints = _map_joints(path / JOINTS_FILE)
-        store = cls(path, info, clips, joints)
-        if joints.dtype != np.float32 or joints.shape != (info.rows, store.layout.size, 3):
+        store = cls(path, info, joints)
+        count, names = _read_shape(path / CLIPS_FILE)
+        missing = sorted(set(COLUMNS) - set(names))
+        if missing or count != info.clips:
+            reason = f"it lacks column {', '.join(missing)}" if missing else f"it has {count} clips, {INFO_FILE} says {info.clips}"
+            _damaged(path / CLIPS_FILE, reason)
+        if joints.dtype != DTYPES[info.storage] or joints.shape != (info.rows, store.layout.size, 3):
             wanted = (info.rows, store.layout.size, 3)
-            _damaged(path / JOINTS_FILE, f"it must hold float32 {wanted}, got {joints.dtype} {joints.shape}")
+            _damaged(path / JOINTS_FILE, f"it must hold {info.storage} {wanted}, got {joints.dtype} {joints.shape}")
         ends = store.column("offset") + store.column("length") * store.column("persons")
         if (store.column("offset") < 0).any() or ends.max() > info.rows:
             _damaged(path / CLIPS_FILE, f"it names rows up to {ends.max()}, {JOINTS_FILE} has {info.rows}")
@@ -84,24 +92,27 @@ class Store:
         return layout_of(self.info.layout)
 
     def column(self, name: str) -> Column:
-        """One value per clip, in the table's order: int64 where all are numbers, otherwise objects (None where unknown)."""
-        if name not in self.clips.column_names:
-            raise UserError(f"{self.path}: column must be one of {', '.join(self.clips.column_names)}, got '{name}'")
-        values = self.clips[name]
-        if values.null_count or not _is_integer(values):
-            column = np.empty(len(values), dtype=object)
-            column[:] = values.to_pylist()
-            return column
-        return np.concatenate([np.from_dlpack(chunk) for chunk in values.chunks])  # to_numpy would import pandas
+        """One value per clip, in the table's order: numbers where all are numbers, otherwise objects (None where unknown)."""
+        if name not in self._columns:
+            names = _read_shape(self.path / CLIPS_FILE)[1]
+            if name not in names:
+                raise UserError(f"{self.path}: column must be one of {', '.join(names)}, got '{name}'")
+            self._columns[name] = _read_column(self.path / CLIPS_FILE, name)
+        return self._columns[name]
 
     def clip(self, position: int) -> Joints:
-        """The joints of one clip, (M, T, V, 3); a view of the memory map."""
-        offset, length, persons = (int(self._extent[name][position]) for name in ("offset", "length", "persons"))
-        return np.asarray(self.joints[offset : offset + persons * length]).reshape(persons, length, self.layout.size, 3)
+        """The joints of one clip, (M, T, V, 3); a read-only view of the memory map where that holds float32."""
+        offset, length, persons = (int(self.column(name)[position]) for name in ("offset", "length", "persons"))
+        stored = np.asarray(self.joints[offset : offset + persons * length]).reshape(persons, length, self.layout.size, 3)
+        return stored if self.info.storage == "float32" else (stored * self.units[position]).astype(np.float32)
 
     @cached_property
-    def _extent(self) -> dict[str, Column]:
-        return {name: self.column(name) for name in ("offset", "length", "persons")}
+    def units(self) -> Units:
+        """(clips, 3): what a stored 1 means for each of a joint's three numbers."""
+        units = np.repeat(self.column("step")[:, None], 3, axis=1)
+        if self.info.storage == "int16" and self.info.channels == "xyc":
+            units[:, 2] = CONFIDENCE_STEP
+        return units
 
     def rule(self, protocol: str) -> ProtocolRule:
         """The rule of that name; UserError lists the known ones."""
@@ -147,20 +158,42 @@ def _load_info(path: Path) -> StoreInfo:
         raise UserError.of(problems) from error
 
 
-def _load_clips(file: Path) -> pa.Table:
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    """The clips table, open; columns are read when they are needed, so that opening a large store takes no longer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as parquet:
-            return parquet.read()
+            yield parquet
     except FileNotFoundError:
         _damaged(file, "it is missing")
     except (OSError, pa.ArrowException) as error:
         _damaged(file, f"it cannot be read: {error}")
 
 
-def _map_joints(file: Path) -> np.memmap[Any, np.dtype[np.float32]]:
+def _read_shape(file: Path) -> tuple[int, list[str]]:
+    """Number of clips and names of the columns."""
+    with _opened(file) as parquet:
+        return parquet.metadata.num_rows, list(parquet.schema_arrow.names)
+
+
+def _read_column(file: Path, name: str) -> Column:
+    import pyarrow as pa
+
+    with _opened(file) as parquet:
+        values = parquet.read(columns=[name])[name]
+    if values.null_count or not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        column = np.empty(len(values), dtype=object)
+        column[:] = values.to_pylist()
+    else:
+        column = np.concatenate([np.from_dlpack(chunk) for chunk in values.chunks])  # to_numpy would import pandas
+    column.flags.writeable = False
+    return column
+
+
+def _map_joints(file: Path) -> np.memmap[Any, np.dtype[Any]]:
     try:
         joints = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -172,12 +205,6 @@ def _map_joints(file: Path) -> np.memmap[Any, np.dtype[np.float32]]:
     if file.stat().st_size != wanted:
         _damaged(file, f"it must have {wanted} bytes, got {file.stat().st_size}")
     return joints
-
-
-def _is_integer(values: pa.ChunkedArray) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(values.type))
 
 
 def _damaged(file: Path, reason: str) -> NoReturn:

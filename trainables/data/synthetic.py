@@ -76,7 +76,7 @@ def synthetic_recordings(config: SyntheticConfig, layout: Layout) -> Recordings:
         name="synthetic",
         layout=describe_layout(layout),
         classes=tuple(f"movement {k + 1}" for k in range(config.classes)),
-        pipeline="ntu",
+        pipeline="ctr",
         protocols=protocols,
         provenance={"kind": "synthetic", "settings": config.model_dump(mode="json")},
     )

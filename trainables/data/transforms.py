@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -131,9 +132,14 @@ def fit_to_box(low: Floats, high: Floats) -> tuple[Floats, Floats]:
 def gather(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Weighted sums of frames, read straight from the ragged rows.
 
-    rows: (R, V * 3); index, weight: (P, T, taps). out[p, t] = sum_k weight[p, t, k] rows[index[p, t, k]]: (P, T, V * 3).
+    rows: (R, V * 3), float32 or int16; index, weight: (P, T, taps). out[p, t] = sum_k weight[p, t, k] rows[index[p, t, k]]: (P, T, V * 3).
     """
     tracks, frames, taps = index.shape
+    if rows.dtype == torch.int16:
+        out = torch.zeros(tracks * frames, rows.shape[1], device=rows.device)
+        for tap in range(taps):
+            out.addcmul_(rows.index_select(0, index[:, :, tap].flatten()).float(), weight[:, :, tap].reshape(-1, 1))
+        return out.view(tracks, frames, -1)
     summed = F.embedding_bag(index.view(-1, taps), rows, mode="sum", per_sample_weights=weight.view(-1, taps))
     return summed.view(tracks, frames, -1)
 

@@ -13,7 +13,7 @@ from tests import naive_data
 from trainables.contract.config import STREAMS, DataConfig
 from trainables.contract.errors import UserError
 from trainables.data.batches import Batches
-from trainables.data.pipelines import NTU, PIPELINES, UCLA, hull
+from trainables.data.pipelines import CTR, PIPELINES, UCLA, hull
 from trainables.data.ragged import compact, load_ragged
 from trainables.data.store import Clip, Description, LayoutRecord, ProtocolRule, Store, write_store
 from trainables.data.transforms import crop_training, rotation, sample_training
@@ -41,7 +41,7 @@ def write(folder: Path, clips: list[Clip]) -> Store:
         name="tiny",
         layout=layout,
         classes=("a", "b", "c"),
-        pipeline="ntu",
+        pipeline="ctr",
         protocols={"half": ProtocolRule(column="label", train=(0, 1), test=(2,))},
     )
     write_store(folder, clips, description)
@@ -63,7 +63,7 @@ def batches(store: Store, *, training: bool, indices=None, batch_size=4, labelle
 def drawn(pipeline: str, lengths: np.ndarray, epoch: int) -> list[naive_data.Draws]:
     """What the first steps of an epoch draw for their clips, in the order in which the pipelines draw it."""
     rng = np.random.default_rng(derive(SEED, "augment", epoch, 0))
-    if pipeline == "ntu":
+    if pipeline == "ctr":
         first, kept = crop_training(lengths, rng)
         angles = rng.uniform(-0.3, 0.3, size=(len(lengths), 3))
         return [naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i])) for i in range(len(lengths))]
@@ -205,7 +205,7 @@ def test_ucla_knows_nobody_missing_where_no_frame_is_lost(store):
 def test_ucla_rotation_that_rounds_to_nothing_is_refused(store):
     with pytest.raises(UserError, match=r"data.rotation: must be 0 or more than 0.00873 radians under pipeline ucla, .* got 0.008 radians"):
         batches(store, training=True, pipeline="ucla", rotation=0.008)
-    assert batches(store, training=True, pipeline="ntu", rotation=0.008).steps == 2
+    assert batches(store, training=True, pipeline="ctr", rotation=0.008).steps == 2
 
 
 @pytest.mark.parametrize("pipeline", sorted(PIPELINES))
@@ -273,12 +273,12 @@ def test_rows_are_the_memory_map_itself(store):
 
 
 def test_compact_copy_gives_the_same_joints(store):
-    mapped = load_ragged(store, np.array([7, 1, 4]), CPU)
+    mapped = load_ragged(store, np.array([6, 1, 4]), CPU)
     packed = compact(mapped, CPU)
-    assert len(packed.rows) == sum(LENGTHS[i] * (1 + i % 2) for i in (7, 1, 4))
+    assert len(packed.rows) == sum(LENGTHS[i] * (1 + i % 2) for i in (6, 1, 4))
     for clip in range(3):
         assert torch.equal(packed.rows[packed.rows_of(clip)], mapped.rows[mapped.rows_of(clip)])
-    first, second = NTU(store, mapped, training=False, rotation=None), NTU(store, packed, training=False, rotation=None)
+    first, second = CTR(store, mapped, training=False, rotation=None), CTR(store, packed, training=False, rotation=None)
     for clip in range(3):
         assert np.array_equal(first.present[mapped.rows_of(clip)], second.present[packed.rows_of(clip)])
 

@@ -225,7 +225,7 @@ def clips(tmp_path: Path) -> Path:
 
 
 def test_arrays_come_back(clips: Path, tmp_path: Path) -> None:
-    made = imported(read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ntu"), tmp_path / "store")
+    made = imported(read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"), tmp_path / "store")
     assert made.column("id").tolist() == ["a", "b", "c"]
     assert made.info.classes == ("jump", "wave")
     assert made.column("label").tolist() == [0, 1, 1]
@@ -249,12 +249,12 @@ def test_one_archive_gives_the_same_clips(clips: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "folder") == bytes_of(tmp_path / "archive")
     content = (tmp_path / "clips.npz").read_bytes()
     (tmp_path / "clips.npz").write_bytes(content[:-30])
-    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ntu"))
+    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr"))
 
 
 def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
     listed = table(tmp_path / "t.csv", "id,label,subject,split", "a,0,1,train", "b,3,02,test")
-    made = imported(read_arrays(clips, listed, COCO, "ntu"), tmp_path / "store")
+    made = imported(read_arrays(clips, listed, COCO, "ctr"), tmp_path / "store")
     assert made.column("label").tolist() == [0, 3]
     assert made.info.classes == ("0", "1", "2", "3")
     assert made.column("subject").tolist() == [1, 2]
@@ -280,7 +280,7 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tuple[str, ...], message: str) -> None:
-    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", header, *rows), COCO, "ntu"))
+    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", header, *rows), COCO, "ctr"))
     assert str(tmp_path / "t.csv") in said
     assert message in said
 
@@ -300,7 +300,7 @@ def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tu
 )
 def test_wrong_array_is_named(clips: Path, tmp_path: Path, values: np.ndarray, message: str) -> None:
     np.save(clips / "a.npy", values)
-    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ntu"))
+    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"))
     assert f"{clips / 'a.npy'}: " in said
     assert message in said
 
@@ -310,16 +310,16 @@ def test_missing_cut_and_ambiguous_arrays_are_named_at_once(clips: Path, tmp_pat
     np.savez(clips / "b.npz", x=array(1), y=array(2))
     np.savez(clips / "c.npz", array(1))
     listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,0,test", "c,0,test", "d,0,test")
-    said = problems(lambda: read_arrays(clips, listed, COCO, "ntu"))
+    said = problems(lambda: read_arrays(clips, listed, COCO, "ctr"))
     assert "a.npy: must be a NumPy array file; it is damaged, cut short" in said
     assert "b.npz: must hold one array, got 2: x, y" in said
     assert "must be there as .npy or .npz, but both are there" in said
     assert "must be there as .npy or .npz, but neither is there" in said
-    assert "it is not there" in problems(lambda: read_arrays(tmp_path / "nowhere", listed, COCO, "ntu"))
+    assert "it is not there" in problems(lambda: read_arrays(tmp_path / "nowhere", listed, COCO, "ctr"))
     buffer = io.BytesIO()
     np.savez(buffer, a=array(1))
     (tmp_path / "some.npz").write_bytes(buffer.getvalue())
-    assert "some.npz[b]: the clip is missing" in problems(lambda: read_arrays(tmp_path / "some.npz", listed, COCO, "ntu"))
+    assert "some.npz[b]: the clip is missing" in problems(lambda: read_arrays(tmp_path / "some.npz", listed, COCO, "ctr"))
 
 
 STICK = "name: stick\njoints: [hip, knee, foot]\nparents: [hip, hip, knee]\norigin: knee\n"

@@ -170,7 +170,7 @@ def test_clips_of_another_store_are_refused(made: Store, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version must be 1, got 2"),
+        ({"version": 1}, "version must be 2, got 1"),
         ({"clips": 0}, "clips: Input should be greater"),
         ({"colour": 1}, "colour: Extra inputs"),
         ({"layout": "coco18"}, "layout must be one of"),
@@ -243,8 +243,7 @@ def test_failed_import_leaves_nothing_and_keeps_the_old_store(made: Store) -> No
 @pytest.mark.parametrize(
     ("clips", "message"),
     [
-        ((CLIPS[1], CLIPS[0]), "clip 'a': ids must be unique and come in order"),
-        ((CLIPS[0], CLIPS[0]), "clip 'a': ids must be unique and come in order"),
+        ((CLIPS[0], CLIPS[1], CLIPS[0]), "clip 'a': ids must be unique"),
         ((Clip("a", 0, np.zeros((1, 2, 18, 3), np.float32)),), r"clip 'a': joints must be \(persons, frames, 17, 3\)"),
         ((Clip("a", 0, np.zeros((1, 2, 17, 3), np.float32)),), "protocol 'split': column must be one of"),
         ((), "must hold at least one frame"),

@@ -1,0 +1,107 @@
+"""`orchestrate data import` and `data synth`: turning recordings into a store. A few lines per command; imports inside keep --help light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+from orchestrator.cli.options import checked, progress
+
+if TYPE_CHECKING:
+    from trainables.data.description import Recordings
+
+import_app = typer.Typer(
+    help="Turn recordings into a store: checked once, then memory-mapped by every trial.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Out = Annotated[Path, typer.Argument(help="Folder to make.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a store that is there already.")]
+
+
+@import_app.command("nw-ucla")
+def import_nw_ucla(
+    src: Annotated[Path, typer.Argument(help="Folder with all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json.")],
+    out: Out,
+    force: Force = False,
+) -> None:
+    """Northwestern-UCLA (Wang et al., CVPR 2014) as CTR-GCN's lists have it: 1484 clips, 10 actions, protocol xview."""
+    from trainables.data.readers.nw_ucla import read_nw_ucla
+
+    _write(out, lambda: read_nw_ucla(src), force)
+
+
+@import_app.command("msr-action3d")
+def import_msr_action3d(
+    src: Annotated[Path, typer.Argument(help="The MSRAction3D folder, with real_world_coordinates/ in it.")],
+    out: Out,
+    all_clips: Annotated[bool, typer.Option("--all-clips", help="Every clip there is, not only those that papers use.")] = False,
+    force: Force = False,
+) -> None:
+    """MSR-Action3D (Li et al., CVPR Workshops 2010): the 557 clips that papers use, 20 actions, protocol xsub."""
+    from trainables.data.readers.msr_action3d import read_msr_action3d
+
+    _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), force)
+
+
+@import_app.command("arrays")
+def import_arrays(
+    src: Annotated[Path, typer.Argument(help="Folder with one .npy or .npz per clip id, or one .npz with an array per id.")],
+    out: Out,
+    table: Annotated[Path, typer.Option(help="CSV: id, label, split or split_NAME (train, val, test); optional subject, camera, take.")],
+    layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file with name, joints, parents and origin.")],
+    pipeline: Annotated[Literal["ctr", "ucla"], typer.Option(help="Transforms that trials use by default.")] = "ctr",
+    force: Force = False,
+) -> None:
+    """Any data set as arrays (frames, joints, 2 or 3) or (persons, frames, joints, 2 or 3)."""
+    from trainables.data.readers.arrays import read_arrays
+    from trainables.data.readers.layout_file import find_layout
+
+    _write(out, lambda: read_arrays(src, table, find_layout(layout), pipeline), force)
+
+
+def synth(
+    out: Out,
+    classes: Annotated[int, typer.Option(help="Number of movements to tell apart.")] = 10,
+    clips_per_class: Annotated[int, typer.Option(help="At least subjects * views.")] = 60,
+    subjects: Annotated[int, typer.Option(help="Subjects; odd ones train in protocol xsub.")] = 10,
+    views: Annotated[int, typer.Option(help="Cameras; the last one tests in protocol xview.")] = 3,
+    frames: Annotated[int, typer.Option(help="Mean length of a clip.")] = 48,
+    persons: Annotated[int, typer.Option(help="Largest number of persons in a clip.")] = 1,
+    noise: Annotated[float, typer.Option(help="Standard deviation of the sensor noise in metres.")] = 0.04,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file.")] = "ucla20",
+    force: Force = False,
+) -> None:
+    """A synthetic data set of moving bodies: learnable, not trivial, and there at once."""
+    from trainables.data.readers.layout_file import find_layout
+    from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+
+    amounts = {"classes": classes, "clips_per_class": clips_per_class, "subjects": subjects, "views": views}
+    config = checked(SyntheticConfig, **amounts, frames=frames, persons=persons, noise=noise, seed=seed)
+    _write(out, lambda: synthetic_recordings(config, find_layout(layout)), force)
+
+
+def _write(out: Path, read: Callable[[], Recordings], force: bool) -> None:
+    """Read and write one store; the last line names the next command."""
+    from trainables.data.writing import check_target, write_store
+
+    check_target(out.absolute(), force=force)
+    recordings = read()
+    with progress("importing", recordings.count) as advance:
+        info = write_store(out, _counted(recordings.clips, advance), recordings.description, force=force)
+    typer.echo(f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols {', '.join(info.protocols)}")
+    typer.echo(f"next: orchestrate data audit {out}")
+
+
+T = TypeVar("T")
+
+
+def _counted(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:
+    for item in items:
+        yield item
+        advance()
