@@ -188,7 +188,7 @@ def test_lists_without_splits(tmp_path: Path) -> None:
     split = made.split("split", SelectionConfig(kind="none"))
     assert (split.train.tolist(), split.test.tolist(), made.info.name, len(made.info.classes)) == ([0, 1], [2], "mine", 4)
     assert "--test must name the annotations that test" in refused(tmp_path, [whole("a")])
-    assert "--test belongs to a list of annotations" in refused(tmp_path, halves([whole("a"), whole("b")]), test=test)
+    assert "--test is for files without splits, this one has some" in refused(tmp_path, halves([whole("a"), whole("b")]), test=test)
     assert "clip 'a' is there already" in refused(tmp_path, [whole("a")], test=train)
     assert "clip 'a' is there already" in refused(tmp_path, [whole("a")], test=tmp_path / "bad.pkl")
 
@@ -272,7 +272,7 @@ def test_damaged_files_of_joints_are_each_named_once(tmp_path: Path) -> None:
         imported(tmp_path / "refused", file)
     said = str(caught.value).splitlines()
     assert len(said) == 2
-    assert f"{p}: must be a complete pickle of arrays" in said[0]
+    assert f"{p}: must be a whole pickle of plain arrays" in said[0]
     assert said[1] == f"{q}: must hold the keypoint of clip 'd', k400_hrnet.pkl says it is there"
 
 
@@ -403,7 +403,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_missing_and_cut_files_are_named(tmp_path: Path) -> None:
     file = dump(tmp_path / "x.pkl", halves([whole("a"), whole("b")]))
     file.write_bytes(file.read_bytes()[:-100])
-    for place, message in ((file, "must be a complete pickle of arrays: "), (tmp_path / "y.pkl", "the file cannot be read: No such file")):
+    for place, message in ((file, "must be a whole pickle of plain arrays: "), (tmp_path / "y.pkl", "the file cannot be read: No such file")):
         with pytest.raises(UserError, match=message):
             read_pyskl(place, PysklOptions())
 
@@ -416,4 +416,12 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     assert "--box-threshold needs compressed clips with box_score" in refused(tmp_path, unscored, box_threshold=0.6)
     solid = halves([whole(name, joints=25, coordinates=3) for name in "ab"])
     assert "--drop-confidence needs joints with a confidence, these have channels xyz" in refused(tmp_path, solid, drop_confidence=True)
-    assert "no clip is left, 2 have no box of score 1" in refused(tmp_path, halves([boxed("a"), boxed("b")]), box_threshold=1.0)
+
+
+def test_a_protocol_without_clips_is_refused(tmp_path: Path) -> None:
+    content = halves([boxed("a"), boxed("b")])
+    said = refused(tmp_path, content, box_threshold=1.0)
+    assert "protocol 'split' must keep at least one train clip, got none: 2 clips have no box of score 1 and 0 too few frames" in said
+    short = halves([boxed("a", total_frames=90), boxed("b", total_frames=90)])
+    assert "got none: 0 clips have no box of score 0.5 and 1 too few frames" in refused(tmp_path, short, valid_ratio=0.5)
+    assert "must keep at least one val clip" in refused(tmp_path, halves([boxed("a"), boxed("b", box_score=np.zeros(12))]))

@@ -87,7 +87,7 @@ def _read(file: Path, test: Path | None) -> tuple[list[Annotation], Splits]:
     splits = contents[0][1].get("split") if isinstance(contents[0][1], dict) else None
     if (splits is None) == (test is None):
         rule = (
-            "belongs to a list of annotations, this file has splits" if test else "must name the annotations that test, this file has no splits"
+            "must name the annotations that test, this file has no splits" if test is None else "is for files without splits, this one has some"
         )
         raise UserError(f"{file}: --test {rule}")
     if splits is not None and not isinstance(splits, dict):
@@ -130,15 +130,19 @@ def _selected(
     empty, short = _weak(file, annotations, options)
     used = splits.without_training(short)
     short = {name for name in short if splits.hold(name) and not used.hold(name)}
-    kept = [annotation for annotation in annotations if annotation.id not in empty | short]
-    if not kept:
-        raise UserError(f"{file}: no clip is left, {len(empty)} have no box of score {options.threshold:g} and {len(short)} too few frames")
+    ids = {annotation.id for annotation in annotations} - empty - short
+    for protocol, rule in used.rules.items():
+        for part in (*rule.train, *rule.selection, *rule.test):
+            if not any(kind == part and name in ids for name, kind in used.part[rule.column].items()):
+                reason = f"{len(empty)} clips have no box of score {options.threshold:g} and {len(short)} too few frames"
+                raise UserError(f"{file}: protocol '{protocol}' must keep at least one {part} clip, got none: {reason}")
     notes: dict[str, int | str] = {
-        "clips in no split, stored without a part": sum(not used.hold(annotation.id) for annotation in kept),
+        "clips in no split, stored without a part": sum(not used.hold(name) for name in ids),
         f"clips without a box of score {options.threshold:g}, left out": len(empty),
         "training clips with too few frames, left out": len(short),
         "splits that make no protocol, ignored": ", ".join(used.unused),
     }
+    kept = [annotation for annotation in annotations if annotation.id in ids]
     return kept, used, {what: value for what, value in notes.items() if value}
 
 

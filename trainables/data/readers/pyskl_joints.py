@@ -93,7 +93,7 @@ def read_pickle(file: Path) -> Any:
     except OSError as error:
         raise UserError(f"{file}: the file cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
-        raise UserError(f"{file}: must be a complete pickle of arrays: {error}") from error
+        raise UserError(f"{file}: must be a whole pickle of plain arrays: {error}") from error
 
 
 def boxes(annotation: Annotation, threshold: float) -> Boxes:
