@@ -170,6 +170,15 @@ except pickle.UnpicklingError:
     assert found.stdout.strip() == "refused"
 
 
+def test_the_type_of_an_array_is_a_dtype(tmp_path: Path) -> None:
+    class Untyped:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (1,), "i1", False, b"\x41")
+
+    with pytest.raises(pickle.UnpicklingError, match="the type of an array must be a dtype, the file has a str"):
+        load_pickle(dump(tmp_path / "x.pkl", Untyped()))
+
+
 def test_the_loader_itself_cannot_be_changed(tmp_path: Path) -> None:
     """A pickle may set attributes of whatever it got hold of; the guards must not be among what it can replace."""
     attack = b"\x80\x02cnumpy\ndtype\nN}X\x0c\x00\x00\x00__setstate__ccollections\nOrderedDict\ns\x86b."
