@@ -21,6 +21,7 @@ class Layout:
     `bone_parents` overrides `parents` for bone vectors (PYSKL's pairs for COCO and OpenPose start at the nose; their graphs have other links).
     `hop_parents` overrides `parents` for the k-hop representation in child_parent orientation (InfoGCN re-roots NTU's tree).
     `graph_parents` overrides `parents` for graphs (PYSKL and HD-GCN hang NTU's hand tips and thumbs on the hands).
+    `spine` (lower joint, upper joint) and `shoulders` (left, right) say how a body stands; both or neither.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Layout:
     bone_parents: tuple[int, ...] | None = None
     hop_parents: tuple[int, ...] | None = None
     graph_parents: tuple[int, ...] | None = None
+    spine: tuple[int, int] | None = None
+    shoulders: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.joints)
@@ -41,6 +44,12 @@ class Layout:
             raise UserError(f"layout '{self.name}': joint names must be unique, got {list(self.joints)}")
         if not 0 <= self.origin < count:
             raise UserError(f"layout '{self.name}': origin must be a joint number below {count}, got {self.origin}")
+        if (self.spine is None) != (self.shoulders is None):
+            raise UserError(f"layout '{self.name}': spine and shoulders must both be given or both be left out")
+        for field in ("spine", "shoulders"):
+            ends = getattr(self, field)
+            if ends is not None and (len(set(ends)) != 2 or any(not 0 <= v < count for v in ends)):
+                raise UserError(f"layout '{self.name}': {field} must be two different joint numbers below {count}, got {list(ends)}")
 
     @property
     def size(self) -> int:
@@ -126,6 +135,8 @@ LAYOUTS: dict[str, Layout] = {
         origin=1,
         hop_parents=_tree(25, _NTU_HOPS, root=1, base=1),
         graph_parents=_tree(25, _NTU_GRAPH, root=20, base=1),
+        spine=(0, 1),
+        shoulders=(4, 8),
     ),
     "ucla20": Layout(
         "ucla20",
@@ -135,6 +146,8 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _tree(20, _UCLA, root=2, base=1),
         origin=1,
+        spine=(0, 1),
+        shoulders=(4, 8),
     ),
     "msr20": Layout(
         "msr20",
@@ -144,6 +157,8 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _tree(20, _MSR, root=2, base=1),
         origin=3,
+        spine=(6, 3),
+        shoulders=(0, 1),
     ),
     "coco17": Layout(
         "coco17",

@@ -89,7 +89,7 @@ def _run(
     ).to(device)
     masks = _attach_masks(model, config)
     training = _batches(store, split.train, config, device, training=True)
-    selection = _batches(store, split.selection, config, device) if len(split.selection) else None
+    selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
         config.train,
@@ -112,7 +112,14 @@ def _attach_masks(model: Backbone, config: TrialConfig) -> SparseGenerator | Non
 
 
 def _batches(
-    store: Store, indices: np.ndarray, config: TrialConfig, device: torch.device, *, training: bool = False, labelled: bool = True
+    store: Store,
+    indices: np.ndarray,
+    config: TrialConfig,
+    device: torch.device,
+    *,
+    training: bool = False,
+    labelled: bool = True,
+    views: int | None = None,
 ) -> Batches:
     return Batches(
         store,
@@ -123,6 +130,7 @@ def _batches(
         training=training,
         seed=config.seed,
         labelled=labelled,
+        views=views,
     )
 
 

@@ -57,6 +57,8 @@ class LayoutRecord(Frozen):
     origin: int
     bone_parents: tuple[int, ...] | None = None
     hop_parents: tuple[int, ...] | None = None
+    spine: tuple[int, int] | None = None
+    shoulders: tuple[int, int] | None = None
 
 
 class Description(Frozen):
@@ -112,6 +114,8 @@ def describe_layout(layout: Layout) -> str | LayoutRecord:
         origin=layout.origin,
         bone_parents=layout.bone_parents,
         hop_parents=layout.hop_parents,
+        spine=layout.spine,
+        shoulders=layout.shoulders,
     )
 
 

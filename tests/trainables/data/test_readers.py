@@ -359,7 +359,20 @@ def test_layout_file(tmp_path: Path) -> None:
     file.write_text(STICK)
     layout = find_layout(str(file))
     assert (layout.name, layout.joints, layout.parents, layout.origin) == ("stick", ("hip", "knee", "foot"), (0, 0, 1), 1)
+    assert (layout.spine, layout.shoulders) == (None, None)
+    file.write_text(STICK + "spine: [hip, knee]\nshoulders: [foot, hip]\n")
+    assert (find_layout(str(file)).spine, find_layout(str(file)).shoulders) == ((0, 1), (2, 0))
     assert find_layout("ntu25") is LAYOUTS["ntu25"]
+
+
+@pytest.mark.parametrize("name", ["ntu25", "ucla20", "msr20"])
+def test_built_in_layouts_in_space_say_how_a_body_stands(name: str) -> None:
+    layout = LAYOUTS[name]
+    assert layout.spine is not None
+    assert layout.shoulders is not None
+    lower, upper, left, right = (layout.joints[v] for v in (*layout.spine, *layout.shoulders))
+    assert (lower in ("spine_base", "hip_centre"), upper in ("spine_mid", "spine")) == (True, True)
+    assert (left, right) == ("left_shoulder", "right_shoulder")
 
 
 @pytest.mark.parametrize(
@@ -370,6 +383,10 @@ def test_layout_file(tmp_path: Path) -> None:
         (STICK.replace("[hip, hip, knee]", "[hip, foot, knee]"), "is in a cycle"),
         (STICK.replace("[hip, hip, knee]", "[hip, hip]"), "must name one parent per joint"),
         (STICK + "colour: red\n", "colour: Extra inputs"),
+        (STICK + "spine: [hip, knee]\n", "spine and shoulders must both be given or both be left out"),
+        (STICK + "spine: [hip, knee]\nshoulders: [hip, arm]\n", "shoulders: must be names of joints, got 'arm'"),
+        (STICK + "spine: [hip, hip]\nshoulders: [hip, knee]\n", "spine must be two different joint numbers below 3, got [0, 0]"),
+        (STICK + "spine: [hip]\n", "spine.1: Field required"),
         ("name: [", "must be YAML"),
         ("", "layout: Input should be"),
     ],
