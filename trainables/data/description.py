@@ -45,7 +45,7 @@ class Clip:
     subject: int | str | None = None
     camera: int | str | None = None
     take: int | str | None = None
-    extra: Mapping[str, str | None] = field(default_factory=dict)
+    extra: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
 class LayoutRecord(Frozen):
@@ -76,11 +76,12 @@ class Description(Frozen):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recordings:
-    """What a reader or a generator gives: a description and its clips, sorted by id; iterating may raise UserError."""
+    """What a reader or a generator gives: a description and its clips, each once; iterating may raise UserError."""
 
     description: Description
     clips: Iterable[Clip]
     count: int  # number of clips, for progress
+    notes: list[str] = field(default_factory=list)  # what whoever imports should know of the source; complete when all clips are read
 
 
 class StoreInfo(Description):
