@@ -48,6 +48,44 @@ def import_msr_action3d(
     _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), force)
 
 
+@import_app.command("ntu")
+def import_ntu(
+    src: Annotated[Path, typer.Argument(help="Folder, searched with all below it, or .zip of SsssCcccPpppRrrrAaaa.skeleton files.")],
+    out: Out,
+    release: Annotated[Literal["auto", "60", "120"], typer.Option(help="Whose samples and protocols; auto: as the files are.")] = "auto",
+    single_actor: Annotated[
+        Literal["auto", "zero", "duplicate"],
+        typer.Option(help="What the second actor is where there is one; auto: zero in 60, duplicate in 120."),
+    ] = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="A damaged file is an error, not left out and named.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read; one per core unless given.")] = None,
+    force: Force = False,
+) -> None:
+    """NTU RGB+D 60 or 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020) from raw skeletons: protocols xsub and xview or xset."""
+    from trainables.data.readers.ntu import read_ntu
+    from trainables.data.readers.parallel import cores
+
+    number: Literal[60, 120] | None = {"60": 60, "120": 120, "auto": None}[release]
+    alone = None if single_actor == "auto" else single_actor
+    _write(out, lambda: read_ntu(src, release=number, single_actor=alone, strict=strict, jobs=jobs or cores()), force)
+
+
+@import_app.command("ntu-npz")
+def import_ntu_npz(
+    src: Annotated[Path, typer.Argument(help=".npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz.")],
+    out: Out,
+    protocol: Annotated[
+        Literal["xsub", "xview", "xset", "split"] | None, typer.Option(help="Its split; as the file's name says unless given.")
+    ] = None,
+    names: Annotated[Path | None, typer.Option(help="skes_available_name.txt: names, subjects, cameras, setups of rows.")] = None,
+    force: Force = False,
+) -> None:
+    """NTU RGB+D as CTR-GCN's and HPI-GCN's preparation saves it, (N, 300, 150) arrays; compressed or not, in little memory."""
+    from trainables.data.readers.ntu_npz import read_ntu_npz
+
+    _write(out, lambda: read_ntu_npz(src, protocol=protocol, names=names), force)
+
+
 @import_app.command("pyskl")
 def import_pyskl(
     annotations: Annotated[Path, typer.Argument(help="A pickle of PYSKL: splits and annotations, or annotations only, which train.")],
@@ -143,7 +181,7 @@ def _write(out: Path, read: Callable[[], Recordings], force: bool) -> None:
     with progress("importing", recordings.count) as advance:
         info = write_store(out, _counted(recordings.clips, advance), recordings.description, force=force)
     for note in recordings.notes:
-        typer.echo(note, err=True)
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols {', '.join(info.protocols)}")
     typer.echo(f"next: orchestrate data audit {out}")
 

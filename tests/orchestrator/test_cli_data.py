@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.data import data_app
 from orchestrator.cli.imports import synth
+from tests.naive_ntu import Part, made, one_hot, written
 from tests.naive_stores import UCLA_NAMES, array, bytes_of, clip, msr_source, store, table, ucla_source
 from trainables.contract.errors import GateFailed, OrchestrateError, UserError
 from trainables.data.store import Store
@@ -70,6 +71,35 @@ def test_import_of_arrays_with_a_layout_file(tmp_path: Path) -> None:
     assert Store.open(tmp_path / "store").info.pipeline == "ctr"
 
 
+def test_import_of_ntu(tmp_path: Path) -> None:
+    names = ["S001C001P001R001A001", "S001C002P003R001A002", "S018C003P002R001A061"]
+    src = written(tmp_path / "src", dict.fromkeys(names, made(4, Part(0, range(4)))))
+    (src / "S001C001P001R001A003.skeleton").write_text("1\n1\n")
+    result = CliRunner().invoke(data_app, ["import", "ntu", str(src), str(tmp_path / "120"), "--jobs", "2"])
+    assert "3 clips, 120 classes, 24 frames, protocols xsub, xset" in result.stdout
+    assert "note: damaged files, left out (--strict refuses them): 1 (S001C001P001R001A003: line 3: must be a body of frame 1" in result.stderr
+    assert "note: " not in result.stdout
+    assert "2 clips, 60 classes, 16 frames" in run("import", "ntu", src, tmp_path / "60", "--release", "60", "--single-actor", "duplicate")
+    with pytest.raises(UserError, match=r"S001C001P001R001A003\.skeleton: line 3"):
+        run("import", "ntu", src, tmp_path / "strict", "--strict")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["120", "60", "src"]
+
+
+def test_import_of_ntu_arrays(tmp_path: Path) -> None:
+    x = np.ones((2, 3, 150), np.float32)
+    np.savez(tmp_path / "NTU60_CS.npz", x_train=x, y_train=one_hot([0, 1], 60), x_test=x[:1], y_test=one_hot([1], 60))
+    result = CliRunner().invoke(data_app, ["import", "ntu-npz", str(tmp_path / "NTU60_CS.npz"), str(tmp_path / "plain")])
+    assert "3 clips, 60 classes, 18 frames, protocols xsub" in result.stdout
+    assert "note: rows have no subjects" in result.stderr
+    names = tmp_path / "names.txt"
+    names.write_text("S001C002P001R001A001\nS001C003P001R001A002\nS001C001P003R001A002\n")
+    run("import", "ntu-npz", tmp_path / "NTU60_CS.npz", tmp_path / "named", "--protocol", "xview", "--names", names)
+    made_store = Store.open(tmp_path / "named")
+    assert made_store.column("subject").tolist() == [3, 1, 1]
+    with pytest.raises(UserError, match="needs 60 classes and --protocol xsub or xview"):
+        run("import", "ntu-npz", tmp_path / "NTU60_CS.npz", tmp_path / "wrong", "--protocol", "split", "--names", names)
+
+
 def test_import_of_pyskl_annotations(tmp_path: Path) -> None:
     records = [
         {"frame_dir": name, "label": k % 2, "total_frames": 4, "keypoint": array(k, 2, 4, 17, 2), "keypoint_score": np.ones((2, 4, 17))}
@@ -83,7 +113,7 @@ def test_import_of_pyskl_annotations(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "4 clips, 2 classes, 16 frames, protocols split" in result.stdout
-    assert result.stderr == "clips in no split, stored without a part: 1\n"
+    assert result.stderr == "note: clips in no split, stored without a part: 1\n"
     summary = json.loads(run("info", tmp_path / "s", "--json"))
     assert (summary["layout"], summary["classes"], summary["protocols"]["split"]["test"]) == ("coco17", {"wave": 2, "jump": 2}, 1)
     with pytest.raises(UserError, match=r"--max-persons: .* got 0\n--valid-ratio: .* got 2"):
@@ -157,6 +187,8 @@ def test_synth_takes_its_settings(tmp_path: Path) -> None:
         ((*SYNTH, "out", "--clips-per-class", "3"), r"clips_per_class must be at least subjects \* views = 4, got 3"),
         ((*SYNTH, "out", "--layout", "ntu26"), "layout must be one of"),
         (("import", "nw-ucla", "nowhere", "out"), r"ucla_train\.json: the list cannot be read"),
+        (("import", "ntu", "nowhere", "out"), r"nowhere: must be a folder or a \.zip of \.skeleton files"),
+        (("import", "ntu-npz", "nowhere", "out"), r"nowhere: must be an \.npz archive"),
         (("info", "nowhere"), r"nowhere: must be a store"),
         (("audit", "nowhere"), r"nowhere: must be a store"),
         (("audit", "nowhere", "--selection-kind", "person", "--fraction", "2"), r"--selection-kind: .* got person\n--fraction: .* got 2"),
@@ -226,7 +258,8 @@ import sys
 from typer.testing import CliRunner
 from orchestrator.cli.data import data_app
 from orchestrator.cli.imports import synth
-for command in ([], ["import"], ["import", "arrays"], ["import", "pyskl"], ["synth"], ["info"], ["audit"]):
+names = ("arrays", "ntu", "ntu-npz", "pyskl", "kinetics-skeleton")
+for command in ([], ["import"], *(["import", name] for name in names), ["synth"], ["info"], ["audit"]):
     assert CliRunner().invoke(data_app, [*command, "--help"]).exit_code == 0
 heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy"} & set(sys.modules)
 assert not heavy, heavy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +45,7 @@ class Clip:
     subject: int | str | None = None
     camera: int | str | None = None
     take: int | str | None = None
-    extra: Mapping[str, int | str | None] = field(default_factory=dict)
+    extra: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
 class LayoutRecord(Frozen):
@@ -78,12 +78,12 @@ class Description(Frozen):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recordings:
-    """What a reader or a generator gives: a description and its clips, in any order; iterating may raise UserError."""
+    """What a reader or a generator gives: a description and its clips, each once, in any order; iterating may raise UserError."""
 
     description: Description
     clips: Iterable[Clip]
     count: int  # number of clips, for progress
-    notes: tuple[str, ...] = ()  # what was left out or counted, for the person who imports
+    notes: Sequence[str] = ()  # what was left out or counted, for the person who imports; complete when all clips are read
 
 
 class StoreInfo(Description):
