@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.imports import import_app, synth
 from orchestrator.cli.options import checked, progress
+from orchestrator.cli.show import show
 
 if TYPE_CHECKING:
     from trainables.contract.config import SelectionConfig
@@ -22,6 +23,7 @@ data_app = typer.Typer(
 )
 data_app.add_typer(import_app, name="import")
 data_app.command("synth")(synth)
+data_app.command("show")(show)
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
