@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import pickle
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from orchestrator.cli.data import data_app
+from orchestrator.cli import tables
+from orchestrator.cli.data import audit, data_app
 from orchestrator.cli.imports import synth
+from orchestrator.cli.show import nearest
+from orchestrator.cli.stores import print_summary
 from tests.naive_ntu import Part, made, one_hot, written
-from tests.naive_stores import UCLA_NAMES, array, bytes_of, clip, msr_source, store, table, ucla_source
+from tests.naive_stores import SPLIT, UCLA_NAMES, array, bytes_of, clip, description, msr_source, store, table, ucla_source
 from trainables.contract.errors import GateFailed, OrchestrateError, UserError
-from trainables.data.store import Store
+from trainables.data.audit import NEAR
+from trainables.data.store import Clip, Store, write_store
+from trainables.data.summary import summarise
 from trainables.data.synthetic import SyntheticConfig
 
 SYNTH = ("synth", "--classes", "2", "--clips-per-class", "4", "--subjects", "2", "--views", "2", "--frames", "6")
@@ -208,10 +216,15 @@ def leaky(tmp_path: Path) -> Path:
     return store(tmp_path / "leaky", clips).path
 
 
+def lines_of(printed: str) -> list[list[str]]:
+    """The cells of every line."""
+    return [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()]
+
+
 def test_audit_says_what_is_where(leaky: Path) -> None:
     printed = run("audit", leaky, "--selection-kind", "protocol")
     assert "protocol split: train 2, selection 1 (protocol), test 1, clean test 0" in printed
-    lines = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()]
+    lines = lines_of(printed)
     assert ["identical: train test", "1", "c"] in lines
     assert ["identical: selection test", "1", "c"] in lines
     assert ["identical: train selection", "1", "d"] in lines
@@ -248,8 +261,116 @@ def test_audit_of_one_protocol(tmp_path: Path) -> None:
 def test_info_prints_tables(tmp_path: Path) -> None:
     run(*SYNTH, tmp_path / "s")
     printed = run("info", tmp_path / "s")
-    for text in ("movement 1", "ucla20 (20 joints)", "xview", "2: 1, 2", "synthetic"):
+    for text in ("movement 1", "ucla20 (20 joints)", "xview", "2, of 4 clips", "synthetic"):
         assert text in printed
+
+
+def test_info_shows_lengths_as_bars_and_how_groups_are_split(tmp_path: Path) -> None:
+    clips = [clip(f"{i:02}", i % 2, frames=5 if i < 8 else 6, split="train" if i < 7 else "test", subject=i % 3) for i in range(10)]
+    lines = lines_of(run("info", store(tmp_path / "s", clips).path))
+    assert ["5", "8", "█" * 40] in lines
+    assert ["6", "2", "█" * 10] in lines
+    assert lines[lines.index(["class", "clips", "train", "test"]) - 1] == ["split", "split"]  # nobody is in a validation part
+    assert ["class 0", "5", "4", "1"] in lines
+    assert ["2", "3", "2", "1"] in lines  # subject 2
+    assert ["cameras", "not known"] in lines
+    assert ["joints", "x, y, z in metres, stored as float32"] in lines
+
+
+def test_info_loses_no_column_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = dict.fromkeys(("first", "second", "third", "fourth", "fifth"), SPLIT["split"])
+    clips = [clip("a"), clip("b", split="test"), clip("c", split="val")]
+    made = summarise(store(tmp_path / "s", clips, protocols=rules))
+    screen = io.StringIO()
+    monkeypatch.setattr(tables, "Console", partial(Console, file=screen, force_terminal=True, width=50, no_color=True))
+    print_summary(made)
+    assert any(line.split().count("selection") == 5 for line in re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines())
+
+
+def test_info_of_many_classes_shows_the_ends_and_json_everything(tmp_path: Path) -> None:
+    """Every class has 1 clip, but class 3 has 2 and class 50 has 3."""
+    clips = [clip(f"{k:02}_{i}", k, split="train" if k % 2 else "test") for k in range(60) for i in range({3: 2, 50: 3}.get(k, 1))]
+    made = store(tmp_path / "s", clips, classes=60).path
+    lines = lines_of(run("info", made))
+    assert ["classes", "60, of 1 to 3 clips"] in lines
+    assert ["... 48 more"] in lines
+    assert lines.index(["class 3", "2", "2", "0"]) + 1 == lines.index(["class 50", "3", "0", "3"])
+    assert sum(line[0].startswith("class ") for line in lines) == 12
+    counts = json.loads(run("info", made, "--json"))["counts"]["class"]
+    assert len(counts) == 60
+    assert counts["class 50"] == {"clips": 3, "protocols": {"split": {"train": 0, "selection": 0, "test": 3}}}
+
+
+def test_audit_says_what_is_near(tmp_path: Path) -> None:
+    one = clip("a", subject=1)
+    made = store(tmp_path / "s", [one, Clip("b", 0, one.joints + 1, subject=1, extra={"split": "test"})]).path
+    lines = lines_of(run("audit", made))
+    assert ["near copies: train test", "1", "b"] in lines
+    assert ["identical", "0"] in lines
+    assert ["subjects in both: train test", "1", "1"] in lines
+    found = json.loads(run("audit", made, "--json", "--near", "1e-5"))  # in float32, 1 m away, rounding alone is more
+    assert (found["near"], found["unit"], found["near_duplicates"]["train_test"]) == (1e-5, "mm", 0)
+    with pytest.raises(UserError, match="near must be a positive number, got 0"):
+        run("audit", made, "--near", "0")
+    result = CliRunner().invoke(data_app, ["audit", str(made), "--strict"])
+    assert "split: 1 clips have a near copy in another part" in str(result.exception)
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Path:
+    clips = [clip(name, subject=1) for name in ("a01_s01", "a01_s02", "a02_s01")]
+    return store(tmp_path / "shown", [*clips, Clip("nobody", 0, clips[0].joints * 0, extra={"split": "test"})]).path
+
+
+def test_show_draws_a_clip(shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("show", shown, "a01_s02", "--frames", 1) == "a01_s02.png\n"
+    assert Path("a01_s02.png").read_bytes().startswith(b"\x89PNG")
+    run("show", shown, "a01_s02", "--out", "deep/moving.GIF", "--fps", 10, "--frames", 2, "--up", "-y")
+    first = Path("deep/moving.GIF").read_bytes()
+    assert first.startswith(b"GIF89a")
+    run("show", shown, "a02_s01", "--out", "deep/moving.GIF", "--frames", 2)
+    assert Path("deep/moving.GIF").read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a01_s03",), r"there is no clip 'a01_s03', did you mean a01_s0[12] or a01_s0[12]"),
+        (("zz",), r"there is no clip 'zz' \(its first is a01_s01\)"),
+        (("a01_s01", "--out", "x.jpg", "--frames", "0"), r"--out: must end in .png or .gif, got x.jpg\n--frames: must be at least 1, got 0"),
+        (("a01_s01", "--fps", "30"), r"--fps: must be left out for a .png"),
+        (("a01_s01", "--fps", "0", "--out", "x.gif"), r"--fps: must be between 1 and 1000, got 0"),
+        (("a01_s01", "--frames", "101"), r"--frames: must be at most 100 for a .png, got 101"),
+        (("a01_s01", "--up", "north"), r"up must be one of x, y, z, -x, -y, -z, got 'north'"),
+        (("nobody",), r"nobody, class 0: there must be somebody to draw, but none of its 5 frames shows a joint"),
+    ],
+)
+def test_show_says_what_is_wrong_and_leaves_nothing(
+    shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(UserError, match=message):
+        run("show", shown, *arguments)
+    assert not list(here.iterdir())
+
+
+def test_show_has_no_up_in_images_and_cannot_write_over_a_folder(shown: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match=r"a\.png: the picture cannot be written: Is a directory"):
+        run("show", shown, "a01_s01", "--frames", 1, "--out", tmp_path / "a.png")
+    write_store(tmp_path / "image", [clip("a"), clip("b", split="test")], description().model_copy(update={"channels": "xy"}))
+    with pytest.raises(UserError, match="--up: must be left out for joints found in images, got z"):
+        run("show", tmp_path / "image", "a", "--up", "z")
+
+
+def test_nearest_ids_survive_a_typo_at_either_end() -> None:
+    known = [f"S{s:03}C001P{p:03}A{a:03}" for s in range(20) for p in range(10) for a in range(20)]
+    assert nearest("S011C001P004A01", known)[0].startswith("S011C001P004A01")
+    assert nearest("x011C001P004A013", known)[0] == "S011C001P004A013"
+    assert nearest("unlike", known) == []
 
 
 def test_help_stays_light() -> None:
@@ -259,12 +380,16 @@ from typer.testing import CliRunner
 from orchestrator.cli.data import data_app
 from orchestrator.cli.imports import synth
 names = ("arrays", "ntu", "ntu-npz", "pyskl", "kinetics-skeleton")
-for command in ([], ["import"], *(["import", name] for name in names), ["synth"], ["info"], ["audit"]):
+for command in ([], ["import"], *(["import", name] for name in names), ["synth"], ["info"], ["audit"], ["show"]):
     assert CliRunner().invoke(data_app, [*command, "--help"]).exit_code == 0
-heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy"} & set(sys.modules)
+heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy", "matplotlib", "PIL"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_tolerance_shown_is_that_of_the_audit() -> None:
+    assert inspect.signature(audit).parameters["near"].default == NEAR
 
 
 def test_synth_defaults_are_those_of_the_generator() -> None:
