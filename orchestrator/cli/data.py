@@ -62,7 +62,7 @@ def audit(
 
     selection = _selection(selection_kind, fraction, seed)
     opened = Store.open(store)
-    chosen = [protocol] if protocol is not None else list(opened.info.protocols)
+    chosen = None if protocol is None else [protocol]
     with progress("reading", opened.info.clips) as advance:
         found = audit_store(opened, chosen, selection, near=near, clip_done=advance)
     if as_json:

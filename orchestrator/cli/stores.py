@@ -111,6 +111,8 @@ def print_audit(found: Audit) -> None:
     if found.missing_classes:
         clips.add_row("classes without a clip", str(len(found.missing_classes)), _listed(found.missing_classes, len(found.missing_classes)))
     out.print(clips)
+    for name, reason in found.unusable.items():
+        out.print(f"protocol {name} cannot be used: {reason}")
     for name, audit in found.protocols.items():
         sizes = f"train {audit.train}, selection {audit.selection} ({audit.selection_kind}), test {audit.test}, clean test {audit.clean_test}"
         out.print(f"protocol {name}: {sizes}")

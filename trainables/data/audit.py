@@ -95,6 +95,7 @@ class Audit(Frozen):
     near_copies: Finding  # clips that are an earlier one placed differently, and identical to none
     disagreeing_near_copies: Finding  # of these, those with another label
     protocols: dict[str, ProtocolAudit]
+    unusable: dict[str, str]  # protocols without a training or a test clip, as in a part of a data set -> what they lack
 
     def record(self) -> dict[str, object]:
         """JSON form: counts only; `duplicates` and `near_duplicates` hold, over all audited protocols, the largest count of each kind."""
@@ -116,6 +117,7 @@ class Audit(Frozen):
             "missing_classes": list(self.missing_classes),
             "damage": self.damage(),
             "protocols": protocols,
+            "unusable": self.unusable,
         }
 
     def damage(self) -> list[str]:
@@ -131,18 +133,18 @@ class Audit(Frozen):
 
 def _largest(found: Sequence[Duplicates]) -> dict[str, int]:
     counts = [duplicates.counts() for duplicates in found]
-    return {kind: max(count[kind] for count in counts) for kind in Duplicates.model_fields}
+    return {kind: max((count[kind] for count in counts), default=0) for kind in Duplicates.model_fields}
 
 
 def audit_store(
     store: Store,
-    protocols: Iterable[str],
+    protocols: Iterable[str] | None = None,
     selection: SelectionConfig | None = None,
     *,
     near: float = NEAR,
     clip_done: Callable[[], object] = lambda: None,
 ) -> Audit:
-    """Look at every clip and at the given protocols; `clip_done` is called after each clip.
+    """Look at every clip and at the given protocols; without them at all that have clips. `clip_done` is called after each clip.
 
     Without `selection` the default is used, or none where the store has no subjects to hold out. near: tolerance of near copies, in
     millimetres where joints are positions, in pixels where they are places in an image.
@@ -150,6 +152,8 @@ def audit_store(
     if not 0 < near < np.inf:
         raise UserError(f"near must be a positive number, got {near:g}")
     store.verify()
+    unusable = {} if protocols is not None else _unusable(store)
+    chosen = protocols if protocols is not None else [name for name in store.info.protocols if name not in unusable]
     channels, classes = store.info.channels, store.info.classes
     ids, labels, hashes = (store.column(name) for name in ("id", "label", "hash"))
     first = _first_of_its_kind(hashes.tolist())
@@ -168,7 +172,8 @@ def audit_store(
         unit=_UNIT[channels],
         near_copies=Finding.of(ids[near_copy].tolist()),
         disagreeing_near_copies=Finding.of(ids[near_copy & (labels != labels[near_first])].tolist()),
-        protocols={name: _audit_protocol(store, name, selection, first, near_first) for name in protocols},
+        protocols={name: _audit_protocol(store, name, selection, first, near_first) for name in chosen},
+        unusable=unusable,
     )
 
 
@@ -239,6 +244,16 @@ def _audit_protocol(store: Store, protocol: str, selection: SelectionConfig | No
         near_duplicates=Duplicates(**{kind: Finding.of(ids[np.setdiff1d(twins, exact[kind])].tolist()) for kind, twins in near.items()}),
         shared_subjects=_shared_subjects(store.column("subject"), parts),
     )
+
+
+def _unusable(store: Store) -> dict[str, str]:
+    reasons = {}
+    for name in store.info.protocols:
+        try:
+            store.split(name, SelectionConfig(kind="none"))
+        except UserError as error:
+            reasons[name] = str(error).removeprefix(f"protocol '{name}': ")
+    return reasons
 
 
 def _split(store: Store, protocol: str, selection: SelectionConfig | None) -> tuple[str, Split]:

@@ -227,3 +227,15 @@ def test_subjects_of_several_parts_are_named_and_are_no_damage(placed: Store) ->
 
 def test_unknown_subjects_are_not_counted(leaky: Store) -> None:
     assert audit_store(leaky, ["split"], OWN).protocols["split"].shared_subjects == {}
+
+
+def test_a_part_of_a_data_set_is_audited_without_the_protocols_it_cannot_fill(tmp_path):
+    rules = {"split": ProtocolRule(column="split", train=("train",), test=("test",)), "far": ProtocolRule(column="label", train=(0,), test=(7,))}
+    part = store(tmp_path / "s", [clip("a", 0), clip("b", 1, split="test")], protocols=rules)
+    found = audit_store(part)
+    assert list(found.protocols) == ["split"]
+    assert found.unusable == {"far": "test must match at least one clip, but no label is one of 7"}
+    with pytest.raises(UserError, match="protocol 'far': test must match"):
+        audit_store(part, ["far"])
+    nothing = audit_store(store(tmp_path / "n", [clip("a", 0), clip("b", 1)], protocols={"far": rules["far"]}))
+    assert nothing.record()["duplicates"]["train_test"] == 0
