@@ -15,13 +15,12 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Pipeline, Recordings, describe_layout
+from trainables.data.description import MEASURED, Clip, Description, Joints, Pipeline, Recordings, describe_layout
 from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints
 from trainables.layouts import Layout
 
 _PARTS = ("train", "val", "test")
-_RESERVED = ("length", "persons", "offset", "hash")
 _PLACES = ("subject", "camera", "take")
 
 Row = dict[str, str]
@@ -64,8 +63,8 @@ def _read_table(table: Path) -> list[Row]:
     missing = [name for name in ("id", "label") if name not in header]
     if missing:
         raise UserError(f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has {', '.join(header) or 'none'}")
-    if len(set(header)) != len(header) or set(header) & set(_RESERVED):
-        raise UserError(f"{table}: column names must be unique and none of {', '.join(_RESERVED)}, got {', '.join(header)}")
+    if len(set(header)) != len(header) or set(header) & set(MEASURED):
+        raise UserError(f"{table}: column names must be unique and none of {', '.join(MEASURED)}, got {', '.join(header)}")
     if not rows:
         raise UserError(f"{table}: must name at least one clip, got none")
     problems, first = Problems(), dict[str, int]()
