@@ -59,7 +59,7 @@ def lost_rotation(rotation: float | None, pipeline: str) -> str | None:
 class DataConfig(Frozen):
     """Which clips, split how, seen as which stream."""
 
-    store: str  # folder made by `orchestrate data import` or `data synth`
+    store: str  # folder made by `orchestrate data import` or `data synth`, or a URI of a copy of it
     protocol: str  # one of the store's protocols
     selection: SelectionConfig = SelectionConfig()
     stream: str | StreamConfig = "joint"
@@ -67,6 +67,7 @@ class DataConfig(Frozen):
     pipeline: Literal["auto", "ctr", "pyskl", "ucla"] = "auto"  # auto: what the store recommends
     rotation: float | None = Field(default=None, ge=0.0)  # largest training rotation in radians; None: the pipeline's own
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
+    residence: Literal["auto", "device", "host", "mmap"] = "auto"  # where joints are kept while training; changes no result
 
     @field_validator("stream")
     @classmethod
@@ -193,6 +194,6 @@ class TrialConfig(Frozen):
         return dense_epochs(self.sparsity.warmup, self.train.epochs) if self.sparsity.level > 0 else 0
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that name this configuration."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Eight hexadecimal digits that name this configuration. Trials that differ only in how they reach the joints are the same trial."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"data": {"residence"}}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -60,7 +60,7 @@ class Batches:
         self._frames, self._device, self._training, self._seed = data.frames, device, training, seed
         self._full_precision = torch.autocast(device.type, enabled=False)
         self._persons = store.info.persons
-        self._clips = load_ragged(store, indices, device)
+        self._clips = load_ragged(store, indices, device, data.residence)
         pipeline = PIPELINES[store.info.pipeline if data.pipeline == "auto" else data.pipeline]
         self._pipeline = pipeline(store, self._clips, training=training, rotation=data.rotation)
         self._labels = store.column("label")[indices].astype(np.int64) if labelled else None
