@@ -21,18 +21,22 @@ import_app = typer.Typer(
 )
 Out = Annotated[Path, typer.Argument(help="Folder to make.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a store that is there already.")]
+Storage = Annotated[
+    Literal["float32", "int16"], typer.Option("--storage", help="int16: half the size, coordinates rounded to 0.1 mm (in images 0.05 pixels).")
+]
 
 
 @import_app.command("nw-ucla")
 def import_nw_ucla(
     src: Annotated[Path, typer.Argument(help="Folder with all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json.")],
     out: Out,
+    storage: Storage = "float32",
     force: Force = False,
 ) -> None:
     """Northwestern-UCLA (Wang et al., CVPR 2014) as CTR-GCN's lists have it: 1484 clips, 10 actions, protocol xview."""
     from trainables.data.readers.nw_ucla import read_nw_ucla
 
-    _write(out, lambda: read_nw_ucla(src), force)
+    _write(out, lambda: read_nw_ucla(src), storage, force)
 
 
 @import_app.command("msr-action3d")
@@ -40,12 +44,13 @@ def import_msr_action3d(
     src: Annotated[Path, typer.Argument(help="The MSRAction3D folder, with real_world_coordinates/ in it.")],
     out: Out,
     all_clips: Annotated[bool, typer.Option("--all-clips", help="Every clip there is, not only those that papers use.")] = False,
+    storage: Storage = "float32",
     force: Force = False,
 ) -> None:
     """MSR-Action3D (Li et al., CVPR Workshops 2010): the 557 clips that papers use, 20 actions, protocol xsub."""
     from trainables.data.readers.msr_action3d import read_msr_action3d
 
-    _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), force)
+    _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), storage, force)
 
 
 @import_app.command("arrays")
@@ -55,13 +60,14 @@ def import_arrays(
     table: Annotated[Path, typer.Option(help="CSV: id, label, split or split_NAME (train, val, test); optional subject, camera, take.")],
     layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file with name, joints, parents and origin.")],
     pipeline: Annotated[Literal["ctr", "ucla"], typer.Option(help="Transforms that trials use by default.")] = "ctr",
+    storage: Storage = "float32",
     force: Force = False,
 ) -> None:
     """Any data set as arrays (frames, joints, 2 or 3) or (persons, frames, joints, 2 or 3)."""
     from trainables.data.readers.arrays import read_arrays
     from trainables.data.readers.layout_file import find_layout
 
-    _write(out, lambda: read_arrays(src, table, find_layout(layout), pipeline), force)
+    _write(out, lambda: read_arrays(src, table, find_layout(layout), pipeline), storage, force)
 
 
 def synth(
@@ -75,6 +81,7 @@ def synth(
     noise: Annotated[float, typer.Option(help="Standard deviation of the sensor noise in metres.")] = 0.04,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file.")] = "ucla20",
+    storage: Storage = "float32",
     force: Force = False,
 ) -> None:
     """A synthetic data set of moving bodies: learnable, not trivial, and there at once."""
@@ -83,17 +90,17 @@ def synth(
 
     amounts = {"classes": classes, "clips_per_class": clips_per_class, "subjects": subjects, "views": views}
     config = checked(SyntheticConfig, **amounts, frames=frames, persons=persons, noise=noise, seed=seed)
-    _write(out, lambda: synthetic_recordings(config, find_layout(layout)), force)
+    _write(out, lambda: synthetic_recordings(config, find_layout(layout)), storage, force)
 
 
-def _write(out: Path, read: Callable[[], Recordings], force: bool) -> None:
+def _write(out: Path, read: Callable[[], Recordings], storage: Literal["float32", "int16"], force: bool) -> None:
     """Read and write one store; the last line names the next command."""
     from trainables.data.writing import check_target, write_store
 
     check_target(out.absolute(), force=force)
     recordings = read()
     with progress("importing", recordings.count) as advance:
-        info = write_store(out, _counted(recordings.clips, advance), recordings.description, force=force)
+        info = write_store(out, _counted(recordings.clips, advance), recordings.description, storage=storage, force=force)
     typer.echo(f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols {', '.join(info.protocols)}")
     typer.echo(f"next: orchestrate data audit {out}")
 

@@ -21,6 +21,7 @@ def summarise(store: Store) -> dict[str, Any]:
         "layout": store.layout.name,
         "joints": store.layout.size,
         "pipeline": info.pipeline,
+        "storage": info.storage,
         "persons": info.persons,
         "clips": info.clips,
         "rows": info.rows,
