@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,7 @@ data_app = typer.Typer(
 data_app.add_typer(import_app, name="import")
 data_app.command("synth")(synth)
 
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth'.")]
+StorePath = Annotated[str, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 FINDINGS = {
@@ -43,10 +42,10 @@ FINDINGS = {
 @data_app.command("info")
 def info(store: StorePath, as_json: Json = False) -> None:
     """What a store holds: clips, classes, lengths, protocols, origin."""
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
     from trainables.data.summary import summarise
 
-    summary = summarise(Store.open(store))
+    summary = summarise(open_store(store))
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -66,10 +65,10 @@ def audit(
     """Find damaged clips, gaps, and identical clips inside and across training, selection and test."""
     from trainables.contract.errors import GateFailed
     from trainables.data.audit import audit_store
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
     selection = _selection(selection_kind, fraction, seed)
-    opened = Store.open(store)
+    opened = open_store(store)
     chosen = [protocol] if protocol is not None else list(opened.info.protocols)
     with progress("reading", opened.info.clips) as advance:
         found = audit_store(opened, chosen, selection, clip_done=advance)
@@ -101,6 +100,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         ("persons", f"up to {summary['persons']}"),
         ("layout", f"{summary['layout']} ({summary['joints']} joints)"),
         ("pipeline", summary["pipeline"]),
+        ("storage", summary["storage"]),
         ("subjects", _listed(summary["subjects"])),
         ("cameras", _listed(summary["cameras"])),
         ("on disk", f"{summary['bytes'] / 1e6:.1f} MB in {summary['path']}"),
