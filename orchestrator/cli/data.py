@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +24,7 @@ data_app.add_typer(import_app, name="import")
 data_app.command("synth")(synth)
 data_app.command("show")(show)
 
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth'.")]
+StorePath = Annotated[str, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -33,10 +32,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 def info(store: StorePath, as_json: Json = False) -> None:
     """What a store holds: clips, lengths, protocols, origin; how many clips of each class, subject and camera."""
     from orchestrator.cli.stores import print_summary
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
     from trainables.data.summary import summarise
 
-    summary = summarise(Store.open(store))
+    summary = summarise(open_store(store))
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
@@ -58,10 +57,10 @@ def audit(
     from orchestrator.cli.stores import print_audit
     from trainables.contract.errors import GateFailed
     from trainables.data.audit import audit_store
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
     selection = _selection(selection_kind, fraction, seed)
-    opened = Store.open(store)
+    opened = open_store(store)
     chosen = None if protocol is None else [protocol]
     with progress("reading", opened.info.clips) as advance:
         found = audit_store(opened, chosen, selection, near=near, clip_done=advance)

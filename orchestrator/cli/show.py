@@ -17,7 +17,7 @@ NEIGHBOURS = 20  # ids before and after an unknown one that are compared with it
 
 
 def show(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth'.")],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.")],
     clip: Annotated[str, typer.Argument(metavar="ID", help="Id of a clip.")],
     out: Annotated[Path | None, typer.Option(help="A .png (poses side by side) or .gif (moving); ID.png here without.")] = None,
     frames: Annotated[int | None, typer.Option(help=f"Poses of a PNG ({POSES}), or pictures of a GIF (15 per second).")] = None,
@@ -28,12 +28,12 @@ def show(
     from orchestrator.skeletons import moving_gif, picture_of, poses_png
     from trainables.contract.artifacts import write_atomic
     from trainables.contract.errors import UserError
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
     file = out or Path(clip.replace("/", "_") + ".png")
     moving = file.suffix.lower() == ".gif"
     _check(file, frames, fps)
-    opened = Store.open(store)
+    opened = open_store(store)
     position = _position(opened, clip)
     channels = opened.info.channels
     if up is not None and channels != "xyz":

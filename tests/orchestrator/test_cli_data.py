@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import tables
 from orchestrator.cli.data import audit, data_app
-from orchestrator.cli.imports import synth
+from orchestrator.cli.imports import import_app, synth
 from orchestrator.cli.show import nearest
 from orchestrator.cli.stores import print_summary
 from tests.naive_ntu import Part, made, one_hot, written
@@ -186,6 +186,25 @@ def test_synth_takes_its_settings(tmp_path: Path) -> None:
         "noise": 0.0,
         "seed": 3,
     }
+
+
+def test_every_import_stores_int16_where_it_is_asked_to(tmp_path: Path) -> None:
+    out = tmp_path / "stores"
+    run("import", "nw-ucla", ucla_source(tmp_path / "ucla", UCLA_NAMES), out / "ucla", "--storage", "int16")
+    names = ("a01_s01_e01", "a01_s02_e01")
+    run("import", "msr-action3d", msr_source(tmp_path / "msr", names, listed=names), out / "msr", "--storage", "int16")
+    np.savez(tmp_path / "clips.npz", a=array(1), b=array(2))
+    listed = table(tmp_path / "t.csv", "id,label,split", "a,walk,train", "b,run,test")
+    run("import", "arrays", tmp_path / "clips.npz", out / "arrays", "--table", listed, "--layout", "coco17", "--storage", "int16")
+    run(*SYNTH, out / "synth", "--storage", "int16")
+    for name in ("ucla", "msr", "arrays", "synth"):
+        made = Store.open(out / name)
+        assert made.joints.dtype == np.int16
+        assert "stored as int16" in run("info", out / name)
+    assert all({"storage", "force"} <= set(inspect.signature(command.callback).parameters) for command in import_app.registered_commands)
+    np.testing.assert_allclose(Store.open(out / "arrays").clip(0)[0], array(1), rtol=0, atol=1.1e-4)  # half a step, of at most 0.2 mm
+    run(*SYNTH, out / "plain")
+    assert json.loads(run("info", out / "plain", "--json"))["storage"] == "float32"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ VERSION = 2
 INFO_FILE = "dataset.json"
 CLIPS_FILE = "clips.parquet"
 JOINTS_FILE = "joints.npy"
+ROWS = b"rows"
+"""Under this name the clips table says how many rows the joints have: a table of another store is found out without reading a column."""
 
 Joints = npt.NDArray[np.float32]
 Units = npt.NDArray[np.float64]
@@ -34,10 +36,16 @@ STEP: dict[Channels, float] = {"xyz": 1e-4, "xyc": 0.05, "xy": 0.05}
 """Smallest step of coordinates stored as int16, in metres or pixels."""
 CONFIDENCE_STEP = 1e-4
 
+MEASURED = ("length", "persons", "offset", "step", "hash", "absent", "broken")
+"""Columns of the clips table that are found from the joints."""
+COLUMNS = ("id", "label", "subject", "camera", "take", *MEASURED)
+"""What the clips table of every store has."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Clip:
-    """One recording on its way into a store. `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table."""
+    """One recording on its way into a store. `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table,
+    named otherwise than `COLUMNS`."""
 
     id: str
     label: int
