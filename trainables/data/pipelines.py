@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.config import lost_rotation
 from trainables.contract.errors import UserError
-from trainables.data.description import Joints
 from trainables.data.ragged import Ragged, each_clip
 from trainables.data.store import Store
 from trainables.data.transforms import (
@@ -54,8 +53,8 @@ class Plan:
         )
 
 
-Presence = npt.NDArray[np.float32]
-"""Per row: 1 where a person is there, 0 where all joints are zero."""
+Presence = npt.NDArray[np.bool_]
+"""Per row: whether a person is there; False where all joints are zero. A byte a row: every process has its own."""
 
 
 class Pipeline(Protocol):
@@ -85,7 +84,7 @@ class CTR:
         first = store.column("offset")[clips.position]  # row of the store
         self.present: Presence | None = None
         for number, there in tracked_rows(store, clips):
-            self.present = np.ones(len(clips.rows), np.float32) if self.present is None else self.present
+            self.present = np.ones(len(clips.rows), np.bool_) if self.present is None else self.present
             self.present[clips.rows_of(number)] = there.ravel()
             first[number] += int(there[0].argmax())
         self._centre = store.joints[first, store.layout.origin] * clips.units
@@ -116,7 +115,7 @@ class UCLA:
         self._training = training
         self._degrees = round(math.degrees(self.largest_rotation if rotation is None else rotation))
         self._length = clips.length
-        present = np.ones(len(clips.rows), np.float32)
+        present = np.ones(len(clips.rows), np.bool_)
         turning = training and self._degrees > 0
         corners = []
         for number, joints in enumerate(each_clip(store, clips.position)):
@@ -151,11 +150,11 @@ class UCLA:
 def tracked_rows(store: Store, clips: Ragged) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """Number and `tracked` of every clip in which somebody is absent from some frame; the others, nearly all, are not looked at."""
     for number in np.flatnonzero(store.column("absent")[clips.position]):
-        yield int(number), tracked(store.clip(int(clips.position[number])))
+        yield int(number), tracked(store.stored(int(clips.position[number])))
 
 
-def tracked(joints: Joints) -> npt.NDArray[np.bool_]:
-    """Where a person of a clip (M, T, V, 3) has a joint that is not exactly zero: (M, T)."""
+def tracked(joints: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a person of a clip (M, T, V, 3), in whatever units, has a joint that is not exactly zero: (M, T)."""
     there: npt.NDArray[np.bool_] = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])
     return there
 
