@@ -37,7 +37,7 @@ PAUSE_S = 2.0  # before the second attempt, twice as long before the third
 CHUNK = 8 << 20  # bytes read at a time
 SAY_EVERY_S = 10.0
 
-ARROW = ("file", "s3", "gs", "gcs", "hdfs")
+ARROW = ("file", "s3", "gs", "gcs")
 """Read by PyArrow itself, which has the drivers; all else by fsspec. (PyArrow's own for Azure ends the process where credentials lack.)"""
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -76,7 +76,12 @@ class _Remote:
     """One store at a URI."""
 
     def __init__(self, uri: str) -> None:
-        place = urlsplit(uri)
+        try:
+            place = urlsplit(uri)
+        except ValueError as error:
+            raise UserError(f"{uri}: must be a path or a URI: {error}") from error
+        if not (place.netloc + place.path).strip("/"):
+            raise UserError(f"{uri}: must name a store: {place.scheme}://BUCKET/STORE or the like")
         if place.password is not None:
             rule = "must not hold a password, which every trial would write down; credentials come from the environment"
             raise UserError(f"{place.scheme}://{place.hostname}{place.path}: {rule}")
@@ -126,6 +131,7 @@ class _Remote:
                 _patiently(bound(_copy, files, f"{base}/{name}", partial / name, info.checksums.get(name)))
             with _writing(partial):
                 write_atomic(partial / INFO_FILE, content)
+                shutil.rmtree(copy, ignore_errors=True)  # of a copy that was not quite deleted
                 partial.rename(copy)
         except FileNotFoundError as error:
             raise UserError(f"{self.uri}: the store is damaged, {error}") from error

@@ -244,8 +244,8 @@ def in_float32(rows: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
     A track's taps mostly share frames, so everything between its first and its last frame is converted once, unless that is more than is named.
     """
-    first = index.amin(dim=(1, 2))
-    count = index.amax(dim=(1, 2)) - first + 1
+    first, last = torch.aminmax(index.flatten(1), dim=1)
+    count = last - first + 1
     if rows.is_cuda or int(count.sum()) > index.numel():  # a GPU would have to wait for the sum
         return rows.index_select(0, index.flatten()).float(), torch.arange(index.numel(), device=index.device).view_as(index)
     shift = first - (count.cumsum(0) - count)

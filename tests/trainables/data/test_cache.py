@@ -88,6 +88,12 @@ def test_files_of_other_kinds_of_uri(made: Store) -> None:
     assert found.name == f"bucket-{found.name[-16:]}"
 
 
+def test_a_copy_that_was_deleted_by_half_is_made_again(made: Store) -> None:
+    copy = local_store(f"file://{made.path}")
+    (copy / "dataset.json").unlink()
+    assert bytes_of(local_store(f"file://{made.path}")) == bytes_of(made.path)
+
+
 def test_a_replaced_store_gets_another_copy(made: Store) -> None:
     uri = f"file://{made.path}"
     before = open_store(uri)
@@ -212,6 +218,8 @@ def test_access_denied_is_said_at_once(made: Store, tmp_path: Path) -> None:
         ("nothing://bucket/store", r"nothing://bucket/store: must be a path, or a URI that PyArrow or fsspec can read: Protocol not known"),
         ("file:///nowhere/at/all", r"file:///nowhere/at/all: must be a store .* no dataset\.json is found there"),
         ("file://host/x", r"file://host/x: must be a path, or a URI"),
+        ("s3://", r"s3://: must name a store: s3://BUCKET/STORE or the like"),
+        ("s3://[x", r"s3://\[x: must be a path or a URI: Invalid IPv6 URL"),
         ("s3://key:secret@bucket/store", r"^s3://bucket/store: must not hold a password"),
     ],
 )
