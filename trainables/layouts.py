@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ class Layout:
         for field in ("parents", "bone_parents", "hop_parents", "graph_parents"):
             tree = getattr(self, field)
             if tree is not None:
-                check_tree(f"layout '{self.name}': {field}", tree, count)
+                check_tree(f"layout '{self.name}': {field}", tree, self.joints)
         if len(set(self.joints)) != count:
             raise UserError(f"layout '{self.name}': joint names must be unique, got {list(self.joints)}")
         if not 0 <= self.origin < count:
@@ -86,8 +87,9 @@ class Layout:
         return np.eye(self.size) - (power if orientation == "child_parent" else power.T)
 
 
-def check_tree(place: str, parents: tuple[int, ...], count: int) -> None:
-    """Exactly one root, every joint hangs on it, no cycle; raises UserError that names `place` otherwise."""
+def check_tree(place: str, parents: tuple[int, ...], joints: Sequence[object]) -> None:
+    """Exactly one root, every joint hangs on it, no cycle; raises UserError that names `place` and the joint otherwise."""
+    count = len(joints)
     if len(parents) != count:
         raise UserError(f"{place} must name one parent per joint, got {len(parents)} for {count} joints")
     if any(not 0 <= parent < count for parent in parents):
@@ -100,7 +102,7 @@ def check_tree(place: str, parents: tuple[int, ...], count: int) -> None:
         for _ in range(count):
             v = parents[v]
         if v != roots[0]:
-            raise UserError(f"{place} must form a tree, but joint {start} is in a cycle")
+            raise UserError(f"{place} must form a tree, but joint '{joints[start]}' is in a cycle or hangs on one")
 
 
 def _tree(count: int, edges: str, root: int, base: int) -> tuple[int, ...]:

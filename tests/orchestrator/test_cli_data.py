@@ -144,7 +144,7 @@ CYCLE = "name: stick\njoints: [hip, knee, foot]\nparents: [hip, foot, knee]\nori
 @pytest.mark.parametrize(
     ("layout", "values", "message"),
     [
-        (CYCLE, array(1, 4, 3, 3), r"stick\.yaml: layout 'stick': parents must form a tree, but joint 1 is in a cycle"),
+        (CYCLE, array(1, 4, 3, 3), r"stick\.yaml: layout 'stick': parents must form a tree, but joint 'knee' is in a cycle"),
         ("ntu25", array(1, 4, 24, 3), r"\[b\]: shape must be \(frames, 25, 2 or 3\) .* for layout 'ntu25', got \(4, 24, 3\)"),
         ("ntu25", np.full((4, 25, 3), np.nan), r"\[b\]: every coordinate must be finite, got 300"),
     ],

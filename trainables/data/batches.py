@@ -12,13 +12,14 @@ from torch import Tensor
 
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
+from trainables.data.description import LEAST_CONFIDENCE
 from trainables.data.pipelines import PIPELINES
 from trainables.data.plan import Plan
 from trainables.data.ragged import load_ragged
 from trainables.data.settings import check_settings, pipeline_of, views_of
 from trainables.data.store import Store
 from trainables.data.streams import image_matrices, joint_matrix, to_stream
-from trainables.data.transforms import LEAST_CONFIDENCE, Floats, Ints, gather, gather_seen, place, subtract_centre, turn
+from trainables.data.transforms import Floats, Ints, gather, gather_seen, place, subtract_centre, turn
 from trainables.seeding import derive
 
 AHEAD = 256  # clips made in one go: the cost of a call is shared by a few small batches

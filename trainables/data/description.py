@@ -35,6 +35,8 @@ DTYPES: dict[Storage, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.
 STEP: dict[Channels, float] = {"xyz": 1e-4, "xyc": 0.05, "xy": 0.05}
 """Smallest step of coordinates stored as int16, in metres or pixels."""
 CONFIDENCE_STEP = 1e-4
+LEAST_CONFIDENCE = 0.01
+"""Of a joint in an image; what is not surer was not seen (PYSKL's PreNormalize2D)."""
 
 MEASURED = ("length", "persons", "offset", "step", "hash", "absent", "broken")
 """Columns of the clips table that are found from the joints."""

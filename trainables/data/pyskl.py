@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainables.contract.config import DataConfig
+from trainables.data.description import LEAST_CONFIDENCE
 from trainables.data.plan import Plan, Presence, tracked_rows
 from trainables.data.ragged import Ragged
 from trainables.data.settings import aligns_spine
 from trainables.data.store import Store
-from trainables.data.transforms import LEAST_CONFIDENCE, Floats, Ints, aligning, fit_to_box, rotation, sample_uniform, uniform_views
+from trainables.data.transforms import Floats, Ints, aligning, fit_to_box, rotation, sample_uniform, uniform_views
 
 SMALLEST_SPAN = 10.0  # pixels; recordings that reach no further in x or in y are not fitted to [-1, 1]
 CHUNK = 1 << 16  # rows looked at in one go

@@ -25,7 +25,6 @@ EVALUATION_SHARE = 0.95
 COPIES = 100  # of the frame list, from which training frames are sampled without replacement (CTR-GCN's NW-UCLA feeder)
 
 SEED = 255  # of the frames that PYSKL evaluates on
-LEAST_CONFIDENCE = 0.01  # of a joint in an image; what is not surer was not seen (PYSKL's PreNormalize2D)
 PARALLEL = 1e-6  # metres, radians: what PYSKL takes for no vector, for parallel vectors and for no angle
 
 ROUNDING = 1e-12  # relative; far above the error of one rotation in float64, far below the resolution of float32 recordings

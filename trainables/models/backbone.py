@@ -32,7 +32,7 @@ class NetworkSpec(Frozen):
     @classmethod
     def _is_a_tree(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         try:
-            check_tree("parents", value, len(value))
+            check_tree("parents", value, range(len(value)))
         except UserError as error:
             raise ValueError(str(error)) from error
         return value

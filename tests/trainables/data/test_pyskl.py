@@ -303,7 +303,7 @@ def test_a_layout_that_no_number_tells(tmp_path: Path) -> None:
     content = halves([whole("a", joints=3), whole("b", joints=3)])
     made = imported(tmp_path / "store", dump(tmp_path / "x.pkl", content), layout=stick)
     assert (made.layout.joints, made.info.channels) == (stick.joints, "xyc")
-    assert "--layout must name a layout of 3 joints" in refused(tmp_path, content)
+    assert "unless --layout names their skeleton; got 3 and channels xyc" in refused(tmp_path, content)
     assert "keypoint must have 25 joints, got 3" in refused(tmp_path, content, layout=LAYOUTS["ntu25"])
 
 

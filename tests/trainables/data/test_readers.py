@@ -381,7 +381,7 @@ def test_built_in_layouts_in_space_say_how_a_body_stands(name: str) -> None:
     [
         (STICK.replace("origin: knee", "origin: head"), "origin: must be the name of a joint, got 'head'"),
         (STICK.replace("[hip, hip, knee]", "[hip, hip, head]"), "parents: must be names of joints, got 'head'"),
-        (STICK.replace("[hip, hip, knee]", "[hip, foot, knee]"), "is in a cycle"),
+        (STICK.replace("[hip, hip, knee]", "[hip, foot, knee]"), "joint 'knee' is in a cycle"),
         (STICK.replace("[hip, hip, knee]", "[hip, hip]"), "must name one parent per joint"),
         (STICK + "colour: red\n", "colour: Extra inputs"),
         (STICK + "spine: [hip, knee]\n", "spine and shoulders must both be given or both be left out"),

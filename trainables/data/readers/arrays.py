@@ -163,11 +163,8 @@ def _archive(src: Path) -> Iterator[NpzFile | None]:
 
 
 def _load(place: str, stream: BinaryIO) -> Any:
-    try:
+    with _damage(place):
         return np.load(stream, allow_pickle=False)
-    except _DAMAGE as error:
-        reason = "" if "pickle" in str(error) else f": {error}"  # NumPy takes any unknown file for a pickle and says how to load it unsafely
-        raise UserError(f"{place}: must be a NumPy array file; it is damaged, cut short or of another kind{reason}") from error
 
 
 def _from_archive(src: Path, archive: NpzFile, name: str) -> tuple[str, Any]:
@@ -193,8 +190,15 @@ def _from_folder(src: Path, name: str) -> tuple[str, Any]:
 
 
 def _array(place: str, archive: NpzFile, name: str) -> Any:
-    try:
+    with _damage(place):
         return archive[name]
+
+
+@contextmanager
+def _damage(place: str) -> Iterator[None]:
+    """Turns what a damaged file can raise into one message."""
+    try:
+        yield
     except _DAMAGE as error:
         reason = "" if "pickle" in str(error) else f": {error}"  # NumPy takes any unknown file for a pickle and says how to load it unsafely
         raise UserError(f"{place}: must be a NumPy array file; it is damaged, cut short or of another kind{reason}") from error

@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.description import Channels, Joints
-
-UNSEEN = 0.01  # confidence up to which a joint counts as not seen (PYSKL's PreNormalize2D)
+from trainables.data.description import LEAST_CONFIDENCE, Channels, Joints
 
 
 def hide_unseen(joints: Joints) -> Joints:
     """Joints (..., x y confidence), those not seen at (0, 0) with the confidence they have: a joint at zero is "not seen" in a store."""
-    seen = joints[..., 2:] > UNSEEN
+    seen = joints[..., 2:] > LEAST_CONFIDENCE
     return np.concatenate([np.where(seen, joints[..., :2], np.float32(0)), joints[..., 2:]], axis=-1)
 
 

@@ -183,7 +183,10 @@ def _form(annotations: list[Annotation], layout: Layout | None, raw: RawFiles) -
         if (channels, joints) in _GUESSED:
             return channels, LAYOUTS[_GUESSED[channels, joints]]
     problems.raise_any()
-    raise UserError(f"{annotations[0].file}: --layout must name a layout of {joints} joints, channels {channels} do not say which it is")
+    known = "25 joints in space, or 17 or 18 in the image"
+    raise UserError(
+        f"{annotations[0].file}: poses must have {known}, unless --layout names their skeleton; got {joints} and channels {channels}"
+    )
 
 
 def _clips(
