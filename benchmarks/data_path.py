@@ -55,6 +55,7 @@ BATCH = 64
 COPIED = 1 << 28  # bytes, to measure the bandwidth: more than fits into a cache
 NTU120 = 114_480  # clips
 WARM = "warm"
+LEAST_GROWTH_MB = 100  # below, a ratio of memories says nothing
 Row = dict[str, Any]
 Sample = tuple[torch.Tensor | np.ndarray, int]
 
@@ -321,13 +322,18 @@ def pad_to_npz(store: Store, path: Path) -> None:
     np.savez(path, x_train=padded)
 
 
+def _worth_a_ratio(row: Row) -> str:
+    """Empty where one process grows by no more than its working memory varies."""
+    return f"{row['ratio']:.2f}x" if row["one_mb"] > LEAST_GROWTH_MB else ""
+
+
 def processes_table(rows: Sequence[Row]) -> str:
     """Aligned text, one line per form and number of clips."""
     together = f"all {rows[0]['processes']}"
     lines = [f"{'form':9}{'clips':>8}{'first batch':>13}{'with imports':>14}{'before':>10}{'one process':>13}{together:>10}{'ratio':>8}"]
     for row in rows:
         times = f"{row['first_batch_ms']:10.0f} ms{row['with_import_ms']:11.0f} ms{row['before_mb']:7.0f} MB"
-        lines.append(f"{row['form']:9}{row['clips']:8,}{times}{row['one_mb']:10,.0f} MB{row['all_mb']:7,.0f} MB{row['ratio']:7.2f}x")
+        lines.append(f"{row['form']:9}{row['clips']:8,}{times}{row['one_mb']:10,.0f} MB{row['all_mb']:7,.0f} MB{_worth_a_ratio(row):>8}")
     return "\n".join(lines) + "\n"
 
 

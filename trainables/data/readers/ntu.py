@@ -42,11 +42,10 @@ def read_ntu(
         raise UserError(f"{src}: must hold usable samples of NTU RGB+D {release}, but there are none: {'; '.join(notes)}")
     if len(files) != CLIPS[release]:
         notes.append(f"{len(files)} of the {CLIPS[release]} usable samples of NTU RGB+D {release} are in {src}")
-    notes += _gaps([name for name, _ in files.values()], release)
     single_actor = single_actor or SINGLE_ACTOR[release]
     skipped: list[str] = []
     description = ntu_description(release, kind="ntu", single_actor=single_actor, skipped=skipped)
-    return Recordings(description, _clips(src, files, single_actor, strict, jobs, skipped, notes), len(files), notes)
+    return Recordings(description, _clips(src, files, release, single_actor, strict, jobs, skipped, notes), len(files), notes)
 
 
 def ntu_description(release: Release, **provenance: Any) -> Description:
@@ -126,10 +125,12 @@ def _gaps(names: list[NtuName], release: Release) -> Iterator[str]:
                 yield f"protocol {protocol} cannot be used: no sample is of a {rule.column} of its {part} part"
 
 
-def _clips(src: Path, files: Files, single_actor: SingleActor, strict: bool, jobs: int, skipped: list[str], notes: list[str]) -> Iterator[Clip]:
+def _clips(
+    src: Path, files: Files, release: Release, single_actor: SingleActor, strict: bool, jobs: int, skipped: list[str], notes: list[str]
+) -> Iterator[Clip]:
     """Every clip, by name; damaged files are entered in `skipped` and, at the end, in `notes` or an error."""
     problems = Problems()
-    good = 0
+    good: list[NtuName] = []
     made = ordered(partial(_read, src), [place for _, place in files.values()], jobs)
     try:
         for (text, (name, place)), joints in zip(files.items(), made, strict=True):
@@ -137,7 +138,7 @@ def _clips(src: Path, files: Files, single_actor: SingleActor, strict: bool, job
                 problems.add(f"{src / place}: {joints}")
                 skipped.append(f"{text}: {joints}")
                 continue
-            good += 1
+            good.append(name)
             alone = single_actor == "duplicate" and len(joints) == 1
             yield named_clip(text, name, np.concatenate([joints, joints]) if alone else joints)
     finally:
@@ -146,6 +147,7 @@ def _clips(src: Path, files: Files, single_actor: SingleActor, strict: bool, job
         problems.raise_any()
     if skipped:
         notes.append(f"damaged files, left out (--strict refuses them): {_listed(skipped)}")
+    notes += _gaps(good, release)
 
 
 def _read(src: Path, place: str) -> Joints | str:
