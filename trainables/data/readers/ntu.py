@@ -145,9 +145,9 @@ def _clips(
         _archive.cache_clear()
     if strict or not good:
         problems.raise_any()
+    notes += _gaps(good, release)
     if skipped:
         notes.append(f"damaged files, left out (--strict refuses them): {_listed(skipped)}")
-    notes += _gaps(good, release)
 
 
 def _read(src: Path, place: str) -> Joints | str:
