@@ -76,10 +76,10 @@ def picture_of(joints: Joints, channels: Channels, layout: Layout, title: str, u
     shown = np.isfinite(joints).all(axis=-1) & (joints != 0).any(axis=(2, 3))[..., None]
     points = np.where(shown[..., None], joints, 0).astype(np.float64)
     strength = shown.astype(np.float64)
+    if channels != "xyz":
+        strength *= (points[..., :2] != 0).any(axis=-1)
     if channels == "xyc":
         strength *= np.clip(points[..., 2], 0.0, 1.0)
-    elif channels == "xy":
-        strength *= (points[..., :2] != 0).any(axis=-1)
     if not strength.any():
         raise UserError(f"{title}: there must be somebody to draw, but none of its {joints.shape[1]} frames shows a joint")
     if channels == "xyz":

@@ -1,5 +1,12 @@
 """The command `orchestrate`: what is typed and what is printed. Imports heavy things inside commands only."""
 
-from orchestrator.cli.commands import app, main
+import sys
 
-__all__ = ["app", "main"]
+
+def main() -> None:
+    """Run the command. It is loaded here, so that Ctrl-C meanwhile is no traceback and processes that the command starts do not load it."""
+    try:
+        from orchestrator.cli.commands import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -194,7 +195,7 @@ def _write(out: Path, read: Callable[[], Recordings], storage: Literal["float32"
     for note in recordings.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols {', '.join(info.protocols)}")
-    typer.echo(f"next: orchestrate data audit {out}")
+    typer.echo(f"next: orchestrate data audit {shlex.quote(str(out))}")
 
 
 T = TypeVar("T")

@@ -32,7 +32,7 @@ def show(
 
     file = out or Path(clip.replace("/", "_") + ".png")
     moving = file.suffix.lower() == ".gif"
-    _check(file, frames, fps)
+    _check(file, frames, fps, up)
     opened = open_store(store)
     position = _position(opened, clip)
     channels = opened.info.channels
@@ -47,8 +47,9 @@ def show(
     typer.echo(file)
 
 
-def _check(file: Path, frames: int | None, fps: float | None) -> None:
+def _check(file: Path, frames: int | None, fps: float | None, up: str | None) -> None:
     """UserError with everything that is wrong with the options; before anything is read."""
+    from orchestrator.skeletons import UP
     from trainables.contract.errors import UserError
 
     problems, ending = [], file.suffix.lower()
@@ -62,6 +63,8 @@ def _check(file: Path, frames: int | None, fps: float | None) -> None:
         problems.append(f"--fps: must be between 1 and 1000, got {fps:g}")
     if fps is not None and ending == ".png":
         problems.append("--fps: must be left out for a .png, which does not move")
+    if up is not None and up not in UP:
+        problems.append(f"--up: must be one of {', '.join(UP)}, got {up}")
     if problems:
         raise UserError.of(problems)
 
@@ -95,7 +98,7 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
         turned = sorted(each[::step] for each in known)
         place = bisect_left(turned, name[::step])
         around.update(each[::step] for each in turned[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS])
-    return get_close_matches(name, sorted(around))
+    return sorted(get_close_matches(name, sorted(around)), key=lambda each: not name.startswith(each))  # first where an ending was left on it
 
 
 def _title(store: Store, position: int) -> str:

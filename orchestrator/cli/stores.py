@@ -34,7 +34,8 @@ MOST_ROWS = 30  # of a table of classes, subjects or cameras; a longer one shows
 END = 6  # rows of such an end
 MOST_NAMES = 10  # listed in one row
 WIDEST = 10_000  # characters of a table
-BAR = 40  # characters of the longest bar
+BAR = 40  # characters of the longest bar, where there is room
+BESIDE_BAR = 27  # characters of the columns beside the bars
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -44,18 +45,18 @@ def print_summary(summary: dict[str, Any]) -> None:
     facts = table(str(summary["name"]), text="")
     for name, value in (
         ("clips", summary["clips"]),
-        ("frames per clip", f"{length['min']} to {length['max']}, median {length['median']:g}"),
+        ("frames per clip", _range(length)),
         ("persons per clip", ", ".join(f"{persons} in {clips} clips" for persons, clips in summary["persons_per_clip"].items())),
         ("layout", f"{summary['layout']} ({summary['joints']} joints)"),
         ("joints", f"{CHANNELS[summary['channels']]}, stored as {summary['storage']}"),
         ("pipeline", summary["pipeline"]),
         *((PLURALS[group], _spread(rows)) for group, rows in counts.items()),
         ("on disk", f"{summary['bytes'] / 1e6:.1f} MB in {summary['path']}"),
-        *(summary["provenance"].items()),
+        *((name, _lines(value)) for name, value in summary["provenance"].items() if value != []),
     ):
         facts.add_row(str(name), str(value))
     out.print(facts)
-    out.print(_bars(summary["lengths"], "#" if out.options.ascii_only else "█"))
+    out.print(_bars(summary["lengths"], "#" if out.options.ascii_only else "█", min(BAR, max(out.width - BESIDE_BAR, 1))))
     protocols = table("protocol", *PARTS)
     for name, sizes in summary["protocols"].items():
         protocols.add_row(name, *(str(sizes[part]) for part in PARTS))
@@ -67,6 +68,21 @@ def print_summary(summary: dict[str, Any]) -> None:
             console(least=needed).print(made)
 
 
+def _range(length: dict[str, float]) -> str:
+    """Shortest, longest and median; one number where all are the same."""
+    if length["min"] == length["max"]:
+        return str(length["min"])
+    return f"{length['min']} to {length['max']}, median {length['median']:g}"
+
+
+def _lines(value: Any) -> str:
+    """What a store says of its origin: a list, such as the damaged files, line by line."""
+    if not isinstance(value, list):
+        return str(value)
+    more = [f"... {len(value) - MOST_NAMES} more"] if len(value) > MOST_NAMES else []
+    return "\n".join([*map(str, value[:MOST_NAMES]), *more])
+
+
 def _spread(rows: dict[str, Any]) -> str:
     """How many groups there are, and how evenly the clips are spread over them."""
     clips = sorted(row["clips"] for row in rows.values())
@@ -75,13 +91,13 @@ def _spread(rows: dict[str, Any]) -> str:
     return f"{len(clips)}, of {clips[0]} clips" if clips[0] == clips[-1] else f"{len(clips)}, of {clips[0]} to {clips[-1]} clips"
 
 
-def _bars(bins: list[dict[str, int]], block: str) -> Table:
-    """A bar per bin of lengths; every bin with a clip has a bar of at least one block."""
+def _bars(bins: list[dict[str, int]], block: str, longest: int) -> Table:
+    """A bar per bin of lengths, up to `longest` blocks; every bin with a clip has a bar of at least one block."""
     bars = table("frames", "clips", text="")
     most = max(each["clips"] for each in bins)
     for each in bins:
         frames = f"{each['from']} to {each['to']}" if each["from"] < each["to"] else str(each["from"])
-        bars.add_row(frames, str(each["clips"]), block * math.ceil(BAR * each["clips"] / most))
+        bars.add_row(frames, str(each["clips"]), block * math.ceil(longest * each["clips"] / most))
     return bars
 
 

@@ -57,7 +57,7 @@ def test_missing_store(orchestrate, tmp_path) -> None:
     for command in ("validate", "plan"):
         code, out, err = orchestrate(command, "s.yaml")
         assert (code, out) == (2, "")
-        assert err == "s.yaml:3 data.store: nowhere: must be a store made by 'orchestrate data', but there is no dataset.json in it\n"
+        assert err == f"s.yaml:3 data.store: nowhere: must be a store made by 'orchestrate data', but {tmp_path}/nowhere is not there\n"
     assert orchestrate("validate", "s.yaml", "--no-data")[0] == 0
 
 
@@ -149,6 +149,14 @@ def test_exit_codes(orchestrate, monkeypatch, raised: BaseException, code: int) 
 
     monkeypatch.setattr("orchestrator.cli.commands.app", fail)
     assert orchestrate()[0] == code
+
+
+def test_ctrl_c_inside_a_command_is_said(orchestrate, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.check.checked_sweep", fail)
+    assert orchestrate("validate", "quickstart") == (130, "", "interrupted\n")
 
 
 def test_a_bug_is_a_traceback_and_not_a_message(monkeypatch) -> None:

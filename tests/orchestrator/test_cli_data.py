@@ -21,7 +21,7 @@ from orchestrator.cli import tables
 from orchestrator.cli.data import audit, data_app
 from orchestrator.cli.imports import import_app, synth
 from orchestrator.cli.show import nearest
-from orchestrator.cli.stores import print_summary
+from orchestrator.cli.stores import BESIDE_BAR, print_summary
 from tests.naive_ntu import Part, made, one_hot, written
 from tests.naive_stores import SPLIT, UCLA_NAMES, array, bytes_of, clip, description, msr_source, store, table, ucla_source
 from trainables.contract.errors import GateFailed, OrchestrateError, UserError
@@ -58,6 +58,7 @@ def test_import_audit_and_info_of_ucla(tmp_path: Path) -> None:
 def test_import_of_msr(tmp_path: Path) -> None:
     names = ("a01_s01_e01", "a01_s02_e01", "a02_s01_e01")
     src = msr_source(tmp_path / "src", names, listed=names[:2])
+    assert run("import", "msr-action3d", src, tmp_path / "my store").splitlines()[-1] == f"next: orchestrate data audit '{tmp_path}/my store'"
     run("import", "msr-action3d", src, tmp_path / "listed")
     run("import", "msr-action3d", src, tmp_path / "all", "--all-clips")
     assert Store.open(tmp_path / "listed").info.clips == 2
@@ -85,7 +86,11 @@ def test_import_of_ntu(tmp_path: Path) -> None:
     (src / "S001C001P001R001A003.skeleton").write_text("1\n1\n")
     result = CliRunner().invoke(data_app, ["import", "ntu", str(src), str(tmp_path / "120"), "--jobs", "2"])
     assert "3 clips, 120 classes, 24 frames, protocols xsub, xset" in result.stdout
-    assert "note: damaged files, left out (--strict refuses them): 1 (S001C001P001R001A003: line 3: must be a body of frame 1" in result.stderr
+    note = result.stderr.splitlines()[-2:]
+    assert note[0] == "note: damaged files, left out (--strict refuses them): 1"
+    assert note[1].startswith("  S001C001P001R001A003: line 3: must be a body of frame 1")
+    skipped = next(line for line in lines_of(run("info", tmp_path / "120")) if line[0] == "skipped")
+    assert skipped[1].startswith("S001C001P001R001A003: line 3: must be a body of frame 1")
     assert "note: " not in result.stdout
     assert "2 clips, 60 classes, 16 frames" in run("import", "ntu", src, tmp_path / "60", "--release", "60", "--single-actor", "duplicate")
     with pytest.raises(UserError, match=r"S001C001P001R001A003\.skeleton: line 3"):
@@ -213,10 +218,16 @@ def test_every_import_stores_int16_where_it_is_asked_to(tmp_path: Path) -> None:
         ((*SYNTH, "out", "--classes", "1", "--frames", "2"), r"--classes: .* got 1\n--frames: .* got 2"),
         ((*SYNTH, "out", "--clips-per-class", "3"), r"clips_per_class must be at least subjects \* views = 4, got 3"),
         ((*SYNTH, "out", "--layout", "ntu26"), "layout must be one of"),
-        (("import", "nw-ucla", "nowhere", "out"), r"ucla_train\.json: the list cannot be read"),
+        (
+            ("import", "nw-ucla", "nowhere", "out"),
+            r"nowhere: must be a folder that holds all_sqe/ .*, but lacks ucla_train\.json, ucla_valid\.json",
+        ),
         (("import", "ntu", "nowhere", "out"), r"nowhere: must be a folder or a \.zip of \.skeleton files"),
+        (("import", "ntu", "S001C001P001R001A001.skeleton", "out"), r"must be a folder or a \.zip of \.skeleton files, not one of them"),
         (("import", "ntu-npz", "nowhere", "out"), r"nowhere: must be an \.npz archive"),
-        (("info", "nowhere"), r"nowhere: must be a store"),
+        (("info", "nowhere"), r"nowhere: must be a store .* /\S*/nowhere is not there"),
+        (("info", __file__), r"test_cli_data\.py: must be a store .* it is a file"),
+        (("info", "."), r"\.: must be a store .* there is no dataset\.json in it"),
         (("audit", "nowhere"), r"nowhere: must be a store"),
         (("audit", "nowhere", "--selection-kind", "person", "--fraction", "2"), r"--selection-kind: .* got person\n--fraction: .* got 2"),
     ],
@@ -303,7 +314,10 @@ def test_info_loses_no_column_on_a_narrow_terminal(tmp_path: Path, monkeypatch: 
     screen = io.StringIO()
     monkeypatch.setattr(tables, "Console", partial(Console, file=screen, force_terminal=True, width=50, no_color=True))
     print_summary(made)
-    assert any(line.split().count("selection") == 5 for line in re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines())
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
+    assert any(line.split().count("selection") == 5 for line in lines)
+    assert sum("█" in line for line in lines) == 1  # a bar is shorter, not folded
+    assert next(line for line in lines if "█" in line).count("█") == 50 - BESIDE_BAR
 
 
 def test_info_of_many_classes_shows_the_ends_and_json_everything(tmp_path: Path) -> None:
@@ -361,7 +375,7 @@ def test_show_draws_a_clip(shown: Path, tmp_path: Path, monkeypatch: pytest.Monk
         (("a01_s01", "--fps", "30"), r"--fps: must be left out for a .png"),
         (("a01_s01", "--fps", "0", "--out", "x.gif"), r"--fps: must be between 1 and 1000, got 0"),
         (("a01_s01", "--frames", "101"), r"--frames: must be at most 100 for a .png, got 101"),
-        (("a01_s01", "--up", "north"), r"up must be one of x, y, z, -x, -y, -z, got 'north'"),
+        (("a01_s01", "--up", "north"), r"--up: must be one of x, y, z, -x, -y, -z, got north"),
         (("nobody",), r"nobody, class 0: there must be somebody to draw, but none of its 5 frames shows a joint"),
     ],
 )
@@ -389,6 +403,8 @@ def test_nearest_ids_survive_a_typo_at_either_end() -> None:
     known = [f"S{s:03}C001P{p:03}A{a:03}" for s in range(20) for p in range(10) for a in range(20)]
     assert nearest("S011C001P004A01", known)[0].startswith("S011C001P004A01")
     assert nearest("x011C001P004A013", known)[0] == "S011C001P004A013"
+    assert nearest("S011C001P004A013.skeleton", known)[0] == "S011C001P004A013"
+    assert nearest("a09_s01_e01_skeleton3D", ["a09_s01_e01", "a09_s01_e03"])[0] == "a09_s01_e01"  # both are as alike
     assert nearest("unlike", known) == []
 
 

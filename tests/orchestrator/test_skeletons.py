@@ -124,6 +124,8 @@ def test_joints_without_a_place_in_an_image_are_not_drawn_but_in_space_are() -> 
     joints = pose([1, 1, 0], [-2, -2, -3])  # the right end is at (0, 0, 0)
     assert picture(joints, "xy").strength.tolist() == [[[1.0, 1.0, 0.0]]]
     assert picture(joints, "xyz").strength.tolist() == [[[1.0, 1.0, 1.0]]]
+    joints[..., 2] = [1.0, 1.0, 0.01]  # a store keeps the low confidence of a joint that was not seen
+    assert picture(joints, "xyc").strength.tolist() == [[[1.0, 1.0, 0.0]]]
 
 
 @pytest.mark.parametrize("joints", [np.zeros((1, 4, 3, 3)), np.zeros((1, 0, 3, 3)), np.full((1, 2, 3, 3), np.nan)])

@@ -1,7 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.cli.commands import app
 from orchestrator.folder import folder_of, held, is_running, journal_of, prepare
 from orchestrator.report.tables import load_trials
 from orchestrator.space import all_trials

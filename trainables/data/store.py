@@ -154,7 +154,8 @@ def _load_info(path: Path) -> StoreInfo:
     except (FileNotFoundError, NotADirectoryError) as error:
         left = [str(place) for place in (unfinished(path.absolute()), replaced(path.absolute())) if place.exists()]
         hint = f" (an interrupted import left {' and '.join(left)}; import again)" if left else ""
-        raise UserError(f"{path}: must be a store made by 'orchestrate data', but there is no {INFO_FILE} in it{hint}") from error
+        found = f"there is no {INFO_FILE} in it" if path.is_dir() else "it is a file" if path.exists() else f"{path.absolute()} is not there"
+        raise UserError(f"{path}: must be a store made by 'orchestrate data', but {found}{hint}") from error
     return parse_info(content, path / INFO_FILE)
 
 

@@ -55,8 +55,8 @@ def write_store(out: Path, clips: Iterable[Clip], description: Description, *, s
     """
     out = out.absolute()
     check_target(out, force=force)
-    with _building(out) as folder:
-        rows, table = _write_joints(folder / JOINTS_FILE, clips, layout_of(description.layout), description.channels, storage)
+    with _writing(out), _building(out) as folder:
+        rows, table = _write_joints(folder / JOINTS_FILE, _readable(clips), layout_of(description.layout), description.channels, storage)
         if not rows:
             raise UserError(f"{out}: a store must hold at least one frame, got none")
         _check_protocols(description, table.column_names)
@@ -72,19 +72,37 @@ def write_store(out: Path, clips: Iterable[Clip], description: Description, *, s
 
 def check_target(out: Path, *, force: bool = False) -> None:
     """UserError when a store may not be written at `out`; cheap, so that a command can ask before it reads anything."""
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / INFO_FILE).is_file():
-            raise UserError(f"{out}: must be a new folder or a store, but it holds other files")
-        if not force:
-            raise UserError(f"{out}: there is a complete store already; --force replaces it")
-    elif out.exists() and not out.is_dir():
-        raise UserError(f"{out}: must be a folder, but it is a file")
+    with _writing(out):
+        if out.is_dir() and any(out.iterdir()):
+            if not (out / INFO_FILE).is_file():
+                raise UserError(f"{out}: must be a new folder or a store, but it holds other files")
+            if not force:
+                raise UserError(f"{out}: there is a complete store already; --force replaces it")
+        elif out.exists() and not out.is_dir():
+            raise UserError(f"{out}: must be a folder, but it is a file")
 
 
 def sha256(file: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Within: what the operating system refuses (no room, no permission, no such place) is about the store."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: the store cannot be written: {error.strerror or error}") from error
+
+
+def _readable(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """The clips; what the operating system refuses while they are made is about their source."""
+    try:
+        yield from clips
+    except OSError as error:
+        raise UserError(f"{error.filename or 'the source'}: cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -340,8 +340,10 @@ def test_damaged_files_are_skipped_and_named_or_refused(tmp_path: Path) -> None:
     assert store.column("id").tolist() == [names[0], names[8]]
     assert notes[0] == ".skeleton files that are not named like S001C001P001R001A001, left out: 1 (S1.skeleton)"
     reason = f"{names[1]}: line 85: a joint must have 12 values"
-    assert notes[-1].startswith(f"damaged files, left out (--strict refuses them): 7 ({reason}")
-    assert notes[-1].endswith(", ...)")
+    said = notes[-1].splitlines()
+    assert said[0] == "damaged files, left out (--strict refuses them): 7"
+    assert said[1].startswith(f"  {reason}")
+    assert len(said) == 8
     assert len(store.info.provenance["skipped"]) == 7
     assert store.info.provenance["skipped"][0].startswith(reason)
     with pytest.raises(UserError, match=rf"{names[1]}\.skeleton: line 85: a joint must have 12 values") as caught:
@@ -363,7 +365,7 @@ def test_damaged_members_of_an_archive_are_named(tmp_path: Path) -> None:
     (tmp_path / "src.zip").write_bytes(content.replace(b"0.9692109", b"0.9692108", 1))
     store, notes = imported(tmp_path / "src.zip", tmp_path / "store")
     assert store.column("id").tolist() == names[1:]
-    assert f"damaged files, left out (--strict refuses them): 1 ({names[0]}: cannot be read: Bad CRC-32" in notes[-1]
+    assert f"damaged files, left out (--strict refuses them): 1\n  {names[0]}: cannot be read: Bad CRC-32" in notes[-1]
     (tmp_path / "src.zip").write_bytes(content[:-40])
     with pytest.raises(
         UserError, match=r"src\.zip: must be a folder or a \.zip of \.skeleton files; it is damaged, cut short or of another kind"
@@ -374,7 +376,7 @@ def test_damaged_members_of_an_archive_are_named(tmp_path: Path) -> None:
 def test_wrong_sources_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere: must be a folder or a \.zip of \.skeleton files, but it is not there"):
         read_ntu(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"must hold files named like S001C001P001R001A001\.skeleton, but there are none; no file ends so"):
+    with pytest.raises(UserError, match=r"must hold files named like S001C001P001R001A001\.skeleton, but there are none$"):
         read_ntu(tmp_path)
     for folder in ("a", "b"):
         written(tmp_path / folder, {"S001C001P001R001A001": SOME})

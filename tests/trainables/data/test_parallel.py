@@ -63,6 +63,16 @@ def test_what_ends_a_process_is_said() -> None:
         list(ordered(fail, range(5 * CHUNK), 2))
 
 
+def deaf(_: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_ctrl_c_is_for_this_process_only() -> None:
+    """Also while the others start, when nothing of ours runs in them yet: they are started with the signal blocked."""
+    assert all(ordered(deaf, range(5 * CHUNK), 2))
+    assert not deaf(0)
+
+
 PARENT = """
 import os, sys, time
 from tests.trainables.data.test_parallel import nap

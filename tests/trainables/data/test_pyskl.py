@@ -403,7 +403,10 @@ def test_a_wrong_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_missing_and_cut_files_are_named(tmp_path: Path) -> None:
     file = dump(tmp_path / "x.pkl", halves([whole("a"), whole("b")]))
     file.write_bytes(file.read_bytes()[:-100])
-    for place, message in ((file, "must be a whole pickle of plain arrays: "), (tmp_path / "y.pkl", "the file cannot be read: No such file")):
+    for place, message in (
+        (file, "must be a whole pickle of plain arrays; it is damaged, "),
+        (tmp_path / "y.pkl", "cannot be read: No such file"),
+    ):
         with pytest.raises(UserError, match=message):
             read_pyskl(place, PysklOptions())
 

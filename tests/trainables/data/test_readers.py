@@ -147,7 +147,8 @@ def test_wrong_ucla_list_is_named(ucla: Path, entries: object, message: str) -> 
 
 def test_missing_ucla_parts_are_named(ucla: Path, tmp_path: Path) -> None:
     (ucla / "ucla_valid.json").unlink()
-    assert "ucla_valid.json: the list cannot be read" in problems(lambda: read_nw_ucla(ucla))
+    assert f"{ucla}: must be a folder that holds all_sqe/" in (said := problems(lambda: read_nw_ucla(ucla)))
+    assert said.endswith("lacks ucla_valid.json")
     (ucla / "ucla_valid.json").write_text(json.dumps([{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}]))
     (ucla / "all_sqe").rename(tmp_path / "elsewhere")
     assert "all_sqe/ or all_sqe.tar.gz, but neither is there" in problems(lambda: read_nw_ucla(ucla))
@@ -389,7 +390,8 @@ def test_built_in_layouts_in_space_say_how_a_body_stands(name: str) -> None:
         (STICK + "spine: [hip, hip]\nshoulders: [hip, knee]\n", "spine must be two different joint numbers below 3, got [0, 0]"),
         (STICK + "spine: [hip]\n", "spine.1: Field required"),
         ("name: [", "must be YAML"),
-        ("", "layout: Input should be"),
+        ("", "must be a record with name, joints, parents and origin"),
+        ("id,label\na,1\n", "must be a record with name, joints, parents and origin"),
     ],
 )
 def test_wrong_layout_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -283,8 +284,10 @@ def test_dataset_json_cut_short_is_refused(made: Store) -> None:
 
 
 def test_missing_store_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: must be a store .* no dataset\.json"):
+    with pytest.raises(UserError, match=r"nowhere: must be a store .* /\S*/nowhere is not there"):
         Store.open(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"must be a store .* no dataset\.json"):
+        Store.open(tmp_path)
 
 
 def test_verify_names_the_file_that_changed(made: Store) -> None:
@@ -328,6 +331,29 @@ def test_failed_import_leaves_nothing_and_keeps_the_old_store(made: Store) -> No
 
     with pytest.raises(KeyboardInterrupt):
         write_store(made.path, broken(), description(), force=True)
+    assert bytes_of(made.path) == before
+    assert [file.name for file in made.path.parent.iterdir()] == ["store"]
+
+
+def test_what_the_system_refuses_is_a_message(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, a place where no folder can be, and a source that cannot be read are told from one another."""
+    before = bytes_of(made.path)
+
+    def unreadable() -> Iterator[Clip]:
+        yield CLIPS[0]
+        raise PermissionError(errno.EACCES, "Permission denied", "clip_b.json")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match=r"^clip_b\.json: cannot be read: Permission denied$"):
+        write_store(made.path, unreadable(), description(), force=True)
+    with pytest.raises(UserError, match=r"joints\.npy/s: the store cannot be written: Not a directory$"):
+        write_store(made.path / "joints.npy" / "s", CLIPS, description())
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(UserError, match=r"store: the store cannot be written: No space left on device$"):
+            write_store(made.path, CLIPS, description(), force=True)
     assert bytes_of(made.path) == before
     assert [file.name for file in made.path.parent.iterdir()] == ["store"]
 

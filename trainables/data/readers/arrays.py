@@ -67,7 +67,8 @@ def _read_table(table: Path) -> list[Row]:
             header = list(reader.fieldnames or ())
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: the table of clips cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{table}: the table of clips cannot be read: {reason}") from error
     missing = [name for name in ("id", "label") if name not in header]
     if missing:
         raise UserError(f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has {', '.join(header) or 'none'}")

@@ -39,10 +39,12 @@ def _load(file: Path) -> Layout:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{file}: must be YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: must be a record with name, joints, parents and origin")
     try:
         record = _LayoutFile.model_validate(content)
     except ValidationError as error:
-        problems = [f"{file}: {'.'.join(str(part) for part in item['loc']) or 'layout'}: {item['msg']}" for item in error.errors()]
+        problems = [f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
         raise UserError.of(problems) from error
     number = {joint: v for v, joint in enumerate(record.joints)}
     unknown = [f"{file}: parents: must be names of joints, got '{name}'" for name in record.parents if name not in number]

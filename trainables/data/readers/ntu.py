@@ -23,6 +23,7 @@ SingleActor = Literal["zero", "duplicate"]
 
 _SUFFIX = ".skeleton"
 _SHOWN = 5  # names in a note
+_DAMAGED = 20  # damaged files in a note, one per line; a store's dataset.json names all
 SINGLE_ACTOR: dict[Release, SingleActor] = {60: "zero", 120: "duplicate"}
 """What the released preparation of each release leaves in the second actor's place when there is only one."""
 
@@ -88,7 +89,7 @@ def _found(src: Path) -> tuple[Files, list[str]]:
     problems.raise_any()
     notes = [f"{_SUFFIX} files that are not named like {EXAMPLE}, left out: {_listed(others)}"] if others else []
     if not files:
-        raise UserError(f"{src}: must hold files named like {EXAMPLE}{_SUFFIX}, but there are none; {'; '.join(notes) or 'no file ends so'}")
+        raise UserError(f"{src}: must hold files named like {EXAMPLE}{_SUFFIX}, but there are none{''.join(f'; {note}' for note in notes)}")
     return dict(sorted(files.items())), notes
 
 
@@ -97,6 +98,8 @@ def _places(src: Path) -> Iterator[str]:
     if src.is_dir():
         yield from (file.relative_to(src).as_posix() for file in src.rglob(f"*{_SUFFIX}") if file.is_file())
         return
+    if src.suffix == _SUFFIX:
+        raise UserError(f"{src}: must be a folder or a .zip of {_SUFFIX} files, not one of them")
     try:
         with zipfile.ZipFile(src) as archive:
             yield from (place for place in archive.namelist() if place.endswith(_SUFFIX))
@@ -147,7 +150,8 @@ def _clips(
         problems.raise_any()
     notes += _gaps(good, release)
     if skipped:
-        notes.append(f"damaged files, left out (--strict refuses them): {_listed(skipped)}")
+        more = [f"... and {len(skipped) - _DAMAGED} more"] if len(skipped) > _DAMAGED else []
+        notes.append("\n  ".join([f"damaged files, left out (--strict refuses them): {len(skipped)}", *skipped[:_DAMAGED], *more]))
 
 
 def _read(src: Path, place: str) -> Joints | str:

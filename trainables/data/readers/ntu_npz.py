@@ -119,8 +119,10 @@ def _named(file: Path, protocol: Protocol, labels: dict[str, npt.NDArray[np.int6
 def _read_names(file: Path) -> tuple[list[str], list[NtuName]]:
     try:
         texts = file.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: the list of names cannot be read: {error}") from error
+    except OSError as error:
+        raise UserError(f"{file}: the list of names cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: must be a list of names such as {EXAMPLE}, got other text") from error
     problems = Problems()
     named: list[NtuName] = []
     for line, text in enumerate(texts, 1):

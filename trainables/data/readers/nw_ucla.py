@@ -45,6 +45,10 @@ class _Entry:
 
 def read_nw_ucla(src: Path) -> Recordings:
     """The clips that `ucla_train.json` and `ucla_valid.json` name, from `all_sqe/` or `all_sqe.tar.gz` in `src`."""
+    if missing := [name for name in _LISTS if not (src / name).is_file()]:
+        raise UserError(
+            f"{src}: must be a folder that holds all_sqe/ (or all_sqe.tar.gz), {' and '.join(_LISTS)}, but lacks {', '.join(missing)}"
+        )
     problems = Problems()
     entries: dict[str, _Entry] = {}
     for name, cameras in _LISTS.items():

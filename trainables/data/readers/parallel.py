@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from trainables.contract.errors import UserError
@@ -37,11 +38,12 @@ def ordered(work: Callable[[A], B], items: Sequence[A], jobs: int) -> Iterator[B
         yield from map(work, items)
         return
     # Not forked: the progress bar is a thread. Started like this, a process knows nothing of this one's locks.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     waiting: deque[Future[list[B]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(_each, work, chunk))
+            with _ctrl_c_held_back():
+                waiting.append(pool.submit(_each, work, chunk))
             if len(waiting) > AHEAD * jobs:
                 yield from waiting.popleft().result()
         while waiting:
@@ -56,13 +58,22 @@ def _each(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
     return [work(item) for item in items]
 
 
-def _begin() -> None:
-    """Ctrl-C is for the parent, which then ends its children; a parent that was killed takes them along."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Processes started within never see Ctrl-C, not even while they start: it is for this one, which then ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
+    """A parent that was killed takes this process along."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -93,7 +93,8 @@ def read_pickle(file: Path) -> Any:
     except OSError as error:
         raise UserError(f"{file}: the file cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
-        raise UserError(f"{file}: must be a whole pickle of plain arrays: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: must be a whole pickle of plain arrays; it is damaged, cut short or of another kind: {reason}") from error
 
 
 def boxes(annotation: Annotation, threshold: float) -> Boxes:
