@@ -20,7 +20,7 @@ FINDINGS = {
     "one_frame": "clips of a single frame",
     "all_zero": "clips in which everything is zero",
     "zero_frames": "clips with some frames in which everything is zero",
-    "zero_joints": "clips with some joints at exactly (0, 0, 0)",
+    "zero_joints": "clips with some joints at zero (not found)",
     "unknown_label": "labels outside the classes",
     "copies": "clips identical to an earlier one",
     "disagreeing_copies": "identical clips with different labels",

@@ -85,7 +85,7 @@ class Audit(Frozen):
     one_frame: Finding
     all_zero: Finding  # every coordinate of every frame is 0
     zero_frames: Finding  # some frames in which every coordinate is 0
-    zero_joints: Finding  # some joints at exactly (0, 0, 0) in a frame that shows others
+    zero_joints: Finding  # some joints at zero, not found, in a frame that shows others; not the origin, where centred clips have one
     unknown_label: Finding  # label outside the classes
     missing_classes: tuple[str, ...]  # classes without a clip
     copies: Finding  # clips identical to an earlier one, whatever the split
@@ -189,8 +189,8 @@ class _Look:
     zero_joints: bool
 
 
-def _look(joints: Joints) -> _Look:
-    """(M, T, V, 3); a frame counts as zero when all persons in it are."""
+def _look(joints: Joints, origin: int, *, flat: bool) -> _Look:
+    """(M, T, V, 3); a frame counts as zero when all persons in it are. flat: joints not found keep a confidence, as their third number."""
     x, y, z = (joints[..., number] for number in range(3))  # moveaxis alone would take as long as all the rest
     zero = (x == 0) & (y == 0) & (z == 0)  # (M, T, V)
     absent = zero.all(axis=-1)  # (M, T): this person is not in this frame
@@ -201,7 +201,7 @@ def _look(joints: Joints) -> _Look:
         one_frame=joints.shape[1] == 1,
         all_zero=joints.shape[1] > 0 and bool(frames.all()),
         zero_frames=bool(frames.any()) and not bool(frames.all()),
-        zero_joints=bool((zero & ~absent[..., None]).any()),
+        zero_joints=bool((np.delete((x == 0) & (y == 0) if flat else zero, [] if flat else origin, axis=-1) & ~absent[..., None]).any()),
     )
 
 
@@ -210,7 +210,7 @@ def _read_clips(store: Store, first: Positions, clip_done: Callable[[], object])
     looks, sketches = [], {}
     for position in range(store.info.clips):
         joints = store.clip(position)
-        looks.append(_look(joints))
+        looks.append(_look(joints, store.layout.origin, flat=store.info.channels != "xyz"))
         if first[position] == position and not looks[-1].nan:
             own = sketch(joints, DIMENSIONS[store.info.channels])
             if own is not None:

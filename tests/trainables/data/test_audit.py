@@ -239,3 +239,17 @@ def test_a_part_of_a_data_set_is_audited_without_the_protocols_it_cannot_fill(tm
         audit_store(part, ["far"])
     nothing = audit_store(store(tmp_path / "n", [clip("a", 0), clip("b", 1)], protocols={"far": rules["far"]}))
     assert nothing.record()["duplicates"]["train_test"] == 0
+
+
+def test_joints_that_were_not_found(tmp_path):
+    """In space at (0, 0, 0), but for the joint that centred clips have there; in images at (0, 0), whatever their confidence."""
+    joints = np.ones((1, 2, 17, 3), np.float32)
+    centred, lost, unseen = joints.copy(), joints.copy(), joints.copy()
+    centred[0, 0, 0] = lost[0, 1, 5] = 0  # coco17's origin is joint 0
+    unseen[0, 1, 0, :2] = 0
+    clips = [
+        Clip(name, 0, each, extra={"split": part}) for name, each, part in (("a", centred, "train"), ("b", lost, "test"), ("c", unseen, None))
+    ]
+    for channels, expected in (("xyz", ("b",)), ("xyc", ("a", "b", "c"))):
+        write_store(tmp_path / channels, clips, description().model_copy(update={"channels": channels}))
+        assert audit_store(Store.open(tmp_path / channels)).zero_joints.examples == expected
