@@ -159,7 +159,7 @@ def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
     """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
-    masks = 2 * cost.maskable_params if config.sparsity.level > 0 else 0
+    masks = 2 * cost.maskable_params if not config.sparsity.dense else 0
     return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
 
 
@@ -260,9 +260,11 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 
 def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
     """By sparsity level, and by scope where the group has several of them."""
-    found = sorted({(trial.config.sparsity.level, trial.config.sparsity.scope) for trial in group})
-    several = len({scope for level, scope in found if level > 0}) > 1
-    return {label(level) + (f" {scope}" if several and level > 0 else ""): cost.nonzero_params(level, scope) for level, scope in found}
+    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope))
+    several = len({config.scope for config in configs if not config.dense}) > 1
+    return {
+        label(config.level) + (f" {config.scope}" if several and not config.dense else ""): cost.nonzero_params(config) for config in configs
+    }
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:

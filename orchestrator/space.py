@@ -217,8 +217,8 @@ def _deciding(parameter: Parameter) -> list[Any]:
     """The values that decide which leaves have an effect in some combination: of numbers the largest does."""
     if parameter.max is not None:
         return [parameter.max]
-    words = [value for value in parameter.values if isinstance(value, str)]
-    return words or [max(value for value in parameter.values if isinstance(value, int | float))]
+    numbers = [value for value in parameter.values if isinstance(value, int | float)]
+    return [value for value in parameter.values if not isinstance(value, int | float)] + ([max(numbers)] if numbers else [])
 
 
 def _is_given_option(name: str, combinations: Sequence[Mapping[str, Any]]) -> bool:

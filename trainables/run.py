@@ -23,7 +23,7 @@ from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
 from trainables.seeding import derive
-from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.build import attach_sparsity
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
@@ -87,7 +87,7 @@ def _run(
         stream=config.data.stream_config,
         seed=derive(config.seed, "weights"),
     ).to(device)
-    masks = _attach_masks(model, config)
+    masks = attach_sparsity(list(model.blocks), config.sparsity, config.warmup_epochs, derive(config.seed, "masks"))
     training = _batches(store, split.train, config, device, training=True)
     selection = _batches(store, split.selection, config, device) if len(split.selection) else None
     fit = Fit(
@@ -102,13 +102,6 @@ def _run(
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
     kept_epoch = _load_kept(model, config, out, progress)
     return _finish(config, out, store, split, model, progress, kept_epoch, device)
-
-
-def _attach_masks(model: Backbone, config: TrialConfig) -> SparseGenerator | None:
-    """None for a dense trial: nothing is attached, nothing added to the loss."""
-    if config.sparsity.level == 0.0:
-        return None
-    return SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=derive(config.seed, "masks"))
 
 
 def _batches(

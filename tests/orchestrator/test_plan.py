@@ -13,6 +13,7 @@ from orchestrator.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.artifacts import Cost, TrialResult, write_atomic
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import SparsityConfig
 from trainables.counting import count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
@@ -55,7 +56,7 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
     joint = next(variant for variant in found.variants if variant.streams == ("joint",))
     assert (joint.params, joint.gmacs) == (cost.training.params, cost.training.gmacs)
     assert (joint.deploy_params, joint.deploy_gmacs) == (cost.deploy.params, cost.deploy.gmacs)
-    assert joint.nonzero_params == {"0": cost.training.params, "0.8": cost.nonzero_params(0.8, "block")}
+    assert joint.nonzero_params == {"0": cost.training.params, "0.8": cost.nonzero_params(SparsityConfig(level=0.8))}
     seconds = 9 * 3 * 2 * 3 * cost.training.gmacs * 1e9 * 2 / CPU_RATE  # clips x repeat x epochs x passes x MACs x 2
     assert joint.seconds_per_trial == pytest.approx(seconds)
     assert found.wall_hours == pytest.approx(found.training_hours)
@@ -64,7 +65,7 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
     cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
-    dense, sparse = (SimpleNamespace(sparsity=SimpleNamespace(level=level)) for level in (0.0, 0.5))
+    dense, sparse = (SimpleNamespace(sparsity=SparsityConfig(level=level)) for level in (0.0, 0.5))
     assert disk_bytes(cost, dense) == 4 * (300 + 7)
     assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
 

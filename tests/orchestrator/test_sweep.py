@@ -132,7 +132,7 @@ GOLDEN = {
     "misspelt key": ("train: {epochs: 2}", "train: {epoch: 2}", ["s.yaml:8 train.epoch: unknown key, did you mean 'epochs'?"]),
     "misspelt section": ("model:", "modle:", ["s.yaml:7 modle: unknown key, did you mean 'model'?"]),
     "misspelt leaf": ("data.stream", "data.straem", ["s.yaml:5 parameters.data.straem: unknown parameter, did you mean 'data.stream'?"]),
-    "level of 60": ("[0, 0.8]", "[0, 60]", ["s.yaml:6 parameters.sparsity.level[1]: must be less than 1, got 60"]),
+    "level of 60": ("[0, 0.8]", "[0, 60]", ["s.yaml:6 parameters.sparsity.level[1]: must be less than 1 or learned, got 60"]),
     "misspelt value": (
         "[joint, bone]",
         "[joint, bne]",

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.frozen import Frozen
 from trainables.contract.model import ModelConfig, option_used
+from trainables.contract.sparsity import SparsityConfig, dense_epochs
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
 
 __all__ = [
@@ -94,17 +95,6 @@ class DataConfig(Frozen):
         return "_".join(parts)
 
 
-class SparsityConfig(Frozen):
-    """How many weights to remove, how they are chosen, and from which point of training on (sparse ST-GCN paper, section 3.3)."""
-
-    level: float = Field(default=0.0, ge=0.0, lt=1.0)  # fraction of maskable weights removed
-    generator: Literal["fixed_random"] = "fixed_random"  # mask drawn once, before training, and kept
-    scope: Literal["block", "tensor", "global"] = "block"  # within what the level holds exactly
-    warmup: float = Field(default=0.6, ge=0.0, lt=1.0)  # fraction of the epochs trained dense before the mask applies
-    penalty: Literal["group_lasso", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
-    penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
-
-
 Milestones = tuple[Annotated[int, Field(ge=1)], ...]
 
 
@@ -154,11 +144,6 @@ class TrainConfig(Frozen):
         return self
 
 
-def dense_epochs(warmup: float, epochs: int) -> int:
-    """Whole epochs of a sparsity warm-up: round(warmup * epochs), halves to even."""
-    return round(warmup * epochs)
-
-
 class TrialConfig(Frozen):
     """One configuration, trained once."""
 
@@ -170,7 +155,7 @@ class TrialConfig(Frozen):
 
     @model_validator(mode="after")
     def _sparse_weights_are_trained(self) -> Self:
-        if self.sparsity.level > 0 and self.warmup_epochs >= self.train.epochs:
+        if self.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"sparsity.warmup must leave at least one of train.epochs to train the kept weights, got {self.sparsity.warmup:g} "
                 f"of {self.train.epochs}, which rounds to {self.warmup_epochs} dense epochs"
@@ -189,8 +174,8 @@ class TrialConfig(Frozen):
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs trained dense before the mask applies; 0 for a dense trial."""
-        return dense_epochs(self.sparsity.warmup, self.train.epochs) if self.sparsity.level > 0 else 0
+        """Epochs trained before the mask is final; 0 for a dense trial."""
+        return self.sparsity.warmup_epochs(self.train.epochs)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration."""

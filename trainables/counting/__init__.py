@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.contract.sparsity import Scope, SparsityConfig
 from trainables.counting.aa_gcn import count_aa_gcn
 from trainables.counting.ctr_gcn import count_ctr_gcn
 from trainables.counting.dg_stgcn import count_dg_stgcn
@@ -20,8 +20,6 @@ from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 
 GIGA = 1e9
-
-Scope = Literal["block", "tensor", "global"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +49,10 @@ class Count:
         """Weights of all the blocks' convolutions in the training form."""
         return sum(map(sum, self.maskable))
 
-    def nonzero_params(self, level: float, scope: Scope) -> int:
-        """Parameters of the training form that a level leaves, within whose units it holds exactly."""
-        return self.training.params - sum(removed_count(sum(unit), level) for unit in mask_units(self.maskable, scope))
+    def nonzero_params(self, sparsity: SparsityConfig) -> int:
+        """Parameters of the training form that stay."""
+        scope = "global" if sparsity.distribution == "erk" else sparsity.scope
+        return self.training.params - sum(removed_count(sum(unit), sparsity.expected_level) for unit in mask_units(self.maskable, scope))
 
 
 def removed_count(size: int, level: float) -> int:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.contract.config import SparsityConfig
-from trainables.sparsity.masks import attach, draw_masks, maskable, raw_weight
-from trainables.sparsity.penalty import group_lasso
+from trainables.contract.sparsity import SparsityConfig
+from trainables.sparsity.masks import attach_all, cut, magnitudes, maskable, random_scores, raw_weight
+from trainables.sparsity.penalty import removal_penalty
+from trainables.training.schedule import Schedule
 
 
-class SparseGenerator:
-    """Trains one network to a fixed random sparsity (sparse ST-GCN paper, section 3.3).
+class SparseGenerator(Schedule):
+    """Trains one network to a fixed mask (sparse ST-GCN paper, section 3.3): a random one, or one that keeps the largest first weights.
 
     Epochs 0 .. E_w - 1: all weights active, loss = cross entropy + lambda * L_p, where L_p is the group lasso over the weights
     that will be removed and lambda = min(1, epoch / E_w) ("ramp") or a constant. From epoch E_w on: weights * mask; the removed
@@ -29,10 +30,8 @@ class SparseGenerator:
         self.warmup_epochs = warmup_epochs
         generator = torch.Generator().manual_seed(seed)
         self._layers = maskable(blocks)
-        masks = draw_masks(self._layers, config.level, config.scope, generator)
-        self._masked = [
-            [attach(layer, mask) for layer, mask in zip(layers, block, strict=True)] for layers, block in zip(self._layers, masks, strict=True)
-        ]
+        scores = random_scores(self._layers, generator) if config.generator == "fixed_random" else magnitudes(self._layers)
+        self._masked = attach_all(self._layers, cut(scores, config.expected_level, config.scope, config.distribution))
 
     @property
     def removed(self) -> int:
@@ -55,7 +54,7 @@ class SparseGenerator:
             return None
         weights = [[raw_weight(layer) for layer in layers] for layers in self._layers]
         masks = [[masked.mask for masked in block] for block in self._masked]
-        return weight * group_lasso(weights, masks)
+        return weight * removal_penalty(weights, masks, self.config.penalty)
 
     def _penalty_weight(self, epoch: int) -> float:
         if self.config.penalty == "none" or epoch >= self.warmup_epochs:

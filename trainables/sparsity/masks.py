@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from trainables.counting import Scope, mask_units, removed_count
+from trainables.contract.sparsity import Distribution, Scope
+from trainables.counting import mask_units, removed_count
 
 
 class Masked(nn.Module):
@@ -31,23 +33,68 @@ def maskable(blocks: Sequence[nn.Module]) -> list[list[nn.Conv2d]]:
     return [[module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks]
 
 
-def draw_masks(layers: Sequence[Sequence[nn.Conv2d]], level: float, scope: Scope, generator: torch.Generator) -> list[list[Tensor]]:
-    """One random mask per layer (same shapes as the weights); the level holds exactly within each unit of `scope`.
+def random_scores(layers: Sequence[Sequence[nn.Conv2d]], generator: torch.Generator) -> list[list[Tensor]]:
+    """One number per weight, all different: every choice of weights is equally likely to have the smallest ones.
 
-    Every weight of a unit is equally likely to be removed. `generator` is a CPU generator, so that the masks are the same on
-    every device.
+    `generator` is a CPU generator, so that they are the same on every device.
     """
-    sizes = [[layer.weight.numel() for layer in block] for block in layers]
-    units = mask_units(sizes, scope)
-    pieces = chain.from_iterable(torch.split(_draw(sum(unit), level, generator), unit) for unit in units)  # in layer order
-    return [[next(pieces).reshape(layer.weight.shape).to(layer.weight) for layer in block] for block in layers]
+    return [[torch.rand(layer.weight.shape, generator=generator, dtype=torch.float64) for layer in block] for block in layers]
 
 
-def _draw(size: int, level: float, generator: torch.Generator) -> Tensor:
-    """Flat mask of `size` ones with `removed_count` zeros at random places."""
-    mask = torch.ones(size)
-    mask[torch.randperm(size, generator=generator)[: removed_count(size, level)]] = 0.0
-    return mask
+def magnitudes(layers: Sequence[Sequence[nn.Conv2d]]) -> list[list[Tensor]]:
+    """|w| of every weight, on the CPU."""
+    return [[layer.weight.detach().abs().double().cpu() for layer in block] for block in layers]
+
+
+def cut(scores: Sequence[Sequence[Tensor]], level: float, scope: Scope = "block", distribution: Distribution = "uniform") -> list[list[Tensor]]:
+    """0/1 masks, float64, that remove the smallest scores; of equal ones the first go.
+
+    The number removed is exactly `removed_count` in each unit of the scope: in a tensor, in a block, in all tensors. With distribution erk
+    it is that of all tensors together, shared out by `erk_counts`.
+    """
+    tensors = list(chain.from_iterable(scores))
+    if distribution == "erk":
+        units = [[tensor] for tensor in tensors]
+        counts = erk_counts([tuple(tensor.shape) for tensor in tensors], level)
+    else:
+        ordered = iter(tensors)
+        sizes = mask_units([[tensor.numel() for tensor in block] for block in scores], scope)
+        units = [[next(ordered) for _ in unit] for unit in sizes]
+        counts = [removed_count(sum(unit), level) for unit in sizes]
+    masks = chain.from_iterable(_cut_unit(unit, count) for unit, count in zip(units, counts, strict=True))  # in layer order
+    return [[next(masks) for _ in block] for block in scores]
+
+
+def _cut_unit(scores: Sequence[Tensor], count: int) -> list[Tensor]:
+    flat = torch.cat([tensor.flatten() for tensor in scores])
+    mask = torch.ones(len(flat), dtype=torch.float64)
+    mask[torch.argsort(flat, stable=True)[:count]] = 0.0
+    return [part.view(tensor.shape) for part, tensor in zip(torch.split(mask, [tensor.numel() for tensor in scores]), scores, strict=True)]
+
+
+def erk_counts(shapes: Sequence[tuple[int, ...]], level: float) -> list[int]:
+    """How many weights each tensor loses under the Erdos-Renyi-kernel distribution (Evci et al. 2020, RigL).
+
+    A tensor keeps a share of its weights proportional to sum(shape) / prod(shape), at most all of them; the factor is such that all tensors
+    together lose removed_count(all weights, level). What is left by rounding goes to the largest remainders, then to the first tensors.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    kept = sum(sizes) - removed_count(sum(sizes), level)
+    weight = [float(sum(shape)) for shape in shapes]  # share * size is proportional to this
+    full: set[int] = set()
+    while True:
+        rest = [i for i in range(len(sizes)) if i not in full]
+        factor = (kept - sum(sizes[i] for i in full)) / sum(weight[i] for i in rest) if rest else 0.0
+        over = {i for i in rest if factor * weight[i] > sizes[i]}
+        if not over:
+            break
+        full |= over
+    quota = [float(sizes[i]) if i in full else factor * weight[i] for i in range(len(sizes))]
+    whole = [min(int(q + 1e-9), size) for q, size in zip(quota, sizes, strict=True)]
+    spare = sorted((i for i in range(len(sizes)) if whole[i] < sizes[i]), key=lambda i: (whole[i] - quota[i], i))
+    for i in spare[: kept - sum(whole)]:
+        whole[i] += 1
+    return [size - number for size, number in zip(sizes, whole, strict=True)]
 
 
 def attach(layer: nn.Conv2d, mask: Tensor) -> Masked:
@@ -55,6 +102,13 @@ def attach(layer: nn.Conv2d, mask: Tensor) -> Masked:
     masked = Masked(mask)
     parametrize.register_parametrization(layer, "weight", masked)
     return masked
+
+
+def attach_all(layers: Sequence[Sequence[nn.Conv2d]], masks: Sequence[Sequence[Tensor]]) -> list[list[Masked]]:
+    """`attach` for every layer of every block; masks take their weight's dtype and device."""
+    return [
+        [attach(layer, mask.to(layer.weight)) for layer, mask in zip(row, given, strict=True)] for row, given in zip(layers, masks, strict=True)
+    ]
 
 
 def raw_weight(layer: nn.Conv2d) -> nn.Parameter:

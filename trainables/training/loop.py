@@ -19,20 +19,13 @@ from trainables.seeding import derive
 from trainables.training.checkpoint import EpochMetrics, Progress, load_checkpoint, save_checkpoint, save_tensors
 from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
 from trainables.training.optimiser import build_optimizer, learning_rate
+from trainables.training.schedule import Schedule
 
 
 class EpochBatches(Protocol):
     """Batches that can be dealt again from any step of any epoch."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[LabelledBatch]: ...
-
-
-class Schedule(Protocol):
-    """Something that changes with the epoch besides the learning rate, such as masks."""
-
-    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None: ...
-
-    def penalty(self, epoch: int) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,8 @@ class Fit:
         self.seed = seed
         self.objective = objective
         self.first_kept_epoch = first_kept_epoch
-        self.schedule = schedule
-        self.optimizer = build_optimizer(model.parameters(), config)
+        self.schedule = Schedule() if schedule is None else schedule
+        self.optimizer = build_optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], config)
         self.progress = Progress()
 
     def run(self, train: EpochBatches, selection: EpochBatches | None, outside: Outside) -> Progress:
@@ -102,8 +95,7 @@ class Fit:
         progress, config = self.progress, self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.epoch)
-        if self.schedule is not None:
-            self.schedule.begin_epoch(progress.epoch, self.optimizer)
+        self.schedule.begin_epoch(progress.epoch, self.optimizer)
         self.model.train()
         sums = torch.tensor([progress.loss_sum, progress.correct_sum, progress.penalty_sum], dtype=torch.float64, device=self.device)
         started, seconds_before = time.perf_counter(), progress.epoch_seconds
@@ -128,14 +120,17 @@ class Fit:
         """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on the device."""
         assert batch.y is not None
         torch.manual_seed(derive(self.seed, "step", epoch, step))  # dropout draws from the global generator
+        self.schedule.begin_step(epoch, step)
         with self._autocast():
             loss, logits = self.objective(batch.x, batch.y)
-        penalty = self.schedule.penalty(epoch) if self.schedule is not None else None
+        penalty = self.schedule.penalty(epoch)
         self.optimizer.zero_grad(set_to_none=True)
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.schedule.before_update(epoch, step, self.optimizer)
         self.optimizer.step()
+        self.schedule.after_update(epoch, step, self.optimizer)
         right = (logits.detach().argmax(dim=1) == batch.y).sum()
         extra = penalty.detach() if penalty is not None else torch.zeros_like(loss)
         return torch.stack([loss.detach() * len(batch.y), right.to(loss), extra * len(batch.y)]).double()

@@ -6,7 +6,7 @@ from tests.naive_sparsity import group_lasso as naive_group_lasso
 from trainables.contract.config import SparsityConfig
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import maskable, raw_weight, removed_count
-from trainables.sparsity.penalty import group_lasso
+from trainables.sparsity.penalty import removal_penalty
 
 CONFIG = SparsityConfig(level=0.8)
 
@@ -38,7 +38,7 @@ def test_group_lasso_matches_the_published_example_and_the_naive_twin():
     weights, masks = [[3.0, 4.0, 1.0], [0.0, 5.0, 12.0]], [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     tensors = [[torch.tensor(block, dtype=torch.float64)] for block in weights]
     kept = [[torch.tensor(block, dtype=torch.float64)] for block in masks]
-    value = float(group_lasso(tensors, kept))
+    value = float(removal_penalty(tensors, kept, "group_lasso"))
     assert value == pytest.approx(18.0, abs=1e-9)  # 5 + 13; epsilon inside the root moves it by 1e-13
     assert value == pytest.approx(naive_group_lasso(weights, masks), abs=1e-9)
 
@@ -46,8 +46,8 @@ def test_group_lasso_matches_the_published_example_and_the_naive_twin():
 def test_group_lasso_gradient_by_finite_differences():
     weights = [[torch.randn(3, 4, dtype=torch.float64, requires_grad=True)], [torch.randn(5, dtype=torch.float64, requires_grad=True)]]
     masks = [[(torch.arange(12).reshape(3, 4) % 3 == 0).double()], [torch.tensor([1.0, 0, 0, 1, 0], dtype=torch.float64)]]
-    assert torch.autograd.gradcheck(lambda a, b: group_lasso([[a], [b]], masks), (weights[0][0], weights[1][0]))
-    group_lasso(weights, masks).backward()
+    assert torch.autograd.gradcheck(lambda a, b: removal_penalty([[a], [b]], masks, "group_lasso"), (weights[0][0], weights[1][0]))
+    removal_penalty(weights, masks, "group_lasso").backward()
     for block, kept in zip(weights, masks, strict=True):
         assert torch.equal(block[0].grad[kept[0] == 1], torch.zeros(int(kept[0].sum()), dtype=torch.float64))
         assert torch.count_nonzero(block[0].grad[kept[0] == 0]) == int((kept[0] == 0).sum())
@@ -55,7 +55,7 @@ def test_group_lasso_gradient_by_finite_differences():
 
 def test_group_lasso_of_zero_weights_has_a_finite_gradient():
     weight = torch.zeros(4, requires_grad=True)
-    group_lasso([[weight]], [[torch.zeros(4)]]).backward()
+    removal_penalty([[weight]], [[torch.zeros(4)]], "group_lasso").backward()
     assert torch.equal(weight.grad, torch.zeros(4))
 
 

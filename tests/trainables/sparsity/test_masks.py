@@ -1,4 +1,5 @@
 import copy
+import math
 import random
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.naive_sparsity import kth_smallest_mask
-from trainables.sparsity.masks import attach, draw_masks, maskable, raw_weight, removed_count
+from trainables.sparsity.masks import attach, cut, erk_counts, magnitudes, maskable, random_scores, raw_weight, removed_count
 
 # (n, level, k) as the released code computes them: k = 1 + round(level (n - 1)), halves to even
 PERCENTILE_RANKS = [
@@ -19,6 +20,10 @@ PERCENTILE_RANKS = [
     (14544, 0.95, 13817),
     (3052096, 0.8, 2441677),
 ]
+
+
+def drawn(layers, seed: int, **sparsity) -> list[list[torch.Tensor]]:
+    return cut(random_scores(layers, torch.Generator().manual_seed(seed)), **sparsity)
 
 
 def blocks() -> list[nn.Module]:
@@ -43,7 +48,7 @@ def test_level_zero_removes_nothing():
 @pytest.mark.parametrize("level", [0.0, 0.6, 0.95, 0.99])
 def test_the_level_holds_exactly_in_each_unit(scope, level):
     layers = maskable(blocks())
-    masks = draw_masks(layers, level, scope, torch.Generator().manual_seed(1))
+    masks = drawn(layers, 1, level=level, scope=scope)
     zeros = [[int((mask == 0).sum()) for mask in block] for block in masks]
     sizes = [[layer.weight.numel() for layer in block] for block in layers]
     if scope == "tensor":
@@ -61,7 +66,7 @@ def test_only_convolutions_are_maskable():
 
 def test_masks_depend_on_the_seed_and_on_nothing_else():
     layers = maskable(blocks())
-    first, again, other = (draw_masks(layers, 0.5, "block", torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    first, again, other = (drawn(layers, seed, level=0.5) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
     assert any(not torch.equal(a, b) for x, y in zip(first, other, strict=True) for a, b in zip(x, y, strict=True))
 
@@ -69,7 +74,7 @@ def test_masks_depend_on_the_seed_and_on_nothing_else():
 def test_every_weight_is_equally_likely_to_go():
     layers = [[nn.Conv2d(1, 10, 1)]]
     generator = torch.Generator().manual_seed(0)
-    kept = sum(draw_masks(layers, 0.5, "tensor", generator)[0][0].flatten() for _ in range(2000)) / 2000
+    kept = sum(cut(random_scores(layers, generator), 0.5, "tensor")[0][0].flatten() for _ in range(2000)) / 2000
     expected = 1 - removed_count(10, 0.5) / 10
     assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5  # four standard errors
 
@@ -92,3 +97,23 @@ def test_masks_travel_with_state_dict_and_deep_copy():
     twin.load_state_dict(layer.state_dict())
     assert torch.equal(other.mask, mask)
     assert torch.equal(copy.deepcopy(layer).parametrizations.weight[0].mask, mask)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.6, 0.95, 0.99])
+def test_erk_loses_exactly_what_the_level_asks_for_and_spares_small_tensors(level):
+    shapes = [(64, 3, 1, 1), (64, 64, 9, 1), (128, 64, 1, 1), (128, 128, 9, 1), (4, 4, 1, 1)]
+    sizes = [math.prod(shape) for shape in shapes]
+    removed = erk_counts(shapes, level)
+    assert sum(removed) == removed_count(sum(sizes), level)
+    assert all(0 <= count <= size for count, size in zip(removed, sizes, strict=True))
+    share = [1 - count / size for count, size in zip(removed, sizes, strict=True)]
+    factors = [part * size / sum(shape) for part, size, shape in zip(share, sizes, shapes, strict=True) if part < 1]
+    assert max(factors, default=1) == pytest.approx(min(factors, default=1), rel=0.2)  # whole weights: the smallest tensor keeps a handful
+
+
+def test_magnitudes_keep_the_largest_weights():
+    layers = maskable(blocks())
+    masks = cut(magnitudes(layers), 0.7, "global")
+    weights = torch.cat([layer.weight.detach().abs().flatten() for block in layers for layer in block])
+    kept = torch.cat([mask.flatten() for block in masks for mask in block]) == 1
+    assert weights[kept].min() >= weights[~kept].max()
