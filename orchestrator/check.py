@@ -10,7 +10,7 @@ from orchestrator.space import all_trials, check_space
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.problems import nearest, one_of
-from trainables.contract.config import TrialConfig, lost_rotation
+from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
     sweep = load_sweep(path, overrides)
     problems = check_space(sweep) + (check_data(sweep) if data else _check_graphs(sweep, None))
     if problems:
-        raise UserError.of(problems)
+        raise UserError.of(dict.fromkeys(problems))
     return sweep
 
 
@@ -35,7 +35,7 @@ def check_data(sweep: Sweep) -> list[str]:
         store = Store.open(Path(sweep.data.store))
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
-    problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_rotation(sweep, store)
+    problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_settings(sweep, store)
     known = list(store.info.protocols)
     if sweep.data.protocol not in known:
         rule = f"{one_of(known)} in {store.path}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
@@ -81,13 +81,14 @@ def _configs(sweep: Sweep) -> list[TrialConfig]:
         return []
 
 
-def _check_rotation(sweep: Sweep, store: Store) -> list[str]:
-    """Rotations that would turn nothing under the pipeline they meet, each value once."""
-    if sweep.data.rotation is None and "data.rotation" not in sweep.parameters:
-        return []
-    configs = [config.data for config in _configs(sweep)]
-    rules = [lost_rotation(data.rotation, store.info.pipeline if data.pipeline == "auto" else data.pipeline) for data in configs]
-    return [_problem(sweep, "data.rotation", rule) for rule in dict.fromkeys(rules) if rule]
+def _check_settings(sweep: Sweep, store: Store) -> list[str]:
+    """Leaves of `data` that could not act on the store, each value once."""
+    from trainables.data.settings import PIPELINE_LEAVES, in_vain
+
+    searched = not sweep.parameters.keys().isdisjoint(f"data.{name}" for name in PIPELINE_LEAVES)
+    configs = [config.data for config in _configs(sweep)] if searched else [sweep.data]
+    found = [problem for data in configs for problem in in_vain(data, store.info, store.layout)]
+    return [_problem(sweep, leaf, rule) for leaf, rule in dict.fromkeys(found)]
 
 
 def _problem(sweep: Sweep, leaf: str, rule: str) -> str:

@@ -18,7 +18,7 @@ from orchestrator.planned import PlannedTrial
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds
 from orchestrator.sweep.document import Path, dotted, show
-from orchestrator.sweep.leaves import DECIDING, LEAVES, completed, nest, unused
+from orchestrator.sweep.leaves import DECIDING, LEAVES, OF_PYSKL, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
@@ -201,7 +201,7 @@ def all_trials(sweep: Sweep) -> list[Trial]:
 
 
 def _without_effect(sweep: Sweep) -> dict[str, str]:
-    """What is searched, and what options of the model are given, for nothing: leaf -> the rule.
+    """What is searched, and what options of the model or of pipeline pyskl are given, for nothing: leaf -> the rule.
 
     An option that is given its default is none of them: so it stands in the resolved form.
     """
@@ -222,10 +222,13 @@ def _deciding(parameter: Parameter) -> list[Any]:
 
 
 def _is_given_option(name: str, combinations: Sequence[Mapping[str, Any]]) -> bool:
-    return name.startswith("model.") and any(leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations)
+    is_option = name.startswith("model.") or name in OF_PYSKL
+    return is_option and any(leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations)
 
 
 def _why(name: str, combinations: Sequence[Mapping[str, Any]]) -> str:
+    if name in OF_PYSKL:
+        return f" under pipeline {', '.join(dict.fromkeys(leaves['data.pipeline'] for leaves in combinations))}"
     if not name.startswith("model."):
         return " in any trial of the sweep"
     kind, deciding = ("temporal modules", "model.temporal") if name == "model.branches" else ("backbones", "model.backbone")

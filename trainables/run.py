@@ -89,7 +89,7 @@ def _run(
     ).to(device)
     masks = attach_sparsity(list(model.blocks), config.sparsity, config.warmup_epochs, derive(config.seed, "masks"))
     training = _batches(store, split.train, config, device, training=True)
-    selection = _batches(store, split.selection, config, device) if len(split.selection) else None
+    selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
         config.train,
@@ -105,7 +105,14 @@ def _run(
 
 
 def _batches(
-    store: Store, indices: np.ndarray, config: TrialConfig, device: torch.device, *, training: bool = False, labelled: bool = True
+    store: Store,
+    indices: np.ndarray,
+    config: TrialConfig,
+    device: torch.device,
+    *,
+    training: bool = False,
+    labelled: bool = True,
+    views: int | None = None,
 ) -> Batches:
     return Batches(
         store,
@@ -116,6 +123,7 @@ def _batches(
         training=training,
         seed=config.seed,
         labelled=labelled,
+        views=views,
     )
 
 

@@ -48,20 +48,68 @@ def import_msr_action3d(
     _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), force)
 
 
+@import_app.command("pyskl")
+def import_pyskl(
+    annotations: Annotated[Path, typer.Argument(help="A pickle of PYSKL: splits and annotations, or annotations only, which train.")],
+    out: Out,
+    test: Annotated[Path | None, typer.Option(help="Annotations that test, where ANNOTATIONS has no splits.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Built-in layout, or a YAML file.", show_default="by joints: ntu25, coco17 or openpose18")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the data set.", show_default="the file's")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Text file with the name of a class per line.", show_default="numbers")] = None,
+    max_persons: Annotated[int, typer.Option(help="Per clip; those with the highest confidence, or the largest motion.")] = 2,
+    drop_confidence: Annotated[bool, typer.Option("--drop-confidence", help="Store pixels only.")] = False,
+    box_threshold: Annotated[float | None, typer.Option(help="Kinetics-400: smallest score of a box that counts.", show_default="0.5")] = None,
+    valid_ratio: Annotated[float | None, typer.Option(help="Kinetics-400: a training clip has a box in this share of its frames.")] = None,
+    raw_root: Annotated[
+        Path | None, typer.Option(help="Kinetics-400: where the files of joints lie.", show_default="beside ANNOTATIONS")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """PYSKL's annotations: NTU RGB+D in 3-D and 2-D, Kinetics-400, FineGYM, UCF101, HMDB51, Diving48, and one's own."""
+    from trainables.data.readers.layout_file import find_layout
+    from trainables.data.readers.pyskl import PysklOptions, read_pyskl
+
+    options = checked(
+        PysklOptions, max_persons=max_persons, drop_confidence=drop_confidence, box_threshold=box_threshold, valid_ratio=valid_ratio
+    )
+    known = None if layout is None else find_layout(layout)
+    _write(out, lambda: read_pyskl(annotations, options, name=name, test=test, layout=known, classes=classes, raw_root=raw_root), force)
+
+
+@import_app.command("kinetics-skeleton")
+def import_kinetics_skeleton(
+    src: Annotated[Path, typer.Argument(help="Folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json.")],
+    out: Out,
+    force: Force = False,
+) -> None:
+    """Kinetics-Skeleton (Yan et al., AAAI 2018): OpenPose's 18 joints in the image, protocol split."""
+    from trainables.data.readers.kinetics_skeleton import read_kinetics_skeleton
+
+    _write(out, lambda: read_kinetics_skeleton(src), force)
+
+
 @import_app.command("arrays")
 def import_arrays(
     src: Annotated[Path, typer.Argument(help="Folder with one .npy or .npz per clip id, or one .npz with an array per id.")],
     out: Out,
     table: Annotated[Path, typer.Option(help="CSV: id, label, split or split_NAME (train, val, test); optional subject, camera, take.")],
     layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file with name, joints, parents and origin.")],
-    pipeline: Annotated[Literal["ctr", "ucla"], typer.Option(help="Transforms that trials use by default.")] = "ctr",
+    channels: Annotated[
+        Literal["xyz", "xy", "xyc"], typer.Option(help="What a joint is: metres (2 numbers: z is 0), pixels, or pixels and confidence.")
+    ] = "xyz",
+    pipeline: Annotated[
+        Literal["ctr", "pyskl", "ucla"] | None,
+        typer.Option(help="Transforms that trials use by default.", show_default="ctr, for pixels pyskl"),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Any data set as arrays (frames, joints, 2 or 3) or (persons, frames, joints, 2 or 3)."""
     from trainables.data.readers.arrays import read_arrays
     from trainables.data.readers.layout_file import find_layout
 
-    _write(out, lambda: read_arrays(src, table, find_layout(layout), pipeline), force)
+    _write(out, lambda: read_arrays(src, table, find_layout(layout), pipeline, channels), force)
 
 
 def synth(
@@ -94,6 +142,8 @@ def _write(out: Path, read: Callable[[], Recordings], force: bool) -> None:
     recordings = read()
     with progress("importing", recordings.count) as advance:
         info = write_store(out, _counted(recordings.clips, advance), recordings.description, force=force)
+    for note in recordings.notes:
+        typer.echo(note, err=True)
     typer.echo(f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols {', '.join(info.protocols)}")
     typer.echo(f"next: orchestrate data audit {out}")
 

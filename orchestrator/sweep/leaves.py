@@ -183,11 +183,20 @@ def _nothing_drawn(leaves: Leaves) -> bool:
     return leaves["data.selection.kind"] in ("protocol", "none")
 
 
+def _not_pyskl(leaves: Leaves) -> bool:
+    """With pipeline auto it is the store that decides."""
+    return leaves["data.pipeline"] in ("ctr", "ucla")
+
+
 def _not_stepped(leaves: Leaves) -> bool:
     return bool(leaves["train.schedule"] != "step")
 
 
+OF_PYSKL = ("data.align_spine", "data.views")
+"""What no other pipeline has."""
+
 UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
+    **dict.fromkeys(OF_PYSKL, _not_pyskl),
     "data.selection.fraction": _nothing_drawn,
     "data.selection.seed": _nothing_drawn,
     **{f"model.{name}": _no_option_of_the_model(name) for name in ModelConfig.model_fields},
@@ -199,6 +208,7 @@ UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
 
 
 DECIDING = (
+    "data.pipeline",
     "model.backbone",
     "model.temporal",
     "sparsity.level",

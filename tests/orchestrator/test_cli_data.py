@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -67,6 +68,59 @@ def test_import_of_arrays_with_a_layout_file(tmp_path: Path) -> None:
         run(*arguments)
     run(*arguments, "--force")
     assert Store.open(tmp_path / "store").info.pipeline == "ctr"
+
+
+def test_import_of_pyskl_annotations(tmp_path: Path) -> None:
+    records = [
+        {"frame_dir": name, "label": k % 2, "total_frames": 4, "keypoint": array(k, 2, 4, 17, 2), "keypoint_score": np.ones((2, 4, 17))}
+        for k, name in enumerate("abcd")
+    ]
+    (tmp_path / "mine.pkl").write_bytes(pickle.dumps({"split": {"train": ["a", "b"], "val": ["c"]}, "annotations": records}))
+    (tmp_path / "names.txt").write_text("wave\njump\n")
+    result = CliRunner().invoke(
+        data_app,
+        ["import", "pyskl", *map(str, (tmp_path / "mine.pkl", tmp_path / "s")), "--classes", str(tmp_path / "names.txt"), "--max-persons", "1"],
+    )
+    assert result.exit_code == 0, result.output
+    assert "4 clips, 2 classes, 16 frames, protocols split" in result.stdout
+    assert result.stderr == "clips in no split, stored without a part: 1\n"
+    summary = json.loads(run("info", tmp_path / "s", "--json"))
+    assert (summary["layout"], summary["classes"], summary["protocols"]["split"]["test"]) == ("coco17", {"wave": 2, "jump": 2}, 1)
+    with pytest.raises(UserError, match=r"--max-persons: .* got 0\n--valid-ratio: .* got 2"):
+        run("import", "pyskl", tmp_path / "mine.pkl", tmp_path / "t", "--max-persons", "0", "--valid-ratio", "2")
+
+
+def test_import_of_kinetics_skeletons(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        (tmp_path / f"kinetics_{part}").mkdir()
+        (tmp_path / f"kinetics_{part}_label.json").write_text(json.dumps({part: {"has_skeleton": True, "label": "run", "label_index": 0}}))
+        content = {"data": [{"frame_index": 7, "skeleton": [{"pose": [0.5] * 36, "score": [0.9] * 18}]}], "label": "run", "label_index": 0}
+        (tmp_path / f"kinetics_{part}" / f"{part}.json").write_text(json.dumps(content))
+    assert "2 clips, 1 classes, 600 frames, protocols split" in run("import", "kinetics-skeleton", tmp_path, tmp_path / "s")
+    assert Store.open(tmp_path / "s").clip(0)[0, 6, 0].tolist() == [170, 128, np.float32(0.9)]
+
+
+CYCLE = "name: stick\njoints: [hip, knee, foot]\nparents: [hip, foot, knee]\norigin: hip\n"
+
+
+@pytest.mark.parametrize(
+    ("layout", "values", "message"),
+    [
+        (CYCLE, array(1, 4, 3, 3), r"stick\.yaml: layout 'stick': parents must form a tree, but joint 1 is in a cycle"),
+        ("ntu25", array(1, 4, 24, 3), r"\[b\]: shape must be \(frames, 25, 2 or 3\) .* for layout 'ntu25', got \(4, 24, 3\)"),
+        ("ntu25", np.full((4, 25, 3), np.nan), r"\[b\]: every coordinate must be finite, got 300"),
+    ],
+)
+def test_damaged_arrays_leave_no_store(tmp_path: Path, layout: str, values: np.ndarray, message: str) -> None:
+    if layout == CYCLE:
+        (tmp_path / "stick.yaml").write_text(layout)
+        layout = str(tmp_path / "stick.yaml")
+    np.savez(tmp_path / "clips.npz", a=array(1, 4, 25, 3), b=values)
+    listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,1,test")
+    with pytest.raises(UserError, match=message) as caught:
+        run("import", "arrays", tmp_path / "clips.npz", tmp_path / "store", "--table", listed, "--layout", layout)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not [entry.name for entry in tmp_path.iterdir() if "store" in entry.name]
 
 
 def test_importing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -172,7 +226,7 @@ import sys
 from typer.testing import CliRunner
 from orchestrator.cli.data import data_app
 from orchestrator.cli.imports import synth
-for command in ([], ["import"], ["import", "arrays"], ["synth"], ["info"], ["audit"]):
+for command in ([], ["import"], ["import", "arrays"], ["import", "pyskl"], ["synth"], ["info"], ["audit"]):
     assert CliRunner().invoke(data_app, [*command, "--help"]).exit_code == 0
 heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy"} & set(sys.modules)
 assert not heavy, heavy

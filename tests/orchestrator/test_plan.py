@@ -168,4 +168,13 @@ def test_a_rotation_that_turns_nothing_is_found_before_any_trial(planned) -> Non
     assert check_data(fixed) == [f"--set data.rotation: {rule}"]
     searched, _ = planned("parameters.data.rotation=[0, 0.004, 0.3]", "parameters.data.pipeline=[auto, ucla]")
     assert check_data(searched) == [f"--set parameters.data.rotation: {rule}"]
-    assert check_data(planned("data.rotation=0.004")[0]) == []  # the store's own pipeline is ntu
+    assert check_data(planned("data.rotation=0.004")[0]) == []  # the store's own pipeline is ctr
+
+
+def test_leaves_of_data_that_the_store_has_no_use_for_are_found_before_any_trial(planned) -> None:
+    given, _ = planned("data.views=3", "data.align_spine=false")
+    rule = "has no effect under pipeline ctr; leave it out"  # the store's own
+    assert check_data(given) == [f"--set data.align_spine: {rule}", f"--set data.views: {rule}"]
+    searched, _ = planned("parameters.data.views=[3, 10]", "parameters.data.pipeline=[ctr, pyskl]")
+    assert check_data(searched) == []
+    assert check_data(planned("parameters.data.views=[3, 10]")[0]) == [f"--set parameters.data.views: {rule}"]

@@ -219,3 +219,22 @@ def test_a_penalty_without_a_warm_up_makes_no_further_trials(tmp_path) -> None:
         {"sparsity.warmup": 0.5, "sparsity.penalty": "group_lasso", "sparsity.penalty_weight": 0.5},
         {"sparsity.warmup": 0.5, "sparsity.penalty": "none"},
     ]
+
+
+def test_leaves_of_one_pipeline_are_reset_under_the_others(tmp_path) -> None:
+    overrides = ("parameters.data.pipeline=[ctr, pyskl]", "parameters.data.align_spine=[true, false]", "data.views=3")
+    sweep = loaded(tmp_path, SMALL, *overrides, "parameters.data.stream=[joint]", "parameters.sparsity.level=[0]")
+    assert check_space(sweep) == []
+    found = {(config.pipeline, config.align_spine, config.views) for config in (trial.config.data for trial in all_trials(sweep))}
+    assert found == {("ctr", None, None), ("pyskl", True, 3), ("pyskl", False, 3)}
+
+
+@pytest.mark.parametrize("given", ["data.views=10", "data.align_spine=false", "parameters.data.views=[3, 10]"])
+def test_leaves_of_a_pipeline_that_no_trial_has_are_refused(tmp_path, given) -> None:
+    leaf = given.partition("=")[0]
+    one = loaded(tmp_path, SMALL, given, "data.pipeline=ctr")
+    assert check_space(one) == [f"--set {leaf}: has no effect under pipeline ctr; leave it out"]
+    two = loaded(tmp_path, SMALL, given, "parameters.data.pipeline=[ctr, ucla]")
+    assert check_space(two) == [f"--set {leaf}: has no effect under pipeline ctr, ucla; leave it out"]
+    assert check_space(loaded(tmp_path, SMALL, given, "data.pipeline=pyskl")) == []
+    assert check_space(loaded(tmp_path, SMALL, given)) == []  # the store decides

@@ -203,3 +203,33 @@ def test_two_processes_cannot_train_one_trial(store, tmp_path, monkeypatch):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="one process at a time"):
             run_trial(config_of(store), out, device=CPU)
+
+
+def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, monkeypatch):
+    from trainables.data.batches import Batches
+    from trainables.training.evaluate import score
+
+    config = config_of(store)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"pipeline": "pyskl", "views": 3, "frames": 5})})
+    dealt = []
+
+    def remember(*arguments, **options):
+        dealt.append(Batches(*arguments, **options))
+        return dealt[-1]
+
+    monkeypatch.setattr("trainables.run.Batches", remember)
+    out = TrialDir(tmp_path / "trial")
+    result = run_trial(config, out, device=CPU)
+    opened = Store.open(store)
+    split = opened.split("xsub", config.data.selection)
+    assert [batches.clips for batches in dealt[1:]] == [len(split.selection), 3 * len(split.selection), 3 * len(split.test)]
+    scores, model = Scores.load(out.test_scores), load_deploy(out.deploy_file)
+    assert list(scores.ids) == list(opened.column("id")[split.test])
+    views = []
+    for batch in Batches(opened, split.test, config.data, batch_size=3, device=CPU, training=False, seed=0, labelled=False).epoch(0):
+        views.append(model(batch.x).softmax(dim=1).mean(dim=0))  # one clip
+    torch.testing.assert_close(torch.from_numpy(scores.logits).softmax(dim=1), torch.stack(views).detach(), atol=1e-6, rtol=0)
+    probe = Batches(opened, split.selection, config.data, batch_size=4, device=CPU, training=False, seed=0, labelled=False, views=1)
+    last = score(model, probe.epoch(0))[1]
+    labels = torch.from_numpy(opened.column("label")[split.selection])
+    assert result.selection_loss != pytest.approx(torch.nn.functional.cross_entropy(last, labels).item())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -27,7 +26,6 @@ __all__ = [
     "TrainConfig",
     "TrialConfig",
     "dense_epochs",
-    "lost_rotation",
 ]
 
 
@@ -47,16 +45,6 @@ class SelectionConfig(Frozen):
         return value
 
 
-def lost_rotation(rotation: float | None, pipeline: str) -> str | None:
-    """The rule that `data.rotation` breaks under a store's pipeline, None if it keeps them all.
-
-    Pipeline ucla draws whole degrees, so an angle (radians) that rounds to 0 degrees would not turn anything.
-    """
-    if pipeline != "ucla" or not rotation or round(math.degrees(rotation)) > 0:
-        return None
-    return f"must be 0 or more than {math.radians(0.5):.5f} radians under pipeline ucla, which draws whole degrees, got {rotation:g} radians"
-
-
 class DataConfig(Frozen):
     """Which clips, split how, seen as which stream."""
 
@@ -67,6 +55,8 @@ class DataConfig(Frozen):
     frames: int = Field(default=64, ge=2)  # length every clip is brought to
     pipeline: Literal["auto", "ctr", "pyskl", "ucla"] = "auto"  # auto: what the store recommends
     rotation: float | None = Field(default=None, ge=0.0)  # largest training rotation in radians; None: the pipeline's own
+    align_spine: bool | None = None  # pyskl: first spine upright along z, shoulders along x; None: where the layout names these joints
+    views: int | None = Field(default=None, ge=1)  # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
 
     @field_validator("stream")
@@ -114,7 +104,7 @@ class TrainConfig(Frozen):
 
     epochs: int = Field(default=110, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    eval_batch_size: int = Field(default=256, ge=1)
+    eval_batch_size: int = Field(default=256, ge=1)  # every view of a recording counts
     optimizer: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.1, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)

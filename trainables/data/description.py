@@ -45,7 +45,7 @@ class Clip:
     subject: int | str | None = None
     camera: int | str | None = None
     take: int | str | None = None
-    extra: Mapping[str, str | None] = field(default_factory=dict)
+    extra: Mapping[str, int | str | None] = field(default_factory=dict)
 
 
 class LayoutRecord(Frozen):
@@ -57,6 +57,8 @@ class LayoutRecord(Frozen):
     origin: int
     bone_parents: tuple[int, ...] | None = None
     hop_parents: tuple[int, ...] | None = None
+    spine: tuple[int, int] | None = None
+    shoulders: tuple[int, int] | None = None
 
 
 class Description(Frozen):
@@ -76,11 +78,12 @@ class Description(Frozen):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recordings:
-    """What a reader or a generator gives: a description and its clips, sorted by id; iterating may raise UserError."""
+    """What a reader or a generator gives: a description and its clips, in any order; iterating may raise UserError."""
 
     description: Description
     clips: Iterable[Clip]
     count: int  # number of clips, for progress
+    notes: tuple[str, ...] = ()  # what was left out or counted, for the person who imports
 
 
 class StoreInfo(Description):
@@ -111,6 +114,8 @@ def describe_layout(layout: Layout) -> str | LayoutRecord:
         origin=layout.origin,
         bone_parents=layout.bone_parents,
         hop_parents=layout.hop_parents,
+        spine=layout.spine,
+        shoulders=layout.shoulders,
     )
 
 
