@@ -46,12 +46,13 @@ def run_trial(
     *,
     device: torch.device,
     root: Path = Path(),
+    source: Path | None = None,
     report: Callable[[EpochMetrics], None] = lambda _metrics: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an interrupted one is continued.
 
-    root: where a relative `data.store` starts.
+    root: where a relative `data.store` starts. source: the folder of the finished trial whose weights `sparsity.from` stands for.
 
     Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`), UserError where something outside the trial
     must be put right first, and Interrupted when asked to stop.
@@ -64,7 +65,7 @@ def run_trial(
             leftover.unlink()
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
-            return _run(config, Store.open(root / config.data.store), out, device, report, should_stop)
+            return _run(config, Store.open(root / config.data.store), out, device, source, report, should_stop)
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
@@ -75,6 +76,7 @@ def _run(
     store: Store,
     out: TrialDir,
     device: torch.device,
+    source: Path | None,
     report: Callable[[EpochMetrics], None],
     should_stop: Callable[[], bool],
 ) -> TrialResult:
@@ -87,6 +89,8 @@ def _run(
         stream=config.data.stream_config,
         seed=derive(config.seed, "weights"),
     ).to(device)
+    if source is not None:
+        model.load_state_dict(load_tensors(TrialDir(source).kept_file, device)["model"])
     masks = attach_sparsity(list(model.blocks), config.sparsity, config.warmup_epochs, derive(config.seed, "masks"))
     training = _batches(store, split.train, config, device, training=True)
     selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None

@@ -167,6 +167,11 @@ class TrialConfig(Frozen):
         """Epochs trained before the mask is final; 0 for a dense trial."""
         return self.sparsity.warmup_epochs(self.train.epochs)
 
+    @property
+    def total_epochs(self) -> int:
+        """Epochs the trial is trained: more than train.epochs where sparsity goes through them in rounds."""
+        return self.sparsity.total_epochs(self.train.epochs)
+
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)

@@ -106,6 +106,15 @@ class SparsityConfig(Frozen):
         return dense_epochs(self.warmup, epochs) if setting_used("warmup", self.model_dump(by_alias=True).__getitem__) else 0
 
     @property
+    def rewinds(self) -> bool:
+        """Trained in rounds, from the same weights again and again."""
+        return self.generator == "rewinding" and not self.dense and self.level != "learned"
+
+    def total_epochs(self, epochs: int) -> int:
+        """Epochs of a trial whose recipe has `epochs`: rewinding goes through them once and, from rewind_epoch on, rounds times more."""
+        return epochs + self.rounds * (epochs - self.rewind_epoch) if self.rewinds else epochs
+
+    @property
     def expected_level(self) -> float:
         """The level a single network ends at as far as it is known: that of a price is found in training, here 0."""
         return (self.target or 0.0) if self.level == "learned" else self.level
@@ -118,13 +127,15 @@ def dense_epochs(warmup: float, epochs: int) -> int:
 
 def setting_used(name: str, value: Callable[[str], Any]) -> bool:
     """Whether the setting `name` changes anything beside the others, whatever the number of epochs; value: of another setting."""
-    generator, network, learned = value("generator"), value("network"), value("level") == "learned"
-    if name in ("level", "network"):
+    generator, network = value("generator"), value("network")
+    single, learned = network == "single", network == "single" and value("level") == "learned"
+    if name == "network" or (name == "level" and single):
         return True
-    if value("level") == 0 and network == "single":
+    if value("level") == 0 and single:
         return False
     fixed = generator in _FIXED and not learned
     used: dict[str, bool] = {
+        "level": False,  # several levels are in levels
         "levels": network != "single",
         "generator": not learned,
         "structure": fixed and value("mask") is None,
@@ -146,3 +157,9 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         **dict.fromkeys(("gate", "target", "price"), learned),
     }
     return used[name]
+
+
+def run_of(source: str) -> str | None:
+    """The id of the MLflow run that a `sparsity.from` names as `mlflow:ID` or `runs:/ID`; None where it is a folder or `dense`."""
+    found = re.fullmatch(r"(?:mlflow:|runs:/)([A-Za-z0-9]+)", source)
+    return found[1] if found else None
