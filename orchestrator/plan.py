@@ -100,9 +100,9 @@ class Plan:
 
 def plan(sweep: Sweep) -> Plan:
     """The cost of a checked sweep; UserError if its store cannot be read."""
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
-    store = Store.open(Path(sweep.data.store))
+    store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
     by_cell = {cell: trials(sweep, cell) for cell in expand(sweep)}
     everything = [trial for group in by_cell.values() for trial in group]

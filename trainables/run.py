@@ -19,6 +19,7 @@ from trainables.contract.scores import Scores
 from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes, weight_zeros
 from trainables.counting import count
 from trainables.data.batches import Batches
+from trainables.data.cache import open_store
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
@@ -64,7 +65,7 @@ def run_trial(
             leftover.unlink()
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
-            return _run(config, Store.open(root / config.data.store), out, device, report, should_stop)
+            return _run(config, open_store(config.data.store, root), out, device, report, should_stop)
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
@@ -100,6 +101,7 @@ def _run(
         schedule=masks,
     )
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
+    del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
     return _finish(config, out, store, split, model, progress, kept_epoch, device)
 

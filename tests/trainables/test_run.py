@@ -57,6 +57,20 @@ def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path
         assert result.kept_epoch >= 2  # never from the dense warm-up
 
 
+def test_a_store_at_a_uri_and_another_residence_give_the_same_trial(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    config = config_of(store, epochs=1, warmup_epochs=0, milestones=[])
+    remote = config.data.model_copy(update={"store": f"file://{store}", "residence": "host"})
+    scores = []
+    for name, data in {"path": config.data, "uri": remote}.items():
+        out = TrialDir(tmp_path / name)
+        run_trial(config.model_copy(update={"data": data}), out, device=CPU, root=tmp_path / "elsewhere")
+        scores.append(Scores.load(out.test_scores))
+    assert scores[0].ids == scores[1].ids
+    assert np.array_equal(scores[0].logits, scores[1].logits)
+    assert len(list((tmp_path / "cache" / "stores").glob("synth-*"))) == 1
+
+
 def build_blocks(store, level):
     from trainables.models.build import build_backbone
 

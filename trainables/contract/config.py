@@ -48,7 +48,7 @@ class SelectionConfig(Frozen):
 class DataConfig(Frozen):
     """Which clips, split how, seen as which stream."""
 
-    store: str  # folder made by `orchestrate data import` or `data synth`
+    store: str  # folder made by `orchestrate data import` or `data synth`, or a URI of a copy of it
     protocol: str  # one of the store's protocols
     selection: SelectionConfig = SelectionConfig()
     stream: str | StreamConfig = "joint"
@@ -58,6 +58,7 @@ class DataConfig(Frozen):
     align_spine: bool | None = None  # pyskl: first spine upright along z, shoulders along x; None: where the layout names these joints
     views: int | None = Field(default=None, ge=1)  # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
+    residence: Literal["auto", "device", "host", "mmap"] = "auto"  # where joints are kept while training; changes no result
 
     @field_validator("stream")
     @classmethod
@@ -168,6 +169,6 @@ class TrialConfig(Frozen):
         return self.sparsity.warmup_epochs(self.train.epochs)
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that name this configuration."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Eight hexadecimal digits that name this configuration. Trials that differ only in how they reach the joints are the same trial."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"data": {"residence"}}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
