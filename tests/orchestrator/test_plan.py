@@ -65,9 +65,14 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
     cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
-    dense, sparse = (SimpleNamespace(sparsity=SparsityConfig(level=level)) for level in (0.0, 0.5))
-    assert disk_bytes(cost, dense) == 4 * (300 + 7)
-    assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
+
+    def disk(**sparsity):
+        return disk_bytes(cost, SimpleNamespace(sparsity=SparsityConfig.model_validate(sparsity)))
+
+    assert disk(level=0.0) == disk(level=0.0, generator="supermask") == 4 * (300 + 7)
+    assert disk(level=0.5) == disk(level=0.5, generator="rewinding") == 4 * (300 + 20 + 7)
+    assert disk(level=0.5, generator="supermask") == 4 * (300 + 20 + 30 + 7)
+    assert disk(level=0.5, generator="rewinding", rewind_epoch=1) == 4 * (300 + 20 + 200 + 7)
 
 
 def test_over_budget_names_the_figure(planned, tmp_path) -> None:
@@ -158,7 +163,7 @@ def test_ensembles_are_counted_by_their_groups(planned) -> None:
 
 
 def test_work_of_one_training() -> None:
-    config = SimpleNamespace(data=SimpleNamespace(repeat=5), train=SimpleNamespace(epochs=10))
+    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10)
     assert training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
 
 
