@@ -38,17 +38,18 @@ def pruned(weights: Sequence[float], mask: Sequence[int], left: int) -> list[int
     return [int(i in there[:left]) for i in range(len(mask))]
 
 
-def block_mask(scores: list[list[float]], height: int, width: int, removed: int) -> list[list[int]]:
-    """Of a matrix cut into blocks of height x width, shorter ones at the edges: zero in those with the `removed` smallest means."""
-    rows, columns = len(scores), len(scores[0])
+def block_mask(taps: list[list[list[float]]], height: int, width: int, removed: int) -> list[list[list[int]]]:
+    """Of matrices cut into blocks of height x width, shorter ones at the edges: zero in those with the `removed` smallest means of all."""
+    rows, columns = len(taps[0]), len(taps[0][0])
     blocks = [
-        [(i, j) for i in range(top, min(top + height, rows)) for j in range(left, min(left + width, columns))]
+        [(tap, i, j) for i in range(top, min(top + height, rows)) for j in range(left, min(left + width, columns))]
+        for tap in range(len(taps))
         for top in range(0, rows, height)
         for left in range(0, columns, width)
     ]
-    blocks.sort(key=lambda places: sum(scores[i][j] for i, j in places) / len(places))
+    blocks.sort(key=lambda places: sum(taps[tap][i][j] for tap, i, j in places) / len(places))
     gone = {place for places in blocks[:removed] for place in places}
-    return [[int((i, j) not in gone) for j in range(columns)] for i in range(rows)]
+    return [[[int((tap, i, j) not in gone) for j in range(columns)] for i in range(rows)] for tap in range(len(taps))]
 
 
 def n_of_m_mask(row: Sequence[float], n: int, m: int) -> list[int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,9 +80,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"sparsity.mask: {path}: must be a file of masks, .npz or .pt, got {got}")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return dict(arrays)
         content = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.to_dense().float().numpy() if tensor.is_floating_point() else tensor.numpy() for name, tensor in content.items()}
-    except (OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # numpy and torch raise almost anything for damaged files
         raise UserError(f"sparsity.mask: {path}: must hold one array per weight by name, got something else: {error}") from error
