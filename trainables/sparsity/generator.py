@@ -61,8 +61,7 @@ class MaskSchedule(Schedule):
     @torch.no_grad()
     def replace_masks(self, kept: Sequence[Tensor]) -> None:
         """kept: booleans, in layer order. The buffers stay the same tensors."""
-        for mask, stays in zip(self.masks, kept, strict=True):
-            mask.copy_(stays)
+        torch._foreach_copy_(self.masks, list(kept))
 
     @torch.no_grad()
     def forget(self, optimizer: torch.optim.Optimizer) -> None:

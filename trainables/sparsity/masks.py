@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -97,6 +98,22 @@ def without_smallest(scores: Tensor, count: int) -> Tensor:
     """(n,) -> (n,) booleans, False for the `count` smallest numbers; of equal ones the first are False."""
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)
+    return _without_smallest_here(scores, count) if scores.device.type == "cpu" else _without_smallest_there(scores, count)
+
+
+def _without_smallest_here(scores: Tensor, count: int) -> Tensor:
+    """On the CPU: NumPy's partition takes an eighth of the time of torch's, and whether numbers are equal can be asked."""
+    numbers = scores.detach().numpy()
+    last = np.partition(numbers, count - 1)[count - 1]  # the largest that goes
+    kept = numbers > last
+    spared = len(numbers) - count - np.count_nonzero(kept)
+    if spared:
+        kept[np.flatnonzero(numbers == last)[-spared:]] = True
+    return torch.from_numpy(kept)
+
+
+def _without_smallest_there(scores: Tensor, count: int) -> Tensor:
+    """On a device: nothing is asked of it, so that it never waits."""
     last = scores.kthvalue(count).values  # the largest that goes
     tied = scores == last
     spared = tied.cumsum(0) > count - (scores < last).sum()
