@@ -24,6 +24,7 @@ from trainables.models.build import Backbone, build_backbone
 from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
+from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import write_masks
 from trainables.sparsity.paths import first_dead_block
 from trainables.sparsity.source import source_folder, start_from
@@ -100,7 +101,7 @@ def _run(
     training = _batches(store, split.train, config, device, training=True)
     subject = Subject(model, list(model.blocks), model.head, config.train.epochs, training.steps, derive(config.seed, "masks"), root)
     masks = attach_sparsity(subject, config.sparsity)
-    if masks is not None:
+    if isinstance(masks, SparseGenerator):  # the others' masks change while they train, and a way can come back
         _check_passage(model, torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device))
     selection = _batches(store, split.selection, config, device) if len(split.selection) else None
     fit = Fit(
@@ -139,7 +140,10 @@ def _check_passage(model: Backbone, clip: Tensor) -> None:
     """TrialFailed where the masks cut the network in two; `clip` (1, 3, T, V, M)."""
     dead = first_dead_block(model, list(model.blocks), clip)
     if dead is not None:
-        raise TrialFailed(f"masks must leave a way from the clip to the classifier, but nothing gets through blocks.{dead}; use a lower level")
+        raise TrialFailed(
+            f"masks must leave a way from the clip to the classifier, but nothing gets through blocks.{dead}: use a lower sparsity.level, "
+            "or sparsity.scope tensor with distribution erk, which spares small tensors"
+        )
 
 
 def _load_kept(model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
