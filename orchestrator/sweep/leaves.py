@@ -221,7 +221,6 @@ DECIDING = (
     "sparsity.network",
     "sparsity.generator",
     "sparsity.structure",
-    "sparsity.mask",
     "sparsity.scope",
     "sparsity.warmup",
     "sparsity.penalty",

@@ -57,7 +57,7 @@ def run_trials(
     requests.clear()
     totals = {cell: sum(p.planned.cell == cell for p in proposals) for cell in dict.fromkeys(p.planned.cell for p in proposals)}
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
-    epochs = {p.config.train.epochs for p in proposals}
+    epochs = {p.config.total_epochs for p in proposals}
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(totals, epochs.pop() if len(epochs) == 1 else None))
         for proposal in proposals:

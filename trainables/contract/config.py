@@ -154,6 +154,15 @@ class TrialConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _rewinding_has_epochs_left(self) -> Self:
+        sparsity = self.sparsity
+        if sparsity.rewinds and sparsity.rewind_epoch >= self.train.epochs:
+            raise ValueError(
+                f"sparsity.rewind_epoch must be less than train.epochs, got {sparsity.rewind_epoch} and train.epochs={self.train.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bone_streams_take_the_convolution(self) -> Self:
         has_block = option_used("input_block", self.model.backbone, self.model.temporal)
         if has_block and isinstance(self.data.stream, str) and self.data.stream_config.bone and self.model.input_block == "emm":
@@ -167,6 +176,21 @@ class TrialConfig(Frozen):
     def warmup_epochs(self) -> int:
         """Epochs trained before the mask is final; 0 for a dense trial."""
         return self.sparsity.warmup_epochs(self.train.epochs)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs the trial is trained: more than train.epochs where sparsity goes through them in rounds."""
+        return self.sparsity.total_epochs(self.train.epochs)
+
+    @property
+    def first_kept_epoch(self) -> int:
+        """The first epoch whose weights may be shipped: before it the network is dense, or not yet as sparse as asked."""
+        sparsity = self.sparsity
+        return self.total_epochs - (self.train.epochs - sparsity.rewind_epoch) if sparsity.rewinds else self.warmup_epochs
+
+    def recipe_epoch(self, epoch: int) -> int:
+        """The epoch of `train` that epoch number `epoch` of the trial is: rounds repeat them."""
+        return self.sparsity.recipe_epoch(epoch, self.train.epochs)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration. Trials that differ only in how they reach the joints are the same trial."""
