@@ -33,16 +33,16 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
 
 def check_data(sweep: Sweep) -> list[str]:
     """What is wrong with the sweep's data: the store, the protocol, the layout, the split. Empty if trials can start."""
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
     try:
-        store = Store.open(Path(sweep.data.store))
+        store = open_store(sweep.data.store)
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
     problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_settings(sweep, store)
     known = list(store.info.protocols)
     if sweep.data.protocol not in known:
-        rule = f"{one_of(known)} in {store.path}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
+        rule = f"{one_of(known)} in {sweep.data.store}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
         return [*problems, _problem(sweep, "data.protocol", rule)]
     try:
         store.split(sweep.data.protocol, sweep.data.selection)
@@ -101,7 +101,7 @@ def _check_layout(sweep: Sweep, store: Store) -> list[str]:
     asked = [str(value) for value in parameter.values] if parameter else [sweep.model.layout]
     own = store.layout.name
     wrong = [name for name in asked if name not in ("auto", own)]
-    return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {store.path}, got '{name}'") for name in wrong]
+    return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {sweep.data.store}, got '{name}'") for name in wrong]
 
 
 def _check_graphs(sweep: Sweep, layout: Layout | None) -> list[str]:

@@ -17,6 +17,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.counting import Count, count
+from trainables.counting.removal import emptied
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -102,9 +103,9 @@ class Plan:
 
 def plan(sweep: Sweep) -> Plan:
     """The cost of a checked sweep; UserError if its store cannot be read."""
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
-    store = Store.open(Path(sweep.data.store))
+    store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
     everything = all_trials(sweep)
     by_cell = {cell: [trial for trial in everything if trial.planned.cell == cell.id] for cell in expand(sweep)}
@@ -146,7 +147,7 @@ def plan(sweep: Sweep) -> Plan:
         mlflow_runs=0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep),
         machine=machine,
         assumptions=_ASSUMPTIONS,
-        notes=tuple(_notes(sweep, [len(group) for group in by_cell.values()], everything)),
+        notes=(*_notes(sweep, [len(group) for group in by_cell.values()], everything), *_bare_layers(everything, counts)),
     )
 
 
@@ -163,9 +164,13 @@ def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
-    """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
-    masks = 2 * cost.maskable_params if not config.sparsity.dense else 0
-    return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
+    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form, and in both checkpoints
+    masks, the scores they are made of with their momentum, and what weights go back to."""
+    sparsity = config.sparsity
+    masks = 0 if sparsity.dense else 2 * cost.maskable_params
+    scores = 3 * cost.maskable_params if masks and sparsity.generator in ("score_trainable", "supermask") else 0
+    rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
+    return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)
 
 
 def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurrent: int) -> float:
@@ -274,12 +279,23 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 
 
 def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
-    """By sparsity level, and by scope where the group has several of them."""
-    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope))
-    several = len({config.scope for config in configs if not config.dense}) > 1
-    return {
-        label(config.level) + (f" {config.scope}" if several and not config.dense else ""): cost.nonzero_params(config) for config in configs
-    }
+    """By sparsity level, and by scope and structure where the group has several of them."""
+    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.structure))
+    sparse = [config for config in configs if not config.dense]
+    several = [name for name in ("scope", "structure") if len({getattr(config, name) for config in sparse}) > 1]
+    names = (" ".join([label(config.level), *(getattr(config, name) for name in several if not config.dense)]) for config in configs)
+    return {name: cost.nonzero_params(config) for name, config in zip(names, configs, strict=True)}
+
+
+def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:
+    """Layers that a level leaves without any weight, as far as that is known before masks are drawn; each network once."""
+    found = []
+    for trial in everything:
+        bare = emptied(counts[trial.planned.trial].kernels, trial.config.sparsity)
+        if bare:
+            layers = ", ".join(f"{'x'.join(map(str, shape))} in block {block}" for block, shape in bare)
+            found.append(f"sparsity.level {label(trial.config.sparsity.level)} leaves no weight in {trial.config.model.backbone}'s {layers}")
+    return tuple(dict.fromkeys(found))
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:

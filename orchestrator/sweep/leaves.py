@@ -17,8 +17,14 @@ from trainables.contract.model import option_used
 from trainables.contract.sparsity import dense_epochs, setting_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
-NOT_SEARCHABLE = ("data.store", "data.protocol", "data.selection.")
-"""All trials of a sweep are split and scored alike: their scores meet in ensembles."""
+_SAME_CLIPS = "all trials of a sweep are trained and scored on the same clips"  # as their scores meet in ensembles
+NOT_SEARCHABLE = {
+    "data.store": _SAME_CLIPS,
+    "data.protocol": _SAME_CLIPS,
+    "data.selection.": _SAME_CLIPS,
+    "data.residence": "it changes no result",
+}
+"""Beginnings of leaves that all trials share, and why."""
 
 Leaves = Mapping[str, Any]
 
@@ -217,7 +223,6 @@ DECIDING = (
     "sparsity.network",
     "sparsity.generator",
     "sparsity.structure",
-    "sparsity.mask",
     "sparsity.scope",
     "sparsity.warmup",
     "sparsity.penalty",

@@ -63,6 +63,21 @@ def test_missing_store(orchestrate, tmp_path) -> None:
     assert orchestrate("validate", "s.yaml", "--no-data")[0] == 0
 
 
+def test_store_at_a_uri(orchestrate, tmp_path, store, monkeypatch) -> None:
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DATA", f"file://{store[: -len('/synth')]}")
+    written(tmp_path, SMALL.replace("nowhere", "${DATA}/synth"))
+    assert orchestrate("validate", "s.yaml", *SPLIT)[0] == 0
+    assert json.loads(orchestrate("plan", "s.yaml", "--json", *SPLIT)[1])["training_clips"] > 0
+    code, out, _ = orchestrate("data", "info", f"file://{store}", "--json")
+    assert (code, json.loads(out)["clips"]) == (0, 12)
+    (copy,) = (path for path in (tmp_path / "cache" / "stores").iterdir() if not path.name.startswith("."))
+    assert json.loads(out)["path"] == str(copy)
+    code, out, err = orchestrate("validate", "s.yaml", *SPLIT, "--set", "data.store=file:///nowhere/at/all")
+    assert (code, out) == (2, "")
+    assert err.startswith("--set data.store: file:///nowhere/at/all: must be a store made by 'orchestrate data', but no dataset.json is found")
+
+
 def test_wrong_protocol_layout_and_groups_in_one_go(orchestrate, tmp_path, store) -> None:
     written(tmp_path, SMALL.replace("nowhere", store).replace("protocol: xsub", "protocol: xsbu"))
     code, _, err = orchestrate("validate", "s.yaml", "--set", "model={backbone: hpi_gcn_op, layout: ntu25, groups: 5, channels: 8}")

@@ -66,9 +66,14 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
     cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
-    dense, sparse = (SimpleNamespace(sparsity=SparsityConfig(level=level)) for level in (0.0, 0.5))
-    assert disk_bytes(cost, dense) == 4 * (300 + 7)
-    assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
+
+    def disk(**sparsity):
+        return disk_bytes(cost, SimpleNamespace(sparsity=SparsityConfig.model_validate(sparsity)))
+
+    assert disk(level=0.0) == disk(level=0.0, generator="supermask") == 4 * (300 + 7)
+    assert disk(level=0.5) == disk(level=0.5, generator="rewinding") == 4 * (300 + 20 + 7)
+    assert disk(level=0.5, generator="supermask") == 4 * (300 + 20 + 30 + 7)
+    assert disk(level=0.5, generator="rewinding", rewind_epoch=1) == 4 * (300 + 20 + 200 + 7)
 
 
 def test_over_budget_names_the_figure(planned, tmp_path) -> None:
@@ -133,6 +138,31 @@ def test_planned_zeros_are_those_of_the_masks(planned, store, scope) -> None:
     removed = SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=0).removed
     params = sum(parameter.numel() for parameter in model.parameters())
     assert found.variants[0].nonzero_params == {"0": params, "0.8": params - removed}
+
+
+@pytest.mark.parametrize("structure", ["channel", "4x2"])
+def test_planned_zeros_of_structures_are_those_of_the_masks(planned, store, structure) -> None:
+    sweep, found = planned(f"sparsity.structure={structure}", "parameters.data.stream=[joint]", "sparsity.warmup=0.5")
+    config, layout = all_trials(sweep)[1].config, Store.open(store).layout
+    model = build_backbone(config.model, layout, classes=3, persons=1, stream=config.data.stream_config, seed=0)
+    removed = SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=0).removed
+    assert found.variants[0].nonzero_params["0.8"] == sum(parameter.numel() for parameter in model.parameters()) - removed
+
+
+def test_layers_that_erk_leaves_bare_are_noted(planned) -> None:
+    spread = ("sparsity.scope=tensor", "sparsity.distribution=erk", "parameters.data.stream=[joint]")
+    assert not any("leaves no weight" in note for note in planned(*spread)[1].notes)
+    (note,) = [note for note in planned(*spread, "parameters.sparsity.level=[0, 0.999]")[1].notes if "leaves no weight" in note]
+    assert note.startswith("sparsity.level 0.999 leaves no weight in hpi_gcn_rp's ")
+    assert "16x8x1x1 in block 1" in note
+
+
+def test_rounds_are_part_of_the_time(planned) -> None:
+    times = []
+    for rounds in ("1", "3"):
+        once = ("parameters.sparsity.level=[0.8]", "sparsity.generator=rewinding")
+        times.append(planned(*once, f"sparsity.rounds={rounds}")[1].training_hours)
+    assert times[1] == pytest.approx(2 * times[0])  # 1 + 1 trainings, 1 + 3
 
 
 def test_scopes_stand_apart_where_there_are_several(planned) -> None:

@@ -55,6 +55,24 @@ def test_settings_without_effect_make_no_further_trials(tmp_path) -> None:
     assert build_config(sweep, op, {"model.groups": 2}, 0).digest() != build_config(sweep, op, {"model.groups": 4}, 0).digest()
 
 
+def test_settings_of_other_generators_are_reset(tmp_path) -> None:
+    """So that one file can go through the generators, and no trial is made twice."""
+    given = {"structure": "channel", "mask": "masks.npz", "rounds": 3, "update_every": 7, "train_head": True, "scope": "global", "warmup": 0.5}
+    generators = ["fixed_random", "predefined", "score_trainable", "supermask", "rewinding", "rigl", "set"]
+    overrides = (f"sparsity={json.dumps(given)}", f"parameters={json.dumps({'sparsity.level': [0.8], 'sparsity.generator': generators})}")
+    configs = [trial.config.sparsity for trial in all_trials(loaded(tmp_path, SMALL, *overrides))]
+    used = {config.generator: {name for name, value in given.items() if getattr(config, name) == value} for config in configs}
+    assert used == {
+        "fixed_random": {"structure", "warmup"},
+        "predefined": {"mask", "warmup"},
+        "score_trainable": {"scope", "warmup"},
+        "supermask": {"train_head", "scope"},
+        "rewinding": {"rounds", "scope"},
+        "rigl": {"update_every", "scope"},
+        "set": {"update_every", "scope"},
+    }
+
+
 def test_a_dense_trial_is_the_same_whatever_the_sparsity_settings(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "parameters.sparsity.warmup=[0.2, 0.4]", "sparsity.scope=global")
     dense, sparse = expand(sweep)[:2]

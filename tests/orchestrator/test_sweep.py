@@ -180,6 +180,11 @@ GOLDEN = {
         "  data.protocol: [xsub, xview]",
         ["s.yaml:6 parameters.data.protocol: cannot be searched: all trials of a sweep are trained and scored on the same clips"],
     ),
+    "what changes no result": (
+        "  sparsity.level: [0, 0.8]",
+        "  data.residence: [host, mmap]",
+        ["s.yaml:6 parameters.data.residence: cannot be searched: it changes no result"],
+    ),
     "repeated value": ("[0, 0.8]", "[0, 0.0]", ["s.yaml:6 parameters.sparsity.level[1]: must not repeat a value, got 0.0"]),
     "range the wrong way round": (
         "[0, 0.8]",

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.contract.sparsity import Scope, SparsityConfig
+from trainables.contract.sparsity import SparsityConfig
 from trainables.counting.aa_gcn import count_aa_gcn
 from trainables.counting.ctr_gcn import count_ctr_gcn
 from trainables.counting.dg_stgcn import count_dg_stgcn
 from trainables.counting.hd_gcn import count_hd_gcn
 from trainables.counting.hpi_gcn import count_hpi_gcn
 from trainables.counting.info_gcn import count_info_gcn
+from trainables.counting.removal import mask_units, removed_count, removed_params
 from trainables.counting.st_gcn import count_st_gcn
 from trainables.counting.st_gcn_k5 import count_st_gcn_k5
-from trainables.counting.tally import Network, Tally
+from trainables.counting.tally import Kernel, Network, Tally
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
+
+__all__ = ["COUNTERS", "Cost", "Count", "count", "mask_units", "removed_count"]
 
 GIGA = 1e9
 
@@ -42,7 +46,12 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form
+    kernels: tuple[tuple[Kernel, ...], ...]  # of each convolution of each block in the training form
+
+    @property
+    def maskable(self) -> tuple[tuple[int, ...], ...]:
+        """Weights of each convolution of each block in the training form: what masks may touch."""
+        return tuple(tuple(prod(kernel) for kernel in block) for block in self.kernels)
 
     @property
     def maskable_params(self) -> int:
@@ -51,24 +60,7 @@ class Count:
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
         """Parameters of the training form that stay."""
-        scope = "global" if sparsity.distribution == "erk" else sparsity.scope
-        return self.training.params - sum(removed_count(sum(unit), sparsity.expected_level) for unit in mask_units(self.maskable, scope))
-
-
-def removed_count(size: int, level: float) -> int:
-    """How many of `size` weights a level removes: round(level * (size - 1)), halves to even.
-
-    The sparse ST-GCN study keeps scores >= the k-th smallest with k = 1 + round(level * (size - 1)), so k - 1 are removed;
-    at level 0 none, and never all.
-    """
-    return round(level * (size - 1)) if size else 0
-
-
-def mask_units(sizes: Sequence[Sequence[int]], scope: Scope) -> list[list[int]]:
-    """Sizes of the tensors of every unit within which a level holds exactly; `sizes` are those of the tensors of each block."""
-    tensors = [size for block in sizes for size in block]
-    units = {"tensor": [[size] for size in tensors], "block": [list(block) for block in sizes], "global": [tensors]}
-    return units[scope]
+        return self.training.params - removed_params(self.kernels, sparsity)
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
@@ -81,7 +73,7 @@ def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, fra
     training, released, deploy = (Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy"))
     for tally in (training, released, deploy):
         COUNTERS[model.backbone](network, tally)
-    return Count(_cost(training), _cost(released), _cost(deploy), tuple(map(tuple, training.maskable)))
+    return Count(_cost(training), _cost(released), _cost(deploy), tuple(map(tuple, training.kernels)))
 
 
 def _cost(tally: Tally) -> Cost:

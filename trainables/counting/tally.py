@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 from trainables.contract.config import ModelConfig
 
 COORDINATES = 3
+
+Kernel = tuple[int, int, int, int]
+"""(C_out, C_in of a group, taps, 1): the shape of a convolution's weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +44,23 @@ class Tally:
     merge: bool = True  # deploy: two convolutions around an adjacency are one
     leaf_params: int = field(default=0, init=False)
     adjacency_params: int = field(default=0, init=False)
-    maskable: list[list[int]] = field(default_factory=list, init=False)  # weights of each convolution of each block
+    kernels: list[list[Kernel]] = field(default_factory=list, init=False)  # of each convolution of each block
     leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
     mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
 
     def begin_block(self) -> None:
         """The convolutions that follow belong to the next block: masks may touch them."""
-        self.maskable.append([])
+        self.kernels.append([])
 
     def conv(
         self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = True, groups: int = 1, joints: int | None = None
     ) -> None:
         """A 2-D convolution over `frames` x `joints` (all of them unless given) positions of every person."""
-        weights = inside // groups * outside * taps
+        kernel = (outside, inside // groups, taps, 1)
+        weights = prod(kernel)
         self.leaf_params += weights + outside * bias
-        if self.maskable:
-            self.maskable[-1].append(weights)
+        if self.kernels:
+            self.kernels[-1].append(kernel)
         self.leaf_macs += weights * frames * (self.joints if joints is None else joints) * self.persons
 
     def norm(self, channels: int) -> None:

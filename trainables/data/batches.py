@@ -68,7 +68,7 @@ class Batches:
         self._frames, self._device, self._training, self._seed = data.frames, device, training, seed
         self._full_precision = torch.autocast(device.type, enabled=False)
         self._persons = store.info.persons
-        self._clips = load_ragged(store, indices, device)
+        self._clips = load_ragged(store, indices, device, data.residence)
         asked = views_of(data, store.info) if views is None else views
         self._views = 1 if training else asked
         self._pipeline = PIPELINES[pipeline_of(data, store.info)](store, self._clips, data, training=training, views=self._views)

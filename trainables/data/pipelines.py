@@ -51,7 +51,7 @@ class CTR:
         first = store.column("offset")[clips.position]  # row of the store
         self.present: Presence | None = None
         for number, there in tracked_rows(store, clips):
-            self.present = np.ones(len(clips.rows), np.float32) if self.present is None else self.present
+            self.present = np.ones(len(clips.rows), np.bool_) if self.present is None else self.present
             self.present[clips.rows_of(number)] = there.ravel()
             first[number] += int(there[0].argmax())
         self._centre = store.joints[first, store.layout.origin] * clips.units
@@ -82,7 +82,7 @@ class UCLA:
         self._training, self._frames = training, data.frames
         self._degrees = round(math.degrees(self.largest_rotation if data.rotation is None else data.rotation))
         self._length = clips.length
-        present = np.ones(len(clips.rows), np.float32)
+        present = np.ones(len(clips.rows), np.bool_)
         turning = training and self._degrees > 0
         corners = []
         for number, joints in enumerate(each_clip(store, clips.position)):

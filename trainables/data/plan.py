@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.config import DataConfig
-from trainables.data.description import Joints
 from trainables.data.ragged import Ragged
 from trainables.data.store import Store
 from trainables.data.transforms import Floats, Ints
@@ -35,8 +34,8 @@ class Plan:
         )
 
 
-Presence = npt.NDArray[np.float32]
-"""Per row: 1 where a person is there, 0 where all joints are zero."""
+Presence = npt.NDArray[np.bool_]
+"""Per row: whether a person is there; False where all joints are zero. A byte a row: every process has its own."""
 
 
 class Pipeline(Protocol):
@@ -62,10 +61,10 @@ class Pipeline(Protocol):
 def tracked_rows(store: Store, clips: Ragged) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """Number and `tracked` of every clip in which somebody is absent from some frame; the others, nearly all, are not looked at."""
     for number in np.flatnonzero(store.column("absent")[clips.position]):
-        yield int(number), tracked(store.clip(int(clips.position[number])))
+        yield int(number), tracked(store.stored(int(clips.position[number])))
 
 
-def tracked(joints: Joints) -> npt.NDArray[np.bool_]:
-    """Where a person of a clip (M, T, V, 3) has a joint that is not exactly zero: (M, T)."""
+def tracked(joints: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a person of a clip (M, T, V, 3), in whatever units, has a joint that is not exactly zero: (M, T)."""
     there: npt.NDArray[np.bool_] = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])
     return there

@@ -201,10 +201,7 @@ def gather(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """
     tracks, frames, taps = index.shape
     if rows.dtype == torch.int16:
-        out = torch.zeros(tracks * frames, rows.shape[1], device=rows.device)
-        for tap in range(taps):
-            out.addcmul_(rows.index_select(0, index[:, :, tap].flatten()).float(), weight[:, :, tap].reshape(-1, 1))
-        return out.view(tracks, frames, -1)
+        rows, index = in_float32(rows, index)
     summed = F.embedding_bag(index.view(-1, taps), rows, mode="sum", per_sample_weights=weight.view(-1, taps))
     return summed.view(tracks, frames, -1)
 
@@ -240,6 +237,20 @@ def gather_seen(rows: Tensor, index: Tensor, weight: Tensor, centre: Tensor, lea
         total = joints if total is None else total.add_(joints)
     assert total is not None
     return total
+
+
+def in_float32(rows: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (R, W) that `index` (P, T, taps) names as float32 numbers, and where they are now.
+
+    A track's taps mostly share frames, so everything between its first and its last frame is converted once, unless that is more than is named.
+    """
+    first, last = torch.aminmax(index.flatten(1), dim=1)
+    count = last - first + 1
+    if rows.is_cuda or int(count.sum()) > index.numel():  # a GPU would have to wait for the sum
+        return rows.index_select(0, index.flatten()).float(), torch.arange(index.numel(), device=index.device).view_as(index)
+    shift = first - (count.cumsum(0) - count)
+    wanted = torch.arange(int(count.sum())) + shift.repeat_interleave(count)
+    return rows.index_select(0, wanted).float(), index - shift[:, None, None]
 
 
 def subtract_centre(frames: Tensor, centre: Tensor, share: Tensor) -> Tensor:

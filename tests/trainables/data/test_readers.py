@@ -306,6 +306,7 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
         ("id,label,split", ("a,0,train", "b,0,val"), "column split must have both train and test clips, lacks test"),
         ("id,label,split,hash", ("a,0,train,1",), "column names must be unique and none of length"),
         ("id,label,split,absent", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,step", ("a,0,train,1",), "column names must be unique and none of length"),
     ],
 )
 def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tuple[str, ...], message: str) -> None:

@@ -15,16 +15,14 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Channels, Clip, Description, Joints, Pipeline, Recordings, describe_layout
+from trainables.data.description import MEASURED, Channels, Clip, Description, Joints, Pipeline, Recordings, describe_layout
 from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints
 from trainables.data.readers.detected import hide_unseen
-from trainables.data.store import COLUMNS
 from trainables.layouts import Layout
 
 _PARTS = ("train", "val", "test")
 _PLACES = ("subject", "camera", "take")
-_RESERVED = tuple(name for name in COLUMNS if name not in ("id", "label", *_PLACES))
 
 Row = dict[str, str]
 
@@ -73,8 +71,8 @@ def _read_table(table: Path) -> list[Row]:
     missing = [name for name in ("id", "label") if name not in header]
     if missing:
         raise UserError(f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has {', '.join(header) or 'none'}")
-    if len(set(header)) != len(header) or set(header) & set(_RESERVED):
-        raise UserError(f"{table}: column names must be unique and none of {', '.join(_RESERVED)}, got {', '.join(header)}")
+    if len(set(header)) != len(header) or set(header) & set(MEASURED):
+        raise UserError(f"{table}: column names must be unique and none of {', '.join(MEASURED)}, got {', '.join(header)}")
     if not rows:
         raise UserError(f"{table}: must name at least one clip, got none")
     problems, first = Problems(), dict[str, int]()

@@ -6,8 +6,8 @@ of its tools/data/README.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from trainables.contract.errors import UserError
 from trainables.data.description import Channels, Clip, Description, Recordings, describe_layout
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.detected import chief_persons, hide_unseen
+from trainables.data.readers.ntu import named_clip
+from trainables.data.readers.ntu_names import actions, parse_name
 from trainables.data.readers.pyskl_joints import Annotation, RawFiles, boxes, form, read_joints, read_pickle
 from trainables.data.readers.pyskl_splits import Splits, read_splits
 from trainables.layouts import LAYOUTS, Layout
@@ -31,7 +33,6 @@ _GUESSED: dict[tuple[Channels, int], str] = {
     ("xy", 18): "openpose18",
     ("xyc", 18): "openpose18",
 }
-_NTU = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A\d{3}")
 
 
 class PysklOptions(Frozen):
@@ -70,7 +71,7 @@ def read_pyskl(
     description = Description(
         name=name or file.stem,
         layout=describe_layout(layout),
-        classes=_class_names(classes, max(annotation.label for annotation in annotations) + 1),
+        classes=_class_names(classes, annotations),
         channels="xy" if options.drop_confidence else channels,
         persons=options.max_persons,
         pipeline="pyskl",
@@ -205,17 +206,19 @@ def _clips(
         if options.drop_confidence:
             joints[..., 2] = 0
         extra: dict[str, int | str | None] = {column: part.get(annotation.id) for column, part in splits.part.items()}
-        named = _NTU.fullmatch(annotation.id)
-        places = {place: int(number) for place, number in named.groupdict().items()} if named else {}
-        if named:
-            extra["setup"] = places.pop("setup")
-        yield Clip(annotation.id, annotation.label, joints, **places, extra=extra)
+        ntu = parse_name(annotation.id)
+        clip = named_clip(annotation.id, ntu, joints, **extra) if ntu else Clip(annotation.id, 0, joints, extra=extra)
+        yield replace(clip, label=annotation.label)
     problems.raise_any()
 
 
-def _class_names(file: Path | None, count: int) -> tuple[str, ...]:
-    """One name per line, at least `count`; without a file the numbers."""
+def _class_names(file: Path | None, annotations: list[Annotation]) -> tuple[str, ...]:
+    """One name per line, enough for all labels; without a file the actions of NTU RGB+D where all clips are of it, the numbers elsewhere."""
+    count = max(annotation.label for annotation in annotations) + 1
     if file is None:
+        known = [name for name in (parse_name(annotation.id) for annotation in annotations) if name is not None]
+        if len(known) == len(annotations) and all(name.label == each.label for name, each in zip(known, annotations, strict=True)):
+            return actions()[: 60 if all(name.in_60 for name in known) else 120]
         return tuple(str(k) for k in range(count))
     try:
         names = tuple(line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines())
