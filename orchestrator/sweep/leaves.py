@@ -168,7 +168,9 @@ def _descend(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def label(value: Any) -> str:
-    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0'."""
+    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0', None -> 'none'."""
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

@@ -50,6 +50,8 @@ def test_validate(orchestrate, tmp_path, store) -> None:
     code, out, err = orchestrate("validate", "s.yaml", "--set", f"data.store={store}", *SPLIT)
     assert (code, err) == (0, "")
     assert out.startswith("s.yaml: valid, 4 cells, 4 trials, digest ")
+    code, _, err = orchestrate("validate", "s.yaml", "--set", f"data.store={store}", "--set", "train.schedule=cosine", *SPLIT)
+    assert (code, err) == (0, "note: s.yaml:8 train.milestones: has no effect on any trial of this sweep\n")  # as plan says
 
 
 def test_missing_store(orchestrate, tmp_path) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.check import check_data
+from orchestrator.cli.plan import print_plan
 from orchestrator.plan import CPU_RATE, check_budget, disk_bytes, ensemble_count, plan, training_flops
 from orchestrator.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
@@ -180,6 +181,39 @@ def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> No
         "a sweep needs a larger machine or cluster",
     ]
     assert not any("does not fit" in note for note in planned("resources={gpus: auto, cpus: 2}")[1].notes)
+
+
+def test_what_starts_from_dense_trials_comes_after_them(planned) -> None:
+    two = "resources={gpus: 0.5, cpus: 1, max_concurrent: 2}"
+    _, apart = planned("parameters.data.stream=[joint]", two)
+    _, found = planned("parameters.data.stream=[joint]", two, "sparsity.from=dense")
+    assert [(cell.cell, cell.after) for cell in found.cells] == [("joint-level0", ()), ("joint-level0.8", ("joint-level0",))]
+    assert (apart.waiting, found.waiting) == (0, 1)
+    assert found.training_hours == apart.training_hours
+    assert found.wall_hours == pytest.approx(found.training_hours)  # one after the other, though two fit
+    assert apart.wall_hours == pytest.approx(apart.training_hours / apart.machine.concurrent)
+
+
+def test_rewinding_says_how_many_epochs_it_trains(planned) -> None:
+    once = ("parameters.data.stream=[joint]", "parameters.sparsity.level=[0, 0.8]", "sparsity.generator=rewinding", "sparsity.rounds=3")
+    _, found = planned(*once)
+    assert "a trial that rewinds its weights trains 8 epochs in all, 2 of them before the first pruning" in found.notes
+    dense, rewound = found.cells
+    assert rewound.hours == pytest.approx(4 * dense.hours)
+
+
+def test_of_many_levels_the_lowest_and_the_highest_are_shown(planned, capsys) -> None:
+    level = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
+    _, found = planned(level, "method={name: random, trials_per_cell: 20}")
+    (variant,) = found.variants
+    levels = list(variant.nonzero_params)
+    assert len(levels) == 20
+    print_plan(found)
+    shown = capsys.readouterr().out
+    assert f"{variant.nonzero_params[levels[0]]:,}" in shown
+    assert levels[0] in shown
+    assert levels[-1] in shown
+    assert levels[1] not in shown
 
 
 def test_ensembles_are_counted_by_their_groups(planned) -> None:

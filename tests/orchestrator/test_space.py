@@ -122,10 +122,78 @@ def test_a_section_that_does_not_fit_together(tmp_path) -> None:
     ]
 
 
-def test_an_axis_without_effect_cannot_make_cells(tmp_path) -> None:
+def test_an_axis_without_effect_makes_one_cell(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.groups: {values: [2, 4], axis: cell}}")
-    (problem,) = check_space(sweep)
-    assert "parameters.model.groups: cannot be a cell axis: it has no effect in cell hpi_gcn_rp-groups2; use axis: trial" in problem
+    assert check_space(sweep) == []
+    assert [trial.planned.cell for trial in all_trials(sweep)] == ["hpi_gcn_rp", "hpi_gcn_op-groups2", "hpi_gcn_op-groups4"]
+
+
+def test_a_section_of_sparsity_that_does_not_fit_together_is_placed(tmp_path) -> None:
+    text = SMALL + "sparsity: {distribution: erk}\n"
+    assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint", "sparsity.scope=tensor"), tmp_path) == []
+    (problem,) = space_problems(loaded(tmp_path, SMALL + "sparsity: {network: experts}\n", "parameters={}"), tmp_path)
+    assert problem == "s.yaml:9 sparsity.network: levels must name at least two different levels where network is experts, got [] (cell all)"
+
+
+def test_a_level_beside_a_network_of_several_is_refused(tmp_path) -> None:
+    text = SMALL + "sparsity: {network: nested, levels: [0.6, 0.9], level: 0.8}\n"
+    rule = "has no effect in any trial of the sweep; leave it out"
+    assert space_problems(loaded(tmp_path, text, "parameters={}"), tmp_path) == [f"s.yaml:9 sparsity.level: {rule}"]
+    assert space_problems(loaded(tmp_path, text), tmp_path) == [f"s.yaml:6 parameters.sparsity.level: {rule}"]
+
+
+def after(sweep: Sweep) -> dict[str, list[str]]:
+    """What each trial that starts from a dense one may start from, told by (level, seed, searched values)."""
+    names = {trial.planned.trial: trial for trial in all_trials(sweep)}
+
+    def told(name: str) -> str:
+        planned = names[name].planned
+        return " ".join([planned.cell, *map(str, planned.assignment.values()), f"s{planned.seed}"])
+
+    return {told(name): [told(other) for other in trial.planned.after] for name, trial in names.items() if trial.config.sparsity.source}
+
+
+def test_a_trial_starts_from_the_dense_one_that_agrees_in_all_but_sparsity(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.model.kernel_size=[5, 9]", "method={seeds: 2}")
+    found = after(sweep)
+    assert len(found) == 8  # two streams, kernels and seeds, one sparse level
+    assert all(sources == [name.replace("level0.8", "level0")] for name, sources in found.items())
+
+
+def test_the_level_can_be_searched_within_the_cell(tmp_path) -> None:
+    level = "parameters={sparsity.level: {values: [0.8, 0, 0.9], axis: trial}}"
+    found = after(loaded(tmp_path, SMALL, "sparsity.from=dense", level))
+    assert found == {"all 0.8 s0": ["all 0.0 s0"], "all 0.9 s0": ["all 0.0 s0"]}
+
+
+def test_recipes_searched_within_a_cell_need_not_agree_those_of_cells_must(tmp_path) -> None:
+    within = after(loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", "parameters.train.lr=[0.1, 0.2]"))
+    assert within["joint-level0.8 0.2 s0"] == ["joint-level0 0.1 s0", "joint-level0 0.2 s0"]
+    axis = "parameters.train.lr={values: [0.1, 0.2], axis: cell}"
+    across = after(loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", axis))
+    assert across["joint-level0.8-lr0.2 s0"] == ["joint-level0-lr0.2 s0"]
+
+
+def test_random_weights_wait_for_nothing(tmp_path) -> None:
+    source = "parameters.sparsity.from={values: [dense, null], axis: cell}"
+    sweep = loaded(tmp_path, SMALL, source, "parameters.data.stream=[joint]")
+    assert [(trial.planned.cell, len(trial.planned.after)) for trial in all_trials(sweep)] == [
+        ("joint-level0", 0),
+        ("joint-level0.8-fromdense", 1),
+        ("joint-level0.8-fromnone", 0),
+    ]
+    again = loaded(tmp_path, json.dumps(sweep.resolved()))
+    assert all_trials(again) == all_trials(sweep)
+
+
+def test_a_continuous_level_with_two_objectives_is_searched(tmp_path) -> None:
+    level = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
+    goals = "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params, goal: minimize}]"
+    sweep = loaded(tmp_path, SMALL, level, goals, RANDOM)
+    assert check_space(sweep) == []
+    levels = [trial.config.sparsity.level for trial in all_trials(sweep)]
+    assert len(set(levels)) == 5
+    assert all(0.3 <= each <= 0.99 for each in levels)
 
 
 def test_grid_of_absurd_size_is_refused(tmp_path) -> None:

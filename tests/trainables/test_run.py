@@ -17,6 +17,7 @@ from trainables.models.deploy import load_deploy
 from trainables.run import run_trial
 from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
+from trainables.training.checkpoint import load_tensors
 
 CPU = torch.device("cpu")
 
@@ -191,6 +192,23 @@ def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
     assert result.selection_top1 is None
     assert not out.selection_scores.exists()
     assert len(Scores.load(out.test_scores).ids) > 0
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_path, keep):
+    source = TrialDir(tmp_path / "source")
+    run_trial(config_of(store, keep=keep, epochs=2, milestones=[]), source, device=CPU)
+    assert source.kept_file == (source.best_file if keep == "best" else source.checkpoint_file)
+    shipped = load_tensors(source.kept_file, CPU)["model"]
+    config = config_of(store, 0.8, epochs=2, milestones=[], warmup_epochs=0, lr=1e-12, weight_decay=0.0)
+    sparsity = config.sparsity.model_copy(update={"source": str(source.path)})
+    out = TrialDir(tmp_path / "sparse")
+    run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, source=source.path)
+    started = load_tensors(out.checkpoint_file, CPU)["model"]
+    heads = [name for name in shipped if name.startswith("head.")]
+    assert heads
+    for name in heads:
+        assert torch.allclose(started[name], shipped[name], rtol=0, atol=1e-9)  # at this rate two epochs change nothing
 
 
 def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):

@@ -146,15 +146,17 @@ def dense_epochs(warmup: float, epochs: int) -> int:
 
 def setting_used(name: str, value: Callable[[str], Any]) -> bool:
     """Whether the setting `name` changes anything beside the others, whatever the number of epochs; value: of another setting."""
-    generator, network, learned = value("generator"), value("network"), value("level") == "learned"
-    if name in ("level", "network"):
+    generator, network = value("generator"), value("network")
+    single, learned = network == "single", network == "single" and value("level") == "learned"
+    if name == "network" or (name == "level" and single):
         return True
-    if value("level") == 0 and network == "single":
+    if value("level") == 0 and single:
         return False
     from_file = generator == "predefined" and not learned
     structured = generator in _SCORED and not learned and network == "single"
     scoped = not from_file and not (structured and value("structure") != "weight")
     used: dict[str, bool] = {
+        "level": False,  # several levels are in levels
         "levels": network != "single",
         "generator": not learned,
         "structure": structured,
@@ -176,3 +178,9 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         **dict.fromkeys(("gate", "target", "price"), learned),
     }
     return used[name]
+
+
+def run_of(source: str) -> str | None:
+    """The id of the MLflow run that a `sparsity.from` names as `mlflow:ID` or `runs:/ID`; None where it is a folder or `dense`."""
+    found = re.fullmatch(r"(?:mlflow:|runs:/)([A-Za-z0-9]+)", source)
+    return found[1] if found else None

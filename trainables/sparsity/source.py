@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import ModelConfig, TrialConfig
+from trainables.contract.config import ModelConfig
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import FROM_THE_SWEEP, SparsityConfig
 from trainables.sparsity.masks import weights_with_masks_written
@@ -62,8 +62,7 @@ def _finished(folder: Path, model: ModelConfig) -> TrialDir:
 
 def _kept_weights(trial: TrialDir) -> dict[str, Tensor]:
     """What the trial ships, as plain weights on the CPU."""
-    config: TrialConfig = trial.load_config()
-    path = trial.best_file if config.train.keep == "best" and trial.best_file.is_file() else trial.checkpoint_file
+    path = trial.kept_file
     if not path.is_file():
         raise UserError(f"sparsity.from: {path}: must hold the weights of a finished trial, got no such file")
     state = load_tensors(path, torch.device("cpu"))["model"]
