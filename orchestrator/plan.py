@@ -14,7 +14,7 @@ from orchestrator.space import Trial, trials
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import UserError
 from trainables.counting import Count, count
 
@@ -53,6 +53,7 @@ class Variant:
     params: int
     deploy_params: int
     nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, where there are several)
+    at_most: tuple[str, ...]  # of those levels, the ones that a price decides in training: no more than all parameters stay
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -158,9 +159,10 @@ def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
-    """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
+    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form; in both, masks and gates of weights."""
     masks = 2 * cost.maskable_params if not config.sparsity.dense else 0
-    return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
+    gates = 3 * masks if config.sparsity.level == "learned" and config.sparsity.gate == "hard_concrete" else 0
+    return BYTES * (3 * cost.training.params + masks + gates + cost.deploy.params)
 
 
 def ensemble_count(sweep: Sweep) -> int:
@@ -250,6 +252,7 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
                 params=cost.training.params,
                 deploy_params=cost.deploy.params,
                 nonzero_params=_nonzero_params(cost, group),
+                at_most=tuple(dict.fromkeys(_level(trial.config.sparsity) for trial in group if trial.config.sparsity.price is not None)),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -261,10 +264,19 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
     """By sparsity level, and by scope where the group has several of them."""
     configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope))
-    several = len({config.scope for config in configs if not config.dense}) > 1
-    return {
-        label(config.level) + (f" {config.scope}" if several and not config.dense else ""): cost.nonzero_params(config) for config in configs
-    }
+    several = len({config.scope for config in configs if _scoped(config)}) > 1
+    return {_level(config) + (f" {config.scope}" if several and _scoped(config) else ""): cost.nonzero_params(config) for config in configs}
+
+
+def _level(config: SparsityConfig) -> str:
+    """`0.8`, `learned, target 0.9` or `learned, price 0.5`."""
+    if config.level != "learned":
+        return label(config.level)
+    return f"learned, price {label(config.price)}" if config.target is None else f"learned, target {label(config.target)}"
+
+
+def _scoped(config: SparsityConfig) -> bool:
+    return not config.dense and config.level != "learned"
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:

@@ -32,6 +32,16 @@ def weight_zeros(blocks: Sequence[nn.Module]) -> tuple[int, int]:
     return sum(w.numel() for w in weights), sum(int((w == 0).sum()) for w in weights)
 
 
+def kept_weights(blocks: Sequence[nn.Module]) -> list[dict[str, Any]]:
+    """`name`, `shape` and `kept`, the number of weights that are not zero, of every 2-D convolution of the blocks, masks applied, in order."""
+    return [
+        {"name": f"blocks.{number}.{name}", "shape": list(module.weight.shape), "kept": int((module.weight != 0).sum())}
+        for number, block in enumerate(blocks)
+        for name, module in block.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+
+
 @torch.inference_mode()
 def latency_ms(model: nn.Module, clips: Tensor) -> float:
     """Median milliseconds of one forward pass of `clips` (N, C, T, V, M) in full float32, after warm-up; the device is drained around each call.

@@ -16,7 +16,7 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
-from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes, weight_zeros
+from trainables.cost import device_name, kept_weights, latency_ms, parameter_count, peak_activation_bytes, weight_zeros
 from trainables.counting import count
 from trainables.data.batches import Batches
 from trainables.data.store import Split, Store
@@ -87,8 +87,8 @@ def _run(
         stream=config.data.stream_config,
         seed=derive(config.seed, "weights"),
     ).to(device)
-    masks = attach_sparsity(list(model.blocks), config.sparsity, config.warmup_epochs, derive(config.seed, "masks"))
     training = _batches(store, split.train, config, device, training=True)
+    masks = attach_sparsity(list(model.blocks), config.sparsity, config.warmup_epochs, training.steps, derive(config.seed, "masks"))
     selection = _batches(store, split.selection, config, device) if len(split.selection) else None
     fit = Fit(
         model,
@@ -145,6 +145,8 @@ def _finish(
     cost = _cost(config, store, model, shipped, device, difference)
     save_deploy(shipped, out.deploy_file)
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
+    if not config.sparsity.dense:
+        write_json(out.sparsity_file, {"level": cost.removed_params / cost.maskable_params, "tensors": kept_weights(list(model.blocks))})
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,

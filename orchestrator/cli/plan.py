@@ -64,9 +64,15 @@ def _nonzeros(plan: Plan) -> Table:
     levels = list(dict.fromkeys(level for variant in plan.variants for level in variant.nonzero_params))
     rows = table("model, streams", *levels, title="Non-zero parameters of the training form by sparsity level")
     for variant in plan.variants:
-        cells = [variant.nonzero_params.get(level) for level in levels]
-        rows.add_row(_name(variant), *("" if nonzero is None else f"{nonzero:,}" for nonzero in cells))
+        rows.add_row(_name(variant), *(_nonzero(variant, level) for level in levels))
     return rows
+
+
+def _nonzero(variant: Variant, level: str) -> str:
+    """`1,234`, `<= 1,234` where training decides, empty where the variant has no such level."""
+    known = variant.nonzero_params.get(level)
+    bound = "<= " if level in variant.at_most else ""
+    return "" if known is None else f"{bound}{known:,}"
 
 
 def _name(variant: Variant) -> str:

@@ -50,8 +50,9 @@ class Count:
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay."""
-        scope = "global" if sparsity.distribution == "erk" else sparsity.scope
+        """Parameters of the training form that stay; at most that many where the level follows from a price."""
+        whole = sparsity.distribution == "erk" or sparsity.level == "learned"
+        scope = "global" if whole else sparsity.scope
         return self.training.params - sum(removed_count(sum(unit), sparsity.expected_level) for unit in mask_units(self.maskable, scope))
 
 

@@ -8,15 +8,20 @@ from torch import nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.learned import LearnedLevel
 from trainables.training.schedule import Schedule
 
 
-def attach_sparsity(blocks: Sequence[nn.Module], sparsity: SparsityConfig, warmup_epochs: int, seed: int) -> Schedule | None:
+def attach_sparsity(blocks: Sequence[nn.Module], sparsity: SparsityConfig, warmup_epochs: int, steps: int, seed: int) -> Schedule | None:
     """Masks on the blocks' convolutions, and what changes them while the network trains; None for a dense network, which is left as it is.
 
-    seed: of everything that is drawn for masks, and of nothing else.
+    steps: of an epoch; seed: of everything that is drawn for masks, and of nothing else.
     """
-    return None if sparsity.dense else GENERATORS[sparsity.generator](blocks, sparsity, warmup_epochs, seed)
+    if sparsity.dense:
+        return None
+    if sparsity.level == "learned":
+        return LearnedLevel(blocks, sparsity, warmup_epochs, steps)
+    return GENERATORS[sparsity.generator](blocks, sparsity, warmup_epochs, seed)
 
 
 GENERATORS: dict[str, Callable[[Sequence[nn.Module], SparsityConfig, int, int], Schedule]] = {

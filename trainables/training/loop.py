@@ -154,6 +154,7 @@ class Fit:
             "penalty": progress.penalty_sum / count,
             "lr": learning_rate(self.config, progress.epoch),
             "clips_per_s": progress.clip_count / max(progress.epoch_seconds, 1e-9),
+            **self.schedule.metrics(),
         }
         if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
             raise TrialFailed(f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch} (lr {metrics['lr']:.4g})")
@@ -163,6 +164,7 @@ class Fit:
                 raise TrialFailed(f"selection_loss must be finite, got {metrics['selection_loss']} in epoch {progress.epoch}")
             self._keep_best(metrics, outside.best)
         progress.history.append(metrics)
+        self.schedule.end_epoch(progress.epoch, self.optimizer)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = progress.epoch + 1, 0, 0, 0.0
         progress.loss_sum = progress.correct_sum = progress.penalty_sum = 0.0
         save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
