@@ -14,7 +14,7 @@ from orchestrator.space import Trial, all_trials
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import UserError
 from trainables.counting import Count, count
 from trainables.counting.removal import emptied
@@ -54,7 +54,8 @@ class Variant:
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, where there are several)
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope and structure, where there are several)
+    at_most: tuple[str, ...]  # of those levels, the ones that a price decides in training: no more than all parameters stay
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -165,10 +166,12 @@ def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
     """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form, and in both checkpoints
-    masks, the scores they are made of with their momentum, and what weights go back to."""
+    masks, the scores or gates they are made of with their momentum, and what weights go back to."""
     sparsity = config.sparsity
     masks = 0 if sparsity.dense else 2 * cost.maskable_params
-    scores = 3 * cost.maskable_params if masks and sparsity.generator in ("score_trainable", "supermask") else 0
+    gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"  # a gate per weight, with means of its gradient and square
+    scored = sparsity.level != "learned" and sparsity.generator in ("score_trainable", "supermask")
+    scores = (6 * gated + 3 * scored) * cost.maskable_params if masks else 0
     rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
     return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)
 
@@ -261,7 +264,7 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     found = []
     for settings, group in zip(models, groups.values(), strict=True):
         idle = unused(leaves_of(group[0].config))
-        cost = counts[group[0].planned.trial]
+        cost, levels = counts[group[0].planned.trial], _levels(group)
         found.append(
             Variant(
                 settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
@@ -269,7 +272,8 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
                 trials=len(group),
                 params=cost.training.params,
                 deploy_params=cost.deploy.params,
-                nonzero_params=_nonzero_params(cost, group),
+                nonzero_params={name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()},
+                at_most=tuple(name for name, sparsity in levels.items() if sparsity.price is not None),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -278,13 +282,16 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     return tuple(found)
 
 
-def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
-    """By sparsity level, and by scope and structure where the group has several of them."""
+def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
+    """What the group removes, by level, and by scope and structure where it has several of them."""
     configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.structure))
-    sparse = [config for config in configs if not config.dense]
-    several = [name for name in ("scope", "structure") if len({getattr(config, name) for config in sparse}) > 1]
-    names = (" ".join([label(config.level), *(getattr(config, name) for name in several if not config.dense)]) for config in configs)
-    return {name: cost.nonzero_params(config) for name, config in zip(names, configs, strict=True)}
+    several = [name for name in ("scope", "structure") if len({getattr(config, name) for config in configs if _chooses(config)}) > 1]
+    return {" ".join([config.described, *(str(getattr(config, name)) for name in several if _chooses(config))]): config for config in configs}
+
+
+def _chooses(config: SparsityConfig) -> bool:
+    """Whether settings beside the level say how many weights go; a learned level is one of all tensors together."""
+    return not config.dense and config.level != "learned"
 
 
 def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.outbox import Outbox
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
@@ -137,7 +136,7 @@ class MLflowTracker:
             "cell": cell,
             "backbone": config.model.backbone,
             "stream": config.data.stream_name,
-            "sparsity": label(config.sparsity.level),
+            "sparsity": config.sparsity.described,
             "stage": "train",
             **{f"axis.{axis}": str(value) for axis, value in axes.items()},
         }
@@ -437,6 +436,7 @@ def _trial_files(folder: TrialDir) -> list[Path]:
         folder.selection_scores,
         folder.test_scores,
         folder.cost_file,
+        folder.sparsity_file,
         folder.result_file,
         folder.failure_file,
     )
@@ -444,13 +444,15 @@ def _trial_files(folder: TrialDir) -> list[Path]:
 
 
 def _draw(folder: TrialDir, out: Path) -> list[Path]:
-    """Training curves and confusion matrix of a trial, as far as its files allow."""
-    from orchestrator.figures import draw_confusion, draw_curves
+    """Training curves, confusion matrix and kept weights of a trial, as far as its files allow."""
+    from orchestrator.figures import draw_confusion, draw_curves, draw_kept
     from trainables.contract.scores import Scores
 
     drawn: list[Path] = []
     if folder.metrics_file.is_file():
         drawn.append(draw_curves({folder.path.name: folder.metrics_file}, out / "curves.png"))
+    if folder.sparsity_file.is_file():
+        drawn.append(draw_kept(folder.sparsity_file, out / "kept.png"))
     if folder.selection_scores.is_file():
         scores = Scores.load(folder.selection_scores)
         if scores.labels is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params,
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.generator import SparseGenerator
-from trainables.sparsity.masks import write_masks
+from trainables.sparsity.masks import Kept, write_masks
 from trainables.sparsity.paths import first_dead_block
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
@@ -119,8 +120,8 @@ def _run(
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
     del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
-    removed = write_masks(model.eval())
-    return _finish(config, out, store, split, model, removed, progress, kept_epoch, device)
+    kept = write_masks(model.eval())
+    return _finish(config, out, store, split, model, kept, progress, kept_epoch, device)
 
 
 def _batches(
@@ -171,7 +172,7 @@ def _finish(
     store: Store,
     split: Split,
     model: Backbone,
-    removed: int,
+    kept: list[Kept],
     progress: Progress,
     kept_epoch: int,
     device: torch.device,
@@ -187,9 +188,12 @@ def _finish(
         Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(out.selection_scores)
     index, test_logits = score(shipped, _batches(store, split.test, config, device, labelled=False).epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
+    removed = sum(each.removed for each in kept)
     cost = _cost(config, store, model, removed, shipped, device, difference)
     save_deploy(shipped, out.deploy_file)
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
+    if not config.sparsity.dense:
+        write_json(out.sparsity_file, {"level": removed / cost.maskable_params, "tensors": [asdict(each) for each in kept]})
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,

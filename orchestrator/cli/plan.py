@@ -71,8 +71,7 @@ def _nonzeros(plan: Plan) -> Table:
     levels = list(dict.fromkeys(level for variant in plan.variants for level in _shown(variant)))
     rows = table("model, streams", *levels, title="Non-zero parameters of the training form by sparsity level")
     for variant in plan.variants:
-        cells = [variant.nonzero_params.get(level) for level in levels]
-        rows.add_row(_name(variant), *("" if nonzero is None else f"{nonzero:,}" for nonzero in cells))
+        rows.add_row(_name(variant), *(_nonzero(variant, level) for level in levels))
     return rows
 
 
@@ -80,6 +79,13 @@ def _shown(variant: Variant) -> list[str]:
     """The variant's levels; of many, which a range gives, the lowest and the highest."""
     levels = list(variant.nonzero_params)
     return levels if len(levels) <= MOST_LEVELS else [levels[0], levels[-1]]
+
+
+def _nonzero(variant: Variant, level: str) -> str:
+    """`1,234`, `<= 1,234` where training decides, empty where the variant has no such level."""
+    known = variant.nonzero_params.get(level)
+    bound = "<= " if level in variant.at_most else ""
+    return "" if known is None else f"{bound}{known:,}"
 
 
 def _name(variant: Variant) -> str:

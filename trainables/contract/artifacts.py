@@ -72,19 +72,25 @@ class TrialResult(Frozen):
     clips_per_s: float  # median training throughput
     cost: Cost
 
+    @property
+    def level(self) -> float:
+        """Fraction of the maskable weights that are zero, measured."""
+        return self.cost.removed_params / self.cost.maskable_params
+
     def metrics(self) -> dict[str, float]:
         """Every number under the name a sweep file uses for it."""
-        own = self.model_dump(exclude={"cost", "trial"}) | self.cost.model_dump()
+        own = self.model_dump(exclude={"cost", "trial"}) | self.cost.model_dump() | {"level": self.level}
         return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
-EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "selection_loss", "selection_top1", "lr", "clips_per_s")
-"""What a trial reports after every epoch."""
+EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "level", "selection_loss", "selection_top1", "lr", "clips_per_s")
+"""What a trial reports after every epoch; `level` only where it is learned."""
 
 _NOT_NUMBERS = ("trial", "cost", "latency_device", "deploy_folded")
 
-RESULT_METRICS: tuple[str, ...] = tuple(
-    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS
+RESULT_METRICS: tuple[str, ...] = (
+    *(name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS),
+    "level",
 )
 """What a finished trial reports; objectives and constraints name one of these."""
 
@@ -134,6 +140,11 @@ class TrialDir:
     @property
     def cost_file(self) -> Path:
         return self.path / "cost.json"
+
+    @property
+    def sparsity_file(self) -> Path:
+        """Which tensors keep how many weights; absent for a dense network."""
+        return self.path / "sparsity.json"
 
     @property
     def result_file(self) -> Path:

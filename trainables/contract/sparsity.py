@@ -35,7 +35,7 @@ class SparsityConfig(Frozen):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    level: Level | Literal["learned"] = 0.0  # fraction of maskable weights removed; learned: found in training, see gate
+    level: Level | Literal["learned"] = 0.0  # fraction of maskable weights removed; learned: found in training, see gate, target and price
     network: Network = "single"  # several levels in one network, trained end to end: experts beside each other, one nested in the other, mixture
     levels: tuple[Level, ...] = ()  # of network experts, nested and mixture
     generator: Generator = "fixed_random"  # how the mask comes about
@@ -48,7 +48,9 @@ class SparsityConfig(Frozen):
     scope: Scope = "block"  # within what the level holds exactly
     distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
     sharing: Literal["none", "branches", "channels", "fused"] = "none"  # rep_tcn: masks that survive fusing, see docs
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6  # dense before the mask applies: fraction, or epochs
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = (
+        0.6  # dense, or learning the level, before the mask applies: fraction, or epochs
+    )
     penalty: Literal["group_lasso", "global", "detached", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
     # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the reported loss but without a gradient
     penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
@@ -62,9 +64,11 @@ class SparsityConfig(Frozen):
     expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one
     divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence between experts
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
-    gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: learned thresholds per tensor, or a gate per weight
-    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at
-    price: Annotated[float, Field(gt=0.0)] | None = None  # level learned: loss per fraction of weights kept, instead of a target
+    gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: a learned threshold per tensor, or a random gate per weight
+    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at, over all tensors together
+    price: Annotated[float, Field(gt=0.0)] | None = (
+        None  # level learned: loss for keeping all weights, half of it for half of them; instead of a target
+    )
 
     @field_validator("structure")
     @classmethod
@@ -80,6 +84,13 @@ class SparsityConfig(Frozen):
     def dense(self) -> bool:
         """Nothing is removed: no masks are attached."""
         return self.level == 0.0 and self.network == "single"
+
+    @property
+    def described(self) -> str:
+        """What is removed, in a few words: `0.8`, `learned, target 0.9`, `learned, price 0.5`."""
+        if self.level != "learned":
+            return level_name(self.level)
+        return f"learned, price {self.price:g}" if self.target is None else f"learned, target {self.target:g}"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -139,6 +150,11 @@ class SparsityConfig(Frozen):
         return (self.target or 0.0) if self.level == "learned" else self.level
 
 
+def level_name(level: float) -> str:
+    """A level as it stands in names: 0.6 -> '0.6', 0.0 -> '0'."""
+    return f"{level:g}"
+
+
 def dense_epochs(warmup: float, epochs: int) -> int:
     """Whole epochs of a sparsity warm-up: a whole number as it is, a fraction as round(warmup * epochs), halves to even."""
     return int(warmup) if warmup >= 1 else round(warmup * epochs)
@@ -154,7 +170,7 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         return False
     from_file = generator == "predefined" and not learned
     structured = generator in _SCORED and not learned and network == "single"
-    scoped = not from_file and not (structured and value("structure") != "weight")
+    scoped = not from_file and not learned and not (structured and value("structure") != "weight")
     used: dict[str, bool] = {
         "level": False,  # several levels are in levels
         "levels": network != "single",
@@ -164,7 +180,7 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         "from": network == "single",
         "scope": scoped,
         "distribution": scoped and value("scope") == "tensor" and network == "single",
-        "sharing": generator in _FIXED and network == "single",
+        "sharing": generator in _FIXED and not learned and network == "single",
         "warmup": learned or generator in _WARMED_UP,
         "penalty": not learned and generator in _WARMED_UP,
         "penalty_weight": not learned and generator in _WARMED_UP and value("penalty") != "none",

@@ -59,7 +59,7 @@ class Count:
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay."""
+        """Parameters of the training form that stay; at most that many where the level follows from a price."""
         return self.training.params - removed_params(self.kernels, sparsity)
 
 

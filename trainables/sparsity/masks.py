@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -184,18 +186,31 @@ def raw_weight(layer: nn.Conv2d) -> nn.Parameter:
     return original
 
 
-def write_masks(network: nn.Module) -> int:
+@dataclass(frozen=True)
+class Kept:
+    """How many weights a mask leaves of a tensor; one that stays can be zero too."""
+
+    name: str  # of the layer
+    shape: tuple[int, ...]
+    kept: int
+
+    @property
+    def removed(self) -> int:
+        return math.prod(self.shape) - self.kept
+
+
+def write_masks(network: nn.Module) -> list[Kept]:
     """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode.
 
-    Returns how many weights the masks removed; a weight that stays can be zero too.
+    Returns what every mask left.
     """
-    removed = 0
-    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+    found = []
+    for name, layer in [named for named in network.named_modules() if isinstance(named[1], nn.Conv2d)]:
         mask = mask_of(layer)
         if mask is not None:
-            removed += int((mask == 0).sum())
+            found.append(Kept(name, tuple(mask.shape), int(mask.count_nonzero())))
             parametrize.remove_parametrizations(layer, "weight")
-    return removed
+    return found
 
 
 def mask_of(layer: nn.Conv2d) -> Tensor | None:
