@@ -54,9 +54,11 @@ class SparsityConfig(Frozen):
     update_every: int = Field(default=100, ge=1)  # rigl, set: steps from one exchange of weights to the next
     update_share: float = Field(default=0.3, gt=0.0, le=1.0)  # rigl, set: of the kept weights that the first exchange replaces, then less
     update_until: float = Field(default=0.75, gt=0.0, le=1.0)  # rigl, set: fraction of the steps after which the mask stays
-    fusion: Literal["mean", "weighted", "concat"] = "mean"  # experts: how their features become one
-    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one
-    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence between experts
+    fusion: Literal["mean", "weighted", "concat"] = (
+        "mean"  # experts: how their features become one; weighted: learned weights; concat: a linear layer
+    )
+    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one, by classifiers of their own
+    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence, which draws features together
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
     gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: learned thresholds per tensor, or a gate per weight
     target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at
@@ -76,6 +78,17 @@ class SparsityConfig(Frozen):
     def dense(self) -> bool:
         """Nothing is removed: no masks are attached."""
         return self.level == 0.0 and self.network == "single"
+
+    @property
+    def described(self) -> str:
+        """What is removed, in a few words: `0.8`, `learned`, `nested 0.6 0.8 0.95 0.99`."""
+        if self.network != "single":
+            return " ".join([self.network, *map(level_name, self.levels)])
+        return self.level if isinstance(self.level, str) else level_name(self.level)
+
+    def at(self, level: float) -> SparsityConfig:
+        """The same for a single network at one of the levels."""
+        return self.model_copy(update={"network": "single", "levels": (), "level": level})
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -98,6 +111,10 @@ class SparsityConfig(Frozen):
             raise ValueError(f"levels must name at least two different levels where network is {self.network}, got {list(self.levels)}")
         if self.generator not in ("fixed_random", "magnitude_at_init"):
             raise ValueError(f"network {self.network} needs generator fixed_random or magnitude_at_init, got {self.generator}")
+        if len({level_name(level) for level in self.levels}) < len(self.levels):
+            raise ValueError(f"levels must differ within six digits, got {list(self.levels)}")
+        if self.network == "nested" and self.structure != "weight":
+            raise ValueError(f"network nested removes single weights and needs structure weight, got {self.structure}")
         if self.network == "mixture" and self.active > len(self.levels):
             raise ValueError(f"active must be at most the number of levels, got active={self.active} and levels={list(self.levels)}")
 
@@ -109,6 +126,11 @@ class SparsityConfig(Frozen):
     def expected_level(self) -> float:
         """The level a single network ends at as far as it is known: that of a price is found in training, here 0."""
         return (self.target or 0.0) if self.level == "learned" else self.level
+
+
+def level_name(level: float) -> str:
+    """A level as it stands in names: 0.6 -> '0.6', 0.0 -> '0'."""
+    return f"{level:g}"
 
 
 def dense_epochs(warmup: float, epochs: int) -> int:

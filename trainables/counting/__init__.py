@@ -33,6 +33,9 @@ class Cost:
     leaf_params: int
     gmacs: float
     leaf_gmacs: float
+    norm_params: int = 0  # of params: scales and shifts of normalisations
+    head_params: int = 0  # of params: the classifier
+    head_gmacs: float = 0.0  # of gmacs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,19 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form
+    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form of one network
 
     @property
     def maskable_params(self) -> int:
-        """Weights of all the blocks' convolutions in the training form."""
+        """Weights of all the blocks' convolutions in the training form of one network."""
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay."""
+        """Parameters of the training form that stay; of nested levels those of the lowest, which are all."""
         scope = "global" if sparsity.distribution == "erk" else sparsity.scope
-        return self.training.params - sum(removed_count(sum(unit), sparsity.expected_level) for unit in mask_units(self.maskable, scope))
+        several = sparsity.levels if sparsity.network != "nested" else (min(sparsity.levels),)
+        levels = several or (sparsity.expected_level,)
+        return self.training.params - sum(removed_count(sum(unit), level) for level in levels for unit in mask_units(self.maskable, scope))
 
 
 def removed_count(size: int, level: float) -> int:
@@ -90,6 +95,9 @@ def _cost(tally: Tally) -> Cost:
         leaf_params=tally.leaf_params,
         gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,
         leaf_gmacs=tally.leaf_macs / GIGA,
+        norm_params=tally.norm_params,
+        head_params=tally.head_params,
+        head_gmacs=tally.head_macs / GIGA,
     )
 
 
