@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cells import expand
 from orchestrator.space import Trial, trials
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
-from trainables.contract.artifacts import TrialDir
+from orchestrator.sweep.leaves import LEAVES, leaves_of, unused
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
-from trainables.counting import Count, count
+from trainables.counting import Count
+from trainables.counting.levels import count_trial, epoch_shares
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -107,9 +107,10 @@ def plan(sweep: Sweep) -> Plan:
     by_cell = {cell: trials(sweep, cell) for cell in expand(sweep)}
     everything = [trial for group in by_cell.values() for trial in group]
     run = Path(sweep.storage) / sweep.name
-    done = {trial.planned.trial for trial in everything if trial.planned.folder(run).is_complete()}
+    complete = [trial for trial in everything if trial.planned.folder(run).is_complete()]
+    done = {trial.planned.trial for trial in complete}
     counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
-    machine = _machine(sweep, _measured_rate(run, sorted(done), counts))
+    machine = _machine(sweep, _measured_rate(run, complete, counts))
     seconds = {
         trial.planned.trial: training_flops(trial.config, counts[trial.planned.trial], len(split.train)) / machine.flops_per_s
         for trial in everything
@@ -153,13 +154,19 @@ _ASSUMPTIONS = (
 
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2."""
-    return clips * config.data.repeat * config.train.epochs * PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
+    """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2; of nested levels the MACs of those that a step trains."""
+    return clips * config.data.repeat * sum(epoch_shares(config)) * _clip_flops(cost)
+
+
+def _clip_flops(cost: Count) -> float:
+    """Work of a step on one clip: 3 passes x MACs x 2."""
+    return PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
     """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
-    masks = 2 * cost.maskable_params if not config.sparsity.dense else 0
+    networks = 0 if config.sparsity.dense else max(1, len(config.sparsity.levels))
+    masks = 2 * networks * cost.maskable_params
     return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
 
 
@@ -191,22 +198,16 @@ def check_budget(sweep: Sweep, planned: Plan) -> None:
 
 
 def _count(config: TrialConfig, store: Store) -> Count:
-    return count(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        frames=config.data.frames,
-        stream=config.data.stream_config,
-    )
+    return count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons)
 
 
-def _measured_rate(run: Path, done: Iterable[str], counts: Mapping[str, Count]) -> float | None:
+def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]) -> float | None:
     """Median training FLOP/s of the complete trials, None without any."""
     rates = []
-    for name in done:
-        result = TrialDir(run / "trials" / name).load()
-        rates.append(result.clips_per_s * PASSES * counts[name].training.gmacs * 1e9 * FLOPS_PER_MAC)
+    for trial in done:
+        result = trial.planned.folder(run).load()
+        share = median(epoch_shares(trial.config))  # clips_per_s is a median, too
+        rates.append(result.clips_per_s * share * _clip_flops(counts[trial.planned.trial]))
     return median(rates) if rates else None
 
 
@@ -232,10 +233,12 @@ def _present() -> tuple[int, int]:
 
 def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]) -> tuple[Variant, ...]:
     """Trials grouped by what decides a network's size."""
-    groups: dict[tuple[str, str, int], list[Trial]] = {}
+    groups: dict[tuple[str, str, int, str], list[Trial]] = {}
     for trial in everything:
         model, data = trial.config.model, trial.config.data
-        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames), []).append(trial)
+        sparsity = trial.config.sparsity
+        several = sparsity.model_dump_json() if sparsity.network != "single" else ""
+        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames, several), []).append(trial)
     models = [group[0].config.model.model_dump(mode="json") for group in groups.values()]
     differing = [name for name in models[0] if name == "backbone" or len({str(model[name]) for model in models}) > 1]
     found = []
@@ -244,7 +247,10 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
         cost = counts[group[0].planned.trial]
         found.append(
             Variant(
-                settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                settings={
+                    **{f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                    **({"sparsity.network": network} if (network := group[0].config.sparsity.network) != "single" else {}),
+                },
                 streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
                 trials=len(group),
                 params=cost.training.params,
@@ -262,9 +268,7 @@ def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
     """By sparsity level, and by scope where the group has several of them."""
     configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope))
     several = len({config.scope for config in configs if not config.dense}) > 1
-    return {
-        label(config.level) + (f" {config.scope}" if several and not config.dense else ""): cost.nonzero_params(config) for config in configs
-    }
+    return {config.described + (f" {config.scope}" if several and not config.dense else ""): cost.nonzero_params(config) for config in configs}
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:

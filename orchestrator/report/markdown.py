@@ -47,6 +47,7 @@ def write_report(run: Path) -> Path:
         *_results(evaluation, trials),
         *_absent(trials, evaluation),
         *_trials(trials),
+        *_levels(trials),
         *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
         "## Settings",
         _settings(sweep),
@@ -245,6 +246,27 @@ def _trials(trials: Sequence[TrialState]) -> list[str]:
     searched = _searched(trials)
     text = "Every trial of the sweep. Parameters that differ within a cell have columns of their own. Epochs count from 1."
     return ["## Trials", text, markdown_table([_trial_line(state, searched) for state in trials])]
+
+
+def _levels(trials: Sequence[TrialState]) -> list[str]:
+    """Every level of the networks of several levels by itself, and all of them together; nothing where there are none."""
+    lines = [
+        {
+            "trial": f"`{state.planned.trial}`",
+            "level": level.level,
+            "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
+            "non-zero": f"{level.nonzero_params:,}",
+            "deploy non-zero": f"{level.deploy_nonzero_params:,}",
+        }
+        for state in trials
+        if state.result
+        for level in state.result.levels
+    ]
+    text = (
+        "Each level by itself and all of them together (fused), which is what a trial is scored by. Nested levels share their weights: "
+        "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
+    )
+    return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
 
 
 def _searched(trials: Sequence[TrialState]) -> list[str]:

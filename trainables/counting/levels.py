@@ -42,10 +42,12 @@ def count_trial(config: TrialConfig, layout: Layout, *, classes: int, persons: i
     return Count(form("training"), form("released"), form("deploy"), members[0].maskable)
 
 
-def training_share(config: TrialConfig) -> float:
-    """Part of the training form's work on a clip that an average step does: nested levels train dense, then two at a time."""
-    sparsity, epochs, dense = config.sparsity, config.train.epochs, config.warmup_epochs
-    return (dense + 2 * (epochs - dense)) / (epochs * len(sparsity.levels)) if sparsity.network == "nested" else 1.0
+def epoch_shares(config: TrialConfig) -> list[float]:
+    """Part of the training form's work on a clip that a step does, epoch by epoch: nested levels train as one, then two at a time."""
+    levels = len(config.sparsity.levels)
+    if config.sparsity.network != "nested":
+        return [1.0] * config.train.epochs
+    return [(1 if epoch < config.warmup_epochs else 2) / levels for epoch in range(config.train.epochs)]
 
 
 def _together(sparsity: SparsityConfig, members: Sequence[Cost], gate: Cost | None, width: int, *, shared: bool) -> Cost:

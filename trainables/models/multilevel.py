@@ -362,7 +362,9 @@ def squared_variation(values: Tensor) -> Tensor:
 
 def build_multi_level(spec: MultiLevelSpec, *, seed: int, sparsity: SparsityConfig | None = None) -> MultiLevel:
     """The training form on the CPU. Weights depend on `seed` alone; the global generator is untouched. sparsity: what the loss is made of."""
-    network = NETWORKS[spec.network](spec, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "fusion"))
+        network = NETWORKS[spec.network](spec, seed)
     if isinstance(network, Experts) and sparsity is not None:
         network.divergence = sparsity.divergence
     if isinstance(network, Nested) and sparsity is not None:
