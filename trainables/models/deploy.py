@@ -7,7 +7,7 @@ import io
 import pickle
 import statistics
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast, overload
 
@@ -222,7 +222,7 @@ def save_deploy(form: DeployForm | MultiLevel, path: Path) -> None:
 
 def load_deploy(path: Path) -> DeployForm | MultiLevel:
     """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is missing or damaged."""
-    content = read_file(path, (FORMAT, LEVELS_FORMAT), "deploy form")
+    content = read_file(path, "deploy form", FORMAT, LEVELS_FORMAT)
     try:
         with torch.device("meta"):  # the architecture without memory
             form = _levels_of(content) if content["format"] == LEVELS_FORMAT else _form_of(content)
@@ -256,14 +256,14 @@ def _levels_of(content: dict[str, Any]) -> MultiLevel:
     return network.made_of(part_of)
 
 
-def read_file(path: Path, expected: Sequence[str], what: str) -> dict[str, Any]:
-    """The dictionary of a file of ours whose `format` is one of `expected`; UserError names it as `what` where it is another or damaged."""
+def read_file(path: Path, what: str, *formats: str) -> dict[str, Any]:
+    """The dictionary of a file of ours whose `format` is one of `formats`; UserError names it as `what` where it is another or damaged."""
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: must be a {what}, got {'another kind of file' if path.exists() else 'no such file'}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: not a readable {what}: {error}") from error
-    if not isinstance(content, dict) or content.get("format") not in expected:
-        raise UserError(f"{path}: must be a file of format '{expected[0]}', got something else")
+    if not isinstance(content, dict) or content.get("format") not in formats:
+        raise UserError(f"{path}: must be a file of format {' or '.join(repr(each) for each in formats)}, got something else")
     return content

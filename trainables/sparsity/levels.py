@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.seeding import derive
-from trainables.sparsity.build import GENERATORS
+from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import Masked
 from trainables.training.schedule import Schedule
 
@@ -74,7 +74,7 @@ class NestedGenerator(Schedule):
         self._network = network
         self._warmup = warmup_epochs
         levels = zip(network.level_blocks, sorted(config.levels), strict=True)
-        self._parts = [GENERATORS[config.generator](blocks, config.at(level), warmup_epochs, seed) for blocks, level in levels]
+        self._parts = [SparseGenerator(blocks, config.at(level), warmup_epochs, seed) for blocks, level in levels]
         modules = (module for blocks in network.level_blocks for block in blocks for module in block.modules())
         self._masks = [module for module in modules if isinstance(module, Masked)]
         self._activate(True)  # a network that is not trained any further is scored at its levels
@@ -106,6 +106,4 @@ def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epoch
     if config.network == "nested":
         return NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed)
     levels = enumerate(zip(network.level_blocks, config.levels, strict=True))
-    return Together(
-        [GENERATORS[config.generator](blocks, config.at(level), warmup_epochs, derive(seed, number)) for number, (blocks, level) in levels]
-    )
+    return Together([SparseGenerator(blocks, config.at(level), warmup_epochs, derive(seed, number)) for number, (blocks, level) in levels])
