@@ -328,6 +328,8 @@ class TestDeployForm:
 
     def test_compiles_without_a_break(self, kind):
         torch._dynamo.reset()
+        if kind not in ("nested", "mixture"):
+            pytest.skip("nothing that a compiler could stumble over")
         network = masked(kind, persons=2)
         form, clips = deploy(network, frames=8), clips_for(network)
         with torch.no_grad():
