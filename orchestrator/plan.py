@@ -16,7 +16,7 @@ from orchestrator.sweep.leaves import LEAVES, leaves_of, unused
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.counting import Count
-from trainables.counting.levels import count_trial, epoch_shares
+from trainables.counting.levels import count_trial, training_share
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -155,12 +155,12 @@ _ASSUMPTIONS = (
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
     """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2; of nested levels the MACs of those that a step trains."""
-    return clips * config.data.repeat * sum(epoch_shares(config)) * _clip_flops(cost)
+    return clips * config.data.repeat * config.train.epochs * _clip_flops(config, cost)
 
 
-def _clip_flops(cost: Count) -> float:
-    """Work of a step on one clip: 3 passes x MACs x 2."""
-    return PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
+def _clip_flops(config: TrialConfig, cost: Count) -> float:
+    """Work of a step on one clip."""
+    return PASSES * training_share(config.sparsity) * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
@@ -206,8 +206,7 @@ def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]
     rates = []
     for trial in done:
         result = trial.planned.folder(run).load()
-        share = median(epoch_shares(trial.config))  # clips_per_s is a median, too
-        rates.append(result.clips_per_s * share * _clip_flops(counts[trial.planned.trial]))
+        rates.append(result.clips_per_s * _clip_flops(trial.config, counts[trial.planned.trial]))
     return median(rates) if rates else None
 
 

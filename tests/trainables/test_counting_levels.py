@@ -10,7 +10,7 @@ from tests.trainables.models.test_conformance import measured_gmacs
 from trainables.contract.config import StreamConfig, TrialConfig
 from trainables.contract.model import BACKBONE_NAMES
 from trainables.counting import count
-from trainables.counting.levels import count_trial, epoch_shares
+from trainables.counting.levels import count_trial, training_share
 from trainables.layouts import load_layout
 from trainables.models.deploy import deploy
 from trainables.models.multilevel import build_multi_level, multi_level_spec
@@ -91,9 +91,14 @@ def test_levels_of_the_study_keep_two_thirds_of_one_dense_network():
 def test_a_single_network_is_counted_as_ever():
     config = TrialConfig.model_validate({"data": {"store": "s", "protocol": "p"}, "sparsity": {"level": 0.5}})
     assert count_trial(config, LAYOUT, **SIZES) == count(config.model, LAYOUT, frames=64, stream=StreamConfig(), **SIZES)
-    assert set(epoch_shares(config)) == {1.0}
+    assert training_share(config.sparsity) == 1.0
 
 
-def test_nested_levels_train_one_then_two_of_four():
-    config = config_of(network="nested", warmup=0.6)  # 66 of 110 epochs
-    assert epoch_shares(config) == [1 / 4] * 66 + [2 / 4] * 44
+def test_nested_levels_are_trained_two_at_a_time_and_hold_one_set_of_weights():
+    config = config_of(network="nested")
+    assert training_share(config.sparsity) == 2 / 4
+    one = count(config.model, LAYOUT, frames=16, stream=StreamConfig(), **SIZES)
+    several = count_trial(config, LAYOUT, **SIZES)
+    assert several.training.params == one.training.params
+    assert several.training.gmacs == pytest.approx(4 * one.training.gmacs)
+    assert several.deploy.params == 4 * one.deploy.params  # BatchNorm is in the kernels, and of every level its own

@@ -33,7 +33,6 @@ class Cost:
     leaf_params: int
     gmacs: float
     leaf_gmacs: float
-    norm_params: int = 0  # of params: scales and shifts of normalisations
     head_params: int = 0  # of params: the classifier
     head_gmacs: float = 0.0  # of gmacs
 
@@ -95,7 +94,6 @@ def _cost(tally: Tally) -> Cost:
         leaf_params=tally.leaf_params,
         gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,
         leaf_gmacs=tally.leaf_macs / GIGA,
-        norm_params=tally.norm_params,
         head_params=tally.head_params,
         head_gmacs=tally.head_macs / GIGA,
     )

@@ -42,24 +42,20 @@ def count_trial(config: TrialConfig, layout: Layout, *, classes: int, persons: i
     return Count(form("training"), form("released"), form("deploy"), members[0].maskable)
 
 
-def epoch_shares(config: TrialConfig) -> list[float]:
-    """Part of the training form's work on a clip that a step does, epoch by epoch: nested levels train as one, then two at a time."""
-    levels = len(config.sparsity.levels)
-    if config.sparsity.network != "nested":
-        return [1.0] * config.train.epochs
-    return [(1 if epoch < config.warmup_epochs else 2) / levels for epoch in range(config.train.epochs)]
+def training_share(sparsity: SparsityConfig) -> float:
+    """Part of the training form's work on a clip that a training step does: nested levels are trained two at a time."""
+    return 2 / len(sparsity.levels) if sparsity.network == "nested" else 1.0
 
 
 def _together(sparsity: SparsityConfig, members: Sequence[Cost], gate: Cost | None, width: int, *, shared: bool) -> Cost:
     """One form of the whole: nested levels one after the other, experts beside each other, a gate and the experts that it chooses.
 
-    shared: nested levels are one set of weights, with normalisation and classifier of their own.
+    shared: nested levels are one set of weights.
     """
     first, levels = members[0], len(members)
     if sparsity.network == "nested":
-        own = first.norm_params + first.head_params
-        repeated = Cost((levels - 1) * (first.params - own), (levels - 1) * (first.leaf_params - own), 0.0, 0.0)
-        return _sum(members, minus=repeated if shared else NOTHING)
+        work = _sum(members)
+        return replace(work, params=first.params, leaf_params=first.leaf_params) if shared else work
     bodies, head = [_headless(member) for member in members], Cost(first.head_params, first.head_params, first.head_gmacs, first.head_gmacs)
     if gate is not None:
         chosen = sparsity.active / levels

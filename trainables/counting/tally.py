@@ -43,7 +43,6 @@ class Tally:
     maskable: list[list[int]] = field(default_factory=list, init=False)  # weights of each convolution of each block
     leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
     mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
-    norm_params: int = field(default=0, init=False)  # of leaf_params: scales and shifts of normalisations
     head_params: int = field(default=0, init=False)  # of leaf_params: what comes after the mean over frames, joints and persons
     head_macs: int = field(default=0, init=False)  # of leaf_macs
 
@@ -64,7 +63,6 @@ class Tally:
     def norm(self, channels: int) -> None:
         """Scale and shift of a normalisation."""
         self.leaf_params += 2 * channels
-        self.norm_params += 2 * channels
 
     def conv_bn(self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = False) -> None:
         """A convolution and its BatchNorm; one biased convolution once deployed. The HPI-GCN code folds these when it deploys."""

@@ -25,9 +25,6 @@ from trainables.seeding import derive
 BALANCE_WEIGHT = 1e-2
 """Of the loss that spreads the clips over the experts of a mixture."""
 
-OWN = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
-"""What every level of a nested network has for itself beside its classifier: what a level leaves of the features has statistics of its own."""
-
 
 class MultiLevelSpec(Frozen):
     """All that is needed to build such a network's architecture; stored beside the weights of a file."""
@@ -235,15 +232,15 @@ def batch_divergence(features: Tensor) -> Tensor:
 class Nested(MultiLevel):
     """One set of weights seen at several levels; the logits are the logarithm of the levels' mean probability.
 
-    Every level has normalisation (statistics, scale and shift) and a classifier of its own, all other parameters are the same tensors in
-    all of them. Loss: mean of the loss of each level in `trained` and, where there are several, that of their mean probability.
+    The levels' parameters are the same tensors; each level has statistics of its own in every BatchNorm. Loss: mean of the loss of each
+    level in `trained` and, where there are several, that of their mean probability.
     """
 
     def __init__(self, spec: MultiLevelSpec, seed: int) -> None:
         first = _drawn(spec.member, seed)
-        super().__init__(spec, [first, *(_sharing(first) for _ in spec.levels[1:])])
-        self.trained: tuple[int, ...] = tuple(range(len(spec.levels)))  # in the next step
-        self.scored = self.trained
+        shared = {id(parameter): parameter for parameter in first.parameters()}
+        super().__init__(spec, [first, *(copy.deepcopy(first, dict(shared)) for _ in spec.levels[1:])])
+        self.trained: tuple[int, ...] = tuple(range(len(spec.levels)))  # levels of the next step
         self.level_losses = True
 
     @property
@@ -252,25 +249,13 @@ class Nested(MultiLevel):
         return self.level_blocks[0]
 
     def forward(self, clips: Tensor) -> Tensor:
-        return log_mean_probability([self.networks[level](clips) for level in self.scored])
+        return log_mean_probability([level(clips) for level in self.networks])
 
     def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         losses, logits = zip(*(self.backbones[level].objective(clips, labels) for level in self.trained), strict=True)
-        if len(losses) == 1:
-            return losses[0], logits[0]
         fused = log_mean_probability(logits)
         terms = [F.nll_loss(fused, labels), *(losses if self.level_losses else ())]
         return torch.stack(terms).mean(), fused
-
-    @torch.no_grad()
-    def start_levels(self) -> None:
-        """What each level has for itself is from now on that of the first."""
-        first = self.backbones[0]
-        for level in self.backbones[1:]:
-            for mine, its in zip(level.modules(), first.modules(), strict=True):
-                if _is_own(its):
-                    mine.load_state_dict(its.state_dict())
-            level.head.load_state_dict(first.head.state_dict())
 
 
 def log_mean_probability(logits: Sequence[Tensor]) -> Tensor:
@@ -384,14 +369,3 @@ def _drawn(spec: NetworkSpec, seed: int, *purpose: str | int, head: bool = True)
     if not head:
         network.head = nn.Identity()
     return network
-
-
-def _is_own(module: nn.Module) -> bool:
-    return isinstance(module, OWN)
-
-
-def _sharing(first: Backbone) -> Backbone:
-    """A copy that shares the parameters, the very objects, of all that levels do not have for themselves."""
-    own = {id(parameter) for module in first.modules() if _is_own(module) for parameter in module.parameters(recurse=False)}
-    own |= {id(parameter) for parameter in first.head.parameters()}
-    return copy.deepcopy(first, {id(parameter): parameter for parameter in first.parameters() if id(parameter) not in own})

@@ -27,10 +27,6 @@ class NestedNetwork(LevelledNetwork, Protocol):
     """One of nested levels, which are numbered from the lowest; `level_blocks` hold the same weights in every level."""
 
     trained: tuple[int, ...]  # levels of the next step
-    scored: tuple[int, ...]  # levels that the network's logits are made of
-
-    def start_levels(self) -> None:
-        """What each level has for itself is from now on that of the first."""
 
 
 class Together(Schedule):
@@ -63,42 +59,31 @@ class Together(Schedule):
 class NestedGenerator(Schedule):
     """Trains one set of weights to nested masks: what a level keeps is kept by every lower level.
 
-    The masks are one draw cut at each level. Epochs 0 .. E_w - 1: dense, all weights active, with the penalty of each level on what it
-    will remove, averaged over the levels: a weight that all levels remove is in every term, one that the lowest keeps in fewer. From
-    epoch E_w on every step trains the lowest level, whose mask is the union of all, and one other, in turn. What the lowest level
-    removes is exactly zero from then on.
+    The masks are one draw cut at each level. The lowest level, whose mask is the union of all, is trained as a `SparseGenerator` does: dense
+    with a penalty on what it will remove, then under its mask. Every step trains it and one other, in turn, which is under its mask from
+    the first step on: its few weights learn from the start to do without the others. What the lowest level removes ends exactly zero.
     """
 
     def __init__(self, network: NestedNetwork, config: SparsityConfig, warmup_epochs: int, seed: int) -> None:
-        """warmup_epochs: E_w; seed: of the masks alone."""
+        """warmup_epochs: dense ones of the lowest level; seed: of the masks alone."""
         self._network = network
-        self._warmup = warmup_epochs
-        levels = zip(network.level_blocks, sorted(config.levels), strict=True)
-        self._parts = [SparseGenerator(blocks, config.at(level), warmup_epochs, seed) for blocks, level in levels]
-        modules = (module for blocks in network.level_blocks for block in blocks for module in block.modules())
-        self._masks = [module for module in modules if isinstance(module, Masked)]
-        self._activate(True)  # a network that is not trained any further is scored at its levels
+        self._others = len(config.levels) - 1
+        self._lowest, *_ = (
+            SparseGenerator(blocks, config.at(level), warmup_epochs, seed)
+            for blocks, level in zip(network.level_blocks, sorted(config.levels), strict=True)
+        )
+        for module in (module for blocks in network.level_blocks[1:] for block in blocks for module in block.modules()):
+            if isinstance(module, Masked):
+                module.active = True
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-        self._parts[0].begin_epoch(epoch, optimizer)
-        self._activate(epoch >= self._warmup)
+        self._lowest.begin_epoch(epoch, optimizer)
 
     def begin_step(self, epoch: int, step: int) -> None:
-        if (epoch, step) == (self._warmup, 0):
-            self._network.start_levels()
-        if epoch >= self._warmup:
-            self._network.trained = (0, 1 + (epoch + step) % (len(self._parts) - 1))
+        self._network.trained = (0, 1 + (epoch + step) % self._others)
 
     def penalty(self, epoch: int) -> Tensor | None:
-        penalties = [penalty for part in self._parts if (penalty := part.penalty(epoch)) is not None]
-        return torch.stack(penalties).mean() if penalties else None
-
-    def _activate(self, active: bool) -> None:
-        """Levels apart under their masks, or one dense network."""
-        for mask in self._masks:
-            mask.active = active
-        self._network.scored = tuple(range(len(self._parts))) if active else (0,)
-        self._network.trained = self._network.scored
+        return self._lowest.penalty(epoch)
 
 
 def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epochs: int, seed: int) -> Schedule:

@@ -225,15 +225,16 @@ class TestMembers:
             assert torch.equal(mine.features(clips), theirs.features(clips))
         assert not torch.equal(apart[0].head.fc.weight, apart[1].head.fc.weight)
 
-    def test_nested_levels_share_all_but_normalisation_and_classifier(self):
-        network = narrow_levels("nested", "info_gcn", levels=(0.5, 0.8, 0.9))
-        first, second = (dict(level.named_parameters()) for level in network.members[:2])
-        own = {name for name in first if first[name] is not second[name]}
-        norms = {
-            name for name, module in network.members[0].named_modules() if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d, nn.LayerNorm))
-        }
-        assert own == {name for name in first if name.rpartition(".")[0] in norms or name.startswith("head.")}
-        assert len(own) < len(first)
+    @pytest.mark.parametrize("backbone", ["info_gcn", "hpi_gcn_rp"])
+    def test_nested_levels_share_every_parameter_and_no_statistic(self, backbone):
+        network = narrow_levels("nested", backbone, levels=(0.5, 0.8, 0.9))
+        first, second = network.members[:2]
+        assert all(mine is its for mine, its in zip(first.parameters(), second.parameters(), strict=True))
+        assert not {tensor.data_ptr() for tensor in first.buffers()} & {tensor.data_ptr() for tensor in second.buffers()}
+        before = copy.deepcopy(second.state_dict())
+        first.train()(clips_for(network))
+        assert all(torch.equal(tensor, before[name]) for name, tensor in second.state_dict().items())
+        assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in first.parameters())
 
     @pytest.mark.parametrize("move", [copy.deepcopy, lambda network: network.float(), lambda network: network.double().to("cpu")])
     def test_what_is_shared_stays_shared(self, move):

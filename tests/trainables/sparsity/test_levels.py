@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.naive_models import random_clips
 from tests.naive_multilevel import narrow_levels
-from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrainConfig
+from trainables.contract.config import SparsityConfig, StreamConfig, TrainConfig
 from trainables.contract.errors import Interrupted
 from trainables.contract.model import BACKBONE_NAMES
 from trainables.layouts import load_layout
@@ -131,7 +131,7 @@ def test_removed_weights_are_zero_and_stay_zero(network, tmp_path):
     ("network", "stop_after"), [("nested", 2), ("nested", 5), ("nested", 6), ("nested", 10), ("experts", 6), ("mixture", 6)]
 )
 def test_interrupted_and_continued_equals_uninterrupted(network, stop_after, tmp_path):
-    """Steps 6 and 7 are the first under masks: levels part exactly once."""
+    """Step 6 is the first under the lowest level's mask."""
     whole, parts, fresh = (built(network) for _ in range(3))
     fit_of(*whole).run(Clips(), Clips(), outside(tmp_path / "whole"))
     with pytest.raises(Interrupted):
@@ -152,30 +152,30 @@ def test_a_run_that_was_complete_is_scored_at_its_levels(tmp_path):
         assert torch.equal(again[0].eval()(clips), trained[0].eval()(clips))
 
 
-@pytest.mark.parametrize("network", ["experts", "nested", "mixture"])
+CHANGES = {"epochs": 2, "milestones": (1,), "clip_norm": None}
+"""No clipping: masks put weights behind biases in the order in which the norms of gradients are added up."""
+
+
+@pytest.mark.parametrize("network", ["experts", "mixture"])
 def test_without_penalty_the_warm_up_is_dense_training_bit_for_bit(network, tmp_path):
-    """But for clipping: masks put weights behind biases in the order in which the norms of gradients are added up."""
     model, schedule = built(network, penalty="none", warmup_epochs=2)
-    changes = {"epochs": 2, "milestones": (1,), "clip_norm": None}
-    fit_of(model, schedule, **changes).run(Clips(), None, outside(tmp_path / "masked"))
+    fit_of(model, schedule, **CHANGES).run(Clips(), None, outside(tmp_path / "masked"))
     plain = build_multi_level(model.spec, seed=3)
-    if network == "nested":
-        plain.trained = plain.scored = (0,)
-    fit_of(plain, None, **changes).run(Clips(), None, outside(tmp_path / "plain"))
+    fit_of(plain, None, **CHANGES).run(Clips(), None, outside(tmp_path / "plain"))
     masked = {name.replace("parametrizations.weight.original", "weight"): tensor for name, tensor in model.state_dict().items()}
     assert all(torch.equal(tensor, masked[name]) for name, tensor in plain.state_dict().items())
 
 
-def test_nested_warm_up_is_that_of_a_single_network(tmp_path):
-    """The first level starts as the single network does and is one until the levels part."""
-    model, schedule = built("nested", penalty="none")
-    config, sizes = ModelConfig.model_validate(model.spec.model.model_dump()), {"classes": 5, "persons": 1}
-    single = build_backbone(config, load_layout("coco17"), stream=StreamConfig(), seed=3, **sizes)
-    changes = {"epochs": 2, "milestones": (1,), "clip_norm": None}
-    fit_of(model, schedule, **changes).run(Clips(), None, outside(tmp_path / "nested"))
-    fit_of(single, None, **changes).run(Clips(), None, outside(tmp_path / "single"))
+def test_nested_level_zero_without_penalty_is_dense_training_bit_for_bit(tmp_path):
+    """With the lowest level trained alone, as a single network without any masks."""
+    model, schedule = built("nested", levels=(0.0, 0.9), penalty="none")
+    single = build_backbone(model.spec.model, load_layout("coco17"), stream=StreamConfig(), seed=3, classes=5, persons=1)
+    schedule.begin_step = lambda epoch, step: setattr(model, "trained", (0,))
+    model.objective = lambda clips, labels: model.members[0].objective(clips, labels)
+    fit_of(model, schedule, **CHANGES).run(Clips(), None, outside(tmp_path / "nested"))
+    fit_of(single, None, **CHANGES).run(Clips(), None, outside(tmp_path / "single"))
     with torch.no_grad():
-        assert torch.equal(model.eval()(Clips().x[0]), torch.log_softmax(single.eval()(Clips().x[0]), dim=1))
+        assert torch.equal(model.members[0].eval()(Clips().x[0]), single.eval()(Clips().x[0]))
 
 
 def test_a_nested_level_is_a_single_network_with_that_mask_and_that_normalisation(tmp_path):
@@ -197,34 +197,31 @@ def test_a_nested_level_is_a_single_network_with_that_mask_and_that_normalisatio
 
 def test_every_level_is_trained_in_turn_beside_the_lowest():
     model, schedule = built("nested", levels=(0.5, 0.6, 0.7, 0.8), warmup_epochs=1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     seen = []
-    for epoch in range(4):
-        schedule.begin_epoch(epoch, optimizer)
+    for epoch in range(3):
         for step in range(2):  # fewer steps than levels
             schedule.begin_step(epoch, step)
             seen.append(model.trained)
-        assert model.scored == ((0,) if epoch < 1 else (0, 1, 2, 3))
-    assert seen[:2] == [(0,), (0,)]
     assert {levels[0] for levels in seen} == {0}
-    assert {levels[1] for levels in seen[2:]} == {1, 2, 3}
+    assert {levels[1] for levels in seen} == {1, 2, 3}
 
 
-def test_levels_part_with_the_normalisation_and_classifier_of_the_first():
+def test_only_the_lowest_level_is_dense_during_the_warm_up():
     model, schedule = built("nested", warmup_epochs=1)
-    with torch.no_grad():
-        for module in model.members[0].modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean += 3.0
-                module.weight += 2.0
-        model.members[0].head.fc.weight += 1.0
-    schedule.begin_epoch(1, torch.optim.SGD(model.parameters(), lr=0.1))
-    schedule.begin_step(1, 1)  # after a continuation
-    assert not torch.equal(model.members[1].head.fc.weight, model.members[0].head.fc.weight)
-    schedule.begin_step(1, 0)
-    first, *others = ({k: v for k, v in level.state_dict().items() if not k.endswith(".mask")} for level in model.members)
-    assert all(torch.equal(first[name], other[name]) for other in others for name in first)
-    assert model.members[1].head.fc.weight is not model.members[0].head.fc.weight
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch, dense in ((0, True), (1, False)):
+        schedule.begin_epoch(epoch, optimizer)
+        active = [{module.active for module in level.modules() if isinstance(module, Masked)} for level in model.members]
+        assert active == [{not dense}, {True}, {True}]
+
+
+def test_the_penalty_of_nested_levels_is_that_of_the_lowest():
+    model, schedule = built("nested", penalty_weight=1.0)
+    schedule.penalty(1).backward()
+    for weight, mask in zip(raw_weights(model.blocks), masks_of(model.level_blocks[0]), strict=True):
+        assert not weight.grad[mask == 1].any()
+        assert weight.grad[mask == 0].all()
+    assert schedule.penalty(2) is None
 
 
 def test_the_penalty_of_experts_is_that_of_each_added_up():
