@@ -409,12 +409,14 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def final_metrics(folder: TrialDir) -> dict[str, float]:
-    """What a finished trial is compared by: the kept epoch under `best/`, the deploy form under `deploy_`."""
-    known = folder.load().metrics()
+    """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under `level/`, the deploy form under `deploy_`."""
+    result = folder.load()
+    known = result.metrics()
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
     deploy = ("params", "nonzero_params", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
-    return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes}}
+    levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != "fused"}
+    return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes}}
 
 
 def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
@@ -437,6 +439,7 @@ def _trial_files(folder: TrialDir) -> list[Path]:
         folder.test_scores,
         folder.cost_file,
         folder.sparsity_file,
+        folder.levels_file,
         folder.result_file,
         folder.failure_file,
     )

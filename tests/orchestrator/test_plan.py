@@ -246,7 +246,7 @@ def test_ensembles_are_counted_by_their_groups(planned) -> None:
 
 
 def test_work_of_one_training() -> None:
-    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10)
+    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10, sparsity=SparsityConfig())
     assert training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
 
 

@@ -60,9 +60,11 @@ class SparsityConfig(Frozen):
     update_every: int = Field(default=100, ge=1)  # rigl, set: steps from one exchange of weights to the next
     update_share: float = Field(default=0.3, gt=0.0, le=1.0)  # rigl, set: of the kept weights that the first exchange replaces, then less
     update_until: float = Field(default=0.75, gt=0.0, le=1.0)  # rigl, set: fraction of the steps after which the mask stays
-    fusion: Literal["mean", "weighted", "concat"] = "mean"  # experts: how their features become one
-    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one
-    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence between experts
+    fusion: Literal["mean", "weighted", "concat"] = (
+        "mean"  # experts: how their features become one; weighted: learned weights; concat: a linear layer
+    )
+    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one, by classifiers of their own
+    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence, which draws features together
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
     gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: a learned threshold per tensor, or a random gate per weight
     target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at, over all tensors together
@@ -87,10 +89,23 @@ class SparsityConfig(Frozen):
 
     @property
     def described(self) -> str:
-        """What is removed, in a few words: `0.8`, `learned, target 0.9`, `learned, price 0.5`."""
+        """What is removed, in a few words: `0.8`, `learned, target 0.9`, `learned, price 0.5`, `nested 0.6 0.8 0.95 0.99`."""
+        if self.network != "single":
+            return " ".join([self.network, *map(level_name, self.levels)])
         if self.level != "learned":
             return level_name(self.level)
         return f"learned, price {self.price:g}" if self.target is None else f"learned, target {self.target:g}"
+
+    @property
+    def singles(self) -> tuple[SparsityConfig, ...]:
+        """What is removed, every weight once: itself for a single network, the lowest of nested levels, each level of experts and mixtures."""
+        if self.network == "single":
+            return (self,)
+        return tuple(map(self.at, [min(self.levels)] if self.network == "nested" else self.levels))
+
+    def at(self, level: float) -> SparsityConfig:
+        """The same for a single network at one of the levels."""
+        return self.model_copy(update={"network": "single", "levels": (), "level": level})
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -122,6 +137,10 @@ class SparsityConfig(Frozen):
             raise ValueError(f"levels must name at least two different levels where network is {self.network}, got {list(self.levels)}")
         if self.generator not in ("fixed_random", "magnitude_at_init"):
             raise ValueError(f"network {self.network} needs generator fixed_random or magnitude_at_init, got {self.generator}")
+        if len({level_name(level) for level in self.levels}) < len(self.levels):
+            raise ValueError(f"levels must differ within six digits, got {list(self.levels)}")
+        if self.structure != "weight":
+            raise ValueError(f"network {self.network} removes single weights and needs structure weight, got {self.structure}")
         if self.network == "mixture" and self.active > len(self.levels):
             raise ValueError(f"active must be at most the number of levels, got active={self.active} and levels={list(self.levels)}")
 

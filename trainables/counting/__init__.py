@@ -37,6 +37,8 @@ class Cost:
     leaf_params: int
     gmacs: float
     leaf_gmacs: float
+    head_params: int = 0  # of params: the classifier
+    head_gmacs: float = 0.0  # of gmacs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +48,22 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    kernels: tuple[tuple[Kernel, ...], ...]  # of each convolution of each block in the training form
+    kernels: tuple[tuple[Kernel, ...], ...]  # of each convolution of each block in the training form of one network
 
     @property
     def maskable(self) -> tuple[tuple[int, ...], ...]:
-        """Weights of each convolution of each block in the training form: what masks may touch."""
+        """Weights of each convolution of each block in the training form of one network: what masks may touch."""
         return tuple(tuple(prod(kernel) for kernel in block) for block in self.kernels)
 
     @property
     def maskable_params(self) -> int:
-        """Weights of all the blocks' convolutions in the training form."""
+        """Weights of all the blocks' convolutions in the training form of one network."""
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay; at most that many where the level follows from a price."""
-        return self.training.params - removed_params(self.kernels, sparsity)
+        """Parameters of the training form that stay; at most that many where the level follows from a price, and of nested levels those
+        of the lowest, which are all."""
+        return self.training.params - sum(removed_params(self.kernels, each) for each in sparsity.singles)
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
@@ -82,6 +85,8 @@ def _cost(tally: Tally) -> Cost:
         leaf_params=tally.leaf_params,
         gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,
         leaf_gmacs=tally.leaf_macs / GIGA,
+        head_params=tally.head_params,
+        head_gmacs=tally.head_macs / GIGA,
     )
 
 

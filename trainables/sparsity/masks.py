@@ -199,18 +199,18 @@ class Kept:
         return math.prod(self.shape) - self.kept
 
 
-def write_masks(network: nn.Module) -> list[Kept]:
-    """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode.
+def kept_weights(network: nn.Module, blocks: Sequence[nn.Module]) -> list[Kept]:
+    """What the masks on the blocks leave, in layer order and by the names that layers have in the network."""
+    inside = {layer for block in maskable(blocks) for layer in block}
+    masks = [(name, mask_of(layer)) for name, layer in network.named_modules() if layer in inside and isinstance(layer, nn.Conv2d)]
+    return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks if mask is not None]
 
-    Returns what every mask left.
-    """
-    found = []
-    for name, layer in [named for named in network.named_modules() if isinstance(named[1], nn.Conv2d)]:
-        mask = mask_of(layer)
-        if mask is not None:
-            found.append(Kept(name, tuple(mask.shape), int(mask.count_nonzero())))
+
+def write_masks(network: nn.Module) -> None:
+    """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode."""
+    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+        if mask_of(layer) is not None:
             parametrize.remove_parametrizations(layer, "weight")
-    return found
 
 
 def mask_of(layer: nn.Conv2d) -> Tensor | None:
