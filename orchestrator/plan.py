@@ -16,6 +16,7 @@ from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import SparsityConfig
 from trainables.counting import Count, count
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Variant:
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, where there are several)
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope and sharing, where there are several)
+    deploy_nonzero_params: dict[str, int]  # of the deploy form
+    expected: tuple[str, ...]  # levels at which the deploy form's figure is an expected value: masks meet there in one kernel by chance
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -241,7 +244,7 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     found = []
     for settings, group in zip(models, groups.values(), strict=True):
         idle = unused(leaves_of(group[0].config))
-        cost = counts[group[0].planned.trial]
+        cost, levels = counts[group[0].planned.trial], _levels(group)
         found.append(
             Variant(
                 settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
@@ -249,7 +252,9 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
                 trials=len(group),
                 params=cost.training.params,
                 deploy_params=cost.deploy.params,
-                nonzero_params=_nonzero_params(cost, group),
+                nonzero_params={name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()},
+                deploy_nonzero_params={name: cost.deploy_nonzero_params(sparsity)[0] for name, sparsity in levels.items()},
+                expected=tuple(name for name, sparsity in levels.items() if not cost.deploy_nonzero_params(sparsity)[1]),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -258,13 +263,11 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     return tuple(found)
 
 
-def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
-    """By sparsity level, and by scope where the group has several of them."""
-    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope))
-    several = len({config.scope for config in configs if not config.dense}) > 1
-    return {
-        label(config.level) + (f" {config.scope}" if several and not config.dense else ""): cost.nonzero_params(config) for config in configs
-    }
+def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
+    """What the group removes, by level, and by scope and sharing where it has several of them."""
+    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.sharing))
+    several = [name for name in ("scope", "sharing") if len({getattr(config, name) for config in configs if not config.dense}) > 1]
+    return {" ".join([label(config.level), *(str(getattr(config, name)) for name in several if not config.dense)]): config for config in configs}
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:

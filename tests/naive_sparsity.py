@@ -17,3 +17,32 @@ def group_lasso(weights: list[list[float]], masks: list[list[float]]) -> float:
     for block, kept in zip(weights, masks, strict=True):
         total += math.sqrt(sum(w * w for w, keep in zip(block, kept, strict=True) if not keep))
     return total
+
+
+def branch_supports(branches, masks: list[list[list[list[float]]]], reach: int, groups: int) -> list[list[list[list[float]]]]:
+    """Where each branch of Rep-TCN, its parts masked, can put a weight of a kernel (C, C / groups, reach): every path is followed.
+
+    masks[part][o][i][k]; a path goes from input i of a group over every channel between that both kernels keep.
+    """
+    left, supports = list(masks), []
+    for branch in branches:
+        first = left.pop(0)
+        width = len(first[0])
+        second = None
+        if branch == "average":
+            second = [[[1.0] * 3 if i == o % width else [0.0] * 3 for i in range(width)] for o in range(len(first))]
+        elif isinstance(branch, int):
+            second = left.pop(0)
+        taps = len((second or first)[0][0])
+        support = [[[0.0] * reach for _ in range(width)] for _ in range(len(first))]
+        for o in range(len(first)):
+            for i in range(width):
+                for k in range(taps):
+                    if second is None:
+                        kept = first[o][i][k]
+                    else:
+                        start = o // (len(first) // groups) * width
+                        kept = max(second[o][between][k] * first[start + between][i][0] for between in range(width))
+                    support[o][i][(reach - taps) // 2 + k] = kept
+        supports.append(support)
+    return supports

@@ -24,6 +24,7 @@ from trainables.models.build import Backbone, build_backbone
 from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
 from trainables.seeding import derive
 from trainables.sparsity.build import attach_sparsity
+from trainables.sparsity.sharing import counted_zeros
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
@@ -196,11 +197,11 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployFor
         stream=config.data.stream_config,
         merge=shipped.folding.merge,
     )
-    maskable, removed = weight_zeros(list(model.blocks))
+    maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - removed,
+        nonzero_params=parameter_count(model) - weight_zeros(list(model.blocks))[1],
         maskable_params=maskable,
         removed_params=removed,
         released_params=counted.released.params,

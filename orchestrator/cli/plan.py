@@ -18,6 +18,8 @@ def print_plan(plan: Plan) -> None:
     out.print(_variants(plan))
     if any(level != "0" for variant in plan.variants for level in variant.nonzero_params):
         out.print(_nonzeros(plan))
+        if any(variant.expected for variant in plan.variants):
+            print("~: expected; fusing adds and multiplies kernels, whose masks fill each other's holes (sparsity.sharing keeps them)")
     done = f", {plan.done} complete" if plan.done else ""
     print(f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials} trials{done}")
     print(f"clips      {plan.training_clips} training, {plan.selection_clips} selection, {plan.test_clips} test")
@@ -62,10 +64,11 @@ def _variants(plan: Plan) -> Table:
 
 def _nonzeros(plan: Plan) -> Table:
     levels = list(dict.fromkeys(level for variant in plan.variants for level in variant.nonzero_params))
-    rows = table("model, streams", *levels, title="Non-zero parameters of the training form by sparsity level")
+    rows = table("model, streams", "form", *levels, title="Non-zero parameters by sparsity level")
     for variant in plan.variants:
-        cells = [variant.nonzero_params.get(level) for level in levels]
-        rows.add_row(_name(variant), *("" if nonzero is None else f"{nonzero:,}" for nonzero in cells))
+        training, deploy = variant.nonzero_params, variant.deploy_nonzero_params
+        rows.add_row(_name(variant), "training", *(f"{training[level]:,}" if level in training else "" for level in levels))
+        rows.add_row("", "deploy", *(f"{'~' * (level in variant.expected)}{deploy[level]:,}" if level in deploy else "" for level in levels))
     return rows
 
 

@@ -207,6 +207,7 @@ DECIDING = (
     "sparsity.structure",
     "sparsity.mask",
     "sparsity.scope",
+    "sparsity.sharing",
     "sparsity.warmup",
     "sparsity.penalty",
     "train.epochs",

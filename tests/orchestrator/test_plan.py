@@ -140,6 +140,15 @@ def test_scopes_stand_apart_where_there_are_several(planned) -> None:
     assert set(variant.nonzero_params) == {"0", "0.8 tensor", "0.8 global"}
 
 
+def test_non_zeros_of_the_deploy_form_by_sharing(planned, store) -> None:
+    sweep, found = planned("parameters.sparsity.sharing=[none, fused]", "parameters.data.stream=[joint]")
+    (variant,) = found.variants
+    assert variant.expected == ("0.8 none",)
+    assert variant.deploy_nonzero_params["0"] == variant.deploy_params
+    assert variant.deploy_nonzero_params["0.8 fused"] < variant.deploy_nonzero_params["0.8 none"] < variant.deploy_params
+    assert variant.nonzero_params["0.8 none"] < variant.nonzero_params["0.8 fused"]
+
+
 def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> None:
     monkeypatch.setattr("orchestrator.plan._present", lambda: (2, 0))
     _, found = planned("resources={gpus: 1, cpus: 4}")

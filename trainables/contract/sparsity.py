@@ -43,7 +43,8 @@ class SparsityConfig(Frozen):
     source: str | None = Field(default=None, alias="from")  # weights to start from: a trial's folder, an MLflow run, or dense (of this sweep)
     scope: Scope = "block"  # within what the level holds exactly
     distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
-    sharing: Literal["none", "branches", "channels", "fused"] = "none"  # rep_tcn: masks that survive fusing, see docs
+    sharing: Literal["none", "branches", "channels", "fused"] = "none"  # masks that survive fusing, where the deploy form fuses kernels
+    # branches: one pattern for the branches of rep_tcn; channels: the same channels everywhere in a block; fused: on the fused kernel itself
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6  # dense before the mask applies: fraction, or epochs
     penalty: Literal["group_lasso", "global", "detached", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
     # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the reported loss but without a gradient
@@ -124,15 +125,16 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
     if value("level") == 0 and network == "single":
         return False
     fixed = generator in _FIXED and not learned
+    channels = fixed and value("sharing") == "channels"  # these alone say what is removed together, and in every tensor alike
     used: dict[str, bool] = {
         "levels": network != "single",
         "generator": not learned,
-        "structure": fixed and value("mask") is None,
+        "structure": fixed and value("mask") is None and not channels,
         "mask": generator == "predefined" and not learned,
         "from": network == "single",
-        "scope": value("structure") == "weight" and value("mask") is None,
-        "distribution": value("scope") == "tensor" and network == "single",
-        "sharing": generator in _FIXED and network == "single",
+        "scope": value("structure") == "weight" and value("mask") is None and not channels,
+        "distribution": value("scope") == "tensor" and network == "single" and not channels,
+        "sharing": fixed and network == "single" and value("mask") is None,
         "warmup": learned or generator in _WARMED_UP,
         "penalty": not learned and generator in _WARMED_UP,
         "penalty_weight": not learned and generator in _WARMED_UP and value("penalty") != "none",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.contract.sparsity import Scope, SparsityConfig
+from trainables.contract.sparsity import SparsityConfig
 from trainables.counting.aa_gcn import count_aa_gcn
 from trainables.counting.ctr_gcn import count_ctr_gcn
 from trainables.counting.dg_stgcn import count_dg_stgcn
 from trainables.counting.hd_gcn import count_hd_gcn
 from trainables.counting.hpi_gcn import count_hpi_gcn
 from trainables.counting.info_gcn import count_info_gcn
+from trainables.counting.sparse import deployed_zeros, erk_counts, mask_units, removed_count, side, trained_zeros
 from trainables.counting.st_gcn import count_st_gcn
 from trainables.counting.st_gcn_k5 import count_st_gcn_k5
-from trainables.counting.tally import Network, Tally
+from trainables.counting.tally import Network, Pieces, Tally
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
+
+__all__ = ["COUNTERS", "Cost", "Count", "count", "erk_counts", "mask_units", "removed_count", "side"]
 
 GIGA = 1e9
 
@@ -42,7 +45,13 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form
+    apart_params: int  # of the deploy form that keeps the convolutions around adjacencies apart
+    pieces: Pieces  # what masks may touch, by block
+
+    @property
+    def maskable(self) -> tuple[tuple[int, ...], ...]:
+        """Weights of each convolution of each block in the training form."""
+        return tuple(tuple(kernel.size for piece in block for kernel in piece.kernels) for block in self.pieces)
 
     @property
     def maskable_params(self) -> int:
@@ -50,25 +59,17 @@ class Count:
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay."""
-        scope = "global" if sparsity.distribution == "erk" else sparsity.scope
-        return self.training.params - sum(removed_count(sum(unit), sparsity.expected_level) for unit in mask_units(self.maskable, scope))
+        """Parameters of the training form that stay; expected where sharing is branches or fused."""
+        return self.training.params - trained_zeros(self.pieces, sparsity)
 
+    def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
+        """(parameters of the deploy form that are not zero, whether that is exact): expected where masks meet in one kernel by chance.
 
-def removed_count(size: int, level: float) -> int:
-    """How many of `size` weights a level removes: round(level * (size - 1)), halves to even.
-
-    The sparse ST-GCN study keeps scores >= the k-th smallest with k = 1 + round(level * (size - 1)), so k - 1 are removed;
-    at level 0 none, and never all.
-    """
-    return round(level * (size - 1)) if size else 0
-
-
-def mask_units(sizes: Sequence[Sequence[int]], scope: Scope) -> list[list[int]]:
-    """Sizes of the tensors of every unit within which a level holds exactly; `sizes` are those of the tensors of each block."""
-    tensors = [size for block in sizes for size in block]
-    units = {"tensor": [[size] for size in tensors], "block": [list(block) for block in sizes], "global": [tensors]}
-    return units[scope]
+        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships.
+        """
+        forms = ((self.deploy.params, True), (self.apart_params, False))
+        found = [(params - zeros, exact) for params, merged in forms for zeros, exact in [deployed_zeros(self.pieces, sparsity, merged=merged)]]
+        return found[0] if sparsity.dense else min(found)
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
@@ -79,9 +80,10 @@ def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, fra
     resolved = model.model_copy(update={"input_block": model.input_block_for(stream)})
     network = Network(resolved, graph_parents(model, layout), classes=classes, persons=persons, frames=frames)
     training, released, deploy = (Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy"))
-    for tally in (training, released, deploy):
+    apart = Tally("deploy", layout.size, persons, merge=False)
+    for tally in (training, released, deploy, apart):
         COUNTERS[model.backbone](network, tally)
-    return Count(_cost(training), _cost(released), _cost(deploy), tuple(map(tuple, training.maskable)))
+    return Count(_cost(training), _cost(released), _cost(deploy), _cost(apart).params, tuple(map(tuple, training.pieces)))
 
 
 def _cost(tally: Tally) -> Cost:

@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from trainables.contract.config import ModelConfig
+from trainables.contract.model import Branch, reached_taps
 
 COORDINATES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Weights (C_out, C_in / groups, K, 1) of one convolution that a mask may touch."""
+
+    outside: int
+    inside: int
+    taps: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.outside, self.inside, self.taps, 1
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Itself: what its weights are in the training form."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Convolutions of the training form that the deploy form makes one kernel of.
+
+    branches: the sum of Rep-TCN. product: W1 W0 around an adjacency. difference: [W1; W2 - W1] of one kernel [W1 W2].
+    """
+
+    how: Literal["branches", "product", "difference"]
+    parts: tuple[Kernel, ...]
+    kernel: Kernel  # what ships, without taps that no branch reaches
+    branches: tuple[Branch, ...] = ()
+    unreached: int = 0  # weights of those taps: zero, masks or not
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """What its weights are in the training form."""
+        return self.parts
+
+
+Pieces = Sequence[Sequence[Kernel | Fused]]
+"""What masks may touch, by block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +88,18 @@ class Tally:
     merge: bool = True  # deploy: two convolutions around an adjacency are one
     leaf_params: int = field(default=0, init=False)
     adjacency_params: int = field(default=0, init=False)
-    maskable: list[list[int]] = field(default_factory=list, init=False)  # weights of each convolution of each block
+    pieces: list[list[Kernel | Fused]] = field(default_factory=list, init=False)  # what masks may touch, by block
     leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
     mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
 
     def begin_block(self) -> None:
         """The convolutions that follow belong to the next block: masks may touch them."""
-        self.maskable.append([])
+        self.pieces.append([])
+
+    @property
+    def maskable(self) -> tuple[tuple[int, ...], ...]:
+        """Weights of each convolution of each block."""
+        return tuple(tuple(kernel.size for piece in block for kernel in piece.kernels) for block in self.pieces)
 
     def conv(
         self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = True, groups: int = 1, joints: int | None = None
@@ -54,9 +107,25 @@ class Tally:
         """A 2-D convolution over `frames` x `joints` (all of them unless given) positions of every person."""
         weights = inside // groups * outside * taps
         self.leaf_params += weights + outside * bias
-        if self.maskable:
-            self.maskable[-1].append(weights)
+        if self.pieces:
+            self.pieces[-1].append(Kernel(outside, inside // groups, taps))
         self.leaf_macs += weights * frames * (self.joints if joints is None else joints) * self.persons
+
+    def fuse(self, how: Literal["product", "difference"]) -> None:
+        """The last two convolutions (product), or the two halves of the last one (difference), ship as one kernel."""
+        block = self.pieces[-1]
+        number = 2 if how == "product" else 1
+        parts = tuple(piece for piece in block[-number:] if isinstance(piece, Kernel))
+        kernel = Kernel(parts[-1].outside, parts[0].inside) if how == "product" else Kernel(2 * parts[0].outside, parts[0].inside // 2)
+        block[-number:] = [Fused(how, parts, kernel)]
+
+    def fuse_branches(self, branches: tuple[Branch, ...], kernel_size: int) -> None:
+        """The last convolutions are those of Rep-TCN's branches, in their order."""
+        block = self.pieces[-1]
+        number = sum(1 if isinstance(branch, str) else 2 for branch in branches)
+        parts = tuple(piece for piece in block[-number:] if isinstance(piece, Kernel))
+        outside, inside, reach = parts[0].outside, parts[0].inside, reached_taps(branches, kernel_size)
+        block[-number:] = [Fused("branches", parts, Kernel(outside, inside, reach), branches, (kernel_size - reach) * outside * inside)]
 
     def norm(self, channels: int) -> None:
         """Scale and shift of a normalisation."""

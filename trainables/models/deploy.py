@@ -22,6 +22,7 @@ from trainables.cost import call_seconds
 from trainables.models.backbone import Backbone, NetworkSpec, person_features
 from trainables.models.build import build_network
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
+from trainables.reparam.fusion import Fusion
 
 FORMAT = "orchestrate deploy form 2"
 
@@ -146,7 +147,8 @@ def deploy(model: Backbone, folding: Folding | None = None, *, frames: int | Non
             return DeployForm(model.spec, folding, model, frames)
         full = DeployForm(model.spec, FULL, model, frames)
         masked = any((conv.weight == 0).any() for conv in model.blocks.modules() if isinstance(conv, nn.Conv2d))
-        if not masked or not model.merges:
+        trained_as_one = any(isinstance(part, Fusion) and part.fixed for part in model.blocks.modules())
+        if not masked or not model.merges or trained_as_one:
             return full
         unmerged = DeployForm(model.spec, FULL.model_copy(update={"merge": False}), model, frames)
         return full if nonzero_params(full) <= nonzero_params(unmerged) else unmerged

@@ -137,6 +137,10 @@ class JointMixing(nn.Module):
         super().__init__()
         self.matrix = nn.Parameter(matrix)
 
+    def adjacency(self) -> Tensor:
+        """(V, V)."""
+        return self.matrix
+
     def forward(self, x: Tensor) -> Tensor:
         if not rows_last(x):
             return F.linear(x, self.matrix)
@@ -155,11 +159,15 @@ class ParallelJointMixing(Deployable):
         super().__init__()
         self.matrices = nn.Parameter(torch.empty(matrices, joints, joints).uniform_(0.9, 1.1))
 
+    def adjacency(self) -> Tensor:
+        """The sum of all, (V, V)."""
+        return sum_adjacency(self.matrices)
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, sum_adjacency(self.matrices))
+        return F.linear(x, self.adjacency())
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return deployed(JointMixing(sum_adjacency(self.matrices)), folding)
+        return deployed(JointMixing(self.adjacency()), folding)
 
 
 class GroupedJointMixing(nn.Module):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
-from trainables.sparsity.masks import attach_all, cut, magnitudes, maskable, random_scores, raw_weight
+from trainables.sparsity.masks import Masked, attach, cut, magnitudes, random_scores, raw_weight
 from trainables.sparsity.penalty import removal_penalty
+from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels
 from trainables.training.schedule import Schedule
 
 
@@ -21,7 +22,7 @@ class SparseGenerator(Schedule):
     weights are set to zero, their momentum is cleared, so no gradient and no decay moves them again.
 
     The masks are attached to the module from outside as inactive parametrizations when this is made, so the state dict has the
-    same names in both stages and a checkpoint carries its mask.
+    same names in both stages and a checkpoint carries its mask. With a sharing the level counts what ships, see `sharing`.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, seed: int) -> None:
@@ -29,9 +30,21 @@ class SparseGenerator(Schedule):
         self.config = config
         self.warmup_epochs = warmup_epochs
         generator = torch.Generator().manual_seed(seed)
-        self._layers = maskable(blocks)
+        self._layers = counted_kernels(blocks, config.sharing)
+        self._masked = [
+            [self._attach(layer, mask.to(layer.weight)) for layer, mask in zip(layers, masks, strict=True)]
+            for layers, masks in zip(self._layers, self._draw(blocks, generator), strict=True)
+        ]
+
+    def _draw(self, blocks: Sequence[nn.Module], generator: torch.Generator) -> list[list[Tensor]]:
+        config = self.config
+        if config.sharing == "channels":
+            return channel_masks(blocks, config, generator)
         scores = random_scores(self._layers, generator) if config.generator == "fixed_random" else magnitudes(self._layers)
-        self._masked = attach_all(self._layers, cut(scores, config.expected_level, config.scope, config.distribution))
+        return cut(scores, config.expected_level, config.scope, config.distribution)
+
+    def _attach(self, layer: Layer, mask: Tensor) -> Masked | SharedKernel:
+        return layer.attach(mask) if isinstance(layer, SharedKernel) else attach(layer, mask)
 
     @property
     def removed(self) -> int:
@@ -44,16 +57,19 @@ class SparseGenerator(Schedule):
         for layers, block in zip(self._layers, self._masked, strict=True):
             for layer, masked in zip(layers, block, strict=True):
                 masked.active = active
-                if active:
-                    _forget(raw_weight(layer), masked.mask, optimizer)
+                for weight, mask in _parameters(layer, masked) if active else ():
+                    _forget(weight, mask, optimizer)
 
     def penalty(self, epoch: int) -> Tensor | None:
         """lambda * L_p for a step of this epoch; None when nothing is to be added."""
         weight = self._penalty_weight(epoch)
         if weight == 0.0:
             return None
-        weights = [[raw_weight(layer) for layer in layers] for layers in self._layers]
-        masks = [[masked.mask for masked in block] for block in self._masked]
+        pairs = [
+            [pair for layer, masked in zip(layers, block, strict=True) for pair in _removable(layer, masked)]
+            for layers, block in zip(self._layers, self._masked, strict=True)
+        ]
+        weights, masks = ([[pair[side] for pair in block] for block in pairs] for side in (0, 1))
         return weight * removal_penalty(weights, masks, self.config.penalty)
 
     def _penalty_weight(self, epoch: int) -> float:
@@ -62,6 +78,14 @@ class SparseGenerator(Schedule):
         if self.config.penalty_weight == "ramp":
             return min(1.0, epoch / self.warmup_epochs)
         return self.config.penalty_weight
+
+
+def _removable(layer: Layer, masked: Masked | SharedKernel) -> Pairs:
+    return layer.removable() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
+
+
+def _parameters(layer: Layer, masked: Masked | SharedKernel) -> list[tuple[nn.Parameter, Tensor]]:
+    return layer.parameters() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
 
 
 @torch.no_grad()

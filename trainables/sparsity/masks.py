@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import Distribution, Scope
-from trainables.counting import mask_units, removed_count
+from trainables.counting import erk_counts, mask_units, removed_count
 
 
 class Masked(nn.Module):
@@ -28,12 +28,19 @@ class Masked(nn.Module):
         return weight * self.mask if self.active else weight
 
 
+class Weighted(Protocol):
+    """A convolution, or what a level counts in its stead."""
+
+    @property
+    def weight(self) -> Tensor: ...
+
+
 def maskable(blocks: Sequence[nn.Module]) -> list[list[nn.Conv2d]]:
     """The layers a mask may touch, by block: every 2-D convolution in it; never biases, BatchNorm, adjacency or classifier."""
     return [[module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks]
 
 
-def random_scores(layers: Sequence[Sequence[nn.Conv2d]], generator: torch.Generator) -> list[list[Tensor]]:
+def random_scores(layers: Sequence[Sequence[Weighted]], generator: torch.Generator) -> list[list[Tensor]]:
     """One number per weight, all different: every choice of weights is equally likely to have the smallest ones.
 
     `generator` is a CPU generator, so that they are the same on every device.
@@ -41,7 +48,7 @@ def random_scores(layers: Sequence[Sequence[nn.Conv2d]], generator: torch.Genera
     return [[torch.rand(layer.weight.shape, generator=generator, dtype=torch.float64) for layer in block] for block in layers]
 
 
-def magnitudes(layers: Sequence[Sequence[nn.Conv2d]]) -> list[list[Tensor]]:
+def magnitudes(layers: Sequence[Sequence[Weighted]]) -> list[list[Tensor]]:
     """|w| of every weight, on the CPU."""
     return [[layer.weight.detach().abs().double().cpu() for layer in block] for block in layers]
 
@@ -70,31 +77,6 @@ def _cut_unit(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     mask = torch.ones(len(flat), dtype=torch.float64)
     mask[torch.argsort(flat, stable=True)[:count]] = 0.0
     return [part.view(tensor.shape) for part, tensor in zip(torch.split(mask, [tensor.numel() for tensor in scores]), scores, strict=True)]
-
-
-def erk_counts(shapes: Sequence[tuple[int, ...]], level: float) -> list[int]:
-    """How many weights each tensor loses under the Erdos-Renyi-kernel distribution (Evci et al. 2020, RigL).
-
-    A tensor keeps a share of its weights proportional to sum(shape) / prod(shape), at most all of them; the factor is such that all tensors
-    together lose removed_count(all weights, level). What is left by rounding goes to the largest remainders, then to the first tensors.
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    kept = sum(sizes) - removed_count(sum(sizes), level)
-    weight = [float(sum(shape)) for shape in shapes]  # share * size is proportional to this
-    full: set[int] = set()
-    while True:
-        rest = [i for i in range(len(sizes)) if i not in full]
-        factor = (kept - sum(sizes[i] for i in full)) / sum(weight[i] for i in rest) if rest else 0.0
-        over = {i for i in rest if factor * weight[i] > sizes[i]}
-        if not over:
-            break
-        full |= over
-    quota = [float(sizes[i]) if i in full else factor * weight[i] for i in range(len(sizes))]
-    whole = [min(int(q + 1e-9), size) for q, size in zip(quota, sizes, strict=True)]
-    spare = sorted((i for i in range(len(sizes)) if whole[i] < sizes[i]), key=lambda i: (whole[i] - quota[i], i))
-    for i in spare[: kept - sum(whole)]:
-        whole[i] += 1
-    return [size - number for size, number in zip(sizes, whole, strict=True)]
 
 
 def attach(layer: nn.Conv2d, mask: Tensor) -> Masked:
