@@ -336,9 +336,9 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     """What a finished trial is compared by: the kept epoch under `best/`, the deploy form under `deploy_`."""
     known = folder.load().metrics()
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
-    deploy = ("params", "nonzero_params", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
+    deploy = ("params", "nonzero_params", "bytes", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
-    return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes}}
+    return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes if name in known}}
 
 
 def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:

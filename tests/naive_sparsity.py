@@ -46,3 +46,20 @@ def branch_supports(branches, masks: list[list[list[list[float]]]], reach: int, 
                     support[o][i][(reach - taps) // 2 + k] = kept
         supports.append(support)
     return supports
+
+
+def unpacked(packed: dict, size: int) -> list[float]:
+    """The numbers of a packed tensor, one after the other."""
+    numbers, values, position = [0.0] * size, list(packed["values"]), 0
+    if packed["kind"] == "all":
+        return values
+    if packed["kind"] == "bits":
+        for position in range(size):
+            if packed["where"][position // 8] >> (7 - position % 8) & 1:
+                numbers[position] = values.pop(0)
+        return numbers
+    for gap, value in zip(packed["where"], values, strict=True):
+        position += gap
+        numbers[position] = value
+        position += 1
+    return numbers

@@ -143,8 +143,8 @@ def _finish(
         Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(out.selection_scores)
     index, test_logits = score(shipped, _batches(store, split.test, config, device, labelled=False).epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
-    cost = _cost(config, store, model, shipped, device, difference)
-    save_deploy(shipped, out.deploy_file)
+    written = save_deploy(shipped, out.deploy_file)
+    cost = _cost(config, store, model, shipped, device, difference).model_copy(update={"deploy_bytes": written})
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(

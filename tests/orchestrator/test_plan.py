@@ -141,7 +141,7 @@ def test_scopes_stand_apart_where_there_are_several(planned) -> None:
 
 
 def test_non_zeros_of_the_deploy_form_by_sharing(planned, store) -> None:
-    sweep, found = planned("parameters.sparsity.sharing=[none, fused]", "parameters.data.stream=[joint]")
+    _, found = planned("parameters.sparsity.sharing=[none, fused]", "parameters.data.stream=[joint]")
     (variant,) = found.variants
     assert variant.expected == ("0.8 none",)
     assert variant.deploy_nonzero_params["0"] == variant.deploy_params
