@@ -21,6 +21,7 @@ from trainables.counting import count
 from trainables.data.batches import Batches
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
+from trainables.models.compact import compact
 from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
 from trainables.seeding import derive
 from trainables.sparsity.build import attach_sparsity
@@ -170,7 +171,10 @@ def _prove_equal(model: Backbone, batches: Batches, frames: int) -> None:
     """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a mistake nor change a choice."""
     exact = copy.deepcopy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
-    _check_difference(exact(clips), deploy(exact, frames=frames)(clips), EXACT_TOLERANCE)
+    form, expected = deploy(exact, frames=frames), exact(clips)
+    for shipped in (form, compact(form)):
+        if shipped is not None:
+            _check_difference(expected, shipped(clips), EXACT_TOLERANCE)
 
 
 def _compare(model: Backbone, shipped: DeployForm, batches: Batches) -> tuple[Tensor, Tensor, float]:
@@ -199,6 +203,7 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployFor
     )
     maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
+    small = compact(shipped)
     return Cost(
         params=parameter_count(model),
         nonzero_params=parameter_count(model) - weight_zeros(list(model.blocks))[1],
@@ -216,6 +221,8 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployFor
         deploy_peak_mb=peak_activation_bytes(shipped, clip) / 1e6,
         deploy_latency_ms=latency_ms(shipped, clip),
         deploy_batch64_latency_ms=latency_ms(shipped, clip.expand(64, -1, -1, -1, -1)),
+        compact_latency_ms=None if small is None else latency_ms(small, clip),
+        compact_batch64_latency_ms=None if small is None else latency_ms(small, clip.expand(64, -1, -1, -1, -1)),
         deploy_folded=folded(model, shipped),
         deploy_max_abs_diff=difference,
         latency_device=device_name(device),

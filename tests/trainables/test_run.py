@@ -167,7 +167,8 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
 
 
 @pytest.mark.parametrize("sharing", ["branches", "channels", "fused"])
-def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, tmp_path, sharing):
+def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, tmp_path, sharing, monkeypatch):
+    monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
     config = config_of(store, 0.8)
     config = config.model_copy(update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})})
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
@@ -183,6 +184,8 @@ def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, t
     counted = count(config.model, layout, classes=4, persons=1, frames=16, stream=config.data.stream_config)
     assert (result.cost.deploy_nonzero_params, True) == counted.deploy_nonzero_params(config.sparsity)
     assert result.kept_epoch >= 2
+    assert result.cost.deploy_bytes == whole.deploy_file.stat().st_size
+    assert (result.cost.compact_latency_ms is not None) == (sharing == "channels")
 
 
 def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):

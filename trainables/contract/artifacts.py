@@ -51,6 +51,8 @@ class Cost(Frozen):
     deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
     deploy_latency_ms: float  # median of one clip at batch 1
     deploy_batch64_latency_ms: float  # of a batch of 64
+    compact_latency_ms: float | None = None  # of the deploy form without the channels that masks made useless; None: hardly any, or not noted
+    compact_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
     latency_device: str

@@ -71,6 +71,7 @@ class DeployForm(nn.Module):
         super().__init__()
         self.spec = spec
         self.folding = folding
+        self.compact = False  # channels were dropped, see `compact`
         self.frames: int | None = None
         exact, precision = copy.deepcopy(pieces).double(), next(pieces.parameters()).dtype  # products of kernels are rounded once
         self.data_norm = deployed(exact.data_norm, folding)
@@ -225,6 +226,8 @@ def save_deploy(form: DeployForm, path: Path) -> int:
 
     Returns the bytes written.
     """
+    if form.compact:
+        raise ValueError("a compact form is made anew from the form it was made of, which is what a file holds")
     described = {"spec": form.spec.model_dump(mode="json"), "folding": form.folding.model_dump(mode="json"), "frames": form.frames}
     state = {name: pack(tensor) for name, tensor in form.state_dict().items()}
     dense = all(isinstance(entry, Tensor) for entry in state.values())

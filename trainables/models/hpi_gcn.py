@@ -21,6 +21,7 @@ from trainables.models.layers import (
     JointMixing,
     ParallelJointMixing,
     Pointwise,
+    PointwiseProduct,
     add_pointwise,
     bias_of,
     kaiming_convs,
@@ -121,7 +122,7 @@ class MergedGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor = self.residual(x) + joint_bias(self.inner_bias, bias_of(self.conv), self.mixing.matrix)
-        return F.relu(add_pointwise(total, self.mixing(x), self.conv.weight), inplace=True)
+        return F.relu(add_pointwise(total, self.mixing(x), self.conv), inplace=True)
 
 
 def joint_bias(inner: Tensor, outer: Tensor, adjacency: Tensor) -> Tensor:
@@ -141,8 +142,8 @@ class DeployedGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor = self.residual(x) + bias_of(self.expand)[:, None, None]
-        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)):
-            return add_pointwise(total, self.mixing(self.embed(x)), self.expand.weight).relu_()
+        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)) or isinstance(self.expand, PointwiseProduct):
+            return add_pointwise(total, self.mixing(self.embed(x)), self.expand).relu_()
         samples, inside, frames, joints = x.shape
         embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))
         mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(samples, inside, -1)
