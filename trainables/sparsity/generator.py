@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.masks import Masked, attach, cut, magnitudes, random_scores, raw_weight
 from trainables.sparsity.penalty import removal_penalty
-from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels
+from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels, silent_channels
 from trainables.training.schedule import Schedule
 
 
@@ -35,6 +36,13 @@ class SparseGenerator(Schedule):
             [self._attach(layer, mask.to(layer.weight)) for layer, mask in zip(layers, masks, strict=True)]
             for layers, masks in zip(self._layers, self._draw(blocks, generator), strict=True)
         ]
+        self._activate(True)
+        self._scales = [(norm, attach(norm, kept)) for norm, kept in silent_channels(blocks)]
+        self._activate(False)
+
+    def _activate(self, active: bool) -> None:
+        for masked in chain.from_iterable(self._masked):
+            masked.active = active
 
     def _draw(self, blocks: Sequence[nn.Module], generator: torch.Generator) -> list[list[Tensor]]:
         config = self.config
@@ -54,11 +62,16 @@ class SparseGenerator(Schedule):
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Dense before E_w; from E_w on masks are active, removed weights are exactly zero and the optimiser has forgotten them."""
         active = epoch >= self.warmup_epochs
-        for layers, block in zip(self._layers, self._masked, strict=True):
-            for layer, masked in zip(layers, block, strict=True):
-                masked.active = active
-                for weight, mask in _parameters(layer, masked) if active else ():
-                    _forget(weight, mask, optimizer)
+        self._activate(active)
+        for _, scale in self._scales:
+            scale.active = active
+        if not active:
+            return
+        for layer, masked in zip(chain.from_iterable(self._layers), chain.from_iterable(self._masked), strict=True):
+            for weight, mask in _parameters(layer, masked):
+                _forget(weight, mask, optimizer)
+        for norm, scale in self._scales:
+            _forget(raw_weight(norm), scale.mask, optimizer)
 
     def penalty(self, epoch: int) -> Tensor | None:
         """lambda * L_p for a step of this epoch; None when nothing is to be added."""

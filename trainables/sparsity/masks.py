@@ -79,7 +79,7 @@ def _cut_unit(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     return [part.view(tensor.shape) for part, tensor in zip(torch.split(mask, [tensor.numel() for tensor in scores]), scores, strict=True)]
 
 
-def attach(layer: nn.Conv2d, mask: Tensor) -> Masked:
+def attach(layer: nn.Conv2d | nn.BatchNorm2d, mask: Tensor) -> Masked:
     """Put `mask` on the layer's weight; not active yet. The Parameter object stays the one an optimiser holds."""
     masked = Masked(mask)
     parametrize.register_parametrization(layer, "weight", masked)
@@ -93,7 +93,7 @@ def attach_all(layers: Sequence[Sequence[nn.Conv2d]], masks: Sequence[Sequence[T
     ]
 
 
-def raw_weight(layer: nn.Conv2d) -> nn.Parameter:
+def raw_weight(layer: nn.Conv2d | nn.BatchNorm2d) -> nn.Parameter:
     """The weight under the mask."""
     original = layer.parametrizations.weight.original  # type: ignore[union-attr]
     assert isinstance(original, nn.Parameter)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.counting import side
+from trainables.reparam.fusible import FusibleConv
 from trainables.reparam.fusion import Fusion, KernelMask
 from trainables.sparsity.masks import attach, raw_weight
 
@@ -121,6 +122,23 @@ def _shares(fusion: Fusion, sharing: str) -> bool:
     if sharing == "fused":
         return bool(fusion.parts())
     return sharing == "branches" and bool(fusion.parts()) and fusion.masks_within(torch.ones_like(fusion.one_kernel())) is not None
+
+
+@torch.no_grad()
+def silent_channels(blocks: Sequence[nn.Module]) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+    """BatchNorms with channels of which the masks, active now, leave a constant, and a mask (C,) for their scale.
+
+    In training such a channel comes out as the shift beta. In evaluation it is beta + gamma (x - mean) / sqrt(var + eps), where var has gone
+    to zero and mean runs after x: what little x moves is enlarged by up to gamma / sqrt(eps), some three hundred times. With gamma 0 it
+    is beta in both.
+    """
+    found = []
+    for block in blocks:
+        for module in block.modules():
+            for norm, kernel in module.norms() if isinstance(module, FusibleConv) else ():
+                kept = (kernel != 0).flatten(1).any(dim=1)
+                found += [(norm, kept.to(norm.weight))] if not kept.all() else []
+    return found
 
 
 @torch.no_grad()
