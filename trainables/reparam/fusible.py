@@ -151,7 +151,7 @@ def deployed(module: nn.Module, folding: Folding) -> nn.Module:
 def _as_masked(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     """The BatchNorm with its masked scale as its scale; torch's own way to do so would change the class of the trained one."""
     kind = parametrize.type_before_parametrizations(norm)
-    twin: nn.BatchNorm2d = kind.__new__(kind)
+    twin: nn.BatchNorm2d = object.__new__(kind)
     twin.__dict__.update(norm.__dict__)
     twin._modules = OrderedDict()
     twin._parameters = OrderedDict(weight=frozen(norm.weight), bias=norm.bias)
