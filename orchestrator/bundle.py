@@ -17,7 +17,8 @@ from orchestrator.planned import load_planned
 from trainables.contract.artifacts import TrialDir, write_json
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
-from trainables.data.store import Description, Store
+from trainables.data.cache import open_store
+from trainables.data.description import Description
 
 FILE = "bundle.json"
 
@@ -34,7 +35,7 @@ def write_bundle(run: Path, ensemble: str) -> Path:
     out.mkdir(parents=True)
     for trial, folder in folders.items():
         shutil.copyfile(folder.deploy_file, out / f"{trial}.pt")
-    info = Store.open(Path(next(iter(configs.values())).store)).info
+    info = open_store(next(iter(configs.values())).store).info
     content = {
         "description": Description.model_validate({name: getattr(info, name) for name in Description.model_fields}).model_dump(mode="json"),
         "members": {trial: data.model_dump(mode="json") for trial, data in configs.items()},

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from orchestrator.space import all_trials, check_space
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
+from orchestrator.sweep.document import show
 from orchestrator.sweep.problems import nearest, one_of
-from trainables.contract.config import TrialConfig, lost_rotation
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import FROM_THE_SWEEP, run_of
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -21,24 +24,25 @@ if TYPE_CHECKING:
 def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool = True) -> Sweep:
     """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every problem."""
     sweep = load_sweep(path, overrides)
-    problems = check_space(sweep) + (check_data(sweep) if data else _check_graphs(sweep, None))
+    problems = check_space(sweep) + _check_dense(sweep)
+    problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
     if problems:
-        raise UserError.of(problems)
+        raise UserError.of(dict.fromkeys(problems))
     return sweep
 
 
 def check_data(sweep: Sweep) -> list[str]:
     """What is wrong with the sweep's data: the store, the protocol, the layout, the split. Empty if trials can start."""
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
     try:
-        store = Store.open(Path(sweep.data.store))
+        store = open_store(sweep.data.store)
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
-    problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_rotation(sweep, store)
+    problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_settings(sweep, store)
     known = list(store.info.protocols)
     if sweep.data.protocol not in known:
-        rule = f"{one_of(known)} in {store.path}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
+        rule = f"{one_of(known)} in {sweep.data.store}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
         return [*problems, _problem(sweep, "data.protocol", rule)]
     try:
         store.split(sweep.data.protocol, sweep.data.selection)
@@ -47,12 +51,57 @@ def check_data(sweep: Sweep) -> list[str]:
     return problems
 
 
+def check_folders(sweep: Sweep) -> list[str]:
+    """Folders in `sparsity.from` that hold no finished trial. MLflow runs are looked up by `orchestrator.tracking`."""
+    return [
+        _problem(sweep, "sparsity.from", f"must be the folder of a finished trial, mlflow:RUN or dense, got '{source}', {reason}")
+        for source in sources_of(sweep)
+        if source != FROM_THE_SWEEP and run_of(source) is None and (reason := _unfinished(Path(source)))
+    ]
+
+
+def sources_of(sweep: Sweep) -> list[str]:
+    """What the sweep's trials say in `sparsity.from`, each once."""
+    if sweep.sparsity.source is None and "sparsity.from" not in sweep.parameters:
+        return []
+    return list(dict.fromkeys(config.sparsity.source for config in _configs(sweep) if config.sparsity.source is not None))
+
+
+def runs_of(sweep: Sweep) -> list[str]:
+    """Those that name MLflow runs."""
+    return [source for source in sources_of(sweep) if run_of(source) is not None]
+
+
+def _unfinished(folder: Path) -> str:
+    """Why the folder cannot be that of a finished trial; empty if it can."""
+    if not folder.is_dir():
+        return "which is not there"
+    return "" if TrialDir(folder).is_complete() else "which holds no result.json"
+
+
+def _check_dense(sweep: Sweep) -> list[str]:
+    """Trials that start from the dense trial of the sweep where there is none, each rule once."""
+    if FROM_THE_SWEEP not in sources_of(sweep):
+        return []
+    everything = all_trials(sweep)
+    if not any(trial.config.sparsity.dense for trial in everything):
+        rule = f"'{FROM_THE_SWEEP}' needs a trial of level 0 to start from: add 0 to the values of sparsity.level"
+        return [_problem(sweep, "sparsity.from", rule)]
+    first_seed = (trial for trial in everything if trial.config.seed == sweep.seed)
+    lonely = [trial.planned for trial in first_seed if trial.config.sparsity.source == FROM_THE_SWEEP and not trial.planned.after]
+    if not lonely:
+        return []
+    given = ", ".join(f"{name}={show(value)}" for name, value in lonely[0].assignment.items() if not name.startswith("sparsity."))
+    rule = f"'{FROM_THE_SWEEP}' needs a trial of level 0 of the same model and data, and there is none for {len(lonely)} assignments"
+    return [_problem(sweep, "sparsity.from", f"{rule}, such as {given or lonely[0].trial} (cell {lonely[0].cell})")]
+
+
 def _check_layout(sweep: Sweep, store: Store) -> list[str]:
     parameter = sweep.parameters.get("model.layout")
     asked = [str(value) for value in parameter.values] if parameter else [sweep.model.layout]
     own = store.layout.name
     wrong = [name for name in asked if name not in ("auto", own)]
-    return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {store.path}, got '{name}'") for name in wrong]
+    return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {sweep.data.store}, got '{name}'") for name in wrong]
 
 
 def _check_graphs(sweep: Sweep, layout: Layout | None) -> list[str]:
@@ -81,13 +130,14 @@ def _configs(sweep: Sweep) -> list[TrialConfig]:
         return []
 
 
-def _check_rotation(sweep: Sweep, store: Store) -> list[str]:
-    """Rotations that would turn nothing under the pipeline they meet, each value once."""
-    if sweep.data.rotation is None and "data.rotation" not in sweep.parameters:
-        return []
-    configs = [config.data for config in _configs(sweep)]
-    rules = [lost_rotation(data.rotation, store.info.pipeline if data.pipeline == "auto" else data.pipeline) for data in configs]
-    return [_problem(sweep, "data.rotation", rule) for rule in dict.fromkeys(rules) if rule]
+def _check_settings(sweep: Sweep, store: Store) -> list[str]:
+    """Leaves of `data` that could not act on the store, each value once."""
+    from trainables.data.settings import PIPELINE_LEAVES, in_vain
+
+    searched = not sweep.parameters.keys().isdisjoint(f"data.{name}" for name in PIPELINE_LEAVES)
+    configs = [config.data for config in _configs(sweep)] if searched else [sweep.data]
+    found = [problem for data in configs for problem in in_vain(data, store.info, store.layout)]
+    return [_problem(sweep, leaf, rule) for leaf, rule in dict.fromkeys(found)]
 
 
 def _problem(sweep: Sweep, leaf: str, rule: str) -> str:

@@ -70,7 +70,7 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
 
     curves = {name: pq.read_table(table).to_pydict() for name, table in tables.items()}
     with _DRAWING:
-        figure = _figure(11.0, 4.2)
+        figure = blank_figure(11.0, 4.2)
         loss, top1 = figure.subplots(1, 2)
         for name, columns in curves.items():
             _line(loss, columns, "train_loss", name)
@@ -126,7 +126,7 @@ def _line(axes: Axes, columns: Mapping[str, list[Any]], metric: str, name: str, 
         axes.plot(epochs, [np.nan if value is None else scale * value for value in values], label=name, linewidth=1.2, marker=marker)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
     """A figure of its own, in inches: pyplot's global state is not touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -137,7 +137,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _figure(width, height)
+    figure = blank_figure(width, height)
     return figure, figure.subplots()
 
 

@@ -60,7 +60,7 @@ def prepare(sweep: Sweep, planned: Sequence[PlannedTrial]) -> Prepared:
     known = load_resolved(run) if (run / "resolved.json").is_file() else None
     if known is not None:
         before = known.get("sweep", {})
-        changes = list(_differences({key: before.get(key) for key in DEFINING}, {key: resolved.get(key) for key in DEFINING}))
+        changes = list(_differences(_defining(before), _defining(resolved)))
         if changes:
             raise UserError(
                 f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name) or undo these changes:", *changes
@@ -86,6 +86,12 @@ def held(run: Path) -> AbstractContextManager[None]:
 def is_running(run: Path) -> bool:
     """Whether a driver holds the sweep's folder."""
     return locks.is_held(run)
+
+
+def _defining(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides which trials there are; where they keep the joints does not."""
+    data = {name: value for name, value in (resolved.get("data") or {}).items() if name != "residence"}
+    return {key: resolved.get(key) for key in DEFINING} | {"data": data}
 
 
 def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cells import expand
-from orchestrator.space import Trial, trials
+from orchestrator.space import Trial, all_trials
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
 from trainables.contract.artifacts import TrialDir
@@ -18,6 +18,7 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import SparsityConfig
 from trainables.counting import Count, count
+from trainables.counting.removal import emptied
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -42,6 +43,7 @@ class CellPlan:
     trials: int
     trials_done: int
     hours: float  # of training, all its trials one after another
+    after: tuple[str, ...]  # cells whose dense trials its trials start from: those are trained first
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,12 @@ class Plan:
     variants: tuple[Variant, ...]
     trials: int
     done: int
+    waiting: int  # trials that start from the weights of a dense one of the sweep, not complete
     training_clips: int
     selection_clips: int
     test_clips: int
     training_hours: float  # of all trials still to run, one after another
-    wall_hours: float  # as many at a time as the machine takes
+    wall_hours: float  # as many at a time as the machine takes, none before the one it starts from
     disk_gb: float
     mlflow_runs: int
     machine: Machine
@@ -103,12 +106,13 @@ class Plan:
 
 def plan(sweep: Sweep) -> Plan:
     """The cost of a checked sweep; UserError if its store cannot be read."""
-    from trainables.data.store import Store
+    from trainables.data.cache import open_store
 
-    store = Store.open(Path(sweep.data.store))
+    store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
-    by_cell = {cell: trials(sweep, cell) for cell in expand(sweep)}
-    everything = [trial for group in by_cell.values() for trial in group]
+    everything = all_trials(sweep)
+    by_cell = {cell: [trial for trial in everything if trial.planned.cell == cell.id] for cell in expand(sweep)}
+    cell_of = {trial.planned.trial: trial.planned.cell for trial in everything}
     run = Path(sweep.storage) / sweep.name
     done = {trial.planned.trial for trial in everything if trial.planned.folder(run).is_complete()}
     counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
@@ -117,7 +121,7 @@ def plan(sweep: Sweep) -> Plan:
         trial.planned.trial: training_flops(trial.config, counts[trial.planned.trial], len(split.train)) / machine.flops_per_s
         for trial in everything
     }
-    left = sum(value for name, value in seconds.items() if name not in done) / 3600
+    left = {name: value / 3600 for name, value in seconds.items() if name not in done}
     score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
     return Plan(
         name=sweep.name,
@@ -129,22 +133,24 @@ def plan(sweep: Sweep) -> Plan:
                 trials=len(group),
                 trials_done=sum(trial.planned.trial in done for trial in group),
                 hours=sum(seconds[trial.planned.trial] for trial in group) / 3600,
+                after=tuple(dict.fromkeys(cell_of[name] for trial in group for name in trial.planned.after)),
             )
             for cell, group in by_cell.items()
         ),
         variants=_variants(everything, counts, seconds),
         trials=len(everything),
         done=len(done),
+        waiting=sum(bool(trial.planned.after) for trial in everything if trial.planned.trial in left),
         training_clips=len(split.train),
         selection_clips=len(split.selection),
         test_clips=len(split.test),
-        training_hours=left,
-        wall_hours=left / max(1, min(machine.concurrent, len(everything) - len(done))),
+        training_hours=sum(left.values()),
+        wall_hours=_wall_hours(everything, left, machine.concurrent),
         disk_gb=sum(disk_bytes(counts[trial.planned.trial], trial.config) + score_bytes for trial in everything) / 1e9,
         mlflow_runs=0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep),
         machine=machine,
         assumptions=_ASSUMPTIONS,
-        notes=tuple(_notes(sweep, [len(group) for group in by_cell.values()], everything)),
+        notes=(*_notes(sweep, [len(group) for group in by_cell.values()], everything), *_bare_layers(everything, counts)),
     )
 
 
@@ -156,14 +162,28 @@ _ASSUMPTIONS = (
 
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2."""
-    return clips * config.data.repeat * config.train.epochs * PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
+    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2."""
+    return clips * config.data.repeat * config.total_epochs * PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
-    """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
-    masks = 2 * cost.maskable_params if not config.sparsity.dense else 0
-    return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
+    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form, and in both checkpoints
+    masks, the scores they are made of with their momentum, and what weights go back to."""
+    sparsity = config.sparsity
+    masks = 0 if sparsity.dense else 2 * cost.maskable_params
+    scores = 3 * cost.maskable_params if masks and sparsity.generator in ("score_trainable", "supermask") else 0
+    rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
+    return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)
+
+
+def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurrent: int) -> float:
+    """Hours until the trials that are left have run: shared out over the machine, but no less than the longest that follows on another."""
+    chains = [
+        left[trial.planned.trial] + max((left.get(name, 0.0) for name in trial.planned.after), default=0.0)
+        for trial in everything
+        if trial.planned.trial in left
+    ]
+    return max(sum(left.values()) / max(1, min(concurrent, len(left))), max(chains, default=0.0))
 
 
 def ensemble_count(sweep: Sweep) -> int:
@@ -264,10 +284,25 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 
 
 def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
-    """What the group removes, by level, and by scope and sharing where it has several of them."""
-    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.sharing))
-    several = [name for name in ("scope", "sharing") if len({getattr(config, name) for config in configs if not config.dense}) > 1]
-    return {" ".join([label(config.level), *(str(getattr(config, name)) for name in several if not config.dense)]): config for config in configs}
+    """What the group removes, by level, and by scope, structure and sharing where it has several of them."""
+    configs = sorted(
+        (trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.structure, each.sharing)
+    )
+    sparse = [config for config in configs if not config.dense]
+    several = [name for name in ("scope", "structure", "sharing") if len({getattr(config, name) for config in sparse}) > 1]
+    names = (" ".join([label(config.level), *(getattr(config, name) for name in several if not config.dense)]) for config in configs)
+    return dict(zip(names, configs, strict=True))
+
+
+def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:
+    """Layers that a level leaves without any weight, as far as that is known before masks are drawn; each network once."""
+    found = []
+    for trial in everything:
+        bare = emptied(counts[trial.planned.trial].kernels, trial.config.sparsity)
+        if bare and trial.config.sparsity.sharing == "none":
+            layers = ", ".join(f"{'x'.join(map(str, shape))} in block {block}" for block, shape in bare)
+            found.append(f"sparsity.level {label(trial.config.sparsity.level)} leaves no weight in {trial.config.model.backbone}'s {layers}")
+    return tuple(dict.fromkeys(found))
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:
@@ -281,6 +316,9 @@ def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Tr
     fewer = sum(found < wanted for found in trials_per_cell)
     if fewer:
         yield f"{fewer} cells have fewer than {sweep.method.trials_per_cell} different assignments and get fewer trials"
+    for total, own in sorted({(trial.config.total_epochs, trial.config.train.epochs) for trial in everything}):
+        if total > own:
+            yield f"a trial that rewinds its weights trains {total} epochs in all, {own} of them before the first pruning"
     idle = frozenset(LEAVES)
     for trial in everything:
         leaves = sweep.leaves() | dict(trial.planned.axes) | dict(trial.planned.assignment)

@@ -19,6 +19,48 @@ def group_lasso(weights: list[list[float]], masks: list[list[float]]) -> float:
     return total
 
 
+def global_norm(weights: list[list[float]], masks: list[list[float]]) -> float:
+    """Euclidean length of all masked-out weights together."""
+    return math.sqrt(sum(w * w for block, kept in zip(weights, masks, strict=True) for w, keep in zip(block, kept, strict=True) if not keep))
+
+
+def exchanged(weights: Sequence[float], mask: Sequence[int], promise: Sequence[float], count: int) -> list[int]:
+    """Drop the `count` kept weights with the smallest |w|, grow the `count` others, dropped ones among them, with the largest promise."""
+    kept = sorted((i for i, keep in enumerate(mask) if keep), key=lambda i: abs(weights[i]))[count:]
+    others = sorted((i for i in range(len(mask)) if i not in kept), key=lambda i: promise[i])
+    stays = set(kept) | set(others[len(others) - count :])
+    return [int(i in stays) for i in range(len(mask))]
+
+
+def pruned(weights: Sequence[float], mask: Sequence[int], left: int) -> list[int]:
+    """Keep the `left` largest |w| of those that are still there."""
+    there = sorted((i for i, keep in enumerate(mask) if keep), key=lambda i: -abs(weights[i]))
+    return [int(i in there[:left]) for i in range(len(mask))]
+
+
+def block_mask(taps: list[list[list[float]]], height: int, width: int, removed: int) -> list[list[list[int]]]:
+    """Of matrices cut into blocks of height x width, shorter ones at the edges: zero in those with the `removed` smallest means of all."""
+    rows, columns = len(taps[0]), len(taps[0][0])
+    blocks = [
+        [(tap, i, j) for i in range(top, min(top + height, rows)) for j in range(left, min(left + width, columns))]
+        for tap in range(len(taps))
+        for top in range(0, rows, height)
+        for left in range(0, columns, width)
+    ]
+    blocks.sort(key=lambda places: sum(taps[tap][i][j] for tap, i, j in places) / len(places))
+    gone = {place for places in blocks[:removed] for place in places}
+    return [[[int((tap, i, j) not in gone) for j in range(columns)] for i in range(rows)] for tap in range(len(taps))]
+
+
+def n_of_m_mask(row: Sequence[float], n: int, m: int) -> list[int]:
+    """In every m consecutive numbers of a row the n largest stay; a last group of fewer than m stays whole."""
+    mask = [1] * len(row)
+    for start in range(0, len(row) - m + 1, m):
+        for i in sorted(range(start, start + m), key=lambda i: row[i])[: m - n]:
+            mask[i] = 0
+    return mask
+
+
 def branch_supports(branches, masks: list[list[list[list[float]]]], reach: int, groups: int) -> list[list[list[list[float]]]]:
     """Where each branch of Rep-TCN, its parts masked, can put a weight of a kernel (C, C / groups, reach): every path is followed.
 

@@ -18,9 +18,10 @@ class Layout:
 
     `parents[v]` is the joint v hangs on; the root is its own parent.
     `origin` is the joint a clip is centred at (in its first frame).
-    `bone_parents` overrides `parents` for bone vectors (COCO's published pairs differ from its graph).
+    `bone_parents` overrides `parents` for bone vectors (PYSKL's pairs for COCO and OpenPose start at the nose; their graphs have other links).
     `hop_parents` overrides `parents` for the k-hop representation in child_parent orientation (InfoGCN re-roots NTU's tree).
     `graph_parents` overrides `parents` for graphs (PYSKL and HD-GCN hang NTU's hand tips and thumbs on the hands).
+    `spine` (lower joint, upper joint) and `shoulders` (left, right) say how a body stands; both or neither.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Layout:
     bone_parents: tuple[int, ...] | None = None
     hop_parents: tuple[int, ...] | None = None
     graph_parents: tuple[int, ...] | None = None
+    spine: tuple[int, int] | None = None
+    shoulders: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.joints)
@@ -41,6 +44,12 @@ class Layout:
             raise UserError(f"layout '{self.name}': joint names must be unique, got {list(self.joints)}")
         if not 0 <= self.origin < count:
             raise UserError(f"layout '{self.name}': origin must be a joint number below {count}, got {self.origin}")
+        if (self.spine is None) != (self.shoulders is None):
+            raise UserError(f"layout '{self.name}': spine and shoulders must both be given or both be left out")
+        for field in ("spine", "shoulders"):
+            ends = getattr(self, field)
+            if ends is not None and (len(set(ends)) != 2 or any(not 0 <= v < count for v in ends)):
+                raise UserError(f"layout '{self.name}': {field} must be two different joint numbers below {count}, got {list(ends)}")
 
     @property
     def size(self) -> int:
@@ -112,6 +121,7 @@ _MSR = "7-4 4-3 20-3 1-3 2-3 8-1 9-2 10-8 11-9 12-10 13-11 5-7 6-7 14-5 15-6 16-
 _COCO = "15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2"
 _COCO_BONES = "1-0 2-0 3-1 4-2 5-0 6-0 7-5 8-6 9-7 10-8 11-0 12-0 13-11 14-12 15-13 16-14"
 _OPENPOSE = "4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14"
+_OPENPOSE_BONES = "1-0 2-1 3-2 4-3 5-1 6-5 7-6 8-2 9-8 10-9 11-5 12-11 13-12 14-0 15-0 16-14 17-15"
 
 LAYOUTS: dict[str, Layout] = {
     "ntu25": Layout(
@@ -125,6 +135,8 @@ LAYOUTS: dict[str, Layout] = {
         origin=1,
         hop_parents=_tree(25, _NTU_HOPS, root=1, base=1),
         graph_parents=_tree(25, _NTU_GRAPH, root=20, base=1),
+        spine=(0, 1),
+        shoulders=(4, 8),
     ),
     "ucla20": Layout(
         "ucla20",
@@ -134,6 +146,8 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _tree(20, _UCLA, root=2, base=1),
         origin=1,
+        spine=(0, 1),
+        shoulders=(4, 8),
     ),
     "msr20": Layout(
         "msr20",
@@ -143,6 +157,8 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _tree(20, _MSR, root=2, base=1),
         origin=3,
+        spine=(6, 3),
+        shoulders=(0, 1),
     ),
     "coco17": Layout(
         "coco17",
@@ -162,6 +178,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _tree(18, _OPENPOSE, root=1, base=0),
         origin=1,
+        bone_parents=_tree(18, _OPENPOSE_BONES, root=0, base=0),
     ),
 }
 

@@ -16,16 +16,21 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
-from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes, weight_zeros
+from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes
 from trainables.counting import count
 from trainables.data.batches import Batches
+from trainables.data.cache import open_store
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.compact import compact
 from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
 from trainables.seeding import derive
-from trainables.sparsity.build import attach_sparsity
+from trainables.sparsity.build import Subject, attach_sparsity
+from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.masks import write_masks
+from trainables.sparsity.paths import first_dead_block
 from trainables.sparsity.sharing import counted_zeros
+from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
@@ -48,12 +53,14 @@ def run_trial(
     *,
     device: torch.device,
     root: Path = Path(),
+    source: Path | None = None,
     report: Callable[[EpochMetrics], None] = lambda _metrics: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an interrupted one is continued.
 
-    root: where a relative `data.store` starts.
+    root: where a relative `data.store`, `sparsity.mask` or `sparsity.from` starts. source: the folder of the finished trial that
+    `sparsity.from` stands for, where that is not itself a folder.
 
     Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`), UserError where something outside the trial
     must be put right first, and Interrupted when asked to stop.
@@ -66,7 +73,8 @@ def run_trial(
             leftover.unlink()
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
-            return _run(config, Store.open(root / config.data.store), out, device, report, should_stop)
+            folder = source_folder(config.sparsity, source, root)
+            return _run(config, open_store(config.data.store, root), out, device, root, folder, report, should_stop)
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
@@ -77,6 +85,8 @@ def _run(
     store: Store,
     out: TrialDir,
     device: torch.device,
+    root: Path,
+    source: Path | None,
     report: Callable[[EpochMetrics], None],
     should_stop: Callable[[], bool],
 ) -> TrialResult:
@@ -89,25 +99,41 @@ def _run(
         stream=config.data.stream_config,
         seed=derive(config.seed, "weights"),
     ).to(device)
-    masks = attach_sparsity(list(model.blocks), config.sparsity, config.warmup_epochs, derive(config.seed, "masks"))
+    if source is not None:
+        start_from(model, config.model, source)
     training = _batches(store, split.train, config, device, training=True)
-    selection = _batches(store, split.selection, config, device) if len(split.selection) else None
+    subject = Subject(model, list(model.blocks), model.head, config.train.epochs, training.steps, derive(config.seed, "masks"), root)
+    masks = attach_sparsity(subject, config.sparsity)
+    if isinstance(masks, SparseGenerator):  # the others' masks change while they train, and a way can come back
+        _check_passage(model, torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device))
+    selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
         config.train,
         device=device,
         seed=config.seed,
         objective=model.objective,
-        first_kept_epoch=config.warmup_epochs,
+        epochs=config.total_epochs,
+        recipe_epoch=config.recipe_epoch,
+        first_kept_epoch=config.first_kept_epoch,
         schedule=masks,
     )
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
+    del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
-    return _finish(config, out, store, split, model, progress, kept_epoch, device)
+    removed = write_masks(model.eval())
+    return _finish(config, out, store, split, model, removed, progress, kept_epoch, device)
 
 
 def _batches(
-    store: Store, indices: np.ndarray, config: TrialConfig, device: torch.device, *, training: bool = False, labelled: bool = True
+    store: Store,
+    indices: np.ndarray,
+    config: TrialConfig,
+    device: torch.device,
+    *,
+    training: bool = False,
+    labelled: bool = True,
+    views: int | None = None,
 ) -> Batches:
     return Batches(
         store,
@@ -118,20 +144,39 @@ def _batches(
         training=training,
         seed=config.seed,
         labelled=labelled,
+        views=views,
     )
 
 
+def _check_passage(model: Backbone, clip: Tensor) -> None:
+    """TrialFailed where the masks cut the network in two; `clip` (1, 3, T, V, M)."""
+    dead = first_dead_block(model, list(model.blocks), clip)
+    if dead is not None:
+        raise TrialFailed(
+            f"masks must leave a way from the clip to the classifier, but nothing gets through blocks.{dead}: use a lower sparsity.level, "
+            "or sparsity.scope tensor with distribution erk, which spares small tensors"
+        )
+
+
 def _load_kept(model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
-    """Put the weights to be shipped into the module; returns their epoch. Removed weights are stored as zeros, masks active or not."""
+    """Put the weights to be shipped into the module; returns their epoch."""
     if config.train.keep == "last" or progress.best_epoch < 0:
-        return config.train.epochs - 1
+        return config.total_epochs - 1
     best = load_tensors(out.best_file, next(model.parameters()).device)
     model.load_state_dict(best["model"])
     return int(best["epoch"])
 
 
 def _finish(
-    config: TrialConfig, out: TrialDir, store: Store, split: Split, model: Backbone, progress: Progress, kept_epoch: int, device: torch.device
+    config: TrialConfig,
+    out: TrialDir,
+    store: Store,
+    split: Split,
+    model: Backbone,
+    removed: int,
+    progress: Progress,
+    kept_epoch: int,
+    device: torch.device,
 ) -> TrialResult:
     """Build the deploy form, prove it equal, score and weigh it, write every file, the result last."""
     shipped = deploy(model, frames=config.data.frames)
@@ -145,12 +190,12 @@ def _finish(
     index, test_logits = score(shipped, _batches(store, split.test, config, device, labelled=False).epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
     written = save_deploy(shipped, out.deploy_file)
-    cost = _cost(config, store, model, shipped, device, difference).model_copy(update={"deploy_bytes": written})
+    cost = _cost(config, store, model, removed, shipped, device, difference).model_copy(update={"deploy_bytes": written})
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,
-        epochs=config.train.epochs,
+        epochs=config.total_epochs,
         kept_epoch=kept_epoch,
         selection_clips=len(split.selection),
         selection_top1=top_k(logits, labels, 1) if labels is not None else None,
@@ -191,7 +236,9 @@ def _check_difference(trained: Tensor, shipped: Tensor, tolerance: float) -> flo
     return difference
 
 
-def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployForm, device: torch.device, difference: float) -> Cost:
+def _cost(
+    config: TrialConfig, store: Store, model: Backbone, removed: int, shipped: DeployForm, device: torch.device, difference: float
+) -> Cost:
     counted = count(
         config.model,
         store.layout,
@@ -201,14 +248,15 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployFor
         stream=config.data.stream_config,
         merge=shipped.folding.merge,
     )
-    maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
+    counts_fused = config.sparsity.sharing in ("branches", "fused") and not config.sparsity.dense
+    maskable, gone = counted_zeros(list(model.blocks), config.sparsity.sharing) if counts_fused else (counted.maskable_params, removed)
     small = compact(shipped)
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - weight_zeros(list(model.blocks))[1],
+        nonzero_params=parameter_count(model) - removed,
         maskable_params=maskable,
-        removed_params=removed,
+        removed_params=gone,
         released_params=counted.released.params,
         released_leaf_params=counted.released.leaf_params,
         released_gmacs=counted.released.gmacs,

@@ -76,7 +76,7 @@ def import_weights(
     out: Annotated[Path | None, typer.Option("--out", help="Write the training form's weights.")] = None,
     deploy: Annotated[Path | None, typer.Option("--deploy", help="Write the deploy form.")] = None,
     scores: Annotated[Path | None, typer.Option("--scores", help="Write a score table (.parquet) of a store's clips.")] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Store to score.")] = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="STORE", help="Store to score: a folder or a URI.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="One of the store's protocols.")] = None,
     stream: Annotated[str, typer.Option("--stream", help="What the network was trained on, as in a sweep file.")] = "joint",
     split: Annotated[Literal["test", "train"], typer.Option("--split", help="Part of the protocol; train: all that is not tested on.")] = "test",
@@ -113,7 +113,9 @@ def import_weights(
 
     print_import(report)
     if scoring is not None:
-        print(f"next: orchestrate ensemble --scores {scoring.file} --labels {scoring.store / 'clips.parquet'}")
+        from trainables.data.cache import local_store
+
+        print(f"next: orchestrate ensemble --scores {scoring.file} --labels {local_store(scoring.store) / 'clips.parquet'}")
 
 
 def pack(

@@ -186,8 +186,8 @@ def _spread(member: Member, truth: TestLabels) -> SeedSpread | None:
 
 
 def _dense_counterparts(entry: Entry, members: Sequence[Member]) -> list[Member]:
-    """The dense networks to hold an entry against: those that share its axes, but the level."""
-    shared = {axis: value for axis, value in entry.axes.items() if axis != "sparsity.level"}
+    """The dense networks to hold an entry against: those that share its axes, but for the sparsity's."""
+    shared = {axis: value for axis, value in entry.axes.items() if not axis.startswith("sparsity.")}
     return [
         member
         for member in members

@@ -17,6 +17,7 @@ from orchestrator.ensembling.evaluate import Accuracy, IntArray, Paired, accurac
 from orchestrator.ensembling.strategies import combine_rows
 from orchestrator.sweep.presets import Combine
 from trainables.contract.errors import UserError
+from trainables.contract.pickles import load_pickle
 from trainables.contract.scores import Scores
 
 Ids = tuple[str, ...]
@@ -235,12 +236,12 @@ def _json_labels(path: Path) -> Read:
 
 
 def _pickle_scores(path: Path) -> Read:
-    content = _load_pickle(path)
+    content = load_pickle(path)
     return (list(content.values()), list(content)) if isinstance(content, dict) else (content, None)
 
 
 def _pickle_labels(path: Path) -> Read:
-    content = _load_pickle(path)
+    content = load_pickle(path)
     if isinstance(content, dict):
         return list(content.values()), list(content)
     if isinstance(content, tuple | list) and len(content) == 2 and isinstance(content[0], list | tuple):
@@ -254,31 +255,6 @@ def _records(content: Any) -> Read:
         return content, None
     key = next((name for name in ("id", "file_name") if name in content[0]), None)
     return [record["label"] for record in content], None if key is None else [record[key] for record in content]
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Loads numpy arrays and Python's own containers; whatever else a pickle asks for, which could run code, is refused."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-            *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-            ("collections", "OrderedDict"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"only arrays and plain containers are loaded, the file asks for {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _load_pickle(path: Path) -> Any:
-    with path.open("rb") as stream:
-        return _ArraysOnly(stream, encoding="latin1").load()
 
 
 SCORE_READERS: dict[str, Callable[[Path], Read]] = {".parquet": _parquet_scores, ".npy": _npy, ".pkl": _pickle_scores, ".pickle": _pickle_scores}

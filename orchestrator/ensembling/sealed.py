@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from orchestrator.ensembling.evaluate import BoolArray, IntArray
 from orchestrator.ensembling.members import Division
 from orchestrator.journal import Journal
 from trainables.contract.errors import UserError
+from trainables.data.cache import open_store
 from trainables.data.store import Store
 
 
@@ -37,7 +37,7 @@ def read_test_labels(wanted: Mapping[Division, tuple[str, ...]], journal: Journa
     """
     opened: list[tuple[Division, Store, IntArray, BoolArray]] = []
     for division, ids in wanted.items():
-        store = Store.open(Path(division.store))
+        store = open_store(division.store)
         split = store.split(division.protocol, division.selection)
         names = [str(name) for name in store.column("id")[split.test]]
         if sorted(names) != sorted(ids):

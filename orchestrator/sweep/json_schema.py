@@ -47,7 +47,7 @@ def _parameters(definitions: Schema) -> Schema:
     properties: Schema = {}
     for name, leaf in LEAVES.items():
         value = _leaf_schema(leaf, definitions)
-        forms = [value] if name.startswith(NOT_SEARCHABLE) else [value, {"type": "array", "items": value}]
+        forms = [value] if name.startswith(tuple(NOT_SEARCHABLE)) else [value, {"type": "array", "items": value}]
         properties[name] = {"anyOf": [*forms, {"$ref": "#/$defs/ParameterSpec"}]}
         if name in CELL_AXES:
             properties[name]["description"] = "a cell axis unless `axis: trial` is given"

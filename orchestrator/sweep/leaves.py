@@ -17,8 +17,14 @@ from trainables.contract.model import option_used
 from trainables.contract.sparsity import dense_epochs, setting_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
-NOT_SEARCHABLE = ("data.store", "data.protocol", "data.selection.")
-"""All trials of a sweep are split and scored alike: their scores meet in ensembles."""
+_SAME_CLIPS = "all trials of a sweep are trained and scored on the same clips"  # as their scores meet in ensembles
+NOT_SEARCHABLE = {
+    "data.store": _SAME_CLIPS,
+    "data.protocol": _SAME_CLIPS,
+    "data.selection.": _SAME_CLIPS,
+    "data.residence": "it changes no result",
+}
+"""Beginnings of leaves that all trials share, and why."""
 
 Leaves = Mapping[str, Any]
 
@@ -162,7 +168,9 @@ def _descend(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def label(value: Any) -> str:
-    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0'."""
+    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0', None -> 'none'."""
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
@@ -183,11 +191,20 @@ def _nothing_drawn(leaves: Leaves) -> bool:
     return leaves["data.selection.kind"] in ("protocol", "none")
 
 
+def _not_pyskl(leaves: Leaves) -> bool:
+    """With pipeline auto it is the store that decides."""
+    return leaves["data.pipeline"] in ("ctr", "ucla")
+
+
 def _not_stepped(leaves: Leaves) -> bool:
     return bool(leaves["train.schedule"] != "step")
 
 
+OF_PYSKL = ("data.align_spine", "data.views")
+"""What no other pipeline has."""
+
 UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
+    **dict.fromkeys(OF_PYSKL, _not_pyskl),
     "data.selection.fraction": _nothing_drawn,
     "data.selection.seed": _nothing_drawn,
     **{f"model.{name}": _no_option_of_the_model(name) for name in ModelConfig.model_fields},
@@ -199,13 +216,13 @@ UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
 
 
 DECIDING = (
+    "data.pipeline",
     "model.backbone",
     "model.temporal",
     "sparsity.level",
     "sparsity.network",
     "sparsity.generator",
     "sparsity.structure",
-    "sparsity.mask",
     "sparsity.scope",
     "sparsity.sharing",
     "sparsity.warmup",

@@ -67,8 +67,9 @@ def read_parameters(document: Document) -> tuple[dict[str, Any], dict[str, Param
             searched[name] = spec
         else:
             fixed[name] = spec["value"]
-        if isinstance(spec, Parameter) and name.startswith(NOT_SEARCHABLE):
-            document.add(place, "cannot be searched: all trials of a sweep are trained and scored on the same clips")
+        reason = next((why for prefix, why in NOT_SEARCHABLE.items() if name.startswith(prefix)), None)
+        if isinstance(spec, Parameter) and reason is not None:
+            document.add(place, f"cannot be searched: {reason}")
     return fixed, searched
 
 

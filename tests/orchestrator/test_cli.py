@@ -50,6 +50,8 @@ def test_validate(orchestrate, tmp_path, store) -> None:
     code, out, err = orchestrate("validate", "s.yaml", "--set", f"data.store={store}", *SPLIT)
     assert (code, err) == (0, "")
     assert out.startswith("s.yaml: valid, 4 cells, 4 trials, digest ")
+    code, _, err = orchestrate("validate", "s.yaml", "--set", f"data.store={store}", "--set", "train.schedule=cosine", *SPLIT)
+    assert (code, err) == (0, "note: s.yaml:8 train.milestones: has no effect on any trial of this sweep\n")  # as plan says
 
 
 def test_missing_store(orchestrate, tmp_path) -> None:
@@ -59,6 +61,21 @@ def test_missing_store(orchestrate, tmp_path) -> None:
         assert (code, out) == (2, "")
         assert err == "s.yaml:3 data.store: nowhere: must be a store made by 'orchestrate data', but there is no dataset.json in it\n"
     assert orchestrate("validate", "s.yaml", "--no-data")[0] == 0
+
+
+def test_store_at_a_uri(orchestrate, tmp_path, store, monkeypatch) -> None:
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DATA", f"file://{store[: -len('/synth')]}")
+    written(tmp_path, SMALL.replace("nowhere", "${DATA}/synth"))
+    assert orchestrate("validate", "s.yaml", *SPLIT)[0] == 0
+    assert json.loads(orchestrate("plan", "s.yaml", "--json", *SPLIT)[1])["training_clips"] > 0
+    code, out, _ = orchestrate("data", "info", f"file://{store}", "--json")
+    assert (code, json.loads(out)["clips"]) == (0, 12)
+    (copy,) = (path for path in (tmp_path / "cache" / "stores").iterdir() if not path.name.startswith("."))
+    assert json.loads(out)["path"] == str(copy)
+    code, out, err = orchestrate("validate", "s.yaml", *SPLIT, "--set", "data.store=file:///nowhere/at/all")
+    assert (code, out) == (2, "")
+    assert err.startswith("--set data.store: file:///nowhere/at/all: must be a store made by 'orchestrate data', but no dataset.json is found")
 
 
 def test_wrong_protocol_layout_and_groups_in_one_go(orchestrate, tmp_path, store) -> None:

@@ -54,6 +54,14 @@ def test_what_decides_the_trials_may_not_change_under_a_name():
     assert (folder_of(sweep_of()) / "resolved.json").read_bytes() == before
 
 
+def test_where_joints_are_kept_may_change():
+    prepared(sweep_of())
+    moved = sweep_of(TEXT.replace("protocol: xsub", "protocol: xsub, residence: host"))
+    assert prepared(moved).resumed
+    assert load_folder(folder_of(moved)).data.residence == "host"
+    assert [trial.planned for trial in all_trials(moved)] == [trial.planned for trial in all_trials(sweep_of())]
+
+
 @pytest.mark.parametrize("line", ["budget: {hours: 9}", "resources: {cpus: 2}", "tracking: {uri: none}", "failure: {max_restarts: 0}"])
 def test_how_a_sweep_is_run_may_change(line):
     prepared(sweep_of())

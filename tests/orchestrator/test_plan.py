@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.check import check_data
+from orchestrator.cli.plan import print_plan
 from orchestrator.plan import CPU_RATE, check_budget, disk_bytes, ensemble_count, plan, training_flops
 from orchestrator.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
@@ -65,9 +66,14 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
     cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
-    dense, sparse = (SimpleNamespace(sparsity=SparsityConfig(level=level)) for level in (0.0, 0.5))
-    assert disk_bytes(cost, dense) == 4 * (300 + 7)
-    assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
+
+    def disk(**sparsity):
+        return disk_bytes(cost, SimpleNamespace(sparsity=SparsityConfig.model_validate(sparsity)))
+
+    assert disk(level=0.0) == disk(level=0.0, generator="supermask") == 4 * (300 + 7)
+    assert disk(level=0.5) == disk(level=0.5, generator="rewinding") == 4 * (300 + 20 + 7)
+    assert disk(level=0.5, generator="supermask") == 4 * (300 + 20 + 30 + 7)
+    assert disk(level=0.5, generator="rewinding", rewind_epoch=1) == 4 * (300 + 20 + 200 + 7)
 
 
 def test_over_budget_names_the_figure(planned, tmp_path) -> None:
@@ -134,6 +140,31 @@ def test_planned_zeros_are_those_of_the_masks(planned, store, scope) -> None:
     assert found.variants[0].nonzero_params == {"0": params, "0.8": params - removed}
 
 
+@pytest.mark.parametrize("structure", ["channel", "4x2"])
+def test_planned_zeros_of_structures_are_those_of_the_masks(planned, store, structure) -> None:
+    sweep, found = planned(f"sparsity.structure={structure}", "parameters.data.stream=[joint]", "sparsity.warmup=0.5")
+    config, layout = all_trials(sweep)[1].config, Store.open(store).layout
+    model = build_backbone(config.model, layout, classes=3, persons=1, stream=config.data.stream_config, seed=0)
+    removed = SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=0).removed
+    assert found.variants[0].nonzero_params["0.8"] == sum(parameter.numel() for parameter in model.parameters()) - removed
+
+
+def test_layers_that_erk_leaves_bare_are_noted(planned) -> None:
+    spread = ("sparsity.scope=tensor", "sparsity.distribution=erk", "parameters.data.stream=[joint]")
+    assert not any("leaves no weight" in note for note in planned(*spread)[1].notes)
+    (note,) = [note for note in planned(*spread, "parameters.sparsity.level=[0, 0.999]")[1].notes if "leaves no weight" in note]
+    assert note.startswith("sparsity.level 0.999 leaves no weight in hpi_gcn_rp's ")
+    assert "16x8x1x1 in block 1" in note
+
+
+def test_rounds_are_part_of_the_time(planned) -> None:
+    times = []
+    for rounds in ("1", "3"):
+        once = ("parameters.sparsity.level=[0.8]", "sparsity.generator=rewinding")
+        times.append(planned(*once, f"sparsity.rounds={rounds}")[1].training_hours)
+    assert times[1] == pytest.approx(2 * times[0])  # 1 + 1 trainings, 1 + 3
+
+
 def test_scopes_stand_apart_where_there_are_several(planned) -> None:
     _, found = planned("parameters.sparsity.scope=[tensor, global]", "parameters.data.stream=[joint]")
     (variant,) = found.variants
@@ -161,13 +192,46 @@ def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> No
     assert not any("does not fit" in note for note in planned("resources={gpus: auto, cpus: 2}")[1].notes)
 
 
+def test_what_starts_from_dense_trials_comes_after_them(planned) -> None:
+    two = "resources={gpus: 0.5, cpus: 1, max_concurrent: 2}"
+    _, apart = planned("parameters.data.stream=[joint]", two)
+    _, found = planned("parameters.data.stream=[joint]", two, "sparsity.from=dense")
+    assert [(cell.cell, cell.after) for cell in found.cells] == [("joint-level0", ()), ("joint-level0.8", ("joint-level0",))]
+    assert (apart.waiting, found.waiting) == (0, 1)
+    assert found.training_hours == apart.training_hours
+    assert found.wall_hours == pytest.approx(found.training_hours)  # one after the other, though two fit
+    assert apart.wall_hours == pytest.approx(apart.training_hours / apart.machine.concurrent)
+
+
+def test_rewinding_says_how_many_epochs_it_trains(planned) -> None:
+    once = ("parameters.data.stream=[joint]", "parameters.sparsity.level=[0, 0.8]", "sparsity.generator=rewinding", "sparsity.rounds=3")
+    _, found = planned(*once)
+    assert "a trial that rewinds its weights trains 8 epochs in all, 2 of them before the first pruning" in found.notes
+    dense, rewound = found.cells
+    assert rewound.hours == pytest.approx(4 * dense.hours)
+
+
+def test_of_many_levels_the_lowest_and_the_highest_are_shown(planned, capsys) -> None:
+    level = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
+    _, found = planned(level, "method={name: random, trials_per_cell: 20}")
+    (variant,) = found.variants
+    levels = list(variant.nonzero_params)
+    assert len(levels) == 20
+    print_plan(found)
+    shown = capsys.readouterr().out
+    assert f"{variant.nonzero_params[levels[0]]:,}" in shown
+    assert levels[0] in shown
+    assert levels[-1] in shown
+    assert levels[1] not in shown
+
+
 def test_ensembles_are_counted_by_their_groups(planned) -> None:
     sweep, _ = planned("ensembles=[{name: a, over: sparsity.level}, {name: b, over: data.stream, per: []}]")
     assert ensemble_count(sweep) == 2 + 1
 
 
 def test_work_of_one_training() -> None:
-    config = SimpleNamespace(data=SimpleNamespace(repeat=5), train=SimpleNamespace(epochs=10))
+    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10)
     assert training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
 
 
@@ -177,4 +241,13 @@ def test_a_rotation_that_turns_nothing_is_found_before_any_trial(planned) -> Non
     assert check_data(fixed) == [f"--set data.rotation: {rule}"]
     searched, _ = planned("parameters.data.rotation=[0, 0.004, 0.3]", "parameters.data.pipeline=[auto, ucla]")
     assert check_data(searched) == [f"--set parameters.data.rotation: {rule}"]
-    assert check_data(planned("data.rotation=0.004")[0]) == []  # the store's own pipeline is ntu
+    assert check_data(planned("data.rotation=0.004")[0]) == []  # the store's own pipeline is ctr
+
+
+def test_leaves_of_data_that_the_store_has_no_use_for_are_found_before_any_trial(planned) -> None:
+    given, _ = planned("data.views=3", "data.align_spine=false")
+    rule = "has no effect under pipeline ctr; leave it out"  # the store's own
+    assert check_data(given) == [f"--set data.align_spine: {rule}", f"--set data.views: {rule}"]
+    searched, _ = planned("parameters.data.views=[3, 10]", "parameters.data.pipeline=[ctr, pyskl]")
+    assert check_data(searched) == []
+    assert check_data(planned("parameters.data.views=[3, 10]")[0]) == [f"--set parameters.data.views: {rule}"]

@@ -55,6 +55,24 @@ def test_settings_without_effect_make_no_further_trials(tmp_path) -> None:
     assert build_config(sweep, op, {"model.groups": 2}, 0).digest() != build_config(sweep, op, {"model.groups": 4}, 0).digest()
 
 
+def test_settings_of_other_generators_are_reset(tmp_path) -> None:
+    """So that one file can go through the generators, and no trial is made twice."""
+    given = {"structure": "channel", "mask": "masks.npz", "rounds": 3, "update_every": 7, "train_head": True, "scope": "global", "warmup": 0.5}
+    generators = ["fixed_random", "predefined", "score_trainable", "supermask", "rewinding", "rigl", "set"]
+    overrides = (f"sparsity={json.dumps(given)}", f"parameters={json.dumps({'sparsity.level': [0.8], 'sparsity.generator': generators})}")
+    configs = [trial.config.sparsity for trial in all_trials(loaded(tmp_path, SMALL, *overrides))]
+    used = {config.generator: {name for name, value in given.items() if getattr(config, name) == value} for config in configs}
+    assert used == {
+        "fixed_random": {"structure", "warmup"},
+        "predefined": {"mask", "warmup"},
+        "score_trainable": {"scope", "warmup"},
+        "supermask": {"train_head", "scope"},
+        "rewinding": {"rounds", "scope"},
+        "rigl": {"update_every", "scope"},
+        "set": {"update_every", "scope"},
+    }
+
+
 def test_a_dense_trial_is_the_same_whatever_the_sparsity_settings(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "parameters.sparsity.warmup=[0.2, 0.4]", "sparsity.scope=global")
     dense, sparse = expand(sweep)[:2]
@@ -104,10 +122,78 @@ def test_a_section_that_does_not_fit_together(tmp_path) -> None:
     ]
 
 
-def test_an_axis_without_effect_cannot_make_cells(tmp_path) -> None:
+def test_an_axis_without_effect_makes_one_cell(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.groups: {values: [2, 4], axis: cell}}")
-    (problem,) = check_space(sweep)
-    assert "parameters.model.groups: cannot be a cell axis: it has no effect in cell hpi_gcn_rp-groups2; use axis: trial" in problem
+    assert check_space(sweep) == []
+    assert [trial.planned.cell for trial in all_trials(sweep)] == ["hpi_gcn_rp", "hpi_gcn_op-groups2", "hpi_gcn_op-groups4"]
+
+
+def test_a_section_of_sparsity_that_does_not_fit_together_is_placed(tmp_path) -> None:
+    text = SMALL + "sparsity: {distribution: erk}\n"
+    assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint", "sparsity.scope=tensor"), tmp_path) == []
+    (problem,) = space_problems(loaded(tmp_path, SMALL + "sparsity: {network: experts}\n", "parameters={}"), tmp_path)
+    assert problem == "s.yaml:9 sparsity.network: levels must name at least two different levels where network is experts, got [] (cell all)"
+
+
+def test_a_level_beside_a_network_of_several_is_refused(tmp_path) -> None:
+    text = SMALL + "sparsity: {network: nested, levels: [0.6, 0.9], level: 0.8}\n"
+    rule = "has no effect in any trial of the sweep; leave it out"
+    assert space_problems(loaded(tmp_path, text, "parameters={}"), tmp_path) == [f"s.yaml:9 sparsity.level: {rule}"]
+    assert space_problems(loaded(tmp_path, text), tmp_path) == [f"s.yaml:6 parameters.sparsity.level: {rule}"]
+
+
+def after(sweep: Sweep) -> dict[str, list[str]]:
+    """What each trial that starts from a dense one may start from, told by (level, seed, searched values)."""
+    names = {trial.planned.trial: trial for trial in all_trials(sweep)}
+
+    def told(name: str) -> str:
+        planned = names[name].planned
+        return " ".join([planned.cell, *map(str, planned.assignment.values()), f"s{planned.seed}"])
+
+    return {told(name): [told(other) for other in trial.planned.after] for name, trial in names.items() if trial.config.sparsity.source}
+
+
+def test_a_trial_starts_from_the_dense_one_that_agrees_in_all_but_sparsity(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.model.kernel_size=[5, 9]", "method={seeds: 2}")
+    found = after(sweep)
+    assert len(found) == 8  # two streams, kernels and seeds, one sparse level
+    assert all(sources == [name.replace("level0.8", "level0")] for name, sources in found.items())
+
+
+def test_the_level_can_be_searched_within_the_cell(tmp_path) -> None:
+    level = "parameters={sparsity.level: {values: [0.8, 0, 0.9], axis: trial}}"
+    found = after(loaded(tmp_path, SMALL, "sparsity.from=dense", level))
+    assert found == {"all 0.8 s0": ["all 0.0 s0"], "all 0.9 s0": ["all 0.0 s0"]}
+
+
+def test_recipes_searched_within_a_cell_need_not_agree_those_of_cells_must(tmp_path) -> None:
+    within = after(loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", "parameters.train.lr=[0.1, 0.2]"))
+    assert within["joint-level0.8 0.2 s0"] == ["joint-level0 0.1 s0", "joint-level0 0.2 s0"]
+    axis = "parameters.train.lr={values: [0.1, 0.2], axis: cell}"
+    across = after(loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", axis))
+    assert across["joint-level0.8-lr0.2 s0"] == ["joint-level0-lr0.2 s0"]
+
+
+def test_random_weights_wait_for_nothing(tmp_path) -> None:
+    source = "parameters.sparsity.from={values: [dense, null], axis: cell}"
+    sweep = loaded(tmp_path, SMALL, source, "parameters.data.stream=[joint]")
+    assert [(trial.planned.cell, len(trial.planned.after)) for trial in all_trials(sweep)] == [
+        ("joint-level0", 0),
+        ("joint-level0.8-fromdense", 1),
+        ("joint-level0.8-fromnone", 0),
+    ]
+    again = loaded(tmp_path, json.dumps(sweep.resolved()))
+    assert all_trials(again) == all_trials(sweep)
+
+
+def test_a_continuous_level_with_two_objectives_is_searched(tmp_path) -> None:
+    level = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
+    goals = "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params, goal: minimize}]"
+    sweep = loaded(tmp_path, SMALL, level, goals, RANDOM)
+    assert check_space(sweep) == []
+    levels = [trial.config.sparsity.level for trial in all_trials(sweep)]
+    assert len(set(levels)) == 5
+    assert all(0.3 <= each <= 0.99 for each in levels)
 
 
 def test_grid_of_absurd_size_is_refused(tmp_path) -> None:
@@ -219,3 +305,22 @@ def test_a_penalty_without_a_warm_up_makes_no_further_trials(tmp_path) -> None:
         {"sparsity.warmup": 0.5, "sparsity.penalty": "group_lasso", "sparsity.penalty_weight": 0.5},
         {"sparsity.warmup": 0.5, "sparsity.penalty": "none"},
     ]
+
+
+def test_leaves_of_one_pipeline_are_reset_under_the_others(tmp_path) -> None:
+    overrides = ("parameters.data.pipeline=[ctr, pyskl]", "parameters.data.align_spine=[true, false]", "data.views=3")
+    sweep = loaded(tmp_path, SMALL, *overrides, "parameters.data.stream=[joint]", "parameters.sparsity.level=[0]")
+    assert check_space(sweep) == []
+    found = {(config.pipeline, config.align_spine, config.views) for config in (trial.config.data for trial in all_trials(sweep))}
+    assert found == {("ctr", None, None), ("pyskl", True, 3), ("pyskl", False, 3)}
+
+
+@pytest.mark.parametrize("given", ["data.views=10", "data.align_spine=false", "parameters.data.views=[3, 10]"])
+def test_leaves_of_a_pipeline_that_no_trial_has_are_refused(tmp_path, given) -> None:
+    leaf = given.partition("=")[0]
+    one = loaded(tmp_path, SMALL, given, "data.pipeline=ctr")
+    assert check_space(one) == [f"--set {leaf}: has no effect under pipeline ctr; leave it out"]
+    two = loaded(tmp_path, SMALL, given, "parameters.data.pipeline=[ctr, ucla]")
+    assert check_space(two) == [f"--set {leaf}: has no effect under pipeline ctr, ucla; leave it out"]
+    assert check_space(loaded(tmp_path, SMALL, given, "data.pipeline=pyskl")) == []
+    assert check_space(loaded(tmp_path, SMALL, given)) == []  # the store decides

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from trainables.contract.config import SelectionConfig, StreamConfig, TrainConfig, TrialConfig, lost_rotation
+from trainables.contract.config import SelectionConfig, StreamConfig, TrainConfig, TrialConfig
 
 DATA = {"store": "s", "protocol": "p"}
 
@@ -57,10 +57,3 @@ def test_an_orientation_needs_hops() -> None:
     with pytest.raises(ValidationError, match="has no effect at hops 0, got 'child_parent'"):
         StreamConfig(bone=True, orientation="child_parent")
     assert StreamConfig(hops=1, orientation="child_parent").hops == 1
-
-
-def test_a_rotation_turns_something() -> None:
-    rule = "must be 0 or more than 0.00873 radians under pipeline ucla, which draws whole degrees, got 0.005 radians"
-    assert lost_rotation(0.005, "ucla") == rule
-    assert [lost_rotation(angle, "ucla") for angle in (None, 0.0, 0.009)] == [None] * 3
-    assert lost_rotation(0.005, "ctr") is None

@@ -16,7 +16,9 @@ from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
 from trainables.models.deploy import load_deploy
 from trainables.run import run_trial
+from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
+from trainables.training.checkpoint import load_tensors
 
 CPU = torch.device("cpu")
 
@@ -56,6 +58,20 @@ def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path
     assert result.cost.deploy_max_abs_diff < 1e-3
     if level:
         assert result.kept_epoch >= 2  # never from the dense warm-up
+
+
+def test_a_store_at_a_uri_and_another_residence_give_the_same_trial(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    config = config_of(store, epochs=1, warmup_epochs=0, milestones=[])
+    remote = config.data.model_copy(update={"store": f"file://{store}", "residence": "host"})
+    scores = []
+    for name, data in {"path": config.data, "uri": remote}.items():
+        out = TrialDir(tmp_path / name)
+        run_trial(config.model_copy(update={"data": data}), out, device=CPU, root=tmp_path / "elsewhere")
+        scores.append(Scores.load(out.test_scores))
+    assert scores[0].ids == scores[1].ids
+    assert np.array_equal(scores[0].logits, scores[1].logits)
+    assert len(list((tmp_path / "cache" / "stores").glob("synth-*"))) == 1
 
 
 def build_blocks(store, level):
@@ -201,6 +217,23 @@ def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
     assert len(Scores.load(out.test_scores).ids) > 0
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_path, keep):
+    source = TrialDir(tmp_path / "source")
+    run_trial(config_of(store, keep=keep, epochs=2, milestones=[]), source, device=CPU)
+    assert source.kept_file == (source.best_file if keep == "best" else source.checkpoint_file)
+    shipped = load_tensors(source.kept_file, CPU)["model"]
+    config = config_of(store, 0.8, epochs=2, milestones=[], warmup_epochs=0, lr=1e-12, weight_decay=0.0)
+    sparsity = config.sparsity.model_copy(update={"source": str(source.path)})
+    out = TrialDir(tmp_path / "sparse")
+    run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, source=source.path)
+    started = load_tensors(out.checkpoint_file, CPU)["model"]
+    heads = [name for name in shipped if name.startswith("head.")]
+    assert heads
+    for name in heads:
+        assert torch.allclose(started[name], shipped[name], rtol=0, atol=1e-9)  # at this rate two epochs change nothing
+
+
 def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     with pytest.raises(TrialFailed, match="train_loss must be finite"):
@@ -226,3 +259,97 @@ def test_two_processes_cannot_train_one_trial(store, tmp_path, monkeypatch):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="one process at a time"):
             run_trial(config_of(store), out, device=CPU)
+
+
+def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, monkeypatch):
+    from trainables.data.batches import Batches
+    from trainables.training.evaluate import score
+
+    config = config_of(store)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"pipeline": "pyskl", "views": 3, "frames": 5})})
+    dealt = []
+
+    def remember(*arguments, **options):
+        dealt.append(Batches(*arguments, **options))
+        return dealt[-1]
+
+    monkeypatch.setattr("trainables.run.Batches", remember)
+    out = TrialDir(tmp_path / "trial")
+    result = run_trial(config, out, device=CPU)
+    opened = Store.open(store)
+    split = opened.split("xsub", config.data.selection)
+    assert [batches.clips for batches in dealt[1:]] == [len(split.selection), 3 * len(split.selection), 3 * len(split.test)]
+    scores, model = Scores.load(out.test_scores), load_deploy(out.deploy_file)
+    assert list(scores.ids) == list(opened.column("id")[split.test])
+    views = []
+    for batch in Batches(opened, split.test, config.data, batch_size=3, device=CPU, training=False, seed=0, labelled=False).epoch(0):
+        views.append(model(batch.x).softmax(dim=1).mean(dim=0))  # one clip
+    torch.testing.assert_close(torch.from_numpy(scores.logits).softmax(dim=1), torch.stack(views).detach(), atol=1e-6, rtol=0)
+    probe = Batches(opened, split.selection, config.data, batch_size=4, device=CPU, training=False, seed=0, labelled=False, views=1)
+    last = score(model, probe.epoch(0))[1]
+    labels = torch.from_numpy(opened.column("label")[split.selection])
+    assert result.selection_loss != pytest.approx(torch.nn.functional.cross_entropy(last, labels).item())
+
+
+def sparse(store, level=0.8, epochs=2, **sparsity):
+    config = config_of(store, epochs=epochs, milestones=[]).model_dump(by_alias=True)
+    return TrialConfig.model_validate(config | {"sparsity": {"level": level, **sparsity}})
+
+
+def removed_at(store, level):
+    """By scope block."""
+    sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
+    return sum(removed_count(size, level) for size in sizes)
+
+
+def test_a_lottery_ticket_of_a_trained_network(store, tmp_path):
+    """Its weights are those of the dense trial, where they are there; the masks go into a file, from which another trial is trained."""
+    dense, ticket, again = (TrialDir(tmp_path / name) for name in ("dense", "ticket", "again"))
+    run_trial(sparse(store, level=0.0), dense, device=CPU)
+    result = run_trial(sparse(store, generator="supermask", **{"from": "dense"}), ticket, device=CPU, source=dense.path)
+    assert result.cost.removed_params == removed_at(store, 0.8)
+    assert result.cost.nonzero_params == result.cost.params - result.cost.removed_params
+    best = [torch.load(out.best_file, weights_only=True)["model"] for out in (dense, ticket)]
+    name = "blocks.0.graph.embed"
+    assert torch.equal(best[0][f"{name}.weight"], best[1][f"{name}.parametrizations.weight.original"])
+    masks = {key.replace(".parametrizations.weight.0.mask", ".weight"): mask for key, mask in best[1].items() if key.endswith(".mask")}
+    save_masks(masks, tmp_path / "ticket.npz")
+    config = sparse(store, generator="predefined", mask="ticket.npz", warmup=0.0, **{"from": "dense"})
+    result = run_trial(config, again, device=CPU, root=tmp_path, source=dense.path)
+    assert result.cost.removed_params == removed_at(store, 0.8)
+    kept = torch.load(again.best_file, weights_only=True)["model"]
+    assert torch.equal(kept[f"{name}.parametrizations.weight.0.mask"], masks[f"{name}.weight"])
+
+
+def test_rounds_of_rewinding_are_one_trial(store, tmp_path):
+    reports = []
+    out = TrialDir(tmp_path / "trial")
+    result = run_trial(sparse(store, generator="rewinding", rounds=2, rewind_epoch=1), out, device=CPU, report=reports.append)
+    assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
+    assert (result.epochs, result.kept_epoch) == (4, 3)  # of the last round, though the others may be better
+    assert result.cost.removed_params == removed_at(store, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "said"),
+    [
+        ({"from": "dense"}, "sparsity.from: 'dense' is known within a sweep alone"),
+        ({"from": "nowhere"}, "sparsity.from: .*nowhere: must be the folder of a finished trial, got no such folder"),
+        ({"generator": "predefined", "mask": "none.npz"}, "sparsity.mask: .*none.npz: must be a file of masks"),
+        ({"generator": "rigl", "update_every": 1000}, "sparsity.update_every must be less than"),
+    ],
+)
+def test_what_a_sparse_trial_needs_is_there_before_it_is_trained(store, tmp_path, sparsity, said):
+    out, reports = TrialDir(tmp_path / "trial"), []
+    with pytest.raises(UserError, match=said):
+        run_trial(sparse(store, **sparsity), out, device=CPU, report=reports.append)
+    assert reports == []
+    assert out.load_failure() is None  # put right, the same trial goes on
+
+
+def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
+    out, reports = TrialDir(tmp_path / "trial"), []
+    with pytest.raises(TrialFailed, match=r"must leave a way from the clip to the classifier, but nothing gets through blocks\.1"):
+        run_trial(sparse(store, level=0.999), out, device=CPU, report=reports.append)
+    assert reports == []
+    assert "blocks.1" in out.load_failure()

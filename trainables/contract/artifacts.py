@@ -117,6 +117,11 @@ class TrialDir:
         return self.path / "checkpoint" / "best.pt"
 
     @property
+    def kept_file(self) -> Path:
+        """The checkpoint that holds the weights a complete trial ships."""
+        return self.best_file if self.load_config().train.keep == "best" and self.best_file.is_file() else self.checkpoint_file
+
+    @property
     def deploy_file(self) -> Path:
         return self.path / "deploy.pt"
 

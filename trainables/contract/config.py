@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -27,7 +26,6 @@ __all__ = [
     "TrainConfig",
     "TrialConfig",
     "dense_epochs",
-    "lost_rotation",
 ]
 
 
@@ -47,27 +45,20 @@ class SelectionConfig(Frozen):
         return value
 
 
-def lost_rotation(rotation: float | None, pipeline: str) -> str | None:
-    """The rule that `data.rotation` breaks under a store's pipeline, None if it keeps them all.
-
-    Pipeline ucla draws whole degrees, so an angle (radians) that rounds to 0 degrees would not turn anything.
-    """
-    if pipeline != "ucla" or not rotation or round(math.degrees(rotation)) > 0:
-        return None
-    return f"must be 0 or more than {math.radians(0.5):.5f} radians under pipeline ucla, which draws whole degrees, got {rotation:g} radians"
-
-
 class DataConfig(Frozen):
     """Which clips, split how, seen as which stream."""
 
-    store: str  # folder made by `orchestrate data import` or `data synth`
+    store: str  # folder made by `orchestrate data import` or `data synth`, or a URI of a copy of it
     protocol: str  # one of the store's protocols
     selection: SelectionConfig = SelectionConfig()
     stream: str | StreamConfig = "joint"
     frames: int = Field(default=64, ge=2)  # length every clip is brought to
     pipeline: Literal["auto", "ctr", "pyskl", "ucla"] = "auto"  # auto: what the store recommends
     rotation: float | None = Field(default=None, ge=0.0)  # largest training rotation in radians; None: the pipeline's own
+    align_spine: bool | None = None  # pyskl: first spine upright along z, shoulders along x; None: where the layout names these joints
+    views: int | None = Field(default=None, ge=1)  # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
+    residence: Literal["auto", "device", "host", "mmap"] = "auto"  # where joints are kept while training; changes no result
 
     @field_validator("stream")
     @classmethod
@@ -114,7 +105,7 @@ class TrainConfig(Frozen):
 
     epochs: int = Field(default=110, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    eval_batch_size: int = Field(default=256, ge=1)
+    eval_batch_size: int = Field(default=256, ge=1)  # every view of a recording counts
     optimizer: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.1, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
@@ -181,6 +172,15 @@ class TrialConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _rewinding_has_epochs_left(self) -> Self:
+        sparsity = self.sparsity
+        if sparsity.rewinds and sparsity.rewind_epoch >= self.train.epochs:
+            raise ValueError(
+                f"sparsity.rewind_epoch must be less than train.epochs, got {sparsity.rewind_epoch} and train.epochs={self.train.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bone_streams_take_the_convolution(self) -> Self:
         has_block = option_used("input_block", self.model.backbone, self.model.temporal)
         if has_block and isinstance(self.data.stream, str) and self.data.stream_config.bone and self.model.input_block == "emm":
@@ -195,7 +195,22 @@ class TrialConfig(Frozen):
         """Epochs trained before the mask is final; 0 for a dense trial."""
         return self.sparsity.warmup_epochs(self.train.epochs)
 
+    @property
+    def total_epochs(self) -> int:
+        """Epochs the trial is trained: more than train.epochs where sparsity goes through them in rounds."""
+        return self.sparsity.total_epochs(self.train.epochs)
+
+    @property
+    def first_kept_epoch(self) -> int:
+        """The first epoch whose weights may be shipped: before it the network is dense, or not yet as sparse as asked."""
+        sparsity = self.sparsity
+        return self.total_epochs - (self.train.epochs - sparsity.rewind_epoch) if sparsity.rewinds else self.warmup_epochs
+
+    def recipe_epoch(self, epoch: int) -> int:
+        """The epoch of `train` that epoch number `epoch` of the trial is: rounds repeat them."""
+        return self.sparsity.recipe_epoch(epoch, self.train.epochs)
+
     def digest(self) -> str:
-        """Eight hexadecimal digits that name this configuration."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Eight hexadecimal digits that name this configuration. Trials that differ only in how they reach the joints are the same trial."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"data": {"residence"}}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -21,7 +21,11 @@ Network = Literal["single", "experts", "nested", "mixture"]
 FROM_THE_SWEEP = "dense"
 """`sparsity.from`: the dense trial of the same sweep that agrees in everything else."""
 
-_FIXED = frozenset({"fixed_random", "magnitude_at_init", "predefined"})
+LEVEL_TOLERANCE = 0.001
+"""How far `sparsity.level` may be from what a mask file, or n:m, removes: a level is written with a few digits."""
+
+_SCORED = frozenset({"fixed_random", "magnitude_at_init"})
+_FIXED = _SCORED | {"predefined"}
 _WARMED_UP = _FIXED | {"score_trainable"}
 _STRUCTURE = re.compile(r"weight|channel|[1-9]\d*:[1-9]\d*|[1-9]\d*x[1-9]\d*")
 
@@ -35,11 +39,11 @@ class SparsityConfig(Frozen):
     network: Network = "single"  # several levels in one network, trained end to end: experts beside each other, one nested in the other, mixture
     levels: tuple[Level, ...] = ()  # of network experts, nested and mixture
     generator: Generator = "fixed_random"  # how the mask comes about
-    # fixed_random: drawn once, before training, and kept; magnitude_at_init: the largest first weights stay; predefined: see mask, structure
+    # fixed_random: drawn once, before training, and kept; magnitude_at_init: the largest first weights stay; predefined: those of a file
     # score_trainable: as released, scores move with the weights; supermask: a lottery ticket, scores are trained and weights are not
     # rewinding: iterative magnitude pruning; rigl, set: weights are dropped and grown while training
     structure: str = "weight"  # what is removed together: weight, channel (whole output channels), n:m (n of m stay), or blocks such as 4x4
-    mask: str | None = None  # generator predefined: file with one mask per weight
+    mask: str | None = None  # generator predefined: file with one mask per weight, .npz or .pt; level says what it removes, to 0.001
     source: str | None = Field(default=None, alias="from")  # weights to start from: a trial's folder, an MLflow run, or dense (of this sweep)
     scope: Scope = "block"  # within what the level holds exactly
     distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
@@ -50,8 +54,8 @@ class SparsityConfig(Frozen):
     # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the reported loss but without a gradient
     penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
     train_head: bool = False  # supermask: train the classifier beside the scores
-    rounds: int = Field(default=5, ge=1)  # rewinding: prunings; each is followed by train.epochs epochs
-    rewind_epoch: int = Field(default=0, ge=0)  # rewinding: weights go back to what they were at the start of this epoch
+    rounds: int = Field(default=5, ge=1)  # rewinding: prunings; after each the weights are trained again from rewind_epoch on
+    rewind_epoch: int = Field(default=0, ge=0)  # rewinding: weights and learning rate go back to the start of this epoch
     update_every: int = Field(default=100, ge=1)  # rigl, set: steps from one exchange of weights to the next
     update_share: float = Field(default=0.3, gt=0.0, le=1.0)  # rigl, set: of the kept weights that the first exchange replaces, then less
     update_until: float = Field(default=0.75, gt=0.0, le=1.0)  # rigl, set: fraction of the steps after which the mask stays
@@ -88,9 +92,18 @@ class SparsityConfig(Frozen):
             self._check_levels()
         if self.level == "learned" and (self.target is None) == (self.price is None):
             raise ValueError("level learned needs either target or price")
-        if self.generator == "predefined" and not self.dense and (self.mask is None) == (self.structure == "weight"):
-            raise ValueError("generator predefined needs either mask or a structure other than weight")
+        if not self.dense and self.level != "learned" and self.network == "single":
+            self._check_masks(self.level)
         return self
+
+    def _check_masks(self, level: float) -> None:
+        if self.generator == "predefined" and self.mask is None:
+            raise ValueError("generator predefined needs mask, a file with one mask per weight")
+        if self.generator != "predefined" and self.mask is not None:
+            raise ValueError(f"mask is for generator predefined alone, got mask={self.mask} and generator={self.generator}")
+        n, _, m = self.structure.partition(":")
+        if m and self.generator in _SCORED and abs(level - (1 - int(n) / int(m))) > LEVEL_TOLERANCE:
+            raise ValueError(f"level must be 1 - n/m = {1 - int(n) / int(m):.4g} where structure is {self.structure}, got {level:g}")
 
     def _check_levels(self) -> None:
         if self.level != 0.0:
@@ -107,6 +120,21 @@ class SparsityConfig(Frozen):
         return dense_epochs(self.warmup, epochs) if setting_used("warmup", self.model_dump(by_alias=True).__getitem__) else 0
 
     @property
+    def rewinds(self) -> bool:
+        """Trained in rounds, from the same weights again and again."""
+        return self.generator == "rewinding" and not self.dense and self.level != "learned"
+
+    def total_epochs(self, epochs: int) -> int:
+        """Epochs of a trial whose recipe has `epochs`: rewinding goes through them once and, from rewind_epoch on, rounds times more."""
+        return epochs + self.rounds * (epochs - self.rewind_epoch) if self.rewinds else epochs
+
+    def recipe_epoch(self, epoch: int, epochs: int) -> int:
+        """The epoch of the recipe that epoch number `epoch` of the trial repeats."""
+        if epoch < epochs or not self.rewinds:
+            return epoch
+        return self.rewind_epoch + (epoch - epochs) % (epochs - self.rewind_epoch)
+
+    @property
     def expected_level(self) -> float:
         """The level a single network ends at as far as it is known: that of a price is found in training, here 0."""
         return (self.target or 0.0) if self.level == "learned" else self.level
@@ -119,22 +147,26 @@ def dense_epochs(warmup: float, epochs: int) -> int:
 
 def setting_used(name: str, value: Callable[[str], Any]) -> bool:
     """Whether the setting `name` changes anything beside the others, whatever the number of epochs; value: of another setting."""
-    generator, network, learned = value("generator"), value("network"), value("level") == "learned"
-    if name in ("level", "network"):
+    generator, network = value("generator"), value("network")
+    single, learned = network == "single", network == "single" and value("level") == "learned"
+    if name == "network" or (name == "level" and single):
         return True
-    if value("level") == 0 and network == "single":
+    if value("level") == 0 and single:
         return False
-    fixed = generator in _FIXED and not learned
-    channels = fixed and value("sharing") == "channels"  # these alone say what is removed together, and in every tensor alike
+    from_file = generator == "predefined" and not learned
+    structured = generator in _SCORED and not learned and network == "single"
+    channels = structured and value("sharing") == "channels"  # these alone say what goes together, in every tensor alike
+    scoped = not from_file and not channels and not (structured and value("structure") != "weight")
     used: dict[str, bool] = {
+        "level": False,  # several levels are in levels
         "levels": network != "single",
         "generator": not learned,
-        "structure": fixed and value("mask") is None and not channels,
-        "mask": generator == "predefined" and not learned,
+        "structure": structured and not channels,
+        "mask": from_file,
         "from": network == "single",
-        "scope": value("structure") == "weight" and value("mask") is None and not channels,
-        "distribution": value("scope") == "tensor" and network == "single" and not channels,
-        "sharing": fixed and network == "single" and value("mask") is None,
+        "scope": scoped,
+        "distribution": scoped and value("scope") == "tensor" and network == "single",
+        "sharing": structured,
         "warmup": learned or generator in _WARMED_UP,
         "penalty": not learned and generator in _WARMED_UP,
         "penalty_weight": not learned and generator in _WARMED_UP and value("penalty") != "none",
@@ -148,3 +180,9 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         **dict.fromkeys(("gate", "target", "price"), learned),
     }
     return used[name]
+
+
+def run_of(source: str) -> str | None:
+    """The id of the MLflow run that a `sparsity.from` names as `mlflow:ID` or `runs:/ID`; None where it is a folder or `dense`."""
+    found = re.fullmatch(r"(?:mlflow:|runs:/)([A-Za-z0-9]+)", source)
+    return found[1] if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.sparsity import SparsityConfig
@@ -13,14 +14,15 @@ from trainables.counting.dg_stgcn import count_dg_stgcn
 from trainables.counting.hd_gcn import count_hd_gcn
 from trainables.counting.hpi_gcn import count_hpi_gcn
 from trainables.counting.info_gcn import count_info_gcn
-from trainables.counting.sparse import deployed_zeros, erk_counts, mask_units, removed_count, side, trained_zeros
+from trainables.counting.removal import mask_units, removed_count
+from trainables.counting.sparse import deployed_zeros, trained_zeros
 from trainables.counting.st_gcn import count_st_gcn
 from trainables.counting.st_gcn_k5 import count_st_gcn_k5
-from trainables.counting.tally import Network, Pieces, Tally
+from trainables.counting.tally import Kernel, Network, Pieces, Tally, kernels_of
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 
-__all__ = ["COUNTERS", "Cost", "Count", "count", "erk_counts", "mask_units", "removed_count", "side"]
+__all__ = ["COUNTERS", "Cost", "Count", "count", "mask_units", "removed_count"]
 
 GIGA = 1e9
 
@@ -49,9 +51,14 @@ class Count:
     pieces: Pieces  # what masks may touch, by block
 
     @property
+    def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
+        """Of each convolution of each block in the training form."""
+        return tuple(tuple(kernel for piece in block for kernel in kernels_of(piece)) for block in self.pieces)
+
+    @property
     def maskable(self) -> tuple[tuple[int, ...], ...]:
-        """Weights of each convolution of each block in the training form."""
-        return tuple(tuple(kernel.size for piece in block for kernel in piece.kernels) for block in self.pieces)
+        """Weights of each convolution of each block in the training form: what masks may touch."""
+        return tuple(tuple(prod(kernel) for kernel in block) for block in self.kernels)
 
     @property
     def maskable_params(self) -> int:
@@ -65,7 +72,8 @@ class Count:
     def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
         """(parameters of the deploy form that are not zero, whether that is exact): expected where masks meet in one kernel by chance.
 
-        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships.
+        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships. What masks do not touch is
+        taken to be non-zero.
         """
         forms = ((self.deploy.params, True), (self.apart_params, False))
         found = [(params - zeros, exact) for params, merged in forms for zeros, exact in [deployed_zeros(self.pieces, sparsity, merged=merged)]]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 from trainables.contract.config import ModelConfig
@@ -12,27 +12,8 @@ from trainables.contract.model import Branch, reached_taps
 
 COORDINATES = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Weights (C_out, C_in / groups, K, 1) of one convolution that a mask may touch."""
-
-    outside: int
-    inside: int
-    taps: int = 1
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.outside, self.inside, self.taps, 1
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """Itself: what its weights are in the training form."""
-        return (self,)
+Kernel = tuple[int, int, int, int]
+"""(C_out, C_in of a group, taps, 1): the shape of a convolution's weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +29,15 @@ class Fused:
     branches: tuple[Branch, ...] = ()
     unreached: int = 0  # weights of those taps: zero, masks or not
 
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """What its weights are in the training form."""
-        return self.parts
 
-
-Pieces = Sequence[Sequence[Kernel | Fused]]
+Piece = Kernel | Fused
+Pieces = Sequence[Sequence[Piece]]
 """What masks may touch, by block."""
+
+
+def kernels_of(piece: Piece) -> tuple[Kernel, ...]:
+    """What its weights are in the training form."""
+    return piece.parts if isinstance(piece, Fused) else (piece,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +70,7 @@ class Tally:
     merge: bool = True  # deploy: two convolutions around an adjacency are one
     leaf_params: int = field(default=0, init=False)
     adjacency_params: int = field(default=0, init=False)
-    pieces: list[list[Kernel | Fused]] = field(default_factory=list, init=False)  # what masks may touch, by block
+    pieces: list[list[Piece]] = field(default_factory=list, init=False)  # what masks may touch, by block
     leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
     mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
 
@@ -97,35 +79,41 @@ class Tally:
         self.pieces.append([])
 
     @property
-    def maskable(self) -> tuple[tuple[int, ...], ...]:
-        """Weights of each convolution of each block."""
-        return tuple(tuple(kernel.size for piece in block for kernel in piece.kernels) for block in self.pieces)
+    def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
+        """Of each convolution of each block."""
+        return tuple(tuple(kernel for piece in block for kernel in kernels_of(piece)) for block in self.pieces)
 
     def conv(
         self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = True, groups: int = 1, joints: int | None = None
     ) -> None:
         """A 2-D convolution over `frames` x `joints` (all of them unless given) positions of every person."""
-        weights = inside // groups * outside * taps
+        kernel = (outside, inside // groups, taps, 1)
+        weights = prod(kernel)
         self.leaf_params += weights + outside * bias
         if self.pieces:
-            self.pieces[-1].append(Kernel(outside, inside // groups, taps))
+            self.pieces[-1].append(kernel)
         self.leaf_macs += weights * frames * (self.joints if joints is None else joints) * self.persons
 
     def fuse(self, how: Literal["product", "difference"]) -> None:
         """The last two convolutions (product), or the two halves of the last one (difference), ship as one kernel."""
-        block = self.pieces[-1]
-        number = 2 if how == "product" else 1
-        parts = tuple(piece for piece in block[-number:] if isinstance(piece, Kernel))
-        kernel = Kernel(parts[-1].outside, parts[0].inside) if how == "product" else Kernel(2 * parts[0].outside, parts[0].inside // 2)
-        block[-number:] = [Fused(how, parts, kernel)]
+        parts = self._last(2 if how == "product" else 1)
+        outside, inside = parts[-1][0], parts[0][1]
+        kernel = (outside, inside, 1, 1) if how == "product" else (2 * outside, inside // 2, 1, 1)
+        self.pieces[-1].append(Fused(how, parts, kernel))
 
     def fuse_branches(self, branches: tuple[Branch, ...], kernel_size: int) -> None:
         """The last convolutions are those of Rep-TCN's branches, in their order."""
+        parts, reach = self._last(sum(1 if isinstance(branch, str) else 2 for branch in branches)), reached_taps(branches, kernel_size)
+        outside, inside = parts[0][:2]
+        unreached = (kernel_size - reach) * outside * inside
+        self.pieces[-1].append(Fused("branches", parts, (outside, inside, reach, 1), branches, unreached))
+
+    def _last(self, number: int) -> tuple[Kernel, ...]:
+        """Takes the last convolutions of the block away."""
         block = self.pieces[-1]
-        number = sum(1 if isinstance(branch, str) else 2 for branch in branches)
-        parts = tuple(piece for piece in block[-number:] if isinstance(piece, Kernel))
-        outside, inside, reach = parts[0].outside, parts[0].inside, reached_taps(branches, kernel_size)
-        block[-number:] = [Fused("branches", parts, Kernel(outside, inside, reach), branches, (kernel_size - reach) * outside * inside)]
+        parts = tuple(kernel for piece in block[-number:] for kernel in kernels_of(piece))
+        del block[-number:]
+        return parts
 
     def norm(self, channels: int) -> None:
         """Scale and shift of a normalisation."""

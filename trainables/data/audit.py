@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainables.contract.config import Frozen, SelectionConfig
 from trainables.contract.errors import UserError
-from trainables.data.description import Joints
-from trainables.data.protocols import Positions, Split
+from trainables.data.description import Channels, Joints
+from trainables.data.near_copies import DIMENSIONS, Sketch, near_groups, sketch
+from trainables.data.protocols import Column, Positions, Split
 from trainables.data.store import Store
 
 _EXAMPLES = 5
+_PER_UNIT: dict[Channels, float] = {"xyz": 1e-3, "xyc": 1.0, "xy": 1.0}
+_UNIT: dict[Channels, str] = {"xyz": "mm", "xyc": "px", "xy": "px"}
+_PAIRS = (("train", "selection"), ("train", "test"), ("selection", "test"))
+NEAR = 1.0
+"""Tolerance of near copies, mm or pixels: far above rounding (int16 is off by 0.05 mm), far below two takes of one movement (cm)."""
 
 DAMAGE = ("nan", "empty", "all_zero", "unknown_label")
 """Findings that make a clip worthless; the others are things to know."""
@@ -32,8 +38,8 @@ class Finding(Frozen):
 
 
 class Duplicates(Frozen):
-    """Clips whose joints are equal bit by bit. Inside a part: copies beyond the first; across parts: clips of the later part with a twin
-    in the earlier one (train before selection before test)."""
+    """Clips with a twin. Inside a part: those beyond the first; across parts: clips of the later part with a twin in the earlier one
+    (train before selection before test)."""
 
     within_train: Finding
     within_selection: Finding
@@ -42,8 +48,11 @@ class Duplicates(Frozen):
     train_test: Finding
     selection_test: Finding
 
+    def findings(self) -> dict[str, Finding]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
     def counts(self) -> dict[str, int]:
-        return {name: getattr(self, name).count for name in type(self).model_fields}
+        return {name: finding.count for name, finding in self.findings().items()}
 
     @property
     def across(self) -> int:
@@ -62,7 +71,9 @@ class ProtocolAudit(Frozen):
     unused: Finding  # clips in no part
     shared: Finding  # clips in two parts
     missing_classes: dict[str, tuple[str, ...]]  # part (or clean_test) -> classes without a clip in it
-    duplicates: Duplicates
+    duplicates: Duplicates  # equal bit by bit
+    near_duplicates: Duplicates  # the same motion placed differently; without those that count as duplicates
+    shared_subjects: dict[str, Finding]  # pair of parts -> subjects with clips in both; empty where subjects are not known
 
 
 class Audit(Frozen):
@@ -79,50 +90,77 @@ class Audit(Frozen):
     missing_classes: tuple[str, ...]  # classes without a clip
     copies: Finding  # clips identical to an earlier one, whatever the split
     disagreeing_copies: Finding  # of these, those with another label
+    near: float  # how far near copies may be from one another, in `unit`: root mean square over all joints and frames
+    unit: str  # mm or px
+    near_copies: Finding  # clips that are an earlier one placed differently, and identical to none
+    disagreeing_near_copies: Finding  # of these, those with another label
     protocols: dict[str, ProtocolAudit]
+    unusable: dict[str, str]  # protocols without a training or a test clip, as in a part of a data set -> what they lack
 
     def record(self) -> dict[str, object]:
-        """JSON form: counts only; `duplicates` holds, over all audited protocols, the largest count of each kind."""
+        """JSON form: counts only; `duplicates` and `near_duplicates` hold, over all audited protocols, the largest count of each kind."""
         protocols = {
-            name: audit.model_dump(mode="json", exclude={"duplicates", "unused", "shared"})
-            | {"unused": audit.unused.count, "shared": audit.shared.count, "duplicates": audit.duplicates.counts()}
+            name: audit.model_dump(mode="json", exclude={"duplicates", "near_duplicates", "shared_subjects", "unused", "shared"})
+            | {"unused": audit.unused.count, "shared": audit.shared.count}
+            | {"duplicates": audit.duplicates.counts(), "near_duplicates": audit.near_duplicates.counts()}
+            | {"shared_subjects": {pair: finding.count for pair, finding in audit.shared_subjects.items()}}
             for name, audit in self.protocols.items()
         }
-        counts = [audit.duplicates.counts() for audit in self.protocols.values()]
         findings = {name: value.count for name, value in self if isinstance(value, Finding)}
         return {
-            "duplicates": {kind: max(count[kind] for count in counts) for kind in Duplicates.model_fields},
+            "duplicates": _largest([audit.duplicates for audit in self.protocols.values()]),
+            "near_duplicates": _largest([audit.near_duplicates for audit in self.protocols.values()]),
+            "near": self.near,
+            "unit": self.unit,
             "clips": self.clips,
             **findings,
             "missing_classes": list(self.missing_classes),
             "damage": self.damage(),
             "protocols": protocols,
+            "unusable": self.unusable,
         }
 
     def damage(self) -> list[str]:
         """What `--strict` refuses: worthless clips, and clips that leak from one part of a split into another."""
         found = {name: getattr(self, name).count for name in DAMAGE}
         reasons = [f"{name}: {count} clips" for name, count in found.items() if count]
-        return reasons + [
-            f"{name}: {audit.duplicates.across} clips have an identical clip in another part"
-            for name, audit in self.protocols.items()
-            if audit.duplicates.across
-        ]
+        for name, audit in self.protocols.items():
+            for count, twin in ((audit.duplicates.across, "an identical clip"), (audit.near_duplicates.across, "a near copy")):
+                if count:
+                    reasons.append(f"{name}: {count} clips have {twin} in another part")
+        return reasons
+
+
+def _largest(found: Sequence[Duplicates]) -> dict[str, int]:
+    counts = [duplicates.counts() for duplicates in found]
+    return {kind: max((count[kind] for count in counts), default=0) for kind in Duplicates.model_fields}
 
 
 def audit_store(
-    store: Store, protocols: Iterable[str], selection: SelectionConfig | None = None, clip_done: Callable[[], object] = lambda: None
+    store: Store,
+    protocols: Iterable[str] | None = None,
+    selection: SelectionConfig | None = None,
+    *,
+    near: float = NEAR,
+    clip_done: Callable[[], object] = lambda: None,
 ) -> Audit:
-    """Look at every clip and at the given protocols; `clip_done` is called after each clip.
+    """Look at every clip and at the given protocols; without them at all that have clips. `clip_done` is called after each clip.
 
-    Without `selection` the default is used, or none where the store has no subjects to hold out.
+    Without `selection` the default is used, or none where the store has no subjects to hold out. near: tolerance of near copies, in
+    millimetres where joints are positions, in pixels where they are places in an image.
     """
+    if not 0 < near < np.inf:
+        raise UserError(f"near must be a positive number, got {near:g}")
     store.verify()
+    unusable = {} if protocols is not None else _unusable(store)
+    chosen = protocols if protocols is not None else [name for name in store.info.protocols if name not in unusable]
+    channels, classes = store.info.channels, store.info.classes
     ids, labels, hashes = (store.column(name) for name in ("id", "label", "hash"))
-    state = _clip_findings(store, clip_done)
-    classes = store.info.classes
     first = _first_of_its_kind(hashes.tolist())
+    state, sketches = _read_clips(store, first, clip_done)
+    near_first = near_groups(first, sketches, store.clip, DIMENSIONS[channels], near * _PER_UNIT[channels])
     copy = first != np.arange(len(ids))
+    near_copy = ~copy & (near_first != np.arange(len(ids)))
     return Audit(
         clips=len(ids),
         **{name: Finding.of(ids[flags].tolist()) for name, flags in state.items()},
@@ -130,7 +168,12 @@ def audit_store(
         missing_classes=_missing(classes, labels),
         copies=Finding.of(ids[copy].tolist()),
         disagreeing_copies=Finding.of(ids[copy & (labels != labels[first])].tolist()),
-        protocols={name: _audit_protocol(store, name, selection) for name in protocols},
+        near=near,
+        unit=_UNIT[channels],
+        near_copies=Finding.of(ids[near_copy].tolist()),
+        disagreeing_near_copies=Finding.of(ids[near_copy & (labels != labels[near_first])].tolist()),
+        protocols={name: _audit_protocol(store, name, selection, first, near_first) for name in chosen},
+        unusable=unusable,
     )
 
 
@@ -148,7 +191,8 @@ class _Look:
 
 def _look(joints: Joints) -> _Look:
     """(M, T, V, 3); a frame counts as zero when all persons in it are."""
-    zero = (joints == 0).all(axis=-1)  # (M, T, V)
+    x, y, z = (joints[..., number] for number in range(3))  # moveaxis alone would take as long as all the rest
+    zero = (x == 0) & (y == 0) & (z == 0)  # (M, T, V)
     absent = zero.all(axis=-1)  # (M, T): this person is not in this frame
     frames = absent.all(axis=0)  # (T,)
     return _Look(
@@ -161,20 +205,27 @@ def _look(joints: Joints) -> _Look:
     )
 
 
-def _clip_findings(store: Store, clip_done: Callable[[], object]) -> dict[str, Positions]:
-    """Finding -> which clips have it, as flags in the order of the store."""
-    looks = []
+def _read_clips(store: Store, first: Positions, clip_done: Callable[[], object]) -> tuple[dict[str, Positions], dict[int, Sketch]]:
+    """Finding -> which clips have it, as flags in the order of the store; and sketches of the clips that are copies of no earlier one."""
+    looks, sketches = [], {}
     for position in range(store.info.clips):
-        looks.append(_look(store.clip(position)))
+        joints = store.clip(position)
+        looks.append(_look(joints))
+        if first[position] == position and not looks[-1].nan:
+            own = sketch(joints, DIMENSIONS[store.info.channels])
+            if own is not None:
+                sketches[position] = own
         clip_done()
-    return {name: np.array([getattr(look, name) for look in looks], dtype=np.bool_) for name in _Look.__slots__}
+    return {name: np.array([getattr(look, name) for look in looks], dtype=np.bool_) for name in _Look.__slots__}, sketches
 
 
-def _audit_protocol(store: Store, protocol: str, selection: SelectionConfig | None) -> ProtocolAudit:
+def _audit_protocol(store: Store, protocol: str, selection: SelectionConfig | None, first: Positions, near_first: Positions) -> ProtocolAudit:
+    """first, near_first: for each clip the first one that is identical, or the same motion."""
     kind, split = _split(store, protocol, selection)
-    ids, labels, hashes = (store.column(name) for name in ("id", "label", "hash"))
+    ids, labels = store.column("id"), store.column("label")
     parts = {"train": split.train, "selection": split.selection, "test": split.test}
     clean = split.test[store.clean_test(split)]
+    exact, near = _twins(first, parts), _twins(near_first, parts)
     uses = np.zeros(len(ids), dtype=np.int64)
     for positions in parts.values():
         uses[positions] += 1
@@ -189,8 +240,20 @@ def _audit_protocol(store: Store, protocol: str, selection: SelectionConfig | No
             for name, positions in (parts | {"clean_test": clean}).items()
             if len(positions)
         },
-        duplicates=_duplicates(ids.tolist(), hashes.tolist(), split),
+        duplicates=Duplicates(**{kind: Finding.of(ids[twins].tolist()) for kind, twins in exact.items()}),
+        near_duplicates=Duplicates(**{kind: Finding.of(ids[np.setdiff1d(twins, exact[kind])].tolist()) for kind, twins in near.items()}),
+        shared_subjects=_shared_subjects(store.column("subject"), parts),
     )
+
+
+def _unusable(store: Store) -> dict[str, str]:
+    reasons = {}
+    for name in store.info.protocols:
+        try:
+            store.split(name, SelectionConfig(kind="none"))
+        except UserError as error:
+            reasons[name] = str(error).removeprefix(f"protocol '{name}': ")
+    return reasons
 
 
 def _split(store: Store, protocol: str, selection: SelectionConfig | None) -> tuple[str, Split]:
@@ -205,23 +268,23 @@ def _split(store: Store, protocol: str, selection: SelectionConfig | None) -> tu
         return none.kind, store.split(protocol, none)
 
 
-def _duplicates(ids: list[str], hashes: list[str], split: Split) -> Duplicates:
-    def within(positions: Positions) -> Finding:
-        first = _first_of_its_kind([hashes[i] for i in positions])
-        return Finding.of([ids[i] for place, i in enumerate(positions) if first[place] != place])
+def _twins(group: Positions, parts: Mapping[str, Positions]) -> dict[str, Positions]:
+    """Clips with another of their group in a part, for each field of `Duplicates`; ascending."""
+    found = {}
+    for part, positions in parts.items():
+        _, firsts = np.unique(group[positions], return_index=True)
+        found[f"within_{part}"] = np.delete(positions, firsts)
+    for earlier, later in _PAIRS:
+        found[f"{earlier}_{later}"] = parts[later][np.isin(group[parts[later]], group[parts[earlier]])]
+    return found
 
-    def across(earlier: Positions, later: Positions) -> Finding:
-        seen = {hashes[i] for i in earlier}
-        return Finding.of([ids[i] for i in later if hashes[i] in seen])
 
-    return Duplicates(
-        within_train=within(split.train),
-        within_selection=within(split.selection),
-        within_test=within(split.test),
-        train_selection=across(split.train, split.selection),
-        train_test=across(split.train, split.test),
-        selection_test=across(split.selection, split.test),
-    )
+def _shared_subjects(subjects: Column, parts: Mapping[str, Positions]) -> dict[str, Finding]:
+    """Subjects with clips in both parts of a pair; nothing where no clip says who is in it."""
+    known = {part: {subject for subject in subjects[positions].tolist() if subject is not None} for part, positions in parts.items()}
+    if not any(known.values()):
+        return {}
+    return {f"{a}_{b}": Finding.of([str(subject) for subject in sorted(known[a] & known[b])]) for a, b in _PAIRS}
 
 
 def _first_of_its_kind(hashes: list[str]) -> Positions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ VERSION = 2
 INFO_FILE = "dataset.json"
 CLIPS_FILE = "clips.parquet"
 JOINTS_FILE = "joints.npy"
+ROWS = b"rows"
+"""Under this name the clips table says how many rows the joints have: a table of another store is found out without reading a column."""
 
 Joints = npt.NDArray[np.float32]
 Units = npt.NDArray[np.float64]
@@ -34,10 +36,16 @@ STEP: dict[Channels, float] = {"xyz": 1e-4, "xyc": 0.05, "xy": 0.05}
 """Smallest step of coordinates stored as int16, in metres or pixels."""
 CONFIDENCE_STEP = 1e-4
 
+MEASURED = ("length", "persons", "offset", "step", "hash", "absent", "broken")
+"""Columns of the clips table that are found from the joints."""
+COLUMNS = ("id", "label", "subject", "camera", "take", *MEASURED)
+"""What the clips table of every store has."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Clip:
-    """One recording on its way into a store. `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table."""
+    """One recording on its way into a store. `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table,
+    named otherwise than `COLUMNS`."""
 
     id: str
     label: int
@@ -45,7 +53,7 @@ class Clip:
     subject: int | str | None = None
     camera: int | str | None = None
     take: int | str | None = None
-    extra: Mapping[str, str | None] = field(default_factory=dict)
+    extra: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
 class LayoutRecord(Frozen):
@@ -57,6 +65,8 @@ class LayoutRecord(Frozen):
     origin: int
     bone_parents: tuple[int, ...] | None = None
     hop_parents: tuple[int, ...] | None = None
+    spine: tuple[int, int] | None = None
+    shoulders: tuple[int, int] | None = None
 
 
 class Description(Frozen):
@@ -76,11 +86,12 @@ class Description(Frozen):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recordings:
-    """What a reader or a generator gives: a description and its clips, sorted by id; iterating may raise UserError."""
+    """What a reader or a generator gives: a description and its clips, each once, in any order; iterating may raise UserError."""
 
     description: Description
     clips: Iterable[Clip]
     count: int  # number of clips, for progress
+    notes: Sequence[str] = ()  # what was left out or counted, for the person who imports; complete when all clips are read
 
 
 class StoreInfo(Description):
@@ -111,6 +122,8 @@ def describe_layout(layout: Layout) -> str | LayoutRecord:
         origin=layout.origin,
         bone_parents=layout.bone_parents,
         hop_parents=layout.hop_parents,
+        spine=layout.spine,
+        shoulders=layout.shoulders,
     )
 
 

@@ -7,16 +7,14 @@ of both published feeders between file and stream is one of these.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from trainables.contract.config import lost_rotation
-from trainables.contract.errors import UserError
-from trainables.data.description import Joints
+from trainables.contract.config import DataConfig
+from trainables.data.description import Pipeline as Name
+from trainables.data.plan import Pipeline, Plan, Presence, tracked, tracked_rows
+from trainables.data.pyskl import PYSKL
 from trainables.data.ragged import Ragged, each_clip
 from trainables.data.store import Store
 from trainables.data.transforms import (
@@ -35,41 +33,6 @@ from trainables.data.transforms import (
 SMALLEST_SCALE, LARGEST_SCALE = 0.5, 1.5  # of NW-UCLA's view change
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Plan:
-    """What to do with each of N clips; `frame` counts from the clip's first."""
-
-    frame: Ints  # (N, T, taps)
-    weight: Floats  # (N, T, taps)
-    linear: Floats  # (N, 3, 3)
-    centre: Floats  # (N, 3)
-
-    def take(self, clips: Ints) -> Plan:
-        """The plan whose clip i is clip `clips[i]` of this one."""
-        return Plan(
-            frame=self.frame.take(clips, axis=0),
-            weight=self.weight.take(clips, axis=0),
-            linear=self.linear.take(clips, axis=0),
-            centre=self.centre.take(clips, axis=0),
-        )
-
-
-Presence = npt.NDArray[np.float32]
-"""Per row: 1 where a person is there, 0 where all joints are zero."""
-
-
-class Pipeline(Protocol):
-    """Made once per set of clips; `rotation` is the largest training rotation in radians, None the published one."""
-
-    present: Presence | None  # None: everybody always is there
-
-    def __init__(self, store: Store, clips: Ragged, *, training: bool, rotation: float | None) -> None: ...
-
-    def plan(self, clips: Ints, frames: int, rng: np.random.Generator) -> Plan:
-        """The plan for the clips numbered `clips`; `rng` is untouched in evaluation."""
-        ...
-
-
 class CTR:
     """NTU RGB+D as in CTR-GCN's feeder: centre, crop, resize to `frames`, small random rotation around all three axes.
 
@@ -77,26 +40,29 @@ class CTR:
     """
 
     largest_rotation = 0.3  # radians
+    by_joint = False
+    leader: Ints | None = None
 
-    def __init__(self, store: Store, clips: Ragged, *, training: bool, rotation: float | None) -> None:
-        self._training = training
-        self._rotation = self.largest_rotation if rotation is None else rotation
+    def __init__(self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int) -> None:
+        assert views == 1, views
+        self._training, self._frames = training, data.frames
+        self._rotation = self.largest_rotation if data.rotation is None else data.rotation
         self._length = clips.length
         first = store.column("offset")[clips.position]  # row of the store
         self.present: Presence | None = None
         for number, there in tracked_rows(store, clips):
-            self.present = np.ones(len(clips.rows), np.float32) if self.present is None else self.present
+            self.present = np.ones(len(clips.rows), np.bool_) if self.present is None else self.present
             self.present[clips.rows_of(number)] = there.ravel()
             first[number] += int(there[0].argmax())
         self._centre = store.joints[first, store.layout.origin] * clips.units
 
-    def plan(self, clips: Ints, frames: int, rng: np.random.Generator) -> Plan:
+    def plan(self, clips: Ints, view: Ints, rng: np.random.Generator) -> Plan:
         length = self._length[clips]
         crop = crop_training(length, rng) if self._training else crop_evaluation(length)
         angles = np.zeros((len(clips), 3))
         if self._training:
             angles = rng.uniform(-self._rotation, self._rotation, size=angles.shape)
-        return Plan(*resize(*crop, frames), linear=rotation(angles), centre=self._centre[clips])
+        return Plan(*resize(*crop, self._frames), linear=rotation(angles), centre=self._centre[clips])
 
 
 class UCLA:
@@ -108,15 +74,15 @@ class UCLA:
     """
 
     largest_rotation = math.pi / 3  # radians; whole degrees are drawn
+    by_joint = False
+    leader: Ints | None = None
 
-    def __init__(self, store: Store, clips: Ragged, *, training: bool, rotation: float | None) -> None:
-        rule = lost_rotation(rotation, "ucla")
-        if rule:
-            raise UserError(f"data.rotation: {rule}")
-        self._training = training
-        self._degrees = round(math.degrees(self.largest_rotation if rotation is None else rotation))
+    def __init__(self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int) -> None:
+        assert views == 1, views
+        self._training, self._frames = training, data.frames
+        self._degrees = round(math.degrees(self.largest_rotation if data.rotation is None else data.rotation))
         self._length = clips.length
-        present = np.ones(len(clips.rows), np.float32)
+        present = np.ones(len(clips.rows), np.bool_)
         turning = training and self._degrees > 0
         corners = []
         for number, joints in enumerate(each_clip(store, clips.position)):
@@ -129,13 +95,13 @@ class UCLA:
         self._count = np.array([len(points) for points in corners])
         self._first = np.cumsum(self._count) - self._count
 
-    def plan(self, clips: Ints, frames: int, rng: np.random.Generator) -> Plan:
+    def plan(self, clips: Ints, view: Ints, rng: np.random.Generator) -> Plan:
         length = self._length[clips]
         linear: Floats = np.tile(np.eye(3), (len(clips), 1, 1))
         if self._training:
             degrees = rng.integers(-self._degrees, self._degrees, size=(len(clips), 2), endpoint=True)
             linear = view_rotation(degrees, rng.uniform(SMALLEST_SCALE, LARGEST_SCALE, size=len(clips)))
-        frame = sample_training(length, frames, rng) if self._training else sample_evaluation(length, frames)
+        frame = sample_training(length, self._frames, rng) if self._training else sample_evaluation(length, self._frames)
         gain, middle = fit_to_box(*self._extremes(clips, linear))
         centre = (np.linalg.inv(linear) @ middle[:, :, None])[:, :, 0]  # linear x - middle = linear (x - centre)
         return Plan(frame[:, :, None], np.ones((*frame.shape, 1)), gain[:, :, None] * linear, centre)
@@ -146,18 +112,6 @@ class UCLA:
         each = np.minimum(np.arange(count.max()), count - 1)  # the last corner again where a clip has fewer
         points = linear @ np.swapaxes(self._corners.take(self._first[clips][:, None] + each, axis=0), 1, 2)  # (N, 3, corners)
         return points.min(axis=2), points.max(axis=2)
-
-
-def tracked_rows(store: Store, clips: Ragged) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-    """Number and `tracked` of every clip in which somebody is absent from some frame; the others, nearly all, are not looked at."""
-    for number in np.flatnonzero(store.column("absent")[clips.position]):
-        yield int(number), tracked(store.clip(int(clips.position[number])))
-
-
-def tracked(joints: Joints) -> npt.NDArray[np.bool_]:
-    """Where a person of a clip (M, T, V, 3) has a joint that is not exactly zero: (M, T)."""
-    there: npt.NDArray[np.bool_] = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])
-    return there
 
 
 def box(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -175,4 +129,4 @@ def hull(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return points
 
 
-PIPELINES: dict[str, type[Pipeline]] = {"ctr": CTR, "ucla": UCLA}
+PIPELINES: dict[Name, type[Pipeline]] = {"ctr": CTR, "pyskl": PYSKL, "ucla": UCLA}

@@ -16,6 +16,8 @@ from pydantic import Field, model_validator
 from trainables.contract.config import Frozen, SelectionConfig
 from trainables.contract.errors import UserError
 
+_SHOWN = 10  # values in a message
+
 Positions = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
 
@@ -117,4 +119,5 @@ def _among(values: Sequence[Any], wanted: Sequence[int | str]) -> Positions:
 
 
 def _listed(values: Sequence[int | str]) -> str:
-    return ", ".join(repr(value) for value in values)
+    more = ", ..." if len(values) > _SHOWN else ""
+    return ", ".join(repr(value) for value in values[:_SHOWN]) + more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,9 @@ from trainables.data.description import Joints, Units
 from trainables.data.store import Store
 
 Ints = npt.NDArray[np.int64]
+Residence = Literal["auto", "device", "host", "mmap"]
 
-RESIDENT_SHARE = 0.4  # of the free memory of a GPU that joints may take
+RESIDENT_SHARE = 0.4  # of the memory of a GPU that a trial may still take, for joints unless they are asked for
 CHUNK = 1 << 18  # rows copied to a GPU at a time
 
 
@@ -38,21 +40,44 @@ class Ragged:
         return slice(begin, begin + int(self.length[clip] * self.persons[clip]))
 
 
-def load_ragged(store: Store, indices: Ints, device: torch.device) -> Ragged:
-    """The clips at `indices`: the memory map itself on a CPU; on a GPU a copy in its memory if it fits, else the memory map.
+def load_ragged(store: Store, indices: Ints, device: torch.device, residence: Residence = "auto") -> Ragged:
+    """The clips at `indices` for batches on `device`, kept where `residence` says.
 
-    UserError names clips without a frame or with a number that is not finite: no transform has an answer for those.
+    mmap: the memory map itself, whose pages all processes share; host: a copy of these clips in main memory; device: the same in the
+    memory of the device, which for a CPU is main memory; auto: on a GPU device if it fits into `RESIDENT_SHARE`, else mmap.
+
+    UserError names clips without a frame or with a number that is not finite, for which no transform has an answer, and a GPU that is too small.
     """
     _check_clips(store, indices)
-    length, persons = (store.column(name)[indices] for name in ("length", "persons"))
-    mapped = Ragged(_map_rows(store), store.units[indices], store.column("offset")[indices], length, persons, indices)
-    if device.type != "cuda":
-        return mapped
-    count = length * persons
-    needed = int(count.sum()) * mapped.rows.shape[1] * mapped.rows.element_size()
-    if needed > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-        return mapped
-    return compact(mapped, device)
+    start, length, persons = (values[indices] for values in store.extents)
+    mapped = Ragged(_map_rows(store), store.units[indices], start, length, persons, indices)
+    place = settle(residence, int((length * persons).sum()) * mapped.rows.shape[1] * mapped.rows.element_size(), device)
+    return mapped if place is None else compact(mapped, place)
+
+
+def settle(residence: Residence, needed: int, device: torch.device) -> torch.device | None:
+    """Where a copy of `needed` bytes goes for a trial on `device`; None: there is none, the memory map is read."""
+    if residence == "mmap" or (residence == "auto" and device.type != "cuda"):
+        return None
+    if residence == "host" or device.type != "cuda":
+        return torch.device("cpu")
+    left = memory_left(device)
+    if residence == "auto":
+        return device if needed <= RESIDENT_SHARE * left else None
+    if needed > left:
+        raise UserError(
+            f"data.residence: device needs {needed / 1e9:.2f} GB for the joints, this trial has {left / 1e9:.2f} GB of the GPU left; "
+            "use auto, host or mmap, or a store of int16"
+        )
+    return device
+
+
+def memory_left(device: torch.device) -> int:
+    """Bytes of a GPU that this process may still take: what is free, within its own share, and what it holds without using it."""
+    free, total = torch.cuda.mem_get_info(device)
+    held, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    share = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    return max(0, min(free + held, share) - used)
 
 
 def compact(mapped: Ragged, device: torch.device) -> Ragged:

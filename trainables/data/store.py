@@ -21,10 +21,12 @@ from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
 from trainables.data.description import (
     CLIPS_FILE,
+    COLUMNS,
     CONFIDENCE_STEP,
     DTYPES,
     INFO_FILE,
     JOINTS_FILE,
+    ROWS,
     VERSION,
     Clip,
     Description,
@@ -41,14 +43,11 @@ from trainables.data.writing import sha256, write_store
 from trainables.layouts import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pyarrow.parquet as pq
 
 __all__ = ["Clip", "Description", "LayoutRecord", "ProtocolRule", "Split", "Store", "StoreInfo", "write_store"]
-
-COLUMNS = ("id", "label", "subject", "camera", "take", "length", "persons", "offset", "step", "hash", "absent", "broken")
-"""What the clips table of every store has."""
 
 
 class Store:
@@ -60,30 +59,26 @@ class Store:
     are all zero, `broken` its coordinates that are NaN or infinite.
     """
 
-    def __init__(self, path: Path, info: StoreInfo, joints: np.memmap[Any, np.dtype[Any]]) -> None:
+    def __init__(self, path: Path, info: StoreInfo, joints: np.memmap[Any, np.dtype[Any]], names: Sequence[str]) -> None:
         self.path = path
         self.info = info
         self.joints = joints
+        self._names = names  # of the columns
         self._columns: dict[str, Column] = {}
 
     @classmethod
     def open(cls, path: Path | str) -> Store:
-        """Open a store, checking versions and sizes but not checksums; UserError when it is missing, damaged or of another version."""
+        """Open a store; UserError when it is missing, damaged or of another version.
+
+        Takes as long for many clips as for few: versions and sizes are checked here, columns when they are read, checksums by `verify`.
+        """
         path = Path(path)
         info = _load_info(path)
         joints = _map_joints(path / JOINTS_FILE)
-        store = cls(path, info, joints)
-        count, names = _read_shape(path / CLIPS_FILE)
-        missing = sorted(set(COLUMNS) - set(names))
-        if missing or count != info.clips:
-            reason = f"it lacks column {', '.join(missing)}" if missing else f"it has {count} clips, {INFO_FILE} says {info.clips}"
-            _damaged(path / CLIPS_FILE, reason)
+        store = cls(path, info, joints, _read_names(path / CLIPS_FILE, info))
         if joints.dtype != DTYPES[info.storage] or joints.shape != (info.rows, store.layout.size, 3):
             wanted = (info.rows, store.layout.size, 3)
             _damaged(path / JOINTS_FILE, f"it must hold {info.storage} {wanted}, got {joints.dtype} {joints.shape}")
-        ends = store.column("offset") + store.column("length") * store.column("persons")
-        if (store.column("offset") < 0).any() or ends.max() > info.rows:
-            _damaged(path / CLIPS_FILE, f"it names rows up to {ends.max()}, {JOINTS_FILE} has {info.rows}")
         return store
 
     @cached_property
@@ -94,17 +89,32 @@ class Store:
     def column(self, name: str) -> Column:
         """One value per clip, in the table's order: numbers where all are numbers, otherwise objects (None where unknown)."""
         if name not in self._columns:
-            names = _read_shape(self.path / CLIPS_FILE)[1]
-            if name not in names:
-                raise UserError(f"{self.path}: column must be one of {', '.join(names)}, got '{name}'")
+            if name not in self._names:
+                raise UserError(f"{self.path}: column must be one of {', '.join(self._names)}, got '{name}'")
             self._columns[name] = _read_column(self.path / CLIPS_FILE, name)
         return self._columns[name]
 
     def clip(self, position: int) -> Joints:
         """The joints of one clip, (M, T, V, 3); a read-only view of the memory map where that holds float32."""
-        offset, length, persons = (int(self.column(name)[position]) for name in ("offset", "length", "persons"))
-        stored = np.asarray(self.joints[offset : offset + persons * length]).reshape(persons, length, self.layout.size, 3)
+        stored = self.stored(position)
         return stored if self.info.storage == "float32" else (stored * self.units[position]).astype(np.float32)
+
+    def stored(self, position: int) -> npt.NDArray[Any]:
+        """The same as the store holds it, in units of `units`."""
+        offset, length, persons = (int(values[position]) for values in self.extents)
+        return np.asarray(self.joints[offset : offset + persons * length]).reshape(persons, length, self.layout.size, 3)
+
+    @cached_property
+    def extents(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First row, length and persons of every clip; UserError unless all of them lie within `joints`."""
+        offset, length, persons = (self.column(name) for name in ("offset", "length", "persons"))
+        rows = self.info.rows
+        within = all(values.dtype == np.int64 for values in (offset, length, persons)) and bool(
+            ((offset >= 0) & (length >= 0) & (length <= rows) & (persons >= 1) & (persons <= self.info.persons)).all()
+        )
+        if not within or (offset + length * persons).max() > rows:
+            _damaged(self.path / CLIPS_FILE, f"it names rows that the {rows} of {JOINTS_FILE} do not have, or persons above {self.info.persons}")
+        return offset, length, persons
 
     @cached_property
     def units(self) -> Units:
@@ -139,13 +149,19 @@ class Store:
 
 def _load_info(path: Path) -> StoreInfo:
     """The checked content of dataset.json."""
-    file = path / INFO_FILE
     try:
-        content = json.loads(file.read_bytes())
+        content = (path / INFO_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         left = [str(place) for place in (unfinished(path.absolute()), replaced(path.absolute())) if place.exists()]
         hint = f" (an interrupted import left {' and '.join(left)}; import again)" if left else ""
         raise UserError(f"{path}: must be a store made by 'orchestrate data', but there is no {INFO_FILE} in it{hint}") from error
+    return parse_info(content, path / INFO_FILE)
+
+
+def parse_info(text: bytes, file: Path | str) -> StoreInfo:
+    """The checked content of a dataset.json; `file` is what messages call it."""
+    try:
+        content = json.loads(text)
     except ValueError as error:
         _damaged(file, f"it is not JSON: {error}")
     version = content.get("version") if isinstance(content, dict) else None
@@ -165,7 +181,7 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             yield parquet
     except FileNotFoundError:
         _damaged(file, "it is missing")
@@ -173,10 +189,19 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
         _damaged(file, f"it cannot be read: {error}")
 
 
-def _read_shape(file: Path) -> tuple[int, list[str]]:
-    """Number of clips and names of the columns."""
+def _read_names(file: Path, info: StoreInfo) -> list[str]:
+    """The names of the columns of a clips table that fits what `info` says."""
     with _opened(file) as parquet:
-        return parquet.metadata.num_rows, list(parquet.schema_arrow.names)
+        count, names = parquet.metadata.num_rows, list(parquet.schema_arrow.names)
+        rows = (parquet.schema_arrow.metadata or {}).get(ROWS, b"an unknown number of").decode()
+    if count != info.clips:
+        _damaged(file, f"it has {count} clips, {INFO_FILE} says {info.clips}")
+    if rows != str(info.rows):
+        _damaged(file, f"it is of a store with {rows} rows, {INFO_FILE} says {info.rows}")
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        _damaged(file, f"it lacks column {', '.join(missing)}")
+    return names
 
 
 def _read_column(file: Path, name: str) -> Column:
@@ -207,5 +232,5 @@ def _map_joints(file: Path) -> np.memmap[Any, np.dtype[Any]]:
     return joints
 
 
-def _damaged(file: Path, reason: str) -> NoReturn:
+def _damaged(file: Path | str, reason: str) -> NoReturn:
     raise UserError(f"{file}: the store is damaged, {reason}; import the data set again")

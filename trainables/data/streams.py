@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +19,19 @@ def joint_matrix(layout: Layout, stream: StreamConfig) -> Matrix:
     return matrix @ layout.bone_matrix() if stream.bone else matrix
 
 
+def image_matrices(layout: Layout, stream: StreamConfig) -> Matrix:
+    """(3, V, V): `joint_matrix` for x and y; the confidence of a bone is the mean of its two joints', and the k-hop representation leaves it.
+
+    The root is both ends of its own bone, so that its confidence stays.
+    """
+    places = joint_matrix(layout, stream)
+    confidence = np.eye(layout.size) - layout.bone_matrix() / 2 if stream.bone else np.eye(layout.size)
+    return np.stack([places, places, confidence])
+
+
 def mix_joints(joints: Tensor, matrix: Tensor) -> Tensor:
-    """out[v] = sum_w matrix[v, w] joints[w].   joints: (N, C, T, V, M), matrix: (V, V); returns the same shape."""
-    mixed = exact_product(joints.movedim(-1, 1), matrix.T)  # (N, M, C, T, V)
+    """out[v] = sum_w matrix[v, w] joints[w].   joints: (N, C, T, V, M), matrix: (V, V) or one for each coordinate (C, V, V); same shape back."""
+    mixed = exact_product(joints.movedim(-1, 1), matrix.mT)  # (N, M, C, T, V)
     return mixed.movedim(1, -1)
 
 
@@ -36,7 +47,10 @@ def motion(joints: Tensor) -> Tensor:
 
 
 def to_stream(joints: Tensor, matrix: Tensor | None, *, moving: bool) -> Tensor:
-    """The stream of `joints` (N, C, T, V, M), given `joint_matrix` as a (V, V) tensor (None: the identity) and whether motion is asked for."""
+    """The stream of `joints` (N, C, T, V, M).
+
+    matrix: `joint_matrix` or `image_matrices` as a tensor; None: the identity. moving: whether motion is asked for.
+    """
     positions = joints if matrix is None else mix_joints(joints, matrix)
     return motion(positions) if moving else positions
 

@@ -6,6 +6,8 @@ operation on the device and reads only the frames that are needed.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +23,10 @@ SHORTEST_CROP = 64  # frames; a training crop is no shorter unless the clip is (
 TRAINING_SHARE = (0.5, 1.0)  # of a clip's frames that a training crop keeps
 EVALUATION_SHARE = 0.95
 COPIES = 100  # of the frame list, from which training frames are sampled without replacement (CTR-GCN's NW-UCLA feeder)
+
+SEED = 255  # of the frames that PYSKL evaluates on
+LEAST_CONFIDENCE = 0.01  # of a joint in an image; what is not surer was not seen (PYSKL's PreNormalize2D)
+PARALLEL = 1e-6  # metres, radians: what PYSKL takes for no vector, for parallel vectors and for no angle
 
 ROUNDING = 1e-12  # relative; far above the error of one rotation in float64, far below the resolution of float32 recordings
 
@@ -100,6 +106,65 @@ def sample_evaluation(length: Ints, frames: int) -> Ints:
     return index.astype(np.int64)
 
 
+def sample_uniform(length: Ints, frames: int, rng: np.random.Generator) -> Ints:
+    """Frame numbers (N, frames) spread evenly over each clip, as PYSKL's UniformSampleFrames draws them for training.
+
+    With L = frames, from clips of T frames:
+    T < L: L frames in a row from a random one on; after the last comes the first again.
+    L <= T < 2 L: L frames in a row with T - L of the L + 1 gaps before, between and behind them chosen at random; each skips one frame.
+    T >= 2 L: one random frame of each of the L stretches floor(i T / L) .. floor((i + 1) T / L) - 1.
+    """
+    chance = rng.random((len(length), frames + 1))
+    edge = np.arange(frames + 1) * length[:, None] // frames
+    index: Ints = edge[:, :-1] + (chance[:, :-1] * np.diff(edge)).astype(np.int64)
+    few, some = length < frames, (length >= frames) & (length < 2 * frames)
+    index[few] = ((chance[few, :1] * length[few, None]).astype(np.int64) + np.arange(frames)) % length[few, None]
+    first_kept = np.take_along_axis(np.sort(chance[some]), length[some, None] - frames, axis=1)
+    index[some] = np.arange(frames) + (chance[some] < first_kept).cumsum(axis=1)[:, :-1]
+    return index
+
+
+@lru_cache(maxsize=4096)
+def uniform_views(length: int, frames: int, views: int) -> Ints:
+    """The frame numbers (views, frames) that PYSKL's UniformSampleFrames evaluates on: those of `sample_uniform` with NumPy's legacy generator
+    from seed 255, the same for every clip of this length; where a clip is shorter than `frames`, view v starts at frame floor(v length / views),
+    or at frame v if there are more views than frames.
+    """
+    legacy = np.random.RandomState(SEED)
+    edge = np.arange(frames + 1) * length // frames
+    found = np.empty((views, frames), np.int64)
+    for view in range(views):
+        legacy.random_sample()  # PYSKL draws which share of the clip to look at: always all of it
+        if length < frames:
+            found[view] = (view if length < views else view * length // views) + np.arange(frames)
+        elif length < 2 * frames:
+            skipped = np.zeros(frames + 1, np.int64)
+            skipped[legacy.choice(frames + 1, length - frames, replace=False)] = 1
+            found[view] = np.arange(frames) + skipped.cumsum()[:-1]
+        else:
+            found[view] = edge[:-1] + legacy.randint(np.diff(edge))
+    found %= length
+    found.flags.writeable = False
+    return found
+
+
+def aligning(vector: Floats, axis: int) -> Floats:
+    """Rotations (N, 3, 3) that turn each vector (N, 3) into the direction of a coordinate axis, around the normal of both.
+
+    R = I + sin(a) K + (1 - cos(a)) K K with K y = n x y, n = v x e / |v x e|, a = angle between v and e. The identity where v is (nearly)
+    nothing, or (nearly) parallel to the axis in either direction, as in PYSKL's PreNormalize3D.
+    """
+    normal = np.cross(vector, np.eye(3)[axis])
+    length = np.linalg.norm(normal, axis=1)
+    angle = np.arctan2(length, vector[:, axis])
+    turns = (abs(vector).sum(axis=1) >= PARALLEL) & (abs(normal).sum(axis=1) >= PARALLEL) & (angle >= PARALLEL)
+    n = np.divide(normal, length[:, None], out=np.zeros_like(normal), where=turns[:, None])
+    k = np.cross(np.eye(3), n[:, None])  # row i is e_i x n = -(n x e_i), and K is antisymmetric
+    sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
+    turn: Floats = np.eye(3) + sine * k + (1 - cosine) * (k @ k)
+    return turn
+
+
 def rotation(angles: Floats) -> Floats:
     """R = Rz Ry Rx (N, 3, 3) from angles (N, 3) in radians around x, y and z; x' = R x.
 
@@ -136,12 +201,56 @@ def gather(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """
     tracks, frames, taps = index.shape
     if rows.dtype == torch.int16:
-        out = torch.zeros(tracks * frames, rows.shape[1], device=rows.device)
-        for tap in range(taps):
-            out.addcmul_(rows.index_select(0, index[:, :, tap].flatten()).float(), weight[:, :, tap].reshape(-1, 1))
-        return out.view(tracks, frames, -1)
+        rows, index = in_float32(rows, index)
     summed = F.embedding_bag(index.view(-1, taps), rows, mode="sum", per_sample_weights=weight.view(-1, taps))
     return summed.view(tracks, frames, -1)
+
+
+def gather_seen(rows: Tensor, index: Tensor, weight: Tensor, centre: Tensor, least: Tensor | None = None) -> Tensor:
+    """Weighted sums of frames whose joints are first moved by -centre, except that a joint which was not seen is zero and stays zero.
+
+    rows: (R, V * 3), float32 or int16; index, weight: (P, T, taps); centre: (P, 3). Returns (P, T, V * 3).
+    out[p, t] = sum_k weight[p, t, k] seen[index[p, t, k]] (rows[index[p, t, k]] - centre[p]), seen: some coordinate is not zero.
+
+    least: (P,), where the third number of a joint is a confidence: what has no more of it was not seen either. Confidences are not moved or
+    hidden, and averaged: sum_k |weight[p, t, k]| / taps c.
+    """
+    tracks, frames, taps = index.shape
+    everywhere = centre[:, None].expand(-1, rows.shape[1] // 3, 3).reshape(tracks, 1, -1)
+    places = 3 if least is None else 2
+    total = None
+    for tap in range(taps):
+        joints = rows.index_select(0, index[:, :, tap].flatten()).view(tracks, frames, -1)
+        joints = joints.float() if rows.dtype == torch.int16 else joints
+        each = joints.view(tracks, frames, -1, 3)
+        seen = (each[..., 0] != 0) | (each[..., 1] != 0)
+        seen = seen | (each[..., 2] != 0) if least is None else seen & (each[..., 2] > least[:, None, None])
+        joints -= everywhere
+        if rows.is_cuda or not seen.all():  # nearly everything is seen in space, and a GPU need not be waited for
+            each[..., :places] *= seen[..., None]
+        share = weight[:, :, tap, None]
+        if least is None:
+            joints *= share
+        else:
+            each[..., :2] *= share[..., None]
+            each[..., 2] *= share.abs() / taps
+        total = joints if total is None else total.add_(joints)
+    assert total is not None
+    return total
+
+
+def in_float32(rows: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (R, W) that `index` (P, T, taps) names as float32 numbers, and where they are now.
+
+    A track's taps mostly share frames, so everything between its first and its last frame is converted once, unless that is more than is named.
+    """
+    first, last = torch.aminmax(index.flatten(1), dim=1)
+    count = last - first + 1
+    if rows.is_cuda or int(count.sum()) > index.numel():  # a GPU would have to wait for the sum
+        return rows.index_select(0, index.flatten()).float(), torch.arange(index.numel(), device=index.device).view_as(index)
+    shift = first - (count.cumsum(0) - count)
+    wanted = torch.arange(int(count.sum())) + shift.repeat_interleave(count)
+    return rows.index_select(0, wanted).float(), index - shift[:, None, None]
 
 
 def subtract_centre(frames: Tensor, centre: Tensor, share: Tensor) -> Tensor:

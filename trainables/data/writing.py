@@ -18,10 +18,12 @@ from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
 from trainables.data.description import (
     CLIPS_FILE,
+    COLUMNS,
     CONFIDENCE_STEP,
     DTYPES,
     INFO_FILE,
     JOINTS_FILE,
+    ROWS,
     STEP,
     VERSION,
     Channels,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOCK = "lock"
+LARGEST = int(np.iinfo(np.int16).max)
 
 
 def write_store(out: Path, clips: Iterable[Clip], description: Description, *, storage: Storage = "float32", force: bool = False) -> StoreInfo:
@@ -57,7 +60,7 @@ def write_store(out: Path, clips: Iterable[Clip], description: Description, *, s
         if not rows:
             raise UserError(f"{out}: a store must hold at least one frame, got none")
         _check_protocols(description, table.column_names)
-        _write_table(folder / CLIPS_FILE, table)
+        _write_table(folder / CLIPS_FILE, table.replace_schema_metadata({ROWS: str(rows)}))
         checksums = {name: sha256(folder / name) for name in (CLIPS_FILE, JOINTS_FILE)}
         persons = max(description.persons, *table["persons"].to_pylist())
         own = {"version": VERSION, "storage": storage, "persons": persons, "clips": table.num_rows, "rows": rows, "checksums": checksums}
@@ -140,14 +143,14 @@ def quantised(joints: Joints, channels: Channels) -> tuple[npt.NDArray[np.int16]
     """(q, step): joints = q * step, rounded; q * CONFIDENCE_STEP for confidences.
 
     The step is `STEP` of the channels, 0.1 mm or 0.05 pixels, doubled until the clip fits into 16 bits: a coordinate is off by at most half
-    a step (0.05 mm within 3.27 m of the origin, 0.1 mm within 6.55 m). Zero stays zero. joints must be finite.
+    a step (0.05 mm within 3.27 m of the origin, 0.1 mm within 6.55 m). Zero stays zero. joints must be finite, confidences at most 3.27.
     """
     units, step = joints.astype(np.float64), STEP[channels]
     if channels == "xyc":
         units[..., 2] /= CONFIDENCE_STEP
     places = units[..., :2] if channels == "xyc" else units
     reach = float(np.abs(places).max(initial=0.0))
-    while reach / step > np.iinfo(np.int16).max:
+    while reach / step > LARGEST:
         step *= 2.0
     places /= step
     return np.rint(units).astype("<i2"), step
@@ -162,13 +165,10 @@ def _write_joints(file: Path, clips: Iterable[Clip], layout: Layout, channels: C
         for clip in clips:
             if clip.id in records:
                 raise UserError(f"clip '{clip.id}': ids must be unique, but there are two of this name")
-            joints = np.ascontiguousarray(clip.joints, dtype="<f4")
-            if joints.ndim != 4 or joints.shape[0] < 1 or joints.shape[2:] != (layout.size, 3):
-                raise UserError(f"clip '{clip.id}': joints must be (persons, frames, {layout.size}, 3), got {joints.shape}")
-            joints = without_absent(joints)
+            joints = without_absent(_checked(clip, layout))
             broken = joints.size - int(np.isfinite(joints).sum())
-            if broken and storage == "int16":
-                raise UserError(f"clip '{clip.id}': coordinates must be finite to be stored as int16, got {broken} that are not")
+            if storage == "int16":
+                _check_range(clip.id, joints, broken, channels)
             stored, step = (joints, 1.0) if storage == "float32" else quantised(joints, channels)
             stream.write(stored.data)
             records[clip.id] = _record(clip, stored, step, rows) | {"broken": broken}
@@ -179,6 +179,26 @@ def _write_joints(file: Path, clips: Iterable[Clip], layout: Layout, channels: C
         stream.flush()
         os.fsync(stream.fileno())
     return rows, _table([records[name] for name in sorted(records)])
+
+
+def _checked(clip: Clip, layout: Layout) -> Joints:
+    """The joints of a clip, contiguous; UserError where they are of another shape, or a further column is named as one of the store's own."""
+    joints = np.ascontiguousarray(clip.joints, dtype="<f4")
+    if joints.ndim != 4 or joints.shape[0] < 1 or joints.shape[2:] != (layout.size, 3):
+        raise UserError(f"clip '{clip.id}': joints must be (persons, frames, {layout.size}, 3), got {joints.shape}")
+    taken = [name for name in clip.extra if name in COLUMNS]
+    if taken:
+        raise UserError(f"clip '{clip.id}': further columns must be named otherwise than the store's own, got {', '.join(taken)}")
+    return joints
+
+
+def _check_range(name: str, joints: Joints, broken: int, channels: Channels) -> None:
+    """UserError where joints (M, T, V, 3) cannot be stored as int16."""
+    if broken:
+        raise UserError(f"clip '{name}': coordinates must be finite to be stored as int16, got {broken} that are not")
+    largest = CONFIDENCE_STEP * LARGEST
+    if channels == "xyc" and float(np.abs(joints[..., 2]).max(initial=0.0)) > largest:
+        raise UserError(f"clip '{name}': confidences must be at most {largest:g} to be stored as int16, got {np.abs(joints[..., 2]).max():g}")
 
 
 def without_absent(joints: Joints) -> Joints:
@@ -211,7 +231,7 @@ def _table(records: list[dict[str, Any]]) -> pa.Table:
     columns = {}
     for name in dict.fromkeys(name for record in records for name in record):
         values = [record.get(name) for record in records]
-        if all(value is None or isinstance(value, int) for value in values):
+        if all(value is None or isinstance(value, int | np.integer) for value in values):
             columns[name] = pa.array(values, pa.int64())
         elif all(isinstance(value, float) for value in values):
             columns[name] = pa.array(values, pa.float64())
@@ -225,7 +245,7 @@ def _write_table(file: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, write_page_checksum=True)
     write_atomic(file, sink.getvalue().to_pybytes())
 
 

@@ -15,6 +15,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.model import option_used
 from trainables.contract.scores import Scores
 from trainables.cost import parameter_count
+from trainables.data.cache import open_store
 from trainables.data.readers.layout_file import find_layout
 from trainables.data.store import Store
 from trainables.foreign.checkpoint import Imported, import_tensors, read_tensors
@@ -32,7 +33,7 @@ class Scoring:
     """Which clips an imported network is scored on, and how they are seen."""
 
     file: Path  # of the score table
-    store: Path
+    store: str  # folder or URI
     protocol: str
     part: Part = "test"  # train: everything that is not tested on
     stream: str = "joint"
@@ -100,7 +101,7 @@ def import_checkpoint(
     """
     outputs = outputs or Outputs()
     _check_targets(outputs, checkpoint)
-    store = Store.open(outputs.scoring.store) if outputs.scoring else None
+    store = open_store(outputs.scoring.store) if outputs.scoring else None
     if store is not None and layout is not None and find_layout(layout) != store.layout:
         raise UserError(f"--layout: must be the store's layout {store.layout.name} or left out, got {layout}")
     skeleton = store.layout if store is not None else find_layout(layout or "ntu25")

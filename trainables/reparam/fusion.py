@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from trainables.reparam.fusible import Deployable
 
+ON_A_FUSED_KERNEL = ".masked.mask"
+"""What a mask on a fused kernel is called in a state dict, behind the module's name."""
+
 
 class KernelMask(nn.Module):
     """kernel -> kernel * mask while `active`, kernel otherwise; mask and state are saved, moved and copied with the module."""

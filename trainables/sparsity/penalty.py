@@ -17,11 +17,12 @@ def removal_penalty(weights: Sequence[Sequence[Tensor]], masks: Sequence[Sequenc
     of L_p). global: || W (1 - M) ||_2 over all blocks. detached: group_lasso without a gradient, as the released code adds it.
     Differentiable: of one norm dL/dw = w / ||.||_2 on the weights that will be removed and exactly 0 on those that stay.
     """
+    flat, stay = [weight for block in weights for weight in block], [mask for block in masks for mask in block]
     if kind == "detached":
-        weights = [[weight.detach() for weight in block] for block in weights]
-    squares = [
-        torch.stack([((1.0 - mask) * weight).square().sum() for weight, mask in zip(block, kept, strict=True)]).sum()
-        for block, kept in zip(weights, masks, strict=True)
-    ]
-    norms = torch.stack(squares)
-    return torch.sqrt((norms.sum() if kind == "global" else norms) + EPSILON).sum()
+        flat = [weight.detach() for weight in flat]
+    gone = torch._foreach_mul(flat, torch._foreach_add(torch._foreach_neg(stay), 1.0))
+    lengths = torch.stack(torch._foreach_norm(gone))  # of each tensor
+    if kind == "global":
+        return torch.sqrt(lengths.square().sum() + EPSILON)
+    blocks = torch.split(lengths.square(), [len(block) for block in weights])
+    return torch.sqrt(torch.stack([block.sum() for block in blocks]) + EPSILON).sum()

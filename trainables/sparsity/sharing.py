@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import SparsityConfig
-from trainables.counting import side
+from trainables.counting.sparse import side
 from trainables.reparam.fusible import FusibleConv
 from trainables.reparam.fusion import Fusion, KernelMask
-from trainables.sparsity.masks import attach, raw_weight
+from trainables.sparsity.masks import Masked, Masks, attach, raw_weight
 
 Pairs = list[tuple[Tensor, Tensor]]
 """(weights, mask of their shape)."""
@@ -41,7 +43,7 @@ class SharedKernel(ABC):
         """What a penalty on weights that will go sees."""
 
     @abstractmethod
-    def parameters(self) -> list[tuple[nn.Parameter, Tensor]]:
+    def parameters(self) -> Pairs:
         """Parameters of which single weights go, with their masks."""
 
 
@@ -67,7 +69,7 @@ class FusedKernel(SharedKernel):
     def removable(self) -> Pairs:
         return [(self.fusion.one_kernel(), self.mask)]
 
-    def parameters(self) -> list[tuple[nn.Parameter, Tensor]]:
+    def parameters(self) -> Pairs:
         return []
 
 
@@ -91,14 +93,30 @@ class BranchKernels(SharedKernel):
             masked.active = active
 
     def removable(self) -> Pairs:
-        return list(self.parameters())
+        return self.parameters()
 
-    def parameters(self) -> list[tuple[nn.Parameter, Tensor]]:
+    def parameters(self) -> Pairs:
         return [(raw_weight(conv), masked.mask) for conv, masked in self._parts]
 
 
 Layer = nn.Conv2d | SharedKernel
 """What a level counts: both have a `weight`."""
+
+
+def put(layer: Layer, mask: Tensor) -> Masked | SharedKernel:
+    """Attach `mask` in the weight's dtype and on its device; what has a `mask` and can be made active."""
+    mask = mask.to(layer.weight)
+    return layer.attach(mask) if isinstance(layer, SharedKernel) else attach(layer, mask)
+
+
+def removable(layer: Layer, masked: Masked | SharedKernel) -> Pairs:
+    """What a penalty on weights that will go sees of a layer."""
+    return layer.removable() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
+
+
+def parameters(layer: Layer, masked: Masked | SharedKernel) -> Pairs:
+    """Parameters of a layer of which single weights go, with their masks."""
+    return layer.parameters() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
 
 
 def counted_kernels(blocks: Sequence[nn.Module], sharing: str) -> list[list[Layer]]:
@@ -132,13 +150,28 @@ def silent_channels(blocks: Sequence[nn.Module]) -> list[tuple[nn.BatchNorm2d, T
     to zero and mean runs after x: what little x moves is enlarged by up to gamma / sqrt(eps), some three hundred times. With gamma 0 it
     is beta in both.
     """
-    found = []
+    found: list[tuple[nn.BatchNorm2d, Tensor]] = []
     for block in blocks:
-        for module in block.modules():
-            for norm, kernel in module.norms() if isinstance(module, FusibleConv) else ():
+        twin = copy.deepcopy(block)
+        _make_plain(twin)
+        for module, plain in zip(block.modules(), twin.modules(), strict=True):
+            if not isinstance(module, FusibleConv):
+                continue
+            assert isinstance(plain, FusibleConv)
+            for (norm, _), (_, kernel) in zip(module.norms(), plain.norms(), strict=True):
                 kept = (kernel != 0).flatten(1).any(dim=1)
                 found += [(norm, kept.to(norm.weight))] if not kept.all() else []
     return found
+
+
+def _make_plain(block: nn.Module) -> None:
+    """Every weight that no mask removes is one, and normalisations do nothing: a kernel is zero where masks make it so, and nowhere else."""
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = raw_weight(module) if parametrize.is_parametrized(module) else module.weight
+            weight.fill_(1.0)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
 
 
 @torch.no_grad()
@@ -149,13 +182,14 @@ def counted_zeros(blocks: Sequence[nn.Module], sharing: str) -> tuple[int, int]:
     return sum(weight.numel() for weight in weights), sum(int((weight == 0).sum()) for weight in weights)
 
 
-def channel_masks(blocks: Sequence[nn.Module], config: SparsityConfig, generator: torch.Generator) -> list[list[Tensor]]:
+def channel_masks(blocks: Sequence[nn.Module], config: SparsityConfig, seed: int) -> Masks:
     """Masks, float64, with which a block works on some channels and passes the others on (sharing `channels`); in the order of `modules()`.
 
     Wherever a convolution of the block has C inputs or outputs, the same side(C) of them are kept, so a kernel keeps a rectangle of
     channels and sums and products of kernels keep it too. fixed_random draws the channels, magnitude_at_init keeps those whose weights
     in the block have the largest sum of squares.
     """
+    generator = torch.Generator().manual_seed(seed)
     return [_block_channel_masks(block, config, generator) for block in blocks]
 
 

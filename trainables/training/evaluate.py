@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -27,7 +28,10 @@ class LabelledBatch(Protocol):
 
 @torch.inference_mode()
 def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, Tensor]:
-    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode, full float32; one transfer at the end."""
+    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode, full float32; one transfer at the end.
+
+    Rows of equal index behind one another are views of one clip, equally many of each: they become one row, see `log_mean_softmax`.
+    """
     was_training = model.training
     model.eval()
     indices, logits = [], []
@@ -36,7 +40,17 @@ def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, T
             indices.append(batch.index)
             logits.append(model(batch.x).float())
     model.train(was_training)
-    return torch.cat(indices).cpu(), torch.cat(logits).cpu()
+    index, rows = torch.cat(indices).cpu(), torch.cat(logits).cpu()
+    clips = index[index.diff(prepend=index[:1] - 1) != 0]
+    return (index, rows) if len(clips) == len(index) else (clips, log_mean_softmax(rows.view(len(clips), -1, rows.shape[1])))
+
+
+def log_mean_softmax(logits: Tensor) -> Tensor:
+    """log of the mean over n views of softmax(logits): (N, n, K) -> (N, K); their softmax is that mean.
+
+    logsumexp_n(log_softmax(logits)) - log n.
+    """
+    return logits.log_softmax(dim=2).logsumexp(dim=1) - math.log(logits.shape[1])
 
 
 def top_k(logits: Tensor, labels: Tensor, k: int) -> float:

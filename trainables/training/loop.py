@@ -56,15 +56,22 @@ class Fit:
         device: torch.device,
         seed: int,
         objective: Objective,
+        epochs: int | None = None,
+        recipe_epoch: Callable[[int], int] = lambda epoch: epoch,
         first_kept_epoch: int = 0,
         schedule: Schedule | None = None,
     ) -> None:
-        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there)."""
+        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there).
+
+        epochs, recipe_epoch: how many there are if not those of the recipe, and which of the recipe's each of them repeats.
+        """
         self.model = model
         self.config = config
         self.device = device
         self.seed = seed
         self.objective = objective
+        self.epochs = config.epochs if epochs is None else epochs
+        self.recipe_epoch = recipe_epoch
         self.first_kept_epoch = first_kept_epoch
         self.schedule = Schedule() if schedule is None else schedule
         self.optimizer = build_optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], config)
@@ -77,7 +84,7 @@ class Fit:
         """
         self._restore(outside)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            while self.progress.epoch < self.config.epochs:
+            while self.progress.epoch < self.epochs:
                 self._train_epoch(train, outside)
                 self._finish_epoch(selection, outside)
         return self.progress
@@ -92,9 +99,9 @@ class Fit:
 
     def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
         """The remaining steps of the current epoch. Sums stay on the device: one transfer per epoch."""
-        progress, config = self.progress, self.config
+        progress = self.progress
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, progress.epoch)
+            group["lr"] = self._learning_rate()
         self.schedule.begin_epoch(progress.epoch, self.optimizer)
         self.model.train()
         sums = torch.tensor([progress.loss_sum, progress.correct_sum, progress.penalty_sum], dtype=torch.float64, device=self.device)
@@ -108,6 +115,9 @@ class Fit:
                 save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
                 raise Interrupted(f"stopped in epoch {progress.epoch} after step {step}")
         self._record(sums.tolist(), step, clips, started - seconds_before)
+
+    def _learning_rate(self) -> float:
+        return learning_rate(self.config, self.recipe_epoch(self.progress.epoch))
 
     def _record(self, sums: list[float], step: int, clips: int, epoch_started: float) -> None:
         """Note how far the epoch is. `sums` has come from the device, so its work is done when the clock is read here."""
@@ -152,7 +162,7 @@ class Fit:
             "train_loss": progress.loss_sum / count,
             "train_top1": progress.correct_sum / count,
             "penalty": progress.penalty_sum / count,
-            "lr": learning_rate(self.config, progress.epoch),
+            "lr": self._learning_rate(),
             "clips_per_s": progress.clip_count / max(progress.epoch_seconds, 1e-9),
         }
         if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
@@ -163,6 +173,7 @@ class Fit:
                 raise TrialFailed(f"selection_loss must be finite, got {metrics['selection_loss']} in epoch {progress.epoch}")
             self._keep_best(metrics, outside.best)
         progress.history.append(metrics)
+        self.schedule.end_epoch(progress.epoch, self.optimizer)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = progress.epoch + 1, 0, 0, 0.0
         progress.loss_sum = progress.correct_sum = progress.penalty_sum = 0.0
         save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)

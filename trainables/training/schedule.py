@@ -27,3 +27,6 @@ class Schedule:
 
     def after_update(self, epoch: int, step: int, optimizer: torch.optim.Optimizer) -> None:
         """After the update of the weights."""
+
+    def end_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """After the evaluation of an epoch and before its checkpoint: what is changed here is what the next epoch starts from."""

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.naive_stores import clip, store
+from tests.naive_stores import clip, description, store
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
 from trainables.data.audit import audit_store
-from trainables.data.store import Clip, ProtocolRule, Store
-from trainables.data.summary import summarise
+from trainables.data.store import Clip, ProtocolRule, Store, write_store
 
 OWN = SelectionConfig(kind="protocol")
 
@@ -74,7 +73,9 @@ def test_a_clean_store_has_no_findings(tmp_path: Path) -> None:
     record = found.record()
     protocols = record.pop("protocols")
     assert record.pop("clips") == 6
+    assert (record.pop("near"), record.pop("unit")) == (1.0, "mm")
     assert not any(record.pop("duplicates").values())  # type: ignore[attr-defined]
+    assert not any(record.pop("near_duplicates").values())  # type: ignore[attr-defined]
     assert not any(record.values())
     assert protocols["split"]["missing_classes"] == {"train": [], "selection": [], "test": [], "clean_test": []}  # type: ignore[index]
 
@@ -165,11 +166,76 @@ def test_changed_bytes_are_noticed(leaky: Store) -> None:
         audit_store(Store.open(leaky.path), ["split"], OWN)
 
 
-def test_summary_counts(leaky: Store) -> None:
-    summary = summarise(leaky)
-    assert summary["clips"] == 13
-    assert summary["classes"] == {"class 0": 9, "class 1": 4}
-    assert summary["length"] == {"min": 5, "median": 5.0, "max": 5}
-    assert summary["protocols"] == {"split": {"train": 5, "selection": 2, "test": 5}}
-    assert summary["bytes"] == sum(file.stat().st_size for file in leaky.path.iterdir())
-    assert summary["subjects"] == []
+@pytest.fixture
+def placed(tmp_path: Path) -> Store:
+    """b and c are a placed elsewhere, and of another class; d is a once more; the others are motions of their own."""
+    a = clip("a", subject=1)
+    turn = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]], np.float32)
+    made = [
+        a,
+        Clip("b", 1, a.joints @ turn + 3, subject=2, extra={"split": "test"}),
+        Clip("c", 1, a.joints - 2, subject=1, extra={"split": "train"}),
+        clip("d", fill=sum(map(ord, "a")) * 1000 + 1, split="test", subject=3),
+        clip("e", split="test", subject=1),
+        clip("f", subject=2),
+    ]
+    return store(tmp_path / "placed", made)
+
+
+def test_near_copies_are_counted_beside_identical_clips(placed: Store) -> None:
+    found = audit_store(placed, ["split"], SelectionConfig(kind="none"))
+    assert (found.copies.examples, found.near_copies.examples) == (("d",), ("b", "c"))
+    assert (found.disagreeing_copies.count, found.disagreeing_near_copies.count) == (0, 2)
+    own = found.protocols["split"]
+    none = {"within_train": 0, "within_selection": 0, "within_test": 0, "train_selection": 0, "train_test": 0, "selection_test": 0}
+    assert own.duplicates.counts() == none | {"train_test": 1}
+    assert own.near_duplicates.counts() == none | {"train_test": 1, "within_train": 1, "within_test": 1}
+    assert own.near_duplicates.train_test.examples == ("b",)
+    assert found.record()["near_duplicates"] == own.near_duplicates.counts()
+    assert found.damage() == ["split: 1 clips have an identical clip in another part", "split: 1 clips have a near copy in another part"]
+    assert own.clean_test == 2  # identical clips only
+
+
+def test_the_tolerance_is_in_millimetres_or_pixels(tmp_path: Path) -> None:
+    joints = clip("x").joints
+    noise = np.random.default_rng(0).normal(size=joints.shape).astype(np.float32)
+    noise *= 0.003 / np.sqrt((noise**2).sum(-1).mean())  # 3 mm, root mean square
+    made = [Clip("a", 0, joints, extra={"split": "train"}), Clip("b", 0, joints + noise, extra={"split": "test"})]
+    space = store(tmp_path / "space", made)
+    for near, count in ((2.7, 0), (3.3, 1)):  # aligning takes away some of the difference
+        assert audit_store(space, ["split"], near=near).near_copies.count == count
+    write_store(tmp_path / "image", made, description().model_copy(update={"channels": "xy"}))
+    image = Store.open(tmp_path / "image")
+    assert [audit_store(image, ["split"], near=near).near_copies.count for near in (0.0027, 0.0033)] == [1, 1]
+    assert audit_store(image, ["split"], near=0.001).unit == "px"
+    for near in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="near must be a positive number"):
+            audit_store(space, ["split"], near=near)
+
+
+def test_subjects_of_several_parts_are_named_and_are_no_damage(placed: Store) -> None:
+    found = audit_store(placed, ["split"], SelectionConfig(kind="none"))
+    shared = found.protocols["split"].shared_subjects
+    assert {pair: finding.examples for pair, finding in shared.items()} == {
+        "train_selection": (),
+        "train_test": ("1", "2"),
+        "selection_test": (),
+    }
+    assert found.record()["protocols"]["split"]["shared_subjects"]["train_test"] == 2  # type: ignore[index]
+    assert not any("subject" in reason for reason in found.damage())
+
+
+def test_unknown_subjects_are_not_counted(leaky: Store) -> None:
+    assert audit_store(leaky, ["split"], OWN).protocols["split"].shared_subjects == {}
+
+
+def test_a_part_of_a_data_set_is_audited_without_the_protocols_it_cannot_fill(tmp_path):
+    rules = {"split": ProtocolRule(column="split", train=("train",), test=("test",)), "far": ProtocolRule(column="label", train=(0,), test=(7,))}
+    part = store(tmp_path / "s", [clip("a", 0), clip("b", 1, split="test")], protocols=rules)
+    found = audit_store(part)
+    assert list(found.protocols) == ["split"]
+    assert found.unusable == {"far": "test must match at least one clip, but no label is one of 7"}
+    with pytest.raises(UserError, match="protocol 'far': test must match"):
+        audit_store(part, ["far"])
+    nothing = audit_store(store(tmp_path / "n", [clip("a", 0), clip("b", 1)], protocols={"far": rules["far"]}))
+    assert nothing.record()["duplicates"]["train_test"] == 0

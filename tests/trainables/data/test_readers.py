@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.naive_detections import unseen_hidden
 from tests.naive_stores import UCLA_NAMES, array, bytes_of, msr_source, table, ucla_source
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
-from trainables.data.description import Recordings
+from trainables.data.description import Channels, Recordings
 from trainables.data.readers.arrays import read_arrays
 from trainables.data.readers.layout_file import find_layout
 from trainables.data.readers.msr_action3d import read_msr_action3d
@@ -252,6 +253,33 @@ def test_one_archive_gives_the_same_clips(clips: Path, tmp_path: Path) -> None:
     assert "clips.npz: must be a NumPy array file; it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr"))
 
 
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+def test_arrays_of_pixels(tmp_path: Path, channels: Channels) -> None:
+    values = array(1, 2, 4, 17, len(channels)) * 100
+    values[0, 1, :2, -1] = (0.01, 0.02)
+    np.savez(tmp_path / "clips.npz", a=values, b=values[0] + 1)
+    listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,1,test")
+    made = imported(read_arrays(tmp_path / "clips.npz", listed, COCO, None, channels), tmp_path / "store")
+    assert (made.info.channels, made.info.pipeline) == (channels, "pyskl")
+    if channels == "xyc":
+        np.testing.assert_array_equal(made.clip(0), unseen_hidden(values))
+        assert not made.clip(0)[0, 1, 0, :2].any()
+    else:
+        np.testing.assert_array_equal(made.clip(0)[..., :2], values)
+        assert not made.clip(0)[..., 2].any()
+    np.savez(tmp_path / "clips.npz", a=array(1, 4, 17, 5 - len(channels)), b=values)
+    said = problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "pyskl", channels))
+    assert f"or (persons, frames, 17, {len(channels)}) for layout 'coco17' and channels {channels}, got (4, 17, {5 - len(channels)})" in said
+    with pytest.raises(UserError, match=f"--pipeline must be pyskl for channels {channels}, the others need positions in space, got ctr"):
+        read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr", channels)
+
+
+def test_positions_in_space_may_go_through_any_pipeline(clips: Path, tmp_path: Path) -> None:
+    listed = table(tmp_path / "t.csv", HEADER, *ROWS)
+    assert read_arrays(clips, listed, COCO, None).description.pipeline == "ctr"
+    assert read_arrays(clips, listed, COCO, "pyskl").description.pipeline == "pyskl"
+
+
 def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
     listed = table(tmp_path / "t.csv", "id,label,subject,split", "a,0,1,train", "b,3,02,test")
     made = imported(read_arrays(clips, listed, COCO, "ctr"), tmp_path / "store")
@@ -277,6 +305,8 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
         ("id,label,split", ("a,0,train", "b,0,testing"), "row 3: split must be one of train, val, test or empty, got 'testing'"),
         ("id,label,split", ("a,0,train", "b,0,val"), "column split must have both train and test clips, lacks test"),
         ("id,label,split,hash", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,absent", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,step", ("a,0,train,1",), "column names must be unique and none of length"),
     ],
 )
 def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tuple[str, ...], message: str) -> None:
@@ -330,7 +360,20 @@ def test_layout_file(tmp_path: Path) -> None:
     file.write_text(STICK)
     layout = find_layout(str(file))
     assert (layout.name, layout.joints, layout.parents, layout.origin) == ("stick", ("hip", "knee", "foot"), (0, 0, 1), 1)
+    assert (layout.spine, layout.shoulders) == (None, None)
+    file.write_text(STICK + "spine: [hip, knee]\nshoulders: [foot, hip]\n")
+    assert (find_layout(str(file)).spine, find_layout(str(file)).shoulders) == ((0, 1), (2, 0))
     assert find_layout("ntu25") is LAYOUTS["ntu25"]
+
+
+@pytest.mark.parametrize("name", ["ntu25", "ucla20", "msr20"])
+def test_built_in_layouts_in_space_say_how_a_body_stands(name: str) -> None:
+    layout = LAYOUTS[name]
+    assert layout.spine is not None
+    assert layout.shoulders is not None
+    lower, upper, left, right = (layout.joints[v] for v in (*layout.spine, *layout.shoulders))
+    assert (lower in ("spine_base", "hip_centre"), upper in ("spine_mid", "spine")) == (True, True)
+    assert (left, right) == ("left_shoulder", "right_shoulder")
 
 
 @pytest.mark.parametrize(
@@ -341,6 +384,10 @@ def test_layout_file(tmp_path: Path) -> None:
         (STICK.replace("[hip, hip, knee]", "[hip, foot, knee]"), "is in a cycle"),
         (STICK.replace("[hip, hip, knee]", "[hip, hip]"), "must name one parent per joint"),
         (STICK + "colour: red\n", "colour: Extra inputs"),
+        (STICK + "spine: [hip, knee]\n", "spine and shoulders must both be given or both be left out"),
+        (STICK + "spine: [hip, knee]\nshoulders: [hip, arm]\n", "shoulders: must be names of joints, got 'arm'"),
+        (STICK + "spine: [hip, hip]\nshoulders: [hip, knee]\n", "spine must be two different joint numbers below 3, got [0, 0]"),
+        (STICK + "spine: [hip]\n", "spine.1: Field required"),
         ("name: [", "must be YAML"),
         ("", "layout: Input should be"),
     ],

@@ -12,12 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.naive_stores import bytes_of, clip, description, store
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
-from trainables.data.description import describe_layout, unfinished
+from trainables.data import store as store_module
+from trainables.data.description import COLUMNS, describe_layout, unfinished
+from trainables.data.ragged import load_ragged
 from trainables.data.store import Clip, LayoutRecord, Store, write_store
 from trainables.layouts import LAYOUTS, Layout
 
@@ -163,8 +168,95 @@ def test_clips_of_another_store_are_refused(made: Store, tmp_path: Path) -> None
         Store.open(made.path)
     longer = store(tmp_path / "longer", [*CLIPS[:3], clip("d", frames=9)])
     (made.path / "clips.parquet").write_bytes((longer.path / "clips.parquet").read_bytes())
-    with pytest.raises(UserError, match=r"it names rows up to 27, joints\.npy has 22"):
+    with pytest.raises(UserError, match=r"it is of a store with 27 rows, dataset\.json says 22"):
         Store.open(made.path)
+
+
+def test_opening_reads_no_column(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clips there are: their columns wait until they are asked for."""
+    read: list[str] = []
+    whole = store_module._read_column
+    monkeypatch.setattr(store_module, "_read_column", lambda file, name: read.append(name) or whole(file, name))
+    opened = Store.open(made.path)
+    assert read == []
+    opened.column("label")
+    opened.column("label")
+    assert read == ["label"]
+
+
+def test_a_damaged_column_is_refused_when_it_is_read(made: Store) -> None:
+    file = made.path / "clips.parquet"
+    whole = file.read_bytes()
+    chunks = pq.ParquetFile(file).metadata.row_group(0)
+    for number in range(chunks.num_columns):
+        chunk = chunks.column(number)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        damaged = bytearray(whole)
+        damaged[start + chunk.total_compressed_size - 1] ^= 1  # the last byte of the last page, behind its header
+        file.write_bytes(damaged)
+        opened = Store.open(made.path)
+        with pytest.raises(UserError, match=r"clips\.parquet: the store is damaged, it cannot be read"):
+            opened.column(chunk.path_in_schema)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("offset", -1), ("offset", 21), ("length", 23), ("length", -1), ("length", 2**62), ("persons", 0), ("persons", 3), ("persons", None)],
+)
+def test_rows_that_are_not_there_are_refused_before_they_are_read(made: Store, column: str, value: int | None) -> None:
+    file = made.path / "clips.parquet"
+    table = pq.read_table(file)
+    values = table[column].to_pylist()
+    changed = pa.array([value, *values[1:]], pa.int64())
+    pq.write_table(table.set_column(table.column_names.index(column), column, changed), file)
+    opened = Store.open(made.path)
+    for use in (lambda: opened.clip(3), lambda: opened.stored(0), lambda: load_ragged(opened, np.array([1]), torch.device("cpu"))):
+        with pytest.raises(UserError, match=r"clips\.parquet: the store is damaged, it names rows that the 22 of joints\.npy do not have"):
+            use()
+
+
+def test_clips_may_come_in_any_order(tmp_path: Path) -> None:
+    mixed = [CLIPS[number] for number in (2, 0, 3, 1)]
+    made = store(tmp_path / "mixed", mixed)
+    assert made.column("id").tolist() == ["a", "b", "c", "d"]
+    assert made.column("offset").tolist() == [1, 8, 0, 4]
+    for position, written in enumerate(CLIPS):
+        np.testing.assert_array_equal(made.clip(position), written.joints)
+
+
+def test_persons_that_are_never_there_are_not_stored(tmp_path: Path) -> None:
+    joints = np.ones((3, 4, 17, 3), np.float32)
+    late, early, nobody = joints.copy(), joints.copy(), np.zeros_like(joints)
+    late[:2] = 0  # the places before a person stay, so that everybody keeps theirs
+    early[1:] = 0
+    early[0, 2] = 0
+    clips = [Clip(name, 0, values, extra={"split": "train"}) for name, values in (("early", early), ("late", late), ("nobody", nobody))]
+    write_store(tmp_path / "s", clips, description().model_copy(update={"persons": 4}))
+    made = Store.open(tmp_path / "s")
+    assert made.column("persons").tolist() == [1, 3, 1]
+    assert made.column("absent").tolist() == [1, 8, 4]
+    assert made.info.persons == 4
+    assert made.info.rows == 4 + 12 + 4
+    np.testing.assert_array_equal(made.clip(0), early[:1])
+    np.testing.assert_array_equal(made.clip(1), late)
+
+
+def test_places_for_persons_grow_with_the_largest_clip(tmp_path: Path) -> None:
+    assert store(tmp_path / "s", [clip("a", persons=3), clip("b", split="test")]).info.persons == 3
+
+
+def test_whole_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    made = store(tmp_path / "s", [clip("a", np.int64(1), subject=np.int32(7)), clip("b", 0, subject=8)])
+    assert made.column("label").tolist() == [1, 0]
+    assert made.column("subject").dtype == np.int64
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_further_columns_cannot_replace_the_stores_own(tmp_path: Path, name: str) -> None:
+    extra = Clip("a", 0, CLIPS[0].joints, extra={"split": "train", name: "7"})
+    with pytest.raises(UserError, match=f"clip 'a': further columns must be named otherwise than the store's own, got {name}$"):
+        write_store(tmp_path / "s", [extra], description())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

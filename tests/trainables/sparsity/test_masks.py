@@ -7,7 +7,19 @@ import torch
 from torch import nn
 
 from tests.naive_sparsity import kth_smallest_mask
-from trainables.sparsity.masks import attach, cut, erk_counts, magnitudes, maskable, random_scores, raw_weight, removed_count
+from trainables.sparsity.masks import (
+    _without_smallest_here,
+    _without_smallest_there,
+    attach,
+    cut,
+    erk_counts,
+    magnitudes,
+    maskable,
+    random_scores,
+    raw_weight,
+    removed_count,
+    without_smallest,
+)
 
 # (n, level, k) as the released code computes them: k = 1 + round(level (n - 1)), halves to even
 PERCENTILE_RANKS = [
@@ -36,8 +48,20 @@ def blocks() -> list[nn.Module]:
 @pytest.mark.parametrize(("size", "level", "k"), PERCENTILE_RANKS)
 def test_removed_count_matches_the_kth_smallest_rule(size, level, k):
     assert removed_count(size, level) == k - 1
-    mask = kth_smallest_mask(random.Random(0).sample(range(size), size), level)
+    scores = random.Random(0).sample(range(size), size) if size < 100_000 else range(size)  # a million is slow to shuffle
+    mask = kth_smallest_mask(scores, level)
     assert mask.count(0) == k - 1
+
+
+@pytest.mark.parametrize("choose", [_without_smallest_here, _without_smallest_there])
+@pytest.mark.parametrize("kinds", [1, 3, 1000])
+def test_of_equal_scores_the_first_go(choose, kinds):
+    """Both ways to choose, on few and on many different numbers, against sorting."""
+    scores = torch.randint(kinds, (500,), generator=torch.Generator().manual_seed(0)).float()
+    for count in (1, 7, 250, 499, 500):
+        order = sorted(range(500), key=lambda i: (scores[i].item(), i))
+        assert (~choose(scores, count)).nonzero().flatten().tolist() == sorted(order[:count])
+    assert without_smallest(scores, 0).all()
 
 
 def test_level_zero_removes_nothing():

@@ -11,7 +11,8 @@ from torch import nn
 
 from tests import naive_models, naive_sparsity
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrialConfig
-from trainables.counting import Count, count, removed_count, side
+from trainables.counting import Count, count, removed_count
+from trainables.counting.sparse import side
 from trainables.layouts import load_layout
 from trainables.models.deploy import deploy, load_deploy, nonzero_params, save_deploy
 from trainables.reparam.fusible import FULL, RELEASED
@@ -214,6 +215,30 @@ def test_without_sharing_holes_are_filled_as_expected(case, settings):
     assert not exact
     assert nonzero_params(form) == pytest.approx(nonzero, rel=0.04)
     assert nonzero > 1.2 * counted(network).deploy_nonzero_params(config.model_copy(update={"sharing": "fused"}))[0]
+
+
+@pytest.mark.parametrize("sharing", ["none", "branches", "fused"])
+@pytest.mark.parametrize(("structure", "level"), [("2:4", 0.5), ("channel", 0.5), ("4x4", 0.75)])
+def test_structures_of_what_ships(structure, level, sharing):
+    config = SparsityConfig(level=level, structure=structure, sharing=sharing)
+    network = network_of("hpi_gcn_op", channels=16)
+    SparseGenerator(list(network.blocks), config, 0, seed=1).begin_epoch(0, optimizer_of(network))
+    nonzero, exact = counted(network).deploy_nonzero_params(config)
+    form = deploy(network)
+    assert exact == (sharing != "none" and structure != "4x4")
+    assert nonzero_params(form) == (nonzero if exact else pytest.approx(nonzero, rel=0.04))
+    kernels = [form.blocks[0].temporal.weight, form.blocks[1].temporal.weight]
+    if structure == "2:4":
+        fits = [((kernel.transpose(1, 3).unflatten(3, (-1, 4)) != 0).sum(dim=4) == 2).all() for kernel in kernels]
+        assert all(fits) == (sharing != "none")
+
+
+def test_zeros_of_the_weights_a_trial_starts_from_silence_nothing():
+    network = network_of("hpi_gcn_op")
+    conv = network.blocks[0].temporal.body.branches["origin"].conv
+    conv.weight.data[0] = 0.0
+    generator = generator_of(network, "none", level=0.3)
+    assert not any(norm is network.blocks[0].temporal.body.branches["origin"].bn for norm, _ in generator._scales)
 
 
 def test_magnitude_at_init_keeps_the_largest_fused_weights():

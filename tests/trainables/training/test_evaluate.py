@@ -1,10 +1,11 @@
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from trainables.training.evaluate import cross_entropy, score, top_k
+from trainables.training.evaluate import cross_entropy, log_mean_softmax, score, top_k
 
 
 def naive_top_k(logits, labels, k):
@@ -32,3 +33,33 @@ def test_score_runs_in_eval_mode_keeps_order_and_restores_the_mode():
     assert index.tolist() == [0, 1, 2, 3, 4, 5]
     assert torch.equal(logits[4], model[2](torch.full((2,), 2.0)).detach())
     assert model.training
+
+
+def naive_mean_of_softmax(rows):
+    """Mean over rows of exp(x) / sum exp(x), in float64."""
+    mean = [0.0] * len(rows[0])
+    for row in rows:
+        total = sum(math.exp(x) for x in row)
+        mean = [m + math.exp(x) / total / len(rows) for m, x in zip(mean, row, strict=True)]
+    return mean
+
+
+def test_softmax_of_averaged_views_is_the_mean_of_their_softmax():
+    logits = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)) * 8
+    got = log_mean_softmax(logits).softmax(dim=1)
+    expected = [naive_mean_of_softmax(clip) for clip in logits.tolist()]
+    torch.testing.assert_close(got.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)  # float32
+    far = torch.tensor([[[0.0, -300.0], [0.0, -200.0]]])
+    assert log_mean_softmax(far)[0, 1].item() == pytest.approx(-200 - math.log(2))  # a probability that float32 cannot hold
+
+
+def test_views_of_a_clip_become_one_row_wherever_batches_end():
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(1))
+    index = torch.tensor([3, 3, 3, 5, 5, 5, 8, 8, 8])
+    batches = [SimpleNamespace(x=rows[part], y=None, index=index[part]) for part in (slice(0, 4), slice(4, 8), slice(8, 9))]
+    clips, logits = score(nn.Identity(), batches)
+    assert clips.tolist() == [3, 5, 8]
+    assert torch.equal(logits, log_mean_softmax(rows.view(3, 3, 4)))
+    single, untouched = score(nn.Identity(), [SimpleNamespace(x=rows[::3], y=None, index=index[::3])])
+    assert single.tolist() == [3, 5, 8]
+    assert torch.equal(untouched, rows[::3])

@@ -15,23 +15,29 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Pipeline, Recordings, describe_layout
+from trainables.data.description import MEASURED, Channels, Clip, Description, Joints, Pipeline, Recordings, describe_layout
 from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints
+from trainables.data.readers.detected import hide_unseen
 from trainables.layouts import Layout
 
 _PARTS = ("train", "val", "test")
-_RESERVED = ("length", "persons", "offset", "hash")
 _PLACES = ("subject", "camera", "take")
 
 Row = dict[str, str]
 
 
-def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline) -> Recordings:
+_COORDINATES: dict[Channels, tuple[int, ...]] = {"xyz": (2, 3), "xy": (2,), "xyc": (3,)}
+
+
+def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline | None, channels: Channels = "xyz") -> Recordings:
     """Clips named by `table`, from `src`: a folder with one .npy or .npz per id, or one .npz with an array per id.
 
-    An array is (T, V, C) or (M, T, V, C) with C = 3, or C = 2, which gets z = 0.
+    An array is (T, V, C) or (M, T, V, C). xyz: C = 3, or C = 2, which gets z = 0; xy: C = 2; xyc: C = 3, joints not seen are put at (0, 0).
+    pipeline: None for that of the channels, ctr in space and pyskl in the image.
     """
+    if channels != "xyz" and pipeline not in (None, "pyskl"):
+        raise UserError(f"--pipeline must be pyskl for channels {channels}, the others need positions in space, got {pipeline}")
     rows = _read_table(table)
     classes, labels = _classes(table, rows)
     places = {name: _whole_numbers([row.get(name) or None for row in rows]) for name in _PLACES}
@@ -40,7 +46,8 @@ def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline) -> R
         name=src.stem if src.is_file() else src.resolve().name,
         layout=describe_layout(layout),
         classes=classes,
-        pipeline=pipeline,
+        channels=channels,
+        pipeline=pipeline or ("ctr" if channels == "xyz" else "pyskl"),
         protocols=_protocols(table, rows),
         provenance={"kind": "arrays", "table": table.name},
     )
@@ -49,7 +56,7 @@ def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline) -> R
         for i, row in enumerate(rows)
     ]
     clips.sort(key=lambda clip: clip[0])
-    return Recordings(description, _clips(src, clips, layout), len(rows))
+    return Recordings(description, _clips(src, clips, layout, channels), len(rows))
 
 
 def _read_table(table: Path) -> list[Row]:
@@ -64,8 +71,8 @@ def _read_table(table: Path) -> list[Row]:
     missing = [name for name in ("id", "label") if name not in header]
     if missing:
         raise UserError(f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has {', '.join(header) or 'none'}")
-    if len(set(header)) != len(header) or set(header) & set(_RESERVED):
-        raise UserError(f"{table}: column names must be unique and none of {', '.join(_RESERVED)}, got {', '.join(header)}")
+    if len(set(header)) != len(header) or set(header) & set(MEASURED):
+        raise UserError(f"{table}: column names must be unique and none of {', '.join(MEASURED)}, got {', '.join(header)}")
     if not rows:
         raise UserError(f"{table}: must name at least one clip, got none")
     problems, first = Problems(), dict[str, int]()
@@ -120,14 +127,16 @@ def _protocols(table: Path, rows: list[Row]) -> dict[str, ProtocolRule]:
     return protocols
 
 
-def _clips(src: Path, clips: list[tuple[str, int, dict[str, int | str | None], dict[str, str | None]]], layout: Layout) -> Iterator[Clip]:
+def _clips(
+    src: Path, clips: list[tuple[str, int, dict[str, int | str | None], dict[str, str | None]]], layout: Layout, channels: Channels
+) -> Iterator[Clip]:
     """Every clip of the table, by id; all problems together at the end."""
     problems = Problems()
     with _archive(src) as archive:
         for name, label, places, extra in clips:
             try:
                 place, values = _from_folder(src, name) if archive is None else _from_archive(src, archive, name)
-                joints = _with_depth(place, values, layout)
+                joints = _three(place, values, layout, channels)
             except UserError as error:
                 problems.add(str(error))
                 continue
@@ -191,16 +200,21 @@ def _array(place: str, archive: NpzFile, name: str) -> Any:
         raise UserError(f"{place}: must be a NumPy array file; it is damaged, cut short or of another kind{reason}") from error
 
 
-def _with_depth(place: str, values: Any, layout: Layout) -> Joints:
-    """Checked joints (M, T, V, 3); plane coordinates get z = 0."""
+def _three(place: str, values: Any, layout: Layout, channels: Channels) -> Joints:
+    """Checked joints (M, T, V, 3); where there are two coordinates the third number is 0."""
     if values.dtype.kind not in "fiu":
         raise UserError(f"{place}: joints must be numbers, got {values.dtype}")
-    if values.ndim not in (3, 4) or values.shape[-2] != layout.size or values.shape[-1] not in (2, 3):
-        wanted = f"(frames, {layout.size}, 2 or 3) or (persons, frames, {layout.size}, 2 or 3) for layout '{layout.name}'"
+    numbers = _COORDINATES[channels]
+    if values.ndim not in (3, 4) or values.shape[-2] != layout.size or values.shape[-1] not in numbers:
+        last = f"{layout.size}, {' or '.join(map(str, numbers))})"
+        wanted = f"(frames, {last} or (persons, frames, {last} for layout '{layout.name}'" + (
+            f" and channels {channels}" if channels != "xyz" else ""
+        )
         raise UserError(f"{place}: shape must be {wanted}, got {values.shape}")
     if values.shape[-1] == 2:
         values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
-    return checked_joints(place, values, layout.size)
+    joints = checked_joints(place, values, layout.size)
+    return hide_unseen(joints) if channels == "xyc" else joints
 
 
 def _whole_numbers(texts: list[str] | list[str | None]) -> list[int | str | None]:

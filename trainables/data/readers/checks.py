@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +15,27 @@ _SHOWN = 20
 
 
 class Problems:
-    """Problems of one source in the order they were found."""
+    """Problems of one source in the order they were found, each once."""
 
     def __init__(self) -> None:
-        self._found: list[str] = []
+        self._found: dict[str, None] = {}
 
     def add(self, problem: str) -> None:
-        self._found.append(problem)
+        self._found[problem] = None
 
     def raise_any(self) -> None:
         """UserError with the first twenty problems and the number of the others; nothing when there are none."""
         hidden = len(self._found) - _SHOWN
         if self._found:
-            raise UserError.of(self._found[:_SHOWN] + ([f"... and {hidden} more problems of this kind"] if hidden > 0 else []))
+            raise UserError.of(list(self._found)[:_SHOWN] + ([f"... and {hidden} more problems of this kind"] if hidden > 0 else []))
+
+
+def parsed_json(file: Path, content: bytes) -> Any:
+    """The content of a JSON file."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{file}: must be JSON, but it is damaged or cut short: {error}") from error
 
 
 def checked_joints(place: str, values: Any, joints: int) -> Joints:

@@ -18,6 +18,8 @@ class _LayoutFile(Frozen):
     joints: tuple[str, ...]
     parents: tuple[str, ...]  # one per joint, in the order of joints; the root names itself
     origin: str
+    spine: tuple[str, str] | None = None  # lower and upper joint
+    shoulders: tuple[str, str] | None = None  # left and right
 
 
 def find_layout(value: str) -> Layout:
@@ -45,9 +47,22 @@ def _load(file: Path) -> Layout:
     number = {joint: v for v, joint in enumerate(record.joints)}
     unknown = [f"{file}: parents: must be names of joints, got '{name}'" for name in record.parents if name not in number]
     unknown += [f"{file}: origin: must be the name of a joint, got '{record.origin}'"] if record.origin not in number else []
+    for field, ends in (("spine", record.spine), ("shoulders", record.shoulders)):
+        unknown += [f"{file}: {field}: must be names of joints, got '{name}'" for name in ends or () if name not in number]
     if unknown:
         raise UserError.of(unknown)
     try:
-        return Layout(record.name, record.joints, tuple(number[name] for name in record.parents), origin=number[record.origin])
+        return Layout(
+            record.name,
+            record.joints,
+            tuple(number[name] for name in record.parents),
+            origin=number[record.origin],
+            spine=_pair(record.spine, number),
+            shoulders=_pair(record.shoulders, number),
+        )
     except UserError as error:
         raise UserError.of(f"{file}: {problem}" for problem in error.problems) from error
+
+
+def _pair(names: tuple[str, str] | None, number: dict[str, int]) -> tuple[int, int] | None:
+    return None if names is None else (number[names[0]], number[names[1]])

@@ -5,19 +5,17 @@ Data set: J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, "Cross-view Action Modeling
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from trainables.contract.errors import UserError
 from trainables.data.description import Clip, Description, Joints, Recordings
 from trainables.data.protocols import ProtocolRule
-from trainables.data.readers.checks import Problems, checked_joints
+from trainables.data.readers.checks import Problems, checked_joints, parsed_json
 from trainables.layouts import LAYOUTS
 
 CLASSES = (
@@ -69,7 +67,7 @@ def read_nw_ucla(src: Path) -> Recordings:
 
 def _add_entries(file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry], problems: Problems) -> None:
     """Check one list file and add what it names to `entries`."""
-    content = _load_json(file, _bytes_of(file))
+    content = parsed_json(file, _bytes_of(file))
     if not isinstance(content, list) or not content:
         raise UserError(f"{file}: must be a list of records with file_name, length and label")
     for place, item in enumerate(content):
@@ -138,7 +136,7 @@ def _joints(file: Path, content: bytes | None, name: str, entry: _Entry) -> Join
     """The checked joints of one clip, (1, T, 20, 3)."""
     if content is None:
         raise UserError(f"{file}: the clip is missing, {entry.source} names it")
-    record = _load_json(file, content)
+    record = parsed_json(file, content)
     if not isinstance(record, dict) or not {"file_name", "skeletons", "label"} <= record.keys():
         raise UserError(f"{file}: must be a record with file_name, skeletons and label")
     joints = checked_joints(str(file), record["skeletons"], LAYOUTS["ucla20"].size)
@@ -156,10 +154,3 @@ def _bytes_of(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: the list cannot be read: {error.strerror}") from error
-
-
-def _load_json(file: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{file}: must be JSON, but it is damaged or cut short: {error}") from error
