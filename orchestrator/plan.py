@@ -54,8 +54,10 @@ class Variant:
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope and structure, where there are several)
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, structure and sharing, where there are several)
     at_most: tuple[str, ...]  # of those levels, the ones that a price decides in training: no more than all parameters stay
+    deploy_nonzero_params: dict[str, int]  # of the deploy form
+    expected: tuple[str, ...]  # levels at which the deploy form's figure is an expected value: masks meet there in one kernel by chance
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -280,6 +282,8 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
                 deploy_params=cost.deploy.params,
                 nonzero_params={name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()},
                 at_most=tuple(name for name, sparsity in levels.items() if sparsity.price is not None),
+                deploy_nonzero_params={name: cost.deploy_nonzero_params(sparsity)[0] for name, sparsity in levels.items()},
+                expected=tuple(name for name, sparsity in levels.items() if not cost.deploy_nonzero_params(sparsity)[1]),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -289,9 +293,10 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 
 
 def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
-    """What the group removes, by level, and by scope and structure where it has several of them."""
-    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.structure))
-    several = [name for name in ("scope", "structure") if len({getattr(config, name) for config in configs if _chooses(config)}) > 1]
+    """What the group removes, by level, and by scope, structure and sharing where it has several of them."""
+    settings = ("scope", "structure", "sharing")
+    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, *(getattr(each, s) for s in settings)))
+    several = [name for name in settings if len({getattr(config, name) for config in configs if _chooses(config)}) > 1]
     return {" ".join([config.described, *(str(getattr(config, name)) for name in several if _chooses(config))]): config for config in configs}
 
 
@@ -305,7 +310,7 @@ def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tu
     found = []
     for trial in everything:
         bare = emptied(counts[trial.planned.trial].kernels, trial.config.sparsity)
-        if bare:
+        if bare and trial.config.sparsity.sharing == "none":
             layers = ", ".join(f"{'x'.join(map(str, shape))} in block {block}" for block, shape in bare)
             found.append(f"sparsity.level {label(trial.config.sparsity.level)} leaves no weight in {trial.config.model.backbone}'s {layers}")
     return tuple(dict.fromkeys(found))

@@ -413,10 +413,10 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     result = folder.load()
     known = result.metrics()
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
-    deploy = ("params", "nonzero_params", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
+    deploy = ("params", "nonzero_params", "bytes", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
     levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != "fused"}
-    return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes}}
+    return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes if name in known}}
 
 
 def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:

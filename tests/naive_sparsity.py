@@ -96,3 +96,49 @@ def most_kept(scores: list[list[float]], removed: int) -> list[list[int]]:
     best = {(i, row.index(max(row))) for i, row in enumerate(scores)}
     gone = {(i, j) for _, i, j in [entry for entry in ranked if (entry[1], entry[2]) not in best][:removed]}
     return [[int((i, j) not in gone) for j in range(len(row))] for i, row in enumerate(scores)]
+
+
+def branch_supports(branches, masks: list[list[list[list[float]]]], reach: int, groups: int) -> list[list[list[list[float]]]]:
+    """Where each branch of Rep-TCN, its parts masked, can put a weight of a kernel (C, C / groups, reach): every path is followed.
+
+    masks[part][o][i][k]; a path goes from input i of a group over every channel between that both kernels keep.
+    """
+    left, supports = list(masks), []
+    for branch in branches:
+        first = left.pop(0)
+        width = len(first[0])
+        second = None
+        if branch == "average":
+            second = [[[1.0] * 3 if i == o % width else [0.0] * 3 for i in range(width)] for o in range(len(first))]
+        elif isinstance(branch, int):
+            second = left.pop(0)
+        taps = len((second or first)[0][0])
+        support = [[[0.0] * reach for _ in range(width)] for _ in range(len(first))]
+        for o in range(len(first)):
+            for i in range(width):
+                for k in range(taps):
+                    if second is None:
+                        kept = first[o][i][k]
+                    else:
+                        start = o // (len(first) // groups) * width
+                        kept = max(second[o][between][k] * first[start + between][i][0] for between in range(width))
+                    support[o][i][(reach - taps) // 2 + k] = kept
+        supports.append(support)
+    return supports
+
+
+def unpacked(packed: dict, size: int) -> list[float]:
+    """The numbers of a packed tensor, one after the other."""
+    numbers, values, position = [0.0] * size, list(packed["values"]), 0
+    if packed["kind"] == "all":
+        return values
+    if packed["kind"] == "bits":
+        for position in range(size):
+            if packed["where"][position // 8] >> (7 - position % 8) & 1:
+                numbers[position] = values.pop(0)
+        return numbers
+    for gap, value in zip(packed["where"], values, strict=True):
+        position += gap
+        numbers[position] = value
+        position += 1
+    return numbers

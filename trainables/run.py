@@ -24,6 +24,7 @@ from trainables.data.batches import Batches
 from trainables.data.cache import open_store
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
+from trainables.models.compact import compact
 from trainables.models.deploy import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
 from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
 from trainables.seeding import derive
@@ -32,6 +33,7 @@ from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.sparsity.masks import Kept, kept_weights, write_masks
 from trainables.sparsity.paths import first_dead_block
+from trainables.sparsity.sharing import counted_zeros, kept_in_fused
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
@@ -209,18 +211,18 @@ def _finish(
     test = _batches(store, split.test, config, device, labelled=False)
     index, test_logits = score(shipped, test.epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
-    removed = sum(each.removed for each in kept)
-    cost = _cost(config, store, model, removed, shipped, device, difference)
+    written = save_deploy(shipped, out.deploy_file)
+    cost = _cost(config, store, model, kept, shipped, device, difference).model_copy(update={"deploy_bytes": written})
     top1 = top_k(logits, labels, 1) if labels is not None else None
     parts: dict[Part, Batches] = {"selection": probe, "test": test} if held_out else {"test": test}
     levels = _levels(model, shipped, parts, store, out)
     if levels:
         levels.append(LevelResult.fused(top1, cost))
         write_json(out.levels_file, [level.model_dump() for level in levels])
-    save_deploy(shipped, out.deploy_file)
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
     if not config.sparsity.dense:
-        write_json(out.sparsity_file, {"level": removed / cost.maskable_params, "tensors": [asdict(each) for each in kept]})
+        level = cost.removed_params / cost.maskable_params
+        write_json(out.sparsity_file, {"level": level, "tensors": [asdict(each) for each in (*kept, *kept_in_fused(model))]})
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,
@@ -272,7 +274,15 @@ def _prove_equal(model: Backbone | MultiLevel, batches: Batches, frames: int) ->
     """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a mistake nor change a choice."""
     exact = copy.deepcopy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
-    _check_difference(exact(clips), deploy(exact, frames=frames)(clips), EXACT_TOLERANCE)
+    form, expected = deploy(exact, frames=frames), exact(clips)
+    for shipped in (form, _compacted(form)):
+        if shipped is not None:
+            _check_difference(expected, shipped(clips), EXACT_TOLERANCE)
+
+
+def _compacted(form: DeployForm | MultiLevel) -> DeployForm | None:
+    """The form without useless channels; None where there is none, and for networks of several levels, whose masks remove single weights."""
+    return compact(form) if isinstance(form, DeployForm) else None
 
 
 def _compare(model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, batches: Batches) -> tuple[Tensor, Tensor, float]:
@@ -293,7 +303,7 @@ def _cost(
     config: TrialConfig,
     store: Store,
     model: Backbone | MultiLevel,
-    removed: int,
+    kept: list[Kept],
     shipped: DeployForm | MultiLevel,
     device: torch.device,
     difference: float,
@@ -301,10 +311,15 @@ def _cost(
     merges = [form.folding.merge for form in deploy_forms(shipped)]
     counted = count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons, merges=merges)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
+    zeros = sum(each.removed for each in kept)
+    maskable, removed = len(config.sparsity.disjoint) * counted.maskable_params, zeros
+    if config.sparsity.counts_fused:
+        maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
+    small = _compacted(shipped)
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - removed,
-        maskable_params=len(config.sparsity.singles) * counted.maskable_params,
+        nonzero_params=parameter_count(model) - zeros,
+        maskable_params=maskable,
         removed_params=removed,
         released_params=counted.released.params,
         released_leaf_params=counted.released.leaf_params,
@@ -318,6 +333,8 @@ def _cost(
         deploy_peak_mb=peak_activation_bytes(shipped, clip) / 1e6,
         deploy_latency_ms=latency_ms(shipped, clip),
         deploy_batch64_latency_ms=latency_ms(shipped, clip.expand(64, -1, -1, -1, -1)),
+        compact_latency_ms=None if small is None else latency_ms(small, clip),
+        compact_batch64_latency_ms=None if small is None else latency_ms(small, clip.expand(64, -1, -1, -1, -1)),
         deploy_folded=folded(model, shipped),
         deploy_max_abs_diff=difference,
         latency_device=device_name(device),

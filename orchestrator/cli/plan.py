@@ -21,6 +21,8 @@ def print_plan(plan: Plan) -> None:
     out.print(_variants(plan))
     if any(level != "0" for variant in plan.variants for level in variant.nonzero_params):
         out.print(_nonzeros(plan))
+        if any(variant.expected for variant in plan.variants):
+            print("~: expected; fusing adds and multiplies kernels, whose masks fill each other's holes (sparsity.sharing keeps them)")
     done = f", {plan.done} complete" if plan.done else ""
     print(f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials} trials{done}")
     if plan.waiting:
@@ -69,9 +71,14 @@ def _variants(plan: Plan) -> Table:
 
 def _nonzeros(plan: Plan) -> Table:
     levels = list(dict.fromkeys(level for variant in plan.variants for level in _shown(variant)))
-    rows = table("model, streams", *levels, title="Non-zero parameters of the training form by sparsity level")
+    rows = table("model, streams", "form", *levels, title="Non-zero parameters by sparsity level")
     for variant in plan.variants:
-        rows.add_row(_name(variant), *(_nonzero(variant, level) for level in levels))
+        for name, form, params, about in (
+            (_name(variant), "training", variant.nonzero_params, ()),
+            ("", "deploy", variant.deploy_nonzero_params, variant.expected),
+        ):
+            signs = {level: "<= " if level in variant.at_most else "~" if level in about else "" for level in params}
+            rows.add_row(name, form, *(f"{signs[level]}{params[level]:,}" if level in params else "" for level in levels))
     return rows
 
 
@@ -79,13 +86,6 @@ def _shown(variant: Variant) -> list[str]:
     """The variant's levels; of many, which a range gives, the lowest and the highest."""
     levels = list(variant.nonzero_params)
     return levels if len(levels) <= MOST_LEVELS else [levels[0], levels[-1]]
-
-
-def _nonzero(variant: Variant, level: str) -> str:
-    """`1,234`, `<= 1,234` where training decides, empty where the variant has no such level."""
-    known = variant.nonzero_params.get(level)
-    bound = "<= " if level in variant.at_most else ""
-    return "" if known is None else f"{bound}{known:,}"
 
 
 def _name(variant: Variant) -> str:

@@ -224,6 +224,7 @@ DECIDING = (
     "sparsity.generator",
     "sparsity.structure",
     "sparsity.scope",
+    "sparsity.sharing",
     "sparsity.warmup",
     "sparsity.penalty",
     "train.epochs",

@@ -195,6 +195,15 @@ def test_disk_counts_a_gate_per_weight() -> None:
     assert sizes == [4 * (300 + 20 + 7), 4 * (300 + 20 + 60 + 7)]
 
 
+def test_non_zeros_of_the_deploy_form_by_sharing(planned, store) -> None:
+    _, found = planned("parameters.sparsity.sharing=[none, fused]", "parameters.data.stream=[joint]")
+    (variant,) = found.variants
+    assert variant.expected == ("0.8 none",)
+    assert variant.deploy_nonzero_params["0"] == variant.deploy_params
+    assert variant.deploy_nonzero_params["0.8 fused"] < variant.deploy_nonzero_params["0.8 none"] < variant.deploy_params
+    assert variant.nonzero_params["0.8 none"] < variant.nonzero_params["0.8 fused"]
+
+
 def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> None:
     monkeypatch.setattr("orchestrator.plan._present", lambda: (2, 0))
     _, found = planned("resources={gpus: 1, cpus: 4}")

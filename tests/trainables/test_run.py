@@ -10,6 +10,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
+from trainables.counting import count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
@@ -196,12 +197,34 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
     run_trial(config_of(store, 0.8), whole, device=CPU)
     for stop_after in (1, 2, 1):
-        count = iter(range(100))
+        steps = iter(range(100))
         with pytest.raises(Interrupted):
-            run_trial(config_of(store, 0.8), parts, device=CPU, should_stop=lambda c=count, s=stop_after: next(c) == s)
+            run_trial(config_of(store, 0.8), parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s)
         assert not parts.is_complete()
     run_trial(config_of(store, 0.8), parts, device=CPU)
     assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+
+
+@pytest.mark.parametrize("sharing", ["branches", "channels", "fused"])
+def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, tmp_path, sharing, monkeypatch):
+    monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
+    config = config_of(store, 0.8)
+    config = config.model_copy(update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})})
+    whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
+    result = run_trial(config, whole, device=CPU)
+    for stop_after in (1, 2, 1):  # in the warm-up, twice behind it
+        steps = iter(range(100))
+        with pytest.raises(Interrupted):
+            run_trial(config, parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s)
+    again = run_trial(config, parts, device=CPU)
+    assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+    assert result.cost.removed_params == again.cost.removed_params
+    layout = Store.open(store).layout
+    counted = count(config.model, layout, classes=4, persons=1, frames=16, stream=config.data.stream_config)
+    assert (result.cost.deploy_nonzero_params, True) == counted.deploy_nonzero_params(config.sparsity)
+    assert result.kept_epoch >= 2
+    assert result.cost.deploy_bytes == whole.deploy_file.stat().st_size
+    assert (result.cost.compact_latency_ms is not None) == (sharing == "channels")
 
 
 def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):

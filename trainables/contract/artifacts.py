@@ -36,8 +36,8 @@ class Cost(Frozen):
 
     params: int  # training form, everything trainable
     nonzero_params: int  # training form, masked weights counted as zero
-    maskable_params: int  # weights a mask may remove
-    removed_params: int  # weights the mask removed: exactly what the level asks for
+    maskable_params: int  # weights a mask may remove: of the convolutions, or of the fused kernels where sparsity.sharing is branches or fused
+    removed_params: int  # those the mask removed: exactly what the level asks for
     released_params: int  # the released code's inference form
     released_leaf_params: int  # without adjacency matrices, as HPI-GCN's paper counts
     released_gmacs: float
@@ -45,11 +45,14 @@ class Cost(Frozen):
     deploy_params: int
     deploy_leaf_params: int  # without adjacency matrices
     deploy_nonzero_params: int
+    deploy_bytes: int | None = None  # of the deploy form's file; None: not noted (before 0.2.0)
     deploy_gmacs: float  # 1e9 multiply-accumulates per clip, all persons, joint mixing included
     deploy_leaf_gmacs: float  # convolutions and linear layers only
     deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
     deploy_latency_ms: float  # median of one clip at batch 1
     deploy_batch64_latency_ms: float  # of a batch of 64
+    compact_latency_ms: float | None = None  # of the deploy form without the channels that masks made useless; None: hardly any, or not noted
+    compact_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
     latency_device: str

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.frozen import Frozen
-from trainables.contract.model import ModelConfig, option_used
-from trainables.contract.sparsity import SparsityConfig, dense_epochs
+from trainables.contract.model import FUSES_IN_ITS_GRAPH, ModelConfig, option_used
+from trainables.contract.sparsity import SparsityConfig, dense_epochs, setting_used
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
 
 __all__ = [
@@ -155,6 +155,24 @@ class TrialConfig(Frozen):
             raise ValueError(
                 f"sparsity.warmup must give at least one of train.epochs to learn the level in, got {self.sparsity.warmup:g} "
                 f"of {self.train.epochs}, which rounds to none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_fused(self) -> Self:
+        sharing, model = self.sparsity.sharing, self.model
+        if sharing == "none" or not setting_used("sharing", self.sparsity.model_dump(by_alias=True).__getitem__):
+            return self
+        place = f"sparsity.sharing {sharing} needs"
+        if sharing == "branches" and model.temporal != "rep_tcn":
+            raise ValueError(f"{place} model.temporal rep_tcn, whose branches share a mask, got {model.temporal}")
+        if sharing == "branches" and "average" in model.branches and set(model.branches) <= {"pointwise", "average"}:
+            raise ValueError(f"{place} a branch whose kernel can have any mask (origin or a number), got branches={list(model.branches)}")
+        if model.temporal != "rep_tcn" and model.backbone not in FUSES_IN_ITS_GRAPH:
+            fusing = ", ".join(sorted(FUSES_IN_ITS_GRAPH))
+            raise ValueError(
+                f"{place} kernels that the deploy form fuses: model.temporal rep_tcn or one of the backbones {fusing}, "
+                f"got {model.backbone} with temporal {model.temporal}"
             )
         return self
 

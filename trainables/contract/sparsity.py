@@ -47,7 +47,8 @@ class SparsityConfig(Frozen):
     source: str | None = Field(default=None, alias="from")  # weights to start from: a trial's folder, an MLflow run, or dense (of this sweep)
     scope: Scope = "block"  # within what the level holds exactly
     distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
-    sharing: Literal["none", "branches", "channels", "fused"] = "none"  # rep_tcn: masks that survive fusing, see docs
+    sharing: Literal["none", "branches", "channels", "fused"] = "none"  # masks that survive fusing, where the deploy form fuses kernels
+    # branches: one pattern for the branches of rep_tcn; channels: the same channels everywhere in a block; fused: on the fused kernel itself
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = (
         0.6  # dense, or learning the level, before the mask applies: fraction, or epochs
     )
@@ -98,10 +99,23 @@ class SparsityConfig(Frozen):
 
     @property
     def singles(self) -> tuple[SparsityConfig, ...]:
-        """What is removed, every weight once: itself for a single network, the lowest of nested levels, each level of experts and mixtures."""
-        if self.network == "single":
-            return (self,)
-        return tuple(map(self.at, [min(self.levels)] if self.network == "nested" else self.levels))
+        """The same as single networks: one for every level, of nested ones the lowest first.
+
+        A learned level counts as one of all tensors together, and as 0 where a price decides it.
+        """
+        if self.network != "single":
+            return tuple(map(self.at, sorted(self.levels) if self.network == "nested" else self.levels))
+        return (SparsityConfig(level=self.expected_level, scope="global") if self.level == "learned" else self,)
+
+    @property
+    def disjoint(self) -> tuple[SparsityConfig, ...]:
+        """Those of `singles` that have weights of their own: the lowest of nested levels stands for all."""
+        return self.singles[:1] if self.network == "nested" else self.singles
+
+    @property
+    def counts_fused(self) -> bool:
+        """Whether the level counts weights of kernels that the deploy form fuses, not of those it fuses them from."""
+        return self.sharing in ("branches", "fused") and setting_used("sharing", self.model_dump(by_alias=True).__getitem__) and not self.dense
 
     def at(self, level: float) -> SparsityConfig:
         """The same for a single network at one of the levels."""
@@ -141,6 +155,8 @@ class SparsityConfig(Frozen):
             raise ValueError(f"levels must differ within six digits, got {list(self.levels)}")
         if self.structure != "weight":
             raise ValueError(f"network {self.network} removes single weights and needs structure weight, got {self.structure}")
+        if self.sharing != "none":
+            raise ValueError(f"network {self.network} has masks on every convolution and needs sharing none, got {self.sharing}")
         if self.network == "mixture" and self.active > len(self.levels):
             raise ValueError(f"active must be at most the number of levels, got active={self.active} and levels={list(self.levels)}")
 
@@ -189,17 +205,18 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         return False
     from_file = generator == "predefined" and not learned
     structured = generator in _SCORED and not learned and network == "single"
-    scoped = not from_file and not learned and not (structured and value("structure") != "weight")
+    channels = structured and value("sharing") == "channels"  # these alone say what goes together, in every tensor alike
+    scoped = not from_file and not learned and not channels and not (structured and value("structure") != "weight")
     used: dict[str, bool] = {
         "level": False,  # several levels are in levels
         "levels": network != "single",
         "generator": not learned,
-        "structure": structured,
+        "structure": structured and not channels,
         "mask": from_file,
         "from": network == "single",
         "scope": scoped,
         "distribution": scoped and value("scope") == "tensor" and network == "single",
-        "sharing": generator in _FIXED and not learned and network == "single",
+        "sharing": structured,
         "warmup": learned or generator in _WARMED_UP,
         "penalty": not learned and generator in _WARMED_UP,
         "penalty_weight": not learned and generator in _WARMED_UP and value("penalty") != "none",

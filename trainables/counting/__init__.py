@@ -14,10 +14,11 @@ from trainables.counting.dg_stgcn import count_dg_stgcn
 from trainables.counting.hd_gcn import count_hd_gcn
 from trainables.counting.hpi_gcn import count_hpi_gcn
 from trainables.counting.info_gcn import count_info_gcn
-from trainables.counting.removal import mask_units, removed_count, removed_params
+from trainables.counting.removal import mask_units, removed_count
+from trainables.counting.sparse import deployed_zeros, trained_zeros
 from trainables.counting.st_gcn import count_st_gcn
 from trainables.counting.st_gcn_k5 import count_st_gcn_k5
-from trainables.counting.tally import Kernel, Network, Tally
+from trainables.counting.tally import Kernel, Network, Pieces, Tally, kernels_of
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 
@@ -48,7 +49,13 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    kernels: tuple[tuple[Kernel, ...], ...]  # of each convolution of each block in the training form of one network
+    apart: int  # how many more numbers the deploy form of one network has that keeps the convolutions around adjacencies apart
+    pieces: Pieces  # what masks may touch in one network, by block
+
+    @property
+    def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
+        """Of each convolution of each block in the training form."""
+        return tuple(tuple(kernel for piece in block for kernel in kernels_of(piece)) for block in self.pieces)
 
     @property
     def maskable(self) -> tuple[tuple[int, ...], ...]:
@@ -61,9 +68,23 @@ class Count:
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay; at most that many where the level follows from a price, and of nested levels those
-        of the lowest, which are all."""
-        return self.training.params - sum(removed_params(self.kernels, each) for each in sparsity.singles)
+        """Parameters of the training form that stay; expected where sharing is branches or fused, at most that many where a price decides."""
+        return self.training.params - sum(trained_zeros(self.pieces, each) for each in sparsity.disjoint)
+
+    def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
+        """(parameters of the deploy form that are not zero, whether that is exact): expected where masks meet in one kernel by chance.
+
+        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships. What masks do not touch is
+        taken to be non-zero.
+        """
+        found = [self._deployed_zeros(each) for each in sparsity.singles]
+        return self.deploy.params - sum(zeros for zeros, _ in found), all(exact for _, exact in found)
+
+    def _deployed_zeros(self, sparsity: SparsityConfig) -> tuple[int, bool]:
+        """Of one network: (numbers that its deploy form has less of than a dense one has parameters, whether that is exact)."""
+        merged = deployed_zeros(self.pieces, sparsity, merged=True)
+        zeros, exact = deployed_zeros(self.pieces, sparsity, merged=False)
+        return merged if sparsity.dense else max(merged, (zeros - self.apart, exact), key=lambda form: form[0])
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
@@ -74,9 +95,10 @@ def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, fra
     resolved = model.model_copy(update={"input_block": model.input_block_for(stream)})
     network = Network(resolved, graph_parents(model, layout), classes=classes, persons=persons, frames=frames)
     training, released, deploy = (Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy"))
-    for tally in (training, released, deploy):
+    apart = Tally("deploy", layout.size, persons, merge=False)
+    for tally in (training, released, deploy, apart):
         COUNTERS[model.backbone](network, tally)
-    return Count(_cost(training), _cost(released), _cost(deploy), tuple(map(tuple, training.kernels)))
+    return Count(_cost(training), _cost(released), _cost(deploy), _cost(apart).params - _cost(deploy).params, tuple(map(tuple, training.pieces)))
 
 
 def _cost(tally: Tally) -> Cost:

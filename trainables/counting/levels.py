@@ -39,7 +39,7 @@ def count_trial(config: TrialConfig, layout: Layout, *, classes: int, persons: i
         costs = [getattr(member, name) for member in members]
         return _together(sparsity, costs, getattr(gate, name) if gate else None, config.model.width, shared=name == "training")
 
-    return Count(form("training"), form("released"), form("deploy"), members[0].kernels)
+    return Count(form("training"), form("released"), form("deploy"), members[0].apart, members[0].pieces)
 
 
 def training_share(sparsity: SparsityConfig) -> float:

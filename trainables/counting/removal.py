@@ -91,12 +91,9 @@ def structure_of(config: SparsityConfig) -> str:
 def removed_params(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) -> int:
     """Weights that a configuration removes in all; `shapes` are those of the maskable tensors of each block.
 
-    Where a file holds the masks this is what its level says, to the digits of the level. A level that is learned is one of all tensors
-    together; of one that a price decides nothing is known, which counts as none.
+    Where a file holds the masks this is what its level says, to the digits of the level.
     """
     level, structure = config.expected_level, structure_of(config)
-    if config.level == "learned":
-        return removed_count(sum(math.prod(shape) for block in shapes for shape in block), level)
     if structure != "weight" and level > 0:
         return sum(structured_count(shape, level, structure) for block in shapes for shape in block)
     return sum(count for _, count in unit_counts(shapes, level, config.scope, config.distribution))

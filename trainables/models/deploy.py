@@ -22,10 +22,15 @@ from trainables.cost import call_seconds
 from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork, person_features
 from trainables.models.build import build_network
 from trainables.models.multilevel import MultiLevel, MultiLevelSpec, build_multi_level
+from trainables.models.packing import pack, unpack
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
+from trainables.reparam.fusion import Fusion
 
 FORMAT = "orchestrate deploy form 2"
+SPARSE_FORMAT = "orchestrate deploy form 3"
+"""The same with tensors that `packing.pack` made smaller."""
 LEVELS_FORMAT = "orchestrate deploy form of several levels 1"
+"""Tensors as they are or made smaller."""
 
 COUNTER = "num_batches_tracked"
 """Of a BatchNorm that a form as released keeps: the only whole number in a file."""
@@ -69,6 +74,7 @@ class DeployForm(SkeletonNetwork):
         super().__init__()
         self.spec = spec
         self.folding = folding
+        self.compact = False  # channels were dropped, see `compact`
         self.frames: int | None = None
         exact, precision = copy.deepcopy(pieces).double(), next(pieces.parameters()).dtype  # products of kernels are rounded once
         self.data_norm = deployed(exact.data_norm, folding)
@@ -76,6 +82,8 @@ class DeployForm(SkeletonNetwork):
         self.blocks = deployed(exact.blocks, folding)
         self.head = deployed(exact.head, folding)
         self.to(precision).eval()
+        for parameter in self.parameters():
+            parameter.add_(0.0)  # no negative zeros, which a negative scale makes of a mask's zeros
         self.arrange(usual_execution(spec, folding, next(self.parameters()).device))
         self.register_buffer("absent", None)
         if frames is not None:
@@ -155,7 +163,8 @@ def deploy(model: Backbone | MultiLevel, folding: Folding | None = None, *, fram
             return DeployForm(model.spec, folding, model, frames)
         full = DeployForm(model.spec, FULL, model, frames)
         masked = any((conv.weight == 0).any() for conv in model.blocks.modules() if isinstance(conv, nn.Conv2d))
-        if not masked or not model.merges:
+        trained_as_one = any(isinstance(part, Fusion) and part.fixed for part in model.blocks.modules())
+        if not masked or not model.merges or trained_as_one:
             return full
         unmerged = DeployForm(model.spec, FULL.model_copy(update={"merge": False}), model, frames)
         return full if nonzero_params(full) <= nonzero_params(unmerged) else unmerged
@@ -208,25 +217,54 @@ def _modules(network: nn.Module, kind: tuple[type[nn.Module], ...]) -> int:
     return sum(isinstance(module, kind) for module in network.modules())
 
 
-def save_deploy(form: DeployForm | MultiLevel, path: Path) -> None:
-    """Write a deploy form so that `load_deploy` can rebuild it: specification and plain tensors, atomically."""
-    content = io.BytesIO()
+def round_to_half(form: DeployForm | MultiLevel) -> float:
+    """Round every parameter to float16, in place, keeping its type; the largest change, relative to the largest number of its tensor.
+
+    ValueError names a tensor with numbers that float16 cannot hold; the form is then as it was.
+    """
+    rounded = {name: parameter.half().to(parameter.dtype) for name, parameter in form.named_parameters()}
+    wide = [name for name, tensor in rounded.items() if not tensor.isfinite().all()]
+    if wide:
+        raise ValueError(f"{wide[0]} must be at most {torch.finfo(torch.float16).max:g} to be rounded to half precision")
+    change = 0.0
+    for name, parameter in form.named_parameters():
+        scale = parameter.abs().max().clamp(min=torch.finfo(parameter.dtype).tiny)
+        change = max(change, float((parameter - rounded[name]).abs().max() / scale))
+        parameter.copy_(rounded[name])
+    for part in deploy_forms(form):
+        if part.frames is not None:
+            part.expect(part.frames)
+    return change
+
+
+def save_deploy(form: DeployForm | MultiLevel, path: Path) -> int:
+    """Write a deploy form so that `load_deploy` can rebuild it, atomically: specification and tensors, zeros left out where that is smaller.
+
+    Returns the bytes written.
+    """
+    networks = deploy_forms(form)
+    if any(part.compact for part in networks):
+        raise ValueError("a compact form is made anew from the form it was made of, which is what a file holds")
+    state = {name: pack(tensor) for name, tensor in form.state_dict().items()}
+    parts = [{"folding": part.folding.model_dump(mode="json"), "frames": part.frames} for part in networks]
     if isinstance(form, MultiLevel):
-        parts = [{"folding": part.folding.model_dump(mode="json"), "frames": part.frames} for part in deploy_forms(form)]
         described: dict[str, Any] = {"format": LEVELS_FORMAT, "networks": parts}
     else:
-        described = {"format": FORMAT, "folding": form.folding.model_dump(mode="json"), "frames": form.frames}
-    torch.save({**described, "spec": form.spec.model_dump(mode="json"), "state": form.state_dict()}, content)
+        dense = all(isinstance(entry, Tensor) for entry in state.values())
+        described = {"format": FORMAT if dense else SPARSE_FORMAT, **parts[0]}
+    content = io.BytesIO()
+    torch.save({**described, "spec": form.spec.model_dump(mode="json"), "state": state}, content)
     write_atomic(path, content.getvalue())
+    return len(content.getvalue())
 
 
 def load_deploy(path: Path) -> DeployForm | MultiLevel:
     """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is missing or damaged."""
-    content = read_file(path, "deploy form", FORMAT, LEVELS_FORMAT)
+    content = read_file(path, "deploy form", FORMAT, SPARSE_FORMAT, LEVELS_FORMAT)
     try:
         with torch.device("meta"):  # the architecture without memory
             form = _levels_of(content) if content["format"] == LEVELS_FORMAT else _form_of(content)
-        form.load_state_dict(content["state"], strict=True, assign=True)
+        form.load_state_dict(_unpacked(content["state"], form), strict=True, assign=True)
         wrong = [name for name, tensor in form.state_dict().items() if not (tensor.is_floating_point() or name.endswith(COUNTER))]
         if wrong:
             raise TypeError(f"{wrong[0]} is not of real numbers")
@@ -256,13 +294,29 @@ def _levels_of(content: dict[str, Any]) -> MultiLevel:
     return network.made_of(part_of)
 
 
+def _unpacked(state: dict[str, Any], form: nn.Module) -> dict[str, Any]:
+    """Tensors in place of what was packed; their sizes are the form's, not the file's."""
+    expected, found = form.state_dict(), dict(state)
+    for name, entry in state.items():
+        if isinstance(entry, dict) and name in expected:
+            try:
+                found[name] = unpack(entry, expected[name].shape)
+            except (ValueError, KeyError, AttributeError) as error:
+                raise TypeError(f"{name}: {error}") from error
+    return found
+
+
 def read_file(path: Path, what: str, *formats: str) -> dict[str, Any]:
     """The dictionary of a file of ours whose `format` is one of `formats`; UserError names it as `what` where it is another or damaged."""
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: must be a {what}, got {'another kind of file' if path.exists() else 'no such file'}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums it writes
+        if damaged is not None:
+            raise RuntimeError(f"{damaged} in it does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: not a readable {what}: {error}") from error
     if not isinstance(content, dict) or content.get("format") not in formats:
         raise UserError(f"{path}: must be a file of format {' or '.join(repr(each) for each in formats)}, got something else")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.masks import (
-    Layers,
     Masked,
     Masks,
-    attach_all,
+    Weighted,
+    attach,
     cut,
     cut_structured,
     magnitudes,
-    maskable,
     random_scores,
     raw_weight,
 )
 from trainables.sparsity.penalty import removal_penalty
+from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels, parameters, put, removable, silent_channels
 from trainables.training.schedule import Schedule
 
 
@@ -30,7 +31,13 @@ class MaskSchedule(Schedule):
     All state is in the masks' buffers. Whether they are active follows from the epoch and the step.
     """
 
-    def __init__(self, layers: Layers, masked: Sequence[Sequence[Masked]], config: SparsityConfig, warmup_epochs: int = 0) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Sequence[Layer]],
+        masked: Sequence[Sequence[Masked | SharedKernel]],
+        config: SparsityConfig,
+        warmup_epochs: int = 0,
+    ) -> None:
         """layers and what is attached to them, by block; warmup_epochs: E_w, dense ones before the masks apply."""
         self.config = config
         self.warmup_epochs = warmup_epochs
@@ -39,18 +46,28 @@ class MaskSchedule(Schedule):
 
     @property
     def removed(self) -> int:
-        """Number of weights the masks remove."""
+        """Number of weights the masks remove, of those that the level counts."""
         return sum(int((masked.mask == 0).sum()) for block in self._masked for masked in block)
 
     @property
     def weights(self) -> list[Tensor]:
         """The parameters under the masks, in layer order."""
-        return [raw_weight(layer) for block in self._layers for layer in block]
+        return [raw_weight(layer) for block in self._layers for layer in block if isinstance(layer, nn.Conv2d)]
 
     @property
     def masks(self) -> list[Tensor]:
         """0/1, in layer order."""
         return [masked.mask for block in self._masked for masked in block]
+
+    def removable(self) -> list[Pairs]:
+        """What a penalty on weights that will go sees, by block."""
+        rows = zip(self._layers, self._masked, strict=True)
+        return [[pair for layer, masked in zip(*row, strict=True) for pair in removable(layer, masked)] for row in rows]
+
+    def parameters(self) -> Pairs:
+        """Parameters of which single numbers go, with their masks."""
+        layers, masked = chain.from_iterable(self._layers), chain.from_iterable(self._masked)
+        return [pair for layer, mask in zip(layers, masked, strict=True) for pair in parameters(layer, mask)]
 
     def activate(self, active: bool) -> None:
         """Masks apply from now on, or do not."""
@@ -66,7 +83,7 @@ class MaskSchedule(Schedule):
     @torch.no_grad()
     def forget(self, optimizer: torch.optim.Optimizer) -> None:
         """Removed weights are zero, and so is their momentum: nothing moves them again."""
-        for weight, mask in zip(self.weights, self.masks, strict=True):
+        for weight, mask in self.parameters():
             weight.mul_(mask)
             momentum = optimizer.state.get(weight, {}).get("momentum_buffer")
             if momentum is not None:
@@ -77,8 +94,8 @@ class MaskSchedule(Schedule):
         weight = self._penalty_weight(epoch)
         if weight == 0.0:
             return None
-        weights = [[raw_weight(layer) for layer in layers] for layers in self._layers]
-        masks = [[masked.mask for masked in block] for block in self._masked]
+        pairs = self.removable()
+        weights, masks = ([[pair[side] for pair in block] for block in pairs] for side in (0, 1))
         return weight * removal_penalty(weights, masks, self.config.penalty)
 
     def _penalty_weight(self, epoch: int) -> float:
@@ -97,14 +114,27 @@ class SparseGenerator(MaskSchedule):
     weights are set to zero, their momentum is cleared, so no gradient and no decay moves them again.
 
     The masks are attached to the module from outside as inactive parametrizations when this is made, so the state dict has the
-    same names in both stages and a checkpoint carries its mask.
+    same names in both stages and a checkpoint carries its mask. With a sharing the level counts what ships, see `sharing`.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, seed: int, masks: Masks | None = None) -> None:
         """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w; seed: of the mask alone; masks: of generator predefined."""
-        layers = maskable(blocks)
-        chosen = choose_masks(layers, config, seed) if masks is None else masks
-        super().__init__(layers, attach_all(layers, chosen), config, warmup_epochs)
+        layers = counted_kernels(blocks, config.sharing if masks is None else "none")
+        if masks is None:
+            masks = channel_masks(blocks, config, seed) if config.sharing == "channels" else choose_masks(layers, config, seed)
+        masked = [[put(layer, mask) for layer, mask in zip(*row, strict=True)] for row in zip(layers, masks, strict=True)]
+        super().__init__(layers, masked, config, warmup_epochs)
+        super().activate(True)
+        self._scales = [(norm, attach(norm, kept)) for norm, kept in silent_channels(blocks)]
+        self.activate(False)
+
+    def parameters(self) -> Pairs:
+        return super().parameters() + [(raw_weight(norm), scale.mask) for norm, scale in self._scales]
+
+    def activate(self, active: bool) -> None:
+        super().activate(active)
+        for _, scale in self._scales:
+            scale.active = active
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Dense before E_w; from E_w on masks are active, removed weights are exactly zero and the optimiser has forgotten them."""
@@ -113,7 +143,7 @@ class SparseGenerator(MaskSchedule):
             self.forget(optimizer)
 
 
-def choose_masks(layers: Layers, config: SparsityConfig, seed: int) -> Masks:
+def choose_masks(layers: Sequence[Sequence[Weighted]], config: SparsityConfig, seed: int) -> Masks:
     """The masks that generator fixed_random or magnitude_at_init keeps, of the structure and level that are asked for."""
     structure = config.structure
     if config.generator == "magnitude_at_init":

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,14 @@ __all__ = ["erk_counts", "mask_units", "removed_count"]
 
 Layers = Sequence[Sequence[nn.Conv2d]]
 """Maskable layers by block."""
+
+
+class Weighted(Protocol):
+    """A convolution, or what a level counts in its stead."""
+
+    @property
+    def weight(self) -> Tensor: ...
+
 
 Masks = list[list[Tensor]]
 """One tensor of a weight's shape for each layer of each block."""
@@ -54,7 +63,7 @@ def layer_names(blocks: Sequence[nn.Module]) -> list[list[str]]:
     ]
 
 
-def random_scores(layers: Layers, generator: torch.Generator, structure: str = "weight") -> Masks:
+def random_scores(layers: Sequence[Sequence[Weighted]], generator: torch.Generator, structure: str = "weight") -> Masks:
     """One number per weight, all different: every choice of weights is equally likely to have the smallest ones.
 
     Weights that go together (structure channel or HxW) have the same one. `generator` is a CPU generator, so that the numbers are the
@@ -66,7 +75,7 @@ def random_scores(layers: Layers, generator: torch.Generator, structure: str = "
     return [[torch.rand(int(groups.max()) + 1, generator=generator, dtype=torch.float64)[groups] for groups in block] for block in numbers]
 
 
-def magnitudes(layers: Layers) -> Masks:
+def magnitudes(layers: Sequence[Sequence[Weighted]]) -> Masks:
     """|w| of every weight, on the CPU."""
     return [[layer.weight.detach().abs().double().cpu() for layer in block] for block in layers]
 
@@ -165,7 +174,7 @@ def _cut_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
     return mask.permute(0, 3, 1, 2)
 
 
-def attach(layer: nn.Conv2d, mask: Tensor) -> Masked:
+def attach(layer: nn.Conv2d | nn.BatchNorm2d, mask: Tensor) -> Masked:
     """Put `mask` on the layer's weight; not active yet. The Parameter object stays the one an optimiser holds."""
     masked = Masked(mask)
     parametrize.register_parametrization(layer, "weight", masked)
@@ -179,7 +188,7 @@ def attach_all(layers: Layers, masks: Sequence[Sequence[Tensor]]) -> list[list[M
     ]
 
 
-def raw_weight(layer: nn.Conv2d) -> nn.Parameter:
+def raw_weight(layer: nn.Conv2d | nn.BatchNorm2d) -> nn.Parameter:
     """The weight under the mask."""
     original = layer.parametrizations.weight.original  # type: ignore[union-attr]
     assert isinstance(original, nn.Parameter)
@@ -207,13 +216,16 @@ def kept_weights(network: nn.Module, blocks: Sequence[nn.Module]) -> list[Kept]:
 
 
 def write_masks(network: nn.Module) -> None:
-    """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode."""
-    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+    """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode.
+
+    Masks on fused kernels stay.
+    """
+    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]:
         if mask_of(layer) is not None:
             parametrize.remove_parametrizations(layer, "weight")
 
 
-def mask_of(layer: nn.Conv2d) -> Tensor | None:
+def mask_of(layer: nn.Module) -> Tensor | None:
     """The mask on a layer's weight, None where there is none."""
     found = [part for part in layer.modules() if isinstance(part, Masked)]
     return found[0].mask if found else None

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
+from trainables.reparam.fusion import KernelMask
 from trainables.sparsity.masks import Masked
 
 
@@ -41,7 +43,7 @@ def first_dead_block(network: nn.Module, blocks: Sequence[nn.Module], clips: Ten
 def _make_positive(network: nn.Module) -> None:
     """Weights are means of what they take in, gates and shifts zero, normalisations do nothing."""
     for module in network.modules():
-        if isinstance(module, Masked):
+        if isinstance(module, Masked | KernelMask):
             module.active = True
             continue
         if isinstance(module, _BatchNorm):
@@ -51,4 +53,7 @@ def _make_positive(network: nn.Module) -> None:
             if parameter.ndim > 1:
                 parameter.fill_(parameter.shape[0] / parameter.numel())
             else:
-                parameter.fill_(1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0)
+                scale = isinstance(module, ParametrizationList) or (
+                    isinstance(module, nn.LayerNorm) and name == "weight"
+                )  # masked ones of BatchNorm
+                parameter.fill_(1.0 if scale else 0.0)

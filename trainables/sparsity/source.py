@@ -12,6 +12,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import FROM_THE_SWEEP, SparsityConfig
+from trainables.reparam.fusion import ON_A_FUSED_KERNEL
 from trainables.sparsity.masks import weights_with_masks_written
 from trainables.sparsity.rewinding import REWIND_POINT
 from trainables.training.checkpoint import load_tensors
@@ -66,6 +67,10 @@ def _kept_weights(trial: TrialDir) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"sparsity.from: {path}: must hold the weights of a finished trial, got no such file")
     state = load_tensors(path, torch.device("cpu"))["model"]
+    if any(name.endswith(ON_A_FUSED_KERNEL) for name in state):
+        raise UserError(
+            f"sparsity.from: {trial.path}: must not be a trial of sparsity.sharing fused: its masks are on kernels that its weights make"
+        )
     return weights_with_masks_written({name: tensor for name, tensor in state.items() if not name.startswith(REWIND_POINT)})
 
 

@@ -116,3 +116,9 @@ def test_which_folder_it_is(tmp_path):
     assert of(level=0.0, **{"from": "dense"}) is None
     with pytest.raises(UserError, match="'dense' is known within a sweep alone; a trial needs the folder of a finished one"):
         of(**{"from": "dense"})
+
+
+def test_masks_on_fused_kernels_cannot_be_written_into_weights(trial):
+    state = network().state_dict() | {"blocks.0.temporal.body.masked.mask": torch.ones(2)}
+    save_tensors(trial.best_file, {"model": state})
+    assert refused(network(), trial) == ["must not be of sparsity.sharing fused, whose masks are on kernels that its weights make"]
