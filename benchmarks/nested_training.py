@@ -2,8 +2,8 @@
 
     python benchmarks/nested_training.py [--json] [--backbone st_gcn] [--device cuda]
 
-One nested run ends with every level; its epochs under masks train two levels a step, its dense epochs one network. Both sides take turns in
-one run, step by step, with the same clips, optimiser and loop as in a trial.
+One nested run ends with every level; a step of it trains two. Both sides take turns in one run, step by step, with the same clips, optimiser
+and loop as in a trial, in an epoch of the warm-up (penalty on) and in one under masks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from trainables.training.loop import Fit
 
 LEVELS = (0.6, 0.8, 0.95, 0.99)
 LAYOUT, CLASSES, PERSONS = "ntu25", 60, 2
-WARMUP_SHARE = 0.6
 
 
 def main() -> None:
@@ -54,16 +53,17 @@ def table(found: dict[str, float | str]) -> str:
 
 
 _ROWS = {
-    "single network, dense": "single_dense",
-    "single network, masked": "single",
-    "nested, dense": "nested_dense",
+    "single network, warm-up": "single_warmup",
+    "single network, under its mask": "single",
+    "nested, warm-up": "nested_warmup",
     "nested, under masks": "nested",
 }
-_RATIOS = {"epoch under masks, to single": "ratio", f"whole run, {WARMUP_SHARE:.0%} dense, to single": "run_ratio"}
+_SUFFIXES = {"warmup_ratio": "_warmup", "ratio": ""}
+_RATIOS = {"warm-up, nested to single": "warmup_ratio", "under masks, nested to single": "ratio"}
 
 
 def measure(backbone: str, channels: int, frames: int, batch: int, steps: int, device: torch.device) -> dict[str, float | str]:
-    """Median milliseconds of a step of either side, dense and under masks."""
+    """Median milliseconds of a step of either side, in the warm-up and under masks."""
     model, layout = ModelConfig.model_validate({"backbone": backbone, "channels": channels}), load_layout(LAYOUT)
     sizes = {"classes": CLASSES, "persons": PERSONS}
     single_settings, nested_settings = SparsityConfig(level=LEVELS[0]), SparsityConfig(network="nested", levels=LEVELS)
@@ -81,7 +81,7 @@ def measure(backbone: str, channels: int, frames: int, batch: int, steps: int, d
     clips = torch.randn(batch, 3, frames, layout.size, PERSONS, device=device)
     dealt = SimpleNamespace(x=clips, y=torch.arange(batch, device=device) % CLASSES, index=torch.arange(batch))
     found: dict[str, float | str] = {"backbone": backbone}
-    for epoch, suffix in ((1, "_dense"), (2, "")):
+    for epoch, suffix in ((1, "_warmup"), (2, "")):
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for fit in runs.values():
             fit.schedule.begin_epoch(epoch, fit.optimizer)
@@ -90,8 +90,8 @@ def measure(backbone: str, channels: int, frames: int, batch: int, steps: int, d
             for name, fit in runs.items():
                 seconds[name].append(_seconds(fit, dealt, epoch, step))
         found |= {name + suffix: 1e3 * statistics.median(times[1:]) for name, times in seconds.items()}
-    dense, masked = (float(found["nested" + suffix]) / float(found["single" + suffix]) for suffix in ("_dense", ""))
-    return found | {"ratio": masked, "run_ratio": WARMUP_SHARE * dense + (1 - WARMUP_SHARE) * masked}
+    ratios = {name: float(found[f"nested{suffix}"]) / float(found[f"single{suffix}"]) for name, suffix in _SUFFIXES.items()}
+    return found | ratios
 
 
 def _seconds(fit: Fit, batch: SimpleNamespace, epoch: int, step: int) -> float:

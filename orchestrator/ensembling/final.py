@@ -118,9 +118,8 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     if entry.selection is not None and entry.selection.labels is not None:
         selection = accuracy(entry.selection.logits, entry.selection.labels, logits=logits)
     size = _size(networks)
-    single = dense or [
-        network for network in networks if network.config.sparsity.network == "single"
-    ]  # a masked one has as many, zeros included
+    # a masked network has as many parameters as a dense one, zeros included; one of several levels says nothing of it
+    single = dense or [network for network in networks if network.config.sparsity.network == "single"]
     dense_params = max((network.result.cost.params for network in single), default=None)
     common: dict[str, Any] = {
         "name": entry.name,

@@ -64,7 +64,7 @@ class SparsityConfig(Frozen):
     fusion: Literal["mean", "weighted", "concat"] = (
         "mean"  # experts: how their features become one; weighted: learned weights; concat: a linear layer
     )
-    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one, by classifiers of their own
+    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one; experts then have own classifiers
     divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence, which draws features together
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
     gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: a learned threshold per tensor, or a random gate per weight

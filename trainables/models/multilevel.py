@@ -232,8 +232,8 @@ def batch_divergence(features: Tensor) -> Tensor:
 class Nested(MultiLevel):
     """One set of weights seen at several levels; the logits are the logarithm of the levels' mean probability.
 
-    The levels' parameters are the same tensors; each level has statistics of its own in every BatchNorm. Loss: mean of the loss of each
-    level in `trained` and, where there are several, that of their mean probability.
+    The levels' parameters are the same tensors; each level has statistics of its own in every BatchNorm. Loss: that of the mean probability
+    of the levels in `trained` + that of each of them where `level_losses`.
     """
 
     def __init__(self, spec: MultiLevelSpec, seed: int) -> None:
@@ -254,8 +254,8 @@ class Nested(MultiLevel):
     def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         losses, logits = zip(*(self.backbones[level].objective(clips, labels) for level in self.trained), strict=True)
         fused = log_mean_probability(logits)
-        terms = [F.nll_loss(fused, labels), *(losses if self.level_losses else ())]
-        return torch.stack(terms).mean(), fused
+        loss = F.nll_loss(fused, labels)
+        return loss + sum(losses) if self.level_losses else loss, fused
 
 
 def log_mean_probability(logits: Sequence[Tensor]) -> Tensor:
