@@ -20,7 +20,7 @@ from trainables.models.build import build_backbone
 from trainables.models.multilevel import build_multi_level
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
-from trainables.sparsity.masks import Masked, removed_count
+from trainables.sparsity.masks import Masked, mask_of, removed_count
 from trainables.training.loop import Fit, Outside
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -58,7 +58,9 @@ def outside(folder, stop_after=None):
 
 
 def masks_of(blocks) -> list[torch.Tensor]:
-    return [module.mask for block in blocks for module in block.modules() if isinstance(module, Masked)]
+    """Of convolutions, by layer."""
+    layers = [module for block in blocks for module in block.modules() if isinstance(module, nn.Conv2d)]
+    return [mask for layer in layers if (mask := mask_of(layer)) is not None]
 
 
 def raw_weights(blocks) -> list[nn.Parameter]:
@@ -181,14 +183,14 @@ def test_nested_level_zero_without_penalty_is_dense_training_bit_for_bit(tmp_pat
 def test_a_nested_level_is_a_single_network_with_that_mask_and_that_normalisation(tmp_path):
     model, schedule = built("nested")
     fit_of(model, schedule).run(Clips(), None, outside(tmp_path))
-    for level, blocks, name in zip(model.members, model.level_blocks, model.level_names, strict=True):
+    for level, name in zip(model.members, model.level_names, strict=True):
         sizes = {"classes": 5, "persons": 1}
         single = build_backbone(model.spec.model, load_layout("coco17"), stream=StreamConfig(), seed=77, **sizes)
         state = {key.replace("parametrizations.weight.original", "weight"): value for key, value in level.state_dict().items()}
         single.load_state_dict({key: value for key, value in state.items() if not key.endswith(".mask")})
-        convs = (module for block in single.blocks for module in block.modules() if isinstance(module, nn.Conv2d))
-        for conv, mask in zip(convs, masks_of(blocks), strict=True):
-            conv.weight.data *= mask
+        for place, module in level.named_modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and (mask := mask_of(module)) is not None:
+                single.get_submodule(place).weight.data *= mask
         clips = Clips().x[0].double()
         with torch.no_grad():
             own = copy.deepcopy(model).double().eval().levels()[name](clips)
@@ -231,7 +233,8 @@ def test_the_penalty_of_experts_is_that_of_each_added_up():
         for blocks, level in zip(built_blocks("experts"), LEVELS, strict=True)
     ]
     for generator, blocks in zip(alone, model.level_blocks, strict=True):
-        generator._masked = [[module for module in block.modules() if isinstance(module, Masked)] for block in blocks]
+        convs = [[module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks]
+        generator._masked = [[conv.parametrizations.weight[0] for conv in row] for row in convs]
     expected = sum(generator.penalty(1) for generator in alone)
     assert schedule.penalty(1).item() == pytest.approx(expected.item(), rel=1e-6)  # float32
     assert schedule.penalty(2) is None
