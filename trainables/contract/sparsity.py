@@ -90,7 +90,7 @@ class SparsityConfig(Frozen):
         if self.network != "single":
             self._check_levels()
         if self.level == "learned" and (self.target is None) == (self.price is None):
-            raise ValueError("level learned needs either target or price")
+            raise ValueError(f"level learned needs either target or price, got {'neither' if self.target is None else 'both'}")
         if self.generator == "predefined" and not self.dense and (self.mask is None) == (self.structure == "weight"):
             raise ValueError("generator predefined needs either mask or a structure other than weight")
         return self
