@@ -109,6 +109,9 @@ def _write_trial(folder: TrialDir, config: TrialConfig, trial: Trial, held_out: 
         scores("b", SELECTION, trial.wrong_selection, labelled=True).save(folder.selection_scores)
     scores("c", trial.test_count, trial.wrong_test, labelled=False).save(folder.test_scores)
     folder.deploy_file.write_bytes(b"deploy form")
+    if trial.level:
+        tensors = [{"name": f"blocks.{i}.conv", "shape": [25, 20, 1, 1], "kept": round(500 * (1 - trial.level))} for i in range(2)]
+        write_json(folder.sparsity_file, {"level": trial.level, "tensors": tensors})
     write_json(folder.result_file, json.loads(result_of(trial, held_out).model_dump_json()))
 
 

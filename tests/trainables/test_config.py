@@ -32,9 +32,9 @@ def test_a_level_is_learned_in_at_least_one_epoch_and_towards_one_thing() -> Non
     for warmup in (0, 0.1):
         with pytest.raises(ValidationError, match=f"sparsity.warmup must give at least one .* to learn the level in, got {warmup} of 3"):
             learning(target=0.9, warmup=warmup)
-    for both in ({}, {"target": 0.9, "price": 0.5}):
-        with pytest.raises(ValidationError, match="level learned needs either target or price"):
-            learning(**both)
+    for given, said in (({}, "neither"), ({"target": 0.9, "price": 0.5}, "both")):
+        with pytest.raises(ValidationError, match=f"level learned needs either target or price, got {said}"):
+            learning(**given)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class SparsityConfig(Frozen):
         if self.network != "single":
             self._check_levels()
         if self.level == "learned" and (self.target is None) == (self.price is None):
-            raise ValueError("level learned needs either target or price")
+            raise ValueError(f"level learned needs either target or price, got {'neither' if self.target is None else 'both'}")
         if not self.dense and self.level != "learned" and self.network == "single":
             self._check_masks(self.level)
         return self

@@ -44,7 +44,7 @@ def logistic_noise(like: Tensor) -> Tensor:
 
 def root_mean_square(weight: Tensor) -> Tensor:
     """() positive, also of a tensor of zeros."""
-    return weight.square().mean().sqrt().clamp_min(torch.finfo(weight.dtype).tiny)
+    return (torch.linalg.vector_norm(weight) / math.sqrt(weight.numel())).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 class Gate(Masked):

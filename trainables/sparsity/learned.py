@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.contract.errors import UserError
+from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import SparsityConfig
 from trainables.counting import removed_count
 from trainables.sparsity.gates import GATES, attach_gate
@@ -46,7 +46,7 @@ class LearnedLevel(Schedule):
     def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, steps: int) -> None:
         """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w, at least 1; steps: of an epoch.
 
-        UserError where the target leaves fewer weights than there are tensors.
+        TrialFailed where the target leaves fewer weights than there are tensors.
         """
         self._config = config
         self._warmup = warmup_epochs
@@ -56,7 +56,7 @@ class LearnedLevel(Schedule):
         self._total = sum(self._sizes)
         kept = self._total - removed_count(self._total, config.target or 0.0)
         if kept < len(self._layers):
-            raise UserError(
+            raise TrialFailed(
                 f"sparsity.target: must leave at least one weight of each of the {len(self._layers)} convolutions, "
                 f"got {config.target:g} of {self._total:,} weights, which leaves {kept}"
             )

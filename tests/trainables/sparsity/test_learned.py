@@ -9,7 +9,7 @@ from torch import nn
 
 from tests import naive_models, naive_sparsity
 from trainables.contract.config import SparsityConfig, TrainConfig
-from trainables.contract.errors import Interrupted, UserError
+from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.models.build import BACKBONES
 from trainables.models.deploy import deploy
 from trainables.sparsity.gates import GATES, Gate
@@ -253,7 +253,7 @@ def test_a_network_copies_and_changes_its_precision_while_it_learns(gate, tmp_pa
 
 
 def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
-    with pytest.raises(UserError, match=r"sparsity.target: must leave at least one weight of each of the 2 convolutions, got 0.999 of 216"):
+    with pytest.raises(TrialFailed, match=r"sparsity.target: must leave at least one weight of each of the 2 convolutions, got 0.999 of 216"):
         learned(network(), config_of(target=0.999))
 
 
