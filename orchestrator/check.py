@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from orchestrator.space import all_trials, check_space
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
+from orchestrator.sweep.document import show
 from orchestrator.sweep.problems import nearest, one_of
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import FROM_THE_SWEEP, run_of
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool = True) -> Sweep:
     """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every problem."""
     sweep = load_sweep(path, overrides)
-    problems = check_space(sweep) + (check_data(sweep) if data else _check_graphs(sweep, None))
+    problems = check_space(sweep) + _check_dense(sweep)
+    problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
     if problems:
         raise UserError.of(dict.fromkeys(problems))
     return sweep
@@ -45,6 +49,51 @@ def check_data(sweep: Sweep) -> list[str]:
     except UserError as error:
         problems += [_problem(sweep, "data.selection", text) for text in error.problems]
     return problems
+
+
+def check_folders(sweep: Sweep) -> list[str]:
+    """Folders in `sparsity.from` that hold no finished trial. MLflow runs are looked up by `orchestrator.tracking`."""
+    return [
+        _problem(sweep, "sparsity.from", f"must be the folder of a finished trial, mlflow:RUN or dense, got '{source}', {reason}")
+        for source in sources_of(sweep)
+        if source != FROM_THE_SWEEP and run_of(source) is None and (reason := _unfinished(Path(source)))
+    ]
+
+
+def sources_of(sweep: Sweep) -> list[str]:
+    """What the sweep's trials say in `sparsity.from`, each once."""
+    if sweep.sparsity.source is None and "sparsity.from" not in sweep.parameters:
+        return []
+    return list(dict.fromkeys(config.sparsity.source for config in _configs(sweep) if config.sparsity.source is not None))
+
+
+def runs_of(sweep: Sweep) -> list[str]:
+    """Those that name MLflow runs."""
+    return [source for source in sources_of(sweep) if run_of(source) is not None]
+
+
+def _unfinished(folder: Path) -> str:
+    """Why the folder cannot be that of a finished trial; empty if it can."""
+    if not folder.is_dir():
+        return "which is not there"
+    return "" if TrialDir(folder).is_complete() else "which holds no result.json"
+
+
+def _check_dense(sweep: Sweep) -> list[str]:
+    """Trials that start from the dense trial of the sweep where there is none, each rule once."""
+    if FROM_THE_SWEEP not in sources_of(sweep):
+        return []
+    everything = all_trials(sweep)
+    if not any(trial.config.sparsity.dense for trial in everything):
+        rule = f"'{FROM_THE_SWEEP}' needs a trial of level 0 to start from: add 0 to the values of sparsity.level"
+        return [_problem(sweep, "sparsity.from", rule)]
+    first_seed = (trial for trial in everything if trial.config.seed == sweep.seed)
+    lonely = [trial.planned for trial in first_seed if trial.config.sparsity.source == FROM_THE_SWEEP and not trial.planned.after]
+    if not lonely:
+        return []
+    given = ", ".join(f"{name}={show(value)}" for name, value in lonely[0].assignment.items() if not name.startswith("sparsity."))
+    rule = f"'{FROM_THE_SWEEP}' needs a trial of level 0 of the same model and data, and there is none for {len(lonely)} assignments"
+    return [_problem(sweep, "sparsity.from", f"{rule}, such as {given or lonely[0].trial} (cell {lonely[0].cell})")]
 
 
 def _check_layout(sweep: Sweep, store: Store) -> list[str]:

@@ -17,7 +17,7 @@ from trainables.contract.scores import Scores
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
-__all__ = ["Member", "collect", "load_failures", "missing_cells"]
+__all__ = ["Candidate", "Member", "collect", "load_failures", "missing_cells", "order"]
 
 Candidate = list[tuple[PlannedTrial, TrialResult]]  # trials that differ in nothing but the seed, by seed
 
@@ -32,7 +32,7 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
     for candidates in _complete_by_cell(run).values():
         allowed = [each for each in candidates if _satisfies(each, sweep)]
         if allowed:
-            members.append(_member(run, min(allowed, key=lambda each: _order(each, sweep))))
+            members.append(_member(run, min(allowed, key=lambda each: order(each, sweep))))
     _check_same_clips(members)
     return tuple(members)
 
@@ -99,8 +99,8 @@ def _satisfies(candidate: Candidate, sweep: Sweep) -> bool:
     return True
 
 
-def _order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
-    """Smaller is better; a metric that is missing comes last."""
+def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
+    """What candidates are sorted by, the best first: the objectives in turn, then the trial's id. A metric that is missing comes last."""
     keys: list[tuple[bool, float]] = []
     for objective in sweep.objectives:
         value = _mean(candidate, objective.metric)

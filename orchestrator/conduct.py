@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.bundle import write_bundle
+from orchestrator.check import runs_of
 from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
@@ -51,6 +52,7 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
         prepared = prepare(sweep, [trial.planned for trial in trials])
         journal = journal_of(run)
         seconds_left = _seconds_left(sweep, read_journal(journal.path))
+        fetched = _fetch_sources(sweep, run)
         tracker = _tracker(sweep, prepared.mark)
         began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
         journal.append(began, name=sweep.name, trials=len(trials), mlflow=tracker.link())
@@ -58,7 +60,7 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
         try:
             from orchestrator.tuning.runner import run_trials  # Ray and torch are loaded only now that the file is known to be good
 
-            stop = run_trials(sweep, trials, run, journal, tracker, address, seconds_left)
+            stop = run_trials(sweep, trials, run, journal, tracker, address, seconds_left, fetched)
             return _interrupt(run, tracker, stop) if stop is not None else _finish(sweep, run, tracker)
         except BaseException as error:
             journal.append("sweep_interrupted", reason=f"{type(error).__name__}: {error}")
@@ -140,6 +142,16 @@ def _seconds_left(sweep: Sweep, events: Sequence[Mapping[str, Any]]) -> float | 
         last = event["time"]
     used += last - began if began is not None else 0.0
     return max(sweep.budget.hours * 3600 - used, 0.0)
+
+
+def _fetch_sources(sweep: Sweep, run: Path) -> dict[str, Path]:
+    """Folders of the trials that MLflow runs in `sparsity.from` stand for, by what the file says; downloaded ones lie in the sweep's folder."""
+    runs = runs_of(sweep)
+    if not runs:
+        return {}
+    from orchestrator.tracking import find_sources
+
+    return {source: found.fetch(run / "sources") for source, found in find_sources(sweep, runs).items()}
 
 
 def _tracker(sweep: Sweep, mark: str) -> Tracker:

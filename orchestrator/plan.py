@@ -10,13 +10,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cells import expand
-from orchestrator.space import Trial, trials
+from orchestrator.space import Trial, all_trials
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
-from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import UserError
-from trainables.counting import Count, count
+from trainables.counting import Count
+from trainables.counting.levels import count_trial, training_share
+from trainables.counting.removal import emptied
 
 if TYPE_CHECKING:
     from trainables.data.store import Store
@@ -41,6 +42,7 @@ class CellPlan:
     trials: int
     trials_done: int
     hours: float  # of training, all its trials one after another
+    after: tuple[str, ...]  # cells whose dense trials its trials start from: those are trained first
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class Variant:
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, where there are several)
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, structure and sharing, where there are several)
+    at_most: tuple[str, ...]  # of those levels, the ones that a price decides in training: no more than all parameters stay
+    deploy_nonzero_params: dict[str, int]  # of the deploy form
+    expected: tuple[str, ...]  # levels at which the deploy form's figure is an expected value: masks meet there in one kernel by chance
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -82,11 +87,12 @@ class Plan:
     variants: tuple[Variant, ...]
     trials: int
     done: int
+    waiting: int  # trials that start from the weights of a dense one of the sweep, not complete
     training_clips: int
     selection_clips: int
     test_clips: int
     training_hours: float  # of all trials still to run, one after another
-    wall_hours: float  # as many at a time as the machine takes
+    wall_hours: float  # as many at a time as the machine takes, none before the one it starts from
     disk_gb: float
     mlflow_runs: int
     machine: Machine
@@ -104,17 +110,19 @@ def plan(sweep: Sweep) -> Plan:
 
     store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
-    by_cell = {cell: trials(sweep, cell) for cell in expand(sweep)}
-    everything = [trial for group in by_cell.values() for trial in group]
+    everything = all_trials(sweep)
+    by_cell = {cell: [trial for trial in everything if trial.planned.cell == cell.id] for cell in expand(sweep)}
+    cell_of = {trial.planned.trial: trial.planned.cell for trial in everything}
     run = Path(sweep.storage) / sweep.name
-    done = {trial.planned.trial for trial in everything if trial.planned.folder(run).is_complete()}
+    complete = [trial for trial in everything if trial.planned.folder(run).is_complete()]
+    done = {trial.planned.trial for trial in complete}
     counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
-    machine = _machine(sweep, _measured_rate(run, sorted(done), counts))
+    machine = _machine(sweep, _measured_rate(run, complete, counts))
     seconds = {
         trial.planned.trial: training_flops(trial.config, counts[trial.planned.trial], len(split.train)) / machine.flops_per_s
         for trial in everything
     }
-    left = sum(value for name, value in seconds.items() if name not in done) / 3600
+    left = {name: value / 3600 for name, value in seconds.items() if name not in done}
     score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
     return Plan(
         name=sweep.name,
@@ -126,22 +134,24 @@ def plan(sweep: Sweep) -> Plan:
                 trials=len(group),
                 trials_done=sum(trial.planned.trial in done for trial in group),
                 hours=sum(seconds[trial.planned.trial] for trial in group) / 3600,
+                after=tuple(dict.fromkeys(cell_of[name] for trial in group for name in trial.planned.after)),
             )
             for cell, group in by_cell.items()
         ),
         variants=_variants(everything, counts, seconds),
         trials=len(everything),
         done=len(done),
+        waiting=sum(bool(trial.planned.after) for trial in everything if trial.planned.trial in left),
         training_clips=len(split.train),
         selection_clips=len(split.selection),
         test_clips=len(split.test),
-        training_hours=left,
-        wall_hours=left / max(1, min(machine.concurrent, len(everything) - len(done))),
+        training_hours=sum(left.values()),
+        wall_hours=_wall_hours(everything, left, machine.concurrent),
         disk_gb=sum(disk_bytes(counts[trial.planned.trial], trial.config) + score_bytes for trial in everything) / 1e9,
         mlflow_runs=0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep),
         machine=machine,
         assumptions=_ASSUMPTIONS,
-        notes=tuple(_notes(sweep, [len(group) for group in by_cell.values()], everything)),
+        notes=(*_notes(sweep, [len(group) for group in by_cell.values()], everything), *_bare_layers(everything, counts)),
     )
 
 
@@ -153,14 +163,37 @@ _ASSUMPTIONS = (
 
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one training run: clips x repeat x epochs x 3 passes x MACs x 2."""
-    return clips * config.data.repeat * config.train.epochs * PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
+    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2; of nested levels the MACs of those that
+    a step trains."""
+    return clips * config.data.repeat * config.total_epochs * _clip_flops(config, cost)
+
+
+def _clip_flops(config: TrialConfig, cost: Count) -> float:
+    """Work of a step on one clip."""
+    return PASSES * training_share(config.sparsity) * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
-    """What one trial leaves on disk without its scores: weights and momentum, best weights, masks in both, deploy form."""
-    masks = 2 * cost.maskable_params if config.sparsity.level > 0 else 0
-    return BYTES * (3 * cost.training.params + masks + cost.deploy.params)
+    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form, and in both checkpoints
+    masks, the scores or gates they are made of with their momentum, and what weights go back to."""
+    sparsity = config.sparsity
+    networks = 0 if sparsity.dense else max(1, len(sparsity.levels))  # each with masks of its own
+    masks = 2 * networks * cost.maskable_params
+    gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"  # a gate per weight, with means of its gradient and square
+    scored = sparsity.level != "learned" and sparsity.generator in ("score_trainable", "supermask")
+    scores = (6 * gated + 3 * scored) * cost.maskable_params if masks else 0
+    rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
+    return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)
+
+
+def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurrent: int) -> float:
+    """Hours until the trials that are left have run: shared out over the machine, but no less than the longest that follows on another."""
+    chains = [
+        left[trial.planned.trial] + max((left.get(name, 0.0) for name in trial.planned.after), default=0.0)
+        for trial in everything
+        if trial.planned.trial in left
+    ]
+    return max(sum(left.values()) / max(1, min(concurrent, len(left))), max(chains, default=0.0))
 
 
 def ensemble_count(sweep: Sweep) -> int:
@@ -191,22 +224,15 @@ def check_budget(sweep: Sweep, planned: Plan) -> None:
 
 
 def _count(config: TrialConfig, store: Store) -> Count:
-    return count(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        frames=config.data.frames,
-        stream=config.data.stream_config,
-    )
+    return count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons)
 
 
-def _measured_rate(run: Path, done: Iterable[str], counts: Mapping[str, Count]) -> float | None:
+def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]) -> float | None:
     """Median training FLOP/s of the complete trials, None without any."""
     rates = []
-    for name in done:
-        result = TrialDir(run / "trials" / name).load()
-        rates.append(result.clips_per_s * PASSES * counts[name].training.gmacs * 1e9 * FLOPS_PER_MAC)
+    for trial in done:
+        result = trial.planned.folder(run).load()
+        rates.append(result.clips_per_s * _clip_flops(trial.config, counts[trial.planned.trial]))
     return median(rates) if rates else None
 
 
@@ -232,24 +258,32 @@ def _present() -> tuple[int, int]:
 
 def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]) -> tuple[Variant, ...]:
     """Trials grouped by what decides a network's size."""
-    groups: dict[tuple[str, str, int], list[Trial]] = {}
+    groups: dict[tuple[str, str, int, str], list[Trial]] = {}
     for trial in everything:
         model, data = trial.config.model, trial.config.data
-        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames), []).append(trial)
+        sparsity = trial.config.sparsity
+        several = sparsity.model_dump_json() if sparsity.network != "single" else ""
+        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames, several), []).append(trial)
     models = [group[0].config.model.model_dump(mode="json") for group in groups.values()]
     differing = [name for name in models[0] if name == "backbone" or len({str(model[name]) for model in models}) > 1]
     found = []
     for settings, group in zip(models, groups.values(), strict=True):
         idle = unused(leaves_of(group[0].config))
-        cost = counts[group[0].planned.trial]
+        cost, levels = counts[group[0].planned.trial], _levels(group)
         found.append(
             Variant(
-                settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                settings={
+                    **{f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                    **({"sparsity.network": network} if (network := group[0].config.sparsity.network) != "single" else {}),
+                },
                 streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
                 trials=len(group),
                 params=cost.training.params,
                 deploy_params=cost.deploy.params,
-                nonzero_params=_nonzero_params(cost, group),
+                nonzero_params={name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()},
+                at_most=tuple(name for name, sparsity in levels.items() if sparsity.price is not None),
+                deploy_nonzero_params={name: cost.deploy_nonzero_params(sparsity)[0] for name, sparsity in levels.items()},
+                expected=tuple(name for name, sparsity in levels.items() if not cost.deploy_nonzero_params(sparsity)[1]),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -258,11 +292,28 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
     return tuple(found)
 
 
-def _nonzero_params(cost: Count, group: Sequence[Trial]) -> dict[str, int]:
-    """By sparsity level, and by scope where the group has several of them."""
-    found = sorted({(trial.config.sparsity.level, trial.config.sparsity.scope) for trial in group})
-    several = len({scope for level, scope in found if level > 0}) > 1
-    return {label(level) + (f" {scope}" if several and level > 0 else ""): cost.nonzero_params(level, scope) for level, scope in found}
+def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
+    """What the group removes, by level, and by scope, structure and sharing where it has several of them."""
+    settings = ("scope", "structure", "sharing")
+    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, *(getattr(each, s) for s in settings)))
+    several = [name for name in settings if len({getattr(config, name) for config in configs if _chooses(config)}) > 1]
+    return {" ".join([config.described, *(str(getattr(config, name)) for name in several if _chooses(config))]): config for config in configs}
+
+
+def _chooses(config: SparsityConfig) -> bool:
+    """Whether settings beside the level say how many weights go; a learned level is one of all tensors together."""
+    return not config.dense and config.level != "learned"
+
+
+def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:
+    """Layers that a level leaves without any weight, as far as that is known before masks are drawn; each network once."""
+    found = []
+    for trial in everything:
+        bare = emptied(counts[trial.planned.trial].kernels, trial.config.sparsity)
+        if bare and trial.config.sparsity.sharing == "none":
+            layers = ", ".join(f"{'x'.join(map(str, shape))} in block {block}" for block, shape in bare)
+            found.append(f"sparsity.level {label(trial.config.sparsity.level)} leaves no weight in {trial.config.model.backbone}'s {layers}")
+    return tuple(dict.fromkeys(found))
 
 
 def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:
@@ -276,6 +327,9 @@ def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Tr
     fewer = sum(found < wanted for found in trials_per_cell)
     if fewer:
         yield f"{fewer} cells have fewer than {sweep.method.trials_per_cell} different assignments and get fewer trials"
+    for total, own in sorted({(trial.config.total_epochs, trial.config.train.epochs) for trial in everything}):
+        if total > own:
+            yield f"a trial that rewinds its weights trains {total} epochs in all, {own} of them before the first pruning"
     idle = frozenset(LEAVES)
     for trial in everything:
         leaves = sweep.leaves() | dict(trial.planned.axes) | dict(trial.planned.assignment)

@@ -21,6 +21,7 @@ class PlannedTrial:
     axes: Mapping[str, Any]  # grid axis -> value, the same for all trials of the cell
     assignment: Mapping[str, Any]  # searched parameter -> value
     seed: int
+    after: tuple[str, ...] = ()  # the dense trials whose weights it may start from (`sparsity.from: dense`): they are trained first
 
     def folder(self, run: Path) -> TrialDir:
         """Where the trial leaves its files."""
@@ -45,6 +46,9 @@ def load_planned(run: Path) -> tuple[PlannedTrial, ...]:
     """The trials of the sweep in `run`, in the order they were planned."""
     entries = load_resolved(run)["trials"]
     try:
-        return tuple(PlannedTrial(**{name: entry[name] for name in ("trial", "cell", "axes", "assignment", "seed")}) for entry in entries)
+        return tuple(
+            PlannedTrial(**{name: entry[name] for name in ("trial", "cell", "axes", "assignment", "seed")}, after=tuple(entry.get("after", ())))
+            for entry in entries
+        )
     except (KeyError, TypeError) as error:
         raise UserError(f"{run / 'resolved.json'}: an entry of 'trials' is incomplete: {error}") from error

@@ -7,21 +7,22 @@ import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.cells import Cell, expand
+from orchestrator.cells import Cell, deciding_combinations, expand
 from orchestrator.planned import PlannedTrial
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds
 from orchestrator.sweep.document import Path, dotted, show
-from orchestrator.sweep.leaves import DECIDING, LEAVES, OF_PYSKL, completed, nest, unused
+from orchestrator.sweep.leaves import LEAVES, OF_PYSKL, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import FROM_THE_SWEEP
 
 Assignment = dict[str, Any]  # searched leaf -> JSON value; leaves that have no effect beside the others are left out
 
@@ -185,7 +186,7 @@ def assignments(sweep: Sweep, cell: Cell) -> list[Assignment]:
 
 
 def trials(sweep: Sweep, cell: Cell) -> list[Trial]:
-    """All trials of a cell: every assignment with every seed."""
+    """All trials of a cell: every assignment with every seed. What they wait for is known among all trials of the sweep alone."""
     found: list[Trial] = []
     for assignment in assignments(sweep, cell):
         for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
@@ -196,8 +197,30 @@ def trials(sweep: Sweep, cell: Cell) -> list[Trial]:
 
 
 def all_trials(sweep: Sweep) -> list[Trial]:
-    """All trials of all cells, cell by cell."""
-    return [trial for cell in expand(sweep) for trial in trials(sweep, cell)]
+    """All trials of all cells, cell by cell; those that start from the dense trial of the sweep know which can be that."""
+    found = [trial for cell in expand(sweep) for trial in trials(sweep, cell)]
+    sources: dict[str, list[str]] = {}
+    for trial in found:
+        if trial.config.sparsity.dense:
+            sources.setdefault(_common(trial), []).append(trial.planned.trial)
+    return [
+        replace(trial, planned=replace(trial.planned, after=tuple(sources.get(_common(trial), ())))) if _starts_from_dense(trial) else trial
+        for trial in found
+    ]
+
+
+def _starts_from_dense(trial: Trial) -> bool:
+    return trial.config.sparsity.source == FROM_THE_SWEEP
+
+
+def _common(trial: Trial) -> str:
+    """What a trial shares with the dense one it starts from: model, data, seed and the cell axes outside `sparsity`.
+
+    Not the recipe where that is searched within a cell: what trains scores well need not be what trained the weights.
+    """
+    config = trial.config
+    axes = {axis: value for axis, value in trial.planned.axes.items() if not axis.startswith("sparsity.")}
+    return json.dumps([config.model.model_dump(mode="json"), config.data.model_dump(mode="json"), config.seed, axes], sort_keys=True)
 
 
 def _without_effect(sweep: Sweep) -> dict[str, str]:
@@ -205,24 +228,15 @@ def _without_effect(sweep: Sweep) -> dict[str, str]:
 
     An option that is given its default is none of them: so it stands in the resolved form.
     """
-    searched = {name: _deciding(sweep.parameters[name]) for name in DECIDING if name in sweep.parameters}
     shared = sweep.leaves()
-    combinations = [completed(shared | dict(zip(searched, values, strict=True))) for values in product(*searched.values())]
+    combinations = [completed(shared | each) for each in deciding_combinations(sweep, sweep.parameters)]
     idle = frozenset.intersection(*map(unused, combinations))
     in_vain = [name for name in LEAVES if name in idle and (name in sweep.parameters or _is_given_option(name, combinations))]
     return {name: f"has no effect{_why(name, combinations)}; leave it out" for name in in_vain}
 
 
-def _deciding(parameter: Parameter) -> list[Any]:
-    """The values that decide which leaves have an effect in some combination: of numbers the largest does."""
-    if parameter.max is not None:
-        return [parameter.max]
-    words = [value for value in parameter.values if isinstance(value, str)]
-    return words or [max(value for value in parameter.values if isinstance(value, int | float))]
-
-
 def _is_given_option(name: str, combinations: Sequence[Mapping[str, Any]]) -> bool:
-    is_option = name.startswith("model.") or name in OF_PYSKL
+    is_option = name.startswith("model.") or name in (*OF_PYSKL, "sparsity.level")
     return is_option and any(leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations)
 
 
@@ -241,10 +255,6 @@ def check_space(sweep: Sweep) -> list[str]:
     problems = {name: sweep.problem(sweep.place_of_leaf(name), rule) for name, rule in in_vain.items()}
     # From here on by the message without the cell and the assignment.
     for cell in expand(sweep):
-        for axis in sorted(unused(_leaves(sweep, cell, {})) & cell.axes.keys() - in_vain.keys()):
-            if len(sweep.parameters[axis].values) > 1:
-                rule = f"cannot be a cell axis: it has no effect in cell {cell.id}; use axis: trial"
-                problems.setdefault(axis, sweep.problem(("parameters", axis), rule))
         try:
             tried = assignments(sweep, cell)
         except UserError as error:

@@ -22,6 +22,7 @@ class CellStatus:
     done: int = 0
     failed: int = 0
     running: int = 0
+    waiting: int = 0  # for the dense trials they start from
     best: float | None = None  # selection top-1, as a fraction
 
 
@@ -54,7 +55,9 @@ def load_status(run: Path) -> Status:
     active = _active(events) if running else set()
     cells: dict[str, CellStatus] = {}
     failures: dict[str, str] = {}
-    for trial in load_trials(run):
+    states = load_trials(run)
+    unfinished = {state.planned.trial for state in states if state.status == "unfinished"}
+    for trial in states:
         cell = cells.setdefault(trial.planned.cell, CellStatus(trial.planned.cell))
         cell.total += 1
         if trial.result is not None:
@@ -67,6 +70,8 @@ def load_status(run: Path) -> Status:
             failures[trial.planned.trial] = trial.failure
         elif trial.planned.trial in active:
             cell.running += 1
+        elif not unfinished.isdisjoint(trial.planned.after):
+            cell.waiting += 1
     left = sum(cell.total - cell.done - cell.failed for cell in cells.values())
     finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == ["sweep_finished"]
     state: Literal["running", "finished", "not running"] = "running" if running else "finished" if finished else "not running"

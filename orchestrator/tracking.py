@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from orchestrator.outbox import Outbox
+from orchestrator.sweep import Sweep
 from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import run_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,11 @@ SQLITE = "sqlite:///"
 METRICS_PER_CALL = 1000  # limits of MLflow's log_batch
 PARAMS_PER_CALL = 100
 LONGEST_PARAM = 6000  # characters
+FOLDER = "folder"
+"""Tag of a finished trial's run: where the trial left its files."""
+WEIGHTS = "checkpoint"
+"""Folder of the artifacts with the weights of a dense trial, from which others can start: as large again as its deploy form. Sparse ones keep
+theirs in their folders alone."""
 TRANSIENT_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "IO_ERROR")
 
 
@@ -127,7 +136,7 @@ class MLflowTracker:
             "cell": cell,
             "backbone": config.model.backbone,
             "stream": config.data.stream_name,
-            "sparsity": f"{config.sparsity.level:g}",
+            "sparsity": config.sparsity.described,
             "stage": "train",
             **{f"axis.{axis}": str(value) for axis, value in axes.items()},
         }
@@ -155,6 +164,10 @@ class MLflowTracker:
                 self._client.set_tag(run, "reason", reason[:LONGEST_PARAM])
             for path in _trial_files(folder):
                 self._client.log_artifact(run, str(path))
+            if status == "finished":
+                self._client.set_tag(run, FOLDER, str(folder.path.absolute()))
+                if folder.load_config().sparsity.dense and folder.kept_file.is_file():
+                    self._client.log_artifact(run, str(folder.kept_file), WEIGHTS)
             with tempfile.TemporaryDirectory() as drawn:
                 for picture in _draw(folder, Path(drawn)):
                     self._client.log_artifact(run, str(picture), "figures")
@@ -310,6 +323,69 @@ class MLflowTracker:
         self._client.log_batch(run, metrics=_metrics([(int(time.time() * 1000), 0, dict(metrics))]))
 
 
+@dataclass(frozen=True, slots=True)
+class TrialRun:
+    """The MLflow run of a finished trial, and where its files are: in `folder`, or among its artifacts where that is None."""
+
+    run: str
+    folder: Path | None
+    client: Any
+
+    def fetch(self, keep: Path) -> Path:
+        """Folder of the trial, or of what others need to start from it: downloaded into `keep`, once. UserError where that does not succeed."""
+        if self.folder is not None:
+            return self.folder
+        target, partial = keep / self.run, keep / f".{self.run}.partial"
+        if TrialDir(target).is_complete():
+            return target
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            for name in (TrialDir(target).config_file.name, WEIGHTS, TrialDir(target).result_file.name):
+                self.client.download_artifacts(self.run, name, str(partial))
+        except _load_mlflow() as error:
+            raise UserError(f"MLflow run {self.run}: its files must be there to start from it: {str(error).splitlines()[0][:200]}") from error
+        partial.rename(target)
+        return target
+
+
+def find_trial(uri: str, run: str) -> TrialRun:
+    """The run `run` of the MLflow store at `uri`; UserError unless it is of a finished trial whose weights can be had."""
+    if uri == "none":
+        raise UserError("names an MLflow run, but tracking.uri, the store it is looked up in, is none")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():  # asked, MLflow would make one
+        raise UserError(f"names an MLflow run, but there is no MLflow store at {uri} (tracking.uri)")
+    errors = _load_mlflow()
+    try:
+        client = _client(absolute_uri(uri))
+        found = client.get_run(run)
+        kind, status = found.data.tags.get("kind", "no trial"), found.info.status
+        if kind != "trial" or status != MLFLOW_STATUS["finished"]:
+            raise UserError(f"must be the run of a finished trial, but run {run} at {uri} is {status} (kind: {kind})")
+        folder = found.data.tags.get(FOLDER, "")
+        if folder and TrialDir(Path(folder)).is_complete():
+            return TrialRun(run, Path(folder), client)
+        if client.list_artifacts(run, WEIGHTS):
+            return TrialRun(run, None, client)
+    except errors as error:
+        raise UserError(f"must be a run of the MLflow store at {uri}: {str(error).splitlines()[0][:200]}") from error
+    raise UserError(f"needs the weights of run {run}, but its folder '{folder}' is not here, and only dense trials log theirs")
+
+
+def find_sources(sweep: Sweep, sources: Iterable[str]) -> dict[str, TrialRun]:
+    """The MLflow runs that `sparsity.from` names as `sources`, by that text; UserError names all that no trial can start from."""
+    found: dict[str, TrialRun] = {}
+    problems: list[str] = []
+    for source in sources:
+        try:
+            found[source] = find_trial(sweep.tracking.uri, run_of(source) or source)
+        except UserError as error:
+            problems.append(sweep.problem(sweep.place_of_leaf("sparsity.from"), str(error)))
+    if problems:
+        raise UserError.of(problems)
+    return found
+
+
 def absolute_uri(uri: str) -> str:
     """`sqlite:///relative.db` with the path made absolute, so that every process means the same file; other addresses as they are."""
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
@@ -333,12 +409,14 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def final_metrics(folder: TrialDir) -> dict[str, float]:
-    """What a finished trial is compared by: the kept epoch under `best/`, the deploy form under `deploy_`."""
-    known = folder.load().metrics()
+    """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under `level/`, the deploy form under `deploy_`."""
+    result = folder.load()
+    known = result.metrics()
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
-    deploy = ("params", "nonzero_params", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
+    deploy = ("params", "nonzero_params", "bytes", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
-    return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes}}
+    levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != "fused"}
+    return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes if name in known}}
 
 
 def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
@@ -360,6 +438,8 @@ def _trial_files(folder: TrialDir) -> list[Path]:
         folder.selection_scores,
         folder.test_scores,
         folder.cost_file,
+        folder.sparsity_file,
+        folder.levels_file,
         folder.result_file,
         folder.failure_file,
     )
@@ -367,13 +447,15 @@ def _trial_files(folder: TrialDir) -> list[Path]:
 
 
 def _draw(folder: TrialDir, out: Path) -> list[Path]:
-    """Training curves and confusion matrix of a trial, as far as its files allow."""
-    from orchestrator.figures import draw_confusion, draw_curves
+    """Training curves, confusion matrix and kept weights of a trial, as far as its files allow."""
+    from orchestrator.figures import draw_confusion, draw_curves, draw_kept
     from trainables.contract.scores import Scores
 
     drawn: list[Path] = []
     if folder.metrics_file.is_file():
         drawn.append(draw_curves({folder.path.name: folder.metrics_file}, out / "curves.png"))
+    if folder.sparsity_file.is_file():
+        drawn.append(draw_kept(folder.sparsity_file, out / "kept.png"))
     if folder.selection_scores.is_file():
         scores = Scores.load(folder.selection_scores)
         if scores.labels is not None:

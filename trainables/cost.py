@@ -1,4 +1,4 @@
-"""What a built network costs, measured: parameters, non-zero weights, latency. Knows torch modules, no configuration."""
+"""What a built network costs, measured: parameters, memory, latency. Knows torch modules, no configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import platform
 import statistics
 import time
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ FEWEST_CALLS, TIMED_CALLS, TIMED_S = 3, 30, 3.0
 def parameter_count(model: nn.Module) -> int:
     """Numbers of the module's parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def weight_zeros(blocks: Sequence[nn.Module]) -> tuple[int, int]:
-    """(weights, exact zeros among them) over the 2-D convolutions of the blocks, masks applied."""
-    weights = [module.weight.detach() for block in blocks for module in block.modules() if isinstance(module, nn.Conv2d)]
-    return sum(w.numel() for w in weights), sum(int((w == 0).sum()) for w in weights)
 
 
 @torch.inference_mode()

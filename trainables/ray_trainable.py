@@ -26,6 +26,7 @@ class TrialRequest(TypedDict):
     config: str  # TrialConfig as JSON
     root: str  # where relative store paths start
     out: str  # the trial's folder, absolute
+    source: str | None  # absolute folder of the trial whose weights training starts from; None: from weights that are drawn
     cancel_file: str  # training checkpoints and ends once this file exists
     threads: int
     gpu_fraction: float  # 0 for a CPU trial
@@ -52,6 +53,7 @@ def train(request: TrialRequest) -> None:
             TrialDir(Path(request["out"])),
             device=_device(request["gpu_fraction"]),
             root=Path(request["root"]),
+            source=None if request["source"] is None else Path(request["source"]),
             report=lambda metrics: tune.report(dict(metrics)),
             should_stop=stopped,
         )

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_atomic, write_json
+from trainables.contract.artifacts import Cost, LevelResult, TrialDir, TrialResult, write_atomic, write_json
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
-from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes, weight_zeros
-from trainables.counting import count
+from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes
+from trainables.counting.levels import count_trial
 from trainables.data.batches import Batches
 from trainables.data.cache import open_store
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
+from trainables.models.compact import compact
+from trainables.models.deploy import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
+from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
 from trainables.seeding import derive
+from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.levels import attach_levels
+from trainables.sparsity.masks import Kept, kept_weights, write_masks
+from trainables.sparsity.paths import first_dead_block
+from trainables.sparsity.sharing import counted_zeros, kept_in_fused
+from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
+from trainables.training.schedule import Schedule
 
 EXACT_TOLERANCE = 1e-9
 """Largest |training form - deploy form| accepted in double precision, relative to the largest logit: rounding stays near 1e-14."""
@@ -36,6 +47,8 @@ EXACT_CLIPS = 4
 
 DEPLOY_TOLERANCE = 1e-4
 """The same in single precision, for networks without choices: rounding stays near 1e-6."""
+
+Part = Literal["selection", "test"]
 
 LOCK_PATIENCE_S = 60.0
 """How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those within seconds."""
@@ -47,12 +60,14 @@ def run_trial(
     *,
     device: torch.device,
     root: Path = Path(),
+    source: Path | None = None,
     report: Callable[[EpochMetrics], None] = lambda _metrics: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an interrupted one is continued.
 
-    root: where a relative `data.store` starts.
+    root: where a relative `data.store`, `sparsity.mask` or `sparsity.from` starts. source: the folder of the finished trial that
+    `sparsity.from` stands for, where that is not itself a folder.
 
     Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`), UserError where something outside the trial
     must be put right first, and Interrupted when asked to stop.
@@ -65,7 +80,8 @@ def run_trial(
             leftover.unlink()
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
-            return _run(config, open_store(config.data.store, root), out, device, report, should_stop)
+            folder = source_folder(config.sparsity, source, root)
+            return _run(config, open_store(config.data.store, root), out, device, root, folder, report, should_stop)
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
@@ -76,20 +92,19 @@ def _run(
     store: Store,
     out: TrialDir,
     device: torch.device,
+    root: Path,
+    source: Path | None,
     report: Callable[[EpochMetrics], None],
     should_stop: Callable[[], bool],
 ) -> TrialResult:
     split = store.split(config.data.protocol, config.data.selection)
-    model = build_backbone(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        stream=config.data.stream_config,
-        seed=derive(config.seed, "weights"),
-    ).to(device)
-    masks = _attach_masks(model, config)
+    model = _build(config, store).to(device)
+    if source is not None:
+        start_from(model, config.model, source)
     training = _batches(store, split.train, config, device, training=True)
+    masks = _attach(model, config, training.steps, root)
+    if isinstance(model, MultiLevel) or isinstance(masks, SparseGenerator):  # the others' masks change while they train: a way can come back
+        _check_passage(model, torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device))
     selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
@@ -97,20 +112,35 @@ def _run(
         device=device,
         seed=config.seed,
         objective=model.objective,
-        first_kept_epoch=config.warmup_epochs,
+        epochs=config.total_epochs,
+        recipe_epoch=config.recipe_epoch,
+        first_kept_epoch=config.first_kept_epoch,
         schedule=masks,
     )
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
     del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
-    return _finish(config, out, store, split, model, progress, kept_epoch, device)
+    kept = kept_weights(model.eval(), list(model.blocks))
+    if not isinstance(model, MultiLevel):  # nested levels share their weights, and each has masks of its own
+        write_masks(model)
+    return _finish(config, out, store, split, model, kept, progress, kept_epoch, device)
 
 
-def _attach_masks(model: Backbone, config: TrialConfig) -> SparseGenerator | None:
-    """None for a dense trial: nothing is attached, nothing added to the loss."""
-    if config.sparsity.level == 0.0:
-        return None
-    return SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=derive(config.seed, "masks"))
+def _build(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
+    """The training form, without masks."""
+    seed, sizes = derive(config.seed, "weights"), {"classes": len(store.info.classes), "persons": store.info.persons}
+    if config.sparsity.network == "single":
+        return build_backbone(config.model, store.layout, stream=config.data.stream_config, seed=seed, **sizes)
+    spec = multi_level_spec(config.model, config.sparsity, store.layout, stream=config.data.stream_config, **sizes)
+    return build_multi_level(spec, seed=seed, sparsity=config.sparsity)
+
+
+def _attach(model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path) -> Schedule | None:
+    """Masks, and what changes them; steps: of an epoch."""
+    seed = derive(config.seed, "masks")
+    if isinstance(model, MultiLevel):
+        return attach_levels(model, config.sparsity, config.warmup_epochs, seed)
+    return attach_sparsity(Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, root), config.sparsity)
 
 
 def _batches(
@@ -136,17 +166,38 @@ def _batches(
     )
 
 
-def _load_kept(model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
-    """Put the weights to be shipped into the module; returns their epoch. Removed weights are stored as zeros, masks active or not."""
+def _check_passage(model: Backbone | MultiLevel, clip: Tensor) -> None:
+    """TrialFailed where the masks cut the network, or one of its levels, in two; `clip` (1, 3, T, V, M)."""
+    networks = dict(zip(model.level_names, model.backbones, strict=True)) if isinstance(model, MultiLevel) else {"": model}
+    for level, network in networks.items():
+        dead = first_dead_block(network, list(network.blocks), clip)
+        if dead is not None:
+            place = f" at level {level}" if level else ""
+            raise TrialFailed(
+                f"masks must leave a way from the clip to the classifier, but nothing gets through blocks.{dead}{place}: use a lower level, "
+                "or sparsity.scope tensor with distribution erk, which spares small tensors"
+            )
+
+
+def _load_kept(model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
+    """Put the weights to be shipped into the module; returns their epoch."""
     if config.train.keep == "last" or progress.best_epoch < 0:
-        return config.train.epochs - 1
+        return config.total_epochs - 1
     best = load_tensors(out.best_file, next(model.parameters()).device)
     model.load_state_dict(best["model"])
     return int(best["epoch"])
 
 
 def _finish(
-    config: TrialConfig, out: TrialDir, store: Store, split: Split, model: Backbone, progress: Progress, kept_epoch: int, device: torch.device
+    config: TrialConfig,
+    out: TrialDir,
+    store: Store,
+    split: Split,
+    model: Backbone | MultiLevel,
+    kept: list[Kept],
+    progress: Progress,
+    kept_epoch: int,
+    device: torch.device,
 ) -> TrialResult:
     """Build the deploy form, prove it equal, score and weigh it, write every file, the result last."""
     shipped = deploy(model, frames=config.data.frames)
@@ -157,18 +208,28 @@ def _finish(
     ids, labels = store.column("id"), torch.from_numpy(store.column("label")[index.numpy()]) if held_out else None
     if labels is not None:
         Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(out.selection_scores)
-    index, test_logits = score(shipped, _batches(store, split.test, config, device, labelled=False).epoch(0))
+    test = _batches(store, split.test, config, device, labelled=False)
+    index, test_logits = score(shipped, test.epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
-    cost = _cost(config, store, model, shipped, device, difference)
-    save_deploy(shipped, out.deploy_file)
+    written = save_deploy(shipped, out.deploy_file)
+    cost = _cost(config, store, model, kept, shipped, device, difference).model_copy(update={"deploy_bytes": written})
+    top1 = top_k(logits, labels, 1) if labels is not None else None
+    parts: dict[Part, Batches] = {"selection": probe, "test": test} if held_out else {"test": test}
+    levels = _levels(model, shipped, parts, store, out)
+    if levels:
+        levels.append(LevelResult.fused(top1, cost))
+        write_json(out.levels_file, [level.model_dump() for level in levels])
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
+    if not config.sparsity.dense:
+        level = cost.removed_params / cost.maskable_params
+        write_json(out.sparsity_file, {"level": level, "tensors": [asdict(each) for each in (*kept, *kept_in_fused(model))]})
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,
-        epochs=config.train.epochs,
+        epochs=config.total_epochs,
         kept_epoch=kept_epoch,
         selection_clips=len(split.selection),
-        selection_top1=top_k(logits, labels, 1) if labels is not None else None,
+        selection_top1=top1,
         selection_top5=top_k(logits, labels, 5) if labels is not None else None,
         selection_loss=cross_entropy(logits, labels) if labels is not None else None,
         selection_top1_last=progress.history[-1]["selection_top1"] if held_out else None,
@@ -176,20 +237,55 @@ def _finish(
         seconds=progress.seconds,
         clips_per_s=float(np.median([row["clips_per_s"] for row in progress.history])),
         cost=cost,
+        levels=tuple(levels),
     )
     write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
     return result
 
 
+def _levels(
+    model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, parts: Mapping[Part, Batches], store: Store, out: TrialDir
+) -> list[LevelResult]:
+    """Each level of a network of several by itself: its scores are written where it has a classifier; nothing for a single network."""
+    if not isinstance(model, MultiLevel) or not isinstance(shipped, MultiLevel):
+        return []
+    trained, forms, found = model.levels(), shipped.levels(), []
+    for name, member, blocks, form in zip(model.level_names, model.networks, model.level_blocks, shipped.networks, strict=True):
+        top1 = None
+        for part, batches in parts.items() if name in forms else ():
+            index, logits = score(forms[name], batches.epoch(0))
+            labels = torch.from_numpy(store.column("label")[index.numpy()]) if part == "selection" else None
+            ids = store.column("id")[index.numpy()].tolist()
+            Scores.of(ids, logits.numpy(), None if labels is None else labels.numpy()).save(out.level_scores(name, part))
+            top1 = top1 if labels is None else top_k(logits, labels, 1)
+        found.append(
+            LevelResult(
+                level=name,
+                selection_top1=top1,
+                nonzero_params=parameter_count(trained.get(name, member)) - sum(each.removed for each in kept_weights(member, blocks)),
+                deploy_nonzero_params=nonzero_params(forms.get(name, form)),
+            )
+        )
+    return found
+
+
 @torch.inference_mode()
-def _prove_equal(model: Backbone, batches: Batches, frames: int) -> None:
+def _prove_equal(model: Backbone | MultiLevel, batches: Batches, frames: int) -> None:
     """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a mistake nor change a choice."""
     exact = copy.deepcopy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
-    _check_difference(exact(clips), deploy(exact, frames=frames)(clips), EXACT_TOLERANCE)
+    form, expected = deploy(exact, frames=frames), exact(clips)
+    for shipped in (form, _compacted(form)):
+        if shipped is not None:
+            _check_difference(expected, shipped(clips), EXACT_TOLERANCE)
 
 
-def _compare(model: Backbone, shipped: DeployForm, batches: Batches) -> tuple[Tensor, Tensor, float]:
+def _compacted(form: DeployForm | MultiLevel) -> DeployForm | None:
+    """The form without useless channels; None where there is none, and for networks of several levels, whose masks remove single weights."""
+    return compact(form) if isinstance(form, DeployForm) else None
+
+
+def _compare(model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, batches: Batches) -> tuple[Tensor, Tensor, float]:
     """(index, deploy logits, largest difference to the training form) over the batches; TrialFailed if the two forms disagree."""
     _, trained = score(model, batches.epoch(0))
     index, logits = score(shipped, batches.epoch(0))
@@ -203,21 +299,26 @@ def _check_difference(trained: Tensor, shipped: Tensor, tolerance: float) -> flo
     return difference
 
 
-def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployForm, device: torch.device, difference: float) -> Cost:
-    counted = count(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        frames=config.data.frames,
-        stream=config.data.stream_config,
-        merge=shipped.folding.merge,
-    )
-    maskable, removed = weight_zeros(list(model.blocks))
+def _cost(
+    config: TrialConfig,
+    store: Store,
+    model: Backbone | MultiLevel,
+    kept: list[Kept],
+    shipped: DeployForm | MultiLevel,
+    device: torch.device,
+    difference: float,
+) -> Cost:
+    merges = [form.folding.merge for form in deploy_forms(shipped)]
+    counted = count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons, merges=merges)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
+    zeros = sum(each.removed for each in kept)
+    maskable, removed = len(config.sparsity.disjoint) * counted.maskable_params, zeros
+    if config.sparsity.counts_fused:
+        maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
+    small = _compacted(shipped)
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - removed,
+        nonzero_params=parameter_count(model) - zeros,
         maskable_params=maskable,
         removed_params=removed,
         released_params=counted.released.params,
@@ -232,6 +333,8 @@ def _cost(config: TrialConfig, store: Store, model: Backbone, shipped: DeployFor
         deploy_peak_mb=peak_activation_bytes(shipped, clip) / 1e6,
         deploy_latency_ms=latency_ms(shipped, clip),
         deploy_batch64_latency_ms=latency_ms(shipped, clip.expand(64, -1, -1, -1, -1)),
+        compact_latency_ms=None if small is None else latency_ms(small, clip),
+        compact_batch64_latency_ms=None if small is None else latency_ms(small, clip.expand(64, -1, -1, -1, -1)),
         deploy_folded=folded(model, shipped),
         deploy_max_abs_diff=difference,
         latency_device=device_name(device),

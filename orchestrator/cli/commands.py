@@ -53,10 +53,19 @@ def validate(
     no_data: Annotated[bool, typer.Option("--no-data", help="Leave the store alone: check the file and its trials only.")] = False,
 ) -> None:
     """Check a sweep file, its trials and its data: every problem at once, with file and line."""
-    from orchestrator.check import checked_sweep
+    from orchestrator.check import checked_sweep, runs_of
     from orchestrator.space import all_trials
 
     sweep = checked_sweep(file, overrides or (), data=not no_data)
+    if not no_data:
+        if runs := runs_of(sweep):
+            from orchestrator.tracking import find_sources
+
+            find_sources(sweep, runs)
+        from orchestrator.plan import plan as plan_sweep
+
+        for text in plan_sweep(sweep).notes:
+            print(f"note: {text}", file=sys.stderr)
     trials = all_trials(sweep)
     print(f"{file}: valid, {len({trial.planned.cell for trial in trials})} cells, {len(trials)} trials, digest {sweep.digest()}")
 
@@ -113,11 +122,11 @@ def sweep(
 @app.command()
 def resume(name: Name, address: Address = None, storage: Storage = "runs", as_json: Json = False) -> None:
     """Go on with a sweep after a crash or Ctrl-C, as it was when it last ran."""
-    from orchestrator.check import check_data
+    from orchestrator.check import check_data, check_folders
     from orchestrator.folder import find_folder, load_folder
 
     sweep = load_folder(find_folder(name, storage))
-    problems = check_data(sweep)
+    problems = check_data(sweep) + check_folders(sweep)
     if problems:
         raise UserError.of(problems)
     _run(sweep, address, as_json)

@@ -1,4 +1,4 @@
-"""`orchestrate models`, `bench` and `import-weights`: networks without a sweep. A few lines per command; imports inside keep --help light."""
+"""`orchestrate models`, `bench`, `import-weights`, `pack`: networks without a sweep. A few lines each; imports inside keep --help light."""
 
 from __future__ import annotations
 
@@ -118,6 +118,28 @@ def import_weights(
         print(f"next: orchestrate ensemble --scores {scoring.file} --labels {local_store(scoring.store) / 'clips.parquet'}")
 
 
+def pack(
+    source: Annotated[Path, typer.Argument(metavar="TRIAL", help="Folder of a trial, or a deploy form's file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Round weights to half precision: half the size, scores change a little.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a deploy form anew: zeros left out, weights rounded to half precision where asked."""
+    from dataclasses import asdict
+
+    from trainables.pack import pack_deploy
+
+    found = pack_deploy(source, out, half=half, force=force)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+        return
+    print(f"{found.source}: {found.params:,} parameters in {found.bytes_before:,} bytes")
+    print(f"{found.out}: {found.nonzero_params:,} that are not zero in {found.bytes_after:,} bytes")
+    if found.rounded:
+        print(f"rounded to half precision: by at most {found.largest_change:.1e} of the largest weight of a tensor")
+
+
 def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
     """Options of the model from `model.option=value`; UserError lists everything that is wrong with them, and an unknown backbone."""
     from orchestrator.sweep.document import parse, show
@@ -151,4 +173,4 @@ def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
     return options
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"models": models, "bench": bench, "import-weights": import_weights}
+COMMANDS: dict[str, Callable[..., None]] = {"models": models, "bench": bench, "import-weights": import_weights, "pack": pack}

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+MOST_LEVELS = 12  # of a variant in the table of non-zeros
+
+
 def print_plan(plan: Plan) -> None:
     """Cells, variants, totals, and what the estimate rests on, to standard output."""
     out = console()
@@ -18,8 +21,12 @@ def print_plan(plan: Plan) -> None:
     out.print(_variants(plan))
     if any(level != "0" for variant in plan.variants for level in variant.nonzero_params):
         out.print(_nonzeros(plan))
+        if any(variant.expected for variant in plan.variants):
+            print("~: expected; fusing adds and multiplies kernels, whose masks fill each other's holes (sparsity.sharing keeps them)")
     done = f", {plan.done} complete" if plan.done else ""
     print(f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials} trials{done}")
+    if plan.waiting:
+        print(f"order      dense trials first; {plan.waiting} trials start from the weights of theirs")
     print(f"clips      {plan.training_clips} training, {plan.selection_clips} selection, {plan.test_clips} test")
     print(f"time       {duration(plan.training_hours)} of training, {duration(plan.wall_hours)} on this machine: {plan.machine.describe()}")
     print(f"disk       {plan.disk_gb:.3f} GB")
@@ -39,9 +46,11 @@ def duration(hours: float) -> str:
 
 
 def _cells(plan: Plan) -> Table:
-    rows = table("cell", "trials", "complete", "training", title="Cells")
+    waits = any(cell.after for cell in plan.cells)
+    rows = table("cell", "trials", "complete", "training", text="starts from" if waits else None, title="Cells")
     for cell in plan.cells:
-        rows.add_row(cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours))
+        after = [", ".join(cell.after)] if waits else []
+        rows.add_row(cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours), *after)
     return rows
 
 
@@ -61,12 +70,22 @@ def _variants(plan: Plan) -> Table:
 
 
 def _nonzeros(plan: Plan) -> Table:
-    levels = list(dict.fromkeys(level for variant in plan.variants for level in variant.nonzero_params))
-    rows = table("model, streams", *levels, title="Non-zero parameters of the training form by sparsity level")
+    levels = list(dict.fromkeys(level for variant in plan.variants for level in _shown(variant)))
+    rows = table("model, streams", "form", *levels, title="Non-zero parameters by sparsity level")
     for variant in plan.variants:
-        cells = [variant.nonzero_params.get(level) for level in levels]
-        rows.add_row(_name(variant), *("" if nonzero is None else f"{nonzero:,}" for nonzero in cells))
+        for name, form, params, about in (
+            (_name(variant), "training", variant.nonzero_params, ()),
+            ("", "deploy", variant.deploy_nonzero_params, variant.expected),
+        ):
+            signs = {level: "<= " if level in variant.at_most else "~" if level in about else "" for level in params}
+            rows.add_row(name, form, *(f"{signs[level]}{params[level]:,}" if level in params else "" for level in levels))
     return rows
+
+
+def _shown(variant: Variant) -> list[str]:
+    """The variant's levels; of many, which a range gives, the lowest and the highest."""
+    levels = list(variant.nonzero_params)
+    return levels if len(levels) <= MOST_LEVELS else [levels[0], levels[-1]]
 
 
 def _name(variant: Variant) -> str:

@@ -39,10 +39,12 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
 
 def print_status(status: Status) -> None:
     """Cells, failures with reasons, and what to do next."""
-    rows = table("cell", "done", "failed", "running", "best selection", title=f"{status.name}: {status.state}")
+    waits = ["waiting"] if any(cell.waiting for cell in status.cells) else []  # for the trials they start from
+    rows = table("cell", "done", "failed", "running", *waits, "best selection", title=f"{status.name}: {status.state}")
     for cell in status.cells:
         best = "" if cell.best is None else f"{100 * cell.best:.1f} %"
-        rows.add_row(cell.cell, f"{cell.done}/{cell.total}", str(cell.failed or ""), str(cell.running or ""), best)
+        waiting = [str(cell.waiting or "")] if waits else []
+        rows.add_row(cell.cell, f"{cell.done}/{cell.total}", str(cell.failed or ""), str(cell.running or ""), *waiting, best)
     out = console()
     out.print(rows)
     for trial, reason in status.failures.items():

@@ -86,12 +86,15 @@ def _expected(recipe: EnsembleConfig, cells: Mapping[str, Axes], groups_of: Mapp
 
 
 def _groups(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> Iterable[tuple[str, Axes, list[str]]]:
-    """(name, shared axes, sources) of every ensemble the recipe makes."""
+    """(name, shared axes, sources) of every ensemble the recipe makes; a source that lacks one of its axes is in none."""
+    needed, known = (*recipe.per, recipe.over), dict.fromkeys(axis for axes in expected.values() for axis in axes)
+    absent = [axis for axis in needed if axis not in known]
+    if absent:
+        raise UserError(f"ensembles.{recipe.name}: must be over and per axes of its sources ({', '.join(known)}), got {', '.join(absent)}")
     found: dict[tuple[str, ...], list[str]] = {}
     for name, axes in expected.items():
-        absent = [axis for axis in (*recipe.per, recipe.over) if axis not in axes]
-        if absent:
-            raise UserError(f"ensembles.{recipe.name}: must be over and per axes of its sources ({', '.join(axes)}), got {', '.join(absent)}")
+        if not axes.keys() >= set(needed):
+            continue
         found.setdefault(tuple(label(axes[axis]) for axis in recipe.per), []).append(name)
     for values, names in found.items():
         shared = {axis: expected[names[0]][axis] for axis in recipe.per}

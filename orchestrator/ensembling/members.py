@@ -55,4 +55,4 @@ class Member:
 
     @property
     def dense(self) -> bool:
-        return self.config.sparsity.level == 0.0
+        return self.config.sparsity.dense

@@ -22,12 +22,13 @@ from orchestrator.report.tables import (
     trial_cells,
     write_csv,
 )
+from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
 TRIAL_COSTS = ("non-zero", "deploy params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
-TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", *TRIAL_COSTS, "seconds")
+TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", "level", *TRIAL_COSTS, "seconds")
 """What the table of trials says of a finished one."""
 
 
@@ -47,6 +48,8 @@ def write_report(run: Path) -> Path:
         *_results(evaluation, trials),
         *_absent(trials, evaluation),
         *_trials(trials),
+        *_tradeoffs(trials, {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}),
+        *_levels(trials),
         *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
         "## Settings",
         _settings(sweep),
@@ -217,6 +220,7 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
         "their holes in different places, and a weight of the sum is zero only where all of its parts are.",
         f"Latency: one clip, or a batch of 64, float32, median ({'; '.join(devices)}), timed at the end of each trial beside whatever else ran "
         "then. `peak MB`: most bytes (1e6) of activations alive at once, one clip; the largest of an ensemble's networks.",
+        *([_SCATTERED] if any(row.size.nonzero_params < row.size.params for row in evaluation.rows) else []),
     ]
     if clean:
         parts = [f"{split.clean_classes} of {split.classes} classes" for split in evaluation.splits if split.clean_classes is not None]
@@ -226,6 +230,11 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
             f"{held}; its mean-class accuracy is over these classes alone."
         )
     return "\n".join(f"- {line}" for line in lines)
+
+
+_SCATTERED = (
+    "Zeros that lie scattered over a kernel are multiplied like any other number: such a network is smaller to store and to send, not faster."
+)
 
 
 def _recipe_line(row: Row) -> dict[str, str]:
@@ -243,8 +252,52 @@ def _trials(trials: Sequence[TrialState]) -> list[str]:
     if not trials:
         return []
     searched = _searched(trials)
-    text = "Every trial of the sweep. Parameters that differ within a cell have columns of their own. Epochs count from 1."
+    text = (
+        "Every trial of the sweep. Parameters that differ within a cell have columns of their own. Epochs count from 1; `level` is the share of "
+        "the maskable weights that was removed."
+    )
     return ["## Trials", text, markdown_table([_trial_line(state, searched) for state in trials])]
+
+
+def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[str]:
+    """The assignments among which a person chooses, where the sweep has several objectives and a cell several assignments."""
+    found = non_dominated(trials, goals) if len(goals) > 1 else []
+    if not found:
+        return []
+    searched = _searched(trials)
+    objectives = ", ".join(f"{goal} {name}" for name, goal in goals.items())
+    text = f"Of each cell, the trials that no other equals in every objective and beats in one ({objectives})."
+    rows = [
+        {
+            "cell": f"`{each.trial.planned.cell}`",
+            **{name: _value(each.trial, name) for name in searched},
+            **{name: f"{value:,.4f}".rstrip("0").rstrip(".") for name, value in each.values.items()},
+            "trial": f"`{each.trial.planned.trial}`",
+        }
+        for each in found
+    ]
+    return ["## Trade-offs", text, markdown_table(rows)]
+
+
+def _levels(trials: Sequence[TrialState]) -> list[str]:
+    """Every level of the networks of several levels by itself, and all of them together; nothing where there are none."""
+    lines = [
+        {
+            "trial": f"`{state.planned.trial}`",
+            "level": level.level,
+            "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
+            "non-zero": f"{level.nonzero_params:,}",
+            "deploy non-zero": f"{level.deploy_nonzero_params:,}",
+        }
+        for state in trials
+        if state.result
+        for level in state.result.levels
+    ]
+    text = (
+        "Each level by itself and all of them together (fused), which is what a trial is scored by. Nested levels share their weights: "
+        "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
+    )
+    return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
 
 
 def _searched(trials: Sequence[TrialState]) -> list[str]:
@@ -277,6 +330,7 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
         found = (
             f"{result.kept_epoch + 1}/{result.epochs}",
             "n/a" if top1 is None else _percent(top1),
+            label(round(cost.removed_params / cost.maskable_params, 4)),
             f"{cost.nonzero_params:,}",
             f"{cost.deploy_params:,}",
             f"{cost.deploy_nonzero_params:,}",

@@ -12,8 +12,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from trainables.contract.config import ModelConfig, TrialConfig, dense_epochs
+from trainables.contract.config import ModelConfig, TrialConfig
 from trainables.contract.model import option_used
+from trainables.contract.sparsity import dense_epochs, setting_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
 _SAME_CLIPS = "all trials of a sweep are trained and scored on the same clips"  # as their scores meet in ensembles
@@ -92,7 +93,7 @@ class Leaf:
 def _walk(model: type[BaseModel], prefix: str) -> dict[str, Leaf]:
     found: dict[str, Leaf] = {}
     for name, info in model.model_fields.items():
-        dotted = f"{prefix}{name}"
+        dotted = f"{prefix}{info.alias or name}"
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             found |= _walk(info.annotation, f"{dotted}.")
         elif prefix:  # `seed` stands at the top of the sweep file
@@ -167,24 +168,23 @@ def _descend(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def label(value: Any) -> str:
-    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0'."""
+    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0', None -> 'none'."""
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _dense(leaves: Leaves) -> bool:
-    return bool(leaves["sparsity.level"] == 0)
 
 
 def _no_option_of_the_model(option: str) -> Callable[[Leaves], bool]:
     return lambda leaves: not option_used(option, leaves["model.backbone"], leaves["model.temporal"])
 
 
-def _no_warmup(leaves: Leaves) -> bool:
-    return _dense(leaves) or dense_epochs(leaves["sparsity.warmup"], leaves["train.epochs"]) == 0
+def _no_setting_of_the_sparsity(setting: str) -> Callable[[Leaves], bool]:
+    def useless(leaves: Leaves) -> bool:
+        if setting in ("penalty", "penalty_weight") and dense_epochs(leaves["sparsity.warmup"], leaves["train.epochs"]) == 0:
+            return True
+        return not setting_used(setting, lambda name: leaves[f"sparsity.{name}"])
 
-
-def _no_penalty(leaves: Leaves) -> bool:
-    return _no_warmup(leaves) or bool(leaves["sparsity.penalty"] == "none")
+    return useless
 
 
 def _nothing_drawn(leaves: Leaves) -> bool:
@@ -208,11 +208,7 @@ UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
     "data.selection.fraction": _nothing_drawn,
     "data.selection.seed": _nothing_drawn,
     **{f"model.{name}": _no_option_of_the_model(name) for name in ModelConfig.model_fields},
-    "sparsity.generator": _dense,
-    "sparsity.scope": _dense,
-    "sparsity.warmup": _dense,
-    "sparsity.penalty": _no_warmup,
-    "sparsity.penalty_weight": _no_penalty,
+    **{name: _no_setting_of_the_sparsity(name.removeprefix("sparsity.")) for name in LEAVES if name.startswith("sparsity.")},
     "train.milestones": _not_stepped,
     "train.lr_decay": _not_stepped,
 }
@@ -224,6 +220,11 @@ DECIDING = (
     "model.backbone",
     "model.temporal",
     "sparsity.level",
+    "sparsity.network",
+    "sparsity.generator",
+    "sparsity.structure",
+    "sparsity.scope",
+    "sparsity.sharing",
     "sparsity.warmup",
     "sparsity.penalty",
     "train.epochs",

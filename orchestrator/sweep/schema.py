@@ -184,7 +184,7 @@ class Sweep(Frozen):
     data: DataConfig
     parameters: dict[str, Parameter]  # searched leaves, in the file's order
     constraints: tuple[str | MetricLimit, ...]
-    sparsity: SparsityConfig
+    sparsity: SkipValidation[SparsityConfig]
     model: SkipValidation[ModelConfig]
     train: SkipValidation[TrainConfig]
     method: Method

@@ -9,6 +9,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator.journal import Journal
+from orchestrator.planned import PlannedTrial
 from orchestrator.space import Trial
 from orchestrator.tracking import Tracker
 from orchestrator.tuning.progress import Progress
@@ -35,7 +36,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         proposal = self._proposal(trial)
         planned = proposal.planned
-        self._journal.append("trial_started", trial=planned.trial, cell=planned.cell)
+        source = trial.config["source"]
+        self._journal.append("trial_started", trial=planned.trial, cell=planned.cell, **({"source": source} if source else {}))
         self._tracker.start_trial(planned.trial, planned.cell, proposal.config, planned.axes)
         self._progress.started(planned.cell, planned.trial)
 
@@ -68,12 +70,21 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._journal.append("trial_interrupted", trial=planned.trial, cell=planned.cell)
             self._tracker.finish_trial(planned.trial, folder, "interrupted")
             self._progress.interrupted(planned.cell, planned.trial)
-            return
+        else:
+            self._failed(planned, reason)
+        self._searcher.tell(trial.trial_id, None)
+
+    def give_up(self, proposal: Trial, reason: str) -> None:
+        """A trial that cannot start, because none that it could start from has a result."""
+        planned = proposal.planned
+        self._tracker.start_trial(planned.trial, planned.cell, proposal.config, planned.axes)
+        self._failed(planned, reason)
+
+    def _failed(self, planned: PlannedTrial, reason: str) -> None:
         self.failed.add(planned.trial)
         self._journal.append("trial_failed", trial=planned.trial, cell=planned.cell, reason=reason)
-        self._tracker.finish_trial(planned.trial, folder, "failed", reason)
+        self._tracker.finish_trial(planned.trial, planned.folder(self._run), "failed", reason)
         self._progress.failed(planned.cell, planned.trial, reason)
-        self._searcher.tell(trial.trial_id, None)
 
     def _proposal(self, trial: TuneTrial) -> Trial:
         return self._searcher.proposal_of(trial.trial_id)

@@ -23,6 +23,7 @@ from orchestrator.tracking import Tracker
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.progress import Progress
 from orchestrator.tuning.search import SEARCHES, SweepSearcher
+from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.stopping import SCHEDULERS, signals_cancel, time_budget
 from trainables.contract.errors import UserError
 from trainables.ray_trainable import TrialRequest, train
@@ -46,18 +47,25 @@ class Slots:
 
 
 def run_trials(
-    sweep: Sweep, proposals: Sequence[Trial], run: Path, journal: Journal, tracker: Tracker, address: str | None, seconds_left: float | None
+    sweep: Sweep,
+    proposals: Sequence[Trial],
+    run: Path,
+    journal: Journal,
+    tracker: Tracker,
+    address: str | None,
+    seconds_left: float | None,
+    fetched: Mapping[str, Path],
 ) -> Stop | None:
     """Run every proposal whose folder holds no result and no final failure; returns why the run was cut short, or None.
 
     address: HOST:PORT of a Ray cluster to join; None starts Ray on this machine (or joins the cluster in RAY_ADDRESS).
-    seconds_left: of the sweep's time budget; None is no limit.
+    seconds_left: of the sweep's time budget; None is no limit. fetched: folders that stand for MLflow runs in `sparsity.from`.
     """
     requests = StopRequests(run)
     requests.clear()
     totals = {cell: sum(p.planned.cell == cell for p in proposals) for cell in dict.fromkeys(p.planned.cell for p in proposals)}
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
-    epochs = {p.config.train.epochs for p in proposals}
+    epochs = {p.config.total_epochs for p in proposals}
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(totals, epochs.pop() if len(epochs) == 1 else None))
         for proposal in proposals:
@@ -68,7 +76,7 @@ def run_trials(
         stack.enter_context(signals_cancel(requests, progress.note))
         stack.enter_context(time_budget(requests, seconds_left, progress.note))
         slots = fit_slots(sweep.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        failed = _fit(sweep, waiting, slots, run, requests, journal, tracker, progress)
+        failed = _fit(sweep, waiting, Sources(sweep, run, proposals, fetched), slots, run, requests, journal, tracker, progress)
     ended = all(p.planned.trial in failed or p.planned.folder(run).is_complete() for cell in waiting.values() for p in cell)
     stop = requests.stop()
     requests.clear()
@@ -92,6 +100,7 @@ def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progre
 def _fit(
     sweep: Sweep,
     waiting: Mapping[str, list[Trial]],
+    sources: Sources,
     slots: Slots,
     run: Path,
     requests: StopRequests,
@@ -102,11 +111,13 @@ def _fit(
     """The Tune run itself; returns the trials that failed in it."""
 
     def request(proposal: Trial) -> dict[str, Any]:
+        source = sources.folder(proposal)
         return dict(
             TrialRequest(
                 config=proposal.config.model_dump_json(),
                 root=str(Path.cwd()),
                 out=str(proposal.planned.folder(run).path.absolute()),
+                source=None if source is None else str(source),
                 cancel_file=str(requests.cancel_file.absolute()),
                 threads=slots.threads,
                 gpu_fraction=slots.gpus,
@@ -114,14 +125,15 @@ def _fit(
         )
 
     searches = {cell: SEARCHES[sweep.method.name](proposals) for cell, proposals in waiting.items()}
-    searcher = SweepSearcher(searches, request, requests.closed)
+    pending = [proposal.planned.trial for proposals in waiting.values() for proposal in proposals]
+    searcher = SweepSearcher(searches, request, requests.closed, pending, lambda proposal, reason: callback.give_up(proposal, reason))
     callback = SweepCallback(run, searcher, journal, tracker, progress)
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": slots.cpus, "gpu": slots.gpus, **_memory(sweep)}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=SCHEDULERS[sweep.early_terminate.type](),
-            num_samples=sum(map(len, waiting.values())),
+            num_samples=len(pending),
             max_concurrent_trials=slots.concurrent,
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.trial_id),

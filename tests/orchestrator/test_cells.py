@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.cells import expand
+from orchestrator.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
 
 
@@ -37,3 +38,38 @@ def test_ids_do_not_depend_on_other_values(tmp_path) -> None:
     before = {cell.id for cell in expand(loaded(tmp_path, SMALL))}
     after = {cell.id for cell in expand(loaded(tmp_path, SMALL, "parameters.sparsity.level=[0.95, 0.8, 0]"))}
     assert before < after
+
+
+def test_an_axis_without_effect_makes_no_cells(tmp_path) -> None:
+    """Level 0 has no penalty, and without a warm-up there is none either."""
+    penalty = "parameters.sparsity.penalty={values: [group_lasso, none], axis: cell}"
+    warmup = "parameters.sparsity.warmup={values: [0.5, 0.0], axis: cell}"
+    cells = expand(loaded(tmp_path, SMALL, "parameters.data.stream=[joint]", warmup, penalty))
+    assert [cell.id for cell in cells] == [
+        "joint-level0",
+        "joint-level0.8-warmup0.5-penaltygroup_lasso",
+        "joint-level0.8-warmup0.5-penaltynone",
+        "joint-level0.8-warmup0",
+    ]
+    assert cells[0].axes == {"data.stream": "joint", "sparsity.level": 0.0}
+
+
+def test_an_axis_that_some_trial_of_the_cell_uses_stays(tmp_path) -> None:
+    penalty = "parameters.sparsity.penalty={values: [group_lasso, none], axis: cell}"
+    level = "parameters.sparsity.level={values: [0, 0.8], axis: trial}"
+    assert [cell.id for cell in expand(loaded(tmp_path, SMALL, "parameters.data.stream=[joint]", level, penalty))] == [
+        "joint-penaltygroup_lasso",
+        "joint-penaltynone",
+    ]
+
+
+def test_a_network_of_several_levels_is_one_cell_beside_single_ones_at_each(tmp_path) -> None:
+    network = "parameters.sparsity.network={values: [single, nested], axis: cell}"
+    sweep = loaded(tmp_path, SMALL, "parameters.data.stream=[joint]", network, "sparsity.levels=[0.6, 0.9]")
+    assert [cell.id for cell in expand(sweep)] == [
+        "joint-level0-networksingle",
+        "joint-networknested",
+        "joint-level0.8-networksingle",
+    ]
+    single, nested, _ = (trial.config.sparsity for trial in all_trials(sweep))
+    assert (single.levels, nested.levels, nested.level) == ((), (0.6, 0.9), 0.0)

@@ -120,6 +120,22 @@ def test_recipes_that_fit_nothing_are_refused(tmp_path, recipe, message):
         built(run, make_sweep(recipe))
 
 
+def test_a_network_that_lacks_an_axis_is_in_no_ensemble_along_it_and_the_dense_one_is_still_compared(tmp_path):
+    """Dense networks have no penalty; sparse ones are told apart by it."""
+    run = make_run(tmp_path, grid())
+    resolved = json.loads((run / "resolved.json").read_text())
+    for entry in resolved["trials"]:
+        if entry["axes"]["sparsity.level"]:
+            entry["axes"]["sparsity.penalty"] = "none"
+    (run / "resolved.json").write_text(json.dumps(resolved))
+    recipe = {**LEVELS, "per": ["data.stream", "sparsity.penalty"]}
+    first, second = built(run, make_sweep(recipe)).ensembles
+    assert (first.name, list(first.weights), first.left_out) == ("multi_level.joint-none", ["joint-0.6", "joint-0.95"], ())
+    assert second.name == "multi_level.bone-none"
+    found = complete(run, make_sweep(recipe))
+    assert {each.against for each in found.comparisons if each.role == "dense network"} == {"joint-0", "bone-0"}
+
+
 def test_a_missing_member_is_named_and_too_few_are_skipped(tmp_path):
     run = make_run(tmp_path, grid(joint_06="failed", bone_0="failed", bone_06="unfinished"))
     found = built(run, make_sweep(LEVELS, FINAL))

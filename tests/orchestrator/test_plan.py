@@ -8,16 +8,19 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.check import check_data
+from orchestrator.cli.plan import print_plan
 from orchestrator.plan import CPU_RATE, check_budget, disk_bytes, ensemble_count, plan, training_flops
 from orchestrator.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.artifacts import Cost, TrialResult, write_atomic
 from trainables.contract.errors import UserError
-from trainables.counting import count
+from trainables.contract.sparsity import SparsityConfig
+from trainables.counting import count, removed_count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
+from trainables.sparsity.gates import GATES
 from trainables.sparsity.generator import SparseGenerator
 
 LOCAL = "resources={gpus: 0, cpus: 1, max_concurrent: 1}"
@@ -55,7 +58,7 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
     joint = next(variant for variant in found.variants if variant.streams == ("joint",))
     assert (joint.params, joint.gmacs) == (cost.training.params, cost.training.gmacs)
     assert (joint.deploy_params, joint.deploy_gmacs) == (cost.deploy.params, cost.deploy.gmacs)
-    assert joint.nonzero_params == {"0": cost.training.params, "0.8": cost.nonzero_params(0.8, "block")}
+    assert joint.nonzero_params == {"0": cost.training.params, "0.8": cost.nonzero_params(SparsityConfig(level=0.8))}
     seconds = 9 * 3 * 2 * 3 * cost.training.gmacs * 1e9 * 2 / CPU_RATE  # clips x repeat x epochs x passes x MACs x 2
     assert joint.seconds_per_trial == pytest.approx(seconds)
     assert found.wall_hours == pytest.approx(found.training_hours)
@@ -64,9 +67,14 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
     cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
-    dense, sparse = (SimpleNamespace(sparsity=SimpleNamespace(level=level)) for level in (0.0, 0.5))
-    assert disk_bytes(cost, dense) == 4 * (300 + 7)
-    assert disk_bytes(cost, sparse) == 4 * (300 + 20 + 7)
+
+    def disk(**sparsity):
+        return disk_bytes(cost, SimpleNamespace(sparsity=SparsityConfig.model_validate(sparsity)))
+
+    assert disk(level=0.0) == disk(level=0.0, generator="supermask") == 4 * (300 + 7)
+    assert disk(level=0.5) == disk(level=0.5, generator="rewinding") == 4 * (300 + 20 + 7)
+    assert disk(level=0.5, generator="supermask") == 4 * (300 + 20 + 30 + 7)
+    assert disk(level=0.5, generator="rewinding", rewind_epoch=1) == 4 * (300 + 20 + 200 + 7)
 
 
 def test_over_budget_names_the_figure(planned, tmp_path) -> None:
@@ -133,10 +141,67 @@ def test_planned_zeros_are_those_of_the_masks(planned, store, scope) -> None:
     assert found.variants[0].nonzero_params == {"0": params, "0.8": params - removed}
 
 
+@pytest.mark.parametrize("structure", ["channel", "4x2"])
+def test_planned_zeros_of_structures_are_those_of_the_masks(planned, store, structure) -> None:
+    sweep, found = planned(f"sparsity.structure={structure}", "parameters.data.stream=[joint]", "sparsity.warmup=0.5")
+    config, layout = all_trials(sweep)[1].config, Store.open(store).layout
+    model = build_backbone(config.model, layout, classes=3, persons=1, stream=config.data.stream_config, seed=0)
+    removed = SparseGenerator(list(model.blocks), config.sparsity, config.warmup_epochs, seed=0).removed
+    assert found.variants[0].nonzero_params["0.8"] == sum(parameter.numel() for parameter in model.parameters()) - removed
+
+
+def test_layers_that_erk_leaves_bare_are_noted(planned) -> None:
+    spread = ("sparsity.scope=tensor", "sparsity.distribution=erk", "parameters.data.stream=[joint]")
+    assert not any("leaves no weight" in note for note in planned(*spread)[1].notes)
+    (note,) = [note for note in planned(*spread, "parameters.sparsity.level=[0, 0.999]")[1].notes if "leaves no weight" in note]
+    assert note.startswith("sparsity.level 0.999 leaves no weight in hpi_gcn_rp's ")
+    assert "16x8x1x1 in block 1" in note
+
+
+def test_rounds_are_part_of_the_time(planned) -> None:
+    times = []
+    for rounds in ("1", "3"):
+        once = ("parameters.sparsity.level=[0.8]", "sparsity.generator=rewinding")
+        times.append(planned(*once, f"sparsity.rounds={rounds}")[1].training_hours)
+    assert times[1] == pytest.approx(2 * times[0])  # 1 + 1 trainings, 1 + 3
+
+
 def test_scopes_stand_apart_where_there_are_several(planned) -> None:
     _, found = planned("parameters.sparsity.scope=[tensor, global]", "parameters.data.stream=[joint]")
     (variant,) = found.variants
     assert set(variant.nonzero_params) == {"0", "0.8 tensor", "0.8 global"}
+
+
+def test_a_learned_level_is_planned_as_far_as_it_is_known(planned, store, capsys) -> None:
+    streams, levels = "parameters.data.stream=[joint]", "parameters.sparsity.level=[0, 0.8, learned]"
+    sweep, found = planned("sparsity={target: 0.9, scope: tensor, warmup: 0.5}", streams, levels)
+    config = all_trials(sweep)[2].config
+    cost = count(config.model, Store.open(store).layout, classes=3, persons=1, frames=16, stream=config.data.stream_config)
+    (variant,) = found.variants
+    assert variant.nonzero_params["learned, target 0.9"] == variant.params - removed_count(cost.maskable_params, 0.9)
+    assert set(variant.nonzero_params) == {"0", "0.8", "learned, target 0.9"}
+    assert variant.at_most == ()
+    _, found = planned("sparsity={warmup: 0.5, level: learned}", "parameters={sparsity.price: [0.5, 2]}")
+    (variant,) = found.variants
+    assert variant.nonzero_params == {"learned, price 0.5": variant.params, "learned, price 2": variant.params}
+    assert set(variant.at_most) == set(variant.nonzero_params)
+    print_plan(found)
+    assert capsys.readouterr().out.count(f"<= {variant.params:,}") == 2
+
+
+def test_disk_counts_a_gate_per_weight() -> None:
+    cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
+    sizes = [disk_bytes(cost, SimpleNamespace(sparsity=SparsityConfig(level="learned", price=1, gate=gate))) for gate in GATES]
+    assert sizes == [4 * (300 + 20 + 7), 4 * (300 + 20 + 60 + 7)]
+
+
+def test_non_zeros_of_the_deploy_form_by_sharing(planned, store) -> None:
+    _, found = planned("parameters.sparsity.sharing=[none, fused]", "parameters.data.stream=[joint]")
+    (variant,) = found.variants
+    assert variant.expected == ("0.8 none",)
+    assert variant.deploy_nonzero_params["0"] == variant.deploy_params
+    assert variant.deploy_nonzero_params["0.8 fused"] < variant.deploy_nonzero_params["0.8 none"] < variant.deploy_params
+    assert variant.nonzero_params["0.8 none"] < variant.nonzero_params["0.8 fused"]
 
 
 def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> None:
@@ -151,13 +216,46 @@ def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> No
     assert not any("does not fit" in note for note in planned("resources={gpus: auto, cpus: 2}")[1].notes)
 
 
+def test_what_starts_from_dense_trials_comes_after_them(planned) -> None:
+    two = "resources={gpus: 0.5, cpus: 1, max_concurrent: 2}"
+    _, apart = planned("parameters.data.stream=[joint]", two)
+    _, found = planned("parameters.data.stream=[joint]", two, "sparsity.from=dense")
+    assert [(cell.cell, cell.after) for cell in found.cells] == [("joint-level0", ()), ("joint-level0.8", ("joint-level0",))]
+    assert (apart.waiting, found.waiting) == (0, 1)
+    assert found.training_hours == apart.training_hours
+    assert found.wall_hours == pytest.approx(found.training_hours)  # one after the other, though two fit
+    assert apart.wall_hours == pytest.approx(apart.training_hours / apart.machine.concurrent)
+
+
+def test_rewinding_says_how_many_epochs_it_trains(planned) -> None:
+    once = ("parameters.data.stream=[joint]", "parameters.sparsity.level=[0, 0.8]", "sparsity.generator=rewinding", "sparsity.rounds=3")
+    _, found = planned(*once)
+    assert "a trial that rewinds its weights trains 8 epochs in all, 2 of them before the first pruning" in found.notes
+    dense, rewound = found.cells
+    assert rewound.hours == pytest.approx(4 * dense.hours)
+
+
+def test_of_many_levels_the_lowest_and_the_highest_are_shown(planned, capsys) -> None:
+    level = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
+    _, found = planned(level, "method={name: random, trials_per_cell: 20}")
+    (variant,) = found.variants
+    levels = list(variant.nonzero_params)
+    assert len(levels) == 20
+    print_plan(found)
+    shown = capsys.readouterr().out
+    assert f"{variant.nonzero_params[levels[0]]:,}" in shown
+    assert levels[0] in shown
+    assert levels[-1] in shown
+    assert levels[1] not in shown
+
+
 def test_ensembles_are_counted_by_their_groups(planned) -> None:
     sweep, _ = planned("ensembles=[{name: a, over: sparsity.level}, {name: b, over: data.stream, per: []}]")
     assert ensemble_count(sweep) == 2 + 1
 
 
 def test_work_of_one_training() -> None:
-    config = SimpleNamespace(data=SimpleNamespace(repeat=5), train=SimpleNamespace(epochs=10))
+    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10, sparsity=SparsityConfig())
     assert training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
 
 

@@ -139,11 +139,13 @@ def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path)
     run = evaluated(tmp_path, trials)
     text = write_report(run).read_text()
     section = text[text.index("## Trials") :].split("\n## ")[0]
-    columns = "cell, train.lr, seed, status, kept epoch, selection top-1 %, non-zero, deploy params, deploy non-zero, latency ms, "
+    columns = "cell, train.lr, seed, status, kept epoch, selection top-1 %, level, non-zero, deploy params, deploy non-zero, latency ms, "
     columns += "batch 64 ms, peak MB, seconds, trial"
     assert f"| {columns.replace(', ', ' | ')} |" in section
-    assert f"| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 400 | 500 | 200 | 1.50 | 30.00 | 3.60 | 60 | `{trials[1].name}` |" in section
-    assert f"| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  | `{trials[2].name}` |" in section
+    assert (
+        f"| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 0.6 | 400 | 500 | 200 | 1.50 | 30.00 | 3.60 | 60 | `{trials[1].name}` |" in section
+    )
+    assert f"| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  |  | `{trials[2].name}` |" in section
 
 
 def test_a_parameter_that_is_the_same_throughout_a_cell_has_no_column(tmp_path):

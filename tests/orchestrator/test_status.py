@@ -46,6 +46,20 @@ def test_a_running_sweep_counts_running_trials_and_failures(run):
     assert "orchestrate stop small" in status.next_step
 
 
+def test_trials_that_wait_for_what_they_start_from_are_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = parse_sweep("small.yaml", TEXT + "sparsity: {from: dense}\n")
+    planned = [trial.planned for trial in all_trials(sweep)]
+    prepare(sweep, planned)
+    folder = folder_of(sweep)
+    assert [cell.waiting for cell in load_status(folder).cells] == [0, 1, 1]
+    shown = CliRunner().invoke(app, ["status", "small"]).stdout
+    assert "waiting" in shown
+    write_json(planned[0].folder(folder).failure_file, {"reason": "train_loss must be finite"})
+    assert [cell.waiting for cell in load_status(folder).cells] == [0, 0, 0]
+    assert "waiting" not in CliRunner().invoke(app, ["status", "small"]).stdout
+
+
 def test_a_dead_sweep_has_no_running_trials(run):
     status = load_status(run)
     assert not is_running(run)

@@ -210,3 +210,44 @@ def test_a_diverging_trial_fails_once_with_its_reason_and_the_rest_goes_on(folde
     assert "train_loss must be finite" in (folder / "runs/tiny/report/report.md").read_text()
     status = command("status", "tiny", cwd=folder)
     assert "train_loss must be finite" in status.stdout
+
+
+TICKETS = """
+version: 1
+name: tiny
+data: {store: data, protocol: xsub, frames: 8, selection: {fraction: 0.3}}
+parameters:
+  train.lr: {values: [0.05, 1.0e12], axis: cell}
+  sparsity.level: {values: [0.8, 0], axis: trial}
+sparsity: {from: dense, warmup: 0}
+model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
+train: {epochs: 10, batch_size: 4, warmup_epochs: 0}
+resources: {gpus: 0}
+failure: {tolerated_fraction: 0.5}
+ensembles: []
+"""
+
+
+def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
+    """Also where the sweep is interrupted while they wait."""
+    Path(folder / "tiny.yaml").write_text(TICKETS)
+    process = start(folder)
+    wait_until(lambda: events(folder, "trial_started"), process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert not any("source" in event for event in events(folder))
+    done = command("sweep", "tiny.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    ((name, source),) = {event["trial"]: event["source"] for event in events(folder) if "source" in event}.items()
+    dense = Path(source)
+    assert dense.parent == folder / "runs/tiny/trials"
+    assert json.loads((dense / "config.json").read_text())["sparsity"]["level"] == 0
+    assert (dense.name[:6], name[:6]) == ("lr0.05", "lr0.05")
+    journal = [(event["event"], event.get("trial")) for event in events(folder)]
+    assert journal.index(("trial_finished", dense.name)) < journal.index(("trial_started", name))
+    reasons = {event["trial"]: event["reason"] for event in events(folder, "trial_failed")}
+    (diverged,) = [trial for trial, reason in reasons.items() if reason.startswith("train_loss must be finite")]
+    (left,) = reasons.keys() - {diverged}
+    assert reasons[left] == f"no dense trial to start from has a result: {diverged}: {reasons[diverged]}"
+    assert ("trial_started", left) not in journal
+    assert sorted(status for kind, _, status, _ in mlflow_runs(folder) if kind == "trial") == ["FAILED", "FAILED", "FINISHED", "FINISHED"]

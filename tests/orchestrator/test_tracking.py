@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from orchestrator.tracking import MLflowTracker, NullTracker, Tracker, absolute_uri, flatten, ui_command
+from orchestrator.tracking import MLflowTracker, NullTracker, Tracker, absolute_uri, find_sources, find_trial, flatten, ui_command
 from tests.orchestrator.fake_run import Trial, make_run
+from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 
@@ -93,9 +94,9 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert len(trial.data.metrics) <= 20
     assert [metric.step for metric in client.get_metric_history(trial.info.run_id, "train_loss")] == [0, 1, 2]
     kept = {item.path for item in client.list_artifacts(trial.info.run_id)}
-    assert {"config.json", "deploy.pt", "scores.selection.parquet", "scores.test.parquet", "result.json", "figures"} <= kept
+    assert {"config.json", "deploy.pt", "scores.selection.parquet", "scores.test.parquet", "sparsity.json", "result.json", "figures"} <= kept
     pictures = {item.path for item in client.list_artifacts(trial.info.run_id, "figures")}
-    assert pictures == {"figures/curves.png", "figures/confusion.png"}
+    assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
     assert children["final"].data.tags["members"] == done.path.name
 
@@ -175,6 +176,66 @@ def test_artifacts_lie_beside_the_database_whatever_the_current_folder(uri):
     client, _ = runs(uri, "beside")
     assert client.get_experiment_by_name("beside").artifact_location.endswith("/mlartifacts/beside")
     assert absolute_uri(uri).removeprefix("sqlite:///").rsplit("/", 1)[0] in client.get_experiment_by_name("beside").artifact_location
+
+
+@pytest.fixture
+def tracked(uri, tmp_path):
+    """MLflow's runs of a dense and a sparse trial, finished, by level; the folders of both."""
+    made = [Trial("joint", 0.0), Trial("joint", 0.6)]
+    run = make_run(tmp_path, made)
+    folders = {trial.level: TrialDir(run / "trials" / trial.name) for trial in made}
+    experiment = f"sources-{tmp_path.name}"
+    tracker = opened(uri, experiment)
+    for folder in folders.values():
+        folder.checkpoint_file.parent.mkdir()
+        folder.best_file.write_bytes(b"best weights")
+        start(tracker, folder)
+        tracker.finish_trial(folder.path.name, folder, "finished")
+    assert tracker.finish_sweep("finished", {}, None) == ()
+    by_trial = {run.data.tags.get("trial"): run.info.run_id for run in runs(uri, experiment)[1]}
+    return {level: by_trial[folder.path.name] for level, folder in folders.items()} | {"sweep": by_trial[None]}, folders
+
+
+def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_path):
+    ids, folders = tracked
+    for level, folder in folders.items():
+        assert find_trial(uri, ids[level]).fetch(tmp_path / "keep") == folder.path.absolute()
+    assert not (tmp_path / "keep").exists()
+    with pytest.raises(UserError, match=r"must be the run of a finished trial, but run .* is FINISHED \(kind: sweep\)"):
+        find_trial(uri, ids["sweep"])
+    with pytest.raises(UserError, match=r"must be a run of the MLflow store at .*: .*not found"):
+        find_trial(uri, "0" * 32)
+    with pytest.raises(UserError, match=r"tracking.uri, the store it is looked up in, is none"):
+        find_trial("none", ids[0.0])
+
+
+def test_a_dense_trial_whose_folder_is_gone_is_downloaded_once(uri, tracked, tmp_path):
+    ids, folders = tracked
+    for folder in folders.values():
+        folder.path.rename(folder.path.with_name(f"moved-{folder.path.name}"))
+    keep = tmp_path / "keep"
+    (keep / f".{ids[0.0]}.partial").mkdir(parents=True)  # of a download that was killed
+    fetched = TrialDir(find_trial(uri, ids[0.0]).fetch(keep))
+    assert fetched.path == keep / ids[0.0]
+    assert fetched.is_complete()
+    assert fetched.kept_file.read_bytes() == b"best weights"
+    assert fetched.load_config().sparsity.dense
+    stamp = fetched.result_file.stat().st_mtime_ns
+    find_trial(uri, ids[0.0]).fetch(keep)
+    assert fetched.result_file.stat().st_mtime_ns == stamp
+    assert [path.name for path in keep.iterdir()] == [ids[0.0]]
+    with pytest.raises(UserError, match="only dense trials log theirs"):
+        find_trial(uri, ids[0.6])
+
+
+def test_every_run_that_no_trial_can_start_from_is_named_at_its_line(uri, tracked, tmp_path):
+    ids, _ = tracked
+    sweep = loaded(tmp_path, SMALL + "sparsity: {from: dense}\n", f"tracking.uri={uri}")
+    found = find_sources(sweep, [f"mlflow:{ids[0.0]}", f"runs:/{ids[0.6]}"])
+    assert [each.run for each in found.values()] == [ids[0.0], ids[0.6]]
+    with pytest.raises(UserError) as caught:
+        find_sources(sweep, ["mlflow:aa", f"mlflow:{ids[0.0]}", "mlflow:bb"])
+    assert [problem.partition("s.yaml")[2].partition(" must")[0] for problem in caught.value.problems] == [":9 sparsity.from:"] * 2
 
 
 def test_a_relative_database_becomes_absolute(tmp_path, monkeypatch):

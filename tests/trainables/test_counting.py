@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from trainables.contract.config import STREAMS, ModelConfig
+from trainables.contract.config import STREAMS, ModelConfig, SparsityConfig
 from trainables.counting import count
 from trainables.layouts import load_layout
 
@@ -199,6 +199,24 @@ def test_published_sizes_of_the_sparse_study(model, sizes, per_block):
     cost = counted(60, **model)
     assert (cost.training.params, cost.maskable_params) == sizes
     assert tuple(map(sum, cost.maskable)) == per_block
+
+
+LEFT = [  # weights left at levels .6, .8, .95 and .99, as the sparse study's networks are counted: what a level leaves, rounded down
+    ({"backbone": "st_gcn"}, (1_267_574, 657_155, 199_340, 77_256)),
+    ({"backbone": "aa_gcn", "attention": True}, (1_730_167, 1_046_333, 533_458, 396_691)),
+    ({"backbone": "ctr_gcn", "convention": "pyskl", "temporal": "ms_tcn6"}, (692_138, 376_523, 139_811, 76_688)),
+    ({"backbone": "dg_stgcn", "temporal": "ms_tcn6"}, (735_116, 413_181, 171_729, 107_342)),
+    ({"backbone": "dg_stgcn", "temporal": "ms_tcn6", "subsets": 3}, (470_870, 263_183, 107_418, 65_880)),
+]
+
+
+@pytest.mark.parametrize(("model", "left"), LEFT, ids=lambda value: str(value)[:24])
+@pytest.mark.parametrize("scope", ["global", "block"])
+def test_weights_left_in_the_sparse_study(model, left, scope):
+    """The k-th smallest rule removes level (n - 1) of n weights, rounded: at most one and a half weights of a unit less than level n."""
+    cost, units = counted(60, **model), 1 if scope == "global" else 10
+    for level, weights in zip((0.6, 0.8, 0.95, 0.99), left, strict=True):
+        assert 0 <= cost.nonzero_params(SparsityConfig(level=level, scope=scope)) - weights < 1.5 * units + 1
 
 
 def test_published_sizes_of_its_networks_of_three_subsets():

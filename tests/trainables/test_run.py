@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
+from trainables.counting import count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
 from trainables.models.deploy import load_deploy
 from trainables.run import run_trial
+from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
+from trainables.training.checkpoint import load_tensors
 
 CPU = torch.device("cpu")
 
@@ -46,7 +49,8 @@ def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path
     assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
     names = {path.name for path in out.path.iterdir()} - {".lock"}
     scores = {"scores.selection.parquet", "scores.test.parquet"}
-    assert names == scores | {"config.json", "metrics.parquet", "checkpoint", "deploy.pt", "cost.json", "result.json"}
+    sparse = {"sparsity.json"} if level else set()
+    assert names == scores | sparse | {"config.json", "metrics.parquet", "checkpoint", "deploy.pt", "cost.json", "result.json"}
     deployed = load_deploy(out.deploy_file)
     sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
     assert result.cost.removed_params == sum(removed_count(size, level) for size in sizes)
@@ -69,6 +73,28 @@ def test_a_store_at_a_uri_and_another_residence_give_the_same_trial(store, tmp_p
     assert scores[0].ids == scores[1].ids
     assert np.array_equal(scores[0].logits, scores[1].logits)
     assert len(list((tmp_path / "cache" / "stores").glob("synth-*"))) == 1
+
+
+@pytest.mark.parametrize("gate", ["threshold", "hard_concrete"])
+@pytest.mark.parametrize("asked", [{"target": 0.7}, {"price": 0.5}])
+def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate, asked):
+    config = config_of(store)
+    sparsity = SparsityConfig(level="learned", gate=gate, warmup=0.5, **asked)
+    out, reports = TrialDir(tmp_path / "trial"), []
+    result = run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, report=reports.append)
+    assert [row["penalty"] > 0 for row in reports] == [sparsity.price is not None] * 2 + [False] * 2
+    assert result.kept_epoch >= 2
+    assert result.metrics()["level"] == result.level == reports[3]["level"]
+    assert result.cost.params == run_trial(config, TrialDir(tmp_path / "dense"), device=CPU).cost.params  # gates are no parameters
+    if sparsity.target is not None:
+        assert result.cost.removed_params == removed_count(result.cost.maskable_params, 0.7)
+    found = json.loads(out.sparsity_file.read_text())
+    layers = [(name, part) for block in build_blocks(store, 0.0) for name, part in block.named_modules() if isinstance(part, torch.nn.Conv2d)]
+    assert [tensor["name"].partition(".")[2].partition(".")[2] for tensor in found["tensors"]] == [name for name, _ in layers]
+    assert [tensor["shape"] for tensor in found["tensors"]] == [list(layer.weight.shape) for _, layer in layers]
+    assert sum(tensor["kept"] for tensor in found["tensors"]) == result.cost.maskable_params - result.cost.removed_params
+    assert min(tensor["kept"] for tensor in found["tensors"]) >= 1
+    assert found["level"] == result.level
 
 
 def build_blocks(store, level):
@@ -171,12 +197,34 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
     run_trial(config_of(store, 0.8), whole, device=CPU)
     for stop_after in (1, 2, 1):
-        count = iter(range(100))
+        steps = iter(range(100))
         with pytest.raises(Interrupted):
-            run_trial(config_of(store, 0.8), parts, device=CPU, should_stop=lambda c=count, s=stop_after: next(c) == s)
+            run_trial(config_of(store, 0.8), parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s)
         assert not parts.is_complete()
     run_trial(config_of(store, 0.8), parts, device=CPU)
     assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+
+
+@pytest.mark.parametrize("sharing", ["branches", "channels", "fused"])
+def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, tmp_path, sharing, monkeypatch):
+    monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
+    config = config_of(store, 0.8)
+    config = config.model_copy(update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})})
+    whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
+    result = run_trial(config, whole, device=CPU)
+    for stop_after in (1, 2, 1):  # in the warm-up, twice behind it
+        steps = iter(range(100))
+        with pytest.raises(Interrupted):
+            run_trial(config, parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s)
+    again = run_trial(config, parts, device=CPU)
+    assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+    assert result.cost.removed_params == again.cost.removed_params
+    layout = Store.open(store).layout
+    counted = count(config.model, layout, classes=4, persons=1, frames=16, stream=config.data.stream_config)
+    assert (result.cost.deploy_nonzero_params, True) == counted.deploy_nonzero_params(config.sparsity)
+    assert result.kept_epoch >= 2
+    assert result.cost.deploy_bytes == whole.deploy_file.stat().st_size
+    assert (result.cost.compact_latency_ms is not None) == (sharing == "channels")
 
 
 def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
@@ -190,6 +238,23 @@ def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
     assert result.selection_top1 is None
     assert not out.selection_scores.exists()
     assert len(Scores.load(out.test_scores).ids) > 0
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_path, keep):
+    source = TrialDir(tmp_path / "source")
+    run_trial(config_of(store, keep=keep, epochs=2, milestones=[]), source, device=CPU)
+    assert source.kept_file == (source.best_file if keep == "best" else source.checkpoint_file)
+    shipped = load_tensors(source.kept_file, CPU)["model"]
+    config = config_of(store, 0.8, epochs=2, milestones=[], warmup_epochs=0, lr=1e-12, weight_decay=0.0)
+    sparsity = config.sparsity.model_copy(update={"source": str(source.path)})
+    out = TrialDir(tmp_path / "sparse")
+    run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, source=source.path)
+    started = load_tensors(out.checkpoint_file, CPU)["model"]
+    heads = [name for name in shipped if name.startswith("head.")]
+    assert heads
+    for name in heads:
+        assert torch.allclose(started[name], shipped[name], rtol=0, atol=1e-9)  # at this rate two epochs change nothing
 
 
 def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):
@@ -247,3 +312,67 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
     last = score(model, probe.epoch(0))[1]
     labels = torch.from_numpy(opened.column("label")[split.selection])
     assert result.selection_loss != pytest.approx(torch.nn.functional.cross_entropy(last, labels).item())
+
+
+def sparse(store, level=0.8, epochs=2, **sparsity):
+    config = config_of(store, epochs=epochs, milestones=[]).model_dump(by_alias=True)
+    return TrialConfig.model_validate(config | {"sparsity": {"level": level, **sparsity}})
+
+
+def removed_at(store, level):
+    """By scope block."""
+    sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
+    return sum(removed_count(size, level) for size in sizes)
+
+
+def test_a_lottery_ticket_of_a_trained_network(store, tmp_path):
+    """Its weights are those of the dense trial, where they are there; the masks go into a file, from which another trial is trained."""
+    dense, ticket, again = (TrialDir(tmp_path / name) for name in ("dense", "ticket", "again"))
+    run_trial(sparse(store, level=0.0), dense, device=CPU)
+    result = run_trial(sparse(store, generator="supermask", **{"from": "dense"}), ticket, device=CPU, source=dense.path)
+    assert result.cost.removed_params == removed_at(store, 0.8)
+    assert result.cost.nonzero_params == result.cost.params - result.cost.removed_params
+    best = [torch.load(out.best_file, weights_only=True)["model"] for out in (dense, ticket)]
+    name = "blocks.0.graph.embed"
+    assert torch.equal(best[0][f"{name}.weight"], best[1][f"{name}.parametrizations.weight.original"])
+    masks = {key.replace(".parametrizations.weight.0.mask", ".weight"): mask for key, mask in best[1].items() if key.endswith(".mask")}
+    save_masks(masks, tmp_path / "ticket.npz")
+    config = sparse(store, generator="predefined", mask="ticket.npz", warmup=0.0, **{"from": "dense"})
+    result = run_trial(config, again, device=CPU, root=tmp_path, source=dense.path)
+    assert result.cost.removed_params == removed_at(store, 0.8)
+    kept = torch.load(again.best_file, weights_only=True)["model"]
+    assert torch.equal(kept[f"{name}.parametrizations.weight.0.mask"], masks[f"{name}.weight"])
+
+
+def test_rounds_of_rewinding_are_one_trial(store, tmp_path):
+    reports = []
+    out = TrialDir(tmp_path / "trial")
+    result = run_trial(sparse(store, generator="rewinding", rounds=2, rewind_epoch=1), out, device=CPU, report=reports.append)
+    assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
+    assert (result.epochs, result.kept_epoch) == (4, 3)  # of the last round, though the others may be better
+    assert result.cost.removed_params == removed_at(store, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "said"),
+    [
+        ({"from": "dense"}, "sparsity.from: 'dense' is known within a sweep alone"),
+        ({"from": "nowhere"}, "sparsity.from: .*nowhere: must be the folder of a finished trial, got no such folder"),
+        ({"generator": "predefined", "mask": "none.npz"}, "sparsity.mask: .*none.npz: must be a file of masks"),
+        ({"generator": "rigl", "update_every": 1000}, "sparsity.update_every must be less than"),
+    ],
+)
+def test_what_a_sparse_trial_needs_is_there_before_it_is_trained(store, tmp_path, sparsity, said):
+    out, reports = TrialDir(tmp_path / "trial"), []
+    with pytest.raises(UserError, match=said):
+        run_trial(sparse(store, **sparsity), out, device=CPU, report=reports.append)
+    assert reports == []
+    assert out.load_failure() is None  # put right, the same trial goes on
+
+
+def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
+    out, reports = TrialDir(tmp_path / "trial"), []
+    with pytest.raises(TrialFailed, match=r"must leave a way from the clip to the classifier, but nothing gets through blocks\.1"):
+        run_trial(sparse(store, level=0.999), out, device=CPU, report=reports.append)
+    assert reports == []
+    assert "blocks.1" in out.load_failure()

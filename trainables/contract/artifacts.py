@@ -7,7 +7,7 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainables.contract.config import Frozen, TrialConfig
 
@@ -36,8 +36,8 @@ class Cost(Frozen):
 
     params: int  # training form, everything trainable
     nonzero_params: int  # training form, masked weights counted as zero
-    maskable_params: int  # weights a mask may remove
-    removed_params: int  # weights the mask removed: exactly what the level asks for
+    maskable_params: int  # weights a mask may remove: of the convolutions, or of the fused kernels where sparsity.sharing is branches or fused
+    removed_params: int  # those the mask removed: exactly what the level asks for
     released_params: int  # the released code's inference form
     released_leaf_params: int  # without adjacency matrices, as HPI-GCN's paper counts
     released_gmacs: float
@@ -45,15 +45,37 @@ class Cost(Frozen):
     deploy_params: int
     deploy_leaf_params: int  # without adjacency matrices
     deploy_nonzero_params: int
+    deploy_bytes: int | None = None  # of the deploy form's file; None: not noted (before 0.2.0)
     deploy_gmacs: float  # 1e9 multiply-accumulates per clip, all persons, joint mixing included
     deploy_leaf_gmacs: float  # convolutions and linear layers only
     deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
     deploy_latency_ms: float  # median of one clip at batch 1
     deploy_batch64_latency_ms: float  # of a batch of 64
+    compact_latency_ms: float | None = None  # of the deploy form without the channels that masks made useless; None: hardly any, or not noted
+    compact_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
     latency_device: str
     latency_threads: int
+
+
+class LevelResult(Frozen):
+    """One level of a network of several levels by itself, or all of them together."""
+
+    level: str  # its name, or fused
+    selection_top1: float | None  # fraction; None when nothing was held out, or the level has no classifier
+    nonzero_params: int  # training form
+    deploy_nonzero_params: int
+
+    @classmethod
+    def fused(cls, selection_top1: float | None, cost: Cost) -> LevelResult:
+        """The row of all levels together."""
+        return cls(
+            level="fused",
+            selection_top1=selection_top1,
+            nonzero_params=cost.nonzero_params,
+            deploy_nonzero_params=cost.deploy_nonzero_params,
+        )
 
 
 class TrialResult(Frozen):
@@ -71,20 +93,27 @@ class TrialResult(Frozen):
     seconds: float  # training time over all attempts
     clips_per_s: float  # median training throughput
     cost: Cost
+    levels: tuple[LevelResult, ...] = ()  # of a network of several levels: each by itself, then fused
+
+    @property
+    def level(self) -> float:
+        """Fraction of the maskable weights that are zero, measured."""
+        return self.cost.removed_params / self.cost.maskable_params
 
     def metrics(self) -> dict[str, float]:
         """Every number under the name a sweep file uses for it."""
-        own = self.model_dump(exclude={"cost", "trial"}) | self.cost.model_dump()
+        own = self.model_dump(exclude={"cost", "trial", "levels"}) | self.cost.model_dump() | {"level": self.level}
         return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
-EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "selection_loss", "selection_top1", "lr", "clips_per_s")
-"""What a trial reports after every epoch."""
+EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "level", "selection_loss", "selection_top1", "lr", "clips_per_s")
+"""What a trial reports after every epoch; `level` only where it is learned."""
 
-_NOT_NUMBERS = ("trial", "cost", "latency_device", "deploy_folded")
+_NOT_NUMBERS = ("trial", "cost", "levels", "latency_device", "deploy_folded")
 
-RESULT_METRICS: tuple[str, ...] = tuple(
-    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS
+RESULT_METRICS: tuple[str, ...] = (
+    *(name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS),
+    "level",
 )
 """What a finished trial reports; objectives and constraints name one of these."""
 
@@ -114,6 +143,11 @@ class TrialDir:
         return self.path / "checkpoint" / "best.pt"
 
     @property
+    def kept_file(self) -> Path:
+        """The checkpoint that holds the weights a complete trial ships."""
+        return self.best_file if self.load_config().train.keep == "best" and self.best_file.is_file() else self.checkpoint_file
+
+    @property
     def deploy_file(self) -> Path:
         return self.path / "deploy.pt"
 
@@ -127,8 +161,22 @@ class TrialDir:
         return self.path / "scores.test.parquet"
 
     @property
+    def levels_file(self) -> Path:
+        """Accuracy and size of each level of a network of several levels; absent otherwise."""
+        return self.path / "levels.json"
+
+    def level_scores(self, level: str, split: Literal["selection", "test"]) -> Path:
+        """Scores of one level by itself; test scores without labels."""
+        return self.path / "levels" / level / f"scores.{split}.parquet"
+
+    @property
     def cost_file(self) -> Path:
         return self.path / "cost.json"
+
+    @property
+    def sparsity_file(self) -> Path:
+        """Which tensors keep how many weights; absent for a dense network."""
+        return self.path / "sparsity.json"
 
     @property
     def result_file(self) -> Path:

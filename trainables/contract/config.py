@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.frozen import Frozen
-from trainables.contract.model import ModelConfig, option_used
+from trainables.contract.model import FUSES_IN_ITS_GRAPH, ModelConfig, option_used
+from trainables.contract.sparsity import SparsityConfig, dense_epochs, setting_used
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
 
 __all__ = [
@@ -85,17 +86,6 @@ class DataConfig(Frozen):
         return "_".join(parts)
 
 
-class SparsityConfig(Frozen):
-    """How many weights to remove, how they are chosen, and from which point of training on (sparse ST-GCN paper, section 3.3)."""
-
-    level: float = Field(default=0.0, ge=0.0, lt=1.0)  # fraction of maskable weights removed
-    generator: Literal["fixed_random"] = "fixed_random"  # mask drawn once, before training, and kept
-    scope: Literal["block", "tensor", "global"] = "block"  # within what the level holds exactly
-    warmup: float = Field(default=0.6, ge=0.0, lt=1.0)  # fraction of the epochs trained dense before the mask applies
-    penalty: Literal["group_lasso", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
-    penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
-
-
 Milestones = tuple[Annotated[int, Field(ge=1)], ...]
 
 
@@ -145,11 +135,6 @@ class TrainConfig(Frozen):
         return self
 
 
-def dense_epochs(warmup: float, epochs: int) -> int:
-    """Whole epochs of a sparsity warm-up: round(warmup * epochs), halves to even."""
-    return round(warmup * epochs)
-
-
 class TrialConfig(Frozen):
     """One configuration, trained once."""
 
@@ -161,10 +146,42 @@ class TrialConfig(Frozen):
 
     @model_validator(mode="after")
     def _sparse_weights_are_trained(self) -> Self:
-        if self.sparsity.level > 0 and self.warmup_epochs >= self.train.epochs:
+        if self.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"sparsity.warmup must leave at least one of train.epochs to train the kept weights, got {self.sparsity.warmup:g} "
-                f"of {self.train.epochs}, which rounds to {self.warmup_epochs} dense epochs"
+                f"of {self.train.epochs}, which rounds to {self.warmup_epochs} epochs"
+            )
+        if self.sparsity.level == "learned" and self.warmup_epochs == 0:
+            raise ValueError(
+                f"sparsity.warmup must give at least one of train.epochs to learn the level in, got {self.sparsity.warmup:g} "
+                f"of {self.train.epochs}, which rounds to none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_fused(self) -> Self:
+        sharing, model = self.sparsity.sharing, self.model
+        if sharing == "none" or not setting_used("sharing", self.sparsity.model_dump(by_alias=True).__getitem__):
+            return self
+        place = f"sparsity.sharing {sharing} needs"
+        if sharing == "branches" and model.temporal != "rep_tcn":
+            raise ValueError(f"{place} model.temporal rep_tcn, whose branches share a mask, got {model.temporal}")
+        if sharing == "branches" and "average" in model.branches and set(model.branches) <= {"pointwise", "average"}:
+            raise ValueError(f"{place} a branch whose kernel can have any mask (origin or a number), got branches={list(model.branches)}")
+        if model.temporal != "rep_tcn" and model.backbone not in FUSES_IN_ITS_GRAPH:
+            fusing = ", ".join(sorted(FUSES_IN_ITS_GRAPH))
+            raise ValueError(
+                f"{place} kernels that the deploy form fuses: model.temporal rep_tcn or one of the backbones {fusing}, "
+                f"got {model.backbone} with temporal {model.temporal}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rewinding_has_epochs_left(self) -> Self:
+        sparsity = self.sparsity
+        if sparsity.rewinds and sparsity.rewind_epoch >= self.train.epochs:
+            raise ValueError(
+                f"sparsity.rewind_epoch must be less than train.epochs, got {sparsity.rewind_epoch} and train.epochs={self.train.epochs}"
             )
         return self
 
@@ -180,8 +197,23 @@ class TrialConfig(Frozen):
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs trained dense before the mask applies; 0 for a dense trial."""
-        return dense_epochs(self.sparsity.warmup, self.train.epochs) if self.sparsity.level > 0 else 0
+        """Epochs trained before the mask is final; 0 for a dense trial."""
+        return self.sparsity.warmup_epochs(self.train.epochs)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs the trial is trained: more than train.epochs where sparsity goes through them in rounds."""
+        return self.sparsity.total_epochs(self.train.epochs)
+
+    @property
+    def first_kept_epoch(self) -> int:
+        """The first epoch whose weights may be shipped: before it the network is dense, or not yet as sparse as asked."""
+        sparsity = self.sparsity
+        return self.total_epochs - (self.train.epochs - sparsity.rewind_epoch) if sparsity.rewinds else self.warmup_epochs
+
+    def recipe_epoch(self, epoch: int) -> int:
+        """The epoch of `train` that epoch number `epoch` of the trial is: rounds repeat them."""
+        return self.sparsity.recipe_epoch(epoch, self.train.epochs)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration. Trials that differ only in how they reach the joints are the same trial."""

@@ -48,6 +48,9 @@ OPTIONS: dict[str, frozenset[str]] = {
 WITH_STEM = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hpi_gcn_op", "info_gcn"})
 """Backbones whose input block brings the coordinates to full width; in the others the first block does."""
 
+FUSES_IN_ITS_GRAPH = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hd_gcn"})
+"""Backbones whose graph convolutions have kernels that the deploy form makes one of, whatever the temporal module."""
+
 _TEMPORAL: dict[str, Temporal] = {
     "hpi_gcn_rp": "rep_tcn",
     "hpi_gcn_op": "rep_tcn",
@@ -84,6 +87,16 @@ def _default_kernel_size(before: Mapping[str, Any]) -> int:
 def default_branches(kernel_size: int) -> tuple[Branch, ...]:
     """origin, pointwise, average, and 1x1-then-kx1 branches: 5 for K = 5, 5 and 7 for K = 9 as published; every odd k from 5 to K - 2 beyond."""
     return ("origin", "pointwise", "average", *((5,) if kernel_size == 5 else range(5, kernel_size - 1, 2)))
+
+
+def branch_taps(branch: Branch, kernel_size: int) -> int:
+    """Frames that a branch of Rep-TCN sees, its own in the middle."""
+    return branch if isinstance(branch, int) else {"origin": kernel_size, "pointwise": 1, "average": 3}[branch]
+
+
+def reached_taps(branches: tuple[Branch, ...], kernel_size: int) -> int:
+    """Frames that Rep-TCN sees with these branches."""
+    return max(branch_taps(branch, kernel_size) for branch in branches)
 
 
 def _default_branches(before: Mapping[str, Any]) -> tuple[Branch, ...]:
@@ -152,6 +165,12 @@ class ModelConfig(Frozen):
     def width(self) -> int:
         """Channels of the last stage."""
         return self.block_plan[-1][1]
+
+    @property
+    def gate(self) -> ModelConfig:
+        """The gate of a mixture of this backbone: a single adjacency, learned from random numbers, where the backbone has several."""
+        single = {"subsets": 1, "graph": "random", "adjacency": "learned", "adjacencies": 1}
+        return ModelConfig.model_validate(self.model_dump() | {name: value for name, value in single.items() if name in OPTIONS[self.backbone]})
 
     def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
         """The input block that `auto` stands for."""

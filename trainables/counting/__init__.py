@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from math import prod
 
 from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.contract.sparsity import SparsityConfig
 from trainables.counting.aa_gcn import count_aa_gcn
 from trainables.counting.ctr_gcn import count_ctr_gcn
 from trainables.counting.dg_stgcn import count_dg_stgcn
 from trainables.counting.hd_gcn import count_hd_gcn
 from trainables.counting.hpi_gcn import count_hpi_gcn
 from trainables.counting.info_gcn import count_info_gcn
+from trainables.counting.removal import mask_units, removed_count
+from trainables.counting.sparse import deployed_zeros, trained_zeros
 from trainables.counting.st_gcn import count_st_gcn
 from trainables.counting.st_gcn_k5 import count_st_gcn_k5
-from trainables.counting.tally import Network, Tally
+from trainables.counting.tally import Kernel, Network, Pieces, Tally, kernels_of
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 
-GIGA = 1e9
+__all__ = ["COUNTERS", "Cost", "Count", "count", "mask_units", "removed_count"]
 
-Scope = Literal["block", "tensor", "global"]
+GIGA = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Cost:
     leaf_params: int
     gmacs: float
     leaf_gmacs: float
+    head_params: int = 0  # of params: the classifier
+    head_gmacs: float = 0.0  # of gmacs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +49,42 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    maskable: tuple[tuple[int, ...], ...]  # weights of each convolution of each block in the training form
+    apart: int  # how many more numbers the deploy form of one network has that keeps the convolutions around adjacencies apart
+    pieces: Pieces  # what masks may touch in one network, by block
+
+    @property
+    def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
+        """Of each convolution of each block in the training form."""
+        return tuple(tuple(kernel for piece in block for kernel in kernels_of(piece)) for block in self.pieces)
+
+    @property
+    def maskable(self) -> tuple[tuple[int, ...], ...]:
+        """Weights of each convolution of each block in the training form of one network: what masks may touch."""
+        return tuple(tuple(prod(kernel) for kernel in block) for block in self.kernels)
 
     @property
     def maskable_params(self) -> int:
-        """Weights of all the blocks' convolutions in the training form."""
+        """Weights of all the blocks' convolutions in the training form of one network."""
         return sum(map(sum, self.maskable))
 
-    def nonzero_params(self, level: float, scope: Scope) -> int:
-        """Parameters of the training form that a level leaves, within whose units it holds exactly."""
-        return self.training.params - sum(removed_count(sum(unit), level) for unit in mask_units(self.maskable, scope))
+    def nonzero_params(self, sparsity: SparsityConfig) -> int:
+        """Parameters of the training form that stay; expected where sharing is branches or fused, at most that many where a price decides."""
+        return self.training.params - sum(trained_zeros(self.pieces, each) for each in sparsity.disjoint)
 
+    def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
+        """(parameters of the deploy form that are not zero, whether that is exact): expected where masks meet in one kernel by chance.
 
-def removed_count(size: int, level: float) -> int:
-    """How many of `size` weights a level removes: round(level * (size - 1)), halves to even.
+        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships. What masks do not touch is
+        taken to be non-zero.
+        """
+        found = [self._deployed_zeros(each) for each in sparsity.singles]
+        return self.deploy.params - sum(zeros for zeros, _ in found), all(exact for _, exact in found)
 
-    The sparse ST-GCN study keeps scores >= the k-th smallest with k = 1 + round(level * (size - 1)), so k - 1 are removed;
-    at level 0 none, and never all.
-    """
-    return round(level * (size - 1)) if size else 0
-
-
-def mask_units(sizes: Sequence[Sequence[int]], scope: Scope) -> list[list[int]]:
-    """Sizes of the tensors of every unit within which a level holds exactly; `sizes` are those of the tensors of each block."""
-    tensors = [size for block in sizes for size in block]
-    units = {"tensor": [[size] for size in tensors], "block": [list(block) for block in sizes], "global": [tensors]}
-    return units[scope]
+    def _deployed_zeros(self, sparsity: SparsityConfig) -> tuple[int, bool]:
+        """Of one network: (numbers that its deploy form has less of than a dense one has parameters, whether that is exact)."""
+        merged = deployed_zeros(self.pieces, sparsity, merged=True)
+        zeros, exact = deployed_zeros(self.pieces, sparsity, merged=False)
+        return merged if sparsity.dense else max(merged, (zeros - self.apart, exact), key=lambda form: form[0])
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
@@ -80,9 +95,10 @@ def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, fra
     resolved = model.model_copy(update={"input_block": model.input_block_for(stream)})
     network = Network(resolved, graph_parents(model, layout), classes=classes, persons=persons, frames=frames)
     training, released, deploy = (Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy"))
-    for tally in (training, released, deploy):
+    apart = Tally("deploy", layout.size, persons, merge=False)
+    for tally in (training, released, deploy, apart):
         COUNTERS[model.backbone](network, tally)
-    return Count(_cost(training), _cost(released), _cost(deploy), tuple(map(tuple, training.maskable)))
+    return Count(_cost(training), _cost(released), _cost(deploy), _cost(apart).params - _cost(deploy).params, tuple(map(tuple, training.pieces)))
 
 
 def _cost(tally: Tally) -> Cost:
@@ -91,6 +107,8 @@ def _cost(tally: Tally) -> Cost:
         leaf_params=tally.leaf_params,
         gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,
         leaf_gmacs=tally.leaf_macs / GIGA,
+        head_params=tally.head_params,
+        head_gmacs=tally.head_macs / GIGA,
     )
 
 

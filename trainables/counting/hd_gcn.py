@@ -58,6 +58,7 @@ def _edge_conv(tally: Tally, width: int, groups: int, points: int, neighbours: i
     """Released: every pair of neighbours goes through the convolution, and distances are products; in ours every point goes twice."""
     pairs = min(neighbours, points) if tally.form == "released" else 1
     tally.conv(2 * groups * width, groups * width, pairs, bias=tally.form == "deploy", groups=groups, joints=points)
+    tally.fuse("difference")
     if tally.form != "deploy":
         tally.norm(groups * width)
     if tally.form == "released":

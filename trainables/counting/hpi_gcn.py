@@ -52,5 +52,6 @@ def _graph_conv(model: ModelConfig, tally: Tally, inside: int, outside: int, fra
         tally.adjacency(model.adjacencies if model.backbone == "hpi_gcn_rp" and tally.form == "training" else 1)
         tally.conv(inside, inside, frames)
         _conv(tally, inside, outside, frames, normalised)
+        tally.fuse("product")
     if inside != outside:
         _conv(tally, inside, outside, frames, normalised)

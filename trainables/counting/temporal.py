@@ -37,4 +37,5 @@ def _rep_tcn(model: ModelConfig, tally: Tally, channels: int, before: int, frame
             tally.norm(channels)
         else:
             tally.conv_bn(channels, channels, frames, taps=int(branch))
+    tally.fuse_branches(model.branches, model.kernel_size)
     tally.norm(channels)

@@ -179,7 +179,7 @@ def _problem(field: str, message: str) -> str:
 
 def _write(outputs: Outputs, network: Backbone | DeployForm, form: DeployForm, scores: Scores | None) -> None:
     """All files or, if one cannot be written, none of those that were not there before."""
-    steps: list[tuple[Path, Callable[[Path], None]]] = []
+    steps: list[tuple[Path, Callable[[Path], object]]] = []
     if outputs.weights is not None and isinstance(network, Backbone):
         training = network
         steps.append((outputs.weights, lambda path: save_weights(training, path)))

@@ -14,6 +14,7 @@ from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.ctr_gcn import unit
 from trainables.models.layers import DataNorm, bias_of, kaiming_convs, residual_path
 from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.fusion import Fusion
 from trainables.reparam.kernels import fuse_conv_bn
 
 PARTS = 4
@@ -27,7 +28,7 @@ NEAREST_JOINTS = 5
 NEAREST_LAYERS = 3
 
 
-class EdgeConv(Deployable):
+class EdgeConv(Fusion):
     """max over the k nearest u of LeakyReLU(BN(W [x_u - x_v; x_v])): (N, G, C, P) -> (N, G, C, P), group by group (Wang et al. 2019, DGCNN).
 
     P points of C features, G groups with weights of their own; a point is the first of its own neighbours. As
@@ -42,13 +43,22 @@ class EdgeConv(Deployable):
         _stacked_he(self.conv, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        theirs, own = _pairwise(x, self.split(self.conv.weight))
+        theirs, own = _pairwise(x, self.masked_kernel(self.one_kernel()))
         pairs = at_neighbours(theirs, nearest(x, self.neighbours)) + own[..., None]  # (N, G, C, P, k)
         out = F.leaky_relu(self.bn(pairs.flatten(1, 2)), SLOPE, inplace=True)
         return out.max(dim=3).values.reshape(x.shape)
 
     def deployed(self, folding: Folding) -> nn.Module:
         return FoldedEdgeConv(self) if folding.across else plain_copy(self, folding)
+
+    def one_kernel(self) -> Tensor:
+        return self.split(self.conv.weight)
+
+    def parts(self) -> list[nn.Conv2d]:
+        return [self.conv]
+
+    def input_copies(self) -> int:
+        return 2
 
     def split(self, kernel: Tensor) -> Tensor:
         """[W1; W2 - W1] of every group: (G C, 2 C, 1, 1) -> (2 G C, C, 1, 1)."""
@@ -66,7 +76,7 @@ class FoldedEdgeConv(nn.Module):
         super().__init__()
         self.neighbours = trained.neighbours
         kernel, bias = fuse_conv_bn(trained.conv.weight, batch_norm_state(trained.bn))
-        self.kernel = frozen(trained.split(kernel))
+        self.kernel = frozen(trained.masked_kernel(trained.split(kernel)))
         self.bias = frozen(bias.view(trained.conv.groups, -1, 1))
 
     def forward(self, x: Tensor) -> Tensor:

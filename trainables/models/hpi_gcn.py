@@ -21,6 +21,7 @@ from trainables.models.layers import (
     JointMixing,
     ParallelJointMixing,
     Pointwise,
+    PointwiseProduct,
     add_pointwise,
     bias_of,
     kaiming_convs,
@@ -31,7 +32,6 @@ from trainables.models.layers import (
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
     ConvBN,
-    Deployable,
     Folding,
     FusibleConv,
     Normalised,
@@ -42,13 +42,15 @@ from trainables.reparam.fusible import (
     plain_copy,
     temporal_conv,
 )
+from trainables.reparam.fusion import Fusion
 from trainables.reparam.kernels import merge_pointwise
 
 
-class GraphConv(Deployable):
+class GraphConv(Fusion):
     """ReLU(expand(mixing(embed(x))) + residual(x)): a 1x1 convolution, learned joint mixing, a 1x1 convolution with BatchNorm.
 
-    No skeleton prior: which joints exchange features is learned from the start.
+    No skeleton prior: which joints exchange features is learned from the start. One adjacency for all channels commutes with the two
+    convolutions, which then ship as one.
     """
 
     def __init__(self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Conv2d | FusibleConv, residual: nn.Module) -> None:
@@ -59,20 +61,47 @@ class GraphConv(Deployable):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fixed:
+            return self._as_one(x)
         out = self.expand(self.mixing(self.embed(x)))
         out += self.residual(x)
         return F.relu(out, inplace=True)
 
+    def _as_one(self, x: Tensor) -> Tensor:
+        mixing = self.mixing
+        assert isinstance(mixing, JointMixing | ParallelJointMixing)
+        with torch.autocast(x.device.type, enabled=False):
+            kernel, inner_bias, bias = self._merged()
+            total_bias = joint_bias(inner_bias, bias, mixing.adjacency())
+        total: Tensor = self.residual(x) + total_bias
+        return F.relu(total + F.conv2d(mixing(x), kernel), inplace=True)
+
+    def _merged(self) -> tuple[Tensor, Tensor, Tensor]:
+        """W1 W0, masked where a mask is active, W1 b0 and b1."""
+        kernel, bias = kernel_and_bias(self.expand)
+        assert bias is not None
+        merged, inner_bias = merge_pointwise(self.embed.weight, bias_of(self.embed), kernel)
+        return self.masked_kernel(merged), inner_bias, bias
+
+    def one_kernel(self) -> Tensor:
+        return merge_pointwise(self.embed.weight, bias_of(self.embed), kernel_and_bias(self.expand)[0])[0]
+
+    def parts(self) -> list[nn.Conv2d]:
+        """None where every channel group has an adjacency of its own: nothing commutes there."""
+        if isinstance(self.mixing, GroupedJointMixing):
+            return []
+        return [self.embed, *(module for module in self.expand.modules() if isinstance(module, nn.Conv2d))]
+
     def deployed(self, folding: Folding) -> nn.Module:
+        if self.fixed and not (folding.across and folding.merge):
+            raise ValueError(f"a mask on the merged kernel needs everything folded, got '{folding}'")
         if not folding.across:
             return plain_copy(self, folding)
         mixing, residual = deployed(self.mixing, folding), deployed(self.residual, folding)
         residual = Pointwise(residual) if isinstance(residual, nn.Conv2d) else residual
-        kernel, bias = kernel_and_bias(self.expand)
-        assert bias is not None
         if isinstance(mixing, JointMixing) and folding.merge:
-            merged, inner_bias = merge_pointwise(self.embed.weight, bias_of(self.embed), kernel)
-            return MergedGraphConv(mixing, merged, inner_bias, bias, residual)
+            return MergedGraphConv(mixing, *self._merged(), residual)
+        kernel, bias = kernel_and_bias(self.expand)
         embed = frozen_conv(self.embed.weight, self.embed.bias)
         return DeployedGraphConv(embed, mixing, frozen_conv(kernel, bias), residual)
 
@@ -92,10 +121,13 @@ class MergedGraphConv(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        reach = self.mixing.matrix.sum(dim=1)  # (V,)
-        bias_map = torch.addcmul(bias_of(self.conv)[:, None], self.inner_bias[:, None], reach)[:, None]  # (C_out, 1, V)
-        total: Tensor = self.residual(x) + bias_map
-        return F.relu(add_pointwise(total, self.mixing(x), self.conv.weight), inplace=True)
+        total: Tensor = self.residual(x) + joint_bias(self.inner_bias, bias_of(self.conv), self.mixing.matrix)
+        return F.relu(add_pointwise(total, self.mixing(x), self.conv), inplace=True)
+
+
+def joint_bias(inner: Tensor, outer: Tensor, adjacency: Tensor) -> Tensor:
+    """B[c, i] = inner[c] sum_v A[i, v] + outer[c]: (C,), (C,), (V, V) -> (C, 1, V)."""
+    return torch.addcmul(outer[:, None], inner[:, None], adjacency.sum(dim=1))[:, None]
 
 
 class DeployedGraphConv(nn.Module):
@@ -110,8 +142,8 @@ class DeployedGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor = self.residual(x) + bias_of(self.expand)[:, None, None]
-        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)):
-            return add_pointwise(total, self.mixing(self.embed(x)), self.expand.weight).relu_()
+        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)) or isinstance(self.expand, PointwiseProduct):
+            return add_pointwise(total, self.mixing(self.embed(x)), self.expand).relu_()
         samples, inside, frames, joints = x.shape
         embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))
         mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(samples, inside, -1)

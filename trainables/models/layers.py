@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +76,35 @@ def rows_of(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def add_pointwise(total: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
-    """total += the 1x1 convolution of x by kernel (C_out, C_in, 1, 1), in place; total (N, C_out, T, V) lies in memory as x does."""
+class PointwiseProduct(nn.Conv2d):
+    """A 1x1 convolution as the product of rows of channels with a matrix in a form of its own, such as a sparse one.
+
+    `weight` stays beside it for whoever reads it; `product` is what runs.
+    """
+
+    def __init__(self, conv: nn.Conv2d, compress: Callable[[Tensor], Tensor]) -> None:
+        """compress: (C_out, C_in) -> what `F.linear` takes as its weight."""
+        with torch.device("meta"):
+            super().__init__(conv.in_channels, conv.out_channels, 1, stride=(conv.stride[0], 1), bias=conv.bias is not None)
+        self.weight, self.bias = conv.weight, conv.bias
+        self.matrix = compress(conv.weight.detach()[:, :, 0, 0].contiguous())
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.product(input) if self.bias is None else self.product(input) + self.bias[:, None, None]
+
+    def product(self, x: Tensor) -> Tensor:
+        """W x without the bias: (N, C_in, T, V) -> (N, C_out, T', V), in memory as rows of channels."""
+        rows = x[:, :, :: self.stride[0]].permute(0, 2, 3, 1)
+        return F.linear(rows.reshape(-1, x.shape[1]), self.matrix).view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def add_pointwise(total: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """total += the 1x1 convolution of x, its bias left out, in place; total (N, C_out, T, V) lies in memory as x does."""
+    if isinstance(conv, PointwiseProduct):
+        return total.add_(conv.product(x))
     if not rows_last(x):
-        return total.add_(F.conv2d(x, kernel))
-    rows_of(total).addmm_(rows_of(x), kernel[:, :, 0, 0].T)
+        return total.add_(F.conv2d(x, conv.weight))
+    rows_of(total).addmm_(rows_of(x), conv.weight[:, :, 0, 0].T)
     return total
 
 
@@ -137,6 +161,10 @@ class JointMixing(nn.Module):
         super().__init__()
         self.matrix = nn.Parameter(matrix)
 
+    def adjacency(self) -> Tensor:
+        """(V, V)."""
+        return self.matrix
+
     def forward(self, x: Tensor) -> Tensor:
         if not rows_last(x):
             return F.linear(x, self.matrix)
@@ -155,11 +183,15 @@ class ParallelJointMixing(Deployable):
         super().__init__()
         self.matrices = nn.Parameter(torch.empty(matrices, joints, joints).uniform_(0.9, 1.1))
 
+    def adjacency(self) -> Tensor:
+        """The sum of all, (V, V)."""
+        return sum_adjacency(self.matrices)
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, sum_adjacency(self.matrices))
+        return F.linear(x, self.adjacency())
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return deployed(JointMixing(sum_adjacency(self.matrices)), folding)
+        return deployed(JointMixing(self.adjacency()), folding)
 
 
 class GroupedJointMixing(nn.Module):

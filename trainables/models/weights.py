@@ -28,7 +28,7 @@ def save_weights(network: Backbone, path: Path) -> None:
 
 def load_weights(path: Path) -> Backbone:
     """The network `save_weights` wrote, on the CPU, in training mode; UserError if the file is missing or damaged."""
-    content = read_file(path, FORMAT, "file of weights")
+    content = read_file(path, "file of weights", FORMAT)
     try:
         spec, state = NetworkSpec.model_validate(content["spec"]), dict(content["state"])
         with torch.random.fork_rng(devices=[]):  # every weight is replaced

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from trainables.contract.frozen import Frozen
 from trainables.reparam.kernels import BatchNormState, fuse_conv_bn
@@ -57,6 +58,10 @@ class FusibleConv(Deployable):
     def fuse(self) -> tuple[Tensor, Tensor]:
         """(kernel (C_out, C_in / groups, K, 1), bias (C_out,)) of the equal convolution; exact in evaluation mode."""
 
+    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+        """BatchNorms of its own, each with the kernel (C, ...) that decides whether a channel of it is more than a constant."""
+        return []
+
     def deployed(self, folding: Folding) -> nn.Module:
         return frozen_conv(*self.fuse(), stride=self.stride, groups=self.groups, dilation=self.dilation)
 
@@ -94,6 +99,9 @@ class ConvBN(FusibleConv):
     def fuse(self) -> tuple[Tensor, Tensor]:
         return fuse_conv_bn(self.conv.weight, batch_norm_state(self.bn), self.conv.bias)
 
+    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+        return [(self.bn, self.conv.weight)]
+
 
 class Normalised(FusibleConv):
     """A convolution, or what fuses to one, then a BatchNorm that only a folding across pieces removes."""
@@ -112,6 +120,9 @@ class Normalised(FusibleConv):
     def fuse(self) -> tuple[Tensor, Tensor]:
         kernel, bias = kernel_and_bias(self.body)
         return fuse_conv_bn(kernel, batch_norm_state(self.bn), bias)
+
+    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+        return [(self.bn, kernel_and_bias(self.body)[0])]
 
     def deployed(self, folding: Folding) -> nn.Module:
         if folding.across:
@@ -132,7 +143,19 @@ def deployed(module: nn.Module, folding: Folding) -> nn.Module:
         return frozen_conv(
             module.weight, module.bias, stride=module.stride[0], groups=module.groups, dilation=module.dilation[0], padding=module.padding
         )
+    if isinstance(module, nn.BatchNorm2d) and parametrize.is_parametrized(module):
+        return plain_copy(_as_masked(module))
     return plain_copy(module, folding)
+
+
+def _as_masked(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    """The BatchNorm with its masked scale as its scale; torch's own way to do so would change the class of the trained one."""
+    kind = parametrize.type_before_parametrizations(norm)
+    twin: nn.BatchNorm2d = object.__new__(kind)
+    twin.__dict__.update(norm.__dict__)
+    twin._modules = OrderedDict()
+    twin._parameters = OrderedDict(weight=frozen(norm.weight), bias=norm.bias)
+    return twin
 
 
 def plain_copy(module: ModuleT, folding: Folding = RELEASED) -> ModuleT:

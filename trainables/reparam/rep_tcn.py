@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.contract.model import Branch
+from trainables.contract.model import Branch, reached_taps
 from trainables.reparam.fusible import ConvBN, FusibleConv, batch_norm_state
+from trainables.reparam.fusion import Fusion
 from trainables.reparam.kernels import add_branches, average_kernel, fuse_conv_bn, merge_pointwise, widen_kernel
 
 
@@ -52,6 +53,9 @@ class PaddedBranch(FusibleConv):
         second = fuse_conv_bn(self.conv.weight, batch_norm_state(self.bn))
         return merge_pointwise(*first, *second, groups=self.groups)
 
+    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+        return [(self.pad_bn, self.pointwise.weight), (self.bn, self.conv.weight)]
+
 
 class AverageBranch(FusibleConv):
     """1x1 convolution -> padded BatchNorm -> average over 3 frames -> BatchNorm."""
@@ -73,8 +77,11 @@ class AverageBranch(FusibleConv):
         average = average_kernel(weight.shape[0], 3, groups=self.groups, like=weight)
         return merge_pointwise(*first, *fuse_conv_bn(average, batch_norm_state(self.bn)), groups=self.groups)
 
+    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+        return [(self.pad_bn, self.pointwise.weight), (self.bn, self.pointwise.weight)]
 
-class RepTCN(FusibleConv):
+
+class RepTCN(FusibleConv, Fusion):
     """Sum of temporal branches, no activation: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
 
     origin: Kx1 -> BN; pointwise: 1x1 -> BN; average: 1x1 -> padded BN -> 3-frame mean -> BN; a number k: 1x1 -> padded BN -> kx1 -> BN.
@@ -86,6 +93,7 @@ class RepTCN(FusibleConv):
         super().__init__()
         self.stride, self.groups, self.dilation = stride, groups, 1
         self.kernel_size = kernel_size
+        self.reach = reached_taps(tuple(branches), kernel_size)
         self.branches = nn.ModuleDict({str(branch): self._branch(branch, channels) for branch in branches})
 
     def _branch(self, branch: Branch, channels: int) -> FusibleConv:
@@ -98,6 +106,10 @@ class RepTCN(FusibleConv):
         return PaddedBranch(channels, branch, stride=self.stride, groups=self.groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fixed:
+            with torch.autocast(x.device.type, enabled=False):
+                kernel, bias = self.fuse()
+            return F.conv2d(x, kernel, bias, (self.stride, 1), (self.kernel_size // 2, 0), groups=self.groups)
         first, *others = self.branches.values()  # in the order given: it decides the last bits
         total: Tensor = first(x)
         for branch in others:
@@ -105,8 +117,41 @@ class RepTCN(FusibleConv):
         return total
 
     def fuse(self) -> tuple[Tensor, Tensor]:
+        kernel, bias = self._sum()
+        return widen_kernel(self.masked_kernel(kernel), self.kernel_size), bias
+
+    def one_kernel(self) -> Tensor:
+        return self._sum()[0]
+
+    def _sum(self) -> tuple[Tensor, Tensor]:
+        """All branches as one kernel over the frames that some branch sees."""
         fused = [branch.fuse() for branch in self.branches.values() if isinstance(branch, FusibleConv)]
-        return add_branches([(widen_kernel(kernel, self.kernel_size), bias) for kernel, bias in fused])
+        return add_branches([(widen_kernel(kernel, self.reach), bias) for kernel, bias in fused])
+
+    def parts(self) -> list[nn.Conv2d]:
+        return [module for module in self.branches.modules() if isinstance(module, nn.Conv2d)]
+
+    def masks_within(self, mask: Tensor) -> list[Tensor]:
+        """origin and pointwise take the mask's taps; average, which spreads its 1x1 kernel over three taps, what all of them keep.
+
+        A 1x1-then-kx1 branch is a product: whatever 1x1 kernel stands there, output o sees input j through every channel between them. With a
+        diagonal one that only scales channels the product keeps the support of the kx1 kernel, which takes the mask's taps.
+        """
+        masks = []
+        for branch in self.branches.values():
+            if isinstance(branch, AverageBranch):
+                masks.append(_middle(mask, 3).amin(dim=2, keepdim=True))
+                continue
+            if isinstance(branch, PaddedBranch):
+                masks.append(average_kernel(mask.shape[0], 1, groups=self.groups, like=mask))
+            assert isinstance(branch, ConvBN | PaddedBranch)
+            masks.append(_middle(mask, branch.conv.kernel_size[0]))
+        return masks
+
+
+def _middle(kernel: Tensor, taps: int) -> Tensor:
+    first = (kernel.shape[2] - taps) // 2
+    return kernel[:, :, first : first + taps]
 
 
 def average_of_three(x: Tensor, stride: int) -> Tensor:

@@ -19,20 +19,13 @@ from trainables.seeding import derive
 from trainables.training.checkpoint import EpochMetrics, Progress, load_checkpoint, save_checkpoint, save_tensors
 from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
 from trainables.training.optimiser import build_optimizer, learning_rate
+from trainables.training.schedule import Schedule
 
 
 class EpochBatches(Protocol):
     """Batches that can be dealt again from any step of any epoch."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[LabelledBatch]: ...
-
-
-class Schedule(Protocol):
-    """Something that changes with the epoch besides the learning rate, such as masks."""
-
-    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None: ...
-
-    def penalty(self, epoch: int) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
@@ -63,18 +56,25 @@ class Fit:
         device: torch.device,
         seed: int,
         objective: Objective,
+        epochs: int | None = None,
+        recipe_epoch: Callable[[int], int] = lambda epoch: epoch,
         first_kept_epoch: int = 0,
         schedule: Schedule | None = None,
     ) -> None:
-        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there)."""
+        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there).
+
+        epochs, recipe_epoch: how many there are if not those of the recipe, and which of the recipe's each of them repeats.
+        """
         self.model = model
         self.config = config
         self.device = device
         self.seed = seed
         self.objective = objective
+        self.epochs = config.epochs if epochs is None else epochs
+        self.recipe_epoch = recipe_epoch
         self.first_kept_epoch = first_kept_epoch
-        self.schedule = schedule
-        self.optimizer = build_optimizer(model.parameters(), config)
+        self.schedule = Schedule() if schedule is None else schedule
+        self.optimizer = build_optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], config)
         self.progress = Progress()
 
     def run(self, train: EpochBatches, selection: EpochBatches | None, outside: Outside) -> Progress:
@@ -84,7 +84,7 @@ class Fit:
         """
         self._restore(outside)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            while self.progress.epoch < self.config.epochs:
+            while self.progress.epoch < self.epochs:
                 self._train_epoch(train, outside)
                 self._finish_epoch(selection, outside)
         return self.progress
@@ -99,11 +99,10 @@ class Fit:
 
     def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
         """The remaining steps of the current epoch. Sums stay on the device: one transfer per epoch."""
-        progress, config = self.progress, self.config
+        progress = self.progress
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, progress.epoch)
-        if self.schedule is not None:
-            self.schedule.begin_epoch(progress.epoch, self.optimizer)
+            group["lr"] = self._learning_rate()
+        self.schedule.begin_epoch(progress.epoch, self.optimizer)
         self.model.train()
         sums = torch.tensor([progress.loss_sum, progress.correct_sum, progress.penalty_sum], dtype=torch.float64, device=self.device)
         started, seconds_before = time.perf_counter(), progress.epoch_seconds
@@ -117,6 +116,9 @@ class Fit:
                 raise Interrupted(f"stopped in epoch {progress.epoch} after step {step}")
         self._record(sums.tolist(), step, clips, started - seconds_before)
 
+    def _learning_rate(self) -> float:
+        return learning_rate(self.config, self.recipe_epoch(self.progress.epoch))
+
     def _record(self, sums: list[float], step: int, clips: int, epoch_started: float) -> None:
         """Note how far the epoch is. `sums` has come from the device, so its work is done when the clock is read here."""
         epoch_seconds = time.perf_counter() - epoch_started
@@ -128,14 +130,17 @@ class Fit:
         """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on the device."""
         assert batch.y is not None
         torch.manual_seed(derive(self.seed, "step", epoch, step))  # dropout draws from the global generator
+        self.schedule.begin_step(epoch, step)
         with self._autocast():
             loss, logits = self.objective(batch.x, batch.y)
-        penalty = self.schedule.penalty(epoch) if self.schedule is not None else None
+        penalty = self.schedule.penalty(epoch)
         self.optimizer.zero_grad(set_to_none=True)
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.schedule.before_update(epoch, step, self.optimizer)
         self.optimizer.step()
+        self.schedule.after_update(epoch, step, self.optimizer)
         right = (logits.detach().argmax(dim=1) == batch.y).sum()
         extra = penalty.detach() if penalty is not None else torch.zeros_like(loss)
         return torch.stack([loss.detach() * len(batch.y), right.to(loss), extra * len(batch.y)]).double()
@@ -157,8 +162,9 @@ class Fit:
             "train_loss": progress.loss_sum / count,
             "train_top1": progress.correct_sum / count,
             "penalty": progress.penalty_sum / count,
-            "lr": learning_rate(self.config, progress.epoch),
+            "lr": self._learning_rate(),
             "clips_per_s": progress.clip_count / max(progress.epoch_seconds, 1e-9),
+            **self.schedule.metrics(),
         }
         if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
             raise TrialFailed(f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch} (lr {metrics['lr']:.4g})")
@@ -168,6 +174,7 @@ class Fit:
                 raise TrialFailed(f"selection_loss must be finite, got {metrics['selection_loss']} in epoch {progress.epoch}")
             self._keep_best(metrics, outside.best)
         progress.history.append(metrics)
+        self.schedule.end_epoch(progress.epoch, self.optimizer)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = progress.epoch + 1, 0, 0, 0.0
         progress.loss_sum = progress.correct_sum = progress.penalty_sum = 0.0
         save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)

@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.naive_sparsity import global_norm as naive_global_norm
 from tests.naive_sparsity import group_lasso as naive_group_lasso
 from trainables.contract.config import SparsityConfig
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import maskable, raw_weight, removed_count
-from trainables.sparsity.penalty import group_lasso
+from trainables.sparsity.penalty import removal_penalty
 
 CONFIG = SparsityConfig(level=0.8)
 
@@ -38,16 +39,31 @@ def test_group_lasso_matches_the_published_example_and_the_naive_twin():
     weights, masks = [[3.0, 4.0, 1.0], [0.0, 5.0, 12.0]], [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     tensors = [[torch.tensor(block, dtype=torch.float64)] for block in weights]
     kept = [[torch.tensor(block, dtype=torch.float64)] for block in masks]
-    value = float(group_lasso(tensors, kept))
+    value = float(removal_penalty(tensors, kept, "group_lasso"))
     assert value == pytest.approx(18.0, abs=1e-9)  # 5 + 13; epsilon inside the root moves it by 1e-13
     assert value == pytest.approx(naive_group_lasso(weights, masks), abs=1e-9)
 
 
-def test_group_lasso_gradient_by_finite_differences():
+def test_one_norm_of_all_removed_weights():
+    weights, masks = [[3.0, 4.0, 1.0], [0.0, 5.0, 12.0]], [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    tensors, kept = ([[torch.tensor(block, dtype=torch.float64)] for block in rows] for rows in (weights, masks))
+    assert float(removal_penalty(tensors, kept, "global")) == pytest.approx(naive_global_norm(weights, masks), abs=1e-9) == 194**0.5
+
+
+def test_a_detached_penalty_has_the_value_and_no_gradient():
+    weight = torch.randn(3, 4, requires_grad=True)
+    mask = torch.zeros(3, 4)
+    found = removal_penalty([[weight]], [[mask]], "detached")
+    assert not found.requires_grad
+    assert torch.equal(found, removal_penalty([[weight]], [[mask]], "group_lasso"))
+
+
+@pytest.mark.parametrize("kind", ["group_lasso", "global"])
+def test_penalty_gradient_by_finite_differences(kind):
     weights = [[torch.randn(3, 4, dtype=torch.float64, requires_grad=True)], [torch.randn(5, dtype=torch.float64, requires_grad=True)]]
     masks = [[(torch.arange(12).reshape(3, 4) % 3 == 0).double()], [torch.tensor([1.0, 0, 0, 1, 0], dtype=torch.float64)]]
-    assert torch.autograd.gradcheck(lambda a, b: group_lasso([[a], [b]], masks), (weights[0][0], weights[1][0]))
-    group_lasso(weights, masks).backward()
+    assert torch.autograd.gradcheck(lambda a, b: removal_penalty([[a], [b]], masks, kind), (weights[0][0], weights[1][0]))
+    removal_penalty(weights, masks, kind).backward()
     for block, kept in zip(weights, masks, strict=True):
         assert torch.equal(block[0].grad[kept[0] == 1], torch.zeros(int(kept[0].sum()), dtype=torch.float64))
         assert torch.count_nonzero(block[0].grad[kept[0] == 0]) == int((kept[0] == 0).sum())
@@ -55,7 +71,7 @@ def test_group_lasso_gradient_by_finite_differences():
 
 def test_group_lasso_of_zero_weights_has_a_finite_gradient():
     weight = torch.zeros(4, requires_grad=True)
-    group_lasso([[weight]], [[torch.zeros(4)]]).backward()
+    removal_penalty([[weight]], [[torch.zeros(4)]], "group_lasso").backward()
     assert torch.equal(weight.grad, torch.zeros(4))
 
 

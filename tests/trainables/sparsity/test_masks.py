@@ -1,4 +1,5 @@
 import copy
+import math
 import random
 
 import pytest
@@ -6,7 +7,19 @@ import torch
 from torch import nn
 
 from tests.naive_sparsity import kth_smallest_mask
-from trainables.sparsity.masks import attach, draw_masks, maskable, raw_weight, removed_count
+from trainables.sparsity.masks import (
+    _without_smallest_here,
+    _without_smallest_there,
+    attach,
+    cut,
+    erk_counts,
+    magnitudes,
+    maskable,
+    random_scores,
+    raw_weight,
+    removed_count,
+    without_smallest,
+)
 
 # (n, level, k) as the released code computes them: k = 1 + round(level (n - 1)), halves to even
 PERCENTILE_RANKS = [
@@ -21,6 +34,10 @@ PERCENTILE_RANKS = [
 ]
 
 
+def drawn(layers, seed: int, **sparsity) -> list[list[torch.Tensor]]:
+    return cut(random_scores(layers, torch.Generator().manual_seed(seed)), **sparsity)
+
+
 def blocks() -> list[nn.Module]:
     return [
         nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, (5, 1), bias=False)),
@@ -31,8 +48,20 @@ def blocks() -> list[nn.Module]:
 @pytest.mark.parametrize(("size", "level", "k"), PERCENTILE_RANKS)
 def test_removed_count_matches_the_kth_smallest_rule(size, level, k):
     assert removed_count(size, level) == k - 1
-    mask = kth_smallest_mask(random.Random(0).sample(range(size), size), level)
+    scores = random.Random(0).sample(range(size), size) if size < 100_000 else range(size)  # a million is slow to shuffle
+    mask = kth_smallest_mask(scores, level)
     assert mask.count(0) == k - 1
+
+
+@pytest.mark.parametrize("choose", [_without_smallest_here, _without_smallest_there])
+@pytest.mark.parametrize("kinds", [1, 3, 1000])
+def test_of_equal_scores_the_first_go(choose, kinds):
+    """Both ways to choose, on few and on many different numbers, against sorting."""
+    scores = torch.randint(kinds, (500,), generator=torch.Generator().manual_seed(0)).float()
+    for count in (1, 7, 250, 499, 500):
+        order = sorted(range(500), key=lambda i: (scores[i].item(), i))
+        assert (~choose(scores, count)).nonzero().flatten().tolist() == sorted(order[:count])
+    assert without_smallest(scores, 0).all()
 
 
 def test_level_zero_removes_nothing():
@@ -43,7 +72,7 @@ def test_level_zero_removes_nothing():
 @pytest.mark.parametrize("level", [0.0, 0.6, 0.95, 0.99])
 def test_the_level_holds_exactly_in_each_unit(scope, level):
     layers = maskable(blocks())
-    masks = draw_masks(layers, level, scope, torch.Generator().manual_seed(1))
+    masks = drawn(layers, 1, level=level, scope=scope)
     zeros = [[int((mask == 0).sum()) for mask in block] for block in masks]
     sizes = [[layer.weight.numel() for layer in block] for block in layers]
     if scope == "tensor":
@@ -61,7 +90,7 @@ def test_only_convolutions_are_maskable():
 
 def test_masks_depend_on_the_seed_and_on_nothing_else():
     layers = maskable(blocks())
-    first, again, other = (draw_masks(layers, 0.5, "block", torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    first, again, other = (drawn(layers, seed, level=0.5) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
     assert any(not torch.equal(a, b) for x, y in zip(first, other, strict=True) for a, b in zip(x, y, strict=True))
 
@@ -69,7 +98,7 @@ def test_masks_depend_on_the_seed_and_on_nothing_else():
 def test_every_weight_is_equally_likely_to_go():
     layers = [[nn.Conv2d(1, 10, 1)]]
     generator = torch.Generator().manual_seed(0)
-    kept = sum(draw_masks(layers, 0.5, "tensor", generator)[0][0].flatten() for _ in range(2000)) / 2000
+    kept = sum(cut(random_scores(layers, generator), 0.5, "tensor")[0][0].flatten() for _ in range(2000)) / 2000
     expected = 1 - removed_count(10, 0.5) / 10
     assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5  # four standard errors
 
@@ -92,3 +121,23 @@ def test_masks_travel_with_state_dict_and_deep_copy():
     twin.load_state_dict(layer.state_dict())
     assert torch.equal(other.mask, mask)
     assert torch.equal(copy.deepcopy(layer).parametrizations.weight[0].mask, mask)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.6, 0.95, 0.99])
+def test_erk_loses_exactly_what_the_level_asks_for_and_spares_small_tensors(level):
+    shapes = [(64, 3, 1, 1), (64, 64, 9, 1), (128, 64, 1, 1), (128, 128, 9, 1), (4, 4, 1, 1)]
+    sizes = [math.prod(shape) for shape in shapes]
+    removed = erk_counts(shapes, level)
+    assert sum(removed) == removed_count(sum(sizes), level)
+    assert all(0 <= count <= size for count, size in zip(removed, sizes, strict=True))
+    share = [1 - count / size for count, size in zip(removed, sizes, strict=True)]
+    factors = [part * size / sum(shape) for part, size, shape in zip(share, sizes, shapes, strict=True) if part < 1]
+    assert max(factors, default=1) == pytest.approx(min(factors, default=1), rel=0.2)  # whole weights: the smallest tensor keeps a handful
+
+
+def test_magnitudes_keep_the_largest_weights():
+    layers = maskable(blocks())
+    masks = cut(magnitudes(layers), 0.7, "global")
+    weights = torch.cat([layer.weight.detach().abs().flatten() for block in layers for layer in block])
+    kept = torch.cat([mask.flatten() for block in masks for mask in block]) == 1
+    assert weights[kept].min() >= weights[~kept].max()

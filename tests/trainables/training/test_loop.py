@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.sparsity.generator import SparseGenerator
 from trainables.training.checkpoint import load_checkpoint
 from trainables.training.loop import Fit, Outside
+from trainables.training.schedule import Schedule
 
 CONFIG = TrainConfig(epochs=4, lr=0.05, warmup_epochs=1, milestones=(3,), clip_norm=1.0)
 
@@ -150,6 +152,37 @@ def test_a_non_finite_selection_loss_ends_the_trial(tmp_path):
     with pytest.raises(TrialFailed, match=r"selection_loss must be finite, got nan in epoch 0"):
         fit_of(network(), False).run(Clips(), Clips(2, poison=1), outside(tmp_path))
     assert not (tmp_path / "best.pt").exists()
+
+
+def test_rounds_go_through_the_recipe_again_and_are_counted_on(tmp_path):
+    """Epochs 4, 5 and 6 are epochs 1, 2 and 3 of the recipe; whatever a schedule changes at the end of one is in its checkpoint."""
+
+    class Ending(Schedule):
+        ended: ClassVar[list[int]] = []
+
+        def end_epoch(self, epoch, optimizer):
+            self.ended.append(epoch)
+            model[0].bias.data.fill_(epoch)
+
+    model, reports = network(), []
+    fit = Fit(
+        model,
+        CONFIG,
+        device=torch.device("cpu"),
+        seed=3,
+        objective=classify(model),
+        epochs=7,
+        recipe_epoch=lambda epoch: epoch if epoch < 4 else epoch - 3,
+        schedule=Ending(),
+    )
+    fit.run(Clips(), None, outside(tmp_path, reports=reports))
+    assert [row["epoch"] for row in reports] == Ending.ended == [0, 1, 2, 3, 4, 5, 6]
+    rates = [row["lr"] for row in reports]
+    assert rates[4:] == rates[1:4]
+    assert rates[3] < rates[2]
+    state = load_checkpoint(tmp_path / "last.pt", torch.device("cpu"))
+    assert state is not None
+    assert (state[0]["0.bias"] == 6).all()
 
 
 def test_the_global_generator_is_left_as_it_was(tmp_path):

@@ -1,0 +1,143 @@
+"""What zeros are worth at inference: deploy forms of one network with different masks, in turns, on this machine.
+
+    python benchmarks/sparse_inference.py [--backbone hpi_gcn_op] [--batch 1] [--batch 16] [--threads 1] [--device cuda] [--json]
+
+NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width; random weights, which take as long as trained ones. A ratio is the median
+over rounds of (time of the dense form / time of the one) in the same round. compact: channels that masks made useless are not computed. On a
+GPU that can (float16, compute capability 8.0 and more) the 2:4 form also runs on sparse tensor cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
+from trainables.cost import call_seconds, device_name
+from trainables.layouts import load_layout
+from trainables.models.build import build_backbone
+from trainables.models.compact import compact
+from trainables.models.deploy import DeployForm, Execution, deploy, nonzero_params, save_deploy
+from trainables.models.two_of_four import run_two_of_four
+from trainables.precision import full_float32
+from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.masks import attach
+from trainables.sparsity.sharing import SharedKernel, counted_kernels
+
+FRAMES, PERSONS, CLASSES = 64, 2, 120
+MASKS: dict[str, SparsityConfig | None] = {
+    "dense": None,
+    "unstructured 0.95": SparsityConfig(level=0.95, sharing="fused"),
+    "2:4": SparsityConfig(level=0.5, sharing="fused"),
+    "half of the channels": SparsityConfig(level=0.75, sharing="channels"),
+    "a quarter of the channels": SparsityConfig(level=0.9375, sharing="channels"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="hpi_gcn_op")
+    parser.add_argument("--batch", type=int, action="append")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    with full_float32(), torch.inference_mode():
+        forms = {name: form for mask, sparsity in MASKS.items() for name, form in made(options, mask, sparsity, device)}
+        found = {
+            "device": device_name(device),
+            "threads": options.threads,
+            "torch": torch.__version__,
+            "backbone": options.backbone,
+            "forms": [described(name, form) for name, form in forms.items()],
+            "runs": [timed(forms, batch, options.rounds, device) for batch in options.batch or (1, 16)],
+        }
+    print(json.dumps(found, indent=2) if options.json else table(found))
+
+
+def made(options: argparse.Namespace, mask: str, sparsity: SparsityConfig | None, device: torch.device) -> list[tuple[str, DeployForm]]:
+    """(name, form) of the deploy form with such a mask, and of the ways to run it that torch offers here."""
+    model = ModelConfig(backbone=options.backbone, temporal="rep_tcn", channels=options.channels)
+    network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0).to(device).eval()
+    if mask == "2:4":
+        two_of_four(list(network.blocks))
+    elif sparsity is not None:
+        SparseGenerator(list(network.blocks), sparsity, 0, seed=0).begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
+    form = deploy(network, frames=FRAMES)
+    found = [(mask, form)]
+    small = compact(form)
+    if small is not None:
+        found.append((f"{mask}, compact", small))
+    if mask == "2:4" and device.type == "cuda":
+        found.append((f"{mask}, sparse tensor cores", run_two_of_four(deploy(network, frames=FRAMES).half())))
+        found.append((f"{mask}, float16", form.half()))
+    return found
+
+
+def two_of_four(blocks: list[nn.Module]) -> None:
+    """Of every four neighbouring inputs of what ships, the two with the larger weights stay."""
+    for kernel in (kernel for block in counted_kernels(blocks, "fused") for kernel in block):
+        weight = kernel.weight.detach()
+        if weight.shape[1] % 4:
+            continue
+        groups = weight.abs().transpose(1, 3).unflatten(3, (-1, 4))
+        mask = torch.zeros_like(groups).scatter_(4, groups.topk(2, dim=4).indices, 1.0).flatten(3).transpose(1, 3).contiguous()
+        masked = kernel.attach(mask) if isinstance(kernel, SharedKernel) else attach(kernel, mask)
+        masked.active = True
+
+
+def described(name: str, form: DeployForm) -> dict[str, object]:
+    some = next(form.parameters())
+    clip = torch.ones(1, 3, FRAMES, 25, PERSONS, dtype=some.dtype, device=some.device)
+    usual = form.execution
+    form.arrange(Execution())  # in which torch counts every product but one
+    in_place = {torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]}
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        form(clip)
+    form.arrange(usual)
+    with TemporaryDirectory() as folder:
+        size = save_deploy(form, Path(folder) / "deploy.pt") if not form.compact and some.dtype == torch.float32 else None
+    return {"form": name, "nonzero_params": nonzero_params(form), "gmacs": counter.get_total_flops() / 2e9, "bytes": size}
+
+
+def timed(forms: dict[str, DeployForm], batch: int, rounds: int, device: torch.device) -> dict[str, object]:
+    """Every form one turn a round; the first round warms up."""
+    clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=torch.Generator().manual_seed(0)).to(device)
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for turn in range(rounds + 1):
+        print(f"batch {batch}: round {turn} of {rounds}", file=sys.stderr)
+        for name, form in forms.items():
+            taken = call_seconds(form, clips.to(next(form.parameters()).dtype))
+            seconds[name] += [taken] if turn else []
+    return {
+        "batch": batch,
+        "ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},
+        "faster": {name: statistics.median(a / b for a, b in zip(seconds["dense"], times, strict=True)) for name, times in seconds.items()},
+    }
+
+
+def table(found: dict) -> str:
+    lines = [f"{found['backbone']}, {found['device']}, {found['threads']} thread(s), torch {found['torch']}", ""]
+    for form in found["forms"]:
+        size = "" if form["bytes"] is None else f"{form['bytes'] / 1e6:8.2f} MB"
+        lines.append(f"  {form['form']:<36}{form['nonzero_params']:>12,} non-zero{form['gmacs']:8.3f} GMACs{size}")
+    for run in found["runs"]:
+        lines += ["", f"batch {run['batch']}"]
+        lines += [f"  {name:<36}{ms:10.1f} ms{run['faster'][name]:8.2f} x as fast as dense" for name, ms in run["ms"].items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Masks that cut a network in two are found, those that leave a way are not, on every backbone."""
+
+import pytest
+import torch
+
+from tests.trainables.models.test_conformance import CASES, clips_for, narrow
+from trainables.sparsity.masks import attach, maskable
+from trainables.sparsity.paths import first_dead_block
+
+
+def dead(model):
+    return first_dead_block(model, list(model.blocks), clips_for(model))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_residual_is_a_way_and_nothing_is_none(case):
+    model = narrow(case, stages=(2, 1))  # the residual of the second block is the identity, that of the third a convolution
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert dead(model) is None
+    layers = maskable(list(model.blocks))
+    for layer in layers[1]:
+        attach(layer, torch.zeros_like(layer.weight))
+    assert dead(model) is None
+    for layer in layers[2]:
+        attach(layer, torch.zeros_like(layer.weight))
+    assert dead(model) == 2
+    for name, tensor in model.state_dict().items():
+        assert "mask" in name or torch.equal(tensor, before[name.replace(".parametrizations.weight.original", ".weight")])
+
+
+def test_one_layer_of_a_block_without_a_residual_is_enough():
+    model = narrow("st_gcn")
+    attach(model.blocks[0].temporal.conv, torch.zeros_like(model.blocks[0].temporal.conv.weight))
+    assert dead(model) == 0
+
+
+def test_one_weight_is_a_way():
+    model = narrow("st_gcn")
+    for layer in (layer for block in maskable(list(model.blocks)) for layer in block):
+        mask = torch.zeros_like(layer.weight)
+        mask[0, 0, mask.shape[2] // 2] = 1  # of channel 0 to channel 0, at the middle tap
+        attach(layer, mask)
+    assert dead(model) is None
+    first = model.blocks[1].graph.conv.parametrizations.weight[0].mask
+    first.copy_(first.roll(1, dims=1))  # reads channel 1, which holds nothing
+    residual = model.blocks[1].residual.conv.parametrizations.weight[0].mask
+    residual.copy_(residual.roll(1, dims=1))
+    assert dead(model) == 1

@@ -1,0 +1,96 @@
+"""The way of removing weights that a configuration asks for, attached to a network. Knows no backbone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from trainables.contract.sparsity import SparsityConfig
+from trainables.sparsity.exchange import Exchange
+from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.learned import LearnedLevel
+from trainables.sparsity.mask_file import load_masks
+from trainables.sparsity.masks import without_weights
+from trainables.sparsity.rewinding import Rewinding
+from trainables.sparsity.scored import Supermask, TrainedScores
+from trainables.training.schedule import Schedule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What masks are attached to, and how it will be trained."""
+
+    network: nn.Module  # all of it, as it starts
+    blocks: Sequence[nn.Module]  # hold every weight a mask may touch
+    head: nn.Module  # the classifier
+    epochs: int  # of the recipe
+    steps: int  # of an epoch
+    seed: int  # of everything that is drawn for masks, and of nothing else
+    root: Path = Path()  # where a relative file of masks starts
+
+
+def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | None:
+    """Masks on the blocks' convolutions, and what changes them while the network trains; None for a dense network, which is left as it is.
+
+    UserError where a file of masks does not fit the network, or a setting does not fit the number of steps.
+    """
+    if sparsity.dense:
+        return None
+    if sparsity.level == "learned":
+        return LearnedLevel(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.steps)
+    schedule = GENERATORS[sparsity.generator](subject, sparsity)
+    warn_of_bare_layers(subject.blocks, sparsity)
+    return schedule
+
+
+def warn_of_bare_layers(blocks: Sequence[nn.Module], sparsity: SparsityConfig) -> None:
+    """Names the layers that keep no weight at a level."""
+    if bare := without_weights(blocks):
+        log.warning("sparsity: level %s leaves no weight in %s", sparsity.level, ", ".join(bare))
+
+
+def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    return SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed)
+
+
+def _predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    assert sparsity.mask is not None
+    masks = load_masks(subject.root / sparsity.mask, subject.blocks, sparsity.expected_level)
+    return SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed, masks)
+
+
+def _scores(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    warmup = sparsity.warmup_epochs(subject.epochs)
+    return TrainedScores(subject.blocks, sparsity, warmup, subject.seed, redraw=sparsity.source is None)
+
+
+def _supermask(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    trained = subject.head if sparsity.train_head else None
+    return Supermask(subject.network, subject.blocks, sparsity, subject.seed, trained=trained, redraw=sparsity.source is None)
+
+
+def _rewinding(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    return Rewinding(subject.network, subject.blocks, sparsity, subject.epochs)
+
+
+def _exchange(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    return Exchange(subject.blocks, sparsity, subject.epochs, subject.steps, subject.seed)
+
+
+GENERATORS: dict[str, Callable[[Subject, SparsityConfig], Schedule]] = {
+    "fixed_random": _fixed,
+    "magnitude_at_init": _fixed,
+    "predefined": _predefined,
+    "score_trainable": _scores,
+    "supermask": _supermask,
+    "rewinding": _rewinding,
+    "rigl": _exchange,
+    "set": _exchange,
+}
+"""sparsity.generator -> what trains with such masks."""

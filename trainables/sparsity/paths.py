@@ -1,0 +1,59 @@
+"""Whether anything of a clip still reaches the classifier of a masked network. Knows no backbone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import ParametrizationList
+
+from trainables.reparam.fusion import KernelMask
+from trainables.sparsity.masks import Masked
+
+
+@torch.no_grad()
+def first_dead_block(network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor) -> int | None:
+    """Number of the first block that nothing gets through, not even on a residual path; None if something of every clip gets through them all.
+
+    A copy of the network is asked, in which every weight that is not removed is positive and every shift zero: positive clips then give
+    something positive exactly where a path leads. blocks: of the network; clips: of any size it takes.
+    """
+    numbers = {id(block): number for number, block in enumerate(blocks)}
+    places = [(name, numbers[id(module)]) for name, module in network.named_modules() if id(module) in numbers]
+    twin = copy.deepcopy(network).double().eval()
+    _make_positive(twin)
+    alive: dict[int, bool] = {}
+
+    def watch(number: int) -> Callable[[nn.Module, object, Tensor], None]:
+        def note(_module: nn.Module, _given: object, out: Tensor) -> None:
+            alive[number] = bool(out.any())
+
+        return note
+
+    for name, number in places:
+        twin.get_submodule(name).register_forward_hook(watch(number))
+    generator = torch.Generator().manual_seed(0)  # joints that differ: differences between them are paths too
+    twin((0.5 + torch.rand(clips.shape, generator=generator, dtype=torch.float64)).to(clips.device))
+    return next((number for number in sorted(alive) if not alive[number]), None)
+
+
+def _make_positive(network: nn.Module) -> None:
+    """Weights are means of what they take in, gates and shifts zero, normalisations do nothing."""
+    for module in network.modules():
+        if isinstance(module, Masked | KernelMask):
+            module.active = True
+            continue
+        if isinstance(module, _BatchNorm):
+            module.reset_parameters()
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim > 1:
+                parameter.fill_(parameter.shape[0] / parameter.numel())
+            else:
+                scale = isinstance(module, ParametrizationList) or (
+                    isinstance(module, nn.LayerNorm) and name == "weight"
+                )  # masked ones of BatchNorm
+                parameter.fill_(1.0 if scale else 0.0)
