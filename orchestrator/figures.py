@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ _DRAWING = threading.Lock()  # matplotlib's font and text caches are not made fo
 DPI = 120
 NAME_SIZE = 7  # points
 MOST_NAMES = 16  # with more points than this only ensembles and dense members are named
+LEAST_SHARE = 0.1  # %: where the axis of kept weights begins
 NAMED_CURVES = 12  # more than this many trials get no legend: it would hide the curves
 
 
@@ -99,6 +102,27 @@ def draw_confusion(predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int6
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.set_title(f"selection split, {len(labels)} clips", fontsize=9)
+        return _save(figure, path)
+
+
+def draw_kept(sparsity: Path, path: Path) -> Path:
+    """How much of every tensor stays (logarithmic), beside the overall share; `sparsity` is a trial's sparsity.json."""
+    found = json.loads(sparsity.read_text())
+    shares = [100 * tensor["kept"] / math.prod(tensor["shape"]) for tensor in found["tensors"]]
+    names = [f"{tensor['name']}  {'x'.join(map(str, tensor['shape']))}" for tensor in found["tensors"]]
+    blocks = [int(tensor["name"].split(".")[1]) for tensor in found["tensors"]]
+    with _DRAWING:
+        figure, axes = _canvas(7.5, 1.0 + 0.14 * len(names))
+        places = np.arange(len(names))
+        axes.barh(places, np.maximum(shares, LEAST_SHARE), color=[("tab:blue", "tab:orange")[block % 2] for block in blocks])
+        axes.axvline(100 * (1 - found["level"]), color="black", linewidth=1.0, label=f"all together: {100 * (1 - found['level']):.3g} %")
+        axes.set_xscale("log")
+        axes.set_xlim(left=LEAST_SHARE)
+        axes.set_yticks(places, names, fontsize=6)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel("weights kept, % of the tensor; neighbouring blocks in two colours")
+        axes.grid(alpha=0.3, axis="x", which="both")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
         return _save(figure, path)
 
 

@@ -13,11 +13,10 @@ from orchestrator.cells import expand
 from orchestrator.space import Trial, all_trials
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
-from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import UserError
-from trainables.contract.sparsity import SparsityConfig
-from trainables.counting import Count, count
+from trainables.counting import Count
+from trainables.counting.levels import count_trial, training_share
 from trainables.counting.removal import emptied
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ class Variant:
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope and sharing, where there are several)
+    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, structure and sharing, where there are several)
+    at_most: tuple[str, ...]  # of those levels, the ones that a price decides in training: no more than all parameters stay
     deploy_nonzero_params: dict[str, int]  # of the deploy form
     expected: tuple[str, ...]  # levels at which the deploy form's figure is an expected value: masks meet there in one kernel by chance
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
@@ -114,9 +114,10 @@ def plan(sweep: Sweep) -> Plan:
     by_cell = {cell: [trial for trial in everything if trial.planned.cell == cell.id] for cell in expand(sweep)}
     cell_of = {trial.planned.trial: trial.planned.cell for trial in everything}
     run = Path(sweep.storage) / sweep.name
-    done = {trial.planned.trial for trial in everything if trial.planned.folder(run).is_complete()}
+    complete = [trial for trial in everything if trial.planned.folder(run).is_complete()]
+    done = {trial.planned.trial for trial in complete}
     counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
-    machine = _machine(sweep, _measured_rate(run, sorted(done), counts))
+    machine = _machine(sweep, _measured_rate(run, complete, counts))
     seconds = {
         trial.planned.trial: training_flops(trial.config, counts[trial.planned.trial], len(split.train)) / machine.flops_per_s
         for trial in everything
@@ -162,16 +163,25 @@ _ASSUMPTIONS = (
 
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2."""
-    return clips * config.data.repeat * config.total_epochs * PASSES * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
+    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2; of nested levels the MACs of those that
+    a step trains."""
+    return clips * config.data.repeat * config.total_epochs * _clip_flops(config, cost)
+
+
+def _clip_flops(config: TrialConfig, cost: Count) -> float:
+    """Work of a step on one clip."""
+    return PASSES * training_share(config.sparsity) * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
     """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form, and in both checkpoints
-    masks, the scores they are made of with their momentum, and what weights go back to."""
+    masks, the scores or gates they are made of with their momentum, and what weights go back to."""
     sparsity = config.sparsity
-    masks = 0 if sparsity.dense else 2 * cost.maskable_params
-    scores = 3 * cost.maskable_params if masks and sparsity.generator in ("score_trainable", "supermask") else 0
+    networks = 0 if sparsity.dense else max(1, len(sparsity.levels))  # each with masks of its own
+    masks = 2 * networks * cost.maskable_params
+    gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"  # a gate per weight, with means of its gradient and square
+    scored = sparsity.level != "learned" and sparsity.generator in ("score_trainable", "supermask")
+    scores = (6 * gated + 3 * scored) * cost.maskable_params if masks else 0
     rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
     return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)
 
@@ -214,22 +224,15 @@ def check_budget(sweep: Sweep, planned: Plan) -> None:
 
 
 def _count(config: TrialConfig, store: Store) -> Count:
-    return count(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        frames=config.data.frames,
-        stream=config.data.stream_config,
-    )
+    return count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons)
 
 
-def _measured_rate(run: Path, done: Iterable[str], counts: Mapping[str, Count]) -> float | None:
+def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]) -> float | None:
     """Median training FLOP/s of the complete trials, None without any."""
     rates = []
-    for name in done:
-        result = TrialDir(run / "trials" / name).load()
-        rates.append(result.clips_per_s * PASSES * counts[name].training.gmacs * 1e9 * FLOPS_PER_MAC)
+    for trial in done:
+        result = trial.planned.folder(run).load()
+        rates.append(result.clips_per_s * _clip_flops(trial.config, counts[trial.planned.trial]))
     return median(rates) if rates else None
 
 
@@ -255,10 +258,12 @@ def _present() -> tuple[int, int]:
 
 def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]) -> tuple[Variant, ...]:
     """Trials grouped by what decides a network's size."""
-    groups: dict[tuple[str, str, int], list[Trial]] = {}
+    groups: dict[tuple[str, str, int, str], list[Trial]] = {}
     for trial in everything:
         model, data = trial.config.model, trial.config.data
-        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames), []).append(trial)
+        sparsity = trial.config.sparsity
+        several = sparsity.model_dump_json() if sparsity.network != "single" else ""
+        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames, several), []).append(trial)
     models = [group[0].config.model.model_dump(mode="json") for group in groups.values()]
     differing = [name for name in models[0] if name == "backbone" or len({str(model[name]) for model in models}) > 1]
     found = []
@@ -267,12 +272,16 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
         cost, levels = counts[group[0].planned.trial], _levels(group)
         found.append(
             Variant(
-                settings={f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                settings={
+                    **{f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
+                    **({"sparsity.network": network} if (network := group[0].config.sparsity.network) != "single" else {}),
+                },
                 streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
                 trials=len(group),
                 params=cost.training.params,
                 deploy_params=cost.deploy.params,
                 nonzero_params={name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()},
+                at_most=tuple(name for name, sparsity in levels.items() if sparsity.price is not None),
                 deploy_nonzero_params={name: cost.deploy_nonzero_params(sparsity)[0] for name, sparsity in levels.items()},
                 expected=tuple(name for name, sparsity in levels.items() if not cost.deploy_nonzero_params(sparsity)[1]),
                 gmacs=cost.training.gmacs,
@@ -285,13 +294,15 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 
 def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
     """What the group removes, by level, and by scope, structure and sharing where it has several of them."""
-    configs = sorted(
-        (trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, each.scope, each.structure, each.sharing)
-    )
-    sparse = [config for config in configs if not config.dense]
-    several = [name for name in ("scope", "structure", "sharing") if len({getattr(config, name) for config in sparse}) > 1]
-    names = (" ".join([label(config.level), *(getattr(config, name) for name in several if not config.dense)]) for config in configs)
-    return dict(zip(names, configs, strict=True))
+    settings = ("scope", "structure", "sharing")
+    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, *(getattr(each, s) for s in settings)))
+    several = [name for name in settings if len({getattr(config, name) for config in configs if _chooses(config)}) > 1]
+    return {" ".join([config.described, *(str(getattr(config, name)) for name in several if _chooses(config))]): config for config in configs}
+
+
+def _chooses(config: SparsityConfig) -> bool:
+    """Whether settings beside the level say how many weights go; a learned level is one of all tensors together."""
+    return not config.dense and config.level != "learned"
 
 
 def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.outbox import Outbox
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
@@ -137,7 +136,7 @@ class MLflowTracker:
             "cell": cell,
             "backbone": config.model.backbone,
             "stream": config.data.stream_name,
-            "sparsity": label(config.sparsity.level),
+            "sparsity": config.sparsity.described,
             "stage": "train",
             **{f"axis.{axis}": str(value) for axis, value in axes.items()},
         }
@@ -410,12 +409,14 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def final_metrics(folder: TrialDir) -> dict[str, float]:
-    """What a finished trial is compared by: the kept epoch under `best/`, the deploy form under `deploy_`."""
-    known = folder.load().metrics()
+    """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under `level/`, the deploy form under `deploy_`."""
+    result = folder.load()
+    known = result.metrics()
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
     deploy = ("params", "nonzero_params", "bytes", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
-    return {**best, "best/epoch": known["kept_epoch"], **{name: known[name] for name in sizes if name in known}}
+    levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != "fused"}
+    return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes if name in known}}
 
 
 def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
@@ -437,6 +438,8 @@ def _trial_files(folder: TrialDir) -> list[Path]:
         folder.selection_scores,
         folder.test_scores,
         folder.cost_file,
+        folder.sparsity_file,
+        folder.levels_file,
         folder.result_file,
         folder.failure_file,
     )
@@ -444,13 +447,15 @@ def _trial_files(folder: TrialDir) -> list[Path]:
 
 
 def _draw(folder: TrialDir, out: Path) -> list[Path]:
-    """Training curves and confusion matrix of a trial, as far as its files allow."""
-    from orchestrator.figures import draw_confusion, draw_curves
+    """Training curves, confusion matrix and kept weights of a trial, as far as its files allow."""
+    from orchestrator.figures import draw_confusion, draw_curves, draw_kept
     from trainables.contract.scores import Scores
 
     drawn: list[Path] = []
     if folder.metrics_file.is_file():
         drawn.append(draw_curves({folder.path.name: folder.metrics_file}, out / "curves.png"))
+    if folder.sparsity_file.is_file():
+        drawn.append(draw_kept(folder.sparsity_file, out / "kept.png"))
     if folder.selection_scores.is_file():
         scores = Scores.load(folder.selection_scores)
         if scores.labels is not None:

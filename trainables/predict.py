@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 from trainables.data.batches import Batches
 from trainables.data.store import Clip, Description, Store, write_store
-from trainables.models.deploy import DeployForm, load_deploy
+from trainables.models.deploy import load_deploy
 from trainables.training.evaluate import score
 
 BATCH = 64
@@ -51,7 +52,7 @@ def score_clips(
     return found
 
 
-def score_store(model: DeployForm, store: Store, indices: npt.NDArray[np.int64], data: DataConfig, device: torch.device) -> Scores:
+def score_store(model: nn.Module, store: Store, indices: npt.NDArray[np.int64], data: DataConfig, device: torch.device) -> Scores:
     """Unlabelled scores of the clips at `indices` of a store, as `data` says they are seen."""
     batches = Batches(store, indices, data, batch_size=BATCH, device=device, training=False, seed=0, labelled=False)
     index, logits = score(model.to(device), batches.epoch(0))

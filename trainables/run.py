@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_atomic, write_json
+from trainables.contract.artifacts import Cost, LevelResult, TrialDir, TrialResult, write_atomic, write_json
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
 from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes
-from trainables.counting import count
+from trainables.counting.levels import count_trial
 from trainables.data.batches import Batches
 from trainables.data.cache import open_store
 from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.compact import compact
-from trainables.models.deploy import DeployForm, deploy, folded, nonzero_params, save_deploy
+from trainables.models.deploy import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
+from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.generator import SparseGenerator
-from trainables.sparsity.masks import write_masks
+from trainables.sparsity.levels import attach_levels
+from trainables.sparsity.masks import Kept, kept_weights, write_masks
 from trainables.sparsity.paths import first_dead_block
-from trainables.sparsity.sharing import counted_zeros
+from trainables.sparsity.sharing import counted_zeros, kept_in_fused
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
+from trainables.training.schedule import Schedule
+
+log = logging.getLogger(__name__)
 
 EXACT_TOLERANCE = 1e-9
 """Largest |training form - deploy form| accepted in double precision, relative to the largest logit: rounding stays near 1e-14."""
@@ -42,6 +50,8 @@ EXACT_CLIPS = 4
 
 DEPLOY_TOLERANCE = 1e-4
 """The same in single precision, for networks without choices: rounding stays near 1e-6."""
+
+Part = Literal["selection", "test"]
 
 LOCK_PATIENCE_S = 60.0
 """How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those within seconds."""
@@ -91,20 +101,12 @@ def _run(
     should_stop: Callable[[], bool],
 ) -> TrialResult:
     split = store.split(config.data.protocol, config.data.selection)
-    model = build_backbone(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        stream=config.data.stream_config,
-        seed=derive(config.seed, "weights"),
-    ).to(device)
+    model = _build(config, store).to(device)
     if source is not None:
         start_from(model, config.model, source)
     training = _batches(store, split.train, config, device, training=True)
-    subject = Subject(model, list(model.blocks), model.head, config.train.epochs, training.steps, derive(config.seed, "masks"), root)
-    masks = attach_sparsity(subject, config.sparsity)
-    if isinstance(masks, SparseGenerator):  # the others' masks change while they train, and a way can come back
+    masks = _attach(model, config, training.steps, root)
+    if isinstance(model, MultiLevel) or isinstance(masks, SparseGenerator):  # the others' masks change while they train: a way can come back
         _check_passage(model, torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device))
     selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
@@ -121,8 +123,27 @@ def _run(
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
     del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
-    removed = write_masks(model.eval())
-    return _finish(config, out, store, split, model, removed, progress, kept_epoch, device)
+    kept = kept_weights(model.eval(), list(model.blocks))
+    if not isinstance(model, MultiLevel):  # nested levels share their weights, and each has masks of its own
+        write_masks(model)
+    return _finish(config, out, store, split, model, kept, progress, kept_epoch, device)
+
+
+def _build(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
+    """The training form, without masks."""
+    seed, sizes = derive(config.seed, "weights"), {"classes": len(store.info.classes), "persons": store.info.persons}
+    if config.sparsity.network == "single":
+        return build_backbone(config.model, store.layout, stream=config.data.stream_config, seed=seed, **sizes)
+    spec = multi_level_spec(config.model, config.sparsity, store.layout, stream=config.data.stream_config, **sizes)
+    return build_multi_level(spec, seed=seed, sparsity=config.sparsity)
+
+
+def _attach(model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path) -> Schedule | None:
+    """Masks, and what changes them; steps: of an epoch."""
+    seed = derive(config.seed, "masks")
+    if isinstance(model, MultiLevel):
+        return attach_levels(model, config.sparsity, config.warmup_epochs, seed)
+    return attach_sparsity(Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, root), config.sparsity)
 
 
 def _batches(
@@ -148,17 +169,21 @@ def _batches(
     )
 
 
-def _check_passage(model: Backbone, clip: Tensor) -> None:
-    """TrialFailed where the masks cut the network in two; `clip` (1, 3, T, V, M)."""
-    dead = first_dead_block(model, list(model.blocks), clip)
-    if dead is not None:
+def _check_passage(model: Backbone | MultiLevel, clip: Tensor) -> None:
+    """TrialFailed where the masks cut the network in two, a warning where they do so to some of its levels; `clip` (1, 3, T, V, M)."""
+    networks = dict(zip(model.level_names, model.backbones, strict=True)) if isinstance(model, MultiLevel) else {"": model}
+    blocks = {level: first_dead_block(network, list(network.blocks), clip) for level, network in networks.items()}
+    dead = {level: f"blocks.{block}" for level, block in blocks.items() if block is not None}
+    if len(dead) == len(networks):
         raise TrialFailed(
-            f"masks must leave a way from the clip to the classifier, but nothing gets through blocks.{dead}: use a lower sparsity.level, "
-            "or sparsity.scope tensor with distribution erk, which spares small tensors"
+            f"masks must leave a way from the clip to the classifier, but nothing gets through {', '.join(dict.fromkeys(dead.values()))}: use a "
+            "lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
         )
+    for level, block in dead.items():
+        log.warning("sparsity: masks leave no way from the clip to the classifier at level %s: nothing gets through %s", level, block)
 
 
-def _load_kept(model: Backbone, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
+def _load_kept(model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
     """Put the weights to be shipped into the module; returns their epoch."""
     if config.train.keep == "last" or progress.best_epoch < 0:
         return config.total_epochs - 1
@@ -172,8 +197,8 @@ def _finish(
     out: TrialDir,
     store: Store,
     split: Split,
-    model: Backbone,
-    removed: int,
+    model: Backbone | MultiLevel,
+    kept: list[Kept],
     progress: Progress,
     kept_epoch: int,
     device: torch.device,
@@ -187,18 +212,28 @@ def _finish(
     ids, labels = store.column("id"), torch.from_numpy(store.column("label")[index.numpy()]) if held_out else None
     if labels is not None:
         Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(out.selection_scores)
-    index, test_logits = score(shipped, _batches(store, split.test, config, device, labelled=False).epoch(0))
+    test = _batches(store, split.test, config, device, labelled=False)
+    index, test_logits = score(shipped, test.epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
     written = save_deploy(shipped, out.deploy_file)
-    cost = _cost(config, store, model, removed, shipped, device, difference).model_copy(update={"deploy_bytes": written})
+    cost = _cost(config, store, model, kept, shipped, device, difference).model_copy(update={"deploy_bytes": written})
+    top1 = top_k(logits, labels, 1) if labels is not None else None
+    parts: dict[Part, Batches] = {"selection": probe, "test": test} if held_out else {"test": test}
+    levels = _levels(model, shipped, parts, store, out)
+    if levels:
+        levels.append(LevelResult.fused(top1, cost))
+        write_json(out.levels_file, [level.model_dump() for level in levels])
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
+    if not config.sparsity.dense:
+        level = cost.removed_params / cost.maskable_params
+        write_json(out.sparsity_file, {"level": level, "tensors": [asdict(each) for each in (*kept, *kept_in_fused(model))]})
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,
         epochs=config.total_epochs,
         kept_epoch=kept_epoch,
         selection_clips=len(split.selection),
-        selection_top1=top_k(logits, labels, 1) if labels is not None else None,
+        selection_top1=top1,
         selection_top5=top_k(logits, labels, 5) if labels is not None else None,
         selection_loss=cross_entropy(logits, labels) if labels is not None else None,
         selection_top1_last=progress.history[-1]["selection_top1"] if held_out else None,
@@ -206,23 +241,55 @@ def _finish(
         seconds=progress.seconds,
         clips_per_s=float(np.median([row["clips_per_s"] for row in progress.history])),
         cost=cost,
+        levels=tuple(levels),
     )
     write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
     return result
 
 
+def _levels(
+    model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, parts: Mapping[Part, Batches], store: Store, out: TrialDir
+) -> list[LevelResult]:
+    """Each level of a network of several by itself: its scores are written where it has a classifier; nothing for a single network."""
+    if not isinstance(model, MultiLevel) or not isinstance(shipped, MultiLevel):
+        return []
+    trained, forms, found = model.levels(), shipped.levels(), []
+    for name, member, blocks, form in zip(model.level_names, model.networks, model.level_blocks, shipped.networks, strict=True):
+        top1 = None
+        for part, batches in parts.items() if name in forms else ():
+            index, logits = score(forms[name], batches.epoch(0))
+            labels = torch.from_numpy(store.column("label")[index.numpy()]) if part == "selection" else None
+            ids = store.column("id")[index.numpy()].tolist()
+            Scores.of(ids, logits.numpy(), None if labels is None else labels.numpy()).save(out.level_scores(name, part))
+            top1 = top1 if labels is None else top_k(logits, labels, 1)
+        found.append(
+            LevelResult(
+                level=name,
+                selection_top1=top1,
+                nonzero_params=parameter_count(trained.get(name, member)) - sum(each.removed for each in kept_weights(member, blocks)),
+                deploy_nonzero_params=nonzero_params(forms.get(name, form)),
+            )
+        )
+    return found
+
+
 @torch.inference_mode()
-def _prove_equal(model: Backbone, batches: Batches, frames: int) -> None:
+def _prove_equal(model: Backbone | MultiLevel, batches: Batches, frames: int) -> None:
     """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a mistake nor change a choice."""
     exact = copy.deepcopy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
     form, expected = deploy(exact, frames=frames), exact(clips)
-    for shipped in (form, compact(form)):
+    for shipped in (form, _compacted(form)):
         if shipped is not None:
             _check_difference(expected, shipped(clips), EXACT_TOLERANCE)
 
 
-def _compare(model: Backbone, shipped: DeployForm, batches: Batches) -> tuple[Tensor, Tensor, float]:
+def _compacted(form: DeployForm | MultiLevel) -> DeployForm | None:
+    """The form without useless channels; None where there is none, and for networks of several levels, whose masks remove single weights."""
+    return compact(form) if isinstance(form, DeployForm) else None
+
+
+def _compare(model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, batches: Batches) -> tuple[Tensor, Tensor, float]:
     """(index, deploy logits, largest difference to the training form) over the batches; TrialFailed if the two forms disagree."""
     _, trained = score(model, batches.epoch(0))
     index, logits = score(shipped, batches.epoch(0))
@@ -237,26 +304,27 @@ def _check_difference(trained: Tensor, shipped: Tensor, tolerance: float) -> flo
 
 
 def _cost(
-    config: TrialConfig, store: Store, model: Backbone, removed: int, shipped: DeployForm, device: torch.device, difference: float
+    config: TrialConfig,
+    store: Store,
+    model: Backbone | MultiLevel,
+    kept: list[Kept],
+    shipped: DeployForm | MultiLevel,
+    device: torch.device,
+    difference: float,
 ) -> Cost:
-    counted = count(
-        config.model,
-        store.layout,
-        classes=len(store.info.classes),
-        persons=store.info.persons,
-        frames=config.data.frames,
-        stream=config.data.stream_config,
-        merge=shipped.folding.merge,
-    )
+    merges = [form.folding.merge for form in deploy_forms(shipped)]
+    counted = count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons, merges=merges)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
-    counts_fused = config.sparsity.sharing in ("branches", "fused") and not config.sparsity.dense
-    maskable, gone = counted_zeros(list(model.blocks), config.sparsity.sharing) if counts_fused else (counted.maskable_params, removed)
-    small = compact(shipped)
+    zeros = sum(each.removed for each in kept)
+    maskable, removed = len(config.sparsity.disjoint) * counted.maskable_params, zeros
+    if config.sparsity.counts_fused:
+        maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
+    small = _compacted(shipped)
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - removed,
+        nonzero_params=parameter_count(model) - zeros,
         maskable_params=maskable,
-        removed_params=gone,
+        removed_params=removed,
         released_params=counted.released.params,
         released_leaf_params=counted.released.leaf_params,
         released_gmacs=counted.released.gmacs,

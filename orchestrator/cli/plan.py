@@ -73,9 +73,12 @@ def _nonzeros(plan: Plan) -> Table:
     levels = list(dict.fromkeys(level for variant in plan.variants for level in _shown(variant)))
     rows = table("model, streams", "form", *levels, title="Non-zero parameters by sparsity level")
     for variant in plan.variants:
-        training, deploy = variant.nonzero_params, variant.deploy_nonzero_params
-        rows.add_row(_name(variant), "training", *(f"{training[level]:,}" if level in training else "" for level in levels))
-        rows.add_row("", "deploy", *(f"{'~' * (level in variant.expected)}{deploy[level]:,}" if level in deploy else "" for level in levels))
+        for name, form, params, about in (
+            (_name(variant), "training", variant.nonzero_params, ()),
+            ("", "deploy", variant.deploy_nonzero_params, variant.expected),
+        ):
+            signs = {level: "<= " if level in variant.at_most else "~" if level in about else "" for level in params}
+            rows.add_row(name, form, *(f"{signs[level]}{params[level]:,}" if level in params else "" for level in levels))
     return rows
 
 

@@ -118,7 +118,9 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     if entry.selection is not None and entry.selection.labels is not None:
         selection = accuracy(entry.selection.logits, entry.selection.labels, logits=logits)
     size = _size(networks)
-    dense_params = max(network.result.cost.params for network in (dense or networks))  # a masked network has as many, zeros included
+    # a masked network has as many parameters as a dense one, zeros included; one of several levels says nothing of it
+    single = dense or [network for network in networks if network.config.sparsity.network == "single"]
+    dense_params = max((network.result.cost.params for network in single), default=None)
     common: dict[str, Any] = {
         "name": entry.name,
         "axes": dict(entry.axes),
@@ -128,7 +130,7 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
         "test": accuracy(entry.test.logits, truth.labels, logits=logits),
         "clean": _clean(entry, truth, logits),
         "size": size,
-        "share_of_dense": size.nonzero_params / dense_params,
+        "share_of_dense": size.nonzero_params / dense_params if dense_params else None,
     }
     if isinstance(entry, Member):
         return Row(kind="member", dense=entry.dense, seeds=_spread(entry, truth), **common)

@@ -49,6 +49,7 @@ def write_report(run: Path) -> Path:
         *_absent(trials, evaluation),
         *_trials(trials),
         *_tradeoffs(trials, {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}),
+        *_levels(trials),
         *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
         "## Settings",
         _settings(sweep),
@@ -276,6 +277,27 @@ def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[s
         for each in found
     ]
     return ["## Trade-offs", text, markdown_table(rows)]
+
+
+def _levels(trials: Sequence[TrialState]) -> list[str]:
+    """Every level of the networks of several levels by itself, and all of them together; nothing where there are none."""
+    lines = [
+        {
+            "trial": f"`{state.planned.trial}`",
+            "level": level.level,
+            "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
+            "non-zero": f"{level.nonzero_params:,}",
+            "deploy non-zero": f"{level.deploy_nonzero_params:,}",
+        }
+        for state in trials
+        if state.result
+        for level in state.result.levels
+    ]
+    text = (
+        "Each level by itself and all of them together (fused), which is what a trial is scored by. Nested levels share their weights: "
+        "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
+    )
+    return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
 
 
 def _searched(trials: Sequence[TrialState]) -> list[str]:

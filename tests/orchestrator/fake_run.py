@@ -66,11 +66,12 @@ class Trial:
     state: str = "complete"  # or "failed", "unfinished"
     latency: float = 1.5
     test_count: int = TEST
+    in_one_cell: bool = False  # whatever the level, which is then searched
     name: str = field(default="", init=False)
 
     @property
     def cell(self) -> str:
-        return f"{self.stream}-{self.level:g}"
+        return self.stream if self.in_one_cell else f"{self.stream}-{self.level:g}"
 
 
 def make_run(path, trials: list[Trial], store="store", kind: str = "protocol", copies: int = 0) -> Any:
@@ -83,8 +84,9 @@ def make_run(path, trials: list[Trial], store="store", kind: str = "protocol", c
         sparsity, train = SparsityConfig(level=trial.level), TrainConfig(epochs=3, milestones=(2,), lr=trial.lr)
         config = TrialConfig(data=data, sparsity=sparsity, train=train, seed=trial.seed)
         trial.name = f"{trial.cell}-{config.digest()}"
-        axes = {"data.stream": trial.stream, "sparsity.level": trial.level}
-        planned.append({"trial": trial.name, "cell": trial.cell, "axes": axes, "assignment": {"train.lr": trial.lr}, "seed": trial.seed})
+        axes, assignment = {"data.stream": trial.stream}, {"train.lr": trial.lr}
+        (assignment if trial.in_one_cell else axes)["sparsity.level"] = trial.level
+        planned.append({"trial": trial.name, "cell": trial.cell, "axes": axes, "assignment": assignment, "seed": trial.seed})
         _write_trial(TrialDir(run / "trials" / trial.name), config, trial, held_out=kind != "none")
     write_json(run / "resolved.json", {"sweep": {"name": "made-up", "data": {"protocol": "xsub"}}, "trials": planned})
     return run
@@ -107,6 +109,9 @@ def _write_trial(folder: TrialDir, config: TrialConfig, trial: Trial, held_out: 
         scores("b", SELECTION, trial.wrong_selection, labelled=True).save(folder.selection_scores)
     scores("c", trial.test_count, trial.wrong_test, labelled=False).save(folder.test_scores)
     folder.deploy_file.write_bytes(b"deploy form")
+    if trial.level:
+        tensors = [{"name": f"blocks.{i}.conv", "shape": [25, 20, 1, 1], "kept": round(500 * (1 - trial.level))} for i in range(2)]
+        write_json(folder.sparsity_file, {"level": trial.level, "tensors": tensors})
     write_json(folder.result_file, json.loads(result_of(trial, held_out).model_dump_json()))
 
 

@@ -36,6 +36,18 @@ def test_the_first_objective_decides_and_the_others_break_ties(tmp_path):
     assert collect(run, fast_first)[0].trial == fast.name
 
 
+def test_of_equally_accurate_trials_the_smallest_is_chosen(tmp_path):
+    """A level that is searched as a number: accuracy first, then what is shipped; or the sparsest within a limit."""
+    trials = [Trial("joint", level, wrong_selection=wrong) for level, wrong in ((0.412, (1,)), (0.57, (0,)), (0.9312, (0, 1)))]
+    for trial in trials:
+        trial.in_one_cell = True
+    run = make_run(tmp_path, trials)
+    objectives = (("selection_top1", "maximize"), ("deploy_nonzero_params", "minimize"))
+    assert collect(run, make_sweep(objectives=objectives))[0].trial == trials[1].name
+    sparsest = make_sweep(objectives=(("level", "maximize"),), limits=({"metric": "selection_top1", "min": 0.9},))
+    assert collect(run, sparsest)[0].trial == trials[1].name
+
+
 def test_equal_trials_are_told_apart_by_their_id(tmp_path):
     trials = [Trial("joint", 0.0, lr=lr) for lr in (0.1, 0.2, 0.3)]
     run = make_run(tmp_path, trials)

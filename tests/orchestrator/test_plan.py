@@ -15,11 +15,12 @@ from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.artifacts import Cost, TrialResult, write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import SparsityConfig
-from trainables.counting import count
+from trainables.counting import count, removed_count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
+from trainables.sparsity.gates import GATES
 from trainables.sparsity.generator import SparseGenerator
 
 LOCAL = "resources={gpus: 0, cpus: 1, max_concurrent: 1}"
@@ -171,6 +172,29 @@ def test_scopes_stand_apart_where_there_are_several(planned) -> None:
     assert set(variant.nonzero_params) == {"0", "0.8 tensor", "0.8 global"}
 
 
+def test_a_learned_level_is_planned_as_far_as_it_is_known(planned, store, capsys) -> None:
+    streams, levels = "parameters.data.stream=[joint]", "parameters.sparsity.level=[0, 0.8, learned]"
+    sweep, found = planned("sparsity={target: 0.9, scope: tensor, warmup: 0.5}", streams, levels)
+    config = all_trials(sweep)[2].config
+    cost = count(config.model, Store.open(store).layout, classes=3, persons=1, frames=16, stream=config.data.stream_config)
+    (variant,) = found.variants
+    assert variant.nonzero_params["learned, target 0.9"] == variant.params - removed_count(cost.maskable_params, 0.9)
+    assert set(variant.nonzero_params) == {"0", "0.8", "learned, target 0.9"}
+    assert variant.at_most == ()
+    _, found = planned("sparsity={warmup: 0.5, level: learned}", "parameters={sparsity.price: [0.5, 2]}")
+    (variant,) = found.variants
+    assert variant.nonzero_params == {"learned, price 0.5": variant.params, "learned, price 2": variant.params}
+    assert set(variant.at_most) == set(variant.nonzero_params)
+    print_plan(found)
+    assert capsys.readouterr().out.count(f"<= {variant.params:,}") == 2
+
+
+def test_disk_counts_a_gate_per_weight() -> None:
+    cost = SimpleNamespace(training=SimpleNamespace(params=100), maskable_params=10, deploy=SimpleNamespace(params=7))
+    sizes = [disk_bytes(cost, SimpleNamespace(sparsity=SparsityConfig(level="learned", price=1, gate=gate))) for gate in GATES]
+    assert sizes == [4 * (300 + 20 + 7), 4 * (300 + 20 + 60 + 7)]
+
+
 def test_non_zeros_of_the_deploy_form_by_sharing(planned, store) -> None:
     _, found = planned("parameters.sparsity.sharing=[none, fused]", "parameters.data.stream=[joint]")
     (variant,) = found.variants
@@ -231,7 +255,7 @@ def test_ensembles_are_counted_by_their_groups(planned) -> None:
 
 
 def test_work_of_one_training() -> None:
-    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10)
+    config = SimpleNamespace(data=SimpleNamespace(repeat=5), total_epochs=10, sparsity=SparsityConfig())
     assert training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100) == 100 * 5 * 10 * 3 * 2e9 * 2
 
 

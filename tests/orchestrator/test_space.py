@@ -257,11 +257,40 @@ def test_build_config_names_cell_and_assignment(tmp_path) -> None:
         all_trials(sweep)
 
 
+def test_a_level_can_be_searched_as_a_number_and_judged_by_accuracy_and_size(tmp_path) -> None:
+    objectives = "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params, goal: minimize}]"
+    searched = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
+    limit = "constraints=[{metric: level, min: 0.5}]"
+    sweep = loaded(tmp_path, SMALL, searched, objectives, limit, "method={name: random, trials_per_cell: 20}", "sparsity={warmup: 0.5}")
+    assert check_space(sweep) == []
+    levels = [trial.config.sparsity.level for trial in all_trials(sweep)]
+    assert len(set(levels)) == 20
+    assert 0.3 <= min(levels) < 0.5 < 0.8 < max(levels) <= 0.99
+    assert [limit.metric for limit in sweep.metric_limits] == ["level"]
+    refused = "parameters={sparsity.level: {min: 0.3, max: 0.99}}"
+    with pytest.raises(UserError, match="a cell axis needs values: a range has no cells"):
+        loaded(tmp_path, SMALL, refused, "method={name: random, trials_per_cell: 2}")
+
+
+def test_settings_of_a_learned_level_are_used_by_nothing_else(tmp_path) -> None:
+    levels, sparsity = (
+        "parameters={sparsity.level: {values: [0, 0.8, learned], axis: trial}}",
+        "sparsity={warmup: 0.5, target: 0.9, scope: global}",
+    )
+    dense, fixed, learned = (trial.config.sparsity for trial in all_trials(loaded(tmp_path, SMALL, levels, sparsity)))
+    assert (dense.target, fixed.target, learned.target) == (None, None, 0.9)
+    assert (fixed.scope, learned.scope, learned.penalty) == ("global", "block", "group_lasso")  # a learned level is that of all tensors
+    (problem,) = space_problems(
+        loaded(tmp_path, SMALL, "parameters={sparsity.price: [1, 2]}", "sparsity.level=0.5", "sparsity.warmup=0.5"), tmp_path
+    )
+    assert problem == "--set parameters parameters.sparsity.price: has no effect in any trial of the sweep; leave it out"
+
+
 def test_a_warm_up_that_leaves_nothing_to_train_is_placed(tmp_path) -> None:
     text = SMALL + "sparsity: {warmup: 0.9}\n"
     assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint"), tmp_path) == [
         "s.yaml:9 sparsity.warmup: must leave at least one of train.epochs to train the kept weights, "
-        "got 0.9 of 2, which rounds to 2 dense epochs (cell level0.8)"
+        "got 0.9 of 2, which rounds to 2 epochs (cell level0.8)"
     ]
     searched = loaded(tmp_path, SMALL.replace(", milestones: [1]", ""), "parameters.data.stream=joint", "parameters.train.epochs=[1, 4]")
     (problem,) = space_problems(searched, tmp_path)

@@ -94,9 +94,9 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert len(trial.data.metrics) <= 20
     assert [metric.step for metric in client.get_metric_history(trial.info.run_id, "train_loss")] == [0, 1, 2]
     kept = {item.path for item in client.list_artifacts(trial.info.run_id)}
-    assert {"config.json", "deploy.pt", "scores.selection.parquet", "scores.test.parquet", "result.json", "figures"} <= kept
+    assert {"config.json", "deploy.pt", "scores.selection.parquet", "scores.test.parquet", "sparsity.json", "result.json", "figures"} <= kept
     pictures = {item.path for item in client.list_artifacts(trial.info.run_id, "figures")}
-    assert pictures == {"figures/curves.png", "figures/confusion.png"}
+    assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
     assert children["final"].data.tags["members"] == done.path.name
 

@@ -16,11 +16,25 @@ def trial(epochs: int, warmup: float, level: float = 0.8) -> TrialConfig:
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(10, 0.96), (2, 0.9), (1, 0.6)])
 def test_a_sparse_trial_trains_the_kept_weights(epochs: int, warmup: float) -> None:
-    said = f"sparsity.warmup must leave at least one of train.epochs .* got {warmup} of {epochs}, which rounds to {epochs} dense epochs"
+    said = f"sparsity.warmup must leave at least one of train.epochs .* got {warmup} of {epochs}, which rounds to {epochs} epochs"
     with pytest.raises(ValidationError, match=said):
         trial(epochs, warmup)
     assert trial(epochs, warmup, level=0.0).warmup_epochs == 0
     assert trial(epochs, 0.4).warmup_epochs < epochs
+
+
+def test_a_level_is_learned_in_at_least_one_epoch_and_towards_one_thing() -> None:
+    def learning(**sparsity: object) -> TrialConfig:
+        return TrialConfig.model_validate({"data": DATA, "sparsity": {"level": "learned", **sparsity}, "train": {"epochs": 3}})
+
+    assert learning(target=0.9, warmup=1).warmup_epochs == 1
+    assert learning(price=0.5).sparsity.expected_level == 0.0
+    for warmup in (0, 0.1):
+        with pytest.raises(ValidationError, match=f"sparsity.warmup must give at least one .* to learn the level in, got {warmup} of 3"):
+            learning(target=0.9, warmup=warmup)
+    for given, said in (({}, "neither"), ({"target": 0.9, "price": 0.5}, "both")):
+        with pytest.raises(ValidationError, match=f"level learned needs either target or price, got {said}"):
+            learning(**given)
 
 
 @pytest.mark.parametrize(

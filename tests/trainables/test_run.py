@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import TrialConfig
+from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.counting import count
@@ -49,7 +49,8 @@ def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path
     assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
     names = {path.name for path in out.path.iterdir()} - {".lock"}
     scores = {"scores.selection.parquet", "scores.test.parquet"}
-    assert names == scores | {"config.json", "metrics.parquet", "checkpoint", "deploy.pt", "cost.json", "result.json"}
+    sparse = {"sparsity.json"} if level else set()
+    assert names == scores | sparse | {"config.json", "metrics.parquet", "checkpoint", "deploy.pt", "cost.json", "result.json"}
     deployed = load_deploy(out.deploy_file)
     sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
     assert result.cost.removed_params == sum(removed_count(size, level) for size in sizes)
@@ -72,6 +73,28 @@ def test_a_store_at_a_uri_and_another_residence_give_the_same_trial(store, tmp_p
     assert scores[0].ids == scores[1].ids
     assert np.array_equal(scores[0].logits, scores[1].logits)
     assert len(list((tmp_path / "cache" / "stores").glob("synth-*"))) == 1
+
+
+@pytest.mark.parametrize("gate", ["threshold", "hard_concrete"])
+@pytest.mark.parametrize("asked", [{"target": 0.7}, {"price": 0.5}])
+def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate, asked):
+    config = config_of(store)
+    sparsity = SparsityConfig(level="learned", gate=gate, warmup=0.5, **asked)
+    out, reports = TrialDir(tmp_path / "trial"), []
+    result = run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, report=reports.append)
+    assert [row["penalty"] > 0 for row in reports] == [sparsity.price is not None] * 2 + [False] * 2
+    assert result.kept_epoch >= 2
+    assert result.metrics()["level"] == result.level == reports[3]["level"]
+    assert result.cost.params == run_trial(config, TrialDir(tmp_path / "dense"), device=CPU).cost.params  # gates are no parameters
+    if sparsity.target is not None:
+        assert result.cost.removed_params == removed_count(result.cost.maskable_params, 0.7)
+    found = json.loads(out.sparsity_file.read_text())
+    layers = [(name, part) for block in build_blocks(store, 0.0) for name, part in block.named_modules() if isinstance(part, torch.nn.Conv2d)]
+    assert [tensor["name"].partition(".")[2].partition(".")[2] for tensor in found["tensors"]] == [name for name, _ in layers]
+    assert [tensor["shape"] for tensor in found["tensors"]] == [list(layer.weight.shape) for _, layer in layers]
+    assert sum(tensor["kept"] for tensor in found["tensors"]) == result.cost.maskable_params - result.cost.removed_params
+    assert min(tensor["kept"] for tensor in found["tensors"]) >= 1
+    assert found["level"] == result.level
 
 
 def build_blocks(store, level):

@@ -7,7 +7,7 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainables.contract.config import Frozen, TrialConfig
 
@@ -59,6 +59,25 @@ class Cost(Frozen):
     latency_threads: int
 
 
+class LevelResult(Frozen):
+    """One level of a network of several levels by itself, or all of them together."""
+
+    level: str  # its name, or fused
+    selection_top1: float | None  # fraction; None when nothing was held out, or the level has no classifier
+    nonzero_params: int  # training form
+    deploy_nonzero_params: int
+
+    @classmethod
+    def fused(cls, selection_top1: float | None, cost: Cost) -> LevelResult:
+        """The row of all levels together."""
+        return cls(
+            level="fused",
+            selection_top1=selection_top1,
+            nonzero_params=cost.nonzero_params,
+            deploy_nonzero_params=cost.deploy_nonzero_params,
+        )
+
+
 class TrialResult(Frozen):
     """How one trial ended; the numbers a sweep may choose, constrain and report by."""
 
@@ -74,20 +93,27 @@ class TrialResult(Frozen):
     seconds: float  # training time over all attempts
     clips_per_s: float  # median training throughput
     cost: Cost
+    levels: tuple[LevelResult, ...] = ()  # of a network of several levels: each by itself, then fused
+
+    @property
+    def level(self) -> float:
+        """Fraction of the maskable weights that are zero, measured."""
+        return self.cost.removed_params / self.cost.maskable_params
 
     def metrics(self) -> dict[str, float]:
         """Every number under the name a sweep file uses for it."""
-        own = self.model_dump(exclude={"cost", "trial"}) | self.cost.model_dump()
+        own = self.model_dump(exclude={"cost", "trial", "levels"}) | self.cost.model_dump() | {"level": self.level}
         return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
-EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "selection_loss", "selection_top1", "lr", "clips_per_s")
-"""What a trial reports after every epoch."""
+EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "level", "selection_loss", "selection_top1", "lr", "clips_per_s")
+"""What a trial reports after every epoch; `level` only where it is learned."""
 
-_NOT_NUMBERS = ("trial", "cost", "latency_device", "deploy_folded")
+_NOT_NUMBERS = ("trial", "cost", "levels", "latency_device", "deploy_folded")
 
-RESULT_METRICS: tuple[str, ...] = tuple(
-    name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS
+RESULT_METRICS: tuple[str, ...] = (
+    *(name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS),
+    "level",
 )
 """What a finished trial reports; objectives and constraints name one of these."""
 
@@ -135,8 +161,22 @@ class TrialDir:
         return self.path / "scores.test.parquet"
 
     @property
+    def levels_file(self) -> Path:
+        """Accuracy and size of each level of a network of several levels; absent otherwise."""
+        return self.path / "levels.json"
+
+    def level_scores(self, level: str, split: Literal["selection", "test"]) -> Path:
+        """Scores of one level by itself; test scores without labels."""
+        return self.path / "levels" / level / f"scores.{split}.parquet"
+
+    @property
     def cost_file(self) -> Path:
         return self.path / "cost.json"
+
+    @property
+    def sparsity_file(self) -> Path:
+        """Which tensors keep how many weights; absent for a dense network."""
+        return self.path / "sparsity.json"
 
     @property
     def result_file(self) -> Path:

@@ -149,7 +149,12 @@ class TrialConfig(Frozen):
         if self.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"sparsity.warmup must leave at least one of train.epochs to train the kept weights, got {self.sparsity.warmup:g} "
-                f"of {self.train.epochs}, which rounds to {self.warmup_epochs} dense epochs"
+                f"of {self.train.epochs}, which rounds to {self.warmup_epochs} epochs"
+            )
+        if self.sparsity.level == "learned" and self.warmup_epochs == 0:
+            raise ValueError(
+                f"sparsity.warmup must give at least one of train.epochs to learn the level in, got {self.sparsity.warmup:g} "
+                f"of {self.train.epochs}, which rounds to none"
             )
         return self
 

@@ -166,6 +166,12 @@ class ModelConfig(Frozen):
         """Channels of the last stage."""
         return self.block_plan[-1][1]
 
+    @property
+    def gate(self) -> ModelConfig:
+        """The gate of a mixture of this backbone: a single adjacency, learned from random numbers, where the backbone has several."""
+        single = {"subsets": 1, "graph": "random", "adjacency": "learned", "adjacencies": 1}
+        return ModelConfig.model_validate(self.model_dump() | {name: value for name, value in single.items() if name in OPTIONS[self.backbone]})
+
     def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
         """The input block that `auto` stands for."""
         if self.input_block == "auto":

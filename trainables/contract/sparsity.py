@@ -35,7 +35,7 @@ class SparsityConfig(Frozen):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    level: Level | Literal["learned"] = 0.0  # fraction of maskable weights removed; learned: found in training, see gate
+    level: Level | Literal["learned"] = 0.0  # fraction of maskable weights removed; learned: found in training, see gate, target and price
     network: Network = "single"  # several levels in one network, trained end to end: experts beside each other, one nested in the other, mixture
     levels: tuple[Level, ...] = ()  # of network experts, nested and mixture
     generator: Generator = "fixed_random"  # how the mask comes about
@@ -49,7 +49,7 @@ class SparsityConfig(Frozen):
     distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
     sharing: Literal["none", "branches", "channels", "fused"] = "none"  # masks that survive fusing, where the deploy form fuses kernels
     # branches: one pattern for the branches of rep_tcn; channels: the same channels everywhere in a block; fused: on the fused kernel itself
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6  # dense before the mask applies: fraction, or epochs
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6  # before the mask is final: fraction, or epochs
     penalty: Literal["group_lasso", "global", "detached", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
     # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the reported loss but without a gradient
     penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
@@ -59,13 +59,15 @@ class SparsityConfig(Frozen):
     update_every: int = Field(default=100, ge=1)  # rigl, set: steps from one exchange of weights to the next
     update_share: float = Field(default=0.3, gt=0.0, le=1.0)  # rigl, set: of the kept weights that the first exchange replaces, then less
     update_until: float = Field(default=0.75, gt=0.0, le=1.0)  # rigl, set: fraction of the steps after which the mask stays
-    fusion: Literal["mean", "weighted", "concat"] = "mean"  # experts: how their features become one
-    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one
-    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence between experts
+    fusion: Literal["mean", "weighted", "concat"] = (
+        "mean"  # experts: how their features become one; weighted: learned weights; concat: a linear layer
+    )
+    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one; experts then have own classifiers
+    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence, which draws features together
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
-    gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: learned thresholds per tensor, or a gate per weight
-    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at
-    price: Annotated[float, Field(gt=0.0)] | None = None  # level learned: loss per fraction of weights kept, instead of a target
+    gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: a learned threshold per tensor, or a random gate per weight
+    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at, over all tensors together
+    price: Annotated[float, Field(gt=0.0)] | None = None  # level learned: loss for keeping all weights, instead of a target
 
     @field_validator("structure")
     @classmethod
@@ -82,6 +84,39 @@ class SparsityConfig(Frozen):
         """Nothing is removed: no masks are attached."""
         return self.level == 0.0 and self.network == "single"
 
+    @property
+    def described(self) -> str:
+        """What is removed, in a few words: `0.8`, `learned, target 0.9`, `learned, price 0.5`, `nested 0.6 0.8 0.95 0.99`."""
+        if self.network != "single":
+            return " ".join([self.network, *map(level_name, self.levels)])
+        if self.level != "learned":
+            return level_name(self.level)
+        return f"learned, price {self.price:g}" if self.target is None else f"learned, target {self.target:g}"
+
+    @property
+    def singles(self) -> tuple[SparsityConfig, ...]:
+        """The same as single networks: one for every level, of nested ones the lowest first.
+
+        A learned level counts as one of all tensors together, and as 0 where a price decides it.
+        """
+        if self.network != "single":
+            return tuple(map(self.at, sorted(self.levels) if self.network == "nested" else self.levels))
+        return (SparsityConfig(level=self.expected_level, scope="global") if self.level == "learned" else self,)
+
+    @property
+    def disjoint(self) -> tuple[SparsityConfig, ...]:
+        """Those of `singles` that have weights of their own: the lowest of nested levels stands for all."""
+        return self.singles[:1] if self.network == "nested" else self.singles
+
+    @property
+    def counts_fused(self) -> bool:
+        """Whether the level counts weights of kernels that the deploy form fuses, not of those it fuses them from."""
+        return self.sharing in ("branches", "fused") and setting_used("sharing", self.model_dump(by_alias=True).__getitem__) and not self.dense
+
+    def at(self, level: float) -> SparsityConfig:
+        """The same for a single network at one of the levels."""
+        return self.model_copy(update={"network": "single", "levels": (), "level": level})
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.distribution != "uniform" and self.scope != "tensor":
@@ -91,7 +126,7 @@ class SparsityConfig(Frozen):
         if self.network != "single":
             self._check_levels()
         if self.level == "learned" and (self.target is None) == (self.price is None):
-            raise ValueError("level learned needs either target or price")
+            raise ValueError(f"level learned needs either target or price, got {'neither' if self.target is None else 'both'}")
         if not self.dense and self.level != "learned" and self.network == "single":
             self._check_masks(self.level)
         return self
@@ -112,6 +147,12 @@ class SparsityConfig(Frozen):
             raise ValueError(f"levels must name at least two different levels where network is {self.network}, got {list(self.levels)}")
         if self.generator not in ("fixed_random", "magnitude_at_init"):
             raise ValueError(f"network {self.network} needs generator fixed_random or magnitude_at_init, got {self.generator}")
+        if len({level_name(level) for level in self.levels}) < len(self.levels):
+            raise ValueError(f"levels must differ within six digits, got {list(self.levels)}")
+        if self.structure != "weight":
+            raise ValueError(f"network {self.network} removes single weights and needs structure weight, got {self.structure}")
+        if self.sharing != "none":
+            raise ValueError(f"network {self.network} has masks on every convolution and needs sharing none, got {self.sharing}")
         if self.network == "mixture" and self.active > len(self.levels):
             raise ValueError(f"active must be at most the number of levels, got active={self.active} and levels={list(self.levels)}")
 
@@ -140,6 +181,11 @@ class SparsityConfig(Frozen):
         return (self.target or 0.0) if self.level == "learned" else self.level
 
 
+def level_name(level: float) -> str:
+    """A level as it stands in names: 0.6 -> '0.6', 0.0 -> '0'."""
+    return f"{level:g}"
+
+
 def dense_epochs(warmup: float, epochs: int) -> int:
     """Whole epochs of a sparsity warm-up: a whole number as it is, a fraction as round(warmup * epochs), halves to even."""
     return int(warmup) if warmup >= 1 else round(warmup * epochs)
@@ -156,7 +202,7 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
     from_file = generator == "predefined" and not learned
     structured = generator in _SCORED and not learned and network == "single"
     channels = structured and value("sharing") == "channels"  # these alone say what goes together, in every tensor alike
-    scoped = not from_file and not channels and not (structured and value("structure") != "weight")
+    scoped = not from_file and not learned and not channels and not (structured and value("structure") != "weight")
     used: dict[str, bool] = {
         "level": False,  # several levels are in levels
         "levels": network != "single",

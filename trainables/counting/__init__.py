@@ -38,6 +38,8 @@ class Cost:
     leaf_params: int
     gmacs: float
     leaf_gmacs: float
+    head_params: int = 0  # of params: the classifier
+    head_gmacs: float = 0.0  # of gmacs
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    apart_params: int  # of the deploy form that keeps the convolutions around adjacencies apart
-    pieces: Pieces  # what masks may touch, by block
+    apart: int  # how many more numbers the deploy form of one network has that keeps the convolutions around adjacencies apart
+    pieces: Pieces  # what masks may touch in one network, by block
 
     @property
     def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
@@ -57,17 +59,17 @@ class Count:
 
     @property
     def maskable(self) -> tuple[tuple[int, ...], ...]:
-        """Weights of each convolution of each block in the training form: what masks may touch."""
+        """Weights of each convolution of each block in the training form of one network: what masks may touch."""
         return tuple(tuple(prod(kernel) for kernel in block) for block in self.kernels)
 
     @property
     def maskable_params(self) -> int:
-        """Weights of all the blocks' convolutions in the training form."""
+        """Weights of all the blocks' convolutions in the training form of one network."""
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay; expected where sharing is branches or fused."""
-        return self.training.params - trained_zeros(self.pieces, sparsity)
+        """Parameters of the training form that stay; expected where sharing is branches or fused, at most that many where a price decides."""
+        return self.training.params - sum(trained_zeros(self.pieces, each) for each in sparsity.disjoint)
 
     def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
         """(parameters of the deploy form that are not zero, whether that is exact): expected where masks meet in one kernel by chance.
@@ -75,9 +77,14 @@ class Count:
         Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships. What masks do not touch is
         taken to be non-zero.
         """
-        forms = ((self.deploy.params, True), (self.apart_params, False))
-        found = [(params - zeros, exact) for params, merged in forms for zeros, exact in [deployed_zeros(self.pieces, sparsity, merged=merged)]]
-        return found[0] if sparsity.dense else min(found)
+        found = [self._deployed_zeros(each) for each in sparsity.singles]
+        return self.deploy.params - sum(zeros for zeros, _ in found), all(exact for _, exact in found)
+
+    def _deployed_zeros(self, sparsity: SparsityConfig) -> tuple[int, bool]:
+        """Of one network: (numbers that its deploy form has less of than a dense one has parameters, whether that is exact)."""
+        merged = deployed_zeros(self.pieces, sparsity, merged=True)
+        zeros, exact = deployed_zeros(self.pieces, sparsity, merged=False)
+        return merged if sparsity.dense else max(merged, (zeros - self.apart, exact), key=lambda form: form[0])
 
 
 def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
@@ -91,7 +98,7 @@ def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, fra
     apart = Tally("deploy", layout.size, persons, merge=False)
     for tally in (training, released, deploy, apart):
         COUNTERS[model.backbone](network, tally)
-    return Count(_cost(training), _cost(released), _cost(deploy), _cost(apart).params, tuple(map(tuple, training.pieces)))
+    return Count(_cost(training), _cost(released), _cost(deploy), _cost(apart).params - _cost(deploy).params, tuple(map(tuple, training.pieces)))
 
 
 def _cost(tally: Tally) -> Cost:
@@ -100,6 +107,8 @@ def _cost(tally: Tally) -> Cost:
         leaf_params=tally.leaf_params,
         gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,
         leaf_gmacs=tally.leaf_macs / GIGA,
+        head_params=tally.head_params,
+        head_gmacs=tally.head_macs / GIGA,
     )
 
 

@@ -20,9 +20,7 @@ def count_info_gcn(network: Network, tally: Tally) -> None:
     tally.linear(model.width, model.width)
     if tally.form != "deploy":
         tally.linear(model.width, model.width)
-        tally.leaf_params += (model.width + 1) * model.width  # variance
-        if tally.form == "released":  # computes it at inference too
-            tally.leaf_macs += model.width**2
+        tally.linear(model.width, model.width, run=tally.form == "released")  # variance
     tally.linear(model.width, network.classes)
 
 

@@ -101,7 +101,7 @@ def removed_params(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) ->
 
 def emptied(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) -> list[tuple[int, Shape]]:
     """(block, shape) of the tensors that are known to keep no weight before a mask is drawn: under erk alone."""
-    if config.distribution != "erk":
+    if config.distribution != "erk" or config.level == "learned":
         return []
     places = [(number, shape) for number, block in enumerate(shapes) for shape in block]
     counts = erk_counts([shape for _, shape in places], config.expected_level)

@@ -73,6 +73,8 @@ class Tally:
     pieces: list[list[Piece]] = field(default_factory=list, init=False)  # what masks may touch, by block
     leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
     mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
+    head_params: int = field(default=0, init=False)  # of leaf_params: what comes after the mean over frames, joints and persons
+    head_macs: int = field(default=0, init=False)  # of leaf_macs
 
     def begin_block(self) -> None:
         """The convolutions that follow belong to the next block: masks may touch them."""
@@ -126,10 +128,12 @@ class Tally:
         if not fused:
             self.norm(outside)
 
-    def linear(self, inside: int, outside: int) -> None:
-        """On the pooled feature of a clip."""
+    def linear(self, inside: int, outside: int, *, run: bool = True) -> None:
+        """On the pooled feature of a clip; not `run`: held, but not computed at inference."""
         self.leaf_params += (inside + 1) * outside
-        self.leaf_macs += inside * outside
+        self.head_params += (inside + 1) * outside
+        self.leaf_macs += inside * outside * run
+        self.head_macs += inside * outside * run
 
     def adjacency(self, matrices: int) -> None:
         """Learned (V, V) matrices."""

@@ -44,7 +44,22 @@ class NetworkSpec(Frozen):
         return self
 
 
-class Backbone(nn.Module):
+class SkeletonNetwork(nn.Module):
+    """(N, 3, T, V, M) -> logits (N, K): what training form and deploy form of a network have in common."""
+
+    spec: NetworkSpec
+    head: nn.Module
+
+    def features(self, clips: Tensor) -> Tensor:
+        """(N, C): what the head sees, the mean over frames, joints and persons."""
+        raise NotImplementedError
+
+    def forward(self, clips: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(clips))
+        return logits
+
+
+class Backbone(SkeletonNetwork):
     """(N, 3, T, V, M) -> logits (N, K), in its training form.
 
     data_norm: clips -> (N M, C, T, V), persons folded into samples, each on its own from there on. stem: the input block.
@@ -76,17 +91,16 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head = Classifier(spec.model.width, spec.classes, spec.model.dropout) if head is None else head
 
-    def forward(self, clips: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(clips))
-        return logits
-
     def features(self, clips: Tensor) -> Tensor:
-        """(N, C): what the head sees."""
         return person_features(self.data_norm(clips), self.stem, self.blocks).view(-1, self.spec.persons, self.spec.model.width).mean(dim=1)
 
     def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, logits (N, K)) of one training step; cross entropy unless the backbone is trained on something else."""
-        logits = self(clips)
+        """(loss, logits (N, K)) of one training step."""
+        return self.head_objective(self.head, self.features(clips), labels)
+
+    def head_objective(self, head: nn.Module, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss, logits (N, K)) of a head of this backbone's kind on features (N, C); cross entropy unless it is trained on something else."""
+        logits: Tensor = head(features)
         return F.cross_entropy(logits.float(), labels), logits
 
 

@@ -9,7 +9,7 @@ import statistics
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast, overload
 
 import torch
 from pydantic import ValidationError
@@ -19,8 +19,9 @@ from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.frozen import Frozen
 from trainables.cost import call_seconds
-from trainables.models.backbone import Backbone, NetworkSpec, person_features
+from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork, person_features
 from trainables.models.build import build_network
+from trainables.models.multilevel import MultiLevel, MultiLevelSpec, build_multi_level
 from trainables.models.packing import pack, unpack
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 from trainables.reparam.fusion import Fusion
@@ -28,6 +29,8 @@ from trainables.reparam.fusion import Fusion
 FORMAT = "orchestrate deploy form 2"
 SPARSE_FORMAT = "orchestrate deploy form 3"
 """The same with tensors that `packing.pack` made smaller."""
+LEVELS_FORMAT = "orchestrate deploy form of several levels 1"
+"""Tensors as they are or made smaller."""
 
 COUNTER = "num_batches_tracked"
 """Of a BatchNorm that a form as released keeps: the only whole number in a file."""
@@ -56,7 +59,7 @@ def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -
     return Execution(rows=spec.model.backbone.startswith("hpi_gcn"), at_once=PERSONS_AT_ONCE)
 
 
-class DeployForm(nn.Module):
+class DeployForm(SkeletonNetwork):
     """(N, 3, T, V, M) -> logits (N, K): a network in evaluation mode, folded and frozen.
 
     A person whose coordinates are all zero gives the same feature in every clip, so it is computed once and only the persons who
@@ -81,7 +84,7 @@ class DeployForm(nn.Module):
         self.to(precision).eval()
         for parameter in self.parameters():
             parameter.add_(0.0)  # no negative zeros, which a negative scale makes of a mask's zeros
-        self.arrange(usual_execution(spec, folding, next(self.head.parameters()).device))
+        self.arrange(usual_execution(spec, folding, next(self.parameters()).device))
         self.register_buffer("absent", None)
         if frames is not None:
             self.expect(frames)
@@ -104,10 +107,9 @@ class DeployForm(nn.Module):
         """Clips to come have T = `frames`: what an absent person gives there is computed now."""
         self.frames, self.absent = frames, self._absent_features(frames)
 
-    def forward(self, clips: Tensor) -> Tensor:
+    def features(self, clips: Tensor) -> Tensor:
         features = self._features_of_present(clips) if self._may_skip(clips) else self._features(self.data_norm(clips))
-        logits: Tensor = self.head(features.view(-1, self.spec.persons, self.spec.model.width).mean(dim=1))
-        return logits
+        return features.view(-1, self.spec.persons, self.spec.model.width).mean(dim=1)
 
     def _may_skip(self, clips: Tensor) -> bool:
         """Which persons are there decides the shapes, so nothing is skipped in a traced program."""
@@ -142,13 +144,21 @@ class DeployForm(nn.Module):
         return self._features(self.data_norm(nobody))
 
 
-def deploy(model: Backbone, folding: Folding | None = None, *, frames: int | None = None) -> DeployForm:
+@overload
+def deploy(model: Backbone, folding: Folding | None = None, *, frames: int | None = None) -> DeployForm: ...
+@overload
+def deploy(model: MultiLevel, folding: Folding | None = None, *, frames: int | None = None) -> MultiLevel: ...
+def deploy(model: Backbone | MultiLevel, folding: Folding | None = None, *, frames: int | None = None) -> DeployForm | MultiLevel:
     """The network as it is shipped: same logits as `model.eval()`, same dtype and device, no shared memory; `model` is not changed.
+
+    Of a network of several levels every network in it is deployed, each folded as suits its own weights.
 
     folding: None: everything, but where weights are masked two kernels are merged into one only if that leaves fewer non-zero
     numbers. frames: T of the clips to come; absent persons are then not run again and again.
     """
     with torch.no_grad():
+        if isinstance(model, MultiLevel):
+            return model.made_of(lambda part: deploy(cast("Backbone", part), folding, frames=frames))
         if folding is not None:
             return DeployForm(model.spec, folding, model, frames)
         full = DeployForm(model.spec, FULL, model, frames)
@@ -180,12 +190,17 @@ def settle(model: Backbone, clips: Tensor, *, rounds: int = 5) -> tuple[DeployFo
     return forms[folding], {f"{folding}; {way}": seconds for (folding, way), seconds in found.items()}
 
 
-def nonzero_params(form: DeployForm) -> int:
+def deploy_forms(form: DeployForm | MultiLevel) -> list[DeployForm]:
+    """The single networks of what `deploy` made, in the order of its file; of a mixture the gate last."""
+    return [module for module in form.modules() if isinstance(module, DeployForm)]
+
+
+def nonzero_params(form: nn.Module) -> int:
     """Numbers of the deploy form that are not zero."""
     return sum(int(torch.count_nonzero(parameter)) for parameter in form.parameters())
 
 
-def folded(model: Backbone, form: DeployForm) -> str:
+def folded(model: Backbone | MultiLevel, form: DeployForm | MultiLevel) -> str:
     """What became of the pieces: `BatchNorm 91 -> 0, convolutions 64 -> 20, ...`; names what could not be folded."""
     kinds = {"BatchNorm": (nn.BatchNorm1d, nn.BatchNorm2d), "convolutions": (nn.Conv2d, nn.Conv1d)}
     parts = [f"{name} {_modules(model, kind)} -> {_modules(form, kind)}" for name, kind in kinds.items()]
@@ -202,7 +217,7 @@ def _modules(network: nn.Module, kind: tuple[type[nn.Module], ...]) -> int:
     return sum(isinstance(module, kind) for module in network.modules())
 
 
-def round_to_half(form: DeployForm) -> float:
+def round_to_half(form: DeployForm | MultiLevel) -> float:
     """Round every parameter to float16, in place, keeping its type; the largest change, relative to the largest number of its tensor.
 
     ValueError names a tensor with numbers that float16 cannot hold; the form is then as it was.
@@ -216,45 +231,70 @@ def round_to_half(form: DeployForm) -> float:
         scale = parameter.abs().max().clamp(min=torch.finfo(parameter.dtype).tiny)
         change = max(change, float((parameter - rounded[name]).abs().max() / scale))
         parameter.copy_(rounded[name])
-    if form.frames is not None:
-        form.expect(form.frames)
+    for part in deploy_forms(form):
+        if part.frames is not None:
+            part.expect(part.frames)
     return change
 
 
-def save_deploy(form: DeployForm, path: Path) -> int:
+def save_deploy(form: DeployForm | MultiLevel, path: Path) -> int:
     """Write a deploy form so that `load_deploy` can rebuild it, atomically: specification and tensors, zeros left out where that is smaller.
 
     Returns the bytes written.
     """
-    if form.compact:
+    networks = deploy_forms(form)
+    if any(part.compact for part in networks):
         raise ValueError("a compact form is made anew from the form it was made of, which is what a file holds")
-    described = {"spec": form.spec.model_dump(mode="json"), "folding": form.folding.model_dump(mode="json"), "frames": form.frames}
     state = {name: pack(tensor) for name, tensor in form.state_dict().items()}
-    dense = all(isinstance(entry, Tensor) for entry in state.values())
+    parts = [{"folding": part.folding.model_dump(mode="json"), "frames": part.frames} for part in networks]
+    if isinstance(form, MultiLevel):
+        described: dict[str, Any] = {"format": LEVELS_FORMAT, "networks": parts}
+    else:
+        dense = all(isinstance(entry, Tensor) for entry in state.values())
+        described = {"format": FORMAT if dense else SPARSE_FORMAT, **parts[0]}
     content = io.BytesIO()
-    torch.save({"format": FORMAT if dense else SPARSE_FORMAT, **described, "state": state}, content)
+    torch.save({**described, "spec": form.spec.model_dump(mode="json"), "state": state}, content)
     write_atomic(path, content.getvalue())
     return len(content.getvalue())
 
 
-def load_deploy(path: Path) -> DeployForm:
+def load_deploy(path: Path) -> DeployForm | MultiLevel:
     """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is missing or damaged."""
-    content = read_file(path, "deploy form", FORMAT, SPARSE_FORMAT)
+    content = read_file(path, "deploy form", FORMAT, SPARSE_FORMAT, LEVELS_FORMAT)
     try:
-        spec, folding = NetworkSpec.model_validate(content["spec"]), Folding.model_validate(content["folding"])
         with torch.device("meta"):  # the architecture without memory
-            form = DeployForm(spec, folding, build_network(spec), content["frames"])
+            form = _levels_of(content) if content["format"] == LEVELS_FORMAT else _form_of(content)
         form.load_state_dict(_unpacked(content["state"], form), strict=True, assign=True)
         wrong = [name for name, tensor in form.state_dict().items() if not (tensor.is_floating_point() or name.endswith(COUNTER))]
         if wrong:
             raise TypeError(f"{wrong[0]} is not of real numbers")
-    except (ValidationError, KeyError, TypeError, RuntimeError) as error:
+    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
         raise UserError(f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}") from error
-    form.arrange(usual_execution(spec, folding, torch.device("cpu")))
+    for part in deploy_forms(form):
+        part.arrange(usual_execution(part.spec, part.folding, torch.device("cpu")))
     return form.eval().requires_grad_(False)
 
 
-def _unpacked(state: dict[str, Any], form: DeployForm) -> dict[str, Any]:
+def _form_of(content: dict[str, Any]) -> DeployForm:
+    """The network a file describes, its tensors still to come."""
+    spec, folding = NetworkSpec.model_validate(content["spec"]), Folding.model_validate(content["folding"])
+    return DeployForm(spec, folding, build_network(spec), content["frames"])
+
+
+def _levels_of(content: dict[str, Any]) -> MultiLevel:
+    """The same of several levels."""
+    network = build_multi_level(MultiLevelSpec.model_validate(content["spec"]), seed=0)
+    described = [(Folding.model_validate(part["folding"]), part["frames"]) for part in content["networks"]]
+    parts = iter(described)
+
+    def part_of(backbone: SkeletonNetwork) -> DeployForm:
+        folding, frames = next(parts)
+        return DeployForm(backbone.spec, folding, cast("Backbone", backbone), frames)
+
+    return network.made_of(part_of)
+
+
+def _unpacked(state: dict[str, Any], form: nn.Module) -> dict[str, Any]:
     """Tensors in place of what was packed; their sizes are the form's, not the file's."""
     expected, found = form.state_dict(), dict(state)
     for name, entry in state.items():

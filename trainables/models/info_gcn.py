@@ -245,10 +245,11 @@ class InfoGCN(Backbone):
         )
         self.register_buffer("priors", nn.init.orthogonal_(torch.empty(spec.classes, model.width), gain=PRIOR_GAIN))
 
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def head_objective(self, head: nn.Module, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross entropy with smoothed labels + lambda_2 (distance of class means to priors) + lambda_1 ||batch mean of z||."""
-        code = self.head.code(self.features(clips))
-        logits: Tensor = self.head.decoder(code)
+        assert isinstance(head, LatentClassifier)
+        code = head.code(features)
+        logits: Tensor = head.decoder(code)
         z = code.float()
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
         loss = loss + CLASS_WEIGHT * class_distance(z, labels, self.priors) + MEAN_WEIGHT * torch.linalg.vector_norm(z.mean(dim=0))

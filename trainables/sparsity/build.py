@@ -12,6 +12,7 @@ from torch import nn
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.exchange import Exchange
 from trainables.sparsity.generator import SparseGenerator
+from trainables.sparsity.learned import LearnedLevel
 from trainables.sparsity.mask_file import load_masks
 from trainables.sparsity.masks import without_weights
 from trainables.sparsity.rewinding import Rewinding
@@ -41,10 +42,17 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
     """
     if sparsity.dense:
         return None
+    if sparsity.level == "learned":
+        return LearnedLevel(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.steps)
     schedule = GENERATORS[sparsity.generator](subject, sparsity)
-    if bare := without_weights(subject.blocks):
-        log.warning("sparsity: level %s leaves no weight in %s", sparsity.level, ", ".join(bare))
+    warn_of_bare_layers(subject.blocks, sparsity)
     return schedule
+
+
+def warn_of_bare_layers(blocks: Sequence[nn.Module], sparsity: SparsityConfig) -> None:
+    """Names the layers that keep no weight at a level."""
+    if bare := without_weights(blocks):
+        log.warning("sparsity: level %s leaves no weight in %s", sparsity.level, ", ".join(bare))
 
 
 def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
@@ -193,18 +195,34 @@ def raw_weight(layer: nn.Conv2d | nn.BatchNorm2d) -> nn.Parameter:
     return original
 
 
-def write_masks(network: nn.Module) -> int:
+@dataclass(frozen=True)
+class Kept:
+    """How many weights a mask leaves of a tensor; one that stays can be zero too."""
+
+    name: str  # of the layer
+    shape: tuple[int, ...]
+    kept: int
+
+    @property
+    def removed(self) -> int:
+        return math.prod(self.shape) - self.kept
+
+
+def kept_weights(network: nn.Module, blocks: Sequence[nn.Module]) -> list[Kept]:
+    """What the masks on the blocks leave, in layer order and by the names that layers have in the network."""
+    inside = {layer for block in maskable(blocks) for layer in block}
+    masks = [(name, mask_of(layer)) for name, layer in network.named_modules() if layer in inside and isinstance(layer, nn.Conv2d)]
+    return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks if mask is not None]
+
+
+def write_masks(network: nn.Module) -> None:
     """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode.
 
-    Returns how many weights of convolutions the masks removed; a weight that stays can be zero too. Masks on fused kernels stay.
+    Masks on fused kernels stay.
     """
-    removed = 0
     for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]:
-        mask = mask_of(layer)
-        if mask is not None:
-            removed += int((mask == 0).sum()) if isinstance(layer, nn.Conv2d) else 0
+        if mask_of(layer) is not None:
             parametrize.remove_parametrizations(layer, "weight")
-    return removed
 
 
 def mask_of(layer: nn.Module) -> Tensor | None:

@@ -14,7 +14,7 @@ from trainables.contract.sparsity import SparsityConfig
 from trainables.counting.sparse import side
 from trainables.reparam.fusible import FusibleConv
 from trainables.reparam.fusion import Fusion, KernelMask
-from trainables.sparsity.masks import Masked, Masks, attach, raw_weight
+from trainables.sparsity.masks import Kept, Masked, Masks, attach, raw_weight
 
 Pairs = list[tuple[Tensor, Tensor]]
 """(weights, mask of their shape)."""
@@ -180,6 +180,12 @@ def counted_zeros(blocks: Sequence[nn.Module], sharing: str) -> tuple[int, int]:
     kernels = [kernel for block in counted_kernels(blocks, sharing) for kernel in block]
     weights = [kernel.fusion.masked_kernel(kernel.weight) if isinstance(kernel, SharedKernel) else kernel.weight for kernel in kernels]
     return sum(weight.numel() for weight in weights), sum(int((weight == 0).sum()) for weight in weights)
+
+
+def kept_in_fused(network: nn.Module) -> list[Kept]:
+    """What masks on fused kernels leave, by the names that the fused modules have in the network."""
+    masks = [(name.rpartition(".")[0], module.mask) for name, module in network.named_modules() if isinstance(module, KernelMask)]
+    return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks]
 
 
 def channel_masks(blocks: Sequence[nn.Module], config: SparsityConfig, seed: int) -> Masks:

@@ -26,7 +26,7 @@ def source_folder(sparsity: SparsityConfig, given: Path | None, root: Path) -> P
 
     given: what the sweep found for `from`; root: where a relative folder starts.
     """
-    if sparsity.dense or sparsity.source is None:
+    if sparsity.dense or sparsity.network != "single" or sparsity.source is None:
         return None
     if given is None and sparsity.source == FROM_THE_SWEEP:
         raise UserError(f"sparsity.from: '{FROM_THE_SWEEP}' is known within a sweep alone; a trial needs the folder of a finished one")

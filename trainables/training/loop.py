@@ -164,6 +164,7 @@ class Fit:
             "penalty": progress.penalty_sum / count,
             "lr": self._learning_rate(),
             "clips_per_s": progress.clip_count / max(progress.epoch_seconds, 1e-9),
+            **self.schedule.metrics(),
         }
         if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
             raise TrialFailed(f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch} (lr {metrics['lr']:.4g})")

@@ -30,3 +30,7 @@ class Schedule:
 
     def end_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """After the evaluation of an epoch and before its checkpoint: what is changed here is what the next epoch starts from."""
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers to report of the epoch that was just trained, beside those of the loop; the same names in every epoch."""
+        return {}
