@@ -22,7 +22,7 @@ from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.cost import device_name
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.sparsity.build import attach_sparsity
+from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.gates import Gate
 from trainables.training.optimiser import build_optimizer
 
@@ -76,8 +76,8 @@ def main() -> None:
 def stepper(model: ModelConfig, sparsity: SparsityConfig, batch: int, steps: int, device: torch.device) -> tuple[Callable[[int], None], int]:
     """One training step, by its number, of a network of its own; and how many numbers its gates are."""
     network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0).to(device)
-    learning = int(sparsity.level == "learned")
-    schedule = attach_sparsity(list(network.blocks), sparsity, learning, steps, 0)
+    timed = sparsity.model_copy(update={"warmup": 1} if sparsity.level == "learned" else {"warmup": 0.0})  # epoch 0 learns, or is masked
+    schedule = attach_sparsity(Subject(network, list(network.blocks), network.head, 2, steps, seed=0), timed)
     optimizer = build_optimizer(network.parameters(), TrainConfig(lr=0.01))
     generator = torch.Generator().manual_seed(1)
     clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=generator).to(device)

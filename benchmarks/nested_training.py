@@ -21,7 +21,7 @@ from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
 from trainables.models.multilevel import build_multi_level, multi_level_spec
-from trainables.sparsity.build import attach_sparsity
+from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.training.loop import Fit
 
@@ -72,7 +72,7 @@ def measure(backbone: str, channels: int, frames: int, batch: int, steps: int, d
     nested = build_multi_level(spec, seed=0, sparsity=nested_settings).to(device)
     train = TrainConfig(precision="fp32" if device.type == "cpu" else "auto")
     sides = {
-        "single": (single, attach_sparsity(list(single.blocks), single_settings, 2, seed=0)),
+        "single": (single, SparseGenerator(list(single.blocks), single_settings, 2, seed=0)),
         "nested": (nested, attach_levels(nested, nested_settings, 2, seed=0)),
     }
     runs = {

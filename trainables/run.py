@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -39,6 +40,8 @@ from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
 from trainables.training.schedule import Schedule
+
+log = logging.getLogger(__name__)
 
 EXACT_TOLERANCE = 1e-9
 """Largest |training form - deploy form| accepted in double precision, relative to the largest logit: rounding stays near 1e-14."""
@@ -167,16 +170,17 @@ def _batches(
 
 
 def _check_passage(model: Backbone | MultiLevel, clip: Tensor) -> None:
-    """TrialFailed where the masks cut the network, or one of its levels, in two; `clip` (1, 3, T, V, M)."""
+    """TrialFailed where the masks cut the network in two, a warning where they do so to some of its levels; `clip` (1, 3, T, V, M)."""
     networks = dict(zip(model.level_names, model.backbones, strict=True)) if isinstance(model, MultiLevel) else {"": model}
-    for level, network in networks.items():
-        dead = first_dead_block(network, list(network.blocks), clip)
-        if dead is not None:
-            place = f" at level {level}" if level else ""
-            raise TrialFailed(
-                f"masks must leave a way from the clip to the classifier, but nothing gets through blocks.{dead}{place}: use a lower level, "
-                "or sparsity.scope tensor with distribution erk, which spares small tensors"
-            )
+    blocks = {level: first_dead_block(network, list(network.blocks), clip) for level, network in networks.items()}
+    dead = {level: f"blocks.{block}" for level, block in blocks.items() if block is not None}
+    if len(dead) == len(networks):
+        raise TrialFailed(
+            f"masks must leave a way from the clip to the classifier, but nothing gets through {', '.join(dict.fromkeys(dead.values()))}: use a "
+            "lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
+        )
+    for level, block in dead.items():
+        log.warning("sparsity: masks leave no way from the clip to the classifier at level %s: nothing gets through %s", level, block)
 
 
 def _load_kept(model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress) -> int:

@@ -49,9 +49,7 @@ class SparsityConfig(Frozen):
     distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
     sharing: Literal["none", "branches", "channels", "fused"] = "none"  # masks that survive fusing, where the deploy form fuses kernels
     # branches: one pattern for the branches of rep_tcn; channels: the same channels everywhere in a block; fused: on the fused kernel itself
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = (
-        0.6  # dense, or learning the level, before the mask applies: fraction, or epochs
-    )
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6  # before the mask is final: fraction, or epochs
     penalty: Literal["group_lasso", "global", "detached", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
     # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the reported loss but without a gradient
     penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
@@ -69,9 +67,7 @@ class SparsityConfig(Frozen):
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
     gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: a learned threshold per tensor, or a random gate per weight
     target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at, over all tensors together
-    price: Annotated[float, Field(gt=0.0)] | None = (
-        None  # level learned: loss for keeping all weights, half of it for half of them; instead of a target
-    )
+    price: Annotated[float, Field(gt=0.0)] | None = None  # level learned: loss for keeping all weights, instead of a target
 
     @field_validator("structure")
     @classmethod

@@ -44,7 +44,8 @@ def logistic_noise(like: Tensor) -> Tensor:
 
 def root_mean_square(weight: Tensor) -> Tensor:
     """() positive, also of a tensor of zeros."""
-    return (torch.linalg.vector_norm(weight) / math.sqrt(weight.numel())).clamp_min(torch.finfo(weight.dtype).tiny)
+    norm: Tensor = torch.linalg.vector_norm(weight)
+    return (norm / math.sqrt(weight.numel())).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 class Gate(Masked):

@@ -68,9 +68,7 @@ def _kept_weights(trial: TrialDir) -> dict[str, Tensor]:
         raise UserError(f"sparsity.from: {path}: must hold the weights of a finished trial, got no such file")
     state = load_tensors(path, torch.device("cpu"))["model"]
     if any(name.endswith(ON_A_FUSED_KERNEL) for name in state):
-        raise UserError(
-            f"sparsity.from: {trial.path}: must not be a trial of sparsity.sharing fused: its masks are on kernels that its weights make"
-        )
+        raise UserError(f"sparsity.from: {trial.path}: must not be of sparsity.sharing fused, whose masks are on kernels that its weights make")
     return weights_with_masks_written({name: tensor for name, tensor in state.items() if not name.startswith(REWIND_POINT)})
 
 
