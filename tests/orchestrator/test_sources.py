@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.check import check_folders, checked_sweep, runs_of, sources_of
-from orchestrator.cli import app
+from orchestrator.cli.commands import app
 from orchestrator.folder import folder_of, journal_of, prepare
 from orchestrator.space import all_trials
 from orchestrator.tuning.sources import Sources
