@@ -197,6 +197,8 @@ def test_names_of_classes(tmp_path: Path) -> None:
     file, names = dump(tmp_path / "x.pkl", halves([whole("a"), whole("b", 2)])), tmp_path / "names.txt"
     names.write_text("wave\njump\n sit down \nrun\n\n")
     assert imported(tmp_path / "store", file, classes=names).info.classes == ("wave", "jump", "sit down", "run")
+    bare = 4 - len(set(Store.open(tmp_path / "store").column("label")))
+    assert f"named classes without a clip: {bare}" in read_pyskl(file, PysklOptions(), classes=names).notes
     for text in ("wave\njump\n", "wave\n\njump\nrun\n", "wave\nwave\njump\n"):
         names.write_text(text)
         with pytest.raises(UserError, match=r"names\.txt: must hold a name of its own on each line, for at least 3 classes"):

@@ -78,6 +78,9 @@ def read_pyskl(
         protocols=splits.rules,
         provenance={"kind": "pyskl", "annotations": file.name, **options.model_dump(exclude_defaults=True), **notes},
     )
+    bare = len(description.classes) - len({annotation.label for annotation in annotations})
+    if classes is not None and bare:
+        notes["named classes without a clip"] = bare
     said = tuple(f"{what}: {value}" for what, value in notes.items())
     return Recordings(description, _clips(annotations, splits, options, channels, layout, raw), len(annotations), said)
 
