@@ -110,21 +110,25 @@ def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
 
 
 def _member(run: Path, candidate: Candidate) -> Member:
-    planned, result = candidate[0]
-    folder = planned.folder(run)
-    config = folder.load_config()
-    selection = Scores.load(folder.selection_scores) if folder.selection_scores.is_file() else None
+    seeds = tuple(_seed_run(run, planned, result) for planned, result in candidate)
+    planned, first = candidate[0][0], seeds[0]
     return Member(
         name=planned.cell,
         cell=planned.cell,
         axes=planned.axes,
         trial=planned.trial,
-        config=config,
-        result=result,
-        selection=selection,
-        test=Scores.load(folder.test_scores),
-        seeds=tuple(SeedRun(each.trial, each.seed, own, Scores.load(each.folder(run).test_scores)) for each, own in candidate),
+        config=planned.folder(run).load_config(),
+        result=first.result,
+        selection=first.selection,
+        test=first.test,
+        seeds=seeds,
     )
+
+
+def _seed_run(run: Path, planned: PlannedTrial, result: TrialResult) -> SeedRun:
+    folder = planned.folder(run)
+    selection = Scores.load(folder.selection_scores) if folder.selection_scores.is_file() else None
+    return SeedRun(planned.trial, planned.seed, result, selection, Scores.load(folder.test_scores))
 
 
 def _check_same_clips(members: Sequence[Member]) -> None:

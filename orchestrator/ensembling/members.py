@@ -31,6 +31,15 @@ class SeedRun:
     trial: str
     seed: int
     result: TrialResult
+    selection: Scores | None  # with labels; None when nothing was held out
+    test: Scores  # unlabelled
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SeedScores:
+    """What a member, or an ensemble, made of trials of one seed says."""
+
+    selection: Scores | None  # with labels
     test: Scores  # unlabelled
 
 
@@ -56,3 +65,7 @@ class Member:
     @property
     def dense(self) -> bool:
         return self.config.sparsity.dense
+
+    @property
+    def by_seed(self) -> dict[int, SeedScores]:
+        return {run.seed: SeedScores(run.selection, run.test) for run in self.seeds}

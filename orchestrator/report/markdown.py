@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, TestSplit
-from orchestrator.figures import Point, draw_curves, draw_size_accuracy
+from orchestrator.figures import Point, draw_curves, draw_levels, draw_size_accuracy
 from orchestrator.journal import read_journal
 from orchestrator.planned import load_resolved
+from orchestrator.report.level_lines import level_panels
 from orchestrator.report.tables import (
     TrialState,
     comparison_cells,
@@ -87,7 +88,18 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
         f"{found.chosen_on}): {100 * test.difference:+.2f} points, standard error {100 * test.error:.2f}. Of {test.clips} test clips only the "
         f"ensemble has {test.first_only} right, only the other {test.second_only} (sign test p = {test.p_value:.2g}). "
         f"**The ensemble is {_judgement(test)}**, with {training:.2f} times its non-zero parameters in the training form and {deploy:.2f} times "
-        f"in the deploy form.{_clean_clause(found, ensemble, other)}"
+        f"in the deploy form.{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
+    )
+
+
+def _seeds_clause(found: Comparison) -> str:
+    """What the other seeds say; empty where there are none."""
+    gain = found.over_seeds
+    if gain is None:
+        return ""
+    return (
+        f" The same ensemble and the same network in {gain.seeds} seeds: {100 * gain.mean:+.2f} points on average, "
+        f"standard deviation {100 * gain.std:.2f}."
     )
 
 
@@ -195,6 +207,7 @@ def _result_line(row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: b
     }
     if seeds:
         spread = row.seeds
+        line["selection over seeds %"] = _spread(spread.selection_mean, spread.selection_std, spread.seeds) if spread else "n/a"
         line["test over seeds %"] = _spread(spread.test_mean, spread.test_std, spread.seeds) if spread else "n/a"
         if clean:
             line["test-clean over seeds %"] = _spread(spread.clean_mean, spread.clean_std, spread.seeds) if spread else "n/a"
@@ -211,6 +224,7 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
     devices = sorted({f"{row.size.latency_device}, {_threads(row.size.latency_threads)}" for row in evaluation.rows})
     lines = [
         "± is one standard error, sqrt(p (1 - p) / n), of the clips drawn; it says nothing of other seeds.",
+        *([_SEEDS] if any(row.seeds for row in evaluation.rows) else []),
         "Every choice (epoch, trial, weights) was made on the selection figures, which therefore lean upwards; the test figures do not."
         if all(split.division.held_out for split in evaluation.splits)
         else "Under the paper protocol nothing is held out: no figure but the test's exists.",
@@ -232,6 +246,10 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+_SEEDS = (
+    "`over seeds`: mean ± standard deviation of the same network, or of the same ensemble of trials of one seed, over n seeds; every other "
+    "figure is of the first seed."
+)
 _SCATTERED = (
     "Zeros that lie scattered over a kernel are multiplied like any other number: such a network is smaller to store and to send, not faster."
 )
@@ -361,6 +379,10 @@ def _draw(run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation |
             for row in evaluation.rows
         ]
         figures["Test accuracy against non-zero parameters"] = draw_size_accuracy(points, "test", out / "size_accuracy.png")
+        panels, over_seeds = level_panels(evaluation.rows, trials)
+        if panels:
+            bars = "standard deviation over seeds" if over_seeds else "one standard error"
+            figures["Test accuracy by level"] = draw_levels(panels, "top-1 on test", bars, out / "levels.png")
     chosen = {trial for row in evaluation.rows for trial in row.trials} if evaluation else {state.planned.trial for state in trials}
     folders = [state.planned.folder(run) for state in trials if state.planned.trial in chosen]
     tables = {folder.path.name: folder.metrics_file for folder in folders if folder.metrics_file.is_file()}
