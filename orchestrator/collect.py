@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembling.members import Division, Member, SeedRun
+from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
 from orchestrator.journal import read_journal
 from orchestrator.planned import PlannedTrial, load_planned
 from trainables.contract.artifacts import TrialResult
@@ -119,16 +119,24 @@ def _member(run: Path, candidate: Candidate) -> Member:
         trial=planned.trial,
         config=planned.folder(run).load_config(),
         result=first.result,
-        selection=first.selection,
-        test=first.test,
+        selection=first.scores.selection,
+        test=first.scores.test,
         seeds=seeds,
     )
 
 
 def _seed_run(run: Path, planned: PlannedTrial, result: TrialResult) -> SeedRun:
     folder = planned.folder(run)
-    selection = Scores.load(folder.selection_scores) if folder.selection_scores.is_file() else None
-    return SeedRun(planned.trial, planned.seed, result, selection, Scores.load(folder.test_scores))
+    levels = {
+        each.level: _scores(folder.level_scores(each.level, "selection"), test)
+        for each in result.levels
+        if (test := folder.level_scores(each.level, "test")).is_file()
+    }
+    return SeedRun(planned.trial, planned.seed, result, _scores(folder.selection_scores, folder.test_scores), levels)
+
+
+def _scores(selection: Path, test: Path) -> SeedScores:
+    return SeedScores(Scores.load(selection) if selection.is_file() else None, Scores.load(test))
 
 
 def _check_same_clips(members: Sequence[Member]) -> None:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
-from orchestrator.ensembling.members import Division, Member
-from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, Row, SeedGain, SeedSpread, Size, TestSplit
+from orchestrator.ensembling.members import Division, Member, SeedScores
+from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, LevelRow, Row, SeedGain, SeedSpread, Size, TestSplit
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
 from orchestrator.journal import Journal
 from orchestrator.planned import load_planned
@@ -116,9 +116,6 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     """One line of the results."""
     networks = entry.members if isinstance(entry, Ensemble) else (entry,)
     logits = entry.has_probabilities if isinstance(entry, Ensemble) else True
-    selection = None
-    if entry.selection is not None and entry.selection.labels is not None:
-        selection = accuracy(entry.selection.logits, entry.selection.labels, logits=logits)
     size = _size(networks)
     # a masked network has as many parameters as a dense one, zeros included; one of several levels says nothing of it
     single = dense or [network for network in networks if network.config.sparsity.network == "single"]
@@ -128,15 +125,15 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
         "axes": dict(entry.axes),
         "division": entry.division,
         "trials": tuple(network.trial for network in networks),
-        "selection": selection,
+        "selection": _on_selection(entry.selection, logits),
         "test": accuracy(entry.test.logits, truth.labels, logits=logits),
-        "clean": _clean(entry, truth, logits),
+        "clean": _clean(entry.test, truth, logits),
         "size": size,
         "share_of_dense": size.nonzero_params / dense_params if dense_params else None,
-        "seeds": _spread(entry, truth),
+        "seeds": _spread(list(entry.by_seed.values()), truth),
     }
     if isinstance(entry, Member):
-        return Row(kind="member", dense=entry.dense, **common)
+        return Row(kind="member", dense=entry.dense, levels=_level_rows(entry, truth), **common)
     return Row(
         kind="ensemble",
         dense=False,
@@ -149,10 +146,14 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     )
 
 
-def _clean(entry: Entry, truth: TestLabels, logits: bool) -> Accuracy | None:
+def _on_selection(scores: Scores | None, logits: bool = True) -> Accuracy | None:
+    return None if scores is None or scores.labels is None else accuracy(scores.logits, scores.labels, logits=logits)
+
+
+def _clean(test: Scores, truth: TestLabels, logits: bool = True) -> Accuracy | None:
     """Accuracy on the test clips without a copy; None when all clips are such, or none is."""
     part = truth.clean_part
-    return None if part is None else accuracy(entry.test.logits[part], truth.labels[part], logits=logits)
+    return None if part is None else accuracy(test.logits[part], truth.labels[part], logits=logits)
 
 
 def _size(networks: Sequence[Member]) -> Size:
@@ -171,9 +172,22 @@ def _size(networks: Sequence[Member]) -> Size:
     )
 
 
-def _spread(entry: Entry, truth: TestLabels) -> SeedSpread | None:
+def _level_rows(member: Member, truth: TestLabels) -> tuple[LevelRow, ...]:
+    """Each level by itself, of the first seed and over all that have scores of it."""
+    return tuple(
+        LevelRow(
+            level=level,
+            selection=_on_selection(scores.selection),
+            test=accuracy(scores.test.logits, truth.labels, logits=True),
+            clean=_clean(scores.test, truth),
+            seeds=_spread([run.levels[level] for run in member.seeds if level in run.levels], truth),
+        )
+        for level, scores in member.seeds[0].levels.items()
+    )
+
+
+def _spread(by_seed: Sequence[SeedScores], truth: TestLabels) -> SeedSpread | None:
     """Mean and standard deviation over the seeds; None with a single one."""
-    by_seed = list(entry.by_seed.values())
     if len(by_seed) < 2:
         return None
     hits = [_hits(each.test, truth.labels) for each in by_seed]

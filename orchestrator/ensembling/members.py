@@ -25,22 +25,22 @@ class Division(Frozen):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class SeedScores:
+    """What a network, or an ensemble, of trials of one seed says."""
+
+    selection: Scores | None  # with labels; None when nothing was held out
+    test: Scores  # unlabelled
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class SeedRun:
     """One of several trials that differ in nothing but the seed."""
 
     trial: str
     seed: int
     result: TrialResult
-    selection: Scores | None  # with labels; None when nothing was held out
-    test: Scores  # unlabelled
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class SeedScores:
-    """What a member, or an ensemble, made of trials of one seed says."""
-
-    selection: Scores | None  # with labels
-    test: Scores  # unlabelled
+    scores: SeedScores
+    levels: Mapping[str, SeedScores]  # of a network of several levels, each by itself
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,4 +68,4 @@ class Member:
 
     @property
     def by_seed(self) -> dict[int, SeedScores]:
-        return {run.seed: SeedScores(run.selection, run.test) for run in self.seeds}
+        return {run.seed: run.scores for run in self.seeds}

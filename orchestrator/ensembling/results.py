@@ -53,6 +53,16 @@ class SeedGain(Frozen):
     std: float
 
 
+class LevelRow(Frozen):
+    """One level of a network of several levels by itself, evaluated."""
+
+    level: str
+    selection: Accuracy | None
+    test: Accuracy
+    clean: Accuracy | None
+    seeds: SeedSpread | None = None
+
+
 class Row(Frozen):
     """One member or ensemble, evaluated."""
 
@@ -73,6 +83,7 @@ class Row(Frozen):
     size: Size
     share_of_dense: float | None  # nonzero_params over those of the dense network
     seeds: SeedSpread | None = None
+    levels: tuple[LevelRow, ...] = ()  # of a network of several levels: each by itself
 
 
 class Comparison(Frozen):

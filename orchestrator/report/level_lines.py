@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.ensembling.results import Row
+from orchestrator.ensembling.results import LevelRow, Row
 from orchestrator.figures import LevelLine, LevelPoint
 from orchestrator.report.tables import TrialState
 from orchestrator.sweep.leaves import label
@@ -20,8 +20,8 @@ _SPEAK_FOR_THEMSELVES = (BACKBONE, "data.stream", "sparsity.network")
 def level_panels(rows: Sequence[Row], trials: Sequence[TrialState]) -> tuple[dict[str, list[LevelLine]], bool]:
     """Lines by the title of their panel, and whether their bars are of seeds (else of clips); no panel where nothing has two levels.
 
-    Members that share all cell axes but the level are a line; dense networks, networks of several levels and ensembles over the levels of
-    a line stand beside it. With several backbones, and more to tell apart than these, each backbone has a panel.
+    Members that share all cell axes but the level are a line, and so are the levels of one network; what is said by all levels together,
+    and by dense networks, stands beside it. With several backbones, and more to tell apart than these, each backbone has a panel.
     """
     results = {state.planned.trial: state.result for state in trials if state.result is not None}
     rows = [row for row in rows if all(trial in results for trial in row.trials)]
@@ -30,11 +30,12 @@ def level_panels(rows: Sequence[Row], trials: Sequence[TrialState]) -> tuple[dic
         if _is_sparse(row, results):
             curves.setdefault(_key(_others(row)), []).append(row)
     curves = {key: own for key, own in curves.items() if len(own) > 1}
-    backbones = {dict(key).get(BACKBONE) for key in curves}
-    apart = 1 < len(backbones) < len(curves)
+    kinds = {*curves, *(_key(_others(row)) for row in rows if row.levels)}
+    backbones = {dict(key).get(BACKBONE) for key in kinds}
+    apart = 1 < len(backbones) < len(kinds)
     over_seeds = all(row.seeds is not None for row in rows)
     panels: dict[str, list[LevelLine]] = {}
-    for row in rows if curves else ():
+    for row in rows if kinds else ():
         axes = _others(row)
         own = curves.get(_key(axes), [])
         title = label(axes.pop(BACKBONE)) if apart and BACKBONE in axes else ""
@@ -44,6 +45,10 @@ def level_panels(rows: Sequence[Row], trials: Sequence[TrialState]) -> tuple[dic
             if own and row is own[0]:
                 points = [_point(each, _removed(results[each.trials[0]]), over_seeds) for each in own]
                 lines.append(LevelLine(name or "sparse", name, "levels", sorted(points, key=lambda point: point.level)))
+        elif row.levels:
+            points = [_point(each, float(each.level), over_seeds) for each in row.levels]
+            lines.append(LevelLine(name, name, "levels", sorted(points, key=lambda point: point.level)))
+            lines.append(LevelLine(f"levels together: {name}", name, "ensemble", [_point(row, 0.0, over_seeds)]))
         elif row.kind == "member":
             flat = ", ".join(filter(None, ["dense" if row.dense else "", name]))
             lines.append(LevelLine(flat, flat, "flat", [_point(row, 0.0, over_seeds)]))
@@ -75,7 +80,7 @@ def _removed(result: TrialResult) -> float:
     return result.cost.removed_params / result.cost.maskable_params
 
 
-def _point(row: Row, level: float, over_seeds: bool) -> LevelPoint:
+def _point(row: Row | LevelRow, level: float, over_seeds: bool) -> LevelPoint:
     if over_seeds and row.seeds is not None:
         return LevelPoint(level, row.seeds.test_mean, row.seeds.test_std)
     return LevelPoint(level, row.test.top1, row.test.top1_error)

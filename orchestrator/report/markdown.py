@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.evaluate import Accuracy, Paired
-from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, TestSplit
+from orchestrator.ensembling.results import Comparison, FinalEvaluation, LevelRow, Row, TestSplit
 from orchestrator.figures import Point, draw_curves, draw_levels, draw_size_accuracy
 from orchestrator.journal import read_journal
 from orchestrator.planned import load_resolved
@@ -17,6 +17,7 @@ from orchestrator.report.level_lines import level_panels
 from orchestrator.report.tables import (
     TrialState,
     comparison_cells,
+    level_cells,
     load_trials,
     markdown_table,
     result_cells,
@@ -25,7 +26,7 @@ from orchestrator.report.tables import (
 )
 from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.sweep.leaves import label
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.artifacts import FUSED, LevelResult, write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
 TRIAL_COSTS = ("non-zero", "deploy params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
@@ -41,6 +42,7 @@ def write_report(run: Path) -> Path:
     write_csv(out / "tables" / "trials.csv", [trial_cells(state) for state in trials])
     if evaluation is not None:
         write_csv(out / "tables" / "results.csv", [result_cells(row) for row in evaluation.rows])
+        write_csv(out / "tables" / "levels.csv", [level_cells(row, level) for row in evaluation.rows for level in row.levels])
         write_csv(out / "tables" / "comparisons.csv", comparison_cells(evaluation))
     figures = _draw(run, trials, evaluation, out / "figures")
     parts = [
@@ -50,7 +52,7 @@ def write_report(run: Path) -> Path:
         *_absent(trials, evaluation),
         *_trials(trials),
         *_tradeoffs(trials, {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}),
-        *_levels(trials),
+        *_levels(trials, evaluation),
         *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
         "## Settings",
         _settings(sweep),
@@ -297,18 +299,13 @@ def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[s
     return ["## Trade-offs", text, markdown_table(rows)]
 
 
-def _levels(trials: Sequence[TrialState]) -> list[str]:
-    """Every level of the networks of several levels by itself, and all of them together; nothing where there are none."""
+def _levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
+    """Every level of the networks of several levels, of members once there are some, and all levels together; nothing where there are none."""
+    rows = {row.trials[0]: row for row in (evaluation.rows if evaluation else ()) if row.kind == "member"}
     lines = [
-        {
-            "trial": f"`{state.planned.trial}`",
-            "level": level.level,
-            "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
-            "non-zero": f"{level.nonzero_params:,}",
-            "deploy non-zero": f"{level.deploy_nonzero_params:,}",
-        }
+        _level_line(state.planned.trial, level, rows.get(state.planned.trial))
         for state in trials
-        if state.result
+        if state.result and (not rows or state.planned.trial in rows)
         for level in state.result.levels
     ]
     text = (
@@ -316,6 +313,22 @@ def _levels(trials: Sequence[TrialState]) -> list[str]:
         "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
     )
     return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
+
+
+def _level_line(trial: str, level: LevelResult, row: Row | None) -> dict[str, str]:
+    """row: of the member that the trial is; None before the final evaluation."""
+    known = {each.level: each for each in row.levels} if row else {}
+    found: Row | LevelRow | None = row if level.level == FUSED else known.get(level.level)
+    line = {
+        "trial": f"`{trial}`",
+        "level": level.level,
+        "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
+    }
+    if row is not None:
+        spread = found.seeds if found else None
+        line["test top-1 %"] = _with_error(found.test) if found else "n/a"
+        line["test over seeds %"] = _spread(spread.test_mean, spread.test_std, spread.seeds) if spread else "n/a"
+    return {**line, "non-zero": f"{level.nonzero_params:,}", "deploy non-zero": f"{level.deploy_nonzero_params:,}"}
 
 
 def _searched(trials: Sequence[TrialState]) -> list[str]:
