@@ -77,10 +77,10 @@ def stepper(model: ModelConfig, sparsity: SparsityConfig, batch: int, steps: int
     """One training step, by its number, of a network of its own; and how many numbers its gates are."""
     network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0).to(device)
     timed = sparsity.model_copy(update={"warmup": 1} if sparsity.level == "learned" else {"warmup": 0.0})  # epoch 0 learns, or is masked
-    schedule = attach_sparsity(Subject(network, list(network.blocks), network.head, 2, steps, seed=0), timed)
-    optimizer = build_optimizer(network.parameters(), TrainConfig(lr=0.01))
     generator = torch.Generator().manual_seed(1)
     clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=generator).to(device)
+    schedule = attach_sparsity(Subject(network, list(network.blocks), network.head, 2, steps, seed=0, clips=clips[:1]), timed)
+    optimizer = build_optimizer(network.parameters(), TrainConfig(lr=0.01))
     labels = torch.randint(CLASSES, (batch,), generator=generator).to(device)
     if schedule is not None:
         schedule.begin_epoch(0, optimizer)

@@ -71,14 +71,15 @@ def measure(backbone: str, channels: int, frames: int, batch: int, steps: int, d
     spec = multi_level_spec(model, nested_settings, layout, stream=StreamConfig(), **sizes)
     nested = build_multi_level(spec, seed=0, sparsity=nested_settings).to(device)
     train = TrainConfig(precision="fp32" if device.type == "cpu" else "auto")
+    clips = torch.randn(batch, 3, frames, layout.size, PERSONS, device=device)
     sides = {
         "single": (single, SparseGenerator(list(single.blocks), single_settings, 2, seed=0)),
-        "nested": (nested, attach_levels(nested, nested_settings, 2, seed=0)),
+        "nested": (nested, attach_levels(nested, nested_settings, 2, seed=0, clips=clips[:1])),
     }
+    sides["single"][1].silence(single, clips[:1])
     runs = {
         name: Fit(network, train, device=device, seed=0, objective=network.objective, schedule=masks) for name, (network, masks) in sides.items()
     }
-    clips = torch.randn(batch, 3, frames, layout.size, PERSONS, device=device)
     dealt = SimpleNamespace(x=clips, y=torch.arange(batch, device=device) % CLASSES, index=torch.arange(batch))
     found: dict[str, float | str] = {"backbone": backbone}
     for epoch, suffix in ((1, "_warmup"), (2, "")):

@@ -74,7 +74,9 @@ def made(options: argparse.Namespace, mask: str, sparsity: SparsityConfig | None
     if mask == "2:4":
         two_of_four(list(network.blocks))
     elif sparsity is not None:
-        SparseGenerator(list(network.blocks), sparsity, 0, seed=0).begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
+        generator = SparseGenerator(list(network.blocks), sparsity, 0, seed=0)
+        generator.silence(network, torch.ones(1, 3, FRAMES, 25, PERSONS))
+        generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     form = deploy(network, frames=FRAMES)
     found = [(mask, form)]
     small = compact(form)

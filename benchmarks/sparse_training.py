@@ -92,7 +92,9 @@ def fit_of(backbone: str, settings: dict[str, Any], device: torch.device, steps:
         ModelConfig(backbone=backbone), load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0
     ).to(device)
     sparsity = SparsityConfig.model_validate({"level": LEVEL, "update_every": steps, **settings})
-    schedule = attach_sparsity(Subject(model, list(model.blocks), model.head, EPOCHS, steps, seed=1), sparsity)
+    schedule = attach_sparsity(
+        Subject(model, list(model.blocks), model.head, EPOCHS, steps, seed=1, clips=torch.ones(1, 3, FRAMES, 25, PERSONS)), sparsity
+    )
     train = TrainConfig(epochs=EPOCHS, lr=1e-3)
     return Fit(model, train, device=device, seed=2, objective=model.objective, schedule=schedule)
 

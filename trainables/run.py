@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +34,6 @@ from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.sparsity.masks import Kept, kept_weights, write_masks
 from trainables.sparsity.paths import first_dead_block
-from trainables.sparsity.sharing import counted_zeros, kept_in_fused
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
@@ -55,6 +54,14 @@ Part = Literal["selection", "test"]
 
 LOCK_PATIENCE_S = 60.0
 """How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those within seconds."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What masks left of a trained network."""
+
+    kept: list[Kept]  # of the training form's convolutions
+    counted: list[Kept]  # of what the level counts
 
 
 def run_trial(
@@ -105,9 +112,10 @@ def _run(
     if source is not None:
         start_from(model, config.model, source)
     training = _batches(store, split.train, config, device, training=True)
-    masks = _attach(model, config, training.steps, root)
+    clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)
+    masks = _attach(model, config, training.steps, root, clip)
     if isinstance(model, MultiLevel) or isinstance(masks, SparseGenerator):  # the others' masks change while they train: a way can come back
-        _check_passage(model, torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device))
+        _check_passage(model, clip)
     selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
@@ -124,9 +132,10 @@ def _run(
     del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
     kept = kept_weights(model.eval(), list(model.blocks))
+    counted = masks.counted(model) if isinstance(masks, SparseGenerator) and config.sparsity.counts_fused else kept
     if not isinstance(model, MultiLevel):  # nested levels share their weights, and each has masks of its own
         write_masks(model)
-    return _finish(config, out, store, split, model, kept, progress, kept_epoch, device)
+    return _finish(config, out, store, split, model, Removal(kept, counted), progress, kept_epoch, device)
 
 
 def _build(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
@@ -138,12 +147,13 @@ def _build(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
     return build_multi_level(spec, seed=seed, sparsity=config.sparsity)
 
 
-def _attach(model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path) -> Schedule | None:
-    """Masks, and what changes them; steps: of an epoch."""
+def _attach(model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path, clip: Tensor) -> Schedule | None:
+    """Masks, and what changes them; steps: of an epoch; clip: (1, 3, T, V, M)."""
     seed = derive(config.seed, "masks")
     if isinstance(model, MultiLevel):
-        return attach_levels(model, config.sparsity, config.warmup_epochs, seed)
-    return attach_sparsity(Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, root), config.sparsity)
+        return attach_levels(model, config.sparsity, config.warmup_epochs, seed, clip)
+    subject = Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, clip, root)
+    return attach_sparsity(subject, config.sparsity)
 
 
 def _batches(
@@ -198,7 +208,7 @@ def _finish(
     store: Store,
     split: Split,
     model: Backbone | MultiLevel,
-    kept: list[Kept],
+    removal: Removal,
     progress: Progress,
     kept_epoch: int,
     device: torch.device,
@@ -216,7 +226,7 @@ def _finish(
     index, test_logits = score(shipped, test.epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
     written = save_deploy(shipped, out.deploy_file)
-    cost = _cost(config, store, model, kept, shipped, device, difference).model_copy(update={"deploy_bytes": written})
+    cost = _cost(config, store, model, removal, shipped, device, difference).model_copy(update={"deploy_bytes": written})
     top1 = top_k(logits, labels, 1) if labels is not None else None
     parts: dict[Part, Batches] = {"selection": probe, "test": test} if held_out else {"test": test}
     levels = _levels(model, shipped, parts, store, out)
@@ -225,8 +235,7 @@ def _finish(
         write_json(out.levels_file, [level.model_dump() for level in levels])
     write_atomic(out.cost_file, cost.model_dump_json(indent=2).encode())
     if not config.sparsity.dense:
-        level = cost.removed_params / cost.maskable_params
-        write_json(out.sparsity_file, {"level": level, "tensors": [asdict(each) for each in (*kept, *kept_in_fused(model))]})
+        write_json(out.sparsity_file, _sparsity(config, removal, cost))
     _write_history(out.metrics_file, progress.history)
     result = TrialResult(
         trial=out.path.name,
@@ -307,7 +316,7 @@ def _cost(
     config: TrialConfig,
     store: Store,
     model: Backbone | MultiLevel,
-    kept: list[Kept],
+    removal: Removal,
     shipped: DeployForm | MultiLevel,
     device: torch.device,
     difference: float,
@@ -315,16 +324,15 @@ def _cost(
     merges = [form.folding.merge for form in deploy_forms(shipped)]
     counted = count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons, merges=merges)
     clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
-    zeros = sum(each.removed for each in kept)
-    maskable, removed = len(config.sparsity.disjoint) * counted.maskable_params, zeros
+    maskable = len(config.sparsity.disjoint) * counted.maskable_params
     if config.sparsity.counts_fused:
-        maskable, removed = counted_zeros(list(model.blocks), config.sparsity.sharing)
+        maskable = sum(math.prod(each.shape) for each in removal.counted)
     small = _compacted(shipped)
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - zeros,
+        nonzero_params=parameter_count(model) - sum(each.removed for each in removal.kept),
         maskable_params=maskable,
-        removed_params=removed,
+        removed_params=sum(each.removed for each in removal.counted),
         released_params=counted.released.params,
         released_leaf_params=counted.released.leaf_params,
         released_gmacs=counted.released.gmacs,
@@ -344,6 +352,19 @@ def _cost(
         latency_device=device_name(device),
         latency_threads=torch.get_num_threads(),
     )
+
+
+def _sparsity(config: TrialConfig, removal: Removal, cost: Cost) -> dict[str, object]:
+    """What `sparsity.json` says: the level, what it counts, and how much of every tensor that it counts is left."""
+    fused = {
+        "branches": "fused kernels of Rep-TCN, and every other convolution of the training form",
+        "fused": "fused kernels of the deploy form, and every convolution that is not fused",
+    }
+    return {
+        "level": cost.removed_params / cost.maskable_params,
+        "counts": fused[config.sparsity.sharing] if config.sparsity.counts_fused else "convolutions of the training form",
+        "tensors": [asdict(each) for each in removal.counted],
+    }
 
 
 def _write_history(path: Path, history: list[EpochMetrics]) -> None:

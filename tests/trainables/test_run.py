@@ -1,6 +1,7 @@
 """One trial from store to files: complete, continued, repeated, failed."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -225,6 +226,14 @@ def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, t
     assert result.kept_epoch >= 2
     assert result.cost.deploy_bytes == whole.deploy_file.stat().st_size
     assert (result.cost.compact_latency_ms is not None) == (sharing == "channels")
+    found = json.loads(whole.sparsity_file.read_text())
+    assert found["level"] == result.level
+    assert sum(math.prod(tensor["shape"]) for tensor in found["tensors"]) == result.cost.maskable_params
+    assert sum(tensor["kept"] for tensor in found["tensors"]) == result.cost.maskable_params - result.cost.removed_params
+    assert found["counts"].startswith("convolutions" if sharing == "channels" else "fused kernels")
+    shapes = {tensor["name"]: tensor["shape"] for tensor in found["tensors"]}
+    fused, branch = "blocks.0.temporal.body", "blocks.0.temporal.body.branches.origin.conv"
+    assert (fused in shapes, branch in shapes) == (sharing != "channels", sharing == "channels")
 
 
 def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):

@@ -158,7 +158,7 @@ def test_results_of_single_networks_need_no_levels():
 
 def test_a_level_without_a_way_to_the_classifier_is_named_and_only_all_of_them_are_an_error(caplog):
     model, clip = narrow_levels("experts"), torch.ones(1, 3, 8, 17, 1, dtype=torch.float64)
-    attach_levels(model, SparsityConfig(network="experts", levels=(0.5, 0.9)), 0, seed=1)
+    attach_levels(model, SparsityConfig(network="experts", levels=(0.5, 0.9)), 0, seed=1, clips=clip)
     _check_passage(model, clip)
     assert not caplog.messages
     for number, blocks in enumerate(model.level_blocks):

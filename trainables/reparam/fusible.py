@@ -58,10 +58,6 @@ class FusibleConv(Deployable):
     def fuse(self) -> tuple[Tensor, Tensor]:
         """(kernel (C_out, C_in / groups, K, 1), bias (C_out,)) of the equal convolution; exact in evaluation mode."""
 
-    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-        """BatchNorms of its own, each with the kernel (C, ...) that decides whether a channel of it is more than a constant."""
-        return []
-
     def deployed(self, folding: Folding) -> nn.Module:
         return frozen_conv(*self.fuse(), stride=self.stride, groups=self.groups, dilation=self.dilation)
 
@@ -99,9 +95,6 @@ class ConvBN(FusibleConv):
     def fuse(self) -> tuple[Tensor, Tensor]:
         return fuse_conv_bn(self.conv.weight, batch_norm_state(self.bn), self.conv.bias)
 
-    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-        return [(self.bn, self.conv.weight)]
-
 
 class Normalised(FusibleConv):
     """A convolution, or what fuses to one, then a BatchNorm that only a folding across pieces removes."""
@@ -120,9 +113,6 @@ class Normalised(FusibleConv):
     def fuse(self) -> tuple[Tensor, Tensor]:
         kernel, bias = kernel_and_bias(self.body)
         return fuse_conv_bn(kernel, batch_norm_state(self.bn), bias)
-
-    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-        return [(self.bn, kernel_and_bias(self.body)[0])]
 
     def deployed(self, folding: Folding) -> nn.Module:
         if folding.across:

@@ -53,9 +53,6 @@ class PaddedBranch(FusibleConv):
         second = fuse_conv_bn(self.conv.weight, batch_norm_state(self.bn))
         return merge_pointwise(*first, *second, groups=self.groups)
 
-    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-        return [(self.pad_bn, self.pointwise.weight), (self.bn, self.conv.weight)]
-
 
 class AverageBranch(FusibleConv):
     """1x1 convolution -> padded BatchNorm -> average over 3 frames -> BatchNorm."""
@@ -76,9 +73,6 @@ class AverageBranch(FusibleConv):
         first = fuse_conv_bn(weight, batch_norm_state(self.pad_bn))
         average = average_kernel(weight.shape[0], 3, groups=self.groups, like=weight)
         return merge_pointwise(*first, *fuse_conv_bn(average, batch_norm_state(self.bn)), groups=self.groups)
-
-    def norms(self) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-        return [(self.pad_bn, self.pointwise.weight), (self.bn, self.pointwise.weight)]
 
 
 class RepTCN(FusibleConv, Fusion):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.exchange import Exchange
@@ -32,6 +32,7 @@ class Subject:
     epochs: int  # of the recipe
     steps: int  # of an epoch
     seed: int  # of everything that is drawn for masks, and of nothing else
+    clips: Tensor  # of the size the network will take; their numbers do not matter
     root: Path = Path()  # where a relative file of masks starts
 
 
@@ -56,13 +57,18 @@ def warn_of_bare_layers(blocks: Sequence[nn.Module], sparsity: SparsityConfig) -
 
 
 def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
-    return SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed)
+    return _silenced(SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed), subject)
 
 
 def _predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     assert sparsity.mask is not None
     masks = load_masks(subject.root / sparsity.mask, subject.blocks, sparsity.expected_level)
-    return SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed, masks)
+    return _silenced(SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed, masks), subject)
+
+
+def _silenced(schedule: SparseGenerator, subject: Subject) -> SparseGenerator:
+    schedule.silence(subject.network, subject.clips)
+    return schedule
 
 
 def _scores(subject: Subject, sparsity: SparsityConfig) -> Schedule:

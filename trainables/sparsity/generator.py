@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.masks import (
+    Kept,
     Masked,
     Masks,
     Weighted,
@@ -21,7 +22,8 @@ from trainables.sparsity.masks import (
     raw_weight,
 )
 from trainables.sparsity.penalty import removal_penalty
-from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels, parameters, put, removable, silent_channels
+from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels, parameters, put, removable
+from trainables.sparsity.silent import silent_channels
 from trainables.training.schedule import Schedule
 
 
@@ -48,6 +50,13 @@ class MaskSchedule(Schedule):
     def removed(self) -> int:
         """Number of weights the masks remove, of those that the level counts."""
         return sum(int((masked.mask == 0).sum()) for block in self._masked for masked in block)
+
+    def counted(self, network: nn.Module) -> list[Kept]:
+        """What masks leave of what the level counts, in layer order, by the names that convolutions and fused modules have in the network."""
+        names = {module: name for name, module in network.named_modules()}
+        rows = zip(chain.from_iterable(self._layers), self.masks, strict=True)
+        places = ((layer.fusion if isinstance(layer, SharedKernel) else layer, mask) for layer, mask in rows)
+        return [Kept(names[place], tuple(mask.shape), int(mask.count_nonzero())) for place, mask in places]
 
     @property
     def weights(self) -> list[Tensor]:
@@ -124,9 +133,15 @@ class SparseGenerator(MaskSchedule):
             masks = channel_masks(blocks, config, seed) if config.sharing == "channels" else choose_masks(layers, config, seed)
         masked = [[put(layer, mask) for layer, mask in zip(*row, strict=True)] for row in zip(layers, masks, strict=True)]
         super().__init__(layers, masked, config, warmup_epochs)
-        super().activate(True)
-        self._scales = [(norm, attach(norm, kept)) for norm, kept in silent_channels(blocks)]
-        self.activate(False)
+        self._blocks = blocks
+        self._scales: list[tuple[nn.BatchNorm2d, Masked]] = []
+
+    def silence(self, network: nn.Module, clips: Tensor) -> None:
+        """Mask the scales of channels of which the masks leave a constant, see `silent_channels`; before the first epoch.
+
+        network: has the blocks; clips (N, 3, T, V, M): of the size it will take.
+        """
+        self._scales = [(norm, attach(norm, varies)) for norm, varies in silent_channels(network, self._blocks, clips)]
 
     def parameters(self) -> Pairs:
         return super().parameters() + [(raw_weight(norm), scale.mask) for norm, scale in self._scales]

@@ -20,6 +20,10 @@ class LevelledNetwork(Protocol):
     """A network of several levels."""
 
     @property
+    def backbones(self) -> Sequence[nn.Module]:
+        """Of every level, its network: clips -> logits."""
+
+    @property
     def level_blocks(self) -> list[list[nn.Module]]:
         """Of every level, the modules whose 2-D convolutions are maskable."""
 
@@ -69,14 +73,17 @@ class NestedGenerator(Schedule):
     the first step on: its few weights learn from the start to do without the others. What the lowest level removes ends exactly zero.
     """
 
-    def __init__(self, network: NestedNetwork, config: SparsityConfig, warmup_epochs: int, seed: int) -> None:
-        """warmup_epochs: dense ones of the lowest level; seed: of the masks alone."""
+    def __init__(self, network: NestedNetwork, config: SparsityConfig, warmup_epochs: int, seed: int, clips: Tensor) -> None:
+        """warmup_epochs: dense ones of the lowest level; seed: of the masks alone; clips: of the size the network will take."""
         self._network = network
         self._others = len(config.levels) - 1
-        self._lowest, *_ = (
+        generators = [
             SparseGenerator(blocks, config.at(level), warmup_epochs, seed)
             for blocks, level in zip(network.level_blocks, sorted(config.levels), strict=True)
-        )
+        ]
+        for generator, backbone in zip(generators, network.backbones, strict=True):
+            generator.silence(backbone, clips)
+        self._lowest = generators[0]
         for module in (module for blocks in network.level_blocks[1:] for block in blocks for module in block.modules()):
             if isinstance(module, Masked):
                 module.active = True
@@ -91,15 +98,21 @@ class NestedGenerator(Schedule):
         return self._lowest.penalty(epoch)
 
 
-def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epochs: int, seed: int) -> Schedule:
-    """Masks at every level of a network of several, and what changes them while it trains; of experts and a mixture independent ones."""
+def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epochs: int, seed: int, clips: Tensor) -> Schedule:
+    """Masks at every level of a network of several, and what changes them while it trains; of experts and a mixture independent ones.
+
+    clips: of the size the network will take.
+    """
     levels = [config.at(level) for level in (sorted(config.levels) if config.network == "nested" else config.levels)]
     blocks = network.level_blocks
     if config.network == "nested":
-        schedule: Schedule = NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed)
+        schedule: Schedule = NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed, clips)
     else:
         each = enumerate(zip(blocks, levels, strict=True))
-        schedule = Together([SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each])
+        generators = [SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each]
+        for generator, backbone in zip(generators, network.backbones, strict=True):
+            generator.silence(backbone, clips)
+        schedule = Together(generators)
     for own, level in zip(blocks, levels, strict=True):
         warn_of_bare_layers(own, level)
     return schedule

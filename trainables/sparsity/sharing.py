@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.counting.sparse import side
-from trainables.reparam.fusible import FusibleConv
 from trainables.reparam.fusion import Fusion, KernelMask
-from trainables.sparsity.masks import Kept, Masked, Masks, attach, raw_weight
+from trainables.sparsity.masks import Masked, Masks, attach, raw_weight
 
 Pairs = list[tuple[Tensor, Tensor]]
 """(weights, mask of their shape)."""
@@ -140,52 +137,6 @@ def _shares(fusion: Fusion, sharing: str) -> bool:
     if sharing == "fused":
         return bool(fusion.parts())
     return sharing == "branches" and bool(fusion.parts()) and fusion.masks_within(torch.ones_like(fusion.one_kernel())) is not None
-
-
-@torch.no_grad()
-def silent_channels(blocks: Sequence[nn.Module]) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-    """BatchNorms with channels of which the masks, active now, leave a constant, and a mask (C,) for their scale.
-
-    In training such a channel comes out as the shift beta. In evaluation it is beta + gamma (x - mean) / sqrt(var + eps), where var has gone
-    to zero and mean runs after x: what little x moves is enlarged by up to gamma / sqrt(eps), some three hundred times. With gamma 0 it
-    is beta in both.
-    """
-    found: list[tuple[nn.BatchNorm2d, Tensor]] = []
-    for block in blocks:
-        twin = copy.deepcopy(block)
-        _make_plain(twin)
-        for module, plain in zip(block.modules(), twin.modules(), strict=True):
-            if not isinstance(module, FusibleConv):
-                continue
-            assert isinstance(plain, FusibleConv)
-            for (norm, _), (_, kernel) in zip(module.norms(), plain.norms(), strict=True):
-                kept = (kernel != 0).flatten(1).any(dim=1)
-                found += [(norm, kept.to(norm.weight))] if not kept.all() else []
-    return found
-
-
-def _make_plain(block: nn.Module) -> None:
-    """Every weight that no mask removes is one, and normalisations do nothing: a kernel is zero where masks make it so, and nowhere else."""
-    for module in block.modules():
-        if isinstance(module, nn.Conv2d):
-            weight = raw_weight(module) if parametrize.is_parametrized(module) else module.weight
-            weight.fill_(1.0)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-
-
-@torch.no_grad()
-def counted_zeros(blocks: Sequence[nn.Module], sharing: str) -> tuple[int, int]:
-    """(weights, exact zeros among them) of the kernels that a level counts, masks applied."""
-    kernels = [kernel for block in counted_kernels(blocks, sharing) for kernel in block]
-    weights = [kernel.fusion.masked_kernel(kernel.weight) if isinstance(kernel, SharedKernel) else kernel.weight for kernel in kernels]
-    return sum(weight.numel() for weight in weights), sum(int((weight == 0).sum()) for weight in weights)
-
-
-def kept_in_fused(network: nn.Module) -> list[Kept]:
-    """What masks on fused kernels leave, by the names that the fused modules have in the network."""
-    masks = [(name.rpartition(".")[0], module.mask) for name, module in network.named_modules() if isinstance(module, KernelMask)]
-    return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks]
 
 
 def channel_masks(blocks: Sequence[nn.Module], config: SparsityConfig, seed: int) -> Masks:

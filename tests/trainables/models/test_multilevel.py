@@ -48,7 +48,7 @@ def masked(kind: str, backbone: str = "st_gcn", **settings):
     network = narrow_levels(backbone=backbone, **settings)
     levels = {"levels": network.spec.levels, "warmup": 0.0}
     config = SparsityConfig(**{name: value for name, value in settings.items() if name not in ("persons", "model", "levels")}, **levels)
-    masks = attach_levels(network, config, 0, seed=4)
+    masks = attach_levels(network, config, 0, seed=4, clips=clips_for(network, 1))
     masks.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     return network.eval()
 

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def subject_of(model: nn.Sequential, epochs: int = 4, root: Path = Path()) -> Subject:
-    return Subject(model, [model[0], model[4]], model[6], epochs, STEPS, seed=9, root=root)
+    return Subject(model, [model[0], model[4]], model[6], epochs, STEPS, seed=9, clips=torch.ones(1, 3, 4, 2), root=root)
 
 
 def attached(model: nn.Sequential, epochs: int = 4, root: Path = Path(), **sparsity) -> Schedule:

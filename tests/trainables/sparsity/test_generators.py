@@ -147,7 +147,7 @@ def test_every_backbone_trains_and_ships(backbone, generator):
     """Three steps of one epoch, then exact zeros and a deploy form with the same logits."""
     model = narrow(next(case for case, options in CASES.items() if options["backbone"] == backbone), dropout=0.0).train()
     config = SparsityConfig(level=0.75, generator=generator, rounds=1, update_every=1, warmup=0.0, update_until=0.9)
-    schedule = attach_sparsity(Subject(model, list(model.blocks), model.head, epochs=1, steps=3, seed=4), config)
+    schedule = attach_sparsity(Subject(model, list(model.blocks), model.head, epochs=1, steps=3, seed=4, clips=clips_for(model)[:1]), config)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3)
     clips = clips_for(model)
     schedule.begin_epoch(0, optimizer)
@@ -172,7 +172,7 @@ def test_every_backbone_trains_and_ships(backbone, generator):
 def test_a_layer_without_any_weight_is_named(caplog, largest):
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Conv2d(40, 40, 1))
     torch.nn.init.constant_(model[0].weight, 9.0 if largest else 0.0)
-    subject = Subject(model, list(model), torch.nn.Identity(), epochs=1, steps=1, seed=0)
+    subject = Subject(model, list(model), torch.nn.Identity(), epochs=1, steps=1, seed=0, clips=torch.ones(1, 1, 2, 2))
     with caplog.at_level(logging.WARNING):
         attach_sparsity(subject, SparsityConfig(level=0.99, generator="magnitude_at_init", scope="global"))
     assert caplog.messages == ([] if largest else ["sparsity: level 0.99 leaves no weight in blocks.0.weight"])

@@ -44,7 +44,7 @@ def built(network: str, backbone: str = "st_gcn", levels=LEVELS, warmup_epochs: 
     spec = narrow_levels(network, backbone, levels).spec
     config = SparsityConfig(network=network, levels=levels, **settings)
     model = build_multi_level(spec, seed=3, sparsity=config)
-    return model, attach_levels(model, config, warmup_epochs, seed=9)
+    return model, attach_levels(model, config, warmup_epochs, seed=9, clips=torch.ones(1, 3, 8, spec.member.joints, 1))
 
 
 def fit_of(model, schedule, **changes):
