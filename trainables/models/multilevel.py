@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -261,7 +262,7 @@ class Nested(MultiLevel):
 def log_mean_probability(logits: Sequence[Tensor]) -> Tensor:
     """log of the mean of softmax(logits), float32 at least: (N, K) from several (N, K)."""
     precise = torch.stack([each if each.dtype == torch.float64 else each.float() for each in logits])
-    return torch.logsumexp(F.log_softmax(precise, dim=2), dim=0) - torch.log(precise.new_tensor(len(logits)))
+    return torch.logsumexp(F.log_softmax(precise, dim=2), dim=0) - math.log(len(logits))
 
 
 class Mixture(MultiLevel):
