@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
+from trainables.contract.sparsity import SparsityConfig
 from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes
 from trainables.counting.levels import count_trial
 from trainables.data.batches import Batches
@@ -105,9 +107,11 @@ def _run(
     if source is not None:
         start_from(model, config.model, source)
     training = _batches(store, split.train, config, device, training=True)
-    masks = _attach(model, config, training.steps, root)
+    clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)
+    check = partial(_check_passage, model, clip, config.sparsity)
+    masks = _attach(model, config, training.steps, root, check)
     if isinstance(model, MultiLevel) or isinstance(masks, SparseGenerator):  # the others' masks change while they train: a way can come back
-        _check_passage(model, torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device))
+        check()
     selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
@@ -138,12 +142,13 @@ def _build(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
     return build_multi_level(spec, seed=seed, sparsity=config.sparsity)
 
 
-def _attach(model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path) -> Schedule | None:
-    """Masks, and what changes them; steps: of an epoch."""
+def _attach(model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path, when_fixed: Callable[[], None]) -> Schedule | None:
+    """Masks, and what changes them; steps: of an epoch; when_fixed: see `Subject`."""
     seed = derive(config.seed, "masks")
     if isinstance(model, MultiLevel):
         return attach_levels(model, config.sparsity, config.warmup_epochs, seed)
-    return attach_sparsity(Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, root), config.sparsity)
+    subject = Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, root, when_fixed)
+    return attach_sparsity(subject, config.sparsity)
 
 
 def _batches(
@@ -169,18 +174,27 @@ def _batches(
     )
 
 
-def _check_passage(model: Backbone | MultiLevel, clip: Tensor) -> None:
+def _check_passage(model: Backbone | MultiLevel, clip: Tensor, sparsity: SparsityConfig) -> None:
     """TrialFailed where the masks cut the network in two, a warning where they do so to some of its levels; `clip` (1, 3, T, V, M)."""
     networks = dict(zip(model.level_names, model.backbones, strict=True)) if isinstance(model, MultiLevel) else {"": model}
     blocks = {level: first_dead_block(network, list(network.blocks), clip) for level, network in networks.items()}
     dead = {level: f"blocks.{block}" for level, block in blocks.items() if block is not None}
     if len(dead) == len(networks):
         raise TrialFailed(
-            f"masks must leave a way from the clip to the classifier, but nothing gets through {', '.join(dict.fromkeys(dead.values()))}: use a "
-            "lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
+            f"masks must leave a way from the clip to the classifier, but nothing gets through {', '.join(dict.fromkeys(dead.values()))}: "
+            f"use {_less_sparse(sparsity)}"
         )
     for level, block in dead.items():
         log.warning("sparsity: masks leave no way from the clip to the classifier at level %s: nothing gets through %s", level, block)
+
+
+def _less_sparse(sparsity: SparsityConfig) -> str:
+    """What to change where masks cut a network in two."""
+    if sparsity.network != "single":
+        return "lower sparsity.levels"
+    if sparsity.level == "learned":
+        return "a lower sparsity.price" if sparsity.target is None else "a lower sparsity.target"
+    return "a lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
 
 
 def _load_kept(model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress) -> int:

@@ -158,16 +158,18 @@ def test_results_of_single_networks_need_no_levels():
 
 def test_a_level_without_a_way_to_the_classifier_is_named_and_only_all_of_them_are_an_error(caplog):
     model, clip = narrow_levels("experts"), torch.ones(1, 3, 8, 17, 1, dtype=torch.float64)
-    attach_levels(model, SparsityConfig(network="experts", levels=(0.5, 0.9)), 0, seed=1)
-    _check_passage(model, clip)
+    sparsity = SparsityConfig(network="experts", levels=(0.5, 0.9))
+    attach_levels(model, sparsity, 0, seed=1)
+    _check_passage(model, clip, sparsity)
     assert not caplog.messages
     for number, blocks in enumerate(model.level_blocks):
         for layer in maskable(blocks[:1])[0]:
             layer.parametrizations.weight[0].mask.zero_()
         if number == 0:
-            _check_passage(model, clip)
+            _check_passage(model, clip, sparsity)
             assert caplog.messages == [
                 "sparsity: masks leave no way from the clip to the classifier at level 0.5: nothing gets through blocks.0"
             ]
-    with pytest.raises(TrialFailed, match=r"nothing gets through blocks\.0: use a lower level"):
-        _check_passage(model, clip)
+    for asked, said in ((sparsity, "lower sparsity.levels"), (SparsityConfig(level="learned", price=1.0), "a lower sparsity.price")):
+        with pytest.raises(TrialFailed, match=rf"nothing gets through blocks\.0: use {said}"):
+            _check_passage(model, clip, asked)

@@ -33,6 +33,7 @@ class Subject:
     steps: int  # of an epoch
     seed: int  # of everything that is drawn for masks, and of nothing else
     root: Path = Path()  # where a relative file of masks starts
+    when_fixed: Callable[[], None] = lambda: None  # called when a mask that was learned is fixed, and may refuse it
 
 
 def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | None:
@@ -43,7 +44,7 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
     if sparsity.dense:
         return None
     if sparsity.level == "learned":
-        return LearnedLevel(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.steps)
+        return LearnedLevel(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.steps, subject.when_fixed)
     schedule = GENERATORS[sparsity.generator](subject, sparsity)
     warn_of_bare_layers(subject.blocks, sparsity)
     return schedule
