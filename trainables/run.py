@@ -29,7 +29,8 @@ from trainables.data.store import Split, Store
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.compact import compact
 from trainables.models.deploy import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
-from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
+from trainables.models.multilevel import Mixture, MultiLevel, build_multi_level, multi_level_spec
+from trainables.precision import full_float32
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.generator import SparseGenerator
@@ -268,7 +269,9 @@ def _levels(
     if not isinstance(model, MultiLevel) or not isinstance(shipped, MultiLevel):
         return []
     trained, forms, found = model.levels(), shipped.levels(), []
-    for name, member, blocks, form in zip(model.level_names, model.networks, model.level_blocks, shipped.networks, strict=True):
+    shares = _clip_shares(shipped, parts.get("selection"))
+    rows = zip(model.level_names, model.networks, model.level_blocks, shipped.networks, shares, strict=True)
+    for name, member, blocks, form, share in rows:
         top1 = None
         for part, batches in parts.items() if name in forms else ():
             index, logits = score(forms[name], batches.epoch(0))
@@ -282,9 +285,21 @@ def _levels(
                 selection_top1=top1,
                 nonzero_params=parameter_count(trained.get(name, member)) - sum(each.removed for each in kept_weights(member, blocks)),
                 deploy_nonzero_params=nonzero_params(forms.get(name, form)),
+                clip_share=share,
             )
         )
     return found
+
+
+@torch.inference_mode()
+def _clip_shares(shipped: MultiLevel, batches: Batches | None) -> list[float] | list[None]:
+    """Of each expert of a mixture, the fraction of the clips that the gate sends to it (each view counts); None for other levels."""
+    if not isinstance(shipped, Mixture) or batches is None:
+        return [None] * len(shipped.networks)
+    with full_float32():
+        sent = torch.cat([shipped.sent(batch.x) for batch in batches.epoch(0)])
+    shares: list[float] = sent.double().mean(dim=0).tolist()
+    return shares
 
 
 @torch.inference_mode()

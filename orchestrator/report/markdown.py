@@ -281,6 +281,8 @@ def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[s
 
 def _levels(trials: Sequence[TrialState]) -> list[str]:
     """Every level of the networks of several levels by itself, and all of them together; nothing where there are none."""
+    levels = [(state, level) for state in trials if state.result for level in state.result.levels]
+    routed = any(level.clip_share is not None for _, level in levels)
     lines = [
         {
             "trial": f"`{state.planned.trial}`",
@@ -288,15 +290,16 @@ def _levels(trials: Sequence[TrialState]) -> list[str]:
             "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
             "non-zero": f"{level.nonzero_params:,}",
             "deploy non-zero": f"{level.deploy_nonzero_params:,}",
+            **({"clips %": "" if level.clip_share is None else _percent(level.clip_share)} if routed else {}),
         }
-        for state in trials
-        if state.result
-        for level in state.result.levels
+        for state, level in levels
     ]
     text = (
         "Each level by itself and all of them together (fused), which is what a trial is scored by. Nested levels share their weights: "
         "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
     )
+    if routed:
+        text += " `clips`: how many of the selection clips the gate of a mixture sends to the expert."
     return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
 
 

@@ -14,6 +14,7 @@ from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.contract.scores import Scores
 from trainables.counting.levels import count_trial
+from trainables.data.batches import Batches
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
@@ -114,6 +115,24 @@ def test_sizes_are_exact(trial):
     assert cost.nonzero_params == counted.nonzero_params(config.sparsity)
     assert cost.maskable_params == len(levels) * counted.maskable_params
     assert cost.removed_params == sum(removed_count(sum(block), level) for level in levels for block in counted.maskable)
+
+
+def test_a_mixture_says_how_often_each_expert_is_chosen(store, trial):
+    kind, config, out, result = trial
+    shares = [level.clip_share for level in result.levels]
+    if kind != "mixture":
+        assert shares == [None, None, None]
+        return
+    form, opened = load_deploy(out.deploy_file), Store.open(store)
+    indices = opened.split("xsub", config.data.selection).selection
+    held_out = Batches(opened, indices, config.data, batch_size=5, device=CPU, training=False, seed=0, labelled=False)
+    counts = [0, 0]
+    for batch in held_out.epoch(0):
+        gate = form.choice(form.gate.features(batch.x))
+        for row in gate.tolist():  # one active expert
+            counts[row.index(max(row))] += 1
+    assert shares == [*(count / result.selection_clips for count in counts), None]
+    assert sum(counts) == result.selection_clips
 
 
 def test_without_losses_of_their_own_experts_have_no_scores_but_sizes(store, tmp_path):

@@ -302,6 +302,11 @@ class Mixture(MultiLevel):
         balance = squared_variation(gates.sum(dim=0)) + squared_variation((gates > 0).sum(dim=0).float())
         return loss + BALANCE_WEIGHT * balance, logits
 
+    def sent(self, clips: Tensor) -> Tensor:
+        """(N, H) booleans: which experts the gate sends a clip to, `active` of them."""
+        weights, chosen = self._gates(clips)
+        return _per_expert(torch.ones_like(weights), chosen, len(self.members)) > 0
+
     def _gates(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (N, k) that sum to one, and the numbers (N, k) of the experts; the larger first. In float32 at least."""
         features = self.gate.features(clips)
