@@ -302,16 +302,20 @@ def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[s
 def _levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
     """Every level of the networks of several levels, of members once there are some, and all levels together; nothing where there are none."""
     rows = {row.trials[0]: row for row in (evaluation.rows if evaluation else ()) if row.kind == "member"}
+    shown = [state for state in trials if not rows or state.planned.trial in rows]
+    levels = [(state, level) for state in shown if state.result for level in state.result.levels]
+    routed = any(level.clip_share is not None for _, level in levels)
     lines = [
         _level_line(state.planned.trial, level, rows.get(state.planned.trial))
-        for state in trials
-        if state.result and (not rows or state.planned.trial in rows)
-        for level in state.result.levels
+        | ({"clips %": "" if level.clip_share is None else _percent(level.clip_share)} if routed else {})
+        for state, level in levels
     ]
     text = (
         "Each level by itself and all of them together (fused), which is what a trial is scored by. Nested levels share their weights: "
         "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
     )
+    if routed:
+        text += " `clips`: how many of the selection clips the gate of a mixture sends to the expert."
     return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
 
 

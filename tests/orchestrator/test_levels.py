@@ -148,6 +148,20 @@ def test_each_level_is_tested_like_a_network_over_all_seeds(tmp_path):
     ]
 
 
+def test_the_report_shows_how_often_each_expert_of_a_mixture_is_chosen(run):
+    made, folder = run
+    result = folder.load()
+    assert "clips %" not in write_report(made).read_text()
+    levels = tuple(level.model_copy(update={"clip_share": share}) for level, share in zip(FOUND, (1.0, 0.125, None), strict=True))
+    folder.result_file.write_text(result.model_copy(update={"levels": levels}).model_dump_json())
+    table = write_report(made).read_text().partition("## Levels of multi-level networks")[2]
+    assert [line.split(" | ")[-2:] for line in table.splitlines() if line.startswith(f"| `{folder.path.name}`")][:3] == [
+        ["600", "100.00 |"],
+        ["200", "12.50 |"],
+        ["800", " |"],
+    ]
+
+
 def test_a_report_of_single_networks_has_no_such_table(tmp_path):
     assert "## Levels" not in write_report(make_run(tmp_path, [Trial("joint", 0.0)])).read_text()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import SparsityConfig, TrialConfig
+from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.counting import count
@@ -96,6 +96,21 @@ def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate
     assert sum(tensor["kept"] for tensor in found["tensors"]) == result.cost.maskable_params - result.cost.removed_params
     assert min(tensor["kept"] for tensor in found["tensors"]) >= 1
     assert found["level"] == result.level
+
+
+def test_a_learned_mask_that_cuts_the_network_in_two_fails_the_trial_once_it_is_fixed(store, tmp_path):
+    """One weight of each convolution is left: in the first block the second reads a channel that the first does not write."""
+    weights, layers = 72 + 576 + 384 + 2304 + 128, 5
+    target = (weights - layers) / (weights - 1)
+    assert weights - removed_count(weights, target) == layers
+    sparsity = SparsityConfig(level="learned", target=target, warmup=0.5)
+    model = ModelConfig(backbone="st_gcn", channels=8, stages=(1, 1))
+    config, reports = config_of(store).model_copy(update={"model": model, "sparsity": sparsity}), []
+    out = TrialDir(tmp_path / "trial")
+    with pytest.raises(TrialFailed, match=r"nothing gets through blocks\.0: use a lower sparsity\.target"):
+        run_trial(config, out, device=CPU, report=reports.append)
+    assert len(reports) == 1  # the last learning epoch is not one to continue from
+    assert "nothing gets through" in out.load_failure()
 
 
 def build_blocks(store, level):

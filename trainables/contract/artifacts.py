@@ -70,6 +70,7 @@ class LevelResult(Frozen):
     selection_top1: float | None  # fraction; None when nothing was held out, or the level has no classifier
     nonzero_params: int  # training form
     deploy_nonzero_params: int
+    clip_share: float | None = None  # of an expert in a mixture: fraction of the selection clips that the gate sends to it
 
     @classmethod
     def fused(cls, selection_top1: float | None, cost: Cost) -> LevelResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,23 @@ class LearnedLevel(Schedule):
     weights, removed ones are zero with their momentum, and gates are open for good: from epoch E_w on this is training with a fixed mask.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, steps: int) -> None:
-        """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w, at least 1; steps: of an epoch.
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        config: SparsityConfig,
+        warmup_epochs: int,
+        steps: int,
+        when_fixed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w, at least 1; steps: of an epoch; when_fixed: called once
+        the mask is fixed, and may refuse it.
 
         TrialFailed where the target leaves fewer weights than there are tensors.
         """
         self._config = config
         self._warmup = warmup_epochs
         self._steps = steps
+        self._when_fixed = when_fixed
         self._layers = [layer for block in maskable(blocks) for layer in block]
         self._sizes = [layer.weight.numel() for layer in self._layers]
         self._total = sum(self._sizes)
@@ -132,6 +141,7 @@ class LearnedLevel(Schedule):
             momentum = optimizer.state.get(weight, {}).get("momentum_buffer")
             if momentum is not None:
                 momentum.mul_(gate.mask)
+        self._when_fixed()
 
     def _fixed_by_price(self) -> list[Tensor]:
         return [

@@ -252,6 +252,22 @@ def test_a_network_copies_and_changes_its_precision_while_it_learns(gate, tmp_pa
     torch.testing.assert_close(twin.double()(x.double()).float(), model(x), rtol=1e-4, atol=1e-5)  # single precision on one side
 
 
+def test_a_mask_that_is_refused_when_it_is_fixed_leaves_the_checkpoint_before_it(tmp_path):
+    """So that trying again meets the same mask and refuses it again."""
+
+    def refuse():
+        raise TrialFailed("cut")
+
+    for attempt in range(2):
+        model, reports = network(), []
+        fit = fit_of(model, config_of(target=0.7))
+        fit.schedule._when_fixed = refuse
+        with pytest.raises(TrialFailed, match="cut"):
+            fit.run(Clips(), None, outside(tmp_path, reports=reports))
+        assert len(reports) == (0 if attempt else WARMUP - 1)
+        assert sum(zeros(model)) == removed_count(216, 0.7)
+
+
 def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
     with pytest.raises(TrialFailed, match=r"sparsity.target: must leave at least one weight of each of the 2 convolutions, got 0.999 of 216"):
         learned(network(), config_of(target=0.999))
