@@ -142,9 +142,14 @@ def _shares(fusion: Fusion, sharing: str) -> bool:
     return sharing == "branches" and bool(fusion.parts()) and fusion.masks_within(torch.ones_like(fusion.one_kernel())) is not None
 
 
-@torch.no_grad()
 def silent_channels(blocks: Sequence[nn.Module]) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-    """BatchNorms with channels of which the masks, active now, leave a constant, and a mask (C,) for their scale.
+    """Those of `heard_channels` with channels of which the masks leave a constant."""
+    return [(norm, kept) for norm, kept in heard_channels(blocks) if not kept.all()]
+
+
+@torch.no_grad()
+def heard_channels(blocks: Sequence[nn.Module]) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+    """BatchNorms and a mask (C,) for their scale: 0 at channels of which the masks on convolutions, active now, leave a constant.
 
     In training such a channel comes out as the shift beta. In evaluation it is beta + gamma (x - mean) / sqrt(var + eps), where var has gone
     to zero and mean runs after x: what little x moves is enlarged by up to gamma / sqrt(eps), some three hundred times. With gamma 0 it
@@ -159,8 +164,7 @@ def silent_channels(blocks: Sequence[nn.Module]) -> list[tuple[nn.BatchNorm2d, T
                 continue
             assert isinstance(plain, FusibleConv)
             for (norm, _), (_, kernel) in zip(module.norms(), plain.norms(), strict=True):
-                kept = (kernel != 0).flatten(1).any(dim=1)
-                found += [(norm, kept.to(norm.weight))] if not kept.all() else []
+                found.append((norm, (kernel != 0).flatten(1).any(dim=1).to(norm.weight)))
     return found
 
 
