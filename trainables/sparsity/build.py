@@ -45,7 +45,8 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
     if sparsity.dense:
         return None
     if sparsity.level == "learned":
-        return LearnedLevel(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.steps, subject.when_fixed)
+        warmup = sparsity.warmup_epochs(subject.epochs)
+        return LearnedLevel(subject.network, subject.blocks, sparsity, warmup, subject.steps, subject.clips, subject.when_fixed)
     schedule = GENERATORS[sparsity.generator](subject, sparsity)
     warn_of_bare_layers(subject.blocks, sparsity)
     return schedule

@@ -26,10 +26,12 @@ def silent_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tens
     A copy with random weights sees random clips, every shift positive, so that no ReLU makes a constant. Channels are silenced as the network
     runs: those behind them may then be constant too. blocks: of the network; clips: of the size it will take.
     """
-    twin, generator = copy.deepcopy(network).cpu().double().eval(), torch.Generator().manual_seed(0)
-    _randomise(twin, generator)
     inside = {module for block in blocks for module in block.modules() if isinstance(module, nn.BatchNorm2d)}
     norms = {name: module for name, module in network.named_modules() if module in inside and isinstance(module, nn.BatchNorm2d)}
+    if not norms:
+        return []
+    twin, generator = copy.deepcopy(network).cpu().double().eval(), torch.Generator().manual_seed(0)
+    _randomise(twin, generator)
     kept: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.BatchNorm2d, tuple[Tensor]], None]:
