@@ -36,7 +36,7 @@ def level_panels(rows: Sequence[Row], trials: Sequence[TrialState]) -> tuple[dic
     over_seeds = all(row.seeds is not None for row in rows)
     panels: dict[str, list[LevelLine]] = {}
     for row in rows if kinds else ():
-        axes = _others(row)
+        axes = dict(sorted(_others(row).items()))  # an ensemble's are in the order of its recipe
         own = curves.get(_key(axes), [])
         title = label(axes.pop(BACKBONE)) if apart and BACKBONE in axes else ""
         name = ", ".join(_named(axis, value) for axis, value in axes.items())
