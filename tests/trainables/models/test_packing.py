@@ -89,6 +89,25 @@ def test_a_file_is_as_small_as_its_non_zero_numbers(tmp_path, level, share):
         assert torch.equal(loaded(clips), form(clips))
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_the_size_of_a_file_is_proportional_to_its_non_zero_numbers(tmp_path, half):
+    """Beyond what a file without any weight of a convolution takes: a number, and a bit per place (level 0.5) or one or two bytes of gap."""
+
+    def written(level: float) -> tuple[int, int]:
+        form, path = sparse_form(level), tmp_path / f"{level}.pt"
+        if half:
+            round_to_half(form)
+        size, loaded = save_deploy(form, path), load_deploy(path).state_dict()
+        assert size == path.stat().st_size
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in form.state_dict().items())
+        return size, nonzero_params(form)
+
+    (none, others), number = written(1.0), 2 if half else 4
+    each = [(size - none) / (kept - others) for size, kept in map(written, (0.5, 0.8, 0.95, 0.99))]
+    assert all(number < bytes_each < number + 1.5 for bytes_each in each[:3])
+    assert number < each[3] < number + 3  # of few numbers the records of their tensors count
+
+
 def test_a_dense_form_is_written_as_ever(tmp_path):
     save_deploy(deploy(naive_models.narrow_backbone().float()), tmp_path / "dense.pt")
     save_deploy(sparse_form(0.9), tmp_path / "sparse.pt")
