@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from orchestrator.journal import Journal
 from orchestrator.report.markdown import verdicts, write_report
 from orchestrator.report.tables import markdown_table, write_csv
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
+from trainables.contract.artifacts import TrialDir
 
 LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
@@ -146,6 +148,21 @@ def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path)
         f"| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 0.6 | 400 | 500 | 200 | 1.50 | 30.00 | 3.60 | 60 | `{trials[1].name}` |" in section
     )
     assert f"| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  |  | `{trials[2].name}` |" in section
+
+
+def test_the_latency_without_useless_channels_is_shown_where_a_trial_has_one(tmp_path):
+    trials = [Trial("joint", 0.6, lr=0.1), Trial("joint", 0.8, lr=0.1)]
+    run = evaluated(tmp_path, trials)
+    assert "compact ms |" not in write_report(run).read_text()
+    file = TrialDir(run / "trials" / trials[1].name).result_file
+    found = json.loads(file.read_text())
+    found["cost"]["compact_latency_ms"] = 0.75
+    file.write_text(json.dumps(found))
+    text = write_report(run).read_text()
+    assert f"| `{trials[0].name}` |  |" in text
+    assert f"| `{trials[1].name}` | 0.75 |" in text
+    assert "`compact(load_deploy(path))`" in text
+    assert "on a CPU and on a GPU" in text
 
 
 def test_a_parameter_that_is_the_same_throughout_a_cell_has_no_column(tmp_path):

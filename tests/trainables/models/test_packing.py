@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from tests import naive_models, naive_sparsity
+from trainables.contract.config import SparsityConfig
 from trainables.contract.errors import UserError
 from trainables.models.deploy import FORMAT, SPARSE_FORMAT, deploy, load_deploy, nonzero_params, round_to_half, save_deploy
 from trainables.models.packing import pack, unpack
 from trainables.pack import pack_deploy
+from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import attach
 
 
@@ -228,12 +230,21 @@ def test_a_single_wrong_bit_is_found(sparse_file, tmp_path):
         load_deploy(tmp_path / "deploy.pt")
 
 
+def test_packing_says_where_channels_are_useless(tmp_path):
+    network = naive_models.narrow_backbone("hpi_gcn_op", channels=16, stages=(2,)).float()
+    generator = SparseGenerator(list(network.blocks), SparsityConfig(level=0.75, sharing="channels"), 0, seed=1)
+    generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
+    save_deploy(deploy(network), tmp_path / "deploy.pt")
+    assert pack_deploy(tmp_path / "deploy.pt", tmp_path / "packed.pt", half=False, force=False).compact
+
+
 def test_packing_a_file_anew(sparse_file, tmp_path):
     out = tmp_path / "half.pt"
     found = pack_deploy(sparse_file, out, half=True, force=False)
     assert (found.bytes_before, found.bytes_after) == (sparse_file.stat().st_size, out.stat().st_size)
     assert found.bytes_after < found.bytes_before
     assert found.params > found.nonzero_params
+    assert not found.compact  # single zeros
     with pytest.raises(UserError, match=r"half\.pt: must not exist yet \(--force replaces it\)"):
         pack_deploy(sparse_file, out, half=False, force=False)
     again = pack_deploy(sparse_file, out, half=False, force=True)
