@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.seeding import derive
-from trainables.sparsity.build import warn_of_bare_layers
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import Masked
 from trainables.training.schedule import Schedule
@@ -93,13 +92,7 @@ class NestedGenerator(Schedule):
 
 def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epochs: int, seed: int) -> Schedule:
     """Masks at every level of a network of several, and what changes them while it trains; of experts and a mixture independent ones."""
-    levels = [config.at(level) for level in (sorted(config.levels) if config.network == "nested" else config.levels)]
-    blocks = network.level_blocks
     if config.network == "nested":
-        schedule: Schedule = NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed)
-    else:
-        each = enumerate(zip(blocks, levels, strict=True))
-        schedule = Together([SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each])
-    for own, level in zip(blocks, levels, strict=True):
-        warn_of_bare_layers(own, level)
-    return schedule
+        return NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed)
+    each = enumerate(zip(network.level_blocks, map(config.at, config.levels), strict=True))
+    return Together([SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each])
