@@ -47,6 +47,7 @@ def write_report(run: Path) -> Path:
         _overview(trials, evaluation, journal),
         *_results(evaluation, trials),
         *_absent(trials, evaluation),
+        *_warnings(trials),
         *_trials(trials),
         *_tradeoffs(trials, {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}),
         *_levels(trials),
@@ -364,6 +365,12 @@ def _absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) ->
         lines += [f"- cell `{cell}` has no member: {reason}" for cell, reason in evaluation.missing.items()]
         lines += [f"- ensemble `{name}` was not built: {reason}" for name, reason in evaluation.skipped.items()]
     return ["## What is missing", "\n".join(lines)] if lines else []
+
+
+def _warnings(trials: Sequence[TrialState]) -> list[str]:
+    """What the trials' masks ended with that a person should know; nothing where there is nothing to say."""
+    lines = [f"- trial `{state.planned.trial}`: {text}" for state in trials if state.result for text in state.result.warnings]
+    return ["## Warnings", "Of the masks that trials ended with.", "\n".join(lines)] if lines else []
 
 
 def _draw(run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation | None, out: Path) -> dict[str, Path]:

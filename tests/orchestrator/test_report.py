@@ -16,6 +16,7 @@ from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.journal import Journal
+from orchestrator.planned import load_planned
 from orchestrator.report.markdown import verdicts, write_report
 from orchestrator.report.tables import markdown_table, write_csv
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
@@ -202,6 +203,15 @@ def test_failures_and_skipped_ensembles_are_listed_with_reasons(tmp_path):
     assert f"trial `{trials[2].name}` failed: loss is nan in epoch 1" in text
     assert "cell `bone-0.6` has no member" in text
     assert "ensemble `levels.bone` was not built: needs at least 2 sources, has 0 of 2" in text
+
+
+def test_warnings_of_trials_are_listed(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS)
+    assert "## Warnings" not in write_report(run).read_text()
+    folder = next(planned.folder(run) for planned in load_planned(run) if planned.axes["sparsity.level"] == 0.6)
+    result = folder.load().model_copy(update={"warnings": ("level 0.6 leaves no weight in blocks.0.conv",)})
+    folder.result_file.write_text(result.model_dump_json())
+    assert f"- trial `{folder.path.name}`: level 0.6 leaves no weight in blocks.0.conv" in write_report(run).read_text()
 
 
 def test_the_paper_protocol_is_named(tmp_path):
