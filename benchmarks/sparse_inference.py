@@ -26,6 +26,7 @@ from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
 from trainables.models.compact import compact
 from trainables.models.deploy import DeployForm, Execution, deploy, nonzero_params, save_deploy
+from trainables.models.layers import PointwiseProduct
 from trainables.models.two_of_four import run_two_of_four
 from trainables.precision import full_float32
 from trainables.sparsity.generator import SparseGenerator
@@ -84,7 +85,7 @@ def made(options: argparse.Namespace, mask: str, sparsity: SparsityConfig | None
         found.append((f"{mask}, compact", small))
     if mask == "2:4" and device.type == "cuda":
         found.append((f"{mask}, sparse tensor cores", run_two_of_four(deploy(network, frames=FRAMES).half())))
-        found.append((f"{mask}, float16", form.half()))
+        found.append((f"{mask}, float16", deploy(network, frames=FRAMES).half()))
     return found
 
 
@@ -102,16 +103,22 @@ def two_of_four(blocks: list[nn.Module]) -> None:
 
 def described(name: str, form: DeployForm) -> dict[str, object]:
     some = next(form.parameters())
-    clip = torch.ones(1, 3, FRAMES, 25, PERSONS, dtype=some.dtype, device=some.device)
-    usual = form.execution
+    with TemporaryDirectory() as folder:
+        size = save_deploy(form, Path(folder) / "deploy.pt") if not form.compact and some.dtype == torch.float32 else None
+    return {"form": name, "nonzero_params": nonzero_params(form), "gmacs": gmacs(form), "bytes": size}
+
+
+def gmacs(form: DeployForm) -> float | None:
+    """Products that are computed, zeros among them; None where torch cannot count them."""
+    if any(isinstance(part, PointwiseProduct) for part in form.modules()):
+        return None
+    some, usual = next(form.parameters()), form.execution
     form.arrange(Execution())  # in which torch counts every product but one
     in_place = {torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
-        form(clip)
+        form(torch.ones(1, 3, FRAMES, 25, PERSONS, dtype=some.dtype, device=some.device))
     form.arrange(usual)
-    with TemporaryDirectory() as folder:
-        size = save_deploy(form, Path(folder) / "deploy.pt") if not form.compact and some.dtype == torch.float32 else None
-    return {"form": name, "nonzero_params": nonzero_params(form), "gmacs": counter.get_total_flops() / 2e9, "bytes": size}
+    return counter.get_total_flops() / 2e9
 
 
 def timed(forms: dict[str, DeployForm], batch: int, rounds: int, device: torch.device) -> dict[str, object]:
@@ -134,7 +141,8 @@ def table(found: dict) -> str:
     lines = [f"{found['backbone']}, {found['device']}, {found['threads']} thread(s), torch {found['torch']}", ""]
     for form in found["forms"]:
         size = "" if form["bytes"] is None else f"{form['bytes'] / 1e6:8.2f} MB"
-        lines.append(f"  {form['form']:<36}{form['nonzero_params']:>12,} non-zero{form['gmacs']:8.3f} GMACs{size}")
+        products = "" if form["gmacs"] is None else f"{form['gmacs']:8.3f} GMACs"
+        lines.append(f"  {form['form']:<36}{form['nonzero_params']:>12,} non-zero{products}{size}")
     for run in found["runs"]:
         lines += ["", f"batch {run['batch']}"]
         lines += [f"  {name:<36}{ms:10.1f} ms{run['faster'][name]:8.2f} x as fast as dense" for name, ms in run["ms"].items()]

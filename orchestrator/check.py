@@ -13,7 +13,7 @@ from orchestrator.sweep.document import show
 from orchestrator.sweep.problems import nearest, one_of
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
-from trainables.contract.errors import UserError
+from trainables.contract.errors import TrialFailed, UserError
 from trainables.contract.sparsity import FROM_THE_SWEEP, run_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,23 @@ def check_data(sweep: Sweep) -> list[str]:
         store.split(sweep.data.protocol, sweep.data.selection)
     except UserError as error:
         problems += [_problem(sweep, "data.selection", text) for text in error.problems]
-    return problems
+    return problems or _check_mask_files(sweep, store)
+
+
+def _check_mask_files(sweep: Sweep, store: Store) -> list[str]:
+    """Files of masks that do not fit the networks they are for: each network is built once, which takes a second. Only for such files."""
+    configs = [config for config in _configs(sweep) if config.sparsity.generator == "predefined" and not config.sparsity.dense]
+    if not configs:
+        return []
+    from trainables.masked import check_mask_file
+
+    found: list[str] = []
+    for config in {config.model_copy(update={"seed": 0}).digest(): config for config in configs}.values():
+        try:
+            check_mask_file(config, store, Path())
+        except (UserError, TrialFailed) as error:
+            found += str(error).splitlines()
+    return [_problem(sweep, "sparsity.mask", text.removeprefix("sparsity.mask: ")) for text in dict.fromkeys(found)]
 
 
 def check_folders(sweep: Sweep) -> list[str]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cells import expand
 from orchestrator.space import Trial, all_trials
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.leaves import LEAVES, label, leaves_of, unused
+from orchestrator.sweep.leaves import LEAVES, leaves_of, unused
 from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.sparsity import level_name
 from trainables.counting import Count
 from trainables.counting.levels import count_trial, training_share
 from trainables.counting.removal import emptied
@@ -309,10 +310,14 @@ def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tu
     """Layers that a level leaves without any weight, as far as that is known before masks are drawn; each network once."""
     found = []
     for trial in everything:
-        bare = emptied(counts[trial.planned.trial].kernels, trial.config.sparsity)
-        if bare and trial.config.sparsity.sharing == "none":
-            layers = ", ".join(f"{'x'.join(map(str, shape))} in block {block}" for block, shape in bare)
-            found.append(f"sparsity.level {label(trial.config.sparsity.level)} leaves no weight in {trial.config.model.backbone}'s {layers}")
+        for single in trial.config.sparsity.singles if trial.config.sparsity.sharing == "none" else ():
+            bare = emptied(counts[trial.planned.trial].kernels, single)
+            layers = [(f"{'x'.join(map(str, shape))} in block {block}", chance) for block, shape, chance in bare]
+            words = {layer: "" if chance == 1 else f" ({100 * chance:.0f} %)" for layer, chance in layers}
+            if words:
+                verb = "leaves" if all(chance == 1 for _, chance in layers) else "may leave"
+                text = ", ".join(f"{layer}{chance}" for layer, chance in words.items())
+                found.append(f"sparsity.level {level_name(single.expected_level)} {verb} no weight in {trial.config.model.backbone}'s {text}")
     return tuple(dict.fromkeys(found))
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
-from trainables.models.deploy import load_deploy, nonzero_params, round_to_half, save_deploy
+from trainables.models.compact import compact
+from trainables.models.deploy import DeployForm, load_deploy, nonzero_params, round_to_half, save_deploy
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Packed:
     bytes_after: int
     rounded: bool  # to half precision
     largest_change: float  # of a parameter by rounding, relative to the largest of its tensor
+    compact: bool  # whether it has channels that masks made useless: `compact` makes it faster, a file is as small with them
 
 
 def pack_deploy(source: Path, out: Path, *, half: bool, force: bool) -> Packed:
@@ -47,4 +49,5 @@ def pack_deploy(source: Path, out: Path, *, half: bool, force: bool) -> Packed:
         bytes_after=save_deploy(form, out),
         rounded=half,
         largest_change=change,
+        compact=isinstance(form, DeployForm) and compact(form) is not None,
     )

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 FAILED = "failed"
 """Key of the last report of a trial that failed; its value is the reason."""
 
+WARNING = "warning"
+"""Key of a report, before the first epoch, of what a person should know of the trial's masks; its value is a sentence."""
+
 STOP_CHECK_S = 0.5
 """A stop request is looked for at most this often: it is a file, possibly on a network disk."""
 
@@ -55,6 +58,7 @@ def train(request: TrialRequest) -> None:
             root=Path(request["root"]),
             source=None if request["source"] is None else Path(request["source"]),
             report=lambda metrics: tune.report(dict(metrics)),
+            warn=lambda text: tune.report({WARNING: text}),
             should_stop=stopped,
         )
         tune.report({"complete": True})  # a trial that reports nothing, its epochs being done before, makes Tune print a line

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,28 +19,23 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
-from trainables.contract.sparsity import SparsityConfig
 from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes
 from trainables.counting.levels import count_trial
 from trainables.data.batches import Batches
 from trainables.data.cache import open_store
 from trainables.data.store import Split, Store
-from trainables.models.build import Backbone, build_backbone
+from trainables.masked import build_network, mask_warnings, one_clip, with_masks
+from trainables.models.build import Backbone
 from trainables.models.compact import compact
 from trainables.models.deploy import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
-from trainables.models.multilevel import Mixture, MultiLevel, build_multi_level, multi_level_spec
+from trainables.models.multilevel import Mixture, MultiLevel
 from trainables.precision import full_float32
-from trainables.seeding import derive
-from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.generator import SparseGenerator
-from trainables.sparsity.levels import attach_levels
 from trainables.sparsity.masks import Kept, kept_weights, write_masks
-from trainables.sparsity.paths import first_dead_block
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.evaluate import cross_entropy, score, top_k
 from trainables.training.loop import Fit, Outside
-from trainables.training.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +62,7 @@ class Removal:
 
     kept: list[Kept]  # of the training form's convolutions
     counted: list[Kept]  # of what the level counts
+    warnings: list[str]  # see `mask_warnings`
 
 
 def run_trial(
@@ -78,12 +73,14 @@ def run_trial(
     root: Path = Path(),
     source: Path | None = None,
     report: Callable[[EpochMetrics], None] = lambda _metrics: None,
+    warn: Callable[[str], None] = log.warning,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an interrupted one is continued.
 
     root: where a relative `data.store`, `sparsity.mask` or `sparsity.from` starts. source: the folder of the finished trial that
-    `sparsity.from` stands for, where that is not itself a folder.
+    `sparsity.from` stands for, where that is not itself a folder. warn: called before training with each sentence on the masks that a
+    person should read.
 
     Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`), UserError where something outside the trial
     must be put right first, and Interrupted when asked to stop.
@@ -97,7 +94,7 @@ def run_trial(
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
             folder = source_folder(config.sparsity, source, root)
-            return _run(config, open_store(config.data.store, root), out, device, root, folder, report, should_stop)
+            return _run(config, open_store(config.data.store, root), out, device, root, folder, report, warn, should_stop)
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
@@ -111,18 +108,18 @@ def _run(
     root: Path,
     source: Path | None,
     report: Callable[[EpochMetrics], None],
+    warn: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> TrialResult:
     split = store.split(config.data.protocol, config.data.selection)
-    model = _build(config, store).to(device)
+    model = build_network(config, store).to(device)
     if source is not None:
         start_from(model, config.model, source)
     training = _batches(store, split.train, config, device, training=True)
-    clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)
-    check = partial(_check_passage, model, clip, config.sparsity)
-    masks = _attach(model, config, training.steps, root, clip, check)
-    if isinstance(model, MultiLevel) or isinstance(masks, SparseGenerator):  # the others' masks change while they train: a way can come back
-        check()
+    clip = one_clip(config, store).to(device)
+    model, masks = with_masks(model, config, training.steps, root, clip)
+    for text in mask_warnings(model, config, clip):
+        warn(text)
     selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
     fit = Fit(
         model,
@@ -138,31 +135,11 @@ def _run(
     progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
     del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
-    kept = kept_weights(model.eval(), list(model.blocks))
+    kept, warnings = kept_weights(model.eval(), list(model.blocks)), mask_warnings(model, config, clip)
     counted = masks.counted(model) if isinstance(masks, SparseGenerator) and config.sparsity.counts_fused else kept
     if not isinstance(model, MultiLevel):  # nested levels share their weights, and each has masks of its own
         write_masks(model)
-    return _finish(config, out, store, split, model, Removal(kept, counted), progress, kept_epoch, device)
-
-
-def _build(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
-    """The training form, without masks."""
-    seed, sizes = derive(config.seed, "weights"), {"classes": len(store.info.classes), "persons": store.info.persons}
-    if config.sparsity.network == "single":
-        return build_backbone(config.model, store.layout, stream=config.data.stream_config, seed=seed, **sizes)
-    spec = multi_level_spec(config.model, config.sparsity, store.layout, stream=config.data.stream_config, **sizes)
-    return build_multi_level(spec, seed=seed, sparsity=config.sparsity)
-
-
-def _attach(
-    model: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path, clip: Tensor, when_fixed: Callable[[], None]
-) -> Schedule | None:
-    """Masks, and what changes them; steps: of an epoch; clip: (1, 3, T, V, M); when_fixed: see `Subject`."""
-    seed = derive(config.seed, "masks")
-    if isinstance(model, MultiLevel):
-        return attach_levels(model, config.sparsity, config.warmup_epochs, seed, clip)
-    subject = Subject(model, list(model.blocks), model.head, config.train.epochs, steps, seed, clip, root, when_fixed)
-    return attach_sparsity(subject, config.sparsity)
+    return _finish(config, out, store, split, model, Removal(kept, counted, warnings), progress, kept_epoch, device)
 
 
 def _batches(
@@ -186,29 +163,6 @@ def _batches(
         labelled=labelled,
         views=views,
     )
-
-
-def _check_passage(model: Backbone | MultiLevel, clip: Tensor, sparsity: SparsityConfig) -> None:
-    """TrialFailed where the masks cut the network in two, a warning where they do so to some of its levels; `clip` (1, 3, T, V, M)."""
-    networks = dict(zip(model.level_names, model.backbones, strict=True)) if isinstance(model, MultiLevel) else {"": model}
-    blocks = {level: first_dead_block(network, list(network.blocks), clip) for level, network in networks.items()}
-    dead = {level: f"blocks.{block}" for level, block in blocks.items() if block is not None}
-    if len(dead) == len(networks):
-        raise TrialFailed(
-            f"masks must leave a way from the clip to the classifier, but nothing gets through {', '.join(dict.fromkeys(dead.values()))}: "
-            f"use {_less_sparse(sparsity)}"
-        )
-    for level, block in dead.items():
-        log.warning("sparsity: masks leave no way from the clip to the classifier at level %s: nothing gets through %s", level, block)
-
-
-def _less_sparse(sparsity: SparsityConfig) -> str:
-    """What to change where masks cut a network in two."""
-    if sparsity.network != "single":
-        return "lower sparsity.levels"
-    if sparsity.level == "learned":
-        return "a lower sparsity.price" if sparsity.target is None else "a lower sparsity.target"
-    return "a lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
 
 
 def _load_kept(model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
@@ -269,6 +223,7 @@ def _finish(
         clips_per_s=float(np.median([row["clips_per_s"] for row in progress.history])),
         cost=cost,
         levels=tuple(levels),
+        warnings=tuple(removal.warnings),
     )
     write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
     return result
@@ -363,7 +318,7 @@ def _cost(
 ) -> Cost:
     merges = [form.folding.merge for form in deploy_forms(shipped)]
     counted = count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons, merges=merges)
-    clip = torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons, device=device)  # everyone is there
+    clip = one_clip(config, store).to(device)
     maskable = len(config.sparsity.disjoint) * counted.maskable_params
     if config.sparsity.counts_fused:
         maskable = sum(math.prod(each.shape) for each in removal.counted)
@@ -403,6 +358,7 @@ def _sparsity(config: TrialConfig, removal: Removal, cost: Cost) -> dict[str, ob
     return {
         "level": cost.removed_params / cost.maskable_params,
         "counts": fused[config.sparsity.sharing] if config.sparsity.counts_fused else "convolutions of the training form",
+        "warnings": removal.warnings,
         "tensors": [asdict(each) for each in removal.counted],
     }
 

@@ -50,6 +50,7 @@ def write_report(run: Path) -> Path:
         _overview(trials, evaluation, journal),
         *_results(evaluation, trials),
         *_absent(trials, evaluation),
+        *_warnings(trials),
         *_trials(trials),
         *_tradeoffs(trials, {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}),
         *_levels(trials, evaluation),
@@ -253,7 +254,8 @@ _SEEDS = (
     "figure is of the first seed."
 )
 _SCATTERED = (
-    "Zeros that lie scattered over a kernel are multiplied like any other number: such a network is smaller to store and to send, not faster."
+    "Zeros that lie scattered over a kernel are multiplied like any other number, on a CPU and on a GPU: such a network is smaller to store "
+    "and to send, not faster. Whole channels that are gone make it faster (`compact ms` in the table of trials), 2:4 zeros may on a GPU."
 )
 
 
@@ -271,12 +273,25 @@ def _trials(trials: Sequence[TrialState]) -> list[str]:
     """Every trial in a line, with the parameters that are searched within its cell in columns of their own."""
     if not trials:
         return []
-    searched = _searched(trials)
+    searched, compact = _searched(trials), any(_compact_ms(state) for state in trials)
     text = (
         "Every trial of the sweep. Parameters that differ within a cell have columns of their own. Epochs count from 1; `level` is the share of "
-        "the maskable weights that was removed."
+        f"the maskable weights that was removed.{_COMPACT if compact else ''}"
     )
-    return ["## Trials", text, markdown_table([_trial_line(state, searched) for state in trials])]
+    lines = [{**_trial_line(state, searched), **({"compact ms": _compact_ms(state)} if compact else {})} for state in trials]
+    return ["## Trials", text, markdown_table(lines)]
+
+
+_COMPACT = (
+    " `compact ms` is the latency of one clip without the channels that masks made useless. `deploy.pt` holds all of them; "
+    "`compact(load_deploy(path))` of `trainables.models` leaves them out."
+)
+
+
+def _compact_ms(state: TrialState) -> str:
+    """Empty where a network has hardly a useless channel."""
+    found = state.result.cost.compact_latency_ms if state.result else None
+    return "" if found is None else f"{found:.2f}"
 
 
 def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[str]:
@@ -385,6 +400,12 @@ def _absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) ->
         lines += [f"- cell `{cell}` has no member: {reason}" for cell, reason in evaluation.missing.items()]
         lines += [f"- ensemble `{name}` was not built: {reason}" for name, reason in evaluation.skipped.items()]
     return ["## What is missing", "\n".join(lines)] if lines else []
+
+
+def _warnings(trials: Sequence[TrialState]) -> list[str]:
+    """What the trials' masks ended with that a person should know; nothing where there is nothing to say."""
+    lines = [f"- trial `{state.planned.trial}`: {text}" for state in trials if state.result for text in state.result.warnings]
+    return ["## Warnings", "Of the masks that trials ended with.", "\n".join(lines)] if lines else []
 
 
 def _draw(run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation | None, out: Path) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from orchestrator.tracking import Tracker
 from orchestrator.tuning.progress import Progress
 from orchestrator.tuning.search import SweepSearcher
 from trainables.contract.artifacts import EPOCH_METRICS
-from trainables.ray_trainable import FAILED
+from trainables.ray_trainable import FAILED, WARNING
 
 
 class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
@@ -42,9 +42,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._progress.started(planned.cell, planned.trial)
 
     def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
-        if "epoch" not in result:
-            return  # the closing line of a trial that did not finish
         planned = self._proposal(trial).planned
+        if WARNING in result:
+            self._progress.note(f"warning   {planned.trial}: {result[WARNING]}")
+        if "epoch" not in result:
+            return  # a warning, or the closing line of a trial that did not finish
         metrics = {name: float(result[name]) for name in EPOCH_METRICS if name in result}
         self._tracker.log_epoch(planned.trial, int(result["epoch"]), metrics)
         self._progress.epoch(planned.cell, planned.trial, {"epoch": result["epoch"], **metrics})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import comb
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,6 +159,17 @@ def test_layers_that_erk_leaves_bare_are_noted(planned) -> None:
     assert "16x8x1x1 in block 1" in note
 
 
+def test_layers_that_random_masks_may_leave_bare_are_noted_with_the_chance(planned) -> None:
+    narrow = ("model.backbone=st_gcn", "parameters.data.stream=[joint]", "sparsity.warmup=0.5")
+    assert not any("no weight" in note for note in planned(*narrow)[1].notes)
+    (note,) = [note for note in planned(*narrow, "parameters.sparsity.level=[0, 0.99]")[1].notes if "no weight" in note]
+    # 7 of the 648 weights of block 0 stay, none of 72 with C(576, 7) / C(648, 7); 21 of the 2048 of block 1, none of 128 of the residual
+    assert comb(576, 7) / comb(648, 7) == pytest.approx(0.437, abs=1e-3)
+    assert note.startswith("sparsity.level 0.99 may leave no weight in st_gcn's 24x3x1x1 in block 0 (44 %)")
+    several = ("sparsity.network=nested", "sparsity.levels=[0.6, 0.99]", "parameters.sparsity.level=[0]")
+    assert note in planned(*narrow, *several)[1].notes
+
+
 def test_rounds_are_part_of_the_time(planned) -> None:
     times = []
     for rounds in ("1", "3"):
@@ -275,3 +287,22 @@ def test_leaves_of_data_that_the_store_has_no_use_for_are_found_before_any_trial
     searched, _ = planned("parameters.data.views=[3, 10]", "parameters.data.pipeline=[ctr, pyskl]")
     assert check_data(searched) == []
     assert check_data(planned("parameters.data.views=[3, 10]")[0]) == [f"--set parameters.data.views: {rule}"]
+
+
+def test_a_file_of_masks_is_held_against_the_networks_of_the_sweep(tmp_path, store) -> None:
+    from trainables.sparsity.mask_file import masks_of, save_masks
+
+    changes = ("parameters.data.stream=[joint]", "sparsity.generator=predefined", f"sparsity.mask={tmp_path / 'm.npz'}", "sparsity.warmup=0.5")
+    sweep = loaded(tmp_path, SMALL, f"data.store={store}", *changes)
+    place = f"--set sparsity.mask: {tmp_path / 'm.npz'}: "
+    assert check_data(sweep) == [f"{place}must be a file of masks, .npz or .pt, got no such file"]
+    config = all_trials(sweep)[1].config
+    model = build_backbone(config.model, Store.open(store).layout, classes=3, persons=1, stream=config.data.stream_config, seed=0)
+    SparseGenerator(list(model.blocks), SparsityConfig(level=0.8), 0, seed=0)
+    masks = masks_of(model.blocks)
+    save_masks(masks, tmp_path / "m.npz")
+    assert check_data(sweep) == []
+    name = next(iter(masks))
+    save_masks(masks | {name: masks[name][:1]}, tmp_path / "m.npz")
+    (problem,) = check_data(sweep)
+    assert problem.startswith(f"{place}{name}: must have the weight's shape ({masks[name].shape[0]}, ")

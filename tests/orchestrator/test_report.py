@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -15,10 +16,12 @@ from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.journal import Journal
+from orchestrator.planned import load_planned
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import verdicts, write_report
 from orchestrator.report.tables import load_trials, markdown_table, write_csv
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
+from trainables.contract.artifacts import TrialDir
 
 LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
@@ -149,6 +152,21 @@ def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path)
     assert f"| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  |  | `{trials[2].name}` |" in section
 
 
+def test_the_latency_without_useless_channels_is_shown_where_a_trial_has_one(tmp_path):
+    trials = [Trial("joint", 0.6, lr=0.1), Trial("joint", 0.8, lr=0.1)]
+    run = evaluated(tmp_path, trials)
+    assert "compact ms |" not in write_report(run).read_text()
+    file = TrialDir(run / "trials" / trials[1].name).result_file
+    found = json.loads(file.read_text())
+    found["cost"]["compact_latency_ms"] = 0.75
+    file.write_text(json.dumps(found))
+    text = write_report(run).read_text()
+    assert f"| `{trials[0].name}` |  |" in text
+    assert f"| `{trials[1].name}` | 0.75 |" in text
+    assert "`compact(load_deploy(path))`" in text
+    assert "on a CPU and on a GPU" in text
+
+
 def test_a_parameter_that_is_the_same_throughout_a_cell_has_no_column(tmp_path):
     trials = [Trial("joint", 0.0, lr=0.1), Trial("bone", 0.0, lr=0.2)]  # told apart by their cells
     text = write_report(evaluated(tmp_path, trials)).read_text()
@@ -186,6 +204,15 @@ def test_failures_and_skipped_ensembles_are_listed_with_reasons(tmp_path):
     assert f"trial `{trials[2].name}` failed: loss is nan in epoch 1" in text
     assert "cell `bone-0.6` has no member" in text
     assert "ensemble `levels.bone` was not built: needs at least 2 sources, has 0 of 2" in text
+
+
+def test_warnings_of_trials_are_listed(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS)
+    assert "## Warnings" not in write_report(run).read_text()
+    folder = next(planned.folder(run) for planned in load_planned(run) if planned.axes["sparsity.level"] == 0.6)
+    result = folder.load().model_copy(update={"warnings": ("level 0.6 leaves no weight in blocks.0.conv",)})
+    folder.result_file.write_text(result.model_dump_json())
+    assert f"- trial `{folder.path.name}`: level 0.6 leaves no weight in blocks.0.conv" in write_report(run).read_text()
 
 
 def test_the_paper_protocol_is_named(tmp_path):

@@ -417,7 +417,22 @@ def test_what_a_sparse_trial_needs_is_there_before_it_is_trained(store, tmp_path
 
 def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
     out, reports = TrialDir(tmp_path / "trial"), []
-    with pytest.raises(TrialFailed, match=r"must leave a way from the clip to the classifier, but nothing gets through blocks\.1"):
-        run_trial(sparse(store, level=0.999), out, device=CPU, report=reports.append)
+    with pytest.raises(TrialFailed, match=r"must leave a way from the clip to the classifier, but at sparsity\.level 0\.999 nothing gets"):
+        run_trial(sparse(store, level=0.999, generator="magnitude_at_init"), out, device=CPU, report=reports.append)
     assert reports == []
-    assert "blocks.1" in out.load_failure()
+    assert "nothing gets through blocks." in out.load_failure()
+
+
+def test_layers_without_weights_are_named_before_training_and_in_the_result(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
+    out, said = TrialDir(tmp_path / "trial"), []
+    result = run_trial(sparse(store, level=0.97), out, device=CPU, warn=said.append, report=said.append)
+    found = json.loads(out.sparsity_file.read_text())
+    bare = [each["name"] for each in found["tensors"] if each["kept"] == 0]
+    assert bare
+    text = f"level 0.97 leaves no weight in {', '.join(bare)}"
+    assert found["warnings"] == [text]
+    assert result.warnings == (text,)
+    assert out.load() == result
+    assert said[0] == text
+    assert [each["epoch"] for each in said[1:]] == [0, 1]

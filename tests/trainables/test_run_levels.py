@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.naive_multilevel import narrow_levels
 from trainables.contract.artifacts import TrialDir, TrialResult
-from trainables.contract.config import SparsityConfig, TrialConfig
+from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.contract.scores import Scores
 from trainables.counting.levels import count_trial
@@ -20,9 +19,8 @@ from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
 from trainables.models.deploy import deploy, load_deploy
 from trainables.predict import score_clips, score_store
-from trainables.run import _check_passage, run_trial
-from trainables.sparsity.levels import attach_levels
-from trainables.sparsity.masks import maskable, removed_count
+from trainables.run import run_trial
+from trainables.sparsity.masks import removed_count
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -173,22 +171,3 @@ def test_results_of_single_networks_need_no_levels():
     result = TrialResult.model_validate({**fields, "trial": "t", "cost": cost})
     assert result.levels == ()
     assert "levels" not in result.metrics()
-
-
-def test_a_level_without_a_way_to_the_classifier_is_named_and_only_all_of_them_are_an_error(caplog):
-    model, clip = narrow_levels("experts"), torch.ones(1, 3, 8, 17, 1, dtype=torch.float64)
-    sparsity = SparsityConfig(network="experts", levels=(0.5, 0.9))
-    attach_levels(model, sparsity, 0, seed=1, clips=clip)
-    _check_passage(model, clip, sparsity)
-    assert not caplog.messages
-    for number, blocks in enumerate(model.level_blocks):
-        for layer in maskable(blocks[:1])[0]:
-            layer.parametrizations.weight[0].mask.zero_()
-        if number == 0:
-            _check_passage(model, clip, sparsity)
-            assert caplog.messages == [
-                "sparsity: masks leave no way from the clip to the classifier at level 0.5: nothing gets through blocks.0"
-            ]
-    for asked, said in ((sparsity, "lower sparsity.levels"), (SparsityConfig(level="learned", price=1.0), "a lower sparsity.price")):
-        with pytest.raises(TrialFailed, match=rf"nothing gets through blocks\.0: use {said}"):
-            _check_passage(model, clip, asked)

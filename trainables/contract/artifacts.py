@@ -99,6 +99,7 @@ class TrialResult(Frozen):
     clips_per_s: float  # median training throughput
     cost: Cost
     levels: tuple[LevelResult, ...] = ()  # of a network of several levels: each by itself, then fused
+    warnings: tuple[str, ...] = ()  # what a person should know of the masks it ends with: layers without weights, levels that are cut off
 
     @property
     def level(self) -> float:
@@ -107,14 +108,14 @@ class TrialResult(Frozen):
 
     def metrics(self) -> dict[str, float]:
         """Every number under the name a sweep file uses for it."""
-        own = self.model_dump(exclude={"cost", "trial", "levels"}) | self.cost.model_dump() | {"level": self.level}
+        own = self.model_dump(exclude={"cost", "trial", "levels", "warnings"}) | self.cost.model_dump() | {"level": self.level}
         return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
 EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "level", "selection_loss", "selection_top1", "lr", "clips_per_s")
 """What a trial reports after every epoch; `level` only where it is learned."""
 
-_NOT_NUMBERS = ("trial", "cost", "levels", "latency_device", "deploy_folded")
+_NOT_NUMBERS = ("trial", "cost", "levels", "warnings", "latency_device", "deploy_folded")
 
 RESULT_METRICS: tuple[str, ...] = (
     *(name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS),

@@ -21,6 +21,9 @@ Network = Literal["single", "experts", "nested", "mixture"]
 FROM_THE_SWEEP = "dense"
 """`sparsity.from`: the dense trial of the same sweep that agrees in everything else."""
 
+DRAWN = frozenset({"fixed_random", "rigl", "set"})
+"""Generators whose masks, or first masks, are drawn at random."""
+
 LEVEL_TOLERANCE = 0.001
 """How far `sparsity.level` may be from what a mask file, or n:m, removes: a level is written with a few digits."""
 

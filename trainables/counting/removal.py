@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainables.contract.sparsity import Distribution, Scope, SparsityConfig
+from trainables.contract.sparsity import DRAWN, Distribution, Scope, SparsityConfig
+
+WORTH_A_WORD = 0.05
+"""From this probability on it is said that a tensor may keep no weight."""
 
 Shape = tuple[int, ...]
 """(C_out, C_in of a group, taps, 1) of a convolution's weight."""
@@ -99,10 +102,27 @@ def removed_params(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) ->
     return sum(count for _, count in unit_counts(shapes, level, config.scope, config.distribution))
 
 
-def emptied(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) -> list[tuple[int, Shape]]:
-    """(block, shape) of the tensors that are known to keep no weight before a mask is drawn: under erk alone."""
-    if config.distribution != "erk" or config.level == "learned":
+def emptied(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) -> list[tuple[int, Shape, float]]:
+    """(block, shape, probability) of the tensors that probably keep no weight, from WORTH_A_WORD on; none where scores decide.
+
+    Under erk the probability is 1. Of the N weights of a unit of the scope random masks keep k, and none of the n of a tensor with
+    probability C(N - n, k) / C(N, k), not counting that masks are drawn again where they cut the network in two.
+    """
+    known = config.distribution == "erk" or config.generator in DRAWN
+    if config.dense or config.level == "learned" or structure_of(config) != "weight" or not known:
         return []
-    places = [(number, shape) for number, block in enumerate(shapes) for shape in block]
-    counts = erk_counts([shape for _, shape in places], config.expected_level)
-    return [place for place, count in zip(places, counts, strict=True) if count == math.prod(place[1])]
+    found, places = [], iter([(number, shape) for number, block in enumerate(shapes) for shape in block])
+    for tensors, removed in unit_counts(shapes, config.expected_level, config.scope, config.distribution):
+        unit = [next(places) for _ in range(tensors)]
+        total = sum(math.prod(shape) for _, shape in unit)
+        chances = [(number, shape, _none_of(math.prod(shape), total, total - removed)) for number, shape in unit]
+        found += [each for each in chances if each[2] >= WORTH_A_WORD]
+    return found
+
+
+def _none_of(size: int, total: int, kept: int) -> float:
+    """Probability that none of `size` among `total` is drawn when `kept` are: C(total - size, kept) / C(total, kept)."""
+    if kept > total - size:
+        return 0.0
+    logs = [math.lgamma(n + 1) for n in (total - size, total - size - kept, total, total - kept)]
+    return math.exp(logs[0] - logs[1] - logs[2] + logs[3]) if kept else 1.0

@@ -7,30 +7,47 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.contract.errors import UserError
 from trainables.models.deploy import DeployForm, Execution
 from trainables.models.layers import PointwiseProduct
 
+Compress = Callable[[Tensor], Tensor]
+
 ROWS, COLUMNS = 32, 64
-"""Multiples that the kernels of torch.sparse want of a half-precision matrix."""
+"""Multiples that all kernels of torch.sparse take of a half-precision matrix: CUTLASS wants these, cuSPARSELt 16 and 16."""
 
 
 def run_two_of_four(form: DeployForm) -> DeployForm:
     """A copy of a float16 or bfloat16 deploy form on a GPU whose 2:4 convolutions over one frame run on sparse tensor cores.
 
     Convolutions over several frames and those without two zeros in every four neighbouring inputs stay as they are. UserError where the device
-    has no such cores, the precision is another, or no convolution has such zeros.
+    or this build of torch has no such products, the precision is another, or no convolution has such zeros.
     """
     some = next(form.parameters())
     if some.device.type != "cuda" or torch.cuda.get_device_capability(some.device) < (8, 0):
         raise UserError(f"2:4 products need a GPU of compute capability 8.0 or more, got {some.device}")
     if some.dtype not in (torch.float16, torch.bfloat16):
         raise UserError(f"2:4 products need float16 or bfloat16, got {some.dtype}: use form.half()")
-    return _with_products(form, torch.sparse.to_sparse_semi_structured)
+    return _with_products(form, _compressor(some))
 
 
-def _with_products(form: DeployForm, compress: Callable[[Tensor], Tensor]) -> DeployForm:
+def _compressor(some: Tensor) -> Compress:
+    """What compresses matrices like `some` so that they are multiplied here: builds of torch and GPUs differ in the kernels they have."""
+    kinds = {"cuSPARSELt": torch.sparse.SparseSemiStructuredTensorCUSPARSELT, "CUTLASS": torch.sparse.SparseSemiStructuredTensorCUTLASS}
+    reasons = []
+    for name, kind in kinds.items():
+        try:
+            F.linear(some.new_zeros(ROWS, COLUMNS), kind.from_dense(some.new_zeros(ROWS, COLUMNS)))
+        except (RuntimeError, NotImplementedError) as error:
+            reasons.append(f"{name}: {error}")
+        else:
+            return kind.from_dense
+    raise UserError(f"2:4 products need kernels that this build of torch has for {some.device}, got {'; '.join(reasons)}")
+
+
+def _with_products(form: DeployForm, compress: Compress) -> DeployForm:
     twin, replaced = copy.deepcopy(form), 0
     for module in list(twin.modules()):
         for name, child in list(module.named_children()):

@@ -70,8 +70,10 @@ def merge_pointwise(
 
 def add_branches(branches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Parallel convolutions of one shape, stride, padding and grouping as one: W' = sum W, b' = sum b."""
-    kernels, biases = zip(*branches, strict=True)
-    return torch.stack(kernels).sum(dim=0), torch.stack(biases).sum(dim=0)
+    (kernel, bias), *others = branches
+    for other, other_bias in others:  # stacking them first would copy them all
+        kernel, bias = kernel + other, bias + other_bias
+    return kernel, bias
 
 
 def widen_kernel(kernel: Tensor, size: int) -> Tensor:

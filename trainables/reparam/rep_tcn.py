@@ -69,10 +69,9 @@ class AverageBranch(FusibleConv):
         return out
 
     def fuse(self) -> tuple[Tensor, Tensor]:
-        weight = self.pointwise.weight
-        first = fuse_conv_bn(weight, batch_norm_state(self.pad_bn))
-        average = average_kernel(weight.shape[0], 3, groups=self.groups, like=weight)
-        return merge_pointwise(*first, *fuse_conv_bn(average, batch_norm_state(self.bn)), groups=self.groups)
+        kernel, bias = fuse_conv_bn(self.pointwise.weight, batch_norm_state(self.pad_bn))
+        averaged = (kernel / 3).expand(-1, -1, 3, -1)  # by `average_kernel`, which only scales channels: no product of matrices is needed
+        return fuse_conv_bn(averaged, batch_norm_state(self.bn), bias)
 
 
 class RepTCN(FusibleConv, Fusion):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,9 @@ from trainables.sparsity.exchange import Exchange
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.learned import LearnedLevel
 from trainables.sparsity.mask_file import load_masks
-from trainables.sparsity.masks import without_weights
 from trainables.sparsity.rewinding import Rewinding
 from trainables.sparsity.scored import Supermask, TrainedScores
 from trainables.training.schedule import Schedule
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,15 +43,7 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
     if sparsity.level == "learned":
         warmup = sparsity.warmup_epochs(subject.epochs)
         return LearnedLevel(subject.network, subject.blocks, sparsity, warmup, subject.steps, subject.clips, subject.when_fixed)
-    schedule = GENERATORS[sparsity.generator](subject, sparsity)
-    warn_of_bare_layers(subject.blocks, sparsity)
-    return schedule
-
-
-def warn_of_bare_layers(blocks: Sequence[nn.Module], sparsity: SparsityConfig) -> None:
-    """Names the layers that keep no weight at a level."""
-    if bare := without_weights(blocks):
-        log.warning("sparsity: level %s leaves no weight in %s", sparsity.level, ", ".join(bare))
+    return GENERATORS[sparsity.generator](subject, sparsity)
 
 
 def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:

@@ -141,7 +141,7 @@ class SparseGenerator(MaskSchedule):
 
         network: has the blocks; clips (N, 3, T, V, M): of the size it will take.
         """
-        self._scales = [(norm, attach(norm, varies)) for norm, varies in silent_channels(network, self._blocks, clips)]
+        self._scales = [(norm, attach(norm, heard)) for norm, heard in silent_channels(network, self._blocks, clips)]
 
     def parameters(self) -> Pairs:
         return super().parameters() + [(raw_weight(norm), scale.mask) for norm, scale in self._scales]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
 from trainables.seeding import derive
-from trainables.sparsity.build import warn_of_bare_layers
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import Masked
 from trainables.training.schedule import Schedule
@@ -103,16 +102,10 @@ def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epoch
 
     clips: of the size the network will take.
     """
-    levels = [config.at(level) for level in (sorted(config.levels) if config.network == "nested" else config.levels)]
-    blocks = network.level_blocks
     if config.network == "nested":
-        schedule: Schedule = NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed, clips)
-    else:
-        each = enumerate(zip(blocks, levels, strict=True))
-        generators = [SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each]
-        for generator, backbone in zip(generators, network.backbones, strict=True):
-            generator.silence(backbone, clips)
-        schedule = Together(generators)
-    for own, level in zip(blocks, levels, strict=True):
-        warn_of_bare_layers(own, level)
-    return schedule
+        return NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed, clips)
+    each = enumerate(zip(network.level_blocks, map(config.at, config.levels), strict=True))
+    generators = [SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each]
+    for generator, backbone in zip(generators, network.backbones, strict=True):
+        generator.silence(backbone, clips)
+    return Together(generators)

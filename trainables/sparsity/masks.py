@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -241,10 +240,3 @@ def weights_with_masks_written(state: Mapping[str, Tensor]) -> dict[str, Tensor]
         elif ".parametrizations." not in name:
             found[name] = tensor
     return found
-
-
-def without_weights(blocks: Sequence[nn.Module]) -> list[str]:
-    """Names of the layers that keep none of their weights."""
-    names, layers = chain.from_iterable(layer_names(blocks)), chain.from_iterable(maskable(blocks))
-    masks = ((name, mask_of(layer)) for name, layer in zip(names, layers, strict=True))
-    return [name for name, mask in masks if mask is not None and not mask.any()]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables.contract.sparsity import SparsityConfig
 from trainables.counting.sparse import side
 from trainables.reparam.fusion import Fusion, KernelMask
-from trainables.sparsity.masks import Masked, Masks, attach, raw_weight
+from trainables.sparsity.masks import Kept, Masked, Masks, attach, raw_weight
 
 Pairs = list[tuple[Tensor, Tensor]]
 """(weights, mask of their shape)."""
@@ -137,6 +137,12 @@ def _shares(fusion: Fusion, sharing: str) -> bool:
     if sharing == "fused":
         return bool(fusion.parts())
     return sharing == "branches" and bool(fusion.parts()) and fusion.masks_within(torch.ones_like(fusion.one_kernel())) is not None
+
+
+def kept_in_fused(network: nn.Module) -> list[Kept]:
+    """What masks on fused kernels leave, by the names that the fused modules have in the network."""
+    masks = [(name.rpartition(".")[0], module.mask) for name, module in network.named_modules() if isinstance(module, KernelMask)]
+    return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks]
 
 
 def channel_masks(blocks: Sequence[nn.Module], config: SparsityConfig, seed: int) -> Masks:

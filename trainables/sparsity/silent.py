@@ -32,14 +32,14 @@ def silent_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tens
         return []
     twin, generator = copy.deepcopy(network).cpu().double().eval(), torch.Generator().manual_seed(0)
     _randomise(twin, generator)
-    kept: dict[str, Tensor] = {}
+    heard: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.BatchNorm2d, tuple[Tensor]], None]:
         def note(norm: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
             channels = given[0].transpose(0, 1).flatten(1)  # (C, N T V)
             low, high = channels.amin(dim=1), channels.amax(dim=1)
-            kept[name] = high - low > CONSTANT * (1 + torch.maximum(high, -low))
-            _scale(norm).mul_(kept[name])
+            heard[name] = high - low > CONSTANT * (1 + torch.maximum(high, -low))
+            _scale(norm).mul_(heard[name])
 
         return note
 
@@ -47,7 +47,7 @@ def silent_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tens
         norm = twin.get_submodule(name)
         norm.train().register_forward_pre_hook(watch(name))
     twin(torch.rand(clips.shape, generator=generator, dtype=torch.float64))
-    return [(norms[name], varies.to(norms[name].weight)) for name, varies in kept.items() if not varies.all()]
+    return [(norms[name], varies.to(norms[name].weight)) for name, varies in heard.items() if not varies.all()]
 
 
 def _scale(norm: nn.BatchNorm2d) -> Tensor:

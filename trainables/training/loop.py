@@ -76,6 +76,7 @@ class Fit:
         self.schedule = Schedule() if schedule is None else schedule
         self.optimizer = build_optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], config)
         self.progress = Progress()
+        self._clipped = _by_plain_name(model)
 
     def run(self, train: EpochBatches, selection: EpochBatches | None, outside: Outside) -> Progress:
         """Train to the last epoch, continuing from the checkpoint if there is one; leaves the last epoch's weights in the module.
@@ -137,7 +138,7 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            nn.utils.clip_grad_norm_(self._clipped, self.config.clip_norm)
         self.schedule.before_update(epoch, step, self.optimizer)
         self.optimizer.step()
         self.schedule.after_update(epoch, step, self.optimizer)
@@ -200,3 +201,9 @@ class Fit:
         if progress.epoch >= self.first_kept_epoch and rank > (progress.best_top1, -progress.best_loss):
             progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, rank[0], -rank[1]
             save_tensors(path, {"model": self.model.state_dict(), "epoch": progress.epoch})
+
+
+def _by_plain_name(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters sorted by name, those under a parametrization by the name they had without: a norm's last bits depend on the order."""
+    named = {name.replace("parametrizations.", "").removesuffix(".original"): parameter for name, parameter in model.named_parameters()}
+    return [named[name] for name in sorted(named)]

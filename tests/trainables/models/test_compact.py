@@ -16,7 +16,7 @@ from trainables.contract.errors import UserError
 from trainables.models.compact import CompactBlock, compact
 from trainables.models.deploy import deploy, save_deploy
 from trainables.models.layers import PointwiseProduct
-from trainables.models.two_of_four import _with_products, run_two_of_four
+from trainables.models.two_of_four import COLUMNS, ROWS, _compressor, _with_products, run_two_of_four
 from trainables.reparam.fusible import FULL
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import attach
@@ -156,6 +156,28 @@ def test_the_product_is_what_runs():
 def test_other_zeros_are_left_alone():
     with pytest.raises(UserError, match="two zeros in every four neighbouring inputs, got none"):
         _with_products(deploy(network_of("hpi_gcn_op", channels=64, temporal="conv")), lambda matrix: matrix)
+
+
+def test_a_build_of_torch_that_has_no_such_products_is_refused():
+    with pytest.raises(UserError, match=r"2:4 products need kernels .* for cpu, got cuSPARSELt: .*device.*; CUTLASS: .*device"):
+        _compressor(torch.zeros(1, dtype=torch.float16))
+
+
+def test_where_one_kind_of_kernel_is_not_built_in_the_other_one_runs(monkeypatch):
+    def not_built_in(_matrix):
+        raise RuntimeError("cuSPARSELt not supported on your machine.")
+
+    monkeypatch.setattr(torch.sparse.SparseSemiStructuredTensorCUSPARSELT, "from_dense", not_built_in)
+    monkeypatch.setattr(torch.sparse.SparseSemiStructuredTensorCUTLASS, "from_dense", lambda matrix: 2 * matrix)
+    assert torch.equal(_compressor(torch.zeros(1))(torch.ones(2, 2)), 2 * torch.ones(2, 2))
+
+
+def test_matrices_fit_every_kernel_of_torch():
+    """What torch asks of shapes is its own; `_fits` must not promise more."""
+    for kind in (torch.sparse.SparseSemiStructuredTensorCUTLASS, torch.sparse.SparseSemiStructuredTensorCUSPARSELT):
+        for dtype in (torch.float16, torch.bfloat16):
+            asked = kind._DTYPE_SHAPE_CONSTRAINTS[dtype]
+            assert ROWS % asked.sparse_min_rows == COLUMNS % asked.sparse_min_cols == 0
 
 
 def test_without_sparse_tensor_cores_it_is_refused():

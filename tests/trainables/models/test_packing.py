@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from tests import naive_models, naive_sparsity
+from trainables.contract.config import SparsityConfig
 from trainables.contract.errors import UserError
 from trainables.models.deploy import FORMAT, SPARSE_FORMAT, deploy, load_deploy, nonzero_params, round_to_half, save_deploy
 from trainables.models.packing import pack, unpack
 from trainables.pack import pack_deploy
+from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import attach
 
 
@@ -87,6 +89,25 @@ def test_a_file_is_as_small_as_its_non_zero_numbers(tmp_path, level, share):
     clips = naive_models.random_clips(2, 3, 8, 25, 1).float()
     with torch.no_grad():
         assert torch.equal(loaded(clips), form(clips))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_size_of_a_file_is_proportional_to_its_non_zero_numbers(tmp_path, half):
+    """Beyond what a file without any weight of a convolution takes: a number, and a bit per place (level 0.5) or one or two bytes of gap."""
+
+    def written(level: float) -> tuple[int, int]:
+        form, path = sparse_form(level), tmp_path / f"{level}.pt"
+        if half:
+            round_to_half(form)
+        size, loaded = save_deploy(form, path), load_deploy(path).state_dict()
+        assert size == path.stat().st_size
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in form.state_dict().items())
+        return size, nonzero_params(form)
+
+    (none, others), number = written(1.0), 2 if half else 4
+    each = [(size - none) / (kept - others) for size, kept in map(written, (0.5, 0.8, 0.95, 0.99))]
+    assert all(number < bytes_each < number + 1.5 for bytes_each in each[:3])
+    assert number < each[3] < number + 3  # of few numbers the records of their tensors count
 
 
 def test_a_dense_form_is_written_as_ever(tmp_path):
@@ -209,12 +230,21 @@ def test_a_single_wrong_bit_is_found(sparse_file, tmp_path):
         load_deploy(tmp_path / "deploy.pt")
 
 
+def test_packing_says_where_channels_are_useless(tmp_path):
+    network = naive_models.narrow_backbone("hpi_gcn_op", channels=16, stages=(2,)).float()
+    generator = SparseGenerator(list(network.blocks), SparsityConfig(level=0.75, sharing="channels"), 0, seed=1)
+    generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
+    save_deploy(deploy(network), tmp_path / "deploy.pt")
+    assert pack_deploy(tmp_path / "deploy.pt", tmp_path / "packed.pt", half=False, force=False).compact
+
+
 def test_packing_a_file_anew(sparse_file, tmp_path):
     out = tmp_path / "half.pt"
     found = pack_deploy(sparse_file, out, half=True, force=False)
     assert (found.bytes_before, found.bytes_after) == (sparse_file.stat().st_size, out.stat().st_size)
     assert found.bytes_after < found.bytes_before
     assert found.params > found.nonzero_params
+    assert not found.compact  # single zeros
     with pytest.raises(UserError, match=r"half\.pt: must not exist yet \(--force replaces it\)"):
         pack_deploy(sparse_file, out, half=False, force=False)
     again = pack_deploy(sparse_file, out, half=False, force=True)

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import logging
 
 import pytest
 import torch
@@ -166,16 +165,6 @@ def test_every_backbone_trains_and_ships(backbone, generator):
     with torch.no_grad():
         expected = model(clips)
         assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))  # rounding
-
-
-@pytest.mark.parametrize("largest", [True, False])
-def test_a_layer_without_any_weight_is_named(caplog, largest):
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Conv2d(40, 40, 1))
-    torch.nn.init.constant_(model[0].weight, 9.0 if largest else 0.0)
-    subject = Subject(model, list(model), torch.nn.Identity(), epochs=1, steps=1, seed=0, clips=torch.ones(1, 1, 2, 2))
-    with caplog.at_level(logging.WARNING):
-        attach_sparsity(subject, SparsityConfig(level=0.99, generator="magnitude_at_init", scope="global"))
-    assert caplog.messages == ([] if largest else ["sparsity: level 0.99 leaves no weight in blocks.0.weight"])
 
 
 def test_draws_are_the_same_in_every_process():
