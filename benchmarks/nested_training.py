@@ -1,9 +1,11 @@
-"""Time of a training epoch of nested levels against an epoch of a single sparse network of the same backbone, on one CPU core or a GPU.
+"""Time of a training step of nested levels against a step of a single sparse network of the same backbone, on one CPU core or a GPU.
 
     python benchmarks/nested_training.py [--json] [--backbone st_gcn] [--device cuda]
 
-One nested run ends with every level; a step of it trains two. Both sides take turns in one run, step by step, with the same clips, optimiser
-and loop as in a trial, in an epoch of the warm-up (penalty on) and in one under masks.
+One nested run ends with every level; a step of it trains two, an evaluation goes through all. Each side has a process of its own, as a trial
+has: what one of them left of the memory would be there for the other, and be its gain. They take turns step by step, with the same clips,
+optimiser and loop as in a trial, in an epoch of the warm-up (penalty on), in one under masks, and in evaluation. On a CPU it is the
+processes' own time: whatever else runs there does not count.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 
 import torch
@@ -23,6 +28,7 @@ from trainables.models.build import build_backbone
 from trainables.models.multilevel import build_multi_level, multi_level_spec
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
+from trainables.training.evaluate import score
 from trainables.training.loop import Fit
 
 LEVELS = (0.6, 0.8, 0.95, 0.99)
@@ -39,8 +45,7 @@ def main() -> None:
     options.add_argument("--device", default="cpu")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = options.parse_args()
-    torch.set_num_threads(1)
-    found = measure(chosen.backbone, chosen.channels, chosen.frames, chosen.batch, chosen.steps, torch.device(chosen.device))
+    found = measure(Setting(chosen.backbone, chosen.channels, chosen.frames, chosen.batch, chosen.device), chosen.steps)
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if chosen.json else table(found))
 
 
@@ -55,51 +60,104 @@ def table(found: dict[str, float | str]) -> str:
 _ROWS = {
     "single network, warm-up": "single_warmup",
     "single network, under its mask": "single",
+    "single network, evaluated": "single_evaluation",
     "nested, warm-up": "nested_warmup",
     "nested, under masks": "nested",
+    "nested, evaluated": "nested_evaluation",
 }
-_SUFFIXES = {"warmup_ratio": "_warmup", "ratio": ""}
-_RATIOS = {"warm-up, nested to single": "warmup_ratio", "under masks, nested to single": "ratio"}
+_PHASES = {"warmup_ratio": "_warmup", "ratio": "", "evaluation_ratio": "_evaluation"}
+_RATIOS = {
+    "warm-up, nested to single": "warmup_ratio",
+    "under masks, nested to single": "ratio",
+    "evaluated, nested to single": "evaluation_ratio",
+    "whole run, nested to single": "run_ratio",
+}
+WARMUP, HELD_OUT = 0.6, 0.2
+"""Of a whole run: share of the epochs before the mask, and of the clips that are evaluated after every epoch instead of trained on."""
 
 
-def measure(backbone: str, channels: int, frames: int, batch: int, steps: int, device: torch.device) -> dict[str, float | str]:
-    """Median milliseconds of a step of either side, in the warm-up and under masks."""
-    model, layout = ModelConfig.model_validate({"backbone": backbone, "channels": channels}), load_layout(LAYOUT)
-    sizes = {"classes": CLASSES, "persons": PERSONS}
-    single_settings, nested_settings = SparsityConfig(level=LEVELS[0]), SparsityConfig(network="nested", levels=LEVELS)
-    single = build_backbone(model, layout, stream=StreamConfig(), seed=0, **sizes).to(device)
-    spec = multi_level_spec(model, nested_settings, layout, stream=StreamConfig(), **sizes)
-    nested = build_multi_level(spec, seed=0, sparsity=nested_settings).to(device)
-    train = TrainConfig(precision="fp32" if device.type == "cpu" else "auto")
-    clips = torch.randn(batch, 3, frames, layout.size, PERSONS, device=device)
-    sides = {
-        "single": (single, SparseGenerator(list(single.blocks), single_settings, 2, seed=0)),
-        "nested": (nested, attach_levels(nested, nested_settings, 2, seed=0, clips=clips[:1])),
-    }
-    sides["single"][1].silence(single, clips[:1])
-    runs = {
-        name: Fit(network, train, device=device, seed=0, objective=network.objective, schedule=masks) for name, (network, masks) in sides.items()
-    }
-    dealt = SimpleNamespace(x=clips, y=torch.arange(batch, device=device) % CLASSES, index=torch.arange(batch))
-    found: dict[str, float | str] = {"backbone": backbone}
-    for epoch, suffix in ((1, "_warmup"), (2, "")):
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for fit in runs.values():
-            fit.schedule.begin_epoch(epoch, fit.optimizer)
-            fit.model.train()
+@dataclass(frozen=True)
+class Setting:
+    """What is timed."""
+
+    backbone: str
+    channels: int
+    frames: int
+    batch: int
+    device: str
+
+
+def measure(setting: Setting, steps: int) -> dict[str, float | str]:
+    """Median milliseconds of a step of either side: in the warm-up, under masks, and of evaluating a batch."""
+    sides = {name: _start(name, setting) for name in ("single", "nested")}
+    found: dict[str, float | str] = {"backbone": setting.backbone}
+    for phase in _PHASES.values():
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
         for step in range(steps + 1):  # the first warms up
-            for name, fit in runs.items():
-                seconds[name].append(_seconds(fit, dealt, epoch, step))
-        found |= {name + suffix: 1e3 * statistics.median(times[1:]) for name, times in seconds.items()}
-    ratios = {name: float(found[f"nested{suffix}"]) / float(found[f"single{suffix}"]) for name, suffix in _SUFFIXES.items()}
-    return found | ratios
+            for name, side in sides.items():
+                side.send((phase, step))
+                seconds[name].append(side.recv())
+        found |= {name + phase: 1e3 * statistics.median(times[1:]) for name, times in seconds.items()}
+    for side in sides.values():
+        side.close()
+    found |= {name: float(found[f"nested{phase}"]) / float(found[f"single{phase}"]) for name, phase in _PHASES.items()}
+    nested, single = ([float(found[side + phase]) for phase in _PHASES.values()] for side in ("nested", "single"))
+    return found | {"run_ratio": _clip_of_a_run(*nested) / _clip_of_a_run(*single)}
 
 
-def _seconds(fit: Fit, batch: SimpleNamespace, epoch: int, step: int) -> float:
-    """Of one step, its work on the device done."""
-    started = time.perf_counter()
-    fit._step(batch, epoch, step).tolist()
-    return time.perf_counter() - started
+def _clip_of_a_run(warmup: float, masked: float, evaluation: float) -> float:
+    """Time per clip and epoch."""
+    return (1 - HELD_OUT) * (WARMUP * warmup + (1 - WARMUP) * masked) + HELD_OUT * evaluation
+
+
+def _start(side: str, setting: Setting) -> Connection:
+    """A process that does a step whenever it is asked to, and answers with its seconds."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=_serve, args=(there, side, setting), daemon=True).start()
+    there.close()
+    return here
+
+
+def _serve(asked: Connection, side: str, setting: Setting) -> None:
+    torch.set_num_threads(1)
+    device, layout = torch.device(setting.device), load_layout(LAYOUT)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    fit = _fit(side, setting, device)
+    clips = torch.randn(setting.batch, 3, setting.frames, layout.size, PERSONS, device=device)
+    batch = SimpleNamespace(x=clips, y=torch.arange(setting.batch, device=device) % CLASSES, index=torch.arange(setting.batch))
+    while True:
+        try:
+            phase, step = asked.recv()
+        except EOFError:
+            return
+        epoch = 1 if phase == "_warmup" else 2
+        if step == 0:
+            fit.schedule.begin_epoch(epoch, fit.optimizer)
+        fit.model.train()
+        started = clock()
+        if phase == "_evaluation":
+            score(fit.model, [batch])
+        else:
+            fit._step(batch, epoch, step).tolist()  # its work on the device is done
+        asked.send(clock() - started)
+
+
+def _fit(side: str, setting: Setting, device: torch.device) -> Fit:
+    """A run as a trial sets it up; the warm-up has two epochs."""
+    model, layout = ModelConfig.model_validate({"backbone": setting.backbone, "channels": setting.channels}), load_layout(LAYOUT)
+    sizes = {"classes": CLASSES, "persons": PERSONS}
+    train = TrainConfig(precision="fp32" if device.type == "cpu" else "auto")
+    clip = torch.ones(1, 3, setting.frames, layout.size, PERSONS, device=device)
+    if side == "single":
+        single = build_backbone(model, layout, stream=StreamConfig(), seed=0, **sizes).to(device)
+        masks = SparseGenerator(list(single.blocks), SparsityConfig(level=LEVELS[0]), 2, seed=0)
+        masks.silence(single, clip)
+        return Fit(single, train, device=device, seed=0, objective=single.objective, schedule=masks)
+    settings = SparsityConfig(network="nested", levels=LEVELS)
+    spec = multi_level_spec(model, settings, layout, stream=StreamConfig(), **sizes)
+    nested = build_multi_level(spec, seed=0, sparsity=settings).to(device)
+    return Fit(nested, train, device=device, seed=0, objective=nested.objective, schedule=attach_levels(nested, settings, 2, 0, clip))
 
 
 if __name__ == "__main__":

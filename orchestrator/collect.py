@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembling.members import Division, Member, SeedRun
+from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
 from orchestrator.journal import read_journal
 from orchestrator.planned import PlannedTrial, load_planned
 from trainables.contract.artifacts import TrialResult
@@ -110,21 +110,33 @@ def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
 
 
 def _member(run: Path, candidate: Candidate) -> Member:
-    planned, result = candidate[0]
-    folder = planned.folder(run)
-    config = folder.load_config()
-    selection = Scores.load(folder.selection_scores) if folder.selection_scores.is_file() else None
+    seeds = tuple(_seed_run(run, planned, result) for planned, result in candidate)
+    planned, first = candidate[0][0], seeds[0]
     return Member(
         name=planned.cell,
         cell=planned.cell,
         axes=planned.axes,
         trial=planned.trial,
-        config=config,
-        result=result,
-        selection=selection,
-        test=Scores.load(folder.test_scores),
-        seeds=tuple(SeedRun(each.trial, each.seed, own, Scores.load(each.folder(run).test_scores)) for each, own in candidate),
+        config=planned.folder(run).load_config(),
+        result=first.result,
+        selection=first.scores.selection,
+        test=first.scores.test,
+        seeds=seeds,
     )
+
+
+def _seed_run(run: Path, planned: PlannedTrial, result: TrialResult) -> SeedRun:
+    folder = planned.folder(run)
+    levels = {
+        each.level: _scores(folder.level_scores(each.level, "selection"), test)
+        for each in result.levels
+        if (test := folder.level_scores(each.level, "test")).is_file()
+    }
+    return SeedRun(planned.trial, planned.seed, result, _scores(folder.selection_scores, folder.test_scores), levels)
+
+
+def _scores(selection: Path, test: Path) -> SeedScores:
+    return SeedScores(Scores.load(selection) if selection.is_file() else None, Scores.load(test))
 
 
 def _check_same_clips(members: Sequence[Member]) -> None:

@@ -123,6 +123,7 @@ def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:
     for row in evaluation.rows:
         if row.kind == "ensemble":
             metrics = {"test_top1": row.test.top1} | ({"best/selection_top1": row.selection.top1} if row.selection else {})
+            metrics |= {"test_top1_mean": row.seeds.test_mean, "test_top1_std": row.seeds.test_std} if row.seeds else {}
             bundle = write_bundle(run, row.name) if row.name == evaluation.rows[-1].name else None
             tracker.log_ensemble(row.name, row.trials, metrics, run / "ensembles" / row.name, bundle)
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)

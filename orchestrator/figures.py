@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,25 @@ class Point:
     params: int
     top1: float
     error: float  # standard error of top1
+
+
+@dataclass(frozen=True, slots=True)
+class LevelPoint:
+    """The accuracy of a network without a share of its maskable weights."""
+
+    level: float  # the share
+    top1: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class LevelLine:
+    """Networks that differ in nothing but their level, and what is to be held against them."""
+
+    name: str
+    group: str  # lines of one group have one colour
+    kind: Literal["levels", "flat", "ensemble"]  # a curve; a network without a level; an ensemble over the levels
+    points: Sequence[LevelPoint]  # one where there is no level
 
 
 def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
@@ -63,6 +82,37 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
         crowded = len(points) > MOST_NAMES
         _name_points(figure, axes, [point for point in points if not crowded or point.kind != "member"])
+        return _save(figure, path)
+
+
+def draw_levels(panels: Mapping[str, Sequence[LevelLine]], accuracy: str, bars: str, path: Path) -> Path:
+    """Top-1 against the share of the maskable weights that is removed, one panel per title; `accuracy` and `bars` say what values and bars are.
+
+    The axis is the share that stays, logarithmic, so that 0.95 and 0.99 are as far apart as they are for a network. A dense network is a
+    horizontal line, an ensemble over the levels a dotted one in the colour of its members.
+    """
+    with _DRAWING:
+        figure = blank_figure(max(7.0, 4.8 * len(panels)), 4.6)
+        every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        colours = {
+            name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(line.group for lines in panels.values() for line in lines))
+        }
+        for axes, (title, lines) in zip(every, panels.items(), strict=True):
+            for line in lines:
+                _level_line(axes, line, colours[line.group])
+            removed = sorted({point.level for line in lines if line.kind == "levels" for point in line.points})
+            axes.set_xscale("log")
+            axes.invert_xaxis()
+            axes.set_xticks([1 - level for level in removed], [f"{level:.3g}" for level in removed])
+            axes.minorticks_off()
+            axes.set_xlabel("level: share of the maskable weights removed")
+            axes.set_title(title, fontsize=9)
+            axes.grid(alpha=0.3)
+        every[0].set_ylabel(f"{accuracy}, % (bars: {bars})")
+        known: dict[str, Any] = {}
+        for axes in every:
+            known |= {str(name): handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True) if name not in known}
+        figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=min(3, len(known)), fontsize=8)
         return _save(figure, path)
 
 
@@ -139,6 +189,17 @@ def _name_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
         taken.append((left, right, bottom))
         offset = (7 * 72 / DPI, (bottom - y) * 72 / DPI)
         axes.annotate(point.name, (point.params, 100 * point.top1), xytext=offset, textcoords="offset points", fontsize=NAME_SIZE)
+
+
+def _level_line(axes: Axes, line: LevelLine, colour: str) -> None:
+    values, errors = [100 * point.top1 for point in line.points], [100 * point.error for point in line.points]
+    if line.kind == "levels":
+        kept = [1 - point.level for point in line.points]
+        axes.errorbar(kept, values, yerr=errors, fmt="o-", color=colour, label=line.name, markersize=4, linewidth=1.4, capsize=3, elinewidth=0.8)
+        return
+    style = "--" if line.kind == "flat" else ":"
+    axes.axhline(values[0], color=colour, linestyle=style, linewidth=1.2, label=line.name)
+    axes.axhspan(values[0] - errors[0], values[0] + errors[0], color=colour, alpha=0.08, linewidth=0)
 
 
 def _line(axes: Axes, columns: Mapping[str, list[Any]], metric: str, name: str, scale: float = 1.0) -> None:

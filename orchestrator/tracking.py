@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.outbox import Outbox
 from orchestrator.sweep import Sweep
-from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
+from trainables.contract.artifacts import EPOCH_METRICS, FUSED, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import run_of
@@ -415,7 +415,7 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
     deploy = ("params", "nonzero_params", "bytes", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
-    levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != "fused"}
+    levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != FUSED}
     return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes if name in known}}
 
 

@@ -11,7 +11,7 @@ from orchestrator.cli.tables import console, table
 if TYPE_CHECKING:
     from orchestrator.ensembling.evaluate import Accuracy
     from orchestrator.ensembling.readers import FilesEvaluation
-    from orchestrator.ensembling.results import FinalEvaluation
+    from orchestrator.ensembling.results import FinalEvaluation, SeedSpread
     from orchestrator.status import Status
 
 PLAIN = str.maketrans("", "", "`*")
@@ -23,16 +23,21 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
     from orchestrator.report.markdown import verdicts
 
     clean = any(row.clean is not None for row in evaluation.rows)
-    accuracies = ("selection", "test", *(("test clean",) if clean else ()))
+    seeds = max((row.seeds.seeds for row in evaluation.rows if row.seeds), default=0)
+    spreads = (f"test, {seeds} seeds",) if seeds else ()
+    accuracies = ("selection", "test", *(("test clean",) if clean else ()), *spreads)
     columns = (*accuracies, "non-zero params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
     rows = table("network or ensemble", *columns, title="Final scores: top-1 in % ± standard error")
     for row in evaluation.rows:
         cells = [_percent(row.selection), _percent(row.test), *([_percent(evaluation.without_copies(row))] if clean else [])]
+        cells += [_over_seeds(row.seeds) for _ in spreads]
         sizes = [f"{row.size.nonzero_params:,}", f"{row.size.deploy_nonzero_params:,}"]
         costs = [row.size.latency_ms, row.size.batch64_latency_ms, row.size.peak_mb]
         rows.add_row(row.name, *cells, *sizes, *("" if cost is None else f"{cost:.2f}" for cost in costs))
     out = console()
     out.print(rows)
+    if seeds:
+        out.print("seeds: mean ± standard deviation over the seeds; the other figures are of the first one", markup=False, soft_wrap=True)
     for text in verdicts(evaluation):
         out.print(text.translate(PLAIN), soft_wrap=True)
 
@@ -84,6 +89,10 @@ def print_report(report: Path, next_step: str) -> None:
     out = console()
     out.print(f"report  {report}", soft_wrap=True)
     out.print(f"next    {next_step}", soft_wrap=True)
+
+
+def _over_seeds(found: SeedSpread | None) -> str:
+    return "" if found is None else f"{100 * found.test_mean:.2f} ± {100 * found.test_std:.2f}"
 
 
 def _percent(found: Accuracy | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembling.members import Division, Member
+from orchestrator.ensembling.members import Division, Member, SeedScores
 from orchestrator.ensembling.strategies import STRATEGIES, combine_scores
 from orchestrator.sweep.leaves import label
 from orchestrator.sweep.presets import PRESETS, Combine
@@ -35,6 +35,7 @@ class Ensemble:
     left_out: tuple[str, ...]  # sources that the weights do not name
     selection: Scores | None  # with labels
     test: Scores  # unlabelled
+    by_seed: dict[int, SeedScores]  # the same recipe on the trials of each seed that all its sources have
 
     @property
     def has_probabilities(self) -> bool:
@@ -123,7 +124,9 @@ def _build(
     if len(divisions) > 1:
         raise UserError(f"ensembles.{recipe.name}: sources must share store, protocol and selection, '{name}' mixes {len(divisions)}")
     factors = list(chosen.values())
-    selections = [source.selection for source in sources if source.selection is not None]
+    combined = _combined([SeedScores(source.selection, source.test) for source in sources], factors, recipe.combine)
+    by_seed = [source.by_seed for source in sources]
+    seeds = [seed for seed in by_seed[0] if all(seed in each for each in by_seed)]
     networks = {member.trial: member for source in sources for member in (source.members if isinstance(source, Ensemble) else (source,))}
     return Ensemble(
         name=name,
@@ -135,8 +138,17 @@ def _build(
         members=tuple(networks.values()),
         missing=missing,
         left_out=left_out,
-        selection=combine_scores(selections, factors, recipe.combine) if len(selections) == len(sources) else None,
-        test=combine_scores([source.test for source in sources], factors, recipe.combine),
+        selection=combined.selection,
+        test=combined.test,
+        by_seed={seed: _combined([each[seed] for each in by_seed], factors, recipe.combine) for seed in seeds},
+    )
+
+
+def _combined(sources: Sequence[SeedScores], factors: Sequence[float], how: Combine) -> SeedScores:
+    selections = [source.selection for source in sources if source.selection is not None]
+    return SeedScores(
+        selection=combine_scores(selections, factors, how) if len(selections) == len(sources) else None,
+        test=combine_scores([source.test for source in sources], factors, how),
     )
 
 

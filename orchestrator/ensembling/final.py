@@ -10,15 +10,17 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
-from orchestrator.ensembling.members import Division, Member
-from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, Row, SeedSpread, Size, TestSplit
+from orchestrator.ensembling.members import Division, Member, SeedScores
+from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, LevelRow, Row, SeedGain, SeedSpread, Size, TestSplit
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
 from orchestrator.journal import Journal
 from orchestrator.planned import load_planned
 from trainables.contract.artifacts import write_json
+from trainables.contract.scores import Scores
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
@@ -84,7 +86,7 @@ def _save(run: Path, ensemble: Ensemble) -> None:
 def _evaluate(inputs: str, members: Sequence[Member], built: Built, truth: Truth, missing: Mapping[str, str]) -> FinalEvaluation:
     """Pure: entries and labels in, everything the report says about accuracy out."""
     entries: list[Entry] = [*members, *built.ensembles]
-    hits = {each.name: ranks(each.test.logits, truth[each.division].labels) == 0 for each in entries}
+    hits = {each.name: _hits(each.test, truth[each.division].labels) for each in entries}
     rows = tuple(_row(each, _dense_counterparts(each, members), truth[each.division]) for each in entries)
     by_name = {row.name: row for row in rows}
     return FinalEvaluation(
@@ -114,9 +116,6 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     """One line of the results."""
     networks = entry.members if isinstance(entry, Ensemble) else (entry,)
     logits = entry.has_probabilities if isinstance(entry, Ensemble) else True
-    selection = None
-    if entry.selection is not None and entry.selection.labels is not None:
-        selection = accuracy(entry.selection.logits, entry.selection.labels, logits=logits)
     size = _size(networks)
     # a masked network has as many parameters as a dense one, zeros included; one of several levels says nothing of it
     single = dense or [network for network in networks if network.config.sparsity.network == "single"]
@@ -126,14 +125,15 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
         "axes": dict(entry.axes),
         "division": entry.division,
         "trials": tuple(network.trial for network in networks),
-        "selection": selection,
+        "selection": _on_selection(entry.selection, logits),
         "test": accuracy(entry.test.logits, truth.labels, logits=logits),
-        "clean": _clean(entry, truth, logits),
+        "clean": _clean(entry.test, truth, logits),
         "size": size,
         "share_of_dense": size.nonzero_params / dense_params if dense_params else None,
+        "seeds": _spread(list(entry.by_seed.values()), truth),
     }
     if isinstance(entry, Member):
-        return Row(kind="member", dense=entry.dense, seeds=_spread(entry, truth), **common)
+        return Row(kind="member", dense=entry.dense, levels=_level_rows(entry, truth), **common)
     return Row(
         kind="ensemble",
         dense=False,
@@ -146,10 +146,14 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     )
 
 
-def _clean(entry: Entry, truth: TestLabels, logits: bool) -> Accuracy | None:
+def _on_selection(scores: Scores | None, logits: bool = True) -> Accuracy | None:
+    return None if scores is None or scores.labels is None else accuracy(scores.logits, scores.labels, logits=logits)
+
+
+def _clean(test: Scores, truth: TestLabels, logits: bool = True) -> Accuracy | None:
     """Accuracy on the test clips without a copy; None when all clips are such, or none is."""
     part = truth.clean_part
-    return None if part is None else accuracy(entry.test.logits[part], truth.labels[part], logits=logits)
+    return None if part is None else accuracy(test.logits[part], truth.labels[part], logits=logits)
 
 
 def _size(networks: Sequence[Member]) -> Size:
@@ -168,23 +172,46 @@ def _size(networks: Sequence[Member]) -> Size:
     )
 
 
-def _spread(member: Member, truth: TestLabels) -> SeedSpread | None:
+def _level_rows(member: Member, truth: TestLabels) -> tuple[LevelRow, ...]:
+    """Each level by itself, of the first seed and over all that have scores of it."""
+    return tuple(
+        LevelRow(
+            level=level,
+            selection=_on_selection(scores.selection),
+            test=accuracy(scores.test.logits, truth.labels, logits=True),
+            clean=_clean(scores.test, truth),
+            seeds=_spread([run.levels[level] for run in member.seeds if level in run.levels], truth),
+        )
+        for level, scores in member.seeds[0].levels.items()
+    )
+
+
+def _spread(by_seed: Sequence[SeedScores], truth: TestLabels) -> SeedSpread | None:
     """Mean and standard deviation over the seeds; None with a single one."""
-    if len(member.seeds) < 2:
+    if len(by_seed) < 2:
         return None
-    hits = [ranks(run.test.logits, truth.labels) == 0 for run in member.seeds]
+    hits = [_hits(each.test, truth.labels) for each in by_seed]
     tests = [float(each.mean()) for each in hits]
     part = truth.clean_part
     clean = None if part is None else [float(each[part].mean()) for each in hits]
-    selections = [run.result.selection_top1 for run in member.seeds if run.result.selection_top1 is not None]
+    held = [each.selection for each in by_seed if each.selection is not None]
+    selections = [float(_hits(each, each.labels).mean()) for each in held if each.labels is not None]
+    complete = len(selections) == len(by_seed)
     return SeedSpread(
-        seeds=len(member.seeds),
-        selection_std=stdev(selections) if len(selections) == len(member.seeds) else None,
+        seeds=len(by_seed),
+        selection_mean=fmean(selections) if complete else None,
+        selection_std=stdev(selections) if complete else None,
         test_mean=fmean(tests),
         test_std=stdev(tests),
         clean_mean=fmean(clean) if clean else None,
         clean_std=stdev(clean) if clean else None,
     )
+
+
+def _hits(scores: Scores, labels: npt.NDArray[np.int64]) -> BoolArray:
+    """(N,): whether the first choice is right."""
+    right: BoolArray = ranks(scores.logits, labels) == 0
+    return right
 
 
 def _dense_counterparts(entry: Entry, members: Sequence[Member]) -> list[Member]:
@@ -215,9 +242,21 @@ def _comparisons(
     found: list[Comparison] = []
     for role, networks in opponents.items():
         if networks:
-            other = max(networks, key=skill).name
+            network = max(networks, key=skill)
+            other, gain = network.name, _gain(ensemble, network, truth[ensemble.division])
             first, second = hits[ensemble.name], hits[other]
             clean = None if part is None else paired(first[part], second[part])
             test = paired(first, second)
-            found.append(Comparison(ensemble=ensemble.name, against=other, role=role, chosen_on=chosen_on, test=test, clean=clean))
+            found.append(
+                Comparison(ensemble=ensemble.name, against=other, role=role, chosen_on=chosen_on, test=test, clean=clean, over_seeds=gain)
+            )
     return found
+
+
+def _gain(ensemble: Ensemble, network: Member, truth: TestLabels) -> SeedGain | None:
+    """The ensemble against the network in the seeds that both have; None with fewer than two."""
+    ours, theirs = ensemble.by_seed, network.by_seed
+    differences = [
+        float(_hits(ours[seed].test, truth.labels).mean() - _hits(theirs[seed].test, truth.labels).mean()) for seed in ours if seed in theirs
+    ]
+    return SeedGain(seeds=len(differences), mean=fmean(differences), std=stdev(differences)) if len(differences) > 1 else None

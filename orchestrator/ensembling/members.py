@@ -25,13 +25,22 @@ class Division(Frozen):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class SeedScores:
+    """What a network, or an ensemble, of trials of one seed says."""
+
+    selection: Scores | None  # with labels; None when nothing was held out
+    test: Scores  # unlabelled
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class SeedRun:
     """One of several trials that differ in nothing but the seed."""
 
     trial: str
     seed: int
     result: TrialResult
-    test: Scores  # unlabelled
+    scores: SeedScores
+    levels: Mapping[str, SeedScores]  # of a network of several levels, each by itself
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,3 +65,7 @@ class Member:
     @property
     def dense(self) -> bool:
         return self.config.sparsity.dense
+
+    @property
+    def by_seed(self) -> dict[int, SeedScores]:
+        return {run.seed: run.scores for run in self.seeds}

@@ -14,7 +14,7 @@ from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"
-VERSION = 3
+VERSION = 4
 """Of what an evaluation holds: one of an earlier version still loads, and is made again by the next final evaluation."""
 
 
@@ -37,11 +37,30 @@ class SeedSpread(Frozen):
     """Top-1 over trials that differ in nothing but the seed; standard deviations with n - 1."""
 
     seeds: int
+    selection_mean: float | None = None  # None where nothing was held out, and in evaluations of version 3
     selection_std: float | None
     test_mean: float
     test_std: float
     clean_mean: float | None = None  # on the clips of `Row.clean`
     clean_std: float | None = None
+
+
+class SeedGain(Frozen):
+    """Differences in test top-1, ensemble minus the other, seed by seed; the standard deviation with n - 1."""
+
+    seeds: int
+    mean: float
+    std: float
+
+
+class LevelRow(Frozen):
+    """One level of a network of several levels by itself, evaluated."""
+
+    level: str
+    selection: Accuracy | None
+    test: Accuracy
+    clean: Accuracy | None
+    seeds: SeedSpread | None = None
 
 
 class Row(Frozen):
@@ -64,6 +83,7 @@ class Row(Frozen):
     size: Size
     share_of_dense: float | None  # nonzero_params over those of the dense network
     seeds: SeedSpread | None = None
+    levels: tuple[LevelRow, ...] = ()  # of a network of several levels: each by itself
 
 
 class Comparison(Frozen):
@@ -75,6 +95,7 @@ class Comparison(Frozen):
     chosen_on: Literal["selection", "test"]  # test: nothing was held out, which leans towards `against`
     test: Paired
     clean: Paired | None = None  # on the clips of `Row.clean`
+    over_seeds: SeedGain | None = None  # None with a single seed, and in evaluations of version 3
 
 
 class TestSplit(Frozen):

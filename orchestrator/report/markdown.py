@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.evaluate import Accuracy, Paired
-from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row, TestSplit
-from orchestrator.figures import Point, draw_curves, draw_size_accuracy
+from orchestrator.ensembling.results import Comparison, FinalEvaluation, LevelRow, Row, TestSplit
+from orchestrator.figures import Point, draw_curves, draw_levels, draw_size_accuracy
 from orchestrator.journal import read_journal
 from orchestrator.planned import load_resolved
+from orchestrator.report.level_lines import level_panels
 from orchestrator.report.tables import (
     TrialState,
     comparison_cells,
+    level_cells,
     load_trials,
     markdown_table,
     result_cells,
@@ -24,7 +26,7 @@ from orchestrator.report.tables import (
 )
 from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.sweep.leaves import label
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.artifacts import FUSED, LevelResult, write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
 TRIAL_COSTS = ("non-zero", "deploy params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
@@ -40,6 +42,7 @@ def write_report(run: Path) -> Path:
     write_csv(out / "tables" / "trials.csv", [trial_cells(state) for state in trials])
     if evaluation is not None:
         write_csv(out / "tables" / "results.csv", [result_cells(row) for row in evaluation.rows])
+        write_csv(out / "tables" / "levels.csv", [level_cells(row, level) for row in evaluation.rows for level in row.levels])
         write_csv(out / "tables" / "comparisons.csv", comparison_cells(evaluation))
     figures = _draw(run, trials, evaluation, out / "figures")
     parts = [
@@ -49,7 +52,7 @@ def write_report(run: Path) -> Path:
         *_absent(trials, evaluation),
         *_trials(trials),
         *_tradeoffs(trials, {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}),
-        *_levels(trials),
+        *_levels(trials, evaluation),
         *(["## Figures", *(f"![{title}](figures/{path.name})" for title, path in figures.items())] if figures else []),
         "## Settings",
         _settings(sweep),
@@ -87,7 +90,18 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
         f"{found.chosen_on}): {100 * test.difference:+.2f} points, standard error {100 * test.error:.2f}. Of {test.clips} test clips only the "
         f"ensemble has {test.first_only} right, only the other {test.second_only} (sign test p = {test.p_value:.2g}). "
         f"**The ensemble is {_judgement(test)}**, with {training:.2f} times its non-zero parameters in the training form and {deploy:.2f} times "
-        f"in the deploy form.{_clean_clause(found, ensemble, other)}"
+        f"in the deploy form.{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
+    )
+
+
+def _seeds_clause(found: Comparison) -> str:
+    """What the other seeds say; empty where there are none."""
+    gain = found.over_seeds
+    if gain is None:
+        return ""
+    return (
+        f" The same ensemble and the same network in {gain.seeds} seeds: {100 * gain.mean:+.2f} points on average, "
+        f"standard deviation {100 * gain.std:.2f}."
     )
 
 
@@ -195,6 +209,7 @@ def _result_line(row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: b
     }
     if seeds:
         spread = row.seeds
+        line["selection over seeds %"] = _spread(spread.selection_mean, spread.selection_std, spread.seeds) if spread else "n/a"
         line["test over seeds %"] = _spread(spread.test_mean, spread.test_std, spread.seeds) if spread else "n/a"
         if clean:
             line["test-clean over seeds %"] = _spread(spread.clean_mean, spread.clean_std, spread.seeds) if spread else "n/a"
@@ -211,6 +226,7 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
     devices = sorted({f"{row.size.latency_device}, {_threads(row.size.latency_threads)}" for row in evaluation.rows})
     lines = [
         "± is one standard error, sqrt(p (1 - p) / n), of the clips drawn; it says nothing of other seeds.",
+        *([_SEEDS] if any(row.seeds for row in evaluation.rows) else []),
         "Every choice (epoch, trial, weights) was made on the selection figures, which therefore lean upwards; the test figures do not."
         if all(split.division.held_out for split in evaluation.splits)
         else "Under the paper protocol nothing is held out: no figure but the test's exists.",
@@ -232,6 +248,10 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+_SEEDS = (
+    "`over seeds`: mean ± standard deviation of the same network, or of the same ensemble of trials of one seed, over n seeds; every other "
+    "figure is of the first seed."
+)
 _SCATTERED = (
     "Zeros that lie scattered over a kernel are multiplied like any other number, on a CPU and on a GPU: such a network is smaller to store "
     "and to send, not faster. Whole channels that are gone make it faster (`compact ms` in the table of trials), 2:4 zeros may on a GPU."
@@ -293,25 +313,40 @@ def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[s
     return ["## Trade-offs", text, markdown_table(rows)]
 
 
-def _levels(trials: Sequence[TrialState]) -> list[str]:
-    """Every level of the networks of several levels by itself, and all of them together; nothing where there are none."""
+def _levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
+    """Every level of the networks of several levels, of members once there are some, and all levels together; nothing where there are none."""
+    rows = {row.trials[0]: row for row in (evaluation.rows if evaluation else ()) if row.kind == "member"}
+    shown = [state for state in trials if not rows or state.planned.trial in rows]
+    levels = [(state, level) for state in shown if state.result for level in state.result.levels]
+    routed = any(level.clip_share is not None for _, level in levels)
     lines = [
-        {
-            "trial": f"`{state.planned.trial}`",
-            "level": level.level,
-            "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
-            "non-zero": f"{level.nonzero_params:,}",
-            "deploy non-zero": f"{level.deploy_nonzero_params:,}",
-        }
-        for state in trials
-        if state.result
-        for level in state.result.levels
+        _level_line(state.planned.trial, level, rows.get(state.planned.trial))
+        | ({"clips %": "" if level.clip_share is None else _percent(level.clip_share)} if routed else {})
+        for state, level in levels
     ]
     text = (
         "Each level by itself and all of them together (fused), which is what a trial is scored by. Nested levels share their weights: "
         "`non-zero` of all together is less than the sum, while each has kernels of its own in the deploy form."
     )
+    if routed:
+        text += " `clips`: how many of the selection clips the gate of a mixture sends to the expert."
     return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
+
+
+def _level_line(trial: str, level: LevelResult, row: Row | None) -> dict[str, str]:
+    """row: of the member that the trial is; None before the final evaluation."""
+    known = {each.level: each for each in row.levels} if row else {}
+    found: Row | LevelRow | None = row if level.level == FUSED else known.get(level.level)
+    line = {
+        "trial": f"`{trial}`",
+        "level": level.level,
+        "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
+    }
+    if row is not None:
+        spread = found.seeds if found else None
+        line["test top-1 %"] = _with_error(found.test) if found else "n/a"
+        line["test over seeds %"] = _spread(spread.test_mean, spread.test_std, spread.seeds) if spread else "n/a"
+    return {**line, "non-zero": f"{level.nonzero_params:,}", "deploy non-zero": f"{level.deploy_nonzero_params:,}"}
 
 
 def _searched(trials: Sequence[TrialState]) -> list[str]:
@@ -375,6 +410,10 @@ def _draw(run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation |
             for row in evaluation.rows
         ]
         figures["Test accuracy against non-zero parameters"] = draw_size_accuracy(points, "test", out / "size_accuracy.png")
+        panels, over_seeds = level_panels(evaluation.rows, trials)
+        if panels:
+            bars = "standard deviation over seeds" if over_seeds else "one standard error"
+            figures["Test accuracy by level"] = draw_levels(panels, "top-1 on test", bars, out / "levels.png")
     chosen = {trial for row in evaluation.rows for trial in row.trials} if evaluation else {state.planned.trial for state in trials}
     folders = [state.planned.folder(run) for state in trials if state.planned.trial in chosen]
     tables = {folder.path.name: folder.metrics_file for folder in folders if folder.metrics_file.is_file()}

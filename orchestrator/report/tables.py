@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.collect import load_failures
 from orchestrator.ensembling.evaluate import Accuracy, Paired
-from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, SeedSpread
 from orchestrator.planned import PlannedTrial, load_planned
 from trainables.contract.artifacts import TrialResult, write_atomic
 from trainables.contract.config import Frozen
@@ -57,12 +57,24 @@ def result_cells(row: Row) -> Cells:
         **_prefixed("clean", row.clean, Accuracy),
         **row.size.model_dump(),
         "share_of_dense": row.share_of_dense,
-        **{f"seeds.{name}": value for name, value in (row.seeds.model_dump() if row.seeds else {}).items()},
+        **_over_seeds(row.seeds),
         "method": row.method,
         "combine": row.combine,
         "weights": " ".join(f"{name}={weight:g}" for name, weight in row.weights.items()),
         "trials": " ".join(row.trials),
         "missing": " ".join(row.missing),
+    }
+
+
+def level_cells(row: Row, level: LevelRow) -> Cells:
+    """One level of an evaluated network of several levels."""
+    return {
+        "name": row.name,
+        "level": level.level,
+        **_prefixed("selection", level.selection, Accuracy),
+        **_prefixed("test", level.test, Accuracy),
+        **_prefixed("clean", level.clean, Accuracy),
+        **_over_seeds(level.seeds),
     }
 
 
@@ -109,6 +121,10 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _numeric(text: str) -> bool:
     return not text.strip("0123456789.,+- ±x%n/a")
+
+
+def _over_seeds(found: SeedSpread | None) -> Cells:
+    return {f"seeds.{name}": value for name, value in (found.model_dump() if found else {}).items()}
 
 
 def _prefixed(split: str, found: Frozen | None, kind: type[Frozen]) -> Cells:

@@ -303,6 +303,41 @@ def test_seeds_give_a_spread(tmp_path):
     assert row.seeds.selection_std == 0.0
 
 
+def test_an_ensemble_is_made_of_the_trials_of_every_seed_that_all_its_sources_have(tmp_path):
+    """It errs where all its networks do: of seed 0 on two clips, of seed 1 on one; seed 2 has no sparse network."""
+    trials = [
+        Trial("joint", 0.0, seed=0, wrong_test=(0, 1), wrong_selection=(4,)),
+        Trial("joint", 0.0, seed=1, wrong_test=(0, 1, 2, 3), wrong_selection=(4, 5)),
+        Trial("joint", 0.0, seed=2),
+        Trial("joint", 0.6, seed=0, wrong_test=(0, 1), wrong_selection=(4, 5)),
+        Trial("joint", 0.6, seed=1, wrong_test=(3, 4), wrong_selection=(4, 5)),
+        Trial("bone", 0.0),
+        Trial("bone", 0.6),
+    ]
+    run = make_run(tmp_path, trials)
+    found = complete(run, make_sweep(LEVELS, FINAL))
+    rows = {row.name: row for row in found.rows}
+    spread = rows["multi_level.joint"].seeds
+    assert spread.seeds == 2
+    assert spread.test_mean == pytest.approx(1 - 1.5 / TEST)
+    assert spread.test_std == pytest.approx(1 / TEST / 2**0.5)
+    assert spread.selection_mean == pytest.approx(1 - 1.5 / SELECTION)
+    assert rows["multi_level.joint"].test.right == TEST - 2
+    assert rows["multi_level.bone"].seeds is None
+    assert rows["final"].seeds is None
+    (gain,) = (each.over_seeds for each in found.comparisons if each.ensemble == "multi_level.joint" and each.role == "dense network")
+    assert (gain.seeds, gain.mean) == (2, pytest.approx(1.5 / TEST))
+    assert gain.std == pytest.approx(3 / TEST / 2**0.5)
+    assert all(each.over_seeds is None for each in found.comparisons if each.ensemble == "final")
+
+
+def test_without_selection_clips_the_spread_is_of_the_test_clips_alone(tmp_path):
+    trials = [Trial("joint", level, seed=seed, wrong_test=(seed,)) for level in (0.0, 0.6) for seed in (0, 1)]
+    found = complete(make_run(tmp_path, trials, kind="none"), make_sweep(LEVELS))
+    assert all(row.seeds.selection_mean is None and row.seeds.selection_std is None for row in found.rows)
+    assert [row.seeds.test_mean for row in found.rows] == [pytest.approx(1 - 1 / TEST)] * 3
+
+
 def test_under_the_paper_protocol_the_best_member_is_chosen_on_test_and_it_is_said(tmp_path):
     run = make_run(tmp_path, grid(), kind="none")
     found = complete(run, make_sweep(LEVELS))

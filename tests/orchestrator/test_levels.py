@@ -10,11 +10,14 @@ from pydantic import ValidationError
 from orchestrator.check import check_data
 from orchestrator.collect import collect
 from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.plan import plan, training_flops
+from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import write_report
+from orchestrator.report.tables import load_trials
 from orchestrator.space import all_trials, check_space
 from orchestrator.tracking import final_metrics
-from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep, scores
 from tests.orchestrator.sweep_files import loaded
 from trainables.contract.artifacts import LevelResult, TrialDir, TrialResult
 from trainables.contract.sparsity import SparsityConfig
@@ -114,6 +117,49 @@ def test_the_report_shows_each_level(run):
     assert f"| `{folder.path.name}` | 0.5 | 50.00 | 700 | 600 |" in table
     assert f"| `{folder.path.name}` | 0.9 | n/a | 300 | 200 |" in table
     assert f"| `{folder.path.name}` | fused | 75.00 | 800 | 800 |" in table
+
+
+def test_each_level_is_tested_like_a_network_over_all_seeds(tmp_path):
+    """Level 0.5 errs on 1 and 2 test clips in the two seeds and 1 selection clip; 0.9 has no classifier of its own."""
+    made = make_run(tmp_path, [Trial("joint", 0.0), *(Trial("joint", 0.6, seed=seed, wrong_test=(3, 4, 5)) for seed in (0, 1))], copies=1)
+    for folder in (TrialDir(path) for path in (made / "trials").iterdir() if "0.6" in path.name):
+        result = TrialResult.model_validate_json(folder.result_file.read_bytes()).model_copy(update={"levels": FOUND})
+        folder.result_file.write_text(result.model_dump_json())
+        seed = folder.load_config().seed
+        scores("b", SELECTION, (7,), labelled=True).save(folder.level_scores("0.5", "selection"))
+        scores("c", TEST, range(seed + 1), labelled=False).save(folder.level_scores("0.5", "test"))
+    members = collect(made, make_sweep())
+    row = finalize(made, make_sweep(), members, {}).rows[1]
+    (level,) = row.levels
+    assert (level.level, level.test.right, level.test.clips, level.selection.right) == ("0.5", TEST - 1, TEST, SELECTION - 1)
+    assert (level.clean.right, level.clean.clips) == (TEST - 1, TEST - 1)  # clip 0 is a copy
+    assert level.seeds.test_mean == pytest.approx(1 - 1.5 / TEST)
+    text = write_report(made).read_text()
+    table = text.partition("## Levels of multi-level networks")[2]
+    assert f"| `{row.trials[0]}` | 0.5 | 50.00 | 96.67 ± 3.28 | 95.00 ± 2.36 (n=2) | 700 | 600 |" in table
+    assert f"| `{row.trials[0]}` | 0.9 | n/a | n/a | n/a | 300 | 200 |" in table
+    assert f"| `{row.trials[0]}` | fused | 75.00 | 90.00 ± 5.48 | 90.00 ± 0.00 (n=2) | 800 | 800 |" in table
+    assert "0.5" in (made / "report" / "tables" / "levels.csv").read_text().splitlines()[1]
+    panels, _ = level_panels(FinalEvaluation.load(made).rows, load_trials(made))
+    assert [(line.kind, [(point.level, point.top1) for point in line.points]) for line in panels[""]] == [
+        ("flat", [(0.0, 1.0)]),
+        ("levels", [(0.5, pytest.approx(1 - 1 / TEST))]),
+        ("ensemble", [(0.0, 0.9)]),
+    ]
+
+
+def test_the_report_shows_how_often_each_expert_of_a_mixture_is_chosen(run):
+    made, folder = run
+    result = folder.load()
+    assert "clips %" not in write_report(made).read_text()
+    levels = tuple(level.model_copy(update={"clip_share": share}) for level, share in zip(FOUND, (1.0, 0.125, None), strict=True))
+    folder.result_file.write_text(result.model_copy(update={"levels": levels}).model_dump_json())
+    table = write_report(made).read_text().partition("## Levels of multi-level networks")[2]
+    assert [line.split(" | ")[-2:] for line in table.splitlines() if line.startswith(f"| `{folder.path.name}`")][:3] == [
+        ["600", "100.00 |"],
+        ["200", "12.50 |"],
+        ["800", " |"],
+    ]
 
 
 def test_a_report_of_single_networks_has_no_such_table(tmp_path):

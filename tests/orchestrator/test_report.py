@@ -16,8 +16,9 @@ from orchestrator.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.journal import Journal
+from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import verdicts, write_report
-from orchestrator.report.tables import markdown_table, write_csv
+from orchestrator.report.tables import load_trials, markdown_table, write_csv
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 from trainables.contract.artifacts import TrialDir
 
@@ -216,6 +217,61 @@ def test_several_seeds_show_their_spread(tmp_path):
     text = write_report(evaluated(tmp_path, trials)).read_text()
     assert "90.00 ± 10.00 (n=3)" in text
     assert "No ensemble was built" in text
+
+
+def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, capsys):
+    trials = [Trial("joint", level, seed=seed, wrong_test=tuple(range(3 * seed))) for level in (0.0, 0.6) for seed in (0, 1)]
+    run = evaluated(tmp_path, trials, LEVELS)
+    text = write_report(run).read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("| `levels.joint` | ensemble"))
+    assert line.endswith("| 100.00 ± 0.00 (n=2) | 95.00 ± 7.07 (n=2) |")
+    assert "The same ensemble and the same network in 2 seeds: +0.00 points on average, standard deviation 0.00." in text
+    assert "every other figure is of the first seed" in text
+    print_evaluation(FinalEvaluation.load(run))
+    printed = capsys.readouterr().out
+    assert "test, 2 seeds" in printed
+    assert "95.00 ± 7.07" in printed
+
+
+def test_networks_of_one_kind_are_a_line_over_their_levels(tmp_path):
+    levels = (0.0, 0.6, 0.95)
+    trials = [Trial(stream, level, wrong_test=(0,) if level == 0.6 else ()) for stream in ("joint", "bone") for level in levels]
+    run = evaluated(tmp_path, trials, LEVELS, FINAL)
+    panels, over_seeds = level_panels(FinalEvaluation.load(run).rows, load_trials(run))
+    assert not over_seeds
+    (lines,) = panels.values()  # one backbone
+    assert [(line.name, line.group, line.kind) for line in lines] == [
+        ("dense, joint", "dense, joint", "flat"),
+        ("joint", "joint", "levels"),
+        ("dense, bone", "dense, bone", "flat"),
+        ("bone", "bone", "levels"),
+        ("levels together: joint", "joint", "ensemble"),
+        ("levels together: bone", "bone", "ensemble"),
+    ]
+    assert [(point.level, point.top1) for point in lines[1].points] == [(0.6, 29 / 30), (0.95, 1.0)]
+    assert "](figures/levels.png)" in write_report(run).read_text()
+    assert (run / "report" / "figures" / "levels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_single_level_makes_no_line(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors())
+    assert level_panels(FinalEvaluation.load(run).rows, load_trials(run)) == ({}, False)
+    assert "levels.png" not in write_report(run).read_text()
+
+
+def test_backbones_have_a_panel_each_where_there_is_more_to_tell_apart(tmp_path):
+    run = evaluated(tmp_path, [Trial("joint", level, seed=seed) for level in (0.6, 0.95) for seed in (0, 1)])
+    rows, trials = FinalEvaluation.load(run).rows, load_trials(run)
+
+    def titles(*kinds):
+        every = [row.model_copy(update={"axes": {**kind, "sparsity.level": row.axes["sparsity.level"]}}) for kind in kinds for row in rows]
+        panels, over_seeds = level_panels(every, trials)
+        assert over_seeds
+        return {title: [line.name for line in lines] for title, lines in panels.items()}
+
+    kinds = [{"model.backbone": backbone, "sparsity.warmup": warmup} for backbone in ("st_gcn", "ctr_gcn") for warmup in (0.6, 0.0)]
+    assert titles(kinds[0], kinds[2]) == {"": ["st_gcn, warmup 0.6", "ctr_gcn, warmup 0.6"]}
+    assert titles(*kinds) == {"st_gcn": ["warmup 0.6", "warmup 0"], "ctr_gcn": ["warmup 0.6", "warmup 0"]}
 
 
 def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):

@@ -2,21 +2,23 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests import naive_models
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import SparsityConfig, TrialConfig
+from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.counting import count
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
-from trainables.models.deploy import load_deploy
-from trainables.run import run_trial
+from trainables.models.deploy import deploy, load_deploy
+from trainables.run import DEPLOY_TOLERANCE, _compare, _prove_equal, run_trial
 from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
 from trainables.training.checkpoint import load_tensors
@@ -98,6 +100,21 @@ def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate
     assert found["level"] == result.level
 
 
+def test_a_learned_mask_that_cuts_the_network_in_two_fails_the_trial_once_it_is_fixed(store, tmp_path):
+    """One weight of each convolution is left: in the first block the second reads a channel that the first does not write."""
+    weights, layers = 72 + 576 + 384 + 2304 + 128, 5
+    target = (weights - layers) / (weights - 1)
+    assert weights - removed_count(weights, target) == layers
+    sparsity = SparsityConfig(level="learned", target=target, warmup=0.5)
+    model = ModelConfig(backbone="st_gcn", channels=8, stages=(1, 1))
+    config, reports = config_of(store).model_copy(update={"model": model, "sparsity": sparsity}), []
+    out = TrialDir(tmp_path / "trial")
+    with pytest.raises(TrialFailed, match=r"nothing gets through blocks\.0: use a lower sparsity\.target"):
+        run_trial(config, out, device=CPU, report=reports.append)
+    assert len(reports) == 1  # the last learning epoch is not one to continue from
+    assert "nothing gets through" in out.load_failure()
+
+
 def build_blocks(store, level):
     from trainables.models.build import build_backbone
 
@@ -147,7 +164,6 @@ def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
 
 def test_a_folding_that_is_wrong_in_double_precision_fails_the_trial(store, tmp_path, monkeypatch):
     """By less than single precision would show."""
-    from trainables.models.deploy import deploy
 
     def broken(model, *, frames):
         shipped = deploy(model, frames=frames)
@@ -159,9 +175,29 @@ def test_a_folding_that_is_wrong_in_double_precision_fails_the_trial(store, tmp_
         run_trial(config_of(store), TrialDir(tmp_path / "trial"), device=CPU)
 
 
-def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):
-    from trainables.models.deploy import deploy
+def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wrongly():
+    """A BatchNorm that takes 1e6 away from what a bias has put there leaves the rounding of 1e6; folding cancels the two exactly."""
+    model = naive_models.narrow_backbone("st_gcn", layout="coco17").float().eval()
+    part = model.blocks[0].temporal
+    with torch.no_grad():
+        part.conv.bias += 1e6
+        part.bn.running_mean += 1e6
+    x = naive_models.random_clips(4, 3, 16, 17, 1).float()
+    batches = SimpleNamespace(epoch=lambda _epoch: iter([SimpleNamespace(x=x, index=torch.arange(4))]))
+    rounding = _prove_equal(model, batches, 16)
+    assert rounding > DEPLOY_TOLERANCE
+    shipped = deploy(model, frames=16)
+    *_, difference = _compare(model, shipped, batches, rounding)
+    assert difference > DEPLOY_TOLERANCE
+    with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
+        _compare(model, shipped, batches, 0.0)
+    with torch.no_grad():
+        shipped.head.fc.weight.mul_(2.0)
+    with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
+        _compare(model, shipped, batches, rounding)
 
+
+def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):
     def broken(model, *, frames):
         shipped = deploy(model, frames=frames)
         shipped.head.fc.weight.mul_(1.01)

@@ -14,6 +14,7 @@ from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.contract.scores import Scores
 from trainables.counting.levels import count_trial
+from trainables.data.batches import Batches
 from trainables.data.store import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS
@@ -116,6 +117,24 @@ def test_sizes_are_exact(trial):
     assert cost.removed_params == sum(removed_count(sum(block), level) for level in levels for block in counted.maskable)
 
 
+def test_a_mixture_says_how_often_each_expert_is_chosen(store, trial):
+    kind, config, out, result = trial
+    shares = [level.clip_share for level in result.levels]
+    if kind != "mixture":
+        assert shares == [None, None, None]
+        return
+    form, opened = load_deploy(out.deploy_file), Store.open(store)
+    indices = opened.split("xsub", config.data.selection).selection
+    held_out = Batches(opened, indices, config.data, batch_size=5, device=CPU, training=False, seed=0, labelled=False)
+    counts = [0, 0]
+    for batch in held_out.epoch(0):
+        gate = form.choice(form.gate.features(batch.x))
+        for row in gate.tolist():  # one active expert
+            counts[row.index(max(row))] += 1
+    assert shares == [*(count / result.selection_clips for count in counts), None]
+    assert sum(counts) == result.selection_clips
+
+
 def test_without_losses_of_their_own_experts_have_no_scores_but_sizes(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     result = run_trial(config_of(store, "experts", expert_losses=False), out, device=CPU)
@@ -158,16 +177,18 @@ def test_results_of_single_networks_need_no_levels():
 
 def test_a_level_without_a_way_to_the_classifier_is_named_and_only_all_of_them_are_an_error(caplog):
     model, clip = narrow_levels("experts"), torch.ones(1, 3, 8, 17, 1, dtype=torch.float64)
-    attach_levels(model, SparsityConfig(network="experts", levels=(0.5, 0.9)), 0, seed=1, clips=clip)
-    _check_passage(model, clip)
+    sparsity = SparsityConfig(network="experts", levels=(0.5, 0.9))
+    attach_levels(model, sparsity, 0, seed=1, clips=clip)
+    _check_passage(model, clip, sparsity)
     assert not caplog.messages
     for number, blocks in enumerate(model.level_blocks):
         for layer in maskable(blocks[:1])[0]:
             layer.parametrizations.weight[0].mask.zero_()
         if number == 0:
-            _check_passage(model, clip)
+            _check_passage(model, clip, sparsity)
             assert caplog.messages == [
                 "sparsity: masks leave no way from the clip to the classifier at level 0.5: nothing gets through blocks.0"
             ]
-    with pytest.raises(TrialFailed, match=r"nothing gets through blocks\.0: use a lower level"):
-        _check_passage(model, clip)
+    for asked, said in ((sparsity, "lower sparsity.levels"), (SparsityConfig(level="learned", price=1.0), "a lower sparsity.price")):
+        with pytest.raises(TrialFailed, match=rf"nothing gets through blocks\.0: use {said}"):
+            _check_passage(model, clip, asked)

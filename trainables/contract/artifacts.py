@@ -59,19 +59,24 @@ class Cost(Frozen):
     latency_threads: int
 
 
+FUSED = "fused"
+"""In place of a level's name: all levels of a network together."""
+
+
 class LevelResult(Frozen):
     """One level of a network of several levels by itself, or all of them together."""
 
-    level: str  # its name, or fused
+    level: str  # its name, or FUSED
     selection_top1: float | None  # fraction; None when nothing was held out, or the level has no classifier
     nonzero_params: int  # training form
     deploy_nonzero_params: int
+    clip_share: float | None = None  # of an expert in a mixture: fraction of the selection clips that the gate sends to it
 
     @classmethod
     def fused(cls, selection_top1: float | None, cost: Cost) -> LevelResult:
         """The row of all levels together."""
         return cls(
-            level="fused",
+            level=FUSED,
             selection_top1=selection_top1,
             nonzero_params=cost.nonzero_params,
             deploy_nonzero_params=cost.deploy_nonzero_params,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -261,7 +262,7 @@ class Nested(MultiLevel):
 def log_mean_probability(logits: Sequence[Tensor]) -> Tensor:
     """log of the mean of softmax(logits), float32 at least: (N, K) from several (N, K)."""
     precise = torch.stack([each if each.dtype == torch.float64 else each.float() for each in logits])
-    return torch.logsumexp(F.log_softmax(precise, dim=2), dim=0) - torch.log(precise.new_tensor(len(logits)))
+    return torch.logsumexp(F.log_softmax(precise, dim=2), dim=0) - math.log(len(logits))
 
 
 class Mixture(MultiLevel):
@@ -300,6 +301,11 @@ class Mixture(MultiLevel):
         gates = _per_expert(weights, chosen, len(self.members))
         balance = squared_variation(gates.sum(dim=0)) + squared_variation((gates > 0).sum(dim=0).float())
         return loss + BALANCE_WEIGHT * balance, logits
+
+    def sent(self, clips: Tensor) -> Tensor:
+        """(N, H) booleans: which experts the gate sends a clip to, `active` of them."""
+        weights, chosen = self._gates(clips)
+        return _per_expert(torch.ones_like(weights), chosen, len(self.members)) > 0
 
     def _gates(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (N, k) that sum to one, and the numbers (N, k) of the experts; the larger first. In float32 at least."""

@@ -34,6 +34,7 @@ class Subject:
     seed: int  # of everything that is drawn for masks, and of nothing else
     clips: Tensor  # of the size the network will take; their numbers do not matter
     root: Path = Path()  # where a relative file of masks starts
+    when_fixed: Callable[[], None] = lambda: None  # called when a mask that was learned is fixed, and may refuse it
 
 
 def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | None:
@@ -44,7 +45,8 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
     if sparsity.dense:
         return None
     if sparsity.level == "learned":
-        return LearnedLevel(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.steps)
+        warmup = sparsity.warmup_epochs(subject.epochs)
+        return LearnedLevel(subject.network, subject.blocks, sparsity, warmup, subject.steps, subject.clips, subject.when_fixed)
     schedule = GENERATORS[sparsity.generator](subject, sparsity)
     warn_of_bare_layers(subject.blocks, sparsity)
     return schedule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import SparsityConfig
 from trainables.counting import removed_count
 from trainables.sparsity.gates import GATES, attach_gate
-from trainables.sparsity.masks import cut, maskable, raw_weight
+from trainables.sparsity.masks import Masked, attach, cut, maskable, raw_weight
+from trainables.sparsity.silent import silent_channels
 from trainables.training.schedule import Schedule
 
 RAMP = 0.8
@@ -40,17 +41,29 @@ class LearnedLevel(Schedule):
 
     At the end of epoch E_w - 1 the mask is fixed. price: what is zero stays zero. target: one shift of all gates makes the number exactly
     removed_count(all weights, target). The largest weight (or the most open gate) of a tensor always stays. Gated weights become the
-    weights, removed ones are zero with their momentum, and gates are open for good: from epoch E_w on this is training with a fixed mask.
+    weights, removed ones are zero with their momentum, and gates are open for good: from epoch E_w on this is training with a fixed mask,
+    BatchNorm's scales of channels that have become constant included (`silent_channels`).
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, steps: int) -> None:
-        """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w, at least 1; steps: of an epoch.
+    def __init__(
+        self,
+        network: nn.Module,
+        blocks: Sequence[nn.Module],
+        config: SparsityConfig,
+        warmup_epochs: int,
+        steps: int,
+        clips: Tensor,
+        when_fixed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """blocks: modules of the network whose 2-D convolutions are maskable; warmup_epochs: E_w, at least 1; steps: of an epoch; clips: of
+        the size the network takes; when_fixed: called once the mask is fixed, and may refuse it.
 
         TrialFailed where the target leaves fewer weights than there are tensors.
         """
         self._config = config
         self._warmup = warmup_epochs
         self._steps = steps
+        self._when_fixed = when_fixed
         self._layers = [layer for block in maskable(blocks) for layer in block]
         self._sizes = [layer.weight.numel() for layer in self._layers]
         self._total = sum(self._sizes)
@@ -60,6 +73,9 @@ class LearnedLevel(Schedule):
                 f"sparsity.target: must leave at least one weight of each of the {len(self._layers)} convolutions, "
                 f"got {config.target:g} of {self._total:,} weights, which leaves {kept}"
             )
+        self._network, self._blocks, self._clips = network, blocks, clips
+        norms = [module for block in blocks for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._scales = [(norm, attach(norm, torch.ones_like(norm.weight))) for norm in norms]
         self._kind = GATES[config.gate]
         self._gates = [attach_gate(layer, self._kind) for layer in self._layers]
         self._live: Tensor | None = None  # the gates of a step that is under way, as one vector
@@ -67,6 +83,8 @@ class LearnedLevel(Schedule):
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         for gate in self._gates:
             gate.active = epoch >= self._warmup
+        for _, scale in self._scales:
+            scale.active = epoch >= self._warmup and not bool(scale.mask.all())
 
     def begin_step(self, epoch: int, step: int) -> None:
         """One vector of all gates for the step; values that follow from it stand in for those of the layers."""
@@ -126,12 +144,26 @@ class LearnedLevel(Schedule):
         for layer, gate, stays in zip(self._layers, self._gates, kept, strict=True):
             weight = raw_weight(layer)
             gated = gate(weight)
-            weight.copy_(torch.where(gated == 0, weight, gated) * stays)  # one that stays though its gate is shut is taken as it is
+            weight.copy_(torch.where(gated == 0, weight, gated))  # one that stays though its gate is shut is taken as it is
             gate.mask.copy_(stays)
             gate.gate.fill_(gate.OPEN)
+            gate.active = True
+        constant = dict(silent_channels(self._network, self._blocks, self._clips))
+        for norm, scale in self._scales:
+            if norm in constant:
+                scale.mask.copy_(constant[norm])
+        self._forget(optimizer)
+        self._when_fixed()
+
+    def _forget(self, optimizer: torch.optim.Optimizer) -> None:
+        """What was removed is zero, and so is its momentum."""
+        masked: list[tuple[nn.Conv2d | nn.BatchNorm2d, Masked]] = [*zip(self._layers, self._gates, strict=True), *self._scales]
+        for layer, part in masked:
+            weight = raw_weight(layer)
+            weight.mul_(part.mask)
             momentum = optimizer.state.get(weight, {}).get("momentum_buffer")
             if momentum is not None:
-                momentum.mul_(gate.mask)
+                momentum.mul_(part.mask)
 
     def _fixed_by_price(self) -> list[Tensor]:
         return [

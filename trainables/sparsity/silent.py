@@ -16,14 +16,9 @@ CONSTANT = 1e-9
 """Spread of a channel up to which it is a constant, relative to its size: rounding stays near 1e-15, what varies near 1."""
 
 
-def silent_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-    """Those of `heard_channels` with channels of which the masks leave a constant."""
-    return [(norm, heard) for norm, heard in heard_channels(network, blocks, clips) if not heard.all()]
-
-
 @torch.no_grad()
-def heard_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-    """The blocks' BatchNorms and a mask (C,) for their scale: 0 at channels that are constant under the masks, whatever the weights.
+def silent_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor) -> list[tuple[nn.BatchNorm2d, Tensor]]:
+    """The blocks' BatchNorms with channels that are constant under the masks, whatever the weights, and a mask (C,) for their scale.
 
     In training such a channel comes out as the shift beta. In evaluation it is beta + gamma (x - mean) / sqrt(var + eps), where var goes to zero
     and mean runs after x: what little x moves is enlarged by up to gamma / sqrt(eps), some three hundred times. With gamma 0 it is beta in both.
@@ -31,18 +26,20 @@ def heard_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tenso
     A copy with random weights sees random clips, every shift positive, so that no ReLU makes a constant. Channels are silenced as the network
     runs: those behind them may then be constant too. blocks: of the network; clips: of the size it will take.
     """
-    twin, generator = copy.deepcopy(network).cpu().double().eval(), torch.Generator().manual_seed(0)
-    _randomise(twin, generator)
     inside = {module for block in blocks for module in block.modules() if isinstance(module, nn.BatchNorm2d)}
     norms = {name: module for name, module in network.named_modules() if module in inside and isinstance(module, nn.BatchNorm2d)}
-    heard: dict[str, Tensor] = {}
+    if not norms:
+        return []
+    twin, generator = copy.deepcopy(network).cpu().double().eval(), torch.Generator().manual_seed(0)
+    _randomise(twin, generator)
+    kept: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.BatchNorm2d, tuple[Tensor]], None]:
         def note(norm: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
             channels = given[0].transpose(0, 1).flatten(1)  # (C, N T V)
             low, high = channels.amin(dim=1), channels.amax(dim=1)
-            heard[name] = high - low > CONSTANT * (1 + torch.maximum(high, -low))
-            _scale(norm).mul_(heard[name])
+            kept[name] = high - low > CONSTANT * (1 + torch.maximum(high, -low))
+            _scale(norm).mul_(kept[name])
 
         return note
 
@@ -50,7 +47,7 @@ def heard_channels(network: nn.Module, blocks: Sequence[nn.Module], clips: Tenso
         norm = twin.get_submodule(name)
         norm.train().register_forward_pre_hook(watch(name))
     twin(torch.rand(clips.shape, generator=generator, dtype=torch.float64))
-    return [(norm, heard[name].to(norm.weight)) for name, norm in norms.items() if name in heard]  # one inside a fused kernel does not run
+    return [(norms[name], varies.to(norms[name].weight)) for name, varies in kept.items() if not varies.all()]
 
 
 def _scale(norm: nn.BatchNorm2d) -> Tensor:

@@ -124,6 +124,7 @@ class TestArithmetic:
         with torch.no_grad():
             _, chosen = network._gates(clips)
             assert_same(network(clips), naive.mixture(network, clips, active), 1e-12)
+            assert [row.nonzero().flatten().tolist() for row in network.sent(clips)] == [sorted(row) for row in chosen.tolist()]
         assert len(set(chosen.flatten().tolist())) > 1  # otherwise nothing was dispatched
 
     def test_only_the_chosen_experts_see_a_clip(self):

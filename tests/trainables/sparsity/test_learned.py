@@ -12,6 +12,7 @@ from trainables.contract.config import SparsityConfig, TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.models.build import BACKBONES
 from trainables.models.deploy import deploy
+from trainables.reparam.fusible import ConvBN
 from trainables.sparsity.gates import GATES, Gate
 from trainables.sparsity.learned import LearnedLevel
 from trainables.sparsity.masks import maskable, raw_weight, removed_count
@@ -49,7 +50,7 @@ def blocks_of(model):
 
 
 def learned(model, sparsity, warmup=WARMUP, steps=STEPS):
-    return LearnedLevel(blocks_of(model), sparsity, warmup, steps)
+    return LearnedLevel(model, blocks_of(model), sparsity, warmup, steps, torch.ones(1, 6, 3, 2))
 
 
 def fit_of(model, sparsity, warmup=WARMUP, steps=STEPS, **changes):
@@ -139,7 +140,7 @@ def test_tensors_that_do_not_matter_lose_more(tmp_path):
             return self.fc(torch.relu(self.useful(x) + self.useless(own)).mean(dim=(2, 3)))
 
     model = Two()
-    schedule = LearnedLevel([model], config_of(target=0.5), 30, STEPS)
+    schedule = LearnedLevel(model, [model], config_of(target=0.5), 30, STEPS, torch.ones(1, 6, 3, 2))
     recipe = TrainConfig(epochs=31, lr=0.05, warmup_epochs=1, milestones=())
     objective = lambda x, y: (nn.functional.cross_entropy(model(x), y), model(x))  # noqa: E731
     Fit(model, recipe, device=torch.device("cpu"), seed=3, objective=objective, schedule=schedule).run(Clips(), None, outside(tmp_path))
@@ -252,6 +253,22 @@ def test_a_network_copies_and_changes_its_precision_while_it_learns(gate, tmp_pa
     torch.testing.assert_close(twin.double()(x.double()).float(), model(x), rtol=1e-4, atol=1e-5)  # single precision on one side
 
 
+def test_a_mask_that_is_refused_when_it_is_fixed_leaves_the_checkpoint_before_it(tmp_path):
+    """So that trying again meets the same mask and refuses it again."""
+
+    def refuse():
+        raise TrialFailed("cut")
+
+    for attempt in range(2):
+        model, reports = network(), []
+        fit = fit_of(model, config_of(target=0.7))
+        fit.schedule._when_fixed = refuse
+        with pytest.raises(TrialFailed, match="cut"):
+            fit.run(Clips(), None, outside(tmp_path, reports=reports))
+        assert len(reports) == (0 if attempt else WARMUP - 1)
+        assert sum(zeros(model)) == removed_count(216, 0.7)
+
+
 def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
     with pytest.raises(TrialFailed, match=r"sparsity.target: must leave at least one weight of each of the 2 convolutions, got 0.999 of 216"):
         learned(network(), config_of(target=0.999))
@@ -262,7 +279,7 @@ def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
 def test_every_backbone_learns_a_level_and_ships_it(name, gate):
     model = naive_models.narrow_backbone(name, layout="coco17", classes=3)
     sparsity, blocks = config_of(gate, target=0.8), list(model.blocks)
-    schedule = LearnedLevel(blocks, sparsity, warmup_epochs=1, steps=3)
+    schedule = LearnedLevel(model, blocks, sparsity, warmup_epochs=1, steps=3, clips=naive_models.random_clips(1, 3, 8, 17, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
     clips = naive_models.random_clips(2, 3, 8, 17, 1)
     for epoch, steps in ((0, 3), (1, 1)):
@@ -283,3 +300,50 @@ def test_every_backbone_learns_a_level_and_ships_it(name, gate):
         expected = model.eval()(clips)
         shipped = deploy(model, frames=8)(clips)
     assert (shipped - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))  # rounding of folded kernels in float64
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_channel_of_which_nothing_is_left_is_a_constant_in_training_and_in_evaluation(gate):
+    """As with masks that were given: running statistics that lag behind would be enlarged three hundred times in evaluation."""
+
+    def fresh():
+        model = naive_models.narrow_backbone("hpi_gcn_rp", layout="coco17", classes=3)
+        clip = naive_models.random_clips(1, 3, 8, 17, 1)
+        return model, LearnedLevel(model, list(model.blocks), config_of(gate, target=0.97), warmup_epochs=1, steps=2, clips=clip)
+
+    model, schedule = fresh()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+    clips = naive_models.random_clips(2, 3, 8, 17, 1)
+    for epoch in range(2):
+        schedule.begin_epoch(epoch, optimizer)
+        assert not epoch or any(scale.active for _, scale in schedule._scales)
+        for step in range(2):
+            schedule.begin_step(epoch, step)
+            loss, _ = model.train().objective(clips, torch.tensor([0, 2]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.after_update(epoch, step, optimizer)
+        assert epoch or not any(scale.active for _, scale in schedule._scales)
+        schedule.end_epoch(epoch, optimizer)
+    for part in (part for part in model.blocks.modules() if isinstance(part, ConvBN)):
+        scale = part.bn.parametrizations.weight[0]
+        assert not scale.mask[(part.conv.weight == 0).flatten(1).all(dim=1)].any()
+    silent = 0
+    for norm, scale in schedule._scales:
+        gone, raw = scale.mask == 0, raw_weight(norm)
+        silent += int(gone.sum())
+        for tensor in (raw, raw.grad, optimizer.state[raw]["momentum_buffer"]):
+            assert not tensor[gone].any()
+        for mode in (True, False):
+            out = norm.train(mode)(naive_models.random_clips(4, len(raw), 8, 17))[:, gone]
+            assert torch.equal(out, norm.bias[gone][:, None, None].expand_as(out))
+    assert silent > 0
+    again, other = fresh()
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        expected = model.eval()(clips)
+        assert torch.equal(again.eval()(clips), expected)  # scored without being trained further
+        other.begin_epoch(1, torch.optim.SGD(again.parameters(), lr=0.1))
+        assert torch.equal(again(clips), expected)
+        assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))
