@@ -74,10 +74,11 @@ def test_ctrl_c_is_for_this_process_only() -> None:
 
 
 PARENT = """
-import os, sys, time
+import signal
 from tests.trainables.data.test_parallel import nap
 from trainables.data.readers.parallel import ordered
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
     for pid in ordered(nap, range(10_000), 2):
         print(pid, flush=True)
 """
