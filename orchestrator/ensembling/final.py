@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
-from orchestrator.ensembling.members import Division, Member, SeedScores
+from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
 from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, LevelRow, Row, SeedGain, SeedSpread, Size, TestSplit
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
 from orchestrator.journal import Journal
@@ -58,10 +58,15 @@ def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mappin
 
 
 def _digest(sweep: Sweep, members: Sequence[Member]) -> str:
-    """Names what the evaluation depends on: its version, the recipes and the trials with all their seeds."""
+    """Names what the evaluation depends on: its version, the recipes and what the trials of all seeds say, however they came to say it."""
     recipes = [recipe.model_dump(mode="json") for recipe in sweep.ensembles]
-    trials = [[member.cell, *(run.trial for run in member.seeds)] for member in members]
+    trials = [[member.cell, *(_named(run) for run in member.seeds)] for member in members]
     return hashlib.sha256(json.dumps([VERSION, recipes, trials], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _named(run: SeedRun) -> list[str]:
+    """The trial and a digest of its scores: a trial that was trained again is another one."""
+    return [run.trial, *(hashlib.sha256(each.test.logits.tobytes()).hexdigest()[:16] for each in (run.scores, *run.levels.values()))]
 
 
 def _folder(run: Path, name: str) -> Path:

@@ -17,7 +17,7 @@ from orchestrator.journal import Journal, read_journal
 from orchestrator.planned import load_planned
 from orchestrator.sweep.presets import PRESETS
 from tests import naive_scores
-from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep
+from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep, scores
 from trainables.contract.config import STREAMS
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
@@ -219,6 +219,14 @@ def test_test_labels_are_read_once_until_something_changes(tmp_path):
     assert events.index("ensemble_built") < events.index("test_read")
     complete(run, make_sweep(LEVELS, FINAL))
     assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
+
+
+def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
+    run, sweep = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.0, seed=1)]), make_sweep()
+    assert complete(run, sweep).rows[0].seeds.test_mean == 1.0
+    second = next(each for each in load_planned(run) if each.seed == 1)
+    scores("c", TEST, (0, 1, 2), labelled=False).save(second.folder(run).test_scores)
+    assert complete(run, sweep).rows[0].seeds.test_mean == pytest.approx(1 - 1.5 / TEST)
 
 
 def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_labels(tmp_path):
