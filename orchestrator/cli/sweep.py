@@ -20,7 +20,7 @@ PLAIN = str.maketrans("", "", "`*")
 
 def print_evaluation(evaluation: FinalEvaluation) -> None:
     """Members and ensembles with their accuracies and sizes, then the verdicts."""
-    from orchestrator.report.markdown import verdicts
+    from orchestrator.report.verdicts import verdicts
 
     clean = any(row.clean is not None for row in evaluation.rows)
     seeds = max((row.seeds.seeds for row in evaluation.rows if row.seeds), default=0)

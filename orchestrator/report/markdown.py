@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.evaluate import Accuracy, Paired
-from orchestrator.ensembling.results import Comparison, FinalEvaluation, LevelRow, Row, TestSplit
+from orchestrator.ensembling.evaluate import Accuracy
+from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, TestSplit
 from orchestrator.figures import Point, draw_curves, draw_levels, draw_size_accuracy
 from orchestrator.journal import read_journal
 from orchestrator.planned import load_resolved
@@ -20,11 +20,13 @@ from orchestrator.report.tables import (
     level_cells,
     load_trials,
     markdown_table,
+    percent,
     result_cells,
     trial_cells,
     write_csv,
 )
 from orchestrator.report.tradeoffs import non_dominated
+from orchestrator.report.verdicts import verdicts, verdicts_of
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import FUSED, LevelResult, write_atomic
 
@@ -60,74 +62,6 @@ def write_report(run: Path) -> Path:
     ]
     write_atomic(out / "report.md", ("\n\n".join(parts) + "\n").encode())
     return out / "report.md"
-
-
-def verdicts(evaluation: FinalEvaluation) -> list[str]:
-    """What is to be said of the final ensemble, the last one of the sweep file: one line for each network it is held against."""
-    last = [row for row in evaluation.rows if row.kind == "ensemble"][-1:]
-    if not last:
-        return ["No ensemble was built, so there is nothing to hold against the single networks."]
-    return _verdicts_of(last[0], evaluation) + _without_dense(last[0], evaluation)
-
-
-def _verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
-    """One line for each network the ensemble is held against; its best member may be the dense network, too."""
-    against: dict[str, list[Comparison]] = {}
-    for each in evaluation.comparisons:
-        if each.ensemble == row.name:
-            against.setdefault(each.against, []).append(each)
-    owner = {"best member": "its best member", "dense network": "the dense single network"}
-    return [_verdict(same[0], ", which is ".join(owner[each.role] for each in same), evaluation) for same in against.values()]
-
-
-def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
-    """One comparison in words, with its uncertainty."""
-    rows = {row.name: row for row in evaluation.rows}
-    ensemble, other, test = rows[found.ensemble], rows[found.against], found.test
-    training = ensemble.size.nonzero_params / other.size.nonzero_params
-    deploy = ensemble.size.deploy_nonzero_params / other.size.deploy_nonzero_params
-    return (
-        f"`{found.ensemble}` ({_percent(ensemble.test.top1)} %) against {owner}, `{found.against}` ({_percent(other.test.top1)} %, chosen on "
-        f"{found.chosen_on}): {100 * test.difference:+.2f} points, standard error {100 * test.error:.2f}. Of {test.clips} test clips only the "
-        f"ensemble has {test.first_only} right, only the other {test.second_only} (sign test p = {test.p_value:.2g}). "
-        f"**The ensemble is {_judgement(test)}**, with {training:.2f} times its non-zero parameters in the training form and {deploy:.2f} times "
-        f"in the deploy form.{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
-    )
-
-
-def _seeds_clause(found: Comparison) -> str:
-    """What the other seeds say; empty where there are none."""
-    gain = found.over_seeds
-    if gain is None:
-        return ""
-    return (
-        f" The same ensemble and the same network in {gain.seeds} seeds: {100 * gain.mean:+.2f} points on average, "
-        f"standard deviation {100 * gain.std:.2f}."
-    )
-
-
-def _clean_clause(found: Comparison, ensemble: Row, other: Row) -> str:
-    """The same comparison without the copies; empty where that makes no difference, or no clip is left."""
-    clean = found.clean
-    if clean is None or ensemble.clean is None or other.clean is None:
-        return ""
-    return (
-        f" On the {clean.clips} clips that are no copies, {_percent(ensemble.clean.top1)} % against {_percent(other.clean.top1)} %: "
-        f"{100 * clean.difference:+.2f} points, standard error {100 * clean.error:.2f}, only the ensemble has {clean.first_only} right, only "
-        f"the other {clean.second_only} (sign test p = {clean.p_value:.2g}); there it is {_judgement(clean)}."
-    )
-
-
-def _judgement(found: Paired) -> str:
-    """What the sign test allows to be said of the first of the two."""
-    if not found.distinguishable:
-        return "not distinguishable from it on these clips"
-    return "better than it" if found.difference > 0 else "worse than it"
-
-
-def _without_dense(row: Row, evaluation: FinalEvaluation) -> list[str]:
-    known = any(each.role == "dense network" for each in evaluation.comparisons if each.ensemble == row.name)
-    return [] if known else ["The sweep trained no dense single network of this kind, so the ensemble is not held against one."]
 
 
 def _overview(trials: Sequence[TrialState], evaluation: FinalEvaluation | None, journal: Sequence[Mapping[str, Any]]) -> str:
@@ -172,7 +106,7 @@ def _results(evaluation: FinalEvaluation | None, trials: Sequence[TrialState]) -
     seeds = any(row.seeds for row in evaluation.rows)
     split = " and ".join("held out" if split.division.held_out else "paper" for split in evaluation.splits)
     ensembles = [row for row in evaluation.rows if row.kind == "ensemble"]
-    others = [line for row in ensembles[:-1] for line in _verdicts_of(row, evaluation)]
+    others = [line for row in ensembles[:-1] for line in verdicts_of(row, evaluation)]
     parts = [
         f"## Results (protocol: {split})",
         markdown_table([_result_line(row, evaluation, clean=clean, seeds=seeds) for row in evaluation.rows]),
@@ -194,10 +128,10 @@ def _result_line(row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: b
         "selection top-1 %": _with_error(row.selection),
         "test top-1 %": _with_error(row.test),
         **({"test-clean top-1 %": _with_error(found)} if clean else {}),
-        "test top-5 %": _percent(row.test.top5),
-        **({"test-clean top-5 %": _percent(found.top5) if found else "n/a"} if clean else {}),
-        "test mean-class %": _percent(row.test.mean_class),
-        **({"test-clean mean-class %": _percent(found.mean_class) if found else "n/a"} if clean else {}),
+        "test top-5 %": percent(row.test.top5),
+        **({"test-clean top-5 %": percent(found.top5) if found else "n/a"} if clean else {}),
+        "test mean-class %": percent(row.test.mean_class),
+        **({"test-clean mean-class %": percent(found.mean_class) if found else "n/a"} if clean else {}),
         "params": f"{size.params:,}",
         "non-zero": f"{size.nonzero_params:,}",
         "of dense": f"{row.share_of_dense:.2f} x" if row.share_of_dense is not None else "n/a",
@@ -322,7 +256,7 @@ def _levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) ->
     routed = any(level.clip_share is not None for _, level in levels)
     lines = [
         _level_line(state.planned.trial, level, rows.get(state.planned.trial))
-        | ({"clips %": "" if level.clip_share is None else _percent(level.clip_share)} if routed else {})
+        | ({"clips %": "" if level.clip_share is None else percent(level.clip_share)} if routed else {})
         for state, level in levels
     ]
     text = (
@@ -341,7 +275,7 @@ def _level_line(trial: str, level: LevelResult, row: Row | None) -> dict[str, st
     line = {
         "trial": f"`{trial}`",
         "level": level.level,
-        "selection top-1 %": "n/a" if level.selection_top1 is None else _percent(level.selection_top1),
+        "selection top-1 %": "n/a" if level.selection_top1 is None else percent(level.selection_top1),
     }
     if row is not None:
         spread = found.seeds if found else None
@@ -379,7 +313,7 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
         top1, cost = result.selection_top1, result.cost
         found = (
             f"{result.kept_epoch + 1}/{result.epochs}",
-            "n/a" if top1 is None else _percent(top1),
+            "n/a" if top1 is None else percent(top1),
             label(round(cost.removed_params / cost.maskable_params, 4)),
             f"{cost.nonzero_params:,}",
             f"{cost.deploy_params:,}",
@@ -444,15 +378,11 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _spread(mean: float | None, std: float | None, seeds: int) -> str:
-    return "n/a" if mean is None or std is None else f"{_percent(mean)} ± {_percent(std)} (n={seeds})"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
+    return "n/a" if mean is None or std is None else f"{percent(mean)} ± {percent(std)} (n={seeds})"
 
 
 def _with_error(found: Accuracy | None) -> str:
-    return "n/a" if found is None else f"{_percent(found.top1)} ± {_percent(found.top1_error)}"
+    return "n/a" if found is None else f"{percent(found.top1)} ± {percent(found.top1_error)}"
 
 
 def _threads(count: int) -> str:

@@ -119,6 +119,11 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def percent(fraction: float) -> str:
+    """In per cent with two digits, without the sign."""
+    return f"{100 * fraction:.2f}"
+
+
 def _numeric(text: str) -> bool:
     return not text.strip("0123456789.,+- ±x%n/a")
 

@@ -18,8 +18,9 @@ from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.journal import Journal
 from orchestrator.planned import load_planned
 from orchestrator.report.level_lines import level_panels
-from orchestrator.report.markdown import verdicts, write_report
+from orchestrator.report.markdown import write_report
 from orchestrator.report.tables import load_trials, markdown_table, write_csv
+from orchestrator.report.verdicts import verdicts
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 from trainables.contract.artifacts import TrialDir
 
