@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -209,7 +210,14 @@ def _ray(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        # Ray ends the process where a reference to one of its objects is dropped while it shuts down, and Python collects cycles in whatever
+        # thread allocates, such as that which writes to MLflow: so everything is collected before, and nothing meanwhile.
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
 
 def check_address(address: str) -> None:
