@@ -55,7 +55,7 @@ def with_masks(
         network = copy.deepcopy(plain)
         masks = _attach(network, config, steps, root, clip, draw)
         stay = isinstance(network, MultiLevel) or isinstance(masks, SparseGenerator)  # others change while they train: a way can come back
-        dead = dead_blocks(network, clip) if stay or (masks and drawn) else {}
+        dead = dead_blocks(network, clip) if stay or (masks is not None and drawn) else {}
         if not (dead and drawn):
             break
     if stay:
