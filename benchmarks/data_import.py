@@ -82,7 +82,7 @@ def turn(side: str, source: Path) -> dict[str, float]:
 
     from trainables.data.readers.ntu import read_ntu
     from trainables.data.readers.ntu_npz import read_ntu_npz
-    from trainables.data.writing import write_store
+    from trainables.data.store.writing import write_store
 
     def imported() -> int:
         recordings = read_ntu_npz(source) if source.suffix == ".npz" else read_ntu(source, jobs=int(side[0]))

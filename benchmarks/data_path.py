@@ -36,9 +36,9 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.contract.config import DataConfig, StreamConfig
-from trainables.data.batches import Batches
-from trainables.data.store import Clip, Description, ProtocolRule, Store, write_store
-from trainables.data.transforms import crop_training, sample_training
+from trainables.data.batches.batches import Batches
+from trainables.data.batches.transforms import crop_training, sample_training
+from trainables.data.store.reading import Clip, Description, ProtocolRule, Store, write_store
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 STORAGES: tuple[Literal["float32", "int16"], ...] = ("float32", "int16")

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.cost import call_seconds, device_name
-from trainables.counting import count
+from trainables.cost.counting.count import count
+from trainables.cost.measured import call_seconds, device_name
+from trainables.deploy.form import DeployForm, deploy
 from trainables.layouts import load_layout
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.deploy import DeployForm, deploy
 from trainables.reparam.fusible import RELEASED
 
 HPI: dict[str, dict[str, Any]] = {"RP": {"backbone": "hpi_gcn_rp"}, "OP-K9": {"backbone": "hpi_gcn_op", "kernel_size": 9}}

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrainConfig
-from trainables.cost import device_name
+from trainables.cost.measured import device_name
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
 from trainables.sparsity.build import Subject, attach_sparsity

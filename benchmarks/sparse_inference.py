@@ -21,13 +21,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
-from trainables.cost import call_seconds, device_name
+from trainables.cost.measured import call_seconds, device_name
+from trainables.deploy.compact import compact
+from trainables.deploy.form import DeployForm, Execution, deploy, nonzero_params, save_deploy
+from trainables.deploy.two_of_four import run_two_of_four
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.models.compact import compact
-from trainables.models.deploy import DeployForm, Execution, deploy, nonzero_params, save_deploy
 from trainables.models.layers import PointwiseProduct
-from trainables.models.two_of_four import run_two_of_four
 from trainables.precision import full_float32
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import attach

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrainConfig
-from trainables.cost import device_name
-from trainables.data.batches import Batch
+from trainables.cost.measured import device_name
+from trainables.data.batches.batches import Batch
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
 from trainables.sparsity.build import Subject, attach_sparsity

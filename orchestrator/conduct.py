@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.bundle import write_bundle
-from orchestrator.check import runs_of
-from orchestrator.collect import collect, missing_cells
+from orchestrator.ensembling.bundle import write_bundle
+from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
-from orchestrator.folder import folder_of, held, journal_of, load_folder, prepare
-from orchestrator.journal import Event, read_journal
+from orchestrator.planning.check import runs_of
+from orchestrator.record.folder import folder_of, held, journal_of, load_folder, prepare
+from orchestrator.record.journal import Event, read_journal
+from orchestrator.record.states import load_trials
+from orchestrator.record.stop_requests import Stop
 from orchestrator.report.markdown import write_report
-from orchestrator.report.tables import load_trials
-from orchestrator.space import all_trials
-from orchestrator.stop_requests import Stop
 from orchestrator.sweep import Sweep
+from orchestrator.trials.space import all_trials
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
-    from orchestrator.tracking import Tracker
+    from orchestrator.tracking.tracker import Tracker
 
 DONE, TOO_MANY_FAILED, BUDGET_ENDED, INTERRUPTED = 0, 3, 5, 130
 """Exit codes of `orchestrate sweep`."""
@@ -58,7 +58,7 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
         journal.append(began, name=sweep.name, trials=len(trials), mlflow=tracker.link())
         note(f"{'continuing' if prepared.resumed else 'starting'} {sweep.name}: {len(trials)} trials, files in {run}")
         try:
-            from orchestrator.tuning.runner import run_trials  # Ray and torch are loaded only now that the file is known to be good
+            from orchestrator.tuning.run import run_trials  # Ray and torch are loaded only now that the file is known to be good
 
             stop = run_trials(sweep, trials, run, journal, tracker, address, seconds_left, fetched)
             return _interrupt(run, tracker, stop) if stop is not None else _finish(sweep, run, tracker)
@@ -150,14 +150,15 @@ def _fetch_sources(sweep: Sweep, run: Path) -> dict[str, Path]:
     runs = runs_of(sweep)
     if not runs:
         return {}
-    from orchestrator.tracking import find_sources
+    from orchestrator.tracking.find import find_sources
 
     return {source: found.fetch(run / "sources") for source, found in find_sources(sweep, runs).items()}
 
 
 def _tracker(sweep: Sweep, mark: str) -> Tracker:
     """MLflow, or nothing where the file says so; the sweep's parent run is found again by the folder's own mark."""
-    from orchestrator.tracking import MLflowTracker, NullTracker
+    from orchestrator.tracking.mlflow import MLflowTracker
+    from orchestrator.tracking.tracker import NullTracker
 
     if sweep.tracking.uri == "none":
         return NullTracker()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.store import Clip, Description, ProtocolRule, Store, write_store
+from trainables.data.store.reading import Clip, Description, ProtocolRule, Store, write_store
 from trainables.layouts import LAYOUTS
 
 SPLIT = {"split": ProtocolRule(column="split", train=("train",), test=("test",), selection=("val",))}

@@ -19,16 +19,16 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.contract.scores import Scores
-from trainables.cost import device_name, latency_ms, parameter_count, peak_activation_bytes
-from trainables.counting.levels import count_trial
-from trainables.data.batches import Batches
-from trainables.data.cache import open_store
-from trainables.data.store import Split, Store
-from trainables.masked import build_network, mask_warnings, one_clip, with_masks
+from trainables.cost.counting.levels import count_trial
+from trainables.cost.measured import device_name, latency_ms, parameter_count, peak_activation_bytes
+from trainables.data.batches.batches import Batches
+from trainables.data.store.cache import open_store
+from trainables.data.store.reading import Split, Store
+from trainables.deploy.compact import compact
+from trainables.deploy.form import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
 from trainables.models.build import Backbone
-from trainables.models.compact import compact
-from trainables.models.deploy import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
 from trainables.models.multilevel import Mixture, MultiLevel
+from trainables.network import build_network, mask_warnings, one_clip, with_masks
 from trainables.precision import full_float32
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import Kept, kept_weights, write_masks

@@ -17,8 +17,8 @@ from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, pair
 from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
 from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, LevelRow, Row, SeedGain, SeedSpread, Size, TestSplit
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
-from orchestrator.journal import Journal
-from orchestrator.planned import load_planned
+from orchestrator.record.journal import Journal
+from orchestrator.trials.proposed import load_planned
 from trainables.contract.artifacts import write_json
 from trainables.contract.scores import Scores
 

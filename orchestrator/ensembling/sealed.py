@@ -9,10 +9,10 @@ import numpy as np
 
 from orchestrator.ensembling.evaluate import BoolArray, IntArray
 from orchestrator.ensembling.members import Division
-from orchestrator.journal import Journal
+from orchestrator.record.journal import Journal
 from trainables.contract.errors import UserError
-from trainables.data.cache import open_store
-from trainables.data.store import Store
+from trainables.data.store.cache import open_store
+from trainables.data.store.reading import Store
 
 
 @dataclass(frozen=True, eq=False, slots=True)

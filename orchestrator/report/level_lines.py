@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.ensembling.results import LevelRow, Row
-from orchestrator.figures import LevelLine, LevelPoint
-from orchestrator.report.tables import TrialState
+from orchestrator.record.states import TrialState
+from orchestrator.report.figures import LevelLine, LevelPoint
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import TrialResult
 

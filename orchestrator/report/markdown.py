@@ -10,15 +10,13 @@ from typing import Any
 
 from orchestrator.ensembling.evaluate import Accuracy
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, TestSplit
-from orchestrator.figures import Point, draw_curves, draw_levels, draw_size_accuracy
-from orchestrator.journal import read_journal
-from orchestrator.planned import load_resolved
+from orchestrator.record.journal import read_journal
+from orchestrator.record.states import TrialState, load_trials
+from orchestrator.report.figures import Point, draw_curves, draw_levels, draw_size_accuracy
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.tables import (
-    TrialState,
     comparison_cells,
     level_cells,
-    load_trials,
     markdown_table,
     percent,
     result_cells,
@@ -28,6 +26,7 @@ from orchestrator.report.tables import (
 from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.report.verdicts import verdicts, verdicts_of
 from orchestrator.sweep.leaves import label
+from orchestrator.trials.proposed import load_resolved
 from trainables.contract.artifacts import FUSED, LevelResult, write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves

@@ -5,42 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.collect import load_failures
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, SeedSpread
-from orchestrator.planned import PlannedTrial, load_planned
-from trainables.contract.artifacts import TrialResult, write_atomic
+from orchestrator.record.states import TrialState
+from trainables.contract.artifacts import write_atomic
 from trainables.contract.config import Frozen
 
 Cells = dict[str, Any]  # column -> value
-
-
-@dataclass(frozen=True, slots=True)
-class TrialState:
-    """One planned trial and how far it came."""
-
-    planned: PlannedTrial
-    result: TrialResult | None
-    failure: str | None
-
-    @property
-    def status(self) -> str:
-        return "finished" if self.result else "failed" if self.failure is not None else "unfinished"
-
-
-def load_trials(run: Path) -> tuple[TrialState, ...]:
-    """Every planned trial of the sweep in `run`, from its folder; for trials given up without a word of their own, from the journal."""
-    failures = load_failures(run)
-    states: list[TrialState] = []
-    for planned in load_planned(run):
-        folder = planned.folder(run)
-        result = folder.load() if folder.is_complete() else None
-        states.append(TrialState(planned, result, None if result else failures.get(planned.trial)))
-    return tuple(states)
 
 
 def result_cells(row: Row) -> Cells:

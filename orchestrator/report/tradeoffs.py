@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from orchestrator.report.tables import TrialState
+from orchestrator.record.states import TrialState
 
 Goals = Mapping[str, str]
 """metric -> maximize or minimize"""

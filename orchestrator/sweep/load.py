@@ -1,4 +1,4 @@
-"""From a sweep file to a checked Sweep, or every problem at once. Reads no data: `orchestrator.check` looks at stores and trials."""
+"""From a sweep file to a checked Sweep, or every problem at once. Reads no data: `orchestrator.planning.check` looks at stores and trials."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
-from orchestrator.journal import Journal
-from orchestrator.planned import PlannedTrial
-from orchestrator.space import Trial
-from orchestrator.tracking import Tracker
+from orchestrator.record.journal import Journal
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.space import Trial
 from orchestrator.tuning.progress import Progress
-from orchestrator.tuning.search import SweepSearcher
+from orchestrator.tuning.searcher import SweepSearcher
 from trainables.contract.artifacts import EPOCH_METRICS
 from trainables.ray_trainable import FAILED, WARNING
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.collect import load_failures, order
-from orchestrator.planned import PlannedTrial
-from orchestrator.space import Trial
+from orchestrator.ensembling.collect import order
+from orchestrator.record.states import load_failures
 from orchestrator.sweep import Sweep
+from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.space import Trial
 from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import FROM_THE_SWEEP
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.stop_requests import Stop, StopRequests
+from orchestrator.record.stop_requests import Stop, StopRequests
 
 SCHEDULERS: dict[str, Callable[[], TrialScheduler]] = {"none": FIFOScheduler}
 """early_terminate.type -> what decides which running trials are stopped."""

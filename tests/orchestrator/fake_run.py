@@ -16,7 +16,7 @@ from orchestrator.sweep import EnsembleConfig, MetricLimit, Objective
 from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_json
 from trainables.contract.config import DataConfig, SelectionConfig, SparsityConfig, TrainConfig, TrialConfig
 from trainables.contract.scores import Scores
-from trainables.data.store import Clip, Description, ProtocolRule, write_store
+from trainables.data.store.reading import Clip, Description, ProtocolRule, write_store
 from trainables.layouts import Layout
 
 CLASSES = 3

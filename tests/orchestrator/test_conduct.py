@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.conduct import _seconds_left, conclude, conduct
-from orchestrator.folder import folder_of, held, journal_of, prepare
-from orchestrator.journal import read_journal
-from orchestrator.space import all_trials
+from orchestrator.record.folder import folder_of, held, journal_of, prepare
+from orchestrator.record.journal import read_journal
 from orchestrator.sweep import parse_sweep
+from orchestrator.trials.space import all_trials
 from trainables.contract.errors import UserError
 
 TEXT = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.journal import read_journal
+from orchestrator.record.journal import read_journal
 
 SWEEP = """
 version: 1
@@ -111,7 +111,7 @@ def check_registered_model(folder):
 import json, sys
 import mlflow, numpy as np
 from trainables.contract.scores import Scores
-from trainables.data.store import Store
+from trainables.data.store.reading import Store
 from pathlib import Path
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 model = mlflow.pyfunc.load_model("models:/tiny.both/1")

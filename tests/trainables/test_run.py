@@ -13,11 +13,11 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
-from trainables.counting import count
-from trainables.data.store import Store, write_store
+from trainables.cost.counting.count import count
+from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.deploy.form import deploy, load_deploy
 from trainables.layouts import LAYOUTS
-from trainables.models.deploy import deploy, load_deploy
 from trainables.run import DEPLOY_TOLERANCE, _compare, _prove_equal, run_trial
 from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
@@ -147,7 +147,7 @@ def test_the_penalty_is_on_during_the_warm_up_only_and_the_dense_epochs_are_neve
 
 
 def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
-    from trainables.data.batches import Batches
+    from trainables.data.batches.batches import Batches
 
     dealt = []
 
@@ -330,7 +330,7 @@ def test_two_processes_cannot_train_one_trial(store, tmp_path, monkeypatch):
 
 
 def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, monkeypatch):
-    from trainables.data.batches import Batches
+    from trainables.data.batches.batches import Batches
     from trainables.training.evaluate import score
 
     config = config_of(store)

@@ -12,13 +12,13 @@ from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.contract.scores import Scores
-from trainables.counting.levels import count_trial
-from trainables.data.batches import Batches
-from trainables.data.store import Store, write_store
+from trainables.cost.counting.levels import count_trial
+from trainables.data.batches.batches import Batches
+from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.deploy.form import deploy, load_deploy
+from trainables.deploy.predict import score_clips, score_store
 from trainables.layouts import LAYOUTS
-from trainables.models.deploy import deploy, load_deploy
-from trainables.predict import score_clips, score_store
 from trainables.run import run_trial
 from trainables.sparsity.masks import removed_count
 
@@ -35,7 +35,7 @@ def quick_latency():
     """One call instead of seconds of them: nothing here looks at times."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WARMUP_CALLS", "FEWEST_CALLS", "TIMED_CALLS"):
-            patch.setattr(f"trainables.cost.{name}", 1)
+            patch.setattr(f"trainables.cost.measured.{name}", 1)
         yield
 
 

@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 
 from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Recordings, describe_layout
-from trainables.data.protocols import ProtocolRule
+from trainables.data.store.description import Clip, Description, Recordings, describe_layout
+from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import Layout
 
 Values = npt.NDArray[np.float64]

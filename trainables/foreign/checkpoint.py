@@ -19,14 +19,14 @@ from torch import Tensor
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.contract.model import option_used
+from trainables.deploy.form import FORMAT as DEPLOY_FORMAT
+from trainables.deploy.form import DeployForm, deploy
+from trainables.deploy.weights import FORMAT as WEIGHTS_FORMAT
 from trainables.foreign import ctr_gcn, hd_gcn, hpi_gcn, info_gcn, pyskl_aa_gcn, pyskl_ctr_gcn, pyskl_dg_stgcn, pyskl_st_gcn
 from trainables.foreign.family import COUNTER, Converted, Family, Tensors, convert, their_names
 from trainables.graphs import centre_joint
 from trainables.layouts import Layout
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.deploy import FORMAT as DEPLOY_FORMAT
-from trainables.models.deploy import DeployForm, deploy
-from trainables.models.weights import FORMAT as WEIGHTS_FORMAT
 from trainables.reparam.fusible import RELEASED
 from trainables.training.checkpoint import Progress
 
@@ -99,8 +99,8 @@ def _own(content: Any) -> str | None:
     if not isinstance(content, dict):
         return None
     for kind, what, loader in (
-        (DEPLOY_FORMAT, "a deploy form", "trainables.models.deploy.load_deploy"),
-        (WEIGHTS_FORMAT, "a file of weights", "trainables.models.weights.load_weights"),
+        (DEPLOY_FORMAT, "a deploy form", "trainables.deploy.form.load_deploy"),
+        (WEIGHTS_FORMAT, "a file of weights", "trainables.deploy.weights.load_weights"),
     ):
         if str(content.get("format")).startswith(kind.rstrip(" 0123456789")):
             return f"{what} of orchestrate, which {loader} loads"
@@ -108,7 +108,7 @@ def _own(content: Any) -> str | None:
     if isinstance(progress, dict) and progress.keys() == {field.name for field in fields(Progress)}:
         return (
             "the checkpoint a trial of orchestrate resumes from (trainables.training.checkpoint.load_checkpoint); "
-            "trainables.models.deploy.load_deploy loads the deploy.pt of a finished one"
+            "trainables.deploy.form.load_deploy loads the deploy.pt of a finished one"
         )
     return None
 

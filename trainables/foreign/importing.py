@@ -14,16 +14,16 @@ from trainables.contract.config import DataConfig, SelectionConfig, TrialConfig
 from trainables.contract.errors import UserError
 from trainables.contract.model import option_used
 from trainables.contract.scores import Scores
-from trainables.cost import parameter_count
-from trainables.data.cache import open_store
+from trainables.cost.measured import parameter_count
 from trainables.data.readers.layout_file import find_layout
-from trainables.data.store import Store
+from trainables.data.store.cache import open_store
+from trainables.data.store.reading import Store
+from trainables.deploy.form import DeployForm, deploy, folded, save_deploy
+from trainables.deploy.predict import score_store
+from trainables.deploy.weights import save_weights
 from trainables.foreign.checkpoint import Imported, import_tensors, read_tensors
 from trainables.models.backbone import NetworkSpec
 from trainables.models.build import Backbone
-from trainables.models.deploy import DeployForm, deploy, folded, save_deploy
-from trainables.models.weights import save_weights
-from trainables.predict import score_store
 
 Part = Literal["test", "train"]
 

@@ -10,15 +10,15 @@ from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
-from trainables.models.aa_gcn import AAGCN
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.ctr_gcn import CTRGCN
-from trainables.models.dg_stgcn import DGSTGCN
-from trainables.models.hd_gcn import HDGCN
-from trainables.models.hpi_gcn import HPIGCNOP, HPIGCNRP, HPIGCNBaseline
-from trainables.models.info_gcn import InfoGCN
-from trainables.models.st_gcn import STGCN, STGCNPP
-from trainables.models.st_gcn_k5 import STGCNK5
+from trainables.models.backbones.aa_gcn import AAGCN
+from trainables.models.backbones.ctr_gcn import CTRGCN
+from trainables.models.backbones.dg_stgcn import DGSTGCN
+from trainables.models.backbones.hd_gcn import HDGCN
+from trainables.models.backbones.hpi_gcn import HPIGCNOP, HPIGCNRP, HPIGCNBaseline
+from trainables.models.backbones.info_gcn import InfoGCN
+from trainables.models.backbones.st_gcn import STGCN, STGCNPP
+from trainables.models.backbones.st_gcn_k5 import STGCNK5
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone", "build_network", "network_spec"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import SparsityConfig
-from trainables.counting import removed_count
+from trainables.cost.counting.count import removed_count
 from trainables.sparsity.gates import GATES, attach_gate
 from trainables.sparsity.masks import Masked, attach, cut, maskable, raw_weight
 from trainables.sparsity.silent import silent_channels

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import Distribution, Scope
-from trainables.counting.removal import erk_counts, group_count, group_sizes, mask_units, removed_count, unit_counts
+from trainables.sparsity.amounts import erk_counts, group_count, group_sizes, mask_units, removed_count, unit_counts
 
 __all__ = ["erk_counts", "mask_units", "removed_count"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
-from trainables.counting.removal import unit_counts
+from trainables.sparsity.amounts import unit_counts
 from trainables.sparsity.generator import MaskSchedule
 from trainables.sparsity.masks import MASK, attach_all, cut_units, maskable
 

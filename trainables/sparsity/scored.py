@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import SparsityConfig
-from trainables.counting.removal import unit_counts
+from trainables.sparsity.amounts import unit_counts
 from trainables.sparsity.generator import MaskSchedule
 from trainables.sparsity.masks import Layers, Masked, cut_units, maskable
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
-from trainables.counting.sparse import side
+from trainables.cost.counting.sparse import side
 from trainables.reparam.fusion import Fusion, KernelMask
 from trainables.sparsity.masks import Kept, Masked, Masks, attach, raw_weight
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from orchestrator.planned import PlannedTrial
+from orchestrator.trials.proposed import PlannedTrial
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.progress import Progress
 from trainables.ray_trainable import WARNING

@@ -2,7 +2,7 @@ import os
 import signal
 import time
 
-from orchestrator.stop_requests import Stop, StopRequests
+from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.tuning.stopping import signals_cancel, time_budget
 from trainables.ray_trainable import StopFile
 

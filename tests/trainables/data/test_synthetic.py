@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from tests.naive_stores import bytes_of
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
-from trainables.data.audit import audit_store
-from trainables.data.store import Clip, Store, write_store
+from trainables.data.inspection.audit import audit_store
+from trainables.data.store.reading import Clip, Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import LAYOUTS, Layout
 

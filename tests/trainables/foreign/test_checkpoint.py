@@ -15,15 +15,15 @@ from tests.naive_stores import bytes_of
 from trainables.contract.config import DataConfig, ModelConfig, SelectionConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
-from trainables.data.store import Store, write_store
+from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.deploy.form import deploy, load_deploy
+from trainables.deploy.predict import score_store
+from trainables.deploy.weights import load_weights
 from trainables.foreign.checkpoint import import_tensors, read_tensors
 from trainables.foreign.importing import Outputs, Scoring, import_checkpoint
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.models.deploy import deploy, load_deploy
-from trainables.models.weights import load_weights
-from trainables.predict import score_store
 from trainables.reparam.fusible import RELEASED
 
 RP, OP = "hpi_gcn_rp_pa5_k5_joint", "hpi_gcn_op_g8_k5_joint"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.cli.models import print_import
+from orchestrator.cli.printing.networks import print_import
 from tests.trainables.foreign.test_strictness import BACKBONES, CTR, HD, RP, imported, refused, tensors
 from trainables.contract.errors import UserError
 from trainables.foreign.checkpoint import import_tensors, read_tensors
@@ -77,9 +77,9 @@ def test_files_of_our_own(tmp_path: Path) -> None:
     import_checkpoint(tmp_path / "c.pt", "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"))
     save_checkpoint(tmp_path / "t.pt", {"a": torch.ones(1)}, {}, Progress())
     for name, what, loader in (
-        ("w.pt", "a file of weights of orchestrate", "trainables.models.weights.load_weights"),
-        ("d.pt", "a deploy form of orchestrate", "trainables.models.deploy.load_deploy"),
-        ("t.pt", "the checkpoint a trial of orchestrate resumes from", "trainables.models.deploy.load_deploy"),
+        ("w.pt", "a file of weights of orchestrate", "trainables.deploy.weights.load_weights"),
+        ("d.pt", "a deploy form of orchestrate", "trainables.deploy.form.load_deploy"),
+        ("t.pt", "the checkpoint a trial of orchestrate resumes from", "trainables.deploy.form.load_deploy"),
     ):
         with pytest.raises(UserError) as caught:
             read_tensors(tmp_path / name)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tests import naive_networks
+from trainables.deploy.form import deploy
 from trainables.foreign.checkpoint import Imported, import_tensors
 from trainables.layouts import load_layout
-from trainables.models.deploy import deploy
 
 NETWORKS: dict[str, dict] = {  # file of vectors -> backbone, and options its tensors do not show
     "hpi_gcn_rp_pa5_k5_joint": {"backbone": "hpi_gcn_rp"},

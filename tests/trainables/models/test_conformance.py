@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests import naive_models
 from trainables.contract.config import STREAMS, ModelConfig, StreamConfig
-from trainables.counting import COUNTERS, count
+from trainables.cost.counting.count import COUNTERS, count
+from trainables.deploy.form import Execution, deploy, load_deploy, nonzero_params, save_deploy
 from trainables.layouts import load_layout
 from trainables.models.build import BACKBONES, Backbone, build_backbone
-from trainables.models.deploy import Execution, deploy, load_deploy, nonzero_params, save_deploy
 from trainables.reparam.fusible import FULL, RELEASED
 from trainables.sparsity.masks import attach
 

@@ -15,9 +15,9 @@ from tests.naive_multilevel import narrow_levels
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.contract.model import BACKBONE_NAMES
+from trainables.deploy.form import DeployForm, deploy, deploy_forms, load_deploy, nonzero_params, save_deploy
 from trainables.layouts import load_layout
 from trainables.models.build import build_network
-from trainables.models.deploy import DeployForm, deploy, deploy_forms, load_deploy, nonzero_params, save_deploy
 from trainables.models.multilevel import (
     BALANCE_WEIGHT,
     Experts,

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests import naive_models
 from trainables.contract.config import ModelConfig
-from trainables.counting.six_branch_tcn import count_six_branch_tcn
-from trainables.counting.tally import Tally
+from trainables.cost.counting.six_branch_tcn import count_six_branch_tcn
+from trainables.cost.counting.tally import Tally
 from trainables.models.six_branch_tcn import GlobalSixBranchTCN, SixBranchTCN, maximum_of_three
 from trainables.reparam.fusible import FULL, RELEASED, deployed
 

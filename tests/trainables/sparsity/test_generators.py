@@ -9,9 +9,9 @@ import torch
 from tests.trainables.models.test_conformance import CASES, clips_for, narrow
 from tests.trainables.sparsity.small import Clips, Interrupted, attached, fit_of, network, outside, subject_of
 from trainables.contract.config import STREAMS, ModelConfig, SparsityConfig
-from trainables.counting import count
+from trainables.cost.counting.count import count
+from trainables.deploy.form import deploy
 from trainables.layouts import load_layout
-from trainables.models.deploy import deploy
 from trainables.sparsity.build import GENERATORS, Subject, attach_sparsity
 from trainables.sparsity.generator import choose_masks
 from trainables.sparsity.mask_file import masks_of, save_masks

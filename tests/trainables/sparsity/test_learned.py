@@ -10,8 +10,8 @@ from torch import nn
 from tests import naive_models, naive_sparsity
 from trainables.contract.config import SparsityConfig, TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed
+from trainables.deploy.form import deploy
 from trainables.models.build import BACKBONES
-from trainables.models.deploy import deploy
 from trainables.reparam.fusible import ConvBN
 from trainables.sparsity.gates import GATES, Gate
 from trainables.sparsity.learned import LearnedLevel

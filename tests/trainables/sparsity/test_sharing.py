@@ -12,10 +12,10 @@ from torch import nn
 
 from tests import naive_models, naive_sparsity
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrialConfig
-from trainables.counting import Count, count, removed_count
-from trainables.counting.sparse import side
+from trainables.cost.counting.count import Count, count, removed_count
+from trainables.cost.counting.sparse import side
+from trainables.deploy.form import deploy, load_deploy, nonzero_params, save_deploy
 from trainables.layouts import load_layout
-from trainables.models.deploy import deploy, load_deploy, nonzero_params, save_deploy
 from trainables.reparam.fusible import FULL, RELEASED
 from trainables.reparam.fusion import Fusion
 from trainables.reparam.kernels import average_kernel

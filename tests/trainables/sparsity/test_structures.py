@@ -7,7 +7,7 @@ from torch import nn
 
 from tests.naive_sparsity import block_mask, n_of_m_mask
 from trainables.contract.config import SparsityConfig
-from trainables.counting.removal import group_count, removed_count, structured_count
+from trainables.sparsity.amounts import group_count, removed_count, structured_count
 from trainables.sparsity.generator import choose_masks
 from trainables.sparsity.masks import cut_structured, group_numbers, random_scores
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from trainables.contract.errors import UserError
-from trainables.data.description import MEASURED, Channels, Clip, Description, Joints, Pipeline, Recordings, describe_layout
-from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints
 from trainables.data.readers.detected import hide_unseen
+from trainables.data.store.description import MEASURED, Channels, Clip, Description, Joints, Pipeline, Recordings, describe_layout
+from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import Layout
 
 _PARTS = ("train", "val", "test")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Joints
+from trainables.data.store.description import Joints
 
 _SHOWN = 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.description import LEAST_CONFIDENCE, Channels, Joints
+from trainables.data.store.description import LEAST_CONFIDENCE, Channels, Joints
 
 
 def hide_unseen(joints: Joints) -> Joints:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Recordings
-from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints, parsed_json
 from trainables.data.readers.detected import by_frame, hide_unseen
+from trainables.data.store.description import Clip, Description, Joints, Recordings
+from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
 
 FRAMES = 300

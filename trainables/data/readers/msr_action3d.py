@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Recordings
-from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints
+from trainables.data.store.description import Clip, Description, Joints, Recordings
+from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
 
 CLASSES = (

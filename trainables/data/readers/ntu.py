@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Recordings
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.ntu_bodies import ntu_clip
 from trainables.data.readers.ntu_names import CITATIONS, CLIPS, EXAMPLE, NtuName, Release, actions, parse_name, protocols, without_skeletons
 from trainables.data.readers.parallel import ordered
 from trainables.data.readers.skeleton_file import parse_skeleton
+from trainables.data.store.description import Clip, Description, Joints, Recordings
 
 SingleActor = Literal["zero", "duplicate"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Joints
 from trainables.data.readers.skeleton_file import JOINTS, Sightings
+from trainables.data.store.description import Joints
 from trainables.layouts import LAYOUTS
 
 Flat = npt.NDArray[np.float32]

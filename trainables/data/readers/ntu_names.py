@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from trainables.data.protocols import ProtocolRule
+from trainables.data.store.protocols import ProtocolRule
 
 Release = Literal[60, 120]
 

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Recordings
-from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.ntu import named_clip, ntu_description
 from trainables.data.readers.ntu_names import EXAMPLE, NtuName, Release, actions, parse_name, protocols, saved_order
 from trainables.data.readers.skeleton_file import JOINTS
+from trainables.data.store.description import Clip, Description, Joints, Recordings
+from trainables.data.store.protocols import ProtocolRule
 
 Protocol = Literal["xsub", "xview", "xset", "split"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Clip, Description, Joints, Recordings
-from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems, checked_joints, parsed_json
+from trainables.data.store.description import Clip, Description, Joints, Recordings
+from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
 
 CLASSES = (

@@ -16,13 +16,13 @@ from pydantic import Field
 
 from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
-from trainables.data.description import Channels, Clip, Description, Recordings, describe_layout
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.detected import chief_persons, hide_unseen
 from trainables.data.readers.ntu import named_clip
 from trainables.data.readers.ntu_names import actions, parse_name
 from trainables.data.readers.pyskl_joints import Annotation, RawFiles, boxes, form, read_joints, read_pickle
 from trainables.data.readers.pyskl_splits import Splits, read_splits
+from trainables.data.store.description import Channels, Clip, Description, Recordings, describe_layout
 from trainables.layouts import LAYOUTS, Layout
 
 BOX_THRESHOLD = 0.5  # PYSKL's for Kinetics-400

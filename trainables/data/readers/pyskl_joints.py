@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from trainables.contract.errors import UserError
 from trainables.contract.pickles import load_pickle
-from trainables.data.description import Channels, Joints
 from trainables.data.readers.checks import checked_joints
 from trainables.data.readers.detected import by_frame
+from trainables.data.store.description import Channels, Joints
 
 Numbers = npt.NDArray[Any]
 

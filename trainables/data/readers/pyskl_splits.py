@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.protocols import ProtocolRule
 from trainables.data.readers.checks import Problems
+from trainables.data.store.protocols import ProtocolRule
 
 _NAME = re.compile(r"(?:(?P<name>.+)_)?(?P<part>train|val|test)(?P<number>[0-9]*)")
 _EXAMPLES = 3

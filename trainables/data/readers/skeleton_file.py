@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.errors import UserError
-from trainables.data.description import Joints
+from trainables.data.store.description import Joints
 
 JOINTS = 25
 VALUES = 12  # of a joint

@@ -1,0 +1,1 @@
+"""What is typed: a few lines per command, imports inside."""

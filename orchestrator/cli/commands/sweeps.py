@@ -1,0 +1,301 @@
+"""The command `orchestrate`: a few lines per command, imports inside, so that --help loads nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from orchestrator.cli.commands.data import data_app
+from orchestrator.cli.commands.networks import COMMANDS
+from trainables.contract.errors import OrchestrateError, UserError
+
+if TYPE_CHECKING:
+    from orchestrator.ensembling.results import FinalEvaluation
+    from orchestrator.sweep import Sweep
+
+app = typer.Typer(
+    help="Sweeps of skeleton-action networks: from one YAML file to final ensemble scores.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data_app, name="data")
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="Sweep file, or the name of a shipped search space (quickstart).")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="Override a value of the file; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("orchestrate"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Sweeps of skeleton-action networks: from one YAML file to final ensemble scores."""
+
+
+@app.command()
+def validate(
+    file: File,
+    overrides: Overrides = None,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Leave the store alone: check the file and its trials only.")] = False,
+) -> None:
+    """Check a sweep file, its trials and its data: every problem at once, with file and line."""
+    from orchestrator.planning.check import checked_sweep, runs_of
+    from orchestrator.trials.space import all_trials
+
+    sweep = checked_sweep(file, overrides or (), data=not no_data)
+    if not no_data:
+        if runs := runs_of(sweep):
+            from orchestrator.tracking.find import find_sources
+
+            find_sources(sweep, runs)
+        from orchestrator.planning.plan import plan as plan_sweep
+
+        for text in plan_sweep(sweep).notes:
+            print(f"note: {text}", file=sys.stderr)
+    trials = all_trials(sweep)
+    print(f"{file}: valid, {len({trial.planned.cell for trial in trials})} cells, {len(trials)} trials, digest {sweep.digest()}")
+
+
+@app.command()
+def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None:
+    """What a sweep will cost before it runs: cells, trials, sizes, time, disk. Exits with 2 when the file's budget is too small."""
+    from orchestrator.planning.check import checked_sweep
+    from orchestrator.planning.plan import check_budget
+    from orchestrator.planning.plan import plan as plan_sweep
+
+    sweep = checked_sweep(file, overrides or ())
+    planned = plan_sweep(sweep)
+    if as_json:
+        print(json.dumps(planned.to_json(), indent=2))
+    else:
+        from orchestrator.cli.printing.costs import print_plan
+
+        print_plan(planned)
+    check_budget(sweep, planned)
+
+
+@app.command()
+def schema() -> None:
+    """JSON schema of the sweep file, for editors."""
+    from orchestrator.sweep.json_schema import sweep_schema
+
+    print(json.dumps(sweep_schema(), indent=2))
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A sweep in the storage folder, or its folder.")]
+Storage = Annotated[str, typer.Option("--storage", help="Folder of the sweeps' folders.")]
+Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster to run on; default: this machine.")]
+
+
+@app.command()
+def sweep(
+    file: File,
+    overrides: Overrides = None,
+    address: Address = None,
+    name: Annotated[str | None, typer.Option("--name", help="Another name than the file's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run it all: trials, ensembles, report. The same file again continues; Ctrl-C once to stop with checkpoints, twice to end at once."""
+    from orchestrator.planning.check import checked_sweep
+    from orchestrator.planning.plan import check_budget
+    from orchestrator.planning.plan import plan as plan_sweep
+
+    checked = checked_sweep(file, [*(overrides or ()), *([f"name={name}"] if name else [])])
+    check_budget(checked, plan_sweep(checked))
+    _run(checked, address, as_json)
+
+
+@app.command()
+def resume(name: Name, address: Address = None, storage: Storage = "runs", as_json: Json = False) -> None:
+    """Go on with a sweep after a crash or Ctrl-C, as it was when it last ran."""
+    from orchestrator.planning.check import check_data, check_folders
+    from orchestrator.record.folder import find_folder, load_folder
+
+    sweep = load_folder(find_folder(name, storage))
+    problems = check_data(sweep) + check_folders(sweep)
+    if problems:
+        raise UserError.of(problems)
+    _run(sweep, address, as_json)
+
+
+def _run(checked: Sweep, address: str | None, as_json: bool) -> None:
+    from orchestrator.conduct import conduct
+
+    outcome = conduct(checked, address, note=lambda text: print(text, file=sys.stderr, flush=True))
+    if outcome.evaluation is not None and outcome.report is not None:
+        _print_evaluation(outcome.evaluation, outcome.report, outcome.run, as_json)
+    for text in outcome.messages:
+        print(text, file=sys.stderr)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_evaluation(evaluation: FinalEvaluation, report: Path, run: Path, as_json: bool) -> None:
+    if as_json:
+        print(evaluation.model_dump_json(indent=2))
+        return
+    from orchestrator.cli.printing.evaluation import print_evaluation, print_report
+
+    print_evaluation(evaluation)
+    print_report(report, f"orchestrate ui {run.name}")
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep; without a name all of them, a line each.")] = None,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """How far a sweep is: cells, best so far, failures with reasons, time left."""
+    from orchestrator.cli.printing.evaluation import print_status, print_statuses
+    from orchestrator.record.folder import find_folder, list_folders
+    from orchestrator.record.status import load_status
+
+    if name is None:
+        everything = [load_status(run) for run in list_folders(storage)]
+        if as_json:
+            print(json.dumps([each.to_json() for each in everything], indent=2))
+        else:
+            print_statuses(everything, storage)
+        return
+    found = load_status(find_folder(name, storage))
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        print_status(found)
+
+
+@app.command()
+def stop(name: Name, storage: Storage = "runs") -> None:
+    """Start no new trials; the running ones finish."""
+    _request_stop(name, storage, cancel=False)
+
+
+@app.command()
+def cancel(name: Name, storage: Storage = "runs") -> None:
+    """Let the running trials write a checkpoint and end now."""
+    _request_stop(name, storage, cancel=True)
+
+
+def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
+    from orchestrator.record.folder import find_folder, is_running
+    from orchestrator.record.stop_requests import Stop, StopRequests
+
+    run = find_folder(name, storage)
+    if not is_running(run):
+        raise UserError(f"{run}: must be running to be stopped, but is not")
+    requests = StopRequests(run)
+    if cancel:
+        requests.cancel(Stop("person", "asked to by orchestrate cancel"))
+    else:
+        requests.drain(Stop("person", "asked to by orchestrate stop"))
+    print(f"{run.name}: {'running trials write a checkpoint and end' if cancel else 'no new trials start, the running ones finish'}")
+
+
+@app.command()
+def ensemble(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep, to build its ensembles and report again.")] = None,
+    scores: Annotated[list[Path] | None, typer.Option("--scores", help="Score file (.parquet, .npy, .pkl); repeat for each member.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Label file (.parquet, .csv, .npy, .json, .pkl).")] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="One weight per score file, separated by commas.")] = None,
+    combine: Annotated[Literal["logits", "probabilities"] | None, typer.Option("--combine", help="What is summed.  [default: logits]")] = None,
+    as_json: Json = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Of a sweep whose trials have not all ended; opens the test split.")] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Build a sweep's ensembles again, or evaluate an ensemble of score files of any origin."""
+    if (name is None) == (not scores):
+        raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
+    if name is not None and (labels or weights or combine):
+        raise UserError("ensemble: --labels, --weights and --combine go with --scores; a sweep's ensembles are described in its file")
+    if name is not None:
+        from orchestrator.conduct import conclude
+        from orchestrator.record.folder import find_folder
+
+        run = find_folder(name, storage)
+        evaluation, report = conclude(run, partial=partial)
+        _print_evaluation(evaluation, report, run, as_json)
+        return
+    from orchestrator.cli.printing.evaluation import print_files_evaluation
+    from orchestrator.ensembling.readers import evaluate_files
+
+    if labels is None:
+        raise UserError("--labels: must name a label file where --scores is given")
+    try:
+        factors = [float(weight) for weight in weights.split(",")] if weights else []
+    except ValueError:
+        raise UserError(f"--weights: must be numbers separated by commas, got '{weights}'") from None
+    print_files_evaluation(evaluate_files(scores or [], labels, factors, combine or "logits"))
+
+
+@app.command()
+def report(name: Name, storage: Storage = "runs") -> None:
+    """Write a sweep's report again from its files."""
+    from orchestrator.record.folder import find_folder
+    from orchestrator.report.markdown import write_report
+
+    print(write_report(find_folder(name, storage)))
+
+
+@app.command()
+def ui(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep; its tracking store is shown.")] = None,
+    uri: Annotated[str, typer.Option("--uri", help="Tracking store to show where no sweep is named.")] = "sqlite:///mlflow.db",
+    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for everyone on the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to serve on.")] = 5000,
+    storage: Storage = "runs",
+) -> None:
+    """MLflow's pages on the sweep's own store, until Ctrl-C."""
+    import socket
+    import subprocess
+
+    from orchestrator.tracking.mlflow import ui_command
+
+    page = ""
+    if name is not None:
+        from orchestrator.record.folder import find_folder, load_folder
+        from orchestrator.record.journal import read_journal
+
+        run = find_folder(name, storage)
+        uri = load_folder(run).tracking.uri
+        page = next((event["mlflow"] for event in reversed(read_journal(run / "journal.jsonl")) if event.get("mlflow")), "")
+    command = ui_command(uri, host, port)
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
+    print(f"http://{host}:{port}/{page}\nready in a moment; Ctrl-C to end", file=sys.stderr)
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command; an error of ours is one clean message and its exit code, anything else a traceback and exit code 1."""
+    try:
+        app()
+    except OrchestrateError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except SystemExit as end:
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # Typer ends at Ctrl-C without a word
+            print("interrupted", file=sys.stderr)
+        raise

@@ -1,0 +1,133 @@
+"""From the folders of finished trials to members, one per cell. Reads files only; the test labels are not among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
+from orchestrator.record.states import load_failures
+from orchestrator.trials.proposed import PlannedTrial, load_planned
+from trainables.contract.artifacts import TrialResult
+from trainables.contract.errors import UserError
+from trainables.contract.scores import Scores
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Sweep
+
+__all__ = ["Candidate", "Member", "collect", "missing_cells", "order"]
+
+Candidate = list[tuple[PlannedTrial, TrialResult]]  # trials that differ in nothing but the seed, by seed
+
+
+def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
+    """The best complete trial of every cell that has one, in the order of the cells.
+
+    Within the metric constraints, the first objective decides, the others break ties, then the trial's id. Several seeds of one
+    assignment count by their mean and are represented by the first seed: taking the best seed would be choosing by luck.
+    """
+    members: list[Member] = []
+    for candidates in _complete_by_cell(run).values():
+        allowed = [each for each in candidates if _satisfies(each, sweep)]
+        if allowed:
+            members.append(_member(run, min(allowed, key=lambda each: order(each, sweep))))
+    _check_same_clips(members)
+    return tuple(members)
+
+
+def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:
+    """Why a planned cell has no member, by cell."""
+    present, failures = {member.cell for member in members}, load_failures(run)
+    reasons: dict[str, list[str]] = {}
+    for planned in load_planned(run):
+        if planned.cell in present:
+            continue
+        if planned.trial in failures:
+            reason = f"failed: {failures[planned.trial]}"
+        else:
+            reason = "is outside the constraints" if planned.folder(run).is_complete() else "is not finished"
+        reasons.setdefault(planned.cell, []).append(f"{planned.trial} {reason}")
+    return {cell: "; ".join(texts) for cell, texts in reasons.items()}
+
+
+def _complete_by_cell(run: Path) -> dict[str, list[Candidate]]:
+    """Complete trials by cell, those of one assignment together."""
+    cells: dict[str, dict[str, Candidate]] = {}
+    for planned in load_planned(run):
+        folder = planned.folder(run)
+        if folder.is_complete():
+            alike = cells.setdefault(planned.cell, {}).setdefault(repr(sorted(planned.assignment.items())), [])
+            alike.append((planned, folder.load()))
+    return {cell: [sorted(each, key=lambda pair: pair[0].seed) for each in groups.values()] for cell, groups in cells.items()}
+
+
+def _mean(candidate: Candidate, metric: str) -> float | None:
+    """Mean of a metric over the seeds; None if a trial does not have it."""
+    values = [result.metrics().get(metric) for _, result in candidate]
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _satisfies(candidate: Candidate, sweep: Sweep) -> bool:
+    """Whether every metric limit of the sweep holds; a metric that is missing does not hold any."""
+    for limit in sweep.metric_limits:
+        value = _mean(candidate, limit.metric)
+        if value is None or (limit.max is not None and value > limit.max) or (limit.min is not None and value < limit.min):
+            return False
+    return True
+
+
+def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
+    """What candidates are sorted by, the best first: the objectives in turn, then the trial's id. A metric that is missing comes last."""
+    keys: list[tuple[bool, float]] = []
+    for objective in sweep.objectives:
+        value = _mean(candidate, objective.metric)
+        sign = -1.0 if objective.goal == "maximize" else 1.0
+        keys.append((value is None, sign * (value or 0.0)))
+    return (*keys, candidate[0][0].trial)
+
+
+def _member(run: Path, candidate: Candidate) -> Member:
+    seeds = tuple(_seed_run(run, planned, result) for planned, result in candidate)
+    planned, first = candidate[0][0], seeds[0]
+    return Member(
+        name=planned.cell,
+        cell=planned.cell,
+        axes=planned.axes,
+        trial=planned.trial,
+        config=planned.folder(run).load_config(),
+        result=first.result,
+        selection=first.scores.selection,
+        test=first.scores.test,
+        seeds=seeds,
+    )
+
+
+def _seed_run(run: Path, planned: PlannedTrial, result: TrialResult) -> SeedRun:
+    folder = planned.folder(run)
+    levels = {
+        each.level: _scores(folder.level_scores(each.level, "selection"), test)
+        for each in result.levels
+        if (test := folder.level_scores(each.level, "test")).is_file()
+    }
+    return SeedRun(planned.trial, planned.seed, result, _scores(folder.selection_scores, folder.test_scores), levels)
+
+
+def _scores(selection: Path, test: Path) -> SeedScores:
+    return SeedScores(Scores.load(selection) if selection.is_file() else None, Scores.load(test))
+
+
+def _check_same_clips(members: Sequence[Member]) -> None:
+    """UserError if two members of one division were scored on different clips."""
+    first: dict[Division, Member] = {}
+    problems: list[str] = []
+    for member in members:
+        other = first.setdefault(member.division, member)
+        for split, mine, theirs in (("selection", member.selection, other.selection), ("test", member.test, other.test)):
+            if (mine.ids if mine else None) != (theirs.ids if theirs else None):
+                counts = f"{len(mine.ids) if mine else 0} and {len(theirs.ids) if theirs else 0} clips"
+                problems.append(f"{member.trial}: must have {split} scores of the same clips as {other.trial}, got {counts}")
+    if problems:
+        raise UserError.of(problems)

@@ -1,0 +1,114 @@
+"""How far a sweep is: from its list of trials, its journal and its trials' files. Starts nothing and loads nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from orchestrator.record.folder import is_running
+from orchestrator.record.journal import read_journal
+from orchestrator.record.states import load_trials
+from orchestrator.record.stop_requests import StopRequests
+
+
+@dataclass
+class CellStatus:
+    """One cell's trials by how far they are."""
+
+    cell: str
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    waiting: int = 0  # for the dense trials they start from
+    best: float | None = None  # selection top-1, as a fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A sweep at a glance."""
+
+    name: str
+    state: Literal["running", "finished", "not running"]
+    cells: tuple[CellStatus, ...]
+    failures: dict[str, str] = field(default_factory=dict)  # trial -> reason
+    seconds_left: float | None = None  # while it runs, once a trial has finished
+    next_step: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "name": self.name,
+            "state": self.state,
+            "cells": [vars(cell) for cell in self.cells],
+            "failures": self.failures,
+            "seconds_left": self.seconds_left,
+        }
+
+
+def load_status(run: Path) -> Status:
+    """The state of the sweep in `run`."""
+    events = read_journal(run / "journal.jsonl")
+    running = is_running(run)
+    active = _active(events) if running else set()
+    cells: dict[str, CellStatus] = {}
+    failures: dict[str, str] = {}
+    states = load_trials(run)
+    unfinished = {state.planned.trial for state in states if state.status == "unfinished"}
+    for trial in states:
+        cell = cells.setdefault(trial.planned.cell, CellStatus(trial.planned.cell))
+        cell.total += 1
+        if trial.result is not None:
+            cell.done += 1
+            top1 = trial.result.selection_top1
+            if top1 is not None and (cell.best is None or top1 > cell.best):
+                cell.best = top1
+        elif trial.failure is not None:
+            cell.failed += 1
+            failures[trial.planned.trial] = trial.failure
+        elif trial.planned.trial in active:
+            cell.running += 1
+        elif not unfinished.isdisjoint(trial.planned.after):
+            cell.waiting += 1
+    left = sum(cell.total - cell.done - cell.failed for cell in cells.values())
+    finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == ["sweep_finished"]
+    state: Literal["running", "finished", "not running"] = "running" if running else "finished" if finished else "not running"
+    return Status(run.name, state, tuple(cells.values()), failures, _seconds_left(events, left) if running else None, _next_step(run, state))
+
+
+def _active(events: list[dict[str, Any]]) -> set[str]:
+    """Trials started and not ended since the driver began."""
+    active: set[str] = set()
+    for event in events:
+        if event["event"] in ("sweep_started", "sweep_resumed"):
+            active.clear()
+        elif event["event"] == "trial_started":
+            active.add(event["trial"])
+        elif event["event"].startswith("trial_"):
+            active.discard(event["trial"])
+    return active
+
+
+def _seconds_left(events: list[dict[str, Any]], left: int) -> float | None:
+    """Trials left times the mean time between ends since the driver began; None before the first end."""
+    began = 0.0
+    ends: list[float] = []
+    for event in events:
+        if event["event"] in ("sweep_started", "sweep_resumed"):
+            began, ends = event["time"], []
+        elif event["event"] == "trial_finished":
+            ends.append(event["time"])
+    if not ends or not left:
+        return None
+    return left * fmean(after - before for before, after in zip([began, *ends], ends, strict=False))
+
+
+def _next_step(run: Path, state: str) -> str:
+    if state == "running":
+        stop = StopRequests(run).stop()
+        if stop is not None:
+            return f"asked to stop: {stop.reason}"
+        return f"orchestrate stop {run.name} (no new trials) or orchestrate cancel {run.name} (checkpoint and end now)"
+    return f"see {run / 'report' / 'report.md'}" if state == "finished" else f"continue with: orchestrate resume {run.name}"

@@ -1,0 +1,129 @@
+"""Which trial runs next: one search per cell, taken in turn by the one Tune run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from ray.tune.search import Searcher
+
+from orchestrator.trials.space import Trial
+from trainables.contract.artifacts import TrialResult
+from trainables.contract.errors import TrialFailed
+
+
+class CellSearch(Protocol):
+    """Proposes the trials of one cell. Trials of different cells never compete, so each cell has a search of its own."""
+
+    def ask(self) -> Trial | None:
+        """The next trial to run; None when the cell has no more."""
+        ...
+
+    def tell(self, trial: str, result: TrialResult | None) -> None:
+        """How a proposed trial ended; None: without a result."""
+        ...
+
+
+class ListedSearch:
+    """A cell whose trials are all known beforehand: grid and random search."""
+
+    def __init__(self, proposals: Iterable[Trial]) -> None:
+        self._waiting = deque(proposals)
+
+    def ask(self) -> Trial | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def tell(self, trial: str, result: TrialResult | None) -> None:
+        """A listed search learns nothing."""
+
+
+class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
+    """Tune's view of all cells: asks them in turn, so that every cell makes progress from the start.
+
+    A proposal that starts from another trial's weights is held back until all trials it may start from have ended. Tune's own trial ids are
+    translated by `proposal_of`.
+    """
+
+    def __init__(
+        self,
+        cells: Mapping[str, CellSearch],
+        request: Callable[[Trial], dict[str, Any]],
+        closed: Callable[[], bool],
+        pending: Iterable[str],
+        give_up: Callable[[Trial, str], None],
+    ) -> None:
+        """request: a trial's Tune configuration from its proposal; TrialFailed where it cannot start, which is passed on to `give_up`.
+
+        closed: asked before every proposal; once true, no new trial is started. pending: the trials that have not ended yet.
+        """
+        super().__init__()
+        self._cells = dict(cells)
+        self._turn = deque(cells)
+        self._request = request
+        self._closed = closed
+        self._give_up = give_up
+        self._pending = set(pending)
+        self._held: list[Trial] = []
+        self._given: dict[str, Trial] = {}
+
+    def proposal_of(self, tune_id: str) -> Trial:
+        """What runs under Tune's trial id."""
+        return self._given[tune_id]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial; None: none can start now, but one will when those that run have ended."""
+        finished: str = Searcher.FINISHED
+        while not self._closed():
+            proposal = self._next()
+            if proposal is None:
+                return None if self._held else finished
+            try:
+                request = self._request(proposal)
+            except TrialFailed as failure:
+                self._give_up(proposal, str(failure))
+                self._end(proposal, None)
+                continue
+            self._given[trial_id] = proposal
+            return request
+        return finished
+
+    def _next(self) -> Trial | None:
+        """A proposal that can start: one that was held back, else the cells' in turn."""
+        for position, held in enumerate(self._held):
+            if not self._waits(held):
+                return self._held.pop(position)
+        while self._turn:
+            proposal = self._cells[self._turn[0]].ask()
+            if proposal is None:
+                self._turn.popleft()
+                continue
+            self._turn.rotate(-1)
+            if not self._waits(proposal):
+                return proposal
+            self._held.append(proposal)
+        return None
+
+    def _waits(self, proposal: Trial) -> bool:
+        return not self._pending.isdisjoint(proposal.planned.after)
+
+    def tell(self, tune_id: str, result: TrialResult | None) -> None:
+        """Pass a trial's end on to its cell, and to those that wait for it."""
+        self._end(self._given[tune_id], result)
+
+    def _end(self, proposal: Trial, result: TrialResult | None) -> None:
+        self._pending.discard(proposal.planned.trial)
+        self._cells[proposal.planned.cell].tell(proposal.planned.trial, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Ends are told by the callback, from the trial's own files: Tune's last report is an epoch, not a result."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: a sweep continues from its journal and its trials' files."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore, see `save`."""
+
+
+SEARCHES: dict[str, Callable[[Iterable[Trial]], CellSearch]] = {"grid": ListedSearch, "random": ListedSearch}
+"""method.name -> the search of one cell."""

@@ -1,0 +1,86 @@
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from orchestrator.record.folder import find_folder, folder_of, held, load_folder, prepare
+from orchestrator.sweep import parse_sweep
+from orchestrator.trials.proposed import load_planned
+from orchestrator.trials.space import all_trials
+from trainables.contract.errors import UserError
+
+TEXT = """
+version: 1
+name: small
+data: {store: nowhere, protocol: xsub}
+parameters:
+  sparsity.level: [0.0, 0.6]
+train: {epochs: 3}
+"""
+
+
+def sweep_of(text=TEXT, *overrides):
+    return parse_sweep("small.yaml", text, overrides)
+
+
+def prepared(sweep):
+    return prepare(sweep, [trial.planned for trial in all_trials(sweep)])
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_folder_holds_the_file_its_expansion_and_the_trials():
+    sweep = sweep_of()
+    first = prepared(sweep)
+    run = folder_of(sweep)
+    assert not first.resumed
+    assert (run / "sweep.yaml").read_text() == TEXT
+    assert [trial.planned for trial in all_trials(sweep)] == list(load_planned(run))
+    assert load_folder(run).digest() == sweep.digest()
+    second = prepared(sweep)
+    assert second.resumed
+    assert second.mark == first.mark
+
+
+def test_what_decides_the_trials_may_not_change_under_a_name():
+    prepared(sweep_of())
+    before = (folder_of(sweep_of()) / "resolved.json").read_bytes()
+    with pytest.raises(UserError, match=r"train\.epochs: was 3, is now 4") as caught:
+        prepared(sweep_of(TEXT.replace("epochs: 3", "epochs: 4, lr: 0.2")))
+    assert "train.lr: was 0.1, is now 0.2" in str(caught.value)
+    assert (folder_of(sweep_of()) / "resolved.json").read_bytes() == before
+
+
+def test_where_joints_are_kept_may_change():
+    prepared(sweep_of())
+    moved = sweep_of(TEXT.replace("protocol: xsub", "protocol: xsub, residence: host"))
+    assert prepared(moved).resumed
+    assert load_folder(folder_of(moved)).data.residence == "host"
+    assert [trial.planned for trial in all_trials(moved)] == [trial.planned for trial in all_trials(sweep_of())]
+
+
+@pytest.mark.parametrize("line", ["budget: {hours: 9}", "resources: {cpus: 2}", "tracking: {uri: none}", "failure: {max_restarts: 0}"])
+def test_how_a_sweep_is_run_may_change(line):
+    prepared(sweep_of())
+    assert prepared(sweep_of(f"{TEXT}{line}\n")).resumed
+
+
+def test_a_sweep_is_found_by_name_and_by_path_and_a_wrong_name_lists_them():
+    prepared(sweep_of())
+    assert find_folder("small") == Path("runs/small")
+    assert find_folder("runs/small") == Path("runs/small")
+    with pytest.raises(UserError, match="there are small"):
+        find_folder("large")
+
+
+def test_one_driver_at_a_time():
+    run = folder_of(sweep_of())
+    with held(run), pytest.raises(UserError, match="is being run by another process"), held(run):
+        pass
+    with held(run), (run / ".lock").open("w") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with held(run):
+        pass  # the first hold has ended

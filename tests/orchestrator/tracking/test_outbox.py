@@ -1,0 +1,93 @@
+"""The outbox: everything in order, nothing lost in silence, and never an exception for the one who puts something in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from orchestrator.tracking.outbox import Outbox
+
+
+class Service:
+    """Fails as told: the first `away` calls as if it were down, and whatever is called "bad" for good."""
+
+    def __init__(self, away=0):
+        self.away = away
+        self.seen = []
+
+    def call(self, name):
+        def operation():
+            if self.away:
+                self.away -= 1
+                raise ConnectionError("nobody answers\nsecond line")
+            if name == "bad":
+                raise ValueError("no such thing")
+            self.seen.append(name)
+
+        return operation
+
+
+def outbox(**options):
+    return Outbox(lambda error: isinstance(error, ConnectionError), every=0.01, **options)
+
+
+def test_everything_arrives_in_order():
+    service, box = Service(), outbox()
+    for number in range(50):
+        box.put(str(number), service.call(number))
+    assert box.close(5.0) == ()
+    assert service.seen == list(range(50))
+
+
+def test_a_service_that_comes_back_gets_everything_in_order(caplog):
+    service, box = Service(away=3), outbox()
+    with caplog.at_level(logging.WARNING):
+        for number in range(5):
+            box.put(str(number), service.call(number))
+        assert box.close(5.0) == ()
+    assert service.seen == list(range(5))
+    assert "0: not delivered yet, will try again: nobody answers" in caplog.text
+    assert "second line" not in caplog.text
+
+
+def test_what_can_never_be_delivered_is_dropped_and_named():
+    service, box = Service(), outbox()
+    for name in ("a", "bad", "c"):
+        box.put(f"call {name}", service.call(name))
+    assert box.close(5.0) == ("call bad",)
+    assert service.seen == ["a", "c"]
+
+
+def test_a_service_that_stays_away_costs_only_the_patience():
+    service, box = Service(away=10**9), outbox()
+    box.put("first", service.call(1))
+    box.put("second", service.call(2))
+    start = time.monotonic()
+    assert box.close(0.1) == ("first", "second")
+    assert time.monotonic() - start < 2.0
+
+
+def test_an_operation_that_hangs_does_not_hang_the_sweep(monkeypatch):
+    monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_PAUSE", 0.1)
+    box, release = outbox(), threading.Event()
+    box.put("hangs", lambda: release.wait(10.0))
+    assert box.close(0.1) == ("hangs",)
+    release.set()
+
+
+@pytest.mark.parametrize("count", [3])
+def test_an_operation_may_put_another_one(count):
+    service, box = Service(), outbox()
+
+    def again(left):
+        service.seen.append(left)
+        if left:
+            box.put(str(left - 1), lambda: again(left - 1))
+
+    box.put(str(count), lambda: again(count))
+    time.sleep(0.1)
+    assert box.close(5.0) == ()
+    assert service.seen == [3, 2, 1, 0]

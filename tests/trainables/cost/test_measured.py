@@ -1,0 +1,48 @@
+"""Peak memory against sums made by hand, and how long latency is measured."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.cost import measured
+
+
+class Sleeping(nn.Module):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        time.sleep(self.seconds)
+        return x
+
+
+def test_peak_counts_what_is_alive_together():
+    layers = nn.Sequential(nn.Linear(10, 1000), nn.ReLU(), nn.Linear(1000, 10))
+    assert measured.peak_activation_bytes(layers, torch.ones(1, 10)) == 4 * (1000 + 1000)  # the output of the first dies with the second's
+    assert measured.peak_activation_bytes(layers, torch.ones(8, 10)) == 4 * 8 * (1000 + 1000)
+
+
+def test_peak_counts_neither_views_nor_what_happens_in_place():
+    class Views(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.view(5, 2).T + 1
+            return y.relu_().reshape(2, 5)
+
+    assert measured.peak_activation_bytes(Views(), torch.ones(1, 10)) == 4 * 10
+
+
+def test_slow_networks_are_timed_less_often(monkeypatch):
+    monkeypatch.setattr(measured, "WARMUP_S", 0.0)
+    monkeypatch.setattr(measured, "TIMED_S", 0.02)
+    slow, fast = Sleeping(0.02), Sleeping(0.0)
+    assert measured.latency_ms(slow, torch.ones(1)) == pytest.approx(20, rel=0.5)
+    assert slow.calls == 1 + measured.FEWEST_CALLS
+    measured.latency_ms(fast, torch.ones(1))
+    assert fast.calls > slow.calls

@@ -1,0 +1,408 @@
+"""Every reader gives the clips it was given, in the order of ids, and names what is wrong with a source."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.naive_detections import unseen_hidden
+from tests.naive_stores import UCLA_NAMES, array, bytes_of, msr_source, table, ucla_source
+from trainables.contract.config import SelectionConfig
+from trainables.contract.errors import UserError
+from trainables.data.readers.arrays import read_arrays
+from trainables.data.readers.layout_file import find_layout
+from trainables.data.readers.msr_action3d import read_msr_action3d
+from trainables.data.readers.nw_ucla import read_nw_ucla
+from trainables.data.store.description import Channels, Recordings
+from trainables.data.store.reading import Store, write_store
+from trainables.layouts import LAYOUTS
+
+COCO = LAYOUTS["coco17"]
+
+
+def imported(recordings: Recordings, out: Path) -> Store:
+    write_store(out, recordings.clips, recordings.description)
+    made = Store.open(out)
+    assert made.info.clips == recordings.count
+    return made
+
+
+def problems(make: Callable[[], Recordings]) -> str:
+    """What a reader says, whether it notices at once or while reading."""
+    with pytest.raises(UserError) as caught:
+        list(make().clips)
+    return str(caught.value)
+
+
+@pytest.fixture
+def ucla(tmp_path: Path) -> Path:
+    return ucla_source(tmp_path / "ucla", UCLA_NAMES)
+
+
+def test_ucla_clips_come_back(ucla: Path, tmp_path: Path) -> None:
+    made = imported(read_nw_ucla(ucla), tmp_path / "store")
+    assert made.column("id").tolist() == sorted(UCLA_NAMES)
+    assert made.column("label").tolist() == [0, 0, 0, 1, 1]
+    assert made.column("subject").tolist() == [1, 1, 2, 1, 2]
+    assert made.column("camera").tolist() == [1, 3, 2, 1, 2]
+    assert made.column("take").tolist() == [0, 0, 1, 0, 0]
+    for position, name in enumerate(sorted(UCLA_NAMES)):
+        written = json.loads((ucla / "all_sqe" / f"{name}.json").read_text())["skeletons"]
+        np.testing.assert_array_equal(made.clip(position)[0], np.array(written, np.float32))
+    split = made.split("xview", SelectionConfig(kind="none"))
+    assert (split.train.tolist(), split.test.tolist()) == ([0, 2, 3, 4], [1])
+    assert (made.layout.name, made.info.pipeline, made.info.classes[1]) == ("ucla20", "ucla", "pick up with two hands")
+
+
+def test_packed_ucla_gives_the_same_store(ucla: Path, tmp_path: Path) -> None:
+    imported(read_nw_ucla(ucla), tmp_path / "folder")
+    with tarfile.open(ucla / "all_sqe.tar.gz", "w:gz") as archive:
+        for file in sorted((ucla / "all_sqe").iterdir(), reverse=True):
+            archive.add(file, f"all_sqe/{file.name}")
+    for file in (ucla / "all_sqe").iterdir():
+        file.unlink()
+    (ucla / "all_sqe").rmdir()
+    imported(read_nw_ucla(ucla), tmp_path / "packed")
+    assert bytes_of(tmp_path / "packed") == bytes_of(tmp_path / "folder")
+    content = (ucla / "all_sqe.tar.gz").read_bytes()
+    (ucla / "all_sqe.tar.gz").write_bytes(content[: len(content) // 2])
+    assert "all_sqe.tar.gz: the archive is damaged or cut short" in problems(lambda: read_nw_ucla(ucla))
+
+
+FIRST = "a01_s01_e00_v01"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"skeletons": [[[0.0] * 3] * 19] * 4}, "joints must be frames x 20 x 3, got (4, 19, 3)"),
+        ({"skeletons": [[[0.0] * 3] * 20] * 3 + [[[0.0] * 3] * 19]}, "joints must be numbers, frames x 20 x 3"),
+        ({"skeletons": [[["x"] * 3] * 20] * 4}, "joints must be numbers, frames x 20 x 3"),
+        ({"skeletons": [[[None] * 3] * 20] * 4}, "every coordinate must be finite, got 240"),
+        ({"skeletons": [[[float("nan")] * 3] * 20] * 4}, "every coordinate must be finite, got 240"),
+        ({"skeletons": []}, "joints must be frames x 20 x 3"),
+        ({"skeletons": [[[0.0] * 3] * 20] * 5}, "ucla_train.json says 4 frames, the clip has 5"),
+        ({"label": 2}, "ucla_train.json says label 1, the clip has 2"),
+        ({"file_name": "a01"}, f"file_name must be '{FIRST}', got 'a01'"),
+    ],
+)
+def test_damaged_ucla_clip_is_named(ucla: Path, change: dict[str, object], message: str) -> None:
+    file = ucla / "all_sqe" / f"{FIRST}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    said = problems(lambda: read_nw_ucla(ucla))
+    assert f"{FIRST}.json: " in said
+    assert message in said
+
+
+def test_all_damaged_ucla_clips_are_named_at_once(ucla: Path, tmp_path: Path) -> None:
+    first, second, third = (ucla / "all_sqe" / f"{name}.json" for name in UCLA_NAMES[:3])
+    first.write_bytes(first.read_bytes()[:100])
+    second.unlink()
+    third.write_text("[]")
+    said = problems(lambda: read_nw_ucla(ucla))
+    assert f"{first.name}: must be JSON, but it is damaged or cut short" in said
+    assert f"{second.name}: the clip is missing, ucla_train.json names it" in said
+    assert f"{third.name}: must be a record with" in said
+    assert len(said.splitlines()) == 3
+    recordings = read_nw_ucla(ucla)
+    with pytest.raises(UserError):
+        write_store(tmp_path / "store", recordings.clips, recordings.description)
+    assert [file.name for file in tmp_path.iterdir()] == ["ucla"]
+
+
+def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
+    src = ucla_source(tmp_path / "ucla", [f"a01_s01_e{take:02}_v01" for take in range(30)] + ["a01_s01_e00_v03"], frames=1)
+    for file in (src / "all_sqe").iterdir():
+        file.write_text("{")
+    lines = problems(lambda: read_nw_ucla(src)).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "... and 11 more problems of this kind"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}], "[0]: camera must be 1 or 2, got 'a01_s01_e00_v03'"),
+        ([{"file_name": FIRST, "length": 4, "label": 11}], f"[0]: label of '{FIRST}' must be a number from 1 to 10, got 11"),
+        ([{"file_name": FIRST, "length": 4, "label": "1"}], f"[0]: label of '{FIRST}' must be a number from 1 to 10, got '1'"),
+        ([{"file_name": FIRST, "length": 4, "label": 1}] * 2, f"[1]: clip '{FIRST}' is named twice, first in ucla_train.json"),
+        ([{"file_name": FIRST, "length": None, "label": 1}], "must be a number of frames, got None"),
+        ([{"file_name": "b01", "length": 4, "label": 1}], "[0]: file_name must look like a01_s01_e00_v01, got 'b01'"),
+        ([{"file_name": FIRST}], "[0]: must be a record with file_name, length and label"),
+        ({}, "must be a list of records"),
+    ],
+)
+def test_wrong_ucla_list_is_named(ucla: Path, entries: object, message: str) -> None:
+    (ucla / "ucla_train.json").write_text(json.dumps(entries))
+    said = problems(lambda: read_nw_ucla(ucla))
+    assert "ucla_train.json" in said
+    assert message in said
+
+
+def test_missing_ucla_parts_are_named(ucla: Path, tmp_path: Path) -> None:
+    (ucla / "ucla_valid.json").unlink()
+    assert f"{ucla}: must be a folder that holds all_sqe/" in (said := problems(lambda: read_nw_ucla(ucla)))
+    assert said.endswith("lacks ucla_valid.json")
+    (ucla / "ucla_valid.json").write_text(json.dumps([{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}]))
+    (ucla / "all_sqe").rename(tmp_path / "elsewhere")
+    assert "all_sqe/ or all_sqe.tar.gz, but neither is there" in problems(lambda: read_nw_ucla(ucla))
+
+
+MSR_NAMES = ("a01_s01_e01", "a01_s02_e01", "a20_s03_e02", "a20_s04_e01")
+
+
+@pytest.fixture
+def msr(tmp_path: Path) -> Path:
+    return msr_source(tmp_path / "msr", MSR_NAMES, listed=MSR_NAMES[:3])
+
+
+def test_msr_clips_come_back_without_confidence(msr: Path, tmp_path: Path) -> None:
+    made = imported(read_msr_action3d(msr), tmp_path / "store")
+    assert made.column("id").tolist() == list(MSR_NAMES[:3])
+    assert made.column("label").tolist() == [0, 0, 19]
+    assert made.column("subject").tolist() == [1, 2, 3]
+    assert made.column("take").tolist() == [1, 1, 2]
+    rows = np.loadtxt(msr / "real_world_coordinates" / "a20_s03_e02_skeleton3D.txt", dtype=np.float32)
+    np.testing.assert_array_equal(made.clip(2)[0], rows.reshape(3, 20, 4)[..., :3])
+    split = made.split("xsub", SelectionConfig(kind="none"))
+    assert (split.train.tolist(), split.test.tolist()) == ([0, 2], [1])
+    assert (made.layout.name, made.info.pipeline, len(made.info.classes)) == ("msr20", "ucla", 20)
+
+
+def test_all_msr_clips_when_asked(msr: Path, tmp_path: Path) -> None:
+    made = imported(read_msr_action3d(msr, all_clips=True), tmp_path / "store")
+    assert made.column("id").tolist() == list(MSR_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "a line must have 4 numbers"),
+        (lambda text: "\n".join(text.splitlines()[:-1]), "must have 20 lines per frame, got 59 lines"),
+        (lambda text: text.replace(text.split()[0], "x", 1), "every entry must be a number"),
+        (lambda text: text.replace(text.split()[0], "nan", 1), "every coordinate must be finite, got 1 "),
+        (lambda text: "", "must have 20 lines per frame, got 0 lines"),
+    ],
+)
+def test_damaged_msr_clip_is_named(msr: Path, change: Callable[[str], str], message: str) -> None:
+    file = msr / "real_world_coordinates" / "a01_s02_e01_skeleton3D.txt"
+    text = change(file.read_text())
+    file.write_text(text)
+    said = problems(lambda: read_msr_action3d(msr))
+    assert file.name in said
+    assert message in said
+
+
+def test_wrong_msr_source_is_named(msr: Path, tmp_path: Path) -> None:
+    assert "there is no real_world_coordinates/ in it" in problems(lambda: read_msr_action3d(tmp_path))
+    listed = msr / "real_world_coordinates" / "files_used_in_cvpr12_paper.txt"
+    listed.write_text("a01_s01_e01 a01_s01_e01")
+    assert "must name each clip once, got twice: a01_s01_e01" in problems(lambda: read_msr_action3d(msr))
+    listed.write_text("a21_s01_e01")
+    assert "with an action from 1 to 20, got 'a21_s01_e01'" in problems(lambda: read_msr_action3d(msr))
+    listed.write_text("a01_s09_e09")
+    assert "a01_s09_e09_skeleton3D.txt: the clip is missing" in problems(lambda: read_msr_action3d(msr))
+    listed.unlink()
+    assert "--all-clips does without" in problems(lambda: read_msr_action3d(msr))
+
+
+HEADER = "id,label,subject,split,split_other"
+ROWS = ("b,wave,P2,train,test", "a,jump,P1,val,train", "c,wave,,test,train")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    np.save(folder / "a.npy", array(1))
+    np.savez(folder / "b.npz", array(2, 2, 4, 17, 3))
+    np.save(folder / "c.npy", array(3, 5, 17, 2))
+    return folder
+
+
+def test_arrays_come_back(clips: Path, tmp_path: Path) -> None:
+    made = imported(read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"), tmp_path / "store")
+    assert made.column("id").tolist() == ["a", "b", "c"]
+    assert made.info.classes == ("jump", "wave")
+    assert made.column("label").tolist() == [0, 1, 1]
+    assert made.column("subject").tolist() == ["P1", "P2", None]
+    assert made.info.persons == 2
+    np.testing.assert_array_equal(made.clip(0)[0], array(1))
+    np.testing.assert_array_equal(made.clip(1), array(2, 2, 4, 17, 3))
+    np.testing.assert_array_equal(made.clip(2)[0, ..., :2], array(3, 5, 17, 2))
+    assert not made.clip(2)[..., 2].any()
+    own = made.split("split", SelectionConfig(kind="protocol"))
+    assert [part.tolist() for part in (own.train, own.selection, own.test)] == [[1], [0], [2]]
+    other = made.split("other", SelectionConfig(kind="none"))
+    assert (other.train.tolist(), other.test.tolist()) == ([0, 2], [1])
+
+
+def test_one_archive_gives_the_same_clips(clips: Path, tmp_path: Path) -> None:
+    listed = table(tmp_path / "t.csv", HEADER, *ROWS)
+    np.savez(tmp_path / "clips.npz", a=array(1), b=array(2, 2, 4, 17, 3), c=array(3, 5, 17, 2))
+    for name, src in (("folder", clips), ("archive", tmp_path / "clips.npz")):
+        imported(read_arrays(src, listed, COCO, "ucla"), tmp_path / name)
+    assert bytes_of(tmp_path / "folder") == bytes_of(tmp_path / "archive")
+    content = (tmp_path / "clips.npz").read_bytes()
+    (tmp_path / "clips.npz").write_bytes(content[:-30])
+    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr"))
+
+
+@pytest.mark.parametrize("channels", ["xy", "xyc"])
+def test_arrays_of_pixels(tmp_path: Path, channels: Channels) -> None:
+    values = array(1, 2, 4, 17, len(channels)) * 100
+    values[0, 1, :2, -1] = (0.01, 0.02)
+    np.savez(tmp_path / "clips.npz", a=values, b=values[0] + 1)
+    listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,1,test")
+    made = imported(read_arrays(tmp_path / "clips.npz", listed, COCO, None, channels), tmp_path / "store")
+    assert (made.info.channels, made.info.pipeline) == (channels, "pyskl")
+    if channels == "xyc":
+        np.testing.assert_array_equal(made.clip(0), unseen_hidden(values))
+        assert not made.clip(0)[0, 1, 0, :2].any()
+    else:
+        np.testing.assert_array_equal(made.clip(0)[..., :2], values)
+        assert not made.clip(0)[..., 2].any()
+    np.savez(tmp_path / "clips.npz", a=array(1, 4, 17, 5 - len(channels)), b=values)
+    said = problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "pyskl", channels))
+    assert f"or (persons, frames, 17, {len(channels)}) for layout 'coco17' and channels {channels}, got (4, 17, {5 - len(channels)})" in said
+    with pytest.raises(UserError, match=f"--pipeline must be pyskl for channels {channels}, the others need positions in space, got ctr"):
+        read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr", channels)
+
+
+def test_positions_in_space_may_go_through_any_pipeline(clips: Path, tmp_path: Path) -> None:
+    listed = table(tmp_path / "t.csv", HEADER, *ROWS)
+    assert read_arrays(clips, listed, COCO, None).description.pipeline == "ctr"
+    assert read_arrays(clips, listed, COCO, "pyskl").description.pipeline == "pyskl"
+
+
+def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
+    listed = table(tmp_path / "t.csv", "id,label,subject,split", "a,0,1,train", "b,3,02,test")
+    made = imported(read_arrays(clips, listed, COCO, "ctr"), tmp_path / "store")
+    assert made.column("label").tolist() == [0, 3]
+    assert made.info.classes == ("0", "1", "2", "3")
+    assert made.column("subject").tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        ("id,split", ("a,train",), "must have the columns id and label, lacks label"),
+        ("id,label", ("a,0",), "must have a column 'split' or 'split_NAME'"),
+        ("id,label,split", (), "must name at least one clip"),
+        ("id,label,split", ("a,0,train", "a,0,test"), "row 3: id 'a' is there already, in row 2"),
+        ("id,label,split", ("a,,train", "b,0,test"), "row 2: id and label must not be empty"),
+        ("id,label,split", ("a,0,train", "../b,0,test"), "row 3: id must not hold '/', '\\' or '..', it names a file in the source, got '../b'"),
+        ("id,label,split", ("x/a,0,train", "b,0,test"), "row 2: id must not hold"),
+        ("id,label,split", ("a,0", "b,0,test"), "row 2: must have 3 entries"),
+        ("id,label,split", ("a,0,train,x", "b,0,test"), "row 2: must have 3 entries"),
+        ("id,label,split", ("a,-1,train", "b,0,test"), "row 2: label must be 0 or more, got -1"),
+        ("id,label,split", ("a,1,train", "b,walk,test"), "labels must be all numbers or all names, got '1' in row 2 and 'walk'"),
+        ("id,label,split", ("a,0,train", "b,0,testing"), "row 3: split must be one of train, val, test or empty, got 'testing'"),
+        ("id,label,split", ("a,0,train", "b,0,val"), "column split must have both train and test clips, lacks test"),
+        ("id,label,split,hash", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,absent", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,step", ("a,0,train,1",), "column names must be unique and none of length"),
+    ],
+)
+def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tuple[str, ...], message: str) -> None:
+    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", header, *rows), COCO, "ctr"))
+    assert str(tmp_path / "t.csv") in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (array(1, 4, 18, 3), "for layout 'coco17', got (4, 18, 3)"),
+        (array(1, 4, 17, 4), "for layout 'coco17', got (4, 17, 4)"),
+        (array(1, 17, 3), "for layout 'coco17', got (17, 3)"),
+        (array(1, 0, 17, 3), "must have at least one frame"),
+        (np.full((4, 17, 3), np.inf), "every coordinate must be finite, got 204"),
+        (np.full((1, 17, 3), 1e300), "every coordinate must be finite, got 51"),
+        (np.full((4, 17, 3), "x"), "joints must be numbers, got <U1"),
+        (np.full((4, 17, 3), None), "damaged, cut short"),
+    ],
+)
+def test_wrong_array_is_named(clips: Path, tmp_path: Path, values: np.ndarray, message: str) -> None:
+    np.save(clips / "a.npy", values)
+    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"))
+    assert f"{clips / 'a.npy'}: " in said
+    assert message in said
+
+
+def test_missing_cut_and_ambiguous_arrays_are_named_at_once(clips: Path, tmp_path: Path) -> None:
+    (clips / "a.npy").write_bytes((clips / "a.npy").read_bytes()[:200])
+    np.savez(clips / "b.npz", x=array(1), y=array(2))
+    np.savez(clips / "c.npz", array(1))
+    listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,0,test", "c,0,test", "d,0,test")
+    said = problems(lambda: read_arrays(clips, listed, COCO, "ctr"))
+    assert "a.npy: must be a NumPy array file; it is damaged, cut short" in said
+    assert "b.npz: must hold one array, got 2: x, y" in said
+    assert "must be there as .npy or .npz, but both are there" in said
+    assert "must be there as .npy or .npz, but neither is there" in said
+    assert "it is not there" in problems(lambda: read_arrays(tmp_path / "nowhere", listed, COCO, "ctr"))
+    buffer = io.BytesIO()
+    np.savez(buffer, a=array(1))
+    (tmp_path / "some.npz").write_bytes(buffer.getvalue())
+    assert "some.npz[b]: the clip is missing" in problems(lambda: read_arrays(tmp_path / "some.npz", listed, COCO, "ctr"))
+
+
+STICK = "name: stick\njoints: [hip, knee, foot]\nparents: [hip, hip, knee]\norigin: knee\n"
+
+
+def test_layout_file(tmp_path: Path) -> None:
+    file = tmp_path / "stick.yaml"
+    file.write_text(STICK)
+    layout = find_layout(str(file))
+    assert (layout.name, layout.joints, layout.parents, layout.origin) == ("stick", ("hip", "knee", "foot"), (0, 0, 1), 1)
+    assert (layout.spine, layout.shoulders) == (None, None)
+    file.write_text(STICK + "spine: [hip, knee]\nshoulders: [foot, hip]\n")
+    assert (find_layout(str(file)).spine, find_layout(str(file)).shoulders) == ((0, 1), (2, 0))
+    assert find_layout("ntu25") is LAYOUTS["ntu25"]
+
+
+@pytest.mark.parametrize("name", ["ntu25", "ucla20", "msr20"])
+def test_built_in_layouts_in_space_say_how_a_body_stands(name: str) -> None:
+    layout = LAYOUTS[name]
+    assert layout.spine is not None
+    assert layout.shoulders is not None
+    lower, upper, left, right = (layout.joints[v] for v in (*layout.spine, *layout.shoulders))
+    assert (lower in ("spine_base", "hip_centre"), upper in ("spine_mid", "spine")) == (True, True)
+    assert (left, right) == ("left_shoulder", "right_shoulder")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (STICK.replace("origin: knee", "origin: head"), "origin: must be the name of a joint, got 'head'"),
+        (STICK.replace("[hip, hip, knee]", "[hip, hip, head]"), "parents: must be names of joints, got 'head'"),
+        (STICK.replace("[hip, hip, knee]", "[hip, foot, knee]"), "joint 'knee' is in a cycle"),
+        (STICK.replace("[hip, hip, knee]", "[hip, hip]"), "must name one parent per joint"),
+        (STICK + "colour: red\n", "colour: Extra inputs"),
+        (STICK + "spine: [hip, knee]\n", "spine and shoulders must both be given or both be left out"),
+        (STICK + "spine: [hip, knee]\nshoulders: [hip, arm]\n", "shoulders: must be names of joints, got 'arm'"),
+        (STICK + "spine: [hip, hip]\nshoulders: [hip, knee]\n", "spine must be two different joint numbers below 3, got [0, 0]"),
+        (STICK + "spine: [hip]\n", "spine.1: Field required"),
+        ("name: [", "must be YAML"),
+        ("", "must be a record with name, joints, parents and origin"),
+        ("id,label\na,1\n", "must be a record with name, joints, parents and origin"),
+    ],
+)
+def test_wrong_layout_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "stick.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        find_layout(str(file))
+    assert str(file) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_unknown_layout_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"layout must be one of ntu25, .* or a YAML file, got 'ntu26'"):
+        find_layout("ntu26")

@@ -1,0 +1,272 @@
+"""Stores at URIs: one copy per machine, nothing half-made, and a clear word when something is missing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from tests import counted_files
+from tests.counted_files import CountedFiles
+from tests.naive_stores import bytes_of, clip, description, store
+from trainables.contract.errors import UserError
+from trainables.data.store import cache
+from trainables.data.store.cache import cache_folder, is_uri, local_store, open_store
+from trainables.data.store.reading import Store, write_store
+
+CLIPS = [clip("a", 0), clip("b", 1, frames=3, persons=2), clip("c", 1, split="test")]
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(counted_files.OPENED, str(tmp_path / "opened"))
+    monkeypatch.setattr(cache, "PAUSE_S", 0.0)
+    yield
+    CountedFiles.failing.clear()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Store:
+    return store(tmp_path / "source", CLIPS)
+
+
+def opened(tmp_path: Path) -> list[str]:
+    file = tmp_path / "opened"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def copies() -> list[str]:
+    """Everything in the cache that could be taken for a store, finished or not."""
+    return sorted(path.name for path in cache_folder().glob("*") if path.name not in (".locks", ".seen"))
+
+
+def test_a_path_is_used_where_it_is(made: Store, tmp_path: Path) -> None:
+    assert local_store(str(made.path)) == made.path
+    assert local_store("source", tmp_path) == made.path
+    assert open_store(made.path).info == made.info
+    assert not cache_folder().exists()
+
+
+@pytest.mark.parametrize(
+    ("location", "uri"), [("s3://b/x", True), ("file:///x", True), ("data/x", False), ("/data/s3:/x", False), ("a:b", False)]
+)
+def test_a_uri_is_told_from_a_path(location: str, uri: bool) -> None:
+    assert is_uri(location) == uri
+
+
+def test_a_uri_is_downloaded_once_and_holds_the_same(made: Store, tmp_path: Path) -> None:
+    uri = f"counted://{made.path}"
+    first = open_store(uri, root=Path("/not/looked/at"))
+    assert first.path.parent == cache_folder()
+    assert bytes_of(first.path) == bytes_of(made.path)
+    np.testing.assert_array_equal(first.clip(1), CLIPS[1].joints)
+    assert open_store(f"{uri}/").path == first.path
+    assert sorted(opened(tmp_path)) == ["clips.parquet", "dataset.json", "dataset.json", "joints.npy"]
+    assert copies() == [first.path.name]
+    assert first.path.name.startswith("source-")
+
+
+def test_files_of_other_kinds_of_uri(made: Store) -> None:
+    expected = bytes_of(made.path)
+    assert bytes_of(local_store(f"file://{made.path}")) == expected
+    memory = fsspec.filesystem("memory")
+    for name, content in expected.items():
+        memory.pipe_file(f"/bucket/{name}", content)
+    found = local_store("memory://bucket")
+    assert bytes_of(found) == expected
+    assert found.name == f"bucket-{found.name[-16:]}"
+
+
+def test_a_copy_that_was_deleted_by_half_is_made_again(made: Store) -> None:
+    copy = local_store(f"file://{made.path}")
+    (copy / "dataset.json").unlink()
+    assert bytes_of(local_store(f"file://{made.path}")) == bytes_of(made.path)
+
+
+def test_a_replaced_store_gets_another_copy(made: Store) -> None:
+    uri = f"file://{made.path}"
+    before = open_store(uri)
+    write_store(made.path, [clip("z"), clip("zz", split="test")], description(), force=True)
+    after = open_store(uri)
+    assert after.column("id").tolist() == ["z", "zz"]
+    assert before.path != after.path
+    np.testing.assert_array_equal(before.clip(0), CLIPS[0].joints)  # whoever still uses it keeps it
+
+
+PROCESSES = """
+import os, sys
+import fsspec.core, pyarrow.fs
+from tests import counted_files
+from trainables.data.store.cache import local_store
+print("ready", flush=True)
+children = []
+for _ in range(int(sys.argv[2])):
+    children.append(os.fork())
+    if not children[-1]:
+        os.write(1, f"{local_store(sys.argv[1])}\\n".encode())  # a line at once: they share the pipe
+        os._exit(0)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def started(uri: str, processes: int, delay: float) -> subprocess.Popen[str]:
+    """Processes that want the store at `uri` at the same time; opening a file takes `delay` seconds."""
+    command = [sys.executable, "-c", PROCESSES, uri, str(processes)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), counted_files.DELAY: str(delay)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, start_new_session=True)
+
+
+def test_eight_processes_download_once(made: Store, tmp_path: Path) -> None:
+    processes = started(f"counted://{made.path}", 8, delay=0.2)
+    printed = processes.communicate(timeout=60)[0].splitlines()
+    assert processes.returncode == 0
+    assert len(printed) == 1 + 8
+    (copy,) = set(printed[1:])
+    assert bytes_of(Path(copy)) == bytes_of(made.path)
+    assert sorted(opened(tmp_path)) == ["clips.parquet", *["dataset.json"] * 8, "joints.npy"]
+
+
+def test_a_killed_download_leaves_nothing_that_looks_finished(made: Store, tmp_path: Path) -> None:
+    process = started(f"counted://{made.path}", 1, delay=0.5)
+    deadline = time.monotonic() + 30
+    while "joints.npy" not in opened(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (left,) = copies()
+    assert left.startswith(".")
+    assert [file.name for file in (cache_folder() / left).iterdir()] == ["clips.parquet"]
+    again = open_store(f"counted://{made.path}")
+    assert bytes_of(again.path) == bytes_of(made.path)
+    assert copies() == [again.path.name]
+
+
+@pytest.mark.parametrize("name", ["clips.parquet", "joints.npy"])
+def test_what_does_not_match_its_checksum_is_not_kept(made: Store, tmp_path: Path, name: str) -> None:
+    right = (made.path / name).read_bytes()
+    (made.path / name).write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    with pytest.raises(UserError, match=rf"counted://.*source: {name} must match the checksum in dataset.json, but what arrived does not"):
+        open_store(f"counted://{made.path}")
+    assert opened(tmp_path).count(name) == cache.ATTEMPTS
+    assert copies() == []
+    (made.path / name).write_bytes(right)
+    assert open_store(f"counted://{made.path}").info == made.info
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "clips.parquet", "joints.npy"])
+def test_a_failure_that_passes_is_tried_again(made: Store, tmp_path: Path, name: str) -> None:
+    CountedFiles.failing[name] = [OSError("the network sneezed")]
+    assert open_store(f"counted://{made.path}").info == made.info
+    assert opened(tmp_path).count(name) == 2
+
+
+def test_a_failure_that_stays_is_said(made: Store) -> None:
+    CountedFiles.failing["joints.npy"] = [OSError("no route to host\nrequest 17") for _ in range(cache.ATTEMPTS)]
+    with pytest.raises(UserError, match=r"source: cannot be downloaded: no route to host$"):
+        open_store(f"counted://{made.path}")
+    assert copies() == []
+
+
+def test_an_interrupted_download_leaves_nothing(made: Store) -> None:
+    CountedFiles.failing["joints.npy"] = [KeyboardInterrupt()]  # type: ignore[list-item]
+    with pytest.raises(KeyboardInterrupt):
+        open_store(f"counted://{made.path}")
+    assert copies() == []
+
+
+def test_without_a_network_the_copy_made_earlier_is_used(made: Store, caplog: pytest.LogCaptureFixture) -> None:
+    uri = f"counted://{made.path}"
+    before = open_store(uri)
+    CountedFiles.failing["dataset.json"] = [OSError("no route to host") for _ in range(2 * cache.ATTEMPTS)]
+    caplog.clear()
+    assert open_store(uri).path == before.path
+    assert f"cannot be read (no route to host); using the copy made earlier, {before.path}" in caplog.messages[-1]
+    other = store(made.path.with_name("other"), CLIPS)  # holds the same, but nobody has fetched it from there
+    with pytest.raises(UserError, match=r"other: cannot be read: no route to host"):
+        open_store(f"counted://{other.path}")
+
+
+def test_a_store_that_is_gone_is_not_replaced_by_an_old_copy(made: Store) -> None:
+    uri = f"counted://{made.path}"
+    open_store(uri)
+    (made.path / "dataset.json").unlink()
+    with pytest.raises(UserError, match=r"must be a store made by 'orchestrate data', but no dataset\.json is found there"):
+        open_store(uri)
+
+
+def test_access_denied_is_said_at_once(made: Store, tmp_path: Path) -> None:
+    CountedFiles.failing["dataset.json"] = [PermissionError(errno.EACCES, "Permission denied")]
+    with pytest.raises(UserError, match=r"source: cannot be read: .*Permission denied"):
+        open_store(f"counted://{made.path}")
+    assert opened(tmp_path) == ["dataset.json"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("nothing://bucket/store", r"nothing://bucket/store: must be a path, or a URI that PyArrow or fsspec can read: Protocol not known"),
+        ("file:///nowhere/at/all", r"file:///nowhere/at/all: must be a store .* no dataset\.json is found there"),
+        ("file://host/x", r"file://host/x: must be a path, or a URI"),
+        ("s3://", r"s3://: must name a store: s3://BUCKET/STORE or the like"),
+        ("s3://[x", r"s3://\[x: must be a path or a URI: Invalid IPv6 URL"),
+        ("s3://key:secret@bucket/store", r"^s3://bucket/store: must not hold a password"),
+    ],
+)
+def test_wrong_uris_are_named(uri: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        open_store(uri)
+    assert not cache_folder().exists()
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_uri: str) -> None:
+        raise ImportError("Install adlfs to access Azure")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(UserError, match=r"abfs://container/store: needs a package that is not installed: Install adlfs to access Azure"):
+        open_store("abfs://container/store")
+
+
+def test_a_store_that_lacks_a_file_or_is_of_another_version_is_refused(made: Store) -> None:
+    (made.path / "joints.npy").rename(made.path / "elsewhere.npy")
+    with pytest.raises(UserError, match=r"source: the store is damaged, .*joints\.npy"):
+        open_store(f"file://{made.path}")
+    assert copies() == []
+    info = made.path / "dataset.json"
+    info.write_text(info.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(UserError, match=r"source/dataset\.json: version must be 2, got 1"):
+        open_store(f"file://{made.path}")
+
+
+def test_a_cache_that_cannot_be_written_is_named(made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(UserError, match=r"the cache cannot be written: No space left on device; ORCHESTRATE_CACHE names another place"):
+            open_store(f"counted://{made.path}")
+    assert opened(tmp_path).count("clips.parquet") == 1  # trying again would not help
+    assert copies() == []
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"must be a folder that can be written to"):
+        open_store(f"file://{made.path}")
+
+
+def test_google_does_not_wait_a_quarter_of_an_hour_for_credentials() -> None:
+    assert cache._hurried("gs://bucket/store") == "gs://bucket/store?retry_limit_seconds=10"
+    assert cache._hurried("gs://bucket/store?a=b") == "gs://bucket/store?a=b&retry_limit_seconds=10"
+    assert cache._hurried("gs://bucket/store?retry_limit_seconds=60") == "gs://bucket/store?retry_limit_seconds=60"
+    assert cache._hurried("s3://bucket/store") == "s3://bucket/store"

@@ -1,0 +1,1 @@
+"""What a network costs: counted without torch, or measured."""

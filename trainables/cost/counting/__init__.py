@@ -1,0 +1,1 @@
+"""Parameters and MACs by arithmetic: one file per backbone, no torch."""

@@ -1,0 +1,47 @@
+"""CTR-GCN by arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainables.cost.counting.tally import COORDINATES, Network, Tally
+from trainables.cost.counting.temporal import count_temporal
+
+
+def count_ctr_gcn(network: Network, tally: Tally) -> None:
+    """Input normalisation, blocks, classifier."""
+    count_units(network, tally, _refined_graph_conv)
+
+
+def count_units(network: Network, tally: Tally, graph_conv: Callable[[Network, Tally, int, int, int], None]) -> None:
+    """The blocks of CTR-GCN's repository around any graph convolution (network, tally, C_in, C_out, T)."""
+    frames = network.frames
+    tally.norm(network.persons * network.joints * COORDINATES)
+    for number, (inside, outside, stride) in enumerate(network.model.block_plan):
+        tally.begin_block()
+        before, frames = frames, (frames - 1) // stride + 1
+        graph_conv(network, tally, inside, outside, before)
+        count_temporal(network.model, tally, outside, before, frames)
+        if number and (inside != outside or stride != 1):
+            tally.conv_bn(inside, outside, frames, bias=True)
+    tally.linear(network.model.width, network.classes)
+
+
+def _refined_graph_conv(network: Network, tally: Tally, inside: int, outside: int, frames: int) -> None:
+    """The released code convolves every frame before it takes the mean; here one position per joint is left to convolve."""
+    model, subsets, joints = network.model, network.model.subsets, network.joints
+    few = inside in (3, 9) if model.convention == "official" else inside <= 16
+    reduced = 8 if few else inside // 8
+    tally.conv(inside, 2 * subsets * reduced, frames if tally.form == "released" else 1)
+    for _ in range(subsets):
+        tally.conv(reduced, outside, joints)  # over joints x joints
+        tally.conv(inside, outside, frames)
+        tally.joint_mixing(outside, frames)
+    tally.adjacency(subsets)
+    if inside != outside:
+        tally.conv_bn(inside, outside, frames, bias=True)
+    if tally.form == "deploy":
+        tally.leaf_params += outside if inside == outside else 0  # the BatchNorm's shift where no convolution can hold it
+    else:
+        tally.norm(outside)
+        tally.leaf_params += 1  # alpha

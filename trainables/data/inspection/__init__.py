@@ -1,0 +1,1 @@
+"""What a person asks of a data set: damage, copies, counts, pictures."""

@@ -1,0 +1,1 @@
+"""One file per backbone. Must not know masks, data or training."""
