@@ -1,6 +1,8 @@
-# Every target sets up what it needs: a virtual environment in .venv with everything pinned in constraints.txt.
+# Every target sets up what it needs: .venv with everything pinned in constraints.txt.
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p))) python3)
+FOUND := $(foreach p,python3 python3.12 python3.11,\
+	$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p)))
+PYTHON ?= $(firstword $(FOUND) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -15,12 +17,13 @@ venv: $(INSTALLED)  ## .venv with the project and everything it needs, pinned
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(SUITABLE)' || \
-		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version); give one with PYTHON=python3.12" >&2; exit 2; }
+		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version);" \
+		"give one with PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@touch $@
 
-sweep: $(INSTALLED) data/synth/dataset.json  ## the quickstart: synthetic data, a few cells, an ensemble, its scores
+sweep: $(INSTALLED) data/synth/dataset.json  ## the quickstart: synthetic data, six trials, scores
 	DATA=data $(BIN)/orchestrate sweep quickstart
 
 data/synth/dataset.json: | $(INSTALLED)

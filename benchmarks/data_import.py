@@ -2,13 +2,15 @@
 
     python benchmarks/data_import.py [--files N] [--rounds R] [--json]
 
-Raw files are written as a Kinect v2 recorder writes them: 72 frames on average, 25 joints of 12 values, two bodies in a fifth of them; a few
-hundred different ones under many names. The import does everything from text to a finished store on disk. It takes turns with a parser that
-follows the released preparation scripts line by line, on one core, and does only the first of their three steps (text to arrays per body).
-Every turn is a process of its own, so peak memory is its own; its start and imports are not in the rates, those of its workers are. Files are
-in the page cache.
+Raw files are written as a Kinect v2 recorder writes them: 72 frames on average, 25 joints of 12
+values, two bodies in a fifth of them; a few hundred different ones under many names. The import
+does everything from text to a finished store on disk. It takes turns with a parser that follows the
+released preparation scripts line by line, on one core, and does only the first of their three steps
+(text to arrays per body). Every turn is a process of its own, so peak memory is its own; its start
+and imports are not in the rates, those of its workers are. Files are in the page cache.
 
-Archives hold (N, 300, 150) float32, three quarters of it padding, as the pipeline's do. Two sizes of each show whether memory grows with them.
+Archives hold (N, 300, 150) float32, three quarters of it padding, as the pipeline's do. Two sizes
+of each show whether memory grows with them.
 """
 
 from __future__ import annotations
@@ -33,18 +35,25 @@ ROWS = (400, 1600)  # of the archives
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--files", type=int, default=2000, help="synthetic raw files")
-    options.add_argument("--rounds", type=int, default=3, help="turns of each side; medians are printed")
+    options.add_argument(
+        "--rounds", type=int, default=3, help="turns of each side; medians are printed"
+    )
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)  # what a process of its own does: side and source
+    # what a process of its own does: side and source
+    options.add_argument("--turn", nargs=2, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.turn:
         print(json.dumps(turn(chosen.turn[0], Path(chosen.turn[1]))))
         return
     with tempfile.TemporaryDirectory() as folder:
         results = measure(Path(folder), files=chosen.files, rounds=chosen.rounds)
-    sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results, chosen.files))
+    sys.stdout.write(
+        json.dumps(results, indent=2) + "\n" if chosen.json else table(results, chosen.files)
+    )
 
 
 def measure(folder: Path, *, files: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -67,17 +76,25 @@ def measure(folder: Path, *, files: int, rounds: int) -> dict[str, dict[str, flo
     for _ in range(rounds):
         for side, source in sides.items():
             command = [sys.executable, __file__, "--turn", side, str(source)]
-            turns[side].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-    return {side: {key: statistics.median(each[key] for each in made) for key in made[0]} for side, made in turns.items()}
+            turns[side].append(
+                json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            )
+    return {
+        side: {key: statistics.median(each[key] for each in made) for key in made[0]}
+        for side, made in turns.items()
+    }
 
 
 def sample(number: int) -> str:
     """A name as the data set's; up to 120 960 different ones."""
-    return f"S{1 + number // 7200:03}C{1 + number // 60 % 3:03}P{1 + number // 180 % 40:03}R001A{1 + number % 60:03}"
+    setup, camera, performer = 1 + number // 7200, 1 + number // 60 % 3, 1 + number // 180 % 40
+    return f"S{setup:03}C{camera:03}P{performer:03}R001A{1 + number % 60:03}"
 
 
 def turn(side: str, source: Path) -> dict[str, float]:
-    """One import, or one pass of the plain parser: clips per second and peak memory in MiB, of this process and of the largest it started."""
+    """One import, or one pass of the plain parser: clips per second and peak memory in MiB, of this
+    process and of the largest it started.
+    """
     import pyarrow.parquet  # noqa: F401 - loaded by the store at its first use
 
     from trainables.data.readers.ntu import read_ntu
@@ -85,16 +102,23 @@ def turn(side: str, source: Path) -> dict[str, float]:
     from trainables.data.store.writing import write_store
 
     def imported() -> int:
-        recordings = read_ntu_npz(source) if source.suffix == ".npz" else read_ntu(source, jobs=int(side[0]))
+        recordings = (
+            read_ntu_npz(source) if source.suffix == ".npz" else read_ntu(source, jobs=int(side[0]))
+        )
         with tempfile.TemporaryDirectory() as folder:
-            return write_store(Path(folder) / "store", recordings.clips, recordings.description).clips
+            return write_store(
+                Path(folder) / "store", recordings.clips, recordings.description
+            ).clips
 
     began = time.perf_counter()
     plain = side == "line by line"
-    clips = sum(1 for file in sorted(source.iterdir()) if plain_parse(file)) if plain else imported()
+    clips = (
+        sum(1 for file in sorted(source.iterdir()) if plain_parse(file)) if plain else imported()
+    )
     seconds = time.perf_counter() - began
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(status["VmHWM"].split()[0]) / 1024  # getrusage would count what the parent was when it forked
+    # getrusage would count what the parent was when it forked
+    peak = int(status["VmHWM"].split()[0]) / 1024
     return {
         "clips_per_s": clips / seconds,
         "peak_mib": peak,
@@ -103,7 +127,9 @@ def turn(side: str, source: Path) -> dict[str, float]:
 
 
 def plain_parse(file: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Joints and places in the colour image of every body, line by line and joint by joint, as the released scripts parse."""
+    """Joints and places in the colour image of every body, line by line and joint by joint, as the
+    released scripts parse.
+    """
     with file.open() as stream:
         lines = stream.readlines()
     bodies: dict[str, dict[str, np.ndarray]] = {}
@@ -124,7 +150,9 @@ def plain_parse(file: Path) -> dict[str, dict[str, np.ndarray]]:
                 at += 1
             if name in bodies:
                 bodies[name]["joints"] = np.vstack((bodies[name]["joints"], joints[body]))
-                bodies[name]["colours"] = np.vstack((bodies[name]["colours"], colours[body, np.newaxis]))
+                bodies[name]["colours"] = np.vstack(
+                    (bodies[name]["colours"], colours[body, np.newaxis])
+                )
             else:
                 bodies[name] = {"joints": joints[body], "colours": colours[body, np.newaxis]}
     return bodies
@@ -151,7 +179,10 @@ def archive(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Arrays as the pipeline saves them, a tenth of the rows for the test."""
     x = np.zeros((rows, LONGEST, 150), np.float32)
     for row in x:
-        frames, columns = int(np.clip(rng.gamma(8, MEAN_FRAMES / 8), 15, LONGEST)), 150 if rng.random() < TWO_BODIES else 75
+        frames, columns = (
+            int(np.clip(rng.gamma(8, MEAN_FRAMES / 8), 15, LONGEST)),
+            150 if rng.random() < TWO_BODIES else 75,
+        )
         row[:frames, :columns] = rng.normal(size=(frames, columns))
     y = np.eye(60)[rng.integers(60, size=rows)]
     test = rows // 10
@@ -165,10 +196,16 @@ def table(results: dict[str, dict[str, float]], files: int) -> str:
     for side, found in results.items():
         ratio = "" if side.startswith("npz") else f"{found['clips_per_s'] / plain:5.1f}x"
         worker = f"{found['largest_worker_mib']:.0f}" if side == "2 processes" else ""
-        lines.append(f"{side:22} {found['clips_per_s']:8.0f} {ratio:>6} {found['peak_mib']:9.0f} {worker:>15}")
+        lines.append(
+            f"{side:22} {found['clips_per_s']:8.0f} {ratio:>6} {found['peak_mib']:9.0f}"
+            f" {worker:>15}"
+        )
     for side in ("1 process", "2 processes"):
         minutes = WHOLE / results[side]["clips_per_s"] / 60
-        lines.append(f"{WHOLE} files at the rate of {side}: {minutes:.1f} minutes (extrapolated from {files} synthetic files in the page cache)")
+        lines.append(
+            f"{WHOLE} files at the rate of {side}: {minutes:.1f} minutes (extrapolated from {files}"
+            " synthetic files in the page cache)"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -1,17 +1,21 @@
-"""The data path against a loader that reads and augments clip by clip as published feeders do: speed, memory, start-up.
+"""The data path against a loader that reads and augments clip by clip as published feeders do:
+speed, memory, start-up.
 
     python benchmarks/data_path.py [--part batches|open|processes] [--json]
 
-batches: clips per second of both sides, with the same transforms on the same synthetic recordings, ending with float32 (N, 3, T, V, M)
-batches and labels; all take turns in one run, a ratio is the median over the rounds. Ours uses one core, a loader with two workers two. The
-clip-by-clip side follows the structure of CTR-GCN's feeders: dense recordings in memory, already centred (NTU RGB+D), a torch DataLoader
-with persistent workers. The limit is what the copy bandwidth of one core, measured in the same rounds, would allow if every frame that a
-clip needs were read once from the store and every number of the batch written once.
+batches: clips per second of both sides, with the same transforms on the same synthetic recordings,
+ending with float32 (N, 3, T, V, M) batches and labels; all take turns in one run, a ratio is the
+median over the rounds. Ours uses one core, a loader with two workers two. The clip-by-clip side
+follows the structure of CTR-GCN's feeders: dense recordings in memory, already centred (NTU RGB+D),
+a torch DataLoader with persistent workers. The limit is what the copy bandwidth of one core,
+measured in the same rounds, would allow if every frame that a clip needs were read once from the
+store and every number of the batch written once.
 
-processes: what one and several processes take that read a store, and that load the same clips from an .npz of 300 frames and two persons
-each. Memory is proportional set size (PSS): a page that n processes share counts 1/n in each. "before" is that of one process that has
-imported everything and dealt some epochs of another, small store, so that code is loaded and working memory is there; the others are the
-growth of all processes together from there to the end of a full pass over all clips.
+processes: what one and several processes take that read a store, and that load the same clips from
+an .npz of 300 frames and two persons each. Memory is proportional set size (PSS): a page that n
+processes share counts 1/n in each. "before" is that of one process that has imported everything and
+dealt some epochs of another, small store, so that code is loaded and working memory is there; the
+others are the growth of all processes together from there to the end of a full pass over all clips.
 """
 
 from __future__ import annotations
@@ -61,12 +65,31 @@ Sample = tuple[torch.Tensor | np.ndarray, int]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--part", choices=("all", *PARTS), default="all", help="what to measure")
-    options.add_argument("--clips", type=int, default=512, help="recordings in the synthetic stores for batches")
-    options.add_argument("--rounds", type=int, default=5, help="turns of everything that is compared; medians are printed")
-    options.add_argument("--shared-clips", type=int, default=40_000, help="recordings that processes share: NTU RGB+D 60 trains on 40,091")
-    options.add_argument("--npz-clips", type=int, default=4096, help="recordings that each process loads from an .npz")
+    options.add_argument(
+        "--clips", type=int, default=512, help="recordings in the synthetic stores for batches"
+    )
+    options.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="turns of everything that is compared; medians are printed",
+    )
+    options.add_argument(
+        "--shared-clips",
+        type=int,
+        default=40_000,
+        help="recordings that processes share: NTU RGB+D 60 trains on 40,091",
+    )
+    options.add_argument(
+        "--npz-clips",
+        type=int,
+        default=4096,
+        help="recordings that each process loads from an .npz",
+    )
     options.add_argument("--processes", type=int, default=4, help="processes at once")
     options.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -78,7 +101,11 @@ def main() -> None:
     parts = PARTS if chosen.part == "all" else {chosen.part: PARTS[chosen.part]}
     with tempfile.TemporaryDirectory() as folder:
         results = {name: part(Path(folder), chosen) for name, part in parts.items()}
-    sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else "\n".join(TABLES[name](rows) for name, rows in results.items()))
+    sys.stdout.write(
+        json.dumps(results, indent=2) + "\n"
+        if chosen.json
+        else "\n".join(TABLES[name](rows) for name, rows in results.items())
+    )
 
 
 # --- batches
@@ -88,19 +115,37 @@ def measure_batches(folder: Path, chosen: argparse.Namespace) -> list[Row]:
     """One row per pipeline and stream."""
     rows = []
     for pipeline in FRAMES:
-        stores = {storage: synthesise(folder / f"{pipeline}-{storage}", pipeline, chosen.clips, storage) for storage in STORAGES}
+        stores = {
+            storage: synthesise(folder / f"{pipeline}-{storage}", pipeline, chosen.clips, storage)
+            for storage in STORAGES
+        }
         rows += [measure(stores, pipeline, stream, rounds=chosen.rounds) for stream in STREAMS]
     return rows
 
 
-def measure(stores: dict[Literal["float32", "int16"], Store], pipeline: str, stream: str, *, rounds: int) -> Row:
-    """Median clips per second of the batches and of the loaders, which take turns, and of the ratios of each round."""
+def measure(
+    stores: dict[Literal["float32", "int16"], Store], pipeline: str, stream: str, *, rounds: int
+) -> Row:
+    """Median clips per second of the batches and of the loaders, which take turns, and of the
+    ratios of each round.
+    """
     plain = stores["float32"]
     data = DataConfig(store=str(plain.path), protocol="all", stream=stream, frames=FRAMES[pipeline])
-    feeder = (NTUFeeder if pipeline == "ctr" else UCLAFeeder)(plain, data.stream_config, data.frames)
-    passes: dict[str, Callable[[int], Iterator[int]]] = {name: dealing(store, data) for name, store in stores.items()}
+    feeder = (NTUFeeder if pipeline == "ctr" else UCLAFeeder)(
+        plain, data.stream_config, data.frames
+    )
+    passes: dict[str, Callable[[int], Iterator[int]]] = {
+        name: dealing(store, data) for name, store in stores.items()
+    }
     for workers in WORKERS:
-        loader = DataLoader(feeder, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
+        loader = DataLoader(
+            feeder,
+            batch_size=BATCH,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
         passes[f"workers_{workers}"] = lambda _, loader=loader: (len(x.float()) for x, _ in loader)
     speeds: dict[str, list[float]] = {name: [] for name in (*passes, "bandwidth")}
     for turn in range(rounds + 1):
@@ -112,13 +157,17 @@ def measure(stores: dict[Literal["float32", "int16"], Store], pipeline: str, str
         if turn > 0:  # the first turn starts workers and reads the file
             for name, speed in measured.items():
                 speeds[name].append(speed)
-    row: Row = {"pipeline": pipeline, "stream": stream} | {name: statistics.median(values) for name, values in speeds.items()}
+    row: Row = {"pipeline": pipeline, "stream": stream} | {
+        name: statistics.median(values) for name, values in speeds.items()
+    }
     for storage, store in stores.items():
         for workers in WORKERS:
             row[f"{storage}_ratio_{workers}"] = ratio(speeds[storage], speeds[f"workers_{workers}"])
         row[f"{storage}_ratio_2_per_core"] = 2 * row[f"{storage}_ratio_2"]
         row[f"{storage}_bytes"] = bytes_per_clip(store, pipeline)
-        row[f"{storage}_of_limit"] = ratio(speeds[storage], speeds["bandwidth"]) * row[f"{storage}_bytes"]
+        row[f"{storage}_of_limit"] = (
+            ratio(speeds[storage], speeds["bandwidth"]) * row[f"{storage}_bytes"]
+        )
     return row
 
 
@@ -130,8 +179,19 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def dealing(store: Store, data: DataConfig) -> Callable[[int], Iterator[int]]:
     """A function that deals some epochs of training batches and gives their sizes."""
     everything = np.arange(store.info.clips)
-    batches = Batches(store, everything, data, batch_size=BATCH, device=torch.device("cpu"), training=True, seed=0, labelled=True)
-    return lambda turn: (len(dealt.x) for epoch in range(PASSES) for dealt in batches.epoch(PASSES * turn + epoch))
+    batches = Batches(
+        store,
+        everything,
+        data,
+        batch_size=BATCH,
+        device=torch.device("cpu"),
+        training=True,
+        seed=0,
+        labelled=True,
+    )
+    return lambda turn: (
+        len(dealt.x) for epoch in range(PASSES) for dealt in batches.epoch(PASSES * turn + epoch)
+    )
 
 
 def bandwidth() -> float:
@@ -143,29 +203,64 @@ def bandwidth() -> float:
 
 
 def bytes_per_clip(store: Store, pipeline: str) -> float:
-    """Bytes that a training clip takes at least, on average: its frames read once, as stored, and its part of the batch written once."""
+    """Bytes that a training clip takes at least, on average: its frames read once, as stored, and
+    its part of the batch written once.
+    """
     length, rng = store.column("length"), np.random.default_rng(0)
     if pipeline == "ctr":
         frames = crop_training(length, rng)[1]
     else:
-        frames = np.array([len(set(chosen)) for chosen in sample_training(length, FRAMES[pipeline], rng).tolist()])
+        frames = np.array(
+            [len(set(chosen)) for chosen in sample_training(length, FRAMES[pipeline], rng).tolist()]
+        )
     read = (frames * store.column("persons")).mean() * store.joints[0].nbytes
     return float(read + 4 * 3 * FRAMES[pipeline] * store.layout.size * PERSONS[pipeline])
 
 
 def batches_table(rows: Sequence[Row]) -> str:
     """Aligned text, two lines per stream: one per storage."""
-    lines = ["clips per second, medians; batches and the loader without workers use one core, two workers use two", ""]
-    titles = ("batches", "0 workers", "2 workers", "ratio to 0", "ratio to 2", "per core", "of limit")
-    lines.append(f"{'pipeline':9}{'stream':14}{'storage':9}" + "".join(f"{title:>11}" for title in titles))
+    lines = [
+        (
+            "clips per second, medians; batches and the loader without workers use one core, two"
+            " workers use two"
+        ),
+        "",
+    ]
+    titles = (
+        "batches",
+        "0 workers",
+        "2 workers",
+        "ratio to 0",
+        "ratio to 2",
+        "per core",
+        "of limit",
+    )
+    lines.append(
+        f"{'pipeline':9}{'stream':14}{'storage':9}" + "".join(f"{title:>11}" for title in titles)
+    )
     for row in rows:
         for storage in STORAGES:
             speeds = f"{row[storage]:11,.0f}{row['workers_0']:11,.0f}{row['workers_2']:11,.0f}"
-            ratios = "".join(f"{row[f'{storage}_ratio_{name}']:10.1f}x" for name in ("0", "2", "2_per_core"))
-            lines.append(f"{row['pipeline']:9}{row['stream']:14}{storage:9}{speeds}{ratios}{row[f'{storage}_of_limit']:11.0%}")
+            ratios = "".join(
+                f"{row[f'{storage}_ratio_{name}']:10.1f}x" for name in ("0", "2", "2_per_core")
+            )
+            lines.append(
+                f"{row['pipeline']:9}{row['stream']:14}{storage:9}{speeds}{ratios}{row[f'{storage}_of_limit']:11.0%}"
+            )
     copied = statistics.median(row["bandwidth"] for row in rows)
-    needed = {f"{row['pipeline']} {storage} {row[f'{storage}_bytes'] / 1e3:.0f} kB": None for row in rows for storage in STORAGES}
-    lines += ["", f"limit: {copied / 1e9:.1f} GB/s read and written by a copy on one core; a clip takes at least {', '.join(needed)}", ""]
+    needed = {
+        f"{row['pipeline']} {storage} {row[f'{storage}_bytes'] / 1e3:.0f} kB": None
+        for row in rows
+        for storage in STORAGES
+    }
+    lines += [
+        "",
+        (
+            f"limit: {copied / 1e9:.1f} GB/s read and written by a copy on one core; a clip takes"
+            f" at least {', '.join(needed)}"
+        ),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -173,12 +268,22 @@ def batches_table(rows: Sequence[Row]) -> str:
 
 
 def measure_open(folder: Path, _chosen: argparse.Namespace) -> list[Row]:
-    """Median time to open stores of many and of few clips in a process that has opened one before."""
+    """Median time to open stores of many and of few clips in a
+    process that has opened one before.
+    """
     rows = []
     for count in (1000, NTU120):
         path = folder / f"opened-{count}"
         pose = np.ones((1, 1, 25, 3), np.float32)
-        clips = (Clip(f"S001C001P001R001A{number:06}", number % 10, pose * (number + 1), subject=number % 106) for number in range(count))
+        clips = (
+            Clip(
+                f"S001C001P001R001A{number:06}",
+                number % 10,
+                pose * (number + 1),
+                subject=number % 106,
+            )
+            for number in range(count)
+        )
         write_store(path, clips, described("ctr"))
         Store.open(path)
         times = []
@@ -192,14 +297,18 @@ def measure_open(folder: Path, _chosen: argparse.Namespace) -> list[Row]:
 
 def open_table(rows: Sequence[Row]) -> str:
     """One line per store."""
-    return "".join(f"opening a store of {row['clips']:,} clips: {row['milliseconds']:.2f} ms\n" for row in rows)
+    return "".join(
+        f"opening a store of {row['clips']:,} clips: {row['milliseconds']:.2f} ms\n" for row in rows
+    )
 
 
 # --- processes
 
 
 def measure_processes(folder: Path, chosen: argparse.Namespace) -> list[Row]:
-    """One row per form and number of clips: start-up and memory of one process and of several at once."""
+    """One row per form and number of clips: start-up and memory of one process and of several at
+    once.
+    """
     rows = []
     synthesise(folder / WARM, "ctr", 512, "float32")
     for count in (chosen.npz_clips, chosen.shared_clips):
@@ -229,11 +338,21 @@ def measure_processes(folder: Path, chosen: argparse.Namespace) -> list[Row]:
 
 
 def watch(form: str, path: Path, number: int) -> Row:
-    """Start `number` processes, see how long the first batch takes and by how much all of them have grown after a full pass."""
+    """Start `number` processes, see how long the first batch takes and by how much all of them have
+    grown after a full pass.
+    """
     command = [sys.executable, __file__, "--child", form, str(path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
     began = time.perf_counter()
-    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(number)]
+    started = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for _ in range(number)
+    ]
     imported = [listen(process) and time.perf_counter() - began for process in started]
     for process in started:
         listen(process)
@@ -247,7 +366,12 @@ def watch(form: str, path: Path, number: int) -> Row:
     for process in started:
         say(process)
         process.wait()
-    return {"first_batch_ms": batches[0], "with_import_ms": 1e3 * imported[0] + batches[0], "before_mb": before / 1e6, "grown_mb": grown / 1e6}
+    return {
+        "first_batch_ms": batches[0],
+        "with_import_ms": 1e3 * imported[0] + batches[0],
+        "before_mb": before / 1e6,
+        "grown_mb": grown / 1e6,
+    }
 
 
 def listen(process: subprocess.Popen[str]) -> str:
@@ -275,7 +399,9 @@ def pss(process: int) -> int:
 
 
 def child(form: str, path: str) -> None:
-    """One process that trains: says when all is imported, when it is warm, how long the first batch took (ms), when all clips were seen."""
+    """One process that trains: says when all is imported, when it is warm, how long the first batch
+    took (ms), when all clips were seen.
+    """
 
     def tell(text: object) -> None:
         sys.stdout.write(f"{text}\n")
@@ -308,17 +434,33 @@ def child(form: str, path: str) -> None:
 
 def batches_of(path: Path) -> Batches:
     """All clips of a store of the pipeline ctr, for training."""
-    store, data = Store.open(path), DataConfig(store=str(path), protocol="all", frames=FRAMES["ctr"])
+    store, data = (
+        Store.open(path),
+        DataConfig(store=str(path), protocol="all", frames=FRAMES["ctr"]),
+    )
     everything, device = np.arange(store.info.clips), torch.device("cpu")
-    return Batches(store, everything, data, batch_size=BATCH, device=device, training=True, seed=0, labelled=True)
+    return Batches(
+        store,
+        everything,
+        data,
+        batch_size=BATCH,
+        device=device,
+        training=True,
+        seed=0,
+        labelled=True,
+    )
 
 
 def pad_to_npz(store: Store, path: Path) -> None:
-    """What CTR-GCN's preparation leaves: (clips, 300, 150) float32, two persons side by side, zeros to the end."""
+    """What CTR-GCN's preparation leaves: (clips, 300, 150) float32, two persons side by side, zeros
+    to the end.
+    """
     padded = np.zeros((store.info.clips, LONGEST, 2 * 75), np.float32)
     for number in range(store.info.clips):
         for person, joints in enumerate(store.clip(number)):
-            padded[number, : len(joints), 75 * person : 75 * (person + 1)] = joints.reshape(len(joints), 75)
+            padded[number, : len(joints), 75 * person : 75 * (person + 1)] = joints.reshape(
+                len(joints), 75
+            )
     np.savez(path, x_train=padded)
 
 
@@ -330,10 +472,19 @@ def _worth_a_ratio(row: Row) -> str:
 def processes_table(rows: Sequence[Row]) -> str:
     """Aligned text, one line per form and number of clips."""
     together = f"all {rows[0]['processes']}"
-    lines = [f"{'form':9}{'clips':>8}{'first batch':>13}{'with imports':>14}{'before':>10}{'one process':>13}{together:>10}{'ratio':>8}"]
+    lines = [
+        f"{'form':9}{'clips':>8}{'first batch':>13}{'with imports':>14}"
+        f"{'before':>10}{'one process':>13}{together:>10}{'ratio':>8}"
+    ]
     for row in rows:
-        times = f"{row['first_batch_ms']:10.0f} ms{row['with_import_ms']:11.0f} ms{row['before_mb']:7.0f} MB"
-        lines.append(f"{row['form']:9}{row['clips']:8,}{times}{row['one_mb']:10,.0f} MB{row['all_mb']:7,.0f} MB{_worth_a_ratio(row):>8}")
+        times = (
+            f"{row['first_batch_ms']:10.0f} ms{row['with_import_ms']:11.0f}"
+            f" ms{row['before_mb']:7.0f} MB"
+        )
+        lines.append(
+            f"{row['form']:9}{row['clips']:8,}{times}{row['one_mb']:10,.0f} MB{row['all_mb']:7,.0f}"
+            f" MB{_worth_a_ratio(row):>8}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -345,7 +496,12 @@ def described(pipeline: str) -> Description:
     everything = ProtocolRule(column="label", train=tuple(range(9)), test=(9,))
     names = tuple(f"class {label}" for label in range(10))
     return Description(
-        name=pipeline, layout=LAYOUT[pipeline], classes=names, persons=PERSONS[pipeline], pipeline=pipeline, protocols={"all": everything}
+        name=pipeline,
+        layout=LAYOUT[pipeline],
+        classes=names,
+        persons=PERSONS[pipeline],
+        pipeline=pipeline,
+        protocols={"all": everything},
     )
 
 
@@ -372,7 +528,9 @@ def synthesise(out: Path, pipeline: str, count: int, storage: Literal["float32",
 
 
 class NTUFeeder(Dataset[Sample]):
-    """One clip at a time: count valid frames, crop, resize, rotate, bone, motion, as CTR-GCN's feeder_ntu does it."""
+    """One clip at a time: count valid frames, crop, resize, rotate, bone, motion, as CTR-GCN's
+    feeder_ntu does it.
+    """
 
     def __init__(self, store: Store, stream: StreamConfig, frames: int) -> None:
         self.stream, self.frames = stream, frames
@@ -381,7 +539,11 @@ class NTUFeeder(Dataset[Sample]):
         padded = np.zeros((store.info.clips, LONGEST, 2, store.layout.size, 3), np.float32)
         for number in range(store.info.clips):
             joints = store.clip(number)
-            centred = np.where(joints.any(axis=(2, 3), keepdims=True), joints - joints[0, 0, store.layout.origin], 0)
+            centred = np.where(
+                joints.any(axis=(2, 3), keepdims=True),
+                joints - joints[0, 0, store.layout.origin],
+                0,
+            )
             padded[number, : joints.shape[1], : joints.shape[0]] = centred.transpose(1, 0, 2, 3)
         self.data = padded.transpose(0, 4, 1, 3, 2)  # (n, C, T, V, M), a view as in the feeder
 
@@ -407,13 +569,24 @@ class NTUFeeder(Dataset[Sample]):
         kept = min(max(int(np.floor(valid * np.random.uniform(0.5, 1))), 64), valid)  # noqa: NPY002 - as the feeder draws
         first = np.random.randint(0, valid - kept + 1)  # noqa: NPY002 - as the feeder draws
         coordinates, _, joints, persons = data.shape
-        flat = torch.tensor(data[:, first : first + kept]).permute(0, 2, 3, 1).contiguous().view(1, 1, -1, kept)
-        resized = F.interpolate(flat, size=(flat.shape[2], self.frames), mode="bilinear", align_corners=False)
-        return resized.view(coordinates, joints, persons, self.frames).permute(0, 3, 1, 2).contiguous()
+        flat = (
+            torch.tensor(data[:, first : first + kept])
+            .permute(0, 2, 3, 1)
+            .contiguous()
+            .view(1, 1, -1, kept)
+        )
+        resized = F.interpolate(
+            flat, size=(flat.shape[2], self.frames), mode="bilinear", align_corners=False
+        )
+        return (
+            resized.view(coordinates, joints, persons, self.frames).permute(0, 3, 1, 2).contiguous()
+        )
 
 
 def rotate(data: torch.Tensor) -> torch.Tensor:
-    """One rotation by up to 0.3 radians around every axis, made and applied frame by frame as the feeder does. data: (C, T, V, M)."""
+    """One rotation by up to 0.3 radians around every axis, made and applied frame by frame as the
+    feeder does. data: (C, T, V, M).
+    """
     coordinates, frames, joints, persons = data.shape
     angle = torch.zeros(3).uniform_(-0.3, 0.3).expand(frames, 3)
     cos, sin = angle.cos(), angle.sin()
@@ -425,18 +598,26 @@ def rotate(data: torch.Tensor) -> torch.Tensor:
     x = matrix((one, zero, zero), (zero, cos[:, 0], sin[:, 0]), (zero, -sin[:, 0], cos[:, 0]))
     y = matrix((cos[:, 1], zero, -sin[:, 1]), (zero, one, zero), (sin[:, 1], zero, cos[:, 1]))
     z = matrix((cos[:, 2], sin[:, 2], zero), (-sin[:, 2], cos[:, 2], zero), (zero, zero, one))
-    turned = z.matmul(y).matmul(x).matmul(data.permute(1, 0, 2, 3).contiguous().view(frames, coordinates, -1))
+    turned = (
+        z.matmul(y)
+        .matmul(x)
+        .matmul(data.permute(1, 0, 2, 3).contiguous().view(frames, coordinates, -1))
+    )
     return turned.view(frames, coordinates, joints, persons).permute(1, 0, 2, 3).contiguous()
 
 
 class UCLAFeeder(Dataset[Sample]):
-    """One clip at a time: centre, view change, fit to [-1, 1], sample, bone, motion, in float64 as CTR-GCN's feeder_ucla does it."""
+    """One clip at a time: centre, view change, fit to [-1, 1], sample, bone, motion, in float64 as
+    CTR-GCN's feeder_ucla does it.
+    """
 
     def __init__(self, store: Store, stream: StreamConfig, frames: int) -> None:
         self.stream, self.frames = stream, frames
         self.parents, self.origin = store.layout.parents, store.layout.origin
         self.label = store.column("label")
-        self.clips = [store.clip(number)[0].astype(np.float64) for number in range(store.info.clips)]
+        self.clips = [
+            store.clip(number)[0].astype(np.float64) for number in range(store.info.clips)
+        ]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -444,7 +625,9 @@ class UCLAFeeder(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         clip = self.clips[index]
         points = self.view(clip - clip[0, self.origin])
-        fitted = (points - np.min(points, axis=0)) / (np.max(points, axis=0) - np.min(points, axis=0))
+        fitted = (points - np.min(points, axis=0)) / (
+            np.max(points, axis=0) - np.min(points, axis=0)
+        )
         fitted = np.reshape(fitted * 2 - 1, clip.shape)
         chosen = random.sample(list(np.arange(len(clip))) * 100, self.frames)
         chosen.sort()
@@ -474,7 +657,11 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "open": measure_open,
     "processes": measure_processes,
 }
-TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"batches": batches_table, "open": open_table, "processes": processes_table}
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
+    "batches": batches_table,
+    "open": open_table,
+    "processes": processes_table,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,12 +1,14 @@
-"""Deploy forms of HPI-GCN against their training form, the form the released code deploys, and the networks the papers compare with.
+"""Deploy forms of HPI-GCN against their training form, the form the released code deploys, and the
+networks the papers compare with.
 
-    python benchmarks/inference.py [--batch 16] [--batch 64] [--threads 1] [--json]
-    python benchmarks/inference.py --device cuda --variants eager,compile,graphs --precision fp32,tf32,bf16
+    python benchmarks/inference.py [--batch 16] [--batch 64] [--threads 1] [--json] python
+    benchmarks/inference.py --device cuda --variants eager,compile,graphs --precision fp32,tf32,bf16
 
-NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width. All networks take turns in one run; a ratio is the median over rounds of
-(time of the one / time of the other) in the same round. "plain" is the deploy form as released: convolution-BatchNorm pairs, Rep-TCN and
-parallel adjacencies folded, all persons of a batch at once. CTR-GCN, InfoGCN, HD-GCN and ST-GCN run as their code bases run them (no deploy
-form), with our deploy form of them beside it.
+NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width. All networks take turns in one
+run; a ratio is the median over rounds of (time of the one / time of the other) in the same round.
+"plain" is the deploy form as released: convolution-BatchNorm pairs, Rep-TCN and parallel
+adjacencies folded, all persons of a batch at once. CTR-GCN, InfoGCN, HD-GCN and ST-GCN run as their
+code bases run them (no deploy form), with our deploy form of them beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ from trainables.layouts import load_layout
 from trainables.models.build import Backbone, build_backbone
 from trainables.reparam.fusible import RELEASED
 
-HPI: dict[str, dict[str, Any]] = {"RP": {"backbone": "hpi_gcn_rp"}, "OP-K9": {"backbone": "hpi_gcn_op", "kernel_size": 9}}
+HPI: dict[str, dict[str, Any]] = {
+    "RP": {"backbone": "hpi_gcn_rp"},
+    "OP-K9": {"backbone": "hpi_gcn_op", "kernel_size": 9},
+}
 OTHERS: dict[str, dict[str, Any]] = {
     "CTR-GCN": {"backbone": "ctr_gcn"},
     "InfoGCN": {"backbone": "info_gcn"},
@@ -52,13 +57,21 @@ Network = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--batch", type=int, action="append", help="clips per batch; may be repeated (16 and 64)")
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--batch", type=int, action="append", help="clips per batch; may be repeated (16 and 64)"
+    )
     options.add_argument("--rounds", type=int, default=5, help="turns of every network")
     options.add_argument("--threads", type=int, default=1, help="CPU threads")
     options.add_argument("--device", default="cpu", help="cpu or cuda")
     options.add_argument("--precision", default="fp32", help="of fp32, tf32, bf16; comma-separated")
-    options.add_argument("--variants", default="eager", help="of eager, compile, graphs (CUDA graphs); comma-separated")
+    options.add_argument(
+        "--variants",
+        default="eager",
+        help="of eager, compile, graphs (CUDA graphs); comma-separated",
+    )
     options.add_argument("--json", action="store_true", help="print JSON instead of tables")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -70,7 +83,14 @@ def main() -> None:
         "torch": torch.__version__,
         "difference": differences(networks, device),
         "runs": [
-            run(networks, device, batch=batch, rounds=chosen.rounds, precision=precision, variant=variant)
+            run(
+                networks,
+                device,
+                batch=batch,
+                rounds=chosen.rounds,
+                precision=precision,
+                variant=variant,
+            )
             for precision in chosen.precision.split(",")
             for variant in chosen.variants.split(",")
             for batch in chosen.batch or [16, 64]
@@ -92,26 +112,39 @@ def build(device: torch.device) -> dict[str, Backbone | DeployForm]:
 
 
 def trained(model: ModelConfig) -> Backbone:
-    network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0)
+    network = build_backbone(
+        model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0
+    )
     generator = torch.Generator().manual_seed(1)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor, low in ((norm.weight, 0.5), (norm.bias, -0.5), (norm.running_mean, -0.5), (norm.running_var, 0.5)):
+            for tensor, low in (
+                (norm.weight, 0.5),
+                (norm.bias, -0.5),
+                (norm.running_mean, -0.5),
+                (norm.running_var, 0.5),
+            ):
                 assert tensor is not None
                 tensor.data.copy_(low + torch.rand(tensor.shape, generator=generator))
     return network.eval()
 
 
 def clips_of(batch: int, device: torch.device, *, single: float = 0.0) -> Tensor:
-    """(N, 3, T, V, M) of noise; the second person is absent in that share of the clips, rounded up."""
+    """(N, 3, T, V, M) of noise; the second person is absent in
+    that share of the clips, rounded up.
+    """
     clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=torch.Generator().manual_seed(2))
     clips[: math.ceil(single * batch), ..., 1] = 0
     return clips.to(device)
 
 
 @torch.inference_mode()
-def differences(networks: dict[str, Backbone | DeployForm], device: torch.device) -> dict[str, float]:
-    """Largest |deploy - plain (or training) form| of 16 clips, 80 % of them with one person, over the largest logit."""
+def differences(
+    networks: dict[str, Backbone | DeployForm], device: torch.device
+) -> dict[str, float]:
+    """Largest |deploy - plain (or training) form| of 16 clips, 80 % of them with one person, over
+    the largest logit.
+    """
     clips, found = clips_of(16, device, single=SINGLE), {}
     for name, form in networks.items():
         if name.endswith("deploy"):
@@ -123,7 +156,13 @@ def differences(networks: dict[str, Backbone | DeployForm], device: torch.device
 
 @torch.inference_mode()
 def run(
-    networks: dict[str, Backbone | DeployForm], device: torch.device, *, batch: int, rounds: int, precision: str, variant: str
+    networks: dict[str, Backbone | DeployForm],
+    device: torch.device,
+    *,
+    batch: int,
+    rounds: int,
+    precision: str,
+    variant: str,
 ) -> dict[str, Any]:
     """Median milliseconds of every network, and the ratios that are goals."""
     full, single = clips_of(batch, device), clips_of(batch, device, single=SINGLE)
@@ -131,7 +170,11 @@ def run(
     with computing(precision, device):
         for name, network in networks.items():
             turns[name] = (prepared(network, full, variant), full)
-            if name.endswith((" plain", " deploy")) and name.split()[0] in HPI and variant == "eager":
+            if (
+                name.endswith((" plain", " deploy"))
+                and name.split()[0] in HPI
+                and variant == "eager"
+            ):
                 turns[f"{name}, 80 % single"] = (network, single)
         seconds: dict[str, list[float]] = {name: [] for name in turns}
         for turn in range(rounds + 1):  # the first warms up
@@ -147,9 +190,18 @@ def run(
         "variant": variant,
         "peak_gflops": peak / 1e9,
         "ms": {name: 1e3 * seconds for name, seconds in medians.items()},
-        "share_of_peak": {name: 2e9 * work(name) * batch / medians[name] / peak for name in medians if "single" not in name},
+        "share_of_peak": {
+            name: 2e9 * work(name) * batch / medians[name] / peak
+            for name in medians
+            if "single" not in name
+        },
         "ratios": [
-            {"network": network, "against": against, "ratio": ratio(seconds[against], seconds[network]), "goal": goal}
+            {
+                "network": network,
+                "against": against,
+                "ratio": ratio(seconds[against], seconds[network]),
+                "goal": goal,
+            }
             for network, against, goal in GOALS
             if network in seconds
         ],
@@ -164,7 +216,9 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
 def computing(precision: str, device: torch.device) -> Iterator[None]:
     """float32 as it is, float32 with TF32 products, or autocast to bfloat16."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    with torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext():
+    with (
+        torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    ):
         yield
 
 
@@ -194,12 +248,17 @@ def work(name: str) -> float:
 
 
 def convolution_peak(device: torch.device, batch: int) -> float:
-    """FLOP/s of the fastest large convolution of these networks: 256 channels, 9 taps, both memory formats, best of several calls."""
+    """FLOP/s of the fastest large convolution of these networks: 256 channels, 9 taps, both memory
+    formats, best of several calls.
+    """
     best = 0.0
     for layout in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(min(32, 2 * batch), 256, 16, 25, device=device).to(memory_format=layout)
         weight = torch.randn(256, 256, 9, 1, device=device).to(memory_format=layout)
-        seconds = min(call_seconds(lambda x, weight=weight: F.conv2d(x, weight, padding=(4, 0)), x) for _ in range(5))
+        seconds = min(
+            call_seconds(lambda x, weight=weight: F.conv2d(x, weight, padding=(4, 0)), x)
+            for _ in range(5)
+        )
         best = max(best, 2 * weight.numel() * x.shape[0] * 16 * 25 / seconds)
     return best
 
@@ -211,13 +270,25 @@ def table(results: dict[str, Any]) -> str:
         for name, difference in results["difference"].items()
     ]
     for found in results["runs"]:
-        lines += ["", f"{found['precision']} {found['variant']}, batch {found['batch']} (convolution peak {found['peak_gflops']:.0f} GFLOP/s)"]
+        lines += [
+            "",
+            (
+                f"{found['precision']} {found['variant']}, batch {found['batch']} (convolution peak"
+                f" {found['peak_gflops']:.0f} GFLOP/s)"
+            ),
+        ]
         for name, milliseconds in found["ms"].items():
             share = found["share_of_peak"].get(name)
-            lines.append(f"  {name:<30}{milliseconds:10.1f} ms" + (f"{100 * share:8.0f} % of peak" if share is not None else ""))
+            lines.append(
+                f"  {name:<30}{milliseconds:10.1f} ms"
+                + (f"{100 * share:8.0f} % of peak" if share is not None else "")
+            )
         for each in found["ratios"]:
             verdict = "reached" if each["ratio"] >= each["goal"] else "missed"
-            lines.append(f"  {each['network']} over {each['against']}: {each['ratio']:.2f}x (goal {each['goal']}x, {verdict})")
+            lines.append(
+                f"  {each['network']} over {each['against']}: {each['ratio']:.2f}x (goal"
+                f" {each['goal']}x, {verdict})"
+            )
     return "\n".join(lines) + "\n"
 
 

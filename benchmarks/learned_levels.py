@@ -1,9 +1,11 @@
-"""What a training step costs while a level is learned, against the dense network and against a mask that is fixed.
+"""What a training step costs while a level is learned, against the dense network and against a mask
+that is fixed.
 
     python benchmarks/learned_levels.py [--backbone st_gcn] [--batch 16] [--device cuda] [--json]
 
-NTU size: 64 frames, 25 joints, 2 persons, 60 classes, full width. All ways take turns in one run; a ratio is the median over rounds of (time of
-the one / time of the dense network) in the same round. A step is what the training loop does: forward, backward, update, gates moved.
+NTU size: 64 frames, 25 joints, 2 persons, 60 classes, full width. All ways take turns in one run; a
+ratio is the median over rounds of (time of the one / time of the dense network) in the same round.
+A step is what the training loop does: forward, backward, update, gates moved.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--backbone", default="st_gcn", help="whose training form")
     options.add_argument("--channels", type=int, default=64, help="width of the first stage")
     options.add_argument("--batch", type=int, default=16, help="clips per step")
@@ -50,7 +54,10 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
     model = ModelConfig(backbone=chosen.backbone, channels=chosen.channels)
-    ways = {name: stepper(model, SparsityConfig(**sparsity), chosen.batch, chosen.rounds + 1, device) for name, sparsity in WAYS.items()}
+    ways = {
+        name: stepper(model, SparsityConfig(**sparsity), chosen.batch, chosen.rounds + 1, device)
+        for name, sparsity in WAYS.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(chosen.rounds + 1):  # the first warms up
         print(f"round {turn} of {chosen.rounds}", file=sys.stderr)
@@ -64,7 +71,9 @@ def main() -> None:
         "ways": {
             name: {
                 "ms": 1e3 * statistics.median(seconds[name]),
-                "ratio": statistics.median(own / dense for own, dense in zip(seconds[name], seconds["dense"], strict=True)),
+                "ratio": statistics.median(
+                    own / dense for own, dense in zip(seconds[name], seconds["dense"], strict=True)
+                ),
                 "gate_numbers": ways[name][1],
             }
             for name in ways
@@ -73,13 +82,25 @@ def main() -> None:
     sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results))
 
 
-def stepper(model: ModelConfig, sparsity: SparsityConfig, batch: int, steps: int, device: torch.device) -> tuple[Callable[[int], None], int]:
-    """One training step, by its number, of a network of its own; and how many numbers its gates are."""
-    network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0).to(device)
-    timed = sparsity.model_copy(update={"warmup": 1} if sparsity.level == "learned" else {"warmup": 0.0})  # epoch 0 learns, or is masked
+def stepper(
+    model: ModelConfig, sparsity: SparsityConfig, batch: int, steps: int, device: torch.device
+) -> tuple[Callable[[int], None], int]:
+    """One training step, by its number, of a network of its own; and how many numbers its gates
+    are.
+    """
+    network = build_backbone(
+        model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0
+    ).to(device)
+    # epoch 0 learns, or is masked
+    timed = sparsity.model_copy(
+        update={"warmup": 1} if sparsity.level == "learned" else {"warmup": 0.0}
+    )
     generator = torch.Generator().manual_seed(1)
     clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=generator).to(device)
-    schedule = attach_sparsity(Subject(network, list(network.blocks), network.head, 2, steps, seed=0, clips=clips[:1]), timed)
+    schedule = attach_sparsity(
+        Subject(network, list(network.blocks), network.head, 2, steps, seed=0, clips=clips[:1]),
+        timed,
+    )
     optimizer = build_optimizer(network.parameters(), TrainConfig(lr=0.01))
     labels = torch.randint(CLASSES, (batch,), generator=generator).to(device)
     if schedule is not None:
@@ -96,11 +117,15 @@ def stepper(model: ModelConfig, sparsity: SparsityConfig, batch: int, steps: int
         if schedule is not None:
             schedule.after_update(0, number, optimizer)
 
-    return step, sum(module.gate.numel() for module in network.modules() if isinstance(module, Gate))
+    return step, sum(
+        module.gate.numel() for module in network.modules() if isinstance(module, Gate)
+    )
 
 
 def timed(step: Callable[[int], None], number: int, device: torch.device) -> float:
-    """Seconds: of the processor on a CPU, so that other work on the machine does not count, by the clock on a GPU."""
+    """Seconds: of the processor on a CPU, so that other work on the machine does not count, by the
+    clock on a GPU.
+    """
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     started = clock()
     step(number)
@@ -116,7 +141,10 @@ def table(results: dict[str, Any]) -> str:
         "| way | ms per step | x dense | numbers in gates |",
     ]
     lines += ["|---|---|---|---|"]
-    lines += [f"| {name} | {way['ms']:.0f} | {way['ratio']:.3f} | {way['gate_numbers']:,} |" for name, way in results["ways"].items()]
+    lines += [
+        f"| {name} | {way['ms']:.0f} | {way['ratio']:.3f} | {way['gate_numbers']:,} |"
+        for name, way in results["ways"].items()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,11 +1,14 @@
-"""Time of a training step of nested levels against a step of a single sparse network of the same backbone, on one CPU core or a GPU.
+"""Time of a training step of nested levels against a step of a single sparse network of the same
+backbone, on one CPU core or a GPU.
 
     python benchmarks/nested_training.py [--json] [--backbone st_gcn] [--device cuda]
 
-One nested run ends with every level; a step of it trains two, an evaluation goes through all. Each side has a process of its own, as a trial
-has: what one of them left of the memory would be there for the other, and be its gain. They take turns step by step, with the same clips,
-optimiser and loop as in a trial, in an epoch of the warm-up (penalty on), in one under masks, and in evaluation. On a CPU it is the
-processes' own time: whatever else runs there does not count.
+One nested run ends with every level; a step of it trains two, an evaluation goes through all. Each
+side has a process of its own, as a trial
+has: what one of them left of the memory would be there for the other, and be its gain. They take
+turns step by step, with the same clips, optimiser and loop as in a trial, in an epoch of the
+warm-up (penalty on), in one under masks, and in evaluation. On a CPU it is the processes' own time:
+whatever else runs there does not count.
 """
 
 from __future__ import annotations
@@ -36,22 +39,35 @@ LAYOUT, CLASSES, PERSONS = "ntu25", 60, 2
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--backbone", default="st_gcn")
     options.add_argument("--channels", type=int, default=64, help="width of the first stage")
     options.add_argument("--frames", type=int, default=64)
     options.add_argument("--batch", type=int, default=8, help="clips per step")
-    options.add_argument("--steps", type=int, default=6, help="timed steps of each side; medians are printed")
+    options.add_argument(
+        "--steps", type=int, default=6, help="timed steps of each side; medians are printed"
+    )
     options.add_argument("--device", default="cpu")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = options.parse_args()
-    found = measure(Setting(chosen.backbone, chosen.channels, chosen.frames, chosen.batch, chosen.device), chosen.steps)
+    found = measure(
+        Setting(chosen.backbone, chosen.channels, chosen.frames, chosen.batch, chosen.device),
+        chosen.steps,
+    )
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if chosen.json else table(found))
 
 
 def table(found: dict[str, float | str]) -> str:
     """The result as aligned text."""
-    lines = [f"{found['backbone']}, levels {' '.join(map(str, LEVELS))}: milliseconds of a training step (median)", ""]
+    lines = [
+        (
+            f"{found['backbone']}, levels {' '.join(map(str, LEVELS))}: milliseconds of a training"
+            " step (median)"
+        ),
+        "",
+    ]
     lines += [f"{name:32} {found[key]:9.1f}" for name, key in _ROWS.items()]
     lines += [f"{name:32} {found[key]:8.2f}x" for name, key in _RATIOS.items()]
     return "\n".join(lines) + "\n"
@@ -73,7 +89,9 @@ _RATIOS = {
     "whole run, nested to single": "run_ratio",
 }
 WARMUP, HELD_OUT = 0.6, 0.2
-"""Of a whole run: share of the epochs before the mask, and of the clips that are evaluated after every epoch instead of trained on."""
+"""Of a whole run: share of the epochs before the mask, and of the clips that are evaluated after
+every epoch instead of trained on.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,9 @@ class Setting:
 
 
 def measure(setting: Setting, steps: int) -> dict[str, float | str]:
-    """Median milliseconds of a step of either side: in the warm-up, under masks, and of evaluating a batch."""
+    """Median milliseconds of a step of either side: in the warm-up, under masks, and of evaluating
+    a batch.
+    """
     sides = {name: _start(name, setting) for name in ("single", "nested")}
     found: dict[str, float | str] = {"backbone": setting.backbone}
     for phase in _PHASES.values():
@@ -97,11 +117,18 @@ def measure(setting: Setting, steps: int) -> dict[str, float | str]:
             for name, side in sides.items():
                 side.send((phase, step))
                 seconds[name].append(side.recv())
-        found |= {name + phase: 1e3 * statistics.median(times[1:]) for name, times in seconds.items()}
+        found |= {
+            name + phase: 1e3 * statistics.median(times[1:]) for name, times in seconds.items()
+        }
     for side in sides.values():
         side.close()
-    found |= {name: float(found[f"nested{phase}"]) / float(found[f"single{phase}"]) for name, phase in _PHASES.items()}
-    nested, single = ([float(found[side + phase]) for phase in _PHASES.values()] for side in ("nested", "single"))
+    found |= {
+        name: float(found[f"nested{phase}"]) / float(found[f"single{phase}"])
+        for name, phase in _PHASES.items()
+    }
+    nested, single = (
+        [float(found[side + phase]) for phase in _PHASES.values()] for side in ("nested", "single")
+    )
     return found | {"run_ratio": _clip_of_a_run(*nested) / _clip_of_a_run(*single)}
 
 
@@ -125,7 +152,11 @@ def _serve(asked: Connection, side: str, setting: Setting) -> None:
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     fit = _fit(side, setting, device)
     clips = torch.randn(setting.batch, 3, setting.frames, layout.size, PERSONS, device=device)
-    batch = SimpleNamespace(x=clips, y=torch.arange(setting.batch, device=device) % CLASSES, index=torch.arange(setting.batch))
+    batch = SimpleNamespace(
+        x=clips,
+        y=torch.arange(setting.batch, device=device) % CLASSES,
+        index=torch.arange(setting.batch),
+    )
     while True:
         try:
             phase, step = asked.recv()
@@ -145,7 +176,10 @@ def _serve(asked: Connection, side: str, setting: Setting) -> None:
 
 def _fit(side: str, setting: Setting, device: torch.device) -> Fit:
     """A run as a trial sets it up; the warm-up has two epochs."""
-    model, layout = ModelConfig.model_validate({"backbone": setting.backbone, "channels": setting.channels}), load_layout(LAYOUT)
+    model, layout = (
+        ModelConfig.model_validate({"backbone": setting.backbone, "channels": setting.channels}),
+        load_layout(LAYOUT),
+    )
     sizes = {"classes": CLASSES, "persons": PERSONS}
     train = TrainConfig(precision="fp32" if device.type == "cpu" else "auto")
     clip = torch.ones(1, 3, setting.frames, layout.size, PERSONS, device=device)
@@ -157,7 +191,14 @@ def _fit(side: str, setting: Setting, device: torch.device) -> Fit:
     settings = SparsityConfig(network="nested", levels=LEVELS)
     spec = multi_level_spec(model, settings, layout, stream=StreamConfig(), **sizes)
     nested = build_multi_level(spec, seed=0, sparsity=settings).to(device)
-    return Fit(nested, train, device=device, seed=0, objective=nested.objective, schedule=attach_levels(nested, settings, 2, 0, clip))
+    return Fit(
+        nested,
+        train,
+        device=device,
+        seed=0,
+        objective=nested.objective,
+        schedule=attach_levels(nested, settings, 2, 0, clip),
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""What zeros are worth at inference: deploy forms of one network with different masks, in turns, on this machine.
+"""What zeros are worth at inference: deploy forms of one network with different masks, in turns, on
+this machine.
 
-    python benchmarks/sparse_inference.py [--backbone hpi_gcn_op] [--batch 1] [--batch 16] [--threads 1] [--device cuda] [--json]
+    python benchmarks/sparse_inference.py [--backbone hpi_gcn_op] [--batch 1] [--batch 16]
+    [--threads 1] [--device cuda] [--json]
 
-NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width; random weights, which take as long as trained ones. A ratio is the median
-over rounds of (time of the dense form / time of the one) in the same round. compact: channels that masks made useless are not computed. On a
-GPU that can (float16, compute capability 8.0 and more) the 2:4 form also runs on sparse tensor cores.
+NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width; random weights, which take as
+long as trained ones. A ratio is the median over rounds of (time of the dense form / time of the
+one) in the same round. compact: channels that masks made useless are not computed. On a GPU that
+can (float16, compute capability 8.0 and more) the 2:4 form also runs on sparse tensor cores.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ MASKS: dict[str, SparsityConfig | None] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="hpi_gcn_op")
     parser.add_argument("--batch", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=10)
@@ -56,22 +61,43 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     with full_float32(), torch.inference_mode():
-        forms = {name: form for mask, sparsity in MASKS.items() for name, form in made(options, mask, sparsity, device)}
+        forms = {
+            name: form
+            for mask, sparsity in MASKS.items()
+            for name, form in made(options, mask, sparsity, device)
+        }
         found = {
             "device": device_name(device),
             "threads": options.threads,
             "torch": torch.__version__,
             "backbone": options.backbone,
             "forms": [described(name, form) for name, form in forms.items()],
-            "runs": [timed(forms, batch, options.rounds, device) for batch in options.batch or (1, 16)],
+            "runs": [
+                timed(forms, batch, options.rounds, device) for batch in options.batch or (1, 16)
+            ],
         }
     print(json.dumps(found, indent=2) if options.json else table(found))
 
 
-def made(options: argparse.Namespace, mask: str, sparsity: SparsityConfig | None, device: torch.device) -> list[tuple[str, DeployForm]]:
-    """(name, form) of the deploy form with such a mask, and of the ways to run it that torch offers here."""
+def made(
+    options: argparse.Namespace, mask: str, sparsity: SparsityConfig | None, device: torch.device
+) -> list[tuple[str, DeployForm]]:
+    """(name, form) of the deploy form with such a mask, and of the ways to run it that torch offers
+    here.
+    """
     model = ModelConfig(backbone=options.backbone, temporal="rep_tcn", channels=options.channels)
-    network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0).to(device).eval()
+    network = (
+        build_backbone(
+            model,
+            load_layout("ntu25"),
+            classes=CLASSES,
+            persons=PERSONS,
+            stream=StreamConfig(),
+            seed=0,
+        )
+        .to(device)
+        .eval()
+    )
     if mask == "2:4":
         two_of_four(list(network.blocks))
     elif sparsity is not None:
@@ -84,7 +110,9 @@ def made(options: argparse.Namespace, mask: str, sparsity: SparsityConfig | None
     if small is not None:
         found.append((f"{mask}, compact", small))
     if mask == "2:4" and device.type == "cuda":
-        found.append((f"{mask}, sparse tensor cores", run_two_of_four(deploy(network, frames=FRAMES).half())))
+        found.append(
+            (f"{mask}, sparse tensor cores", run_two_of_four(deploy(network, frames=FRAMES).half()))
+        )
         found.append((f"{mask}, float16", deploy(network, frames=FRAMES).half()))
     return found
 
@@ -96,7 +124,13 @@ def two_of_four(blocks: list[nn.Module]) -> None:
         if weight.shape[1] % 4:
             continue
         groups = weight.abs().transpose(1, 3).unflatten(3, (-1, 4))
-        mask = torch.zeros_like(groups).scatter_(4, groups.topk(2, dim=4).indices, 1.0).flatten(3).transpose(1, 3).contiguous()
+        mask = (
+            torch.zeros_like(groups)
+            .scatter_(4, groups.topk(2, dim=4).indices, 1.0)
+            .flatten(3)
+            .transpose(1, 3)
+            .contiguous()
+        )
         masked = kernel.attach(mask) if isinstance(kernel, SharedKernel) else attach(kernel, mask)
         masked.active = True
 
@@ -104,8 +138,17 @@ def two_of_four(blocks: list[nn.Module]) -> None:
 def described(name: str, form: DeployForm) -> dict[str, object]:
     some = next(form.parameters())
     with TemporaryDirectory() as folder:
-        size = save_deploy(form, Path(folder) / "deploy.pt") if not form.compact and some.dtype == torch.float32 else None
-    return {"form": name, "nonzero_params": nonzero_params(form), "gmacs": gmacs(form), "bytes": size}
+        size = (
+            save_deploy(form, Path(folder) / "deploy.pt")
+            if not form.compact and some.dtype == torch.float32
+            else None
+        )
+    return {
+        "form": name,
+        "nonzero_params": nonzero_params(form),
+        "gmacs": gmacs(form),
+        "bytes": size,
+    }
 
 
 def gmacs(form: DeployForm) -> float | None:
@@ -114,16 +157,22 @@ def gmacs(form: DeployForm) -> float | None:
         return None
     some, usual = next(form.parameters()), form.execution
     form.arrange(Execution())  # in which torch counts every product but one
-    in_place = {torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]}
+    in_place = {
+        torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]
+    }
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         form(torch.ones(1, 3, FRAMES, 25, PERSONS, dtype=some.dtype, device=some.device))
     form.arrange(usual)
     return counter.get_total_flops() / 2e9
 
 
-def timed(forms: dict[str, DeployForm], batch: int, rounds: int, device: torch.device) -> dict[str, object]:
+def timed(
+    forms: dict[str, DeployForm], batch: int, rounds: int, device: torch.device
+) -> dict[str, object]:
     """Every form one turn a round; the first round warms up."""
-    clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=torch.Generator().manual_seed(0)).to(device)
+    clips = torch.randn(
+        batch, 3, FRAMES, 25, PERSONS, generator=torch.Generator().manual_seed(0)
+    ).to(device)
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for turn in range(rounds + 1):
         print(f"batch {batch}: round {turn} of {rounds}", file=sys.stderr)
@@ -133,19 +182,31 @@ def timed(forms: dict[str, DeployForm], batch: int, rounds: int, device: torch.d
     return {
         "batch": batch,
         "ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},
-        "faster": {name: statistics.median(a / b for a, b in zip(seconds["dense"], times, strict=True)) for name, times in seconds.items()},
+        "faster": {
+            name: statistics.median(a / b for a, b in zip(seconds["dense"], times, strict=True))
+            for name, times in seconds.items()
+        },
     }
 
 
 def table(found: dict) -> str:
-    lines = [f"{found['backbone']}, {found['device']}, {found['threads']} thread(s), torch {found['torch']}", ""]
+    lines = [
+        (
+            f"{found['backbone']}, {found['device']}, {found['threads']} thread(s), torch"
+            f" {found['torch']}"
+        ),
+        "",
+    ]
     for form in found["forms"]:
         size = "" if form["bytes"] is None else f"{form['bytes'] / 1e6:8.2f} MB"
         products = "" if form["gmacs"] is None else f"{form['gmacs']:8.3f} GMACs"
         lines.append(f"  {form['form']:<36}{form['nonzero_params']:>12,} non-zero{products}{size}")
     for run in found["runs"]:
         lines += ["", f"batch {run['batch']}"]
-        lines += [f"  {name:<36}{ms:10.1f} ms{run['faster'][name]:8.2f} x as fast as dense" for name, ms in run["ms"].items()]
+        lines += [
+            f"  {name:<36}{ms:10.1f} ms{run['faster'][name]:8.2f} x as fast as dense"
+            for name, ms in run["ms"].items()
+        ]
     return "\n".join(lines)
 
 

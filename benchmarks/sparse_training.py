@@ -1,10 +1,14 @@
-"""What masks cost while a network trains: an epoch of every way to remove weights over an epoch of the same dense network.
+"""What masks cost while a network trains: an epoch of every way to remove weights over an epoch of
+the same dense network.
 
-    python benchmarks/sparse_training.py [--backbone hpi_gcn_rp] [--backbone st_gcn] [--batch 4] [--device cuda] [--json]
+    python benchmarks/sparse_training.py [--backbone hpi_gcn_rp] [--backbone st_gcn] [--batch 4]
+    [--device cuda] [--json]
 
-NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width, clips of noise already on the device. The ways take turns in one run; a ratio
-is the median over rounds of (time of the one / time of the dense network) in the same round. RigL exchanges weights once per epoch, and epochs
-are short, so it is shown at a disadvantage; so is everything at a small batch, as masks cost the same at any.
+NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width, clips of noise already on the
+device. The ways take turns in one run; a ratio is the median over rounds of (time of the one / time
+of the dense network) in the same round. RigL exchanges weights once per epoch, and epochs are
+short, so it is shown at a disadvantage; so is everything at a small batch, as masks cost the same
+at any.
 """
 
 from __future__ import annotations
@@ -46,8 +50,12 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--backbone", action="append", help="may be repeated (hpi_gcn_rp and st_gcn)")
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--backbone", action="append", help="may be repeated (hpi_gcn_rp and st_gcn)"
+    )
     options.add_argument("--batch", type=int, default=4, help="clips per step")
     options.add_argument("--steps", type=int, default=2, help="steps per epoch")
     options.add_argument("--rounds", type=int, default=5, help="turns of every way")
@@ -72,7 +80,9 @@ def main() -> None:
     sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results))
 
 
-def run(backbone: str, device: torch.device, *, batch: int, steps: int, rounds: int) -> dict[str, dict[str, float]]:
+def run(
+    backbone: str, device: torch.device, *, batch: int, steps: int, rounds: int
+) -> dict[str, dict[str, float]]:
     """Median milliseconds of a step of every way, and its ratio to the dense network."""
     batches = [noise(batch, step, device) for step in range(steps)]
     fits = {way: fit_of(backbone, settings, device, steps) for way, settings in WAYS.items()}
@@ -82,18 +92,40 @@ def run(backbone: str, device: torch.device, *, batch: int, steps: int, rounds: 
         for way, fit in fits.items():
             taken = epoch_seconds(fit, batches)
             seconds[way] += [taken] if turn else []
-    ratios = {way: [own / dense for own, dense in zip(times, seconds["dense"], strict=True)] for way, times in seconds.items()}
-    return {way: {"ms": 1e3 * statistics.median(times) / steps, "ratio": statistics.median(ratios[way])} for way, times in seconds.items()}
+    ratios = {
+        way: [own / dense for own, dense in zip(times, seconds["dense"], strict=True)]
+        for way, times in seconds.items()
+    }
+    return {
+        way: {"ms": 1e3 * statistics.median(times) / steps, "ratio": statistics.median(ratios[way])}
+        for way, times in seconds.items()
+    }
 
 
 def fit_of(backbone: str, settings: dict[str, Any], device: torch.device, steps: int) -> Fit:
-    """A run that stands before epoch EPOCH: its network, its masks and its optimiser, as a trial sets them up."""
+    """A run that stands before epoch EPOCH: its network, its masks and its optimiser, as a trial
+    sets them up.
+    """
     model = build_backbone(
-        ModelConfig(backbone=backbone), load_layout("ntu25"), classes=CLASSES, persons=PERSONS, stream=StreamConfig(), seed=0
+        ModelConfig(backbone=backbone),
+        load_layout("ntu25"),
+        classes=CLASSES,
+        persons=PERSONS,
+        stream=StreamConfig(),
+        seed=0,
     ).to(device)
     sparsity = SparsityConfig.model_validate({"level": LEVEL, "update_every": steps, **settings})
     schedule = attach_sparsity(
-        Subject(model, list(model.blocks), model.head, EPOCHS, steps, seed=1, clips=torch.ones(1, 3, FRAMES, 25, PERSONS)), sparsity
+        Subject(
+            model,
+            list(model.blocks),
+            model.head,
+            EPOCHS,
+            steps,
+            seed=1,
+            clips=torch.ones(1, 3, FRAMES, 25, PERSONS),
+        ),
+        sparsity,
     )
     train = TrainConfig(epochs=EPOCHS, lr=1e-3)
     return Fit(model, train, device=device, seed=2, objective=model.objective, schedule=schedule)
@@ -102,7 +134,11 @@ def fit_of(backbone: str, settings: dict[str, Any], device: torch.device, steps:
 def noise(clips: int, seed: int, device: torch.device) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(clips, 3, FRAMES, 25, PERSONS, generator=generator)
-    return Batch(x.to(device), torch.randint(CLASSES, (clips,), generator=generator).to(device), torch.arange(clips))
+    return Batch(
+        x.to(device),
+        torch.randint(CLASSES, (clips,), generator=generator).to(device),
+        torch.arange(clips),
+    )
 
 
 def epoch_seconds(fit: Fit, batches: list[Batch]) -> float:
@@ -123,11 +159,17 @@ def epoch_seconds(fit: Fit, batches: list[Batch]) -> float:
 
 def table(results: dict[str, Any]) -> str:
     lines = [f"{results['device']}, {results['threads']} thread(s), torch {results['torch']}"]
-    lines += [f"batch {results['batch']}, {results['steps']} steps per epoch, level {results['level']}"]
+    lines += [
+        f"batch {results['batch']}, {results['steps']} steps per epoch, level {results['level']}"
+    ]
     for backbone, ways in results["backbones"].items():
         lines += ["", backbone]
         for way, found in ways.items():
-            verdict = "" if way == "dense" else f"{found['ratio']:8.2f}x  {'reached' if found['ratio'] <= GOAL else 'missed'}"
+            verdict = (
+                ""
+                if way == "dense"
+                else f"{found['ratio']:8.2f}x  {'reached' if found['ratio'] <= GOAL else 'missed'}"
+            )
             lines.append(f"  {way:<38}{found['ms']:10.1f} ms a step{verdict}")
     return "\n".join([*lines, "", f"goal: at most {GOAL}x"]) + "\n"
 

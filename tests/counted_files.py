@@ -1,4 +1,6 @@
-"""A file system for tests that writes down what is opened, and can be slow or fail: `counted:///path/of/the/store`."""
+"""A file system for tests that writes down what is opened, and can be slow or fail:
+`counted:///path/of/the/store`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Slow, obvious, one clip at a time: what CTR-GCN's feeders do between file and stream, with the random draws passed in."""
+"""Slow, obvious, one clip at a time: what CTR-GCN's feeders do between file and stream, with the
+random draws passed in.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Draws:
 
 
 def centre_ntu(joints: np.ndarray, origin: int) -> np.ndarray:
-    """joints: (M, T, V, 3). The origin joint of person 0's first non-zero frame is taken from every non-zero frame of everybody."""
+    """joints: (M, T, V, 3). The origin joint of person 0's first non-zero frame is taken from every
+    non-zero frame of everybody.
+    """
     centred = joints.copy()
     point = np.zeros(3)
     for frame in joints[0]:
@@ -114,14 +118,18 @@ def to_stream(clip: np.ndarray, layout: Layout, stream: StreamConfig) -> np.ndar
 
 
 def hops(data: np.ndarray, layout: Layout, stream: StreamConfig) -> np.ndarray:
-    """Every joint minus its k-th ancestor (child_parent), or minus all its descendants k levels below (parent_children)."""
+    """Every joint minus its k-th ancestor (child_parent), or minus all its descendants k levels
+    below (parent_children).
+    """
     up = stream.orientation == "child_parent"
     parents = (layout.hop_parents or layout.parents) if up else layout.parents
     out = data.copy()
     for joint in range(layout.size):
         ancestor: int | None = joint
         for _ in range(stream.hops):
-            ancestor = None if ancestor is None or parents[ancestor] == ancestor else parents[ancestor]
+            ancestor = (
+                None if ancestor is None or parents[ancestor] == ancestor else parents[ancestor]
+            )
         if ancestor is not None:
             near, far = (joint, ancestor) if up else (ancestor, joint)
             out[:, :, near] -= data[:, :, far]
@@ -135,11 +143,16 @@ def ntu(joints: np.ndarray, layout: Layout, draws: Draws, frames: int) -> np.nda
 
 
 def ucla(joints: np.ndarray, layout: Layout, draws: Draws) -> np.ndarray:
-    """(M, T, V, 3) -> (3, frames, V, M). Only frames with a person in them are moved and fitted, the others stay zero."""
+    """(M, T, V, 3) -> (3, frames, V, M).
+
+    Only frames with a person in them are moved and fitted, the others stay zero.
+    """
     data = joints.astype(np.float64)
     real = [(m, t) for m, t in np.ndindex(data.shape[:2]) if data[m, t].any()]
     if real:
         shown = np.stack([data[place] for place in real]) - data[0, 0, layout.origin]
-        for place, frame in zip(real, fit_to_box(view(shown, draws.degrees, draws.scale)), strict=True):
+        for place, frame in zip(
+            real, fit_to_box(view(shown, draws.degrees, draws.scale)), strict=True
+        ):
             data[place] = frame
     return data[:, list(draws.frames)].transpose(3, 1, 2, 0)

@@ -1,4 +1,6 @@
-"""Slow, obvious twins of the network's layers (loops, no tricks), and the means to fill networks with telling numbers."""
+"""Slow, obvious twins of the network's layers (loops, no tricks), and the means to fill networks
+with telling numbers.
+"""
 
 from __future__ import annotations
 
@@ -31,28 +33,57 @@ def narrow_backbone(
     stream: StreamConfig | None = None,
     **model: Any,
 ) -> Backbone:
-    """A network small enough for a loop of tests, in double precision, every tensor away from its start."""
-    config = ModelConfig(**({"backbone": name, "channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | model))
-    network = build_backbone(config, load_layout(layout), classes=classes, persons=persons, stream=stream or StreamConfig(), seed=3).double()
+    """A network small enough for a loop of tests, in double precision, every tensor away from its
+    start.
+    """
+    config = ModelConfig(
+        **(
+            {"backbone": name, "channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3}
+            | model
+        )
+    )
+    network = build_backbone(
+        config,
+        load_layout(layout),
+        classes=classes,
+        persons=persons,
+        stream=stream or StreamConfig(),
+        seed=3,
+    ).double()
     generator = torch.Generator().manual_seed(11)
     randomise_batch_norm(network, generator)
     disturb(network, generator)
     return network
 
 
-def randomise_batch_norm(module: nn.Module, generator: torch.Generator, *, smallest: float = -1.0) -> None:
-    """With fresh statistics and gamma 1, beta 0 a test of fusing proves nothing; gammas of both signs from `smallest` on."""
+def randomise_batch_norm(
+    module: nn.Module, generator: torch.Generator, *, smallest: float = -1.0
+) -> None:
+    """With fresh statistics and gamma 1, beta 0 a test of fusing proves nothing; gammas of both
+    signs from `smallest` on.
+    """
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor, low, high in ((norm.weight, smallest, 1.5), (norm.bias, -1, 1), (norm.running_mean, -1, 1), (norm.running_var, 0.5, 2)):
-                tensor.data.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+            for tensor, low, high in (
+                (norm.weight, smallest, 1.5),
+                (norm.bias, -1, 1),
+                (norm.running_mean, -1, 1),
+                (norm.running_var, 0.5, 2),
+            ):
+                tensor.data.copy_(
+                    low
+                    + (high - low)
+                    * torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+                )
 
 
 def disturb(module: nn.Module, generator: torch.Generator) -> None:
     """What starts at zero (gates, coefficients, biases) hides the branch behind it."""
     for parameter in module.parameters():
         if not parameter.detach().any():
-            parameter.data.copy_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.data.copy_(
+                0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
 
 
 def random_clips(*shape: int, seed: int = 5) -> Tensor:
@@ -60,7 +91,9 @@ def random_clips(*shape: int, seed: int = 5) -> Tensor:
 
 
 def joint_mixing(x: Tensor, matrices: Tensor) -> Tensor:
-    """y[n, c, t, i] = sum_v A[group of c, i, v] x[n, c, t, v]; matrices (g, V, V), channels in g contiguous groups."""
+    """y[n, c, t, i] = sum_v A[group of c, i, v] x[n, c, t, v]; matrices (g, V, V), channels in g
+    contiguous groups.
+    """
     out = torch.zeros_like(x)
     width = x.shape[1] // matrices.shape[0]
     for channel in range(x.shape[1]):
@@ -88,7 +121,12 @@ def batch_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     """Evaluation mode, channel by channel."""
     out = torch.empty_like(x)
     for c in range(x.shape[1]):
-        out[:, c] = norm.weight[c] * (x[:, c] - norm.running_mean[c]) / (norm.running_var[c] + norm.eps).sqrt() + norm.bias[c]
+        out[:, c] = (
+            norm.weight[c]
+            * (x[:, c] - norm.running_mean[c])
+            / (norm.running_var[c] + norm.eps).sqrt()
+            + norm.bias[c]
+        )
     return out
 
 
@@ -98,18 +136,28 @@ def zero_rows(x: Tensor, rows: int) -> Tensor:
 
 
 def rep_tcn(module: RepTCN, x: Tensor, stride: int, groups: int) -> Tensor:
-    """The sum of branches in evaluation mode; padded BatchNorm there means: pad the branch's input with zeros."""
+    """The sum of branches in evaluation mode; padded BatchNorm there means: pad the branch's input
+    with zeros.
+    """
     out = torch.zeros((), dtype=x.dtype)
     for branch in module.branches.values():
         if isinstance(branch, ConvBN):
             kernel = branch.conv.weight
-            out = out + batch_norm(temporal_conv(zero_rows(x, kernel.shape[2] // 2), kernel, stride, groups), branch.bn)
+            out = out + batch_norm(
+                temporal_conv(zero_rows(x, kernel.shape[2] // 2), kernel, stride, groups), branch.bn
+            )
             continue
         assert isinstance(branch, AverageBranch | PaddedBranch)
-        inner = batch_norm(temporal_conv(zero_rows(x, branch.pad_bn.rows), branch.pointwise.weight, 1, groups), branch.pad_bn)
+        inner = batch_norm(
+            temporal_conv(zero_rows(x, branch.pad_bn.rows), branch.pointwise.weight, 1, groups),
+            branch.pad_bn,
+        )
         if isinstance(branch, AverageBranch):
             frames = range(0, inner.shape[2] - 2, stride)
-            inner = torch.stack([(inner[:, :, t] + inner[:, :, t + 1] + inner[:, :, t + 2]) / 3 for t in frames], dim=2)
+            inner = torch.stack(
+                [(inner[:, :, t] + inner[:, :, t + 1] + inner[:, :, t + 2]) / 3 for t in frames],
+                dim=2,
+            )
         else:
             inner = temporal_conv(inner, branch.conv.weight, stride, groups)
         out = out + batch_norm(inner, branch.bn)
@@ -117,7 +165,9 @@ def rep_tcn(module: RepTCN, x: Tensor, stride: int, groups: int) -> Tensor:
 
 
 def explicit_motion(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """Five branches one after the other: positions, then displacements to t-1, t-2, t+1, t+2; zero where there is no such frame."""
+    """Five branches one after the other: positions, then displacements to t-1, t-2, t+1, t+2; zero
+    where there is no such frame.
+    """
     frames, eighth = x.shape[2], weight.shape[0] // 8
     parts = [x]
     for other in (-1, -2, 1, 2):
@@ -129,7 +179,9 @@ def explicit_motion(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2
     outs, start = [], 0
     for part, width in zip(parts, (4 * eighth, eighth, eighth, eighth, eighth), strict=True):
         rows = slice(start, start + width)
-        outs.append(torch.einsum("oi,nitv->notv", weight[rows, :, 0, 0], part) + bias[rows, None, None])
+        outs.append(
+            torch.einsum("oi,nitv->notv", weight[rows, :, 0, 0], part) + bias[rows, None, None]
+        )
         start += width
     out = batch_norm(torch.cat(outs, dim=1), norm)
     return torch.where(out > 0, out, 0.1 * out)
@@ -137,5 +189,9 @@ def explicit_motion(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2
 
 def build_narrow(options: dict[str, Any], *, classes: int) -> Backbone:
     """A network of 8 channels on 20 joints in single precision, as it starts out."""
-    config = ModelConfig(**({"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | options))
-    return build_backbone(config, load_layout("ucla20"), classes=classes, persons=1, stream=StreamConfig(), seed=3)
+    config = ModelConfig(
+        **({"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | options)
+    )
+    return build_backbone(
+        config, load_layout("ucla20"), classes=classes, persons=1, stream=StreamConfig(), seed=3
+    )

@@ -1,4 +1,6 @@
-"""Slow, obvious twins of what networks of several levels do beyond the single networks, and a narrow one to try it on."""
+"""Slow, obvious twins of what networks of several levels do beyond the single networks, and a
+narrow one to try it on.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,31 @@ from trainables.models.multilevel import MultiLevel, build_multi_level, multi_le
 
 
 def narrow_levels(
-    network: str, backbone: str = "st_gcn", levels: tuple[float, ...] = (0.5, 0.9), *, persons: int = 1, **settings: Any
+    network: str,
+    backbone: str = "st_gcn",
+    levels: tuple[float, ...] = (0.5, 0.9),
+    *,
+    persons: int = 1,
+    **settings: Any,
 ) -> MultiLevel:
-    """Small enough for a loop of tests, in double precision, every tensor away from its start; no masks yet."""
-    options = {"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3, **settings.pop("model", {})}
+    """Small enough for a loop of tests, in double precision, every tensor away from its start; no
+    masks yet.
+    """
+    options = {
+        "channels": 8,
+        "stages": (1, 1),
+        "groups": 4,
+        "adjacencies": 3,
+        **settings.pop("model", {}),
+    }
     sparsity = SparsityConfig(network=network, levels=levels, **settings)
     spec = multi_level_spec(
-        ModelConfig(backbone=backbone, **options), sparsity, load_layout("coco17"), classes=5, persons=persons, stream=StreamConfig()
+        ModelConfig(backbone=backbone, **options),
+        sparsity,
+        load_layout("coco17"),
+        classes=5,
+        persons=persons,
+        stream=StreamConfig(),
     )
     built = build_multi_level(spec, seed=3, sparsity=sparsity).double()
     generator = torch.Generator().manual_seed(11)
@@ -40,7 +60,9 @@ def mean_of_features(features: list[Tensor]) -> Tensor:
 
 
 def weighted_features(features: list[Tensor], alpha: Tensor) -> Tensor:
-    return mean_of_features([float(weight) * each for weight, each in zip(alpha, features, strict=True)])
+    return mean_of_features(
+        [float(weight) * each for weight, each in zip(alpha, features, strict=True)]
+    )
 
 
 def concatenated_features(features: list[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
@@ -55,7 +77,9 @@ def concatenated_features(features: list[Tensor], weight: Tensor, bias: Tensor) 
 
 
 def batch_divergence(features: list[list[list[float]]]) -> float:
-    """Mean over experts i < j of sum over channels of KL(softmax over clips of f_j || that of f_i); features[h][n][c]."""
+    """Mean over experts i < j of sum over channels of KL(softmax over clips of f_j || that of f_i);
+    features[h][n][c].
+    """
 
     def shares(column: list[float]) -> list[float]:
         total = sum(math.exp(value) for value in column)
@@ -66,7 +90,10 @@ def batch_divergence(features: list[list[list[float]]]) -> float:
         for j in range(i + 1, len(features)):
             total = 0.0
             for c in range(len(features[0][0])):
-                p, q = shares([row[c] for row in features[i]]), shares([row[c] for row in features[j]])
+                p, q = (
+                    shares([row[c] for row in features[i]]),
+                    shares([row[c] for row in features[j]]),
+                )
                 total += sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))
             pairs.append(total)
     return sum(pairs) / len(pairs)
@@ -91,13 +118,20 @@ def log_mean_probability(logits: list[list[list[float]]]) -> list[list[float]]:
 
 
 def mixture(network: Any, clips: Tensor, active: int) -> Tensor:
-    """Clip by clip: the gate's numbers, the largest of them (the first of equal ones), their experts one after the other."""
+    """Clip by clip: the gate's numbers, the largest of them (the first of equal ones), their
+    experts one after the other.
+    """
     rows = []
     for clip in clips:
         gate = network.gate.features(clip[None])[0]
-        scores = [float(sum(w * f for w, f in zip(row, gate, strict=True))) for row in network.choice.weight]
+        scores = [
+            float(sum(w * f for w, f in zip(row, gate, strict=True)))
+            for row in network.choice.weight
+        ]
         chosen = sorted(range(len(scores)), key=lambda h: (-scores[h], h))[:active]
         total = sum(math.exp(scores[h]) for h in chosen)
-        mixed = sum(math.exp(scores[h]) / total * network.members[h].features(clip[None])[0] for h in chosen)
+        mixed = sum(
+            math.exp(scores[h]) / total * network.members[h].features(clip[None])[0] for h in chosen
+        )
         rows.append(network.head(mixed[None])[0])
     return torch.stack(rows)

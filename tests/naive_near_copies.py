@@ -1,4 +1,6 @@
-"""Slow and obvious: every clip is aligned with every other, by SciPy in space and by complex numbers in an image."""
+"""Slow and obvious: every clip is aligned with every other, by SciPy in space and by complex
+numbers in an image.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from scipy.spatial.transform import Rotation
 
 
 def placed_distance(a: np.ndarray, b: np.ndarray, dimensions: int) -> float:
-    """Least root mean square distance over rotations and translations; infinite where shapes or absent persons differ."""
+    """Least root mean square distance over rotations and translations; infinite where shapes or
+    absent persons differ.
+    """
     if a.shape != b.shape:
         return float("inf")
     p, q = [], []
@@ -30,7 +34,9 @@ def placed_distance(a: np.ndarray, b: np.ndarray, dimensions: int) -> float:
 
 
 def motion(joints: np.ndarray, dimensions: int) -> float:
-    """Root mean square distance of each joint from its own mean over the frames its person is in."""
+    """Root mean square distance of each joint from its own mean
+    over the frames its person is in.
+    """
     squares = []
     for person in joints:
         there = [frame[:, :dimensions].astype(float) for frame in person if frame.any()]
@@ -45,7 +51,11 @@ def near_groups(clips: Sequence[np.ndarray], dimensions: int, tolerance: float) 
     for i in range(len(clips)):
         for k in range(i):
             same = np.array_equal(clips[i], clips[k])
-            if same or (moving[i] and moving[k] and placed_distance(clips[k], clips[i], dimensions) <= tolerance):
+            if same or (
+                moving[i]
+                and moving[k]
+                and placed_distance(clips[k], clips[i], dimensions) <= tolerance
+            ):
                 old, new = group[i], group[k]
                 group = [min(old, new) if each in (old, new) else each for each in group]
     return group

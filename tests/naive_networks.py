@@ -1,4 +1,6 @@
-"""Whole released networks as rules: every tensor drawn from a seed, and the logits their own code gives for them."""
+"""Whole released networks as rules: every tensor drawn from a seed, and the logits their own code
+gives for them.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,13 @@ def drawn(shape: list[int], offset: float, scale: float, seed: int) -> Tensor:
 
 
 def checkpoint(name: str) -> dict[str, Tensor]:
-    """What the released code would save; tensors without a rule (counters, fixed graphs) are zero."""
-    return {key: torch.zeros(shape, dtype=torch.float64) if rule is None else drawn(shape, *rule) for key, shape, rule in vectors(name)["state"]}
+    """What the released code would save; tensors without a rule
+    (counters, fixed graphs) are zero.
+    """
+    return {
+        key: torch.zeros(shape, dtype=torch.float64) if rule is None else drawn(shape, *rule)
+        for key, shape, rule in vectors(name)["state"]
+    }
 
 
 def clips(name: str) -> Tensor:

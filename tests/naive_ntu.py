@@ -1,4 +1,5 @@
-"""NTU RGB+D in slow and obvious words: a writer of `.skeleton` files, and their preparation written down step by step from its description.
+"""NTU RGB+D in slow and obvious words: a writer of `.skeleton` files, and their preparation written
+down step by step from its description.
 
 A file is a list of frames, a frame a list of (body id, joints (25, 3)).
 """
@@ -24,13 +25,20 @@ def skeleton_text(frames: Frames, end: str = "\r\n") -> str:
             lines.append(f"{ident} 0 1 1 1 1 0 0.02764709 0.05745083 2")
             lines.append(str(len(joints)))
             for x, y, z in joints:
-                lines.append(f"{x:.7g} {y:.7g} {z:.7g} 277.419 191.8218 1036.233 519.1677 -0.2059419 0.05349901 0.9692109 -0.1239193 2")
+                lines.append(
+                    f"{x:.7g} {y:.7g} {z:.7g} 277.419 191.8218 1036.233 519.1677 -0.2059419"
+                    " 0.05349901 0.9692109 -0.1239193 2"
+                )
     return end.join(lines) + end
 
 
 def pose(seed: int, *, wide: bool = False, size: float = 1.0) -> np.ndarray:
-    """A standing body (25, 3) some 3 m away, with seven digits as in a file; `wide`: lying; a larger one moves more."""
-    joints = np.random.default_rng(seed).uniform(-1, 1, size=(25, 3)) * ([1.8, 0.3, 0.2] if wide else [0.2, 0.9, 0.2]) * size + [0, 0, 3]
+    """A standing body (25, 3) some 3 m away, with seven digits as in a file; `wide`: lying; a
+    larger one moves more.
+    """
+    joints = np.random.default_rng(seed).uniform(-1, 1, size=(25, 3)) * (
+        [1.8, 0.3, 0.2] if wide else [0.2, 0.9, 0.2]
+    ) * size + [0, 0, 3]
     return np.array([[float(f"{value:.7g}") for value in joint] for joint in joints])
 
 
@@ -44,12 +52,17 @@ class Part:
     wide: int = 0
 
     def joints(self, frame: int) -> np.ndarray:
-        return pose(1000 * self.body + frame, wide=frame in list(self.frames)[: self.wide], size=self.size)
+        return pose(
+            1000 * self.body + frame, wide=frame in list(self.frames)[: self.wide], size=self.size
+        )
 
 
 def made(total: int, *parts: Part) -> Frames:
     """A file of `total` frames; bodies stand in a frame in the order of `parts`."""
-    return [[(FIRST_ID + part.body, part.joints(frame)) for part in parts if frame in part.frames] for frame in range(total)]
+    return [
+        [(FIRST_ID + part.body, part.joints(frame)) for part in parts if frame in part.frames]
+        for frame in range(total)
+    ]
 
 
 def written(folder: Path, clips: dict[str, Frames], end: str = "\r\n") -> Path:
@@ -79,7 +92,9 @@ def is_noisy(frame: np.ndarray) -> bool:
 
 
 def prepared(frames: Frames, *, duplicate: bool) -> np.ndarray | None:
-    """(T, 150) float32 as the released pipeline saves it, without padding; None where it has no answer."""
+    """(T, 150) float32 as the released pipeline saves it, without padding; None where it has no
+    answer.
+    """
     seen = [bodies for bodies in frames if len(bodies) > 0]
     tracks: dict[int, Tracked] = {}
     for index, bodies in enumerate(seen):

@@ -1,4 +1,6 @@
-"""Slow, obvious, one clip at a time: what PYSKL's pipelines do between file and network, with the random draws passed in."""
+"""Slow, obvious, one clip at a time: what PYSKL's pipelines do between file and network, with the
+random draws passed in.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def uniform(length: int, frames: int, chance: Sequence[float]) -> list[int]:
 
 
 def views(length: int, frames: int, count: int) -> list[list[int]]:
-    """The frames of each view of evaluation, with every draw that PYSKL makes from NumPy's legacy generator."""
+    """The frames of each view of evaluation, with every draw that PYSKL makes from NumPy's legacy
+    generator.
+    """
     legacy = np.random.RandomState(255)
     found = []
     for view in range(count):
@@ -43,7 +47,10 @@ def views(length: int, frames: int, count: int) -> list[list[int]]:
             at = [i + sum(gap <= i for gap in gaps) for i in range(frames)]
         else:
             edges = [i * looked_at // frames for i in range(frames + 1)]
-            at = [edge + step for edge, step in zip(edges, legacy.randint(np.diff(edges)), strict=False)]
+            at = [
+                edge + step
+                for edge, step in zip(edges, legacy.randint(np.diff(edges)), strict=False)
+            ]
         found.append([(i + before) % length for i in at])
     return found
 
@@ -51,12 +58,18 @@ def views(length: int, frames: int, count: int) -> list[list[int]]:
 def prepare(joints: np.ndarray, layout: Layout, channels: str, *, upright: bool) -> np.ndarray:
     """(M, T, V, 3) -> (M, T', V, 3), in float64."""
     joints = joints.astype(np.float64)
-    return in_space(joints, layout, upright=upright) if channels == "xyz" else in_image(joints, confident=channels == "xyc")
+    return (
+        in_space(joints, layout, upright=upright)
+        if channels == "xyz"
+        else in_image(joints, confident=channels == "xyc")
+    )
 
 
 def in_space(joints: np.ndarray, layout: Layout, *, upright: bool) -> np.ndarray:
     """PreNormalize3D."""
-    there = [[t for t in range(joints.shape[1]) if joints[m, t].any()] for m in range(joints.shape[0])]
+    there = [
+        [t for t in range(joints.shape[1]) if joints[m, t].any()] for m in range(joints.shape[0])
+    ]
     best = max(range(len(there)), key=lambda m: len(there[m]))  # the first of equals
     if not there[best]:
         return joints
@@ -68,13 +81,18 @@ def in_space(joints: np.ndarray, layout: Layout, *, upright: bool) -> np.ndarray
         if joints[place].any():
             joints[place] -= centre
     if upright:
-        for (start, end), axis in ((layout.spine, np.array([0, 0, 1.0])), (layout.shoulders, np.array([1.0, 0, 0]))):
+        for (start, end), axis in (
+            (layout.spine, np.array([0, 0, 1.0])),
+            (layout.shoulders, np.array([1.0, 0, 0])),
+        ):
             joints = joints @ turn(joints[0, 0, end] - joints[0, 0, start], axis).T
     return joints
 
 
 def turn(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """The rotation that takes the direction of `vector` to `axis`; none for no vector and for parallel ones."""
+    """The rotation that takes the direction of `vector` to `axis`; none for no vector and for
+    parallel ones.
+    """
     normal = np.cross(vector, axis)
     if np.abs(vector).sum() < 1e-6 or np.abs(normal).sum() < 1e-6:
         return np.eye(3)
@@ -84,21 +102,35 @@ def turn(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
 
 def in_image(joints: np.ndarray, *, confident: bool) -> np.ndarray:
     """PreNormalize2D, mode auto; a joint at (0, 0) was not seen either."""
-    seen = [p for p in np.ndindex(joints.shape[:3]) if joints[p][:2].any() and not (confident and joints[p][2] <= np.float32(0.01))]
+    seen = [
+        p
+        for p in np.ndindex(joints.shape[:3])
+        if joints[p][:2].any() and not (confident and joints[p][2] <= np.float32(0.01))
+    ]
     fitted = joints.copy()
     fitted[..., :2] = 0
-    spans = [max((joints[p][axis] for p in seen), default=0) - min((joints[p][axis] for p in seen), default=0) for axis in range(2)]
+    spans = [
+        max((joints[p][axis] for p in seen), default=0)
+        - min((joints[p][axis] for p in seen), default=0)
+        for axis in range(2)
+    ]
     for p in seen:
         fitted[p][:2] = joints[p][:2]
         if min(spans) > 10:
             for axis in range(2):
-                middle = (max(joints[q][axis] for q in seen) + min(joints[q][axis] for q in seen)) / 2
+                middle = (
+                    max(joints[q][axis] for q in seen) + min(joints[q][axis] for q in seen)
+                ) / 2
                 fitted[p][axis] = (joints[p][axis] - middle) / spans[axis] * 2
     return fitted
 
 
-def to_stream(joints: np.ndarray, layout: Layout, stream: StreamConfig, *, confident: bool) -> np.ndarray:
-    """(M, T, V, 3) -> (M, T, V, 3): bone, motion, then the k-hop representation; confidences are averaged where positions are subtracted."""
+def to_stream(
+    joints: np.ndarray, layout: Layout, stream: StreamConfig, *, confident: bool
+) -> np.ndarray:
+    """(M, T, V, 3) -> (M, T, V, 3): bone, motion, then the k-hop representation; confidences are
+    averaged where positions are subtracted.
+    """
     data = joints
     if stream.bone:
         data = np.zeros_like(joints)

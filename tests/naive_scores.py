@@ -12,7 +12,9 @@ def is_among_best(scores, label, k):
 
 
 def top_k(rows, labels, k):
-    return sum(is_among_best(row, label, k) for row, label in zip(rows, labels, strict=True)) / len(labels)
+    return sum(is_among_best(row, label, k) for row, label in zip(rows, labels, strict=True)) / len(
+        labels
+    )
 
 
 def mean_class(rows, labels):
@@ -29,7 +31,9 @@ def softmax(row):
 
 
 def cross_entropy(rows, labels):
-    return -sum(math.log(softmax(row)[label]) for row, label in zip(rows, labels, strict=True)) / len(labels)
+    return -sum(
+        math.log(softmax(row)[label]) for row, label in zip(rows, labels, strict=True)
+    ) / len(labels)
 
 
 def weighted_probabilities(tables, weights):
@@ -37,12 +41,19 @@ def weighted_probabilities(tables, weights):
     mixed = []
     for rows in zip(*tables, strict=True):
         probabilities = [softmax(row) for row in rows]
-        mixed.append([sum(w * p[c] for w, p in zip(weights, probabilities, strict=True)) / sum(weights) for c in range(len(rows[0]))])
+        mixed.append(
+            [
+                sum(w * p[c] for w, p in zip(weights, probabilities, strict=True)) / sum(weights)
+                for c in range(len(rows[0]))
+            ]
+        )
     return mixed
 
 
 def difference_error(first, second):
-    """Standard error of a mean of paired differences, over n: sqrt(mean(d^2) - mean(d)^2) / sqrt(n)."""
+    """Standard error of a mean of paired differences, over n: sqrt(mean(d^2) - mean(d)^2) /
+    sqrt(n).
+    """
     d = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
     n = len(d)
     mean = sum(d) / n

@@ -13,13 +13,24 @@ import numpy as np
 from trainables.data.store.reading import Clip, Description, ProtocolRule, Store, write_store
 from trainables.layouts import LAYOUTS
 
-SPLIT = {"split": ProtocolRule(column="split", train=("train",), test=("test",), selection=("val",))}
+SPLIT = {
+    "split": ProtocolRule(column="split", train=("train",), test=("test",), selection=("val",))
+}
 
 
 def clip(
-    name: str, label: int = 0, *, fill: int | None = None, frames: int = 5, persons: int = 1, split: str | None = "train", **places: Any
+    name: str,
+    label: int = 0,
+    *,
+    fill: int | None = None,
+    frames: int = 5,
+    persons: int = 1,
+    split: str | None = "train",
+    **places: Any,
 ) -> Clip:
-    """A clip of random joints; the same `fill` (the name's own otherwise) and size give the same joints."""
+    """A clip of random joints; the same `fill` (the name's own otherwise) and size give the same
+    joints.
+    """
     seed = sum(map(ord, name)) * 1000 + len(name) if fill is None else fill
     joints = np.random.default_rng(seed).normal(size=(persons, frames, 17, 3)).astype(np.float32)
     return Clip(name, label, joints, extra={"split": split}, **places)
@@ -27,7 +38,9 @@ def clip(
 
 def description(classes: int = 2, protocols: dict[str, ProtocolRule] | None = None) -> Description:
     names = tuple(f"class {k}" for k in range(classes))
-    return Description(name="made up", layout="coco17", classes=names, pipeline="ctr", protocols=protocols or SPLIT)
+    return Description(
+        name="made up", layout="coco17", classes=names, pipeline="ctr", protocols=protocols or SPLIT
+    )
 
 
 def store(path: Path, clips: Iterable[Clip], **kwargs: Any) -> Store:
@@ -46,14 +59,24 @@ def ucla_source(src: Path, names: Sequence[str], frames: int = 4) -> Path:
     for number, name in enumerate(names):
         label = int(name[1:3])
         joints = np.random.default_rng(number).normal(size=(frames, 20, 3)).round(4).tolist()
-        (src / "all_sqe" / f"{name}.json").write_text(json.dumps({"file_name": name, "skeletons": joints, "label": label}))
-        lists["ucla_valid.json" if name.endswith("v03") else "ucla_train.json"].append({"file_name": name, "length": frames, "label": label})
+        (src / "all_sqe" / f"{name}.json").write_text(
+            json.dumps({"file_name": name, "skeletons": joints, "label": label})
+        )
+        lists["ucla_valid.json" if name.endswith("v03") else "ucla_train.json"].append(
+            {"file_name": name, "length": frames, "label": label}
+        )
     for name, entries in lists.items():
         (src / name).write_text(json.dumps(entries))
     return src
 
 
-UCLA_NAMES = ("a02_s01_e00_v01", "a01_s01_e00_v01", "a01_s02_e01_v02", "a02_s02_e00_v02", "a01_s01_e00_v03")
+UCLA_NAMES = (
+    "a02_s01_e00_v01",
+    "a01_s01_e00_v01",
+    "a01_s02_e01_v02",
+    "a02_s02_e00_v02",
+    "a01_s01_e00_v03",
+)
 
 
 def msr_source(src: Path, names: Sequence[str], listed: Sequence[str]) -> Path:
@@ -62,7 +85,9 @@ def msr_source(src: Path, names: Sequence[str], listed: Sequence[str]) -> Path:
     folder.mkdir(parents=True)
     for number, name in enumerate(names):
         rows = np.random.default_rng(number).normal(size=(60, 4))
-        (folder / f"{name}_skeleton3D.txt").write_text("".join(" ".join(f"{x:.6f}" for x in row) + "\n" for row in rows))
+        (folder / f"{name}_skeleton3D.txt").write_text(
+            "".join(" ".join(f"{x:.6f}" for x in row) + "\n" for row in rows)
+        )
     (folder / "files_used_in_cvpr12_paper.txt").write_text("\n".join(listed) + "\n")
     return src
 
@@ -76,4 +101,8 @@ def table(file: Path, header: str, *rows: str) -> Path:
 
 
 def array(number: int, *shape: int) -> Any:
-    return np.random.default_rng(number).normal(size=shape or (6, LAYOUTS["coco17"].size, 3)).astype(np.float32)
+    return (
+        np.random.default_rng(number)
+        .normal(size=shape or (6, LAYOUTS["coco17"].size, 3))
+        .astype(np.float32)
+    )

@@ -1,6 +1,7 @@
 """Adjacency matrices and joint hierarchies of a skeleton tree. Knows numpy, nothing of models.
 
-A tree is its `parents`: joint v hangs on joint parents[v], the root on itself. All joint numbers are 0-based.
+A tree is its `parents`: joint v hangs on joint parents[v], the root on itself. All joint numbers
+are 0-based.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from trainables.contract.model import ModelConfig
 from trainables.layouts import Layout, Matrix
 
 HIERARCHY_LEVELS = 7
-"""HD-GCN cuts NTU's skeleton into 7 levels: joints further from the centre than 6 links belong to the last."""
+"""HD-GCN cuts NTU's skeleton into 7 levels: joints further from the centre than 6 links belong to
+the last.
+"""
 
 
 def column_normalised(links: Matrix) -> Matrix:
@@ -25,7 +28,9 @@ def column_normalised(links: Matrix) -> Matrix:
 
 
 def spatial(parents: Sequence[int]) -> Matrix:
-    """(3, V, V): identity, child -> parent links, parent -> child links; entry [j, i] of the link i -> j, columns normalised (ST-GCN)."""
+    """(3, V, V): identity, child -> parent links, parent -> child links; entry [j, i] of the link i
+    -> j, columns normalised (ST-GCN).
+    """
     inward = np.zeros((len(parents), len(parents)))
     for child, parent in enumerate(parents):
         if child != parent:
@@ -34,8 +39,10 @@ def spatial(parents: Sequence[int]) -> Matrix:
 
 
 def stgcn_spatial(parents: Sequence[int]) -> Matrix:
-    """(3, V, V) of PYSKL's graph of that name, centred at the root: the 1-hop adjacency with itself, columns normalised, cut into
-    the joint itself, neighbours [j, i] with j at least as far from the centre as i, and the other neighbours."""
+    """(3, V, V) of PYSKL's graph of that name, centred at the root: the 1-hop adjacency with
+    itself, columns normalised, cut into the joint itself, neighbours [j, i] with j at least as far
+    from the centre as i, and the other neighbours.
+    """
     far = distances(parents, _root(parents))
     links = np.eye(len(parents))
     for child, parent in enumerate(parents):
@@ -56,21 +63,35 @@ def distances(parents: Sequence[int], start: int) -> np.ndarray:
     found = {start: 0}
     frontier = [start]
     while frontier:
-        reached = [joint for near in frontier for joint in sorted(neighbours[near]) if joint not in found]
-        found |= {joint: found[near] + 1 for near in frontier for joint in neighbours[near] if joint not in found}
+        reached = [
+            joint for near in frontier for joint in sorted(neighbours[near]) if joint not in found
+        ]
+        found |= {
+            joint: found[near] + 1
+            for near in frontier
+            for joint in neighbours[near]
+            if joint not in found
+        }
         frontier = list(dict.fromkeys(reached))
     return np.array([found[joint] for joint in range(len(parents))])
 
 
 def hierarchy(parents: Sequence[int], centre: int) -> list[list[int]]:
-    """Joints by distance from the centre of mass, nearest first: HD-GCN's level sets, at most `HIERARCHY_LEVELS`."""
+    """Joints by distance from the centre of mass, nearest first: HD-GCN's level sets, at most
+    `HIERARCHY_LEVELS`.
+    """
     levels = np.minimum(distances(parents, centre), HIERARCHY_LEVELS - 1)
-    return [[int(joint) for joint in np.flatnonzero(levels == level)] for level in range(int(levels.max()) + 1)]
+    return [
+        [int(joint) for joint in np.flatnonzero(levels == level)]
+        for level in range(int(levels.max()) + 1)
+    ]
 
 
 def hierarchical(parents: Sequence[int], centre: int) -> Matrix:
-    """(L, 3, V, V): for every pair of adjacent levels the joints of both themselves, all links inner -> outer joint, all links
-    outer -> inner joint; entry [j, i] of the link i -> j, columns normalised (HD-GCN, section 3.1)."""
+    """(L, 3, V, V): for every pair of adjacent levels the joints of both themselves, all links
+    inner -> outer joint, all links outer -> inner joint; entry [j, i] of the link i -> j, columns
+    normalised (HD-GCN, section 3.1).
+    """
     levels, size = hierarchy(parents, centre), len(parents)
     layers = []
     for inner, outer in pairwise(levels):
@@ -87,12 +108,17 @@ def centre_joint(centre: str | int, parents: Sequence[int]) -> int:
 
 
 def graph_parents(model: ModelConfig, layout: Layout) -> tuple[int, ...]:
-    """The tree a backbone's graphs are made of; UserError where the layout lacks a joint the model names.
+    """The tree a backbone's graphs are made of; UserError where the layout lacks a joint the model
+    names.
 
-    CTR-GCN's repository takes NTU's bones as they are; PYSKL and HD-GCN hang the hand tips and thumbs on the hands.
+    CTR-GCN's repository takes NTU's bones as they are; PYSKL and HD-GCN hang the hand tips and
+    thumbs on the hands.
     """
     if model.backbone == "hd_gcn" and model.centre != "root" and model.centre > layout.size:
-        raise UserError(f"model.centre must be root or a joint of layout {layout.name}, 1 to {layout.size}, got {model.centre}")
+        raise UserError(
+            f"model.centre must be root or a joint of layout {layout.name}, 1 to {layout.size}, got"
+            f" {model.centre}"
+        )
     if model.backbone == "ctr_gcn" and model.convention == "official":
         return layout.parents
     return layout.graph_parents or layout.parents

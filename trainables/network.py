@@ -1,4 +1,6 @@
-"""A trial's network and its masks before training: whether anything gets through it, and what a person should know. Trains nothing."""
+"""A trial's network and its masks before training: whether anything gets through it, and what a
+person should know. Trains nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,24 @@ from trainables.sparsity.sharing import kept_in_fused
 from trainables.training.schedule import Schedule
 
 MOST_DRAWS = 100
-"""How often masks are drawn in search of some that let a clip through: where one draw in twenty does, 199 of 200 trials find one."""
+"""How often masks are drawn in search of some that let a clip through: where one draw in twenty
+does, 199 of 200 trials find one.
+"""
 
 
 def build_network(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
     """The training form, without masks."""
-    seed, sizes = derive(config.seed, "weights"), {"classes": len(store.info.classes), "persons": store.info.persons}
+    seed, sizes = (
+        derive(config.seed, "weights"),
+        {"classes": len(store.info.classes), "persons": store.info.persons},
+    )
     if config.sparsity.network == "single":
-        return build_backbone(config.model, store.layout, stream=config.data.stream_config, seed=seed, **sizes)
-    spec = multi_level_spec(config.model, config.sparsity, store.layout, stream=config.data.stream_config, **sizes)
+        return build_backbone(
+            config.model, store.layout, stream=config.data.stream_config, seed=seed, **sizes
+        )
+    spec = multi_level_spec(
+        config.model, config.sparsity, store.layout, stream=config.data.stream_config, **sizes
+    )
     return build_multi_level(spec, seed=seed, sparsity=config.sparsity)
 
 
@@ -45,30 +56,38 @@ def one_clip(config: TrialConfig, store: Store) -> Tensor:
 def with_masks(
     plain: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path, clip: Tensor
 ) -> tuple[Backbone | MultiLevel, Schedule | None]:
-    """The network with its masks, and what changes them; steps: of an epoch; root: where a relative file of masks starts; clip: see `one_clip`.
+    """The network with its masks, and what changes them; steps: of an epoch; root: where a relative
+    file of masks starts; clip: see `one_clip`.
 
-    Random masks that cut the network in two, or one of its levels off, are drawn again: of those that leave a way from the clip to the
-    classifier each is equally likely. TrialFailed where masks that stay as they are leave none at any level.
+    Random masks that cut the network in two, or one of its levels off, are drawn again: of those
+    that leave a way from the clip to the classifier each is equally likely. TrialFailed where masks
+    that stay as they are leave none at any level.
     """
     drawn = config.sparsity.generator in DRAWN
     for draw in range(MOST_DRAWS):
         network = copy.deepcopy(plain)
         masks = _attach(network, config, steps, root, clip, draw)
-        stay = isinstance(network, MultiLevel) or isinstance(masks, SparseGenerator)  # others change while they train: a way can come back
+        # others change while they train: a way can come back
+        stay = isinstance(network, MultiLevel) or isinstance(masks, SparseGenerator)
         dead = dead_blocks(network, clip) if stay or (masks is not None and drawn) else {}
         if not (dead and drawn):
             break
     if stay:
-        _refuse_cut(network, config.sparsity, dead, f" in any of {MOST_DRAWS} draws" if drawn else "")
+        _refuse_cut(
+            network, config.sparsity, dead, f" in any of {MOST_DRAWS} draws" if drawn else ""
+        )
     return network, masks
 
 
-def _refuse_cut(network: Backbone | MultiLevel, sparsity: SparsityConfig, dead: Mapping[str, str], tried: str) -> None:
+def _refuse_cut(
+    network: Backbone | MultiLevel, sparsity: SparsityConfig, dead: Mapping[str, str], tried: str
+) -> None:
     """TrialFailed where nothing gets through at any level; dead: see `dead_blocks`."""
     if len(dead) == len(_levels(network)):
         advice = _less_sparse(sparsity)
         raise TrialFailed(
-            f"masks must leave a way from the clip to the classifier, but at sparsity.level {sparsity.described} nothing gets through "
+            "masks must leave a way from the clip to the classifier, but at sparsity.level"
+            f" {sparsity.described} nothing gets through "
             f"{', '.join(dict.fromkeys(dead.values()))}{tried}{f': use {advice}' if advice else ''}"
         )
 
@@ -81,40 +100,69 @@ def _less_sparse(sparsity: SparsityConfig) -> str:
         return "lower sparsity.levels"
     if sparsity.level == "learned":
         return "a lower sparsity.price" if sparsity.target is None else "a lower sparsity.target"
-    return "a lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
+    return (
+        "a lower level, or sparsity.scope tensor with distribution erk, which spares small tensors"
+    )
 
 
 def check_mask_file(config: TrialConfig, store: Store, root: Path) -> None:
-    """Generator predefined: UserError where the file does not fit the network, TrialFailed where its masks cut it in two; as in training."""
+    """Generator predefined: UserError where the file does not fit the network, TrialFailed where
+    its masks cut it in two; as in training.
+    """
     with_masks(build_network(config, store), config, 1, root, one_clip(config, store))
 
 
 def mask_warnings(network: Backbone | MultiLevel, config: TrialConfig, clip: Tensor) -> list[str]:
-    """What a person should know of the masks as they are now: levels that are cut off, layers without weights; nothing of a dense network."""
+    """What a person should know of the masks as they are now: levels that are cut off, layers
+    without weights; nothing of a dense network.
+    """
     if config.sparsity.dense:
         return []
     dead, found = dead_blocks(network, clip), []
     for name, single in _levels(network).items():
         level = f"level {name or config.sparsity.described}"
         if name in dead:
-            found.append(f"{level} leaves no way from the clip to the classifier: nothing gets through {dead[name]}")
-        bare = [each.name for each in (*kept_weights(single, list(single.blocks)), *kept_in_fused(single)) if each.kept == 0]
+            found.append(
+                f"{level} leaves no way from the clip to the classifier: nothing gets through"
+                f" {dead[name]}"
+            )
+        bare = [
+            each.name
+            for each in (*kept_weights(single, list(single.blocks)), *kept_in_fused(single))
+            if each.kept == 0
+        ]
         if bare:
             found.append(f"{level} leaves no weight in {', '.join(bare)}")
     return found
 
 
 def dead_blocks(network: Backbone | MultiLevel, clip: Tensor) -> dict[str, str]:
-    """Where masks cut the network in two: by the name of the level ('' of a single network), the first block that nothing gets through."""
-    blocks = {name: first_dead_block(single, list(single.blocks), clip) for name, single in _levels(network).items()}
+    """Where masks cut the network in two: by the name of the level ('' of a single network), the
+    first block that nothing gets through.
+    """
+    blocks = {
+        name: first_dead_block(single, list(single.blocks), clip)
+        for name, single in _levels(network).items()
+    }
     return {name: f"blocks.{block}" for name, block in blocks.items() if block is not None}
 
 
 def _levels(network: Backbone | MultiLevel) -> dict[str, Backbone]:
-    return dict(zip(network.level_names, network.backbones, strict=True)) if isinstance(network, MultiLevel) else {"": network}
+    return (
+        dict(zip(network.level_names, network.backbones, strict=True))
+        if isinstance(network, MultiLevel)
+        else {"": network}
+    )
 
 
-def _attach(network: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path, clip: Tensor, draw: int) -> Schedule | None:
+def _attach(
+    network: Backbone | MultiLevel,
+    config: TrialConfig,
+    steps: int,
+    root: Path,
+    clip: Tensor,
+    draw: int,
+) -> Schedule | None:
     """Masks, and what changes them; draw: number of the attempt."""
     seed = derive(config.seed, "masks", draw) if draw else derive(config.seed, "masks")
     if isinstance(network, MultiLevel):

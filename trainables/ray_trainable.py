@@ -1,4 +1,6 @@
-"""The adapter to Ray Tune: a dict becomes a TrialConfig, Tune's report becomes `report`; everything else is `run_trial`."""
+"""The adapter to Ray Tune: a dict becomes a TrialConfig, Tune's report becomes `report`; everything
+else is `run_trial`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ FAILED = "failed"
 """Key of the last report of a trial that failed; its value is the reason."""
 
 WARNING = "warning"
-"""Key of a report, before the first epoch, of what a person should know of the trial's masks; its value is a sentence."""
+"""Key of a report, before the first epoch, of what a person should know of the trial's masks; its
+value is a sentence.
+"""
 
 STOP_CHECK_S = 0.5
 """A stop request is looked for at most this often: it is a file, possibly on a network disk."""
@@ -29,17 +33,22 @@ class TrialRequest(TypedDict):
     config: str  # TrialConfig as JSON
     root: str  # where relative store paths start
     out: str  # the trial's folder, absolute
-    source: str | None  # absolute folder of the trial whose weights training starts from; None: from weights that are drawn
+    # absolute folder of the trial whose weights training starts from; None: from weights that are
+    # drawn
+    source: str | None
     cancel_file: str  # training checkpoints and ends once this file exists
     threads: int
     gpu_fraction: float  # 0 for a CPU trial
 
 
 def train(request: TrialRequest) -> None:
-    """Tune's trainable: one trial in this process. How it ended is read from the trial's folder, never from the last report.
+    """Tune's trainable: one trial in this process.
 
-    A trial that failed or was interrupted for a reason that another attempt would meet again returns normally, so that Tune does not
-    repeat it; its last report says why. Any other exception and a dead process are retried and continue from the trial's checkpoint.
+    How it ended is read from the trial's folder, never from the last report.
+
+    A trial that failed or was interrupted for a reason that another attempt would meet again
+    returns normally, so that Tune does not repeat it; its last report says why. Any other exception
+    and a dead process are retried and continue from the trial's checkpoint.
     """
     import torch
     from ray import tune
@@ -61,7 +70,8 @@ def train(request: TrialRequest) -> None:
             warn=lambda text: tune.report({WARNING: text}),
             should_stop=stopped,
         )
-        tune.report({"complete": True})  # a trial that reports nothing, its epochs being done before, makes Tune print a line
+        # a trial that reports nothing, its epochs being done before, makes Tune print a line
+        tune.report({"complete": True})
     except Interrupted as stop:
         tune.report({"interrupted": str(stop)})
     except (TrialFailed, UserError) as failure:
@@ -90,7 +100,10 @@ def _device(gpu_fraction: float) -> torch.device:
     if gpu_fraction <= 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("resources.gpus asks for a GPU, but torch finds none on this node (is it the CPU build?)")
+        raise UserError(
+            "resources.gpus asks for a GPU, but torch finds none on this node (is it the CPU"
+            " build?)"
+        )
     if gpu_fraction < 1:
         torch.cuda.set_per_process_memory_fraction(gpu_fraction)
     return torch.device("cuda")

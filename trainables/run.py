@@ -1,4 +1,7 @@
-"""The story of one trial: data, model, masks, training, deploy form, scores, files. Knows nothing of sweeps, Ray or MLflow."""
+"""The story of one trial: data, model, masks, training, deploy form, scores, files.
+
+Knows nothing of sweeps, Ray or MLflow.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.contract.artifacts import Cost, LevelResult, TrialDir, TrialResult, write_atomic, write_json
+from trainables.contract.artifacts import (
+    Cost,
+    LevelResult,
+    TrialDir,
+    TrialResult,
+    write_atomic,
+    write_json,
+)
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
@@ -25,7 +35,14 @@ from trainables.data.batches.batches import Batches
 from trainables.data.store.cache import open_store
 from trainables.data.store.reading import Split, Store
 from trainables.deploy.compact import compact
-from trainables.deploy.form import DeployForm, deploy, deploy_forms, folded, nonzero_params, save_deploy
+from trainables.deploy.form import (
+    DeployForm,
+    deploy,
+    deploy_forms,
+    folded,
+    nonzero_params,
+    save_deploy,
+)
 from trainables.models.build import Backbone
 from trainables.models.multilevel import Mixture, MultiLevel
 from trainables.network import build_network, mask_warnings, one_clip, with_masks
@@ -40,7 +57,9 @@ from trainables.training.loop import Fit, Outside
 log = logging.getLogger(__name__)
 
 EXACT_TOLERANCE = 1e-9
-"""Largest |training form - deploy form| accepted in double precision, relative to the largest logit: rounding stays near 1e-14."""
+"""Largest |training form - deploy form| accepted in double precision, relative to the largest
+logit: rounding stays near 1e-14.
+"""
 
 EXACT_CLIPS = 4
 
@@ -48,12 +67,16 @@ DEPLOY_TOLERANCE = 1e-4
 """The same in single precision, for networks without choices: rounding stays near 1e-6."""
 
 ROUNDING_ROOM = 10.0
-"""What single precision may differ by where a network enlarges rounding beyond that: so many times the training form's own rounding."""
+"""What single precision may differ by where a network enlarges rounding beyond that: so many times
+the training form's own rounding.
+"""
 
 Part = Literal["selection", "test"]
 
 LOCK_PATIENCE_S = 60.0
-"""How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those within seconds."""
+"""How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those
+within seconds.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,16 +99,22 @@ def run_trial(
     warn: Callable[[str], None] = log.warning,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
-    """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an interrupted one is continued.
+    """Train, mask, deploy, score and save one trial; a complete `out` is returned as it is, an
+    interrupted one is continued.
 
-    root: where a relative `data.store`, `sparsity.mask` or `sparsity.from` starts. source: the folder of the finished trial that
-    `sparsity.from` stands for, where that is not itself a folder. warn: called before training with each sentence on the masks that a
-    person should read.
+    root: where a relative `data.store`, `sparsity.mask` or `sparsity.from` starts. source: the
+    folder of the finished trial that `sparsity.from` stands for, where that is not itself a folder.
+    warn: called before training with each sentence on the masks that a person should read.
 
-    Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`), UserError where something outside the trial
-    must be put right first, and Interrupted when asked to stop.
+    Raises TrialFailed where no further attempt can help (the reason is kept in `failure.json`),
+    UserError where something outside the trial must be put right first, and Interrupted when asked
+    to stop.
     """
-    with held(out.path, patience=LOCK_PATIENCE_S, busy=f"{out.path}: must be trained by one process at a time, but another one holds it"):
+    with held(
+        out.path,
+        patience=LOCK_PATIENCE_S,
+        busy=f"{out.path}: must be trained by one process at a time, but another one holds it",
+    ):
         if out.is_complete():
             return out.load()
         out.failure_file.unlink(missing_ok=True)
@@ -94,7 +123,17 @@ def run_trial(
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
             folder = source_folder(config.sparsity, source, root)
-            return _run(config, open_store(config.data.store, root), out, device, root, folder, report, warn, should_stop)
+            return _run(
+                config,
+                open_store(config.data.store, root),
+                out,
+                device,
+                root,
+                folder,
+                report,
+                warn,
+                should_stop,
+            )
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
@@ -120,7 +159,9 @@ def _run(
     model, masks = with_masks(model, config, training.steps, root, clip)
     for text in mask_warnings(model, config, clip):
         warn(text)
-    selection = _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
+    selection = (
+        _batches(store, split.selection, config, device, views=1) if len(split.selection) else None
+    )
     fit = Fit(
         model,
         config.train,
@@ -132,14 +173,34 @@ def _run(
         first_kept_epoch=config.first_kept_epoch,
         schedule=masks,
     )
-    progress = fit.run(training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop))
+    progress = fit.run(
+        training, selection, Outside(out.checkpoint_file, out.best_file, report, should_stop)
+    )
     del training, selection  # what they keep on the device makes room for the test clips
     kept_epoch = _load_kept(model, config, out, progress)
-    kept, warnings = kept_weights(model.eval(), list(model.blocks)), mask_warnings(model, config, clip)
-    counted = masks.counted(model) if isinstance(masks, SparseGenerator) and config.sparsity.counts_fused else kept
-    if not isinstance(model, MultiLevel):  # nested levels share their weights, and each has masks of its own
+    kept, warnings = (
+        kept_weights(model.eval(), list(model.blocks)),
+        mask_warnings(model, config, clip),
+    )
+    counted = (
+        masks.counted(model)
+        if isinstance(masks, SparseGenerator) and config.sparsity.counts_fused
+        else kept
+    )
+    # nested levels share their weights, and each has masks of its own
+    if not isinstance(model, MultiLevel):
         write_masks(model)
-    return _finish(config, out, store, split, model, Removal(kept, counted, warnings), progress, kept_epoch, device)
+    return _finish(
+        config,
+        out,
+        store,
+        split,
+        model,
+        Removal(kept, counted, warnings),
+        progress,
+        kept_epoch,
+        device,
+    )
 
 
 def _batches(
@@ -165,7 +226,9 @@ def _batches(
     )
 
 
-def _load_kept(model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress) -> int:
+def _load_kept(
+    model: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress
+) -> int:
     """Put the weights to be shipped into the module; returns their epoch."""
     if config.train.keep == "last" or progress.best_epoch < 0:
         return config.total_epochs - 1
@@ -185,20 +248,31 @@ def _finish(
     kept_epoch: int,
     device: torch.device,
 ) -> TrialResult:
-    """Build the deploy form, prove it equal, score and weigh it, write every file, the result last."""
+    """Build the deploy form, prove it equal, score and weigh it,
+    write every file, the result last.
+    """
     shipped = deploy(model, frames=config.data.frames)
     held_out = len(split.selection) > 0
-    probe = _batches(store, split.selection if held_out else split.test, config, device, labelled=False)
+    probe = _batches(
+        store, split.selection if held_out else split.test, config, device, labelled=False
+    )
     rounding = _prove_equal(model, probe, config.data.frames)
     index, logits, difference = _compare(model, shipped, probe, rounding)
-    ids, labels = store.column("id"), torch.from_numpy(store.column("label")[index.numpy()]) if held_out else None
+    ids, labels = (
+        store.column("id"),
+        torch.from_numpy(store.column("label")[index.numpy()]) if held_out else None,
+    )
     if labels is not None:
-        Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(out.selection_scores)
+        Scores.of(ids[index.numpy()].tolist(), logits.numpy(), labels.numpy()).save(
+            out.selection_scores
+        )
     test = _batches(store, split.test, config, device, labelled=False)
     index, test_logits = score(shipped, test.epoch(0))
     Scores.of(ids[index.numpy()].tolist(), test_logits.numpy()).save(out.test_scores)
     written = save_deploy(shipped, out.deploy_file)
-    cost = _cost(config, store, model, removal, shipped, device, difference).model_copy(update={"deploy_bytes": written})
+    cost = _cost(config, store, model, removal, shipped, device, difference).model_copy(
+        update={"deploy_bytes": written}
+    )
     top1 = top_k(logits, labels, 1) if labels is not None else None
     parts: dict[Part, Batches] = {"selection": probe, "test": test} if held_out else {"test": test}
     levels = _levels(model, shipped, parts, store, out)
@@ -230,27 +304,42 @@ def _finish(
 
 
 def _levels(
-    model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, parts: Mapping[Part, Batches], store: Store, out: TrialDir
+    model: Backbone | MultiLevel,
+    shipped: DeployForm | MultiLevel,
+    parts: Mapping[Part, Batches],
+    store: Store,
+    out: TrialDir,
 ) -> list[LevelResult]:
-    """Each level of a network of several by itself: its scores are written where it has a classifier; nothing for a single network."""
+    """Each level of a network of several by itself: its scores are written where it has a
+    classifier; nothing for a single network.
+    """
     if not isinstance(model, MultiLevel) or not isinstance(shipped, MultiLevel):
         return []
     trained, forms, found = model.levels(), shipped.levels(), []
     shares = _clip_shares(shipped, parts.get("selection"))
-    rows = zip(model.level_names, model.networks, model.level_blocks, shipped.networks, shares, strict=True)
+    rows = zip(
+        model.level_names, model.networks, model.level_blocks, shipped.networks, shares, strict=True
+    )
     for name, member, blocks, form, share in rows:
         top1 = None
         for part, batches in parts.items() if name in forms else ():
             index, logits = score(forms[name], batches.epoch(0))
-            labels = torch.from_numpy(store.column("label")[index.numpy()]) if part == "selection" else None
+            labels = (
+                torch.from_numpy(store.column("label")[index.numpy()])
+                if part == "selection"
+                else None
+            )
             ids = store.column("id")[index.numpy()].tolist()
-            Scores.of(ids, logits.numpy(), None if labels is None else labels.numpy()).save(out.level_scores(name, part))
+            Scores.of(ids, logits.numpy(), None if labels is None else labels.numpy()).save(
+                out.level_scores(name, part)
+            )
             top1 = top1 if labels is None else top_k(logits, labels, 1)
         found.append(
             LevelResult(
                 level=name,
                 selection_top1=top1,
-                nonzero_params=parameter_count(trained.get(name, member)) - sum(each.removed for each in kept_weights(member, blocks)),
+                nonzero_params=parameter_count(trained.get(name, member))
+                - sum(each.removed for each in kept_weights(member, blocks)),
                 deploy_nonzero_params=nonzero_params(forms.get(name, form)),
                 clip_share=share,
             )
@@ -260,7 +349,9 @@ def _levels(
 
 @torch.inference_mode()
 def _clip_shares(shipped: MultiLevel, batches: Batches | None) -> list[float] | list[None]:
-    """Of each expert of a mixture, the fraction of the clips that the gate sends to it (each view counts); None for other levels."""
+    """Of each expert of a mixture, the fraction of the clips that the gate sends to it (each view
+    counts); None for other levels.
+    """
     if not isinstance(shipped, Mixture) or batches is None:
         return [None] * len(shipped.networks)
     with full_float32():
@@ -271,10 +362,12 @@ def _clip_shares(shipped: MultiLevel, batches: Batches | None) -> list[float] | 
 
 @torch.inference_mode()
 def _prove_equal(model: Backbone | MultiLevel, batches: Batches, frames: int) -> float:
-    """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a mistake nor change a choice.
+    """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a
+    mistake nor change a choice.
 
-    Returns the training form's own rounding on the same clips, |single - double precision| relative to the largest logit. It is large where
-    training has left BatchNorms with channels that are constant: those divide by next to nothing.
+    Returns the training form's own rounding on the same clips, |single - double precision| relative
+    to the largest logit. It is large where training has left BatchNorms with channels that are
+    constant: those divide by next to nothing.
     """
     exact = copy.deepcopy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
@@ -288,12 +381,21 @@ def _prove_equal(model: Backbone | MultiLevel, batches: Batches, frames: int) ->
 
 
 def _compacted(form: DeployForm | MultiLevel) -> DeployForm | None:
-    """The form without useless channels; None where there is none, and for networks of several levels, whose masks remove single weights."""
+    """The form without useless channels; None where there is none, and for networks of several
+    levels, whose masks remove single weights.
+    """
     return compact(form) if isinstance(form, DeployForm) else None
 
 
-def _compare(model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, batches: Batches, rounding: float) -> tuple[Tensor, Tensor, float]:
-    """(index, deploy logits, largest difference to the training form) over the batches; TrialFailed if the two forms disagree."""
+def _compare(
+    model: Backbone | MultiLevel,
+    shipped: DeployForm | MultiLevel,
+    batches: Batches,
+    rounding: float,
+) -> tuple[Tensor, Tensor, float]:
+    """(index, deploy logits, largest difference to the training form) over the batches; TrialFailed
+    if the two forms disagree.
+    """
     _, trained = score(model, batches.epoch(0))
     index, logits = score(shipped, batches.epoch(0))
     tolerance = max(DEPLOY_TOLERANCE, ROUNDING_ROOM * rounding) if model.continuous else math.inf
@@ -303,7 +405,10 @@ def _compare(model: Backbone | MultiLevel, shipped: DeployForm | MultiLevel, bat
 def _check_difference(trained: Tensor, shipped: Tensor, tolerance: float) -> float:
     difference, scale = float((trained - shipped).abs().max()), float(trained.abs().max())
     if not (math.isfinite(difference) and difference <= tolerance * max(scale, 1.0)):
-        raise TrialFailed(f"deploy form must give the training form's logits, got a difference of {difference:.3g} at logits up to {scale:.3g}")
+        raise TrialFailed(
+            "deploy form must give the training form's logits, got a difference of"
+            f" {difference:.3g} at logits up to {scale:.3g}"
+        )
     return difference
 
 
@@ -317,7 +422,13 @@ def _cost(
     difference: float,
 ) -> Cost:
     merges = [form.folding.merge for form in deploy_forms(shipped)]
-    counted = count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons, merges=merges)
+    counted = count_trial(
+        config,
+        store.layout,
+        classes=len(store.info.classes),
+        persons=store.info.persons,
+        merges=merges,
+    )
     clip = one_clip(config, store).to(device)
     maskable = len(config.sparsity.disjoint) * counted.maskable_params
     if config.sparsity.counts_fused:
@@ -341,7 +452,9 @@ def _cost(
         deploy_latency_ms=latency_ms(shipped, clip),
         deploy_batch64_latency_ms=latency_ms(shipped, clip.expand(64, -1, -1, -1, -1)),
         compact_latency_ms=None if small is None else latency_ms(small, clip),
-        compact_batch64_latency_ms=None if small is None else latency_ms(small, clip.expand(64, -1, -1, -1, -1)),
+        compact_batch64_latency_ms=(
+            None if small is None else latency_ms(small, clip.expand(64, -1, -1, -1, -1))
+        ),
         deploy_folded=folded(model, shipped),
         deploy_max_abs_diff=difference,
         latency_device=device_name(device),
@@ -350,14 +463,20 @@ def _cost(
 
 
 def _sparsity(config: TrialConfig, removal: Removal, cost: Cost) -> dict[str, object]:
-    """What `sparsity.json` says: the level, what it counts, and how much of every tensor that it counts is left."""
+    """What `sparsity.json` says: the level, what it counts, and how much of every tensor that it
+    counts is left.
+    """
     fused = {
         "branches": "fused kernels of Rep-TCN, and every other convolution of the training form",
         "fused": "fused kernels of the deploy form, and every convolution that is not fused",
     }
     return {
         "level": cost.removed_params / cost.maskable_params,
-        "counts": fused[config.sparsity.sharing] if config.sparsity.counts_fused else "convolutions of the training form",
+        "counts": (
+            fused[config.sparsity.sharing]
+            if config.sparsity.counts_fused
+            else "convolutions of the training form"
+        ),
         "warnings": removal.warnings,
         "tensors": [asdict(each) for each in removal.counted],
     }

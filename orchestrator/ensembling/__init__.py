@@ -1,1 +1,4 @@
-"""From the scores of members to the scores of ensembles, and their one final evaluation. Knows neither training nor Ray."""
+"""From the scores of members to the scores of ensembles, and their one final evaluation.
+
+Knows neither training nor Ray.
+"""

@@ -1,4 +1,7 @@
-"""Recipes of a sweep file + members -> ensembles. Chooses nothing on the test split and never sees its labels."""
+"""Recipes of a sweep file + members -> ensembles.
+
+Chooses nothing on the test split and never sees its labels.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class Ensemble:
     left_out: tuple[str, ...]  # sources that the weights do not name
     selection: Scores | None  # with labels
     test: Scores  # unlabelled
-    by_seed: dict[int, SeedScores]  # the same recipe on the trials of each seed that all its sources have
+    # the same recipe on the trials of each seed that all its sources have
+    by_seed: dict[int, SeedScores]
 
     @property
     def has_probabilities(self) -> bool:
@@ -52,11 +56,13 @@ class Built:
 
 
 def build_ensembles(sweep: Sweep, members: Sequence[Member], cells: Mapping[str, Axes]) -> Built:
-    """Every ensemble the sweep asks for; `cells` holds the axes of all cells, with or without a member.
+    """Every ensemble the sweep asks for; `cells` holds the axes of all cells, with or without a
+    member.
 
-    An ensemble takes its sources from the cells, or from the groups of earlier ensembles (`from`). `per` makes one ensemble for each
-    combination of these axes; `over` is the axis its weights speak of. Sources without scores are named in `missing`; with fewer than
-    two left the ensemble is skipped.
+    An ensemble takes its sources from the cells, or from the groups of earlier ensembles (`from`).
+    `per` makes one ensemble for each combination of these axes; `over` is the axis its weights
+    speak of. Sources without scores are named in `missing`; with fewer than two left the ensemble
+    is skipped.
     """
     available: dict[str, Member | Ensemble] = {member.name: member for member in members}
     groups_of: dict[str, dict[str, Axes]] = {}
@@ -66,9 +72,14 @@ def build_ensembles(sweep: Sweep, members: Sequence[Member], cells: Mapping[str,
         groups_of[recipe.name] = {}
         for name, axes, names in _groups(recipe, expected):
             if name in available:
-                raise UserError(f"ensembles.{recipe.name}: must have a name of its own, '{name}' is a cell or another ensemble")
+                raise UserError(
+                    f"ensembles.{recipe.name}: must have a name of its own, '{name}' is a cell or"
+                    " another ensemble"
+                )
             groups_of[recipe.name][name] = axes
-            outcome = _build(recipe, name, axes, {each: expected[each] for each in names}, available)
+            outcome = _build(
+                recipe, name, axes, {each: expected[each] for each in names}, available
+            )
             if isinstance(outcome, str):
                 skipped[name] = outcome
             else:
@@ -76,22 +87,36 @@ def build_ensembles(sweep: Sweep, members: Sequence[Member], cells: Mapping[str,
     return Built(tuple(each for each in available.values() if isinstance(each, Ensemble)), skipped)
 
 
-def _expected(recipe: EnsembleConfig, cells: Mapping[str, Axes], groups_of: Mapping[str, Mapping[str, Axes]]) -> dict[str, Axes]:
+def _expected(
+    recipe: EnsembleConfig, cells: Mapping[str, Axes], groups_of: Mapping[str, Mapping[str, Axes]]
+) -> dict[str, Axes]:
     """Names and axes of all sources the recipe speaks of, present or not."""
     if not recipe.from_:
         return dict(cells)
     unknown = [name for name in recipe.from_ if name not in groups_of]
     if unknown:
-        raise UserError(f"ensembles.{recipe.name}.from: must name ensembles above it, got {', '.join(unknown)}")
+        raise UserError(
+            f"ensembles.{recipe.name}.from: must name ensembles above it, got {', '.join(unknown)}"
+        )
     return {name: axes for earlier in recipe.from_ for name, axes in groups_of[earlier].items()}
 
 
-def _groups(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> Iterable[tuple[str, Axes, list[str]]]:
-    """(name, shared axes, sources) of every ensemble the recipe makes; a source that lacks one of its axes is in none."""
-    needed, known = (*recipe.per, recipe.over), dict.fromkeys(axis for axes in expected.values() for axis in axes)
+def _groups(
+    recipe: EnsembleConfig, expected: Mapping[str, Axes]
+) -> Iterable[tuple[str, Axes, list[str]]]:
+    """(name, shared axes, sources) of every ensemble the recipe makes; a source that lacks one of
+    its axes is in none.
+    """
+    needed, known = (
+        (*recipe.per, recipe.over),
+        dict.fromkeys(axis for axes in expected.values() for axis in axes),
+    )
     absent = [axis for axis in needed if axis not in known]
     if absent:
-        raise UserError(f"ensembles.{recipe.name}: must be over and per axes of its sources ({', '.join(known)}), got {', '.join(absent)}")
+        raise UserError(
+            f"ensembles.{recipe.name}: must be over and per axes of its sources"
+            f" ({', '.join(known)}), got {', '.join(absent)}"
+        )
     found: dict[tuple[str, ...], list[str]] = {}
     for name, axes in expected.items():
         if not axes.keys() >= set(needed):
@@ -99,7 +124,11 @@ def _groups(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> Iterable[tu
         found.setdefault(tuple(label(axes[axis]) for axis in recipe.per), []).append(name)
     for values, names in found.items():
         shared = {axis: expected[names[0]][axis] for axis in recipe.per}
-        yield ".".join([recipe.name, *(["-".join(map(_slug, values))] if values else [])]), shared, names
+        yield (
+            ".".join([recipe.name, *(["-".join(map(_slug, values))] if values else [])]),
+            shared,
+            names,
+        )
 
 
 def _slug(text: str) -> str:
@@ -108,26 +137,43 @@ def _slug(text: str) -> str:
 
 
 def _build(
-    recipe: EnsembleConfig, name: str, axes: Axes, expected: Mapping[str, Axes], available: Mapping[str, Member | Ensemble]
+    recipe: EnsembleConfig,
+    name: str,
+    axes: Axes,
+    expected: Mapping[str, Axes],
+    available: Mapping[str, Member | Ensemble],
 ) -> Ensemble | str:
     """The ensemble, or why there is none."""
     given = _given_weights(recipe, expected)
-    left_out = tuple(each for each in expected if recipe.weights is not None and not given.get(each))
+    left_out = tuple(
+        each for each in expected if recipe.weights is not None and not given.get(each)
+    )
     wanted = [each for each in expected if each not in left_out]
     present = [each for each in wanted if each in available]
     missing = tuple(each for each in wanted if each not in available)
     if len(present) < 2:
-        return f"needs at least 2 sources, has {len(present)} of {len(wanted)}" + (f"; without scores: {', '.join(missing)}" if missing else "")
+        return f"needs at least 2 sources, has {len(present)} of {len(wanted)}" + (
+            f"; without scores: {', '.join(missing)}" if missing else ""
+        )
     chosen = STRATEGIES[recipe.method](present, given)
     sources = [available[each] for each in chosen]
     divisions = {source.division for source in sources}
     if len(divisions) > 1:
-        raise UserError(f"ensembles.{recipe.name}: sources must share store, protocol and selection, '{name}' mixes {len(divisions)}")
+        raise UserError(
+            f"ensembles.{recipe.name}: sources must share store, protocol and selection, '{name}'"
+            f" mixes {len(divisions)}"
+        )
     factors = list(chosen.values())
-    combined = _combined([SeedScores(source.selection, source.test) for source in sources], factors, recipe.combine)
+    combined = _combined(
+        [SeedScores(source.selection, source.test) for source in sources], factors, recipe.combine
+    )
     by_seed = [source.by_seed for source in sources]
     seeds = [seed for seed in by_seed[0] if all(seed in each for each in by_seed)]
-    networks = {member.trial: member for source in sources for member in (source.members if isinstance(source, Ensemble) else (source,))}
+    networks = {
+        member.trial: member
+        for source in sources
+        for member in (source.members if isinstance(source, Ensemble) else (source,))
+    }
     return Ensemble(
         name=name,
         axes=axes,
@@ -140,20 +186,27 @@ def _build(
         left_out=left_out,
         selection=combined.selection,
         test=combined.test,
-        by_seed={seed: _combined([each[seed] for each in by_seed], factors, recipe.combine) for seed in seeds},
+        by_seed={
+            seed: _combined([each[seed] for each in by_seed], factors, recipe.combine)
+            for seed in seeds
+        },
     )
 
 
 def _combined(sources: Sequence[SeedScores], factors: Sequence[float], how: Combine) -> SeedScores:
     selections = [source.selection for source in sources if source.selection is not None]
     return SeedScores(
-        selection=combine_scores(selections, factors, how) if len(selections) == len(sources) else None,
+        selection=(
+            combine_scores(selections, factors, how) if len(selections) == len(sources) else None
+        ),
         test=combine_scores([source.test for source in sources], factors, how),
     )
 
 
 def _given_weights(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> dict[str, float]:
-    """Weight of each source by the value it has on the axis `over`; sources whose value is not named get none. Empty for a plain mean."""
+    """Weight of each source by the value it has on the axis `over`; sources whose value is not
+    named get none. Empty for a plain mean.
+    """
     values = {name: label(axes[recipe.over]) for name, axes in expected.items()}
     if isinstance(recipe.weights, str):
         by_value = PRESETS[recipe.weights].weights or dict.fromkeys(values.values(), 1.0)

@@ -1,4 +1,6 @@
-"""An ensemble as one folder that predicts from raw clips: its deploy forms, what each sees, and how their scores are combined."""
+"""An ensemble as one folder that predicts from raw clips: its deploy forms, what each sees, and how
+their scores are combined.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,14 @@ FILE = "bundle.json"
 
 
 def write_bundle(run: Path, ensemble: str) -> Path:
-    """Gather ensembles/NAME/model of a finished sweep; returns that folder. The store's description is read, its clips are not."""
+    """Gather ensembles/NAME/model of a finished sweep; returns that folder.
+
+    The store's description is read, its clips are not.
+    """
     out = run / "ensembles" / ensemble / "model"
     shutil.rmtree(out, ignore_errors=True)
-    trials = {planned.cell: planned.trial for planned in reversed(load_planned(run))}  # of equal cells the first, as collected
+    # of equal cells the first, as collected
+    trials = {planned.cell: planned.trial for planned in reversed(load_planned(run))}
     members = json.loads((out.parent / "members.json").read_text())["members"]
     trials |= {member["cell"]: member["trial"] for member in members}
     folders = {member["trial"]: TrialDir(run / "trials" / member["trial"]) for member in members}
@@ -37,7 +43,9 @@ def write_bundle(run: Path, ensemble: str) -> Path:
         shutil.copyfile(folder.deploy_file, out / f"{trial}.pt")
     info = open_store(next(iter(configs.values())).store).info
     content = {
-        "description": Description.model_validate({name: getattr(info, name) for name in Description.model_fields}).model_dump(mode="json"),
+        "description": Description.model_validate(
+            {name: getattr(info, name) for name in Description.model_fields}
+        ).model_dump(mode="json"),
         "members": {trial: data.model_dump(mode="json") for trial, data in configs.items()},
         "recipe": _recipe(run, ensemble, trials),
     }
@@ -46,12 +54,19 @@ def write_bundle(run: Path, ensemble: str) -> Path:
 
 
 def _recipe(run: Path, name: str, trials: dict[str, str]) -> dict[str, Any]:
-    """{"trial": id} for a member, {"combine": ..., "sources": [[weight, recipe], ...]} for an ensemble of members or ensembles."""
+    """{"trial": id} for a member, {"combine": ..., "sources": [[weight, recipe], ...]} for an
+    ensemble of members or ensembles.
+    """
     path = run / "ensembles" / name / "weights.json"
     if not path.is_file():
         return {"trial": trials[name]}
     known = json.loads(path.read_text())
-    return {"combine": known["combine"], "sources": [[weight, _recipe(run, source, trials)] for source, weight in known["weights"].items()]}
+    return {
+        "combine": known["combine"],
+        "sources": [
+            [weight, _recipe(run, source, trials)] for source, weight in known["weights"].items()
+        ],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +84,15 @@ class Bundle:
         try:
             content = json.loads((folder / FILE).read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: must be a bundle with a readable {FILE}: {error}") from error
-        members = {trial: DataConfig.model_validate(data) for trial, data in content["members"].items()}
-        return cls(folder, Description.model_validate(content["description"]), members, content["recipe"])
+            raise UserError(
+                f"{folder}: must be a bundle with a readable {FILE}: {error}"
+            ) from error
+        members = {
+            trial: DataConfig.model_validate(data) for trial, data in content["members"].items()
+        }
+        return cls(
+            folder, Description.model_validate(content["description"]), members, content["recipe"]
+        )
 
     def predict(self, clips: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
         """Class probabilities (N, K) of raw clips, each (T, V, 3) or (M, T, V, 3)."""
@@ -85,8 +106,12 @@ class Bundle:
         return probabilities
 
 
-def _combined(recipe: dict[str, Any], logits: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def _combined(
+    recipe: dict[str, Any], logits: dict[str, npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
     if "trial" in recipe:
         return logits[recipe["trial"]]
     weights, sources = zip(*recipe["sources"], strict=True)
-    return combine_rows([_combined(source, logits) for source in sources], weights, recipe["combine"])
+    return combine_rows(
+        [_combined(source, logits) for source in sources], weights, recipe["combine"]
+    )

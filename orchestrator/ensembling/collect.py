@@ -1,4 +1,7 @@
-"""From the folders of finished trials to members, one per cell. Reads files only; the test labels are not among them."""
+"""From the folders of finished trials to members, one per cell.
+
+Reads files only; the test labels are not among them.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "Member", "collect", "missing_cells", "order"]
 
-Candidate = list[tuple[PlannedTrial, TrialResult]]  # trials that differ in nothing but the seed, by seed
+# trials that differ in nothing but the seed, by seed
+Candidate = list[tuple[PlannedTrial, TrialResult]]
 
 
 def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
     """The best complete trial of every cell that has one, in the order of the cells.
 
-    Within the metric constraints, the first objective decides, the others break ties, then the trial's id. Several seeds of one
-    assignment count by their mean and are represented by the first seed: taking the best seed would be choosing by luck.
+    Within the metric constraints, the first objective decides, the others break ties, then the
+    trial's id. Several seeds of one assignment count by their mean and are represented by the first
+    seed: taking the best seed would be choosing by luck.
     """
     members: list[Member] = []
     for candidates in _complete_by_cell(run).values():
@@ -47,7 +52,11 @@ def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:
         if planned.trial in failures:
             reason = f"failed: {failures[planned.trial]}"
         else:
-            reason = "is outside the constraints" if planned.folder(run).is_complete() else "is not finished"
+            reason = (
+                "is outside the constraints"
+                if planned.folder(run).is_complete()
+                else "is not finished"
+            )
         reasons.setdefault(planned.cell, []).append(f"{planned.trial} {reason}")
     return {cell: "; ".join(texts) for cell, texts in reasons.items()}
 
@@ -58,9 +67,14 @@ def _complete_by_cell(run: Path) -> dict[str, list[Candidate]]:
     for planned in load_planned(run):
         folder = planned.folder(run)
         if folder.is_complete():
-            alike = cells.setdefault(planned.cell, {}).setdefault(repr(sorted(planned.assignment.items())), [])
+            alike = cells.setdefault(planned.cell, {}).setdefault(
+                repr(sorted(planned.assignment.items())), []
+            )
             alike.append((planned, folder.load()))
-    return {cell: [sorted(each, key=lambda pair: pair[0].seed) for each in groups.values()] for cell, groups in cells.items()}
+    return {
+        cell: [sorted(each, key=lambda pair: pair[0].seed) for each in groups.values()]
+        for cell, groups in cells.items()
+    }
 
 
 def _mean(candidate: Candidate, metric: str) -> float | None:
@@ -74,13 +88,20 @@ def _satisfies(candidate: Candidate, sweep: Sweep) -> bool:
     """Whether every metric limit of the sweep holds; a metric that is missing does not hold any."""
     for limit in sweep.metric_limits:
         value = _mean(candidate, limit.metric)
-        if value is None or (limit.max is not None and value > limit.max) or (limit.min is not None and value < limit.min):
+        if (
+            value is None
+            or (limit.max is not None and value > limit.max)
+            or (limit.min is not None and value < limit.min)
+        ):
             return False
     return True
 
 
 def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
-    """What candidates are sorted by, the best first: the objectives in turn, then the trial's id. A metric that is missing comes last."""
+    """What candidates are sorted by, the best first: the objectives in turn, then the trial's id.
+
+    A metric that is missing comes last.
+    """
     keys: list[tuple[bool, float]] = []
     for objective in sweep.objectives:
         value = _mean(candidate, objective.metric)
@@ -112,7 +133,13 @@ def _seed_run(run: Path, planned: PlannedTrial, result: TrialResult) -> SeedRun:
         for each in result.levels
         if (test := folder.level_scores(each.level, "test")).is_file()
     }
-    return SeedRun(planned.trial, planned.seed, result, _scores(folder.selection_scores, folder.test_scores), levels)
+    return SeedRun(
+        planned.trial,
+        planned.seed,
+        result,
+        _scores(folder.selection_scores, folder.test_scores),
+        levels,
+    )
 
 
 def _scores(selection: Path, test: Path) -> SeedScores:
@@ -125,9 +152,17 @@ def _check_same_clips(members: Sequence[Member]) -> None:
     problems: list[str] = []
     for member in members:
         other = first.setdefault(member.division, member)
-        for split, mine, theirs in (("selection", member.selection, other.selection), ("test", member.test, other.test)):
+        for split, mine, theirs in (
+            ("selection", member.selection, other.selection),
+            ("test", member.test, other.test),
+        ):
             if (mine.ids if mine else None) != (theirs.ids if theirs else None):
-                counts = f"{len(mine.ids) if mine else 0} and {len(theirs.ids) if theirs else 0} clips"
-                problems.append(f"{member.trial}: must have {split} scores of the same clips as {other.trial}, got {counts}")
+                counts = (
+                    f"{len(mine.ids) if mine else 0} and {len(theirs.ids) if theirs else 0} clips"
+                )
+                problems.append(
+                    f"{member.trial}: must have {split} scores of the same clips as {other.trial},"
+                    f" got {counts}"
+                )
     if problems:
         raise UserError.of(problems)

@@ -1,4 +1,7 @@
-"""How good scores are against labels, and how sure that is. Pure functions on arrays; knows no files."""
+"""How good scores are against labels, and how sure that is.
+
+Pure functions on arrays; knows no files.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ class Accuracy(Frozen):
 
 
 class Paired(Frozen):
-    """Two classifiers on the same clips; `difference` is the accuracy of the first minus that of the second."""
+    """Two classifiers on the same clips; `difference` is the accuracy of the first minus that of
+    the second.
+    """
 
     clips: int
     first_only: int  # clips the first gets right and the second wrong
@@ -49,8 +54,9 @@ class Paired(Frozen):
 def ranks(scores: FloatArray, labels: IntArray) -> IntArray:
     """How many classes stand before the label: 0 where it wins, (N,).
 
-    scores: (N, K). Classes are ordered as a stable ascending argsort read from its end, so that of equal scores the higher class number wins;
-    counted instead of sorted: the scores above the label's, and the equal ones of higher class number.
+    scores: (N, K). Classes are ordered as a stable ascending argsort read from its end, so that of
+    equal scores the higher class number wins; counted instead of sorted: the scores above the
+    label's, and the equal ones of higher class number.
     """
     _check(scores, labels)
     found = np.empty(len(labels), dtype=np.int64)
@@ -69,12 +75,16 @@ def ranks(scores: FloatArray, labels: IntArray) -> IntArray:
 def log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
     """log(exp(x_k) / sum_j exp(x_j)) along the classes, (N, K)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    normalised: npt.NDArray[np.float64] = shifted - np.log(
+        np.exp(shifted).sum(axis=1, keepdims=True)
+    )
     return normalised
 
 
 def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
-    """Evaluate scores (N, K) against labels (N,); `logits`: their softmax means probabilities, so that the cross entropy is told too."""
+    """Evaluate scores (N, K) against labels (N,); `logits`: their softmax means probabilities, so
+    that the cross entropy is told too.
+    """
     if not len(labels):
         raise UserError("scores must hold at least one clip, got none")
     rank = ranks(scores, labels)
@@ -83,7 +93,11 @@ def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
     per_class = np.bincount(labels)
     present = per_class > 0
     recall = np.bincount(labels, weights=hits)[present] / per_class[present]
-    entropy = -float(np.take_along_axis(log_softmax(scores), labels[:, None], axis=1).mean()) if logits else None
+    entropy = (
+        -float(np.take_along_axis(log_softmax(scores), labels[:, None], axis=1).mean())
+        if logits
+        else None
+    )
     return Accuracy(
         clips=len(labels),
         right=int(hits.sum()),
@@ -98,8 +112,8 @@ def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
 def paired(first: BoolArray, second: BoolArray) -> Paired:
     """Compare what two classifiers got right, (N,) each, clip by clip.
 
-    With b clips only the first and c clips only the second gets right, of n: difference (b - c) / n,
-    standard error sqrt(b + c - (b - c)^2 / n) / n (McNemar 1947).
+    With b clips only the first and c clips only the second gets right, of n: difference (b - c) /
+    n, standard error sqrt(b + c - (b - c)^2 / n) / n (McNemar 1947).
     """
     n, b, c = len(first), int((first & ~second).sum()), int((~first & second).sum())
     return Paired(
@@ -113,7 +127,9 @@ def paired(first: BoolArray, second: BoolArray) -> Paired:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Two-sided probability of a split at least this uneven when wins and losses are equally likely; 1 without any."""
+    """Two-sided probability of a split at least this uneven when wins and losses are equally
+    likely; 1 without any.
+    """
     total = wins + losses
     tail = sum(math.comb(total, k) for k in range(min(wins, losses) + 1))
     return min(1.0, float(2 * tail / 2**total))
@@ -122,8 +138,13 @@ def sign_test(wins: int, losses: int) -> float:
 def _check(scores: FloatArray, labels: IntArray) -> None:
     """UserError for scores and labels that do not belong together, or are no numbers."""
     if scores.ndim != 2 or labels.shape != (scores.shape[0],):
-        raise UserError(f"labels must be one per row of the scores, got {labels.shape} for {scores.shape}")
+        raise UserError(
+            f"labels must be one per row of the scores, got {labels.shape} for {scores.shape}"
+        )
     if len(labels) and not 0 <= labels.min() <= labels.max() < scores.shape[1]:
-        raise UserError(f"labels must be class numbers below {scores.shape[1]}, got {labels.min()} to {labels.max()}")
+        raise UserError(
+            f"labels must be class numbers below {scores.shape[1]}, got {labels.min()} to"
+            f" {labels.max()}"
+        )
     if not np.isfinite(scores.sum(dtype=np.float64)):
         raise UserError("scores must be finite numbers, got NaN or infinity")

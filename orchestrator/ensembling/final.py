@@ -1,4 +1,6 @@
-"""The last stage of a sweep: ensembles built on the selection split, then every member and ensemble evaluated on the test split, once."""
+"""The last stage of a sweep: ensembles built on the selection split, then every member and ensemble
+evaluated on the test split, once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,17 @@ import numpy.typing as npt
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
 from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
-from orchestrator.ensembling.results import VERSION, Comparison, FinalEvaluation, LevelRow, Row, SeedGain, SeedSpread, Size, TestSplit
+from orchestrator.ensembling.results import (
+    VERSION,
+    Comparison,
+    FinalEvaluation,
+    LevelRow,
+    Row,
+    SeedGain,
+    SeedSpread,
+    Size,
+    TestSplit,
+)
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
 from orchestrator.record.journal import Journal
 from orchestrator.trials.proposed import load_planned
@@ -29,11 +41,15 @@ Entry = Member | Ensemble
 Truth = Mapping[Division, TestLabels]
 
 
-def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mapping[str, str]) -> FinalEvaluation:
-    """Build the ensembles, read the test labels, evaluate, write `ensembles/` and `evaluation.json` (last).
+def finalize(
+    run: Path, sweep: Sweep, members: Sequence[Member], missing: Mapping[str, str]
+) -> FinalEvaluation:
+    """Build the ensembles, read the test labels, evaluate, write `ensembles/` and `evaluation.json`
+    (last).
 
-    missing: cells without a member and why. The same members and recipes are evaluated once: a second call returns what is on disk
-    and leaves the test labels alone, also where a cell without a member has another reason by now. Without any member nothing is read either.
+    missing: cells without a member and why. The same members and recipes are evaluated once: a
+    second call returns what is on disk and leaves the test labels alone, also where a cell without
+    a member has another reason by now. Without any member nothing is read either.
     """
     inputs = _digest(sweep, members)
     known = FinalEvaluation.load(run)
@@ -47,8 +63,18 @@ def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mappin
     journal = Journal(run / "journal.jsonl")
     for ensemble in built.ensembles:
         _save(run, ensemble)
-        journal.append("ensemble_built", ensemble=ensemble.name, members=[member.trial for member in ensemble.members])
-    truth = read_test_labels({each.division: each.test.ids for each in members}, journal, "final evaluation") if members else {}
+        journal.append(
+            "ensemble_built",
+            ensemble=ensemble.name,
+            members=[member.trial for member in ensemble.members],
+        )
+    truth = (
+        read_test_labels(
+            {each.division: each.test.ids for each in members}, journal, "final evaluation"
+        )
+        if members
+        else {}
+    )
     evaluation = _evaluate(inputs, members, built, truth, missing)
     for row in evaluation.rows:
         if row.kind == "ensemble":
@@ -58,15 +84,25 @@ def finalize(run: Path, sweep: Sweep, members: Sequence[Member], missing: Mappin
 
 
 def _digest(sweep: Sweep, members: Sequence[Member]) -> str:
-    """Names what the evaluation depends on: its version, the recipes and what the trials of all seeds say, however they came to say it."""
+    """Names what the evaluation depends on: its version, the recipes and what the trials of all
+    seeds say, however they came to say it.
+    """
     recipes = [recipe.model_dump(mode="json") for recipe in sweep.ensembles]
     trials = [[member.cell, *(_named(run) for run in member.seeds)] for member in members]
-    return hashlib.sha256(json.dumps([VERSION, recipes, trials], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([VERSION, recipes, trials], sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 
 def _named(run: SeedRun) -> list[str]:
     """The trial and a digest of its scores: a trial that was trained again is another one."""
-    return [run.trial, *(hashlib.sha256(each.test.logits.tobytes()).hexdigest()[:16] for each in (run.scores, *run.levels.values()))]
+    return [
+        run.trial,
+        *(
+            hashlib.sha256(each.test.logits.tobytes()).hexdigest()[:16]
+            for each in (run.scores, *run.levels.values())
+        ),
+    ]
 
 
 def _folder(run: Path, name: str) -> Path:
@@ -79,26 +115,40 @@ def _save(run: Path, ensemble: Ensemble) -> None:
     write_json(
         folder / "members.json",
         {
-            "members": [{"trial": member.trial, "cell": member.cell, "axes": dict(member.axes)} for member in ensemble.members],
+            "members": [
+                {"trial": member.trial, "cell": member.cell, "axes": dict(member.axes)}
+                for member in ensemble.members
+            ],
             "missing": list(ensemble.missing),
             "left_out": list(ensemble.left_out),
         },
     )
-    write_json(folder / "weights.json", {"method": ensemble.method, "combine": ensemble.combine, "weights": ensemble.weights})
+    write_json(
+        folder / "weights.json",
+        {"method": ensemble.method, "combine": ensemble.combine, "weights": ensemble.weights},
+    )
     ensemble.test.save(folder / "scores.parquet")
 
 
-def _evaluate(inputs: str, members: Sequence[Member], built: Built, truth: Truth, missing: Mapping[str, str]) -> FinalEvaluation:
+def _evaluate(
+    inputs: str, members: Sequence[Member], built: Built, truth: Truth, missing: Mapping[str, str]
+) -> FinalEvaluation:
     """Pure: entries and labels in, everything the report says about accuracy out."""
     entries: list[Entry] = [*members, *built.ensembles]
     hits = {each.name: _hits(each.test, truth[each.division].labels) for each in entries}
-    rows = tuple(_row(each, _dense_counterparts(each, members), truth[each.division]) for each in entries)
+    rows = tuple(
+        _row(each, _dense_counterparts(each, members), truth[each.division]) for each in entries
+    )
     by_name = {row.name: row for row in rows}
     return FinalEvaluation(
         inputs=inputs,
         splits=tuple(_split(division, labels, members) for division, labels in truth.items()),
         rows=rows,
-        comparisons=tuple(each for ensemble in built.ensembles for each in _comparisons(ensemble, members, by_name, hits, truth)),
+        comparisons=tuple(
+            each
+            for ensemble in built.ensembles
+            for each in _comparisons(ensemble, members, by_name, hits, truth)
+        ),
         missing=dict(missing),
         skipped=built.skipped,
     )
@@ -122,8 +172,11 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
     networks = entry.members if isinstance(entry, Ensemble) else (entry,)
     logits = entry.has_probabilities if isinstance(entry, Ensemble) else True
     size = _size(networks)
-    # a masked network has as many parameters as a dense one, zeros included; one of several levels says nothing of it
-    single = dense or [network for network in networks if network.config.sparsity.network == "single"]
+    # a masked network has as many parameters as a dense one, zeros included; one of several levels
+    # says nothing of it
+    single = dense or [
+        network for network in networks if network.config.sparsity.network == "single"
+    ]
     dense_params = max((network.result.cost.params for network in single), default=None)
     common: dict[str, Any] = {
         "name": entry.name,
@@ -152,7 +205,11 @@ def _row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
 
 
 def _on_selection(scores: Scores | None, logits: bool = True) -> Accuracy | None:
-    return None if scores is None or scores.labels is None else accuracy(scores.logits, scores.labels, logits=logits)
+    return (
+        None
+        if scores is None or scores.labels is None
+        else accuracy(scores.logits, scores.labels, logits=logits)
+    )
 
 
 def _clean(test: Scores, truth: TestLabels, logits: bool = True) -> Accuracy | None:
@@ -185,7 +242,9 @@ def _level_rows(member: Member, truth: TestLabels) -> tuple[LevelRow, ...]:
             selection=_on_selection(scores.selection),
             test=accuracy(scores.test.logits, truth.labels, logits=True),
             clean=_clean(scores.test, truth),
-            seeds=_spread([run.levels[level] for run in member.seeds if level in run.levels], truth),
+            seeds=_spread(
+                [run.levels[level] for run in member.seeds if level in run.levels], truth
+            ),
         )
         for level, scores in member.seeds[0].levels.items()
     )
@@ -200,7 +259,9 @@ def _spread(by_seed: Sequence[SeedScores], truth: TestLabels) -> SeedSpread | No
     part = truth.clean_part
     clean = None if part is None else [float(each[part].mean()) for each in hits]
     held = [each.selection for each in by_seed if each.selection is not None]
-    selections = [float(_hits(each, each.labels).mean()) for each in held if each.labels is not None]
+    selections = [
+        float(_hits(each, each.labels).mean()) for each in held if each.labels is not None
+    ]
     complete = len(selections) == len(by_seed)
     return SeedSpread(
         seeds=len(by_seed),
@@ -220,19 +281,29 @@ def _hits(scores: Scores, labels: npt.NDArray[np.int64]) -> BoolArray:
 
 
 def _dense_counterparts(entry: Entry, members: Sequence[Member]) -> list[Member]:
-    """The dense networks to hold an entry against: those that share its axes, but for the sparsity's."""
+    """The dense networks to hold an entry against: those that share its axes, but for the
+    sparsity's.
+    """
     shared = {axis: value for axis, value in entry.axes.items() if not axis.startswith("sparsity.")}
     return [
         member
         for member in members
-        if member.dense and member.division == entry.division and all(member.axes.get(axis) == value for axis, value in shared.items())
+        if member.dense
+        and member.division == entry.division
+        and all(member.axes.get(axis) == value for axis, value in shared.items())
     ]
 
 
 def _comparisons(
-    ensemble: Ensemble, members: Sequence[Member], rows: Mapping[str, Row], hits: Mapping[str, BoolArray], truth: Truth
+    ensemble: Ensemble,
+    members: Sequence[Member],
+    rows: Mapping[str, Row],
+    hits: Mapping[str, BoolArray],
+    truth: Truth,
 ) -> list[Comparison]:
-    """The ensemble against its best member and against the best dense network, both chosen on the selection split where there is one."""
+    """The ensemble against its best member and against the best dense network, both chosen on the
+    selection split where there is one.
+    """
     chosen_on: Literal["selection", "test"] = "selection" if ensemble.division.held_out else "test"
     part = truth[ensemble.division].clean_part
 
@@ -253,7 +324,15 @@ def _comparisons(
             clean = None if part is None else paired(first[part], second[part])
             test = paired(first, second)
             found.append(
-                Comparison(ensemble=ensemble.name, against=other, role=role, chosen_on=chosen_on, test=test, clean=clean, over_seeds=gain)
+                Comparison(
+                    ensemble=ensemble.name,
+                    against=other,
+                    role=role,
+                    chosen_on=chosen_on,
+                    test=test,
+                    clean=clean,
+                    over_seeds=gain,
+                )
             )
     return found
 
@@ -262,6 +341,15 @@ def _gain(ensemble: Ensemble, network: Member, truth: TestLabels) -> SeedGain | 
     """The ensemble against the network in the seeds that both have; None with fewer than two."""
     ours, theirs = ensemble.by_seed, network.by_seed
     differences = [
-        float(_hits(ours[seed].test, truth.labels).mean() - _hits(theirs[seed].test, truth.labels).mean()) for seed in ours if seed in theirs
+        float(
+            _hits(ours[seed].test, truth.labels).mean()
+            - _hits(theirs[seed].test, truth.labels).mean()
+        )
+        for seed in ours
+        if seed in theirs
     ]
-    return SeedGain(seeds=len(differences), mean=fmean(differences), std=stdev(differences)) if len(differences) > 1 else None
+    return (
+        SeedGain(seeds=len(differences), mean=fmean(differences), std=stdev(differences))
+        if len(differences) > 1
+        else None
+    )

@@ -1,4 +1,7 @@
-"""Members: finished trials as an ensemble sees them. Knows nothing of where they lie or how they were chosen."""
+"""Members: finished trials as an ensemble sees them.
+
+Knows nothing of where they lie or how they were chosen.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from trainables.contract.scores import Scores
 
 
 class Division(Frozen):
-    """How a store was divided into training, selection and test clips; members of one division are scored on the same clips."""
+    """How a store was divided into training, selection and test clips; members of one division are
+    scored on the same clips.
+    """
 
     store: str
     protocol: str
@@ -45,7 +50,10 @@ class SeedRun:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
-    """The chosen trial of a cell. With several seeds it is the one of the first seed, never the luckiest."""
+    """The chosen trial of a cell.
+
+    With several seeds it is the one of the first seed, never the luckiest.
+    """
 
     name: str  # the cell's id
     cell: str

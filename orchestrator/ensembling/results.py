@@ -1,4 +1,6 @@
-"""What the final evaluation of a sweep found, as one file: everything the report prints about accuracy comes from here."""
+"""What the final evaluation of a sweep found, as one file: everything the report prints about
+accuracy comes from here.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,23 @@ from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"
 VERSION = 4
-"""Of what an evaluation holds: one of an earlier version still loads, and is made again by the next final evaluation."""
+"""Of what an evaluation holds: one of an earlier version still loads, and is made again by the next
+final evaluation.
+"""
 
 
 class Size(Frozen):
-    """What a network costs; for an ensemble the sum over its members, which run one after the other."""
+    """What a network costs; for an ensemble the sum over its members, which run one after the
+    other.
+    """
 
     params: int  # training form
     nonzero_params: int  # training form, masked weights not counted
     deploy_params: int
     deploy_nonzero_params: int
     deploy_gmacs: float
-    peak_mb: float | None = None  # activations at batch 1: the largest, not the sum; None in evaluations of version 2
+    # activations at batch 1: the largest, not the sum; None in evaluations of version 2
+    peak_mb: float | None = None
     latency_ms: float
     batch64_latency_ms: float | None = None  # of a batch of 64; None in evaluations of version 2
     latency_device: str
@@ -37,7 +44,8 @@ class SeedSpread(Frozen):
     """Top-1 over trials that differ in nothing but the seed; standard deviations with n - 1."""
 
     seeds: int
-    selection_mean: float | None = None  # None where nothing was held out, and in evaluations of version 3
+    # None where nothing was held out, and in evaluations of version 3
+    selection_mean: float | None = None
     selection_std: float | None
     test_mean: float
     test_std: float
@@ -46,7 +54,9 @@ class SeedSpread(Frozen):
 
 
 class SeedGain(Frozen):
-    """Differences in test top-1, ensemble minus the other, seed by seed; the standard deviation with n - 1."""
+    """Differences in test top-1, ensemble minus the other, seed by seed; the standard deviation
+    with n - 1.
+    """
 
     seeds: int
     mean: float
@@ -92,7 +102,8 @@ class Comparison(Frozen):
     ensemble: str
     against: str
     role: Literal["best member", "dense network"]
-    chosen_on: Literal["selection", "test"]  # test: nothing was held out, which leans towards `against`
+    # test: nothing was held out, which leans towards `against`
+    chosen_on: Literal["selection", "test"]
     test: Paired
     clean: Paired | None = None  # on the clips of `Row.clean`
     over_seeds: SeedGain | None = None  # None with a single seed, and in evaluations of version 3
@@ -107,13 +118,15 @@ class TestSplit(Frozen):
     selection_clips: int
     test_clips: int
     clean_clips: int
-    clean_classes: int | None = None  # classes that occur among the clean clips; None in evaluations of version 1
+    # classes that occur among the clean clips; None in evaluations of version 1
+    clean_classes: int | None = None
 
 
 class FinalEvaluation(Frozen):
     """Everything the final evaluation found."""
 
-    inputs: str  # digest of the trials and recipes evaluated: the same inputs are not evaluated twice
+    # digest of the trials and recipes evaluated: the same inputs are not evaluated twice
+    inputs: str
     splits: tuple[TestSplit, ...]
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
@@ -121,7 +134,9 @@ class FinalEvaluation(Frozen):
     skipped: dict[str, str]  # ensemble that could not be built -> why
 
     def without_copies(self, row: Row) -> Accuracy | None:
-        """A row's accuracy without the copies: on all its test clips where none is a copy, None where every one is."""
+        """A row's accuracy without the copies: on all its test clips where none is a copy, None
+        where every one is.
+        """
         split = next(split for split in self.splits if split.division == row.division)
         return row.test if split.clean_clips == split.test_clips else row.clean
 
@@ -137,4 +152,6 @@ class FinalEvaluation(Frozen):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise UserError(f"{path}: not a final evaluation of this version: {error.errors()[0]['msg']}") from error
+            raise UserError(
+                f"{path}: not a final evaluation of this version: {error.errors()[0]['msg']}"
+            ) from error

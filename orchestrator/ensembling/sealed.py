@@ -1,4 +1,6 @@
-"""The only place where test labels are read: once per final evaluation, and written down in the journal when it happens."""
+"""The only place where test labels are read: once per final evaluation, and written down in the
+journal when it happens.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from trainables.data.store.reading import Store
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TestLabels:
-    """Labels (N,) of the test clips in the order of the ids asked for, and which clips have no copy in training or selection."""
+    """Labels (N,) of the test clips in the order of the ids asked for, and which clips have no copy
+    in training or selection.
+    """
 
     labels: IntArray
     clean: BoolArray
@@ -30,10 +34,14 @@ class TestLabels:
         return None if self.clean.all() or not self.clean.any() else self.clean
 
 
-def read_test_labels(wanted: Mapping[Division, tuple[str, ...]], journal: Journal, purpose: str) -> dict[Division, TestLabels]:
-    """Break the seal: the labels of every division's test clips `ids`, and one `test_read` event for all of them.
+def read_test_labels(
+    wanted: Mapping[Division, tuple[str, ...]], journal: Journal, purpose: str
+) -> dict[Division, TestLabels]:
+    """Break the seal: the labels of every division's test clips `ids`, and one `test_read` event
+    for all of them.
 
-    Everything that can be wrong is found before the seal is broken; the event is written before a label is seen.
+    Everything that can be wrong is found before the seal is broken; the event is written before a
+    label is seen.
     """
     opened: list[tuple[Division, Store, IntArray, BoolArray]] = []
     for division, ids in wanted.items():
@@ -42,14 +50,24 @@ def read_test_labels(wanted: Mapping[Division, tuple[str, ...]], journal: Journa
         names = [str(name) for name in store.column("id")[split.test]]
         if sorted(names) != sorted(ids):
             raise UserError(
-                f"{division.store}: the scores must be of the test clips of protocol '{division.protocol}', got {len(ids)} scores, "
-                f"{len(set(ids) & set(names))} of them among the {len(names)} test clips"
+                f"{division.store}: the scores must be of the test clips of protocol"
+                f" '{division.protocol}', got {len(ids)} scores, {len(set(ids) & set(names))} of"
+                f" them among the {len(names)} test clips"
             )
         where = {name: row for row, name in enumerate(names)}
         order = np.array([where[name] for name in ids], dtype=np.int64)
         opened.append((division, store, split.test[order], store.clean_test(split)[order]))
-    journal.append("test_read", purpose=purpose, divisions=[division.model_dump(mode="json") for division in wanted])
+    journal.append(
+        "test_read",
+        purpose=purpose,
+        divisions=[division.model_dump(mode="json") for division in wanted],
+    )
     return {
-        division: TestLabels(store.column("label")[positions].astype(np.int64), clean, len(store.info.classes), store.info.name)
+        division: TestLabels(
+            store.column("label")[positions].astype(np.int64),
+            clean,
+            len(store.info.classes),
+            store.info.name,
+        )
         for division, store, positions, clean in opened
     }

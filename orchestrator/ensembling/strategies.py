@@ -1,4 +1,6 @@
-"""How the scores of several members become one: sums of logits or of probabilities, with equal or given weights. Pure functions."""
+"""How the scores of several members become one: sums of logits or of probabilities, with equal or
+given weights. Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -25,29 +27,41 @@ def weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float
     return {name: float(given[name]) for name in names if given.get(name)}
 
 
-STRATEGIES: dict[str, Callable[[Sequence[str], Mapping[str, float]], dict[str, float]]] = {"mean": mean, "weights": weights}
-"""Method of an ensemble -> function from the names of its sources and the weights in the file to the weights used."""
+STRATEGIES: dict[str, Callable[[Sequence[str], Mapping[str, float]], dict[str, float]]] = {
+    "mean": mean,
+    "weights": weights,
+}
+"""Method of an ensemble -> function from the names of its sources and the weights in the file to
+the weights used.
+"""
 
 
 def combine_scores(scores: Sequence[Scores], factors: Sequence[float], how: Combine) -> Scores:
     """One score table from several that hold the same ids.
 
-    logits: sum_i w_i x_i. probabilities: log(sum_i w_i softmax(x_i) / sum_i w_i), again logits: their softmax is the mean probability.
+    logits: sum_i w_i x_i. probabilities: log(sum_i w_i softmax(x_i) / sum_i w_i), again logits:
+    their softmax is the mean probability.
     """
     first = scores[0]
     for other in scores[1:]:
         if other.ids != first.ids:
-            raise UserError(f"members must be scored on the same clips, got {_difference(first.ids, other.ids)}")
+            raise UserError(
+                f"members must be scored on the same clips, got {_difference(first.ids, other.ids)}"
+            )
     rows = combine_rows([each.logits for each in scores], factors, how)
     return Scores(ids=first.ids, logits=rows, labels=first.labels)
 
 
-def combine_rows(rows: Sequence[FloatArray], factors: Sequence[float], how: Combine) -> npt.NDArray[np.float32]:
+def combine_rows(
+    rows: Sequence[FloatArray], factors: Sequence[float], how: Combine
+) -> npt.NDArray[np.float32]:
     """The sums of `combine_scores` on bare arrays (N, K) whose rows belong together."""
     if len(rows) != len(factors) or not rows:
         raise UserError(f"weights must be one per score table, got {len(factors)} for {len(rows)}")
     if any(each.shape != rows[0].shape for each in rows):
-        raise UserError(f"score tables must have the same rows and classes, got {[each.shape for each in rows]}")
+        raise UserError(
+            f"score tables must have the same rows and classes, got {[each.shape for each in rows]}"
+        )
     if not all(np.isfinite(factors)) or sum(factors) <= 0:
         raise UserError(f"weights must be numbers with a positive sum, got {list(factors)}")
     return _sum_logits(rows, factors) if how == "logits" else _mean_probabilities(rows, factors)
@@ -64,8 +78,12 @@ def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> npt.NDA
     return total
 
 
-def _mean_probabilities(rows: Sequence[FloatArray], factors: Sequence[float]) -> npt.NDArray[np.float32]:
-    """log(sum_i w_i softmax(x_i) / sum_i w_i); probabilities below what float32 holds count as its smallest normal number."""
+def _mean_probabilities(
+    rows: Sequence[FloatArray], factors: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """log(sum_i w_i softmax(x_i) / sum_i w_i); probabilities below what float32 holds count as its
+    smallest normal number.
+    """
     total = np.zeros(rows[0].shape, dtype=np.float64)
     for each, factor in zip(rows, factors, strict=True):
         total += factor * np.exp(log_softmax(each))
@@ -75,4 +93,7 @@ def _mean_probabilities(rows: Sequence[FloatArray], factors: Sequence[float]) ->
 def _difference(ids: tuple[str, ...], others: tuple[str, ...]) -> str:
     """A short account of how two sets of ids differ."""
     only, extra = sorted(set(ids) - set(others)), sorted(set(others) - set(ids))
-    return f"{len(ids)} and {len(others)} clips; {len(only)} only in the first {only[:3]}, {len(extra)} only in the second {extra[:3]}"
+    return (
+        f"{len(ids)} and {len(others)} clips; {len(only)} only in the first {only[:3]},"
+        f" {len(extra)} only in the second {extra[:3]}"
+    )

@@ -1,4 +1,7 @@
-"""The backbones there are: what each costs with its defaults, and what can be searched in it. By arithmetic; builds no network."""
+"""The backbones there are: what each costs with its defaults, and what can be searched in it.
+
+By arithmetic; builds no network.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class Entry:
     released_leaf_params: int  # without adjacency matrices, as HPI-GCN's paper counts
     released_gmacs: float
     released_leaf_gmacs: float  # without joint mixing, as HPI-GCN's paper counts
-    options: dict[str, Any]  # what can be searched under `model.` -> default; the backbone's own first
+    # what can be searched under `model.` -> default; the backbone's own first
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,21 @@ def catalogue(layout: Layout, *, classes: int, frames: int, persons: int) -> Cat
 
 def _entry(backbone: str, layout: Layout, classes: int, frames: int, persons: int) -> Entry:
     model = ModelConfig.model_validate({"backbone": backbone})
-    cost = count(model, layout, classes=classes, persons=persons, frames=frames, stream=StreamConfig())
-    used = {name for name in ModelConfig.model_fields if name != "backbone" and option_used(name, backbone, model.temporal)}
-    names = sorted(used, key=lambda name: (name not in OPTIONS[backbone], list(ModelConfig.model_fields).index(name)))
+    cost = count(
+        model, layout, classes=classes, persons=persons, frames=frames, stream=StreamConfig()
+    )
+    used = {
+        name
+        for name in ModelConfig.model_fields
+        if name != "backbone" and option_used(name, backbone, model.temporal)
+    }
+    names = sorted(
+        used,
+        key=lambda name: (
+            name not in OPTIONS[backbone],
+            list(ModelConfig.model_fields).index(name),
+        ),
+    )
     defaults = model.model_dump(mode="json")
     return Entry(
         backbone=backbone,
@@ -86,11 +102,21 @@ def _entry(backbone: str, layout: Layout, classes: int, frames: int, persons: in
 def _options() -> tuple[Option, ...]:
     meanings = field_comments(ModelConfig)
     names = [name for name in ModelConfig.model_fields if name != "backbone"]
-    return tuple(Option(name, _allowed(LEAVES[f"model.{name}"].json_schema()), meanings.get(name, ""), name in COMMON) for name in names)
+    return tuple(
+        Option(
+            name,
+            _allowed(LEAVES[f"model.{name}"].json_schema()),
+            meanings.get(name, ""),
+            name in COMMON,
+        )
+        for name in names
+    )
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """`spatial, random`, `a whole number from 1`, `a list: ...`: what one value may be, from its JSON schema."""
+    """`spatial, random`, `a whole number from 1`, `a list: ...`: what one value may be, from its
+    JSON schema.
+    """
     if "anyOf" in schema:
         return " or ".join(_allowed(part) for part in schema["anyOf"])
     if "enum" in schema or "const" in schema:
@@ -103,5 +129,14 @@ def _allowed(schema: dict[str, Any]) -> str:
         case "integer" | "number":
             kind = "a whole number" if schema["type"] == "integer" else "a number"
             bounds = {"minimum": "from {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
-            return " ".join([kind, *(text.format(f"{schema[key]:g}") for key, text in bounds.items() if key in schema)])
+            return " ".join(
+                [
+                    kind,
+                    *(
+                        text.format(f"{schema[key]:g}")
+                        for key, text in bounds.items()
+                        if key in schema
+                    ),
+                ]
+            )
     return "text"

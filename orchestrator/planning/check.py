@@ -1,4 +1,6 @@
-"""Everything that can be known to be wrong with a sweep before a trial starts: the file, its trials, its data. Starts nothing."""
+"""Everything that can be known to be wrong with a sweep before a trial starts: the file, its
+trials, its data. Starts nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool = True) -> Sweep:
-    """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every problem."""
+    """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every
+    problem.
+    """
     sweep = load_sweep(path, overrides)
     problems = check_space(sweep) + _check_dense(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
@@ -32,17 +36,27 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
 
 
 def check_data(sweep: Sweep) -> list[str]:
-    """What is wrong with the sweep's data: the store, the protocol, the layout, the split. Empty if trials can start."""
+    """What is wrong with the sweep's data: the store, the protocol, the layout, the split.
+
+    Empty if trials can start.
+    """
     from trainables.data.store.cache import open_store
 
     try:
         store = open_store(sweep.data.store)
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
-    problems = _check_layout(sweep, store) + _check_graphs(sweep, store.layout) + _check_settings(sweep, store)
+    problems = (
+        _check_layout(sweep, store)
+        + _check_graphs(sweep, store.layout)
+        + _check_settings(sweep, store)
+    )
     known = list(store.info.protocols)
     if sweep.data.protocol not in known:
-        rule = f"{one_of(known)} in {sweep.data.store}, got '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
+        rule = (
+            f"{one_of(known)} in {sweep.data.store}, got"
+            f" '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
+        )
         return [*problems, _problem(sweep, "data.protocol", rule)]
     try:
         store.split(sweep.data.protocol, sweep.data.selection)
@@ -52,27 +66,48 @@ def check_data(sweep: Sweep) -> list[str]:
 
 
 def _check_mask_files(sweep: Sweep, store: Store) -> list[str]:
-    """Files of masks that do not fit the networks they are for: each network is built once, which takes a second. Only for such files."""
-    configs = [config for config in _configs(sweep) if config.sparsity.generator == "predefined" and not config.sparsity.dense]
+    """Files of masks that do not fit the networks they are for: each network is built once, which
+    takes a second. Only for such files.
+    """
+    configs = [
+        config
+        for config in _configs(sweep)
+        if config.sparsity.generator == "predefined" and not config.sparsity.dense
+    ]
     if not configs:
         return []
     from trainables.network import check_mask_file
 
     found: list[str] = []
-    for config in {config.model_copy(update={"seed": 0}).digest(): config for config in configs}.values():
+    for config in {
+        config.model_copy(update={"seed": 0}).digest(): config for config in configs
+    }.values():
         try:
             check_mask_file(config, store, Path())
         except (UserError, TrialFailed) as error:
             found += str(error).splitlines()
-    return [_problem(sweep, "sparsity.mask", text.removeprefix("sparsity.mask: ")) for text in dict.fromkeys(found)]
+    return [
+        _problem(sweep, "sparsity.mask", text.removeprefix("sparsity.mask: "))
+        for text in dict.fromkeys(found)
+    ]
 
 
 def check_folders(sweep: Sweep) -> list[str]:
-    """Folders in `sparsity.from` that hold no finished trial. MLflow runs are looked up by `orchestrator.tracking.mlflow`."""
+    """Folders in `sparsity.from` that hold no finished trial.
+
+    MLflow runs are looked up by `orchestrator.tracking.mlflow`.
+    """
     return [
-        _problem(sweep, "sparsity.from", f"must be the folder of a finished trial, mlflow:RUN or dense, got '{source}', {reason}")
+        _problem(
+            sweep,
+            "sparsity.from",
+            f"must be the folder of a finished trial, mlflow:RUN or dense, got '{source}',"
+            f" {reason}",
+        )
         for source in sources_of(sweep)
-        if source != FROM_THE_SWEEP and run_of(source) is None and (reason := _unfinished(Path(source)))
+        if source != FROM_THE_SWEEP
+        and run_of(source) is None
+        and (reason := _unfinished(Path(source)))
     ]
 
 
@@ -80,7 +115,13 @@ def sources_of(sweep: Sweep) -> list[str]:
     """What the sweep's trials say in `sparsity.from`, each once."""
     if sweep.sparsity.source is None and "sparsity.from" not in sweep.parameters:
         return []
-    return list(dict.fromkeys(config.sparsity.source for config in _configs(sweep) if config.sparsity.source is not None))
+    return list(
+        dict.fromkeys(
+            config.sparsity.source
+            for config in _configs(sweep)
+            if config.sparsity.source is not None
+        )
+    )
 
 
 def runs_of(sweep: Sweep) -> list[str]:
@@ -101,15 +142,35 @@ def _check_dense(sweep: Sweep) -> list[str]:
         return []
     everything = all_trials(sweep)
     if not any(trial.config.sparsity.dense for trial in everything):
-        rule = f"'{FROM_THE_SWEEP}' needs a trial of level 0 to start from: add 0 to the values of sparsity.level"
+        rule = (
+            f"'{FROM_THE_SWEEP}' needs a trial of level 0 to start from: add 0 to the values of"
+            " sparsity.level"
+        )
         return [_problem(sweep, "sparsity.from", rule)]
     first_seed = (trial for trial in everything if trial.config.seed == sweep.seed)
-    lonely = [trial.planned for trial in first_seed if trial.config.sparsity.source == FROM_THE_SWEEP and not trial.planned.after]
+    lonely = [
+        trial.planned
+        for trial in first_seed
+        if trial.config.sparsity.source == FROM_THE_SWEEP and not trial.planned.after
+    ]
     if not lonely:
         return []
-    given = ", ".join(f"{name}={show(value)}" for name, value in lonely[0].assignment.items() if not name.startswith("sparsity."))
-    rule = f"'{FROM_THE_SWEEP}' needs a trial of level 0 of the same model and data, and there is none for {len(lonely)} assignments"
-    return [_problem(sweep, "sparsity.from", f"{rule}, such as {given or lonely[0].trial} (cell {lonely[0].cell})")]
+    given = ", ".join(
+        f"{name}={show(value)}"
+        for name, value in lonely[0].assignment.items()
+        if not name.startswith("sparsity.")
+    )
+    rule = (
+        f"'{FROM_THE_SWEEP}' needs a trial of level 0 of the same model and data, and there is none"
+        f" for {len(lonely)} assignments"
+    )
+    return [
+        _problem(
+            sweep,
+            "sparsity.from",
+            f"{rule}, such as {given or lonely[0].trial} (cell {lonely[0].cell})",
+        )
+    ]
 
 
 def _check_layout(sweep: Sweep, store: Store) -> list[str]:
@@ -117,11 +178,20 @@ def _check_layout(sweep: Sweep, store: Store) -> list[str]:
     asked = [str(value) for value in parameter.values] if parameter else [sweep.model.layout]
     own = store.layout.name
     wrong = [name for name in asked if name not in ("auto", own)]
-    return [_problem(sweep, "model.layout", f"must be auto or {own}, the layout of {sweep.data.store}, got '{name}'") for name in wrong]
+    return [
+        _problem(
+            sweep,
+            "model.layout",
+            f"must be auto or {own}, the layout of {sweep.data.store}, got '{name}'",
+        )
+        for name in wrong
+    ]
 
 
 def _check_graphs(sweep: Sweep, layout: Layout | None) -> list[str]:
-    """Joints that a model names and the skeleton lacks, each once; without the store's layout, of the built-in one a model names."""
+    """Joints that a model names and the skeleton lacks, each once; without the store's layout, of
+    the built-in one a model names.
+    """
     if sweep.model.centre == "root" and "model.centre" not in sweep.parameters:
         return []
     from trainables.graphs import graph_parents
@@ -139,7 +209,9 @@ def _check_graphs(sweep: Sweep, layout: Layout | None) -> list[str]:
 
 
 def _configs(sweep: Sweep) -> list[TrialConfig]:
-    """Of all trials; none where they cannot be built, which is reported as a problem of the space."""
+    """Of all trials; none where they cannot be built, which is
+    reported as a problem of the space.
+    """
     try:
         return [trial.config for trial in all_trials(sweep)]
     except UserError:

@@ -1,4 +1,7 @@
-"""What a sweep will cost, before it runs: cells, trials, sizes, time, disk. Arithmetic on the file and the store; nothing is trained."""
+"""What a sweep will cost, before it runs: cells, trials, sizes, time, disk.
+
+Arithmetic on the file and the store; nothing is trained.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
     from trainables.data.store.reading import Store
 
 CPU_RATE = 30e9
-"""Assumed training speed of one CPU core, FLOP/s sustained: a round figure, replaced by the measured rate once a trial is complete."""
+"""Assumed training speed of one CPU core, FLOP/s sustained: a round figure, replaced by the
+measured rate once a trial is complete.
+"""
 GPU_RATE = 20e12
 """Assumed training speed of one GPU, FLOP/s sustained."""
 FLOPS_PER_MAC = 2
 PASSES = 3
-"""One training step costs about three forward passes: one forward, two for the gradients of activations and weights."""
+"""One training step costs about three forward passes: one forward, two for the gradients of
+activations and weights.
+"""
 BYTES = 4
 """Of one float32."""
 
@@ -43,22 +50,29 @@ class CellPlan:
     trials: int
     trials_done: int
     hours: float  # of training, all its trials one after another
-    after: tuple[str, ...]  # cells whose dense trials its trials start from: those are trained first
+    # cells whose dense trials its trials start from: those are trained first
+    after: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Variant:
     """A network: model and input, at one or several sparsity levels."""
 
-    settings: dict[str, Any]  # leaves of the model: the backbone and those in which the variants differ
+    # leaves of the model: the backbone and those in which the variants differ
+    settings: dict[str, Any]
     streams: tuple[str, ...]  # with the same input block, so of the same size
     trials: int
     params: int
     deploy_params: int
-    nonzero_params: dict[str, int]  # of the training form, by sparsity level (and scope, structure and sharing, where there are several)
-    at_most: tuple[str, ...]  # of those levels, the ones that a price decides in training: no more than all parameters stay
+    # of the training form, by sparsity level (and scope, structure and sharing, where there are
+    # several)
+    nonzero_params: dict[str, int]
+    # of those levels, the ones that a price decides in training: no more than all parameters stay
+    at_most: tuple[str, ...]
     deploy_nonzero_params: dict[str, int]  # of the deploy form
-    expected: tuple[str, ...]  # levels at which the deploy form's figure is an expected value: masks meet there in one kernel by chance
+    # levels at which the deploy form's figure is an expected value: masks meet there in one kernel
+    # by chance
+    expected: tuple[str, ...]
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
@@ -75,7 +89,10 @@ class Machine:
 
     def describe(self) -> str:
         source = "measured on complete trials of this sweep" if self.measured else "assumed"
-        return f"{self.flops_per_s / 1e9:,.0f} GFLOP/s per trial on {self.device} ({source}), {self.concurrent} at a time"
+        return (
+            f"{self.flops_per_s / 1e9:,.0f} GFLOP/s per trial on {self.device} ({source}),"
+            f" {self.concurrent} at a time"
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,10 @@ def plan(sweep: Sweep) -> Plan:
     store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
     everything = all_trials(sweep)
-    by_cell = {cell: [trial for trial in everything if trial.planned.cell == cell.id] for cell in expand(sweep)}
+    by_cell = {
+        cell: [trial for trial in everything if trial.planned.cell == cell.id]
+        for cell in expand(sweep)
+    }
     cell_of = {trial.planned.trial: trial.planned.cell for trial in everything}
     run = Path(sweep.storage) / sweep.name
     complete = [trial for trial in everything if trial.planned.folder(run).is_complete()]
@@ -120,7 +140,10 @@ def plan(sweep: Sweep) -> Plan:
     counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
     machine = _machine(sweep, _measured_rate(run, complete, counts))
     seconds = {
-        trial.planned.trial: training_flops(trial.config, counts[trial.planned.trial], len(split.train)) / machine.flops_per_s
+        trial.planned.trial: (
+            training_flops(trial.config, counts[trial.planned.trial], len(split.train))
+            / machine.flops_per_s
+        )
         for trial in everything
     }
     left = {name: value / 3600 for name, value in seconds.items() if name not in done}
@@ -135,37 +158,60 @@ def plan(sweep: Sweep) -> Plan:
                 trials=len(group),
                 trials_done=sum(trial.planned.trial in done for trial in group),
                 hours=sum(seconds[trial.planned.trial] for trial in group) / 3600,
-                after=tuple(dict.fromkeys(cell_of[name] for trial in group for name in trial.planned.after)),
+                after=tuple(
+                    dict.fromkeys(cell_of[name] for trial in group for name in trial.planned.after)
+                ),
             )
             for cell, group in by_cell.items()
         ),
         variants=_variants(everything, counts, seconds),
         trials=len(everything),
         done=len(done),
-        waiting=sum(bool(trial.planned.after) for trial in everything if trial.planned.trial in left),
+        waiting=sum(
+            bool(trial.planned.after) for trial in everything if trial.planned.trial in left
+        ),
         training_clips=len(split.train),
         selection_clips=len(split.selection),
         test_clips=len(split.test),
         training_hours=sum(left.values()),
         wall_hours=_wall_hours(everything, left, machine.concurrent),
-        disk_gb=sum(disk_bytes(counts[trial.planned.trial], trial.config) + score_bytes for trial in everything) / 1e9,
-        mlflow_runs=0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep),
+        disk_gb=sum(
+            disk_bytes(counts[trial.planned.trial], trial.config) + score_bytes
+            for trial in everything
+        )
+        / 1e9,
+        mlflow_runs=(
+            0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep)
+        ),
         machine=machine,
         assumptions=_ASSUMPTIONS,
-        notes=(*_notes(sweep, [len(group) for group in by_cell.values()], everything), *_bare_layers(everything, counts)),
+        notes=(
+            *_notes(sweep, [len(group) for group in by_cell.values()], everything),
+            *_bare_layers(everything, counts),
+        ),
     )
 
 
 _ASSUMPTIONS = (
-    f"a training step costs {PASSES} forward passes, a multiply-accumulate {FLOPS_PER_MAC} FLOP; evaluation and start-up are not counted",
-    f"unless measured: {CPU_RATE / 1e9:.0f} GFLOP/s per CPU core, {GPU_RATE / 1e12:.0f} TFLOP/s per GPU",
-    "disk holds two checkpoints (last and best, float32), momentum, masks, the deploy form and the scores of every trial",
+    (
+        f"a training step costs {PASSES} forward passes, a multiply-accumulate {FLOPS_PER_MAC}"
+        " FLOP; evaluation and start-up are not counted"
+    ),
+    (
+        f"unless measured: {CPU_RATE / 1e9:.0f} GFLOP/s per CPU core, {GPU_RATE / 1e12:.0f} TFLOP/s"
+        " per GPU"
+    ),
+    (
+        "disk holds two checkpoints (last and best, float32), momentum, masks, the deploy form and"
+        " the scores of every trial"
+    ),
 )
 
 
 def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2; of nested levels the MACs of those that
-    a step trains."""
+    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2;
+    of nested levels the MACs of those that a step trains.
+    """
     return clips * config.data.repeat * config.total_epochs * _clip_flops(config, cost)
 
 
@@ -175,12 +221,15 @@ def _clip_flops(config: TrialConfig, cost: Count) -> float:
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:
-    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy form, and in both checkpoints
-    masks, the scores or gates they are made of with their momentum, and what weights go back to."""
+    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy
+    form, and in both checkpoints masks, the scores or gates they are made of with their momentum,
+    and what weights go back to.
+    """
     sparsity = config.sparsity
     networks = 0 if sparsity.dense else max(1, len(sparsity.levels))  # each with masks of its own
     masks = 2 * networks * cost.maskable_params
-    gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"  # a gate per weight, with means of its gradient and square
+    # a gate per weight, with means of its gradient and square
+    gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"
     scored = sparsity.level != "learned" and sparsity.generator in ("score_trainable", "supermask")
     scores = (6 * gated + 3 * scored) * cost.maskable_params if masks else 0
     rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
@@ -188,9 +237,12 @@ def disk_bytes(cost: Count, config: TrialConfig) -> float:
 
 
 def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurrent: int) -> float:
-    """Hours until the trials that are left have run: shared out over the machine, but no less than the longest that follows on another."""
+    """Hours until the trials that are left have run: shared out over the machine, but no less than
+    the longest that follows on another.
+    """
     chains = [
-        left[trial.planned.trial] + max((left.get(name, 0.0) for name in trial.planned.after), default=0.0)
+        left[trial.planned.trial]
+        + max((left.get(name, 0.0) for name in trial.planned.after), default=0.0)
         for trial in everything
         if trial.planned.trial in left
     ]
@@ -211,7 +263,10 @@ def ensemble_count(sweep: Sweep) -> int:
 def check_budget(sweep: Sweep, planned: Plan) -> None:
     """UserError where the plan needs more than the file's budget, one line per figure."""
     needs: Mapping[str, tuple[float, str]] = {
-        "hours": (planned.wall_hours, f"{planned.wall_hours:.3g} h on this machine ({planned.machine.describe()})"),
+        "hours": (
+            planned.wall_hours,
+            f"{planned.wall_hours:.3g} h on this machine ({planned.machine.describe()})",
+        ),
         "disk_gb": (planned.disk_gb, f"{planned.disk_gb:.3g} GB"),
         "trials": (planned.trials, f"{planned.trials} trials"),
     }
@@ -219,13 +274,20 @@ def check_budget(sweep: Sweep, planned: Plan) -> None:
     for key, (need, text) in needs.items():
         allowed = getattr(sweep.budget, key)
         if allowed is not None and need > allowed:
-            problems.append(sweep.problem(("budget", key), f"the sweep is expected to need {text}, the budget allows {allowed:g}"))
+            problems.append(
+                sweep.problem(
+                    ("budget", key),
+                    f"the sweep is expected to need {text}, the budget allows {allowed:g}",
+                )
+            )
     if problems:
         raise UserError.of(problems)
 
 
 def _count(config: TrialConfig, store: Store) -> Count:
-    return count_trial(config, store.layout, classes=len(store.info.classes), persons=store.info.persons)
+    return count_trial(
+        config, store.layout, classes=len(store.info.classes), persons=store.info.persons
+    )
 
 
 def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]) -> float | None:
@@ -238,35 +300,63 @@ def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]
 
 
 def _machine(sweep: Sweep, measured: float | None) -> Machine:
-    """This machine as the sweep would use it, found without loading torch; one trial at a time where none fits."""
+    """This machine as the sweep would use it, found without loading torch; one trial at a time
+    where none fits.
+    """
     cores, present = _present()
     wanted = sweep.resources
     per_trial = float(wanted.gpus) if not isinstance(wanted.gpus, str) else min(1.0, float(present))
     if per_trial > 0:
-        fits, rate, device = int(max(present, 1) / per_trial), GPU_RATE * per_trial, f"{per_trial:g} GPU"
+        fits, rate, device = (
+            int(max(present, 1) / per_trial),
+            GPU_RATE * per_trial,
+            f"{per_trial:g} GPU",
+        )
         fits = min(fits, cores // wanted.cpus)
     else:
-        fits, rate, device = cores // wanted.cpus, CPU_RATE * wanted.cpus, f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}"
+        fits, rate, device = (
+            cores // wanted.cpus,
+            CPU_RATE * wanted.cpus,
+            f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}",
+        )
     concurrent = max(1, min(fits, wanted.max_concurrent or fits))
     return Machine(device, measured or rate, concurrent, measured is not None)
 
 
 def _present() -> tuple[int, int]:
     """CPU cores and GPUs of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores, len([entry for entry in Path("/dev").glob("nvidia[0-9]*") if entry.name[6:].isdigit()])
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return cores, len(
+        [entry for entry in Path("/dev").glob("nvidia[0-9]*") if entry.name[6:].isdigit()]
+    )
 
 
-def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]) -> tuple[Variant, ...]:
+def _variants(
+    everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]
+) -> tuple[Variant, ...]:
     """Trials grouped by what decides a network's size."""
     groups: dict[tuple[str, str, int, str], list[Trial]] = {}
     for trial in everything:
         model, data = trial.config.model, trial.config.data
         sparsity = trial.config.sparsity
         several = sparsity.model_dump_json() if sparsity.network != "single" else ""
-        groups.setdefault((model.model_dump_json(), model.input_block_for(data.stream_config), data.frames, several), []).append(trial)
+        groups.setdefault(
+            (
+                model.model_dump_json(),
+                model.input_block_for(data.stream_config),
+                data.frames,
+                several,
+            ),
+            [],
+        ).append(trial)
     models = [group[0].config.model.model_dump(mode="json") for group in groups.values()]
-    differing = [name for name in models[0] if name == "backbone" or len({str(model[name]) for model in models}) > 1]
+    differing = [
+        name
+        for name in models[0]
+        if name == "backbone" or len({str(model[name]) for model in models}) > 1
+    ]
     found = []
     for settings, group in zip(models, groups.values(), strict=True):
         idle = unused(leaves_of(group[0].config))
@@ -274,17 +364,36 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
         found.append(
             Variant(
                 settings={
-                    **{f"model.{name}": settings[name] for name in differing if f"model.{name}" not in idle},
-                    **({"sparsity.network": network} if (network := group[0].config.sparsity.network) != "single" else {}),
+                    **{
+                        f"model.{name}": settings[name]
+                        for name in differing
+                        if f"model.{name}" not in idle
+                    },
+                    **(
+                        {"sparsity.network": network}
+                        if (network := group[0].config.sparsity.network) != "single"
+                        else {}
+                    ),
                 },
                 streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
                 trials=len(group),
                 params=cost.training.params,
                 deploy_params=cost.deploy.params,
-                nonzero_params={name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()},
-                at_most=tuple(name for name, sparsity in levels.items() if sparsity.price is not None),
-                deploy_nonzero_params={name: cost.deploy_nonzero_params(sparsity)[0] for name, sparsity in levels.items()},
-                expected=tuple(name for name, sparsity in levels.items() if not cost.deploy_nonzero_params(sparsity)[1]),
+                nonzero_params={
+                    name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()
+                },
+                at_most=tuple(
+                    name for name, sparsity in levels.items() if sparsity.price is not None
+                ),
+                deploy_nonzero_params={
+                    name: cost.deploy_nonzero_params(sparsity)[0]
+                    for name, sparsity in levels.items()
+                },
+                expected=tuple(
+                    name
+                    for name, sparsity in levels.items()
+                    if not cost.deploy_nonzero_params(sparsity)[1]
+                ),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
                 seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
@@ -294,47 +403,96 @@ def _variants(everything: Sequence[Trial], counts: Mapping[str, Count], seconds:
 
 
 def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
-    """What the group removes, by level, and by scope, structure and sharing where it has several of them."""
+    """What the group removes, by level, and by scope, structure and sharing where it has several of
+    them.
+    """
     settings = ("scope", "structure", "sharing")
-    configs = sorted((trial.config.sparsity for trial in group), key=lambda each: (each.expected_level, *(getattr(each, s) for s in settings)))
-    several = [name for name in settings if len({getattr(config, name) for config in configs if _chooses(config)}) > 1]
-    return {" ".join([config.described, *(str(getattr(config, name)) for name in several if _chooses(config))]): config for config in configs}
+    configs = sorted(
+        (trial.config.sparsity for trial in group),
+        key=lambda each: (each.expected_level, *(getattr(each, s) for s in settings)),
+    )
+    several = [
+        name
+        for name in settings
+        if len({getattr(config, name) for config in configs if _chooses(config)}) > 1
+    ]
+    return {
+        " ".join(
+            [
+                config.described,
+                *(str(getattr(config, name)) for name in several if _chooses(config)),
+            ]
+        ): config
+        for config in configs
+    }
 
 
 def _chooses(config: SparsityConfig) -> bool:
-    """Whether settings beside the level say how many weights go; a learned level is one of all tensors together."""
+    """Whether settings beside the level say how many weights go; a learned level is one of all
+    tensors together.
+    """
     return not config.dense and config.level != "learned"
 
 
 def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:
-    """Layers that a level leaves without any weight, as far as that is known before masks are drawn; each network once."""
+    """Layers that a level leaves without any weight, as far as that is known before masks are
+    drawn; each network once.
+    """
     found = []
     for trial in everything:
-        for single in trial.config.sparsity.singles if trial.config.sparsity.sharing == "none" else ():
+        for single in (
+            trial.config.sparsity.singles if trial.config.sparsity.sharing == "none" else ()
+        ):
             bare = emptied(counts[trial.planned.trial].kernels, single)
-            layers = [(f"{'x'.join(map(str, shape))} in block {block}", chance) for block, shape, chance in bare]
-            words = {layer: "" if chance == 1 else f" ({100 * chance:.0f} %)" for layer, chance in layers}
+            layers = [
+                (f"{'x'.join(map(str, shape))} in block {block}", chance)
+                for block, shape, chance in bare
+            ]
+            words = {
+                layer: "" if chance == 1 else f" ({100 * chance:.0f} %)" for layer, chance in layers
+            }
             if words:
                 verb = "leaves" if all(chance == 1 for _, chance in layers) else "may leave"
                 text = ", ".join(f"{layer}{chance}" for layer, chance in words.items())
-                found.append(f"sparsity.level {level_name(single.expected_level)} {verb} no weight in {trial.config.model.backbone}'s {text}")
+                found.append(
+                    f"sparsity.level {level_name(single.expected_level)} {verb} no weight in"
+                    f" {trial.config.model.backbone}'s {text}"
+                )
     return tuple(dict.fromkeys(found))
 
 
-def _notes(sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]) -> Iterable[str]:
+def _notes(
+    sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]
+) -> Iterable[str]:
     """What a user might not expect."""
-    asked = {"cpus": sweep.resources.cpus, "gpus": 0 if sweep.resources.gpus == "auto" else sweep.resources.gpus}
-    for (name, amount), have, unit in zip(asked.items(), _present(), ("CPU cores", "GPUs"), strict=True):
+    asked = {
+        "cpus": sweep.resources.cpus,
+        "gpus": 0 if sweep.resources.gpus == "auto" else sweep.resources.gpus,
+    }
+    for (name, amount), have, unit in zip(
+        asked.items(), _present(), ("CPU cores", "GPUs"), strict=True
+    ):
         if amount > have:
-            rule = f"a trial does not fit on this machine, which has {have} {unit}, got {amount:g}: a sweep needs a larger machine or cluster"
+            rule = (
+                f"a trial does not fit on this machine, which has {have} {unit}, got {amount:g}: a"
+                " sweep needs a larger machine or cluster"
+            )
             yield sweep.problem(("resources", name), rule)
     wanted = (sweep.method.trials_per_cell or 0) * sweep.method.seeds
     fewer = sum(found < wanted for found in trials_per_cell)
     if fewer:
-        yield f"{fewer} cells have fewer than {sweep.method.trials_per_cell} different assignments and get fewer trials"
-    for total, own in sorted({(trial.config.total_epochs, trial.config.train.epochs) for trial in everything}):
+        yield (
+            f"{fewer} cells have fewer than {sweep.method.trials_per_cell} different assignments"
+            " and get fewer trials"
+        )
+    for total, own in sorted(
+        {(trial.config.total_epochs, trial.config.train.epochs) for trial in everything}
+    ):
         if total > own:
-            yield f"a trial that rewinds its weights trains {total} epochs in all, {own} of them before the first pruning"
+            yield (
+                f"a trial that rewinds its weights trains {total} epochs in all, {own} of them"
+                " before the first pruning"
+            )
     idle = frozenset(LEAVES)
     for trial in everything:
         leaves = sweep.leaves() | dict(trial.planned.axes) | dict(trial.planned.assignment)

@@ -1,4 +1,6 @@
-"""The folder a sweep leaves behind: made once, found again by name, refused when the file has become another sweep. Knows no trial's insides."""
+"""The folder a sweep leaves behind: made once, found again by name, refused when the file has
+become another sweep. Knows no trial's insides.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from trainables.contract.artifacts import write_atomic, write_json
 from trainables.contract.errors import UserError
 
 DEFINING = ("data", "parameters", "constraints", "sparsity", "model", "train", "method", "seed")
-"""Parts of a sweep file that decide which trials there are; resources, budget, tracking and ensembles may change between runs."""
+"""Parts of a sweep file that decide which trials there are; resources, budget, tracking and
+ensembles may change between runs.
+"""
 
 
 def folder_of(sweep: Sweep) -> Path:
@@ -32,16 +36,23 @@ def list_folders(storage: str = "runs") -> list[Path]:
 
 
 def find_folder(name: str, storage: str = "runs") -> Path:
-    """The folder of an existing sweep, by its name or its path; UserError lists the sweeps there are."""
+    """The folder of an existing sweep, by its name or its path; UserError lists the sweeps there
+    are.
+    """
     for candidate in (Path(storage) / name, Path(name)):
         if (candidate / "resolved.json").is_file():
             return candidate
     known = [path.name for path in list_folders(storage)]
-    raise UserError(f"{name}: must be a sweep in {storage}/ or a sweep's folder; there {'are ' + ', '.join(known) if known else 'are none'}")
+    raise UserError(
+        f"{name}: must be a sweep in {storage}/ or a sweep's folder; there"
+        f" {'are ' + ', '.join(known) if known else 'are none'}"
+    )
 
 
 def load_folder(run: Path) -> Sweep:
-    """The sweep as it was when it last ran, independent of the file and the environment it came from."""
+    """The sweep as it was when it last ran, independent of the file and the environment it came
+    from.
+    """
     return parse_sweep(str(run / "resolved.json"), json.dumps(load_resolved(run)["sweep"]))
 
 
@@ -54,7 +65,10 @@ class Prepared:
 
 
 def prepare(sweep: Sweep, planned: Sequence[PlannedTrial]) -> Prepared:
-    """Write what the folder says of the sweep. UserError names every difference to what an earlier run of it wrote there."""
+    """Write what the folder says of the sweep.
+
+    UserError names every difference to what an earlier run of it wrote there.
+    """
     run = folder_of(sweep)
     resolved = sweep.resolved()
     known = load_resolved(run) if (run / "resolved.json").is_file() else None
@@ -63,12 +77,17 @@ def prepare(sweep: Sweep, planned: Sequence[PlannedTrial]) -> Prepared:
         changes = list(_differences(_defining(before), _defining(resolved)))
         if changes:
             raise UserError(
-                f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name) or undo these changes:", *changes
+                f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
+                " or undo these changes:",
+                *changes,
             )
     write_atomic(run / "sweep.yaml", sweep.text.encode())
     mark = known["mark"] if known is not None else uuid.uuid4().hex[:12]
     entries = [asdict(trial) for trial in planned]
-    write_json(run / "resolved.json", {"sweep": resolved, "digest": sweep.digest(), "mark": mark, "trials": entries})
+    write_json(
+        run / "resolved.json",
+        {"sweep": resolved, "digest": sweep.digest(), "mark": mark, "trials": entries},
+    )
     return Prepared(mark, known is not None)
 
 
@@ -80,7 +99,14 @@ def journal_of(run: Path) -> Journal:
 def held(run: Path) -> AbstractContextManager[None]:
     """Hold the sweep's folder against a second driver."""
     # `status` holds the lock for a moment to see whether it is free, hence the patience.
-    return locks.held(run, patience=1.0, busy=f"{run}: is being run by another process; `orchestrate status {run.name}` shows how far it is")
+    return locks.held(
+        run,
+        patience=1.0,
+        busy=(
+            f"{run}: is being run by another process; `orchestrate status {run.name}` shows how far"
+            " it is"
+        ),
+    )
 
 
 def is_running(run: Path) -> bool:
@@ -90,7 +116,9 @@ def is_running(run: Path) -> bool:
 
 def _defining(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """What decides which trials there are; where they keep the joints does not."""
-    data = {name: value for name, value in (resolved.get("data") or {}).items() if name != "residence"}
+    data = {
+        name: value for name, value in (resolved.get("data") or {}).items() if name != "residence"
+    }
     return {key: resolved.get(key) for key in DEFINING} | {"data": data}
 
 
@@ -98,6 +126,8 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
     """One line per leaf that differs."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*before, *now)):
-            yield from _differences(before.get(key), now.get(key), f"{place}.{key}" if place else str(key))
+            yield from _differences(
+                before.get(key), now.get(key), f"{place}.{key}" if place else str(key)
+            )
     elif before != now:
         yield f"  {place}: was {before!r}, is now {now!r}"

@@ -1,4 +1,7 @@
-"""The append-only record of a sweep: one JSON line per event, on disk before the call returns. Knows nothing of what the events mean."""
+"""The append-only record of a sweep: one JSON line per event, on disk before the call returns.
+
+Knows nothing of what the events mean.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ class Journal:
         self.path = path
 
     def append(self, event: Event, **fields: Any) -> None:
-        """Add one line `{"time": seconds since the epoch, "event": ..., fields}` and force it to disk.
+        """Add one line `{"time": seconds since the epoch, "event": ..., fields}` and force it to
+        disk.
 
         A line that a crash cut short is closed first, so that this event stays readable.
         """
@@ -43,7 +47,8 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # another writer's line, half visible, would look like one that a crash cut short
+            # another writer's line, half visible, would look like one that a crash cut short
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line
@@ -60,7 +65,10 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Every whole event in the order written; lines cut by a crash are left out with a warning. No file: no events."""
+    """Every whole event in the order written; lines cut by a crash are left out with a warning.
+
+    No file: no events.
+    """
     if not path.is_file():
         return []
     events: list[dict[str, Any]] = []

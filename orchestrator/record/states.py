@@ -24,7 +24,9 @@ class TrialState:
 
 
 def load_trials(run: Path) -> tuple[TrialState, ...]:
-    """Every planned trial of the sweep in `run`, from its folder; for trials given up without a word of their own, from the journal."""
+    """Every planned trial of the sweep in `run`, from its folder; for trials given up without a
+    word of their own, from the journal.
+    """
     failures = load_failures(run)
     states: list[TrialState] = []
     for planned in load_planned(run):
@@ -35,9 +37,11 @@ def load_trials(run: Path) -> tuple[TrialState, ...]:
 
 
 def load_failures(run: Path) -> dict[str, str]:
-    """Why a planned trial failed, by trial: its own word, or the journal's where the trial was given up without one (a dead worker).
+    """Why a planned trial failed, by trial: its own word, or the journal's where the trial was
+    given up without one (a dead worker).
 
-    A complete trial has not failed, whatever went before; neither has one that was started again since the journal's word.
+    A complete trial has not failed, whatever went before; neither has one that was started again
+    since the journal's word.
     """
     given_up: dict[str, str] = {}
     for event in read_journal(run / "journal.jsonl"):
@@ -48,7 +52,9 @@ def load_failures(run: Path) -> dict[str, str]:
     failures: dict[str, str] = {}
     for planned in load_planned(run):
         folder = planned.folder(run)
-        reason = None if folder.is_complete() else folder.load_failure() or given_up.get(planned.trial)
+        reason = (
+            None if folder.is_complete() else folder.load_failure() or given_up.get(planned.trial)
+        )
         if reason is not None:
             failures[planned.trial] = reason
     return failures

@@ -1,4 +1,7 @@
-"""How far a sweep is: from its list of trials, its journal and its trials' files. Starts nothing and loads nothing heavy."""
+"""How far a sweep is: from its list of trials, its journal and its trials' files.
+
+Starts nothing and loads nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +76,20 @@ def load_status(run: Path) -> Status:
         elif not unfinished.isdisjoint(trial.planned.after):
             cell.waiting += 1
     left = sum(cell.total - cell.done - cell.failed for cell in cells.values())
-    finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == ["sweep_finished"]
-    state: Literal["running", "finished", "not running"] = "running" if running else "finished" if finished else "not running"
-    return Status(run.name, state, tuple(cells.values()), failures, _seconds_left(events, left) if running else None, _next_step(run, state))
+    finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == [
+        "sweep_finished"
+    ]
+    state: Literal["running", "finished", "not running"] = (
+        "running" if running else "finished" if finished else "not running"
+    )
+    return Status(
+        run.name,
+        state,
+        tuple(cells.values()),
+        failures,
+        _seconds_left(events, left) if running else None,
+        _next_step(run, state),
+    )
 
 
 def _active(events: list[dict[str, Any]]) -> set[str]:
@@ -92,7 +106,9 @@ def _active(events: list[dict[str, Any]]) -> set[str]:
 
 
 def _seconds_left(events: list[dict[str, Any]], left: int) -> float | None:
-    """Trials left times the mean time between ends since the driver began; None before the first end."""
+    """Trials left times the mean time between ends since the driver began; None before the first
+    end.
+    """
     began = 0.0
     ends: list[float] = []
     for event in events:
@@ -110,5 +126,12 @@ def _next_step(run: Path, state: str) -> str:
         stop = StopRequests(run).stop()
         if stop is not None:
             return f"asked to stop: {stop.reason}"
-        return f"orchestrate stop {run.name} (no new trials) or orchestrate cancel {run.name} (checkpoint and end now)"
-    return f"see {run / 'report' / 'report.md'}" if state == "finished" else f"continue with: orchestrate resume {run.name}"
+        return (
+            f"orchestrate stop {run.name} (no new trials) or orchestrate cancel {run.name}"
+            " (checkpoint and end now)"
+        )
+    return (
+        f"see {run / 'report' / 'report.md'}"
+        if state == "finished"
+        else f"continue with: orchestrate resume {run.name}"
+    )

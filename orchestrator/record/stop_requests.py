@@ -1,4 +1,7 @@
-"""How a sweep is asked to end: two files in its folder that any process on any machine may write. Knows neither Ray nor signals."""
+"""How a sweep is asked to end: two files in its folder that any process on any machine may write.
+
+Knows neither Ray nor signals.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ class Stop:
 
 
 class StopRequests:
-    """`drain` (no new trials, the running ones finish) and `cancel` (running trials write a checkpoint and end now)."""
+    """`drain` (no new trials, the running ones finish) and `cancel` (running trials write a
+    checkpoint and end now).
+    """
 
     def __init__(self, run: Path) -> None:
         self.drain_file = run / "drain"

@@ -1,1 +1,3 @@
-"""What a sweep found, for people: Markdown, tables and figures, made from the files of the sweep alone."""
+"""What a sweep found, for people: Markdown, tables and figures, made from the files of the sweep
+alone.
+"""

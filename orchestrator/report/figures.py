@@ -1,4 +1,7 @@
-"""Figures of a sweep, drawn from numbers and files into PNG; one at a time, from any thread. Knows nothing of reports or MLflow."""
+"""Figures of a sweep, drawn from numbers and files into PNG; one at a time, from any thread.
+
+Knows nothing of reports or MLflow.
+"""
 
 from __future__ import annotations
 
@@ -52,15 +55,22 @@ class LevelLine:
 
     name: str
     group: str  # lines of one group have one colour
-    kind: Literal["levels", "flat", "ensemble"]  # a curve; a network without a level; an ensemble over the levels
+    # a curve; a network without a level; an ensemble over the levels
+    kind: Literal["levels", "flat", "ensemble"]
     points: Sequence[LevelPoint]  # one where there is no level
 
 
 def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
-    """Top-1 against non-zero parameters (logarithmic), with one standard error; `split` names the clips."""
+    """Top-1 against non-zero parameters (logarithmic), with one standard error; `split` names the
+    clips.
+    """
     with _DRAWING:
         figure, axes = _canvas(8.0, 5.0)
-        styles = {"member": ("o", "tab:blue"), "dense": ("s", "black"), "ensemble": ("*", "tab:red")}
+        styles = {
+            "member": ("o", "tab:blue"),
+            "dense": ("s", "black"),
+            "ensemble": ("*", "tab:red"),
+        }
         for kind, (marker, colour) in styles.items():
             own = [point for point in points if point.kind == kind]
             if own:
@@ -82,26 +92,37 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
         axes.grid(alpha=0.3, which="both")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
         crowded = len(points) > MOST_NAMES
-        _name_points(figure, axes, [point for point in points if not crowded or point.kind != "member"])
+        _name_points(
+            figure, axes, [point for point in points if not crowded or point.kind != "member"]
+        )
         return _save(figure, path)
 
 
-def draw_levels(panels: Mapping[str, Sequence[LevelLine]], accuracy: str, bars: str, path: Path) -> Path:
-    """Top-1 against the share of the maskable weights that is removed, one panel per title; `accuracy` and `bars` say what values and bars are.
+def draw_levels(
+    panels: Mapping[str, Sequence[LevelLine]], accuracy: str, bars: str, path: Path
+) -> Path:
+    """Top-1 against the share of the maskable weights that is removed, one panel per title;
+    `accuracy` and `bars` say what values and bars are.
 
-    The axis is the share that stays, logarithmic, so that 0.95 and 0.99 are as far apart as they are for a network. A dense network is a
-    horizontal line, an ensemble over the levels a dotted one in the colour of its members.
+    The axis is the share that stays, logarithmic, so that 0.95 and 0.99 are as far apart as they
+    are for a network. A dense network is a horizontal line, an ensemble over the levels a dotted
+    one in the colour of its members.
     """
     with _DRAWING:
         figure = blank_figure(max(7.0, 4.8 * len(panels)), 4.6)
         every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         colours = {
-            name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(line.group for lines in panels.values() for line in lines))
+            name: f"C{number % 10}"
+            for number, name in enumerate(
+                dict.fromkeys(line.group for lines in panels.values() for line in lines)
+            )
         }
         for axes, (title, lines) in zip(every, panels.items(), strict=True):
             for line in lines:
                 _level_line(axes, line, colours[line.group])
-            removed = sorted({point.level for line in lines if line.kind == "levels" for point in line.points})
+            removed = sorted(
+                {point.level for line in lines if line.kind == "levels" for point in line.points}
+            )
             axes.set_xscale("log")
             axes.invert_xaxis()
             axes.set_xticks([1 - level for level in removed], [f"{level:.3g}" for level in removed])
@@ -112,13 +133,25 @@ def draw_levels(panels: Mapping[str, Sequence[LevelLine]], accuracy: str, bars: 
         every[0].set_ylabel(f"{accuracy}, % (bars: {bars})")
         known: dict[str, Any] = {}
         for axes in every:
-            known |= {str(name): handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True) if name not in known}
-        figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=min(3, len(known)), fontsize=8)
+            known |= {
+                str(name): handle
+                for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+                if name not in known
+            }
+        figure.legend(
+            known.values(),
+            known.keys(),
+            loc="outside lower center",
+            ncols=min(3, len(known)),
+            fontsize=8,
+        )
         return _save(figure, path)
 
 
 def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
-    """Loss and selection accuracy by epoch, one line per trial; `tables` holds metrics.parquet files by trial."""
+    """Loss and selection accuracy by epoch, one line per trial; `tables` holds metrics.parquet
+    files by trial.
+    """
     import pyarrow.parquet as pq
     from matplotlib.ticker import MaxNLocator
 
@@ -136,15 +169,23 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(alpha=0.3)
         if not top1.lines:
-            top1.text(0.5, 0.5, "nothing held out", ha="center", va="center", transform=top1.transAxes)
+            top1.text(
+                0.5, 0.5, "nothing held out", ha="center", va="center", transform=top1.transAxes
+            )
         if loss.lines and len(curves) <= NAMED_CURVES:
             figure.legend(handles=loss.lines, loc="outside lower center", ncols=2, fontsize=7)
         return _save(figure, path)
 
 
-def draw_confusion(predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], classes: int, path: Path) -> Path:
-    """How often each true class (row) was taken for each class (column), as a share of the true class."""
-    counts = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+def draw_confusion(
+    predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], classes: int, path: Path
+) -> Path:
+    """How often each true class (row) was taken for each class (column), as a share of the true
+    class.
+    """
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(
+        classes, classes
+    )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with _DRAWING:
         figure, axes = _canvas(6.0, 5.2)
@@ -157,16 +198,29 @@ def draw_confusion(predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int6
 
 
 def draw_kept(sparsity: Path, path: Path) -> Path:
-    """How much of every tensor stays (logarithmic), beside the overall share; `sparsity` is a trial's sparsity.json."""
+    """How much of every tensor stays (logarithmic), beside the overall share; `sparsity` is a
+    trial's sparsity.json.
+    """
     found = json.loads(sparsity.read_text())
     shares = [100 * tensor["kept"] / math.prod(tensor["shape"]) for tensor in found["tensors"]]
-    names = [f"{tensor['name']}  {'x'.join(map(str, tensor['shape']))}" for tensor in found["tensors"]]
+    names = [
+        f"{tensor['name']}  {'x'.join(map(str, tensor['shape']))}" for tensor in found["tensors"]
+    ]
     blocks = [int(tensor["name"].split(".")[1]) for tensor in found["tensors"]]
     with _DRAWING:
         figure, axes = _canvas(7.5, 1.0 + 0.14 * len(names))
         places = np.arange(len(names))
-        axes.barh(places, np.maximum(shares, LEAST_SHARE), color=[("tab:blue", "tab:orange")[block % 2] for block in blocks])
-        axes.axvline(100 * (1 - found["level"]), color="black", linewidth=1.0, label=f"all together: {100 * (1 - found['level']):.3g} %")
+        axes.barh(
+            places,
+            np.maximum(shares, LEAST_SHARE),
+            color=[("tab:blue", "tab:orange")[block % 2] for block in blocks],
+        )
+        axes.axvline(
+            100 * (1 - found["level"]),
+            color="black",
+            linewidth=1.0,
+            label=f"all together: {100 * (1 - found['level']):.3g} %",
+        )
         axes.set_xscale("log")
         axes.set_xlim(left=LEAST_SHARE)
         axes.set_yticks(places, names, fontsize=6)
@@ -180,36 +234,71 @@ def draw_kept(sparsity: Path, path: Path) -> Path:
 def _name_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     """Names to the right of the points, pushed upwards where they would cover one another."""
     figure.draw_without_rendering()  # from here on the place of the axes is known
-    height, width = 1.3 * NAME_SIZE * DPI / 72, 0.62 * NAME_SIZE * DPI / 72  # of a line and of a character, pixels
+    # of a line and of a character, pixels
+    height, width = 1.3 * NAME_SIZE * DPI / 72, 0.62 * NAME_SIZE * DPI / 72
     taken: list[tuple[float, float, float]] = []  # left, right, bottom
     for point in sorted(points, key=lambda each: each.top1):
         x, y = axes.transData.transform((point.params, 100 * point.top1))
         left, right, bottom = x + 7, x + 7 + width * len(point.name), y
-        while any(left < end and right > start and abs(bottom - other) < height for start, end, other in taken):
+        while any(
+            left < end and right > start and abs(bottom - other) < height
+            for start, end, other in taken
+        ):
             bottom += 0.25 * height
         taken.append((left, right, bottom))
         offset = (7 * 72 / DPI, (bottom - y) * 72 / DPI)
-        axes.annotate(point.name, (point.params, 100 * point.top1), xytext=offset, textcoords="offset points", fontsize=NAME_SIZE)
+        axes.annotate(
+            point.name,
+            (point.params, 100 * point.top1),
+            xytext=offset,
+            textcoords="offset points",
+            fontsize=NAME_SIZE,
+        )
 
 
 def _level_line(axes: Axes, line: LevelLine, colour: str) -> None:
-    values, errors = [100 * point.top1 for point in line.points], [100 * point.error for point in line.points]
+    values, errors = (
+        [100 * point.top1 for point in line.points],
+        [100 * point.error for point in line.points],
+    )
     if line.kind == "levels":
         kept = [1 - point.level for point in line.points]
-        axes.errorbar(kept, values, yerr=errors, fmt="o-", color=colour, label=line.name, markersize=4, linewidth=1.4, capsize=3, elinewidth=0.8)
+        axes.errorbar(
+            kept,
+            values,
+            yerr=errors,
+            fmt="o-",
+            color=colour,
+            label=line.name,
+            markersize=4,
+            linewidth=1.4,
+            capsize=3,
+            elinewidth=0.8,
+        )
         return
     style = "--" if line.kind == "flat" else ":"
     axes.axhline(values[0], color=colour, linestyle=style, linewidth=1.2, label=line.name)
-    axes.axhspan(values[0] - errors[0], values[0] + errors[0], color=colour, alpha=0.08, linewidth=0)
+    axes.axhspan(
+        values[0] - errors[0], values[0] + errors[0], color=colour, alpha=0.08, linewidth=0
+    )
 
 
-def _line(axes: Axes, columns: Mapping[str, list[Any]], metric: str, name: str, scale: float = 1.0) -> None:
+def _line(
+    axes: Axes, columns: Mapping[str, list[Any]], metric: str, name: str, scale: float = 1.0
+) -> None:
     """One curve; epochs without a value leave a gap, and a metric nobody reported is not drawn."""
     values = columns.get(metric, [])
     if any(value is not None for value in values):
-        epochs = [1 + epoch for epoch in columns.get("epoch", range(len(values)))]  # counted from 1, as in the report
+        # counted from 1, as in the report
+        epochs = [1 + epoch for epoch in columns.get("epoch", range(len(values)))]
         marker = "o" if len(values) == 1 else None  # one point makes no line
-        axes.plot(epochs, [np.nan if value is None else scale * value for value in values], label=name, linewidth=1.2, marker=marker)
+        axes.plot(
+            epochs,
+            [np.nan if value is None else scale * value for value in values],
+            label=name,
+            linewidth=1.2,
+            marker=marker,
+        )
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -1,4 +1,6 @@
-"""Accuracy by level as lines of a figure: which networks of a sweep differ in nothing but how many weights are removed."""
+"""Accuracy by level as lines of a figure: which networks of a sweep differ in nothing but how many
+weights are removed.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,15 @@ _SPEAK_FOR_THEMSELVES = (BACKBONE, "data.stream", "sparsity.network")
 """Axes whose values need no name beside them."""
 
 
-def level_panels(rows: Sequence[Row], trials: Sequence[TrialState]) -> tuple[dict[str, list[LevelLine]], bool]:
-    """Lines by the title of their panel, and whether their bars are of seeds (else of clips); no panel where nothing has two levels.
+def level_panels(
+    rows: Sequence[Row], trials: Sequence[TrialState]
+) -> tuple[dict[str, list[LevelLine]], bool]:
+    """Lines by the title of their panel, and whether their bars are of seeds (else of clips); no
+    panel where nothing has two levels.
 
-    Members that share all cell axes but the level are a line, and so are the levels of one network; what is said by all levels together,
-    and by dense networks, stands beside it. With several backbones, and more to tell apart than these, each backbone has a panel.
+    Members that share all cell axes but the level are a line, and so are the levels of one network;
+    what is said by all levels together, and by dense networks, stands beside it. With several
+    backbones, and more to tell apart than these, each backbone has a panel.
     """
     results = {state.planned.trial: state.result for state in trials if state.result is not None}
     rows = [row for row in rows if all(trial in results for trial in row.trials)]
@@ -43,17 +49,39 @@ def level_panels(rows: Sequence[Row], trials: Sequence[TrialState]) -> tuple[dic
         lines = panels.setdefault(title, [])
         if _is_sparse(row, results):
             if own and row is own[0]:
-                points = [_point(each, _removed(results[each.trials[0]]), over_seeds) for each in own]
-                lines.append(LevelLine(name or "sparse", name, "levels", sorted(points, key=lambda point: point.level)))
+                points = [
+                    _point(each, _removed(results[each.trials[0]]), over_seeds) for each in own
+                ]
+                lines.append(
+                    LevelLine(
+                        name or "sparse",
+                        name,
+                        "levels",
+                        sorted(points, key=lambda point: point.level),
+                    )
+                )
         elif row.levels:
             points = [_point(each, float(each.level), over_seeds) for each in row.levels]
-            lines.append(LevelLine(name, name, "levels", sorted(points, key=lambda point: point.level)))
-            lines.append(LevelLine(f"levels together: {name}", name, "ensemble", [_point(row, 0.0, over_seeds)]))
+            lines.append(
+                LevelLine(name, name, "levels", sorted(points, key=lambda point: point.level))
+            )
+            lines.append(
+                LevelLine(
+                    f"levels together: {name}", name, "ensemble", [_point(row, 0.0, over_seeds)]
+                )
+            )
         elif row.kind == "member":
             flat = ", ".join(filter(None, ["dense" if row.dense else "", name]))
             lines.append(LevelLine(flat, flat, "flat", [_point(row, 0.0, over_seeds)]))
         elif own and LEVEL not in row.axes:
-            lines.append(LevelLine(f"levels together: {name or row.name}", name, "ensemble", [_point(row, 0.0, over_seeds)]))
+            lines.append(
+                LevelLine(
+                    f"levels together: {name or row.name}",
+                    name,
+                    "ensemble",
+                    [_point(row, 0.0, over_seeds)],
+                )
+            )
     return panels, over_seeds
 
 
@@ -72,7 +100,11 @@ def _key(axes: Mapping[str, object]) -> Key:
 
 def _named(axis: str, value: object) -> str:
     """`joint`, `warmup 0.6`."""
-    return label(value) if axis in _SPEAK_FOR_THEMSELVES else f"{axis.rpartition('.')[2]} {label(value)}"
+    return (
+        label(value)
+        if axis in _SPEAK_FOR_THEMSELVES
+        else f"{axis.rpartition('.')[2]} {label(value)}"
+    )
 
 
 def _removed(result: TrialResult) -> float:

@@ -1,4 +1,7 @@
-"""The numbers of a sweep as rows, for CSV files and for the report. Computes nothing that the evaluation did not find."""
+"""The numbers of a sweep as rows, for CSV files and for the report.
+
+Computes nothing that the evaluation did not find.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +70,15 @@ def trial_cells(state: TrialState) -> Cells:
 
 
 def comparison_cells(evaluation: FinalEvaluation) -> list[Cells]:
-    """Every ensemble against its best member and the dense network, on all test clips and (`clean.`) without the copies."""
+    """Every ensemble against its best member and the dense network, on all test clips and
+    (`clean.`) without the copies.
+    """
     return [
-        {**each.model_dump(exclude={"test", "clean"}), **each.test.model_dump(), **_prefixed("clean", each.clean, Paired)}
+        {
+            **each.model_dump(exclude={"test", "clean"}),
+            **each.test.model_dump(),
+            **_prefixed("clean", each.clean, Paired),
+        }
         for each in evaluation.comparisons
     ]
 
@@ -88,8 +97,17 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows of equal columns as a Markdown table; numbers stand on the right."""
     columns = list(rows[0])
-    aligned = ["---:" if all(_numeric(row[column]) for row in rows) else "---" for column in columns]
-    lines = [columns, aligned, *([row[column].replace("|", "\\|").replace("\n", " ") for column in columns] for row in rows)]
+    aligned = [
+        "---:" if all(_numeric(row[column]) for row in rows) else "---" for column in columns
+    ]
+    lines = [
+        columns,
+        aligned,
+        *(
+            [row[column].replace("|", "\\|").replace("\n", " ") for column in columns]
+            for row in rows
+        ),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -108,4 +126,9 @@ def _over_seeds(found: SeedSpread | None) -> Cells:
 
 def _prefixed(split: str, found: Frozen | None, kind: type[Frozen]) -> Cells:
     """The fields of `kind` as columns, empty where nothing was found."""
-    return {f"{split}.{name}": value for name, value in (found.model_dump() if found else dict.fromkeys(kind.model_fields)).items()}
+    return {
+        f"{split}.{name}": value
+        for name, value in (
+            found.model_dump() if found else dict.fromkeys(kind.model_fields)
+        ).items()
+    }

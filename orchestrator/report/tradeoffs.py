@@ -1,4 +1,7 @@
-"""Which trials of a cell no other of it beats, where a sweep has several objectives. Works on results alone."""
+"""Which trials of a cell no other of it beats, where a sweep has several objectives.
+
+Works on results alone.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ class Choice:
 
 
 def non_dominated(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
-    """Of every cell with several finished assignments: those that no other is as good as in every objective and better in one.
+    """Of every cell with several finished assignments: those that no other is as good as in every
+    objective and better in one.
 
-    By cell in the order of the trials, then by the first objective, the best first. Assignments without one of the metrics take no part.
+    By cell in the order of the trials, then by the first objective, the best first. Assignments
+    without one of the metrics take no part.
     """
     cells: dict[str, list[Choice]] = {}
     for choice in _choices(trials, goals):
@@ -31,7 +36,9 @@ def non_dominated(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
     found: list[Choice] = []
     for choices in cells.values():
         if len(choices) > 1:
-            left = [each for each in choices if not any(_beats(other, each, goals) for other in choices)]
+            left = [
+                each for each in choices if not any(_beats(other, each, goals) for other in choices)
+            ]
             found += sorted(left, key=lambda each: _losses(each, goals))
     return found
 
@@ -40,7 +47,9 @@ def _choices(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
     alike: dict[tuple[str, str], list[TrialState]] = {}
     for state in trials:
         if state.result is not None:
-            alike.setdefault((state.planned.cell, repr(sorted(state.planned.assignment.items()))), []).append(state)
+            alike.setdefault(
+                (state.planned.cell, repr(sorted(state.planned.assignment.items()))), []
+            ).append(state)
     found: list[Choice] = []
     for states in alike.values():
         metrics = [state.result.metrics() for state in states if state.result is not None]
@@ -52,7 +61,10 @@ def _choices(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
 
 def _losses(choice: Choice, goals: Goals) -> list[float]:
     """Smaller is better."""
-    return [-choice.values[metric] if goal == "maximize" else choice.values[metric] for metric, goal in goals.items()]
+    return [
+        -choice.values[metric] if goal == "maximize" else choice.values[metric]
+        for metric, goal in goals.items()
+    ]
 
 
 def _beats(one: Choice, other: Choice, goals: Goals) -> bool:

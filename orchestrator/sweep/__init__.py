@@ -1,6 +1,26 @@
-"""The sweep file: read, completed and checked, with file and line for every problem. Knows neither data nor trials."""
+"""The sweep file: read, completed and checked, with file and line for every problem.
+
+Knows neither data nor trials.
+"""
 
 from orchestrator.sweep.load import load_sweep, parse_sweep, shipped
-from orchestrator.sweep.schema import EnsembleConfig, MetricLimit, Objective, Parameter, Resources, Sweep
+from orchestrator.sweep.schema import (
+    EnsembleConfig,
+    MetricLimit,
+    Objective,
+    Parameter,
+    Resources,
+    Sweep,
+)
 
-__all__ = ["EnsembleConfig", "MetricLimit", "Objective", "Parameter", "Resources", "Sweep", "load_sweep", "parse_sweep", "shipped"]
+__all__ = [
+    "EnsembleConfig",
+    "MetricLimit",
+    "Objective",
+    "Parameter",
+    "Resources",
+    "Sweep",
+    "load_sweep",
+    "parse_sweep",
+    "shipped",
+]

@@ -1,4 +1,6 @@
-"""Constraint expressions over a trial's leaves, such as `model.channels % model.groups == 0`: parsed once, evaluated without `eval`."""
+"""Constraint expressions over a trial's leaves, such as `model.channels % model.groups == 0`:
+parsed once, evaluated without `eval`.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,23 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.Not: operator.not_,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
 
 
 def leaf_names(expression: str) -> list[str]:
-    """Dotted names the expression reads, in order; ValueError where it is not of the allowed form."""
+    """Dotted names the expression reads, in order; ValueError
+    where it is not of the allowed form.
+    """
     try:
         tree = _parse(expression)
     except SyntaxError as error:
-        raise ValueError(f"must be an expression such as model.channels % model.groups == 0: {error.msg}") from error
+        raise ValueError(
+            f"must be an expression such as model.channels % model.groups == 0: {error.msg}"
+        ) from error
     names: list[str] = []
     _read(tree, names)
     return names
@@ -67,7 +77,9 @@ def _read(node: ast.expr, names: list[str]) -> None:
 
 
 def holds(expression: str, leaves: Mapping[str, Any]) -> bool:
-    """Whether the expression is true for these leaves; ValueError where it has no value (text < number, division by zero)."""
+    """Whether the expression is true for these leaves; ValueError where it has no value (text <
+    number, division by zero).
+    """
     try:
         return bool(_value(_parse(expression), leaves))
     except (TypeError, ZeroDivisionError) as error:

@@ -1,4 +1,6 @@
-"""A YAML file as plain values plus the place of every key: line numbers, environment variables, `--set`. Knows nothing of sweeps."""
+"""A YAML file as plain values plus the place of every key: line numbers, environment variables,
+`--set`. Knows nothing of sweeps.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from trainables.contract.errors import UserError
 Path = tuple[str | int, ...]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_MARKED = re.compile("\ue000([0-9]+)\ue001")  # private-use characters stand for a variable while YAML parses
+# private-use characters stand for a variable while YAML parses
+_MARKED = re.compile("\ue000([0-9]+)\ue001")
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OLD_BOOLEANS = ("yes", "no", "on", "off")
@@ -50,9 +53,11 @@ class Document:
 
     name: str  # how messages call the file
     values: Any = None
-    places: dict[Path, str] = field(default_factory=dict)  # `file:line` of a key or list item, or `--set a.b`
+    # `file:line` of a key or list item, or `--set a.b`
+    places: dict[Path, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    unread: set[Path] = field(default_factory=set)  # values that could not be read: nothing more is said of them
+    # values that could not be read: nothing more is said of them
+    unread: set[Path] = field(default_factory=set)
 
     def add(self, path: Path, rule: str, got: Any = _NOT_GIVEN) -> None:
         """Note a problem at `path`."""
@@ -69,7 +74,9 @@ class Document:
         value: Any = self.values
         for part in path:
             inside = isinstance(value, Mapping) and part in value
-            inside = inside or (isinstance(value, list) and isinstance(part, int) and part < len(value))
+            inside = inside or (
+                isinstance(value, list) and isinstance(part, int) and part < len(value)
+            )
             if not inside:
                 return None
             value = value[part]
@@ -78,12 +85,16 @@ class Document:
 
 def locate(places: Mapping[Path, str], name: str, path: Path) -> str:
     """`file:line path`, with the place of the nearest key that was written."""
-    place = next((places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in places), name)
+    place = next(
+        (places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in places), name
+    )
     return place if not path or place == f"--set {dotted(path)}" else f"{place} {dotted(path)}"
 
 
 def parse(text: str, name: str, root: Path = (), place: str | None = None) -> Document:
-    """Read YAML 1.2 scalars (`1e-3` is a number, `yes` is refused), keeping places; `place` overrides `name:line` everywhere."""
+    """Read YAML 1.2 scalars (`1e-3` is a number, `yes` is refused), keeping places; `place`
+    overrides `name:line` everywhere.
+    """
     document = Document(name)
     variables: list[re.Match[str]] = []
 
@@ -98,7 +109,11 @@ def parse(text: str, name: str, root: Path = (), place: str | None = None) -> Do
         raise UserError(f"{place or f'{name}:{line}'}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{place or name}: not valid YAML: {error}") from error
-    document.values = _Construction(document, variables, place).build(node, root, ()) if node is not None else None
+    document.values = (
+        _Construction(document, variables, place).build(node, root, ())
+        if node is not None
+        else None
+    )
     return document
 
 
@@ -121,14 +136,19 @@ class _Construction:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, (*above, id(node)))
         if isinstance(node, yaml.SequenceNode):
-            return [self.build(item, (*path, i), (*above, id(node))) for i, item in enumerate(node.value)]
+            return [
+                self.build(item, (*path, i), (*above, id(node)))
+                for i, item in enumerate(node.value)
+            ]
         assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
 
     def _line(self, node: yaml.Node) -> str:
         return self.place or f"{self.document.name}:{node.start_mark.line + 1}"
 
-    def _mapping(self, node: yaml.MappingNode, path: Path, above: tuple[int, ...]) -> dict[str, Any]:
+    def _mapping(
+        self, node: yaml.MappingNode, path: Path, above: tuple[int, ...]
+    ) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -138,7 +158,8 @@ class _Construction:
             place = (*path, key)
             if key in values:
                 self.document.problems.append(
-                    f"{self._line(key_node)} {dotted(place)}: duplicate key, first given at {self.document.places[place]}"
+                    f"{self._line(key_node)} {dotted(place)}: duplicate key, first given at"
+                    f" {self.document.places[place]}"
                 )
                 continue
             self.document.places[place] = self._line(key_node)
@@ -146,7 +167,9 @@ class _Construction:
         return values
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        text = _MARKED.sub(lambda match: self._variable(self.variables[int(match[1])], path), node.value)
+        text = _MARKED.sub(
+            lambda match: self._variable(self.variables[int(match[1])], path), node.value
+        )
         if node.style is not None:  # quoted or block text
             return text
         if text.lower() in _OLD_BOOLEANS:
@@ -161,7 +184,10 @@ class _Construction:
         if value or (name in os.environ and default is None):
             return value
         if default is None:
-            self._unreadable(path, f"environment variable {name} is not set; set it or write ${{{name}:-default}}")
+            self._unreadable(
+                path,
+                f"environment variable {name} is not set; set it or write ${{{name}:-default}}",
+            )
             return ""
         return default
 
@@ -184,7 +210,10 @@ def plain(text: str) -> str | int | float | bool | None:
 
 
 def override(document: Document, assignment: str, long_keys: Iterable[str]) -> None:
-    """Apply one `--set a.b=value`; the value is YAML. `long_keys` are keys that themselves contain dots."""
+    """Apply one `--set a.b=value`; the value is YAML.
+
+    `long_keys` are keys that themselves contain dots.
+    """
     target, equals, text = assignment.partition("=")
     place = f"--set {target}"
     if not equals or not target:
@@ -200,7 +229,10 @@ def override(document: Document, assignment: str, long_keys: Iterable[str]) -> N
         elif isinstance(value, list) and isinstance(part, int) and part < len(value):
             value = value[part]
         else:
-            document.problems.append(f"{place}: {dotted(path[:depth]) or 'the file'} is {show(value)}, which has no '{part}'")
+            document.problems.append(
+                f"{place}: {dotted(path[:depth]) or 'the file'} is {show(value)}, which has no"
+                f" '{part}'"
+            )
             return
     last = path[-1]
     if isinstance(value, dict):
@@ -208,15 +240,23 @@ def override(document: Document, assignment: str, long_keys: Iterable[str]) -> N
     elif isinstance(value, list) and isinstance(last, int) and last < len(value):
         value[last] = parsed.values
     else:
-        document.problems.append(f"{place}: {dotted(path[:-1])} is {show(value)}, which has no '{last}'")
+        document.problems.append(
+            f"{place}: {dotted(path[:-1])} is {show(value)}, which has no '{last}'"
+        )
         return
-    document.places = {known: at for known, at in document.places.items() if known[: len(path)] != path} | parsed.places
+    document.places = {
+        known: at for known, at in document.places.items() if known[: len(path)] != path
+    } | parsed.places
     document.problems += parsed.problems
-    document.unread = {known for known in document.unread if known[: len(path)] != path} | parsed.unread
+    document.unread = {
+        known for known in document.unread if known[: len(path)] != path
+    } | parsed.unread
 
 
 def _split(target: str, long_keys: list[str]) -> Path:
-    """`parameters.train.lr.max` -> ("parameters", "train.lr", "max"): a key with dots stays in one piece under `parameters`."""
+    """`parameters.train.lr.max` -> ("parameters", "train.lr", "max"): a key with dots stays in one
+    piece under `parameters`.
+    """
     head, _, rest = target.partition(".")
     if head == "parameters" and rest:
         key = next((key for key in long_keys if rest == key or rest.startswith(f"{key}.")), rest)

@@ -1,4 +1,6 @@
-"""JSON schema of the sweep file, for editors: known keys, allowed values, and the comment beside each field as its description."""
+"""JSON schema of the sweep file, for editors: known keys, allowed values, and the comment beside
+each field as its description.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import STREAM_PRESETS, STREAMS, TrialConfig
 
 Schema = dict[str, Any]
-_FIELD = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
+_FIELD = re.compile(r"((?:^    # .+\n)*)^    (\w+): (?:.*?  # (.+)$)?", re.MULTILINE)
 
 
 def sweep_schema() -> Schema:
@@ -30,7 +32,9 @@ def sweep_schema() -> Schema:
     for name in ("Objective", "MetricLimit"):
         definitions[name]["properties"]["metric"]["enum"] = list(RESULT_METRICS)
     definitions["DataConfig"].pop("required")  # store and protocol may stand under parameters
-    definitions["DataConfig"]["properties"]["stream"] |= _leaf_schema(LEAVES["data.stream"], definitions)
+    definitions["DataConfig"]["properties"]["stream"] |= _leaf_schema(
+        LEAVES["data.stream"], definitions
+    )
     schema["properties"] |= {section: trial["properties"][section] for section in SECTIONS}
     schema["properties"] |= {"parameters": _parameters(definitions), "constraints": _constraints()}
     return {
@@ -47,25 +51,42 @@ def _parameters(definitions: Schema) -> Schema:
     properties: Schema = {}
     for name, leaf in LEAVES.items():
         value = _leaf_schema(leaf, definitions)
-        forms = [value] if name.startswith(tuple(NOT_SEARCHABLE)) else [value, {"type": "array", "items": value}]
+        forms = (
+            [value]
+            if name.startswith(tuple(NOT_SEARCHABLE))
+            else [value, {"type": "array", "items": value}]
+        )
         properties[name] = {"anyOf": [*forms, {"$ref": "#/$defs/ParameterSpec"}]}
         if name in CELL_AXES:
             properties[name]["description"] = "a cell axis unless `axis: trial` is given"
-    return {"type": "object", "properties": properties, "additionalProperties": False, "description": "leaves to fix or to search"}
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "description": "leaves to fix or to search",
+    }
 
 
 def _leaf_schema(leaf: Leaf, definitions: Schema) -> Schema:
     """One value of a leaf; records are references into the schema's definitions."""
     own = dict(leaf.json_schema())
-    definitions |= {key: value for key, value in own.pop("$defs", {}).items() if key not in definitions}
+    definitions |= {
+        key: value for key, value in own.pop("$defs", {}).items() if key not in definitions
+    }
     if leaf.name == "data.stream":
-        own["anyOf"] = [{"enum": list(STREAMS)}, *(part for part in own["anyOf"] if part.get("type") != "string")]
+        own["anyOf"] = [
+            {"enum": list(STREAMS)},
+            *(part for part in own["anyOf"] if part.get("type") != "string"),
+        ]
     own.pop("default", None)
     return own
 
 
 def _constraints() -> Schema:
-    expression = {"type": "string", "description": "over leaves, such as model.channels % model.groups == 0"}
+    expression = {
+        "type": "string",
+        "description": "over leaves, such as model.channels % model.groups == 0",
+    }
     return {
         "type": "array",
         "items": {"anyOf": [expression, {"$ref": "#/$defs/MetricLimit"}]},
@@ -74,7 +95,9 @@ def _constraints() -> Schema:
 
 
 def _described(schema: Schema, *models: type[BaseModel]) -> Schema:
-    """The schema with the comments beside the fields of `models` and all models inside as descriptions."""
+    """The schema with the comments beside the fields of `models` and all models inside as
+    descriptions.
+    """
     seen = {model.__name__: model for root in models for model in _all_models(root)}
     for title, part in [(schema.get("title", ""), schema), *schema.get("$defs", {}).items()]:
         if title in seen:
@@ -86,8 +109,10 @@ def _described(schema: Schema, *models: type[BaseModel]) -> Schema:
 
 
 def field_comments(model: type[BaseModel]) -> dict[str, str]:
-    """Field -> the comment on its line; fields without one are left out."""
-    return dict(_FIELD.findall(inspect.getsource(model)))
+    """Field -> the comment on its line or above it; fields without one are left out."""
+    found = _FIELD.findall(inspect.getsource(model))
+    above = {name: " ".join(re.findall(r"# (.+)", block)) for block, name, _ in found}
+    return {name: text for _, name, beside in found if (text := beside or above[name])}
 
 
 def _all_models(model: type[BaseModel]) -> list[type[BaseModel]]:

@@ -1,4 +1,6 @@
-"""The leaves of a trial's configuration by dotted name (`model.groups`): which there are, what each accepts, which are in use."""
+"""The leaves of a trial's configuration by dotted name (`model.groups`): which there are, what each
+accepts, which are in use.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from trainables.contract.model import option_used
 from trainables.contract.sparsity import dense_epochs, setting_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
-_SAME_CLIPS = "all trials of a sweep are trained and scored on the same clips"  # as their scores meet in ensembles
+# as their scores meet in ensembles
+_SAME_CLIPS = "all trials of a sweep are trained and scored on the same clips"
 NOT_SEARCHABLE = {
     "data.store": _SAME_CLIPS,
     "data.protocol": _SAME_CLIPS,
@@ -49,10 +52,18 @@ class Leaf:
         return self.field.is_required()
 
     def default_beside(self, leaves: Leaves) -> Any:
-        """JSON form of the contract's default; one that is derived looks at the leaves of its section in `leaves`."""
+        """JSON form of the contract's default; one that is derived looks at the leaves of its
+        section in `leaves`.
+        """
         section = self.name.rpartition(".")[0]
-        beside = {name.rpartition(".")[2]: value for name, value in leaves.items() if name.rpartition(".")[0] == section}
-        return self.adapter.dump_python(self.field.get_default(call_default_factory=True, validated_data=beside), mode="json")
+        beside = {
+            name.rpartition(".")[2]: value
+            for name, value in leaves.items()
+            if name.rpartition(".")[0] == section
+        }
+        return self.adapter.dump_python(
+            self.field.get_default(call_default_factory=True, validated_data=beside), mode="json"
+        )
 
     @property
     def is_list(self) -> bool:
@@ -81,7 +92,11 @@ class Leaf:
         try:
             TrialConfig.model_validate_json(json.dumps(nested), strict=True)
         except ValidationError as error:
-            own = [found for found in error.errors(include_url=False) if found["loc"][: len(self.path)] == self.path]
+            own = [
+                found
+                for found in error.errors(include_url=False)
+                if found["loc"][: len(self.path)] == self.path
+            ]
             return [{**found, "loc": found["loc"][len(self.path) :]} for found in own]
         return []
 
@@ -119,8 +134,13 @@ def _json_schema(name: str) -> dict[str, Any]:
 
 
 def leaves_of(config: Any) -> dict[str, Any]:
-    """JSON values by dotted name of whatever holds the four sections: a trial's configuration or a sweep."""
-    values = {section: getattr(config, section).model_dump(mode="json", warnings=False) for section in SECTIONS}
+    """JSON values by dotted name of whatever holds the four sections: a trial's configuration or a
+    sweep.
+    """
+    values = {
+        section: getattr(config, section).model_dump(mode="json", warnings=False)
+        for section in SECTIONS
+    }
     return {name: _descend(values, leaf.path) for name, leaf in LEAVES.items()}
 
 
@@ -148,8 +168,9 @@ DERIVED_FROM: dict[str, tuple[str, ...]] = {
     "train.warmup_epochs": ("train.epochs",),
     "train.milestones": ("train.epochs", "train.schedule"),
 }
-"""Leaves whose default depends on others, directly or through others of this table, in the order in which they can be derived.
-Where those are searched, what all trials share holds None instead."""
+"""Leaves whose default depends on others, directly or through others of this table, in the order in
+which they can be derived. Where those are searched, what all trials share holds None instead.
+"""
 
 
 def completed(leaves: Leaves) -> dict[str, Any]:
@@ -168,19 +189,30 @@ def _descend(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def label(value: Any) -> str:
-    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0', None -> 'none'."""
+    """A value as it stands in names and as a key of weights: 0.6 -> '0.6', 0 and 0.0 -> '0', None
+    -> 'none'.
+    """
     if value is None:
         return "none"
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _no_option_of_the_model(option: str) -> Callable[[Leaves], bool]:
-    return lambda leaves: not option_used(option, leaves["model.backbone"], leaves["model.temporal"])
+    return lambda leaves: (
+        not option_used(option, leaves["model.backbone"], leaves["model.temporal"])
+    )
 
 
 def _no_setting_of_the_sparsity(setting: str) -> Callable[[Leaves], bool]:
     def useless(leaves: Leaves) -> bool:
-        if setting in ("penalty", "penalty_weight") and dense_epochs(leaves["sparsity.warmup"], leaves["train.epochs"]) == 0:
+        if (
+            setting in ("penalty", "penalty_weight")
+            and dense_epochs(leaves["sparsity.warmup"], leaves["train.epochs"]) == 0
+        ):
             return True
         return not setting_used(setting, lambda name: leaves[f"sparsity.{name}"])
 
@@ -208,11 +240,17 @@ UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
     "data.selection.fraction": _nothing_drawn,
     "data.selection.seed": _nothing_drawn,
     **{f"model.{name}": _no_option_of_the_model(name) for name in ModelConfig.model_fields},
-    **{name: _no_setting_of_the_sparsity(name.removeprefix("sparsity.")) for name in LEAVES if name.startswith("sparsity.")},
+    **{
+        name: _no_setting_of_the_sparsity(name.removeprefix("sparsity."))
+        for name in LEAVES
+        if name.startswith("sparsity.")
+    },
     "train.milestones": _not_stepped,
     "train.lr_decay": _not_stepped,
 }
-"""Leaves that change nothing under some other setting: such a leaf is reset to its default, so that no trial is run twice."""
+"""Leaves that change nothing under some other setting: such a leaf is reset to its default, so that
+no trial is run twice.
+"""
 
 
 DECIDING = (
@@ -230,7 +268,10 @@ DECIDING = (
     "train.epochs",
     "train.schedule",
 )
-"""The searchable leaves that UNUSED_WHEN looks at. Of those that are numbers a larger one never takes another leaf's effect away."""
+"""The searchable leaves that UNUSED_WHEN looks at.
+
+Of those that are numbers a larger one never takes another leaf's effect away.
+"""
 
 
 def unused(leaves: Leaves) -> frozenset[str]:

@@ -1,4 +1,7 @@
-"""From a sweep file to a checked Sweep, or every problem at once. Reads no data: `orchestrator.planning.check` looks at stores and trials."""
+"""From a sweep file to a checked Sweep, or every problem at once.
+
+Reads no data: `orchestrator.planning.check` looks at stores and trials.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,22 @@ from orchestrator.sweep.ensembles import default_ensembles, resolve_ensembles
 from orchestrator.sweep.leaves import DERIVED_FROM, LEAVES, SECTIONS
 from orchestrator.sweep.parameters import read_parameters, read_sections
 from orchestrator.sweep.problems import nearest, report, rule_of
-from orchestrator.sweep.schema import Final, Method, MetricLimit, Objective, Parameter, Settings, Sweep
-from trainables.contract.config import DataConfig, ModelConfig, SelectionConfig, SparsityConfig, TrainConfig
+from orchestrator.sweep.schema import (
+    Final,
+    Method,
+    MetricLimit,
+    Objective,
+    Parameter,
+    Settings,
+    Sweep,
+)
+from trainables.contract.config import (
+    DataConfig,
+    ModelConfig,
+    SelectionConfig,
+    SparsityConfig,
+    TrainConfig,
+)
 from trainables.contract.errors import UserError
 
 _BY_HAND = (*SECTIONS, "parameters", "constraints")
@@ -26,7 +43,8 @@ _BY_HAND = (*SECTIONS, "parameters", "constraints")
 
 
 def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read, complete and check a sweep file; `overrides` are `a.b=value`. UserError lists every problem with file and line.
+    """Read, complete and check a sweep file; `overrides` are `a.b=value`. UserError lists every
+    problem with file and line.
 
     A bare name (`quickstart`) is looked up among the shipped search spaces.
     """
@@ -50,14 +68,26 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
     _check_method(document, settings.method, searched)
     objectives = _objectives(document, settings, leaves["data.selection.kind"])
     final = _final(document, settings, leaves["data.selection.kind"])
-    ensembles = settings.ensembles if settings.ensembles is not None else default_ensembles(searched)
+    ensembles = (
+        settings.ensembles if settings.ensembles is not None else default_ensembles(searched)
+    )
     if len(document.problems) == before or not document.lookup(("ensembles",)):
         ensembles = resolve_ensembles(document, ensembles, searched)
     if document.problems:
         raise UserError.of(_by_line(document))
-    tracking = settings.tracking.model_copy(update={"experiment": settings.tracking.experiment or settings.name})
-    checked = {"parameters": searched, "constraints": constraints, "objectives": objectives, "final": final, "ensembles": ensembles}
-    surroundings = {field: getattr(settings, field) for field in Settings.model_fields} | {"tracking": tracking}
+    tracking = settings.tracking.model_copy(
+        update={"experiment": settings.tracking.experiment or settings.name}
+    )
+    checked = {
+        "parameters": searched,
+        "constraints": constraints,
+        "objectives": objectives,
+        "final": final,
+        "ensembles": ensembles,
+    }
+    surroundings = {field: getattr(settings, field) for field in Settings.model_fields} | {
+        "tracking": tracking
+    }
     sweep = Sweep(**surroundings | _trial_sections(leaves) | checked)
     sweep._source, sweep._text, sweep._places = name, text, dict(document.places)
     return sweep
@@ -65,8 +95,15 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
 
 def shipped() -> dict[str, Any]:
     """The search spaces that come with the package, by name."""
-    files = [entry for entry in resources.files("search_spaces").iterdir() if entry.name.endswith(".yaml")]
-    return {entry.name.removesuffix(".yaml"): entry for entry in sorted(files, key=lambda entry: entry.name)}
+    files = [
+        entry
+        for entry in resources.files("search_spaces").iterdir()
+        if entry.name.endswith(".yaml")
+    ]
+    return {
+        entry.name.removesuffix(".yaml"): entry
+        for entry in sorted(files, key=lambda entry: entry.name)
+    }
 
 
 def _read(path: Path) -> tuple[str, str]:
@@ -75,29 +112,45 @@ def _read(path: Path) -> tuple[str, str]:
         if not path.exists() and path.parent == Path() and not path.suffix:
             known = shipped()
             if str(path) not in known:
-                raise UserError(f"{path}: no such file, and no shipped search space of that name ({', '.join(known)}){nearest(path, known)}")
+                raise UserError(
+                    f"{path}: no such file, and no shipped search space of that name"
+                    f" ({', '.join(known)}){nearest(path, known)}"
+                )
             return f"search_spaces/{path}.yaml", known[str(path)].read_text(encoding="utf-8")
         return str(path), path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise UserError(
+            f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
 
 
 def _settings(document: Document) -> Settings:
-    """Everything pydantic can check as it stands; sections with problems are replaced by their defaults, so that checking goes on."""
-    given = {key: value for key, value in document.values.items() if key not in _BY_HAND and value is not None}
+    """Everything pydantic can check as it stands; sections with problems are replaced by their
+    defaults, so that checking goes on.
+    """
+    given = {
+        key: value
+        for key, value in document.values.items()
+        if key not in _BY_HAND and value is not None
+    }
     try:
         return Settings.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-    unknown = [item for item in errors if item["type"] == "extra_forbidden" and len(item["loc"]) == 1]
+    unknown = [
+        item for item in errors if item["type"] == "extra_forbidden" and len(item["loc"]) == 1
+    ]
     report(document, (), [item for item in errors if item not in unknown], Settings)
     for item in unknown:
         key = item["loc"][0]
         document.add((key,), f"unknown key{nearest(key, (*Settings.model_fields, *_BY_HAND))}")
     wrong = {item["loc"][0] for item in errors}
-    return Settings.model_validate({"version": 1, "name": "unnamed"} | {key: value for key, value in given.items() if key not in wrong})
+    return Settings.model_validate(
+        {"version": 1, "name": "unnamed"}
+        | {key: value for key, value in given.items() if key not in wrong}
+    )
 
 
 def _check_overrides(document: Document, parameters: Iterable[str]) -> None:
@@ -105,11 +158,17 @@ def _check_overrides(document: Document, parameters: Iterable[str]) -> None:
     for name in parameters:
         place = document.places.get(tuple(name.split(".")), "")
         if place.startswith("--set"):
-            document.add(tuple(name.split(".")), f"has no effect beside parameters.{name}; use --set parameters.{name}=...")
+            document.add(
+                tuple(name.split(".")),
+                f"has no effect beside parameters.{name}; use --set parameters.{name}=...",
+            )
 
 
-def _complete(document: Document, given: Mapping[str, Any], searched: Mapping[str, Parameter]) -> dict[str, Any]:
-    """All leaves: given ones and the contract's defaults, None for a default that each trial derives from what is searched.
+def _complete(
+    document: Document, given: Mapping[str, Any], searched: Mapping[str, Parameter]
+) -> dict[str, Any]:
+    """All leaves: given ones and the contract's defaults, None for a default that each trial
+    derives from what is searched.
 
     Without a selection split the last epoch is kept.
     """
@@ -124,10 +183,23 @@ def _complete(document: Document, given: Mapping[str, Any], searched: Mapping[st
         elif not document.lookup(leaf.path) and ("parameters", name) not in document.places:
             document.add(leaf.path, "required, but not given")
     if leaves["data.selection.kind"] == "none":
-        keeps = searched["train.keep"].values if "train.keep" in searched else (given.get("train.keep", "last"),)
+        keeps = (
+            searched["train.keep"].values
+            if "train.keep" in searched
+            else (given.get("train.keep", "last"),)
+        )
         if "best" in keeps:
-            place = ("parameters", "train.keep") if ("parameters", "train.keep") in document.places else ("train", "keep")
-            document.add(place, "must be last where data.selection.kind is none: there is nothing to choose an epoch on", "best")
+            place = (
+                ("parameters", "train.keep")
+                if ("parameters", "train.keep") in document.places
+                else ("train", "keep")
+            )
+            document.add(
+                place,
+                "must be last where data.selection.kind is none: there is nothing to choose an"
+                " epoch on",
+                "best",
+            )
         leaves["train.keep"] = "last"
     _check_selection(document, leaves)
     return leaves
@@ -137,11 +209,24 @@ def _check_selection(document: Document, leaves: Mapping[str, Any]) -> None:
     """Whether the leaves of `data.selection`, each valid, fit together."""
     prefix = "data.selection."
     try:
-        SelectionConfig.model_validate({name.removeprefix(prefix): value for name, value in leaves.items() if name.startswith(prefix)})
+        SelectionConfig.model_validate(
+            {
+                name.removeprefix(prefix): value
+                for name, value in leaves.items()
+                if name.startswith(prefix)
+            }
+        )
     except ValidationError as error:
         for item in error.errors(include_url=False):
             name = prefix + str(item["loc"][0])
-            document.add(("parameters", name) if ("parameters", name) in document.places else tuple(name.split(".")), rule_of(item))
+            document.add(
+                (
+                    ("parameters", name)
+                    if ("parameters", name) in document.places
+                    else tuple(name.split("."))
+                ),
+                rule_of(item),
+            )
 
 
 def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
@@ -174,18 +259,33 @@ def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
 def _check_method(document: Document, method: Method, searched: Mapping[str, Parameter]) -> None:
     if method.name == "grid":
         for name in (name for name, parameter in searched.items() if parameter.distribution):
-            document.add(("parameters", name), "a grid needs values, this is a range; give values or use method random")
+            document.add(
+                ("parameters", name),
+                "a grid needs values, this is a range; give values or use method random",
+            )
         if method.trials_per_cell is not None:
-            document.add(("method", "trials_per_cell"), "has no meaning for a grid, which tries every combination", method.trials_per_cell)
-    elif method.trials_per_cell is None and "method" in document.values and not _has_problem(document, "method"):
-        document.add(("method",), "random needs trials_per_cell: how many assignments are drawn in each cell")
+            document.add(
+                ("method", "trials_per_cell"),
+                "has no meaning for a grid, which tries every combination",
+                method.trials_per_cell,
+            )
+    elif (
+        method.trials_per_cell is None
+        and "method" in document.values
+        and not _has_problem(document, "method")
+    ):
+        document.add(
+            ("method",), "random needs trials_per_cell: how many assignments are drawn in each cell"
+        )
 
 
 def _has_problem(document: Document, section: str) -> bool:
     return any(re.search(rf" {section}\b", problem) for problem in document.problems)
 
 
-def _objectives(document: Document, settings: Settings, selection_kind: str) -> tuple[Objective, ...]:
+def _objectives(
+    document: Document, settings: Settings, selection_kind: str
+) -> tuple[Objective, ...]:
     if settings.objectives is None:
         if selection_kind == "none":
             return (Objective(metric="train_loss", goal="minimize"),)
@@ -204,22 +304,43 @@ def _final(document: Document, settings: Settings, selection_kind: str) -> Final
     asked = settings.final.protocol_report
     place = ("final", "protocol_report")
     if len(set(asked)) > 1:
-        document.add(place, "must be held_out or paper: they train on different clips; run two sweeps for both", list(asked))
+        document.add(
+            place,
+            "must be held_out or paper: they train on different clips; run two sweeps for both",
+            list(asked),
+        )
     elif asked != (fitting,):
-        needs = "needs data.selection.kind none" if fitting == "held_out" else "needs a selection split, but data.selection.kind is none"
+        needs = (
+            "needs data.selection.kind none"
+            if fitting == "held_out"
+            else "needs a selection split, but data.selection.kind is none"
+        )
         document.add(place, f"{asked[0] if asked else 'an empty list'} {needs}", list(asked))
     return settings.final
 
 
 def _trial_sections(leaves: Mapping[str, Any]) -> dict[str, BaseModel]:
-    """The four sections of a trial. Each leaf is valid; whether they fit together is checked per trial, after the search has replaced some."""
-    values = {name: None if value is None else LEAVES[name].adapter.validate_python(value) for name, value in leaves.items()}
+    """The four sections of a trial.
+
+    Each leaf is valid; whether they fit together is checked per trial, after the search has
+    replaced some.
+    """
+    values = {
+        name: None if value is None else LEAVES[name].adapter.validate_python(value)
+        for name, value in leaves.items()
+    }
 
     def below(prefix: str) -> dict[str, Any]:
-        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix) and "." not in name[len(prefix) :]}
+        return {
+            name.removeprefix(prefix): value
+            for name, value in values.items()
+            if name.startswith(prefix) and "." not in name[len(prefix) :]
+        }
 
     return {
-        "data": DataConfig.model_construct(None, selection=SelectionConfig(**below("data.selection.")), **below("data.")),
+        "data": DataConfig.model_construct(
+            None, selection=SelectionConfig(**below("data.selection.")), **below("data.")
+        ),
         "model": ModelConfig.model_construct(None, **below("model.")),
         "sparsity": SparsityConfig.model_construct(None, **below("sparsity.")),
         "train": TrainConfig.model_construct(None, **below("train.")),
@@ -229,4 +350,7 @@ def _trial_sections(leaves: Mapping[str, Any]) -> dict[str, BaseModel]:
 def _by_line(document: Document) -> list[str]:
     """Problems from top to bottom of the file; those without a line last."""
     line = re.compile(rf"{re.escape(document.name)}:(\d+)\b")
-    return sorted(document.problems, key=lambda problem: int(match[1]) if (match := line.match(problem)) else 10**9)
+    return sorted(
+        document.problems,
+        key=lambda problem: int(match[1]) if (match := line.match(problem)) else 10**9,
+    )

@@ -12,7 +12,14 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.sweep.document import Document, Path, show
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "tuple": "a list", "list": "a list"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+}
 _BOUNDS = {
     "greater_than_equal": ("must be at least {}", "ge"),
     "greater_than": ("must be greater than {}", "gt"),
@@ -26,10 +33,14 @@ _WHOLE = {
     "int_from_float": "must be a whole number",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "must be letters, digits, '-', '_' and '.', beginning with a letter or digit",
+    "string_pattern_mismatch": (
+        "must be letters, digits, '-', '_' and '.', beginning with a letter or digit"
+    ),
 }
 DISCRIMINATORS = ("name", "type", "method")
-"""Where one of these names something that does not exist, its neighbours are not judged: they belong to it."""
+"""Where one of these names something that does not exist, its neighbours are not judged: they
+belong to it.
+"""
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
@@ -65,8 +76,14 @@ def rule_of(error: ErrorDetails) -> str:
 
 
 def report(document: Document, base: Path, errors: Sequence[ErrorDetails], annotation: Any) -> None:
-    """Add pydantic's errors below `base` to the document's problems; the models in `annotation` give known keys for suggestions."""
-    misnamed = {tuple(e["loc"][:-1]) for e in errors if e["type"] == "literal_error" and e["loc"] and e["loc"][-1] in DISCRIMINATORS}
+    """Add pydantic's errors below `base` to the document's problems; the models in `annotation`
+    give known keys for suggestions.
+    """
+    misnamed = {
+        tuple(e["loc"][:-1])
+        for e in errors
+        if e["type"] == "literal_error" and e["loc"] and e["loc"][-1] in DISCRIMINATORS
+    }
     for location, group in _by_location(document, base, errors).items():
         kinds = {error["type"] for error in group}
         if kinds <= {"extra_forbidden", "missing"} and tuple(group[0]["loc"][:-1]) in misnamed:
@@ -75,23 +92,44 @@ def report(document: Document, base: Path, errors: Sequence[ErrorDetails], annot
             continue  # its items are wrong, and reported as such
         first = group[0]
         rules = list(dict.fromkeys(rule_of(error) for error in group))
-        rule = rules[0] if len(rules) == 1 else " or ".join([rules[0], *(rule.removeprefix("must be ") for rule in rules[1:])])
+        rule = (
+            rules[0]
+            if len(rules) == 1
+            else " or ".join([rules[0], *(rule.removeprefix("must be ") for rule in rules[1:])])
+        )
         if "extra_forbidden" in kinds:
-            document.add(location, rule + nearest(location[-1], _known_keys(annotation, first["loc"][:-1])))
+            document.add(
+                location, rule + nearest(location[-1], _known_keys(annotation, first["loc"][:-1]))
+            )
         elif "missing" in kinds or re.search(r"(, got | but )", rule):
             listed = re.match(r"must be one of (.+?)(?: or a record)?, got ", rule)
-            document.add(location, rule + (nearest(document.lookup(location), listed[1].split(", ")) if listed else ""))
+            document.add(
+                location,
+                rule
+                + (nearest(document.lookup(location), listed[1].split(", ")) if listed else ""),
+            )
         elif "literal_error" in kinds:
-            options = [option for error in group for option in re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))]
-            document.add(location, f"{rule}, got {show(document.lookup(location))}{nearest(document.lookup(location), options)}")
+            options = [
+                option
+                for error in group
+                for option in re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
+            ]
+            document.add(
+                location,
+                f"{rule}, got"
+                f" {show(document.lookup(location))}{nearest(document.lookup(location), options)}",
+            )
         else:
             document.add(location, rule, document.lookup(location))
 
 
-def _by_location(document: Document, base: Path, errors: Sequence[ErrorDetails]) -> dict[Path, list[ErrorDetails]]:
+def _by_location(
+    document: Document, base: Path, errors: Sequence[ErrorDetails]
+) -> dict[Path, list[ErrorDetails]]:
     """Errors by path in the document.
 
-    A union reports each of its branches, with the branch's name in the location: the branch that got deepest is the one meant.
+    A union reports each of its branches, with the branch's name in the location: the branch that
+    got deepest is the one meant.
     """
     grouped: dict[Path, list[ErrorDetails]] = {}
     unions: set[Path] = set()
@@ -104,7 +142,11 @@ def _by_location(document: Document, base: Path, errors: Sequence[ErrorDetails])
             else:
                 unions.add(path)
         grouped.setdefault(path, []).append(error)
-    deeper = {union for union in unions if any(path[: len(union)] == union and path != union for path in grouped)}
+    deeper = {
+        union
+        for union in unions
+        if any(path[: len(union)] == union and path != union for path in grouped)
+    }
     return {path: group for path, group in grouped.items() if path not in deeper}
 
 
@@ -114,7 +156,12 @@ def _known_keys(annotation: Any, location: Sequence[str | int]) -> list[str]:
     for part in location:
         if isinstance(part, int):
             continue
-        fields: list[Any] = [m.model_fields[name].annotation for m in models for name in m.model_fields if _name(m, name) == part]
+        fields: list[Any] = [
+            m.model_fields[name].annotation
+            for m in models
+            for name in m.model_fields
+            if _name(m, name) == part
+        ]
         inside = [found for annotation in fields for found in _models_in(annotation)]
         models = inside or [m for m in models if not fields]
     return [_name(m, name) for m in models for name in m.model_fields]
@@ -132,7 +179,9 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def mapping_or_none(document: Document, path: Path) -> Mapping[str, Any] | None:
-    """The mapping at `path`, empty if absent or null; None, with a problem noted, if it is something else."""
+    """The mapping at `path`, empty if absent or null; None, with a problem noted, if it is
+    something else.
+    """
     value = document.lookup(path)
     if value is None:
         return {}

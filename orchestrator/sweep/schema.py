@@ -1,4 +1,6 @@
-"""The typed form of a sweep file. What a trial is made of comes from the contract; here is what surrounds it.
+"""The typed form of a sweep file.
+
+What a trial is made of comes from the contract; here is what surrounds it.
 
 The comment beside a field is its description in the JSON schema.
 """
@@ -9,7 +11,15 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, PrivateAttr, SkipValidation, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    SkipValidation,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.sweep.document import Path, locate
 from orchestrator.sweep.leaves import SECTIONS, leaves_of
@@ -21,26 +31,34 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Positive = Annotated[float, Field(gt=0.0)]
 Distribution = Literal["uniform", "log_uniform", "int_uniform", "int_log_uniform"]
 CELL_AXES = ("model.backbone", "data.stream", "sparsity.level")
-"""Cell axes unless `axis: trial` is given: their trials must not compete, an ensemble needs all of them."""
+"""Cell axes unless `axis: trial` is given: their trials must not compete, an ensemble needs all of
+them.
+"""
 
 
 def known_metric(value: str) -> str:
     """`value`, if a finished trial reports it; the error suggests the nearest."""
     if value not in RESULT_METRICS:
         guess = nearest(value, RESULT_METRICS)
-        raise ValueError(f"must be a metric that trials report, got '{value}'{guess or ', known are ' + ', '.join(RESULT_METRICS)}")
+        raise ValueError(
+            "must be a metric that trials report, got"
+            f" '{value}'{guess or ', known are ' + ', '.join(RESULT_METRICS)}"
+        )
     return value
 
 
 class Parameter(Frozen):
-    """What a sweep does with one leaf: tries `values`, or draws from a distribution between `min` and `max`."""
+    """What a sweep does with one leaf: tries `values`, or draws from a distribution between `min`
+    and `max`.
+    """
 
     values: tuple[JsonValue, ...] = ()  # tried one by one
     distribution: Distribution | None = None  # drawn from; inferred from min and max if not given
     min: float | None = None  # smallest value drawn
     max: float | None = None  # largest value drawn
     step: Positive | None = None  # distance between values drawn, counted from min
-    axis: Literal["cell", "trial"] = "trial"  # cell: one cell per value, trials of different cells never compete
+    # cell: one cell per value, trials of different cells never compete
+    axis: Literal["cell", "trial"] = "trial"
 
 
 class ParameterSpec(Frozen):
@@ -53,7 +71,8 @@ class ParameterSpec(Frozen):
     min: float | None = None  # smallest value drawn
     max: float | None = None  # largest value drawn
     step: Positive | None = None  # distance between values drawn, counted from min
-    axis: Literal["cell", "trial"] | None = None  # cell: one cell per value; default for model.backbone, data.stream and sparsity.level
+    # cell: one cell per value; default for model.backbone, data.stream and sparsity.level
+    axis: Literal["cell", "trial"] | None = None
 
 
 class MetricLimit(Frozen):
@@ -75,9 +94,12 @@ class MetricLimit(Frozen):
 class Method(Frozen):
     """How assignments of the parameters are found within a cell."""
 
-    name: Literal["grid", "random"] = "grid"  # grid: every combination; random: trials_per_cell draws
-    trials_per_cell: Annotated[int, Field(ge=1)] | None = None  # random only: how many assignments are drawn in each cell
-    seeds: int = Field(default=1, ge=1)  # how often each assignment is trained, with seeds seed, seed + 1, ...
+    # grid: every combination; random: trials_per_cell draws
+    name: Literal["grid", "random"] = "grid"
+    # random only: how many assignments are drawn in each cell
+    trials_per_cell: Annotated[int, Field(ge=1)] | None = None
+    # how often each assignment is trained, with seeds seed, seed + 1, ...
+    seeds: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)  # of the draws
 
 
@@ -99,10 +121,12 @@ class EarlyTerminate(Frozen):
 class Resources(Frozen):
     """What one trial gets, and how many run at a time."""
 
-    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"  # per trial: a fraction up to 1 or a whole number; auto: 1 if there is one
+    # per trial: a fraction up to 1 or a whole number; auto: 1 if there is one
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
     cpus: int = Field(default=1, ge=1)  # CPU cores per trial
     per_trial_memory_gb: Positive | None = None  # main memory a trial asks for
-    max_concurrent: Annotated[int, Field(ge=1)] | None = None  # trials at a time; default: as many as fit
+    # trials at a time; default: as many as fit
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("gpus")
     @classmethod
@@ -124,7 +148,8 @@ class Failure(Frozen):
     """How much may go wrong."""
 
     max_restarts: int = Field(default=3, ge=0)  # per trial, from its checkpoint
-    tolerated_fraction: float = Field(default=0.1, ge=0.0, le=1.0)  # of the trials may fail before the sweep counts as failed
+    # of the trials may fail before the sweep counts as failed
+    tolerated_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 class Tracking(Frozen):
@@ -135,23 +160,29 @@ class Tracking(Frozen):
 
 
 class EnsembleConfig(Frozen):
-    """One ensemble per combination of the `per` axes: members along the `over` axis, combined with weights."""
+    """One ensemble per combination of the `per` axes: members along the `over` axis, combined with
+    weights.
+    """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: Name
     over: str  # the cell axis whose values are combined
     per: tuple[str, ...] = ()  # cell axes that stay apart; default: all that remain
-    from_: tuple[str, ...] = Field(default=(), alias="from")  # earlier ensembles that are the members; default: the best trial of each cell
+    # earlier ensembles that are the members; default: the best trial of each cell
+    from_: tuple[str, ...] = Field(default=(), alias="from")
     method: Literal["mean", "weights"] = "mean"  # weights: as given in `weights`
-    weights: str | dict[str, Annotated[float, Field(ge=0.0)]] | None = None  # a preset's name, or value: weight; values left out take no part
-    combine: Literal["probabilities", "logits"] = "probabilities"  # what is averaged; a preset brings its own
+    # a preset's name, or value: weight; values left out take no part
+    weights: str | dict[str, Annotated[float, Field(ge=0.0)]] | None = None
+    # what is averaged; a preset brings its own
+    combine: Literal["probabilities", "logits"] = "probabilities"
 
 
 class Final(Frozen):
     """How the final accuracy is to be read."""
 
-    protocol_report: tuple[Literal["held_out", "paper"], ...]  # held_out: chosen on held-out clips; paper: trained on everything, last epoch
+    # held_out: chosen on held-out clips; paper: trained on everything, last epoch
+    protocol_report: tuple[Literal["held_out", "paper"], ...]
 
 
 class Settings(Frozen):
@@ -160,14 +191,16 @@ class Settings(Frozen):
     version: Literal[1]  # of this form
     name: Name  # of the folder under `storage` and of the MLflow experiment
     method: Method = Method()
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = None  # default: selection_top1, maximize
+    # default: selection_top1, maximize
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = None
     early_terminate: EarlyTerminate = EarlyTerminate()
     resources: Resources = Resources()
     budget: Budget = Budget()
     failure: Failure = Failure()
     tracking: Tracking = Tracking()
     storage: str = Field(default="runs", min_length=1)  # folder of the sweeps' folders
-    ensembles: tuple[EnsembleConfig, ...] | None = None  # default: multi_level over sparsity.level, then final over data.stream
+    # default: multi_level over sparsity.level, then final over data.stream
+    ensembles: tuple[EnsembleConfig, ...] | None = None
     final: Final | None = None  # default: paper if data.selection.kind is none, else held_out
     seed: int = Field(default=0, ge=0)  # of the first repetition of every trial
 
@@ -175,8 +208,8 @@ class Settings(Frozen):
 class Sweep(Frozen):
     """A checked sweep: every default filled in, every name known.
 
-    `data`, `model`, `sparsity` and `train` hold what all trials share; the leaves in `parameters` replace theirs, so a section alone
-    need not be a valid combination.
+    `data`, `model`, `sparsity` and `train` hold what all trials share; the leaves in `parameters`
+    replace theirs, so a section alone need not be a valid combination.
     """
 
     version: Literal[1]
@@ -204,10 +237,26 @@ class Sweep(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as JSON, defaults filled in; itself a valid sweep file."""
-        surroundings = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={*SECTIONS, "parameters"})
-        trial = {name: getattr(self, name).model_dump(mode="json", warnings=False) for name in SECTIONS}
-        searched = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in self.parameters.items()}
-        return surroundings | trial | {"parameters": {name: {**spec, "axis": self.parameters[name].axis} for name, spec in searched.items()}}
+        surroundings = self.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude={*SECTIONS, "parameters"}
+        )
+        trial = {
+            name: getattr(self, name).model_dump(mode="json", warnings=False) for name in SECTIONS
+        }
+        searched = {
+            name: parameter.model_dump(mode="json", exclude_defaults=True)
+            for name, parameter in self.parameters.items()
+        }
+        return (
+            surroundings
+            | trial
+            | {
+                "parameters": {
+                    name: {**spec, "axis": self.parameters[name].axis}
+                    for name, spec in searched.items()
+                }
+            }
+        )
 
     def digest(self) -> str:
         """Twelve hexadecimal digits that name the resolved sweep."""
@@ -222,7 +271,9 @@ class Sweep(Frozen):
         return f"{locate(self._places, self._source, path)}: {rule}"
 
     def place_of_leaf(self, leaf: str) -> Path:
-        """Where the file speaks of a leaf: under `parameters`, in its section, or nowhere (the nearest section)."""
+        """Where the file speaks of a leaf: under `parameters`, in its section, or nowhere (the
+        nearest section).
+        """
         searched: Path = ("parameters", leaf)
         return searched if searched in self._places else tuple(leaf.split("."))
 
@@ -238,12 +289,16 @@ class Sweep(Frozen):
     @property
     def cell_axes(self) -> tuple[str, ...]:
         """Leaves that make cells, in the file's order."""
-        return tuple(name for name, parameter in self.parameters.items() if parameter.axis == "cell")
+        return tuple(
+            name for name, parameter in self.parameters.items() if parameter.axis == "cell"
+        )
 
     @property
     def searched(self) -> tuple[str, ...]:
         """Leaves searched within a cell, in the file's order."""
-        return tuple(name for name, parameter in self.parameters.items() if parameter.axis == "trial")
+        return tuple(
+            name for name, parameter in self.parameters.items() if parameter.axis == "trial"
+        )
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -253,4 +308,6 @@ class Sweep(Frozen):
     @property
     def metric_limits(self) -> tuple[MetricLimit, ...]:
         """Constraints on the outcome: checked when trials are chosen."""
-        return tuple(constraint for constraint in self.constraints if isinstance(constraint, MetricLimit))
+        return tuple(
+            constraint for constraint in self.constraints if isinstance(constraint, MetricLimit)
+        )

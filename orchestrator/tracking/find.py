@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.sweep import Sweep
-from orchestrator.tracking.mlflow import FOLDER, MLFLOW_STATUS, SQLITE, WEIGHTS, absolute_uri, load_mlflow, open_client
+from orchestrator.tracking.mlflow import (
+    FOLDER,
+    MLFLOW_STATUS,
+    SQLITE,
+    WEIGHTS,
+    absolute_uri,
+    load_mlflow,
+    open_client,
+)
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import run_of
@@ -17,14 +25,18 @@ from trainables.contract.sparsity import run_of
 
 @dataclass(frozen=True, slots=True)
 class TrialRun:
-    """The MLflow run of a finished trial, and where its files are: in `folder`, or among its artifacts where that is None."""
+    """The MLflow run of a finished trial, and where its files are: in `folder`, or among its
+    artifacts where that is None.
+    """
 
     run: str
     folder: Path | None
     client: Any
 
     def fetch(self, keep: Path) -> Path:
-        """Folder of the trial, or of what others need to start from it: downloaded into `keep`, once. UserError where that does not succeed."""
+        """Folder of the trial, or of what others need to start from it: downloaded into `keep`,
+        once. UserError where that does not succeed.
+        """
         if self.folder is not None:
             return self.folder
         target, partial = keep / self.run, keep / f".{self.run}.partial"
@@ -33,39 +45,63 @@ class TrialRun:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
-            for name in (TrialDir(target).config_file.name, WEIGHTS, TrialDir(target).result_file.name):
+            for name in (
+                TrialDir(target).config_file.name,
+                WEIGHTS,
+                TrialDir(target).result_file.name,
+            ):
                 self.client.download_artifacts(self.run, name, str(partial))
         except load_mlflow() as error:
-            raise UserError(f"MLflow run {self.run}: its files must be there to start from it: {str(error).splitlines()[0][:200]}") from error
+            raise UserError(
+                f"MLflow run {self.run}: its files must be there to start from it:"
+                f" {str(error).splitlines()[0][:200]}"
+            ) from error
         partial.rename(target)
         return target
 
 
 def find_trial(uri: str, run: str) -> TrialRun:
-    """The run `run` of the MLflow store at `uri`; UserError unless it is of a finished trial whose weights can be had."""
+    """The run `run` of the MLflow store at `uri`; UserError unless it is of a finished trial whose
+    weights can be had.
+    """
     if uri == "none":
-        raise UserError("names an MLflow run, but tracking.uri, the store it is looked up in, is none")
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():  # asked, MLflow would make one
-        raise UserError(f"names an MLflow run, but there is no MLflow store at {uri} (tracking.uri)")
+        raise UserError(
+            "names an MLflow run, but tracking.uri, the store it is looked up in, is none"
+        )
+    # asked, MLflow would make one
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise UserError(
+            f"names an MLflow run, but there is no MLflow store at {uri} (tracking.uri)"
+        )
     errors = load_mlflow()
     try:
         client = open_client(absolute_uri(uri))
         found = client.get_run(run)
         kind, status = found.data.tags.get("kind", "no trial"), found.info.status
         if kind != "trial" or status != MLFLOW_STATUS["finished"]:
-            raise UserError(f"must be the run of a finished trial, but run {run} at {uri} is {status} (kind: {kind})")
+            raise UserError(
+                f"must be the run of a finished trial, but run {run} at {uri} is {status} (kind:"
+                f" {kind})"
+            )
         folder = found.data.tags.get(FOLDER, "")
         if folder and TrialDir(Path(folder)).is_complete():
             return TrialRun(run, Path(folder), client)
         if client.list_artifacts(run, WEIGHTS):
             return TrialRun(run, None, client)
     except errors as error:
-        raise UserError(f"must be a run of the MLflow store at {uri}: {str(error).splitlines()[0][:200]}") from error
-    raise UserError(f"needs the weights of run {run}, but its folder '{folder}' is not here, and only dense trials log theirs")
+        raise UserError(
+            f"must be a run of the MLflow store at {uri}: {str(error).splitlines()[0][:200]}"
+        ) from error
+    raise UserError(
+        f"needs the weights of run {run}, but its folder '{folder}' is not here, and only dense"
+        " trials log theirs"
+    )
 
 
 def find_sources(sweep: Sweep, sources: Iterable[str]) -> dict[str, TrialRun]:
-    """The MLflow runs that `sparsity.from` names as `sources`, by that text; UserError names all that no trial can start from."""
+    """The MLflow runs that `sparsity.from` names as `sources`, by that text; UserError names all
+    that no trial can start from.
+    """
     found: dict[str, TrialRun] = {}
     problems: list[str] = []
     for source in sources:

@@ -1,4 +1,7 @@
-"""What happens in a sweep, told to MLflow. The only file that imports mlflow; the sweep's own files stay the truth and never wait for it."""
+"""What happens in a sweep, told to MLflow.
+
+The only file that imports mlflow; the sweep's own files stay the truth and never wait for it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,11 @@ from trainables.contract.errors import UserError
 
 log = logging.getLogger(__name__)
 
-MLFLOW_STATUS: dict[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+MLFLOW_STATUS: dict[Status, str] = {
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 
 SQLITE = "sqlite:///"
 METRICS_PER_CALL = 1000  # limits of MLflow's log_batch
@@ -31,15 +38,24 @@ LONGEST_PARAM = 6000  # characters
 FOLDER = "folder"
 """Tag of a finished trial's run: where the trial left its files."""
 WEIGHTS = "checkpoint"
-"""Folder of the artifacts with the weights of a dense trial, from which others can start: as large again as its deploy form. Sparse ones keep
-theirs in their folders alone."""
-TRANSIENT_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "IO_ERROR")
+"""Folder of the artifacts with the weights of a dense trial, from which others can start: as large
+again as its deploy form. Sparse ones keep theirs in their folders alone.
+"""
+TRANSIENT_CODES = (
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "REQUEST_LIMIT_EXCEEDED",
+    "DEADLINE_EXCEEDED",
+    "IO_ERROR",
+)
 
 
 class MLflowTracker:
-    """One parent run for the sweep, one child run for each trial and ensemble, written by a thread about once a second.
+    """One parent run for the sweep, one child run for each trial and ensemble, written by a thread
+    about once a second.
 
-    A server that goes away is tried again until the sweep ends, and then for `patience` seconds more.
+    A server that goes away is tried again until the sweep ends, and then for `patience` seconds
+    more.
     """
 
     def __init__(self, uri: str, experiment: str, *, patience: float = 30.0) -> None:
@@ -50,10 +66,12 @@ class MLflowTracker:
         self._experiment_id = ""
         self._parent = ""
         self._sweep = ""
-        self._settled: set[str] | None = None  # trials whose end MLflow knew when the sweep was opened
+        # trials whose end MLflow knew when the sweep was opened
+        self._settled: set[str] | None = None
         self._runs: dict[str, str] = {}  # trial -> run id; touched by the outbox thread only
         self._logged: dict[str, set[int]] = {}  # trial -> epochs that MLflow already has
-        self._epochs: dict[str, list[tuple[int, int, dict[str, float]]]] = {}  # trial -> (time in ms, epoch, metrics), not yet written
+        # trial -> (time in ms, epoch, metrics), not yet written
+        self._epochs: dict[str, list[tuple[int, int, dict[str, float]]]] = {}
         self._lock = threading.Lock()  # of _epochs
         self._outbox: Outbox | None = None
 
@@ -66,10 +84,14 @@ class MLflowTracker:
             self._parent = self._open({**tags, "kind": "sweep", "sweep": name}, name, dict(params))
         except errors as error:
             reason = str(error).splitlines()[0][:200]
-            raise UserError(f"tracking.uri: must be an MLflow store that answers, got '{self.uri}': {reason}") from error
+            raise UserError(
+                f"tracking.uri: must be an MLflow store that answers, got '{self.uri}': {reason}"
+            ) from error
         self._outbox = Outbox(_is_transient)
 
-    def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None:
+    def start_trial(
+        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
+    ) -> None:
         tags = {"mlflow.parentRunId": self._parent, "kind": "trial", "trial": trial}
         described = {
             "cell": cell,
@@ -81,22 +103,33 @@ class MLflowTracker:
         }
 
         def operation() -> None:
-            self._runs[trial] = self._open(tags, f"{cell} {config.digest()[:4]}", flatten(config.model_dump(mode="json")), described)
+            self._runs[trial] = self._open(
+                tags,
+                f"{cell} {config.digest()[:4]}",
+                flatten(config.model_dump(mode="json")),
+                described,
+            )
             self._logged[trial] = self._known_epochs(self._runs[trial])
 
         self._put(f"start of trial {trial}", operation)
 
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         with self._lock:
-            self._epochs.setdefault(trial, []).append((int(time.time() * 1000), epoch, dict(metrics)))
-        self._put(f"epochs of trial {trial}", lambda: self._write_epochs(trial))  # takes along all that wait by then
+            self._epochs.setdefault(trial, []).append(
+                (int(time.time() * 1000), epoch, dict(metrics))
+            )
+        # takes along all that wait by then
+        self._put(f"epochs of trial {trial}", lambda: self._write_epochs(trial))
 
     def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None:
         def operation() -> None:
             run = self._run(trial)
             self._write_epochs(trial)
             now = int(time.time() * 1000)
-            self._write_missing(trial, [(now, epoch, metrics) for epoch, metrics in _history(folder)])  # reported, but lost with a dead sweep
+            # reported, but lost with a dead sweep
+            self._write_missing(
+                trial, [(now, epoch, metrics) for epoch, metrics in _history(folder)]
+            )
             if status == "finished":
                 self._write_metrics(run, final_metrics(folder))
             if reason:
@@ -114,7 +147,9 @@ class MLflowTracker:
 
         self._put(f"end of trial {trial}", operation)
 
-    def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None:
+    def settle_trial(
+        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir
+    ) -> None:
         if self._settled is None:
             self._settled = self._ended_trials()
         if trial in self._settled:
@@ -123,15 +158,26 @@ class MLflowTracker:
         reason = folder.load_failure()
         self.finish_trial(trial, folder, "finished" if reason is None else "failed", reason or "")
 
-    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path, bundle: Path | None = None) -> None:
+    def log_ensemble(
+        self,
+        name: str,
+        members: Sequence[str],
+        metrics: Mapping[str, float],
+        folder: Path,
+        bundle: Path | None = None,
+    ) -> None:
         tags = {"mlflow.parentRunId": self._parent, "kind": "ensemble", "ensemble": name}
 
         def operation() -> None:
             result = folder / "result.json"
-            digest = hashlib.sha256(result.read_bytes()).hexdigest()[:12] if result.is_file() else ""
+            digest = (
+                hashlib.sha256(result.read_bytes()).hexdigest()[:12] if result.is_file() else ""
+            )
             if digest and self._find({**tags, "result": digest}, "FINISHED"):
                 return  # the same ensemble was delivered by an earlier run of the sweep
-            run = self._open(tags, name, {}, {"stage": "ensemble", "members": " ".join(members)[:LONGEST_PARAM]})
+            run = self._open(
+                tags, name, {}, {"stage": "ensemble", "members": " ".join(members)[:LONGEST_PARAM]}
+            )
             self._write_metrics(run, metrics)
             for path in sorted(each for each in folder.iterdir() if each.is_file()):
                 self._client.log_artifact(run, str(path))
@@ -143,25 +189,40 @@ class MLflowTracker:
         self._put(f"ensemble {name}", operation)
 
     def _register(self, run: str, name: str, bundle: Path) -> None:
-        """Log the bundle as a pyfunc model under `run` and register it; the packages it needs travel with it."""
+        """Log the bundle as a pyfunc model under `run` and register it; the packages it needs
+        travel with it.
+        """
         import mlflow
 
         packages = Path(__file__).parents[1]
         mlflow.set_tracking_uri(self.uri)
-        # Recorded, not filtered: MLflow sets filters of its own. It would like to check clips, which may be of any length.
+        # Recorded, not filtered: MLflow sets filters of its own. It would like to check clips,
+        # which may be of any length.
         with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run):
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(packages / "tracking" / "pyfunc_model.py"),
                 artifacts={"bundle": str(bundle)},
                 code_paths=[str(packages), str(packages.parent / "trainables")],
-                pip_requirements=["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "torch"],
+                pip_requirements=[
+                    "mlflow",
+                    "numpy",
+                    "pandas",
+                    "pyarrow",
+                    "pydantic",
+                    "pyyaml",
+                    "scipy",
+                    "torch",
+                ],
             )
         if not self._client.search_registered_models(f"name = {_quoted(name)}"):
             self._client.create_registered_model(name)
-        self._client.create_model_version(name, logged.model_uri, run)  # the fluent way of registering prints
+        # the fluent way of registering prints
+        self._client.create_model_version(name, logged.model_uri, run)
 
-    def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
+    def finish_sweep(
+        self, status: Status, metrics: Mapping[str, float], report: Path | None
+    ) -> tuple[str, ...]:
         def operation() -> None:
             self._write_metrics(self._parent, metrics)
             if report is not None:
@@ -174,11 +235,17 @@ class MLflowTracker:
         assert self._outbox is not None
         missing = self._outbox.close(self._patience)
         if missing:
-            log.warning("MLflow at %s lacks: %s. The files of the sweep are complete.", self.uri, "; ".join(missing))
+            log.warning(
+                "MLflow at %s lacks: %s. The files of the sweep are complete.",
+                self.uri,
+                "; ".join(missing),
+            )
         return missing
 
     def link(self) -> str:
-        """The charts of this sweep's trials in MLflow's pages, relative to the server's address; the plain table shows no metrics at first."""
+        """The charts of this sweep's trials in MLflow's pages, relative to the server's address;
+        the plain table shows no metrics at first.
+        """
         where = f"searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20'{self._parent}'"
         order = "orderByKey=metrics.%60best%2Fselection_top1%60&orderByAsc=false"
         return f"#/experiments/{self._experiment_id}/runs?{where}&{order}&compareRunsMode=CHART"
@@ -187,8 +254,16 @@ class MLflowTracker:
         assert self._outbox is not None, "start_sweep comes first"
         self._outbox.put(label, operation)
 
-    def _open(self, identity: Mapping[str, str], name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
-        """Id of the run with the tags `identity`: the one that is there, RUNNING again, or a new one."""
+    def _open(
+        self,
+        identity: Mapping[str, str],
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Id of the run with the tags `identity`: the one that is there, RUNNING again, or a new
+        one.
+        """
         from mlflow.entities import Param
 
         found = self._find(identity)
@@ -196,22 +271,36 @@ class MLflowTracker:
             run: str = found[0]
             self._client.update_run(run, status="RUNNING")
         else:
-            run = self._client.create_run(self._experiment_id, tags={**identity, **(tags or {})}, run_name=name).info.run_id
+            run = self._client.create_run(
+                self._experiment_id, tags={**identity, **(tags or {})}, run_name=name
+            ).info.run_id
         known = self._client.get_run(run).data.params if found else {}
-        entries = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items() if key not in known]
+        entries = [
+            Param(key, str(value)[:LONGEST_PARAM])
+            for key, value in params.items()
+            if key not in known
+        ]
         for start in range(0, len(entries), PARAMS_PER_CALL):
             self._client.log_batch(run, params=entries[start : start + PARAMS_PER_CALL])
         return run
 
     def _ended_trials(self) -> set[str]:
-        """Trials of this sweep whose runs are closed for good; none where the store does not answer: they are then told again."""
+        """Trials of this sweep whose runs are closed for good; none where the store does not
+        answer: they are then told again.
+        """
         try:
             runs = [
-                run for status in ("FINISHED", "FAILED") for run in self._find({"mlflow.parentRunId": self._parent, "kind": "trial"}, status)
+                run
+                for status in ("FINISHED", "FAILED")
+                for run in self._find({"mlflow.parentRunId": self._parent, "kind": "trial"}, status)
             ]
             return {self._client.get_run(run).data.tags["trial"] for run in runs}
         except load_mlflow() as error:
-            log.warning("MLflow at %s does not say which trials it knows: %s", self.uri, str(error).splitlines()[0])
+            log.warning(
+                "MLflow at %s does not say which trials it knows: %s",
+                self.uri,
+                str(error).splitlines()[0],
+            )
             return set()
 
     def _find(self, tags: Mapping[str, str], status: str | None = None) -> list[str]:
@@ -221,7 +310,12 @@ class MLflowTracker:
         found: list[str] = []
         token = None
         while True:
-            page = self._client.search_runs([self._experiment_id], " and ".join(terms), order_by=["attributes.start_time ASC"], page_token=token)
+            page = self._client.search_runs(
+                [self._experiment_id],
+                " and ".join(terms),
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
             found += [run.info.run_id for run in page]
             token = page.token
             if not token:
@@ -241,15 +335,21 @@ class MLflowTracker:
         return self._runs[trial]
 
     def _write_epochs(self, trial: str) -> None:
-        """Deliver the epochs of `trial` that wait, but for those that an earlier attempt of the sweep has written."""
+        """Deliver the epochs of `trial` that wait, but for those that an earlier attempt of the
+        sweep has written.
+        """
         with self._lock:
             waiting = list(self._epochs.get(trial, ()))
         self._write_missing(trial, waiting)
         with self._lock:
             del self._epochs.get(trial, [])[: len(waiting)]
 
-    def _write_missing(self, trial: str, entries: Sequence[tuple[int, int, dict[str, float]]]) -> None:
-        """Write the entries (time in ms, epoch, metrics) whose epochs MLflow does not have yet, as many at a time as a call may hold."""
+    def _write_missing(
+        self, trial: str, entries: Sequence[tuple[int, int, dict[str, float]]]
+    ) -> None:
+        """Write the entries (time in ms, epoch, metrics) whose epochs MLflow does not have yet, as
+        many at a time as a call may hold.
+        """
         run, logged = self._run(trial), self._logged[trial]
         new = [entry for entry in entries if entry[1] not in logged]
         step = METRICS_PER_CALL // max((len(metrics) for _, _, metrics in new), default=1)
@@ -263,36 +363,79 @@ class MLflowTracker:
 
 
 def absolute_uri(uri: str) -> str:
-    """`sqlite:///relative.db` with the path made absolute, so that every process means the same file; other addresses as they are."""
+    """`sqlite:///relative.db` with the path made absolute, so that every process means the same
+    file; other addresses as they are.
+    """
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
 
 
 def ui_command(uri: str, host: str, port: int) -> list[str]:
-    """The command line that serves MLflow's interface on the store at `uri`; a server that already runs is an error that names it."""
+    """The command line that serves MLflow's interface on the store at `uri`; a server that already
+    runs is an error that names it.
+    """
     if uri == "none":
         raise UserError("tracking.uri: is none, this sweep was not recorded in MLflow")
     if uri.startswith(("http://", "https://")):
         raise UserError(f"tracking.uri: {uri} is a server already, open it in a browser")
-    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", absolute_uri(uri), "--host", host, "--port", str(port)]
+    return [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        absolute_uri(uri),
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"train": {"lr": 0.1}} -> {"train.lr": 0.1}."""
     flat: dict[str, Any] = {}
     for key, value in record.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 
 def final_metrics(folder: TrialDir) -> dict[str, float]:
-    """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under `level/`, the deploy form under `deploy_`."""
+    """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under
+    `level/`, the deploy form under `deploy_`.
+    """
     result = folder.load()
     known = result.metrics()
-    best = {f"best/{name}": known[name] for name in ("selection_top1", "selection_top5", "selection_loss") if name in known}
-    deploy = ("params", "nonzero_params", "bytes", "gmacs", "peak_mb", "latency_ms", "batch64_latency_ms", "max_abs_diff")
+    best = {
+        f"best/{name}": known[name]
+        for name in ("selection_top1", "selection_top5", "selection_loss")
+        if name in known
+    }
+    deploy = (
+        "params",
+        "nonzero_params",
+        "bytes",
+        "gmacs",
+        "peak_mb",
+        "latency_ms",
+        "batch64_latency_ms",
+        "max_abs_diff",
+    )
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
-    levels = {f"level/{each.level}": each.selection_top1 for each in result.levels if each.selection_top1 is not None and each.level != FUSED}
-    return {**best, "best/epoch": known["kept_epoch"], **levels, **{name: known[name] for name in sizes if name in known}}
+    levels = {
+        f"level/{each.level}": each.selection_top1
+        for each in result.levels
+        if each.selection_top1 is not None and each.level != FUSED
+    }
+    return {
+        **best,
+        "best/epoch": known["kept_epoch"],
+        **levels,
+        **{name: known[name] for name in sizes if name in known},
+    }
 
 
 def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
@@ -302,11 +445,19 @@ def _history(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
     import pyarrow.parquet as pq
 
     rows = pq.read_table(folder.metrics_file).to_pylist()
-    return [(int(row["epoch"]), {name: row[name] for name in EPOCH_METRICS if row.get(name) is not None}) for row in rows]
+    return [
+        (
+            int(row["epoch"]),
+            {name: row[name] for name in EPOCH_METRICS if row.get(name) is not None},
+        )
+        for row in rows
+    ]
 
 
 def _trial_files(folder: TrialDir) -> list[Path]:
-    """The files of a trial that are worth keeping with its run and are there; checkpoints are not."""
+    """The files of a trial that are worth keeping with its run
+    and are there; checkpoints are not.
+    """
     files = (
         folder.config_file,
         folder.metrics_file,
@@ -335,7 +486,14 @@ def _draw(folder: TrialDir, out: Path) -> list[Path]:
     if folder.selection_scores.is_file():
         scores = Scores.load(folder.selection_scores)
         if scores.labels is not None:
-            drawn.append(draw_confusion(scores.logits.argmax(axis=1), scores.labels, scores.logits.shape[1], out / "confusion.png"))
+            drawn.append(
+                draw_confusion(
+                    scores.logits.argmax(axis=1),
+                    scores.labels,
+                    scores.logits.shape[1],
+                    out / "confusion.png",
+                )
+            )
     return drawn
 
 
@@ -343,7 +501,11 @@ def _metrics(entries: Iterable[tuple[int, int, Mapping[str, float]]]) -> list[An
     """MLflow's metric records of (time in ms, step, metrics)."""
     from mlflow.entities import Metric
 
-    return [Metric(key, float(value), when, step) for when, step, metrics in entries for key, value in metrics.items()]
+    return [
+        Metric(key, float(value), when, step)
+        for when, step, metrics in entries
+        for key, value in metrics.items()
+    ]
 
 
 def _quoted(value: str) -> str:
@@ -356,28 +518,44 @@ def open_client(uri: str) -> Any:
         Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
-    for chatty in ("alembic", "mlflow.store.db.utils", "mlflow.models.signature", "urllib3.connectionpool"):
+    for chatty in (
+        "alembic",
+        "mlflow.store.db.utils",
+        "mlflow.models.signature",
+        "urllib3.connectionpool",
+    ):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)
 
 
 def _experiment(client: Any, uri: str, name: str) -> str:
-    """Id of the experiment, made if it is not there; beside a database file its artifacts lie beside that file."""
+    """Id of the experiment, made if it is not there; beside a database file its artifacts lie
+    beside that file.
+    """
     known = client.get_experiment_by_name(name)
     if known is not None:
         if known.lifecycle_stage != "active":
-            raise UserError(f"tracking.experiment: '{name}' was deleted from {uri}; restore it or give another name")
+            raise UserError(
+                f"tracking.experiment: '{name}' was deleted from {uri}; restore it or give another"
+                " name"
+            )
         return str(known.experiment_id)
-    beside = (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / name).as_uri() if uri.startswith(SQLITE) else None
+    beside = (
+        (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / name).as_uri()
+        if uri.startswith(SQLITE)
+        else None
+    )
     return str(client.create_experiment(name, artifact_location=beside))
 
 
 def load_mlflow() -> tuple[type[Exception], ...]:
     """Load MLflow, quietly, here and nowhere earlier; returns what its calls raise."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox tries again; a single call must not take minutes
+    # the outbox tries again; a single call must not take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # our standard output is data
+    # our standard output is data
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.exceptions import MlflowException
 
@@ -385,8 +563,12 @@ def load_mlflow() -> tuple[type[Exception], ...]:
 
 
 def _is_transient(error: Exception) -> bool:
-    """True for what a server that is away, restarting or locked answers; False for what would fail again."""
+    """True for what a server that is away, restarting or locked answers; False for what would fail
+    again.
+    """
     code = getattr(error, "error_code", None)
     if code is not None:
         return code in TRANSIENT_CODES
-    return isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno is None)
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno is None
+    )

@@ -1,4 +1,6 @@
-"""Calls to a service that may be slow or away: done in order by one thread, tried again while the service is away, never lost in silence."""
+"""Calls to a service that may be slow or away: done in order by one thread, tried again while the
+service is away, never lost in silence.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ LONGEST_PAUSE = 30.0  # seconds between two attempts
 class Outbox:
     """Operations in, deliveries out. `put` never blocks and never raises what the service raises.
 
-    transient: whether an error is worth another attempt; the operation then keeps its place. Any other error drops it, with a warning.
+    transient: whether an error is worth another attempt; the operation then keeps its place. Any
+    other error drops it, with a warning.
     every: seconds between two rounds, so that what comes in meanwhile can be delivered together.
     """
 
@@ -36,7 +39,9 @@ class Outbox:
         self._waiting.append((label, operation))
 
     def close(self, patience: float) -> tuple[str, ...]:
-        """Deliver what is left, for at most `patience` seconds while the service is away; the labels of what was not delivered."""
+        """Deliver what is left, for at most `patience` seconds while the service is away; the
+        labels of what was not delivered.
+        """
         self._deadline = time.monotonic() + patience
         self._closing.set()
         self._thread.join(patience + LONGEST_PAUSE)
@@ -60,9 +65,13 @@ class Outbox:
             label, operation = self._waiting[0]
             try:
                 operation()
-            except Exception as error:  # whatever goes wrong here must not end the sweep: its files are complete without the service
+            # whatever goes wrong here must not end the sweep: its files are complete without the
+            # service
+            except Exception as error:
                 if self._transient(error):
-                    log.warning("%s: not delivered yet, will try again: %s", label, _first_line(error))
+                    log.warning(
+                        "%s: not delivered yet, will try again: %s", label, _first_line(error)
+                    )
                     return False
                 log.warning("%s: not delivered: %s", label, _first_line(error))
                 self._lost.append(label)

@@ -1,4 +1,7 @@
-"""What MLflow loads to serve an ensemble: clips in, a table of class probabilities out. MLflow runs this file; nothing imports it."""
+"""What MLflow loads to serve an ensemble: clips in, a table of class probabilities out.
+
+MLflow runs this file; nothing imports it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,20 @@ from orchestrator.ensembling.bundle import Bundle
 
 
 class EnsembleModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
-    """Input: a list of clips, each (frames, joints, 3) or (persons, frames, joints, 3); output: one row per clip, one column per class."""
+    """Input: a list of clips, each (frames, joints, 3) or (persons, frames, joints, 3); output: one
+    row per clip, one column per class.
+    """
 
     def load_context(self, context: Any) -> None:
         self._bundle = Bundle.load(Path(context.artifacts["bundle"]))
 
-    def predict(self, context: Any, model_input: list[Any], params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: Any, model_input: list[Any], params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         clips = [np.asarray(clip, dtype=np.float32) for clip in model_input]
-        return pd.DataFrame(self._bundle.predict(clips), columns=list(self._bundle.description.classes))
+        return pd.DataFrame(
+            self._bundle.predict(clips), columns=list(self._bundle.description.classes)
+        )
 
 
 set_model(EnsembleModel())

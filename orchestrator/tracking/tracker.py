@@ -13,16 +13,22 @@ Status = Literal["finished", "failed", "interrupted"]
 
 
 class Tracker(Protocol):
-    """Listener to one sweep. Order of calls: start_sweep, any trial and ensemble calls, finish_sweep once.
+    """Listener to one sweep. Order of calls: start_sweep, any trial and ensemble calls,
+    finish_sweep once.
 
-    Only start_sweep may raise; it and the first settle_trial wait for the tracker, the other calls return at once.
+    Only start_sweep may raise; it and the first settle_trial wait for the tracker, the other calls
+    return at once.
     """
 
     def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Open the sweep. One of the same name and the same `tags` that is already there is continued."""
+        """Open the sweep. One of the same name and the same `tags` that is already there is
+        continued.
+        """
         ...
 
-    def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None:
+    def start_trial(
+        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
+    ) -> None:
         """A trial starts or goes on; one of the same id in this sweep is continued."""
         ...
 
@@ -31,39 +37,75 @@ class Tracker(Protocol):
         ...
 
     def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None:
-        """The trial ended; numbers and files are read from its folder, `reason` says why it failed."""
+        """The trial ended; numbers and files are read from its
+        folder, `reason` says why it failed.
+        """
         ...
 
-    def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None:
-        """A trial that ended in an earlier run of the sweep: whatever was not delivered before that run died is made up for from its folder."""
+    def settle_trial(
+        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir
+    ) -> None:
+        """A trial that ended in an earlier run of the sweep: whatever was not delivered before that
+        run died is made up for from its folder.
+        """
         ...
 
-    def log_ensemble(self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path, bundle: Path | None = None) -> None:
-        """An ensemble was built of the trials `members`; `folder` holds its files. `bundle`: register it as a model that predicts."""
+    def log_ensemble(
+        self,
+        name: str,
+        members: Sequence[str],
+        metrics: Mapping[str, float],
+        folder: Path,
+        bundle: Path | None = None,
+    ) -> None:
+        """An ensemble was built of the trials `members`; `folder` holds its files. `bundle`:
+        register it as a model that predicts.
+        """
         ...
 
     def link(self) -> str:
-        """Where the open sweep's trials are compared, relative to the address of the tracker's pages; empty if it has none."""
+        """Where the open sweep's trials are compared, relative to the address of the tracker's
+        pages; empty if it has none.
+        """
         ...
 
-    def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
-        """Close the sweep; `report` is a folder to keep with it. Returns what could not be delivered, nothing when all is well."""
+    def finish_sweep(
+        self, status: Status, metrics: Mapping[str, float], report: Path | None
+    ) -> tuple[str, ...]:
+        """Close the sweep; `report` is a folder to keep with it. Returns what could not be
+        delivered, nothing when all is well.
+        """
         ...
 
 
 class NullTracker:
     """Listens to nothing."""
 
-    def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None: ...
-    def start_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> None: ...
+    def start_sweep(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None: ...
+    def start_trial(
+        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
+    ) -> None: ...
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
-    def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None: ...
-    def settle_trial(self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir) -> None: ...
+    def finish_trial(
+        self, trial: str, folder: TrialDir, status: Status, reason: str = ""
+    ) -> None: ...
+    def settle_trial(
+        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir
+    ) -> None: ...
     def log_ensemble(
-        self, name: str, members: Sequence[str], metrics: Mapping[str, float], folder: Path, bundle: Path | None = None
+        self,
+        name: str,
+        members: Sequence[str],
+        metrics: Mapping[str, float],
+        folder: Path,
+        bundle: Path | None = None,
     ) -> None: ...
     def link(self) -> str:
         return ""
 
-    def finish_sweep(self, status: Status, metrics: Mapping[str, float], report: Path | None) -> tuple[str, ...]:
+    def finish_sweep(
+        self, status: Status, metrics: Mapping[str, float], report: Path | None
+    ) -> tuple[str, ...]:
         return ()

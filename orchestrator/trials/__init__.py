@@ -1,1 +1,4 @@
-"""Which trials there are: cells, the space of a cell, proposals. Must not know data, training or Ray."""
+"""Which trials there are: cells, the space of a cell, proposals.
+
+Must not know data, training or Ray.
+"""

@@ -1,4 +1,7 @@
-"""The trials a sweep asks for, as listed in the `resolved.json` of its folder. Knows nothing of how they were drawn."""
+"""The trials a sweep asks for, as listed in the `resolved.json` of its folder.
+
+Knows nothing of how they were drawn.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,18 @@ from trainables.contract.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """One entry of the list: which cell the trial competes in, and what makes it differ from the others there."""
+    """One entry of the list: which cell the trial competes in, and what makes it differ from the
+    others there.
+    """
 
     trial: str
     cell: str
     axes: Mapping[str, Any]  # grid axis -> value, the same for all trials of the cell
     assignment: Mapping[str, Any]  # searched parameter -> value
     seed: int
-    after: tuple[str, ...] = ()  # the dense trials whose weights it may start from (`sparsity.from: dense`): they are trained first
+    # the dense trials whose weights it may start from (`sparsity.from: dense`): they are trained
+    # first
+    after: tuple[str, ...] = ()
 
     def folder(self, run: Path) -> TrialDir:
         """Where the trial leaves its files."""
@@ -29,7 +36,9 @@ class PlannedTrial:
 
 
 def load_resolved(run: Path) -> dict[str, Any]:
-    """The content of resolved.json: the expanded `sweep`, its `digest` and its `trials`; UserError if the folder holds none."""
+    """The content of resolved.json: the expanded `sweep`, its `digest` and its `trials`; UserError
+    if the folder holds none.
+    """
     path = run / "resolved.json"
     try:
         resolved = json.loads(path.read_text())
@@ -47,8 +56,13 @@ def load_planned(run: Path) -> tuple[PlannedTrial, ...]:
     entries = load_resolved(run)["trials"]
     try:
         return tuple(
-            PlannedTrial(**{name: entry[name] for name in ("trial", "cell", "axes", "assignment", "seed")}, after=tuple(entry.get("after", ())))
+            PlannedTrial(
+                **{name: entry[name] for name in ("trial", "cell", "axes", "assignment", "seed")},
+                after=tuple(entry.get("after", ())),
+            )
             for entry in entries
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{run / 'resolved.json'}: an entry of 'trials' is incomplete: {error}") from error
+        raise UserError(
+            f"{run / 'resolved.json'}: an entry of 'trials' is incomplete: {error}"
+        ) from error

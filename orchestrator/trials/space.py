@@ -1,4 +1,6 @@
-"""From parameters to trial configurations: grid and random assignments of a cell, constraints, and one trial per assignment and seed."""
+"""From parameters to trial configurations: grid and random assignments of a cell, constraints, and
+one trial per assignment and seed.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,13 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import FROM_THE_SWEEP
 
-Assignment = dict[str, Any]  # searched leaf -> JSON value; leaves that have no effect beside the others are left out
+# searched leaf -> JSON value; leaves that have no effect beside the others are left out
+Assignment = dict[str, Any]
 
 MAX_COMBINATIONS = 20_000
-"""Of one cell's values: beyond, a grid is refused and random draws are not taken from the list of all combinations."""
+"""Of one cell's values: beyond, a grid is refused and random draws are not taken from the list of
+all combinations.
+"""
 MAX_TRIES = 1000
 """Draws refused in a row before the constraints are held to be unsatisfiable."""
 
@@ -41,14 +46,18 @@ class Trial:
 
 
 def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: int) -> TrialConfig:
-    """The configuration of one trial; leaves without effect are reset to their defaults, so that equal trials have equal digests.
+    """The configuration of one trial; leaves without effect are reset to their defaults, so that
+    equal trials have equal digests.
 
-    UserError names the parameter's line, the cell and the assignment where the leaves do not fit together.
+    UserError names the parameter's line, the cell and the assignment where the leaves do not fit
+    together.
     """
     leaves = _leaves(sweep, cell, assignment)
     leaves |= {name: LEAVES[name].default_beside(leaves) for name in unused(leaves)}
     try:
-        return TrialConfig.model_validate_json(json.dumps(nest(leaves) | {"seed": seed}), strict=True)
+        return TrialConfig.model_validate_json(
+            json.dumps(nest(leaves) | {"seed": seed}), strict=True
+        )
     except ValidationError as error:
         found = error.errors(include_url=False)
     given = ", ".join(f"{name}={show(value)}" for name, value in assignment.items())
@@ -57,7 +66,9 @@ def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: 
 
 
 def _problem(sweep: Sweep, location: Sequence[str | int], rule: str) -> str:
-    """A rule at the place it is about; where it begins with the leaf's whole name, the place has said that."""
+    """A rule at the place it is about; where it begins with the leaf's whole name, the place has
+    said that.
+    """
     place = _concerned(sweep, location, rule)
     return sweep.problem(place, rule.removeprefix(f"{dotted(place).removeprefix('parameters.')} "))
 
@@ -67,9 +78,11 @@ def _leaves(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any]) -> dict[str
 
 
 def _concerned(sweep: Sweep, location: Sequence[str | int], rule: str) -> Path:
-    """Where the file speaks of what a rule is about: the first parameter the rule names, else the first leaf, else the section.
+    """Where the file speaks of what a rule is about: the first parameter the rule names, else the
+    first leaf, else the section.
 
-    A rule about one leaf has its location; one within a section names the section's leaves, one across sections spells them out.
+    A rule about one leaf has its location; one within a section names the section's leaves, one
+    across sections spells them out.
     """
     prefix = f"{location[0]}." if location else ""
     words = [".".join(map(str, location[1:2])), *re.findall(r"[\w.]+", rule)]
@@ -82,27 +95,44 @@ def _concerned(sweep: Sweep, location: Sequence[str | int], rule: str) -> Path:
 
 
 def grid(sweep: Sweep, cell: Cell) -> list[Assignment]:
-    """Every combination of the searched values that the constraints allow, each once; the last parameter changes fastest."""
+    """Every combination of the searched values that the constraints allow, each once; the last
+    parameter changes fastest.
+    """
     names = sweep.searched
     if math.prod(len(sweep.parameters[name].values) for name in names) > MAX_COMBINATIONS:
-        raise UserError(sweep.problem(("parameters",), f"a grid must have at most {MAX_COMBINATIONS} combinations per cell; use method random"))
+        raise UserError(
+            sweep.problem(
+                ("parameters",),
+                f"a grid must have at most {MAX_COMBINATIONS} combinations per cell; use method"
+                " random",
+            )
+        )
     found: dict[str, Assignment] = {}
     for values in product(*(sweep.parameters[name].values for name in names)):
         assignment = _canonical(sweep, cell, dict(zip(names, values, strict=True)))
         if _allowed(sweep, cell, assignment):
             found.setdefault(_key(assignment), assignment)
     if not found:
-        raise UserError(sweep.problem(("constraints",), f"cell {cell.id}: no combination satisfies the constraints"))
+        raise UserError(
+            sweep.problem(
+                ("constraints",), f"cell {cell.id}: no combination satisfies the constraints"
+            )
+        )
     return list(found.values())
 
 
 def sample(sweep: Sweep, cell: Cell, index: int) -> Assignment:
-    """The index-th random assignment of a cell: a function of the method's seed, the cell and the index. IndexError past the last."""
+    """The index-th random assignment of a cell: a function of the method's seed, the cell and the
+    index. IndexError past the last.
+    """
     return samples(sweep, cell, index + 1)[index]
 
 
 def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
-    """The first `count` random assignments, all different; fewer where the space holds fewer. A longer list starts with the shorter."""
+    """The first `count` random assignments, all different; fewer where the space holds fewer.
+
+    A longer list starts with the shorter.
+    """
     searched = [sweep.parameters[name] for name in sweep.searched]
     listed = all(parameter.values for parameter in searched)
     if listed and math.prod(len(parameter.values) for parameter in searched) <= MAX_COMBINATIONS:
@@ -113,18 +143,28 @@ def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
     for index in range(count):
         assignment = _draw_allowed(sweep, cell, index, found)
         if assignment is None and not found:
-            raise UserError(sweep.problem(("constraints",), f"cell {cell.id}: none of {MAX_TRIES} random assignments satisfies the constraints"))
+            raise UserError(
+                sweep.problem(
+                    ("constraints",),
+                    f"cell {cell.id}: none of {MAX_TRIES} random assignments satisfies the"
+                    " constraints",
+                )
+            )
         if assignment is None:
             break
         found[_key(assignment)] = assignment
     return list(found.values())
 
 
-def _draw_allowed(sweep: Sweep, cell: Cell, index: int, taken: Mapping[str, Assignment]) -> Assignment | None:
+def _draw_allowed(
+    sweep: Sweep, cell: Cell, index: int, taken: Mapping[str, Assignment]
+) -> Assignment | None:
     """One new assignment that the constraints allow, or None after too many tries."""
     for attempt in range(MAX_TRIES):
         rng = _generator(sweep, cell, index, attempt)
-        assignment = _canonical(sweep, cell, {name: _draw(sweep.parameters[name], rng) for name in sweep.searched})
+        assignment = _canonical(
+            sweep, cell, {name: _draw(sweep.parameters[name], rng) for name in sweep.searched}
+        )
         if _key(assignment) not in taken and _allowed(sweep, cell, assignment):
             return assignment
     return None
@@ -135,7 +175,9 @@ def _generator(sweep: Sweep, cell: Cell, *counters: int) -> random.Random:
 
 
 def _draw(parameter: Parameter, rng: random.Random) -> Any:
-    """One value; real numbers are rounded to six digits, so that a table shows the value that was used."""
+    """One value; real numbers are rounded to six digits, so that a table shows the value that was
+    used.
+    """
     if parameter.values:
         return parameter.values[rng.randrange(len(parameter.values))]
     assert parameter.distribution is not None
@@ -149,7 +191,9 @@ def _draw(parameter: Parameter, rng: random.Random) -> Any:
     if parameter.distribution == "log_uniform":
         value = math.exp(rng.uniform(math.log(low), math.log(high)))
     elif parameter.step is not None:
-        value = low + parameter.step * rng.randrange(math.floor((high - low) / parameter.step + 1e-9) + 1)
+        value = low + parameter.step * rng.randrange(
+            math.floor((high - low) / parameter.step + 1e-9) + 1
+        )
     else:
         value = rng.uniform(low, high)
     return min(max(float(f"{value:.6g}"), low), high)
@@ -186,25 +230,38 @@ def assignments(sweep: Sweep, cell: Cell) -> list[Assignment]:
 
 
 def trials(sweep: Sweep, cell: Cell) -> list[Trial]:
-    """All trials of a cell: every assignment with every seed. What they wait for is known among all trials of the sweep alone."""
+    """All trials of a cell: every assignment with every seed.
+
+    What they wait for is known among all trials of the sweep alone.
+    """
     found: list[Trial] = []
     for assignment in assignments(sweep, cell):
         for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
             config = build_config(sweep, cell, assignment, seed)
-            planned = PlannedTrial(f"{cell.id}-{config.digest()}", cell.id, cell.axes, assignment, seed)
+            planned = PlannedTrial(
+                f"{cell.id}-{config.digest()}", cell.id, cell.axes, assignment, seed
+            )
             found.append(Trial(planned, config))
     return found
 
 
 def all_trials(sweep: Sweep) -> list[Trial]:
-    """All trials of all cells, cell by cell; those that start from the dense trial of the sweep know which can be that."""
+    """All trials of all cells, cell by cell; those that start from the dense trial of the sweep
+    know which can be that.
+    """
     found = [trial for cell in expand(sweep) for trial in trials(sweep, cell)]
     sources: dict[str, list[str]] = {}
     for trial in found:
         if trial.config.sparsity.dense:
             sources.setdefault(_common(trial), []).append(trial.planned.trial)
     return [
-        replace(trial, planned=replace(trial.planned, after=tuple(sources.get(_common(trial), ())))) if _starts_from_dense(trial) else trial
+        (
+            replace(
+                trial, planned=replace(trial.planned, after=tuple(sources.get(_common(trial), ())))
+            )
+            if _starts_from_dense(trial)
+            else trial
+        )
         for trial in found
     ]
 
@@ -214,45 +271,82 @@ def _starts_from_dense(trial: Trial) -> bool:
 
 
 def _common(trial: Trial) -> str:
-    """What a trial shares with the dense one it starts from: model, data, seed and the cell axes outside `sparsity`.
+    """What a trial shares with the dense one it starts from: model, data, seed and the cell axes
+    outside `sparsity`.
 
-    Not the recipe where that is searched within a cell: what trains scores well need not be what trained the weights.
+    Not the recipe where that is searched within a cell: what trains scores well need not be what
+    trained the weights.
     """
     config = trial.config
-    axes = {axis: value for axis, value in trial.planned.axes.items() if not axis.startswith("sparsity.")}
-    return json.dumps([config.model.model_dump(mode="json"), config.data.model_dump(mode="json"), config.seed, axes], sort_keys=True)
+    axes = {
+        axis: value
+        for axis, value in trial.planned.axes.items()
+        if not axis.startswith("sparsity.")
+    }
+    return json.dumps(
+        [
+            config.model.model_dump(mode="json"),
+            config.data.model_dump(mode="json"),
+            config.seed,
+            axes,
+        ],
+        sort_keys=True,
+    )
 
 
 def _without_effect(sweep: Sweep) -> dict[str, str]:
-    """What is searched, and what options of the model or of pipeline pyskl are given, for nothing: leaf -> the rule.
+    """What is searched, and what options of the model or of pipeline pyskl are given, for nothing:
+    leaf -> the rule.
 
     An option that is given its default is none of them: so it stands in the resolved form.
     """
     shared = sweep.leaves()
-    combinations = [completed(shared | each) for each in deciding_combinations(sweep, sweep.parameters)]
+    combinations = [
+        completed(shared | each) for each in deciding_combinations(sweep, sweep.parameters)
+    ]
     idle = frozenset.intersection(*map(unused, combinations))
-    in_vain = [name for name in LEAVES if name in idle and (name in sweep.parameters or _is_given_option(name, combinations))]
+    in_vain = [
+        name
+        for name in LEAVES
+        if name in idle and (name in sweep.parameters or _is_given_option(name, combinations))
+    ]
     return {name: f"has no effect{_why(name, combinations)}; leave it out" for name in in_vain}
 
 
 def _is_given_option(name: str, combinations: Sequence[Mapping[str, Any]]) -> bool:
     is_option = name.startswith("model.") or name in (*OF_PYSKL, "sparsity.level")
-    return is_option and any(leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations)
+    return is_option and any(
+        leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations
+    )
 
 
 def _why(name: str, combinations: Sequence[Mapping[str, Any]]) -> str:
     if name in OF_PYSKL:
-        return f" under pipeline {', '.join(dict.fromkeys(leaves['data.pipeline'] for leaves in combinations))}"
+        return (
+            " under pipeline"
+            f" {', '.join(dict.fromkeys(leaves['data.pipeline'] for leaves in combinations))}"
+        )
     if not name.startswith("model."):
         return " in any trial of the sweep"
-    kind, deciding = ("temporal modules", "model.temporal") if name == "model.branches" else ("backbones", "model.backbone")
-    return f": none of the sweep's {kind} ({', '.join(dict.fromkeys(leaves[deciding] for leaves in combinations))}) has it"
+    kind, deciding = (
+        ("temporal modules", "model.temporal")
+        if name == "model.branches"
+        else ("backbones", "model.backbone")
+    )
+    return (
+        f": none of the sweep's {kind}"
+        f" ({', '.join(dict.fromkeys(leaves[deciding] for leaves in combinations))}) has it"
+    )
 
 
 def check_space(sweep: Sweep) -> list[str]:
-    """What is wrong with the trials the sweep asks for, each rule once; empty if every one of them can be built and nothing is in vain."""
+    """What is wrong with the trials the sweep asks for, each rule once; empty if every one of them
+    can be built and nothing is in vain.
+    """
     in_vain = _without_effect(sweep)
-    problems = {name: sweep.problem(sweep.place_of_leaf(name), rule) for name, rule in in_vain.items()}
+    problems = {
+        name: sweep.problem(sweep.place_of_leaf(name), rule) for name, rule in in_vain.items()
+    }
     # From here on by the message without the cell and the assignment.
     for cell in expand(sweep):
         try:
@@ -264,7 +358,8 @@ def check_space(sweep: Sweep) -> list[str]:
             try:
                 build_config(sweep, cell, assignment, sweep.seed)
             except UserError as error:
-                drawn = any(sweep.parameters[name].distribution for name in assignment)  # then every trial has a value of its own
+                # then every trial has a value of its own
+                drawn = any(sweep.parameters[name].distribution for name in assignment)
                 for text in error.problems:
                     problems.setdefault(text.partition(", got " if drawn else " (cell ")[0], text)
     return list(problems.values())

@@ -1,1 +1,4 @@
-"""Trials on Ray Tune: searching, stopping, running, showing. The only rooms of the sweep that import Ray."""
+"""Trials on Ray Tune: searching, stopping, running, showing.
+
+The only rooms of the sweep that import Ray.
+"""

@@ -1,4 +1,7 @@
-"""Tune's events, passed on to the journal, the tracker and the progress display. How a trial ended is read from its folder."""
+"""Tune's events, passed on to the journal, the tracker and the progress display.
+
+How a trial ended is read from its folder.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +24,51 @@ from trainables.ray_trainable import FAILED, WARNING
 class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     """Listener on the one Tune run of a sweep."""
 
-    def __init__(self, run: Path, searcher: SweepSearcher, journal: Journal, tracker: Tracker, progress: Progress) -> None:
+    def __init__(
+        self,
+        run: Path,
+        searcher: SweepSearcher,
+        journal: Journal,
+        tracker: Tracker,
+        progress: Progress,
+    ) -> None:
         self._run = run
         self._searcher = searcher
         self._journal = journal
         self._tracker = tracker
         self._progress = progress
-        self.failed: set[str] = set()  # trials of this run that ended without a result, and will not be tried again in it
+        # trials of this run that ended without a result, and will not be tried again in it
+        self.failed: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks for a restore of its own; a sweep continues from its files instead."""
+        """Tune pickles its callbacks for a restore of its own; a sweep continues from its files
+        instead.
+        """
         return {}
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         proposal = self._proposal(trial)
         planned = proposal.planned
         source = trial.config["source"]
-        self._journal.append("trial_started", trial=planned.trial, cell=planned.cell, **({"source": source} if source else {}))
+        self._journal.append(
+            "trial_started",
+            trial=planned.trial,
+            cell=planned.cell,
+            **({"source": source} if source else {}),
+        )
         self._tracker.start_trial(planned.trial, planned.cell, proposal.config, planned.axes)
         self._progress.started(planned.cell, planned.trial)
 
-    def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
         planned = self._proposal(trial).planned
         if WARNING in result:
             self._progress.note(f"warning   {planned.trial}: {result[WARNING]}")
@@ -51,10 +78,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._tracker.log_epoch(planned.trial, int(result["epoch"]), metrics)
         self._progress.epoch(planned.cell, planned.trial, {"epoch": result["epoch"], **metrics})
 
-    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         self._ended(trial, reason=(trial.last_result or {}).get(FAILED))
 
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         """Tune has given the trial up after its restarts."""
         self._ended(trial, reason=_last_line(trial))
 
@@ -63,7 +94,13 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         folder = planned.folder(self._run)
         if folder.is_complete():
             result = folder.load()
-            self._journal.append("trial_finished", trial=planned.trial, cell=planned.cell, seconds=result.seconds, **_headline(result.metrics()))
+            self._journal.append(
+                "trial_finished",
+                trial=planned.trial,
+                cell=planned.cell,
+                seconds=result.seconds,
+                **_headline(result.metrics()),
+            )
             self._tracker.finish_trial(planned.trial, folder, "finished")
             self._progress.finished(planned.cell, planned.trial, result)
             self._searcher.tell(trial.trial_id, result)

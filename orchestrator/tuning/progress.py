@@ -1,4 +1,7 @@
-"""What a person sees while a sweep runs: a live table on a terminal, one line per event elsewhere. Knows no Ray."""
+"""What a person sees while a sweep runs: a live table on a terminal, one line per event elsewhere.
+
+Knows no Ray.
+"""
 
 from __future__ import annotations
 
@@ -32,22 +35,35 @@ class CellState:
 class Progress(AbstractContextManager["Progress"]):
     """The state of all cells, shown on stderr until the context ends."""
 
-    def __init__(self, totals: Mapping[str, int], epochs: int | None, console: Console | None = None) -> None:
-        """totals: trials per cell; epochs: of one trial where all have the same, for "epoch 3/65"."""
+    def __init__(
+        self, totals: Mapping[str, int], epochs: int | None, console: Console | None = None
+    ) -> None:
+        """totals: trials per cell; epochs: of one trial where all
+        have the same, for "epoch 3/65".
+        """
         self.console = console or Console(file=sys.stderr)
         self._cells = {cell: CellState(total) for cell, total in totals.items()}
         self._epochs = epochs
         self._started = time.monotonic()
         self._finished_here = 0
         self._lock = threading.Lock()
-        self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=2) if self.console.is_terminal else None
+        self._live = (
+            Live(console=self.console, get_renderable=self._table, refresh_per_second=2)
+            if self.console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -87,7 +103,11 @@ class Progress(AbstractContextManager["Progress"]):
             state.done += 1
             self._finished_here += 1
             self._better(cell, result.selection_top1)
-        top1 = "" if result.selection_top1 is None else f"  selection {100 * result.selection_top1:.1f} %"
+        top1 = (
+            ""
+            if result.selection_top1 is None
+            else f"  selection {100 * result.selection_top1:.1f} %"
+        )
         self._event(f"finished  {trial}{top1}  ({self._count()})")
 
     def failed(self, cell: str, trial: str, reason: str) -> None:
@@ -121,16 +141,25 @@ class Progress(AbstractContextManager["Progress"]):
         if not self._finished_here or not left:
             return ""
         seconds = (time.monotonic() - self._started) / self._finished_here * left
-        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+        return (
+            f", about {seconds / 60:.0f} min left"
+            if seconds >= 90
+            else f", about {seconds:.0f} s left"
+        )
 
     def _table(self) -> Table:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        table = Table(title=f"{self._count()}, {minutes}:{seconds:02d} elapsed{self._time_left()}", title_justify="left")
+        table = Table(
+            title=f"{self._count()}, {minutes}:{seconds:02d} elapsed{self._time_left()}",
+            title_justify="left",
+        )
         for name in ("cell", "done", "failed", "best selection top-1", "running"):
             table.add_column(name, justify="left" if name in ("cell", "running") else "right")
         with self._lock:
             for cell, state in self._cells.items():
                 best = "" if state.best is None else f"{100 * state.best:.1f} %"
                 running = "\n".join(state.running.values())
-                table.add_row(cell, f"{state.done}/{state.total}", str(state.failed or ""), best, running)
+                table.add_row(
+                    cell, f"{state.done}/{state.total}", str(state.failed or ""), best, running
+                )
         return table

@@ -1,4 +1,7 @@
-"""Run the trials of a sweep that are not complete yet, as one Tune run. Knows nothing of ensembles or reports."""
+"""Run the trials of a sweep that are not complete yet, as one Tune run.
+
+Knows nothing of ensembles or reports.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +60,20 @@ def run_trials(
     seconds_left: float | None,
     fetched: Mapping[str, Path],
 ) -> Stop | None:
-    """Run every proposal whose folder holds no result and no final failure; returns why the run was cut short, or None.
+    """Run every proposal whose folder holds no result and no final failure; returns why the run was
+    cut short, or None.
 
-    address: HOST:PORT of a Ray cluster to join; None starts Ray on this machine (or joins the cluster in RAY_ADDRESS).
-    seconds_left: of the sweep's time budget; None is no limit. fetched: folders that stand for MLflow runs in `sparsity.from`.
+    address: HOST:PORT of a Ray cluster to join; None starts Ray on this machine (or joins the
+    cluster in RAY_ADDRESS).
+    seconds_left: of the sweep's time budget; None is no limit. fetched: folders that stand for
+    MLflow runs in `sparsity.from`.
     """
     requests = StopRequests(run)
     requests.clear()
-    totals = {cell: sum(p.planned.cell == cell for p in proposals) for cell in dict.fromkeys(p.planned.cell for p in proposals)}
+    totals = {
+        cell: sum(p.planned.cell == cell for p in proposals)
+        for cell in dict.fromkeys(p.planned.cell for p in proposals)
+    }
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
     epochs = {p.config.total_epochs for p in proposals}
     with ExitStack() as stack:
@@ -76,16 +85,40 @@ def run_trials(
         stack.enter_context(_ray(address))
         stack.enter_context(signals_cancel(requests, progress.note))
         stack.enter_context(time_budget(requests, seconds_left, progress.note))
-        slots = fit_slots(sweep.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        failed = _fit(sweep, waiting, Sources(sweep, run, proposals, fetched), slots, run, requests, journal, tracker, progress)
-    ended = all(p.planned.trial in failed or p.planned.folder(run).is_complete() for cell in waiting.values() for p in cell)
+        slots = fit_slots(
+            sweep.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        )
+        failed = _fit(
+            sweep,
+            waiting,
+            Sources(sweep, run, proposals, fetched),
+            slots,
+            run,
+            requests,
+            journal,
+            tracker,
+            progress,
+        )
+    ended = all(
+        p.planned.trial in failed or p.planned.folder(run).is_complete()
+        for cell in waiting.values()
+        for p in cell
+    )
     stop = requests.stop()
     requests.clear()
     return None if ended else stop
 
 
-def _sort_in(proposal: Trial, run: Path, waiting: dict[str, list[Trial]], progress: Progress, tracker: Tracker) -> None:
-    """Complete and given-up trials are counted, and told to a tracker that may have missed their end; the others wait to run."""
+def _sort_in(
+    proposal: Trial,
+    run: Path,
+    waiting: dict[str, list[Trial]],
+    progress: Progress,
+    tracker: Tracker,
+) -> None:
+    """Complete and given-up trials are counted, and told to a tracker that may have missed their
+    end; the others wait to run.
+    """
     planned = proposal.planned
     folder = planned.folder(run)
     if folder.is_complete():
@@ -127,7 +160,13 @@ def _fit(
 
     searches = {cell: SEARCHES[sweep.method.name](proposals) for cell, proposals in waiting.items()}
     pending = [proposal.planned.trial for proposals in waiting.values() for proposal in proposals]
-    searcher = SweepSearcher(searches, request, requests.closed, pending, lambda proposal, reason: callback.give_up(proposal, reason))
+    searcher = SweepSearcher(
+        searches,
+        request,
+        requests.closed,
+        pending,
+        lambda proposal, reason: callback.give_up(proposal, reason),
+    )
     callback = SweepCallback(run, searcher, journal, tracker, progress)
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": slots.cpus, "gpu": slots.gpus, **_memory(sweep)}),
@@ -163,17 +202,31 @@ def _memory(sweep: Sweep) -> dict[str, float]:
 
 
 def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
-    """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where there are GPUs, none elsewhere.
+    """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where
+    there are GPUs, none elsewhere.
 
     nodes: what each node has, by Ray's names (CPU, GPU, memory in bytes). A trial runs on one node.
     """
-    gpus = (1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0) if wanted.gpus == "auto" else float(wanted.gpus)
+    gpus = (
+        (1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0)
+        if wanted.gpus == "auto"
+        else float(wanted.gpus)
+    )
     concurrent = sum(_trials_on(node, wanted, gpus) for node in nodes)
     if concurrent < 1:
-        have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 2**30:.1f} GB" for node in nodes)
-        memory = "" if wanted.per_trial_memory_gb is None else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
+        have = "; ".join(
+            f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs,"
+            f" {node.get('memory', 0) / 2**30:.1f} GB"
+            for node in nodes
+        )
+        memory = (
+            ""
+            if wanted.per_trial_memory_gb is None
+            else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
+        )
         raise UserError(
-            f"resources: one trial must fit on one node, asked for cpus={wanted.cpus:g} gpus={gpus:g}{memory}, the nodes have {have}"
+            f"resources: one trial must fit on one node, asked for cpus={wanted.cpus:g}"
+            f" gpus={gpus:g}{memory}, the nodes have {have}"
         )
     return Slots(wanted.cpus, gpus, min(concurrent, wanted.max_concurrent or concurrent))
 
@@ -206,12 +259,16 @@ def _ray(address: str | None) -> Iterator[None]:
         try:
             ray.init(address=where, log_to_driver=False, logging_level="error", **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
+            ) from error
     try:
         yield
     finally:
-        # Ray ends the process where a reference to one of its objects is dropped while it shuts down, and Python collects cycles in whatever
-        # thread allocates, such as that which writes to MLflow: so everything is collected before, and nothing meanwhile.
+        # Ray ends the process where a reference to one of its objects is dropped while it shuts
+        # down, and Python collects cycles in whatever
+        # thread allocates, such as that which writes to MLflow: so everything is collected before,
+        # and nothing meanwhile.
         gc.collect()
         gc.disable()
         try:
@@ -221,26 +278,32 @@ def _ray(address: str | None) -> Iterator[None]:
 
 
 def check_address(address: str) -> None:
-    """UserError where no Ray cluster can be joined, at once: Ray itself keeps trying for minutes."""
+    """UserError where no Ray cluster can be joined, at once: Ray
+    itself keeps trying for minutes.
+    """
     if address == "auto":
         return
     if "://" in address:
         raise UserError(
-            f"--address: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol cannot run a sweep: "
-            "start it on a machine of the cluster, for example with `ray job submit`"
+            f"--address: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol"
+            " cannot run a sweep: start it on a machine of the cluster, for example with `ray job"
+            " submit`"
         )
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
-        raise UserError(f"--address: must be HOST:PORT of a running Ray cluster, got '{address}': {error}") from error
+        raise UserError(
+            f"--address: must be HOST:PORT of a running Ray cluster, got '{address}': {error}"
+        ) from error
 
 
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal and the trials' files are the record
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours: the first one lets trials write a checkpoint
+    # signals are ours: the first one lets trials write a checkpoint
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's snapshot
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }

@@ -14,7 +14,10 @@ from trainables.contract.errors import TrialFailed
 
 
 class CellSearch(Protocol):
-    """Proposes the trials of one cell. Trials of different cells never compete, so each cell has a search of its own."""
+    """Proposes the trials of one cell.
+
+    Trials of different cells never compete, so each cell has a search of its own.
+    """
 
     def ask(self) -> Trial | None:
         """The next trial to run; None when the cell has no more."""
@@ -39,10 +42,11 @@ class ListedSearch:
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
-    """Tune's view of all cells: asks them in turn, so that every cell makes progress from the start.
+    """Tune's view of all cells: asks them in turn, so that every cell makes progress from the
+    start.
 
-    A proposal that starts from another trial's weights is held back until all trials it may start from have ended. Tune's own trial ids are
-    translated by `proposal_of`.
+    A proposal that starts from another trial's weights is held back until all trials it may start
+    from have ended. Tune's own trial ids are translated by `proposal_of`.
     """
 
     def __init__(
@@ -53,9 +57,11 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         pending: Iterable[str],
         give_up: Callable[[Trial, str], None],
     ) -> None:
-        """request: a trial's Tune configuration from its proposal; TrialFailed where it cannot start, which is passed on to `give_up`.
+        """request: a trial's Tune configuration from its proposal; TrialFailed where it cannot
+        start, which is passed on to `give_up`.
 
-        closed: asked before every proposal; once true, no new trial is started. pending: the trials that have not ended yet.
+        closed: asked before every proposal; once true, no new trial is started. pending: the trials
+        that have not ended yet.
         """
         super().__init__()
         self._cells = dict(cells)
@@ -115,8 +121,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         self._pending.discard(proposal.planned.trial)
         self._cells[proposal.planned.cell].tell(proposal.planned.trial, result)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ends are told by the callback, from the trial's own files: Tune's last report is an epoch, not a result."""
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Ends are told by the callback, from the trial's own files: Tune's last report is an
+        epoch, not a result.
+        """
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a sweep continues from its journal and its trials' files."""
@@ -125,5 +135,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         """Nothing to restore, see `save`."""
 
 
-SEARCHES: dict[str, Callable[[Iterable[Trial]], CellSearch]] = {"grid": ListedSearch, "random": ListedSearch}
+SEARCHES: dict[str, Callable[[Iterable[Trial]], CellSearch]] = {
+    "grid": ListedSearch,
+    "random": ListedSearch,
+}
 """method.name -> the search of one cell."""

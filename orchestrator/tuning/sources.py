@@ -17,27 +17,46 @@ from trainables.contract.sparsity import FROM_THE_SWEEP
 class Sources:
     """The folders that `sparsity.from` stands for."""
 
-    def __init__(self, sweep: Sweep, run: Path, trials: Iterable[Trial], fetched: Mapping[str, Path]) -> None:
-        """trials: all of the sweep. fetched: what a `from` that is no folder stands for, by its text."""
+    def __init__(
+        self, sweep: Sweep, run: Path, trials: Iterable[Trial], fetched: Mapping[str, Path]
+    ) -> None:
+        """trials: all of the sweep. fetched: what a `from` that is no folder stands for, by its
+        text.
+        """
         self._sweep = sweep
         self._run = run
         self._planned = {trial.planned.trial: trial.planned for trial in trials}
         self._fetched = dict(fetched)
 
     def folder(self, trial: Trial) -> Path | None:
-        """Absolute; None where the trial starts from weights that are drawn. TrialFailed where no dense trial it may start from has a result."""
+        """Absolute; None where the trial starts from weights that are drawn. TrialFailed where no
+        dense trial it may start from has a result.
+        """
         source = trial.config.sparsity.source
         if source is None:
             return None
         if source == FROM_THE_SWEEP:
-            return self._best([self._planned[name] for name in trial.planned.after]).folder(self._run).path.absolute()
+            return (
+                self._best([self._planned[name] for name in trial.planned.after])
+                .folder(self._run)
+                .path.absolute()
+            )
         return self._fetched.get(source, Path(source)).absolute()
 
     def _best(self, candidates: list[PlannedTrial]) -> PlannedTrial:
-        """The one that the sweep's objectives prefer, as for the members of ensembles; nothing is chosen on the test split."""
-        complete = [(planned, planned.folder(self._run).load()) for planned in candidates if planned.folder(self._run).is_complete()]
+        """The one that the sweep's objectives prefer, as for the members of ensembles; nothing is
+        chosen on the test split.
+        """
+        complete = [
+            (planned, planned.folder(self._run).load())
+            for planned in candidates
+            if planned.folder(self._run).is_complete()
+        ]
         if not complete:
             failures = load_failures(self._run)
-            reasons = "; ".join(f"{planned.trial}: {failures.get(planned.trial, 'ended without a result')}" for planned in candidates)
+            reasons = "; ".join(
+                f"{planned.trial}: {failures.get(planned.trial, 'ended without a result')}"
+                for planned in candidates
+            )
             raise TrialFailed(f"no dense trial to start from has a result: {reasons}")
         return min(complete, key=lambda each: order([each], self._sweep))[0]

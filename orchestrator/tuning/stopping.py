@@ -21,7 +21,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @contextmanager
 def signals_cancel(requests: StopRequests, note: Callable[[str], None]) -> Iterator[None]:
-    """Within: the first Ctrl-C, SIGTERM or SIGUSR1 cancels the sweep, the second ends the process at once."""
+    """Within: the first Ctrl-C, SIGTERM or SIGUSR1 cancels the sweep, the second ends the process
+    at once.
+    """
 
     def handle(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -39,7 +41,9 @@ def signals_cancel(requests: StopRequests, note: Callable[[str], None]) -> Itera
 
 
 @contextmanager
-def time_budget(requests: StopRequests, seconds: float | None, note: Callable[[str], None]) -> Iterator[None]:
+def time_budget(
+    requests: StopRequests, seconds: float | None, note: Callable[[str], None]
+) -> Iterator[None]:
     """Within: the sweep is cancelled once `seconds` have passed; None is no limit."""
     if seconds is None:
         yield

@@ -1,4 +1,6 @@
-"""The folder of a sweep without any training: a small store, trials whose scores are made up, and the list of what was planned."""
+"""The folder of a sweep without any training: a small store, trials whose scores are made up, and
+the list of what was planned.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ import pyarrow.parquet as pq
 
 from orchestrator.sweep import EnsembleConfig, MetricLimit, Objective
 from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_json
-from trainables.contract.config import DataConfig, SelectionConfig, SparsityConfig, TrainConfig, TrialConfig
+from trainables.contract.config import (
+    DataConfig,
+    SelectionConfig,
+    SparsityConfig,
+    TrainConfig,
+    TrialConfig,
+)
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Clip, Description, ProtocolRule, write_store
 from trainables.layouts import Layout
@@ -25,12 +33,21 @@ PAIR = Layout("pair", ("hip", "head"), (0, 0), origin=0)
 
 
 def make_store(path, copies: int = 0) -> None:
-    """One training subject, one for selection, one for testing; the first `copies` test clips are copies of a training clip."""
+    """One training subject, one for selection, one for testing; the first `copies` test clips are
+    copies of a training clip.
+    """
     generator = np.random.default_rng(0)
     parts = {"a": (1, 6), "b": (2, SELECTION), "c": (3, TEST)}
-    joints = {f"{part}{i:02d}": generator.normal(size=(1, 4, 2, 3)).astype(np.float32) for part, (_, n) in parts.items() for i in range(n)}
+    joints = {
+        f"{part}{i:02d}": generator.normal(size=(1, 4, 2, 3)).astype(np.float32)
+        for part, (_, n) in parts.items()
+        for i in range(n)
+    }
     joints |= {f"c{i:02d}": joints["a00"] for i in range(copies)}
-    clips = [Clip(id=name, label=int(name[1:]) % CLASSES, joints=each, subject=parts[name[0]][0]) for name, each in sorted(joints.items())]
+    clips = [
+        Clip(id=name, label=int(name[1:]) % CLASSES, joints=each, subject=parts[name[0]][0])
+        for name, each in sorted(joints.items())
+    ]
     rule = ProtocolRule(column="subject", train=(1,), test=(3,), selection=(2,))
     description = Description(
         name="pairs",
@@ -43,7 +60,9 @@ def make_store(path, copies: int = 0) -> None:
 
 
 def scores(part: str, count: int, wrong, labelled: bool, sharpness: float = 2.0) -> Scores:
-    """Scores of the clips of one part; those numbered in `wrong` are taken for the next class, weakly."""
+    """Scores of the clips of one part; those numbered in `wrong` are taken for the next class,
+    weakly.
+    """
     labels = np.arange(count) % CLASSES
     logits = np.zeros((count, CLASSES), dtype=np.float32)
     logits[np.arange(count), labels] = sharpness
@@ -74,21 +93,42 @@ class Trial:
         return self.stream if self.in_one_cell else f"{self.stream}-{self.level:g}"
 
 
-def make_run(path, trials: list[Trial], store="store", kind: str = "protocol", copies: int = 0) -> Any:
+def make_run(
+    path, trials: list[Trial], store="store", kind: str = "protocol", copies: int = 0
+) -> Any:
     """Write `path`/run with these trials; returns the folder."""
     if not (path / store).exists():
         make_store(path / store, copies)
     run, planned = path / "run", []
     for trial in trials:
-        data = DataConfig(store=str(path / store), protocol="xsub", selection=SelectionConfig(kind=kind), stream=trial.stream)
-        sparsity, train = SparsityConfig(level=trial.level), TrainConfig(epochs=3, milestones=(2,), lr=trial.lr)
+        data = DataConfig(
+            store=str(path / store),
+            protocol="xsub",
+            selection=SelectionConfig(kind=kind),
+            stream=trial.stream,
+        )
+        sparsity, train = (
+            SparsityConfig(level=trial.level),
+            TrainConfig(epochs=3, milestones=(2,), lr=trial.lr),
+        )
         config = TrialConfig(data=data, sparsity=sparsity, train=train, seed=trial.seed)
         trial.name = f"{trial.cell}-{config.digest()}"
         axes, assignment = {"data.stream": trial.stream}, {"train.lr": trial.lr}
         (assignment if trial.in_one_cell else axes)["sparsity.level"] = trial.level
-        planned.append({"trial": trial.name, "cell": trial.cell, "axes": axes, "assignment": assignment, "seed": trial.seed})
+        planned.append(
+            {
+                "trial": trial.name,
+                "cell": trial.cell,
+                "axes": axes,
+                "assignment": assignment,
+                "seed": trial.seed,
+            }
+        )
         _write_trial(TrialDir(run / "trials" / trial.name), config, trial, held_out=kind != "none")
-    write_json(run / "resolved.json", {"sweep": {"name": "made-up", "data": {"protocol": "xsub"}}, "trials": planned})
+    write_json(
+        run / "resolved.json",
+        {"sweep": {"name": "made-up", "data": {"protocol": "xsub"}}, "trials": planned},
+    )
     return run
 
 
@@ -102,7 +142,11 @@ def _write_trial(folder: TrialDir, config: TrialConfig, trial: Trial, held_out: 
     epochs = range(3)
     sink = io.BytesIO()
     top1 = [0.3, 0.5, 0.6] if held_out else [None] * 3
-    columns = {"epoch": list(epochs), "train_loss": [1.0 / (e + 1) for e in epochs], "selection_top1": pa.array(top1, pa.float64())}
+    columns = {
+        "epoch": list(epochs),
+        "train_loss": [1.0 / (e + 1) for e in epochs],
+        "selection_top1": pa.array(top1, pa.float64()),
+    }
     pq.write_table(pa.table(columns), sink)
     folder.metrics_file.write_bytes(sink.getvalue())
     if held_out:
@@ -110,7 +154,14 @@ def _write_trial(folder: TrialDir, config: TrialConfig, trial: Trial, held_out: 
     scores("c", trial.test_count, trial.wrong_test, labelled=False).save(folder.test_scores)
     folder.deploy_file.write_bytes(b"deploy form")
     if trial.level:
-        tensors = [{"name": f"blocks.{i}.conv", "shape": [25, 20, 1, 1], "kept": round(500 * (1 - trial.level))} for i in range(2)]
+        tensors = [
+            {
+                "name": f"blocks.{i}.conv",
+                "shape": [25, 20, 1, 1],
+                "kept": round(500 * (1 - trial.level)),
+            }
+            for i in range(2)
+        ]
         write_json(folder.sparsity_file, {"level": trial.level, "tensors": tensors})
     write_json(folder.result_file, json.loads(result_of(trial, held_out).model_dump_json()))
 
@@ -157,7 +208,9 @@ def result_of(trial: Trial, held_out: bool = True) -> TrialResult:
 
 
 def make_sweep(
-    *ensembles: dict[str, Any], objectives=(("selection_top1", "maximize"),), limits: tuple[dict[str, Any], ...] = ()
+    *ensembles: dict[str, Any],
+    objectives=(("selection_top1", "maximize"),),
+    limits: tuple[dict[str, Any], ...] = (),
 ) -> SimpleNamespace:
     """As much of a sweep as collecting and ensembling look at."""
     return SimpleNamespace(

@@ -26,7 +26,15 @@ def event(kind, time):
     [
         ([], 7200),
         ([event("sweep_started", 100), event("trial_finished", 1100)], 6200),
-        ([event("sweep_started", 0), event("trial_started", 600), event("sweep_resumed", 9000), event("sweep_interrupted", 9400)], 6200),
+        (
+            [
+                event("sweep_started", 0),
+                event("trial_started", 600),
+                event("sweep_resumed", 9000),
+                event("sweep_interrupted", 9400),
+            ],
+            6200,
+        ),
         ([event("sweep_started", 0), event("sweep_interrupted", 8000)], 0),
     ],
 )
@@ -35,7 +43,9 @@ def test_the_time_budget_is_of_all_runs_together_and_pauses_do_not_count(events,
 
 
 def test_no_budget_is_no_limit():
-    assert _seconds_left(parse_sweep("small.yaml", TEXT.replace("budget: {hours: 2}", "")), []) is None
+    assert (
+        _seconds_left(parse_sweep("small.yaml", TEXT.replace("budget: {hours: 2}", "")), []) is None
+    )
 
 
 @pytest.fixture

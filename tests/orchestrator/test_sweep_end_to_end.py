@@ -1,4 +1,6 @@
-"""Whole sweeps through the command, with real Ray, real MLflow and real signals; networks small enough to train in a second."""
+"""Whole sweeps through the command, with real Ray, real MLflow and real signals; networks small
+enough to train in a second.
+"""
 
 import json
 import signal
@@ -28,7 +30,20 @@ ensembles:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "data"
-    options = ["--classes", "4", "--clips-per-class", "16", "--subjects", "4", "--views", "2", "--frames", "10", "--layout", "coco17"]
+    options = [
+        "--classes",
+        "4",
+        "--clips-per-class",
+        "16",
+        "--subjects",
+        "4",
+        "--views",
+        "2",
+        "--frames",
+        "10",
+        "--layout",
+        "coco17",
+    ]
     command("data", "synth", str(path), *options, cwd=path.parent).check_returncode()
     return path
 
@@ -49,14 +64,25 @@ def line(*arguments):
 
 
 def start(folder, *arguments):
-    """A sweep in a process group of its own, so that a test can end it as a person or the system would."""
+    """A sweep in a process group of its own, so that a test can end it as a person or the system
+    would.
+    """
     return subprocess.Popen(
-        line("sweep", "tiny.yaml", *arguments), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        line("sweep", "tiny.yaml", *arguments),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
 def events(folder, kind=None):
-    return [event for event in read_journal(folder / "runs/tiny/journal.jsonl") if kind in (None, event["event"])]
+    return [
+        event
+        for event in read_journal(folder / "runs/tiny/journal.jsonl")
+        if kind in (None, event["event"])
+    ]
 
 
 def wait_until(condition, process, seconds=120):
@@ -82,16 +108,28 @@ def trial_folder(folder, trial):
 
 
 def mlflow_runs(folder):
-    """(kind, trial or ensemble) -> number of runs, statuses; read from the tracking store itself."""
+    """(kind, trial or ensemble) -> number of runs, statuses;
+    read from the tracking store itself.
+    """
     code = """
 import json, sys
 from mlflow import MlflowClient
 client = MlflowClient("sqlite:///mlflow.db")
 runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
 epochs = {r.info.run_id: len(client.get_metric_history(r.info.run_id, "train_loss")) for r in runs}
-print(json.dumps([(r.data.tags["kind"], r.data.tags.get("trial", ""), r.info.status, epochs[r.info.run_id]) for r in runs]))
+tags = [r.data.tags for r in runs]
+print(json.dumps([
+    (tag["kind"], tag.get("trial", ""), r.info.status, epochs[r.info.run_id])
+    for tag, r in zip(tags, runs)
+]))
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return [tuple(row) for row in json.loads(done.stdout)]
 
 
@@ -101,12 +139,20 @@ def model_versions(folder):
 from mlflow import MlflowClient
 print(len(MlflowClient("sqlite:///mlflow.db").search_model_versions("name='tiny.both'")))
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return int(done.stdout.splitlines()[-1])
 
 
 def check_registered_model(folder):
-    """The registered ensemble, loaded by MLflow alone, predicts from raw clips what the sweep's final evaluation was made of."""
+    """The registered ensemble, loaded by MLflow alone, predicts from raw clips what the sweep's
+    final evaluation was made of.
+    """
     code = """
 import json, sys
 import mlflow, numpy as np
@@ -122,9 +168,16 @@ assert list(table.columns) == list(store.info.classes)
 expected = np.exp(scores.logits.astype(float)); expected /= expected.sum(axis=1, keepdims=True)
 print(abs(table.to_numpy() - expected).max())
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.splitlines()[-1]) < 1e-6  # float32 batches of another size round differently
+    # float32 batches of another size round differently
+    assert float(done.stdout.splitlines()[-1]) < 1e-6
 
 
 def check_finished(folder):
@@ -134,11 +187,14 @@ def check_finished(folder):
     assert (folder / "runs/tiny/report/report.md").is_file()
     assert (folder / "runs/tiny/ensembles/both/result.json").is_file()
     assert len(events(folder, "test_read")) == 1
-    assert [event["trial"] for event in events(folder, "trial_finished")] == list({e["trial"]: 0 for e in events(folder, "trial_finished")})
+    assert [event["trial"] for event in events(folder, "trial_finished")] == list(
+        {e["trial"]: 0 for e in events(folder, "trial_finished")}
+    )
     runs = mlflow_runs(folder)
     assert sorted(kind for kind, *_ in runs) == ["ensemble", "sweep", "trial", "trial"]
     assert {status for _, _, status, _ in runs} == {"FINISHED"}
-    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 60]  # every epoch once
+    # every epoch once
+    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 60]
 
 
 def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
@@ -149,7 +205,9 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
     assert "orchestrate ui tiny" in first.stdout
     check_finished(folder)
     check_registered_model(folder)
-    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")}
+    stamps = {
+        path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")
+    }
     started = len(events(folder, "trial_started"))
     second = command("sweep", "tiny.yaml", cwd=folder)
     assert second.returncode == 0, second.stderr
@@ -170,13 +228,16 @@ def test_kill_9_of_the_driver_loses_nothing_finished(folder):
     process.wait()
     process.stdout.close()
     process.stderr.close()
-    finished = {path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")}
+    finished = {
+        path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")
+    }
     assert len(finished) == 1
     again = command("sweep", "tiny.yaml", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     started = [event["trial"] for event in events(folder, "trial_started")]
-    assert sum("epochs2-" in trial for trial in started) == 1  # the complete trial was not run again
+    # the complete trial was not run again
+    assert sum("epochs2-" in trial for trial in started) == 1
     check_finished(folder)
 
 
@@ -195,9 +256,14 @@ def test_ctrl_c_writes_checkpoints_and_prints_how_to_go_on(folder):
 
 
 def test_a_diverging_trial_fails_once_with_its_reason_and_the_rest_goes_on(folder):
-    text = SWEEP.replace("train.epochs: {values: [2, 60], axis: cell}", "train.lr: {values: [0.05, 1.0e12], axis: cell}")
+    text = SWEEP.replace(
+        "train.epochs: {values: [2, 60], axis: cell}",
+        "train.lr: {values: [0.05, 1.0e12], axis: cell}",
+    )
     Path(folder / "tiny.yaml").write_text(
-        text.replace("over: train.epochs", "over: train.lr").replace("batch_size: 4, lr: 0.05,", "batch_size: 4, epochs: 3,")
+        text.replace("over: train.epochs", "over: train.lr").replace(
+            "batch_size: 4, lr: 0.05,", "batch_size: 4, epochs: 3,"
+        )
     )
     done = command("sweep", "tiny.yaml", cwd=folder)
     assert done.returncode == 3, done.stderr
@@ -238,7 +304,9 @@ def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
     assert not any("source" in event for event in events(folder))
     done = command("sweep", "tiny.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
-    ((name, source),) = {event["trial"]: event["source"] for event in events(folder) if "source" in event}.items()
+    ((name, source),) = {
+        event["trial"]: event["source"] for event in events(folder) if "source" in event
+    }.items()
     dense = Path(source)
     assert dense.parent == folder / "runs/tiny/trials"
     assert json.loads((dense / "config.json").read_text())["sparsity"]["level"] == 0
@@ -246,8 +314,18 @@ def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
     journal = [(event["event"], event.get("trial")) for event in events(folder)]
     assert journal.index(("trial_finished", dense.name)) < journal.index(("trial_started", name))
     reasons = {event["trial"]: event["reason"] for event in events(folder, "trial_failed")}
-    (diverged,) = [trial for trial, reason in reasons.items() if reason.startswith("train_loss must be finite")]
+    (diverged,) = [
+        trial for trial, reason in reasons.items() if reason.startswith("train_loss must be finite")
+    ]
     (left,) = reasons.keys() - {diverged}
-    assert reasons[left] == f"no dense trial to start from has a result: {diverged}: {reasons[diverged]}"
+    assert (
+        reasons[left]
+        == f"no dense trial to start from has a result: {diverged}: {reasons[diverged]}"
+    )
     assert ("trial_started", left) not in journal
-    assert sorted(status for kind, _, status, _ in mlflow_runs(folder) if kind == "trial") == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert sorted(status for kind, _, status, _ in mlflow_runs(folder) if kind == "trial") == [
+        "FAILED",
+        "FAILED",
+        "FINISHED",
+        "FINISHED",
+    ]

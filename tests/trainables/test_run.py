@@ -29,7 +29,10 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "synth"
-    made = synthetic_recordings(SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12), LAYOUTS["coco17"])
+    made = synthetic_recordings(
+        SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12),
+        LAYOUTS["coco17"],
+    )
     write_store(path, made.clips, made.description)
     return path
 
@@ -37,10 +40,22 @@ def store(tmp_path_factory):
 def config_of(store, level=0.0, **train):
     return TrialConfig.model_validate(
         {
-            "data": {"store": str(store), "protocol": "xsub", "frames": 16, "selection": {"fraction": 0.3}},
+            "data": {
+                "store": str(store),
+                "protocol": "xsub",
+                "frames": 16,
+                "selection": {"fraction": 0.3},
+            },
             "model": {"backbone": "hpi_gcn_op", "channels": 8, "stages": [1, 1], "groups": 4},
             "sparsity": {"level": level, "warmup": 0.5},
-            "train": {"epochs": 4, "batch_size": 6, "lr": 0.05, "warmup_epochs": 1, "milestones": [3], **train},
+            "train": {
+                "epochs": 4,
+                "batch_size": 6,
+                "lr": 0.05,
+                "warmup_epochs": 1,
+                "milestones": [3],
+                **train,
+            },
         }
     )
 
@@ -53,9 +68,19 @@ def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path
     names = {path.name for path in out.path.iterdir()} - {".lock"}
     scores = {"scores.selection.parquet", "scores.test.parquet"}
     sparse = {"sparsity.json"} if level else set()
-    assert names == scores | sparse | {"config.json", "metrics.parquet", "checkpoint", "deploy.pt", "cost.json", "result.json"}
+    assert names == scores | sparse | {
+        "config.json",
+        "metrics.parquet",
+        "checkpoint",
+        "deploy.pt",
+        "cost.json",
+        "result.json",
+    }
     deployed = load_deploy(out.deploy_file)
-    sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
+    sizes = [
+        sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d))
+        for block in build_blocks(store, level)
+    ]
     assert result.cost.removed_params == sum(removed_count(size, level) for size in sizes)
     assert result.cost.nonzero_params == result.cost.params - result.cost.removed_params
     assert result.cost.deploy_params == sum(p.numel() for p in deployed.parameters())
@@ -71,7 +96,9 @@ def test_a_store_at_a_uri_and_another_residence_give_the_same_trial(store, tmp_p
     scores = []
     for name, data in {"path": config.data, "uri": remote}.items():
         out = TrialDir(tmp_path / name)
-        run_trial(config.model_copy(update={"data": data}), out, device=CPU, root=tmp_path / "elsewhere")
+        run_trial(
+            config.model_copy(update={"data": data}), out, device=CPU, root=tmp_path / "elsewhere"
+        )
         scores.append(Scores.load(out.test_scores))
     assert scores[0].ids == scores[1].ids
     assert np.array_equal(scores[0].logits, scores[1].logits)
@@ -84,24 +111,46 @@ def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate
     config = config_of(store)
     sparsity = SparsityConfig(level="learned", gate=gate, warmup=0.5, **asked)
     out, reports = TrialDir(tmp_path / "trial"), []
-    result = run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, report=reports.append)
+    result = run_trial(
+        config.model_copy(update={"sparsity": sparsity}), out, device=CPU, report=reports.append
+    )
     assert [row["penalty"] > 0 for row in reports] == [sparsity.price is not None] * 2 + [False] * 2
     assert result.kept_epoch >= 2
     assert result.metrics()["level"] == result.level == reports[3]["level"]
-    assert result.cost.params == run_trial(config, TrialDir(tmp_path / "dense"), device=CPU).cost.params  # gates are no parameters
+    # gates are no parameters
+    assert (
+        result.cost.params
+        == run_trial(config, TrialDir(tmp_path / "dense"), device=CPU).cost.params
+    )
     if sparsity.target is not None:
         assert result.cost.removed_params == removed_count(result.cost.maskable_params, 0.7)
     found = json.loads(out.sparsity_file.read_text())
-    layers = [(name, part) for block in build_blocks(store, 0.0) for name, part in block.named_modules() if isinstance(part, torch.nn.Conv2d)]
-    assert [tensor["name"].partition(".")[2].partition(".")[2] for tensor in found["tensors"]] == [name for name, _ in layers]
-    assert [tensor["shape"] for tensor in found["tensors"]] == [list(layer.weight.shape) for _, layer in layers]
-    assert sum(tensor["kept"] for tensor in found["tensors"]) == result.cost.maskable_params - result.cost.removed_params
+    layers = [
+        (name, part)
+        for block in build_blocks(store, 0.0)
+        for name, part in block.named_modules()
+        if isinstance(part, torch.nn.Conv2d)
+    ]
+    assert [tensor["name"].partition(".")[2].partition(".")[2] for tensor in found["tensors"]] == [
+        name for name, _ in layers
+    ]
+    assert [tensor["shape"] for tensor in found["tensors"]] == [
+        list(layer.weight.shape) for _, layer in layers
+    ]
+    assert (
+        sum(tensor["kept"] for tensor in found["tensors"])
+        == result.cost.maskable_params - result.cost.removed_params
+    )
     assert min(tensor["kept"] for tensor in found["tensors"]) >= 1
     assert found["level"] == result.level
 
 
-def test_a_learned_mask_that_cuts_the_network_in_two_fails_the_trial_once_it_is_fixed(store, tmp_path):
-    """One weight of each convolution is left: in the first block the second reads a channel that the first does not write."""
+def test_a_learned_mask_that_cuts_the_network_in_two_fails_the_trial_once_it_is_fixed(
+    store, tmp_path
+):
+    """One weight of each convolution is left: in the first block the second reads a channel that
+    the first does not write.
+    """
     weights, layers = 72 + 576 + 384 + 2304 + 128, 5
     target = (weights - layers) / (weights - 1)
     assert weights - removed_count(weights, target) == layers
@@ -109,7 +158,9 @@ def test_a_learned_mask_that_cuts_the_network_in_two_fails_the_trial_once_it_is_
     model = ModelConfig(backbone="st_gcn", channels=8, stages=(1, 1))
     config, reports = config_of(store).model_copy(update={"model": model, "sparsity": sparsity}), []
     out = TrialDir(tmp_path / "trial")
-    with pytest.raises(TrialFailed, match=r"nothing gets through blocks\.0: use a lower sparsity\.target"):
+    with pytest.raises(
+        TrialFailed, match=r"nothing gets through blocks\.0: use a lower sparsity\.target"
+    ):
         run_trial(config, out, device=CPU, report=reports.append)
     assert len(reports) == 1  # the last learning epoch is not one to continue from
     assert "nothing gets through" in out.load_failure()
@@ -120,7 +171,9 @@ def build_blocks(store, level):
 
     config = config_of(store, level)
     opened = Store.open(store)
-    return build_backbone(config.model, opened.layout, classes=4, persons=1, stream=config.data.stream_config, seed=0).blocks
+    return build_backbone(
+        config.model, opened.layout, classes=4, persons=1, stream=config.data.stream_config, seed=0
+    ).blocks
 
 
 def test_scores_align_with_the_split_and_test_labels_stay_away(store, tmp_path):
@@ -134,16 +187,24 @@ def test_scores_align_with_the_split_and_test_labels_stay_away(store, tmp_path):
     assert list(test.ids) == list(ids[split.test])
     assert np.array_equal(selection.labels, opened.column("label")[split.selection])
     assert test.labels is None
-    assert result.selection_top1 == pytest.approx((selection.logits.argmax(axis=1) == selection.labels).mean())
+    assert result.selection_top1 == pytest.approx(
+        (selection.logits.argmax(axis=1) == selection.labels).mean()
+    )
 
 
-def test_the_penalty_is_on_during_the_warm_up_only_and_the_dense_epochs_are_never_shipped(store, tmp_path):
+def test_the_penalty_is_on_during_the_warm_up_only_and_the_dense_epochs_are_never_shipped(
+    store, tmp_path
+):
     config = config_of(store, 0.95, epochs=5, lr=0.001, milestones=[])
-    config = config.model_copy(update={"sparsity": config.sparsity.model_copy(update={"warmup": 0.8})})
+    config = config.model_copy(
+        update={"sparsity": config.sparsity.model_copy(update={"warmup": 0.8})}
+    )
     reports = []
     result = run_trial(config, TrialDir(tmp_path / "trial"), device=CPU, report=reports.append)
-    assert [row["penalty"] > 0 for row in reports] == [False, True, True, True, False]  # lambda ramps from 0
-    assert result.kept_epoch == 4  # though every dense epoch may be better than one of fine-tuning at this rate
+    # lambda ramps from 0
+    assert [row["penalty"] > 0 for row in reports] == [False, True, True, True, False]
+    # though every dense epoch may be better than one of fine-tuning at this rate
+    assert result.kept_epoch == 4
 
 
 def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
@@ -176,14 +237,18 @@ def test_a_folding_that_is_wrong_in_double_precision_fails_the_trial(store, tmp_
 
 
 def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wrongly():
-    """A BatchNorm that takes 1e6 away from what a bias has put there leaves the rounding of 1e6; folding cancels the two exactly."""
+    """A BatchNorm that takes 1e6 away from what a bias has put there leaves the rounding of 1e6;
+    folding cancels the two exactly.
+    """
     model = naive_models.narrow_backbone("st_gcn", layout="coco17").float().eval()
     part = model.blocks[0].temporal
     with torch.no_grad():
         part.conv.bias += 1e6
         part.bn.running_mean += 1e6
     x = naive_models.random_clips(4, 3, 16, 17, 1).float()
-    batches = SimpleNamespace(epoch=lambda _epoch: iter([SimpleNamespace(x=x, index=torch.arange(4))]))
+    batches = SimpleNamespace(
+        epoch=lambda _epoch: iter([SimpleNamespace(x=x, index=torch.arange(4))])
+    )
     rounding = _prove_equal(model, batches, 16)
     assert rounding > DEPLOY_TOLERANCE
     shipped = deploy(model, frames=16)
@@ -236,36 +301,61 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
     for stop_after in (1, 2, 1):
         steps = iter(range(100))
         with pytest.raises(Interrupted):
-            run_trial(config_of(store, 0.8), parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s)
+            run_trial(
+                config_of(store, 0.8),
+                parts,
+                device=CPU,
+                should_stop=lambda c=steps, s=stop_after: next(c) == s,
+            )
         assert not parts.is_complete()
     run_trial(config_of(store, 0.8), parts, device=CPU)
-    assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+    assert np.array_equal(
+        Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits
+    )
 
 
 @pytest.mark.parametrize("sharing", ["branches", "channels", "fused"])
-def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, tmp_path, sharing, monkeypatch):
+def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(
+    store, tmp_path, sharing, monkeypatch
+):
     monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
     config = config_of(store, 0.8)
-    config = config.model_copy(update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})})
+    config = config.model_copy(
+        update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})}
+    )
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
     result = run_trial(config, whole, device=CPU)
     for stop_after in (1, 2, 1):  # in the warm-up, twice behind it
         steps = iter(range(100))
         with pytest.raises(Interrupted):
-            run_trial(config, parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s)
+            run_trial(
+                config, parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s
+            )
     again = run_trial(config, parts, device=CPU)
-    assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+    assert np.array_equal(
+        Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits
+    )
     assert result.cost.removed_params == again.cost.removed_params
     layout = Store.open(store).layout
-    counted = count(config.model, layout, classes=4, persons=1, frames=16, stream=config.data.stream_config)
-    assert (result.cost.deploy_nonzero_params, True) == counted.deploy_nonzero_params(config.sparsity)
+    counted = count(
+        config.model, layout, classes=4, persons=1, frames=16, stream=config.data.stream_config
+    )
+    assert (result.cost.deploy_nonzero_params, True) == counted.deploy_nonzero_params(
+        config.sparsity
+    )
     assert result.kept_epoch >= 2
     assert result.cost.deploy_bytes == whole.deploy_file.stat().st_size
     assert (result.cost.compact_latency_ms is not None) == (sharing == "channels")
     found = json.loads(whole.sparsity_file.read_text())
     assert found["level"] == result.level
-    assert sum(math.prod(tensor["shape"]) for tensor in found["tensors"]) == result.cost.maskable_params
-    assert sum(tensor["kept"] for tensor in found["tensors"]) == result.cost.maskable_params - result.cost.removed_params
+    assert (
+        sum(math.prod(tensor["shape"]) for tensor in found["tensors"])
+        == result.cost.maskable_params
+    )
+    assert (
+        sum(tensor["kept"] for tensor in found["tensors"])
+        == result.cost.maskable_params - result.cost.removed_params
+    )
     assert found["counts"].startswith("convolutions" if sharing == "channels" else "fused kernels")
     shapes = {tensor["name"]: tensor["shape"] for tensor in found["tensors"]}
     fused, branch = "blocks.0.temporal.body", "blocks.0.temporal.body.branches.origin.conv"
@@ -275,7 +365,11 @@ def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(store, t
 def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
     config = config_of(store)
     config = config.model_copy(
-        update={"data": config.data.model_copy(update={"selection": config.data.selection.model_copy(update={"kind": "none"})})}
+        update={
+            "data": config.data.model_copy(
+                update={"selection": config.data.selection.model_copy(update={"kind": "none"})}
+            )
+        }
     )
     out = TrialDir(tmp_path / "trial")
     result = run_trial(config, out, device=CPU)
@@ -291,7 +385,9 @@ def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_pa
     run_trial(config_of(store, keep=keep, epochs=2, milestones=[]), source, device=CPU)
     assert source.kept_file == (source.best_file if keep == "best" else source.checkpoint_file)
     shipped = load_tensors(source.kept_file, CPU)["model"]
-    config = config_of(store, 0.8, epochs=2, milestones=[], warmup_epochs=0, lr=1e-12, weight_decay=0.0)
+    config = config_of(
+        store, 0.8, epochs=2, milestones=[], warmup_epochs=0, lr=1e-12, weight_decay=0.0
+    )
     sparsity = config.sparsity.model_copy(update={"source": str(source.path)})
     out = TrialDir(tmp_path / "sparse")
     run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, source=source.path)
@@ -299,7 +395,8 @@ def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_pa
     heads = [name for name in shipped if name.startswith("head.")]
     assert heads
     for name in heads:
-        assert torch.allclose(started[name], shipped[name], rtol=0, atol=1e-9)  # at this rate two epochs change nothing
+        # at this rate two epochs change nothing
+        assert torch.allclose(started[name], shipped[name], rtol=0, atol=1e-9)
 
 
 def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):
@@ -334,7 +431,11 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
     from trainables.training.evaluate import score
 
     config = config_of(store)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"pipeline": "pyskl", "views": 3, "frames": 5})})
+    config = config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"pipeline": "pyskl", "views": 3, "frames": 5})
+        }
+    )
     dealt = []
 
     def remember(*arguments, **options):
@@ -346,17 +447,47 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
     result = run_trial(config, out, device=CPU)
     opened = Store.open(store)
     split = opened.split("xsub", config.data.selection)
-    assert [batches.clips for batches in dealt[1:]] == [len(split.selection), 3 * len(split.selection), 3 * len(split.test)]
+    assert [batches.clips for batches in dealt[1:]] == [
+        len(split.selection),
+        3 * len(split.selection),
+        3 * len(split.test),
+    ]
     scores, model = Scores.load(out.test_scores), load_deploy(out.deploy_file)
     assert list(scores.ids) == list(opened.column("id")[split.test])
     views = []
-    for batch in Batches(opened, split.test, config.data, batch_size=3, device=CPU, training=False, seed=0, labelled=False).epoch(0):
+    for batch in Batches(
+        opened,
+        split.test,
+        config.data,
+        batch_size=3,
+        device=CPU,
+        training=False,
+        seed=0,
+        labelled=False,
+    ).epoch(0):
         views.append(model(batch.x).softmax(dim=1).mean(dim=0))  # one clip
-    torch.testing.assert_close(torch.from_numpy(scores.logits).softmax(dim=1), torch.stack(views).detach(), atol=1e-6, rtol=0)
-    probe = Batches(opened, split.selection, config.data, batch_size=4, device=CPU, training=False, seed=0, labelled=False, views=1)
+    torch.testing.assert_close(
+        torch.from_numpy(scores.logits).softmax(dim=1),
+        torch.stack(views).detach(),
+        atol=1e-6,
+        rtol=0,
+    )
+    probe = Batches(
+        opened,
+        split.selection,
+        config.data,
+        batch_size=4,
+        device=CPU,
+        training=False,
+        seed=0,
+        labelled=False,
+        views=1,
+    )
     last = score(model, probe.epoch(0))[1]
     labels = torch.from_numpy(opened.column("label")[split.selection])
-    assert result.selection_loss != pytest.approx(torch.nn.functional.cross_entropy(last, labels).item())
+    assert result.selection_loss != pytest.approx(
+        torch.nn.functional.cross_entropy(last, labels).item()
+    )
 
 
 def sparse(store, level=0.8, epochs=2, **sparsity):
@@ -366,23 +497,41 @@ def sparse(store, level=0.8, epochs=2, **sparsity):
 
 def removed_at(store, level):
     """By scope block."""
-    sizes = [sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d)) for block in build_blocks(store, level)]
+    sizes = [
+        sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d))
+        for block in build_blocks(store, level)
+    ]
     return sum(removed_count(size, level) for size in sizes)
 
 
 def test_a_lottery_ticket_of_a_trained_network(store, tmp_path):
-    """Its weights are those of the dense trial, where they are there; the masks go into a file, from which another trial is trained."""
+    """Its weights are those of the dense trial, where they are there; the masks go into a file,
+    from which another trial is trained.
+    """
     dense, ticket, again = (TrialDir(tmp_path / name) for name in ("dense", "ticket", "again"))
     run_trial(sparse(store, level=0.0), dense, device=CPU)
-    result = run_trial(sparse(store, generator="supermask", **{"from": "dense"}), ticket, device=CPU, source=dense.path)
+    result = run_trial(
+        sparse(store, generator="supermask", **{"from": "dense"}),
+        ticket,
+        device=CPU,
+        source=dense.path,
+    )
     assert result.cost.removed_params == removed_at(store, 0.8)
     assert result.cost.nonzero_params == result.cost.params - result.cost.removed_params
     best = [torch.load(out.best_file, weights_only=True)["model"] for out in (dense, ticket)]
     name = "blocks.0.graph.embed"
-    assert torch.equal(best[0][f"{name}.weight"], best[1][f"{name}.parametrizations.weight.original"])
-    masks = {key.replace(".parametrizations.weight.0.mask", ".weight"): mask for key, mask in best[1].items() if key.endswith(".mask")}
+    assert torch.equal(
+        best[0][f"{name}.weight"], best[1][f"{name}.parametrizations.weight.original"]
+    )
+    masks = {
+        key.replace(".parametrizations.weight.0.mask", ".weight"): mask
+        for key, mask in best[1].items()
+        if key.endswith(".mask")
+    }
     save_masks(masks, tmp_path / "ticket.npz")
-    config = sparse(store, generator="predefined", mask="ticket.npz", warmup=0.0, **{"from": "dense"})
+    config = sparse(
+        store, generator="predefined", mask="ticket.npz", warmup=0.0, **{"from": "dense"}
+    )
     result = run_trial(config, again, device=CPU, root=tmp_path, source=dense.path)
     assert result.cost.removed_params == removed_at(store, 0.8)
     kept = torch.load(again.best_file, weights_only=True)["model"]
@@ -392,9 +541,15 @@ def test_a_lottery_ticket_of_a_trained_network(store, tmp_path):
 def test_rounds_of_rewinding_are_one_trial(store, tmp_path):
     reports = []
     out = TrialDir(tmp_path / "trial")
-    result = run_trial(sparse(store, generator="rewinding", rounds=2, rewind_epoch=1), out, device=CPU, report=reports.append)
+    result = run_trial(
+        sparse(store, generator="rewinding", rounds=2, rewind_epoch=1),
+        out,
+        device=CPU,
+        report=reports.append,
+    )
     assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
-    assert (result.epochs, result.kept_epoch) == (4, 3)  # of the last round, though the others may be better
+    # of the last round, though the others may be better
+    assert (result.epochs, result.kept_epoch) == (4, 3)
     assert result.cost.removed_params == removed_at(store, 0.8)
 
 
@@ -402,8 +557,14 @@ def test_rounds_of_rewinding_are_one_trial(store, tmp_path):
     ("sparsity", "said"),
     [
         ({"from": "dense"}, "sparsity.from: 'dense' is known within a sweep alone"),
-        ({"from": "nowhere"}, "sparsity.from: .*nowhere: must be the folder of a finished trial, got no such folder"),
-        ({"generator": "predefined", "mask": "none.npz"}, "sparsity.mask: .*none.npz: must be a file of masks"),
+        (
+            {"from": "nowhere"},
+            "sparsity.from: .*nowhere: must be the folder of a finished trial, got no such folder",
+        ),
+        (
+            {"generator": "predefined", "mask": "none.npz"},
+            "sparsity.mask: .*none.npz: must be a file of masks",
+        ),
         ({"generator": "rigl", "update_every": 1000}, "sparsity.update_every must be less than"),
     ],
 )
@@ -417,16 +578,31 @@ def test_what_a_sparse_trial_needs_is_there_before_it_is_trained(store, tmp_path
 
 def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
     out, reports = TrialDir(tmp_path / "trial"), []
-    with pytest.raises(TrialFailed, match=r"must leave a way from the clip to the classifier, but at sparsity\.level 0\.999 nothing gets"):
-        run_trial(sparse(store, level=0.999, generator="magnitude_at_init"), out, device=CPU, report=reports.append)
+    with pytest.raises(
+        TrialFailed,
+        match=(
+            r"must leave a way from the clip to the classifier, but at sparsity\.level 0\.999"
+            r" nothing gets"
+        ),
+    ):
+        run_trial(
+            sparse(store, level=0.999, generator="magnitude_at_init"),
+            out,
+            device=CPU,
+            report=reports.append,
+        )
     assert reports == []
     assert "nothing gets through blocks." in out.load_failure()
 
 
-def test_layers_without_weights_are_named_before_training_and_in_the_result(store, tmp_path, monkeypatch):
+def test_layers_without_weights_are_named_before_training_and_in_the_result(
+    store, tmp_path, monkeypatch
+):
     monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
     out, said = TrialDir(tmp_path / "trial"), []
-    result = run_trial(sparse(store, level=0.97), out, device=CPU, warn=said.append, report=said.append)
+    result = run_trial(
+        sparse(store, level=0.97), out, device=CPU, warn=said.append, report=said.append
+    )
     found = json.loads(out.sparsity_file.read_text())
     bare = [each["name"] for each in found["tensors"] if each["kept"] == 0]
     assert bare

@@ -42,7 +42,10 @@ def quick_latency():
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "synth"
-    made = synthetic_recordings(SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12), LAYOUTS["coco17"])
+    made = synthetic_recordings(
+        SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12),
+        LAYOUTS["coco17"],
+    )
     write_store(path, made.clips, made.description)
     return path
 
@@ -50,10 +53,21 @@ def store(tmp_path_factory):
 def config_of(store, kind, **sparsity):
     return TrialConfig.model_validate(
         {
-            "data": {"store": str(store), "protocol": "xsub", "frames": 16, "selection": {"fraction": 0.3}},
+            "data": {
+                "store": str(store),
+                "protocol": "xsub",
+                "frames": 16,
+                "selection": {"fraction": 0.3},
+            },
             "model": {"backbone": "hpi_gcn_rp", "channels": 8, "stages": [1, 1]},
             "sparsity": {"levels": [0.5, 0.9], "warmup": 0.5, **SETTINGS[kind], **sparsity},
-            "train": {"epochs": 4, "batch_size": 6, "lr": 0.05, "warmup_epochs": 1, "milestones": [3]},
+            "train": {
+                "epochs": 4,
+                "batch_size": 6,
+                "lr": 0.05,
+                "warmup_epochs": 1,
+                "milestones": [3],
+            },
         }
     )
 
@@ -61,7 +75,10 @@ def config_of(store, kind, **sparsity):
 @pytest.fixture(scope="module", params=SETTINGS)
 def trial(request, store, tmp_path_factory):
     """(kind, configuration, folder, result) of one trial per kind."""
-    config, out = config_of(store, request.param), TrialDir(tmp_path_factory.mktemp(request.param) / "trial")
+    config, out = (
+        config_of(store, request.param),
+        TrialDir(tmp_path_factory.mktemp(request.param) / "trial"),
+    )
     return request.param, config, out, run_trial(config, out, device=CPU)
 
 
@@ -70,18 +87,30 @@ def test_a_trial_leaves_every_file_and_the_levels_beside_them(store, trial):
     assert run_trial(config, out, device=CPU) == result  # complete: returned as it is
     assert result.kept_epoch >= 2  # never from the dense warm-up
     assert [level.level for level in result.levels] == ["0.5", "0.9", "fused"]
-    assert json.loads(out.levels_file.read_text()) == [level.model_dump() for level in result.levels]
+    assert json.loads(out.levels_file.read_text()) == [
+        level.model_dump() for level in result.levels
+    ]
     fused = result.levels[-1]
-    assert (fused.selection_top1, fused.nonzero_params) == (result.selection_top1, result.cost.nonzero_params)
+    assert (fused.selection_top1, fused.nonzero_params) == (
+        result.selection_top1,
+        result.cost.nonzero_params,
+    )
     opened = Store.open(store)
     split, ids = opened.split("xsub", config.data.selection), opened.column("id")
     for level in result.levels[:-1]:
-        selection, test = (Scores.load(out.level_scores(level.level, part)) for part in ("selection", "test"))
+        selection, test = (
+            Scores.load(out.level_scores(level.level, part)) for part in ("selection", "test")
+        )
         assert list(selection.ids) == list(ids[split.selection])
         assert list(test.ids) == list(ids[split.test])
         assert test.labels is None
-        assert level.selection_top1 == pytest.approx((selection.logits.argmax(axis=1) == selection.labels).mean())
-    assert not np.array_equal(Scores.load(out.level_scores("0.5", "test")).logits, Scores.load(out.level_scores("0.9", "test")).logits)
+        assert level.selection_top1 == pytest.approx(
+            (selection.logits.argmax(axis=1) == selection.labels).mean()
+        )
+    assert not np.array_equal(
+        Scores.load(out.level_scores("0.5", "test")).logits,
+        Scores.load(out.level_scores("0.9", "test")).logits,
+    )
 
 
 def test_what_is_scored_is_what_is_shipped(store, trial):
@@ -94,7 +123,9 @@ def test_what_is_scored_is_what_is_shipped(store, trial):
     assert np.abs(found.logits - stored.logits).max() < 1e-4  # another batch size: rounding
     for name, level in shipped.levels().items():
         alone = score_store(level, opened, split.test, config.data, CPU)
-        assert np.abs(alone.logits - Scores.load(out.level_scores(name, "test")).logits).max() < 1e-4
+        assert (
+            np.abs(alone.logits - Scores.load(out.level_scores(name, "test")).logits).max() < 1e-4
+        )
     clips = [np.random.default_rng(0).normal(size=(1, 12, 17, 3)).astype(np.float32)]
     assert score_clips([(out.deploy_file, config.data)], clips, opened.info)[0].shape == (1, 4)
     assert result.cost.deploy_params == sum(parameter.numel() for parameter in shipped.parameters())
@@ -112,7 +143,9 @@ def test_sizes_are_exact(trial):
     assert cost.params == counted.training.params
     assert cost.nonzero_params == counted.nonzero_params(config.sparsity)
     assert cost.maskable_params == len(levels) * counted.maskable_params
-    assert cost.removed_params == sum(removed_count(sum(block), level) for level in levels for block in counted.maskable)
+    assert cost.removed_params == sum(
+        removed_count(sum(block), level) for level in levels for block in counted.maskable
+    )
 
 
 def test_a_mixture_says_how_often_each_expert_is_chosen(store, trial):
@@ -123,7 +156,16 @@ def test_a_mixture_says_how_often_each_expert_is_chosen(store, trial):
         return
     form, opened = load_deploy(out.deploy_file), Store.open(store)
     indices = opened.split("xsub", config.data.selection).selection
-    held_out = Batches(opened, indices, config.data, batch_size=5, device=CPU, training=False, seed=0, labelled=False)
+    held_out = Batches(
+        opened,
+        indices,
+        config.data,
+        batch_size=5,
+        device=CPU,
+        training=False,
+        seed=0,
+        labelled=False,
+    )
     counts = [0, 0]
     for batch in held_out.epoch(0):
         gate = form.choice(form.gate.features(batch.x))
@@ -149,9 +191,16 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path, trial)
     for stop_after in (2, 3):
         count = iter(range(100))
         with pytest.raises(Interrupted):
-            run_trial(config_of(store, kind), parts, device=CPU, should_stop=lambda c=count, s=stop_after: next(c) == s)
+            run_trial(
+                config_of(store, kind),
+                parts,
+                device=CPU,
+                should_stop=lambda c=count, s=stop_after: next(c) == s,
+            )
     run_trial(config_of(store, kind), parts, device=CPU)
-    assert np.array_equal(Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits)
+    assert np.array_equal(
+        Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits
+    )
 
 
 def test_a_folding_that_is_wrong_in_one_level_fails_the_trial(store, tmp_path, monkeypatch):
@@ -166,8 +215,15 @@ def test_a_folding_that_is_wrong_in_one_level_fails_the_trial(store, tmp_path, m
 
 
 def test_results_of_single_networks_need_no_levels():
-    fields = {name: 1 for name, field in TrialResult.model_fields.items() if field.is_required() and name not in ("trial", "cost")}
-    cost = {name: "" if field.annotation is str else 1 for name, field in TrialResult.model_fields["cost"].annotation.model_fields.items()}
+    fields = {
+        name: 1
+        for name, field in TrialResult.model_fields.items()
+        if field.is_required() and name not in ("trial", "cost")
+    }
+    cost = {
+        name: "" if field.annotation is str else 1
+        for name, field in TrialResult.model_fields["cost"].annotation.model_fields.items()
+    }
     result = TrialResult.model_validate({**fields, "trial": "t", "cost": cost})
     assert result.levels == ()
     assert "levels" not in result.metrics()

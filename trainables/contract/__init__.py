@@ -1,1 +1,4 @@
-"""What crosses the line between a sweep and a trial: configuration, scores, files, errors. Imports nothing heavy."""
+"""What crosses the line between a sweep and a trial: configuration, scores, files, errors.
+
+Imports nothing heavy.
+"""

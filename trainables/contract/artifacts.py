@@ -13,7 +13,9 @@ from trainables.contract.config import Frozen, TrialConfig
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` so that a reader sees the old file, the whole new one, or none; survives a power cut."""
+    """Write `content` so that a reader sees the old file, the whole new one, or none; survives a
+    power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -32,11 +34,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Cost(Frozen):
-    """What the trained network costs: the training form's size and the deploy form's size, work and time."""
+    """What the trained network costs: the training form's size and the deploy form's size, work and
+    time.
+    """
 
     params: int  # training form, everything trainable
     nonzero_params: int  # training form, masked weights counted as zero
-    maskable_params: int  # weights a mask may remove: of the convolutions, or of the fused kernels where sparsity.sharing is branches or fused
+    # weights a mask may remove: of the convolutions, or of the fused kernels where sparsity.sharing
+    # is branches or fused
+    maskable_params: int
     removed_params: int  # those the mask removed: exactly what the level asks for
     released_params: int  # the released code's inference form
     released_leaf_params: int  # without adjacency matrices, as HPI-GCN's paper counts
@@ -51,7 +57,9 @@ class Cost(Frozen):
     deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
     deploy_latency_ms: float  # median of one clip at batch 1
     deploy_batch64_latency_ms: float  # of a batch of 64
-    compact_latency_ms: float | None = None  # of the deploy form without the channels that masks made useless; None: hardly any, or not noted
+    # of the deploy form without the channels that masks made useless; None: hardly any, or not
+    # noted
+    compact_latency_ms: float | None = None
     compact_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
@@ -67,10 +75,12 @@ class LevelResult(Frozen):
     """One level of a network of several levels by itself, or all of them together."""
 
     level: str  # its name, or FUSED
-    selection_top1: float | None  # fraction; None when nothing was held out, or the level has no classifier
+    # fraction; None when nothing was held out, or the level has no classifier
+    selection_top1: float | None
     nonzero_params: int  # training form
     deploy_nonzero_params: int
-    clip_share: float | None = None  # of an expert in a mixture: fraction of the selection clips that the gate sends to it
+    # of an expert in a mixture: fraction of the selection clips that the gate sends to it
+    clip_share: float | None = None
 
     @classmethod
     def fused(cls, selection_top1: float | None, cost: Cost) -> LevelResult:
@@ -98,8 +108,11 @@ class TrialResult(Frozen):
     seconds: float  # training time over all attempts
     clips_per_s: float  # median training throughput
     cost: Cost
-    levels: tuple[LevelResult, ...] = ()  # of a network of several levels: each by itself, then fused
-    warnings: tuple[str, ...] = ()  # what a person should know of the masks it ends with: layers without weights, levels that are cut off
+    # of a network of several levels: each by itself, then fused
+    levels: tuple[LevelResult, ...] = ()
+    # what a person should know of the masks it ends with: layers without weights, levels that are
+    # cut off
+    warnings: tuple[str, ...] = ()
 
     @property
     def level(self) -> float:
@@ -108,17 +121,35 @@ class TrialResult(Frozen):
 
     def metrics(self) -> dict[str, float]:
         """Every number under the name a sweep file uses for it."""
-        own = self.model_dump(exclude={"cost", "trial", "levels", "warnings"}) | self.cost.model_dump() | {"level": self.level}
+        own = (
+            self.model_dump(exclude={"cost", "trial", "levels", "warnings"})
+            | self.cost.model_dump()
+            | {"level": self.level}
+        )
         return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
-EPOCH_METRICS: tuple[str, ...] = ("train_loss", "train_top1", "penalty", "level", "selection_loss", "selection_top1", "lr", "clips_per_s")
+EPOCH_METRICS: tuple[str, ...] = (
+    "train_loss",
+    "train_top1",
+    "penalty",
+    "level",
+    "selection_loss",
+    "selection_top1",
+    "lr",
+    "clips_per_s",
+)
 """What a trial reports after every epoch; `level` only where it is learned."""
 
 _NOT_NUMBERS = ("trial", "cost", "levels", "warnings", "latency_device", "deploy_folded")
 
 RESULT_METRICS: tuple[str, ...] = (
-    *(name for fields in (TrialResult.model_fields, Cost.model_fields) for name in fields if name not in _NOT_NUMBERS),
+    *(
+        name
+        for fields in (TrialResult.model_fields, Cost.model_fields)
+        for name in fields
+        if name not in _NOT_NUMBERS
+    ),
     "level",
 )
 """What a finished trial reports; objectives and constraints name one of these."""
@@ -151,7 +182,11 @@ class TrialDir:
     @property
     def kept_file(self) -> Path:
         """The checkpoint that holds the weights a complete trial ships."""
-        return self.best_file if self.load_config().train.keep == "best" and self.best_file.is_file() else self.checkpoint_file
+        return (
+            self.best_file
+            if self.load_config().train.keep == "best" and self.best_file.is_file()
+            else self.checkpoint_file
+        )
 
     @property
     def deploy_file(self) -> Path:
@@ -206,4 +241,8 @@ class TrialDir:
 
     def load_failure(self) -> str | None:
         """The reason the trial failed for good, or None."""
-        return json.loads(self.failure_file.read_text())["reason"] if self.failure_file.is_file() else None
+        return (
+            json.loads(self.failure_file.read_text())["reason"]
+            if self.failure_file.is_file()
+            else None
+        )

@@ -1,4 +1,7 @@
-"""The configuration of one trial: typed, frozen, unknown keys refused. Every leaf can be fixed or searched by a sweep."""
+"""The configuration of one trial: typed, frozen, unknown keys refused.
+
+Every leaf can be fixed or searched by a sweep.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +33,27 @@ __all__ = [
 
 
 class SelectionConfig(Frozen):
-    """Which clips of the training split are held out to choose on; the test split is never chosen on."""
+    """Which clips of the training split are held out to choose on; the test split is never chosen
+    on.
+    """
 
     kind: Literal["subject", "clip", "protocol", "none"] = "subject"
-    # subject: whole subjects; clip: single clips, stratified by class; protocol: the store's own validation split; none: paper protocol
-    fraction: float = Field(default=0.1, gt=0.0, lt=1.0)  # of the subjects (at least one) or of the clips
+    # subject: whole subjects; clip: single clips, stratified by class; protocol: the store's own
+    # validation split; none: paper protocol
+    # of the subjects (at least one) or of the clips
+    fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     seed: int = Field(default=7, ge=0)
 
     @field_validator("fraction", "seed")
     @classmethod
     def _is_used(cls, value: float, info: ValidationInfo) -> float:
-        if info.data.get("kind") in ("protocol", "none") and value != cls.model_fields[str(info.field_name)].default:
-            raise ValueError(f"has no effect where kind is {info.data['kind']}, got {value:g}; leave it out")
+        if (
+            info.data.get("kind") in ("protocol", "none")
+            and value != cls.model_fields[str(info.field_name)].default
+        ):
+            raise ValueError(
+                f"has no effect where kind is {info.data['kind']}, got {value:g}; leave it out"
+            )
         return value
 
 
@@ -54,11 +66,16 @@ class DataConfig(Frozen):
     stream: str | StreamConfig = "joint"
     frames: int = Field(default=64, ge=2)  # length every clip is brought to
     pipeline: Literal["auto", "ctr", "pyskl", "ucla"] = "auto"  # auto: what the store recommends
-    rotation: float | None = Field(default=None, ge=0.0)  # largest training rotation in radians; None: the pipeline's own
-    align_spine: bool | None = None  # pyskl: first spine upright along z, shoulders along x; None: where the layout names these joints
-    views: int | None = Field(default=None, ge=1)  # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
+    # largest training rotation in radians; None: the pipeline's own
+    rotation: float | None = Field(default=None, ge=0.0)
+    # pyskl: first spine upright along z, shoulders along x; None: where the layout names these
+    # joints
+    align_spine: bool | None = None
+    # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
+    views: int | None = Field(default=None, ge=1)
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
-    residence: Literal["auto", "device", "host", "mmap"] = "auto"  # where joints are kept while training; changes no result
+    # where joints are kept while training; changes no result
+    residence: Literal["auto", "device", "host", "mmap"] = "auto"
 
     @field_validator("stream")
     @classmethod
@@ -95,7 +112,10 @@ def _default_warmup(before: Mapping[str, Any]) -> int:
 
 
 def _default_milestones(before: Mapping[str, Any]) -> tuple[int, ...]:
-    """9/11 and 10/11 of the epochs, rounded down: the published 90 and 100 of 110. Always these two where the schedule has no steps."""
+    """9/11 and 10/11 of the epochs, rounded down: the published 90 and 100 of 110.
+
+    Always these two where the schedule has no steps.
+    """
     epochs = int(before.get("epochs", 110)) if before.get("schedule") == "step" else 110
     return tuple(sorted({epochs * 9 // 11, epochs * 10 // 11} - {0}))
 
@@ -112,12 +132,16 @@ class TrainConfig(Frozen):
     nesterov: bool = True
     weight_decay: float = Field(default=4e-4, ge=0.0)
     schedule: Literal["step", "cosine"] = "step"
-    warmup_epochs: int = Field(default_factory=_default_warmup, ge=0)  # linear: lr * (epoch + 1) / warmup_epochs; default 5 if epochs > 5
-    milestones: Milestones = Field(default_factory=_default_milestones)  # epochs from which lr is times lr_decay; default 9/11, 10/11 of epochs
+    # linear: lr * (epoch + 1) / warmup_epochs; default 5 if epochs > 5
+    warmup_epochs: int = Field(default_factory=_default_warmup, ge=0)
+    # epochs from which lr is times lr_decay; default 9/11, 10/11 of epochs
+    milestones: Milestones = Field(default_factory=_default_milestones)
     lr_decay: float = Field(default=0.1, gt=0.0, le=1.0)
     clip_norm: float | None = Field(default=None, gt=0.0)  # largest L2 norm of the whole gradient
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast where the device gains from it
-    keep: Literal["best", "last"] = "best"  # epoch that is shipped: best on the selection split after the sparsity warm-up, or last
+    # auto: bf16 autocast where the device gains from it
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    # epoch that is shipped: best on the selection split after the sparsity warm-up, or last
+    keep: Literal["best", "last"] = "best"
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -128,10 +152,16 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _within_the_epochs(self) -> Self:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be less than epochs, got warmup_epochs={self.warmup_epochs} and epochs={self.epochs}")
+            raise ValueError(
+                f"warmup_epochs must be less than epochs, got warmup_epochs={self.warmup_epochs}"
+                f" and epochs={self.epochs}"
+            )
         late = [milestone for milestone in self.milestones if milestone >= self.epochs]
         if self.schedule == "step" and late:
-            raise ValueError(f"milestones must be less than epochs, got milestone {', '.join(map(str, late))} and epochs={self.epochs}")
+            raise ValueError(
+                f"milestones must be less than epochs, got milestone {', '.join(map(str, late))}"
+                f" and epochs={self.epochs}"
+            )
         return self
 
 
@@ -148,31 +178,43 @@ class TrialConfig(Frozen):
     def _sparse_weights_are_trained(self) -> Self:
         if self.warmup_epochs >= self.train.epochs:
             raise ValueError(
-                f"sparsity.warmup must leave at least one of train.epochs to train the kept weights, got {self.sparsity.warmup:g} "
-                f"of {self.train.epochs}, which rounds to {self.warmup_epochs} epochs"
+                "sparsity.warmup must leave at least one of train.epochs to train the kept"
+                f" weights, got {self.sparsity.warmup:g} of {self.train.epochs}, which rounds to"
+                f" {self.warmup_epochs} epochs"
             )
         if self.sparsity.level == "learned" and self.warmup_epochs == 0:
             raise ValueError(
-                f"sparsity.warmup must give at least one of train.epochs to learn the level in, got {self.sparsity.warmup:g} "
-                f"of {self.train.epochs}, which rounds to none"
+                "sparsity.warmup must give at least one of train.epochs to learn the level in, got"
+                f" {self.sparsity.warmup:g} of {self.train.epochs}, which rounds to none"
             )
         return self
 
     @model_validator(mode="after")
     def _something_is_fused(self) -> Self:
         sharing, model = self.sparsity.sharing, self.model
-        if sharing == "none" or not setting_used("sharing", self.sparsity.model_dump(by_alias=True).__getitem__):
+        if sharing == "none" or not setting_used(
+            "sharing", self.sparsity.model_dump(by_alias=True).__getitem__
+        ):
             return self
         place = f"sparsity.sharing {sharing} needs"
         if sharing == "branches" and model.temporal != "rep_tcn":
-            raise ValueError(f"{place} model.temporal rep_tcn, whose branches share a mask, got {model.temporal}")
-        if sharing == "branches" and "average" in model.branches and set(model.branches) <= {"pointwise", "average"}:
-            raise ValueError(f"{place} a branch whose kernel can have any mask (origin or a number), got branches={list(model.branches)}")
+            raise ValueError(
+                f"{place} model.temporal rep_tcn, whose branches share a mask, got {model.temporal}"
+            )
+        if (
+            sharing == "branches"
+            and "average" in model.branches
+            and set(model.branches) <= {"pointwise", "average"}
+        ):
+            raise ValueError(
+                f"{place} a branch whose kernel can have any mask (origin or a number), got"
+                f" branches={list(model.branches)}"
+            )
         if model.temporal != "rep_tcn" and model.backbone not in FUSES_IN_ITS_GRAPH:
             fusing = ", ".join(sorted(FUSES_IN_ITS_GRAPH))
             raise ValueError(
-                f"{place} kernels that the deploy form fuses: model.temporal rep_tcn or one of the backbones {fusing}, "
-                f"got {model.backbone} with temporal {model.temporal}"
+                f"{place} kernels that the deploy form fuses: model.temporal rep_tcn or one of the"
+                f" backbones {fusing}, got {model.backbone} with temporal {model.temporal}"
             )
         return self
 
@@ -181,17 +223,24 @@ class TrialConfig(Frozen):
         sparsity = self.sparsity
         if sparsity.rewinds and sparsity.rewind_epoch >= self.train.epochs:
             raise ValueError(
-                f"sparsity.rewind_epoch must be less than train.epochs, got {sparsity.rewind_epoch} and train.epochs={self.train.epochs}"
+                f"sparsity.rewind_epoch must be less than train.epochs, got {sparsity.rewind_epoch}"
+                f" and train.epochs={self.train.epochs}"
             )
         return self
 
     @model_validator(mode="after")
     def _bone_streams_take_the_convolution(self) -> Self:
         has_block = option_used("input_block", self.model.backbone, self.model.temporal)
-        if has_block and isinstance(self.data.stream, str) and self.data.stream_config.bone and self.model.input_block == "emm":
+        if (
+            has_block
+            and isinstance(self.data.stream, str)
+            and self.data.stream_config.bone
+            and self.model.input_block == "emm"
+        ):
             raise ValueError(
-                f"model.input_block must be auto or conv for the stream {self.data.stream}: explicit motion modelling is for joint streams, "
-                "got emm (a stream written as a record may have it)"
+                f"model.input_block must be auto or conv for the stream {self.data.stream}:"
+                " explicit motion modelling is for joint streams, got emm (a stream written as a"
+                " record may have it)"
             )
         return self
 
@@ -202,20 +251,33 @@ class TrialConfig(Frozen):
 
     @property
     def total_epochs(self) -> int:
-        """Epochs the trial is trained: more than train.epochs where sparsity goes through them in rounds."""
+        """Epochs the trial is trained: more than train.epochs where sparsity goes through them in
+        rounds.
+        """
         return self.sparsity.total_epochs(self.train.epochs)
 
     @property
     def first_kept_epoch(self) -> int:
-        """The first epoch whose weights may be shipped: before it the network is dense, or not yet as sparse as asked."""
+        """The first epoch whose weights may be shipped: before it the network is dense, or not yet
+        as sparse as asked.
+        """
         sparsity = self.sparsity
-        return self.total_epochs - (self.train.epochs - sparsity.rewind_epoch) if sparsity.rewinds else self.warmup_epochs
+        return (
+            self.total_epochs - (self.train.epochs - sparsity.rewind_epoch)
+            if sparsity.rewinds
+            else self.warmup_epochs
+        )
 
     def recipe_epoch(self, epoch: int) -> int:
         """The epoch of `train` that epoch number `epoch` of the trial is: rounds repeat them."""
         return self.sparsity.recipe_epoch(epoch, self.train.epochs)
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that name this configuration. Trials that differ only in how they reach the joints are the same trial."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"data": {"residence"}}), sort_keys=True)
+        """Eight hexadecimal digits that name this configuration.
+
+        Trials that differ only in how they reach the joints are the same trial.
+        """
+        text = json.dumps(
+            self.model_dump(mode="json", exclude={"data": {"residence"}}), sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:8]

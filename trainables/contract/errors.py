@@ -1,9 +1,9 @@
-"""Every error a user can meet, as one tree; the command turns each into one message and one exit code.
+"""Every error a user can meet, as one tree; the command makes one message and exit code of each.
 
 OrchestrateError            1  internal, or not said more precisely
 ├── UserError               2  wrong file, wrong value, missing or damaged data
 ├── TrialFailed             3  a trial ended for a reason that a retry cannot cure
-├── GateFailed              4  a check the user asked for did not hold (deploy form differs, leak found)
+├── GateFailed              4  a check that the user asked for did not hold (a leak was found)
 └── Interrupted           130  stopped from outside; what was done is kept
 """
 
@@ -34,7 +34,7 @@ class UserError(OrchestrateError, ValueError):
 
 
 class TrialFailed(OrchestrateError):
-    """A trial cannot go on (non-finite loss, deploy form that differs); trying again would not help."""
+    """A trial cannot go on (non-finite loss, deploy form that differs); no retry would help."""
 
     exit_code = 3
 

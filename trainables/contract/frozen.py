@@ -1,4 +1,6 @@
-"""The base of everything that is written down once and never changed: configuration, specifications, records."""
+"""The base of everything that is written down once and never changed: configuration,
+specifications, records.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One process at a time in a folder: a lock that ends with the process that holds it, however it ends."""
+"""One process at a time in a folder: a lock that ends with the process that holds it, however it
+ends.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,16 @@ PAUSE_S = 0.05
 def held(folder: Path, *, patience: float, busy: str) -> Iterator[None]:
     """Hold `folder` (made if it is not there) through its `.lock` file.
 
-    UserError(busy) if another process holds it for `patience` seconds, and where there cannot be such a folder.
+    UserError(busy) if another process holds it for `patience` seconds, and where there cannot be
+    such a folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
-        raise UserError(f"{folder}: must be a folder that can be written to: {error.strerror}") from error
+        raise UserError(
+            f"{folder}: must be a folder that can be written to: {error.strerror}"
+        ) from error
     deadline = time.monotonic() + patience
     try:
         while not _taken(handle, fcntl.LOCK_EX):

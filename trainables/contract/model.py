@@ -1,4 +1,6 @@
-"""A backbone and what can be varied in it: options, their defaults per backbone, and the combinations that cannot be built."""
+"""A backbone and what can be varied in it: options, their defaults per backbone, and the
+combinations that cannot be built.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ Temporal = Literal["conv", "rep_tcn", "ms_tcn", "ms_tcn6", "dg_ms_tcn"]
 Graph = Literal["spatial", "stgcn_spatial", "random"]
 Branch = Literal["origin", "pointwise", "average"] | Annotated[int, Field(ge=3)]
 
-COMMON = frozenset({"layout", "channels", "stages", "strides", "temporal", "kernel_size", "dropout"})
+COMMON = frozenset(
+    {"layout", "channels", "stages", "strides", "temporal", "kernel_size", "dropout"}
+)
 """Options that every backbone has."""
 
 OPTIONS: dict[str, frozenset[str]] = {
@@ -43,13 +47,20 @@ OPTIONS: dict[str, frozenset[str]] = {
     "info_gcn": frozenset({"subsets"}),
     "hd_gcn": frozenset({"centre"}),
 }
-"""Backbone -> its own options, beside the common ones. `branches` belongs to the temporal module rep_tcn."""
+"""Backbone -> its own options, beside the common ones.
+
+`branches` belongs to the temporal module rep_tcn.
+"""
 
 WITH_STEM = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hpi_gcn_op", "info_gcn"})
-"""Backbones whose input block brings the coordinates to full width; in the others the first block does."""
+"""Backbones whose input block brings the coordinates to full width; in the others the first block
+does.
+"""
 
 FUSES_IN_ITS_GRAPH = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hd_gcn"})
-"""Backbones whose graph convolutions have kernels that the deploy form makes one of, whatever the temporal module."""
+"""Backbones whose graph convolutions have kernels that the deploy form makes one of, whatever the
+temporal module.
+"""
 
 _TEMPORAL: dict[str, Temporal] = {
     "hpi_gcn_rp": "rep_tcn",
@@ -78,20 +89,37 @@ def _default_temporal(before: Mapping[str, Any]) -> Temporal:
 
 
 def _default_kernel_size(before: Mapping[str, Any]) -> int:
-    """9 for ST-GCN's and AA-GCN's single convolution, 3 where dilations widen the view, 5 otherwise."""
+    """9 for ST-GCN's and AA-GCN's single convolution, 3 where dilations widen the view, 5
+    otherwise.
+    """
     if before.get("temporal") in ("ms_tcn6", "dg_ms_tcn"):
         return 3
-    return 9 if before.get("temporal") == "conv" and before.get("backbone") in ("st_gcn", "aa_gcn") else 5
+    return (
+        9
+        if before.get("temporal") == "conv" and before.get("backbone") in ("st_gcn", "aa_gcn")
+        else 5
+    )
 
 
 def default_branches(kernel_size: int) -> tuple[Branch, ...]:
-    """origin, pointwise, average, and 1x1-then-kx1 branches: 5 for K = 5, 5 and 7 for K = 9 as published; every odd k from 5 to K - 2 beyond."""
-    return ("origin", "pointwise", "average", *((5,) if kernel_size == 5 else range(5, kernel_size - 1, 2)))
+    """origin, pointwise, average, and 1x1-then-kx1 branches: 5 for K = 5, 5 and 7 for K = 9 as
+    published; every odd k from 5 to K - 2 beyond.
+    """
+    return (
+        "origin",
+        "pointwise",
+        "average",
+        *((5,) if kernel_size == 5 else range(5, kernel_size - 1, 2)),
+    )
 
 
 def branch_taps(branch: Branch, kernel_size: int) -> int:
     """Frames that a branch of Rep-TCN sees, its own in the middle."""
-    return branch if isinstance(branch, int) else {"origin": kernel_size, "pointwise": 1, "average": 3}[branch]
+    return (
+        branch
+        if isinstance(branch, int)
+        else {"origin": kernel_size, "pointwise": 1, "average": 3}[branch]
+    )
 
 
 def reached_taps(branches: tuple[Branch, ...], kernel_size: int) -> int:
@@ -119,28 +147,48 @@ def _default_dropout(before: Mapping[str, Any]) -> float:
 
 
 class ModelConfig(Frozen):
-    """A backbone and what the papers vary in it. Defaults that depend on the backbone are the papers' own."""
+    """A backbone and what the papers vary in it.
+
+    Defaults that depend on the backbone are the papers' own.
+    """
 
     backbone: BackboneName = "hpi_gcn_rp"
     layout: str = "auto"  # auto: the store's; a name is checked against the store
-    channels: int = Field(default=64, ge=1)  # width of the first stage, a multiple of 8; every later stage is twice as wide
-    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default_factory=_default_stages)  # blocks per stage
-    strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field(default_factory=_default_strides)  # of time, by each stage's first block
-    temporal: Temporal = Field(default_factory=_default_temporal)  # the module of every block that convolves over time
-    # conv: one convolution; rep_tcn: HPI-GCN's branches; ms_tcn: CTR-GCN's 4 branches; ms_tcn6, dg_ms_tcn: ST-GCN++'s and DG-STGCN's 6
-    kernel_size: int = Field(default_factory=_default_kernel_size, ge=3)  # of the temporal module, in frames, odd
-    branches: tuple[Branch, ...] = Field(default_factory=_default_branches)  # rep_tcn: a number k is a 1x1-then-kx1 branch
-    adjacencies: int = Field(default=5, ge=1)  # hpi_gcn_rp: parallel adjacency matrices (PA) that sum to one at inference
+    # width of the first stage, a multiple of 8; every later stage is twice as wide
+    channels: int = Field(default=64, ge=1)
+    # blocks per stage
+    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default_factory=_default_stages)
+    # of time, by each stage's first block
+    strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field(default_factory=_default_strides)
+    # the module of every block that convolves over time
+    temporal: Temporal = Field(default_factory=_default_temporal)
+    # conv: one convolution; rep_tcn: HPI-GCN's branches; ms_tcn: CTR-GCN's 4 branches; ms_tcn6,
+    # dg_ms_tcn: ST-GCN++'s and DG-STGCN's 6
+    # of the temporal module, in frames, odd
+    kernel_size: int = Field(default_factory=_default_kernel_size, ge=3)
+    # rep_tcn: a number k is a 1x1-then-kx1 branch
+    branches: tuple[Branch, ...] = Field(default_factory=_default_branches)
+    # hpi_gcn_rp: parallel adjacency matrices (PA) that sum to one at inference
+    adjacencies: int = Field(default=5, ge=1)
     groups: int = Field(default=8, ge=1)  # hpi_gcn_op: channel groups with an adjacency each
-    subsets: int = Field(default_factory=_default_subsets, ge=1)  # adjacency matrices with weights of their own (K of DG-STGCN)
-    adjacency: Literal["learned", "scaled", "fixed"] = "learned"  # scaled: a fixed graph times learned factors
+    # adjacency matrices with weights of their own (K of DG-STGCN)
+    subsets: int = Field(default_factory=_default_subsets, ge=1)
+    # scaled: a fixed graph times learned factors
+    adjacency: Literal["learned", "scaled", "fixed"] = "learned"
     graph: Graph = Field(default_factory=_default_graph)  # what the adjacency matrices start from
-    attention: bool = False  # aa_gcn: attention over joints, frames and channels behind the graph convolution
-    convention: Literal["official", "pyskl"] = "official"  # ctr_gcn: which code base's contraction, reduction and final ReLU
-    centre: Literal["root"] | Annotated[int, Field(ge=1)] = "root"  # hd_gcn: centre of mass; joint numbers as published, from 1
-    normalised: bool = True  # hpi_gcn_baseline: false = as released: no BatchNorm in graph convolution and residuals, adjacency from zeros
-    input_block: Literal["auto", "emm", "conv"] = "auto"  # auto: conv for bone streams, explicit motion modelling otherwise
-    dropout: float = Field(default_factory=_default_dropout, ge=0.0, lt=1.0)  # before the classifier
+    # aa_gcn: attention over joints, frames and channels behind the graph convolution
+    attention: bool = False
+    # ctr_gcn: which code base's contraction, reduction and final ReLU
+    convention: Literal["official", "pyskl"] = "official"
+    # hd_gcn: centre of mass; joint numbers as published, from 1
+    centre: Literal["root"] | Annotated[int, Field(ge=1)] = "root"
+    # hpi_gcn_baseline: false = as released: no BatchNorm in graph convolution and residuals,
+    # adjacency from zeros
+    normalised: bool = True
+    # auto: conv for bone streams, explicit motion modelling otherwise
+    input_block: Literal["auto", "emm", "conv"] = "auto"
+    # before the classifier
+    dropout: float = Field(default_factory=_default_dropout, ge=0.0, lt=1.0)
 
     @field_validator("kernel_size")
     @classmethod
@@ -151,7 +199,9 @@ class ModelConfig(Frozen):
 
     @property
     def block_plan(self) -> tuple[tuple[int, int, int], ...]:
-        """(input channels, output channels, temporal stride) of every block: each stage but the first doubles C."""
+        """(input channels, output channels, temporal stride) of every block: each stage but the
+        first doubles C.
+        """
         plan = []
         inside, width = (self.channels if self.backbone in WITH_STEM else 3), self.channels
         for stage, (blocks, stride) in enumerate(zip(self.stages, self.strides, strict=True)):
@@ -168,9 +218,14 @@ class ModelConfig(Frozen):
 
     @property
     def gate(self) -> ModelConfig:
-        """The gate of a mixture of this backbone: a single adjacency, learned from random numbers, where the backbone has several."""
+        """The gate of a mixture of this backbone: a single adjacency, learned from random numbers,
+        where the backbone has several.
+        """
         single = {"subsets": 1, "graph": "random", "adjacency": "learned", "adjacencies": 1}
-        return ModelConfig.model_validate(self.model_dump() | {name: value for name, value in single.items() if name in OPTIONS[self.backbone]})
+        return ModelConfig.model_validate(
+            self.model_dump()
+            | {name: value for name, value in single.items() if name in OPTIONS[self.backbone]}
+        )
 
     def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
         """The input block that `auto` stands for."""
@@ -183,13 +238,19 @@ class ModelConfig(Frozen):
         if not self.stages:
             raise ValueError("stages must name at least one stage, got []")
         if len(self.strides) != len(self.stages):
-            raise ValueError(f"strides must name one stride per stage, got strides={list(self.strides)} and stages={list(self.stages)}")
+            raise ValueError(
+                f"strides must name one stride per stage, got strides={list(self.strides)} and"
+                f" stages={list(self.stages)}"
+            )
         return self
 
     @model_validator(mode="after")
     def _widths_divide(self) -> Self:
         if self.backbone == "hpi_gcn_op" and self.channels % self.groups:
-            raise ValueError(f"groups must divide channels, got groups={self.groups} and channels={self.channels}")
+            raise ValueError(
+                f"groups must divide channels, got groups={self.groups} and"
+                f" channels={self.channels}"
+            )
         if self.channels % 8:
             raise ValueError(f"channels must be a multiple of 8, got {self.channels}")
         return self
@@ -200,7 +261,10 @@ class ModelConfig(Frozen):
         if "graph" in own and self.graph != "random" and self.subsets != 3:
             raise ValueError(f"subsets must be 3 where graph is {self.graph}, got {self.subsets}")
         if "adjacency" in own and self.adjacency != "learned" and self.graph == "random":
-            raise ValueError(f"adjacency {self.adjacency} needs a graph of the skeleton (spatial or stgcn_spatial), got graph=random")
+            raise ValueError(
+                f"adjacency {self.adjacency} needs a graph of the skeleton (spatial or"
+                " stgcn_spatial), got graph=random"
+            )
         return self
 
     @model_validator(mode="after")
@@ -209,10 +273,15 @@ class ModelConfig(Frozen):
             return self
         sizes = [branch for branch in self.branches if isinstance(branch, int)]
         if not self.branches or len(set(self.branches)) != len(self.branches):
-            raise ValueError(f"branches must be different and at least one, got {list(self.branches)}")
+            raise ValueError(
+                f"branches must be different and at least one, got {list(self.branches)}"
+            )
         wrong = [size for size in sizes if size % 2 == 0 or size > self.kernel_size]
         if wrong:
-            raise ValueError(f"branches must be odd and at most kernel_size, got {wrong[0]} where kernel_size={self.kernel_size}")
+            raise ValueError(
+                f"branches must be odd and at most kernel_size, got {wrong[0]} where"
+                f" kernel_size={self.kernel_size}"
+            )
         return self
 
 

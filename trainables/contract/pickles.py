@@ -1,7 +1,10 @@
-"""Pickles of other code bases, read without running anything in them. Knows arrays and containers, nothing of what they mean.
+"""Pickles of other code bases, read without running anything in them.
 
-A list of permitted names is not enough: numpy's own dtype takes its flags from the pickle, and an array whose type says that it holds no
-Python objects although it does turns bytes of the file into pointers. So numpy sees nothing of a pickle but checked types, shapes and bytes.
+Knows arrays and containers, nothing of what they mean.
+
+A list of permitted names is not enough: numpy's own dtype takes its flags from the pickle, and an
+array whose type says that it holds no Python objects although it does turns bytes of the file into
+pointers. So numpy sees nothing of a pickle but checked types, shapes and bytes.
 """
 
 from __future__ import annotations
@@ -15,29 +18,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_PLAIN = re.compile(r"[biufcSU][0-9]{1,9}")  # booleans, numbers and text: nothing that refers to other objects
+# booleans, numbers and text: nothing that refers to other objects
+_PLAIN = re.compile(r"[biufcSU][0-9]{1,9}")
 
 
 def load_pickle(file: Path) -> Any:
-    """The content of a pickle of dict, list, tuple, set, text, bytes, numbers, and numpy's arrays and scalars of numbers and text.
+    """The content of a pickle of dict, list, tuple, set, text, bytes, numbers, and numpy's arrays
+    and scalars of numbers and text.
 
-    OSError where the file cannot be opened; pickle.UnpicklingError, which says why, where it asks for anything else or is damaged.
+    OSError where the file cannot be opened; pickle.UnpicklingError, which says why, where it asks
+    for anything else or is damaged.
     """
     with file.open("rb") as stream:
         try:
             return _PlainUnpickler(stream, encoding="latin1").load()
         except pickle.UnpicklingError:
             raise
-        except Exception as error:  # there is no list of what opcodes that were changed or cut off can raise
-            raise pickle.UnpicklingError(f"it is damaged or cut short ({type(error).__name__}: {error})") from error
+        # there is no list of what opcodes that were changed or cut off can raise
+        except Exception as error:
+            raise pickle.UnpicklingError(
+                f"it is damaged or cut short ({type(error).__name__}: {error})"
+            ) from error
 
 
 class _Type:
-    """A dtype as a pickle describes it: `dtype("f4", ...)`, then a state, of which only the byte order is believed."""
+    """A dtype as a pickle describes it: `dtype("f4", ...)`, then a state, of which only the byte
+    order is believed.
+    """
 
     def __init__(self, text: str, *_: Any) -> None:
         if not _PLAIN.fullmatch(text):
-            raise pickle.UnpicklingError(f"only arrays of numbers and text are loaded, the file holds one of type {text}")
+            raise pickle.UnpicklingError(
+                f"only arrays of numbers and text are loaded, the file holds one of type {text}"
+            )
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -58,9 +71,13 @@ def _reconstruct(*_: Any) -> _Array:
 
 
 def _from_buffer(raw: Any, of: Any, shape: Any, order: Any, axes: Any = None) -> npt.NDArray[Any]:
-    """Both steps in one, as protocol 5 has them; `axes` is the order in which the bytes hold them."""
+    """Both steps in one, as protocol 5 has them; `axes` is the
+    order in which the bytes hold them.
+    """
     array = np.frombuffer(raw, _checked(of))
-    return array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
+    return (
+        array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
+    )
 
 
 def _scalar(of: Any, raw: Any = b"") -> Any:
@@ -77,7 +94,9 @@ def _encoded(text: str = "", codec: str = "latin1") -> bytes:
 
 def _checked(of: Any) -> np.dtype[Any]:
     if not isinstance(of, _Type):
-        raise pickle.UnpicklingError(f"the type of an array must be a dtype, the file has a {type(of).__name__}")
+        raise pickle.UnpicklingError(
+            f"the type of an array must be a dtype, the file has a {type(of).__name__}"
+        )
     return of.dtype
 
 
@@ -97,13 +116,21 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _PERMITTED[f"{_core}.multiarray", "scalar"] = _scalar
     _PERMITTED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
 for _builtins in ("__builtin__", "builtins"):  # Python 2 and 3
-    _PERMITTED |= {(_builtins, "set"): set, (_builtins, "frozenset"): frozenset, (_builtins, "bytes"): _encoded}
+    _PERMITTED |= {
+        (_builtins, "set"): set,
+        (_builtins, "frozenset"): frozenset,
+        (_builtins, "bytes"): _encoded,
+    }
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Answers the few names that plain content needs, mostly with functions of this file, and refuses every other."""
+    """Answers the few names that plain content needs, mostly with functions of this file, and
+    refuses every other.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PERMITTED:
-            raise pickle.UnpicklingError(f"only arrays and plain containers are loaded, the file asks for {module}.{name}")
+            raise pickle.UnpicklingError(
+                f"only arrays and plain containers are loaded, the file asks for {module}.{name}"
+            )
         return _PERMITTED[module, name]

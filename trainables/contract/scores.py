@@ -1,4 +1,6 @@
-"""Logits of one split, one row per sample id, in a Parquet table; aligned by id, never by position."""
+"""Logits of one split, one row per sample id, in a Parquet table;
+aligned by id, never by position.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from trainables.contract.errors import UserError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scores:
-    """Row i of `logits` (N, K) is sample `ids[i]`; ids are unique and sorted, so Scores of one split align.
+    """Row i of `logits` (N, K) is sample `ids[i]`; ids are unique and sorted, so Scores of one
+    split align.
 
     `labels` (N,) is present only where labels may be seen: on the selection split.
     """
@@ -26,14 +29,24 @@ class Scores:
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2 or self.logits.shape[0] != len(self.ids):
-            raise ValueError(f"logits must have one row per id, got {self.logits.shape} for {len(self.ids)} ids")
+            raise ValueError(
+                f"logits must have one row per id, got {self.logits.shape} for {len(self.ids)} ids"
+            )
         if any(a >= b for a, b in zip(self.ids, self.ids[1:], strict=False)):
             raise ValueError("ids must be sorted and unique")
         if self.labels is not None and self.labels.shape != (len(self.ids),):
-            raise ValueError(f"labels must have one entry per id, got {self.labels.shape} for {len(self.ids)} ids")
+            raise ValueError(
+                f"labels must have one entry per id, got {self.labels.shape} for"
+                f" {len(self.ids)} ids"
+            )
 
     @classmethod
-    def of(cls, ids: Sequence[str], logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None = None) -> Scores:
+    def of(
+        cls,
+        ids: Sequence[str],
+        logits: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.int64] | None = None,
+    ) -> Scores:
         """Scores from rows in any order: sorted by id here."""
         order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
         return cls(
@@ -43,7 +56,9 @@ class Scores:
         )
 
     def save(self, path: Path) -> None:
-        """Write columns id, logits (fixed-size list of float32) and, if present, label; atomically."""
+        """Write columns id, logits (fixed-size list of float32)
+        and, if present, label; atomically.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -72,8 +87,15 @@ class Scores:
             raise UserError(f"{path}: not a readable score table: {error}") from error
         missing = {"id", "logits"} - set(table.column_names)
         if missing:
-            raise UserError(f"{path}: score table lacks column {', '.join(sorted(missing))}, has {table.column_names}")
+            raise UserError(
+                f"{path}: score table lacks column {', '.join(sorted(missing))}, has"
+                f" {table.column_names}"
+            )
         logits = table["logits"].combine_chunks()
-        rows = np.asarray(logits.flatten().to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(logits), -1)
-        labels = table["label"].to_numpy().astype(np.int64) if "label" in table.column_names else None
+        rows = np.asarray(
+            logits.flatten().to_numpy(zero_copy_only=False), dtype=np.float32
+        ).reshape(len(logits), -1)
+        labels = (
+            table["label"].to_numpy().astype(np.int64) if "label" in table.column_names else None
+        )
         return cls.of(table["id"].to_pylist(), rows, labels)

@@ -1,4 +1,7 @@
-"""How weights are removed from a network: which ones, how they are chosen, and when. Part of a trial's configuration."""
+"""How weights are removed from a network: which ones, how they are chosen, and when.
+
+Part of a trial's configuration.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ Level = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 Scope = Literal["block", "tensor", "global"]
 Distribution = Literal["uniform", "erk"]
-Generator = Literal["fixed_random", "magnitude_at_init", "predefined", "score_trainable", "supermask", "rewinding", "rigl", "set"]
+Generator = Literal[
+    "fixed_random",
+    "magnitude_at_init",
+    "predefined",
+    "score_trainable",
+    "supermask",
+    "rewinding",
+    "rigl",
+    "set",
+]
 Network = Literal["single", "experts", "nested", "mixture"]
 
 FROM_THE_SWEEP = "dense"
@@ -25,7 +37,9 @@ DRAWN = frozenset({"fixed_random", "rigl", "set"})
 """Generators whose masks, or first masks, are drawn at random."""
 
 LEVEL_TOLERANCE = 0.001
-"""How far `sparsity.level` may be from what a mask file, or n:m, removes: a level is written with a few digits."""
+"""How far `sparsity.level` may be from what a mask file, or n:m, removes: a level is written with a
+few digits.
+"""
 
 _SCORED = frozenset({"fixed_random", "magnitude_at_init"})
 _FIXED = _SCORED | {"predefined"}
@@ -34,49 +48,84 @@ _STRUCTURE = re.compile(r"weight|channel|[1-9]\d*:[1-9]\d*|[1-9]\d*x[1-9]\d*")
 
 
 class SparsityConfig(Frozen):
-    """How many weights to remove, how they are chosen, and from which point of training on (sparse ST-GCN paper, sections 3.2 and 3.3)."""
+    """How many weights to remove, how they are chosen, and from which point of training on (sparse
+    ST-GCN paper, sections 3.2 and 3.3).
+    """
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
 
-    level: Level | Literal["learned"] = 0.0  # fraction of maskable weights removed; learned: found in training, see gate, target and price
-    network: Network = "single"  # several levels in one network, trained end to end: experts beside each other, one nested in the other, mixture
+    # fraction of maskable weights removed; learned: found in training, see gate, target and price
+    level: Level | Literal["learned"] = 0.0
+    # several levels in one network, trained end to end: experts beside each other, one nested in
+    # the other, mixture
+    network: Network = "single"
     levels: tuple[Level, ...] = ()  # of network experts, nested and mixture
     generator: Generator = "fixed_random"  # how the mask comes about
-    # fixed_random: drawn once, before training, and kept; magnitude_at_init: the largest first weights stay; predefined: those of a file
-    # score_trainable: as released, scores move with the weights; supermask: a lottery ticket, scores are trained and weights are not
-    # rewinding: iterative magnitude pruning; rigl, set: weights are dropped and grown while training
-    structure: str = "weight"  # what is removed together: weight, channel (whole output channels), n:m (n of m stay), or blocks such as 4x4
-    mask: str | None = None  # generator predefined: file with one mask per weight, .npz or .pt; level says what it removes, to 0.001
-    source: str | None = Field(default=None, alias="from")  # weights to start from: a trial's folder, an MLflow run, or dense (of this sweep)
+    # fixed_random: drawn once, before training, and kept; magnitude_at_init: the largest first
+    # weights stay; predefined: those of a file
+    # score_trainable: as released, scores move with the weights; supermask: a lottery ticket,
+    # scores are trained and weights are not
+    # rewinding: iterative magnitude pruning; rigl, set: weights are dropped and grown while
+    # training
+    # what is removed together: weight, channel (whole output channels), n:m (n of m stay), or
+    # blocks such as 4x4
+    structure: str = "weight"
+    # generator predefined: file with one mask per weight, .npz or .pt; level says what it removes,
+    # to 0.001
+    mask: str | None = None
+    # weights to start from: a trial's folder, an MLflow run, or dense (of this sweep)
+    source: str | None = Field(default=None, alias="from")
     scope: Scope = "block"  # within what the level holds exactly
-    distribution: Distribution = "uniform"  # scope tensor: the same level for each, or lower ones for small tensors (erk)
-    sharing: Literal["none", "branches", "channels", "fused"] = "none"  # masks that survive fusing, where the deploy form fuses kernels
-    # branches: one pattern for the branches of rep_tcn; channels: the same channels everywhere in a block; fused: on the fused kernel itself
-    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6  # before the mask is final: fraction, or epochs
-    penalty: Literal["group_lasso", "global", "detached", "none"] = "group_lasso"  # on the weights that will be removed, during warm-up
-    # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the reported loss but without a gradient
-    penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"  # ramp: 0 to 1 over the warm-up
+    # scope tensor: the same level for each, or lower ones for small tensors (erk)
+    distribution: Distribution = "uniform"
+    # masks that survive fusing, where the deploy form fuses kernels
+    sharing: Literal["none", "branches", "channels", "fused"] = "none"
+    # branches: one pattern for the branches of rep_tcn; channels: the same channels everywhere in a
+    # block; fused: on the fused kernel itself
+    # before the mask is final: fraction, or epochs
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=1)] = 0.6
+    # on the weights that will be removed, during warm-up
+    penalty: Literal["group_lasso", "global", "detached", "none"] = "group_lasso"
+    # group_lasso: sum over blocks of L2 norms; global: one L2 norm; detached: as released, in the
+    # reported loss but without a gradient
+    # ramp: 0 to 1 over the warm-up
+    penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"
     train_head: bool = False  # supermask: train the classifier beside the scores
-    rounds: int = Field(default=5, ge=1)  # rewinding: prunings; after each the weights are trained again from rewind_epoch on
-    rewind_epoch: int = Field(default=0, ge=0)  # rewinding: weights and learning rate go back to the start of this epoch
-    update_every: int = Field(default=100, ge=1)  # rigl, set: steps from one exchange of weights to the next
-    update_share: float = Field(default=0.3, gt=0.0, le=1.0)  # rigl, set: of the kept weights that the first exchange replaces, then less
-    update_until: float = Field(default=0.75, gt=0.0, le=1.0)  # rigl, set: fraction of the steps after which the mask stays
+    # rewinding: prunings; after each the weights are trained again from rewind_epoch on
+    rounds: int = Field(default=5, ge=1)
+    # rewinding: weights and learning rate go back to the start of this epoch
+    rewind_epoch: int = Field(default=0, ge=0)
+    # rigl, set: steps from one exchange of weights to the next
+    update_every: int = Field(default=100, ge=1)
+    # rigl, set: of the kept weights that the first exchange replaces, then less
+    update_share: float = Field(default=0.3, gt=0.0, le=1.0)
+    # rigl, set: fraction of the steps after which the mask stays
+    update_until: float = Field(default=0.75, gt=0.0, le=1.0)
     fusion: Literal["mean", "weighted", "concat"] = (
-        "mean"  # experts: how their features become one; weighted: learned weights; concat: a linear layer
+        # experts: how their features become one; weighted: learned weights; concat: a linear layer
+        "mean"
     )
-    expert_losses: bool = True  # experts, nested: a loss for each level beside the fused one; experts then have own classifiers
-    divergence: float = Field(default=0.0, ge=0.0)  # experts: weight of the released code's divergence, which draws features together
+    # experts, nested: a loss for each level beside the fused one; experts then have own classifiers
+    expert_losses: bool = True
+    # experts: weight of the released code's divergence, which draws features together
+    divergence: float = Field(default=0.0, ge=0.0)
     active: int = Field(default=2, ge=1)  # mixture: experts that see a clip
-    gate: Literal["threshold", "hard_concrete"] = "threshold"  # level learned: a learned threshold per tensor, or a random gate per weight
-    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # level learned: the level to end at, over all tensors together
-    price: Annotated[float, Field(gt=0.0)] | None = None  # level learned: loss for keeping all weights, instead of a target
+    # level learned: a learned threshold per tensor, or a random gate per weight
+    gate: Literal["threshold", "hard_concrete"] = "threshold"
+    # level learned: the level to end at, over all tensors together
+    target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    # level learned: loss for keeping all weights, instead of a target
+    price: Annotated[float, Field(gt=0.0)] | None = None
 
     @field_validator("structure")
     @classmethod
     def _known_structure(cls, value: str) -> str:
         if not _STRUCTURE.fullmatch(value):
-            raise ValueError(f"must be weight, channel, n:m such as 2:4, or a block such as 4x4, got '{value}'")
+            raise ValueError(
+                f"must be weight, channel, n:m such as 2:4, or a block such as 4x4, got '{value}'"
+            )
         n, _, m = value.partition(":")
         if m and int(n) >= int(m):
             raise ValueError(f"n of n:m must be less than m, got '{value}'")
@@ -89,12 +138,18 @@ class SparsityConfig(Frozen):
 
     @property
     def described(self) -> str:
-        """What is removed, in a few words: `0.8`, `learned, target 0.9`, `learned, price 0.5`, `nested 0.6 0.8 0.95 0.99`."""
+        """What is removed, in a few words: `0.8`, `learned, target 0.9`, `learned, price 0.5`,
+        `nested 0.6 0.8 0.95 0.99`.
+        """
         if self.network != "single":
             return " ".join([self.network, *map(level_name, self.levels)])
         if self.level != "learned":
             return level_name(self.level)
-        return f"learned, price {self.price:g}" if self.target is None else f"learned, target {self.target:g}"
+        return (
+            f"learned, price {self.price:g}"
+            if self.target is None
+            else f"learned, target {self.target:g}"
+        )
 
     @property
     def singles(self) -> tuple[SparsityConfig, ...]:
@@ -103,18 +158,34 @@ class SparsityConfig(Frozen):
         A learned level counts as one of all tensors together, and as 0 where a price decides it.
         """
         if self.network != "single":
-            return tuple(map(self.at, sorted(self.levels) if self.network == "nested" else self.levels))
-        return (SparsityConfig(level=self.expected_level, scope="global") if self.level == "learned" else self,)
+            return tuple(
+                map(self.at, sorted(self.levels) if self.network == "nested" else self.levels)
+            )
+        return (
+            (
+                SparsityConfig(level=self.expected_level, scope="global")
+                if self.level == "learned"
+                else self
+            ),
+        )
 
     @property
     def disjoint(self) -> tuple[SparsityConfig, ...]:
-        """Those of `singles` that have weights of their own: the lowest of nested levels stands for all."""
+        """Those of `singles` that have weights of their own: the lowest of nested levels stands for
+        all.
+        """
         return self.singles[:1] if self.network == "nested" else self.singles
 
     @property
     def counts_fused(self) -> bool:
-        """Whether the level counts weights of kernels that the deploy form fuses, not of those it fuses them from."""
-        return self.sharing in ("branches", "fused") and setting_used("sharing", self.model_dump(by_alias=True).__getitem__) and not self.dense
+        """Whether the level counts weights of kernels that the deploy form fuses, not of those it
+        fuses them from.
+        """
+        return (
+            self.sharing in ("branches", "fused")
+            and setting_used("sharing", self.model_dump(by_alias=True).__getitem__)
+            and not self.dense
+        )
 
     def at(self, level: float) -> SparsityConfig:
         """The same for a single network at one of the levels."""
@@ -123,13 +194,22 @@ class SparsityConfig(Frozen):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.distribution != "uniform" and self.scope != "tensor":
-            raise ValueError(f"distribution {self.distribution} gives every tensor a level of its own and needs scope tensor, got {self.scope}")
+            raise ValueError(
+                f"distribution {self.distribution} gives every tensor a level of its own and needs"
+                f" scope tensor, got {self.scope}"
+            )
         if self.network == "single" and self.levels:
-            raise ValueError(f"levels needs network experts, nested or mixture, got levels={list(self.levels)} and network=single")
+            raise ValueError(
+                f"levels needs network experts, nested or mixture, got levels={list(self.levels)}"
+                " and network=single"
+            )
         if self.network != "single":
             self._check_levels()
         if self.level == "learned" and (self.target is None) == (self.price is None):
-            raise ValueError(f"level learned needs either target or price, got {'neither' if self.target is None else 'both'}")
+            raise ValueError(
+                "level learned needs either target or price, got"
+                f" {'neither' if self.target is None else 'both'}"
+            )
         if not self.dense and self.level != "learned" and self.network == "single":
             self._check_masks(self.level)
         return self
@@ -138,30 +218,60 @@ class SparsityConfig(Frozen):
         if self.generator == "predefined" and self.mask is None:
             raise ValueError("generator predefined needs mask, a file with one mask per weight")
         if self.generator != "predefined" and self.mask is not None:
-            raise ValueError(f"mask is for generator predefined alone, got mask={self.mask} and generator={self.generator}")
+            raise ValueError(
+                f"mask is for generator predefined alone, got mask={self.mask} and"
+                f" generator={self.generator}"
+            )
         n, _, m = self.structure.partition(":")
         if m and self.generator in _SCORED and abs(level - (1 - int(n) / int(m))) > LEVEL_TOLERANCE:
-            raise ValueError(f"level must be 1 - n/m = {1 - int(n) / int(m):.4g} where structure is {self.structure}, got {level:g}")
+            raise ValueError(
+                f"level must be 1 - n/m = {1 - int(n) / int(m):.4g} where structure is"
+                f" {self.structure}, got {level:g}"
+            )
 
     def _check_levels(self) -> None:
         if self.level != 0.0:
-            raise ValueError(f"level must be left out where network is {self.network}: its levels are in levels, got level={self.level}")
+            raise ValueError(
+                f"level must be left out where network is {self.network}: its levels are in levels,"
+                f" got level={self.level}"
+            )
         if len(self.levels) < 2 or len(set(self.levels)) != len(self.levels):
-            raise ValueError(f"levels must name at least two different levels where network is {self.network}, got {list(self.levels)}")
+            raise ValueError(
+                f"levels must name at least two different levels where network is {self.network},"
+                f" got {list(self.levels)}"
+            )
         if self.generator not in ("fixed_random", "magnitude_at_init"):
-            raise ValueError(f"network {self.network} needs generator fixed_random or magnitude_at_init, got {self.generator}")
+            raise ValueError(
+                f"network {self.network} needs generator fixed_random or magnitude_at_init, got"
+                f" {self.generator}"
+            )
         if len({level_name(level) for level in self.levels}) < len(self.levels):
             raise ValueError(f"levels must differ within six digits, got {list(self.levels)}")
         if self.structure != "weight":
-            raise ValueError(f"network {self.network} removes single weights and needs structure weight, got {self.structure}")
+            raise ValueError(
+                f"network {self.network} removes single weights and needs structure weight, got"
+                f" {self.structure}"
+            )
         if self.sharing != "none":
-            raise ValueError(f"network {self.network} has masks on every convolution and needs sharing none, got {self.sharing}")
+            raise ValueError(
+                f"network {self.network} has masks on every convolution and needs sharing none, got"
+                f" {self.sharing}"
+            )
         if self.network == "mixture" and self.active > len(self.levels):
-            raise ValueError(f"active must be at most the number of levels, got active={self.active} and levels={list(self.levels)}")
+            raise ValueError(
+                f"active must be at most the number of levels, got active={self.active} and"
+                f" levels={list(self.levels)}"
+            )
 
     def warmup_epochs(self, epochs: int) -> int:
-        """Epochs trained before the mask is final: dense ones, or those in which a level is learned; 0 where there are none."""
-        return dense_epochs(self.warmup, epochs) if setting_used("warmup", self.model_dump(by_alias=True).__getitem__) else 0
+        """Epochs trained before the mask is final: dense ones, or those in which a level is
+        learned; 0 where there are none.
+        """
+        return (
+            dense_epochs(self.warmup, epochs)
+            if setting_used("warmup", self.model_dump(by_alias=True).__getitem__)
+            else 0
+        )
 
     @property
     def rewinds(self) -> bool:
@@ -169,7 +279,9 @@ class SparsityConfig(Frozen):
         return self.generator == "rewinding" and not self.dense and self.level != "learned"
 
     def total_epochs(self, epochs: int) -> int:
-        """Epochs of a trial whose recipe has `epochs`: rewinding goes through them once and, from rewind_epoch on, rounds times more."""
+        """Epochs of a trial whose recipe has `epochs`: rewinding goes through them once and, from
+        rewind_epoch on, rounds times more.
+        """
         return epochs + self.rounds * (epochs - self.rewind_epoch) if self.rewinds else epochs
 
     def recipe_epoch(self, epoch: int, epochs: int) -> int:
@@ -180,7 +292,9 @@ class SparsityConfig(Frozen):
 
     @property
     def expected_level(self) -> float:
-        """The level a single network ends at as far as it is known: that of a price is found in training, here 0."""
+        """The level a single network ends at as far as it is known: that of a price is found in
+        training, here 0.
+        """
         return (self.target or 0.0) if self.level == "learned" else self.level
 
 
@@ -190,12 +304,16 @@ def level_name(level: float) -> str:
 
 
 def dense_epochs(warmup: float, epochs: int) -> int:
-    """Whole epochs of a sparsity warm-up: a whole number as it is, a fraction as round(warmup * epochs), halves to even."""
+    """Whole epochs of a sparsity warm-up: a whole number as it is, a fraction as round(warmup *
+    epochs), halves to even.
+    """
     return int(warmup) if warmup >= 1 else round(warmup * epochs)
 
 
 def setting_used(name: str, value: Callable[[str], Any]) -> bool:
-    """Whether the setting `name` changes anything beside the others, whatever the number of epochs; value: of another setting."""
+    """Whether the setting `name` changes anything beside the others, whatever the number of epochs;
+    value: of another setting.
+    """
     generator, network = value("generator"), value("network")
     single, learned = network == "single", network == "single" and value("level") == "learned"
     if name == "network" or (name == "level" and single):
@@ -204,8 +322,14 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         return False
     from_file = generator == "predefined" and not learned
     structured = generator in _SCORED and not learned and network == "single"
-    channels = structured and value("sharing") == "channels"  # these alone say what goes together, in every tensor alike
-    scoped = not from_file and not learned and not channels and not (structured and value("structure") != "weight")
+    # these alone say what goes together, in every tensor alike
+    channels = structured and value("sharing") == "channels"
+    scoped = (
+        not from_file
+        and not learned
+        and not channels
+        and not (structured and value("structure") != "weight")
+    )
     used: dict[str, bool] = {
         "level": False,  # several levels are in levels
         "levels": network != "single",
@@ -221,7 +345,10 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         "penalty_weight": not learned and generator in _WARMED_UP and value("penalty") != "none",
         "train_head": generator == "supermask" and not learned,
         **dict.fromkeys(("rounds", "rewind_epoch"), generator == "rewinding" and not learned),
-        **dict.fromkeys(("update_every", "update_share", "update_until"), generator in ("rigl", "set") and not learned),
+        **dict.fromkeys(
+            ("update_every", "update_share", "update_until"),
+            generator in ("rigl", "set") and not learned,
+        ),
         "fusion": network == "experts",
         "expert_losses": network in ("experts", "nested"),
         "divergence": network == "experts",
@@ -232,6 +359,8 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
 
 
 def run_of(source: str) -> str | None:
-    """The id of the MLflow run that a `sparsity.from` names as `mlflow:ID` or `runs:/ID`; None where it is a folder or `dense`."""
+    """The id of the MLflow run that a `sparsity.from` names as `mlflow:ID` or `runs:/ID`; None
+    where it is a folder or `dense`.
+    """
     found = re.fullmatch(r"(?:mlflow:|runs:/)([A-Za-z0-9]+)", source)
     return found[1] if found else None

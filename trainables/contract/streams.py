@@ -10,9 +10,11 @@ from trainables.contract.frozen import Frozen
 
 
 class StreamConfig(Frozen):
-    """What one ensemble member sees of the skeleton, as a record so that every published reading can be written down.
+    """What one ensemble member sees of the skeleton, as a record so that every published reading
+    can be written down.
 
-    The order of operations is: bone, then motion, then the k-hop representation (all three are linear, so motion commutes).
+    The order of operations is: bone, then motion, then the k-hop representation (all three are
+    linear, so motion commutes).
     """
 
     bone: bool = False  # difference to the other end of the bone instead of the position
@@ -33,12 +35,14 @@ STREAMS: dict[str, StreamConfig] = {
     "bone": StreamConfig(bone=True),
     "joint_motion": StreamConfig(motion=True),
     "bone_motion": StreamConfig(bone=True, motion=True),
-    # HPI-GCN's ensemble script, read as digit = k: j0 b0 j1 b1 j2 b2 (j0 and b0 are joint and bone).
+    # HPI-GCN's ensemble script, read as digit = k: j0 b0 j1 b1 j2 b2 (j0 and b0 are joint and
+    # bone).
     "joint_hop1": StreamConfig(hops=1),
     "bone_hop1": StreamConfig(bone=True, hops=1),
     "joint_hop2": StreamConfig(hops=2),
     "bone_hop2": StreamConfig(bone=True, hops=2),
-    # InfoGCN's multi-modal representation: x - (k-th ancestor); its k = 8 is the plain joint stream.
+    # InfoGCN's multi-modal representation: x - (k-th ancestor); its k = 8 is the plain joint
+    # stream.
     "infogcn_hop1": StreamConfig(hops=1, orientation="child_parent"),
     "infogcn_hop2": StreamConfig(hops=2, orientation="child_parent"),
     "infogcn_hop1_motion": StreamConfig(hops=1, motion=True, orientation="child_parent"),
@@ -49,7 +53,14 @@ STREAM_PRESETS: dict[str, tuple[str, ...]] = {
     # HPI-GCN's six streams.
     "hpi_code": ("joint", "bone", "joint_hop1", "bone_hop1", "joint_hop2", "bone_hop2"),
     # InfoGCN's six streams: k in {8 = joint, 1, 2}, each as positions and as motion.
-    "infogcn": ("joint", "joint_motion", "infogcn_hop1", "infogcn_hop1_motion", "infogcn_hop2", "infogcn_hop2_motion"),
+    "infogcn": (
+        "joint",
+        "joint_motion",
+        "infogcn_hop1",
+        "infogcn_hop1_motion",
+        "infogcn_hop2",
+        "infogcn_hop2_motion",
+    ),
     # The four streams of PYSKL, CTR-GCN and many others.
     "pyskl": ("joint", "bone", "joint_motion", "bone_motion"),
 }

@@ -1,4 +1,7 @@
-"""What a built network costs, measured: parameters, memory, latency. Knows torch modules, no configuration."""
+"""What a built network costs, measured: parameters, memory, latency.
+
+Knows torch modules, no configuration.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,11 @@ def parameter_count(model: nn.Module) -> int:
 
 @torch.inference_mode()
 def latency_ms(model: nn.Module, clips: Tensor) -> float:
-    """Median milliseconds of one forward pass of `clips` (N, C, T, V, M) in full float32, after warm-up; the device is drained around each call.
+    """Median milliseconds of one forward pass of `clips` (N, C, T, V, M) in full float32, after
+    warm-up; the device is drained around each call.
 
-    Whatever else runs on the device runs beside it: figures to publish are measured on an idle one. Slow networks are timed less
-    often, at least `FEWEST_CALLS` times.
+    Whatever else runs on the device runs beside it: figures to publish are measured on an idle one.
+    Slow networks are timed less often, at least `FEWEST_CALLS` times.
     """
     model.eval()
     with full_float32():
@@ -54,7 +58,8 @@ def call_seconds(model: nn.Module, clips: Tensor) -> float:
 
 @torch.inference_mode()
 def peak_activation_bytes(model: nn.Module, clips: Tensor) -> int:
-    """Most bytes of tensors alive at once in one forward pass besides weights and input: the same on every device.
+    """Most bytes of tensors alive at once in one forward pass besides weights and input: the same
+    on every device.
 
     Counted from the operations that make them; scratch memory inside an operation is not seen.
     """
@@ -74,10 +79,17 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {tensor.untyped_storage()._cdata for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        given = {
+            tensor.untyped_storage()._cdata
+            for tensor in pytree.tree_leaves((args, kwargs))
+            if isinstance(tensor, Tensor)
+        }
         result = func(*args, **(kwargs or {}))
         for tensor in pytree.tree_leaves(result):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._known | given:
+            if (
+                isinstance(tensor, Tensor)
+                and tensor.untyped_storage()._cdata not in self._known | given
+            ):
                 self._follow(tensor.untyped_storage())
         return result
 

@@ -1,1 +1,3 @@
-"""Recordings on disk and how they become batches: readers, store, protocols, audit, streams, transforms, synthetic clips."""
+"""Recordings on disk and how they become batches: readers, store, protocols, audit, streams,
+transforms, synthetic clips.
+"""

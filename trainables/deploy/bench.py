@@ -1,4 +1,7 @@
-"""Latency of deploy forms against training forms and against each other, in turns, on one machine. Knows no data and no training."""
+"""Latency of deploy forms against training forms and against each other, in turns, on one machine.
+
+Knows no data and no training.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ from torch import Tensor, nn
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.cost.counting.count import Cost, count
-from trainables.cost.measured import call_seconds, device_name, parameter_count, peak_activation_bytes
+from trainables.cost.measured import (
+    call_seconds,
+    device_name,
+    parameter_count,
+    peak_activation_bytes,
+)
 from trainables.deploy.form import DeployForm, deploy, settle
 from trainables.layouts import Layout
 from trainables.models.build import BACKBONES, Backbone, build_backbone
@@ -104,17 +112,36 @@ class _Form:
     cost: Cost
 
 
-def bench(backbones: Sequence[str], layout: Layout, setting: Setting, *, note: Callable[[str], None] = lambda _text: None) -> Bench:
+def bench(
+    backbones: Sequence[str],
+    layout: Layout,
+    setting: Setting,
+    *,
+    note: Callable[[str], None] = lambda _text: None,
+) -> Bench:
     """Measure the forms of these backbones; all of them where none is named.
 
-    Every round gives each form one turn, beginning with another one each time, so that a machine whose speed drifts treats all alike.
+    Every round gives each form one turn, beginning with another one each time, so that a machine
+    whose speed drifts treats all alike.
     """
     device, load = find_device(setting.device), os.getloadavg()[0]
     _check(backbones, setting)
     with _threads(setting.threads), full_float32():
-        forms = [form for name in backbones or BACKBONES for form in _forms(name, layout, setting, device, note)]
-        seconds = {batch: _rounds(forms, _clips(batch, layout, setting, device), setting.rounds, batch, note) for batch in setting.batches}
-        peaks = {batch: _peaks(forms, _clips(batch, layout, setting, device)) for batch in setting.batches}
+        forms = [
+            form
+            for name in backbones or BACKBONES
+            for form in _forms(name, layout, setting, device, note)
+        ]
+        seconds = {
+            batch: _rounds(
+                forms, _clips(batch, layout, setting, device), setting.rounds, batch, note
+            )
+            for batch in setting.batches
+        }
+        peaks = {
+            batch: _peaks(forms, _clips(batch, layout, setting, device))
+            for batch in setting.batches
+        }
         return Bench(
             device=device.type,
             processor=device_name(device),
@@ -123,7 +150,9 @@ def bench(backbones: Sequence[str], layout: Layout, setting: Setting, *, note: C
             torch=f"{torch.__version__}, Python {platform.python_version()}",
             setting=setting,
             single_clips={batch: _single(batch, setting.single) for batch in setting.batches},
-            measured=tuple(_measured(forms, position, seconds, peaks) for position in range(len(forms))),
+            measured=tuple(
+                _measured(forms, position, seconds, peaks) for position in range(len(forms))
+            ),
         )
 
 
@@ -137,10 +166,20 @@ def find_device(name: str) -> torch.device:
 
 
 def _check(backbones: Sequence[str], setting: Setting) -> None:
-    problems = [f"backbone must be one of {', '.join(BACKBONES)}, got '{name}'" for name in backbones if name not in BACKBONES]
-    problems += [f"backbone {name} must be named once" for name in dict.fromkeys(backbones) if list(backbones).count(name) > 1]
+    problems = [
+        f"backbone must be one of {', '.join(BACKBONES)}, got '{name}'"
+        for name in backbones
+        if name not in BACKBONES
+    ]
+    problems += [
+        f"backbone {name} must be named once"
+        for name in dict.fromkeys(backbones)
+        if list(backbones).count(name) > 1
+    ]
     if len(set(setting.batches)) < len(setting.batches):
-        problems.append(f"--batch: must be different sizes, got {', '.join(map(str, setting.batches))}")
+        problems.append(
+            f"--batch: must be different sizes, got {', '.join(map(str, setting.batches))}"
+        )
     if setting.single > 0 and setting.persons == 1:
         problems.append(f"--single: needs --persons 2 or more, got --single {setting.single:g}")
     if setting.channels % 8:
@@ -159,11 +198,26 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _forms(backbone: str, layout: Layout, setting: Setting, device: torch.device, note: Callable[[str], None]) -> list[_Form]:
+def _forms(
+    backbone: str,
+    layout: Layout,
+    setting: Setting,
+    device: torch.device,
+    note: Callable[[str], None],
+) -> list[_Form]:
     """Training form, the released code's deploy form where it has one, and ours."""
     note(f"building  {backbone}")
-    model, stream = ModelConfig.model_validate({"backbone": backbone, "channels": setting.channels}), StreamConfig()
-    network = build_backbone(model, layout, classes=setting.classes, persons=setting.persons, stream=stream, seed=0).to(device).eval()
+    model, stream = (
+        ModelConfig.model_validate({"backbone": backbone, "channels": setting.channels}),
+        StreamConfig(),
+    )
+    network = (
+        build_backbone(
+            model, layout, classes=setting.classes, persons=setting.persons, stream=stream, seed=0
+        )
+        .to(device)
+        .eval()
+    )
     if setting.settle:
         note(f"settling  {backbone}")
         shipped, _ = settle(network, _clips(max(setting.batches), layout, setting, device))
@@ -172,7 +226,11 @@ def _forms(backbone: str, layout: Layout, setting: Setting, device: torch.device
     sizes = {"classes": setting.classes, "persons": setting.persons, "frames": setting.frames}
     cost = count(model, layout, **sizes, stream=stream, merge=shipped.folding.merge)
     unfolded = cost.released if backbone in PLAIN else cost.training
-    plain = [_Form(backbone, "plain deploy", deploy(network, RELEASED), cost.released)] if backbone in PLAIN else []
+    plain = (
+        [_Form(backbone, "plain deploy", deploy(network, RELEASED), cost.released)]
+        if backbone in PLAIN
+        else []
+    )
     return [
         _Form(backbone, "training", network, cost.training),
         *plain,
@@ -186,7 +244,9 @@ def _single(batch: int, share: float) -> int:
 
 
 def _clips(batch: int, layout: Layout, setting: Setting, device: torch.device) -> Tensor:
-    """(N, 3, T, V, M) of noise, as data arrives: in memory N, M, C, T, V; absent persons are zero."""
+    """(N, 3, T, V, M) of noise, as data arrives: in memory N, M,
+    C, T, V; absent persons are zero.
+    """
     generator = torch.Generator().manual_seed(0)
     clips = torch.randn(batch, setting.persons, 3, setting.frames, layout.size, generator=generator)
     clips[: _single(batch, setting.single), 1:] = 0.0
@@ -194,7 +254,9 @@ def _clips(batch: int, layout: Layout, setting: Setting, device: torch.device) -
 
 
 @torch.inference_mode()
-def _rounds(forms: Sequence[_Form], clips: Tensor, rounds: int, batch: int, note: Callable[[str], None]) -> list[list[float]]:
+def _rounds(
+    forms: Sequence[_Form], clips: Tensor, rounds: int, batch: int, note: Callable[[str], None]
+) -> list[list[float]]:
     """Seconds of every call, form by form."""
     calls = []
     for form in forms:
@@ -208,7 +270,9 @@ def _rounds(forms: Sequence[_Form], clips: Tensor, rounds: int, batch: int, note
         note(f"round     batch {batch}  {round_ + 1}/{rounds}")
         for turn in range(len(forms)):
             position = (turn + round_) % len(forms)
-            seconds[position] += [call_seconds(forms[position].network, clips) for _ in range(calls[position])]
+            seconds[position] += [
+                call_seconds(forms[position].network, clips) for _ in range(calls[position])
+            ]
     return seconds
 
 
@@ -216,14 +280,27 @@ def _peaks(forms: Sequence[_Form], clips: Tensor) -> list[int]:
     return [peak_activation_bytes(form.network, clips) for form in forms]
 
 
-def _measured(forms: Sequence[_Form], position: int, seconds: dict[int, list[list[float]]], peaks: dict[int, list[int]]) -> Measured:
+def _measured(
+    forms: Sequence[_Form],
+    position: int,
+    seconds: dict[int, list[list[float]]],
+    peaks: dict[int, list[int]],
+) -> Measured:
     form = forms[position]
-    training = next(i for i, other in enumerate(forms) if other.backbone == form.backbone and other.name == "training")
+    training = next(
+        i
+        for i, other in enumerate(forms)
+        if other.backbone == form.backbone and other.name == "training"
+    )
     first = next(i for i, other in enumerate(forms) if other.name == "deploy")
     timings = []
     for batch, times in seconds.items():
         medians = [statistics.median(each) for each in times]
-        low, _, high = statistics.quantiles(times[position], n=4, method="inclusive") if len(times[position]) > 1 else times[position] * 3
+        low, _, high = (
+            statistics.quantiles(times[position], n=4, method="inclusive")
+            if len(times[position]) > 1
+            else times[position] * 3
+        )
         timings.append(
             Timing(
                 batch=batch,
@@ -238,5 +315,11 @@ def _measured(forms: Sequence[_Form], position: int, seconds: dict[int, list[lis
             )
         )
     network: nn.Module = form.network
-    runs = f"{form.network.folding}; {form.network.execution}" if isinstance(form.network, DeployForm) else ""
-    return Measured(form.backbone, form.name, runs, parameter_count(network), form.cost.gmacs, tuple(timings))
+    runs = (
+        f"{form.network.folding}; {form.network.execution}"
+        if isinstance(form.network, DeployForm)
+        else ""
+    )
+    return Measured(
+        form.backbone, form.name, runs, parameter_count(network), form.cost.gmacs, tuple(timings)
+    )

@@ -1,4 +1,6 @@
-"""A deploy form without the channels that masks made useless: the same function with smaller convolutions. Knows zeros, not masks."""
+"""A deploy form without the channels that masks made useless: the same function with smaller
+convolutions. Knows zeros, not masks.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,21 @@ from trainables.models.layers import ConvBlock, GroupedJointMixing, JointMixing,
 from trainables.reparam.fusible import frozen, frozen_conv
 
 WORTH = 0.75
-"""A block is made smaller if at most this share of its weights is left: picking a few channels out takes longer than computing them."""
+"""A block is made smaller if at most this share of its weights is left: picking a few channels out
+takes longer than computing them.
+"""
 
 
 def compact(form: DeployForm) -> DeployForm | None:
-    """A copy that computes hardly a channel in vain, equal up to the order of sums; None where that is not worth it.
+    """A copy that computes hardly a channel in vain, equal up to the order of sums; None where that
+    is not worth it.
 
-    In every block that ends in one convolution over time, only the channels it reads are computed before it, and only those it writes
-    by it; the others pass by. In HPI-GCN the graph convolution shrinks too, inputs, inner channels and outputs, its inner bias moving into
-    a bias per channel and joint; of other graph convolutions the channels that are read are picked from the result. Single zeros make no
-    channel useless: only whole channels do. The file of `save_deploy` is that of the form this was made of.
+    In every block that ends in one convolution over time, only the channels it reads are computed
+    before it, and only those it writes by it; the others pass by. In HPI-GCN the graph convolution
+    shrinks too, inputs, inner channels and outputs, its inner bias moving into a bias per channel
+    and joint; of other graph convolutions the channels that are read are picked from the result.
+    Single zeros make no channel useless: only whole channels do. The file of `save_deploy` is that
+    of the form this was made of.
     """
     twin = copy.deepcopy(form)
     assert isinstance(twin.blocks, nn.ModuleList)
@@ -33,7 +40,8 @@ def compact(form: DeployForm) -> DeployForm | None:
     twin.blocks = nn.ModuleList(blocks)
     twin.compact = True
     on_cpu = next(twin.parameters()).device.type == "cpu"
-    twin.arrange(Execution(at_once=PERSONS_AT_ONCE if on_cpu else None))  # picking channels wants them apart in memory
+    # picking channels wants them apart in memory
+    twin.arrange(Execution(at_once=PERSONS_AT_ONCE if on_cpu else None))
     if twin.frames is not None:
         twin.expect(twin.frames)
     return twin
@@ -75,7 +83,8 @@ class PartialConv(nn.Module):
 
 
 class CompactBlock(nn.Module):
-    """ReLU(conv(graph(x)) + bias + residual(x)): graph gives the channels that conv reads, conv the channels it writes.
+    """ReLU(conv(graph(x)) + bias + residual(x)): graph gives the channels that conv reads, conv the
+    channels it writes.
 
     The result may be written into x, as in `ConvBlock`.
     """
@@ -87,7 +96,11 @@ class CompactBlock(nn.Module):
         read, written = _used(kernel, 1), _used(kernel, 0)
         self.graph = _narrow_graph(graph, read)
         small = frozen_conv(
-            _part(kernel, written, read), None, stride=temporal.stride[0], dilation=temporal.dilation[0], padding=temporal.padding
+            _part(kernel, written, read),
+            None,
+            stride=temporal.stride[0],
+            dilation=temporal.dilation[0],
+            padding=temporal.padding,
         )
         self.temporal = PartialConv(small, written, len(kernel))
         self.residual = residual
@@ -100,14 +113,25 @@ class CompactBlock(nn.Module):
 
 
 class NarrowGraphConv(nn.Module):
-    """ReLU(W1 mixing(W0 x) + B + residual(x)) for some of its outputs, from some inputs and over some channels in between.
+    """ReLU(W1 mixing(W0 x) + B + residual(x)) for some of its outputs, from some inputs and over
+    some channels in between.
 
-    W1 mixing(W0 x + b0) + b1 = W1 mixing(W0 x) + B with B[c, i] = sum_h W1[c, h] b0[h] sum_v A_h[i, v] + b1[c], so what masks left of an
-    inner channel, its bias, needs no channel.
+    W1 mixing(W0 x + b0) + b1 = W1 mixing(W0 x) + B with B[c, i] = sum_h W1[c, h] b0[h] sum_v A_h[i,
+    v] + b1[c], so what masks left of an inner channel, its bias, needs no channel.
     """
 
-    def __init__(self, embed: Tensor | None, mixing: nn.Module, expand: Tensor, bias_map: Tensor, residual: nn.Module, outputs: Tensor) -> None:
-        """embed W0: (C, C_in, 1, 1), None: there is none; expand W1: (C_out, C, 1, 1); bias_map: (C_out, 1, V); outputs: the ones to give."""
+    def __init__(
+        self,
+        embed: Tensor | None,
+        mixing: nn.Module,
+        expand: Tensor,
+        bias_map: Tensor,
+        residual: nn.Module,
+        outputs: Tensor,
+    ) -> None:
+        """embed W0: (C, C_in, 1, 1), None: there is none; expand W1: (C_out, C, 1, 1); bias_map:
+        (C_out, 1, V); outputs: the ones to give.
+        """
         super().__init__()
         self.residual = _narrow_residual(residual, outputs, len(expand))
         expand, bias_map = expand[outputs], bias_map[outputs]
@@ -116,14 +140,22 @@ class NarrowGraphConv(nn.Module):
             inner = inner[_used(embed[inner], 0)]
         inputs = inner if embed is None else _used(embed[inner], 1)
         self.pick = _pick(inputs, expand.shape[1] if embed is None else embed.shape[1])
-        self.embed = nn.Identity() if embed is None else frozen_conv(_part(embed, inner, inputs), None)
+        self.embed = (
+            nn.Identity() if embed is None else frozen_conv(_part(embed, inner, inputs), None)
+        )
         self.mixing = _narrow_mixing(mixing, inner, expand.shape[1])
-        self.expand = PartialConv(frozen_conv(_part(expand, written, inner), None), written, len(outputs))
+        self.expand = PartialConv(
+            frozen_conv(_part(expand, written, inner), None), written, len(outputs)
+        )
         self.bias_map = frozen(bias_map)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.mixing(self.embed(self.pick(x)))
-        total = x + self.bias_map if isinstance(self.residual, nn.Identity) else self.residual(x).add_(self.bias_map)
+        total = (
+            x + self.bias_map
+            if isinstance(self.residual, nn.Identity)
+            else self.residual(x).add_(self.bias_map)
+        )
         return F.relu(self.expand(total, mixed), inplace=True)
 
 
@@ -142,12 +174,19 @@ def _weights(block: nn.Module) -> int:
 def _narrow_graph(graph: nn.Module, read: Tensor) -> nn.Module:
     if isinstance(graph, MergedGraphConv):
         bias_map = joint_bias(graph.inner_bias, bias_of(graph.conv), graph.mixing.matrix)
-        return NarrowGraphConv(None, graph.mixing, graph.conv.weight, bias_map, graph.residual, read)
+        return NarrowGraphConv(
+            None, graph.mixing, graph.conv.weight, bias_map, graph.residual, read
+        )
     if isinstance(graph, DeployedGraphConv):
         embed, expand = graph.embed, graph.expand
         reach = _reach(graph.mixing, expand.weight.shape[1])  # (C, V)
-        bias_map = torch.einsum("oh,hv->ov", expand.weight[:, :, 0, 0], bias_of(embed)[:, None] * reach) + bias_of(expand)[:, None]
-        return NarrowGraphConv(embed.weight, graph.mixing, expand.weight, bias_map[:, None], graph.residual, read)
+        bias_map = (
+            torch.einsum("oh,hv->ov", expand.weight[:, :, 0, 0], bias_of(embed)[:, None] * reach)
+            + bias_of(expand)[:, None]
+        )
+        return NarrowGraphConv(
+            embed.weight, graph.mixing, expand.weight, bias_map[:, None], graph.residual, read
+        )
     return nn.Sequential(graph, Pick(read))
 
 
@@ -160,7 +199,9 @@ def _reach(mixing: nn.Module, channels: int) -> Tensor:
 
 
 def _narrow_mixing(mixing: nn.Module, inner: Tensor, channels: int) -> nn.Module:
-    """The mixing of channels `inner`; groups that are no longer equally large become one group for each channel."""
+    """The mixing of channels `inner`; groups that are no longer equally large become one group for
+    each channel.
+    """
     if isinstance(mixing, JointMixing):
         return mixing
     assert isinstance(mixing, GroupedJointMixing)
@@ -168,7 +209,9 @@ def _narrow_mixing(mixing: nn.Module, inner: Tensor, channels: int) -> nn.Module
     members = torch.bincount(inner // (channels // groups), minlength=groups)
     narrow = GroupedJointMixing(groups, joints)
     equal = bool((members == members[0]).all()) and len(inner) > 0
-    narrow.matrices = frozen(mixing.matrices if equal else mixing.matrices[inner // (channels // groups)])
+    narrow.matrices = frozen(
+        mixing.matrices if equal else mixing.matrices[inner // (channels // groups)]
+    )
     return narrow
 
 
@@ -184,7 +227,9 @@ def _narrow_residual(residual: nn.Module, outputs: Tensor, of: int) -> nn.Module
 
 
 def _used(kernel: Tensor, side: int) -> Tensor:
-    """Numbers of the outputs (0) or inputs (1) that have a weight other than zero; at least one, for convolutions of none are not defined."""
+    """Numbers of the outputs (0) or inputs (1) that have a weight other than zero; at least one,
+    for convolutions of none are not defined.
+    """
     used = (kernel != 0).transpose(0, side).flatten(1).any(dim=1).nonzero().flatten()
     return used if len(used) else torch.zeros(1, dtype=torch.long, device=kernel.device)
 

@@ -1,4 +1,6 @@
-"""The deploy form of a trained network: every linear piece folded, absent persons computed once, saved and loaded."""
+"""The deploy form of a trained network: every linear piece folded, absent persons computed once,
+saved and loaded.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,13 @@ class Execution(Frozen):
     """How a deploy form goes through its persons. Results differ by rounding only."""
 
     rows: bool = False  # feature maps lie in memory as rows of channels (channels_last)
-    at_once: int | None = None  # persons that go through the whole network before the next ones; None: all
+    # persons that go through the whole network before the next ones; None: all
+    at_once: int | None = None
 
     def __str__(self) -> str:
-        persons = "all persons at once" if self.at_once is None else f"{self.at_once} persons at a time"
+        persons = (
+            "all persons at once" if self.at_once is None else f"{self.at_once} persons at a time"
+        )
         return f"{persons}, as rows" if self.rows else persons
 
 
@@ -52,8 +57,9 @@ PERSONS_AT_ONCE = 8
 
 
 def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -> Execution:
-    """What is fastest where it was measured: on CPUs a few persons at a time, HPI-GCN as rows; elsewhere, and for a form that is
-    to be as released, everything at once."""
+    """What is fastest where it was measured: on CPUs a few persons at a time, HPI-GCN as rows;
+    elsewhere, and for a form that is to be as released, everything at once.
+    """
     if device.type != "cpu" or not folding.across:
         return Execution()
     return Execution(rows=spec.model.backbone.startswith("hpi_gcn"), at_once=PERSONS_AT_ONCE)
@@ -62,21 +68,27 @@ def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -
 class DeployForm(SkeletonNetwork):
     """(N, 3, T, V, M) -> logits (N, K): a network in evaluation mode, folded and frozen.
 
-    A person whose coordinates are all zero gives the same feature in every clip, so it is computed once and only the persons who
-    are there are run. That feature depends on the number of frames; clips of another length are run with all their persons.
+    A person whose coordinates are all zero gives the same feature in every clip, so it is computed
+    once and only the persons who are there are run. That feature depends on the number of frames;
+    clips of another length are run with all their persons.
     """
 
     absent: Tensor
     execution: Execution
 
-    def __init__(self, spec: NetworkSpec, folding: Folding, pieces: Backbone, frames: int | None) -> None:
-        """pieces: the network whose deployed parts are taken over; frames: T of the clips to come, None if it is not known."""
+    def __init__(
+        self, spec: NetworkSpec, folding: Folding, pieces: Backbone, frames: int | None
+    ) -> None:
+        """pieces: the network whose deployed parts are taken over; frames: T of the clips to come,
+        None if it is not known.
+        """
         super().__init__()
         self.spec = spec
         self.folding = folding
         self.compact = False  # channels were dropped, see `compact`
         self.frames: int | None = None
-        exact, precision = copy.deepcopy(pieces).double(), next(pieces.parameters()).dtype  # products of kernels are rounded once
+        # products of kernels are rounded once
+        exact, precision = copy.deepcopy(pieces).double(), next(pieces.parameters()).dtype
         self.data_norm = deployed(exact.data_norm, folding)
         self.stem = deployed(exact.stem, folding)
         self.blocks = deployed(exact.blocks, folding)
@@ -101,26 +113,39 @@ class DeployForm(SkeletonNetwork):
     def arrange(self, execution: Execution) -> None:
         """Run this way from now on; weights are laid out as their products like them."""
         self.execution = execution
-        self.to(memory_format=torch.channels_last if execution.rows else torch.contiguous_format)  # type: ignore[call-overload]
+        layout = torch.channels_last if execution.rows else torch.contiguous_format
+        self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def expect(self, frames: int) -> None:
         """Clips to come have T = `frames`: what an absent person gives there is computed now."""
         self.frames, self.absent = frames, self._absent_features(frames)
 
     def features(self, clips: Tensor) -> Tensor:
-        features = self._features_of_present(clips) if self._may_skip(clips) else self._features(self.data_norm(clips))
+        features = (
+            self._features_of_present(clips)
+            if self._may_skip(clips)
+            else self._features(self.data_norm(clips))
+        )
         return features.view(-1, self.spec.persons, self.spec.model.width).mean(dim=1)
 
     def _may_skip(self, clips: Tensor) -> bool:
         """Which persons are there decides the shapes, so nothing is skipped in a traced program."""
-        return self.spec.persons > 1 and clips.shape[2] == self.frames and not torch.compiler.is_compiling()
+        return (
+            self.spec.persons > 1
+            and clips.shape[2] == self.frames
+            and not torch.compiler.is_compiling()
+        )
 
     def _features(self, persons: Tensor) -> Tensor:
-        """(P, C, T, V) -> (P, C'). A traced program runs them all at once: what it is compiled to decides how."""
+        """(P, C, T, V) -> (P, C'). A traced program runs them all at once: what it is compiled to
+        decides how.
+        """
         assert isinstance(self.blocks, nn.ModuleList)
         if torch.compiler.is_compiling():
             return person_features(persons, self.stem, self.blocks)
-        persons = persons.contiguous(memory_format=torch.channels_last if self.execution.rows else torch.contiguous_format)
+        persons = persons.contiguous(
+            memory_format=torch.channels_last if self.execution.rows else torch.contiguous_format
+        )
         parts = torch.split(persons, self.execution.at_once or len(persons))
         return torch.cat([person_features(part, self.stem, self.blocks) for part in parts])
 
@@ -138,32 +163,53 @@ class DeployForm(SkeletonNetwork):
 
     @torch.no_grad()
     def _absent_features(self, frames: int) -> Tensor:
-        """(M, C'): of an all-zero person in each place; one row in all where the places are alike would do, but this is small."""
+        """(M, C'): of an all-zero person in each place; one row in all where the places are alike
+        would do, but this is small.
+        """
         some = next(self.parameters())
-        nobody = torch.zeros(1, 3, frames, self.spec.joints, self.spec.persons, dtype=some.dtype, device=some.device)
+        nobody = torch.zeros(
+            1, 3, frames, self.spec.joints, self.spec.persons, dtype=some.dtype, device=some.device
+        )
         return self._features(self.data_norm(nobody))
 
 
 @overload
-def deploy(model: Backbone, folding: Folding | None = None, *, frames: int | None = None) -> DeployForm: ...
+def deploy(
+    model: Backbone, folding: Folding | None = None, *, frames: int | None = None
+) -> DeployForm: ...
 @overload
-def deploy(model: MultiLevel, folding: Folding | None = None, *, frames: int | None = None) -> MultiLevel: ...
-def deploy(model: Backbone | MultiLevel, folding: Folding | None = None, *, frames: int | None = None) -> DeployForm | MultiLevel:
-    """The network as it is shipped: same logits as `model.eval()`, same dtype and device, no shared memory; `model` is not changed.
+def deploy(
+    model: MultiLevel, folding: Folding | None = None, *, frames: int | None = None
+) -> MultiLevel: ...
+def deploy(
+    model: Backbone | MultiLevel, folding: Folding | None = None, *, frames: int | None = None
+) -> DeployForm | MultiLevel:
+    """The network as it is shipped: same logits as `model.eval()`, same dtype and device, no shared
+    memory; `model` is not changed.
 
-    Of a network of several levels every network in it is deployed, each folded as suits its own weights.
+    Of a network of several levels every network in it is deployed, each folded as suits its own
+    weights.
 
-    folding: None: everything, but where weights are masked two kernels are merged into one only if that leaves fewer non-zero
-    numbers. frames: T of the clips to come; absent persons are then not run again and again.
+    folding: None: everything, but where weights are masked two kernels are merged into one only if
+    that leaves fewer non-zero numbers. frames: T of the clips to come; absent persons are then not
+    run again and again.
     """
     with torch.no_grad():
         if isinstance(model, MultiLevel):
-            return model.made_of(lambda part: deploy(cast("Backbone", part), folding, frames=frames))
+            return model.made_of(
+                lambda part: deploy(cast("Backbone", part), folding, frames=frames)
+            )
         if folding is not None:
             return DeployForm(model.spec, folding, model, frames)
         full = DeployForm(model.spec, FULL, model, frames)
-        masked = any((conv.weight == 0).any() for conv in model.blocks.modules() if isinstance(conv, nn.Conv2d))
-        trained_as_one = any(isinstance(part, Fusion) and part.fixed for part in model.blocks.modules())
+        masked = any(
+            (conv.weight == 0).any()
+            for conv in model.blocks.modules()
+            if isinstance(conv, nn.Conv2d)
+        )
+        trained_as_one = any(
+            isinstance(part, Fusion) and part.fixed for part in model.blocks.modules()
+        )
         if not masked or not model.merges or trained_as_one:
             return full
         unmerged = DeployForm(model.spec, FULL.model_copy(update={"merge": False}), model, frames)
@@ -171,15 +217,31 @@ def deploy(model: Backbone | MultiLevel, folding: Folding | None = None, *, fram
 
 
 @torch.inference_mode()
-def settle(model: Backbone, clips: Tensor, *, rounds: int = 5) -> tuple[DeployForm, dict[str, float]]:
-    """The deploy form that is fastest with `clips` on their device, and the median seconds of every one that was tried.
+def settle(
+    model: Backbone, clips: Tensor, *, rounds: int = 5
+) -> tuple[DeployForm, dict[str, float]]:
+    """The deploy form that is fastest with `clips` on their device, and the median seconds of every
+    one that was tried.
 
-    Every folding is tried in every way to run it, in turns; what makes things slower is not applied.
+    Every folding is tried in every way to run it, in turns; what makes things slower is not
+    applied.
     """
-    foldings = [FULL, FULL.model_copy(update={"merge": False}), RELEASED] if model.merges else [FULL, RELEASED]
-    forms = {folding: DeployForm(model.spec, folding, model, clips.shape[2]) for folding in foldings}
-    ways = [Execution(rows=rows, at_once=at_once) for rows in (False, True) for at_once in (None, PERSONS_AT_ONCE)]
-    times: dict[tuple[Folding, Execution], list[float]] = {(folding, way): [] for folding in foldings for way in ways}
+    foldings = (
+        [FULL, FULL.model_copy(update={"merge": False}), RELEASED]
+        if model.merges
+        else [FULL, RELEASED]
+    )
+    forms = {
+        folding: DeployForm(model.spec, folding, model, clips.shape[2]) for folding in foldings
+    }
+    ways = [
+        Execution(rows=rows, at_once=at_once)
+        for rows in (False, True)
+        for at_once in (None, PERSONS_AT_ONCE)
+    ]
+    times: dict[tuple[Folding, Execution], list[float]] = {
+        (folding, way): [] for folding in foldings for way in ways
+    }
     for turn in range(rounds + 1):  # the first turn warms up
         for folding, way in times:
             forms[folding].arrange(way)
@@ -187,11 +249,15 @@ def settle(model: Backbone, clips: Tensor, *, rounds: int = 5) -> tuple[DeployFo
     found = {choice: statistics.median(seconds) for choice, seconds in times.items()}
     folding, way = min(found, key=lambda choice: found[choice])
     forms[folding].arrange(way)
-    return forms[folding], {f"{folding}; {way}": seconds for (folding, way), seconds in found.items()}
+    return forms[folding], {
+        f"{folding}; {way}": seconds for (folding, way), seconds in found.items()
+    }
 
 
 def deploy_forms(form: DeployForm | MultiLevel) -> list[DeployForm]:
-    """The single networks of what `deploy` made, in the order of its file; of a mixture the gate last."""
+    """The single networks of what `deploy` made, in the order of its file; of a mixture the gate
+    last.
+    """
     return [module for module in form.modules() if isinstance(module, DeployForm)]
 
 
@@ -201,13 +267,28 @@ def nonzero_params(form: nn.Module) -> int:
 
 
 def folded(model: Backbone | MultiLevel, form: DeployForm | MultiLevel) -> str:
-    """What became of the pieces: `BatchNorm 91 -> 0, convolutions 64 -> 20, ...`; names what could not be folded."""
+    """What became of the pieces: `BatchNorm 91 -> 0, convolutions 64 -> 20, ...`; names what could
+    not be folded.
+    """
     kinds = {"BatchNorm": (nn.BatchNorm1d, nn.BatchNorm2d), "convolutions": (nn.Conv2d, nn.Conv1d)}
-    parts = [f"{name} {_modules(model, kind)} -> {_modules(form, kind)}" for name, kind in kinds.items()]
-    numbers = [sum(parameter.numel() for parameter in network.parameters()) for network in (model, form)]
+    parts = [
+        f"{name} {_modules(model, kind)} -> {_modules(form, kind)}" for name, kind in kinds.items()
+    ]
+    numbers = [
+        sum(parameter.numel() for parameter in network.parameters()) for network in (model, form)
+    ]
     parts.append(f"parameters {numbers[0]:,} -> {numbers[1]:,}")
     kept = [
-        text for text in (model.kept, "maxima and ReLU inside the temporal branches" if "ms_tcn" in model.spec.model.temporal else "") if text
+        text
+        for text in (
+            model.kept,
+            (
+                "maxima and ReLU inside the temporal branches"
+                if "ms_tcn" in model.spec.model.temporal
+                else ""
+            ),
+        )
+        if text
     ]
     parts += [f"kept: {'; '.join(kept)}"] if kept else []
     return ", ".join(parts)
@@ -218,14 +299,20 @@ def _modules(network: nn.Module, kind: tuple[type[nn.Module], ...]) -> int:
 
 
 def round_to_half(form: DeployForm | MultiLevel) -> float:
-    """Round every parameter to float16, in place, keeping its type; the largest change, relative to the largest number of its tensor.
+    """Round every parameter to float16, in place, keeping its type; the largest change, relative to
+    the largest number of its tensor.
 
     ValueError names a tensor with numbers that float16 cannot hold; the form is then as it was.
     """
-    rounded = {name: parameter.half().to(parameter.dtype) for name, parameter in form.named_parameters()}
+    rounded = {
+        name: parameter.half().to(parameter.dtype) for name, parameter in form.named_parameters()
+    }
     wide = [name for name, tensor in rounded.items() if not tensor.isfinite().all()]
     if wide:
-        raise ValueError(f"{wide[0]} must be at most {torch.finfo(torch.float16).max:g} to be rounded to half precision")
+        raise ValueError(
+            f"{wide[0]} must be at most {torch.finfo(torch.float16).max:g} to be rounded to half"
+            " precision"
+        )
     change = 0.0
     for name, parameter in form.named_parameters():
         scale = parameter.abs().max().clamp(min=torch.finfo(parameter.dtype).tiny)
@@ -238,15 +325,21 @@ def round_to_half(form: DeployForm | MultiLevel) -> float:
 
 
 def save_deploy(form: DeployForm | MultiLevel, path: Path) -> int:
-    """Write a deploy form so that `load_deploy` can rebuild it, atomically: specification and tensors, zeros left out where that is smaller.
+    """Write a deploy form so that `load_deploy` can rebuild it, atomically: specification and
+    tensors, zeros left out where that is smaller.
 
     Returns the bytes written.
     """
     networks = deploy_forms(form)
     if any(part.compact for part in networks):
-        raise ValueError("a compact form is made anew from the form it was made of, which is what a file holds")
+        raise ValueError(
+            "a compact form is made anew from the form it was made of, which is what a file holds"
+        )
     state = {name: pack(tensor) for name, tensor in form.state_dict().items()}
-    parts = [{"folding": part.folding.model_dump(mode="json"), "frames": part.frames} for part in networks]
+    parts = [
+        {"folding": part.folding.model_dump(mode="json"), "frames": part.frames}
+        for part in networks
+    ]
     if isinstance(form, MultiLevel):
         described: dict[str, Any] = {"format": LEVELS_FORMAT, "networks": parts}
     else:
@@ -259,17 +352,25 @@ def save_deploy(form: DeployForm | MultiLevel, path: Path) -> int:
 
 
 def load_deploy(path: Path) -> DeployForm | MultiLevel:
-    """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is missing or damaged."""
+    """The deploy form `save_deploy` wrote, on the CPU, in evaluation mode; UserError if the file is
+    missing or damaged.
+    """
     content = read_file(path, "deploy form", FORMAT, SPARSE_FORMAT, LEVELS_FORMAT)
     try:
         with torch.device("meta"):  # the architecture without memory
             form = _levels_of(content) if content["format"] == LEVELS_FORMAT else _form_of(content)
         form.load_state_dict(_unpacked(content["state"], form), strict=True, assign=True)
-        wrong = [name for name, tensor in form.state_dict().items() if not (tensor.is_floating_point() or name.endswith(COUNTER))]
+        wrong = [
+            name
+            for name, tensor in form.state_dict().items()
+            if not (tensor.is_floating_point() or name.endswith(COUNTER))
+        ]
         if wrong:
             raise TypeError(f"{wrong[0]} is not of real numbers")
     except (ValidationError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
-        raise UserError(f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}") from error
+        raise UserError(
+            f"{path}: must hold a deploy form whose tensors fit its specification, got: {error}"
+        ) from error
     for part in deploy_forms(form):
         part.arrange(usual_execution(part.spec, part.folding, torch.device("cpu")))
     return form.eval().requires_grad_(False)
@@ -277,14 +378,19 @@ def load_deploy(path: Path) -> DeployForm | MultiLevel:
 
 def _form_of(content: dict[str, Any]) -> DeployForm:
     """The network a file describes, its tensors still to come."""
-    spec, folding = NetworkSpec.model_validate(content["spec"]), Folding.model_validate(content["folding"])
+    spec, folding = (
+        NetworkSpec.model_validate(content["spec"]),
+        Folding.model_validate(content["folding"]),
+    )
     return DeployForm(spec, folding, build_network(spec), content["frames"])
 
 
 def _levels_of(content: dict[str, Any]) -> MultiLevel:
     """The same of several levels."""
     network = build_multi_level(MultiLevelSpec.model_validate(content["spec"]), seed=0)
-    described = [(Folding.model_validate(part["folding"]), part["frames"]) for part in content["networks"]]
+    described = [
+        (Folding.model_validate(part["folding"]), part["frames"]) for part in content["networks"]
+    ]
     parts = iter(described)
 
     def part_of(backbone: SkeletonNetwork) -> DeployForm:
@@ -307,17 +413,32 @@ def _unpacked(state: dict[str, Any], form: nn.Module) -> dict[str, Any]:
 
 
 def read_file(path: Path, what: str, *formats: str) -> dict[str, Any]:
-    """The dictionary of a file of ours whose `format` is one of `formats`; UserError names it as `what` where it is another or damaged."""
+    """The dictionary of a file of ours whose `format` is one of `formats`; UserError names it as
+    `what` where it is another or damaged.
+    """
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{path}: must be a {what}, got {'another kind of file' if path.exists() else 'no such file'}")
+        raise UserError(
+            f"{path}: must be a {what}, got"
+            f" {'another kind of file' if path.exists() else 'no such file'}"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not look at the checksums it writes
         if damaged is not None:
             raise RuntimeError(f"{damaged} in it does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
         raise UserError(f"{path}: not a readable {what}: {error}") from error
     if not isinstance(content, dict) or content.get("format") not in formats:
-        raise UserError(f"{path}: must be a file of format {' or '.join(repr(each) for each in formats)}, got something else")
+        raise UserError(
+            f"{path}: must be a file of format {' or '.join(repr(each) for each in formats)}, got"
+            " something else"
+        )
     return content

@@ -11,23 +11,34 @@ import torch
 from torch import Tensor
 
 STORAGE_BYTES = 300
-"""What a file of torch.save spends on every tensor besides its numbers (276 bytes were measured)."""
+"""What a file of torch.save spends on every tensor besides its
+numbers (276 bytes were measured).
+"""
 
-REAL = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
+REAL = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+}
 INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 def pack(tensor: Tensor) -> Tensor | dict[str, Any]:
-    """What stands in a file for `tensor`: itself, or its non-zero numbers and where they are, whichever is smaller.
+    """What stands in a file for `tensor`: itself, or its non-zero numbers and where they are,
+    whichever is smaller.
 
-    where: a bit for every number, or of every non-zero number how many zeros are before it since the last one, in the smallest integers
-    that hold them. Numbers that float16 holds exactly are stored so. Nothing is rounded; a negative zero comes back as zero.
+    where: a bit for every number, or of every non-zero number how many zeros are before it since
+    the last one, in the smallest integers that hold them. Numbers that float16 holds exactly are
+    stored so. Nothing is rounded; a negative zero comes back as zero.
     """
     if not tensor.is_floating_point():
         return tensor
     flat = tensor.detach().cpu().contiguous().flatten()
     positions = flat.nonzero().flatten()
-    candidates = {"all": (flat, None), "bits": (flat[positions], _bits(flat)), "gaps": (flat[positions], _gaps(positions))}
+    candidates = {
+        "all": (flat, None),
+        "bits": (flat[positions], _bits(flat)),
+        "gaps": (flat[positions], _gaps(positions)),
+    }
     sizes = {kind: _stored_bytes(*candidate) for kind, candidate in candidates.items()}
     kind = min(sizes, key=lambda name: sizes[name])
     values, where = candidates[kind]
@@ -43,24 +54,37 @@ def pack(tensor: Tensor) -> Tensor | dict[str, Any]:
 
 
 def unpack(packed: Tensor | dict[str, Any], shape: Sequence[int]) -> Tensor:
-    """The tensor `pack` was given; ValueError where the record is not one of its own or not of `shape`."""
+    """The tensor `pack` was given; ValueError where the record is not one of its own or not of
+    `shape`.
+    """
     if isinstance(packed, Tensor):
         return packed
     if list(packed["shape"]) != list(shape):
         raise ValueError(f"must have shape {list(shape)}, got {list(packed['shape'])}")
     values, size = packed["values"], math.prod(shape)
-    if packed["dtype"] not in REAL or not isinstance(values, Tensor) or not values.is_floating_point() or values.dim() != 1:
+    if (
+        packed["dtype"] not in REAL
+        or not isinstance(values, Tensor)
+        or not values.is_floating_point()
+        or values.dim() != 1
+    ):
         raise ValueError(f"must hold real numbers of type {', '.join(REAL)}, got {packed['dtype']}")
     dtype = REAL[packed["dtype"]]
     if packed["kind"] == "all":
         positions = torch.arange(size)
     elif packed["kind"] in ("bits", "gaps"):
-        positions = (_positions_of_bits if packed["kind"] == "bits" else _positions_of_gaps)(packed["where"], size)
+        positions = (_positions_of_bits if packed["kind"] == "bits" else _positions_of_gaps)(
+            packed["where"], size
+        )
     else:
         raise ValueError(f"must be all, bits or gaps, got '{packed['kind']}'")
     if len(positions) != len(values):
-        raise ValueError(f"must hold a number for each of {len(positions)} places, got {len(values)}")
-    return torch.zeros(size, dtype=dtype).index_copy_(0, positions, values.to(dtype)).view(list(shape))
+        raise ValueError(
+            f"must hold a number for each of {len(positions)} places, got {len(values)}"
+        )
+    return (
+        torch.zeros(size, dtype=dtype).index_copy_(0, positions, values.to(dtype)).view(list(shape))
+    )
 
 
 def _stored_bytes(values: Tensor, where: Tensor | None) -> int:
@@ -81,7 +105,9 @@ def _bits(flat: Tensor) -> Tensor:
 
 def _positions_of_bits(where: Tensor, size: int) -> Tensor:
     if where.dtype != torch.uint8 or where.dim() != 1 or len(where) != (size + 7) // 8:
-        raise ValueError(f"must hold a bit for each of {size} numbers, got {len(where)} of {where.dtype}")
+        raise ValueError(
+            f"must hold a bit for each of {size} numbers, got {len(where)} of {where.dtype}"
+        )
     return torch.from_numpy(np.unpackbits(where.numpy(), count=size)).nonzero().flatten()
 
 
@@ -97,6 +123,8 @@ def _positions_of_gaps(where: Tensor, size: int) -> Tensor:
         raise ValueError(f"must hold whole gaps, got {where.dtype}")
     gaps = where.long()
     positions = (gaps + 1).cumsum(0) - 1
-    if len(gaps) and not (int(gaps.min()) >= 0 and int(gaps.max()) < size and int(positions[-1]) < size):
+    if len(gaps) and not (
+        int(gaps.min()) >= 0 and int(gaps.max()) < size and int(positions[-1]) < size
+    ):
         raise ValueError(f"must have its places among {size} numbers, got {int(positions[-1])}")
     return positions

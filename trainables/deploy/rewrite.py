@@ -1,4 +1,6 @@
-"""A trial's deploy form written anew: zeros left out, weights rounded to half precision where asked. Knows nothing of data or sweeps."""
+"""A trial's deploy form written anew: zeros left out, weights rounded to half precision where
+asked. Knows nothing of data or sweeps.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from pathlib import Path
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 from trainables.deploy.compact import compact
-from trainables.deploy.form import DeployForm, load_deploy, nonzero_params, round_to_half, save_deploy
+from trainables.deploy.form import (
+    DeployForm,
+    load_deploy,
+    nonzero_params,
+    round_to_half,
+    save_deploy,
+)
 
 
 @dataclass(frozen=True)
@@ -23,17 +31,23 @@ class Packed:
     bytes_after: int
     rounded: bool  # to half precision
     largest_change: float  # of a parameter by rounding, relative to the largest of its tensor
-    compact: bool  # whether it has channels that masks made useless: `compact` makes it faster, a file is as small with them
+    # whether it has channels that masks made useless: `compact` makes it faster, a file is as small
+    # with them
+    compact: bool
 
 
 def pack_deploy(source: Path, out: Path, *, half: bool, force: bool) -> Packed:
-    """Write the deploy form of `source`, a trial's folder or a file, to `out`; UserError where one of them is not as it must be.
+    """Write the deploy form of `source`, a trial's folder or a file, to `out`; UserError where one
+    of them is not as it must be.
 
-    half: every parameter is rounded to float16, which the file then holds; computations stay in float32.
+    half: every parameter is rounded to float16, which the file then holds; computations stay in
+    float32.
     """
     file = TrialDir(source).deploy_file if source.is_dir() else source
     if out.exists() and (not force or out.is_dir()):
-        raise UserError(f"{out}: must not exist yet{'' if out.is_dir() else ' (--force replaces it)'}")
+        raise UserError(
+            f"{out}: must not exist yet{'' if out.is_dir() else ' (--force replaces it)'}"
+        )
     form, change = load_deploy(file), 0.0
     if half:
         try:

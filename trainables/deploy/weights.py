@@ -1,4 +1,7 @@
-"""The weights of a training form in a file of their own, to go on training from or to deploy later. Knows no trial."""
+"""The weights of a training form in a file of their own, to go on training from or to deploy later.
+
+Knows no trial.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,22 @@ FORMAT = "orchestrate weights 1"
 
 
 def save_weights(network: Backbone, path: Path) -> None:
-    """Write specification and plain tensors so that `load_weights` can rebuild the network, atomically. No masks may be attached."""
+    """Write specification and plain tensors so that `load_weights` can rebuild the network,
+    atomically. No masks may be attached.
+    """
     state = network.state_dict()
     assert not any("parametrizations" in name for name in state)
     content = io.BytesIO()
-    torch.save({"format": FORMAT, "spec": network.spec.model_dump(mode="json"), "state": state}, content)
+    torch.save(
+        {"format": FORMAT, "spec": network.spec.model_dump(mode="json"), "state": state}, content
+    )
     write_atomic(path, content.getvalue())
 
 
 def load_weights(path: Path) -> Backbone:
-    """The network `save_weights` wrote, on the CPU, in training mode; UserError if the file is missing or damaged."""
+    """The network `save_weights` wrote, on the CPU, in training mode; UserError if the file is
+    missing or damaged.
+    """
     content = read_file(path, "file of weights", FORMAT)
     try:
         spec, state = NetworkSpec.model_validate(content["spec"]), dict(content["state"])
@@ -35,6 +44,16 @@ def load_weights(path: Path) -> Backbone:
             network = build_network(spec)
         network.to(next(tensor.dtype for tensor in state.values() if tensor.is_floating_point()))
         network.load_state_dict(state, strict=True)
-    except (ValidationError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
-        raise UserError(f"{path}: must hold weights that fit their specification, got: {error}") from error
+    except (
+        ValidationError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        StopIteration,
+    ) as error:
+        raise UserError(
+            f"{path}: must hold weights that fit their specification, got: {error}"
+        ) from error
     return network

@@ -9,7 +9,9 @@ from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
 
 
 def unit_rules(block: str) -> tuple[tuple[str, str], ...]:
-    """Names inside a block; `block`: a pattern with its number as the group. `gathered` completes them."""
+    """Names inside a block; `block`: a pattern with its number as the group. `gathered` completes
+    them.
+    """
     return (
         (rf"^{block}\.gcn1\.(?:PA|A)$", r"blocks.\1.graph.adjacency"),
         (rf"^{block}\.gcn1\.alpha$", r"blocks.\1.graph.alpha"),
@@ -28,13 +30,19 @@ def unit_rules(block: str) -> tuple[tuple[str, str], ...]:
 
 
 def gathered(state: State) -> State:
-    """The convolutions to p and q of every block are one in ours, and so are MS-TCN's first three."""
+    """The convolutions to p and q of every block are one in ours,
+    and so are MS-TCN's first three.
+    """
     found: dict[str, set[int]] = {}
     for name in state:
         if match := re.match(r"^(.+)\.[pq]_(\d+)\.", name):
             found.setdefault(match[1], set()).add(int(match[2]))
     for graph, subsets in found.items():
-        state = joined(state, [f"{graph}.{part}_{subset}" for part in "pq" for subset in sorted(subsets)], f"{graph}.relate")
+        state = joined(
+            state,
+            [f"{graph}.{part}_{subset}" for part in "pq" for subset in sorted(subsets)],
+            f"{graph}.relate",
+        )
     return one_squeeze(state)
 
 
@@ -53,7 +61,9 @@ def _architecture(theirs: Tensors) -> Architecture:
         model={
             "backbone": "st_gcn_k5" if _is_baseline(theirs) else "ctr_gcn",
             "temporal": "ms_tcn" if dilated in theirs else "conv",
-            "kernel_size": shape_of(theirs, dilated if dilated in theirs else "l1.tcn1.conv.weight", 4)[2],
+            "kernel_size": shape_of(
+                theirs, dilated if dilated in theirs else "l1.tcn1.conv.weight", 4
+            )[2],
             "channels": shape_of(theirs, "l1.gcn1.bn.weight", 1)[0],
         }
         | ({} if _is_baseline(theirs) else {"convention": "official"}),

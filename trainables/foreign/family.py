@@ -1,4 +1,7 @@
-"""What is known of one code base's checkpoints, and the rules that turn its tensors into ours. Knows no particular code base."""
+"""What is known of one code base's checkpoints, and the rules that turn its tensors into ours.
+
+Knows no particular code base.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ class Piece:
 
     tensor: Tensor
     names: tuple[str, ...]
-    missing: tuple[str, ...] = ()  # parts that the checkpoint lacks, by the names that the rules give them
+    # parts that the checkpoint lacks, by the names that the rules give them
+    missing: tuple[str, ...] = ()
     misfit: str = ""  # why the parts cannot be put together
 
     @property
@@ -40,12 +44,17 @@ State = dict[str, Piece]
 
 
 def shape_of(theirs: Tensors, name: str, axes: int) -> tuple[int, ...]:
-    """Sizes along that many axes; UserError where the tensor is missing, has another number of axes or an empty one."""
+    """Sizes along that many axes; UserError where the tensor is missing, has another number of axes
+    or an empty one.
+    """
     if name not in theirs:
         raise UserError(f"{name}: must be in the checkpoint, but is missing")
     found = tuple(theirs[name].shape)
     if len(found) != axes or 0 in found:
-        raise UserError(f"{name}: must have {axes} {'axis, not' if axes == 1 else 'axes, none'} empty, got shape {found}")
+        raise UserError(
+            f"{name}: must have {axes} {'axis, not' if axes == 1 else 'axes, none'} empty, got"
+            f" shape {found}"
+        )
     return found
 
 
@@ -75,13 +84,18 @@ class Family:
     backbones: tuple[str, ...]
     recognises: Callable[[Tensors], bool]  # whether names look like this family's
     architecture: Callable[[Tensors], Architecture]
-    rules: tuple[tuple[str, str], ...]  # (pattern of their name, our name); the first that matches wins
+    # (pattern of their name, our name); the first that matches wins
+    rules: tuple[tuple[str, str], ...]
     unused: tuple[tuple[str, str], ...] = ()  # (pattern of their name, why it is not needed)
     blocks_from: int = 0  # number of their first block: `blocks.N` in our names is counted from 0
-    aliases: Callable[[Tensors], dict[str, str]] = lambda _theirs: {}  # names of tensors that are stored under two -> why this one is not needed
+    # names of tensors that are stored under two -> why this one is not needed
+    aliases: Callable[[Tensors], dict[str, str]] = lambda _theirs: {}
     gathered: Callable[[State], State] = dict  # joins renamed tensors where the modules differ
-    absent: tuple[str, ...] = ()  # patterns of our names that such a checkpoint cannot hold; they keep their construction
-    deployed: bool = False  # a form without branches and BatchNorms, which fills `Folding.RELEASED` instead of the training form
+    # patterns of our names that such a checkpoint cannot hold; they keep their construction
+    absent: tuple[str, ...] = ()
+    # a form without branches and BatchNorms, which fills `Folding.RELEASED` instead of the training
+    # form
+    deployed: bool = False
     assumed: tuple[Assumption, ...] = ()
     known_for: tuple[str, ...] = ()  # backbones that `source` is the usual source of; empty: all
 
@@ -102,7 +116,9 @@ def convert(family: Family, theirs: Tensors) -> Converted:
     unused = dict(family.aliases(theirs))
     unknown = []
     for name, tensor in theirs.items():
-        reason = unused.get(name) or next((why for pattern, why in family.unused if re.search(pattern, name)), None)
+        reason = unused.get(name) or next(
+            (why for pattern, why in family.unused if re.search(pattern, name)), None
+        )
         renamed = _renamed(family, name)
         if reason is not None:
             unused[name] = reason
@@ -111,29 +127,42 @@ def convert(family: Family, theirs: Tensors) -> Converted:
         else:
             state[renamed] = Piece(tensor, (name,))
     state = family.gathered(state)
-    accounted = {name for piece in state.values() for name in piece.names} | unused.keys() | set(unknown)
+    accounted = (
+        {name for piece in state.values() for name in piece.names} | unused.keys() | set(unknown)
+    )
     left = [name for name in theirs if name not in accounted]
     unused |= {name: OTHER_COUNT for name in left if name.endswith(COUNTER)}
-    return Converted(state, unused, tuple(unknown), tuple(name for name in left if not name.endswith(COUNTER)))
+    return Converted(
+        state, unused, tuple(unknown), tuple(name for name in left if not name.endswith(COUNTER))
+    )
 
 
 def _renamed(family: Family, name: str) -> str | None:
     for pattern, replacement in family.rules:
         renamed, hits = re.subn(pattern, replacement, name)
         if hits:
-            return re.sub(r"^blocks\.(\d+)", lambda match: f"blocks.{int(match[1]) - family.blocks_from}", renamed)
+            return re.sub(
+                r"^blocks\.(\d+)",
+                lambda match: f"blocks.{int(match[1]) - family.blocks_from}",
+                renamed,
+            )
     return None
 
 
 def their_names(family: Family, theirs: Tensors, state: State, ours: str) -> tuple[str, ...]:
-    """What a tensor (or the parts of one) that is missing would be called in this checkpoint, judged by what is there; else our name."""
+    """What a tensor (or the parts of one) that is missing would be called in this checkpoint,
+    judged by what is there; else our name.
+    """
     known = {renamed: (name,) for name in theirs if (renamed := _renamed(family, name)) is not None}
     block = re.match(r"^blocks\.(\d+)(\..+)$", ours)
     if block is not None:
         alike = {name: piece.names for name, piece in state.items() if piece.whole} | known
         for other, names in alike.items():
             if re.fullmatch(rf"blocks\.\d+{re.escape(block[2])}", other):
-                return tuple(re.sub(r"\d+", str(int(block[1]) + family.blocks_from), name, count=1) for name in names)
+                return tuple(
+                    re.sub(r"\d+", str(int(block[1]) + family.blocks_from), name, count=1)
+                    for name in names
+                )
     module, _, last = ours.rpartition(".")
     for other, (name,) in known.items():
         guess = f"{name.rpartition('.')[0]}.{last}"
@@ -143,12 +172,16 @@ def their_names(family: Family, theirs: Tensors, state: State, ours: str) -> tup
 
 
 def joined(state: State, parts: Sequence[str], whole: str) -> State:
-    """`state` with tensors of the same rank put together along their first axis: `parts` are leading names, `whole` takes their place.
+    """`state` with tensors of the same rank put together along their first axis: `parts` are
+    leading names, `whole` takes their place.
 
-    Counts of training steps are not added up: the first stands for those that are equal. What is missing or does not fit is noted.
+    Counts of training steps are not added up: the first stands for those that are equal. What is
+    missing or does not fit is noted.
     """
     found = dict(state)
-    endings = dict.fromkeys(name.removeprefix(part) for part in parts for name in state if name.startswith(f"{part}."))
+    endings = dict.fromkeys(
+        name.removeprefix(part) for part in parts for name in state if name.startswith(f"{part}.")
+    )
     for ending in endings:
         missing = tuple(part + ending for part in parts if part + ending not in found)
         pieces = [found.pop(part + ending) for part in parts if part + ending in found]
@@ -162,5 +195,7 @@ def joined(state: State, parts: Sequence[str], whole: str) -> State:
                 misfit = f"do not fit together, with shapes {' and '.join(map(str, shapes))}"
             else:
                 tensor = torch.cat([piece.tensor for piece in pieces])
-        found[whole + ending] = Piece(tensor, tuple(name for piece in pieces for name in piece.names), missing, misfit)
+        found[whole + ending] = Piece(
+            tensor, tuple(name for piece in pieces for name in piece.names), missing, misfit
+        )
     return found

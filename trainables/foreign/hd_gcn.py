@@ -6,7 +6,15 @@ import re
 from collections import Counter
 from dataclasses import replace
 
-from trainables.foreign.family import Architecture, Assumption, Family, State, Tensors, joined, shape_of
+from trainables.foreign.family import (
+    Architecture,
+    Assumption,
+    Family,
+    State,
+    Tensors,
+    joined,
+    shape_of,
+)
 from trainables.foreign.ms_tcn import ms_tcn_rules, one_squeeze
 
 BLOCK = r"l(\d+)"
@@ -32,9 +40,15 @@ def _architecture(theirs: Tensors) -> Architecture:
 
 
 def _aliases(theirs: Tensors) -> dict[str, str]:
-    """Their `conv_d` is a second name of the last layer's modules, `conv.<L - 1>`; where both are stored it is the one that loading leaves."""
+    """Their `conv_d` is a second name of the last layer's modules, `conv.<L - 1>`; where both are
+    stored it is the one that loading leaves.
+    """
     found = {}
-    layers = Counter(match[1] for name in theirs if (match := re.match(rf"^({BLOCK}\.gcn1\.conv)_down\.\d+\.0\.weight$", name)))
+    layers = Counter(
+        match[1]
+        for name in theirs
+        if (match := re.match(rf"^({BLOCK}\.gcn1\.conv)_down\.\d+\.0\.weight$", name))
+    )
     for module, count in layers.items():
         for name in [name for name in theirs if name.startswith(f"{module}_d.")]:
             found[name.replace("_d.", f".{count - 1}.", 1)] = "conv_d holds the same layer"
@@ -45,18 +59,43 @@ def _gathered(state: State) -> State:
     """The layers of a hierarchy, separate modules there, are one module in ours."""
     found = dict(state)
     for graph in sorted({name.split(".layer_")[0] for name in state if ".layer_" in name}):
-        layers = 1 + max(int(name.split(".layer_")[1].split(".")[0]) for name in state if name.startswith(f"{graph}.layer_"))
+        layers = 1 + max(
+            int(name.split(".layer_")[1].split(".")[0])
+            for name in state
+            if name.startswith(f"{graph}.layer_")
+        )
         ends = [name for name in state if name.startswith(f"{graph}.last.")]
         for name in ends:
             found[name.replace(".last.", f".layer_{layers - 1}.")] = found.pop(name)
-        for part, ours, subsets in (("reduce", "reduce", ("",)), ("subset", "embed", ("_0", "_1", "_2")), ("edge", "edge", ("",))):
-            found = joined(found, [f"{graph}.layer_{layer}.{part}{subset}" for layer in range(layers) for subset in subsets], f"{graph}.{ours}")
+        for part, ours, subsets in (
+            ("reduce", "reduce", ("",)),
+            ("subset", "embed", ("_0", "_1", "_2")),
+            ("edge", "edge", ("",)),
+        ):
+            found = joined(
+                found,
+                [
+                    f"{graph}.layer_{layer}.{part}{subset}"
+                    for layer in range(layers)
+                    for subset in subsets
+                ],
+                f"{graph}.{ours}",
+            )
         if ends:  # parts that are missing have the rules' names
             last = (rf"\.layer_{layers - 1}\.(subset|edge)", r".last.\1")
-            found = {name: replace(piece, missing=tuple(re.sub(*last, part) for part in piece.missing)) for name, piece in found.items()}
-    renamed = {re.sub(r"\.embed\.bn\.", ".embed_bn.", re.sub(r"\.embed\.conv\.", ".embed.", name)): piece for name, piece in found.items()}
+            found = {
+                name: replace(piece, missing=tuple(re.sub(*last, part) for part in piece.missing))
+                for name, piece in found.items()
+            }
+    renamed = {
+        re.sub(r"\.embed\.bn\.", ".embed_bn.", re.sub(r"\.embed\.conv\.", ".embed.", name)): piece
+        for name, piece in found.items()
+    }
     return one_squeeze(
-        {name: replace(piece, tensor=piece.tensor.flatten()) if name.endswith(".bias") else piece for name, piece in renamed.items()}
+        {
+            name: replace(piece, tensor=piece.tensor.flatten()) if name.endswith(".bias") else piece
+            for name, piece in renamed.items()
+        }
     )
 
 
@@ -71,7 +110,10 @@ HD_GCN = Family(
         (rf"^{BLOCK}\.gcn1\.PA$", r"blocks.\1.graph.adjacency"),
         (rf"^{BLOCK}\.gcn1\.conv_down\.(\d+)\.0\.", r"blocks.\1.graph.layer_\2.reduce.conv."),
         (rf"^{BLOCK}\.gcn1\.conv_down\.(\d+)\.1\.", r"blocks.\1.graph.layer_\2.reduce.bn."),
-        (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.([012])\.0\.", r"blocks.\1.graph.layer_\2.subset_\3.conv."),
+        (
+            rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.([012])\.0\.",
+            r"blocks.\1.graph.layer_\2.subset_\3.conv.",
+        ),
         (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.([012])\.1\.", r"blocks.\1.graph.layer_\2.subset_\3.bn."),
         (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.3\.conv\.0\.", r"blocks.\1.graph.layer_\2.edge.conv."),
         (rf"^{BLOCK}\.gcn1\.conv\.(\d+)\.3\.conv\.1\.", r"blocks.\1.graph.layer_\2.edge.bn."),
@@ -87,13 +129,20 @@ HD_GCN = Family(
         (rf"^{BLOCK}\.gcn1\.down\.0\.", r"blocks.\1.graph.residual.conv."),
         (rf"^{BLOCK}\.gcn1\.down\.1\.", r"blocks.\1.graph.residual.bn."),
         (rf"^{BLOCK}\.gcn1\.bn\.", r"blocks.\1.graph.bn."),
-        (rf"^{BLOCK}\.tcn1\.branches\.([01])\.3\.bias$", r"blocks.\1.temporal.dilated.\2.conv.bias"),  # (1, C, 1, 1), before BatchNorm
+        # (1, C, 1, 1), before BatchNorm
+        (
+            rf"^{BLOCK}\.tcn1\.branches\.([01])\.3\.bias$",
+            r"blocks.\1.temporal.dilated.\2.conv.bias",
+        ),
         *ms_tcn_rules(BLOCK),
         (rf"^{BLOCK}\.residual\.", r"blocks.\1.residual."),
     ),
     blocks_from=1,
     aliases=_aliases,
     gathered=_gathered,
-    absent=(r"\.attention\.joints$",),  # which joints a layer joins: numbers inside the released code
-    assumed=(Assumption("centre=root (joint {root}): not in the file, --set model.centre", "centre"),),
+    # which joints a layer joins: numbers inside the released code
+    absent=(r"\.attention\.joints$",),
+    assumed=(
+        Assumption("centre=root (joint {root}): not in the file, --set model.centre", "centre"),
+    ),
 )

@@ -1,4 +1,6 @@
-"""Checkpoints of HPI-GCN's released code: the training form of RP and OP, and the deploy form its conversion leaves."""
+"""Checkpoints of HPI-GCN's released code: the training form of RP and OP, and the deploy form its
+conversion leaves.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from dataclasses import replace
 from trainables.foreign.family import Architecture, Family, State, Tensors, joined, shape_of
 
 STEM_BRANCHES = ("input_map", "diff_map1", "diff_map2", "diff_map3", "diff_map4")
-"""The five branches of explicit motion modelling in the order in which their outputs are concatenated."""
+"""The five branches of explicit motion modelling in the order in which their outputs are
+concatenated.
+"""
 
 
 def _is_op(theirs: Tensors) -> bool:
@@ -27,7 +31,11 @@ def _architecture(theirs: Tensors) -> Architecture:
         matrices, joints = 1, shape_of(theirs, "l2.gcn.space_att.A", 2)[-1]
     else:
         matrices, joints, _ = shape_of(theirs, "l2.gcn.space_att.PA", 3)
-    kernel = shape_of(theirs, "l2.tcn1.TCN_reparam.weight" if _deployed(theirs) else "l2.tcn1.TCN_origin.conv.weight", 4)
+    kernel = shape_of(
+        theirs,
+        "l2.tcn1.TCN_reparam.weight" if _deployed(theirs) else "l2.tcn1.TCN_origin.conv.weight",
+        4,
+    )
     return Architecture(
         model={
             "backbone": "hpi_gcn_op" if _is_op(theirs) else "hpi_gcn_rp",
@@ -75,9 +83,17 @@ TRAINED = Family(
         (r"^l(\d+)\.tcn1\.TCN_avg\.bn\.bn\.", r"blocks.\1.temporal.body.branches.average.pad_bn."),
         (r"^l(\d+)\.tcn1\.TCN_avg\.avgbn\.", r"blocks.\1.temporal.body.branches.average.bn."),
         *(
-            (rf"^l(\d+)\.tcn1\.TCN_1x1_{theirs}\.{part}\.", rf"blocks.\1.temporal.body.branches.{size}.{ours}.")
+            (
+                rf"^l(\d+)\.tcn1\.TCN_1x1_{theirs}\.{part}\.",
+                rf"blocks.\1.temporal.body.branches.{size}.{ours}.",
+            )
             for theirs, size in (("kxk", 5), ("7x7", 7))
-            for part, ours in (("conv1", "pointwise"), (r"bn1\.bn", "pad_bn"), ("conv2", "conv"), ("bn2", "bn"))
+            for part, ours in (
+                ("conv1", "pointwise"),
+                (r"bn1\.bn", "pad_bn"),
+                ("conv2", "conv"),
+                ("bn2", "bn"),
+            )
         ),
         (r"^l(\d+)\.bn\.", r"blocks.\1.temporal.bn."),
         (r"^l(\d+)\.residual\.TCN_origin\.", r"blocks.\1.residual."),

@@ -1,4 +1,7 @@
-"""The story of one import: a foreign checkpoint becomes weights, a deploy form and scores of ours. Knows no particular code base."""
+"""The story of one import: a foreign checkpoint becomes weights, a deploy form and scores of ours.
+
+Knows no particular code base.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,11 @@ class Outputs:
     @property
     def files(self) -> dict[str, Path]:
         """Files by what they hold."""
-        asked = {"weights": self.weights, "deploy form": self.deploy, "scores": self.scoring.file if self.scoring else None}
+        asked = {
+            "weights": self.weights,
+            "deploy form": self.deploy,
+            "scores": self.scoring.file if self.scoring else None,
+        }
         return {name: path for name, path in asked.items() if path is not None}
 
 
@@ -96,32 +103,50 @@ def import_checkpoint(
 ) -> Report:
     """Read, match and fill; then write what `outputs` asks for, in float32.
 
-    layout: a built-in layout or a layout file; without it the store's, or ntu25. persons: M, where the tensors do not show it; without
-    it the store's, or 2. frames: T of the clips to come; 64 for scores. options: of the model, where the tensors do not show them.
+    layout: a built-in layout or a layout file; without it the store's, or ntu25. persons: M, where
+    the tensors do not show it; without it the store's, or 2. frames: T of the clips to come; 64 for
+    scores. options: of the model, where the tensors do not show them.
     """
     outputs = outputs or Outputs()
     _check_targets(outputs, checkpoint)
     store = open_store(outputs.scoring.store) if outputs.scoring else None
     if store is not None and layout is not None and find_layout(layout) != store.layout:
-        raise UserError(f"--layout: must be the store's layout {store.layout.name} or left out, got {layout}")
+        raise UserError(
+            f"--layout: must be the store's layout {store.layout.name} or left out, got {layout}"
+        )
     skeleton = store.layout if store is not None else find_layout(layout or "ntu25")
     asked = persons or (store.info.persons if store is not None else None)
-    found = import_tensors(tensors := read_tensors(checkpoint), backbone, skeleton, persons=asked, options=options)
+    found = import_tensors(
+        tensors := read_tensors(checkpoint), backbone, skeleton, persons=asked, options=options
+    )
     network = found.network.float()
     if persons is not None and network.spec.persons != persons:
-        raise UserError(f"--persons: the checkpoint is of networks for {network.spec.persons}, got {persons}")
+        raise UserError(
+            f"--persons: the checkpoint is of networks for {network.spec.persons}, got {persons}"
+        )
     form = _deploy_form(network, frames)
     if outputs.weights is not None and isinstance(network, DeployForm):
-        raise UserError(f"--out: {checkpoint} is a deploy form already, which has no training form; use --deploy")
-    scores = _scores(form, store, outputs.scoring, frames or 64, note) if store is not None and outputs.scoring is not None else None
+        raise UserError(
+            f"--out: {checkpoint} is a deploy form already, which has no training form; use"
+            " --deploy"
+        )
+    scores = (
+        _scores(form, store, outputs.scoring, frames or 64, note)
+        if store is not None and outputs.scoring is not None
+        else None
+    )
     _write(outputs, network, form.cpu(), scores)
     return _report(checkpoint, found, form, len(tensors), skeleton.name, scores, outputs)
 
 
 def _check_targets(outputs: Outputs, checkpoint: Path) -> None:
-    """UserError where a file may not be written; cheap, so that it is known before anything is read."""
+    """UserError where a file may not be written; cheap, so that it is known before anything is
+    read.
+    """
     paths = list(outputs.files.values())
-    problems = [f"{path}: must not be the checkpoint itself" for path in paths if _same(path, checkpoint)]
+    problems = [
+        f"{path}: must not be the checkpoint itself" for path in paths if _same(path, checkpoint)
+    ]
     problems += [
         f"{path}: there is a file already; --force replaces it"
         for path in paths
@@ -137,7 +162,9 @@ def _check_targets(outputs: Outputs, checkpoint: Path) -> None:
 
 def _same(path: Path, other: Path) -> bool:
     """Whether writing one would replace the other, links followed."""
-    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
+    return path.resolve() == other.resolve() or (
+        path.exists() and other.exists() and path.samefile(other)
+    )
 
 
 def _deploy_form(network: Backbone | DeployForm, frames: int | None) -> DeployForm:
@@ -148,12 +175,22 @@ def _deploy_form(network: Backbone | DeployForm, frames: int | None) -> DeployFo
     return network
 
 
-def _scores(form: DeployForm, store: Store, scoring: Scoring, frames: int, note: Callable[[str], None]) -> Scores:
-    """Of the part of the protocol, through the batches that trials are scored with; UserError where network and store do not fit."""
+def _scores(
+    form: DeployForm, store: Store, scoring: Scoring, frames: int, note: Callable[[str], None]
+) -> Scores:
+    """Of the part of the protocol, through the batches that trials are scored with; UserError where
+    network and store do not fit.
+    """
     data = _data(form.spec, store, scoring, frames)
-    for name, own, theirs in (("persons", form.spec.persons, store.info.persons), ("classes", form.spec.classes, len(store.info.classes))):
+    for name, own, theirs in (
+        ("persons", form.spec.persons, store.info.persons),
+        ("classes", form.spec.classes, len(store.info.classes)),
+    ):
         if own != theirs:
-            raise UserError(f"--store: must be of clips with {own} {name}, as the checkpoint's network is, got {theirs} in {store.path}")
+            raise UserError(
+                f"--store: must be of clips with {own} {name}, as the checkpoint's network is, got"
+                f" {theirs} in {store.path}"
+            )
     split = store.split(data.protocol, data.selection)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = split.test if scoring.part == "test" else split.train
@@ -164,12 +201,25 @@ def _scores(form: DeployForm, store: Store, scoring: Scoring, frames: int, note:
 def _data(spec: NetworkSpec, store: Store, scoring: Scoring, frames: int) -> DataConfig:
     """What a trial of this network would say of its data; UserError where it could not."""
     if scoring.protocol not in store.info.protocols:
-        raise UserError(f"--protocol: must be one of {', '.join(store.info.protocols)} in {store.path}, got '{scoring.protocol}'")
-    data = {"store": str(store.path), "protocol": scoring.protocol, "selection": SelectionConfig(kind="none"), "stream": scoring.stream}
+        raise UserError(
+            f"--protocol: must be one of {', '.join(store.info.protocols)} in {store.path}, got"
+            f" '{scoring.protocol}'"
+        )
+    data = {
+        "store": str(store.path),
+        "protocol": scoring.protocol,
+        "selection": SelectionConfig(kind="none"),
+        "stream": scoring.stream,
+    }
     try:
-        return TrialConfig.model_validate({"data": {**data, "frames": frames}, "model": spec.model}).data
+        return TrialConfig.model_validate(
+            {"data": {**data, "frames": frames}, "model": spec.model}
+        ).data
     except ValidationError as error:
-        raise UserError.of(_problem(str(item["loc"][-1]) if item["loc"] else "", item["msg"]) for item in error.errors()) from error
+        raise UserError.of(
+            _problem(str(item["loc"][-1]) if item["loc"] else "", item["msg"])
+            for item in error.errors()
+        ) from error
 
 
 def _problem(field: str, message: str) -> str:
@@ -177,7 +227,9 @@ def _problem(field: str, message: str) -> str:
     return f"--{field}: {rule}" if field in ("stream", "frames") else rule
 
 
-def _write(outputs: Outputs, network: Backbone | DeployForm, form: DeployForm, scores: Scores | None) -> None:
+def _write(
+    outputs: Outputs, network: Backbone | DeployForm, form: DeployForm, scores: Scores | None
+) -> None:
     """All files or, if one cannot be written, none of those that were not there before."""
     steps: list[tuple[Path, Callable[[Path], object]]] = []
     if outputs.weights is not None and isinstance(network, Backbone):
@@ -198,10 +250,22 @@ def _write(outputs: Outputs, network: Backbone | DeployForm, form: DeployForm, s
         raise UserError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
 
 
-def _report(checkpoint: Path, found: Imported, form: DeployForm, tensors: int, layout: str, scores: Scores | None, outputs: Outputs) -> Report:
+def _report(
+    checkpoint: Path,
+    found: Imported,
+    form: DeployForm,
+    tensors: int,
+    layout: str,
+    scores: Scores | None,
+    outputs: Outputs,
+) -> Report:
     spec, training = found.network.spec, isinstance(found.network, Backbone)
     name, temporal = spec.model.backbone, spec.model.temporal
-    used = {option: value for option, value in spec.model.model_dump(mode="json").items() if option_used(option, name, temporal)}
+    used = {
+        option: value
+        for option, value in spec.model.model_dump(mode="json").items()
+        if option_used(option, name, temporal)
+    }
     return Report(
         checkpoint=str(checkpoint),
         source=found.source,

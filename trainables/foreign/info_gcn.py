@@ -50,11 +50,19 @@ INFO_GCN = Family(
         (r"^l(\d+)\.residual\.", r"blocks.\1.residual."),
     ),
     unused=(
-        (r"^A_vector$", "the skeleton's hop matrix: here a choice of the data stream, applied to the clips"),
+        (
+            r"^A_vector$",
+            "the skeleton's hop matrix: here a choice of the data stream, applied to the clips",
+        ),
         (r"^z_prior$", "class priors, drawn anew: only training reads them"),
     ),
     blocks_from=1,
     gathered=one_squeeze,
     absent=(r"^priors$",),  # class priors, which the released code does not save
-    assumed=(Assumption("k of the skeleton matrix: not in the file; clips come as the stream gives them (infogcn_hop1 is k = 1)"),),
+    assumed=(
+        Assumption(
+            "k of the skeleton matrix: not in the file; clips come as the stream gives them"
+            " (infogcn_hop1 is k = 1)"
+        ),
+    ),
 )

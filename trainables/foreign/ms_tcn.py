@@ -1,4 +1,7 @@
-"""The temporal branches that CTR-GCN's repository and those that took them over name alike. Knows no backbone."""
+"""The temporal branches that CTR-GCN's repository and those that took them over name alike.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ SQUEEZES = tuple(f"squeeze_{branch}" for branch in range(3))
 
 
 def ms_tcn_rules(block: str, module: str = "tcn1") -> tuple[tuple[str, str], ...]:
-    """Renaming of `<block>.<module>.*`; `block`: a pattern with the block's number as its group. `one_squeeze` completes it."""
+    """Renaming of `<block>.<module>.*`; `block`: a pattern with the block's number as its group.
+    `one_squeeze` completes it.
+    """
     branches = rf"^{block}\.{module}\.branches\."
     return (
         *(
@@ -25,6 +30,14 @@ def ms_tcn_rules(block: str, module: str = "tcn1") -> tuple[tuple[str, str], ...
 
 def one_squeeze(state: State) -> State:
     """The three 1x1 convolutions of every block are one in ours."""
-    for temporal in sorted({name.split(".temporal.squeeze_")[0] + ".temporal" for name in state if ".temporal.squeeze_" in name}):
-        state = joined(state, [f"{temporal}.{squeeze}" for squeeze in SQUEEZES], f"{temporal}.squeeze")
+    for temporal in sorted(
+        {
+            name.split(".temporal.squeeze_")[0] + ".temporal"
+            for name in state
+            if ".temporal.squeeze_" in name
+        }
+    ):
+        state = joined(
+            state, [f"{temporal}.{squeeze}" for squeeze in SQUEEZES], f"{temporal}.squeeze"
+        )
     return state

@@ -32,13 +32,19 @@ def _architecture(theirs: Tensors) -> Architecture:
 
 
 def _one_embedding(state: State) -> State:
-    """The two convolutions of every subset whose products are its similarity are one of all subsets in ours."""
+    """The two convolutions of every subset whose products are its similarity are one of all subsets
+    in ours.
+    """
     found: dict[str, set[int]] = {}
     for name in state:
         if match := re.match(r"^(.+\.graph)\.conv_[ab]\.(\d+)\.", name):
             found.setdefault(match[1], set()).add(int(match[2]))
     for graph, subsets in found.items():
-        pairs = [f"{graph}.{conv}.{subset}" for subset in sorted(subsets) for conv in ("conv_a", "conv_b")]
+        pairs = [
+            f"{graph}.{conv}.{subset}"
+            for subset in sorted(subsets)
+            for conv in ("conv_a", "conv_b")
+        ]
         state = joined(state, pairs, f"{graph}.embed")
     return state
 

@@ -31,7 +31,11 @@ PYSKL = Family(
     backbones=("ctr_gcn",),
     recognises=_recognises,
     architecture=_architecture,
-    rules=((r"^backbone\.data_bn\.", "data_norm."), (r"^cls_head\.fc_cls\.", "head.fc."), *unit_rules(r"backbone\.net\.(\d+)")),
+    rules=(
+        (r"^backbone\.data_bn\.", "data_norm."),
+        (r"^cls_head\.fc_cls\.", "head.fc."),
+        *unit_rules(r"backbone\.net\.(\d+)"),
+    ),
     unused=((r"^backbone\.A$", "the skeleton graph, which no layer reads"),),
     gathered=gathered,
 )

@@ -1,4 +1,6 @@
-"""Checkpoints of PYSKL's DG-STGCN, whose temporal module takes the mean joint along, and of variants that do not."""
+"""Checkpoints of PYSKL's DG-STGCN, whose temporal module takes the mean joint along, and of
+variants that do not.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ FIRST = "backbone.gcn.0"
 
 
 def _recognises(theirs: Tensors) -> bool:
-    return {f"{FIRST}.gcn.pre.0.weight", f"{FIRST}.gcn.conv1.weight", f"{FIRST}.tcn.branches.0.3.conv.weight"} <= theirs.keys()
+    return {
+        f"{FIRST}.gcn.pre.0.weight",
+        f"{FIRST}.gcn.conv1.weight",
+        f"{FIRST}.tcn.branches.0.3.conv.weight",
+    } <= theirs.keys()
 
 
 def _architecture(theirs: Tensors) -> Architecture:

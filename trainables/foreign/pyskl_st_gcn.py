@@ -1,4 +1,6 @@
-"""Checkpoints of PYSKL's ST-GCN, with a fixed graph times learned factors or a learned adjacency, and of its ST-GCN++."""
+"""Checkpoints of PYSKL's ST-GCN, with a fixed graph times learned factors or a learned adjacency,
+and of its ST-GCN++.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def _six_branches(theirs: Tensors) -> bool:
 def _architecture(theirs: Tensors) -> Architecture:
     subsets, joints, _ = shape_of(theirs, f"{_GRAPH}A", 3)
     single = _one_convolution(theirs)
-    kernel = shape_of(theirs, f"{_TEMPORAL}conv.weight" if single else f"{_TEMPORAL}branches.0.3.conv.weight", 4)
+    kernel = shape_of(
+        theirs, f"{_TEMPORAL}conv.weight" if single else f"{_TEMPORAL}branches.0.3.conv.weight", 4
+    )
     return Architecture(
         model={
             "backbone": "st_gcn_pp" if f"{_GRAPH}down.0.weight" in theirs else "st_gcn",
@@ -56,7 +60,9 @@ ONE_CONVOLUTION = Family(
     recognises=_one_convolution,
     architecture=_architecture,
     rules=(*_COMMON, (r"^backbone\.gcn\.(\d+)\.tcn\.(conv|bn)\.", r"blocks.\1.temporal.\2.")),
-    unused=((r"^backbone\.A$", "the skeleton graph all blocks were started from, which no layer reads"),),
+    unused=(
+        (r"^backbone\.A$", "the skeleton graph all blocks were started from, which no layer reads"),
+    ),
     known_for=("st_gcn",),
 )
 

@@ -1,1 +1,4 @@
-"""Backbones: one file each, the layers they share, and the table they are built from. Knows nothing of data, masks or training."""
+"""Backbones: one file each, the layers they share, and the table they are built from.
+
+Knows nothing of data, masks or training.
+"""

@@ -10,7 +10,9 @@ from trainables.models.backbone import NetworkSpec
 
 
 def initial_adjacency(spec: NetworkSpec) -> Tensor:
-    """(K, V, V): the graph that `model.graph` names; random: every entry from N(0.04, 0.02^2), no skeleton (Duan et al. 2022, DG-STGCN)."""
+    """(K, V, V): the graph that `model.graph` names; random: every entry from N(0.04, 0.02^2), no
+    skeleton (Duan et al. 2022, DG-STGCN).
+    """
     match spec.model.graph:
         case "spatial":
             return torch.tensor(spatial(spec.parents), dtype=torch.get_default_dtype())

@@ -1,4 +1,6 @@
-"""What every backbone is: a specification, and the path clips -> normalisation -> stem -> blocks -> head. Knows no particular backbone."""
+"""What every backbone is: a specification, and the path clips -> normalisation -> stem -> blocks ->
+head. Knows no particular backbone.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class NetworkSpec(Frozen):
     """All that is needed to build a network's architecture; stored beside the weights of a file."""
 
     model: ModelConfig
-    parents: tuple[int, ...] = Field(min_length=1)  # the skeleton tree its graphs are made of: joint v hangs on parents[v]
+    # the skeleton tree its graphs are made of: joint v hangs on parents[v]
+    parents: tuple[int, ...] = Field(min_length=1)
     classes: int = Field(ge=1)
     persons: int = Field(ge=1)
 
@@ -40,12 +43,16 @@ class NetworkSpec(Frozen):
     @model_validator(mode="after")
     def _input_block_is_decided(self) -> Self:
         if self.model.input_block == "auto":
-            raise ValueError("model.input_block must be decided before a network is built, got 'auto'")
+            raise ValueError(
+                "model.input_block must be decided before a network is built, got 'auto'"
+            )
         return self
 
 
 class SkeletonNetwork(nn.Module):
-    """(N, 3, T, V, M) -> logits (N, K): what training form and deploy form of a network have in common."""
+    """(N, 3, T, V, M) -> logits (N, K): what training form and deploy form of a network have in
+    common.
+    """
 
     spec: NetworkSpec
     head: nn.Module
@@ -62,18 +69,24 @@ class SkeletonNetwork(nn.Module):
 class Backbone(SkeletonNetwork):
     """(N, 3, T, V, M) -> logits (N, K), in its training form.
 
-    data_norm: clips -> (N M, C, T, V), persons folded into samples, each on its own from there on. stem: the input block.
-    blocks: hold every weight a mask may touch. head: the mean over frames, joints and persons (N, C) -> logits.
+    data_norm: clips -> (N M, C, T, V), persons folded into samples, each on its own from there on.
+    stem: the input block.
+    blocks: hold every weight a mask may touch. head: the mean over frames, joints and persons (N,
+    C) -> logits.
     """
 
     merges: ClassVar[bool] = False
     """Whether the deploy form can make the two convolutions around an adjacency one."""
 
     continuous: ClassVar[bool] = True
-    """False where the network chooses (nearest joints), so that rounding can change a logit by more than rounding."""
+    """False where the network chooses (nearest joints), so that rounding can change a logit by more
+    than rounding.
+    """
 
     kept: ClassVar[str] = ""
-    """What is not linear and therefore stays as it is in the deploy form, besides ReLU; empty if nothing."""
+    """What is not linear and therefore stays as it is in the deploy form, besides ReLU; empty if
+    nothing.
+    """
 
     def __init__(
         self,
@@ -89,17 +102,27 @@ class Backbone(SkeletonNetwork):
         self.data_norm = data_norm
         self.stem = nn.Identity() if stem is None else stem
         self.blocks = nn.ModuleList(blocks)
-        self.head = Classifier(spec.model.width, spec.classes, spec.model.dropout) if head is None else head
+        self.head = (
+            Classifier(spec.model.width, spec.classes, spec.model.dropout) if head is None else head
+        )
 
     def features(self, clips: Tensor) -> Tensor:
-        return person_features(self.data_norm(clips), self.stem, self.blocks).view(-1, self.spec.persons, self.spec.model.width).mean(dim=1)
+        return (
+            person_features(self.data_norm(clips), self.stem, self.blocks)
+            .view(-1, self.spec.persons, self.spec.model.width)
+            .mean(dim=1)
+        )
 
     def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, logits (N, K)) of one training step."""
         return self.head_objective(self.head, self.features(clips), labels)
 
-    def head_objective(self, head: nn.Module, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, logits (N, K)) of a head of this backbone's kind on features (N, C); cross entropy unless it is trained on something else."""
+    def head_objective(
+        self, head: nn.Module, features: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(loss, logits (N, K)) of a head of this backbone's kind on features (N, C); cross entropy
+        unless it is trained on something else.
+        """
         logits: Tensor = head(features)
         return F.cross_entropy(logits.float(), labels), logits
 

@@ -1,4 +1,7 @@
-"""The table of backbones and how one is built from a configuration. Knows nothing of data or training."""
+"""The table of backbones and how one is built from a configuration.
+
+Knows nothing of data or training.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,21 @@ BACKBONES: dict[str, Callable[[NetworkSpec], Backbone]] = {
 }
 
 
-def network_spec(model: ModelConfig, layout: Layout, *, classes: int, persons: int, stream: StreamConfig) -> NetworkSpec:
-    """The architecture that a configuration asks for on that skeleton; UserError where they do not fit together."""
+def network_spec(
+    model: ModelConfig, layout: Layout, *, classes: int, persons: int, stream: StreamConfig
+) -> NetworkSpec:
+    """The architecture that a configuration asks for on that skeleton; UserError where they do not
+    fit together.
+    """
     if model.layout not in ("auto", layout.name):
-        raise UserError(f"model.layout must be the store's layout '{layout.name}' or 'auto', got '{model.layout}'")
+        raise UserError(
+            f"model.layout must be the store's layout '{layout.name}' or 'auto', got"
+            f" '{model.layout}'"
+        )
     resolved = model.model_copy(update={"input_block": model.input_block_for(stream)})
-    return NetworkSpec(model=resolved, parents=graph_parents(model, layout), classes=classes, persons=persons)
+    return NetworkSpec(
+        model=resolved, parents=graph_parents(model, layout), classes=classes, persons=persons
+    )
 
 
 def build_network(spec: NetworkSpec) -> Backbone:
@@ -50,8 +62,18 @@ def build_network(spec: NetworkSpec) -> Backbone:
     return BACKBONES[spec.model.backbone](spec)
 
 
-def build_backbone(model: ModelConfig, layout: Layout, *, classes: int, persons: int, stream: StreamConfig, seed: int) -> Backbone:
-    """The training form on the CPU: (N, 3, T, V, M) -> (N, K). Weights depend on `seed` alone; the global generator is untouched."""
+def build_backbone(
+    model: ModelConfig,
+    layout: Layout,
+    *,
+    classes: int,
+    persons: int,
+    stream: StreamConfig,
+    seed: int,
+) -> Backbone:
+    """The training form on the CPU: (N, 3, T, V, M) -> (N, K). Weights depend on `seed` alone; the
+    global generator is untouched.
+    """
     spec = network_spec(model, layout, classes=classes, persons=persons, stream=stream)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,4 +1,7 @@
-"""Layers the backbones share: input normalisation, input blocks, joint mixing, classifier. Knows no particular backbone."""
+"""Layers the backbones share: input normalisation, input blocks, joint mixing, classifier.
+
+Knows no particular backbone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.fusible import (
+    ConvBN,
+    Deployable,
+    Folding,
+    batch_norm_state,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 from trainables.reparam.kernels import fuse_conv_bn, sum_adjacency
 
 COORDINATES = 3
@@ -17,7 +29,8 @@ COORDINATES = 3
 class DataNorm(nn.BatchNorm1d, Deployable):
     """BatchNorm of the coordinates, persons folded into samples: (N, 3, T, V, M) -> (N M, 3, T, V).
 
-    Every (person, joint, coordinate) has statistics of its own; `shared`: every (joint, coordinate), persons being samples.
+    Every (person, joint, coordinate) has statistics of its own; `shared`: every (joint,
+    coordinate), persons being samples.
     """
 
     def __init__(self, persons: int, joints: int, *, shared: bool = False) -> None:
@@ -36,11 +49,19 @@ class DataNorm(nn.BatchNorm1d, Deployable):
         if not folding.across:
             return plain_copy(self)
         bn = batch_norm_state(self)
-        return DataAffine(*(tensor.view(-1, self.joints, COORDINATES).mT for tensor in (bn.scale, bn.image_of_zero)), persons=self.persons)
+        return DataAffine(
+            *(
+                tensor.view(-1, self.joints, COORDINATES).mT
+                for tensor in (bn.scale, bn.image_of_zero)
+            ),
+            persons=self.persons,
+        )
 
 
 class DataAffine(nn.Module):
-    """x * scale + shift per (person, joint, coordinate), persons folded into samples: (N, 3, T, V, M) -> (N M, 3, T, V)."""
+    """x * scale + shift per (person, joint, coordinate), persons folded into samples: (N, 3, T, V,
+    M) -> (N M, 3, T, V).
+    """
 
     def __init__(self, scale: Tensor, shift: Tensor, *, persons: int) -> None:
         """scale, shift: (M, 3, V), or (1, 3, V) for all persons alike."""
@@ -55,16 +76,27 @@ class DataAffine(nn.Module):
 
 
 def by_person(clips: Tensor, *, persons: int, joints: int) -> Tensor:
-    """(N, 3, T, V, M) -> (N, M, 3, T, V); ValueError names both shapes where the clips are of another kind."""
-    if clips.dim() != 5 or (clips.shape[1], clips.shape[3], clips.shape[4]) != (COORDINATES, joints, persons):
-        raise ValueError(f"clips must have shape (N, {COORDINATES}, T, {joints}, {persons}), got {tuple(clips.shape)}")
+    """(N, 3, T, V, M) -> (N, M, 3, T, V); ValueError names both shapes where the clips are of
+    another kind.
+    """
+    if clips.dim() != 5 or (clips.shape[1], clips.shape[3], clips.shape[4]) != (
+        COORDINATES,
+        joints,
+        persons,
+    ):
+        raise ValueError(
+            f"clips must have shape (N, {COORDINATES}, T, {joints}, {persons}), got"
+            f" {tuple(clips.shape)}"
+        )
     return clips.permute(0, 4, 1, 2, 3)
 
 
 def rows_last(x: Tensor) -> bool:
-    """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in no other order.
+    """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in
+    no other order.
 
-    Never in a traced program, where the compiler chooses the order, nor under autocast, where operands differ in precision.
+    Never in a traced program, where the compiler chooses the order, nor under autocast, where
+    operands differ in precision.
     """
     if torch.compiler.is_compiling() or x.is_meta or torch.is_autocast_enabled(x.device.type):
         return False
@@ -77,7 +109,8 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 class PointwiseProduct(nn.Conv2d):
-    """A 1x1 convolution as the product of rows of channels with a matrix in a form of its own, such as a sparse one.
+    """A 1x1 convolution as the product of rows of channels with a matrix in a form of its own, such
+    as a sparse one.
 
     `weight` stays beside it for whoever reads it; `product` is what runs.
     """
@@ -85,21 +118,39 @@ class PointwiseProduct(nn.Conv2d):
     def __init__(self, conv: nn.Conv2d, compress: Callable[[Tensor], Tensor]) -> None:
         """compress: (C_out, C_in) -> what `F.linear` takes as its weight."""
         with torch.device("meta"):
-            super().__init__(conv.in_channels, conv.out_channels, 1, stride=(conv.stride[0], 1), bias=conv.bias is not None)
+            super().__init__(
+                conv.in_channels,
+                conv.out_channels,
+                1,
+                stride=(conv.stride[0], 1),
+                bias=conv.bias is not None,
+            )
         self.weight, self.bias = conv.weight, conv.bias
         self.matrix = compress(conv.weight.detach()[:, :, 0, 0].contiguous())
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.product(input) if self.bias is None else self.product(input) + self.bias[:, None, None]
+        return (
+            self.product(input)
+            if self.bias is None
+            else self.product(input) + self.bias[:, None, None]
+        )
 
     def product(self, x: Tensor) -> Tensor:
-        """W x without the bias: (N, C_in, T, V) -> (N, C_out, T', V), in memory as rows of channels."""
+        """W x without the bias: (N, C_in, T, V) -> (N, C_out, T', V), in memory as rows of
+        channels.
+        """
         rows = x[:, :, :: self.stride[0]].permute(0, 2, 3, 1)
-        return F.linear(rows.reshape(-1, x.shape[1]), self.matrix).view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
+        return (
+            F.linear(rows.reshape(-1, x.shape[1]), self.matrix)
+            .view(*rows.shape[:3], -1)
+            .permute(0, 3, 1, 2)
+        )
 
 
 def add_pointwise(total: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """total += the 1x1 convolution of x, its bias left out, in place; total (N, C_out, T, V) lies in memory as x does."""
+    """total += the 1x1 convolution of x, its bias left out, in place; total (N, C_out, T, V) lies
+    in memory as x does.
+    """
     if isinstance(conv, PointwiseProduct):
         return total.add_(conv.product(x))
     if not rows_last(x):
@@ -109,19 +160,25 @@ def add_pointwise(total: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def displacement(x: Tensor, frames: int) -> Tensor:
-    """x[t] - x[t - frames] along time (dim 2), zero where the other frame does not exist; `frames` may be negative. Shape kept."""
+    """x[t] - x[t - frames] along time (dim 2), zero where the other frame does not exist; `frames`
+    may be negative. Shape kept.
+    """
     distance = abs(frames)
     if x.shape[2] < distance:
         return torch.zeros_like(x)
     forward = x[:, :, distance:] - x[:, :, :-distance]
-    return F.pad(forward, (0, 0, distance, 0)) if frames > 0 else F.pad(-forward, (0, 0, 0, distance))
+    return (
+        F.pad(forward, (0, 0, distance, 0)) if frames > 0 else F.pad(-forward, (0, 0, 0, distance))
+    )
 
 
 class ExplicitMotion(Deployable):
-    """EMM: positions (C/2 channels) beside displacements to t-1, t-2, t+1, t+2 (C/8 channels each): (N, 3, T, V) -> (N, C, T, V).
+    """EMM: positions (C/2 channels) beside displacements to t-1, t-2, t+1, t+2 (C/8 channels each):
+    (N, 3, T, V) -> (N, C, T, V).
 
-    Each part is a biased 1x1 convolution -> BN -> LeakyReLU(0.1); as all are pointwise they are computed as one convolution of
-    eight equal groups, of which the positions fill the first four (HPI-GCN, section 3.1).
+    Each part is a biased 1x1 convolution -> BN -> LeakyReLU(0.1); as all are pointwise they are
+    computed as one convolution of eight equal groups, of which the positions fill the first four
+    (HPI-GCN, section 3.1).
     """
 
     def __init__(self, channels: int) -> None:
@@ -132,7 +189,9 @@ class ExplicitMotion(Deployable):
     def forward(self, x: Tensor) -> Tensor:
         if rows_last(x) and isinstance(self.bn, nn.Identity):
             return self._as_one_product(x)
-        parts = torch.cat([x, x, x, x, *(displacement(x, frames) for frames in (1, 2, -1, -2))], dim=1)
+        parts = torch.cat(
+            [x, x, x, x, *(displacement(x, frames) for frames in (1, 2, -1, -2))], dim=1
+        )
         return F.leaky_relu(self.bn(self.conv(parts)), 0.1, inplace=True)
 
     def deployed(self, folding: Folding) -> nn.Module:
@@ -144,7 +203,9 @@ class ExplicitMotion(Deployable):
         return twin
 
     def _as_one_product(self, x: Tensor) -> Tensor:
-        """The five folded branches as one matrix of 15 inputs, for feature maps that lie in memory as rows."""
+        """The five folded branches as one matrix of 15 inputs, for feature maps that lie in memory
+        as rows.
+        """
         eighth = self.conv.out_channels // 8
         kernels = torch.split(self.conv.weight[:, :, 0, 0], [4 * eighth, *[eighth] * 4])
         matrix: Tensor = torch.block_diag(*kernels)  # type: ignore[no-untyped-call]
@@ -174,7 +235,9 @@ class JointMixing(nn.Module):
 
 
 class ParallelJointMixing(Deployable):
-    """n parallel adjacencies whose results are added; entries start as U[0.9, 1.1) (HPI-GC-RP). Deploys as one `JointMixing`.
+    """n parallel adjacencies whose results are added; entries start as U[0.9, 1.1) (HPI-GC-RP).
+
+    Deploys as one `JointMixing`.
 
     Mixing is linear, so the matrices are added first and one product is enough, in training too.
     """
@@ -195,7 +258,9 @@ class ParallelJointMixing(Deployable):
 
 
 class GroupedJointMixing(nn.Module):
-    """A learned adjacency per group of C/g contiguous channels, started at ones: y[c, t, i] = sum_v A[group(c), i, v] x[c, t, v]."""
+    """A learned adjacency per group of C/g contiguous channels, started at ones: y[c, t, i] = sum_v
+    A[group(c), i, v] x[c, t, v].
+    """
 
     def __init__(self, groups: int, joints: int) -> None:
         super().__init__()
@@ -210,7 +275,9 @@ class GroupedJointMixing(nn.Module):
 class Classifier(nn.Module):
     """Dropout, linear: (N, C) -> (N, K). Weights start as N(0, std^2); std None: sqrt(2 / K)."""
 
-    def __init__(self, channels: int, classes: int, dropout: float, *, std: float | None = None) -> None:
+    def __init__(
+        self, channels: int, classes: int, dropout: float, *, std: float | None = None
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, classes)
@@ -224,10 +291,11 @@ class Classifier(nn.Module):
 
 
 class Block(Deployable):
-    """ReLU(temporal(graph(x)) + residual(x)): (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride) + 1, V).
+    """ReLU(temporal(graph(x)) + residual(x)): (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride)
+    + 1, V).
 
-    graph changes the width and ends with a ReLU, temporal the length. residual: None (no residual), identity, or a strided
-    1x1 convolution with BatchNorm.
+    graph changes the width and ends with a ReLU, temporal the length. residual: None (no residual),
+    identity, or a strided 1x1 convolution with BatchNorm.
     """
 
     def __init__(self, graph: nn.Module, temporal: nn.Module, residual: nn.Module | None) -> None:
@@ -250,9 +318,11 @@ class Block(Deployable):
 
 
 class ConvBlock(nn.Module):
-    """ReLU(conv(graph(x)) + residual(x)): the deploy form of a block whose temporal module is one convolution.
+    """ReLU(conv(graph(x)) + residual(x)): the deploy form of a block whose temporal module is one
+    convolution.
 
-    The result may be written into x, which is nobody's any more: the output of the block before, or the normalised coordinates.
+    The result may be written into x, which is nobody's any more: the output of the block before, or
+    the normalised coordinates.
     """
 
     def __init__(self, graph: nn.Module, temporal: nn.Conv2d, residual: nn.Module) -> None:
@@ -266,7 +336,9 @@ class ConvBlock(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A strided 1x1 convolution as one matrix product where the feature map lies in memory as rows of channels."""
+    """A strided 1x1 convolution as one matrix product where the feature map lies in memory as rows
+    of channels.
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -282,7 +354,9 @@ class Pointwise(nn.Module):
 
 
 def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """ReLU(conv(x) + total), in `total`'s memory where one operation of the device does all three."""
+    """ReLU(conv(x) + total), in `total`'s memory where one
+    operation of the device does all three.
+    """
     if _one_operation(total):
         settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -295,7 +369,9 @@ def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _one_operation(total: Tensor) -> bool:
-    """Whether oneDNN's convolution with sum and ReLU can be used: channels_last float32 on the CPU, in inference, outside a compiler."""
+    """Whether oneDNN's convolution with sum and ReLU can be used: channels_last float32 on the CPU,
+    in inference, outside a compiler.
+    """
     return (
         total.dtype == torch.float32
         and total.device.type == "cpu"
@@ -307,7 +383,11 @@ def _one_operation(total: Tensor) -> bool:
 
 def residual_path(inside: int, outside: int, stride: int, *, bias: bool = True) -> nn.Module:
     """The input itself where shapes agree, otherwise a strided 1x1 convolution with BatchNorm."""
-    return nn.Identity() if inside == outside and stride == 1 else ConvBN(inside, outside, stride=stride, bias=bias)
+    return (
+        nn.Identity()
+        if inside == outside and stride == 1
+        else ConvBN(inside, outside, stride=stride, bias=bias)
+    )
 
 
 def kaiming_fan_out(conv: nn.Conv2d) -> None:
@@ -336,6 +416,10 @@ def convs(modules: Iterable[nn.Module]) -> list[nn.Conv2d]:
 
 
 def side_by_side(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
-    """A sum of 1x1 convolutions, each of its own input, as one of all inputs: kernel (C_out, K C_in, 1, 1), bias (C_out,)."""
+    """A sum of 1x1 convolutions, each of its own input, as one of all inputs: kernel (C_out, K
+    C_in, 1, 1), bias (C_out,).
+    """
     parts = convs(modules)
-    return torch.cat([conv.weight for conv in parts], dim=1), torch.stack([bias_of(conv) for conv in parts]).sum(dim=0)
+    return torch.cat([conv.weight for conv in parts], dim=1), torch.stack(
+        [bias_of(conv) for conv in parts]
+    ).sum(dim=0)

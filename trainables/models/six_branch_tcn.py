@@ -1,4 +1,7 @@
-"""The six temporal branches of ST-GCN++ and, with the mean over joints beside them, of DG-STGCN. Knows no backbone."""
+"""The six temporal branches of ST-GCN++ and, with the mean over joints beside them, of DG-STGCN.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,20 @@ DILATIONS = (1, 2, 3, 4)
 
 
 class SixBranchTCN(Deployable):
-    """PYSKL's mstcn: six branches side by side, then BatchNorm -> ReLU -> 1x1 convolution -> BatchNorm.
+    """PYSKL's mstcn: six branches side by side, then BatchNorm -> ReLU -> 1x1 convolution ->
+    BatchNorm.
 
-    Four are 1x1 -> BN -> ReLU -> Kx1 with dilation 1, 2, 3, 4; one is 1x1 -> BN -> ReLU -> maximum of 3 frames; one is a 1x1
-    convolution. Each has floor(C / 6) channels, the first takes the remainder too. Convolutions have biases. The five 1x1 -> BN -> ReLU
-    are computed as one. (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V) (Duan et al. 2022, ST-GCN++).
+    Four are 1x1 -> BN -> ReLU -> Kx1 with dilation 1, 2, 3, 4; one is 1x1 -> BN -> ReLU -> maximum
+    of 3 frames; one is a 1x1 convolution. Each has floor(C / 6) channels, the first takes the
+    remainder too. Convolutions have biases. The five 1x1 -> BN -> ReLU are computed as one. (N, C,
+    T, V) -> (N, C, floor((T - 1) / stride) + 1, V) (Duan et al. 2022, ST-GCN++).
     """
 
     def __init__(self, channels: int, kernel_size: int, stride: int) -> None:
         super().__init__()
         sixth = channels // 6
-        self.widths = [channels - 5 * sixth, sixth, sixth, sixth, sixth]  # of the branches behind `embed`
+        # of the branches behind `embed`
+        self.widths = [channels - 5 * sixth, sixth, sixth, sixth, sixth]
         self.stride = stride
         self.embed = ConvBN(channels, channels - sixth, bias=True)
         self.dilated = nn.ModuleList(
@@ -51,16 +57,20 @@ class SixBranchTCN(Deployable):
         """The six of them before the common BatchNorm: (N, C, T', V)."""
         *parts, pooled = torch.split(F.relu(self.embed(x), inplace=True), self.widths, dim=1)
         dilated = [conv(part) for conv, part in zip(self.dilated, parts, strict=True)]
-        return torch.cat([*dilated, maximum_of_three(pooled, self.stride), self.pointwise(x)], dim=1)
+        return torch.cat(
+            [*dilated, maximum_of_three(pooled, self.stride), self.pointwise(x)], dim=1
+        )
 
     def deployed(self, folding: Folding) -> nn.Module:
         return FoldedSixBranchTCN(self, None) if folding.across else plain_copy(self, folding)
 
 
 class GlobalSixBranchTCN(SixBranchTCN):
-    """PYSKL's dgmstcn: the mean over joints passes through the branches as one joint more, and every joint takes some of its result.
+    """PYSKL's dgmstcn: the mean over joints passes through the branches as one joint more, and
+    every joint takes some of its result.
 
-    branches[v] + coefficients[v] branches[V], before the common BatchNorm; coefficients (V,) start at 0 (Duan et al. 2022, DG-STGCN).
+    branches[v] + coefficients[v] branches[V], before the common BatchNorm; coefficients (V,) start
+    at 0 (Duan et al. 2022, DG-STGCN).
     """
 
     def __init__(self, channels: int, kernel_size: int, stride: int, *, joints: int) -> None:
@@ -72,13 +82,19 @@ class GlobalSixBranchTCN(SixBranchTCN):
         return torch.addcmul(out[..., :-1], out[..., -1:], self.coefficients)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return FoldedSixBranchTCN(self, self.coefficients) if folding.across else plain_copy(self, folding)
+        return (
+            FoldedSixBranchTCN(self, self.coefficients)
+            if folding.across
+            else plain_copy(self, folding)
+        )
 
 
 class FoldedSixBranchTCN(nn.Module):
-    """The deploy form of both: no BatchNorm but behind the maximum, where a negative scale cannot pass through.
+    """The deploy form of both: no BatchNorm but behind the maximum, where a negative scale cannot
+    pass through.
 
-    The common BatchNorm s y + b is in each branch. With the mean joint, s (y[v] + c[v] y[V]) + b = (s y[v] + b) + c[v] (s y[V] + b - b).
+    The common BatchNorm s y + b is in each branch. With the mean joint, s (y[v] + c[v] y[V]) + b =
+    (s y[v] + b) + c[v] (s y[V] + b - b).
     """
 
     def __init__(self, trained: SixBranchTCN, coefficients: Tensor | None) -> None:
@@ -103,9 +119,13 @@ class FoldedSixBranchTCN(nn.Module):
         self.shift = None if coefficients is None else frozen(norm.image_of_zero[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        *parts, pooled = torch.split(F.relu(self._with_mean(self.embed(x)), inplace=True), self.widths, dim=1)
+        *parts, pooled = torch.split(
+            F.relu(self._with_mean(self.embed(x)), inplace=True), self.widths, dim=1
+        )
         dilated = [conv(part) for conv, part in zip(self.dilated, parts, strict=True)]
-        pooled = torch.addcmul(self.pool_shift, maximum_of_three(pooled, self.stride), self.pool_scale)
+        pooled = torch.addcmul(
+            self.pool_shift, maximum_of_three(pooled, self.stride), self.pool_scale
+        )
         y = torch.cat([*dilated, pooled, self._with_mean(self.pointwise(x))], dim=1)
         if self.coefficients is not None:
             assert self.shift is not None

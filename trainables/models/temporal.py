@@ -1,4 +1,6 @@
-"""The temporal module of a block, by name: one convolution, Rep-TCN, or the multi-scale branches of the family."""
+"""The temporal module of a block, by name: one convolution, Rep-TCN, or the multi-scale branches of
+the family.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,26 @@ from trainables.reparam.fusible import ConvBN, Normalised
 from trainables.reparam.rep_tcn import RepTCN
 
 
-def build_temporal(spec: NetworkSpec, channels: int, stride: int, *, bias: bool = True, relu: bool = False) -> nn.Module:
-    """(N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V), normalised, ready to be added to a residual.
+def build_temporal(
+    spec: NetworkSpec, channels: int, stride: int, *, bias: bool = True, relu: bool = False
+) -> nn.Module:
+    """(N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V), normalised, ready to be added to a
+    residual.
 
-    bias: of the single convolution (without effect behind its BatchNorm, but in the released checkpoints). relu: MS-TCN ends with
-    one in some code bases. Single convolutions start as torch draws them; a backbone may draw them anew.
+    bias: of the single convolution (without effect behind its BatchNorm, but in the released
+    checkpoints). relu: MS-TCN ends with one in some code bases. Single convolutions start as torch
+    draws them; a backbone may draw them anew.
     """
     model = spec.model
     match model.temporal:
         case "conv":
-            return ConvBN(channels, channels, kernel_size=model.kernel_size, stride=stride, bias=bias)
+            return ConvBN(
+                channels, channels, kernel_size=model.kernel_size, stride=stride, bias=bias
+            )
         case "rep_tcn":
-            return Normalised(RepTCN(channels, model.kernel_size, model.branches, stride=stride), channels)
+            return Normalised(
+                RepTCN(channels, model.kernel_size, model.branches, stride=stride), channels
+            )
         case "ms_tcn":
             return MSTCN(channels, model.kernel_size, stride, relu=relu)
         case "ms_tcn6":

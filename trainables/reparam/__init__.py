@@ -1,1 +1,3 @@
-"""Re-parameterisation: kernel algebra, blocks that train as branches and ship as one kernel, and the deploy form."""
+"""Re-parameterisation: kernel algebra, blocks that train as branches and ship as one kernel, and
+the deploy form.
+"""

@@ -1,4 +1,7 @@
-"""Modules that train as several pieces and ship as fewer. Knows torch and the kernel algebra, no network."""
+"""Modules that train as several pieces and ship as fewer.
+
+Knows torch and the kernel algebra, no network.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,27 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Folding(Frozen):
     """How far a deploy form goes beyond what each piece fuses on its own."""
 
-    across: bool = True  # also what spans pieces: BatchNorm after a sum of branches or behind a kept convolution, input normalisation
-    merge: bool = True  # also convolutions around an adjacency into one; fewer products, but a product of sparse kernels is less sparse
+    # also what spans pieces: BatchNorm after a sum of branches or behind a kept convolution, input
+    # normalisation
+    across: bool = True
+    # also convolutions around an adjacency into one; fewer products, but a product of sparse
+    # kernels is less sparse
+    merge: bool = True
 
     def __str__(self) -> str:
         if not self.across:
             return "folded as released"
-        return "everything folded" if self.merge else "folded, convolutions around adjacencies kept apart"
+        return (
+            "everything folded"
+            if self.merge
+            else "folded, convolutions around adjacencies kept apart"
+        )
 
 
 RELEASED = Folding(across=False, merge=False)
-"""What HPI-GCN's released code folds: convolution-BatchNorm pairs, Rep-TCN, parallel adjacencies."""
+"""What HPI-GCN's released code folds: convolution-BatchNorm
+pairs, Rep-TCN, parallel adjacencies.
+"""
 
 FULL = Folding()
 """Everything that is exactly linear at inference."""
@@ -43,7 +56,8 @@ class Deployable(nn.Module, ABC):
     def deployed(self, folding: Folding) -> nn.Module:
         """The module that takes this one's place: same result in evaluation mode, no shared memory.
 
-        Only tensor algebra, so that it works on the meta device too. Weights are read as attributes, which applies attached masks.
+        Only tensor algebra, so that it works on the meta device too. Weights are read as
+        attributes, which applies attached masks.
         """
 
 
@@ -56,10 +70,14 @@ class FusibleConv(Deployable):
 
     @abstractmethod
     def fuse(self) -> tuple[Tensor, Tensor]:
-        """(kernel (C_out, C_in / groups, K, 1), bias (C_out,)) of the equal convolution; exact in evaluation mode."""
+        """(kernel (C_out, C_in / groups, K, 1), bias (C_out,)) of the equal convolution; exact in
+        evaluation mode.
+        """
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return frozen_conv(*self.fuse(), stride=self.stride, groups=self.groups, dilation=self.dilation)
+        return frozen_conv(
+            *self.fuse(), stride=self.stride, groups=self.groups, dilation=self.dilation
+        )
 
 
 def batch_norm_state(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> BatchNormState:
@@ -85,7 +103,15 @@ class ConvBN(FusibleConv):
     ) -> None:
         super().__init__()
         self.stride, self.groups, self.dilation = stride, groups, dilation
-        self.conv = temporal_conv(in_channels, out_channels, kernel_size=kernel_size, stride=stride, groups=groups, dilation=dilation, bias=bias)
+        self.conv = temporal_conv(
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            groups=groups,
+            dilation=dilation,
+            bias=bias,
+        )
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,11 +123,17 @@ class ConvBN(FusibleConv):
 
 
 class Normalised(FusibleConv):
-    """A convolution, or what fuses to one, then a BatchNorm that only a folding across pieces removes."""
+    """A convolution, or what fuses to one, then a BatchNorm that only a folding across pieces
+    removes.
+    """
 
     def __init__(self, body: FusibleConv | nn.Conv2d, channels: int) -> None:
         super().__init__()
-        first = (body.stride, body.groups, body.dilation) if isinstance(body, FusibleConv) else (body.stride[0], body.groups, body.dilation[0])
+        first = (
+            (body.stride, body.groups, body.dilation)
+            if isinstance(body, FusibleConv)
+            else (body.stride[0], body.groups, body.dilation[0])
+        )
         self.stride, self.groups, self.dilation = first
         self.body = body
         self.bn = nn.BatchNorm2d(channels)
@@ -126,12 +158,19 @@ def kernel_and_bias(module: FusibleConv | nn.Conv2d) -> tuple[Tensor, Tensor | N
 
 
 def deployed(module: nn.Module, folding: Folding) -> nn.Module:
-    """The deploy form of any module: of a `Deployable` its own, of others a copy whose children are deployed."""
+    """The deploy form of any module: of a `Deployable` its own, of others a copy whose children are
+    deployed.
+    """
     if isinstance(module, Deployable):
         return module.deployed(folding)
     if isinstance(module, nn.Conv2d):
         return frozen_conv(
-            module.weight, module.bias, stride=module.stride[0], groups=module.groups, dilation=module.dilation[0], padding=module.padding
+            module.weight,
+            module.bias,
+            stride=module.stride[0],
+            groups=module.groups,
+            dilation=module.dilation[0],
+            padding=module.padding,
         )
     if isinstance(module, nn.BatchNorm2d) and parametrize.is_parametrized(module):
         return plain_copy(_as_masked(module))
@@ -139,7 +178,9 @@ def deployed(module: nn.Module, folding: Folding) -> nn.Module:
 
 
 def _as_masked(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    """The BatchNorm with its masked scale as its scale; torch's own way to do so would change the class of the trained one."""
+    """The BatchNorm with its masked scale as its scale; torch's own way to do so would change the
+    class of the trained one.
+    """
     kind = parametrize.type_before_parametrizations(norm)
     twin: nn.BatchNorm2d = object.__new__(kind)
     twin.__dict__.update(norm.__dict__)
@@ -149,12 +190,27 @@ def _as_masked(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 
 
 def plain_copy(module: ModuleT, folding: Folding = RELEASED) -> ModuleT:
-    """A module of the same class with frozen copies of its own tensors and its children deployed."""
+    """A module of the same class with frozen copies of its own
+    tensors and its children deployed.
+    """
     twin = copy.copy(module)
-    twin.__dict__.update({name: OrderedDict() for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)})
-    twin._parameters = {name: None if p is None else frozen(p) for name, p in module._parameters.items()}
-    twin._buffers = {name: None if b is None else b.detach().clone() for name, b in module._buffers.items()}
-    twin._modules = {name: None if child is None else deployed(child, folding) for name, child in module._modules.items()}
+    twin.__dict__.update(
+        {
+            name: OrderedDict()
+            for name, value in vars(module).items()
+            if "_hooks" in name and isinstance(value, dict)
+        }
+    )
+    twin._parameters = {
+        name: None if p is None else frozen(p) for name, p in module._parameters.items()
+    }
+    twin._buffers = {
+        name: None if b is None else b.detach().clone() for name, b in module._buffers.items()
+    }
+    twin._modules = {
+        name: None if child is None else deployed(child, folding)
+        for name, child in module._modules.items()
+    }
     return twin.eval()
 
 
@@ -172,10 +228,20 @@ def frozen_conv(
     dilation: int = 1,
     padding: str | tuple[int, ...] | None = None,
 ) -> nn.Conv2d:
-    """A convolution over time with these very weights; `padding` keeps the length (at stride 1) unless it is given. Draws no random number."""
+    """A convolution over time with these very weights; `padding` keeps the length (at stride 1)
+    unless it is given. Draws no random number.
+    """
     outside, inside, size, _ = kernel.shape
     with torch.device("meta"):
-        conv = temporal_conv(inside * groups, outside, kernel_size=size, stride=stride, groups=groups, dilation=dilation, bias=bias is not None)
+        conv = temporal_conv(
+            inside * groups,
+            outside,
+            kernel_size=size,
+            stride=stride,
+            groups=groups,
+            dilation=dilation,
+            bias=bias is not None,
+        )
     conv.padding = conv.padding if padding is None else padding
     conv.weight = frozen(kernel)
     if bias is not None:
@@ -184,9 +250,18 @@ def frozen_conv(
 
 
 def temporal_conv(
-    in_channels: int, out_channels: int, *, kernel_size: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1, bias: bool = True
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    bias: bool = True,
 ) -> nn.Conv2d:
-    """A convolution over time only: (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride) + 1, V)."""
+    """A convolution over time only: (N, C_in, T, V) -> (N, C_out,
+    floor((T - 1) / stride) + 1, V).
+    """
     return nn.Conv2d(
         in_channels,
         out_channels,

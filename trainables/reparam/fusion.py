@@ -1,4 +1,7 @@
-"""Modules whose deploy form makes one kernel of several, and a mask on that kernel. Knows torch, no network and no way of choosing masks."""
+"""Modules whose deploy form makes one kernel of several, and a mask on that kernel.
+
+Knows torch, no network and no way of choosing masks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ ON_A_FUSED_KERNEL = ".masked.mask"
 
 
 class KernelMask(nn.Module):
-    """kernel -> kernel * mask while `active`, kernel otherwise; mask and state are saved, moved and copied with the module."""
+    """kernel -> kernel * mask while `active`, kernel otherwise; mask and state are saved, moved and
+    copied with the module.
+    """
 
     mask: Tensor
 
@@ -34,10 +39,12 @@ class KernelMask(nn.Module):
 
 
 class Fusion(Deployable):
-    """A training-form module that ships as one kernel made of several: holes of theirs are not holes of its own.
+    """A training-form module that ships as one kernel made of several: holes of theirs are not
+    holes of its own.
 
-    An active `KernelMask` makes it train as it ships: as one convolution by mask * fused kernel, through which gradients reach the
-    parts. BatchNorms inside then use their running statistics, which no longer change. Both forms are equal by construction.
+    An active `KernelMask` makes it train as it ships: as one convolution by mask * fused kernel,
+    through which gradients reach the parts. BatchNorms inside then use their running statistics,
+    which no longer change. Both forms are equal by construction.
     """
 
     @abstractmethod
@@ -46,10 +53,15 @@ class Fusion(Deployable):
 
     @abstractmethod
     def one_kernel(self) -> Tensor:
-        """The kernel that ships, before BatchNorms behind it and without a mask; differentiable. Structural zeros are left out."""
+        """The kernel that ships, before BatchNorms behind it and without a mask; differentiable.
+
+        Structural zeros are left out.
+        """
 
     def masks_within(self, mask: Tensor) -> list[Tensor] | None:
-        """A mask for each part, the largest of their kind, with which the fused kernel is zero wherever `mask` is; None: there are none."""
+        """A mask for each part, the largest of their kind, with which the fused kernel is zero
+        wherever `mask` is; None: there are none.
+        """
         return None
 
     def input_copies(self) -> int:

@@ -1,6 +1,9 @@
-"""The six exact blendings that turn trained branches into one temporal kernel. Pure functions of tensors; knows no modules.
+"""The six exact blendings that turn trained branches into one temporal kernel.
 
-Kernels are (C_out, C_in / groups, K, 1): they run over time and never mix joints. Every function keeps its operands' dtype and device.
+Pure functions of tensors; knows no modules.
+
+Kernels are (C_out, C_in / groups, K, 1): they run over time and never mix joints. Every function
+keeps its operands' dtype and device.
 """
 
 from __future__ import annotations
@@ -34,19 +37,26 @@ class BatchNormState:
 
 
 def average_kernel(channels: int, size: int, *, groups: int = 1, like: Tensor) -> Tensor:
-    """Average pooling over `size` frames as a convolution: W[o, o mod (C / groups), k] = 1 / size, zero elsewhere; (C, C / groups, size, 1).
+    """Average pooling over `size` frames as a convolution: W[o, o mod (C / groups), k] = 1 / size,
+    zero elsewhere; (C, C / groups, size, 1).
 
-    `like` gives dtype and device: 1 / size must be rounded in the working precision, not in float32.
+    `like` gives dtype and device: 1 / size must be rounded in the working precision, not in
+    float32.
     """
     width = channels // groups
-    diagonal = torch.eye(width, dtype=like.dtype, device=like.device).repeat(groups, 1)  # (C, C / groups)
+    # (C, C / groups)
+    diagonal = torch.eye(width, dtype=like.dtype, device=like.device).repeat(groups, 1)
     return (diagonal / size)[:, :, None, None].repeat(1, 1, size, 1)
 
 
-def fuse_conv_bn(kernel: Tensor, bn: BatchNormState, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Convolution then BatchNorm as one convolution: W' = s W, b' = beta - s mean (+ s b), s per output channel.
+def fuse_conv_bn(
+    kernel: Tensor, bn: BatchNormState, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Convolution then BatchNorm as one convolution: W' = s W, b' = beta - s mean (+ s b), s per
+    output channel.
 
-    kernel: (C_out, C_in / groups, K, 1), bias: (C_out,). Returns (W', b') of the same shapes (Ding et al. 2021, RepVGG).
+    kernel: (C_out, C_in / groups, K, 1), bias: (C_out,). Returns (W', b') of the same shapes (Ding
+    et al. 2021, RepVGG).
     """
     scale = bn.scale  # (C_out,)
     fused_bias = bn.image_of_zero if bias is None else bn.image_of_zero + scale * bias
@@ -54,22 +64,36 @@ def fuse_conv_bn(kernel: Tensor, bn: BatchNormState, bias: Tensor | None = None)
 
 
 def merge_pointwise(
-    pointwise: Tensor, pointwise_bias: Tensor, kernel: Tensor, bias: Tensor | None = None, *, groups: int = 1
+    pointwise: Tensor,
+    pointwise_bias: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None = None,
+    *,
+    groups: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """A 1x1 convolution then a Kx1 one as one Kx1: W'[o, j, k] = sum_i W2[o, i, k] W1[i, j], b'[o] = b2[o] + sum_ik W2[o, i, k] b1[i].
+    """A 1x1 convolution then a Kx1 one as one Kx1: W'[o, j, k] = sum_i W2[o, i, k] W1[i, j], b'[o]
+    = b2[o] + sum_ik W2[o, i, k] b1[i].
 
-    pointwise W1: (C, C_in / groups, 1, 1), kernel W2: (C_out, C / groups, K, 1); with groups, group by group.
-    Exact only where the frames beyond the ends carry b1, the image of zero, and not zero itself (Ding et al. 2021, DBB).
+    pointwise W1: (C, C_in / groups, 1, 1), kernel W2: (C_out, C / groups, K, 1); with groups, group
+    by group. Exact only where the frames beyond the ends carry b1, the image of zero, and not zero
+    itself (Ding et al. 2021, DBB).
     """
     first = pointwise.reshape(groups, pointwise.shape[0] // groups, -1)  # (g, C / g, C_in / g)
-    second = kernel.reshape(groups, kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2])  # (g, C_out / g, C / g, K)
-    merged = torch.einsum("goik,gij->gojk", second, first).reshape(kernel.shape[0], first.shape[2], kernel.shape[2], 1)
-    merged_bias = torch.einsum("goik,gi->go", second, pointwise_bias.reshape(groups, -1)).reshape(-1)
+    # (g, C_out / g, C / g, K)
+    second = kernel.reshape(groups, kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2])
+    merged = torch.einsum("goik,gij->gojk", second, first).reshape(
+        kernel.shape[0], first.shape[2], kernel.shape[2], 1
+    )
+    merged_bias = torch.einsum("goik,gi->go", second, pointwise_bias.reshape(groups, -1)).reshape(
+        -1
+    )
     return merged, merged_bias if bias is None else merged_bias + bias
 
 
 def add_branches(branches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Parallel convolutions of one shape, stride, padding and grouping as one: W' = sum W, b' = sum b."""
+    """Parallel convolutions of one shape, stride, padding and grouping as one: W' = sum W, b' = sum
+    b.
+    """
     (kernel, bias), *others = branches
     for other, other_bias in others:  # stacking them first would copy them all
         kernel, bias = kernel + other, bias + other_bias
@@ -77,7 +101,9 @@ def add_branches(branches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Ten
 
 
 def widen_kernel(kernel: Tensor, size: int) -> Tensor:
-    """A K1x1 kernel as a centred size x 1 one (both odd): (size - K1) / 2 zeros at each end of time; the bias stays."""
+    """A K1x1 kernel as a centred size x 1 one (both odd): (size - K1) / 2 zeros at each end of
+    time; the bias stays.
+    """
     margin = (size - kernel.shape[2]) // 2
     return torch.nn.functional.pad(kernel, (0, 0, margin, margin))
 

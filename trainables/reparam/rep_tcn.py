@@ -1,4 +1,6 @@
-"""Rep-TCN, the re-parameterised temporal convolution of HPI-GCN: up to five branches while training, one kernel at inference."""
+"""Rep-TCN, the re-parameterised temporal convolution of HPI-GCN: up to five branches while
+training, one kernel at inference.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,22 @@ from torch.nn import functional as F
 from trainables.contract.model import Branch, reached_taps
 from trainables.reparam.fusible import ConvBN, FusibleConv, batch_norm_state
 from trainables.reparam.fusion import Fusion
-from trainables.reparam.kernels import add_branches, average_kernel, fuse_conv_bn, merge_pointwise, widen_kernel
+from trainables.reparam.kernels import (
+    add_branches,
+    average_kernel,
+    fuse_conv_bn,
+    merge_pointwise,
+    widen_kernel,
+)
 
 
 class PaddedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm, then `rows` rows on both ends of time that hold the image of zero: beta - s mean with the running statistics.
+    """BatchNorm, then `rows` rows on both ends of time that hold the image of zero: beta - s mean
+    with the running statistics.
 
-    Fusing is then exact in evaluation mode: it equals padding the input with zeros. In training the statistics are those after
-    this step's update, and no gradient flows through the rows. (N, C, T, V) -> (N, C, T + 2 rows, V).
+    Fusing is then exact in evaluation mode: it equals padding the input with zeros. In training the
+    statistics are those after this step's update, and no gradient flows through the rows. (N, C, T,
+    V) -> (N, C, T + 2 rows, V).
     """
 
     def __init__(self, channels: int, rows: int) -> None:
@@ -41,7 +51,9 @@ class PaddedBranch(FusibleConv):
         self.stride, self.groups, self.dilation = stride, groups, 1
         self.pointwise = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
         self.pad_bn = PaddedBatchNorm(channels, size // 2)
-        self.conv = nn.Conv2d(channels, channels, (size, 1), stride=(stride, 1), groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            channels, channels, (size, 1), stride=(stride, 1), groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,28 +82,47 @@ class AverageBranch(FusibleConv):
 
     def fuse(self) -> tuple[Tensor, Tensor]:
         kernel, bias = fuse_conv_bn(self.pointwise.weight, batch_norm_state(self.pad_bn))
-        averaged = (kernel / 3).expand(-1, -1, 3, -1)  # by `average_kernel`, which only scales channels: no product of matrices is needed
+        # by `average_kernel`, which only scales channels: no product of matrices is needed
+        averaged = (kernel / 3).expand(-1, -1, 3, -1)
         return fuse_conv_bn(averaged, batch_norm_state(self.bn), bias)
 
 
 class RepTCN(FusibleConv, Fusion):
-    """Sum of temporal branches, no activation: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
+    """Sum of temporal branches, no activation: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1,
+    V).
 
-    origin: Kx1 -> BN; pointwise: 1x1 -> BN; average: 1x1 -> padded BN -> 3-frame mean -> BN; a number k: 1x1 -> padded BN -> kx1 -> BN.
-    All are centred alike, so one Kx1 convolution with zero padding equals them in evaluation mode (HPI-GCN, section 3.3: K = 5 with
-    k = 5; the released K = 9 has k = 5 and 7).
+    origin: Kx1 -> BN; pointwise: 1x1 -> BN; average: 1x1 -> padded BN -> 3-frame mean -> BN; a
+    number k: 1x1 -> padded BN -> kx1 -> BN. All are centred alike, so one Kx1 convolution with zero
+    padding equals them in evaluation mode (HPI-GCN, section 3.3: K = 5 with k = 5; the released K =
+    9 has k = 5 and 7).
     """
 
-    def __init__(self, channels: int, kernel_size: int, branches: Sequence[Branch], *, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        branches: Sequence[Branch],
+        *,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
         super().__init__()
         self.stride, self.groups, self.dilation = stride, groups, 1
         self.kernel_size = kernel_size
         self.reach = reached_taps(tuple(branches), kernel_size)
-        self.branches = nn.ModuleDict({str(branch): self._branch(branch, channels) for branch in branches})
+        self.branches = nn.ModuleDict(
+            {str(branch): self._branch(branch, channels) for branch in branches}
+        )
 
     def _branch(self, branch: Branch, channels: int) -> FusibleConv:
         if branch == "origin":
-            return ConvBN(channels, channels, kernel_size=self.kernel_size, stride=self.stride, groups=self.groups)
+            return ConvBN(
+                channels,
+                channels,
+                kernel_size=self.kernel_size,
+                stride=self.stride,
+                groups=self.groups,
+            )
         if branch == "pointwise":
             return ConvBN(channels, channels, stride=self.stride, groups=self.groups)
         if branch == "average":
@@ -102,11 +133,14 @@ class RepTCN(FusibleConv, Fusion):
         if self.fixed:
             with torch.autocast(x.device.type, enabled=False):
                 kernel, bias = self.fuse()
-            return F.conv2d(x, kernel, bias, (self.stride, 1), (self.kernel_size // 2, 0), groups=self.groups)
+            return F.conv2d(
+                x, kernel, bias, (self.stride, 1), (self.kernel_size // 2, 0), groups=self.groups
+            )
         first, *others = self.branches.values()  # in the order given: it decides the last bits
         total: Tensor = first(x)
         for branch in others:
-            total += branch(x)  # in place: a BatchNorm does not need its output for the backward pass
+            # in place: a BatchNorm does not need its output for the backward pass
+            total += branch(x)
         return total
 
     def fuse(self) -> tuple[Tensor, Tensor]:
@@ -118,17 +152,21 @@ class RepTCN(FusibleConv, Fusion):
 
     def _sum(self) -> tuple[Tensor, Tensor]:
         """All branches as one kernel over the frames that some branch sees."""
-        fused = [branch.fuse() for branch in self.branches.values() if isinstance(branch, FusibleConv)]
+        fused = [
+            branch.fuse() for branch in self.branches.values() if isinstance(branch, FusibleConv)
+        ]
         return add_branches([(widen_kernel(kernel, self.reach), bias) for kernel, bias in fused])
 
     def parts(self) -> list[nn.Conv2d]:
         return [module for module in self.branches.modules() if isinstance(module, nn.Conv2d)]
 
     def masks_within(self, mask: Tensor) -> list[Tensor]:
-        """origin and pointwise take the mask's taps; average, which spreads its 1x1 kernel over three taps, what all of them keep.
+        """origin and pointwise take the mask's taps; average, which spreads its 1x1 kernel over
+        three taps, what all of them keep.
 
-        A 1x1-then-kx1 branch is a product: whatever 1x1 kernel stands there, output o sees input j through every channel between them. With a
-        diagonal one that only scales channels the product keeps the support of the kx1 kernel, which takes the mask's taps.
+        A 1x1-then-kx1 branch is a product: whatever 1x1 kernel stands there, output o sees input j
+        through every channel between them. With a diagonal one that only scales channels the
+        product keeps the support of the kx1 kernel, which takes the mask's taps.
         """
         masks = []
         for branch in self.branches.values():
@@ -148,9 +186,11 @@ def _middle(kernel: Tensor, taps: int) -> Tensor:
 
 
 def average_of_three(x: Tensor, stride: int) -> Tensor:
-    """Mean of 3 consecutive frames, every `stride` frames, no padding: (N, C, T, V) -> (N, C, floor((T - 3) / stride) + 1, V).
+    """Mean of 3 consecutive frames, every `stride` frames, no padding: (N, C, T, V) -> (N, C,
+    floor((T - 3) / stride) + 1, V).
 
-    On the CPU the pooling operator takes 4 to 5 times as long as adding shifted views, forward and backward.
+    On the CPU the pooling operator takes 4 to 5 times as long as adding shifted views, forward and
+    backward.
     """
     if x.is_cuda or torch.compiler.is_compiling():
         return F.avg_pool2d(x, (3, 1), (stride, 1))
@@ -159,7 +199,9 @@ def average_of_three(x: Tensor, stride: int) -> Tensor:
 
 
 class _ShiftedMean(torch.autograd.Function):
-    """(x[0::s] + x[1::s] + x[2::s]) / 3 over time; the backward pass adds g / 3 into the three shifted views."""
+    """(x[0::s] + x[1::s] + x[2::s]) / 3 over time; the backward pass adds g / 3 into the three
+    shifted views.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:

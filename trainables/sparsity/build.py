@@ -1,4 +1,7 @@
-"""The way of removing weights that a configuration asks for, attached to a network. Knows no backbone."""
+"""The way of removing weights that a configuration asks for, attached to a network.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -30,30 +33,51 @@ class Subject:
     seed: int  # of everything that is drawn for masks, and of nothing else
     clips: Tensor  # of the size the network will take; their numbers do not matter
     root: Path = Path()  # where a relative file of masks starts
-    when_fixed: Callable[[], None] = lambda: None  # called when a mask that was learned is fixed, and may refuse it
+    # called when a mask that was learned is fixed, and may refuse it
+    when_fixed: Callable[[], None] = lambda: None
 
 
 def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | None:
-    """Masks on the blocks' convolutions, and what changes them while the network trains; None for a dense network, which is left as it is.
+    """Masks on the blocks' convolutions, and what changes them while the network trains; None for a
+    dense network, which is left as it is.
 
-    UserError where a file of masks does not fit the network, or a setting does not fit the number of steps.
+    UserError where a file of masks does not fit the network, or a setting does not fit the number
+    of steps.
     """
     if sparsity.dense:
         return None
     if sparsity.level == "learned":
         warmup = sparsity.warmup_epochs(subject.epochs)
-        return LearnedLevel(subject.network, subject.blocks, sparsity, warmup, subject.steps, subject.clips, subject.when_fixed)
+        return LearnedLevel(
+            subject.network,
+            subject.blocks,
+            sparsity,
+            warmup,
+            subject.steps,
+            subject.clips,
+            subject.when_fixed,
+        )
     return GENERATORS[sparsity.generator](subject, sparsity)
 
 
 def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
-    return _silenced(SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed), subject)
+    return _silenced(
+        SparseGenerator(
+            subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed
+        ),
+        subject,
+    )
 
 
 def _predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     assert sparsity.mask is not None
     masks = load_masks(subject.root / sparsity.mask, subject.blocks, sparsity.expected_level)
-    return _silenced(SparseGenerator(subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed, masks), subject)
+    return _silenced(
+        SparseGenerator(
+            subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed, masks
+        ),
+        subject,
+    )
 
 
 def _silenced(schedule: SparseGenerator, subject: Subject) -> SparseGenerator:
@@ -63,12 +87,21 @@ def _silenced(schedule: SparseGenerator, subject: Subject) -> SparseGenerator:
 
 def _scores(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     warmup = sparsity.warmup_epochs(subject.epochs)
-    return TrainedScores(subject.blocks, sparsity, warmup, subject.seed, redraw=sparsity.source is None)
+    return TrainedScores(
+        subject.blocks, sparsity, warmup, subject.seed, redraw=sparsity.source is None
+    )
 
 
 def _supermask(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     trained = subject.head if sparsity.train_head else None
-    return Supermask(subject.network, subject.blocks, sparsity, subject.seed, trained=trained, redraw=sparsity.source is None)
+    return Supermask(
+        subject.network,
+        subject.blocks,
+        sparsity,
+        subject.seed,
+        trained=trained,
+        redraw=sparsity.source is None,
+    )
 
 
 def _rewinding(subject: Subject, sparsity: SparsityConfig) -> Schedule:

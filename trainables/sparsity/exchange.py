@@ -1,4 +1,6 @@
-"""Dynamic sparse training: RigL and SET drop weights and grow others while the network trains, their number stays."""
+"""Dynamic sparse training: RigL and SET drop weights and grow others while the network trains,
+their number stays.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,28 @@ from trainables.sparsity.masks import attach_all, cut, maskable, random_scores, 
 
 
 class Exchange(MaskSchedule):
-    """RigL (Evci et al. 2020, Rigging the lottery) and SET (Mocanu et al. 2018): sparse from the first step on.
+    """RigL (Evci et al. 2020, Rigging the lottery) and SET (Mocanu et al. 2018): sparse from the
+    first step on.
 
-    The first mask is random. Every `update_every` steps until `update_until` of all steps, each tensor drops the share
-    f(t) = update_share / 2 (1 + cos(pi t / T_end)) of its kept weights, those with the smallest |w|, and grows as many of the others: where the
-    loss's gradient is largest (rigl), or at random (set). As many stay in each tensor as were drawn first, so the level stays exact, whatever
-    its scope. Grown weights start at zero without momentum; one that is dropped and grown at once is left as it was.
+    The first mask is random. Every `update_every` steps until `update_until` of all steps, each
+    tensor drops the share f(t) = update_share / 2 (1 + cos(pi t / T_end)) of its kept weights,
+    those with the smallest |w|, and grows as many of the others: where the loss's gradient is
+    largest (rigl), or at random (set). As many stay in each tensor as were drawn first, so the
+    level stays exact, whatever its scope. Grown weights start at zero without momentum; one that is
+    dropped and grown at once is left as it was.
 
-    As in RigL an exchange takes the place of that step's update. Removed weights are zero, so the network with its masks inactive gives the same
-    loss, and the gradient of every weight.
+    As in RigL an exchange takes the place of that step's update. Removed weights are zero, so the
+    network with its masks inactive gives the same loss, and the gradient of every weight.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, epochs: int, steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        config: SparsityConfig,
+        epochs: int,
+        steps: int,
+        seed: int,
+    ) -> None:
         """steps: of an epoch; seed: of the first mask and of what grows at random."""
         layers = maskable(blocks)
         scores = random_scores(layers, torch.Generator().manual_seed(seed))
@@ -39,8 +51,9 @@ class Exchange(MaskSchedule):
         self._seed = seed
         if config.update_every >= self._end:
             raise UserError(
-                f"sparsity.update_every must be less than the {self._end:g} steps in which weights are exchanged "
-                f"(update_until = {config.update_until:g} of {epochs} epochs of {steps} steps), got {config.update_every}"
+                f"sparsity.update_every must be less than the {self._end:g} steps in which weights"
+                f" are exchanged (update_until = {config.update_until:g} of {epochs} epochs of"
+                f" {steps} steps), got {config.update_every}"
             )
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
@@ -77,7 +90,11 @@ class Exchange(MaskSchedule):
             count = int(share * (weight.numel() - removed))
             sizes = weight.abs().masked_fill_(mask == 0, -1.0).flatten()  # what is gone goes first
             stays = without_smallest(sizes, removed + count)
-            kept.append(without_smallest(self._promise(weight, generator).masked_fill_(stays, math.inf), removed).view_as(weight))
+            kept.append(
+                without_smallest(
+                    self._promise(weight, generator).masked_fill_(stays, math.inf), removed
+                ).view_as(weight)
+            )
         self.replace_masks(kept)
 
     def _promise(self, weight: Tensor, generator: torch.Generator) -> Tensor:

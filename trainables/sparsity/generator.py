@@ -1,4 +1,6 @@
-"""The sparse generator: a fixed mask, dense warm-up with a penalty, then fine-tuning of the kept weights."""
+"""The sparse generator: a fixed mask, dense warm-up with a penalty, then fine-tuning of the kept
+weights.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,23 @@ from trainables.sparsity.masks import (
     raw_weight,
 )
 from trainables.sparsity.penalty import removal_penalty
-from trainables.sparsity.sharing import Layer, Pairs, SharedKernel, channel_masks, counted_kernels, parameters, put, removable
+from trainables.sparsity.sharing import (
+    Layer,
+    Pairs,
+    SharedKernel,
+    channel_masks,
+    counted_kernels,
+    parameters,
+    put,
+    removable,
+)
 from trainables.sparsity.silent import silent_channels
 from trainables.training.schedule import Schedule
 
 
 class MaskSchedule(Schedule):
-    """What all ways of training with masks share: layers and their masks, and the penalty of a dense warm-up.
+    """What all ways of training with masks share: layers and their masks, and the penalty of a
+    dense warm-up.
 
     All state is in the masks' buffers. Whether they are active follows from the epoch and the step.
     """
@@ -40,7 +52,9 @@ class MaskSchedule(Schedule):
         config: SparsityConfig,
         warmup_epochs: int = 0,
     ) -> None:
-        """layers and what is attached to them, by block; warmup_epochs: E_w, dense ones before the masks apply."""
+        """layers and what is attached to them, by block; warmup_epochs: E_w, dense ones before the
+        masks apply.
+        """
         self.config = config
         self.warmup_epochs = warmup_epochs
         self._layers = layers
@@ -52,16 +66,29 @@ class MaskSchedule(Schedule):
         return sum(int((masked.mask == 0).sum()) for block in self._masked for masked in block)
 
     def counted(self, network: nn.Module) -> list[Kept]:
-        """What masks leave of what the level counts, in layer order, by the names that convolutions and fused modules have in the network."""
+        """What masks leave of what the level counts, in layer order, by the names that convolutions
+        and fused modules have in the network.
+        """
         names = {module: name for name, module in network.named_modules()}
         rows = zip(chain.from_iterable(self._layers), self.masks, strict=True)
-        places = ((layer.fusion if isinstance(layer, SharedKernel) else layer, mask) for layer, mask in rows)
-        return [Kept(names[place], tuple(mask.shape), int(mask.count_nonzero())) for place, mask in places]
+        places = (
+            (layer.fusion if isinstance(layer, SharedKernel) else layer, mask)
+            for layer, mask in rows
+        )
+        return [
+            Kept(names[place], tuple(mask.shape), int(mask.count_nonzero()))
+            for place, mask in places
+        ]
 
     @property
     def weights(self) -> list[Tensor]:
         """The parameters under the masks, in layer order."""
-        return [raw_weight(layer) for block in self._layers for layer in block if isinstance(layer, nn.Conv2d)]
+        return [
+            raw_weight(layer)
+            for block in self._layers
+            for layer in block
+            if isinstance(layer, nn.Conv2d)
+        ]
 
     @property
     def masks(self) -> list[Tensor]:
@@ -71,12 +98,19 @@ class MaskSchedule(Schedule):
     def removable(self) -> list[Pairs]:
         """What a penalty on weights that will go sees, by block."""
         rows = zip(self._layers, self._masked, strict=True)
-        return [[pair for layer, masked in zip(*row, strict=True) for pair in removable(layer, masked)] for row in rows]
+        return [
+            [pair for layer, masked in zip(*row, strict=True) for pair in removable(layer, masked)]
+            for row in rows
+        ]
 
     def parameters(self) -> Pairs:
         """Parameters of which single numbers go, with their masks."""
         layers, masked = chain.from_iterable(self._layers), chain.from_iterable(self._masked)
-        return [pair for layer, mask in zip(layers, masked, strict=True) for pair in parameters(layer, mask)]
+        return [
+            pair
+            for layer, mask in zip(layers, masked, strict=True)
+            for pair in parameters(layer, mask)
+        ]
 
     def activate(self, active: bool) -> None:
         """Masks apply from now on, or do not."""
@@ -116,35 +150,60 @@ class MaskSchedule(Schedule):
 
 
 class SparseGenerator(MaskSchedule):
-    """Trains one network to a fixed mask (sparse ST-GCN paper, section 3.3): a random one, one by magnitude, or one from a file.
+    """Trains one network to a fixed mask (sparse ST-GCN paper, section 3.3): a random one, one by
+    magnitude, or one from a file.
 
-    Epochs 0 .. E_w - 1: all weights active, loss = cross entropy + lambda * L_p, where L_p is the group lasso over the weights
-    that will be removed and lambda = min(1, epoch / E_w) ("ramp") or a constant. From epoch E_w on: weights * mask; the removed
-    weights are set to zero, their momentum is cleared, so no gradient and no decay moves them again.
+    Epochs 0 .. E_w - 1: all weights active, loss = cross entropy + lambda * L_p, where L_p is the
+    group lasso over the weights that will be removed and lambda = min(1, epoch / E_w) ("ramp") or a
+    constant. From epoch E_w on: weights * mask; the removed weights are set to zero, their momentum
+    is cleared, so no gradient and no decay moves them again.
 
-    The masks are attached to the module from outside as inactive parametrizations when this is made, so the state dict has the
-    same names in both stages and a checkpoint carries its mask. With a sharing the level counts what ships, see `sharing`.
+    The masks are attached to the module from outside as inactive parametrizations when this is
+    made, so the state dict has the same names in both stages and a checkpoint carries its mask.
+    With a sharing the level counts what ships, see `sharing`.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], config: SparsityConfig, warmup_epochs: int, seed: int, masks: Masks | None = None) -> None:
-        """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w; seed: of the mask alone; masks: of generator predefined."""
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        config: SparsityConfig,
+        warmup_epochs: int,
+        seed: int,
+        masks: Masks | None = None,
+    ) -> None:
+        """blocks: modules whose 2-D convolutions are maskable; warmup_epochs: E_w; seed: of the
+        mask alone; masks: of generator predefined.
+        """
         layers = counted_kernels(blocks, config.sharing if masks is None else "none")
         if masks is None:
-            masks = channel_masks(blocks, config, seed) if config.sharing == "channels" else choose_masks(layers, config, seed)
-        masked = [[put(layer, mask) for layer, mask in zip(*row, strict=True)] for row in zip(layers, masks, strict=True)]
+            masks = (
+                channel_masks(blocks, config, seed)
+                if config.sharing == "channels"
+                else choose_masks(layers, config, seed)
+            )
+        masked = [
+            [put(layer, mask) for layer, mask in zip(*row, strict=True)]
+            for row in zip(layers, masks, strict=True)
+        ]
         super().__init__(layers, masked, config, warmup_epochs)
         self._blocks = blocks
         self._scales: list[tuple[nn.BatchNorm2d, Masked]] = []
 
     def silence(self, network: nn.Module, clips: Tensor) -> None:
-        """Mask the scales of channels of which the masks leave a constant, see `silent_channels`; before the first epoch.
+        """Mask the scales of channels of which the masks leave a constant, see `silent_channels`;
+        before the first epoch.
 
         network: has the blocks; clips (N, 3, T, V, M): of the size it will take.
         """
-        self._scales = [(norm, attach(norm, heard)) for norm, heard in silent_channels(network, self._blocks, clips)]
+        self._scales = [
+            (norm, attach(norm, heard))
+            for norm, heard in silent_channels(network, self._blocks, clips)
+        ]
 
     def parameters(self) -> Pairs:
-        return super().parameters() + [(raw_weight(norm), scale.mask) for norm, scale in self._scales]
+        return super().parameters() + [
+            (raw_weight(norm), scale.mask) for norm, scale in self._scales
+        ]
 
     def activate(self, active: bool) -> None:
         super().activate(active)
@@ -152,14 +211,18 @@ class SparseGenerator(MaskSchedule):
             scale.active = active
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-        """Dense before E_w; from E_w on masks are active, removed weights are exactly zero and the optimiser has forgotten them."""
+        """Dense before E_w; from E_w on masks are active, removed weights are exactly zero and the
+        optimiser has forgotten them.
+        """
         self.activate(epoch >= self.warmup_epochs)
         if epoch >= self.warmup_epochs:
             self.forget(optimizer)
 
 
 def choose_masks(layers: Sequence[Sequence[Weighted]], config: SparsityConfig, seed: int) -> Masks:
-    """The masks that generator fixed_random or magnitude_at_init keeps, of the structure and level that are asked for."""
+    """The masks that generator fixed_random or magnitude_at_init keeps, of the structure and level
+    that are asked for.
+    """
     structure = config.structure
     if config.generator == "magnitude_at_init":
         scores = magnitudes(layers)

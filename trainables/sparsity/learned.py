@@ -1,4 +1,7 @@
-"""Learning how many weights go and where: gates train beside the weights, then the mask is fixed. Knows no backbone."""
+"""Learning how many weights go and where: gates train beside the weights, then the mask is fixed.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,43 @@ from trainables.sparsity.silent import silent_channels
 from trainables.training.schedule import Schedule
 
 RAMP = 0.8
-"""Fraction of the learning steps after which the level asked for is reached; the rest moves gates at that level."""
+"""Fraction of the learning steps after which the level asked for is reached; the rest moves gates
+at that level.
+"""
 
 MEMORY = 0.9, 0.99
 """Of the running means of gradients and of their squares (Adam, Kingma and Ba 2015)."""
 
 DAMPING = 0.01
-"""Added to D's denominator, in units of the usual gradient: no gate is faster than one over this by its gradients being small."""
+"""Added to D's denominator, in units of the usual gradient: no gate is faster than one over this by
+its gradients being small.
+"""
 
 
 class LearnedLevel(Schedule):
-    """Trains one network and finds its level on the way: with a price on what is kept, or at a target for all tensors together.
+    """Trains one network and finds its level on the way: with a price on what is kept, or at a
+    target for all tensors together.
 
-    Epochs 0 .. E_w - 1: gates on all weights learn beside them, by Adam (Kingma and Ba 2015): gate -= rate m D, with m the running mean of its
-    gradient and D one over the running root mean square. Over K learning steps the rate falls linearly to 0 from WANDER sqrt(3 / K), so that
-    its squares sum up to WANDER^2: noise moves a gate as far in a short run as in a long one, and what is not noise sqrt(K) times as
-    far. Learning rate, momentum and weight decay of the network do not touch gates.
+    Epochs 0 .. E_w - 1: gates on all weights learn beside them, by Adam (Kingma and Ba 2015): gate
+    -= rate m D, with m the running mean of its gradient and D one over the running root mean
+    square. Over K learning steps the rate falls linearly to 0 from WANDER sqrt(3 / K), so that its
+    squares sum up to WANDER^2: noise moves a gate as far in a short run as in a long one, and what
+    is not noise sqrt(K) times as far. Learning rate, momentum and weight decay of the network do
+    not touch gates.
 
-    price: the loss has + price * (expected share of weights kept), so gates come to rest where closing one further would cost as much loss
-    as it saves. target: the loss stays as it is; after each step gates are shifted along D d, d the derivative of that share by them, to where
-    it is 1 - target (1 - (1 - p)^3), p the part of the ramp that is over (the ramp of Zhu and Gupta 2017). They come to rest where m is
-    proportional to d: the last weight costs the same loss in every tensor, as it must where the target is spent best.
+    price: the loss has + price * (expected share of weights kept), so gates come to rest where
+    closing one further would cost as much loss as it saves. target: the loss stays as it is; after
+    each step gates are shifted along D d, d the derivative of that share by them, to where it is 1
+    - target (1 - (1 - p)^3), p the part of the ramp that is over (the ramp of Zhu and Gupta 2017).
+    They come to rest where m is proportional to d: the last weight costs the same loss in every
+    tensor, as it must where the target is spent best.
 
-    At the end of epoch E_w - 1 the mask is fixed. price: what is zero stays zero. target: one shift of all gates makes the number exactly
-    removed_count(all weights, target). The largest weight (or the most open gate) of a tensor always stays. Gated weights become the
-    weights, removed ones are zero with their momentum, and gates are open for good: from epoch E_w on this is training with a fixed mask,
-    BatchNorm's scales of channels that have become constant included (`silent_channels`).
+    At the end of epoch E_w - 1 the mask is fixed. price: what is zero stays zero. target: one shift
+    of all gates makes the number exactly removed_count(all weights, target). The largest weight (or
+    the most open gate) of a tensor always stays. Gated weights become the weights, removed ones are
+    zero with their momentum, and gates are open for good: from epoch E_w on this is training with a
+    fixed mask, BatchNorm's scales of channels that have become constant included
+    (`silent_channels`).
     """
 
     def __init__(
@@ -55,8 +69,9 @@ class LearnedLevel(Schedule):
         clips: Tensor,
         when_fixed: Callable[[], None] = lambda: None,
     ) -> None:
-        """blocks: modules of the network whose 2-D convolutions are maskable; warmup_epochs: E_w, at least 1; steps: of an epoch; clips: of
-        the size the network takes; when_fixed: called once the mask is fixed, and may refuse it.
+        """blocks: modules of the network whose 2-D convolutions are maskable; warmup_epochs: E_w,
+        at least 1; steps: of an epoch; clips: of the size the network takes; when_fixed: called
+        once the mask is fixed, and may refuse it.
 
         TrialFailed where the target leaves fewer weights than there are tensors.
         """
@@ -70,11 +85,17 @@ class LearnedLevel(Schedule):
         kept = self._total - removed_count(self._total, config.target or 0.0)
         if kept < len(self._layers):
             raise TrialFailed(
-                f"sparsity.target: must leave at least one weight of each of the {len(self._layers)} convolutions, "
-                f"got {config.target:g} of {self._total:,} weights, which leaves {kept}"
+                "sparsity.target: must leave at least one weight of each of the"
+                f" {len(self._layers)} convolutions, got {config.target:g} of {self._total:,}"
+                f" weights, which leaves {kept}"
             )
         self._network, self._blocks, self._clips = network, blocks, clips
-        norms = [module for block in blocks for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+        norms = [
+            module
+            for block in blocks
+            for module in block.modules()
+            if isinstance(module, nn.BatchNorm2d)
+        ]
         self._scales = [(norm, attach(norm, torch.ones_like(norm.weight))) for norm in norms]
         self._kind = GATES[config.gate]
         self._gates = [attach_gate(layer, self._kind) for layer in self._layers]
@@ -87,11 +108,15 @@ class LearnedLevel(Schedule):
             scale.active = epoch >= self._warmup and not bool(scale.mask.all())
 
     def begin_step(self, epoch: int, step: int) -> None:
-        """One vector of all gates for the step; values that follow from it stand in for those of the layers."""
+        """One vector of all gates for the step; values that follow from it stand in for those of
+        the layers.
+        """
         if epoch >= self._warmup:
             return
         self._live = self._together("gate").requires_grad_()
-        for gate, value in zip(self._gates, self._kind.values(self._parts(self._live), self._weights()), strict=True):
+        for gate, value in zip(
+            self._gates, self._kind.values(self._parts(self._live), self._weights()), strict=True
+        ):
             gate.value = value
 
     def penalty(self, epoch: int) -> Tensor | None:
@@ -109,13 +134,16 @@ class LearnedLevel(Schedule):
         assert live.grad is not None
         for gate in self._gates:
             gate.value = None
-        number, count = epoch * self._steps + step, self._warmup * self._steps  # of the learning steps
+        # of the learning steps
+        number, count = epoch * self._steps + step, self._warmup * self._steps
         mean = self._together("gate_mean").lerp_(live.grad, 1 - MEMORY[0])
         square = self._together("gate_square").lerp_(live.grad.square(), 1 - MEMORY[1])
         size = (square / (1 - MEMORY[1] ** (number + 1))).sqrt_()
         usual = size.square().mean().sqrt().clamp_min(torch.finfo(size.dtype).tiny)
         speed = 1 / (size / usual + DAMPING)
-        rate = min(self._kind.WANDER * math.sqrt(3 / count), self._kind.FASTEST) * (1 - (number + 0.5) / count)
+        rate = min(self._kind.WANDER * math.sqrt(3 / count), self._kind.FASTEST) * (
+            1 - (number + 0.5) / count
+        )
         moved = live.detach() - rate / (1 - MEMORY[0] ** (number + 1)) * (mean / usual) * speed
         if self._config.target is not None:
             ramp = min(1.0, (number + 1) / (RAMP * count))
@@ -132,7 +160,11 @@ class LearnedLevel(Schedule):
             share = self._expected_share(live)
             (slope,) = torch.autograd.grad(share, live)
         along = slope * speed
-        shift = (goal - share.detach()) / (slope * along).sum().clamp_min(torch.finfo(slope.dtype).tiny) * along
+        shift = (
+            (goal - share.detach())
+            / (slope * along).sum().clamp_min(torch.finfo(slope.dtype).tiny)
+            * along
+        )
         return gates + shift.clamp(-self._kind.FASTEST, self._kind.FASTEST)
 
     @torch.no_grad()
@@ -140,11 +172,16 @@ class LearnedLevel(Schedule):
         """At the end of the last learning epoch: the mask is fixed."""
         if epoch != self._warmup - 1:
             return
-        kept = self._fixed_by_price() if self._config.target is None else self._fixed_by_target(self._config.target)
+        kept = (
+            self._fixed_by_price()
+            if self._config.target is None
+            else self._fixed_by_target(self._config.target)
+        )
         for layer, gate, stays in zip(self._layers, self._gates, kept, strict=True):
             weight = raw_weight(layer)
             gated = gate(weight)
-            weight.copy_(torch.where(gated == 0, weight, gated))  # one that stays though its gate is shut is taken as it is
+            # one that stays though its gate is shut is taken as it is
+            weight.copy_(torch.where(gated == 0, weight, gated))
             gate.mask.copy_(stays)
             gate.gate.fill_(gate.OPEN)
             gate.active = True
@@ -157,7 +194,10 @@ class LearnedLevel(Schedule):
 
     def _forget(self, optimizer: torch.optim.Optimizer) -> None:
         """What was removed is zero, and so is its momentum."""
-        masked: list[tuple[nn.Conv2d | nn.BatchNorm2d, Masked]] = [*zip(self._layers, self._gates, strict=True), *self._scales]
+        masked: list[tuple[nn.Conv2d | nn.BatchNorm2d, Masked]] = [
+            *zip(self._layers, self._gates, strict=True),
+            *self._scales,
+        ]
         for layer, part in masked:
             weight = raw_weight(layer)
             weight.mul_(part.mask)
@@ -173,13 +213,26 @@ class LearnedLevel(Schedule):
 
     def _fixed_by_target(self, target: float) -> list[Tensor]:
         """What stays of every tensor; all gates are shifted to where just that does."""
-        margins = [gate.margins(weight).cpu() for gate, weight in zip(self._gates, self._weights(), strict=True)]
+        margins = [
+            gate.margins(weight).cpu()
+            for gate, weight in zip(self._gates, self._weights(), strict=True)
+        ]
         scores = [margin.masked_fill(_largest(margin), math.inf) for margin in margins]
         (masks,) = cut([scores], target, "global")
-        boundary = max((float(score[mask == 0].max()) for score, mask in zip(scores, masks, strict=True) if (mask == 0).any()), default=0.0)
+        boundary = max(
+            (
+                float(score[mask == 0].max())
+                for score, mask in zip(scores, masks, strict=True)
+                if (mask == 0).any()
+            ),
+            default=0.0,
+        )
         for gate in self._gates:
             gate.gate.copy_((gate.gate - boundary).clamp_max(gate.OPEN))
-        return [(mask == 1).to(weight.device) for mask, weight in zip(masks, self._weights(), strict=True)]
+        return [
+            (mask == 1).to(weight.device)
+            for mask, weight in zip(masks, self._weights(), strict=True)
+        ]
 
     @torch.no_grad()
     def metrics(self) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""Masks of networks of several levels, and what changes them while such a network trains. Knows no backbone."""
+"""Masks of networks of several levels, and what changes them while such a network trains.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class LevelledNetwork(Protocol):
 
 
 class NestedNetwork(LevelledNetwork, Protocol):
-    """One of nested levels, which are numbered from the lowest; `level_blocks` hold the same weights in every level."""
+    """One of nested levels, which are numbered from the lowest; `level_blocks` hold the same
+    weights in every level.
+    """
 
     trained: tuple[int, ...]  # levels of the next step
 
@@ -48,7 +53,9 @@ class Together(Schedule):
             part.begin_step(epoch, step)
 
     def penalty(self, epoch: int) -> Tensor | None:
-        penalties = [penalty for part in self._parts if (penalty := part.penalty(epoch)) is not None]
+        penalties = [
+            penalty for part in self._parts if (penalty := part.penalty(epoch)) is not None
+        ]
         return torch.stack(penalties).sum() if penalties else None
 
     def before_update(self, epoch: int, step: int, optimizer: torch.optim.Optimizer) -> None:
@@ -67,13 +74,24 @@ class Together(Schedule):
 class NestedGenerator(Schedule):
     """Trains one set of weights to nested masks: what a level keeps is kept by every lower level.
 
-    The masks are one draw cut at each level. The lowest level, whose mask is the union of all, is trained as a `SparseGenerator` does: dense
-    with a penalty on what it will remove, then under its mask. Every step trains it and one other, in turn, which is under its mask from
-    the first step on: its few weights learn from the start to do without the others. What the lowest level removes ends exactly zero.
+    The masks are one draw cut at each level. The lowest level, whose mask is the union of all, is
+    trained as a `SparseGenerator` does: dense with a penalty on what it will remove, then under its
+    mask. Every step trains it and one other, in turn, which is under its mask from the first step
+    on: its few weights learn from the start to do without the others. What the lowest level removes
+    ends exactly zero.
     """
 
-    def __init__(self, network: NestedNetwork, config: SparsityConfig, warmup_epochs: int, seed: int, clips: Tensor) -> None:
-        """warmup_epochs: dense ones of the lowest level; seed: of the masks alone; clips: of the size the network will take."""
+    def __init__(
+        self,
+        network: NestedNetwork,
+        config: SparsityConfig,
+        warmup_epochs: int,
+        seed: int,
+        clips: Tensor,
+    ) -> None:
+        """warmup_epochs: dense ones of the lowest level; seed: of the masks alone; clips: of the
+        size the network will take.
+        """
         self._network = network
         self._others = len(config.levels) - 1
         generators = [
@@ -83,7 +101,12 @@ class NestedGenerator(Schedule):
         for generator, backbone in zip(generators, network.backbones, strict=True):
             generator.silence(backbone, clips)
         self._lowest = generators[0]
-        for module in (module for blocks in network.level_blocks[1:] for block in blocks for module in block.modules()):
+        for module in (
+            module
+            for blocks in network.level_blocks[1:]
+            for block in blocks
+            for module in block.modules()
+        ):
             if isinstance(module, Masked):
                 module.active = True
 
@@ -97,15 +120,21 @@ class NestedGenerator(Schedule):
         return self._lowest.penalty(epoch)
 
 
-def attach_levels(network: LevelledNetwork, config: SparsityConfig, warmup_epochs: int, seed: int, clips: Tensor) -> Schedule:
-    """Masks at every level of a network of several, and what changes them while it trains; of experts and a mixture independent ones.
+def attach_levels(
+    network: LevelledNetwork, config: SparsityConfig, warmup_epochs: int, seed: int, clips: Tensor
+) -> Schedule:
+    """Masks at every level of a network of several, and what changes them while it trains; of
+    experts and a mixture independent ones.
 
     clips: of the size the network will take.
     """
     if config.network == "nested":
         return NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed, clips)
     each = enumerate(zip(network.level_blocks, map(config.at, config.levels), strict=True))
-    generators = [SparseGenerator(own, level, warmup_epochs, derive(seed, number)) for number, (own, level) in each]
+    generators = [
+        SparseGenerator(own, level, warmup_epochs, derive(seed, number))
+        for number, (own, level) in each
+    ]
     for generator, backbone in zip(generators, network.backbones, strict=True):
         generator.silence(backbone, clips)
     return Together(generators)

@@ -1,4 +1,7 @@
-"""Masks in a file of their own, to train with again or to bring along from elsewhere. Knows no network."""
+"""Masks in a file of their own, to train with again or to bring along from elsewhere.
+
+Knows no network.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ KINDS = (".npz", ".pt")
 
 
 def masks_of(blocks: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """By name of every maskable weight: its mask, or where none is attached 1 for what is not zero; uint8, on the CPU."""
+    """By name of every maskable weight: its mask, or where none is attached 1 for what is not zero;
+    uint8, on the CPU.
+    """
     found = {}
     for names, layers in zip(layer_names(blocks), maskable(blocks), strict=True):
         for name, layer in zip(names, layers, strict=True):
@@ -29,38 +34,59 @@ def masks_of(blocks: Sequence[nn.Module]) -> dict[str, Tensor]:
 
 
 def save_masks(masks: Mapping[str, Tensor], path: Path) -> None:
-    """Write one 0/1 mask per weight, by name, atomically; the file is .npz (NumPy arrays) or .pt (a dictionary of tensors).
+    """Write one 0/1 mask per weight, by name, atomically; the file is .npz (NumPy arrays) or .pt (a
+    dictionary of tensors).
 
     Names are those of the network's parameters, such as `blocks.0.graph.conv.weight`.
     """
     if path.suffix not in KINDS:
         raise UserError(f"{path}: a file of masks must end with {' or '.join(KINDS)}")
-    content, plain = io.BytesIO(), {name: (mask != 0).to("cpu", torch.uint8) for name, mask in masks.items()}
+    content, plain = (
+        io.BytesIO(),
+        {name: (mask != 0).to("cpu", torch.uint8) for name, mask in masks.items()},
+    )
     if path.suffix == ".pt":
         torch.save(plain, content)
     else:
-        np.savez_compressed(content, allow_pickle=False, **{name: mask.numpy() for name, mask in plain.items()})
+        np.savez_compressed(
+            content, allow_pickle=False, **{name: mask.numpy() for name, mask in plain.items()}
+        )
     write_atomic(path, content.getvalue())
 
 
 def load_masks(path: Path, blocks: Sequence[nn.Module], level: float) -> Masks:
     """The masks of a file for the layers of `blocks`, float64 on the CPU.
 
-    UserError names every mask that is missing, left over, of another shape or not of zeros and ones, or the level the file has if it is not
-    `level` to LEVEL_TOLERANCE or, in a small network, to one weight of each layer: rounding is no other level.
+    UserError names every mask that is missing, left over, of another shape or not of zeros and
+    ones, or the level the file has if it is not `level` to LEVEL_TOLERANCE or, in a small network,
+    to one weight of each layer: rounding is no other level.
     """
     found, names, layers = _read(path), layer_names(blocks), maskable(blocks)
-    shapes = {name: tuple(layer.weight.shape) for row, given in zip(names, layers, strict=True) for name, layer in zip(row, given, strict=True)}
-    problems = [f"{path}: {name}: no maskable weight of the network has this name" for name in found.keys() - shapes]
+    shapes = {
+        name: tuple(layer.weight.shape)
+        for row, given in zip(names, layers, strict=True)
+        for name, layer in zip(row, given, strict=True)
+    }
+    problems = [
+        f"{path}: {name}: no maskable weight of the network has this name"
+        for name in found.keys() - shapes
+    ]
     for name, shape in shapes.items():
-        rule = _problem(found[name], shape) if name in found else f"must have a mask of shape {shape}, got none"
+        rule = (
+            _problem(found[name], shape)
+            if name in found
+            else f"must have a mask of shape {shape}, got none"
+        )
         problems += [f"{path}: {name}: {rule}"] if rule else []
     if problems:
         raise UserError.of(sorted(problems))
     total = sum(mask.size for mask in found.values())
     removed = total - sum(int(mask.sum()) for mask in found.values())
     if abs(removed - level * total) > max(LEVEL_TOLERANCE * total, len(found)):
-        raise UserError(f"sparsity.level must be what {path} removes, {removed / total:.3f} ({removed:,} of {total:,} weights), got {level:g}")
+        raise UserError(
+            f"sparsity.level must be what {path} removes, {removed / total:.3f} ({removed:,} of"
+            f" {total:,} weights), got {level:g}"
+        )
     return [[torch.from_numpy(found[name].astype(np.float64)) for name in row] for row in names]
 
 
@@ -83,6 +109,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return dict(arrays)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor.to_dense().float().numpy() if tensor.is_floating_point() else tensor.numpy() for name, tensor in content.items()}
+        return {
+            name: (
+                tensor.to_dense().float().numpy() if tensor.is_floating_point() else tensor.numpy()
+            )
+            for name, tensor in content.items()
+        }
     except Exception as error:  # numpy and torch raise almost anything for damaged files
-        raise UserError(f"sparsity.mask: {path}: must hold one array per weight by name, got something else: {error}") from error
+        raise UserError(
+            f"sparsity.mask: {path}: must hold one array per weight by name, got something else:"
+            f" {error}"
+        ) from error

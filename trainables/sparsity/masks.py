@@ -1,4 +1,7 @@
-"""0/1 masks on weights: how many to remove, which ones, and attaching them as parametrizations. Knows no model."""
+"""0/1 masks on weights: how many to remove, which ones, and attaching them as parametrizations.
+
+Knows no model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import Distribution, Scope
-from trainables.sparsity.amounts import erk_counts, group_count, group_sizes, mask_units, removed_count, unit_counts
+from trainables.sparsity.amounts import (
+    erk_counts,
+    group_count,
+    group_sizes,
+    mask_units,
+    removed_count,
+    unit_counts,
+)
 
 __all__ = ["erk_counts", "mask_units", "removed_count"]
 
@@ -36,7 +46,9 @@ ORIGINAL, MASK = ".parametrizations.weight.original", ".parametrizations.weight.
 
 
 class Masked(nn.Module):
-    """weight -> weight * mask while `active`, weight otherwise; the mask is a buffer: saved, moved and copied with the model."""
+    """weight -> weight * mask while `active`, weight otherwise; the mask is a buffer: saved, moved
+    and copied with the model.
+    """
 
     mask: Tensor
 
@@ -50,28 +62,55 @@ class Masked(nn.Module):
 
 
 def maskable(blocks: Sequence[nn.Module]) -> list[list[nn.Conv2d]]:
-    """The layers a mask may touch, by block: every 2-D convolution in it; never biases, BatchNorm, adjacency or classifier."""
-    return [[module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks]
+    """The layers a mask may touch, by block: every 2-D convolution in it; never biases, BatchNorm,
+    adjacency or classifier.
+    """
+    return [
+        [module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks
+    ]
 
 
 def layer_names(blocks: Sequence[nn.Module]) -> list[list[str]]:
-    """The weights of `maskable` by the names a network gives them whose `blocks` these are: `blocks.0.graph.conv.weight`."""
+    """The weights of `maskable` by the names a network gives them whose `blocks` these are:
+    `blocks.0.graph.conv.weight`.
+    """
     return [
-        [f"blocks.{number}.{name + '.' if name else ''}weight" for name, module in block.named_modules() if isinstance(module, nn.Conv2d)]
+        [
+            f"blocks.{number}.{name + '.' if name else ''}weight"
+            for name, module in block.named_modules()
+            if isinstance(module, nn.Conv2d)
+        ]
         for number, block in enumerate(blocks)
     ]
 
 
-def random_scores(layers: Sequence[Sequence[Weighted]], generator: torch.Generator, structure: str = "weight") -> Masks:
-    """One number per weight, all different: every choice of weights is equally likely to have the smallest ones.
+def random_scores(
+    layers: Sequence[Sequence[Weighted]], generator: torch.Generator, structure: str = "weight"
+) -> Masks:
+    """One number per weight, all different: every choice of weights is equally likely to have the
+    smallest ones.
 
-    Weights that go together (structure channel or HxW) have the same one. `generator` is a CPU generator, so that the numbers are the
-    same on every device.
+    Weights that go together (structure channel or HxW) have the same one. `generator` is a CPU
+    generator, so that the numbers are the same on every device.
     """
     if structure == "weight" or ":" in structure:
-        return [[torch.rand(layer.weight.shape, generator=generator, dtype=torch.float64) for layer in block] for block in layers]
-    numbers = [[group_numbers(layer.weight.shape, structure) for layer in block] for block in layers]
-    return [[torch.rand(int(groups.max()) + 1, generator=generator, dtype=torch.float64)[groups] for groups in block] for block in numbers]
+        return [
+            [
+                torch.rand(layer.weight.shape, generator=generator, dtype=torch.float64)
+                for layer in block
+            ]
+            for block in layers
+        ]
+    numbers = [
+        [group_numbers(layer.weight.shape, structure) for layer in block] for block in layers
+    ]
+    return [
+        [
+            torch.rand(int(groups.max()) + 1, generator=generator, dtype=torch.float64)[groups]
+            for groups in block
+        ]
+        for block in numbers
+    ]
 
 
 def magnitudes(layers: Sequence[Sequence[Weighted]]) -> Masks:
@@ -79,21 +118,31 @@ def magnitudes(layers: Sequence[Sequence[Weighted]]) -> Masks:
     return [[layer.weight.detach().abs().double().cpu() for layer in block] for block in layers]
 
 
-def cut(scores: Sequence[Sequence[Tensor]], level: float, scope: Scope = "block", distribution: Distribution = "uniform") -> Masks:
+def cut(
+    scores: Sequence[Sequence[Tensor]],
+    level: float,
+    scope: Scope = "block",
+    distribution: Distribution = "uniform",
+) -> Masks:
     """0/1 masks, float64, that remove the smallest scores; of equal ones the first go.
 
-    The number removed is exactly `removed_count` in each unit of the scope: in a tensor, in a block, in all tensors. With distribution erk
-    it is that of all tensors together, shared out by `erk_counts`.
+    The number removed is exactly `removed_count` in each unit of the scope: in a tensor, in a
+    block, in all tensors. With distribution erk it is that of all tensors together, shared out by
+    `erk_counts`.
     """
-    units = unit_counts([[tuple(tensor.shape) for tensor in block] for block in scores], level, scope, distribution)
+    units = unit_counts(
+        [[tuple(tensor.shape) for tensor in block] for block in scores], level, scope, distribution
+    )
     masks = iter(cut_units([tensor for block in scores for tensor in block], units))
     return [[next(masks).double() for _ in block] for block in scores]
 
 
 def cut_units(scores: Sequence[Tensor], units: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """What stays, as booleans, when of every unit's scores the smallest go; of equal ones the first. Nothing leaves the device.
+    """What stays, as booleans, when of every unit's scores the smallest go; of equal ones the
+    first. Nothing leaves the device.
 
-    scores: in layer order; units: (how many tensors, how many of their weights go), one after the other.
+    scores: in layer order; units: (how many tensors, how many of their weights go), one after the
+    other.
     """
     masks: list[Tensor] = []
     for tensors, count in units:
@@ -105,14 +154,22 @@ def cut_units(scores: Sequence[Tensor], units: Sequence[tuple[int, int]]) -> lis
 
 
 def without_smallest(scores: Tensor, count: int) -> Tensor:
-    """(n,) -> (n,) booleans, False for the `count` smallest numbers; of equal ones the first are False."""
+    """(n,) -> (n,) booleans, False for the `count` smallest numbers; of equal ones the first are
+    False.
+    """
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)
-    return _without_smallest_here(scores, count) if scores.device.type == "cpu" else _without_smallest_there(scores, count)
+    return (
+        _without_smallest_here(scores, count)
+        if scores.device.type == "cpu"
+        else _without_smallest_there(scores, count)
+    )
 
 
 def _without_smallest_here(scores: Tensor, count: int) -> Tensor:
-    """On the CPU: NumPy's partition takes an eighth of the time of torch's, and whether numbers are equal can be asked."""
+    """On the CPU: NumPy's partition takes an eighth of the time of torch's, and whether numbers are
+    equal can be asked.
+    """
     numbers = scores.detach().numpy()
     last = np.partition(numbers, count - 1)[count - 1]  # the largest that goes
     kept = numbers > last
@@ -131,27 +188,37 @@ def _without_smallest_there(scores: Tensor, count: int) -> Tensor:
 
 
 def cut_structured(scores: Sequence[Sequence[Tensor]], level: float, structure: str) -> Masks:
-    """0/1 masks, float64, of a structure: in every tensor the groups of weights with the smallest mean score go, of equal ones the first.
+    """0/1 masks, float64, of a structure: in every tensor the groups of weights with the smallest
+    mean score go, of equal ones the first.
 
-    channel: an output channel is a group; HxW: H output x W input channels at one tap of the kernel, fewer at the edges. Of g groups exactly
-    removed_count(g, level) go. n:m: of every m consecutive input channels, at each output channel and tap, the n largest scores stay; a
-    last group of fewer than m is left whole.
+    channel: an output channel is a group; HxW: H output x W input channels at one tap of the
+    kernel, fewer at the edges. Of g groups exactly removed_count(g, level) go. n:m: of every m
+    consecutive input channels, at each output channel and tap, the n largest scores stay; a last
+    group of fewer than m is left whole.
     """
     if ":" in structure:
-        return [[_cut_n_of_m(tensor, *group_sizes(structure)) for tensor in block] for block in scores]
+        return [
+            [_cut_n_of_m(tensor, *group_sizes(structure)) for tensor in block] for block in scores
+        ]
     return [[_cut_groups(tensor, level, structure) for tensor in block] for block in scores]
 
 
 def _cut_groups(scores: Tensor, level: float, structure: str) -> Tensor:
     shape = tuple(scores.shape)
     numbers, groups = group_numbers(shape, structure), group_count(shape, structure)
-    sums = torch.zeros(groups, dtype=torch.float64).index_add_(0, numbers.flatten(), scores.double().flatten())
-    kept = without_smallest(sums / torch.bincount(numbers.flatten(), minlength=groups), removed_count(groups, level))
+    sums = torch.zeros(groups, dtype=torch.float64).index_add_(
+        0, numbers.flatten(), scores.double().flatten()
+    )
+    kept = without_smallest(
+        sums / torch.bincount(numbers.flatten(), minlength=groups), removed_count(groups, level)
+    )
     return kept[numbers].double()
 
 
 def group_numbers(shape: Sequence[int], structure: str) -> Tensor:
-    """int64 of a weight's shape: the number, from 0, of the group that each weight belongs to; structure: channel or HxW."""
+    """int64 of a weight's shape: the number, from 0, of the group that each weight belongs to;
+    structure: channel or HxW.
+    """
     outside, inside, *taps = shape
     if structure == "channel":
         return torch.arange(outside).view(-1, 1, 1, 1).expand(*shape)
@@ -163,7 +230,9 @@ def group_numbers(shape: Sequence[int], structure: str) -> Tensor:
 
 
 def _cut_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
-    """Groups lie along the input channels, as kernels for n:m weights read a matrix (C_out taps, C_in)."""
+    """Groups lie along the input channels, as kernels for n:m weights read a matrix (C_out taps,
+    C_in).
+    """
     rows = scores.permute(0, 2, 3, 1)  # (C_out, K, 1, C_in)
     mask = torch.ones(rows.shape, dtype=torch.float64)
     groups = rows.shape[-1] // m
@@ -174,7 +243,10 @@ def _cut_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def attach(layer: nn.Conv2d | nn.BatchNorm2d, mask: Tensor) -> Masked:
-    """Put `mask` on the layer's weight; not active yet. The Parameter object stays the one an optimiser holds."""
+    """Put `mask` on the layer's weight; not active yet.
+
+    The Parameter object stays the one an optimiser holds.
+    """
     masked = Masked(mask)
     parametrize.register_parametrization(layer, "weight", masked)
     return masked
@@ -183,7 +255,8 @@ def attach(layer: nn.Conv2d | nn.BatchNorm2d, mask: Tensor) -> Masked:
 def attach_all(layers: Layers, masks: Sequence[Sequence[Tensor]]) -> list[list[Masked]]:
     """`attach` for every layer of every block; masks take their weight's dtype and device."""
     return [
-        [attach(layer, mask.to(layer.weight)) for layer, mask in zip(row, given, strict=True)] for row, given in zip(layers, masks, strict=True)
+        [attach(layer, mask.to(layer.weight)) for layer, mask in zip(row, given, strict=True)]
+        for row, given in zip(layers, masks, strict=True)
     ]
 
 
@@ -208,18 +281,32 @@ class Kept:
 
 
 def kept_weights(network: nn.Module, blocks: Sequence[nn.Module]) -> list[Kept]:
-    """What the masks on the blocks leave, in layer order and by the names that layers have in the network."""
+    """What the masks on the blocks leave, in layer order and by the names that layers have in the
+    network.
+    """
     inside = {layer for block in maskable(blocks) for layer in block}
-    masks = [(name, mask_of(layer)) for name, layer in network.named_modules() if layer in inside and isinstance(layer, nn.Conv2d)]
-    return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks if mask is not None]
+    masks = [
+        (name, mask_of(layer))
+        for name, layer in network.named_modules()
+        if layer in inside and isinstance(layer, nn.Conv2d)
+    ]
+    return [
+        Kept(name, tuple(mask.shape), int(mask.count_nonzero()))
+        for name, mask in masks
+        if mask is not None
+    ]
 
 
 def write_masks(network: nn.Module) -> None:
-    """Every mask becomes part of its weight and is gone: removed weights are plain zeros. For a trained network in evaluation mode.
+    """Every mask becomes part of its weight and is gone: removed weights are plain zeros.
+
+    For a trained network in evaluation mode.
 
     Masks on fused kernels stay.
     """
-    for layer in [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]:
+    for layer in [
+        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ]:
         if mask_of(layer) is not None:
             parametrize.remove_parametrizations(layer, "weight")
 
@@ -231,7 +318,9 @@ def mask_of(layer: nn.Module) -> Tensor | None:
 
 
 def weights_with_masks_written(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict that `write_masks` would leave, from one of a network with masks; the weights of any moment after its masks were final."""
+    """The state dict that `write_masks` would leave, from one of a network with masks; the weights
+    of any moment after its masks were final.
+    """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.endswith(ORIGINAL):

@@ -1,4 +1,7 @@
-"""Whether anything of a clip still reaches the classifier of a masked network. Knows no backbone."""
+"""Whether anything of a clip still reaches the classifier of a masked network.
+
+Knows no backbone.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,19 @@ from trainables.sparsity.masks import Masked
 
 @torch.no_grad()
 def first_dead_block(network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor) -> int | None:
-    """Number of the first block that nothing gets through, not even on a residual path; None if something of every clip gets through them all.
+    """Number of the first block that nothing gets through, not even on a residual path; None if
+    something of every clip gets through them all.
 
-    A copy of the network is asked, in which every weight that is not removed is positive and every shift zero: positive clips then give
-    something positive exactly where a path leads. blocks: of the network; clips: of any size it takes.
+    A copy of the network is asked, in which every weight that is not removed is positive and every
+    shift zero: positive clips then give something positive exactly where a path leads. blocks: of
+    the network; clips: of any size it takes.
     """
     numbers = {id(block): number for number, block in enumerate(blocks)}
-    places = [(name, numbers[id(module)]) for name, module in network.named_modules() if id(module) in numbers]
+    places = [
+        (name, numbers[id(module)])
+        for name, module in network.named_modules()
+        if id(module) in numbers
+    ]
     twin = copy.deepcopy(network).double().eval()
     _make_positive(twin)
     alive: dict[int, bool] = {}
@@ -35,7 +44,8 @@ def first_dead_block(network: nn.Module, blocks: Sequence[nn.Module], clips: Ten
 
     for name, number in places:
         twin.get_submodule(name).register_forward_hook(watch(number))
-    generator = torch.Generator().manual_seed(0)  # joints that differ: differences between them are paths too
+    # joints that differ: differences between them are paths too
+    generator = torch.Generator().manual_seed(0)
     twin((0.5 + torch.rand(clips.shape, generator=generator, dtype=torch.float64)).to(clips.device))
     return next((number for number in sorted(alive) if not alive[number]), None)
 

@@ -7,17 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-EPSILON = 1e-12  # inside the root: keeps the gradient finite when a block's masked weights are all zero
+# inside the root: keeps the gradient finite when a block's masked weights are all zero
+EPSILON = 1e-12
 
 
-def removal_penalty(weights: Sequence[Sequence[Tensor]], masks: Sequence[Sequence[Tensor]], kind: str) -> Tensor:
-    """L_p on the weights W (1 - M) that will be removed, by the name a configuration uses for it; `weights` and `masks` by block.
+def removal_penalty(
+    weights: Sequence[Sequence[Tensor]], masks: Sequence[Sequence[Tensor]], kind: str
+) -> Tensor:
+    """L_p on the weights W (1 - M) that will be removed, by the name a configuration uses for it;
+    `weights` and `masks` by block.
 
-    group_lasso: sum over blocks l of || W_l (1 - M_l) ||_2, all removed weights of a block as one vector (sparse ST-GCN paper, its equation
-    of L_p). global: || W (1 - M) ||_2 over all blocks. detached: group_lasso without a gradient, as the released code adds it.
-    Differentiable: of one norm dL/dw = w / ||.||_2 on the weights that will be removed and exactly 0 on those that stay.
+    group_lasso: sum over blocks l of || W_l (1 - M_l) ||_2, all removed weights of a block as one
+    vector (sparse ST-GCN paper, its equation of L_p). global: || W (1 - M) ||_2 over all blocks.
+    detached: group_lasso without a gradient, as the released code adds it.
+    Differentiable: of one norm dL/dw = w / ||.||_2 on the weights that will be removed and exactly
+    0 on those that stay.
     """
-    flat, stay = [weight for block in weights for weight in block], [mask for block in masks for mask in block]
+    flat, stay = (
+        [weight for block in weights for weight in block],
+        [mask for block in masks for mask in block],
+    )
     if kind == "detached":
         flat = [weight.detach() for weight in flat]
     gone = torch._foreach_mul(flat, torch._foreach_add(torch._foreach_neg(stay), 1.0))

@@ -1,4 +1,6 @@
-"""Masks that survive fusing: one on each kernel that the deploy form makes of several, or of the same channels everywhere in a block."""
+"""Masks that survive fusing: one on each kernel that the deploy form makes of several, or of the
+same channels everywhere in a block.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Pairs = list[tuple[Tensor, Tensor]]
 
 
 class SharedKernel(ABC):
-    """A fused kernel, which a level counts as it counts the weight of a convolution, and the masks that keep its holes."""
+    """A fused kernel, which a level counts as it counts the weight of a convolution, and the masks
+    that keep its holes.
+    """
 
     mask: Tensor
     active: bool
@@ -45,7 +49,9 @@ class SharedKernel(ABC):
 
 
 class FusedKernel(SharedKernel):
-    """The mask is on the fused kernel itself (sharing `fused`): no single weight of the parts goes."""
+    """The mask is on the fused kernel itself (sharing `fused`):
+    no single weight of the parts goes.
+    """
 
     def attach(self, mask: Tensor) -> SharedKernel:
         self._on_kernel: KernelMask = self.fusion.mask_kernel(mask)
@@ -77,7 +83,10 @@ class BranchKernels(SharedKernel):
         masks = self.fusion.masks_within(mask)
         assert masks is not None
         self.mask = mask
-        self._parts = [(conv, attach(conv, part)) for conv, part in zip(self.fusion.parts(), masks, strict=True)]
+        self._parts = [
+            (conv, attach(conv, part))
+            for conv, part in zip(self.fusion.parts(), masks, strict=True)
+        ]
         return self
 
     @property
@@ -101,23 +110,33 @@ Layer = nn.Conv2d | SharedKernel
 
 
 def put(layer: Layer, mask: Tensor) -> Masked | SharedKernel:
-    """Attach `mask` in the weight's dtype and on its device; what has a `mask` and can be made active."""
+    """Attach `mask` in the weight's dtype and on its device; what has a `mask` and can be made
+    active.
+    """
     mask = mask.to(layer.weight)
     return layer.attach(mask) if isinstance(layer, SharedKernel) else attach(layer, mask)
 
 
 def removable(layer: Layer, masked: Masked | SharedKernel) -> Pairs:
     """What a penalty on weights that will go sees of a layer."""
-    return layer.removable() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
+    return (
+        layer.removable() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
+    )
 
 
 def parameters(layer: Layer, masked: Masked | SharedKernel) -> Pairs:
     """Parameters of a layer of which single weights go, with their masks."""
-    return layer.parameters() if isinstance(layer, SharedKernel) else [(raw_weight(layer), masked.mask)]
+    return (
+        layer.parameters()
+        if isinstance(layer, SharedKernel)
+        else [(raw_weight(layer), masked.mask)]
+    )
 
 
 def counted_kernels(blocks: Sequence[nn.Module], sharing: str) -> list[list[Layer]]:
-    """The kernels a level counts, by block: fused ones, where a mask is on them, and the other 2-D convolutions; in the order of `modules()`."""
+    """The kernels a level counts, by block: fused ones, where a mask is on them, and the other 2-D
+    convolutions; in the order of `modules()`.
+    """
     return [_counted(block, sharing) for block in blocks]
 
 
@@ -136,42 +155,71 @@ def _counted(block: nn.Module, sharing: str) -> list[Layer]:
 def _shares(fusion: Fusion, sharing: str) -> bool:
     if sharing == "fused":
         return bool(fusion.parts())
-    return sharing == "branches" and bool(fusion.parts()) and fusion.masks_within(torch.ones_like(fusion.one_kernel())) is not None
+    return (
+        sharing == "branches"
+        and bool(fusion.parts())
+        and fusion.masks_within(torch.ones_like(fusion.one_kernel())) is not None
+    )
 
 
 def kept_in_fused(network: nn.Module) -> list[Kept]:
-    """What masks on fused kernels leave, by the names that the fused modules have in the network."""
-    masks = [(name.rpartition(".")[0], module.mask) for name, module in network.named_modules() if isinstance(module, KernelMask)]
+    """What masks on fused kernels leave, by the names that the
+    fused modules have in the network.
+    """
+    masks = [
+        (name.rpartition(".")[0], module.mask)
+        for name, module in network.named_modules()
+        if isinstance(module, KernelMask)
+    ]
     return [Kept(name, tuple(mask.shape), int(mask.count_nonzero())) for name, mask in masks]
 
 
 def channel_masks(blocks: Sequence[nn.Module], config: SparsityConfig, seed: int) -> Masks:
-    """Masks, float64, with which a block works on some channels and passes the others on (sharing `channels`); in the order of `modules()`.
+    """Masks, float64, with which a block works on some channels and passes the others on (sharing
+    `channels`); in the order of `modules()`.
 
-    Wherever a convolution of the block has C inputs or outputs, the same side(C) of them are kept, so a kernel keeps a rectangle of
-    channels and sums and products of kernels keep it too. fixed_random draws the channels, magnitude_at_init keeps those whose weights
-    in the block have the largest sum of squares.
+    Wherever a convolution of the block has C inputs or outputs, the same side(C) of them are kept,
+    so a kernel keeps a rectangle of channels and sums and products of kernels keep it too.
+    fixed_random draws the channels, magnitude_at_init keeps those whose weights in the block have
+    the largest sum of squares.
     """
     generator = torch.Generator().manual_seed(seed)
     return [_block_channel_masks(block, config, generator) for block in blocks]
 
 
-def _block_channel_masks(block: nn.Module, config: SparsityConfig, generator: torch.Generator) -> list[Tensor]:
-    copies = {conv: part.input_copies() for part in block.modules() if isinstance(part, Fusion) for conv in part.parts()}
+def _block_channel_masks(
+    block: nn.Module, config: SparsityConfig, generator: torch.Generator
+) -> list[Tensor]:
+    copies = {
+        conv: part.input_copies()
+        for part in block.modules()
+        if isinstance(part, Fusion)
+        for conv in part.parts()
+    }
     convs = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
     scores: dict[int, Tensor] = {}
     for conv in convs:
         outside, inside = conv.weight.shape[0], conv.weight.shape[1] // copies.get(conv, 1)
         squares = conv.weight.detach().double().cpu().square().sum(dim=(2, 3))  # (C_out, C_in)
-        for width, score in ((outside, squares.sum(dim=1)), (inside, squares.view(outside, -1, inside).sum(dim=(0, 1)))):
+        for width, score in (
+            (outside, squares.sum(dim=1)),
+            (inside, squares.view(outside, -1, inside).sum(dim=(0, 1))),
+        ):
             scores[width] = scores.get(width, torch.zeros(width, dtype=torch.float64)) + score
     if config.generator == "fixed_random":
-        scores = {width: torch.rand(width, generator=generator, dtype=torch.float64) for width in scores}
-    kept = {width: _largest(score, side(width, config.expected_level)) for width, score in scores.items()}
+        scores = {
+            width: torch.rand(width, generator=generator, dtype=torch.float64) for width in scores
+        }
+    kept = {
+        width: _largest(score, side(width, config.expected_level))
+        for width, score in scores.items()
+    }
     masks = []
     for conv in convs:
         times = copies.get(conv, 1)
-        rectangle = kept[conv.weight.shape[0]][:, None] * kept[conv.weight.shape[1] // times].repeat(times)
+        rectangle = kept[conv.weight.shape[0]][:, None] * kept[
+            conv.weight.shape[1] // times
+        ].repeat(times)
         masks.append(rectangle[:, :, None, None].expand(conv.weight.shape).contiguous())
     return masks
 

@@ -18,28 +18,38 @@ from trainables.sparsity.rewinding import REWIND_POINT
 from trainables.training.checkpoint import load_tensors
 
 NOT_ARCHITECTURE = ("dropout", "layout", "input_block")
-"""Settings of a model that decide nothing about its weights, or whose effect shows in their names."""
+"""Settings of a model that decide nothing about its weights, or
+whose effect shows in their names.
+"""
 
 
 def source_folder(sparsity: SparsityConfig, given: Path | None, root: Path) -> Path | None:
-    """The folder of the trial whose weights training starts from; None: it starts from the weights that were drawn.
+    """The folder of the trial whose weights training starts from; None: it starts from the weights
+    that were drawn.
 
     given: what the sweep found for `from`; root: where a relative folder starts.
     """
     if sparsity.dense or sparsity.network != "single" or sparsity.source is None:
         return None
     if given is None and sparsity.source == FROM_THE_SWEEP:
-        raise UserError(f"sparsity.from: '{FROM_THE_SWEEP}' is known within a sweep alone; a trial needs the folder of a finished one")
+        raise UserError(
+            f"sparsity.from: '{FROM_THE_SWEEP}' is known within a sweep alone; a trial needs the"
+            " folder of a finished one"
+        )
     return root / sparsity.source if given is None else given
 
 
 def start_from(network: nn.Module, model: ModelConfig, folder: Path) -> None:
-    """Load what the finished trial in `folder` ships into the network, masks written into its weights.
+    """Load what the finished trial in `folder` ships into the network, masks written into its
+    weights.
 
-    UserError unless the trial is complete, its architecture is that of `model`, and every tensor is there by name and shape.
+    UserError unless the trial is complete, its architecture is that of `model`, and every tensor is
+    there by name and shape.
     """
     kept = _kept_weights(_finished(folder, model))
-    problems = [f"sparsity.from: {folder}: {text}" for text in _differences(network.state_dict(), kept)]
+    problems = [
+        f"sparsity.from: {folder}: {text}" for text in _differences(network.state_dict(), kept)
+    ]
     if problems:
         raise UserError.of(problems)
     network.load_state_dict(kept)
@@ -49,15 +59,26 @@ def _finished(folder: Path, model: ModelConfig) -> TrialDir:
     trial = TrialDir(folder)
     if not folder.is_dir() or not trial.is_complete():
         reason = "a folder without a result" if folder.is_dir() else "no such folder"
-        raise UserError(f"sparsity.from: {folder}: must be the folder of a finished trial, got {reason}")
+        raise UserError(
+            f"sparsity.from: {folder}: must be the folder of a finished trial, got {reason}"
+        )
     try:
         theirs = trial.load_config().model.model_dump(mode="json", exclude=set(NOT_ARCHITECTURE))
     except (OSError, ValidationError) as error:
-        raise UserError(f"sparsity.from: {trial.config_file}: must be a trial's configuration: {error}") from error
+        raise UserError(
+            f"sparsity.from: {trial.config_file}: must be a trial's configuration: {error}"
+        ) from error
     ours = model.model_dump(mode="json", exclude=set(NOT_ARCHITECTURE))
-    differing = [f"model.{name} is {theirs[name]} there and {ours[name]} here" for name in ours if theirs[name] != ours[name]]
+    differing = [
+        f"model.{name} is {theirs[name]} there and {ours[name]} here"
+        for name in ours
+        if theirs[name] != ours[name]
+    ]
     if differing:
-        raise UserError(f"sparsity.from: {folder}: must be a trial of the same architecture, but {', '.join(differing)}")
+        raise UserError(
+            f"sparsity.from: {folder}: must be a trial of the same architecture, but"
+            f" {', '.join(differing)}"
+        )
     return trial
 
 
@@ -65,11 +86,18 @@ def _kept_weights(trial: TrialDir) -> dict[str, Tensor]:
     """What the trial ships, as plain weights on the CPU."""
     path = trial.kept_file
     if not path.is_file():
-        raise UserError(f"sparsity.from: {path}: must hold the weights of a finished trial, got no such file")
+        raise UserError(
+            f"sparsity.from: {path}: must hold the weights of a finished trial, got no such file"
+        )
     state = load_tensors(path, torch.device("cpu"))["model"]
     if any(name.endswith(ON_A_FUSED_KERNEL) for name in state):
-        raise UserError(f"sparsity.from: {trial.path}: must not be of sparsity.sharing fused, whose masks are on kernels that its weights make")
-    return weights_with_masks_written({name: tensor for name, tensor in state.items() if not name.startswith(REWIND_POINT)})
+        raise UserError(
+            f"sparsity.from: {trial.path}: must not be of sparsity.sharing fused, whose masks are"
+            " on kernels that its weights make"
+        )
+    return weights_with_masks_written(
+        {name: tensor for name, tensor in state.items() if not name.startswith(REWIND_POINT)}
+    )
 
 
 def _differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:

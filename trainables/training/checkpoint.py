@@ -1,4 +1,6 @@
-"""The state of a training run on disk: everything that an exact continuation needs, in one file, written atomically."""
+"""The state of a training run on disk: everything that an exact continuation needs, in one file,
+written atomically.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,16 @@ class Progress:
     history: list[EpochMetrics] = field(default_factory=list)
 
 
-def save_checkpoint(path: Path, model: dict[str, Any], optimizer: dict[str, Any], progress: Progress) -> None:
+def save_checkpoint(
+    path: Path, model: dict[str, Any], optimizer: dict[str, Any], progress: Progress
+) -> None:
     """Replace the checkpoint by this state; a reader sees the old one or the new one."""
     save_tensors(path, {"model": model, "optimizer": optimizer, "progress": asdict(progress)})
 
 
-def load_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any], Progress] | None:
+def load_checkpoint(
+    path: Path, device: torch.device
+) -> tuple[dict[str, Any], dict[str, Any], Progress] | None:
     """Model state, optimiser state and progress; None where there is no checkpoint yet."""
     if not path.is_file():
         return None
@@ -58,5 +64,8 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors for damaged files
-        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error}); delete it to start this trial again") from error
+        raise UserError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}: {error}); delete it to"
+            " start this trial again"
+        ) from error
     return state

@@ -28,9 +28,11 @@ class LabelledBatch(Protocol):
 
 @torch.inference_mode()
 def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, Tensor]:
-    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode, full float32; one transfer at the end.
+    """(index (N,), logits (N, K)) on the CPU, in batch order; eval mode, full float32; one transfer
+    at the end.
 
-    Rows of equal index behind one another are views of one clip, equally many of each: they become one row, see `log_mean_softmax`.
+    Rows of equal index behind one another are views of one clip, equally many of each: they become
+    one row, see `log_mean_softmax`.
     """
     was_training = model.training
     model.eval()
@@ -42,11 +44,16 @@ def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, T
     model.train(was_training)
     index, rows = torch.cat(indices).cpu(), torch.cat(logits).cpu()
     clips = index[index.diff(prepend=index[:1] - 1) != 0]
-    return (index, rows) if len(clips) == len(index) else (clips, log_mean_softmax(rows.view(len(clips), -1, rows.shape[1])))
+    return (
+        (index, rows)
+        if len(clips) == len(index)
+        else (clips, log_mean_softmax(rows.view(len(clips), -1, rows.shape[1])))
+    )
 
 
 def log_mean_softmax(logits: Tensor) -> Tensor:
-    """log of the mean over n views of softmax(logits): (N, n, K) -> (N, K); their softmax is that mean.
+    """log of the mean over n views of softmax(logits): (N, n, K) -> (N, K); their softmax is that
+    mean.
 
     logsumexp_n(log_softmax(logits)) - log n.
     """

@@ -1,4 +1,7 @@
-"""Fit a module to batches: epochs, checkpoints, exact continuation. Mask schedules come in from outside."""
+"""Fit a module to batches: epochs, checkpoints, exact continuation.
+
+Mask schedules come in from outside.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,13 @@ from torch import Tensor, nn
 from trainables.contract.config import TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.seeding import derive
-from trainables.training.checkpoint import EpochMetrics, Progress, load_checkpoint, save_checkpoint, save_tensors
+from trainables.training.checkpoint import (
+    EpochMetrics,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
 from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
 from trainables.training.optimiser import build_optimizer, learning_rate
 from trainables.training.schedule import Schedule
@@ -43,9 +52,11 @@ Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Fit:
-    """One training run. Equal inputs give equal weights on the CPU, interrupted and continued or not.
+    """One training run. Equal inputs give equal weights on the CPU, interrupted and continued or
+    not.
 
-    Everything random in step s of epoch e is seeded from (seed, e, s), so a run can continue at any step without stored random state.
+    Everything random in step s of epoch e is seeded from (seed, e, s), so a run can continue at any
+    step without stored random state.
     """
 
     def __init__(
@@ -61,9 +72,11 @@ class Fit:
         first_kept_epoch: int = 0,
         schedule: Schedule | None = None,
     ) -> None:
-        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a sparse network is still dense there).
+        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a
+        sparse network is still dense there).
 
-        epochs, recipe_epoch: how many there are if not those of the recipe, and which of the recipe's each of them repeats.
+        epochs, recipe_epoch: how many there are if not those of the recipe, and which of the
+        recipe's each of them repeats.
         """
         self.model = model
         self.config = config
@@ -74,14 +87,20 @@ class Fit:
         self.recipe_epoch = recipe_epoch
         self.first_kept_epoch = first_kept_epoch
         self.schedule = Schedule() if schedule is None else schedule
-        self.optimizer = build_optimizer([parameter for parameter in model.parameters() if parameter.requires_grad], config)
+        self.optimizer = build_optimizer(
+            [parameter for parameter in model.parameters() if parameter.requires_grad], config
+        )
         self.progress = Progress()
         self._clipped = _by_plain_name(model)
 
-    def run(self, train: EpochBatches, selection: EpochBatches | None, outside: Outside) -> Progress:
-        """Train to the last epoch, continuing from the checkpoint if there is one; leaves the last epoch's weights in the module.
+    def run(
+        self, train: EpochBatches, selection: EpochBatches | None, outside: Outside
+    ) -> Progress:
+        """Train to the last epoch, continuing from the checkpoint if there is one; leaves the last
+        epoch's weights in the module.
 
-        Raises TrialFailed when the loss is not finite and Interrupted, with a checkpoint written, when asked to stop.
+        Raises TrialFailed when the loss is not finite and Interrupted, with a checkpoint written,
+        when asked to stop.
         """
         self._restore(outside)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -99,13 +118,20 @@ class Fit:
         self.optimizer.load_state_dict(optimizer)
 
     def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
-        """The remaining steps of the current epoch. Sums stay on the device: one transfer per epoch."""
+        """The remaining steps of the current epoch.
+
+        Sums stay on the device: one transfer per epoch.
+        """
         progress = self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.schedule.begin_epoch(progress.epoch, self.optimizer)
         self.model.train()
-        sums = torch.tensor([progress.loss_sum, progress.correct_sum, progress.penalty_sum], dtype=torch.float64, device=self.device)
+        sums = torch.tensor(
+            [progress.loss_sum, progress.correct_sum, progress.penalty_sum],
+            dtype=torch.float64,
+            device=self.device,
+        )
         started, seconds_before = time.perf_counter(), progress.epoch_seconds
         step, clips = progress.step, progress.clip_count
         for batch in train.epoch(progress.epoch, step):
@@ -113,7 +139,12 @@ class Fit:
             step, clips = step + 1, clips + len(batch.index)
             if outside.should_stop():
                 self._record(sums.tolist(), step, clips, started - seconds_before)
-                save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
+                save_checkpoint(
+                    outside.checkpoint,
+                    self.model.state_dict(),
+                    self.optimizer.state_dict(),
+                    progress,
+                )
                 raise Interrupted(f"stopped in epoch {progress.epoch} after step {step}")
         self._record(sums.tolist(), step, clips, started - seconds_before)
 
@@ -121,16 +152,26 @@ class Fit:
         return learning_rate(self.config, self.recipe_epoch(self.progress.epoch))
 
     def _record(self, sums: list[float], step: int, clips: int, epoch_started: float) -> None:
-        """Note how far the epoch is. `sums` has come from the device, so its work is done when the clock is read here."""
+        """Note how far the epoch is.
+
+        `sums` has come from the device, so its work is done when the clock is read here.
+        """
         epoch_seconds = time.perf_counter() - epoch_started
         self.progress.loss_sum, self.progress.correct_sum, self.progress.penalty_sum = sums
         self.progress.seconds += epoch_seconds - self.progress.epoch_seconds
-        self.progress.step, self.progress.clip_count, self.progress.epoch_seconds = step, clips, epoch_seconds
+        self.progress.step, self.progress.clip_count, self.progress.epoch_seconds = (
+            step,
+            clips,
+            epoch_seconds,
+        )
 
     def _step(self, batch: LabelledBatch, epoch: int, step: int) -> Tensor:
-        """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on the device."""
+        """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on
+        the device.
+        """
         assert batch.y is not None
-        torch.manual_seed(derive(self.seed, "step", epoch, step))  # dropout draws from the global generator
+        # dropout draws from the global generator
+        torch.manual_seed(derive(self.seed, "step", epoch, step))
         self.schedule.begin_step(epoch, step)
         with self._autocast():
             loss, logits = self.objective(batch.x, batch.y)
@@ -144,15 +185,23 @@ class Fit:
         self.schedule.after_update(epoch, step, self.optimizer)
         right = (logits.detach().argmax(dim=1) == batch.y).sum()
         extra = penalty.detach() if penalty is not None else torch.zeros_like(loss)
-        return torch.stack([loss.detach() * len(batch.y), right.to(loss), extra * len(batch.y)]).double()
+        return torch.stack(
+            [loss.detach() * len(batch.y), right.to(loss), extra * len(batch.y)]
+        ).double()
 
     def _autocast(self) -> AbstractContextManager[object]:
         """bf16 where asked for; "auto" takes it on GPUs with bf16 tensor cores and nowhere else."""
         precision = self.config.precision
         if precision == "auto":
-            gains = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= (8, 0)
+            gains = self.device.type == "cuda" and torch.cuda.get_device_capability(
+                self.device
+            ) >= (8, 0)
             precision = "bf16" if gains else "fp32"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+        return (
+            torch.autocast(self.device.type, dtype=torch.bfloat16)
+            if precision == "bf16"
+            else nullcontext()
+        )
 
     def _finish_epoch(self, selection: EpochBatches | None, outside: Outside) -> None:
         """Evaluate, remember the best weights, write the checkpoint, then report."""
@@ -168,17 +217,30 @@ class Fit:
             **self.schedule.metrics(),
         }
         if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
-            raise TrialFailed(f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch} (lr {metrics['lr']:.4g})")
+            raise TrialFailed(
+                f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch}"
+                f" (lr {metrics['lr']:.4g})"
+            )
         if selection is not None:
             metrics |= self._evaluate(selection)
             if not math.isfinite(metrics["selection_loss"]):
-                raise TrialFailed(f"selection_loss must be finite, got {metrics['selection_loss']} in epoch {progress.epoch}")
+                raise TrialFailed(
+                    f"selection_loss must be finite, got {metrics['selection_loss']} in epoch"
+                    f" {progress.epoch}"
+                )
             self._keep_best(metrics, outside.best)
         progress.history.append(metrics)
         self.schedule.end_epoch(progress.epoch, self.optimizer)
-        progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = progress.epoch + 1, 0, 0, 0.0
+        progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = (
+            progress.epoch + 1,
+            0,
+            0,
+            0.0,
+        )
         progress.loss_sum = progress.correct_sum = progress.penalty_sum = 0.0
-        save_checkpoint(outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress)
+        save_checkpoint(
+            outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress
+        )
         outside.report(metrics)
 
     def _evaluate(self, selection: EpochBatches) -> EpochMetrics:
@@ -198,12 +260,24 @@ class Fit:
         """Higher top-1 wins, then lower loss; epochs of a dense warm-up do not count."""
         progress = self.progress
         rank = (metrics["selection_top1"], -metrics["selection_loss"])
-        if progress.epoch >= self.first_kept_epoch and rank > (progress.best_top1, -progress.best_loss):
-            progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, rank[0], -rank[1]
+        if progress.epoch >= self.first_kept_epoch and rank > (
+            progress.best_top1,
+            -progress.best_loss,
+        ):
+            progress.best_epoch, progress.best_top1, progress.best_loss = (
+                progress.epoch,
+                rank[0],
+                -rank[1],
+            )
             save_tensors(path, {"model": self.model.state_dict(), "epoch": progress.epoch})
 
 
 def _by_plain_name(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters sorted by name, those under a parametrization by the name they had without: a norm's last bits depend on the order."""
-    named = {name.replace("parametrizations.", "").removesuffix(".original"): parameter for name, parameter in model.named_parameters()}
+    """Parameters sorted by name, those under a parametrization by the name they had without: a
+    norm's last bits depend on the order.
+    """
+    named = {
+        name.replace("parametrizations.", "").removesuffix(".original"): parameter
+        for name, parameter in model.named_parameters()
+    }
     return [named[name] for name in sorted(named)]

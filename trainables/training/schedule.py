@@ -1,4 +1,7 @@
-"""What the training loop asks of anything that changes while a module trains, such as masks. Knows nothing of them."""
+"""What the training loop asks of anything that changes while a module trains, such as masks.
+
+Knows nothing of them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from torch import Tensor
 
 
 class Schedule:
-    """Something that changes while a module trains besides the learning rate, such as masks. What is not overridden does nothing.
+    """Something that changes while a module trains besides the learning rate, such as masks.
 
-    All that it keeps must be in the module's state dict or follow from the epoch and the step: a run can continue at any step.
+    What is not overridden does nothing.
+
+    All that it keeps must be in the module's state dict or follow from the epoch and the step: a
+    run can continue at any step.
     """
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
@@ -29,8 +35,12 @@ class Schedule:
         """After the update of the weights."""
 
     def end_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-        """After the evaluation of an epoch and before its checkpoint: what is changed here is what the next epoch starts from."""
+        """After the evaluation of an epoch and before its checkpoint: what is changed here is what
+        the next epoch starts from.
+        """
 
     def metrics(self) -> dict[str, float]:
-        """Numbers to report of the epoch that was just trained, beside those of the loop; the same names in every epoch."""
+        """Numbers to report of the epoch that was just trained, beside those of the loop; the same
+        names in every epoch.
+        """
         return {}

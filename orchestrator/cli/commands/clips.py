@@ -17,12 +17,29 @@ NEIGHBOURS = 20  # ids before and after an unknown one that are compared with it
 
 
 def show(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.")],
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE",
+            help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.",
+        ),
+    ],
     clip: Annotated[str, typer.Argument(metavar="ID", help="Id of a clip.")],
-    out: Annotated[Path | None, typer.Option(help="A .png (poses side by side) or .gif (moving); ID.png here without.")] = None,
-    frames: Annotated[int | None, typer.Option(help=f"Poses of a PNG ({POSES}), or pictures of a GIF (15 per second).")] = None,
-    fps: Annotated[float | None, typer.Option(help=f"GIF: frames per second of the recording ({FPS:g}).")] = None,
-    up: Annotated[str | None, typer.Option(help="What points up, for positions in space: y (as with Kinect), z, -y, ...")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .png (poses side by side) or .gif (moving); ID.png here without."),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help=f"Poses of a PNG ({POSES}), or pictures of a GIF (15 per second)."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help=f"GIF: frames per second of the recording ({FPS:g}).")
+    ] = None,
+    up: Annotated[
+        str | None,
+        typer.Option(help="What points up, for positions in space: y (as with Kinect), z, -y, ..."),
+    ] = None,
 ) -> None:
     """Draw one clip's skeletons, from the front and from the side or as in the image."""
     from trainables.contract.artifacts import write_atomic
@@ -38,8 +55,12 @@ def show(
     channels = opened.info.channels
     if up is not None and channels != "xyz":
         raise UserError(f"--up: must be left out for joints found in images, got {up}")
-    picture = picture_of(opened.clip(position), channels, opened.layout, _title(opened, position), up or "y")
-    content = moving_gif(picture, frames, fps or FPS) if moving else poses_png(picture, frames or POSES)
+    picture = picture_of(
+        opened.clip(position), channels, opened.layout, _title(opened, position), up or "y"
+    )
+    content = (
+        moving_gif(picture, frames, fps or FPS) if moving else poses_png(picture, frames or POSES)
+    )
     try:
         write_atomic(file, content)
     except OSError as error:
@@ -87,8 +108,8 @@ def _position(store: Store, clip: str) -> int:
 def nearest(name: str, known: Sequence[str]) -> list[str]:
     """Up to three of `known` that look most like `name`, the best first.
 
-    Only those beside it in alphabetical order are compared, and those beside it when words are read backwards: a store has up to some
-    100 000 ids, and a comparison with all takes seconds.
+    Only those beside it in alphabetical order are compared, and those beside it when words are read
+    backwards: a store has up to some 100 000 ids, and a comparison with all takes seconds.
     """
     from bisect import bisect_left
     from difflib import get_close_matches
@@ -97,13 +118,25 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
     for step in (1, -1):
         turned = sorted(each[::step] for each in known)
         place = bisect_left(turned, name[::step])
-        around.update(each[::step] for each in turned[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS])
-    return sorted(get_close_matches(name, sorted(around)), key=lambda each: not name.startswith(each))  # first where an ending was left on it
+        around.update(
+            each[::step] for each in turned[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS]
+        )
+    # first where an ending was left on it
+    return sorted(
+        get_close_matches(name, sorted(around)), key=lambda each: not name.startswith(each)
+    )
 
 
 def _title(store: Store, position: int) -> str:
     """Id, class and place of a clip."""
     classes, label = store.info.classes, int(store.column("label")[position])
-    places = [f"{name} {store.column(name)[position]}" for name in ("subject", "camera", "take") if store.column(name)[position] is not None]
-    words = [str(store.column("id")[position]), classes[label] if 0 <= label < len(classes) else f"label {label}"]
+    places = [
+        f"{name} {store.column(name)[position]}"
+        for name in ("subject", "camera", "take")
+        if store.column(name)[position] is not None
+    ]
+    words = [
+        str(store.column("id")[position]),
+        classes[label] if 0 <= label < len(classes) else f"label {label}",
+    ]
     return ", ".join([*words, *places])

@@ -1,4 +1,7 @@
-"""`orchestrate data`: looking at a data set. A few lines per command; imports inside keep --help light."""
+"""`orchestrate data`: looking at a data set.
+
+A few lines per command; imports inside keep --help light.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,21 @@ data_app.add_typer(import_app, name="import")
 data_app.command("synth")(synth)
 data_app.command("show")(show)
 
-StorePath = Annotated[str, typer.Argument(metavar="STORE", help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.")]
+StorePath = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @data_app.command("info")
 def info(store: StorePath, as_json: Json = False) -> None:
-    """What a store holds: clips, lengths, protocols, origin; how many clips of each class, subject and camera."""
+    """What a store holds: clips, lengths, protocols, origin; how many clips of each class, subject
+    and camera.
+    """
     from orchestrator.cli.printing.stores import print_summary
     from trainables.data.inspection.summary import summarise
     from trainables.data.store.cache import open_store
@@ -45,15 +56,33 @@ def info(store: StorePath, as_json: Json = False) -> None:
 @data_app.command("audit")
 def audit(
     store: StorePath,
-    protocol: Annotated[str | None, typer.Option(help="One protocol only; all of the store's without.")] = None,
-    selection_kind: Annotated[str | None, typer.Option(help="Held out of training: subject, clip, protocol or none.")] = None,
-    fraction: Annotated[float | None, typer.Option(help="Of the training subjects or clips that is held out.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="One protocol only; all of the store's without.")
+    ] = None,
+    selection_kind: Annotated[
+        str | None, typer.Option(help="Held out of training: subject, clip, protocol or none.")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Of the training subjects or clips that is held out.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Which ones.")] = None,
-    near: Annotated[float, typer.Option(help="How far near copies may differ: mm, or pixels in images; root mean square.")] = 1.0,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 when clips are damaged or in two parts of a split.")] = False,
+    near: Annotated[
+        float,
+        typer.Option(
+            help="How far near copies may differ: mm, or pixels in images; root mean square."
+        ),
+    ] = 1.0,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 4 when clips are damaged or in two parts of a split."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find damaged clips, gaps, and identical or nearly identical clips inside and across training, selection and test."""
+    """Find damaged clips, gaps, and identical or nearly identical clips inside and across training,
+    selection and test.
+    """
     from orchestrator.cli.printing.stores import print_audit
     from trainables.contract.errors import GateFailed
     from trainables.data.inspection.audit import audit_store
@@ -72,9 +101,15 @@ def audit(
         raise GateFailed("\n".join(f"{store}: {reason}" for reason in found.damage()))
 
 
-def _selection(kind: str | None, fraction: float | None, seed: int | None) -> SelectionConfig | None:
+def _selection(
+    kind: str | None, fraction: float | None, seed: int | None
+) -> SelectionConfig | None:
     """The contract's selection with the given options changed; None when none is given."""
     from trainables.contract.config import SelectionConfig
 
-    given = {name: value for name, value in (("kind", kind), ("fraction", fraction), ("seed", seed)) if value is not None}
+    given = {
+        name: value
+        for name, value in (("kind", kind), ("fraction", fraction), ("seed", seed))
+        if value is not None
+    }
     return checked(SelectionConfig, **given) if given else None

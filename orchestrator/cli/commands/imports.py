@@ -1,4 +1,7 @@
-"""`orchestrate data import` and `data synth`: turning recordings into a store. A few lines per command; imports inside keep --help light."""
+"""`orchestrate data import` and `data synth`: turning recordings into a store.
+
+A few lines per command; imports inside keep --help light.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,29 @@ import_app = typer.Typer(
 Out = Annotated[Path, typer.Argument(help="Folder to make.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a store that is there already.")]
 Storage = Annotated[
-    Literal["float32", "int16"], typer.Option("--storage", help="int16: half the size, coordinates rounded to 0.1 mm (in images 0.05 pixels).")
+    Literal["float32", "int16"],
+    typer.Option(
+        "--storage",
+        help="int16: half the size, coordinates rounded to 0.1 mm (in images 0.05 pixels).",
+    ),
 ]
 
 
 @import_app.command("nw-ucla")
 def import_nw_ucla(
-    src: Annotated[Path, typer.Argument(help="Folder with all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json.")],
+    src: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json."
+        ),
+    ],
     out: Out,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """Northwestern-UCLA (Wang et al., CVPR 2014) as CTR-GCN's lists have it: 1484 clips, 10 actions, protocol xview."""
+    """Northwestern-UCLA (Wang et al., CVPR 2014) as CTR-GCN's lists have it: 1484 clips, 10
+    actions, protocol xview.
+    """
     from trainables.data.readers.nw_ucla import read_nw_ucla
 
     _write(out, lambda: read_nw_ucla(src), storage, force)
@@ -42,13 +56,20 @@ def import_nw_ucla(
 
 @import_app.command("msr-action3d")
 def import_msr_action3d(
-    src: Annotated[Path, typer.Argument(help="The MSRAction3D folder, with real_world_coordinates/ in it.")],
+    src: Annotated[
+        Path, typer.Argument(help="The MSRAction3D folder, with real_world_coordinates/ in it.")
+    ],
     out: Out,
-    all_clips: Annotated[bool, typer.Option("--all-clips", help="Every clip there is, not only those that papers use.")] = False,
+    all_clips: Annotated[
+        bool,
+        typer.Option("--all-clips", help="Every clip there is, not only those that papers use."),
+    ] = False,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """MSR-Action3D (Li et al., CVPR Workshops 2010): the 557 clips that papers use, 20 actions, protocol xsub."""
+    """MSR-Action3D (Li et al., CVPR Workshops 2010): the 557 clips that papers use, 20 actions,
+    protocol xsub.
+    """
     from trainables.data.readers.msr_action3d import read_msr_action3d
 
     _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), storage, force)
@@ -56,39 +77,74 @@ def import_msr_action3d(
 
 @import_app.command("ntu")
 def import_ntu(
-    src: Annotated[Path, typer.Argument(help="Folder, searched with all below it, or .zip of SsssCcccPpppRrrrAaaa.skeleton files.")],
+    src: Annotated[
+        Path,
+        typer.Argument(
+            help=(
+                "Folder, searched with all below it, or .zip of SsssCcccPpppRrrrAaaa.skeleton"
+                " files."
+            )
+        ),
+    ],
     out: Out,
-    release: Annotated[Literal["auto", "60", "120"], typer.Option(help="Whose samples and protocols; auto: as the files are.")] = "auto",
+    release: Annotated[
+        Literal["auto", "60", "120"],
+        typer.Option(help="Whose samples and protocols; auto: as the files are."),
+    ] = "auto",
     single_actor: Annotated[
         Literal["auto", "zero", "duplicate"],
-        typer.Option(help="What the second actor is where there is one; auto: zero in 60, duplicate in 120."),
+        typer.Option(
+            help="What the second actor is where there is one; auto: zero in 60, duplicate in 120."
+        ),
     ] = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="A damaged file is an error, not left out and named.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read; one per core unless given.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A damaged file is an error, not left out and named.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; one per core unless given.")
+    ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """NTU RGB+D 60 or 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020) from raw skeletons: protocols xsub and xview or xset."""
+    """NTU RGB+D 60 or 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020) from raw skeletons:
+    protocols xsub and xview or xset.
+    """
     from trainables.data.readers.ntu import read_ntu
     from trainables.data.readers.parallel import cores
 
     number: Literal[60, 120] | None = {"60": 60, "120": 120, "auto": None}[release]
     alone = None if single_actor == "auto" else single_actor
-    _write(out, lambda: read_ntu(src, release=number, single_actor=alone, strict=strict, jobs=jobs or cores()), storage, force)
+    _write(
+        out,
+        lambda: read_ntu(
+            src, release=number, single_actor=alone, strict=strict, jobs=jobs or cores()
+        ),
+        storage,
+        force,
+    )
 
 
 @import_app.command("ntu-npz")
 def import_ntu_npz(
-    src: Annotated[Path, typer.Argument(help=".npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz.")],
+    src: Annotated[
+        Path,
+        typer.Argument(help=".npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz."),
+    ],
     out: Out,
     protocol: Annotated[
-        Literal["xsub", "xview", "xset", "split"] | None, typer.Option(help="Its split; as the file's name says unless given.")
+        Literal["xsub", "xview", "xset", "split"] | None,
+        typer.Option(help="Its split; as the file's name says unless given."),
     ] = None,
-    names: Annotated[Path | None, typer.Option(help="skes_available_name.txt: names, subjects, cameras, setups of rows.")] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(help="skes_available_name.txt: names, subjects, cameras, setups of rows."),
+    ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """NTU RGB+D as CTR-GCN's and HPI-GCN's preparation saves it, (N, 300, 150) arrays; compressed or not, in little memory."""
+    """NTU RGB+D as CTR-GCN's and HPI-GCN's preparation saves it, (N, 300, 150) arrays; compressed
+    or not, in little memory.
+    """
     from trainables.data.readers.ntu_npz import read_ntu_npz
 
     _write(out, lambda: read_ntu_npz(src, protocol=protocol, names=names), storage, force)
@@ -96,43 +152,99 @@ def import_ntu_npz(
 
 @import_app.command("pyskl")
 def import_pyskl(
-    annotations: Annotated[Path, typer.Argument(help="A pickle of PYSKL: splits and annotations, or annotations only, which train.")],
+    annotations: Annotated[
+        Path,
+        typer.Argument(
+            help="A pickle of PYSKL: splits and annotations, or annotations only, which train."
+        ),
+    ],
     out: Out,
-    test: Annotated[Path | None, typer.Option(help="Annotations that test, where ANNOTATIONS has no splits.")] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="Built-in layout, or a YAML file.", show_default="by joints: ntu25, coco17 or openpose18")
+    test: Annotated[
+        Path | None, typer.Option(help="Annotations that test, where ANNOTATIONS has no splits.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the data set.", show_default="the file's")] = None,
-    classes: Annotated[Path | None, typer.Option(help="Text file with the name of a class per line.", show_default="numbers")] = None,
-    max_persons: Annotated[int, typer.Option(help="Per clip; those with the highest confidence, or the largest motion.")] = 2,
-    drop_confidence: Annotated[bool, typer.Option("--drop-confidence", help="Store pixels only.")] = False,
-    box_threshold: Annotated[float | None, typer.Option(help="Kinetics-400: smallest score of a box that counts.", show_default="0.5")] = None,
-    valid_ratio: Annotated[float | None, typer.Option(help="Kinetics-400: a training clip has a box in this share of its frames.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Built-in layout, or a YAML file.",
+            show_default="by joints: ntu25, coco17 or openpose18",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the data set.", show_default="the file's")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Text file with the name of a class per line.", show_default="numbers"),
+    ] = None,
+    max_persons: Annotated[
+        int,
+        typer.Option(help="Per clip; those with the highest confidence, or the largest motion."),
+    ] = 2,
+    drop_confidence: Annotated[
+        bool, typer.Option("--drop-confidence", help="Store pixels only.")
+    ] = False,
+    box_threshold: Annotated[
+        float | None,
+        typer.Option(help="Kinetics-400: smallest score of a box that counts.", show_default="0.5"),
+    ] = None,
+    valid_ratio: Annotated[
+        float | None,
+        typer.Option(help="Kinetics-400: a training clip has a box in this share of its frames."),
+    ] = None,
     raw_root: Annotated[
-        Path | None, typer.Option(help="Kinetics-400: where the files of joints lie.", show_default="beside ANNOTATIONS")
+        Path | None,
+        typer.Option(
+            help="Kinetics-400: where the files of joints lie.", show_default="beside ANNOTATIONS"
+        ),
     ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """PYSKL's annotations: NTU RGB+D in 3-D and 2-D, Kinetics-400, FineGYM, UCF101, HMDB51, Diving48, and one's own."""
+    """PYSKL's annotations: NTU RGB+D in 3-D and 2-D, Kinetics-400, FineGYM, UCF101, HMDB51,
+    Diving48, and one's own.
+    """
     from trainables.data.readers.layout_file import find_layout
     from trainables.data.readers.pyskl import PysklOptions, read_pyskl
 
     options = checked(
-        PysklOptions, max_persons=max_persons, drop_confidence=drop_confidence, box_threshold=box_threshold, valid_ratio=valid_ratio
+        PysklOptions,
+        max_persons=max_persons,
+        drop_confidence=drop_confidence,
+        box_threshold=box_threshold,
+        valid_ratio=valid_ratio,
     )
     known = None if layout is None else find_layout(layout)
-    _write(out, lambda: read_pyskl(annotations, options, name=name, test=test, layout=known, classes=classes, raw_root=raw_root), storage, force)
+    _write(
+        out,
+        lambda: read_pyskl(
+            annotations,
+            options,
+            name=name,
+            test=test,
+            layout=known,
+            classes=classes,
+            raw_root=raw_root,
+        ),
+        storage,
+        force,
+    )
 
 
 @import_app.command("kinetics-skeleton")
 def import_kinetics_skeleton(
-    src: Annotated[Path, typer.Argument(help="Folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json.")],
+    src: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json."
+        ),
+    ],
     out: Out,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """Kinetics-Skeleton (Yan et al., AAAI 2018): OpenPose's 18 joints in the image, protocol split."""
+    """Kinetics-Skeleton (Yan et al., AAAI 2018): OpenPose's 18
+    joints in the image, protocol split.
+    """
     from trainables.data.readers.kinetics_skeleton import read_kinetics_skeleton
 
     _write(out, lambda: read_kinetics_skeleton(src), storage, force)
@@ -140,16 +252,37 @@ def import_kinetics_skeleton(
 
 @import_app.command("arrays")
 def import_arrays(
-    src: Annotated[Path, typer.Argument(help="Folder with one .npy or .npz per clip id, or one .npz with an array per id.")],
+    src: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with one .npy or .npz per clip id, or one .npz with an array per id."
+        ),
+    ],
     out: Out,
-    table: Annotated[Path, typer.Option(help="CSV: id, label, split or split_NAME (train, val, test); optional subject, camera, take.")],
-    layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file with name, joints, parents and origin.")],
+    table: Annotated[
+        Path,
+        typer.Option(
+            help=(
+                "CSV: id, label, split or split_NAME (train, val, test); optional subject, camera,"
+                " take."
+            )
+        ),
+    ],
+    layout: Annotated[
+        str,
+        typer.Option(help="Built-in layout, or a YAML file with name, joints, parents and origin."),
+    ],
     channels: Annotated[
-        Literal["xyz", "xy", "xyc"], typer.Option(help="What a joint is: metres (2 numbers: z is 0), pixels, or pixels and confidence.")
+        Literal["xyz", "xy", "xyc"],
+        typer.Option(
+            help="What a joint is: metres (2 numbers: z is 0), pixels, or pixels and confidence."
+        ),
     ] = "xyz",
     pipeline: Annotated[
         Literal["ctr", "pyskl", "ucla"] | None,
-        typer.Option(help="Transforms that trials use by default.", show_default="ctr, for pixels pyskl"),
+        typer.Option(
+            help="Transforms that trials use by default.", show_default="ctr, for pixels pyskl"
+        ),
     ] = None,
     storage: Storage = "float32",
     force: Force = False,
@@ -158,7 +291,12 @@ def import_arrays(
     from trainables.data.readers.arrays import read_arrays
     from trainables.data.readers.layout_file import find_layout
 
-    _write(out, lambda: read_arrays(src, table, find_layout(layout), pipeline, channels), storage, force)
+    _write(
+        out,
+        lambda: read_arrays(src, table, find_layout(layout), pipeline, channels),
+        storage,
+        force,
+    )
 
 
 def synth(
@@ -169,7 +307,9 @@ def synth(
     views: Annotated[int, typer.Option(help="Cameras; the last one tests in protocol xview.")] = 3,
     frames: Annotated[int, typer.Option(help="Mean length of a clip.")] = 48,
     persons: Annotated[int, typer.Option(help="Largest number of persons in a clip.")] = 1,
-    noise: Annotated[float, typer.Option(help="Standard deviation of the sensor noise in metres.")] = 0.04,
+    noise: Annotated[
+        float, typer.Option(help="Standard deviation of the sensor noise in metres.")
+    ] = 0.04,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file.")] = "ucla20",
     storage: Storage = "float32",
@@ -179,22 +319,40 @@ def synth(
     from trainables.data.readers.layout_file import find_layout
     from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 
-    amounts = {"classes": classes, "clips_per_class": clips_per_class, "subjects": subjects, "views": views}
-    config = checked(SyntheticConfig, **amounts, frames=frames, persons=persons, noise=noise, seed=seed)
+    amounts = {
+        "classes": classes,
+        "clips_per_class": clips_per_class,
+        "subjects": subjects,
+        "views": views,
+    }
+    config = checked(
+        SyntheticConfig, **amounts, frames=frames, persons=persons, noise=noise, seed=seed
+    )
     _write(out, lambda: synthetic_recordings(config, find_layout(layout)), storage, force)
 
 
-def _write(out: Path, read: Callable[[], Recordings], storage: Literal["float32", "int16"], force: bool) -> None:
+def _write(
+    out: Path, read: Callable[[], Recordings], storage: Literal["float32", "int16"], force: bool
+) -> None:
     """Read and write one store; the last line names the next command."""
     from trainables.data.store.writing import check_target, write_store
 
     check_target(out.absolute(), force=force)
     recordings = read()
     with progress("importing", recordings.count) as advance:
-        info = write_store(out, _counted(recordings.clips, advance), recordings.description, storage=storage, force=force)
+        info = write_store(
+            out,
+            _counted(recordings.clips, advance),
+            recordings.description,
+            storage=storage,
+            force=force,
+        )
     for note in recordings.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols {', '.join(info.protocols)}")
+    typer.echo(
+        f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols"
+        f" {', '.join(info.protocols)}"
+    )
     typer.echo(f"next: orchestrate data audit {shlex.quote(str(out))}")
 
 

@@ -1,4 +1,7 @@
-"""`orchestrate models`, `bench`, `import-weights`, `pack`: networks without a sweep. A few lines each; imports inside keep --help light."""
+"""`orchestrate models`, `bench`, `import-weights`, `pack`: networks without a sweep.
+
+A few lines each; imports inside keep --help light.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,16 @@ Persons = Annotated[int, typer.Option("--persons", min=1, help="Persons in a cli
 Classes = Annotated[int, typer.Option("--classes", min=1, help="Classes told apart.")]
 
 
-def models(classes: Classes = 120, layout: Layout = "ntu25", frames: Frames = 64, persons: Persons = 2, as_json: Json = False) -> None:
-    """The backbones: parameters and multiply-accumulates of both forms, the papers' figures, and what can be searched."""
+def models(
+    classes: Classes = 120,
+    layout: Layout = "ntu25",
+    frames: Frames = 64,
+    persons: Persons = 2,
+    as_json: Json = False,
+) -> None:
+    """The backbones: parameters and multiply-accumulates of both forms, the papers' figures, and
+    what can be searched.
+    """
     from orchestrator.planning.catalogue import catalogue
     from trainables.data.readers.layout_file import find_layout
 
@@ -34,18 +45,42 @@ def models(classes: Classes = 120, layout: Layout = "ntu25", frames: Frames = 64
 
 
 def bench(
-    backbones: Annotated[list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Backbones to measure; without a name all.")] = None,
-    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Clips at a time; may be repeated.  [default: 1 and 64]")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.  [default: as torch takes]")] = None,
+    backbones: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BACKBONE]...", help="Backbones to measure; without a name all."),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--batch", min=1, help="Clips at a time; may be repeated.  [default: 1 and 64]"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads.  [default: as torch takes]")
+    ] = None,
     layout: Layout = "ntu25",
     frames: Frames = 64,
     persons: Persons = 2,
     classes: Classes = 120,
-    channels: Annotated[int, typer.Option("--channels", min=8, help="Width of the first stage.")] = 64,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns that every network gets.")] = 10,
-    single: Annotated[float, typer.Option("--single", min=0.0, max=1.0, help="Share of the clips with one person only.")] = 0.0,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto: cuda if there is one.")] = "auto",
-    settle: Annotated[bool, typer.Option("--settle", help="First find how each deploy form runs fastest on this machine.")] = False,
+    channels: Annotated[
+        int, typer.Option("--channels", min=8, help="Width of the first stage.")
+    ] = 64,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Turns that every network gets.")
+    ] = 10,
+    single: Annotated[
+        float,
+        typer.Option("--single", min=0.0, max=1.0, help="Share of the clips with one person only."),
+    ] = 0.0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto: cuda if there is one.")
+    ] = "auto",
+    settle: Annotated[
+        bool,
+        typer.Option(
+            "--settle", help="First find how each deploy form runs fastest on this machine."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Latency of deploy forms against training forms and against each other, on this machine."""
@@ -54,8 +89,25 @@ def bench(
     from trainables.deploy.bench import bench as measure
 
     skeleton = find_layout(layout)
-    setting = Setting(tuple(batch or (1, 64)), skeleton.name, frames, persons, classes, channels, rounds, single, threads, device, settle)
-    found = measure(backbones or (), skeleton, setting, note=lambda text: print(text, file=sys.stderr, flush=True))
+    setting = Setting(
+        tuple(batch or (1, 64)),
+        skeleton.name,
+        frames,
+        persons,
+        classes,
+        channels,
+        rounds,
+        single,
+        threads,
+        device,
+        settle,
+    )
+    found = measure(
+        backbones or (),
+        skeleton,
+        setting,
+        note=lambda text: print(text, file=sys.stderr, flush=True),
+    )
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
@@ -65,25 +117,70 @@ def bench(
 
 
 def import_weights(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="File of the released code; nothing in it is executed.")],
-    backbone: Annotated[str, typer.Option("--as", metavar="BACKBONE", help="What the network is here (see 'orchestrate models').")],
-    layout: Annotated[str | None, typer.Option("--layout", help="Layout or YAML file.  [default: the store's, else ntu25]")] = None,
-    persons: Annotated[
-        int | None, typer.Option("--persons", min=1, help="Where the file does not show it.  [default: the store's, else 2]")
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="File of the released code; nothing in it is executed."
+        ),
+    ],
+    backbone: Annotated[
+        str,
+        typer.Option(
+            "--as", metavar="BACKBONE", help="What the network is here (see 'orchestrate models')."
+        ),
+    ],
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", help="Layout or YAML file.  [default: the store's, else ntu25]"),
     ] = None,
-    frames: Annotated[int | None, typer.Option("--frames", min=2, help="Length of the clips to come.  [default for scores: 64]")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="MODEL.OPTION=V", help="An option the file does not show.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the training form's weights.")] = None,
+    persons: Annotated[
+        int | None,
+        typer.Option(
+            "--persons",
+            min=1,
+            help="Where the file does not show it.  [default: the store's, else 2]",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames", min=2, help="Length of the clips to come.  [default for scores: 64]"
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="MODEL.OPTION=V", help="An option the file does not show."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the training form's weights.")
+    ] = None,
     deploy: Annotated[Path | None, typer.Option("--deploy", help="Write the deploy form.")] = None,
-    scores: Annotated[Path | None, typer.Option("--scores", help="Write a score table (.parquet) of a store's clips.")] = None,
-    store: Annotated[str | None, typer.Option("--store", metavar="STORE", help="Store to score: a folder or a URI.")] = None,
-    protocol: Annotated[str | None, typer.Option("--protocol", help="One of the store's protocols.")] = None,
-    stream: Annotated[str, typer.Option("--stream", help="What the network was trained on, as in a sweep file.")] = "joint",
-    split: Annotated[Literal["test", "train"], typer.Option("--split", help="Part of the protocol; train: all that is not tested on.")] = "test",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", help="Write a score table (.parquet) of a store's clips."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="STORE", help="Store to score: a folder or a URI."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="One of the store's protocols.")
+    ] = None,
+    stream: Annotated[
+        str, typer.Option("--stream", help="What the network was trained on, as in a sweep file.")
+    ] = "joint",
+    split: Annotated[
+        Literal["test", "train"],
+        typer.Option("--split", help="Part of the protocol; train: all that is not tested on."),
+    ] = "test",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that are there already.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """A checkpoint of the released code as a network of ours: strict report, weights, deploy form, scores."""
+    """A checkpoint of the released code as a network of ours: strict report, weights, deploy form,
+    scores.
+    """
     if (scores, store, protocol) != (None, None, None) and None in (scores, store, protocol):
         raise UserError("--scores, --store and --protocol: must be given together")
     if scores is not None and scores.suffix != ".parquet":
@@ -95,7 +192,11 @@ def import_weights(
     options = _options(backbone, settings or ())
     from trainables.foreign.importing import Outputs, Scoring, import_checkpoint
 
-    scoring = Scoring(scores, store, protocol, split, stream) if scores is not None and store is not None and protocol is not None else None
+    scoring = (
+        Scoring(scores, store, protocol, split, stream)
+        if scores is not None and store is not None and protocol is not None
+        else None
+    )
     report = import_checkpoint(
         checkpoint,
         backbone,
@@ -115,14 +216,26 @@ def import_weights(
     if scoring is not None:
         from trainables.data.store.cache import local_store
 
-        print(f"next: orchestrate ensemble --scores {scoring.file} --labels {local_store(scoring.store) / 'clips.parquet'}")
+        print(
+            f"next: orchestrate ensemble --scores {scoring.file} --labels"
+            f" {local_store(scoring.store) / 'clips.parquet'}"
+        )
 
 
 def pack(
-    source: Annotated[Path, typer.Argument(metavar="TRIAL", help="Folder of a trial, or a deploy form's file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="TRIAL", help="Folder of a trial, or a deploy form's file.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
-    half: Annotated[bool, typer.Option("--half", help="Round weights to half precision: half the size, scores change a little.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there already.")] = False,
+    half: Annotated[
+        bool,
+        typer.Option(
+            "--half", help="Round weights to half precision: half the size, scores change a little."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT if it is there already.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a deploy form anew: zeros left out, weights rounded to half precision where asked."""
@@ -137,21 +250,35 @@ def pack(
     print(f"{found.source}: {found.params:,} parameters in {found.bytes_before:,} bytes")
     print(f"{found.out}: {found.nonzero_params:,} that are not zero in {found.bytes_after:,} bytes")
     if found.rounded:
-        print(f"rounded to half precision: by at most {found.largest_change:.1e} of the largest weight of a tensor")
+        print(
+            f"rounded to half precision: by at most {found.largest_change:.1e} of the largest"
+            " weight of a tensor"
+        )
     if found.compact:
-        print("many of its channels are useless: trainables.deploy.compact.compact(load_deploy(OUT)) runs without them, faster")
+        print(
+            "many of its channels are useless: trainables.deploy.compact.compact(load_deploy(OUT))"
+            " runs without them, faster"
+        )
 
 
 def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
-    """Options of the model from `model.option=value`; UserError lists everything that is wrong with them, and an unknown backbone."""
+    """Options of the model from `model.option=value`; UserError lists everything that is wrong with
+    them, and an unknown backbone.
+    """
     from orchestrator.sweep.document import parse, show
     from orchestrator.sweep.leaves import LEAVES
     from orchestrator.sweep.problems import nearest, one_of, rule_of
     from trainables.contract.model import BACKBONE_NAMES, option_used
 
     if backbone not in BACKBONE_NAMES:
-        raise UserError(f"--as: {one_of(BACKBONE_NAMES)}, got '{backbone}'{nearest(backbone, BACKBONE_NAMES)}")
-    known = [name for name in LEAVES if name.startswith("model.") and name not in ("model.backbone", "model.layout")]
+        raise UserError(
+            f"--as: {one_of(BACKBONE_NAMES)}, got '{backbone}'{nearest(backbone, BACKBONE_NAMES)}"
+        )
+    known = [
+        name
+        for name in LEAVES
+        if name.startswith("model.") and name not in ("model.backbone", "model.layout")
+    ]
     options: dict[str, Any] = {}
     problems: list[str] = []
     for text in settings:
@@ -163,16 +290,32 @@ def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
             problems.append(f"{place}: unknown{nearest(name, known)}")
         elif option in options:
             problems.append(f"{place}: must be given once")
-        elif not option_used(option, backbone, "rep_tcn"):  # which temporal module it is, the checkpoint shows
+        # which temporal module it is, the checkpoint shows
+        elif not option_used(option, backbone, "rep_tcn"):
             problems.append(f"{place}: has no effect in {backbone}")
         else:
             document = parse(raw, place, place=place)
             value = options[option] = document.values
-            rules = [] if document.problems else [rule_of(error) for error in LEAVES[name].errors(value)[:1]]
-            problems += [*document.problems, *(f"{place}: {rule}{'' if ', got ' in rule else f', got {show(value)}'}" for rule in rules)]
+            rules = (
+                []
+                if document.problems
+                else [rule_of(error) for error in LEAVES[name].errors(value)[:1]]
+            )
+            problems += [
+                *document.problems,
+                *(
+                    f"{place}: {rule}{'' if ', got ' in rule else f', got {show(value)}'}"
+                    for rule in rules
+                ),
+            ]
     if problems:
         raise UserError.of(problems)
     return options
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"models": models, "bench": bench, "import-weights": import_weights, "pack": pack}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "models": models,
+    "bench": bench,
+    "import-weights": import_weights,
+    "pack": pack,
+}

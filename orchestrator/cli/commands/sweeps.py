@@ -1,4 +1,6 @@
-"""The command `orchestrate`: a few lines per command, imports inside, so that --help loads nothing heavy."""
+"""The command `orchestrate`: a few lines per command, imports inside, so that --help loads nothing
+heavy.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,16 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="Sweep file, or the name of a shipped search space (quickstart).")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="Override a value of the file; may be repeated.")]
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="Sweep file, or the name of a shipped search space (quickstart)."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="Override a value of the file; may be repeated."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -41,7 +51,10 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
 ) -> None:
     """Sweeps of skeleton-action networks: from one YAML file to final ensemble scores."""
 
@@ -50,7 +63,12 @@ def root(
 def validate(
     file: File,
     overrides: Overrides = None,
-    no_data: Annotated[bool, typer.Option("--no-data", help="Leave the store alone: check the file and its trials only.")] = False,
+    no_data: Annotated[
+        bool,
+        typer.Option(
+            "--no-data", help="Leave the store alone: check the file and its trials only."
+        ),
+    ] = False,
 ) -> None:
     """Check a sweep file, its trials and its data: every problem at once, with file and line."""
     from orchestrator.planning.check import checked_sweep, runs_of
@@ -67,12 +85,18 @@ def validate(
         for text in plan_sweep(sweep).notes:
             print(f"note: {text}", file=sys.stderr)
     trials = all_trials(sweep)
-    print(f"{file}: valid, {len({trial.planned.cell for trial in trials})} cells, {len(trials)} trials, digest {sweep.digest()}")
+    print(
+        f"{file}: valid, {len({trial.planned.cell for trial in trials})} cells, {len(trials)}"
+        f" trials, digest {sweep.digest()}"
+    )
 
 
 @app.command()
 def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None:
-    """What a sweep will cost before it runs: cells, trials, sizes, time, disk. Exits with 2 when the file's budget is too small."""
+    """What a sweep will cost before it runs: cells, trials, sizes, time, disk.
+
+    Exits with 2 when the file's budget is too small.
+    """
     from orchestrator.planning.check import checked_sweep
     from orchestrator.planning.plan import check_budget
     from orchestrator.planning.plan import plan as plan_sweep
@@ -96,9 +120,14 @@ def schema() -> None:
     print(json.dumps(sweep_schema(), indent=2))
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A sweep in the storage folder, or its folder.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A sweep in the storage folder, or its folder.")
+]
 Storage = Annotated[str, typer.Option("--storage", help="Folder of the sweeps' folders.")]
-Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster to run on; default: this machine.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="HOST:PORT of a Ray cluster to run on; default: this machine."),
+]
 
 
 @app.command()
@@ -106,10 +135,15 @@ def sweep(
     file: File,
     overrides: Overrides = None,
     address: Address = None,
-    name: Annotated[str | None, typer.Option("--name", help="Another name than the file's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Another name than the file's.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run it all: trials, ensembles, report. The same file again continues; Ctrl-C once to stop with checkpoints, twice to end at once."""
+    """Run it all: trials, ensembles, report.
+
+    The same file again continues; Ctrl-C once to stop with checkpoints, twice to end at once.
+    """
     from orchestrator.planning.check import checked_sweep
     from orchestrator.planning.plan import check_budget
     from orchestrator.planning.plan import plan as plan_sweep
@@ -120,7 +154,9 @@ def sweep(
 
 
 @app.command()
-def resume(name: Name, address: Address = None, storage: Storage = "runs", as_json: Json = False) -> None:
+def resume(
+    name: Name, address: Address = None, storage: Storage = "runs", as_json: Json = False
+) -> None:
     """Go on with a sweep after a crash or Ctrl-C, as it was when it last ran."""
     from orchestrator.planning.check import check_data, check_folders
     from orchestrator.record.folder import find_folder, load_folder
@@ -155,7 +191,10 @@ def _print_evaluation(evaluation: FinalEvaluation, report: Path, run: Path, as_j
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep; without a name all of them, a line each.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A sweep; without a name all of them, a line each."),
+    ] = None,
     storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
@@ -200,27 +239,51 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
     requests = StopRequests(run)
     if cancel:
         requests.cancel(Stop("person", "asked to by orchestrate cancel"))
+        print(f"{run.name}: running trials write a checkpoint and end")
     else:
         requests.drain(Stop("person", "asked to by orchestrate stop"))
-    print(f"{run.name}: {'running trials write a checkpoint and end' if cancel else 'no new trials start, the running ones finish'}")
+        print(f"{run.name}: no new trials start, the running ones finish")
 
 
 @app.command()
 def ensemble(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep, to build its ensembles and report again.")] = None,
-    scores: Annotated[list[Path] | None, typer.Option("--scores", help="Score file (.parquet, .npy, .pkl); repeat for each member.")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", help="Label file (.parquet, .csv, .npy, .json, .pkl).")] = None,
-    weights: Annotated[str | None, typer.Option("--weights", help="One weight per score file, separated by commas.")] = None,
-    combine: Annotated[Literal["logits", "probabilities"] | None, typer.Option("--combine", help="What is summed.  [default: logits]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A sweep, to build its ensembles and report again."),
+    ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", help="Score file (.parquet, .npy, .pkl); repeat for each member."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Label file (.parquet, .csv, .npy, .json, .pkl)."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="One weight per score file, separated by commas."),
+    ] = None,
+    combine: Annotated[
+        Literal["logits", "probabilities"] | None,
+        typer.Option("--combine", help="What is summed.  [default: logits]"),
+    ] = None,
     as_json: Json = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Of a sweep whose trials have not all ended; opens the test split.")] = False,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Of a sweep whose trials have not all ended; opens the test split."
+        ),
+    ] = False,
     storage: Storage = "runs",
 ) -> None:
     """Build a sweep's ensembles again, or evaluate an ensemble of score files of any origin."""
     if (name is None) == (not scores):
         raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
     if name is not None and (labels or weights or combine):
-        raise UserError("ensemble: --labels, --weights and --combine go with --scores; a sweep's ensembles are described in its file")
+        raise UserError(
+            "ensemble: --labels, --weights and --combine go with --scores; a sweep's ensembles are"
+            " described in its file"
+        )
     if name is not None:
         from orchestrator.conduct import conclude
         from orchestrator.record.folder import find_folder
@@ -237,7 +300,9 @@ def ensemble(
     try:
         factors = [float(weight) for weight in weights.split(",")] if weights else []
     except ValueError:
-        raise UserError(f"--weights: must be numbers separated by commas, got '{weights}'") from None
+        raise UserError(
+            f"--weights: must be numbers separated by commas, got '{weights}'"
+        ) from None
     print_files_evaluation(evaluate_files(scores or [], labels, factors, combine or "logits"))
 
 
@@ -252,9 +317,16 @@ def report(name: Name, storage: Storage = "runs") -> None:
 
 @app.command()
 def ui(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A sweep; its tracking store is shown.")] = None,
-    uri: Annotated[str, typer.Option("--uri", help="Tracking store to show where no sweep is named.")] = "sqlite:///mlflow.db",
-    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for everyone on the network.")] = "127.0.0.1",
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A sweep; its tracking store is shown.")
+    ] = None,
+    uri: Annotated[
+        str, typer.Option("--uri", help="Tracking store to show where no sweep is named.")
+    ] = "sqlite:///mlflow.db",
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Address to serve on; 0.0.0.0 for everyone on the network."),
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to serve on.")] = 5000,
     storage: Storage = "runs",
 ) -> None:
@@ -271,7 +343,14 @@ def ui(
 
         run = find_folder(name, storage)
         uri = load_folder(run).tracking.uri
-        page = next((event["mlflow"] for event in reversed(read_journal(run / "journal.jsonl")) if event.get("mlflow")), "")
+        page = next(
+            (
+                event["mlflow"]
+                for event in reversed(read_journal(run / "journal.jsonl"))
+                if event.get("mlflow")
+            ),
+            "",
+        )
     command = ui_command(uri, host, port)
     try:
         socket.create_server((host, port)).close()
@@ -286,7 +365,9 @@ for _name, _command in COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command; an error of ours is one clean message and its exit code, anything else a traceback and exit code 1."""
+    """Run the command; an error of ours is one clean message and its exit code, anything else a
+    traceback and exit code 1.
+    """
     try:
         app()
     except OrchestrateError as error:
@@ -296,6 +377,7 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except SystemExit as end:
-        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # Typer ends at Ctrl-C without a word
+        # Typer ends at Ctrl-C without a word
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
             print("interrupted", file=sys.stderr)
         raise

@@ -22,13 +22,27 @@ def print_plan(plan: Plan) -> None:
     if any(level != "0" for variant in plan.variants for level in variant.nonzero_params):
         out.print(_nonzeros(plan))
         if any(variant.expected for variant in plan.variants):
-            print("~: expected; fusing adds and multiplies kernels, whose masks fill each other's holes (sparsity.sharing keeps them)")
+            print(
+                "~: expected; fusing adds and multiplies kernels, whose masks fill each other's"
+                " holes (sparsity.sharing keeps them)"
+            )
     done = f", {plan.done} complete" if plan.done else ""
-    print(f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials} trials{done}")
+    print(
+        f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials}"
+        f" trials{done}"
+    )
     if plan.waiting:
-        print(f"order      dense trials first; {plan.waiting} trials start from the weights of theirs")
-    print(f"clips      {plan.training_clips} training, {plan.selection_clips} selection, {plan.test_clips} test")
-    print(f"time       {duration(plan.training_hours)} of training, {duration(plan.wall_hours)} on this machine: {plan.machine.describe()}")
+        print(
+            f"order      dense trials first; {plan.waiting} trials start from the weights of theirs"
+        )
+    print(
+        f"clips      {plan.training_clips} training, {plan.selection_clips} selection,"
+        f" {plan.test_clips} test"
+    )
+    print(
+        f"time       {duration(plan.training_hours)} of training, {duration(plan.wall_hours)} on"
+        f" this machine: {plan.machine.describe()}"
+    )
     print(f"disk       {plan.disk_gb:.3f} GB")
     print(f"MLflow     {plan.mlflow_runs} runs")
     for text in plan.assumptions:
@@ -47,15 +61,33 @@ def duration(hours: float) -> str:
 
 def _cells(plan: Plan) -> Table:
     waits = any(cell.after for cell in plan.cells)
-    rows = table("cell", "trials", "complete", "training", text="starts from" if waits else None, title="Cells")
+    rows = table(
+        "cell",
+        "trials",
+        "complete",
+        "training",
+        text="starts from" if waits else None,
+        title="Cells",
+    )
     for cell in plan.cells:
         after = [", ".join(cell.after)] if waits else []
-        rows.add_row(cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours), *after)
+        rows.add_row(
+            cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours), *after
+        )
     return rows
 
 
 def _variants(plan: Plan) -> Table:
-    rows = table("model, streams", "params", "deploy\nparams", "GMACs", "deploy\nGMACs", "trials", "each", title="Variants")
+    rows = table(
+        "model, streams",
+        "params",
+        "deploy\nparams",
+        "GMACs",
+        "deploy\nGMACs",
+        "trials",
+        "each",
+        title="Variants",
+    )
     for variant in plan.variants:
         rows.add_row(
             _name(variant),
@@ -77,8 +109,18 @@ def _nonzeros(plan: Plan) -> Table:
             (_name(variant), "training", variant.nonzero_params, ()),
             ("", "deploy", variant.deploy_nonzero_params, variant.expected),
         ):
-            signs = {level: "<= " if level in variant.at_most else "~" if level in about else "" for level in params}
-            rows.add_row(name, form, *(f"{signs[level]}{params[level]:,}" if level in params else "" for level in levels))
+            signs = {
+                level: "<= " if level in variant.at_most else "~" if level in about else ""
+                for level in params
+            }
+            rows.add_row(
+                name,
+                form,
+                *(
+                    f"{signs[level]}{params[level]:,}" if level in params else ""
+                    for level in levels
+                ),
+            )
     return rows
 
 
@@ -90,5 +132,12 @@ def _shown(variant: Variant) -> list[str]:
 
 def _name(variant: Variant) -> str:
     """`hpi_gcn_rp kernel_size=5: joint, joint_motion`."""
-    rest = [f"{name.partition('.')[2]}={plain(value)}" for name, value in variant.settings.items() if name != "model.backbone"]
-    return f"{' '.join([str(variant.settings['model.backbone']), *rest])}: {', '.join(variant.streams)}"
+    rest = [
+        f"{name.partition('.')[2]}={plain(value)}"
+        for name, value in variant.settings.items()
+        if name != "model.backbone"
+    ]
+    return (
+        f"{' '.join([str(variant.settings['model.backbone']), *rest])}:"
+        f" {', '.join(variant.streams)}"
+    )

@@ -1,4 +1,7 @@
-"""What `sweep`, `status` and `ensemble` print: tables on standard output. Knows how to print, not how to run."""
+"""What `sweep`, `status` and `ensemble` print: tables on standard output.
+
+Knows how to print, not how to run.
+"""
 
 from __future__ import annotations
 
@@ -26,30 +29,64 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
     seeds = max((row.seeds.seeds for row in evaluation.rows if row.seeds), default=0)
     spreads = (f"test, {seeds} seeds",) if seeds else ()
     accuracies = ("selection", "test", *(("test clean",) if clean else ()), *spreads)
-    columns = (*accuracies, "non-zero params", "deploy non-zero", "latency ms", "batch 64 ms", "peak MB")
+    columns = (
+        *accuracies,
+        "non-zero params",
+        "deploy non-zero",
+        "latency ms",
+        "batch 64 ms",
+        "peak MB",
+    )
     rows = table("network or ensemble", *columns, title="Final scores: top-1 in % ± standard error")
     for row in evaluation.rows:
-        cells = [_percent(row.selection), _percent(row.test), *([_percent(evaluation.without_copies(row))] if clean else [])]
+        cells = [
+            _percent(row.selection),
+            _percent(row.test),
+            *([_percent(evaluation.without_copies(row))] if clean else []),
+        ]
         cells += [_over_seeds(row.seeds) for _ in spreads]
         sizes = [f"{row.size.nonzero_params:,}", f"{row.size.deploy_nonzero_params:,}"]
         costs = [row.size.latency_ms, row.size.batch64_latency_ms, row.size.peak_mb]
-        rows.add_row(row.name, *cells, *sizes, *("" if cost is None else f"{cost:.2f}" for cost in costs))
+        rows.add_row(
+            row.name, *cells, *sizes, *("" if cost is None else f"{cost:.2f}" for cost in costs)
+        )
     out = console()
     out.print(rows)
     if seeds:
-        out.print("seeds: mean ± standard deviation over the seeds; the other figures are of the first one", markup=False, soft_wrap=True)
+        out.print(
+            "seeds: mean ± standard deviation over the seeds; the other figures are of the"
+            " first one",
+            markup=False,
+            soft_wrap=True,
+        )
     for text in verdicts(evaluation):
         out.print(text.translate(PLAIN), soft_wrap=True)
 
 
 def print_status(status: Status) -> None:
     """Cells, failures with reasons, and what to do next."""
-    waits = ["waiting"] if any(cell.waiting for cell in status.cells) else []  # for the trials they start from
-    rows = table("cell", "done", "failed", "running", *waits, "best selection", title=f"{status.name}: {status.state}")
+    # for the trials they start from
+    waits = ["waiting"] if any(cell.waiting for cell in status.cells) else []
+    rows = table(
+        "cell",
+        "done",
+        "failed",
+        "running",
+        *waits,
+        "best selection",
+        title=f"{status.name}: {status.state}",
+    )
     for cell in status.cells:
         best = "" if cell.best is None else f"{100 * cell.best:.1f} %"
         waiting = [str(cell.waiting or "")] if waits else []
-        rows.add_row(cell.cell, f"{cell.done}/{cell.total}", str(cell.failed or ""), str(cell.running or ""), *waiting, best)
+        rows.add_row(
+            cell.cell,
+            f"{cell.done}/{cell.total}",
+            str(cell.failed or ""),
+            str(cell.running or ""),
+            *waiting,
+            best,
+        )
     out = console()
     out.print(rows)
     for trial, reason in status.failures.items():
@@ -63,22 +100,42 @@ def print_statuses(everything: Sequence[Status], storage: str) -> None:
     """All sweeps, a line each."""
     rows = table("sweep", "trials done", "failed", text="state", title=f"Sweeps in {storage}")
     for status in everything:
-        done, total, failed = (sum(getattr(cell, field) for cell in status.cells) for field in ("done", "total", "failed"))
+        done, total, failed = (
+            sum(getattr(cell, field) for cell in status.cells)
+            for field in ("done", "total", "failed")
+        )
         rows.add_row(status.name, f"{done}/{total}", str(failed or ""), status.state)
     console().print(rows)
 
 
 def print_files_evaluation(found: FilesEvaluation) -> None:
     """Accuracies of score files and of their ensemble, and how the files were understood."""
-    rows = table("scores", "weight", "top-1 %", "top-5 %", "mean class %", title=f"{found.ensemble.clips} clips, aligned {found.aligned}")
-    entries = [(name, f"{found.weights[name]:g}", accuracy) for name, accuracy in found.members.items()]
+    rows = table(
+        "scores",
+        "weight",
+        "top-1 %",
+        "top-5 %",
+        "mean class %",
+        title=f"{found.ensemble.clips} clips, aligned {found.aligned}",
+    )
+    entries = [
+        (name, f"{found.weights[name]:g}", accuracy) for name, accuracy in found.members.items()
+    ]
     for name, weight, accuracy in [*entries, (f"ensemble ({found.combine})", "", found.ensemble)]:
-        rows.add_row(name, weight, _percent(accuracy), f"{100 * accuracy.top5:.2f}", f"{100 * accuracy.mean_class:.2f}")
+        rows.add_row(
+            name,
+            weight,
+            _percent(accuracy),
+            f"{100 * accuracy.top5:.2f}",
+            f"{100 * accuracy.mean_class:.2f}",
+        )
     out = console()
     out.print(rows)
     gain = found.against_best
     out.print(
-        f"ensemble - {found.best}: {100 * gain.difference:+.2f} ± {100 * gain.error:.2f} points (sign test p = {gain.p_value:.2g})", markup=False
+        f"ensemble - {found.best}: {100 * gain.difference:+.2f} ± {100 * gain.error:.2f} points"
+        f" (sign test p = {gain.p_value:.2g})",
+        markup=False,
     )
     for text in found.notes:
         out.print(f"note: {text}", soft_wrap=True)

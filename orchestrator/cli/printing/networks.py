@@ -1,4 +1,7 @@
-"""What `models`, `bench` and `import-weights` print: tables on standard output. Knows how to print, not how to count or to measure."""
+"""What `models`, `bench` and `import-weights` print: tables on standard output.
+
+Knows how to print, not how to count or to measure.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ BUSY = 0.5
 def print_catalogue(found: Catalogue) -> None:
     """Backbones with their sizes, their defaults, then what every option may be."""
     out = console(least=SIZES_WIDTH)
-    sizes = f"{found.layout}, {found.classes} classes, {found.frames} frames, {found.persons} person{'s' if found.persons > 1 else ''}"
+    sizes = (
+        f"{found.layout}, {found.classes} classes, {found.frames} frames, {found.persons}"
+        f" person{'s' if found.persons > 1 else ''}"
+    )
     columns = (
         "params",
         "maskable\n%",
@@ -32,10 +38,19 @@ def print_catalogue(found: Catalogue) -> None:
         "without\nmixing",
     )
     rows = table("backbone", *columns, title=f"Backbones with their defaults: {sizes}")
-    defaults = table("backbone", text="defaults", title="Their options; those of all backbones only where the default differs")
+    defaults = table(
+        "backbone",
+        text="defaults",
+        title="Their options; those of all backbones only where the default differs",
+    )
     for entry in found.backbones:
         share = f"{100 * entry.maskable_params / entry.params:.0f}"
-        numbers = (f"{entry.params:,}", share, f"{entry.deploy_params:,}", f"{entry.deploy_gmacs:.3f}")
+        numbers = (
+            f"{entry.params:,}",
+            share,
+            f"{entry.deploy_params:,}",
+            f"{entry.deploy_gmacs:.3f}",
+        )
         released = (
             f"{entry.released_params:,}",
             f"{entry.released_leaf_params:,}",
@@ -51,19 +66,30 @@ def print_catalogue(found: Catalogue) -> None:
     for option in found.options:
         options.add_row(option.name, option.allowed, option.meaning)
     out.print(options)
-    out.print("maskable: share of the parameters that sparsity may remove; a level is of these", soft_wrap=True)
     out.print(
-        "released: the released code at inference; HPI-GCN's paper counts without adjacency matrices and joint mixing, the others with them",
+        "maskable: share of the parameters that sparsity may remove; a level is of these",
+        soft_wrap=True,
+    )
+    out.print(
+        "released: the released code at inference; HPI-GCN's paper counts without adjacency"
+        " matrices and joint mixing, the others with them",
         soft_wrap=True,
     )
 
 
 def _defaults(found: Catalogue, entry: Entry) -> str:
-    """`groups=8, input_block=auto, ...`: without the common options whose default is the same everywhere."""
+    """`groups=8, input_block=auto, ...`: without the common options whose default is the same
+    everywhere.
+    """
     same = {
-        option.name for option in found.options if option.common and len({repr(other.options[option.name]) for other in found.backbones}) == 1
+        option.name
+        for option in found.options
+        if option.common
+        and len({repr(other.options[option.name]) for other in found.backbones}) == 1
     }
-    return ", ".join(f"{name}={plain(value)}" for name, value in entry.options.items() if name not in same)
+    return ", ".join(
+        f"{name}={plain(value)}" for name, value in entry.options.items() if name not in same
+    )
 
 
 def print_bench(found: Bench) -> None:
@@ -72,23 +98,60 @@ def print_bench(found: Bench) -> None:
     setting = found.setting
     first = next(row.backbone for row in found.measured if row.form == "deploy")
     for position, batch in enumerate(setting.batches):
-        columns = ("params", "GMACs", "peak MB", "median ms", "quartiles", "clips/s", "training /\nthis", f"{first}\ndeploy / this")
+        columns = (
+            "params",
+            "GMACs",
+            "peak MB",
+            "median ms",
+            "quartiles",
+            "clips/s",
+            "training /\nthis",
+            f"{first}\ndeploy / this",
+        )
         rows = table("network", *columns, title=f"Batch {batch}{_singles(found, batch)}")
         for row in found.measured:
             timing = row.timings[position]
-            times = (f"{timing.median_ms:.2f}", f"{timing.low_ms:.2f} - {timing.high_ms:.2f}", f"{timing.clips_per_s:,.1f}")
-            ratios = (f"{timing.to_training:.2f}", f"{timing.to_first:.2f}" if row.form == "deploy" else "")
+            times = (
+                f"{timing.median_ms:.2f}",
+                f"{timing.low_ms:.2f} - {timing.high_ms:.2f}",
+                f"{timing.clips_per_s:,.1f}",
+            )
+            ratios = (
+                f"{timing.to_training:.2f}",
+                f"{timing.to_first:.2f}" if row.form == "deploy" else "",
+            )
             rows.add_row(
-                f"{row.backbone} {row.form}{_runs(found, row)}", f"{row.params:,}", f"{row.gmacs:.3f}", f"{timing.peak_mb:.1f}", *times, *ratios
+                f"{row.backbone} {row.form}{_runs(found, row)}",
+                f"{row.params:,}",
+                f"{row.gmacs:.3f}",
+                f"{timing.peak_mb:.1f}",
+                *times,
+                *ratios,
             )
         out.print(rows)
     threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
-    sizes = f"{setting.layout}, {setting.frames} frames, {setting.persons} persons, {setting.classes} classes, {setting.channels} channels"
-    out.print(f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}", soft_wrap=True)
+    sizes = (
+        f"{setting.layout}, {setting.frames} frames, {setting.persons} persons, {setting.classes}"
+        f" classes, {setting.channels} channels"
+    )
+    out.print(
+        f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}",
+        soft_wrap=True,
+    )
     if found.load > BUSY:
-        out.print(f"note      the machine was busy: its load was {found.load:.1f} before the start; measure on an idle one", soft_wrap=True)
-    out.print(f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up", soft_wrap=True)
-    out.print("ratios    above 1: this network is that much faster; GMACs per clip with all its persons", soft_wrap=True)
+        out.print(
+            f"note      the machine was busy: its load was {found.load:.1f} before the start;"
+            " measure on an idle one",
+            soft_wrap=True,
+        )
+    out.print(
+        f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up",
+        soft_wrap=True,
+    )
+    out.print(
+        "ratios    above 1: this network is that much faster; GMACs per clip with all its persons",
+        soft_wrap=True,
+    )
 
 
 def _runs(found: Bench, row: Measured) -> str:
@@ -97,17 +160,36 @@ def _runs(found: Bench, row: Measured) -> str:
 
 
 def _singles(found: Bench, batch: int) -> str:
-    return f", {found.single_clips[batch]} of {batch} clips with one person" if found.setting.single else ""
+    return (
+        f", {found.single_clips[batch]} of {batch} clips with one person"
+        if found.setting.single
+        else ""
+    )
 
 
 def print_import(report: Report) -> None:
-    """What the checkpoint held, tensor by tensor where something is not simply taken over, and what was written."""
+    """What the checkpoint held, tensor by tensor where something is not simply taken over, and what
+    was written.
+    """
     out = console()
     facts = table("checkpoint", text=report.checkpoint)
     for name, value in (
         ("read as", f"{report.backbone}: {report.source}"),
-        ("network", ", ".join(f"{name}={plain(value)}" for name, value in report.model.items() if name != "backbone")),
-        ("for", f"{report.layout}, {report.persons} person{'s' if report.persons > 1 else ''}, {report.classes} classes"),
+        (
+            "network",
+            ", ".join(
+                f"{name}={plain(value)}"
+                for name, value in report.model.items()
+                if name != "backbone"
+            ),
+        ),
+        (
+            "for",
+            (
+                f"{report.layout}, {report.persons} person{'s' if report.persons > 1 else ''},"
+                f" {report.classes} classes"
+            ),
+        ),
         ("matched", f"{report.matched} of {report.tensors} tensors"),
         ("unused", _grouped(report.unused)),
         ("constructed", ", ".join(report.constructed) or "none"),
@@ -124,4 +206,9 @@ def print_import(report: Report) -> None:
 def _grouped(unused: dict[str, str]) -> str:
     """`9: the frozen skeleton graph, which no layer reads; ...`."""
     reasons = list(dict.fromkeys(unused.values()))
-    return "; ".join(f"{sum(why == reason for why in unused.values())}: {reason}" for reason in reasons) or "none"
+    return (
+        "; ".join(
+            f"{sum(why == reason for why in unused.values())}: {reason}" for reason in reasons
+        )
+        or "none"
+    )

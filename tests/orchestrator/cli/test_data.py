@@ -23,18 +23,43 @@ from orchestrator.cli.commands.imports import import_app, synth
 from orchestrator.cli.printing import tables
 from orchestrator.cli.printing.stores import BESIDE_BAR, print_summary
 from tests.naive_ntu import Part, made, one_hot, written
-from tests.naive_stores import SPLIT, UCLA_NAMES, array, bytes_of, clip, description, msr_source, store, table, ucla_source
+from tests.naive_stores import (
+    SPLIT,
+    UCLA_NAMES,
+    array,
+    bytes_of,
+    clip,
+    description,
+    msr_source,
+    store,
+    table,
+    ucla_source,
+)
 from trainables.contract.errors import GateFailed, OrchestrateError, UserError
 from trainables.data.inspection.audit import NEAR
 from trainables.data.inspection.summary import summarise
 from trainables.data.store.reading import Clip, Store, write_store
 from trainables.data.synthetic import SyntheticConfig
 
-SYNTH = ("synth", "--classes", "2", "--clips-per-class", "4", "--subjects", "2", "--views", "2", "--frames", "6")
+SYNTH = (
+    "synth",
+    "--classes",
+    "2",
+    "--clips-per-class",
+    "4",
+    "--subjects",
+    "2",
+    "--views",
+    "2",
+    "--frames",
+    "6",
+)
 
 
 def run(*arguments: object) -> str:
-    """What the command prints on stdout; its own errors are raised, as the top-level command expects."""
+    """What the command prints on stdout; its own errors are raised, as the top-level command
+    expects.
+    """
     result = CliRunner().invoke(data_app, [str(argument) for argument in arguments])
     if isinstance(result.exception, OrchestrateError):
         raise result.exception
@@ -48,17 +73,31 @@ def test_import_audit_and_info_of_ucla(tmp_path: Path) -> None:
     assert "5 clips, 10 classes, 20 frames, protocols xview" in printed
     assert printed.splitlines()[-1] == f"next: orchestrate data audit {out}"
     found = json.loads(run("audit", out, "--json"))
-    kinds = {"within_train", "within_selection", "within_test", "train_selection", "train_test", "selection_test"}
+    kinds = {
+        "within_train",
+        "within_selection",
+        "within_test",
+        "train_selection",
+        "train_test",
+        "selection_test",
+    }
     assert found["duplicates"] == dict.fromkeys(kinds, 0)
     assert found["protocols"]["xview"]["train"] + found["protocols"]["xview"]["selection"] == 4
     summary = json.loads(run("info", out, "--json"))
-    assert (summary["clips"], summary["layout"], summary["protocols"]["xview"]["test"]) == (5, "ucla20", 1)
+    assert (summary["clips"], summary["layout"], summary["protocols"]["xview"]["test"]) == (
+        5,
+        "ucla20",
+        1,
+    )
 
 
 def test_import_of_msr(tmp_path: Path) -> None:
     names = ("a01_s01_e01", "a01_s02_e01", "a02_s01_e01")
     src = msr_source(tmp_path / "src", names, listed=names[:2])
-    assert run("import", "msr-action3d", src, tmp_path / "my store").splitlines()[-1] == f"next: orchestrate data audit '{tmp_path}/my store'"
+    assert (
+        run("import", "msr-action3d", src, tmp_path / "my store").splitlines()[-1]
+        == f"next: orchestrate data audit '{tmp_path}/my store'"
+    )
     run("import", "msr-action3d", src, tmp_path / "listed")
     run("import", "msr-action3d", src, tmp_path / "all", "--all-clips")
     assert Store.open(tmp_path / "listed").info.clips == 2
@@ -68,12 +107,27 @@ def test_import_of_msr(tmp_path: Path) -> None:
 def test_import_of_arrays_with_a_layout_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "clips.npz", a=array(1, 4, 3, 3), b=array(2, 4, 3, 2))
     layout = tmp_path / "stick.yaml"
-    layout.write_text("name: stick\njoints: [hip, knee, foot]\nparents: [hip, hip, knee]\norigin: hip\n")
+    layout.write_text(
+        "name: stick\njoints: [hip, knee, foot]\nparents: [hip, hip, knee]\norigin: hip\n"
+    )
     listed = table(tmp_path / "t.csv", "id,label,split", "a,walk,train", "b,run,test")
-    arguments = ("import", "arrays", tmp_path / "clips.npz", tmp_path / "store", "--table", listed, "--layout", layout)
+    arguments = (
+        "import",
+        "arrays",
+        tmp_path / "clips.npz",
+        tmp_path / "store",
+        "--table",
+        listed,
+        "--layout",
+        layout,
+    )
     run(*arguments, "--pipeline", "ucla")
     made = Store.open(tmp_path / "store")
-    assert (made.layout.name, made.info.pipeline, made.info.classes) == ("stick", "ucla", ("run", "walk"))
+    assert (made.layout.name, made.info.pipeline, made.info.classes) == (
+        "stick",
+        "ucla",
+        ("run", "walk"),
+    )
     with pytest.raises(UserError, match="--force"):
         run(*arguments)
     run(*arguments, "--force")
@@ -84,7 +138,9 @@ def test_import_of_ntu(tmp_path: Path) -> None:
     names = ["S001C001P001R001A001", "S001C002P003R001A002", "S018C003P002R001A061"]
     src = written(tmp_path / "src", dict.fromkeys(names, made(4, Part(0, range(4)))))
     (src / "S001C001P001R001A003.skeleton").write_text("1\n1\n")
-    result = CliRunner().invoke(data_app, ["import", "ntu", str(src), str(tmp_path / "120"), "--jobs", "2"])
+    result = CliRunner().invoke(
+        data_app, ["import", "ntu", str(src), str(tmp_path / "120"), "--jobs", "2"]
+    )
     assert "3 clips, 120 classes, 24 frames, protocols xsub, xset" in result.stdout
     note = result.stderr.splitlines()[-2:]
     assert note[0] == "note: damaged files, left out (--strict refuses them): 1"
@@ -92,7 +148,9 @@ def test_import_of_ntu(tmp_path: Path) -> None:
     skipped = next(line for line in lines_of(run("info", tmp_path / "120")) if line[0] == "skipped")
     assert skipped[1].startswith("S001C001P001R001A003: line 3: must be a body of frame 1")
     assert "note: " not in result.stdout
-    assert "2 clips, 60 classes, 16 frames" in run("import", "ntu", src, tmp_path / "60", "--release", "60", "--single-actor", "duplicate")
+    assert "2 clips, 60 classes, 16 frames" in run(
+        "import", "ntu", src, tmp_path / "60", "--release", "60", "--single-actor", "duplicate"
+    )
     with pytest.raises(UserError, match=r"S001C001P001R001A003\.skeleton: line 3"):
         run("import", "ntu", src, tmp_path / "strict", "--strict")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["120", "60", "src"]
@@ -100,46 +158,109 @@ def test_import_of_ntu(tmp_path: Path) -> None:
 
 def test_import_of_ntu_arrays(tmp_path: Path) -> None:
     x = np.ones((2, 3, 150), np.float32)
-    np.savez(tmp_path / "NTU60_CS.npz", x_train=x, y_train=one_hot([0, 1], 60), x_test=x[:1], y_test=one_hot([1], 60))
-    result = CliRunner().invoke(data_app, ["import", "ntu-npz", str(tmp_path / "NTU60_CS.npz"), str(tmp_path / "plain")])
+    np.savez(
+        tmp_path / "NTU60_CS.npz",
+        x_train=x,
+        y_train=one_hot([0, 1], 60),
+        x_test=x[:1],
+        y_test=one_hot([1], 60),
+    )
+    result = CliRunner().invoke(
+        data_app, ["import", "ntu-npz", str(tmp_path / "NTU60_CS.npz"), str(tmp_path / "plain")]
+    )
     assert "3 clips, 60 classes, 18 frames, protocols xsub" in result.stdout
     assert "note: rows have no subjects" in result.stderr
     names = tmp_path / "names.txt"
     names.write_text("S001C002P001R001A001\nS001C003P001R001A002\nS001C001P003R001A002\n")
-    run("import", "ntu-npz", tmp_path / "NTU60_CS.npz", tmp_path / "named", "--protocol", "xview", "--names", names)
+    run(
+        "import",
+        "ntu-npz",
+        tmp_path / "NTU60_CS.npz",
+        tmp_path / "named",
+        "--protocol",
+        "xview",
+        "--names",
+        names,
+    )
     made_store = Store.open(tmp_path / "named")
     assert made_store.column("subject").tolist() == [3, 1, 1]
     with pytest.raises(UserError, match="needs 60 classes and --protocol xsub or xview"):
-        run("import", "ntu-npz", tmp_path / "NTU60_CS.npz", tmp_path / "wrong", "--protocol", "split", "--names", names)
+        run(
+            "import",
+            "ntu-npz",
+            tmp_path / "NTU60_CS.npz",
+            tmp_path / "wrong",
+            "--protocol",
+            "split",
+            "--names",
+            names,
+        )
 
 
 def test_import_of_pyskl_annotations(tmp_path: Path) -> None:
     records = [
-        {"frame_dir": name, "label": k % 2, "total_frames": 4, "keypoint": array(k, 2, 4, 17, 2), "keypoint_score": np.ones((2, 4, 17))}
+        {
+            "frame_dir": name,
+            "label": k % 2,
+            "total_frames": 4,
+            "keypoint": array(k, 2, 4, 17, 2),
+            "keypoint_score": np.ones((2, 4, 17)),
+        }
         for k, name in enumerate("abcd")
     ]
-    (tmp_path / "mine.pkl").write_bytes(pickle.dumps({"split": {"train": ["a", "b"], "val": ["c"]}, "annotations": records}))
+    (tmp_path / "mine.pkl").write_bytes(
+        pickle.dumps({"split": {"train": ["a", "b"], "val": ["c"]}, "annotations": records})
+    )
     (tmp_path / "names.txt").write_text("wave\njump\n")
     result = CliRunner().invoke(
         data_app,
-        ["import", "pyskl", *map(str, (tmp_path / "mine.pkl", tmp_path / "s")), "--classes", str(tmp_path / "names.txt"), "--max-persons", "1"],
+        [
+            "import",
+            "pyskl",
+            *map(str, (tmp_path / "mine.pkl", tmp_path / "s")),
+            "--classes",
+            str(tmp_path / "names.txt"),
+            "--max-persons",
+            "1",
+        ],
     )
     assert result.exit_code == 0, result.output
     assert "4 clips, 2 classes, 16 frames, protocols split" in result.stdout
     assert result.stderr == "note: clips in no split, stored without a part: 1\n"
     summary = json.loads(run("info", tmp_path / "s", "--json"))
-    assert (summary["layout"], summary["classes"], summary["protocols"]["split"]["test"]) == ("coco17", {"wave": 2, "jump": 2}, 1)
+    assert (summary["layout"], summary["classes"], summary["protocols"]["split"]["test"]) == (
+        "coco17",
+        {"wave": 2, "jump": 2},
+        1,
+    )
     with pytest.raises(UserError, match=r"--max-persons: .* got 0\n--valid-ratio: .* got 2"):
-        run("import", "pyskl", tmp_path / "mine.pkl", tmp_path / "t", "--max-persons", "0", "--valid-ratio", "2")
+        run(
+            "import",
+            "pyskl",
+            tmp_path / "mine.pkl",
+            tmp_path / "t",
+            "--max-persons",
+            "0",
+            "--valid-ratio",
+            "2",
+        )
 
 
 def test_import_of_kinetics_skeletons(tmp_path: Path) -> None:
     for part in ("train", "val"):
         (tmp_path / f"kinetics_{part}").mkdir()
-        (tmp_path / f"kinetics_{part}_label.json").write_text(json.dumps({part: {"has_skeleton": True, "label": "run", "label_index": 0}}))
-        content = {"data": [{"frame_index": 7, "skeleton": [{"pose": [0.5] * 36, "score": [0.9] * 18}]}], "label": "run", "label_index": 0}
+        (tmp_path / f"kinetics_{part}_label.json").write_text(
+            json.dumps({part: {"has_skeleton": True, "label": "run", "label_index": 0}})
+        )
+        content = {
+            "data": [{"frame_index": 7, "skeleton": [{"pose": [0.5] * 36, "score": [0.9] * 18}]}],
+            "label": "run",
+            "label_index": 0,
+        }
         (tmp_path / f"kinetics_{part}" / f"{part}.json").write_text(json.dumps(content))
-    assert "2 clips, 1 classes, 600 frames, protocols split" in run("import", "kinetics-skeleton", tmp_path, tmp_path / "s")
+    assert "2 clips, 1 classes, 600 frames, protocols split" in run(
+        "import", "kinetics-skeleton", tmp_path, tmp_path / "s"
+    )
     assert Store.open(tmp_path / "s").clip(0)[0, 6, 0].tolist() == [170, 128, np.float32(0.9)]
 
 
@@ -149,19 +270,41 @@ CYCLE = "name: stick\njoints: [hip, knee, foot]\nparents: [hip, foot, knee]\nori
 @pytest.mark.parametrize(
     ("layout", "values", "message"),
     [
-        (CYCLE, array(1, 4, 3, 3), r"stick\.yaml: layout 'stick': parents must form a tree, but joint 'knee' is in a cycle"),
-        ("ntu25", array(1, 4, 24, 3), r"\[b\]: shape must be \(frames, 25, 2 or 3\) .* for layout 'ntu25', got \(4, 24, 3\)"),
+        (
+            CYCLE,
+            array(1, 4, 3, 3),
+            (
+                r"stick\.yaml: layout 'stick': parents must form a tree, but joint 'knee' is in a"
+                r" cycle"
+            ),
+        ),
+        (
+            "ntu25",
+            array(1, 4, 24, 3),
+            r"\[b\]: shape must be \(frames, 25, 2 or 3\) .* for layout 'ntu25', got \(4, 24, 3\)",
+        ),
         ("ntu25", np.full((4, 25, 3), np.nan), r"\[b\]: every coordinate must be finite, got 300"),
     ],
 )
-def test_damaged_arrays_leave_no_store(tmp_path: Path, layout: str, values: np.ndarray, message: str) -> None:
+def test_damaged_arrays_leave_no_store(
+    tmp_path: Path, layout: str, values: np.ndarray, message: str
+) -> None:
     if layout == CYCLE:
         (tmp_path / "stick.yaml").write_text(layout)
         layout = str(tmp_path / "stick.yaml")
     np.savez(tmp_path / "clips.npz", a=array(1, 4, 25, 3), b=values)
     listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,1,test")
     with pytest.raises(UserError, match=message) as caught:
-        run("import", "arrays", tmp_path / "clips.npz", tmp_path / "store", "--table", listed, "--layout", layout)
+        run(
+            "import",
+            "arrays",
+            tmp_path / "clips.npz",
+            tmp_path / "store",
+            "--table",
+            listed,
+            "--layout",
+            layout,
+        )
     assert len(str(caught.value).splitlines()) == 1
     assert not [entry.name for entry in tmp_path.iterdir() if "store" in entry.name]
 
@@ -176,7 +319,18 @@ def test_importing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_synth_takes_its_settings(tmp_path: Path) -> None:
-    printed = run(*SYNTH, tmp_path / "s", "--layout", "coco17", "--persons", "2", "--seed", "3", "--noise", "0")
+    printed = run(
+        *SYNTH,
+        tmp_path / "s",
+        "--layout",
+        "coco17",
+        "--persons",
+        "2",
+        "--seed",
+        "3",
+        "--noise",
+        "0",
+    )
     assert "8 clips, 2 classes" in printed
     made = Store.open(tmp_path / "s")
     assert made.layout.name == "coco17"
@@ -195,19 +349,48 @@ def test_synth_takes_its_settings(tmp_path: Path) -> None:
 
 def test_every_import_stores_int16_where_it_is_asked_to(tmp_path: Path) -> None:
     out = tmp_path / "stores"
-    run("import", "nw-ucla", ucla_source(tmp_path / "ucla", UCLA_NAMES), out / "ucla", "--storage", "int16")
+    run(
+        "import",
+        "nw-ucla",
+        ucla_source(tmp_path / "ucla", UCLA_NAMES),
+        out / "ucla",
+        "--storage",
+        "int16",
+    )
     names = ("a01_s01_e01", "a01_s02_e01")
-    run("import", "msr-action3d", msr_source(tmp_path / "msr", names, listed=names), out / "msr", "--storage", "int16")
+    run(
+        "import",
+        "msr-action3d",
+        msr_source(tmp_path / "msr", names, listed=names),
+        out / "msr",
+        "--storage",
+        "int16",
+    )
     np.savez(tmp_path / "clips.npz", a=array(1), b=array(2))
     listed = table(tmp_path / "t.csv", "id,label,split", "a,walk,train", "b,run,test")
-    run("import", "arrays", tmp_path / "clips.npz", out / "arrays", "--table", listed, "--layout", "coco17", "--storage", "int16")
+    run(
+        "import",
+        "arrays",
+        tmp_path / "clips.npz",
+        out / "arrays",
+        "--table",
+        listed,
+        "--layout",
+        "coco17",
+        "--storage",
+        "int16",
+    )
     run(*SYNTH, out / "synth", "--storage", "int16")
     for name in ("ucla", "msr", "arrays", "synth"):
         made = Store.open(out / name)
         assert made.joints.dtype == np.int16
         assert "stored as int16" in run("info", out / name)
-    assert all({"storage", "force"} <= set(inspect.signature(command.callback).parameters) for command in import_app.registered_commands)
-    np.testing.assert_allclose(Store.open(out / "arrays").clip(0)[0], array(1), rtol=0, atol=1.1e-4)  # half a step, of at most 0.2 mm
+    assert all(
+        {"storage", "force"} <= set(inspect.signature(command.callback).parameters)
+        for command in import_app.registered_commands
+    )
+    # half a step, of at most 0.2 mm
+    np.testing.assert_allclose(Store.open(out / "arrays").clip(0)[0], array(1), rtol=0, atol=1.1e-4)
     run(*SYNTH, out / "plain")
     assert json.loads(run("info", out / "plain", "--json"))["storage"] == "float32"
 
@@ -215,24 +398,44 @@ def test_every_import_stores_int16_where_it_is_asked_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*SYNTH, "out", "--classes", "1", "--frames", "2"), r"--classes: .* got 1\n--frames: .* got 2"),
-        ((*SYNTH, "out", "--clips-per-class", "3"), r"clips_per_class must be at least subjects \* views = 4, got 3"),
+        (
+            (*SYNTH, "out", "--classes", "1", "--frames", "2"),
+            r"--classes: .* got 1\n--frames: .* got 2",
+        ),
+        (
+            (*SYNTH, "out", "--clips-per-class", "3"),
+            r"clips_per_class must be at least subjects \* views = 4, got 3",
+        ),
         ((*SYNTH, "out", "--layout", "ntu26"), "layout must be one of"),
         (
             ("import", "nw-ucla", "nowhere", "out"),
-            r"nowhere: must be a folder that holds all_sqe/ .*, but lacks ucla_train\.json, ucla_valid\.json",
+            (
+                r"nowhere: must be a folder that holds all_sqe/ .*, but lacks ucla_train\.json,"
+                r" ucla_valid\.json"
+            ),
         ),
-        (("import", "ntu", "nowhere", "out"), r"nowhere: must be a folder or a \.zip of \.skeleton files"),
-        (("import", "ntu", "S001C001P001R001A001.skeleton", "out"), r"must be a folder or a \.zip of \.skeleton files, not one of them"),
+        (
+            ("import", "ntu", "nowhere", "out"),
+            r"nowhere: must be a folder or a \.zip of \.skeleton files",
+        ),
+        (
+            ("import", "ntu", "S001C001P001R001A001.skeleton", "out"),
+            r"must be a folder or a \.zip of \.skeleton files, not one of them",
+        ),
         (("import", "ntu-npz", "nowhere", "out"), r"nowhere: must be an \.npz archive"),
         (("info", "nowhere"), r"nowhere: must be a store .* /\S*/nowhere is not there"),
         (("info", __file__), r"test_data\.py: must be a store .* it is a file"),
         (("info", "."), r"\.: must be a store .* there is no dataset\.json in it"),
         (("audit", "nowhere"), r"nowhere: must be a store"),
-        (("audit", "nowhere", "--selection-kind", "person", "--fraction", "2"), r"--selection-kind: .* got person\n--fraction: .* got 2"),
+        (
+            ("audit", "nowhere", "--selection-kind", "person", "--fraction", "2"),
+            r"--selection-kind: .* got person\n--fraction: .* got 2",
+        ),
     ],
 )
-def test_wrong_values_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_values_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
         run(*arguments)
@@ -242,7 +445,12 @@ def test_wrong_values_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.fixture
 def leaky(tmp_path: Path) -> Path:
-    clips = [clip("a", 0, fill=1), clip("b", 1, fill=2), clip("c", 0, fill=1, split="test"), clip("d", 1, fill=1, split="val")]
+    clips = [
+        clip("a", 0, fill=1),
+        clip("b", 1, fill=2),
+        clip("c", 0, fill=1, split="test"),
+        clip("d", 1, fill=1, split="val"),
+    ]
     return store(tmp_path / "leaky", clips).path
 
 
@@ -263,7 +471,9 @@ def test_audit_says_what_is_where(leaky: Path) -> None:
 
 
 def test_strict_audit_prints_and_then_fails(leaky: Path) -> None:
-    result = CliRunner().invoke(data_app, ["audit", str(leaky), "--strict", "--json", "--selection-kind", "none"])
+    result = CliRunner().invoke(
+        data_app, ["audit", str(leaky), "--strict", "--json", "--selection-kind", "none"]
+    )
     assert isinstance(result.exception, GateFailed)
     assert result.exception.exit_code == 4
     assert "split: 1 clips have an identical clip in another part" in str(result.exception)
@@ -278,9 +488,24 @@ def test_strict_audit_of_a_clean_store_passes(tmp_path: Path) -> None:
 
 def test_audit_of_one_protocol(tmp_path: Path) -> None:
     run(*SYNTH, tmp_path / "s")
-    assert list(json.loads(run("audit", tmp_path / "s", "--json"))["protocols"]) == ["xsub", "xview"]
+    assert list(json.loads(run("audit", tmp_path / "s", "--json"))["protocols"]) == [
+        "xsub",
+        "xview",
+    ]
     one = json.loads(
-        run("audit", tmp_path / "s", "--protocol", "xview", "--selection-kind", "clip", "--fraction", "0.5", "--seed", "1", "--json")
+        run(
+            "audit",
+            tmp_path / "s",
+            "--protocol",
+            "xview",
+            "--selection-kind",
+            "clip",
+            "--fraction",
+            "0.5",
+            "--seed",
+            "1",
+            "--json",
+        )
     )
     assert list(one["protocols"]) == ["xview"]
     assert one["protocols"]["xview"]["selection"] == one["protocols"]["xview"]["train"] == 2
@@ -296,23 +521,39 @@ def test_info_prints_tables(tmp_path: Path) -> None:
 
 
 def test_info_shows_lengths_as_bars_and_how_groups_are_split(tmp_path: Path) -> None:
-    clips = [clip(f"{i:02}", i % 2, frames=5 if i < 8 else 6, split="train" if i < 7 else "test", subject=i % 3) for i in range(10)]
+    clips = [
+        clip(
+            f"{i:02}",
+            i % 2,
+            frames=5 if i < 8 else 6,
+            split="train" if i < 7 else "test",
+            subject=i % 3,
+        )
+        for i in range(10)
+    ]
     lines = lines_of(run("info", store(tmp_path / "s", clips).path))
     assert ["5", "8", "█" * 40] in lines
     assert ["6", "2", "█" * 10] in lines
-    assert lines[lines.index(["class", "clips", "train", "test"]) - 1] == ["split", "split"]  # nobody is in a validation part
+    # nobody is in a validation part
+    assert lines[lines.index(["class", "clips", "train", "test"]) - 1] == ["split", "split"]
     assert ["class 0", "5", "4", "1"] in lines
     assert ["2", "3", "2", "1"] in lines  # subject 2
     assert ["cameras", "not known"] in lines
     assert ["joints", "x, y, z in metres, stored as float32"] in lines
 
 
-def test_info_loses_no_column_on_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_info_loses_no_column_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rules = dict.fromkeys(("first", "second", "third", "fourth", "fifth"), SPLIT["split"])
     clips = [clip("a"), clip("b", split="test"), clip("c", split="val")]
     made = summarise(store(tmp_path / "s", clips, protocols=rules))
     screen = io.StringIO()
-    monkeypatch.setattr(tables, "Console", partial(Console, file=screen, force_terminal=True, width=50, no_color=True))
+    monkeypatch.setattr(
+        tables,
+        "Console",
+        partial(Console, file=screen, force_terminal=True, width=50, no_color=True),
+    )
     print_summary(made)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
     assert any(line.split().count("selection") == 5 for line in lines)
@@ -322,7 +563,11 @@ def test_info_loses_no_column_on_a_narrow_terminal(tmp_path: Path, monkeypatch: 
 
 def test_info_of_many_classes_shows_the_ends_and_json_everything(tmp_path: Path) -> None:
     """Every class has 1 clip, but class 3 has 2 and class 50 has 3."""
-    clips = [clip(f"{k:02}_{i}", k, split="train" if k % 2 else "test") for k in range(60) for i in range({3: 2, 50: 3}.get(k, 1))]
+    clips = [
+        clip(f"{k:02}_{i}", k, split="train" if k % 2 else "test")
+        for k in range(60)
+        for i in range({3: 2, 50: 3}.get(k, 1))
+    ]
     made = store(tmp_path / "s", clips, classes=60).path
     lines = lines_of(run("info", made))
     assert ["classes", "60, of 1 to 3 clips"] in lines
@@ -331,17 +576,23 @@ def test_info_of_many_classes_shows_the_ends_and_json_everything(tmp_path: Path)
     assert sum(line[0].startswith("class ") for line in lines) == 12
     counts = json.loads(run("info", made, "--json"))["counts"]["class"]
     assert len(counts) == 60
-    assert counts["class 50"] == {"clips": 3, "protocols": {"split": {"train": 0, "selection": 0, "test": 3}}}
+    assert counts["class 50"] == {
+        "clips": 3,
+        "protocols": {"split": {"train": 0, "selection": 0, "test": 3}},
+    }
 
 
 def test_audit_says_what_is_near(tmp_path: Path) -> None:
     one = clip("a", subject=1)
-    made = store(tmp_path / "s", [one, Clip("b", 0, one.joints + 1, subject=1, extra={"split": "test"})]).path
+    made = store(
+        tmp_path / "s", [one, Clip("b", 0, one.joints + 1, subject=1, extra={"split": "test"})]
+    ).path
     lines = lines_of(run("audit", made))
     assert ["near copies: train test", "1", "b"] in lines
     assert ["identical", "0"] in lines
     assert ["subjects in both: train test", "1", "1"] in lines
-    found = json.loads(run("audit", made, "--json", "--near", "1e-5"))  # in float32, 1 m away, rounding alone is more
+    # in float32, 1 m away, rounding alone is more
+    found = json.loads(run("audit", made, "--json", "--near", "1e-5"))
     assert (found["near"], found["unit"], found["near_duplicates"]["train_test"]) == (1e-5, "mm", 0)
     with pytest.raises(UserError, match="near must be a positive number, got 0"):
         run("audit", made, "--near", "0")
@@ -352,14 +603,29 @@ def test_audit_says_what_is_near(tmp_path: Path) -> None:
 @pytest.fixture
 def shown(tmp_path: Path) -> Path:
     clips = [clip(name, subject=1) for name in ("a01_s01", "a01_s02", "a02_s01")]
-    return store(tmp_path / "shown", [*clips, Clip("nobody", 0, clips[0].joints * 0, extra={"split": "test"})]).path
+    return store(
+        tmp_path / "shown",
+        [*clips, Clip("nobody", 0, clips[0].joints * 0, extra={"split": "test"})],
+    ).path
 
 
 def test_show_draws_a_clip(shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("show", shown, "a01_s02", "--frames", 1) == "a01_s02.png\n"
     assert Path("a01_s02.png").read_bytes().startswith(b"\x89PNG")
-    run("show", shown, "a01_s02", "--out", "deep/moving.GIF", "--fps", 10, "--frames", 2, "--up", "-y")
+    run(
+        "show",
+        shown,
+        "a01_s02",
+        "--out",
+        "deep/moving.GIF",
+        "--fps",
+        10,
+        "--frames",
+        2,
+        "--up",
+        "-y",
+    )
     first = Path("deep/moving.GIF").read_bytes()
     assert first.startswith(b"GIF89a")
     run("show", shown, "a02_s01", "--out", "deep/moving.GIF", "--frames", 2)
@@ -371,16 +637,29 @@ def test_show_draws_a_clip(shown: Path, tmp_path: Path, monkeypatch: pytest.Monk
     [
         (("a01_s03",), r"there is no clip 'a01_s03', did you mean a01_s0[12] or a01_s0[12]"),
         (("zz",), r"there is no clip 'zz' \(its first is a01_s01\)"),
-        (("a01_s01", "--out", "x.jpg", "--frames", "0"), r"--out: must end in .png or .gif, got x.jpg\n--frames: must be at least 1, got 0"),
+        (
+            ("a01_s01", "--out", "x.jpg", "--frames", "0"),
+            r"--out: must end in .png or .gif, got x.jpg\n--frames: must be at least 1, got 0",
+        ),
         (("a01_s01", "--fps", "30"), r"--fps: must be left out for a .png"),
         (("a01_s01", "--fps", "0", "--out", "x.gif"), r"--fps: must be between 1 and 1000, got 0"),
         (("a01_s01", "--frames", "101"), r"--frames: must be at most 100 for a .png, got 101"),
         (("a01_s01", "--up", "north"), r"--up: must be one of x, y, z, -x, -y, -z, got north"),
-        (("nobody",), r"nobody, class 0: there must be somebody to draw, but none of its 5 frames shows a joint"),
+        (
+            ("nobody",),
+            (
+                r"nobody, class 0: there must be somebody to draw, but none of its 5 frames shows a"
+                r" joint"
+            ),
+        ),
     ],
 )
 def test_show_says_what_is_wrong_and_leaves_nothing(
-    shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+    shown: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
@@ -390,11 +669,17 @@ def test_show_says_what_is_wrong_and_leaves_nothing(
     assert not list(here.iterdir())
 
 
-def test_show_has_no_up_in_images_and_cannot_write_over_a_folder(shown: Path, tmp_path: Path) -> None:
+def test_show_has_no_up_in_images_and_cannot_write_over_a_folder(
+    shown: Path, tmp_path: Path
+) -> None:
     (tmp_path / "a.png").mkdir()
     with pytest.raises(UserError, match=r"a\.png: the picture cannot be written: Is a directory"):
         run("show", shown, "a01_s01", "--frames", 1, "--out", tmp_path / "a.png")
-    write_store(tmp_path / "image", [clip("a"), clip("b", split="test")], description().model_copy(update={"channels": "xy"}))
+    write_store(
+        tmp_path / "image",
+        [clip("a"), clip("b", split="test")],
+        description().model_copy(update={"channels": "xy"}),
+    )
     with pytest.raises(UserError, match="--up: must be left out for joints found in images, got z"):
         run("show", tmp_path / "image", "a", "--up", "z")
 
@@ -404,7 +689,8 @@ def test_nearest_ids_survive_a_typo_at_either_end() -> None:
     assert nearest("S011C001P004A01", known)[0].startswith("S011C001P004A01")
     assert nearest("x011C001P004A013", known)[0] == "S011C001P004A013"
     assert nearest("S011C001P004A013.skeleton", known)[0] == "S011C001P004A013"
-    assert nearest("a09_s01_e01_skeleton3D", ["a09_s01_e01", "a09_s01_e03"])[0] == "a09_s01_e01"  # both are as alike
+    # both are as alike
+    assert nearest("a09_s01_e01_skeleton3D", ["a09_s01_e01", "a09_s01_e03"])[0] == "a09_s01_e01"
     assert nearest("unlike", known) == []
 
 
@@ -415,9 +701,11 @@ from typer.testing import CliRunner
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.imports import synth
 names = ("arrays", "ntu", "ntu-npz", "pyskl", "kinetics-skeleton")
-for command in ([], ["import"], *(["import", name] for name in names), ["synth"], ["info"], ["audit"], ["show"]):
+imports = (["import", name] for name in names)
+for command in ([], ["import"], *imports, ["synth"], ["info"], ["audit"], ["show"]):
     assert CliRunner().invoke(data_app, [*command, "--help"]).exit_code == 0
-heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy", "matplotlib", "PIL"} & set(sys.modules)
+heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "numpy", "matplotlib", "PIL"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -430,4 +718,6 @@ def test_the_tolerance_shown_is_that_of_the_audit() -> None:
 def test_synth_defaults_are_those_of_the_generator() -> None:
     """The command repeats them so that --help shows them without importing NumPy."""
     shown = {name: option.default for name, option in inspect.signature(synth).parameters.items()}
-    assert {name: shown[name] for name in SyntheticConfig.model_fields} == SyntheticConfig().model_dump()
+    assert {
+        name: shown[name] for name in SyntheticConfig.model_fields
+    } == SyntheticConfig().model_dump()

@@ -1,4 +1,6 @@
-"""Commands that only look at files load no heavy library; held by what is imported, not by seconds."""
+"""Commands that only look at files load no heavy library; held by
+what is imported, not by seconds.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,17 @@ NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-
 FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
 
 
-@pytest.mark.parametrize("arguments", ["--help", "validate --help", "data --help", *FILES, *NETWORKS])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "validate --help", "data --help", *FILES, *NETWORKS]
+)
 def test_light_commands_stay_light(folder, arguments: str) -> None:
-    found = subprocess.run([sys.executable, "-c", PROBE, *arguments.split()], cwd=folder, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments.split()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 0, found.stderr
     loaded = found.stdout.rpartition("LOADED ")[2].split()
     assert "typer" in loaded

@@ -1,4 +1,6 @@
-"""`models`, `bench` and `import-weights` from the outside: what they print, what they write, how they end."""
+"""`models`, `bench` and `import-weights` from the outside: what they print, what they write, how
+they end.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,13 @@ SHORT = "--frames 8 --classes 5 --channels 8 --rounds 1 --device cpu --threads 1
 def sources(tmp_path_factory) -> Path:
     """A folder with a checkpoint of the released code and a store its network can score."""
     path = tmp_path_factory.mktemp("sources")
-    tensors = {f"module.{name}": tensor.float() for name, tensor in naive_networks.checkpoint(RP).items()}
+    tensors = {
+        f"module.{name}": tensor.float() for name, tensor in naive_networks.checkpoint(RP).items()
+    }
     torch.save({"state_dict": tensors, "epoch": 109}, path / "rp.pt")
-    config = SyntheticConfig(classes=12, clips_per_class=2, subjects=2, views=1, frames=8, persons=2)
+    config = SyntheticConfig(
+        classes=12, clips_per_class=2, subjects=2, views=1, frames=8, persons=2
+    )
     recordings = synthetic_recordings(config, load_layout("ntu25"))
     write_store(path / "synth", recordings.clips, recordings.description)
     return path
@@ -63,42 +69,98 @@ def test_models_has_a_row_for_every_backbone_with_what_is_counted(orchestrate) -
     code, out, err = orchestrate("models")
     assert (code, err) == (0, "")
     for name in COUNTERS:
-        cost = count(ModelConfig(backbone=name), load_layout("ntu25"), classes=120, persons=2, frames=64, stream=StreamConfig())
+        cost = count(
+            ModelConfig(backbone=name),
+            load_layout("ntu25"),
+            classes=120,
+            persons=2,
+            frames=64,
+            stream=StreamConfig(),
+        )
         share = f"{100 * cost.maskable_params / cost.training.params:.0f}"
-        numbers = (f"{cost.training.params:,}", share, f"{cost.deploy.params:,}", f"{cost.deploy.gmacs:.3f}")
+        numbers = (
+            f"{cost.training.params:,}",
+            share,
+            f"{cost.deploy.params:,}",
+            f"{cost.deploy.gmacs:.3f}",
+        )
         released = cost.released
-        published = (f"{released.params:,}", f"{released.leaf_params:,}", f"{released.gmacs:.3f}", f"{released.leaf_gmacs:.3f}")
-        assert re.search(rf"^ *{name} +{' +'.join(map(re.escape, (*numbers, *published)))} *$", out, re.MULTILINE), name
+        published = (
+            f"{released.params:,}",
+            f"{released.leaf_params:,}",
+            f"{released.gmacs:.3f}",
+            f"{released.leaf_gmacs:.3f}",
+        )
+        assert re.search(
+            rf"^ *{name} +{' +'.join(map(re.escape, (*numbers, *published)))} *$", out, re.MULTILINE
+        ), name
     assert "groups=8, input_block=auto" in out
-    assert re.search(r"graph +spatial, stgcn_spatial, random +what the adjacency matrices start from", out)
+    assert re.search(
+        r"graph +spatial, stgcn_spatial, random +what the adjacency matrices start from", out
+    )
     assert re.search(r"dropout +a number from 0 below 1 +before the classifier", out)
 
 
 def test_models_as_json_at_other_sizes(orchestrate) -> None:
-    code, out, _ = orchestrate("models", "--json", "--classes", 60, "--layout", "coco17", "--frames", 100, "--persons", 1)
+    code, out, _ = orchestrate(
+        "models", "--json", "--classes", 60, "--layout", "coco17", "--frames", 100, "--persons", 1
+    )
     found = json.loads(out)
-    assert (code, found["layout"], found["classes"], found["frames"], found["persons"]) == (0, "coco17", 60, 100, 1)
+    assert (code, found["layout"], found["classes"], found["frames"], found["persons"]) == (
+        0,
+        "coco17",
+        60,
+        100,
+        1,
+    )
     assert [entry["backbone"] for entry in found["backbones"]] == list(COUNTERS)
     for entry in found["backbones"]:
         name = entry["backbone"]
         model = ModelConfig(backbone=name)
-        cost = count(model, load_layout("coco17"), classes=60, persons=1, frames=100, stream=StreamConfig())
+        cost = count(
+            model, load_layout("coco17"), classes=60, persons=1, frames=100, stream=StreamConfig()
+        )
         assert (entry["params"], entry["gmacs"]) == (cost.training.params, cost.training.gmacs)
-        assert (entry["released_gmacs"], entry["released_leaf_gmacs"]) == (cost.released.gmacs, cost.released.leaf_gmacs)
-        used = {option for option in ModelConfig.model_fields if option != "backbone" and option_used(option, name, model.temporal)}
-        assert entry["options"] == {option: model.model_dump(mode="json")[option] for option in used}
+        assert (entry["released_gmacs"], entry["released_leaf_gmacs"]) == (
+            cost.released.gmacs,
+            cost.released.leaf_gmacs,
+        )
+        used = {
+            option
+            for option in ModelConfig.model_fields
+            if option != "backbone" and option_used(option, name, model.temporal)
+        }
+        assert entry["options"] == {
+            option: model.model_dump(mode="json")[option] for option in used
+        }
         assert set(list(entry["options"])[: len(OPTIONS[name])]) == OPTIONS[name]
-    assert {option["name"] for option in found["options"]} == ModelConfig.model_fields.keys() - {"backbone"}
+    assert {option["name"] for option in found["options"]} == ModelConfig.model_fields.keys() - {
+        "backbone"
+    }
     assert all(option["allowed"] and option["meaning"] for option in found["options"])
 
 
 def test_the_documented_figures_are_those_of_the_command(orchestrate) -> None:
-    documented = [line for line in Path(__file__).parents[3].joinpath("docs", "models.md").read_text().splitlines() if line.startswith("| `")]
+    documented = [
+        line
+        for line in Path(__file__).parents[3].joinpath("docs", "models.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
     for entry in json.loads(orchestrate("models", "--json")[1])["backbones"]:
-        sizes = (f"{entry['params']:,}", f"{entry['deploy_params']:,}", f"{entry['deploy_gmacs']:.3f}")
+        sizes = (
+            f"{entry['params']:,}",
+            f"{entry['deploy_params']:,}",
+            f"{entry['deploy_gmacs']:.3f}",
+        )
         params = (f"{entry['released_params']:,}", f"{entry['released_leaf_params']:,}")
         row = " | ".join(
-            (f"| `{entry['backbone']}`", *sizes, *params, f"{entry['released_gmacs']:.3f}", f"{entry['released_leaf_gmacs']:.3f} |")
+            (
+                f"| `{entry['backbone']}`",
+                *sizes,
+                *params,
+                f"{entry['released_gmacs']:.3f}",
+                f"{entry['released_leaf_gmacs']:.3f} |",
+            )
         )
         assert row in documented
 
@@ -111,7 +173,9 @@ def test_models_of_a_layout_nobody_knows(orchestrate) -> None:
 
 
 def test_bench_prints_a_table_per_batch_and_where_it_was(orchestrate) -> None:
-    code, out, err = orchestrate("bench", "hpi_gcn_rp", "hpi_gcn_op", "--batch", 1, "--batch", 2, "--single", 0.5, *SHORT)
+    code, out, err = orchestrate(
+        "bench", "hpi_gcn_rp", "hpi_gcn_op", "--batch", 1, "--batch", 2, "--single", 0.5, *SHORT
+    )
     assert code == 0
     assert "Batch 1, 0 of 1 clips with one person" in out
     assert "Batch 2, 1 of 2 clips with one person" in out
@@ -124,9 +188,16 @@ def test_bench_prints_a_table_per_batch_and_where_it_was(orchestrate) -> None:
 
 
 def test_bench_as_json(orchestrate) -> None:
-    code, out, _ = orchestrate("bench", "hpi_gcn_rp", "--batch", 3, "--layout", "coco17", "--json", *SHORT)
+    code, out, _ = orchestrate(
+        "bench", "hpi_gcn_rp", "--batch", 3, "--layout", "coco17", "--json", *SHORT
+    )
     found = json.loads(out)
-    assert (code, found["setting"]["batches"], found["setting"]["layout"], found["threads"]) == (0, [3], "coco17", 1)
+    assert (code, found["setting"]["batches"], found["setting"]["layout"], found["threads"]) == (
+        0,
+        [3],
+        "coco17",
+        1,
+    )
     assert [row["form"] for row in found["measured"]] == ["training", "plain deploy", "deploy"]
     assert all(row["timings"][0]["median_ms"] > 0 for row in found["measured"])
 
@@ -139,14 +210,24 @@ def test_bench_of_a_backbone_nobody_knows(orchestrate) -> None:
 
 
 def test_bench_ends_at_ctrl_c_without_a_traceback(tmp_path) -> None:
-    command = [sys.executable, "-c", "from orchestrator import cli; cli.main()", "bench", "hpi_gcn_rp", *SHORT, "--rounds", "1000000"]
+    command = [
+        sys.executable,
+        "-c",
+        "from orchestrator import cli; cli.main()",
+        "bench",
+        "hpi_gcn_rp",
+        *SHORT,
+        "--rounds",
+        "1000000",
+    ]
     with subprocess.Popen(
         command,
         cwd=Path.cwd(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background inherits that it is ignored
+        # what runs in the background inherits that it is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -160,23 +241,50 @@ def test_bench_ends_at_ctrl_c_without_a_traceback(tmp_path) -> None:
 
 
 def test_import_weights_reports_and_writes(orchestrate, sources, tmp_path) -> None:
-    arguments = ("import-weights", sources / "rp.pt", "--as", "hpi_gcn_rp", "--out", "w.pt", "--deploy", "d.pt", "--frames", 8)
+    arguments = (
+        "import-weights",
+        sources / "rp.pt",
+        "--as",
+        "hpi_gcn_rp",
+        "--out",
+        "w.pt",
+        "--deploy",
+        "d.pt",
+        "--frames",
+        8,
+    )
     code, out, err = orchestrate(*arguments)
     assert (code, err) == (0, "")
-    for text in ("507 of 507 tensors", "HPI-GCN's released code, training form", "ntu25, 2 persons, 12 classes", "unused", "adjacencies=5"):
+    for text in (
+        "507 of 507 tensors",
+        "HPI-GCN's released code, training form",
+        "ntu25, 2 persons, 12 classes",
+        "unused",
+        "adjacencies=5",
+    ):
         assert text in out
     assert re.search(r"^ *constructed +none", out, re.MULTILINE)
     assert load_weights(tmp_path / "w.pt").spec == load_deploy(tmp_path / "d.pt").spec
     code, out, err = orchestrate(*arguments)
     assert (code, out) == (2, "")
-    assert err == "w.pt: there is a file already; --force replaces it\nd.pt: there is a file already; --force replaces it\n"
+    assert (
+        err == "w.pt: there is a file already; --force replaces it\nd.pt: there is a file already;"
+        " --force replaces it\n"
+    )
     code, out, _ = orchestrate(*arguments, "--force", "--json")
     report = json.loads(out)
-    assert (code, report["backbone"], report["matched"], report["unused"]) == (0, "hpi_gcn_rp", 507, {})
+    assert (code, report["backbone"], report["matched"], report["unused"]) == (
+        0,
+        "hpi_gcn_rp",
+        507,
+        {},
+    )
     assert report["written"] == {"weights": "w.pt", "deploy form": "d.pt"}
 
 
-def test_import_weights_scores_a_store_and_the_printed_command_evaluates_it(orchestrate, sources, tmp_path) -> None:
+def test_import_weights_scores_a_store_and_the_printed_command_evaluates_it(
+    orchestrate, sources, tmp_path
+) -> None:
     store = sources / "synth"
     scoring = ("--scores", "s.parquet", "--store", store, "--protocol", "xsub", "--frames", 8)
     code, out, _ = orchestrate("import-weights", sources / "rp.pt", "--as", "hpi_gcn_rp", *scoring)
@@ -191,24 +299,58 @@ def test_import_weights_scores_a_store_and_the_printed_command_evaluates_it(orch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--as hpi_gcn_op", "the checkpoint must be of hpi_gcn_op, got hpi_gcn_rp (HPI-GCN's released code, training form)"),
+        (
+            "--as hpi_gcn_op",
+            (
+                "the checkpoint must be of hpi_gcn_op, got hpi_gcn_rp (HPI-GCN's released code,"
+                " training form)"
+            ),
+        ),
         ("--as hpi_gcnrp", "got 'hpi_gcnrp', did you mean 'hpi_gcn_rp'?"),
-        ("--as hpi_gcn_rp --layout ucla20", "layout must have the checkpoint's 25 joints, got ucla20 with 20"),
-        ("--as hpi_gcn_rp --scores s.parquet", "--scores, --store and --protocol: must be given together"),
-        ("--as hpi_gcn_rp --scores s.npy --store x --protocol y", "--scores: must end in .parquet, got s.npy"),
+        (
+            "--as hpi_gcn_rp --layout ucla20",
+            "layout must have the checkpoint's 25 joints, got ucla20 with 20",
+        ),
+        (
+            "--as hpi_gcn_rp --scores s.parquet",
+            "--scores, --store and --protocol: must be given together",
+        ),
+        (
+            "--as hpi_gcn_rp --scores s.npy --store x --protocol y",
+            "--scores: must end in .parquet, got s.npy",
+        ),
         ("--as hpi_gcn_rp --scores s.parquet --store x --protocol y", "x: must be a store made by"),
         ("--as hpi_gcn_rp --stream bone", "--stream and --split: have no effect without --scores"),
         ("--as hpi_gcn_rp --frames 8", "--frames: has no effect without --deploy or --scores"),
-        ("--as hpi_gcn_rp --set model.group=3", "--set model.group: unknown, did you mean 'model.groups'?"),
-        ("--as hpi_gcn_rp --set model.kernel_size=4", "--set model.kernel_size: must be odd, got 4"),
-        ("--as hpi_gcn_rp --set model.kernel_size", "--set model.kernel_size: must be model.option=value"),
-        ("--as hpi_gcn_rp --set model.channels=wide", "--set model.channels: must be a whole number, got 'wide'"),
+        (
+            "--as hpi_gcn_rp --set model.group=3",
+            "--set model.group: unknown, did you mean 'model.groups'?",
+        ),
+        (
+            "--as hpi_gcn_rp --set model.kernel_size=4",
+            "--set model.kernel_size: must be odd, got 4",
+        ),
+        (
+            "--as hpi_gcn_rp --set model.kernel_size",
+            "--set model.kernel_size: must be model.option=value",
+        ),
+        (
+            "--as hpi_gcn_rp --set model.channels=wide",
+            "--set model.channels: must be a whole number, got 'wide'",
+        ),
         ("--as hpi_gcn_rp --set model.groups=4", "--set model.groups: has no effect in hpi_gcn_rp"),
-        ("--as hpi_gcn_rp --set model.dropout=0.5 --set model.dropout=0.1", "--set model.dropout: must be given once"),
+        (
+            "--as hpi_gcn_rp --set model.dropout=0.5 --set model.dropout=0.1",
+            "--set model.dropout: must be given once",
+        ),
     ],
 )
-def test_import_weights_refuses(orchestrate, sources, tmp_path, arguments: str, message: str) -> None:
-    code, out, err = orchestrate("import-weights", sources / "rp.pt", *arguments.split(), "--out", "w.pt")
+def test_import_weights_refuses(
+    orchestrate, sources, tmp_path, arguments: str, message: str
+) -> None:
+    code, out, err = orchestrate(
+        "import-weights", sources / "rp.pt", *arguments.split(), "--out", "w.pt"
+    )
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
@@ -226,6 +368,15 @@ def test_import_weights_of_files_that_are_none(orchestrate, tmp_path) -> None:
 
 
 def test_options_of_the_model_reach_the_network(orchestrate, sources, tmp_path) -> None:
-    code, _, _ = orchestrate("import-weights", sources / "rp.pt", "--as", "hpi_gcn_rp", "--set", "model.dropout=0.5", "--out", "w.pt")
+    code, _, _ = orchestrate(
+        "import-weights",
+        sources / "rp.pt",
+        "--as",
+        "hpi_gcn_rp",
+        "--set",
+        "model.dropout=0.5",
+        "--out",
+        "w.pt",
+    )
     assert code == 0
     assert load_weights(tmp_path / "w.pt").spec.model.dropout == 0.5

@@ -14,7 +14,15 @@ from trainables.contract.errors import GateFailed
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("cli") / "synth"
-    assert run_code("data", "synth", str(path), *"--classes 2 --clips-per-class 6 --subjects 2 --views 3 --frames 8".split()) == 0
+    assert (
+        run_code(
+            "data",
+            "synth",
+            str(path),
+            *"--classes 2 --clips-per-class 6 --subjects 2 --views 3 --frames 8".split(),
+        )
+        == 0
+    )
     return str(path)
 
 
@@ -42,7 +50,12 @@ def orchestrate(tmp_path, monkeypatch, capsys):
     return run
 
 
-SPLIT = ("--set", "data.selection={kind: clip, fraction: 0.3}", "--set", "model.backbone=hpi_gcn_op")
+SPLIT = (
+    "--set",
+    "data.selection={kind: clip, fraction: 0.3}",
+    "--set",
+    "model.backbone=hpi_gcn_op",
+)
 
 
 def test_validate(orchestrate, tmp_path, store) -> None:
@@ -50,8 +63,20 @@ def test_validate(orchestrate, tmp_path, store) -> None:
     code, out, err = orchestrate("validate", "s.yaml", "--set", f"data.store={store}", *SPLIT)
     assert (code, err) == (0, "")
     assert out.startswith("s.yaml: valid, 4 cells, 4 trials, digest ")
-    code, _, err = orchestrate("validate", "s.yaml", "--set", f"data.store={store}", "--set", "train.schedule=cosine", *SPLIT)
-    assert (code, err) == (0, "note: s.yaml:8 train.milestones: has no effect on any trial of this sweep\n")  # as plan says
+    code, _, err = orchestrate(
+        "validate",
+        "s.yaml",
+        "--set",
+        f"data.store={store}",
+        "--set",
+        "train.schedule=cosine",
+        *SPLIT,
+    )
+    # as plan says
+    assert (code, err) == (
+        0,
+        "note: s.yaml:8 train.milestones: has no effect on any trial of this sweep\n",
+    )
 
 
 def test_missing_store(orchestrate, tmp_path) -> None:
@@ -59,7 +84,10 @@ def test_missing_store(orchestrate, tmp_path) -> None:
     for command in ("validate", "plan"):
         code, out, err = orchestrate(command, "s.yaml")
         assert (code, out) == (2, "")
-        assert err == f"s.yaml:3 data.store: nowhere: must be a store made by 'orchestrate data', but {tmp_path}/nowhere is not there\n"
+        assert (
+            err == "s.yaml:3 data.store: nowhere: must be a store made by 'orchestrate data', but"
+            f" {tmp_path}/nowhere is not there\n"
+        )
     assert orchestrate("validate", "s.yaml", "--no-data")[0] == 0
 
 
@@ -71,21 +99,39 @@ def test_store_at_a_uri(orchestrate, tmp_path, store, monkeypatch) -> None:
     assert json.loads(orchestrate("plan", "s.yaml", "--json", *SPLIT)[1])["training_clips"] > 0
     code, out, _ = orchestrate("data", "info", f"file://{store}", "--json")
     assert (code, json.loads(out)["clips"]) == (0, 12)
-    (copy,) = (path for path in (tmp_path / "cache" / "stores").iterdir() if not path.name.startswith("."))
+    (copy,) = (
+        path for path in (tmp_path / "cache" / "stores").iterdir() if not path.name.startswith(".")
+    )
     assert json.loads(out)["path"] == str(copy)
-    code, out, err = orchestrate("validate", "s.yaml", *SPLIT, "--set", "data.store=file:///nowhere/at/all")
+    code, out, err = orchestrate(
+        "validate", "s.yaml", *SPLIT, "--set", "data.store=file:///nowhere/at/all"
+    )
     assert (code, out) == (2, "")
-    assert err.startswith("--set data.store: file:///nowhere/at/all: must be a store made by 'orchestrate data', but no dataset.json is found")
+    assert err.startswith(
+        "--set data.store: file:///nowhere/at/all: must be a store made by 'orchestrate data', but"
+        " no dataset.json is found"
+    )
 
 
 def test_wrong_protocol_layout_and_groups_in_one_go(orchestrate, tmp_path, store) -> None:
     written(tmp_path, SMALL.replace("nowhere", store).replace("protocol: xsub", "protocol: xsbu"))
-    code, _, err = orchestrate("validate", "s.yaml", "--set", "model={backbone: hpi_gcn_op, layout: ntu25, groups: 5, channels: 8}")
+    code, _, err = orchestrate(
+        "validate",
+        "s.yaml",
+        "--set",
+        "model={backbone: hpi_gcn_op, layout: ntu25, groups: 5, channels: 8}",
+    )
     assert code == 2
     assert err.splitlines() == [
-        "--set model model.groups: groups must divide channels, got groups=5 and channels=8 (cell joint-level0)",
+        (
+            "--set model model.groups: groups must divide channels, got groups=5 and channels=8"
+            " (cell joint-level0)"
+        ),
         f"--set model model.layout: must be auto or ucla20, the layout of {store}, got 'ntu25'",
-        f"s.yaml:3 data.protocol: must be xsub or xview in {store}, got 'xsbu', did you mean 'xsub'?",
+        (
+            f"s.yaml:3 data.protocol: must be xsub or xview in {store}, got 'xsbu', did you mean"
+            " 'xsub'?"
+        ),
     ]
 
 
@@ -103,17 +149,30 @@ def test_store_cut_short(orchestrate, tmp_path, store) -> None:
 
 
 def test_selection_that_cannot_be_made(orchestrate, tmp_path, store) -> None:
-    written(tmp_path, SMALL.replace("nowhere", store).replace("frames: 16", "selection: {kind: protocol}"))
+    written(
+        tmp_path,
+        SMALL.replace("nowhere", store).replace("frames: 16", "selection: {kind: protocol}"),
+    )
     code, _, err = orchestrate("validate", "s.yaml")
     assert code == 2
-    assert err.startswith("s.yaml:3 data.selection: protocol 'xsub': selection.kind 'protocol' needs a validation split")
+    assert err.startswith(
+        "s.yaml:3 data.selection: protocol 'xsub': selection.kind 'protocol' needs a validation"
+        " split"
+    )
 
 
 def test_plan_as_tables_and_as_json(orchestrate, tmp_path, store) -> None:
     written(tmp_path, SMALL.replace("nowhere", store))
     code, out, _ = orchestrate("plan", "s.yaml", *SPLIT)
     assert code == 0
-    for text in ("joint-level0.8", "Non-zero parameters", "~: expected", "4 cells, 4 trials", "GFLOP/s per", "MLflow"):
+    for text in (
+        "joint-level0.8",
+        "Non-zero parameters",
+        "~: expected",
+        "4 cells, 4 trials",
+        "GFLOP/s per",
+        "MLflow",
+    ):
         assert text in out
     code, out, _ = orchestrate("plan", "s.yaml", "--json", *SPLIT)
     planned = json.loads(out)
@@ -126,7 +185,10 @@ def test_plan_over_budget_prints_and_refuses(orchestrate, tmp_path, store) -> No
     code, out, err = orchestrate("plan", "s.yaml", *SPLIT)
     assert code == 2
     assert "4 cells, 4 trials" in out
-    assert err == "s.yaml:9 budget.trials: the sweep is expected to need 4 trials, the budget allows 3\n"
+    assert (
+        err
+        == "s.yaml:9 budget.trials: the sweep is expected to need 4 trials, the budget allows 3\n"
+    )
 
 
 def test_schema_and_version(orchestrate) -> None:

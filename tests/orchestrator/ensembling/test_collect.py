@@ -1,4 +1,6 @@
-"""One member per cell, chosen by the objectives, never by luck of a seed and never by the test split."""
+"""One member per cell, chosen by the objectives, never by luck of a seed and never by the test
+split.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ def test_the_best_trial_of_each_cell_is_its_member(tmp_path):
     other = Trial("bone", 0.6, wrong_selection=(0, 1))
     run = make_run(tmp_path, [worse, better, other])
     members = collect(run, make_sweep())
-    assert [(member.cell, member.trial) for member in members] == [("joint-0.6", better.name), ("bone-0.6", other.name)]
+    assert [(member.cell, member.trial) for member in members] == [
+        ("joint-0.6", better.name),
+        ("bone-0.6", other.name),
+    ]
     assert members[0].axes == {"data.stream": "joint", "sparsity.level": 0.6}
     assert members[0].selection.labels is not None
     assert members[0].test.labels is None
@@ -30,21 +35,30 @@ def test_the_first_objective_decides_and_the_others_break_ties(tmp_path):
     accurate_first = (("selection_top1", "maximize"), ("deploy_latency_ms", "minimize"))
     run = make_run(tmp_path, [slow, fast, best])
     assert collect(run, make_sweep(objectives=accurate_first))[0].trial == best.name
-    limited = make_sweep(objectives=accurate_first, limits=({"metric": "deploy_latency_ms", "max": 5.0},))
+    limited = make_sweep(
+        objectives=accurate_first, limits=({"metric": "deploy_latency_ms", "max": 5.0},)
+    )
     assert collect(run, limited)[0].trial == fast.name
     fast_first = make_sweep(objectives=accurate_first[::-1])
     assert collect(run, fast_first)[0].trial == fast.name
 
 
 def test_of_equally_accurate_trials_the_smallest_is_chosen(tmp_path):
-    """A level that is searched as a number: accuracy first, then what is shipped; or the sparsest within a limit."""
-    trials = [Trial("joint", level, wrong_selection=wrong) for level, wrong in ((0.412, (1,)), (0.57, (0,)), (0.9312, (0, 1)))]
+    """A level that is searched as a number: accuracy first, then what is shipped; or the sparsest
+    within a limit.
+    """
+    trials = [
+        Trial("joint", level, wrong_selection=wrong)
+        for level, wrong in ((0.412, (1,)), (0.57, (0,)), (0.9312, (0, 1)))
+    ]
     for trial in trials:
         trial.in_one_cell = True
     run = make_run(tmp_path, trials)
     objectives = (("selection_top1", "maximize"), ("deploy_nonzero_params", "minimize"))
     assert collect(run, make_sweep(objectives=objectives))[0].trial == trials[1].name
-    sparsest = make_sweep(objectives=(("level", "maximize"),), limits=({"metric": "selection_top1", "min": 0.9},))
+    sparsest = make_sweep(
+        objectives=(("level", "maximize"),), limits=({"metric": "selection_top1", "min": 0.9},)
+    )
     assert collect(run, sparsest)[0].trial == trials[1].name
 
 
@@ -55,8 +69,14 @@ def test_equal_trials_are_told_apart_by_their_id(tmp_path):
 
 
 def test_seeds_count_by_their_mean_and_the_first_represents(tmp_path):
-    lucky = [Trial("joint", 0.0, lr=0.1, seed=s, wrong_selection=wrong) for s, wrong in enumerate([(), (0, 1, 2, 3), (0, 1, 2, 3)])]
-    steady = [Trial("joint", 0.0, lr=0.2, seed=s, wrong_selection=wrong) for s, wrong in enumerate([(0, 1, 2), (0,), (0, 1)])]
+    lucky = [
+        Trial("joint", 0.0, lr=0.1, seed=s, wrong_selection=wrong)
+        for s, wrong in enumerate([(), (0, 1, 2, 3), (0, 1, 2, 3)])
+    ]
+    steady = [
+        Trial("joint", 0.0, lr=0.2, seed=s, wrong_selection=wrong)
+        for s, wrong in enumerate([(0, 1, 2), (0,), (0, 1)])
+    ]
     run = make_run(tmp_path, [*reversed(lucky), *reversed(steady)])
     (member,) = collect(run, make_sweep())
     assert member.trial == steady[0].name
@@ -82,7 +102,9 @@ def test_a_trial_given_up_without_a_word_of_its_own_failed_for_the_journals_last
         journal.append("trial_failed", trial=trial.name, cell=trial.cell, reason=reason)
     journal.append("sweep_finished")
     assert missing_cells(run, ()) == {"joint-0": f"{trial.name} failed: the worker died"}
-    assert [(state.status, state.failure) for state in load_trials(run)] == [("failed", "the worker died")]
+    assert [(state.status, state.failure) for state in load_trials(run)] == [
+        ("failed", "the worker died")
+    ]
 
 
 @pytest.mark.parametrize("event", ["trial_started", "trial_finished", "trial_interrupted"])
@@ -102,7 +124,9 @@ def test_a_trial_that_is_complete_or_has_a_word_of_its_own_needs_no_journal(tmp_
     trials = [Trial("joint", 0.0), Trial("bone", 0.0, state="failed")]
     run = make_run(tmp_path, trials)
     for trial in trials:
-        Journal(run / "journal.jsonl").append("trial_failed", trial=trial.name, reason="the worker died")
+        Journal(run / "journal.jsonl").append(
+            "trial_failed", trial=trial.name, reason="the worker died"
+        )
     assert load_failures(run) == {trials[1].name: "loss is nan in epoch 1"}
     assert [state.status for state in load_trials(run)] == ["finished", "failed"]
 

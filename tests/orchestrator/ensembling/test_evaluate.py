@@ -44,7 +44,11 @@ def test_classes_that_do_not_occur_are_left_out_of_the_mean():
 def test_rank_below_k_means_among_the_best_k(k, ties):
     rows, labels = scores_of(CHUNK + 7, 8, 3, ties)
     assert (
-        (ranks(rows, labels) < k) == [naive_scores.is_among_best(r, y, k) for r, y in zip(rows.tolist(), labels.tolist(), strict=True)]
+        (ranks(rows, labels) < k)
+        == [
+            naive_scores.is_among_best(r, y, k)
+            for r, y in zip(rows.tolist(), labels.tolist(), strict=True)
+        ]
     ).all()
 
 
@@ -89,7 +93,10 @@ def test_identical_classifiers_are_not_distinguishable():
     assert (found.difference, found.error, found.p_value) == (0.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(("wins", "losses", "p"), [(0, 0, 1.0), (5, 0, 2 / 32), (6, 0, 2 / 64), (0, 6, 2 / 64), (1, 1, 1.0), (9, 1, 22 / 1024)])
+@pytest.mark.parametrize(
+    ("wins", "losses", "p"),
+    [(0, 0, 1.0), (5, 0, 2 / 32), (6, 0, 2 / 64), (0, 6, 2 / 64), (1, 1, 1.0), (9, 1, 22 / 1024)],
+)
 def test_sign_test_by_hand(wins, losses, p):
     assert sign_test(wins, losses) == pytest.approx(p)
 

@@ -1,4 +1,6 @@
-"""Ensembles: what is combined with which weights, and a final evaluation that reads the test labels once."""
+"""Ensembles: what is combined with which weights, and a final evaluation that reads the test labels
+once.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,18 @@ def grid(**states):
     for row, stream in enumerate(("joint", "bone")):
         for column, level in enumerate((0.0, 0.6, 0.95)):
             start = 5 * (3 * row + column)
-            trial = Trial(stream, level, wrong_selection=(column,), wrong_test=tuple(range(start, start + 5)))
+            trial = Trial(
+                stream, level, wrong_selection=(column,), wrong_test=tuple(range(start, start + 5))
+            )
             trial.state = states.get(trial.cell.replace("-", "_").replace(".", ""), "complete")
             trials.append(trial)
     return trials
 
 
 def built(run, sweep):
-    return build_ensembles(sweep, collect(run, sweep), {planned.cell: planned.axes for planned in load_planned(run)})
+    return build_ensembles(
+        sweep, collect(run, sweep), {planned.cell: planned.axes for planned in load_planned(run)}
+    )
 
 
 def complete(run, sweep):
@@ -52,9 +58,14 @@ def complete(run, sweep):
 def test_combined_rows_match_naive(weights):
     tables = [np.random.default_rng(i).normal(size=(9, 4)).astype(np.float32) * 3 for i in range(3)]
     probabilities = combine_rows(tables, weights, "probabilities")
-    assert np.exp(probabilities) == pytest.approx(np.array(naive_scores.weighted_probabilities([t.tolist() for t in tables], weights)), rel=1e-5)
+    assert np.exp(probabilities) == pytest.approx(
+        np.array(naive_scores.weighted_probabilities([t.tolist() for t in tables], weights)),
+        rel=1e-5,
+    )
     logits = combine_rows(tables, weights, "logits")
-    assert logits == pytest.approx(sum(w * t for w, t in zip(weights, tables, strict=True)), rel=1e-5, abs=1e-5)
+    assert logits == pytest.approx(
+        sum(w * t for w, t in zip(weights, tables, strict=True)), rel=1e-5, abs=1e-5
+    )
 
 
 def test_very_sure_members_give_finite_scores():
@@ -69,7 +80,9 @@ def test_weights_without_a_meaning_are_refused(weights):
 
 
 def test_scores_of_different_clips_are_refused():
-    first, second = (Scores.of(ids, np.zeros((2, 2), np.float32)) for ids in (["a", "b"], ["a", "c"]))
+    first, second = (
+        Scores.of(ids, np.zeros((2, 2), np.float32)) for ids in (["a", "b"], ["a", "c"])
+    )
     with pytest.raises(UserError, match=r"1 only in the first \['b'\]"):
         combine_scores([first, second], [1.0, 1.0], "logits")
 
@@ -81,12 +94,20 @@ def test_presets_name_known_streams():
 def test_per_makes_a_group_each_and_from_combines_them(tmp_path):
     run = make_run(tmp_path, grid())
     levels_joint, levels_bone, final = built(run, make_sweep(LEVELS, FINAL)).ensembles
-    assert [levels_joint.name, levels_bone.name, final.name] == ["multi_level.joint", "multi_level.bone", "final"]
-    assert levels_joint.weights == pytest.approx({"joint-0": 1 / 3, "joint-0.6": 1 / 3, "joint-0.95": 1 / 3})
+    assert [levels_joint.name, levels_bone.name, final.name] == [
+        "multi_level.joint",
+        "multi_level.bone",
+        "final",
+    ]
+    assert levels_joint.weights == pytest.approx(
+        {"joint-0": 1 / 3, "joint-0.6": 1 / 3, "joint-0.95": 1 / 3}
+    )
     assert final.weights == {"multi_level.joint": 0.5, "multi_level.bone": 0.5}
     assert len(final.members) == 6
     alone = [member.test.logits.tolist() for member in final.members]
-    assert np.exp(final.test.logits) == pytest.approx(np.array(naive_scores.weighted_probabilities(alone, [1.0] * 6)), rel=1e-5)
+    assert np.exp(final.test.logits) == pytest.approx(
+        np.array(naive_scores.weighted_probabilities(alone, [1.0] * 6)), rel=1e-5
+    )
     assert final.test.labels is None
 
 
@@ -102,7 +123,14 @@ def test_weights_by_value_leave_the_others_out(tmp_path):
 
 def test_a_preset_brings_weights(tmp_path):
     run = make_run(tmp_path, grid())
-    recipe = {"name": "two", "over": "data.stream", "per": ["sparsity.level"], "method": "weights", "weights": "hpi_gcn", "combine": "logits"}
+    recipe = {
+        "name": "two",
+        "over": "data.stream",
+        "per": ["sparsity.level"],
+        "method": "weights",
+        "weights": "hpi_gcn",
+        "combine": "logits",
+    }
     first = built(run, make_sweep(recipe)).ensembles[0]
     assert (first.combine, first.weights) == ("logits", {"joint-0": 1.1, "bone-0": 0.9})
 
@@ -120,7 +148,9 @@ def test_recipes_that_fit_nothing_are_refused(tmp_path, recipe, message):
         built(run, make_sweep(recipe))
 
 
-def test_a_network_that_lacks_an_axis_is_in_no_ensemble_along_it_and_the_dense_one_is_still_compared(tmp_path):
+def test_a_network_that_lacks_an_axis_is_in_no_ensemble_along_it_but_compared_with_the_dense_one(
+    tmp_path,
+):
     """Dense networks have no penalty; sparse ones are told apart by it."""
     run = make_run(tmp_path, grid())
     resolved = json.loads((run / "resolved.json").read_text())
@@ -130,10 +160,17 @@ def test_a_network_that_lacks_an_axis_is_in_no_ensemble_along_it_and_the_dense_o
     (run / "resolved.json").write_text(json.dumps(resolved))
     recipe = {**LEVELS, "per": ["data.stream", "sparsity.penalty"]}
     first, second = built(run, make_sweep(recipe)).ensembles
-    assert (first.name, list(first.weights), first.left_out) == ("multi_level.joint-none", ["joint-0.6", "joint-0.95"], ())
+    assert (first.name, list(first.weights), first.left_out) == (
+        "multi_level.joint-none",
+        ["joint-0.6", "joint-0.95"],
+        (),
+    )
     assert second.name == "multi_level.bone-none"
     found = complete(run, make_sweep(recipe))
-    assert {each.against for each in found.comparisons if each.role == "dense network"} == {"joint-0", "bone-0"}
+    assert {each.against for each in found.comparisons if each.role == "dense network"} == {
+        "joint-0",
+        "bone-0",
+    }
 
 
 def test_a_missing_member_is_named_and_too_few_are_skipped(tmp_path):
@@ -141,7 +178,10 @@ def test_a_missing_member_is_named_and_too_few_are_skipped(tmp_path):
     found = built(run, make_sweep(LEVELS, FINAL))
     assert [each.name for each in found.ensembles] == ["multi_level.joint"]
     assert found.ensembles[0].missing == ("joint-0.6",)
-    assert found.skipped["multi_level.bone"] == "needs at least 2 sources, has 1 of 3; without scores: bone-0, bone-0.6"
+    assert (
+        found.skipped["multi_level.bone"]
+        == "needs at least 2 sources, has 1 of 3; without scores: bone-0, bone-0.6"
+    )
     assert "multi_level.bone" in found.skipped["final"]
 
 
@@ -159,7 +199,8 @@ def test_the_final_evaluation_counts_what_can_be_counted_by_hand(tmp_path):
     assert rows["final"].share_of_dense == pytest.approx(2.9)
     assert rows["final"].size.latency_ms == pytest.approx(6 * 1.5)
     assert rows["final"].size.batch64_latency_ms == pytest.approx(6 * 30)
-    assert rows["final"].size.peak_mb == pytest.approx(3.95)  # of the largest: they run one after the other
+    # of the largest: they run one after the other
+    assert rows["final"].size.peak_mb == pytest.approx(3.95)
     assert rows["final"].test.cross_entropy is not None
     against = {each.role: each for each in found.comparisons if each.ensemble == "final"}
     assert against["best member"].test.first_only == 5
@@ -169,10 +210,14 @@ def test_the_final_evaluation_counts_what_can_be_counted_by_hand(tmp_path):
 
 
 def test_comparisons_and_seeds_are_told_without_the_copies_too(tmp_path):
-    """Every network errs on five clips of its own: joint-0 on the copies 0 and 1 and on three clean clips."""
+    """Every network errs on five clips of its own: joint-0 on the copies 0 and 1 and on three clean
+    clips.
+    """
     trials = [*grid(), Trial("joint", 0.0, seed=1, wrong_test=(0, 2))]
     found = complete(make_run(tmp_path, trials, copies=2), make_sweep(LEVELS, FINAL))
-    dense = next(each for each in found.comparisons if each.ensemble == "final" and each.against == "joint-0")
+    dense = next(
+        each for each in found.comparisons if each.ensemble == "final" and each.against == "joint-0"
+    )
     assert (dense.test.clips, dense.test.first_only) == (TEST, 5)
     assert (dense.clean.clips, dense.clean.first_only, dense.clean.second_only) == (TEST - 2, 3, 0)
     assert dense.clean.difference == pytest.approx(3 / 28)
@@ -186,18 +231,28 @@ def test_comparisons_and_seeds_are_told_without_the_copies_too(tmp_path):
 def test_without_both_copies_and_clean_clips_there_is_nothing_to_tell_apart(tmp_path, copies):
     found = complete(make_run(tmp_path, grid(), copies=copies), make_sweep(LEVELS, FINAL))
     assert all(each.clean is None for each in (*found.rows, *found.comparisons))
-    assert [found.without_copies(row) for row in found.rows] == [None if copies else row.test for row in found.rows]
+    assert [found.without_copies(row) for row in found.rows] == [
+        None if copies else row.test for row in found.rows
+    ]
     assert found.splits[0].clean_classes == (0 if copies else 3)
 
 
-def test_classes_of_which_only_copies_are_tested_are_left_out_of_the_clean_figures(tmp_path, monkeypatch):
+def test_classes_of_which_only_copies_are_tested_are_left_out_of_the_clean_figures(
+    tmp_path, monkeypatch
+):
     """Every clip of class 0 is a copy, as two classes of NW-UCLA are."""
-    monkeypatch.setattr(Store, "clean_test", lambda self, split: self.column("label")[split.test] != 0)
+    monkeypatch.setattr(
+        Store, "clean_test", lambda self, split: self.column("label")[split.test] != 0
+    )
     found = complete(make_run(tmp_path, [Trial("joint", 0.0, wrong_test=(0, 1, 4))]), make_sweep())
     (row,) = found.rows
     assert row.test.mean_class == pytest.approx((9 / 10 + 8 / 10 + 1) / 3)
     assert row.clean.mean_class == pytest.approx((8 / 10 + 1) / 2)
-    assert (found.splits[0].classes, found.splits[0].clean_clips, found.splits[0].clean_classes) == (3, 20, 2)
+    assert (
+        found.splits[0].classes,
+        found.splits[0].clean_clips,
+        found.splits[0].clean_classes,
+    ) == (3, 20, 2)
 
 
 def test_files_of_an_ensemble(tmp_path):
@@ -206,7 +261,11 @@ def test_files_of_an_ensemble(tmp_path):
     folder = run / "ensembles" / "multi_level.joint"
     assert Scores.load(folder / "scores.parquet").labels is None
     assert len(json.loads((folder / "members.json").read_text())["members"]) == 3
-    assert set(json.loads((folder / "weights.json").read_text())["weights"]) == {"joint-0", "joint-0.6", "joint-0.95"}
+    assert set(json.loads((folder / "weights.json").read_text())["weights"]) == {
+        "joint-0",
+        "joint-0.6",
+        "joint-0.95",
+    }
     assert json.loads((folder / "result.json").read_text())["test"]["right"] == TEST
 
 
@@ -222,7 +281,10 @@ def test_test_labels_are_read_once_until_something_changes(tmp_path):
 
 
 def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
-    run, sweep = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.0, seed=1)]), make_sweep()
+    run, sweep = (
+        make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.0, seed=1)]),
+        make_sweep(),
+    )
     assert complete(run, sweep).rows[0].seeds.test_mean == 1.0
     second = next(each for each in load_planned(run) if each.seed == 1)
     scores("c", TEST, (0, 1, 2), labelled=False).save(second.folder(run).test_scores)
@@ -233,7 +295,9 @@ def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_l
     run, sweep = make_run(tmp_path, grid(bone_06="unfinished")), make_sweep(LEVELS)
     first = complete(run, sweep)
     assert "not finished" in first.missing["bone-0.6"]
-    Journal(run / "journal.jsonl").append("trial_failed", trial=first.missing["bone-0.6"].split()[0], reason="the worker died")
+    Journal(run / "journal.jsonl").append(
+        "trial_failed", trial=first.missing["bone-0.6"].split()[0], reason="the worker died"
+    )
     second = complete(run, sweep)
     assert "the worker died" in second.missing["bone-0.6"]
     assert second.rows == first.rows
@@ -247,8 +311,14 @@ def test_an_evaluation_of_an_earlier_version_loads_and_is_made_again(tmp_path, m
         patch.setattr("orchestrator.ensembling.final.VERSION", 1)
         complete(run, sweep)
     old = json.loads((run / "evaluation.json").read_text())
-    sizes = [(row["size"], name) for row in old["rows"] for name in ("peak_mb", "batch64_latency_ms")]
-    for part, name in [*((each, "clean") for each in old["comparisons"]), *((each, "clean_classes") for each in old["splits"]), *sizes]:
+    sizes = [
+        (row["size"], name) for row in old["rows"] for name in ("peak_mb", "batch64_latency_ms")
+    ]
+    for part, name in [
+        *((each, "clean") for each in old["comparisons"]),
+        *((each, "clean_classes") for each in old["splits"]),
+        *sizes,
+    ]:
         del part[name]
     (run / "evaluation.json").write_text(json.dumps(old))
     assert all(each.clean is None for each in FinalEvaluation.load(run).comparisons)
@@ -262,21 +332,27 @@ def test_labels_and_copies_come_in_the_order_of_the_scores_and_not_of_the_store(
     ids = member.test.ids
     shuffled = tuple(ids[i] for i in np.random.default_rng(0).permutation(TEST))
     assert shuffled != ids
-    found = read_test_labels({member.division: shuffled}, Journal(tmp_path / "journal.jsonl"), "a test")[member.division]
+    found = read_test_labels(
+        {member.division: shuffled}, Journal(tmp_path / "journal.jsonl"), "a test"
+    )[member.division]
     assert found.labels.tolist() == [int(name[1:]) % 3 for name in shuffled]
     assert found.clean.tolist() == [name not in ("c00", "c01") for name in shuffled]
 
 
 @pytest.mark.parametrize("kind", ["protocol", "clip"])
 def test_no_test_label_is_seen_before_the_journal_says_so(tmp_path, monkeypatch, kind):
-    """Until the event is on disk, the store gives wrong test labels; a selection of clips may look at the labels of training clips only."""
+    """Until the event is on disk, the store gives wrong test labels; a selection of clips may look
+    at the labels of training clips only.
+    """
     run, sweep = make_run(tmp_path, grid(), kind=kind), make_sweep(LEVELS, FINAL)
     members, column, seen = collect(run, sweep), Store.column, []
 
     def watched(store, name):
         values = column(store, name)
         if name == "label":
-            seen.append("test_read" in [event["event"] for event in read_journal(run / "journal.jsonl")])
+            seen.append(
+                "test_read" in [event["event"] for event in read_journal(run / "journal.jsonl")]
+            )
             if not seen[-1]:
                 values = np.where(column(store, "subject") == 3, 2 - values, values)
         return values
@@ -312,7 +388,9 @@ def test_seeds_give_a_spread(tmp_path):
 
 
 def test_an_ensemble_is_made_of_the_trials_of_every_seed_that_all_its_sources_have(tmp_path):
-    """It errs where all its networks do: of seed 0 on two clips, of seed 1 on one; seed 2 has no sparse network."""
+    """It errs where all its networks do: of seed 0 on two clips, of seed 1 on one; seed 2 has no
+    sparse network.
+    """
     trials = [
         Trial("joint", 0.0, seed=0, wrong_test=(0, 1), wrong_selection=(4,)),
         Trial("joint", 0.0, seed=1, wrong_test=(0, 1, 2, 3), wrong_selection=(4, 5)),
@@ -333,16 +411,26 @@ def test_an_ensemble_is_made_of_the_trials_of_every_seed_that_all_its_sources_ha
     assert rows["multi_level.joint"].test.right == TEST - 2
     assert rows["multi_level.bone"].seeds is None
     assert rows["final"].seeds is None
-    (gain,) = (each.over_seeds for each in found.comparisons if each.ensemble == "multi_level.joint" and each.role == "dense network")
+    (gain,) = (
+        each.over_seeds
+        for each in found.comparisons
+        if each.ensemble == "multi_level.joint" and each.role == "dense network"
+    )
     assert (gain.seeds, gain.mean) == (2, pytest.approx(1.5 / TEST))
     assert gain.std == pytest.approx(3 / TEST / 2**0.5)
     assert all(each.over_seeds is None for each in found.comparisons if each.ensemble == "final")
 
 
 def test_without_selection_clips_the_spread_is_of_the_test_clips_alone(tmp_path):
-    trials = [Trial("joint", level, seed=seed, wrong_test=(seed,)) for level in (0.0, 0.6) for seed in (0, 1)]
+    trials = [
+        Trial("joint", level, seed=seed, wrong_test=(seed,))
+        for level in (0.0, 0.6)
+        for seed in (0, 1)
+    ]
     found = complete(make_run(tmp_path, trials, kind="none"), make_sweep(LEVELS))
-    assert all(row.seeds.selection_mean is None and row.seeds.selection_std is None for row in found.rows)
+    assert all(
+        row.seeds.selection_mean is None and row.seeds.selection_std is None for row in found.rows
+    )
     assert [row.seeds.test_mean for row in found.rows] == [pytest.approx(1 - 1 / TEST)] * 3
 
 

@@ -1,4 +1,6 @@
-"""Score files of any origin: every form read, aligned by id where there are ids, and what does not belong together refused."""
+"""Score files of any origin: every form read, aligned by id where there are ids, and what does not
+belong together refused.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from orchestrator.ensembling.readers import evaluate_files, read_labels, read_sc
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
-LOGITS = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.5, 0.0, 0.2], [0.0, 0.1, 0.3]], dtype=np.float32)
+LOGITS = np.array(
+    [[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.5, 0.0, 0.2], [0.0, 0.1, 0.3]], dtype=np.float32
+)
 LABELS = np.array([0, 1, 2, 2])
 NAMES = ["d", "b", "a", "c"]
 
@@ -39,13 +43,18 @@ def scores_file(folder, kind, logits=LOGITS, names=NAMES):
 def labels_file(folder, kind):
     path = folder / f"labels_{kind}"
     if kind == "csv":
-        path.write_text("label,id\n" + "".join(f"{y},{n}\n" for n, y in zip(NAMES, LABELS, strict=True)))
+        path.write_text(
+            "label,id\n" + "".join(f"{y},{n}\n" for n, y in zip(NAMES, LABELS, strict=True))
+        )
         return path.rename(path.with_suffix(".csv"))
     if kind == "parquet":
         Scores.of(NAMES, LOGITS, LABELS).save(path.with_suffix(".parquet"))
         return path.with_suffix(".parquet")
     if kind == "records":
-        return dump(path.with_suffix(".pkl"), [{"file_name": n, "label": int(y)} for n, y in zip(NAMES, LABELS, strict=True)])
+        return dump(
+            path.with_suffix(".pkl"),
+            [{"file_name": n, "label": int(y)} for n, y in zip(NAMES, LABELS, strict=True)],
+        )
     if kind == "pair":
         return dump(path.with_suffix(".pkl"), (NAMES, LABELS.tolist()))
     if kind == "npy":
@@ -54,7 +63,9 @@ def labels_file(folder, kind):
     if kind == "npz":
         np.savez(path.with_suffix(".npz"), y_test=np.eye(3)[LABELS])
         return path.with_suffix(".npz")
-    path.with_suffix(".json").write_text(json.dumps({"preds": [0, 1, 0, 2], "labels": LABELS.tolist()}))
+    path.with_suffix(".json").write_text(
+        json.dumps({"preds": [0, 1, 0, 2], "labels": LABELS.tolist()})
+    )
     return path.with_suffix(".json")
 
 
@@ -76,7 +87,9 @@ def test_files_without_ids_align_by_position(tmp_path, scores, labels):
 
 def test_rows_in_another_order_meet_by_id(tmp_path):
     shuffled = scores_file(tmp_path, "dict", LOGITS[::-1].copy(), NAMES[::-1])
-    found = evaluate_files([shuffled, scores_file(tmp_path, "parquet")], labels_file(tmp_path, "csv"))
+    found = evaluate_files(
+        [shuffled, scores_file(tmp_path, "parquet")], labels_file(tmp_path, "csv")
+    )
     assert [each.right for each in found.members.values()] == [3, 3]
 
 
@@ -129,13 +142,19 @@ def test_ids_on_one_side_only_are_refused(tmp_path):
 
 def test_different_samples_are_named(tmp_path):
     other = scores_file(tmp_path, "dict", LOGITS, ["d", "z", "a", "c"])
-    with pytest.raises(UserError, match=r"labels_csv\.csv: must hold a label of every scored sample, lacks 1 \['z'\]"):
+    with pytest.raises(
+        UserError,
+        match=r"labels_csv\.csv: must hold a label of every scored sample, lacks 1 \['z'\]",
+    ):
         evaluate_files([other], labels_file(tmp_path, "csv"))
 
 
 def test_score_files_of_different_samples_are_named(tmp_path):
     first = scores_file(tmp_path, "dict", LOGITS, ["d", "b", "a", "c"])
-    second = first.rename(tmp_path / "first.pkl"), scores_file(tmp_path, "dict", LOGITS, ["d", "z", "a", "c"])
+    second = (
+        first.rename(tmp_path / "first.pkl"),
+        scores_file(tmp_path, "dict", LOGITS, ["d", "z", "a", "c"]),
+    )
     with pytest.raises(UserError, match=r"lacks 1 \['b'\], adds 1 \['z'\]"):
         evaluate_files(second, labels_file(tmp_path, "csv"))
 
@@ -150,7 +169,9 @@ def test_labels_of_a_whole_data_set_do_for_the_part_that_was_scored(tmp_path):
 def test_label_names_are_refused_with_where_numbers_are(tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("id,label\na,wave\nb,jump\nc,wave\nd,jump\n")
-    with pytest.raises(UserError, match=r"labels must be class numbers, got 'jump'.*clips\.parquet"):
+    with pytest.raises(
+        UserError, match=r"labels must be class numbers, got 'jump'.*clips\.parquet"
+    ):
         evaluate_files([scores_file(tmp_path, "dict", LOGITS, ["d", "b", "a", "c"])], labels)
 
 

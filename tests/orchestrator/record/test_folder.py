@@ -59,10 +59,20 @@ def test_where_joints_are_kept_may_change():
     moved = sweep_of(TEXT.replace("protocol: xsub", "protocol: xsub, residence: host"))
     assert prepared(moved).resumed
     assert load_folder(folder_of(moved)).data.residence == "host"
-    assert [trial.planned for trial in all_trials(moved)] == [trial.planned for trial in all_trials(sweep_of())]
+    assert [trial.planned for trial in all_trials(moved)] == [
+        trial.planned for trial in all_trials(sweep_of())
+    ]
 
 
-@pytest.mark.parametrize("line", ["budget: {hours: 9}", "resources: {cpus: 2}", "tracking: {uri: none}", "failure: {max_restarts: 0}"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "budget: {hours: 9}",
+        "resources: {cpus: 2}",
+        "tracking: {uri: none}",
+        "failure: {max_restarts: 0}",
+    ],
+)
 def test_how_a_sweep_is_run_may_change(line):
     prepared(sweep_of())
     assert prepared(sweep_of(f"{TEXT}{line}\n")).resumed

@@ -45,7 +45,10 @@ def test_a_line_cut_by_a_crash_costs_that_line_only(tmp_path, cut):
 
 def test_a_line_cut_within_a_character_is_left_out(tmp_path):
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"time": 1.0, "event": "trial_started", "trial": "\xc3\n[1]\n{"event": "test_read", "time": 2.0}\n')
+    path.write_bytes(
+        b'{"time": 1.0, "event": "trial_started", "trial": "\xc3\n[1]\n{"event": "test_read",'
+        b' "time": 2.0}\n'
+    )
     assert read_journal(path) == [{"event": "test_read", "time": 2.0}]
 
 
@@ -62,5 +65,7 @@ def test_writers_in_parallel_do_not_mix_their_lines(tmp_path):
     for thread in threads:
         thread.join()
     lines = path.read_text().splitlines()
-    assert {json.loads(line)["trial"] for line in lines} == {f"{w}-{n}" for w in range(4) for n in range(20)}
+    assert {json.loads(line)["trial"] for line in lines} == {
+        f"{w}-{n}" for w in range(4) for n in range(20)
+    }
     assert len(lines) == 80

@@ -33,7 +33,12 @@ def run(tmp_path, monkeypatch):
     for trial in planned[:2]:
         journal.append("trial_started", trial=trial.trial, cell=trial.cell)
     write_json(planned[0].folder(folder).failure_file, {"reason": "train_loss must be finite"})
-    journal.append("trial_failed", trial=planned[0].trial, cell=planned[0].cell, reason="train_loss must be finite")
+    journal.append(
+        "trial_failed",
+        trial=planned[0].trial,
+        cell=planned[0].cell,
+        reason="train_loss must be finite",
+    )
     return folder
 
 
@@ -41,7 +46,11 @@ def test_a_running_sweep_counts_running_trials_and_failures(run):
     with held(run):
         status = load_status(run)
     assert status.state == "running"
-    assert [(cell.total, cell.done, cell.failed, cell.running) for cell in status.cells] == [(1, 0, 1, 0), (1, 0, 0, 1), (1, 0, 0, 0)]
+    assert [(cell.total, cell.done, cell.failed, cell.running) for cell in status.cells] == [
+        (1, 0, 1, 0),
+        (1, 0, 0, 1),
+        (1, 0, 0, 0),
+    ]
     assert list(status.failures.values()) == ["train_loss must be finite"]
     assert "orchestrate stop small" in status.next_step
 
@@ -70,7 +79,9 @@ def test_a_dead_sweep_has_no_running_trials(run):
 
 def test_a_trial_given_up_after_restarts_is_a_failure(run):
     trial = load_trials(run)[1].planned
-    journal_of(run).append("trial_failed", trial=trial.trial, cell=trial.cell, reason="the worker died")
+    journal_of(run).append(
+        "trial_failed", trial=trial.trial, cell=trial.cell, reason="the worker died"
+    )
     status = load_status(run)
     assert status.failures[trial.trial] == "the worker died"
     assert [cell.failed for cell in status.cells] == [1, 1, 0]

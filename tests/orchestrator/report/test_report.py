@@ -1,4 +1,6 @@
-"""The report: what the evaluation found is in it, what is missing is said, and it is made from files alone."""
+"""The report: what the evaluation found is in it, what is missing is said, and it is made from
+files alone.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def evaluated(tmp_path, trials, *recipes, **options):
 def disjoint_errors(streams=("joint", "bone"), levels=(0.0, 0.6), size=7):
     """Networks that never err on the same test clip."""
     grid = [(stream, level) for stream in streams for level in levels]
-    return [Trial(s, v, wrong_selection=(i,), wrong_test=tuple(range(size * i, size * i + size))) for i, (s, v) in enumerate(grid)]
+    return [
+        Trial(s, v, wrong_selection=(i,), wrong_test=tuple(range(size * i, size * i + size)))
+        for i, (s, v) in enumerate(grid)
+    ]
 
 
 def test_the_report_shows_what_was_found(tmp_path):
@@ -49,7 +54,10 @@ def test_the_report_shows_what_was_found(tmp_path):
     assert "protocol: held out" in text
     assert "pairs" in text
     assert "2 of them copies" in text
-    assert "| `joint-0` | dense single network | 91.67 ± 7.98 | 76.67 ± 7.72 | 82.14 ± 7.24 | 100.00 | 100.00 | 76.67 |" in text
+    assert (
+        "| `joint-0` | dense single network | 91.67 ± 7.98 | 76.67 ± 7.72 | 82.14 ± 7.24 | 100.00 |"
+        " 100.00 | 76.67 |" in text
+    )
     assert "**Test labels** were read once" in text
     final = next(line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
     assert "| 100.00 ± 0.00 |" in final
@@ -66,7 +74,10 @@ def test_an_ensemble_that_is_better_is_called_better(tmp_path):
     lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL)))
     assert len(lines) == 2
     assert "its best member, `bone-0.6`" in lines[0]
-    assert "**The ensemble is better than it**, with 7.00 times its non-zero parameters in the training form" in lines[0]
+    assert (
+        "**The ensemble is better than it**, with 7.00 times its non-zero parameters in the"
+        " training form" in lines[0]
+    )
     assert "+23.33 points" in lines[0]
     assert "only the ensemble has 7 right, only the other 0" in lines[0]
     assert "the dense single network, `joint-0`" in lines[1]
@@ -78,7 +89,10 @@ def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp
     trials[3].wrong_selection = ()
     run = evaluated(tmp_path, trials, LEVELS, FINAL)
     found = FinalEvaluation.load(run)
-    sentence = "with 42.00 times its non-zero parameters in the training form and 7.00 times in the deploy form."
+    sentence = (
+        "with 42.00 times its non-zero parameters in the training form and 7.00 times in the deploy"
+        " form."
+    )
     assert sentence in verdicts(found)[0]
     text = write_report(run).read_text()
     assert sentence in text
@@ -95,16 +109,27 @@ def test_every_accuracy_is_given_without_the_copies(tmp_path, capsys):
     run = evaluated(tmp_path, trials, LEVELS, FINAL, copies=7)  # all that joint-0 gets wrong
     found = FinalEvaluation.load(run)
     assert lines_with(verdicts(found), "the dense single network") == [
-        "On the 23 clips that are no copies, 100.00 % against 100.00 %: +0.00 points, standard error 0.00, only the ensemble has 0 right, "
-        "only the other 0 (sign test p = 1); there it is not distinguishable from it on these clips."
+        "On the 23 clips that are no copies, 100.00 % against 100.00 %: +0.00 points, standard"
+        " error 0.00, only the ensemble has 0 right, only the other 0 (sign test p = 1); there it"
+        " is not distinguishable from it on these clips."
     ]
     text = write_report(run).read_text()
-    assert "30 test clips, 7 of them copies of training or selection clips (the other 23 hold 3 of the 3 classes)" in text
-    for column in ("test-clean top-1 %", "test-clean top-5 %", "test-clean mean-class %", "test-clean over seeds %"):
+    assert (
+        "30 test clips, 7 of them copies of training or selection clips (the other 23 hold 3 of the"
+        " 3 classes)" in text
+    )
+    for column in (
+        "test-clean top-1 %",
+        "test-clean top-5 %",
+        "test-clean mean-class %",
+        "test-clean over seeds %",
+    ):
         assert f"| {column} |" in text
     assert "88.33 ± 16.50 (n=2) | 100.00 ± 0.00 (n=2) |" in text
     with (run / "report" / "tables" / "comparisons.csv").open(newline="") as stream:
-        assert {(row["clips"], row["clean.clips"]) for row in csv.DictReader(stream)} == {("30", "23")}
+        assert {(row["clips"], row["clean.clips"]) for row in csv.DictReader(stream)} == {
+            ("30", "23")
+        }
     with (run / "report" / "tables" / "results.csv").open(newline="") as stream:
         assert next(csv.DictReader(stream))["seeds.clean_mean"] == "1.0"
     print_evaluation(found)
@@ -120,38 +145,60 @@ def test_test_clips_that_are_all_copies_leave_no_clean_figure(tmp_path, capsys):
     run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL, copies=TEST)
     found = FinalEvaluation.load(run)
     text = write_report(run).read_text()
-    assert "30 of them copies of training or selection clips (there is no accuracy without copies)" in text
+    assert (
+        "30 of them copies of training or selection clips (there is no accuracy without copies)"
+        in text
+    )
     assert "test-clean" not in text
     print_evaluation(found)
     assert "test clean" not in capsys.readouterr().out
 
 
 def test_of_two_stores_each_has_the_clean_figures_it_can_have(tmp_path, capsys):
-    """One store with some copies, one without, one of copies alone: a figure, the test's own, none."""
+    """One store with some copies, one without, one of copies
+    alone: a figure, the test's own, none.
+    """
     some = FinalEvaluation.load(evaluated(tmp_path, [Trial("joint", 0.0)], copies=2))
     rows, splits = list(some.rows), list(some.splits)
     for name, clean in (("none", TEST), ("all", 0)):
         division = rows[0].division.model_copy(update={"store": name})
         splits.append(splits[0].model_copy(update={"division": division, "clean_clips": clean}))
         accuracy = rows[0].test.model_copy(update={"top1": 0.75})
-        rows.append(rows[0].model_copy(update={"name": name, "division": division, "clean": None, "test": accuracy}))
+        rows.append(
+            rows[0].model_copy(
+                update={"name": name, "division": division, "clean": None, "test": accuracy}
+            )
+        )
     print_evaluation(some.model_copy(update={"rows": tuple(rows), "splits": tuple(splits)}))
-    printed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    printed = {
+        line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()
+    }
     assert [printed[name].count("75.00") for name in ("none", "all")] == [2, 1]
 
 
 def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path):
-    trials = [Trial("joint", 0.6, lr=0.1), Trial("joint", 0.6, lr=0.2, wrong_selection=(0,)), Trial("bone", 0.6, lr=0.1, state="failed")]
+    trials = [
+        Trial("joint", 0.6, lr=0.1),
+        Trial("joint", 0.6, lr=0.2, wrong_selection=(0,)),
+        Trial("bone", 0.6, lr=0.1, state="failed"),
+    ]
     run = evaluated(tmp_path, trials)
     text = write_report(run).read_text()
     section = text[text.index("## Trials") :].split("\n## ")[0]
-    columns = "cell, train.lr, seed, status, kept epoch, selection top-1 %, level, non-zero, deploy params, deploy non-zero, latency ms, "
+    columns = (
+        "cell, train.lr, seed, status, kept epoch, selection top-1 %, level, non-zero, deploy"
+        " params, deploy non-zero, latency ms, "
+    )
     columns += "batch 64 ms, peak MB, seconds, trial"
     assert f"| {columns.replace(', ', ' | ')} |" in section
     assert (
-        f"| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 0.6 | 400 | 500 | 200 | 1.50 | 30.00 | 3.60 | 60 | `{trials[1].name}` |" in section
+        "| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 0.6 | 400 | 500 | 200 | 1.50 | 30.00 |"
+        f" 3.60 | 60 | `{trials[1].name}` |" in section
     )
-    assert f"| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  |  | `{trials[2].name}` |" in section
+    assert (
+        "| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  |  |"
+        f" `{trials[2].name}` |" in section
+    )
 
 
 def test_the_latency_without_useless_channels_is_shown_where_a_trial_has_one(tmp_path):
@@ -182,20 +229,37 @@ def test_a_best_member_that_is_the_dense_network_is_named_once(tmp_path):
 
 
 def test_a_difference_within_chance_is_called_that(tmp_path):
-    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(size=3), LEVELS, FINAL)))
-    assert all("**The ensemble is not distinguishable from it on these clips**" in line for line in lines)
+    lines = verdicts(
+        FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(size=3), LEVELS, FINAL))
+    )
+    assert all(
+        "**The ensemble is not distinguishable from it on these clips**" in line for line in lines
+    )
 
 
 def test_an_ensemble_that_is_worse_is_called_worse(tmp_path):
     bad = tuple(range(20))
-    trials = [Trial("joint", 0.0), *(Trial("joint", level, wrong_selection=(0,), wrong_test=bad) for level in (0.6, 0.8, 0.95))]
-    recipe = {"name": "final", "over": "sparsity.level", "method": "weights", "weights": {"0": 0.01, "0.6": 1, "0.8": 1, "0.95": 1}}
+    trials = [
+        Trial("joint", 0.0),
+        *(
+            Trial("joint", level, wrong_selection=(0,), wrong_test=bad)
+            for level in (0.6, 0.8, 0.95)
+        ),
+    ]
+    recipe = {
+        "name": "final",
+        "over": "sparsity.level",
+        "method": "weights",
+        "weights": {"0": 0.01, "0.6": 1, "0.8": 1, "0.95": 1},
+    }
     lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
     assert "**The ensemble is worse than it**" in lines[0]
 
 
 def test_no_dense_network_is_said(tmp_path):
-    found = FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(levels=(0.6, 0.8)), LEVELS, FINAL))
+    found = FinalEvaluation.load(
+        evaluated(tmp_path, disjoint_errors(levels=(0.6, 0.8)), LEVELS, FINAL)
+    )
     assert "trained no dense single network" in verdicts(found)[-1]
 
 
@@ -211,10 +275,19 @@ def test_failures_and_skipped_ensembles_are_listed_with_reasons(tmp_path):
 def test_warnings_of_trials_are_listed(tmp_path):
     run = evaluated(tmp_path, disjoint_errors(), LEVELS)
     assert "## Warnings" not in write_report(run).read_text()
-    folder = next(planned.folder(run) for planned in load_planned(run) if planned.axes["sparsity.level"] == 0.6)
-    result = folder.load().model_copy(update={"warnings": ("level 0.6 leaves no weight in blocks.0.conv",)})
+    folder = next(
+        planned.folder(run)
+        for planned in load_planned(run)
+        if planned.axes["sparsity.level"] == 0.6
+    )
+    result = folder.load().model_copy(
+        update={"warnings": ("level 0.6 leaves no weight in blocks.0.conv",)}
+    )
     folder.result_file.write_text(result.model_dump_json())
-    assert f"- trial `{folder.path.name}`: level 0.6 leaves no weight in blocks.0.conv" in write_report(run).read_text()
+    assert (
+        f"- trial `{folder.path.name}`: level 0.6 leaves no weight in blocks.0.conv"
+        in write_report(run).read_text()
+    )
 
 
 def test_the_paper_protocol_is_named(tmp_path):
@@ -225,19 +298,28 @@ def test_the_paper_protocol_is_named(tmp_path):
 
 
 def test_several_seeds_show_their_spread(tmp_path):
-    trials = [Trial("joint", 0.0, seed=seed, wrong_test=tuple(range(3 * seed))) for seed in range(3)]
+    trials = [
+        Trial("joint", 0.0, seed=seed, wrong_test=tuple(range(3 * seed))) for seed in range(3)
+    ]
     text = write_report(evaluated(tmp_path, trials)).read_text()
     assert "90.00 ± 10.00 (n=3)" in text
     assert "No ensemble was built" in text
 
 
 def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, capsys):
-    trials = [Trial("joint", level, seed=seed, wrong_test=tuple(range(3 * seed))) for level in (0.0, 0.6) for seed in (0, 1)]
+    trials = [
+        Trial("joint", level, seed=seed, wrong_test=tuple(range(3 * seed)))
+        for level in (0.0, 0.6)
+        for seed in (0, 1)
+    ]
     run = evaluated(tmp_path, trials, LEVELS)
     text = write_report(run).read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("| `levels.joint` | ensemble"))
     assert line.endswith("| 100.00 ± 0.00 (n=2) | 95.00 ± 7.07 (n=2) |")
-    assert "The same ensemble and the same network in 2 seeds: +0.00 points on average, standard deviation 0.00." in text
+    assert (
+        "The same ensemble and the same network in 2 seeds: +0.00 points on average, standard"
+        " deviation 0.00." in text
+    )
     assert "every other figure is of the first seed" in text
     print_evaluation(FinalEvaluation.load(run))
     printed = capsys.readouterr().out
@@ -247,7 +329,11 @@ def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, caps
 
 def test_networks_of_one_kind_are_a_line_over_their_levels(tmp_path):
     levels = (0.0, 0.6, 0.95)
-    trials = [Trial(stream, level, wrong_test=(0,) if level == 0.6 else ()) for stream in ("joint", "bone") for level in levels]
+    trials = [
+        Trial(stream, level, wrong_test=(0,) if level == 0.6 else ())
+        for stream in ("joint", "bone")
+        for level in levels
+    ]
     run = evaluated(tmp_path, trials, LEVELS, FINAL)
     panels, over_seeds = level_panels(FinalEvaluation.load(run).rows, load_trials(run))
     assert not over_seeds
@@ -272,18 +358,31 @@ def test_a_single_level_makes_no_line(tmp_path):
 
 
 def test_backbones_have_a_panel_each_where_there_is_more_to_tell_apart(tmp_path):
-    run = evaluated(tmp_path, [Trial("joint", level, seed=seed) for level in (0.6, 0.95) for seed in (0, 1)])
+    run = evaluated(
+        tmp_path, [Trial("joint", level, seed=seed) for level in (0.6, 0.95) for seed in (0, 1)]
+    )
     rows, trials = FinalEvaluation.load(run).rows, load_trials(run)
 
     def titles(*kinds):
-        every = [row.model_copy(update={"axes": {**kind, "sparsity.level": row.axes["sparsity.level"]}}) for kind in kinds for row in rows]
+        every = [
+            row.model_copy(update={"axes": {**kind, "sparsity.level": row.axes["sparsity.level"]}})
+            for kind in kinds
+            for row in rows
+        ]
         panels, over_seeds = level_panels(every, trials)
         assert over_seeds
         return {title: [line.name for line in lines] for title, lines in panels.items()}
 
-    kinds = [{"model.backbone": backbone, "sparsity.warmup": warmup} for backbone in ("st_gcn", "ctr_gcn") for warmup in (0.6, 0.0)]
+    kinds = [
+        {"model.backbone": backbone, "sparsity.warmup": warmup}
+        for backbone in ("st_gcn", "ctr_gcn")
+        for warmup in (0.6, 0.0)
+    ]
     assert titles(kinds[0], kinds[2]) == {"": ["st_gcn, warmup 0.6", "ctr_gcn, warmup 0.6"]}
-    assert titles(*kinds) == {"st_gcn": ["warmup 0.6", "warmup 0"], "ctr_gcn": ["warmup 0.6", "warmup 0"]}
+    assert titles(*kinds) == {
+        "st_gcn": ["warmup 0.6", "warmup 0"],
+        "ctr_gcn": ["warmup 0.6", "warmup 0"],
+    }
 
 
 def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
@@ -315,11 +414,13 @@ def test_the_report_needs_neither_the_store_nor_anything_heavy(tmp_path):
     run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)
     shutil.rmtree(tmp_path / "store")
     code = (
-        "import sys; from pathlib import Path; from orchestrator.report.markdown import write_report; "
-        "print(write_report(Path(sys.argv[1]))); "
-        "heavy = {'torch', 'ray', 'mlflow'} & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
+        "import sys; from pathlib import Path; from orchestrator.report.markdown import"
+        " write_report; print(write_report(Path(sys.argv[1]))); heavy = {'torch', 'ray', 'mlflow'}"
+        " & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("report.md")
 

@@ -18,7 +18,13 @@ GOALS = {"selection_top1": "maximize", "nonzero_params": "minimize"}
 
 
 def state(number, cell, top1, size, seed=0, assignment=None):
-    planned = PlannedTrial(f"{cell}-{number}-{seed}", cell, {}, {"x": number} if assignment is None else assignment, seed)
+    planned = PlannedTrial(
+        f"{cell}-{number}-{seed}",
+        cell,
+        {},
+        {"x": number} if assignment is None else assignment,
+        seed,
+    )
     result = SimpleNamespace(metrics=lambda: {"selection_top1": top1, "nonzero_params": size})
     return TrialState(planned, result, None)
 
@@ -27,7 +33,10 @@ def state(number, cell, top1, size, seed=0, assignment=None):
 def test_what_no_other_beats_matches_naive(seed):
     rng = random.Random(seed)
     points = [(rng.randrange(6), rng.randrange(6)) for _ in range(12)]
-    found = {each.trial.planned.trial for each in non_dominated([state(i, "c", *point) for i, point in enumerate(points)], GOALS)}
+    found = {
+        each.trial.planned.trial
+        for each in non_dominated([state(i, "c", *point) for i, point in enumerate(points)], GOALS)
+    }
     naive = set()
     for i, (top1, size) in enumerate(points):
         if not [1 for a, b in points if (a > top1 and b <= size) or (a >= top1 and b < size)]:
@@ -39,7 +48,8 @@ def test_cells_do_not_compete_and_a_lone_trial_is_no_choice():
     good, bad, lone = state(0, "a", 0.9, 10), state(1, "a", 0.8, 20), state(0, "b", 0.1, 99)
     other = [state(0, "c", 0.5, 50), state(1, "c", 0.6, 60)]
     found = [each.trial.planned.trial for each in non_dominated([good, bad, lone, *other], GOALS)]
-    assert found == ["a-0-0", "c-1-0", "c-0-0"]  # of a cell the best by the first objective comes first
+    # of a cell the best by the first objective comes first
+    assert found == ["a-0-0", "c-1-0", "c-0-0"]
 
 
 def test_seeds_count_by_their_mean():
@@ -50,9 +60,15 @@ def test_seeds_count_by_their_mean():
 
 
 def test_unfinished_trials_and_missing_metrics_take_no_part():
-    without = TrialState(PlannedTrial("a-9", "a", {}, {"x": 9}, 0), SimpleNamespace(metrics=lambda: {"nonzero_params": 1}), None)
+    without = TrialState(
+        PlannedTrial("a-9", "a", {}, {"x": 9}, 0),
+        SimpleNamespace(metrics=lambda: {"nonzero_params": 1}),
+        None,
+    )
     unfinished = TrialState(PlannedTrial("a-8", "a", {}, {"x": 8}, 0), None, None)
-    found = non_dominated([without, unfinished, state(0, "a", 0.9, 10), state(1, "a", 0.8, 5)], GOALS)
+    found = non_dominated(
+        [without, unfinished, state(0, "a", 0.9, 10), state(1, "a", 0.8, 5)], GOALS
+    )
     assert [each.trial.planned.trial for each in found] == ["a-0-0", "a-1-0"]
 
 
@@ -61,7 +77,9 @@ def test_the_report_has_a_table_where_there_are_several_objectives(tmp_path):
     run = make_run(tmp_path, trials)
     assert "## Trade-offs" not in write_report(run).read_text()
     resolved = json.loads((run / "resolved.json").read_text())
-    resolved["sweep"]["objectives"] = [{"metric": metric, "goal": goal} for metric, goal in GOALS.items()]
+    resolved["sweep"]["objectives"] = [
+        {"metric": metric, "goal": goal} for metric, goal in GOALS.items()
+    ]
     (run / "resolved.json").write_text(json.dumps(resolved))
     section = write_report(run).read_text().partition("## Trade-offs")[2].partition("\n## ")[0]
     assert "maximize selection_top1, minimize nonzero_params" in section

@@ -29,13 +29,25 @@ def test_defaults_are_filled_in(tmp_path) -> None:
         ("final", "data.stream", (), ("multi_level",)),
     ]
     assert sweep.final.protocol_report == ("held_out",)
-    assert (sweep.tracking.uri, sweep.tracking.experiment, sweep.storage) == ("sqlite:///mlflow.db", "small", "runs")
+    assert (sweep.tracking.uri, sweep.tracking.experiment, sweep.storage) == (
+        "sqlite:///mlflow.db",
+        "small",
+        "runs",
+    )
     assert (sweep.model.channels, sweep.train.epochs, sweep.train.lr) == (8, 2, 0.1)
 
 
 def test_resolved_form_is_a_file_with_the_same_digest(tmp_path) -> None:
-    text = SMALL + "method: {name: random, trials_per_cell: 3}\nconstraints: [train.lr < 1, {metric: deploy_latency_ms, max: 45}]\n"
-    sweep = loaded(tmp_path, text, "parameters.train.lr={min: 1e-3, max: 0.1}", "parameters.model.stages=[[1], [1, 1]]")
+    text = (
+        SMALL + "method: {name: random, trials_per_cell: 3}\nconstraints: [train.lr < 1, {metric:"
+        " deploy_latency_ms, max: 45}]\n"
+    )
+    sweep = loaded(
+        tmp_path,
+        text,
+        "parameters.train.lr={min: 1e-3, max: 0.1}",
+        "parameters.model.stages=[[1], [1, 1]]",
+    )
     again = load_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"))
     assert again.resolved() == sweep.resolved()
     assert again.digest() == sweep.digest() != loaded(tmp_path, text).digest()
@@ -50,8 +62,12 @@ def test_resolved_form_is_a_file_with_the_same_digest(tmp_path) -> None:
         ("{values: [9], axis: cell}", (9,), "cell"),
     ],
 )
-def test_forms_of_a_searched_parameter(tmp_path, form: str, values: tuple[int, ...], axis: str) -> None:
-    parameter = loaded(tmp_path, SMALL, f"parameters.model.kernel_size={form}").parameters["model.kernel_size"]
+def test_forms_of_a_searched_parameter(
+    tmp_path, form: str, values: tuple[int, ...], axis: str
+) -> None:
+    parameter = loaded(tmp_path, SMALL, f"parameters.model.kernel_size={form}").parameters[
+        "model.kernel_size"
+    ]
     assert (parameter.values, parameter.axis) == (values, axis)
 
 
@@ -71,13 +87,25 @@ def test_axis_trial_takes_a_level_out_of_the_cells(tmp_path) -> None:
 
 def test_a_list_leaf_is_fixed_by_a_list_and_searched_by_lists(tmp_path) -> None:
     assert loaded(tmp_path, SMALL, "parameters.model.stages=[2, 1]").model.stages == (2, 1)
-    assert loaded(tmp_path, SMALL, "parameters.model.stages=[[2], [1, 1]]").parameters["model.stages"].values == ([2], [1, 1])
+    assert loaded(tmp_path, SMALL, "parameters.model.stages=[[2], [1, 1]]").parameters[
+        "model.stages"
+    ].values == ([2], [1, 1])
 
 
 def test_a_stream_may_be_a_record(tmp_path) -> None:
-    assert loaded(tmp_path, SMALL, "parameters.data.stream={bone: true, hops: 3}").data.stream_name == "bone_hop3_parent_children"
-    values = loaded(tmp_path, SMALL, "parameters.data.stream=[joint, {hops: 3}]").parameters["data.stream"].values
-    assert values == ("joint", {"bone": False, "motion": False, "hops": 3, "orientation": "parent_children"})
+    assert (
+        loaded(tmp_path, SMALL, "parameters.data.stream={bone: true, hops: 3}").data.stream_name
+        == "bone_hop3_parent_children"
+    )
+    values = (
+        loaded(tmp_path, SMALL, "parameters.data.stream=[joint, {hops: 3}]")
+        .parameters["data.stream"]
+        .values
+    )
+    assert values == (
+        "joint",
+        {"bone": False, "motion": False, "hops": 3, "orientation": "parent_children"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,14 +118,21 @@ def test_a_stream_may_be_a_record(tmp_path) -> None:
 )
 def test_ranges(tmp_path, form: str, distribution: str) -> None:
     name = form.partition("=")[0]
-    sweep = loaded(tmp_path, SMALL, f"parameters.{form}", "method={name: random, trials_per_cell: 2}")
+    sweep = loaded(
+        tmp_path, SMALL, f"parameters.{form}", "method={name: random, trials_per_cell: 2}"
+    )
     assert sweep.parameters[name].distribution == distribution
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("1.0e0", 1.0), ("1", 1.0), (".5", 0.5), ("+2.5E-1", 0.25)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("1.0e0", 1.0), ("1", 1.0), (".5", 0.5), ("+2.5E-1", 0.25)]
+)
 def test_numbers_as_people_write_them(tmp_path, text: str, value: float) -> None:
     assert (
-        loaded(tmp_path, SMALL + f"\nsparsity: {{warmup: 0.5}}\nresources: {{per_trial_memory_gb: {text}}}").resources.per_trial_memory_gb
+        loaded(
+            tmp_path,
+            SMALL + f"\nsparsity: {{warmup: 0.5}}\nresources: {{per_trial_memory_gb: {text}}}",
+        ).resources.per_trial_memory_gb
         == value
     )
 
@@ -105,87 +140,159 @@ def test_numbers_as_people_write_them(tmp_path, text: str, value: float) -> None
 def test_variables(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("WHERE", "/mnt")
     monkeypatch.setenv("EMPTY", "")
-    text = SMALL.replace("nowhere", "${WHERE}/${NOT_THERE:-a}/${EMPTY:-b}").replace("epochs: 2", "epochs: ${NOT_THERE:-3}")
+    text = SMALL.replace("nowhere", "${WHERE}/${NOT_THERE:-a}/${EMPTY:-b}").replace(
+        "epochs: 2", "epochs: ${NOT_THERE:-3}"
+    )
     sweep = loaded(tmp_path, text + "# ${ONLY_IN_A_COMMENT}\n")
     assert sweep.data.store == "/mnt/a/b"
     assert sweep.train.epochs == 3
     assert problems(tmp_path, SMALL.replace("nowhere", "${NOT_THERE}")) == [
-        "s.yaml:3 data.store: environment variable NOT_THERE is not set; set it or write ${NOT_THERE:-default}"
+        "s.yaml:3 data.store: environment variable NOT_THERE is not set; set it or write"
+        " ${NOT_THERE:-default}"
     ]
 
 
 def test_overrides_say_where_they_come_from(tmp_path) -> None:
     assert loaded(tmp_path, SMALL, "train.epochs=7", "data.selection.kind=clip").train.epochs == 7
-    assert problems(tmp_path, SMALL, "train.epochs=0", "parameters.train.lr.max=1", "sparsity={lvl: 1}", "nothing") == [
+    assert problems(
+        tmp_path,
+        SMALL,
+        "train.epochs=0",
+        "parameters.train.lr.max=1",
+        "sparsity={lvl: 1}",
+        "nothing",
+    ) == [
         "--set nothing: must be of the form a.b=value",
         "--set sparsity sparsity.lvl: unknown key, did you mean 'level'?",
         "--set train.epochs: must be at least 1, got 0",
-        "--set parameters.train.lr.max parameters.train.lr: needs min and max, but min is not given",
+        (
+            "--set parameters.train.lr.max parameters.train.lr: needs min and max, but min is not"
+            " given"
+        ),
     ]
     assert problems(tmp_path, SMALL, "data.stream=bone", "name.x=3") == [
         "--set name.x: name is 'small', which has no 'x'",
-        "--set data.stream: has no effect beside parameters.data.stream; use --set parameters.data.stream=...",
+        (
+            "--set data.stream: has no effect beside parameters.data.stream; use --set"
+            " parameters.data.stream=..."
+        ),
     ]
 
 
 # Place, rule, value, nearest name.
 GOLDEN = {
-    "misspelt key": ("train: {epochs: 2}", "train: {epoch: 2}", ["s.yaml:8 train.epoch: unknown key, did you mean 'epochs'?"]),
-    "misspelt section": ("model:", "modle:", ["s.yaml:7 modle: unknown key, did you mean 'model'?"]),
-    "misspelt leaf": ("data.stream", "data.straem", ["s.yaml:5 parameters.data.straem: unknown parameter, did you mean 'data.stream'?"]),
-    "level of 60": ("[0, 0.8]", "[0, 60]", ["s.yaml:6 parameters.sparsity.level[1]: must be less than 1 or learned, got 60"]),
+    "misspelt key": (
+        "train: {epochs: 2}",
+        "train: {epoch: 2}",
+        ["s.yaml:8 train.epoch: unknown key, did you mean 'epochs'?"],
+    ),
+    "misspelt section": (
+        "model:",
+        "modle:",
+        ["s.yaml:7 modle: unknown key, did you mean 'model'?"],
+    ),
+    "misspelt leaf": (
+        "data.stream",
+        "data.straem",
+        ["s.yaml:5 parameters.data.straem: unknown parameter, did you mean 'data.stream'?"],
+    ),
+    "level of 60": (
+        "[0, 0.8]",
+        "[0, 60]",
+        ["s.yaml:6 parameters.sparsity.level[1]: must be less than 1 or learned, got 60"],
+    ),
     "misspelt value": (
         "[joint, bone]",
         "[joint, bne]",
         [
-            "s.yaml:5 parameters.data.stream[1]: must be one of joint, bone, joint_motion, bone_motion, joint_hop1, bone_hop1, joint_hop2, "
-            "bone_hop2, infogcn_hop1, infogcn_hop2, infogcn_hop1_motion, infogcn_hop2_motion or a record, got 'bne', did you mean 'bone'?"
+            "s.yaml:5 parameters.data.stream[1]: must be one of joint, bone, joint_motion,"
+            " bone_motion, joint_hop1, bone_hop1, joint_hop2, bone_hop2, infogcn_hop1,"
+            " infogcn_hop2, infogcn_hop1_motion, infogcn_hop2_motion or a record, got 'bne', did"
+            " you mean 'bone'?"
         ],
     ),
     "unknown metric": (
         "train:",
         "objectives: [{metric: selection_top_1, goal: maximize}]\ntrain:",
-        ["s.yaml:8 objectives[0].metric: must be a metric that trials report, got 'selection_top_1', did you mean 'selection_top1'?"],
+        [
+            "s.yaml:8 objectives[0].metric: must be a metric that trials report, got"
+            " 'selection_top_1', did you mean 'selection_top1'?"
+        ],
     ),
-    "duplicate key": ("name: small", "name: small\nname: other", ["s.yaml:3 name: duplicate key, first given at s.yaml:2"]),
+    "duplicate key": (
+        "name: small",
+        "name: small\nname: other",
+        ["s.yaml:3 name: duplicate key, first given at s.yaml:2"],
+    ),
     "old boolean": (
         "[joint, bone]",
         "[joint, on]",
-        ["s.yaml:5 parameters.data.stream[1]: must be true or false, or quoted if text is meant, got on"],
+        [
+            "s.yaml:5 parameters.data.stream[1]: must be true or false, or quoted if text is meant,"
+            " got on"
+        ],
     ),
-    "text for a number": ("epochs: 2", "epochs: '2'", ["s.yaml:8 train.epochs: must be a whole number, got '2'"]),
-    "fraction for a whole number": ("epochs: 2", "epochs: 2.5", ["s.yaml:8 train.epochs: must be a whole number, got 2.5"]),
-    "boolean for a number": ("epochs: 2", "epochs: true", ["s.yaml:8 train.epochs: must be a whole number, got true"]),
+    "text for a number": (
+        "epochs: 2",
+        "epochs: '2'",
+        ["s.yaml:8 train.epochs: must be a whole number, got '2'"],
+    ),
+    "fraction for a whole number": (
+        "epochs: 2",
+        "epochs: 2.5",
+        ["s.yaml:8 train.epochs: must be a whole number, got 2.5"],
+    ),
+    "boolean for a number": (
+        "epochs: 2",
+        "epochs: true",
+        ["s.yaml:8 train.epochs: must be a whole number, got true"],
+    ),
     "missing": (", protocol: xsub", "", ["s.yaml:3 data.protocol: required, but not given"]),
     "not yet there": (
         "train:",
         "method: {name: tpe, startup: 5}\nearly_terminate: {type: asha, eta: 3}\ntrain:",
-        ["s.yaml:8 method.name: must be grid or random, got 'tpe'", "s.yaml:9 early_terminate.type: must be none, got 'asha'"],
+        [
+            "s.yaml:8 method.name: must be grid or random, got 'tpe'",
+            "s.yaml:9 early_terminate.type: must be none, got 'asha'",
+        ],
     ),
     "union": (
         "train:",
         "sparsity: {penalty_weight: rampp}\nresources: {gpus: 1.5}\ntrain:",
         [
-            "s.yaml:8 sparsity.penalty_weight: must be ramp or a number, got 'rampp', did you mean 'ramp'?",
+            (
+                "s.yaml:8 sparsity.penalty_weight: must be ramp or a number, got 'rampp', did you"
+                " mean 'ramp'?"
+            ),
             "s.yaml:9 resources.gpus: must be a fraction up to 1 or a whole number, got 1.5",
         ],
     ),
     "grid over a range": (
         "  sparsity.level: [0, 0.8]",
         "  train.lr: {min: 0.1, max: 0.2}",
-        ["s.yaml:6 parameters.train.lr: a grid needs values, this is a range; give values or use method random"],
+        [
+            "s.yaml:6 parameters.train.lr: a grid needs values, this is a range; give values or use"
+            " method random"
+        ],
     ),
     "two clip sets": (
         "  sparsity.level: [0, 0.8]",
         "  data.protocol: [xsub, xview]",
-        ["s.yaml:6 parameters.data.protocol: cannot be searched: all trials of a sweep are trained and scored on the same clips"],
+        [
+            "s.yaml:6 parameters.data.protocol: cannot be searched: all trials of a sweep are"
+            " trained and scored on the same clips"
+        ],
     ),
     "what changes no result": (
         "  sparsity.level: [0, 0.8]",
         "  data.residence: [host, mmap]",
         ["s.yaml:6 parameters.data.residence: cannot be searched: it changes no result"],
     ),
-    "repeated value": ("[0, 0.8]", "[0, 0.0]", ["s.yaml:6 parameters.sparsity.level[1]: must not repeat a value, got 0.0"]),
+    "repeated value": (
+        "[0, 0.8]",
+        "[0, 0.0]",
+        ["s.yaml:6 parameters.sparsity.level[1]: must not repeat a value, got 0.0"],
+    ),
     "range the wrong way round": (
         "[0, 0.8]",
         "{min: 0.9, max: 0.2, axis: trial}",
@@ -193,25 +300,37 @@ GOLDEN = {
     ),
     "constraints": (
         "train:",
-        "constraints:\n  - model.chanels > 4\n  - open('x')\n  - {metric: latency_ms, max: 3}\ntrain:",
+        (
+            "constraints:\n  - model.chanels > 4\n  - open('x')\n  - {metric: latency_ms, max:"
+            " 3}\ntrain:"
+        ),
         [
             "s.yaml:9 constraints[0]: unknown leaf 'model.chanels', did you mean 'model.channels'?",
-            "s.yaml:10 constraints[1]: must be made of names, numbers, text, + - * / // %, comparisons, and, or, not, but holds open('x')",
-            "s.yaml:11 constraints[2].metric: must be a metric that trials report, got 'latency_ms', did you mean 'deploy_latency_ms'?",
+            (
+                "s.yaml:10 constraints[1]: must be made of names, numbers, text, + - * / // %,"
+                " comparisons, and, or, not, but holds open('x')"
+            ),
+            (
+                "s.yaml:11 constraints[2].metric: must be a metric that trials report, got"
+                " 'latency_ms', did you mean 'deploy_latency_ms'?"
+            ),
         ],
     ),
     "both reports": (
         "train:",
         "final: {protocol_report: [held_out, paper]}\ntrain:",
         [
-            "s.yaml:8 final.protocol_report: must be held_out or paper: they train on different clips; run two sweeps for both, "
-            "got ['held_out', 'paper']"
+            "s.yaml:8 final.protocol_report: must be held_out or paper: they train on different"
+            " clips; run two sweeps for both, got ['held_out', 'paper']"
         ],
     ),
     "fraction of nothing": (
         "data: {store: nowhere,",
         "data: {selection: {kind: none, fraction: 0.2, seed: 7}, store: nowhere,",
-        ["s.yaml:3 data.selection.fraction: has no effect where kind is none, got 0.2; leave it out"],
+        [
+            "s.yaml:3 data.selection.fraction: has no effect where kind is none, got 0.2; leave"
+            " it out"
+        ],
     ),
     "seed of nothing": (
         "data: {store: nowhere,",
@@ -221,7 +340,10 @@ GOLDEN = {
     "orientation without hops": (
         "[joint, bone]",
         "[joint, {bone: true, orientation: child_parent}]",
-        ["s.yaml:5 parameters.data.stream[1].orientation: has no effect at hops 0, got 'child_parent'; leave it out"],
+        [
+            "s.yaml:5 parameters.data.stream[1].orientation: has no effect at hops 0, got"
+            " 'child_parent'; leave it out"
+        ],
     ),
     "paper report with a selection split": (
         "train:",
@@ -241,7 +363,12 @@ def test_messages(tmp_path, case: str) -> None:
 
 
 def test_all_problems_at_once_from_top_to_bottom(tmp_path) -> None:
-    text = SMALL.replace("small", "a b").replace("[joint, bone]", "[joint, 3]").replace("epochs: 2", "epochs: 0") + "budget: 8\n"
+    text = (
+        SMALL.replace("small", "a b")
+        .replace("[joint, bone]", "[joint, 3]")
+        .replace("epochs: 2", "epochs: 0")
+        + "budget: 8\n"
+    )
     lines = [int(problem.split(":")[1].split()[0]) for problem in problems(tmp_path, text)]
     assert lines == [2, 5, 8, 9]
 
@@ -252,23 +379,57 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
     assert sweep.train.keep == "last"
     assert (sweep.objectives[0].metric, sweep.objectives[0].goal) == ("train_loss", "minimize")
     assert sweep.final.protocol_report == ("paper",)
-    wrong = ["train.keep=best", "objectives=[{metric: selection_loss, goal: minimize}]", "final={protocol_report: [held_out]}"]
+    wrong = [
+        "train.keep=best",
+        "objectives=[{metric: selection_loss, goal: minimize}]",
+        "final={protocol_report: [held_out]}",
+    ]
     assert len(problems(tmp_path, text, *wrong)) == 3
 
 
 @pytest.mark.parametrize(
     ("ensemble", "message"),
     [
-        ("{name: a, over: data.steam}", "over: must be a cell axis of its sources (data.stream, sparsity.level), did you mean 'data.stream'?"),
-        ("{name: a, over: data.stream, per: [data.stream]}", "per[0]: must not be the axis that is combined (over)"),
-        ("{name: a, over: data.stream, from: [b]}", "from[0]: must name an ensemble above it, got 'b'"),
-        ("{name: a, over: data.stream, method: greedy, budget: 3}", "method: must be mean or weights, got 'greedy'"),
+        (
+            "{name: a, over: data.steam}",
+            (
+                "over: must be a cell axis of its sources (data.stream, sparsity.level), did you"
+                " mean 'data.stream'?"
+            ),
+        ),
+        (
+            "{name: a, over: data.stream, per: [data.stream]}",
+            "per[0]: must not be the axis that is combined (over)",
+        ),
+        (
+            "{name: a, over: data.stream, from: [b]}",
+            "from[0]: must name an ensemble above it, got 'b'",
+        ),
+        (
+            "{name: a, over: data.stream, method: greedy, budget: 3}",
+            "method: must be mean or weights, got 'greedy'",
+        ),
         ("{name: a, over: data.stream, method: weights}", "weights: method weights needs them"),
-        ("{name: a, over: data.stream, weights: {joint: 1, bone: 1}}", "weights: have no meaning for method mean"),
-        ("{name: a, over: data.stream, method: weights, weights: {joint: 1, bon: 1}}", "weights.bon: must be a value of data.stream"),
-        ("{name: a, over: data.stream, method: weights, weights: {joint: 1}}", "weights: must give at least two values"),
-        ("{name: a, over: data.stream, method: weights, weights: pskl}", "weights: must be hpi_gcn, pyskl, ctr_gcn, infogcn or equal"),
-        ("{name: a, over: sparsity.level, method: weights, weights: pyskl}", "weights: preset pyskl has no weight for 0, 0.8"),
+        (
+            "{name: a, over: data.stream, weights: {joint: 1, bone: 1}}",
+            "weights: have no meaning for method mean",
+        ),
+        (
+            "{name: a, over: data.stream, method: weights, weights: {joint: 1, bon: 1}}",
+            "weights.bon: must be a value of data.stream",
+        ),
+        (
+            "{name: a, over: data.stream, method: weights, weights: {joint: 1}}",
+            "weights: must give at least two values",
+        ),
+        (
+            "{name: a, over: data.stream, method: weights, weights: pskl}",
+            "weights: must be hpi_gcn, pyskl, ctr_gcn, infogcn or equal",
+        ),
+        (
+            "{name: a, over: sparsity.level, method: weights, weights: pyskl}",
+            "weights: preset pyskl has no weight for 0, 0.8",
+        ),
     ],
 )
 def test_wrong_ensembles(tmp_path, ensemble: str, message: str) -> None:
@@ -281,16 +442,24 @@ def test_ensembles_are_completed(tmp_path) -> None:
         ensembles:
           - {name: levels, over: sparsity.level, method: weights, weights: {0.80: 1, 0: 2}}
           - {name: streams, from: [levels], over: data.stream, method: weights, weights: hpi_gcn}
-          - {name: soft, over: data.stream, method: weights, weights: hpi_gcn, combine: probabilities}
+          - name: soft
+            over: data.stream
+            method: weights
+            weights: hpi_gcn
+            combine: probabilities
     """
-    levels, streams, soft = loaded(tmp_path, SMALL + "\n".join(line[8:] for line in text.splitlines())).ensembles
+    levels, streams, soft = loaded(
+        tmp_path, SMALL + "\n".join(line[8:] for line in text.splitlines())
+    ).ensembles
     assert levels.weights == {"0.8": 1.0, "0": 2.0}
     assert (levels.per, streams.per, soft.per) == (("data.stream",), (), ("sparsity.level",))
     assert (streams.combine, soft.combine) == ("logits", "probabilities")
 
 
 def test_not_yaml_and_not_there(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"s.yaml:2: not valid YAML: mapping values are not allowed"):
+    with pytest.raises(
+        UserError, match=r"s.yaml:2: not valid YAML: mapping values are not allowed"
+    ):
         loaded(tmp_path, "a: 1\nb: c: d\n")
     with pytest.raises(UserError, match="must be a mapping"):
         loaded(tmp_path, "- 1\n")
@@ -363,7 +532,19 @@ def test_expressions(expression: str, expected: bool) -> None:
     assert set(leaf_names(expression)) <= set(leaves)
 
 
-@pytest.mark.parametrize("expression", ["f(1)", "a.b[0] > 1", "2 ** 9", "(lambda: 1)", "x if y else z", "a.b +", "[1] == [1]", "'a'.upper"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "f(1)",
+        "a.b[0] > 1",
+        "2 ** 9",
+        "(lambda: 1)",
+        "x if y else z",
+        "a.b +",
+        "[1] == [1]",
+        "'a'.upper",
+    ],
+)
 def test_expressions_that_are_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="must"):
         leaf_names(expression)

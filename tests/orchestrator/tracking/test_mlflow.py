@@ -1,4 +1,6 @@
-"""What MLflow shows of a sweep, on a real database: one parent, each trial once, nothing lost when a sweep goes on after a crash."""
+"""What MLflow shows of a sweep, on a real database: one parent, each trial once, nothing lost when
+a sweep goes on after a crash.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 
 # MLflow's tables use an option that its database layer has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,11 @@ def uri(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory):
     """Folder of each made-up trial by cell."""
-    made = [Trial("joint", 0.6, wrong_selection=(0,)), Trial("bone", 0.0, state="failed"), Trial("bone", 0.6, state="unfinished")]
+    made = [
+        Trial("joint", 0.6, wrong_selection=(0,)),
+        Trial("bone", 0.0, state="failed"),
+        Trial("bone", 0.6, state="unfinished"),
+    ]
     run = make_run(tmp_path_factory.mktemp("sweep"), made)
     return {trial.cell: TrialDir(run / "trials" / trial.name) for trial in made}
 
@@ -74,8 +82,14 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
 
     client, found = runs(uri, "whole")
     parent = next(run for run in found if run.data.tags["kind"] == "sweep")
-    children = {run.data.tags.get("trial", run.data.tags.get("ensemble")): run for run in found if run is not parent}
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    children = {
+        run.data.tags.get("trial", run.data.tags.get("ensemble")): run
+        for run in found
+        if run is not parent
+    }
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {
+        parent.info.run_id
+    }
     assert {name: run.info.status for name, run in children.items()} == {
         done.path.name: "FINISHED",
         failed.path.name: "FAILED",
@@ -84,19 +98,40 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     }
     assert parent.data.params == {"train.epochs": "3"}
     assert parent.data.metrics == {"final/test_top1": 0.9}
-    assert [item.path for item in client.list_artifacts(parent.info.run_id, "report")] == ["report/report.md"]
+    assert [item.path for item in client.list_artifacts(parent.info.run_id, "report")] == [
+        "report/report.md"
+    ]
 
     trial = children[done.path.name]
-    expected = {"cell": "cell", "backbone": "hpi_gcn_rp", "stream": "joint", "sparsity": "0.6", "stage": "train"}
+    expected = {
+        "cell": "cell",
+        "backbone": "hpi_gcn_rp",
+        "stream": "joint",
+        "sparsity": "0.6",
+        "stage": "train",
+    }
     assert {key: trial.data.tags[key] for key in expected} == expected
     assert trial.data.params["train.epochs"] == "3"
     assert trial.data.metrics["best/selection_top1"] == pytest.approx(11 / 12)
     assert trial.data.metrics["deploy_nonzero_params"] == 200
-    assert (trial.data.metrics["deploy_batch64_latency_ms"], trial.data.metrics["deploy_peak_mb"]) == (30, 3.6)
+    assert (
+        trial.data.metrics["deploy_batch64_latency_ms"],
+        trial.data.metrics["deploy_peak_mb"],
+    ) == (30, 3.6)
     assert len(trial.data.metrics) <= 20
-    assert [metric.step for metric in client.get_metric_history(trial.info.run_id, "train_loss")] == [0, 1, 2]
+    assert [
+        metric.step for metric in client.get_metric_history(trial.info.run_id, "train_loss")
+    ] == [0, 1, 2]
     kept = {item.path for item in client.list_artifacts(trial.info.run_id)}
-    assert {"config.json", "deploy.pt", "scores.selection.parquet", "scores.test.parquet", "sparsity.json", "result.json", "figures"} <= kept
+    assert {
+        "config.json",
+        "deploy.pt",
+        "scores.selection.parquet",
+        "scores.test.parquet",
+        "sparsity.json",
+        "result.json",
+        "figures",
+    } <= kept
     pictures = {item.path for item in client.list_artifacts(trial.info.run_id, "figures")}
     assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
@@ -154,7 +189,11 @@ def test_a_server_that_dies_costs_a_warning_that_says_what_is_missing(uri, trial
     start(tracker, folder)
     epochs(tracker, folder, [0])
     missing = tracker.finish_sweep("finished", {}, None)
-    assert missing == (f"start of trial {folder.path.name}", f"epochs of trial {folder.path.name}", "end of the sweep")
+    assert missing == (
+        f"start of trial {folder.path.name}",
+        f"epochs of trial {folder.path.name}",
+        "end of the sweep",
+    )
     assert "The files of the sweep are complete" in caplog.text
 
 
@@ -169,7 +208,9 @@ class Dead:
 
 
 def test_a_store_that_does_not_answer_at_the_start_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"tracking\.uri: must be an MLflow store that answers, got 'nonsense://x'"):
+    with pytest.raises(
+        UserError, match=r"tracking\.uri: must be an MLflow store that answers, got 'nonsense://x'"
+    ):
         MLflowTracker("nonsense://x", "e").start_sweep("s", {}, {})
 
 
@@ -177,7 +218,10 @@ def test_artifacts_lie_beside_the_database_whatever_the_current_folder(uri):
     opened(uri, "beside").finish_sweep("finished", {}, None)
     client, _ = runs(uri, "beside")
     assert client.get_experiment_by_name("beside").artifact_location.endswith("/mlartifacts/beside")
-    assert absolute_uri(uri).removeprefix("sqlite:///").rsplit("/", 1)[0] in client.get_experiment_by_name("beside").artifact_location
+    assert (
+        absolute_uri(uri).removeprefix("sqlite:///").rsplit("/", 1)[0]
+        in client.get_experiment_by_name("beside").artifact_location
+    )
 
 
 @pytest.fixture
@@ -195,7 +239,9 @@ def tracked(uri, tmp_path):
         tracker.finish_trial(folder.path.name, folder, "finished")
     assert tracker.finish_sweep("finished", {}, None) == ()
     by_trial = {run.data.tags.get("trial"): run.info.run_id for run in runs(uri, experiment)[1]}
-    return {level: by_trial[folder.path.name] for level, folder in folders.items()} | {"sweep": by_trial[None]}, folders
+    return {level: by_trial[folder.path.name] for level, folder in folders.items()} | {
+        "sweep": by_trial[None]
+    }, folders
 
 
 def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_path):
@@ -203,7 +249,10 @@ def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_p
     for level, folder in folders.items():
         assert find_trial(uri, ids[level]).fetch(tmp_path / "keep") == folder.path.absolute()
     assert not (tmp_path / "keep").exists()
-    with pytest.raises(UserError, match=r"must be the run of a finished trial, but run .* is FINISHED \(kind: sweep\)"):
+    with pytest.raises(
+        UserError,
+        match=r"must be the run of a finished trial, but run .* is FINISHED \(kind: sweep\)",
+    ):
         find_trial(uri, ids["sweep"])
     with pytest.raises(UserError, match=r"must be a run of the MLflow store at .*: .*not found"):
         find_trial(uri, "0" * 32)
@@ -237,7 +286,9 @@ def test_every_run_that_no_trial_can_start_from_is_named_at_its_line(uri, tracke
     assert [each.run for each in found.values()] == [ids[0.0], ids[0.6]]
     with pytest.raises(UserError) as caught:
         find_sources(sweep, ["mlflow:aa", f"mlflow:{ids[0.0]}", "mlflow:bb"])
-    assert [problem.partition("s.yaml")[2].partition(" must")[0] for problem in caught.value.problems] == [":9 sparsity.from:"] * 2
+    assert [
+        problem.partition("s.yaml")[2].partition(" must")[0] for problem in caught.value.problems
+    ] == [":9 sparsity.from:"] * 2
 
 
 def test_a_relative_database_becomes_absolute(tmp_path, monkeypatch):
@@ -250,17 +301,31 @@ def test_the_interface_is_served_from_the_sweeps_own_store(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     command = ui_command("sqlite:///mlflow.db", "0.0.0.0", 5001)
     assert command[1:4] == ["-m", "mlflow", "ui"]
-    assert command[4:] == ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--host", "0.0.0.0", "--port", "5001"]
+    assert command[4:] == [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "5001",
+    ]
     with pytest.raises(UserError, match="is a server already"):
         ui_command("http://host:5000", "127.0.0.1", 5000)
 
 
 def test_flatten():
-    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1]}) == {"a.b": 1, "a.c.d": None, "e": [1]}
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1]}) == {
+        "a.b": 1,
+        "a.c.d": None,
+        "e": [1],
+    }
 
 
 def test_without_tracking_mlflow_is_not_loaded(tmp_path):
-    code = "import sys, orchestrator.tracking.mlflow as t; t.NullTracker().start_sweep('s', {}, {}); sys.exit('mlflow' in sys.modules)"
+    code = (
+        "import sys, orchestrator.tracking.mlflow as t; t.NullTracker().start_sweep('s', {}, {});"
+        " sys.exit('mlflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

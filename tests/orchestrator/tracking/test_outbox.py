@@ -1,4 +1,6 @@
-"""The outbox: everything in order, nothing lost in silence, and never an exception for the one who puts something in."""
+"""The outbox: everything in order, nothing lost in silence, and never an exception for the one who
+puts something in.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from orchestrator.tracking.outbox import Outbox
 
 
 class Service:
-    """Fails as told: the first `away` calls as if it were down, and whatever is called "bad" for good."""
+    """Fails as told: the first `away` calls as if it were down, and whatever is called "bad" for
+    good.
+    """
 
     def __init__(self, away=0):
         self.away = away

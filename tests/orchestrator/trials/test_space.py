@@ -1,4 +1,6 @@
-"""The space: grids, random draws, constraints, settings without effect, and trials that cannot be built."""
+"""The space: grids, random draws, constraints, settings without effect, and trials that cannot be
+built.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ import pytest
 
 from orchestrator.sweep import Sweep
 from orchestrator.trials.cells import expand
-from orchestrator.trials.space import MAX_COMBINATIONS, all_trials, build_config, check_space, grid, sample, samples, trials
+from orchestrator.trials.space import (
+    MAX_COMBINATIONS,
+    all_trials,
+    build_config,
+    check_space,
+    grid,
+    sample,
+    samples,
+    trials,
+)
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.errors import UserError
 
@@ -21,24 +32,48 @@ def space_problems(sweep: Sweep, folder) -> list[str]:
 
 
 def test_grid_is_the_product_of_the_values(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "parameters.train.lr=[0.1, 0.2, 0.3]")
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters.model.kernel_size=[5, 9]",
+        "parameters.train.lr=[0.1, 0.2, 0.3]",
+    )
     cell = expand(sweep)[0]
     found = grid(sweep, cell)
-    assert found[:2] == [{"model.kernel_size": 5, "train.lr": 0.1}, {"model.kernel_size": 5, "train.lr": 0.2}]
+    assert found[:2] == [
+        {"model.kernel_size": 5, "train.lr": 0.1},
+        {"model.kernel_size": 5, "train.lr": 0.2},
+    ]
     assert len(found) == 6
     assert len(all_trials(sweep)) == 24
 
 
 def test_trials_carry_their_whole_configuration(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "seed=3", "method={seeds: 2}")
+    sweep = loaded(
+        tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "seed=3", "method={seeds: 2}"
+    )
     cell = expand(sweep)[3]
     found = trials(sweep, cell)
-    assert [(trial.config.model.kernel_size, trial.config.seed) for trial in found] == [(5, 3), (5, 4), (9, 3), (9, 4)]
+    assert [(trial.config.model.kernel_size, trial.config.seed) for trial in found] == [
+        (5, 3),
+        (5, 4),
+        (9, 3),
+        (9, 4),
+    ]
     config = found[2].config
-    assert (config.data.stream, config.sparsity.level, config.model.channels, config.train.milestones) == ("bone", 0.8, 8, (1,))
+    assert (
+        config.data.stream,
+        config.sparsity.level,
+        config.model.channels,
+        config.train.milestones,
+    ) == ("bone", 0.8, 8, (1,))
     planned = found[2].planned
     assert planned.trial == f"bone-level0.8-{config.digest()}"
-    assert (planned.cell, planned.assignment, planned.seed) == (cell.id, {"model.kernel_size": 9}, 3)
+    assert (planned.cell, planned.assignment, planned.seed) == (
+        cell.id,
+        {"model.kernel_size": 9},
+        3,
+    )
     assert len({trial.planned.trial for trial in all_trials(sweep)}) == 16
 
 
@@ -46,22 +81,55 @@ def test_settings_without_effect_make_no_further_trials(tmp_path) -> None:
     sweep = loaded(
         tmp_path,
         SMALL,
-        "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.adjacencies: [1, 3], model.groups: [2, 4, 8], model.kernel_size: [5, 9]}",
+        "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.adjacencies: [1, 3],"
+        " model.groups: [2, 4, 8], model.kernel_size: [5, 9]}",
     )
     rp, op = expand(sweep)
-    assert grid(sweep, rp) == [{"model.adjacencies": a, "model.kernel_size": k} for a in (1, 3) for k in (5, 9)]
-    assert grid(sweep, op) == [{"model.groups": g, "model.kernel_size": k} for g in (2, 4, 8) for k in (5, 9)]
-    assert build_config(sweep, rp, {"model.groups": 2}, 0).digest() == build_config(sweep, rp, {"model.groups": 4}, 0).digest()
-    assert build_config(sweep, op, {"model.groups": 2}, 0).digest() != build_config(sweep, op, {"model.groups": 4}, 0).digest()
+    assert grid(sweep, rp) == [
+        {"model.adjacencies": a, "model.kernel_size": k} for a in (1, 3) for k in (5, 9)
+    ]
+    assert grid(sweep, op) == [
+        {"model.groups": g, "model.kernel_size": k} for g in (2, 4, 8) for k in (5, 9)
+    ]
+    assert (
+        build_config(sweep, rp, {"model.groups": 2}, 0).digest()
+        == build_config(sweep, rp, {"model.groups": 4}, 0).digest()
+    )
+    assert (
+        build_config(sweep, op, {"model.groups": 2}, 0).digest()
+        != build_config(sweep, op, {"model.groups": 4}, 0).digest()
+    )
 
 
 def test_settings_of_other_generators_are_reset(tmp_path) -> None:
     """So that one file can go through the generators, and no trial is made twice."""
-    given = {"structure": "channel", "mask": "masks.npz", "rounds": 3, "update_every": 7, "train_head": True, "scope": "global", "warmup": 0.5}
-    generators = ["fixed_random", "predefined", "score_trainable", "supermask", "rewinding", "rigl", "set"]
-    overrides = (f"sparsity={json.dumps(given)}", f"parameters={json.dumps({'sparsity.level': [0.8], 'sparsity.generator': generators})}")
+    given = {
+        "structure": "channel",
+        "mask": "masks.npz",
+        "rounds": 3,
+        "update_every": 7,
+        "train_head": True,
+        "scope": "global",
+        "warmup": 0.5,
+    }
+    generators = [
+        "fixed_random",
+        "predefined",
+        "score_trainable",
+        "supermask",
+        "rewinding",
+        "rigl",
+        "set",
+    ]
+    overrides = (
+        f"sparsity={json.dumps(given)}",
+        f"parameters={json.dumps({'sparsity.level': [0.8], 'sparsity.generator': generators})}",
+    )
     configs = [trial.config.sparsity for trial in all_trials(loaded(tmp_path, SMALL, *overrides))]
-    used = {config.generator: {name for name, value in given.items() if getattr(config, name) == value} for config in configs}
+    used = {
+        config.generator: {name for name, value in given.items() if getattr(config, name) == value}
+        for config in configs
+    }
     assert used == {
         "fixed_random": {"structure", "warmup"},
         "predefined": {"mask", "warmup"},
@@ -74,7 +142,9 @@ def test_settings_of_other_generators_are_reset(tmp_path) -> None:
 
 
 def test_a_dense_trial_is_the_same_whatever_the_sparsity_settings(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "parameters.sparsity.warmup=[0.2, 0.4]", "sparsity.scope=global")
+    sweep = loaded(
+        tmp_path, SMALL, "parameters.sparsity.warmup=[0.2, 0.4]", "sparsity.scope=global"
+    )
     dense, sparse = expand(sweep)[:2]
     assert (len(trials(sweep, dense)), len(trials(sweep, sparse))) == (1, 2)
     assert trials(sweep, dense)[0].config.sparsity.scope == "block"
@@ -93,25 +163,43 @@ def test_constraints_drop_combinations(tmp_path) -> None:
 
 
 def test_constraints_nobody_meets(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "parameters.train.lr=[0.1, 0.2]", "constraints=[train.lr > 1]", "parameters.data.stream=joint")
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters.train.lr=[0.1, 0.2]",
+        "constraints=[train.lr > 1]",
+        "parameters.data.stream=joint",
+    )
     assert space_problems(sweep, tmp_path) == [
-        f"--set constraints: cell level{level}: no combination satisfies the constraints" for level in ("0", "0.8")
+        f"--set constraints: cell level{level}: no combination satisfies the constraints"
+        for level in ("0", "0.8")
     ]
     drawn = loaded(
-        tmp_path, SMALL, "parameters.train.lr={min: 0.1, max: 0.2}", "constraints=[train.lr > 1]", "parameters.data.stream=joint", RANDOM
+        tmp_path,
+        SMALL,
+        "parameters.train.lr={min: 0.1, max: 0.2}",
+        "constraints=[train.lr > 1]",
+        "parameters.data.stream=joint",
+        RANDOM,
     )
     assert "none of 1000 random assignments satisfies the constraints" in check_space(drawn)[0]
 
 
 def test_a_constraint_without_a_value_is_reported(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "constraints=[data.stream < 3]", "parameters={}")
-    assert space_problems(sweep, tmp_path)[0].startswith("--set constraints constraints[0]: has no value for data.stream='joint'")
+    assert space_problems(sweep, tmp_path)[0].startswith(
+        "--set constraints constraints[0]: has no value for data.stream='joint'"
+    )
 
 
 def test_groups_that_do_not_divide_the_channels(tmp_path) -> None:
-    text = SMALL.replace("  sparsity.level: [0, 0.8]", "  model.backbone: [hpi_gcn_rp, hpi_gcn_op]\n  model.groups: [4, 5]")
+    text = SMALL.replace(
+        "  sparsity.level: [0, 0.8]",
+        "  model.backbone: [hpi_gcn_rp, hpi_gcn_op]\n  model.groups: [4, 5]",
+    )
     assert space_problems(loaded(tmp_path, text), tmp_path) == [
-        "s.yaml:7 parameters.model.groups: groups must divide channels, got groups=5 and channels=8 (cell joint-hpi_gcn_op, model.groups=5)"
+        "s.yaml:7 parameters.model.groups: groups must divide channels, got groups=5 and channels=8"
+        " (cell joint-hpi_gcn_op, model.groups=5)"
     ]
 
 
@@ -123,38 +211,75 @@ def test_a_section_that_does_not_fit_together(tmp_path) -> None:
 
 
 def test_an_axis_without_effect_makes_one_cell(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.groups: {values: [2, 4], axis: cell}}")
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters={model.backbone: [hpi_gcn_rp, hpi_gcn_op], model.groups: {values: [2, 4], axis:"
+        " cell}}",
+    )
     assert check_space(sweep) == []
-    assert [trial.planned.cell for trial in all_trials(sweep)] == ["hpi_gcn_rp", "hpi_gcn_op-groups2", "hpi_gcn_op-groups4"]
+    assert [trial.planned.cell for trial in all_trials(sweep)] == [
+        "hpi_gcn_rp",
+        "hpi_gcn_op-groups2",
+        "hpi_gcn_op-groups4",
+    ]
 
 
 def test_a_section_of_sparsity_that_does_not_fit_together_is_placed(tmp_path) -> None:
     text = SMALL + "sparsity: {distribution: erk}\n"
-    assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint", "sparsity.scope=tensor"), tmp_path) == []
-    (problem,) = space_problems(loaded(tmp_path, SMALL + "sparsity: {network: experts}\n", "parameters={}"), tmp_path)
-    assert problem == "s.yaml:9 sparsity.network: levels must name at least two different levels where network is experts, got [] (cell all)"
+    assert (
+        space_problems(
+            loaded(tmp_path, text, "parameters.data.stream=joint", "sparsity.scope=tensor"),
+            tmp_path,
+        )
+        == []
+    )
+    (problem,) = space_problems(
+        loaded(tmp_path, SMALL + "sparsity: {network: experts}\n", "parameters={}"), tmp_path
+    )
+    assert (
+        problem
+        == "s.yaml:9 sparsity.network: levels must name at least two different levels where network"
+        " is experts, got [] (cell all)"
+    )
 
 
 def test_a_level_beside_a_network_of_several_is_refused(tmp_path) -> None:
     text = SMALL + "sparsity: {network: nested, levels: [0.6, 0.9], level: 0.8}\n"
     rule = "has no effect in any trial of the sweep; leave it out"
-    assert space_problems(loaded(tmp_path, text, "parameters={}"), tmp_path) == [f"s.yaml:9 sparsity.level: {rule}"]
-    assert space_problems(loaded(tmp_path, text), tmp_path) == [f"s.yaml:6 parameters.sparsity.level: {rule}"]
+    assert space_problems(loaded(tmp_path, text, "parameters={}"), tmp_path) == [
+        f"s.yaml:9 sparsity.level: {rule}"
+    ]
+    assert space_problems(loaded(tmp_path, text), tmp_path) == [
+        f"s.yaml:6 parameters.sparsity.level: {rule}"
+    ]
 
 
 def after(sweep: Sweep) -> dict[str, list[str]]:
-    """What each trial that starts from a dense one may start from, told by (level, seed, searched values)."""
+    """What each trial that starts from a dense one may start from, told by (level, seed, searched
+    values).
+    """
     names = {trial.planned.trial: trial for trial in all_trials(sweep)}
 
     def told(name: str) -> str:
         planned = names[name].planned
         return " ".join([planned.cell, *map(str, planned.assignment.values()), f"s{planned.seed}"])
 
-    return {told(name): [told(other) for other in trial.planned.after] for name, trial in names.items() if trial.config.sparsity.source}
+    return {
+        told(name): [told(other) for other in trial.planned.after]
+        for name, trial in names.items()
+        if trial.config.sparsity.source
+    }
 
 
 def test_a_trial_starts_from_the_dense_one_that_agrees_in_all_but_sparsity(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.model.kernel_size=[5, 9]", "method={seeds: 2}")
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "sparsity.from=dense",
+        "parameters.model.kernel_size=[5, 9]",
+        "method={seeds: 2}",
+    )
     found = after(sweep)
     assert len(found) == 8  # two streams, kernels and seeds, one sparse level
     assert all(sources == [name.replace("level0.8", "level0")] for name, sources in found.items())
@@ -167,10 +292,20 @@ def test_the_level_can_be_searched_within_the_cell(tmp_path) -> None:
 
 
 def test_recipes_searched_within_a_cell_need_not_agree_those_of_cells_must(tmp_path) -> None:
-    within = after(loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", "parameters.train.lr=[0.1, 0.2]"))
+    within = after(
+        loaded(
+            tmp_path,
+            SMALL,
+            "sparsity.from=dense",
+            "parameters.data.stream=[joint]",
+            "parameters.train.lr=[0.1, 0.2]",
+        )
+    )
     assert within["joint-level0.8 0.2 s0"] == ["joint-level0 0.1 s0", "joint-level0 0.2 s0"]
     axis = "parameters.train.lr={values: [0.1, 0.2], axis: cell}"
-    across = after(loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", axis))
+    across = after(
+        loaded(tmp_path, SMALL, "sparsity.from=dense", "parameters.data.stream=[joint]", axis)
+    )
     assert across["joint-level0.8-lr0.2 s0"] == ["joint-level0-lr0.2 s0"]
 
 
@@ -188,7 +323,10 @@ def test_random_weights_wait_for_nothing(tmp_path) -> None:
 
 def test_a_continuous_level_with_two_objectives_is_searched(tmp_path) -> None:
     level = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
-    goals = "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params, goal: minimize}]"
+    goals = (
+        "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params,"
+        " goal: minimize}]"
+    )
     sweep = loaded(tmp_path, SMALL, level, goals, RANDOM)
     assert check_space(sweep) == []
     levels = [trial.config.sparsity.level for trial in all_trials(sweep)]
@@ -198,25 +336,39 @@ def test_a_continuous_level_with_two_objectives_is_searched(tmp_path) -> None:
 
 def test_grid_of_absurd_size_is_refused(tmp_path) -> None:
     many = list(range(1, 151))
-    sweep = loaded(tmp_path, SMALL, f"parameters.train.epochs={many}", f"parameters.train.batch_size={many}")
+    sweep = loaded(
+        tmp_path, SMALL, f"parameters.train.epochs={many}", f"parameters.train.batch_size={many}"
+    )
     assert len(many) ** 2 > MAX_COMBINATIONS
     assert "a grid must have at most" in check_space(sweep)[0]
 
 
 def test_random_draws_depend_on_seed_cell_and_index_only(tmp_path) -> None:
-    overrides = ("parameters.train.lr={distribution: log_uniform, min: 0.01, max: 1}", "parameters.model.kernel_size=[5, 9]")
+    overrides = (
+        "parameters.train.lr={distribution: log_uniform, min: 0.01, max: 1}",
+        "parameters.model.kernel_size=[5, 9]",
+    )
     sweep = loaded(tmp_path, SMALL, *overrides, RANDOM)
     cell, other = expand(sweep)[:2]
     five = samples(sweep, cell, 5)
     assert samples(sweep, cell, 3) == five[:3]
     assert sample(sweep, cell, 4) == five[4]
     assert samples(sweep, other, 5) != five
-    assert samples(loaded(tmp_path, SMALL, *overrides, RANDOM.replace("5", "5, seed: 1")), cell, 5) != five
+    assert (
+        samples(loaded(tmp_path, SMALL, *overrides, RANDOM.replace("5", "5, seed: 1")), cell, 5)
+        != five
+    )
     assert len(trials(sweep, cell)) == 5
 
 
 def test_finite_spaces_are_drawn_without_repetition(tmp_path) -> None:
-    sweep = loaded(tmp_path, SMALL, "parameters.model.kernel_size=[5, 9]", "parameters.train.lr=[0.1, 0.2]", RANDOM)
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters.model.kernel_size=[5, 9]",
+        "parameters.train.lr=[0.1, 0.2]",
+        RANDOM,
+    )
     cell = expand(sweep)[0]
     found = samples(sweep, cell, 5)
     assert len(found) == 4
@@ -229,14 +381,31 @@ def test_finite_spaces_are_drawn_without_repetition(tmp_path) -> None:
     ("leaf", "spec", "check"),
     [
         ("train.lr", "{min: 0.1, max: 0.2}", lambda v: 0.1 <= v <= 0.2),
-        ("train.lr", "{min: 0.1, max: 0.5, step: 0.1}", lambda v: math.isclose(v * 10, round(v * 10))),
+        (
+            "train.lr",
+            "{min: 0.1, max: 0.5, step: 0.1}",
+            lambda v: math.isclose(v * 10, round(v * 10)),
+        ),
         ("train.lr", "{distribution: log_uniform, min: 1e-4, max: 1}", lambda v: 1e-4 <= v <= 1),
-        ("train.epochs", "{min: 2, max: 50, step: 4}", lambda v: isinstance(v, int) and v % 4 == 2 and v <= 50),
-        ("train.epochs", "{distribution: int_log_uniform, min: 1, max: 1000}", lambda v: isinstance(v, int) and 1 <= v <= 1000),
+        (
+            "train.epochs",
+            "{min: 2, max: 50, step: 4}",
+            lambda v: isinstance(v, int) and v % 4 == 2 and v <= 50,
+        ),
+        (
+            "train.epochs",
+            "{distribution: int_log_uniform, min: 1, max: 1000}",
+            lambda v: isinstance(v, int) and 1 <= v <= 1000,
+        ),
     ],
 )
 def test_draws_stay_in_range(tmp_path, leaf: str, spec: str, check) -> None:
-    sweep = loaded(tmp_path, SMALL, f"parameters={{{leaf}: {spec}}}", "method={name: random, trials_per_cell: 60}")
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        f"parameters={{{leaf}: {spec}}}",
+        "method={name: random, trials_per_cell: 60}",
+    )
     values = [assignment[leaf] for assignment in samples(sweep, expand(sweep)[0], 60)]
     assert all(check(value) for value in values)
     assert len(set(values)) > 3
@@ -244,7 +413,10 @@ def test_draws_stay_in_range(tmp_path, leaf: str, spec: str, check) -> None:
 
 def test_log_uniform_spreads_over_the_decades(tmp_path) -> None:
     sweep = loaded(
-        tmp_path, SMALL, "parameters={train.lr: {distribution: log_uniform, min: 1e-4, max: 1}}", "method={name: random, trials_per_cell: 400}"
+        tmp_path,
+        SMALL,
+        "parameters={train.lr: {distribution: log_uniform, min: 1e-4, max: 1}}",
+        "method={name: random, trials_per_cell: 400}",
     )
     values = [assignment["train.lr"] for assignment in samples(sweep, expand(sweep)[0], 400)]
     shares = [sum(10**d <= value < 10 ** (d + 1) for value in values) / 400 for d in range(-4, 0)]
@@ -253,15 +425,31 @@ def test_log_uniform_spreads_over_the_decades(tmp_path) -> None:
 
 def test_build_config_names_cell_and_assignment(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "model.backbone=hpi_gcn_op", "parameters={model.groups: [3]}")
-    with pytest.raises(UserError, match=r"groups must divide channels, got groups=3 and channels=8 \(cell all, model.groups=3\)"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"groups must divide channels, got groups=3 and channels=8 \(cell all, model.groups=3\)"
+        ),
+    ):
         all_trials(sweep)
 
 
 def test_a_level_can_be_searched_as_a_number_and_judged_by_accuracy_and_size(tmp_path) -> None:
-    objectives = "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params, goal: minimize}]"
+    objectives = (
+        "objectives=[{metric: selection_top1, goal: maximize}, {metric: deploy_nonzero_params,"
+        " goal: minimize}]"
+    )
     searched = "parameters={sparsity.level: {min: 0.3, max: 0.99, axis: trial}}"
     limit = "constraints=[{metric: level, min: 0.5}]"
-    sweep = loaded(tmp_path, SMALL, searched, objectives, limit, "method={name: random, trials_per_cell: 20}", "sparsity={warmup: 0.5}")
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        searched,
+        objectives,
+        limit,
+        "method={name: random, trials_per_cell: 20}",
+        "sparsity={warmup: 0.5}",
+    )
     assert check_space(sweep) == []
     levels = [trial.config.sparsity.level for trial in all_trials(sweep)]
     assert len(set(levels)) == 20
@@ -277,38 +465,69 @@ def test_settings_of_a_learned_level_are_used_by_nothing_else(tmp_path) -> None:
         "parameters={sparsity.level: {values: [0, 0.8, learned], axis: trial}}",
         "sparsity={warmup: 0.5, target: 0.9, scope: global}",
     )
-    dense, fixed, learned = (trial.config.sparsity for trial in all_trials(loaded(tmp_path, SMALL, levels, sparsity)))
-    assert (dense.target, fixed.target, learned.target) == (None, None, 0.9)
-    assert (fixed.scope, learned.scope, learned.penalty) == ("global", "block", "group_lasso")  # a learned level is that of all tensors
-    (problem,) = space_problems(
-        loaded(tmp_path, SMALL, "parameters={sparsity.price: [1, 2]}", "sparsity.level=0.5", "sparsity.warmup=0.5"), tmp_path
+    dense, fixed, learned = (
+        trial.config.sparsity for trial in all_trials(loaded(tmp_path, SMALL, levels, sparsity))
     )
-    assert problem == "--set parameters parameters.sparsity.price: has no effect in any trial of the sweep; leave it out"
+    assert (dense.target, fixed.target, learned.target) == (None, None, 0.9)
+    # a learned level is that of all tensors
+    assert (fixed.scope, learned.scope, learned.penalty) == ("global", "block", "group_lasso")
+    (problem,) = space_problems(
+        loaded(
+            tmp_path,
+            SMALL,
+            "parameters={sparsity.price: [1, 2]}",
+            "sparsity.level=0.5",
+            "sparsity.warmup=0.5",
+        ),
+        tmp_path,
+    )
+    assert (
+        problem
+        == "--set parameters parameters.sparsity.price: has no effect in any trial of the sweep;"
+        " leave it out"
+    )
 
 
 def test_a_warm_up_that_leaves_nothing_to_train_is_placed(tmp_path) -> None:
     text = SMALL + "sparsity: {warmup: 0.9}\n"
     assert space_problems(loaded(tmp_path, text, "parameters.data.stream=joint"), tmp_path) == [
-        "s.yaml:9 sparsity.warmup: must leave at least one of train.epochs to train the kept weights, "
-        "got 0.9 of 2, which rounds to 2 epochs (cell level0.8)"
+        "s.yaml:9 sparsity.warmup: must leave at least one of train.epochs to train the kept"
+        " weights, got 0.9 of 2, which rounds to 2 epochs (cell level0.8)"
     ]
-    searched = loaded(tmp_path, SMALL.replace(", milestones: [1]", ""), "parameters.data.stream=joint", "parameters.train.epochs=[1, 4]")
+    searched = loaded(
+        tmp_path,
+        SMALL.replace(", milestones: [1]", ""),
+        "parameters.data.stream=joint",
+        "parameters.train.epochs=[1, 4]",
+    )
     (problem,) = space_problems(searched, tmp_path)
     assert problem.startswith("--set parameters.train.epochs: sparsity.warmup must leave")
 
 
 def test_epochs_that_a_setting_cannot_reach_are_placed(tmp_path) -> None:
-    assert space_problems(loaded(tmp_path, SMALL.replace("[1]", "[1, 2]"), "parameters={}"), tmp_path) == [
-        "s.yaml:8 train.milestones: milestones must be less than epochs, got milestone 2 and epochs=2 (cell all)"
+    assert space_problems(
+        loaded(tmp_path, SMALL.replace("[1]", "[1, 2]"), "parameters={}"), tmp_path
+    ) == [
+        "s.yaml:8 train.milestones: milestones must be less than epochs, got milestone 2 and"
+        " epochs=2 (cell all)"
     ]
-    assert space_problems(loaded(tmp_path, SMALL.replace("milestones: [1]", "warmup_epochs: 2"), "parameters={}"), tmp_path) == [
-        "s.yaml:8 train.warmup_epochs: warmup_epochs must be less than epochs, got warmup_epochs=2 and epochs=2 (cell all)"
+    assert space_problems(
+        loaded(tmp_path, SMALL.replace("milestones: [1]", "warmup_epochs: 2"), "parameters={}"),
+        tmp_path,
+    ) == [
+        "s.yaml:8 train.warmup_epochs: warmup_epochs must be less than epochs, got warmup_epochs=2"
+        " and epochs=2 (cell all)"
     ]
 
 
 def test_defaults_derived_from_epochs_follow_each_trial(tmp_path) -> None:
     text = SMALL.replace("train: {epochs: 2, milestones: [1]}", "train: {lr: 0.2}")
-    sweep = loaded(tmp_path, text, "parameters={train.epochs: [3, 110]}", "constraints=[train.warmup_epochs < train.epochs]")
+    sweep = loaded(
+        tmp_path,
+        text,
+        "parameters={train.epochs: [3, 110]}",
+        "constraints=[train.warmup_epochs < train.epochs]",
+    )
     short, long = (trial.config.train for trial in all_trials(sweep))
     assert (short.epochs, short.warmup_epochs, short.milestones) == (3, 2, (2,))
     assert (long.epochs, long.warmup_epochs, long.milestones) == (110, 5, (90, 100))
@@ -324,32 +543,54 @@ def test_a_penalty_without_a_warm_up_makes_no_further_trials(tmp_path) -> None:
     sweep = loaded(
         tmp_path,
         SMALL,
-        "parameters={sparsity.warmup: [0.1, 0.5], sparsity.penalty: [group_lasso, none], sparsity.penalty_weight: [ramp, 0.5]}",
+        "parameters={sparsity.warmup: [0.1, 0.5], sparsity.penalty: [group_lasso, none],"
+        " sparsity.penalty_weight: [ramp, 0.5]}",
         "sparsity.level=0.8",
     )
     found = [trial.planned.assignment for trial in all_trials(sweep)]
     assert found == [
         {"sparsity.warmup": 0.1},  # 0.1 of 2 epochs is none
-        {"sparsity.warmup": 0.5, "sparsity.penalty": "group_lasso", "sparsity.penalty_weight": "ramp"},
+        {
+            "sparsity.warmup": 0.5,
+            "sparsity.penalty": "group_lasso",
+            "sparsity.penalty_weight": "ramp",
+        },
         {"sparsity.warmup": 0.5, "sparsity.penalty": "group_lasso", "sparsity.penalty_weight": 0.5},
         {"sparsity.warmup": 0.5, "sparsity.penalty": "none"},
     ]
 
 
 def test_leaves_of_one_pipeline_are_reset_under_the_others(tmp_path) -> None:
-    overrides = ("parameters.data.pipeline=[ctr, pyskl]", "parameters.data.align_spine=[true, false]", "data.views=3")
-    sweep = loaded(tmp_path, SMALL, *overrides, "parameters.data.stream=[joint]", "parameters.sparsity.level=[0]")
+    overrides = (
+        "parameters.data.pipeline=[ctr, pyskl]",
+        "parameters.data.align_spine=[true, false]",
+        "data.views=3",
+    )
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        *overrides,
+        "parameters.data.stream=[joint]",
+        "parameters.sparsity.level=[0]",
+    )
     assert check_space(sweep) == []
-    found = {(config.pipeline, config.align_spine, config.views) for config in (trial.config.data for trial in all_trials(sweep))}
+    found = {
+        (config.pipeline, config.align_spine, config.views)
+        for config in (trial.config.data for trial in all_trials(sweep))
+    }
     assert found == {("ctr", None, None), ("pyskl", True, 3), ("pyskl", False, 3)}
 
 
-@pytest.mark.parametrize("given", ["data.views=10", "data.align_spine=false", "parameters.data.views=[3, 10]"])
+@pytest.mark.parametrize(
+    "given", ["data.views=10", "data.align_spine=false", "parameters.data.views=[3, 10]"]
+)
 def test_leaves_of_a_pipeline_that_no_trial_has_are_refused(tmp_path, given) -> None:
     leaf = given.partition("=")[0]
     one = loaded(tmp_path, SMALL, given, "data.pipeline=ctr")
     assert check_space(one) == [f"--set {leaf}: has no effect under pipeline ctr; leave it out"]
     two = loaded(tmp_path, SMALL, given, "parameters.data.pipeline=[ctr, ucla]")
-    assert check_space(two) == [f"--set {leaf}: has no effect under pipeline ctr, ucla; leave it out"]
+    assert check_space(two) == [
+        f"--set {leaf}: has no effect under pipeline ctr, ucla; leave it out"
+    ]
     assert check_space(loaded(tmp_path, SMALL, given, "data.pipeline=pyskl")) == []
     assert check_space(loaded(tmp_path, SMALL, given)) == []  # the store decides

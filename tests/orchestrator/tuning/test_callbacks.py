@@ -15,11 +15,15 @@ def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(tmp_path):
     shown, logged = io.StringIO(), []
     planned = PlannedTrial("st_gcn-1", "st_gcn", {}, {}, 0)
     searcher = SimpleNamespace(proposal_of=lambda tune_id: SimpleNamespace(planned=planned))
-    tracker = SimpleNamespace(log_epoch=lambda trial, epoch, metrics: logged.append((trial, epoch, metrics)))
+    tracker = SimpleNamespace(
+        log_epoch=lambda trial, epoch, metrics: logged.append((trial, epoch, metrics))
+    )
     with Progress({"st_gcn": 1}, 2, Console(file=shown)) as progress:
         callback = SweepCallback(tmp_path, searcher, None, tracker, progress)
         trial = SimpleNamespace(trial_id="a")
-        callback.on_trial_result(0, [trial], trial, {WARNING: "level 0.99 leaves no weight in blocks.0.conv"})
+        callback.on_trial_result(
+            0, [trial], trial, {WARNING: "level 0.99 leaves no weight in blocks.0.conv"}
+        )
         callback.on_trial_result(0, [trial], trial, {"epoch": 0, "train_loss": 1.0})
     assert shown.getvalue() == "warning   st_gcn-1: level 0.99 leaves no weight in blocks.0.conv\n"
     assert logged == [("st_gcn-1", 0, {"train_loss": 1.0})]

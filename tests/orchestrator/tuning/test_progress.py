@@ -6,18 +6,44 @@ from orchestrator.tuning.progress import Progress
 from trainables.contract.artifacts import Cost, TrialResult
 
 COST = Cost(
-    params=10, nonzero_params=5, maskable_params=8, removed_params=5, released_params=6, released_leaf_params=6, released_gmacs=0.1,
-    released_leaf_gmacs=0.1, deploy_params=6,
-    deploy_leaf_params=6, deploy_nonzero_params=6, deploy_gmacs=0.1, deploy_leaf_gmacs=0.1, deploy_peak_mb=1.0, deploy_latency_ms=1.0,
-    deploy_batch64_latency_ms=9.0, deploy_folded="", deploy_max_abs_diff=0.0, latency_device="cpu", latency_threads=1,
-)  # fmt: skip
+    params=10,
+    nonzero_params=5,
+    maskable_params=8,
+    removed_params=5,
+    released_params=6,
+    released_leaf_params=6,
+    released_gmacs=0.1,
+    released_leaf_gmacs=0.1,
+    deploy_params=6,
+    deploy_leaf_params=6,
+    deploy_nonzero_params=6,
+    deploy_gmacs=0.1,
+    deploy_leaf_gmacs=0.1,
+    deploy_peak_mb=1.0,
+    deploy_latency_ms=1.0,
+    deploy_batch64_latency_ms=9.0,
+    deploy_folded="",
+    deploy_max_abs_diff=0.0,
+    latency_device="cpu",
+    latency_threads=1,
+)
 
 
 def result(top1):
     return TrialResult(
-        trial="t", epochs=2, kept_epoch=1, selection_clips=10, selection_top1=top1, selection_top5=1.0, selection_loss=0.5,
-        selection_top1_last=top1, train_loss=0.4, seconds=1.0, clips_per_s=100.0, cost=COST,
-    )  # fmt: skip
+        trial="t",
+        epochs=2,
+        kept_epoch=1,
+        selection_clips=10,
+        selection_top1=top1,
+        selection_top5=1.0,
+        selection_loss=0.5,
+        selection_top1_last=top1,
+        train_loss=0.4,
+        seconds=1.0,
+        clips_per_s=100.0,
+        cost=COST,
+    )
 
 
 def shown(terminal):

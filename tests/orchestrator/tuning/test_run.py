@@ -15,11 +15,14 @@ GB = 2**30
         ([{"CPU": 2}], {}, 0.0, 2),
         ([{"CPU": 8, "GPU": 2}], {}, 1.0, 2),
         ([{"CPU": 16, "GPU": 2}], {"gpus": 0.25}, 0.25, 8),
-        ([{"CPU": 16, "GPU": 2}], {"gpus": 0.4}, 0.4, 4),  # two on each card, never one on two cards
+        # two on each card, never one on two cards
+        ([{"CPU": 16, "GPU": 2}], {"gpus": 0.4}, 0.4, 4),
         ([{"CPU": 4, "GPU": 2}], {"gpus": 0.25}, 0.25, 4),  # the cores are the limit
         ([{"CPU": 64, "GPU": 8}], {"gpus": 2.0, "cpus": 4}, 2.0, 4),
-        ([{"CPU": 3}, {"CPU": 3}], {"gpus": 0.0, "cpus": 2}, 0.0, 2),  # one trial on each node, not three on both
-        ([{"CPU": 8}, {"CPU": 8, "GPU": 4}], {"gpus": 1.0}, 1.0, 4),  # the node without GPUs takes none
+        # one trial on each node, not three on both
+        ([{"CPU": 3}, {"CPU": 3}], {"gpus": 0.0, "cpus": 2}, 0.0, 2),
+        # the node without GPUs takes none
+        ([{"CPU": 8}, {"CPU": 8, "GPU": 4}], {"gpus": 1.0}, 1.0, 4),
         ([{"CPU": 16}], {"gpus": 0.0, "max_concurrent": 3}, 0.0, 3),
         ([{"CPU": 16, "memory": 10 * GB}], {"gpus": 0.0, "per_trial_memory_gb": 4.0}, 0.0, 2),
     ],
@@ -30,7 +33,9 @@ def test_as_many_trials_at_once_as_fit(nodes, resources, gpus, concurrent):
 
 
 def test_a_trial_that_can_never_fit_is_an_error_that_names_both_sides():
-    with pytest.raises(UserError, match=r"asked for cpus=1 gpus=1, the nodes have 2 CPUs, 0 GPUs, 4\.0 GB"):
+    with pytest.raises(
+        UserError, match=r"asked for cpus=1 gpus=1, the nodes have 2 CPUs, 0 GPUs, 4\.0 GB"
+    ):
         fit_slots(Resources(gpus=1.0), [{"CPU": 2, "memory": 4 * GB}])
     with pytest.raises(UserError, match=r"asked for cpus=4"):
         fit_slots(Resources(gpus=0.0, cpus=4), [{"CPU": 2}, {"CPU": 2}])

@@ -8,14 +8,24 @@ from trainables.contract.errors import TrialFailed
 
 
 def proposal(cell, number, *after):
-    planned = PlannedTrial(trial=f"{cell}-{number}", cell=cell, axes={}, assignment={}, seed=number, after=after)
+    planned = PlannedTrial(
+        trial=f"{cell}-{number}", cell=cell, axes={}, assignment={}, seed=number, after=after
+    )
     return Trial(planned, TrialConfig(data=DataConfig(store="s", protocol="p"), seed=number))
 
 
-def searcher(cells, closed=lambda: False, request=lambda p: {"trial": p.planned.trial}, given_up=None):
+def searcher(
+    cells, closed=lambda: False, request=lambda p: {"trial": p.planned.trial}, given_up=None
+):
     names = [each.planned.trial for proposals in cells.values() for each in proposals]
     searches = {cell: ListedSearch(proposals) for cell, proposals in cells.items()}
-    return SweepSearcher(searches, request, closed, names, lambda p, reason: given_up.append((p.planned.trial, reason)))
+    return SweepSearcher(
+        searches,
+        request,
+        closed,
+        names,
+        lambda p, reason: given_up.append((p.planned.trial, reason)),
+    )
 
 
 def all_suggestions(search):
@@ -26,7 +36,13 @@ def all_suggestions(search):
 
 
 def test_cells_take_turns_until_all_are_empty():
-    search = searcher({"a": [proposal("a", 0), proposal("a", 1), proposal("a", 2)], "b": [proposal("b", 0)], "c": []})
+    search = searcher(
+        {
+            "a": [proposal("a", 0), proposal("a", 1), proposal("a", 2)],
+            "b": [proposal("b", 0)],
+            "c": [],
+        }
+    )
     assert all_suggestions(search) == ["a-0", "b-0", "a-1", "a-2"]
     assert search.suggest("again") == Searcher.FINISHED
 
@@ -45,7 +61,13 @@ def test_ends_are_told_to_the_cell_of_the_trial():
         def tell(self, trial, result):
             told.append((trial, result))
 
-    search = SweepSearcher({"a": Remembering([proposal("a", 7)])}, lambda p: {}, lambda: False, ["a-7"], lambda p, reason: None)
+    search = SweepSearcher(
+        {"a": Remembering([proposal("a", 7)])},
+        lambda p: {},
+        lambda: False,
+        ["a-7"],
+        lambda p, reason: None,
+    )
     search.suggest("tune-id")
     assert search.proposal_of("tune-id").planned.trial == "a-7"
     search.tell("tune-id", None)
@@ -54,7 +76,10 @@ def test_ends_are_told_to_the_cell_of_the_trial():
 
 def test_what_starts_from_another_trial_waits_until_that_has_ended():
     search = searcher(
-        {"sparse": [proposal("sparse", 0, "dense-0", "dense-1"), proposal("sparse", 1)], "dense": [proposal("dense", 0), proposal("dense", 1)]}
+        {
+            "sparse": [proposal("sparse", 0, "dense-0", "dense-1"), proposal("sparse", 1)],
+            "dense": [proposal("dense", 0), proposal("dense", 1)],
+        }
     )
     assert [search.suggest(name)["trial"] for name in "abc"] == ["dense-0", "sparse-1", "dense-1"]
     assert search.suggest("d") is None  # nothing now, but not the end
@@ -77,17 +102,28 @@ def test_what_cannot_start_is_given_up_and_the_rest_goes_on():
         return {"trial": asked.planned.trial}
 
     given_up = []
-    tickets = [proposal("sparse", 0, "dense-0"), proposal("sparse", 1, "dense-0"), proposal("sparse", 2)]
-    search = searcher({"dense": [proposal("dense", 0)], "sparse": tickets}, request=request, given_up=given_up)
+    tickets = [
+        proposal("sparse", 0, "dense-0"),
+        proposal("sparse", 1, "dense-0"),
+        proposal("sparse", 2),
+    ]
+    search = searcher(
+        {"dense": [proposal("dense", 0)], "sparse": tickets}, request=request, given_up=given_up
+    )
     assert search.suggest("a") == {"trial": "dense-0"}
     assert search.suggest("b") == {"trial": "sparse-2"}
     search.tell("a", None)
     assert search.suggest("c") == Searcher.FINISHED
-    assert given_up == [(f"sparse-{i}", "no dense trial to start from has a result") for i in range(2)]
+    assert given_up == [
+        (f"sparse-{i}", "no dense trial to start from has a result") for i in range(2)
+    ]
 
 
 def test_a_closed_sweep_does_not_wait():
     answers = iter([False, True])
-    search = searcher({"dense": [proposal("dense", 0)], "sparse": [proposal("sparse", 0, "dense-0")]}, closed=lambda: next(answers))
+    search = searcher(
+        {"dense": [proposal("dense", 0)], "sparse": [proposal("sparse", 0, "dense-0")]},
+        closed=lambda: next(answers),
+    )
     assert search.suggest("a") == {"trial": "dense-0"}
     assert search.suggest("b") == Searcher.FINISHED

@@ -1,4 +1,6 @@
-"""What `sparsity.from` stands for: found to be there before a sweep starts, and resolved once the trials it waits for have ended."""
+"""What `sparsity.from` stands for: found to be there before a sweep starts, and resolved once the
+trials it waits for have ended.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,20 @@ def test_dense_without_a_dense_trial_is_placed(tmp_path) -> None:
     with pytest.raises(UserError) as caught:
         checked_sweep(written(tmp_path, text), data=False)
     assert [problem.replace(f"{tmp_path}/", "") for problem in caught.value.problems] == [
-        "s.yaml:9 sparsity.from: 'dense' needs a trial of level 0 to start from: add 0 to the values of sparsity.level"
+        "s.yaml:9 sparsity.from: 'dense' needs a trial of level 0 to start from: add 0 to the"
+        " values of sparsity.level"
     ]
     checked_sweep(written(tmp_path, text.replace("0.6, 0.8", "0, 0.8")), data=False)
 
 
 def test_dense_trials_that_do_not_agree_are_none(tmp_path) -> None:
-    kernels = ("parameters.model.kernel_size=[5, 9]", "constraints=[sparsity.level > 0 or model.kernel_size == 5]")
+    kernels = (
+        "parameters.model.kernel_size=[5, 9]",
+        "constraints=[sparsity.level > 0 or model.kernel_size == 5]",
+    )
     assert refused(tmp_path, ONE_STREAM, "sparsity.from=dense", *kernels) == [
-        "--set sparsity.from: 'dense' needs a trial of level 0 of the same model and data, and there is none for 1 assignments, "
-        "such as model.kernel_size=9 (cell joint-level0.8)"
+        "--set sparsity.from: 'dense' needs a trial of level 0 of the same model and data, and"
+        " there is none for 1 assignments, such as model.kernel_size=9 (cell joint-level0.8)"
     ]
 
 
@@ -52,10 +58,18 @@ def test_a_folder_must_be_that_of_a_finished_trial(tmp_path, monkeypatch) -> Non
     make_run(tmp_path, [made])
     finished, unfinished = f"run/trials/{made.name}", tmp_path / "empty"
     unfinished.mkdir()
-    sweep = loaded(tmp_path, SMALL, f"parameters.sparsity.from=[nowhere, empty, {finished}, null, dense]")
+    sweep = loaded(
+        tmp_path, SMALL, f"parameters.sparsity.from=[nowhere, empty, {finished}, null, dense]"
+    )
     assert sources_of(sweep) == ["nowhere", "empty", finished, "dense"]
-    place = "--set parameters.sparsity.from: must be the folder of a finished trial, mlflow:RUN or dense"
-    assert check_folders(sweep) == [f"{place}, got 'nowhere', which is not there", f"{place}, got 'empty', which holds no result.json"]
+    place = (
+        "--set parameters.sparsity.from: must be the folder of a finished trial, mlflow:RUN or"
+        " dense"
+    )
+    assert check_folders(sweep) == [
+        f"{place}, got 'nowhere', which is not there",
+        f"{place}, got 'empty', which holds no result.json",
+    ]
     assert sources_of(loaded(tmp_path, SMALL)) == []
     assert runs_of(loaded(tmp_path, SMALL, "sparsity.from=mlflow:0a1b")) == ["mlflow:0a1b"]
     assert runs_of(loaded(tmp_path, SMALL, "sparsity.from=runs:/0a1b")) == ["runs:/0a1b"]
@@ -67,11 +81,21 @@ def test_an_mlflow_run_is_looked_up_by_validate(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_store(tmp_path / "nowhere")
     written(tmp_path, SMALL)
-    overrides = ["--set", "sparsity.from=mlflow:0a1b", "--set", "model.layout=auto", "--set", "data.selection={kind: protocol}"]
+    overrides = [
+        "--set",
+        "sparsity.from=mlflow:0a1b",
+        "--set",
+        "model.layout=auto",
+        "--set",
+        "data.selection={kind: protocol}",
+    ]
     found = CliRunner().invoke(app, ["validate", "s.yaml", *overrides])
     assert isinstance(found.exception, UserError)
     assert found.exception.problems == (
-        "--set sparsity.from: names an MLflow run, but there is no MLflow store at sqlite:///mlflow.db (tracking.uri)",
+        (
+            "--set sparsity.from: names an MLflow run, but there is no MLflow store at"
+            " sqlite:///mlflow.db (tracking.uri)"
+        ),
     )
     assert not Path("mlflow.db").exists()
     assert CliRunner().invoke(app, ["validate", "s.yaml", "--no-data", *overrides]).exit_code == 0
@@ -79,9 +103,13 @@ def test_an_mlflow_run_is_looked_up_by_validate(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def dense_and_sparse(tmp_path, monkeypatch):
-    """A sweep of one cell of dense trials with two learning rates, and one that starts from them."""
+    """A sweep of one cell of dense trials with two learning
+    rates, and one that starts from them.
+    """
     monkeypatch.chdir(tmp_path)
-    sweep = loaded(tmp_path, SMALL, ONE_STREAM, "sparsity.from=dense", "parameters.train.lr=[0.1, 0.2]")
+    sweep = loaded(
+        tmp_path, SMALL, ONE_STREAM, "sparsity.from=dense", "parameters.train.lr=[0.1, 0.2]"
+    )
     trials = all_trials(sweep)
     prepare(sweep, [trial.planned for trial in trials])
     run = folder_of(sweep)
@@ -95,7 +123,9 @@ def finish(run, trial, wrong) -> None:
 
 
 @pytest.mark.parametrize("better", [0, 1])
-def test_of_several_dense_trials_the_best_on_the_selection_split_is_taken(dense_and_sparse, better) -> None:
+def test_of_several_dense_trials_the_best_on_the_selection_split_is_taken(
+    dense_and_sparse, better
+) -> None:
     run, sources, (first, second, sparse, _) = dense_and_sparse
     for number, trial in enumerate((first, second)):
         finish(run, trial, wrong=0 if number == better else 3)
@@ -103,13 +133,22 @@ def test_of_several_dense_trials_the_best_on_the_selection_split_is_taken(dense_
     assert sources.folder(first) is None
 
 
-def test_a_dense_trial_that_failed_is_passed_over_and_named_when_it_was_the_last(dense_and_sparse) -> None:
+def test_a_dense_trial_that_failed_is_passed_over_and_named_when_it_was_the_last(
+    dense_and_sparse,
+) -> None:
     run, sources, (first, second, sparse, _) = dense_and_sparse
     write_json(first.planned.folder(run).failure_file, {"reason": "train_loss must be finite"})
-    journal_of(run).append("trial_failed", trial=second.planned.trial, cell=second.planned.cell, reason="the worker died")
+    journal_of(run).append(
+        "trial_failed",
+        trial=second.planned.trial,
+        cell=second.planned.cell,
+        reason="the worker died",
+    )
     with pytest.raises(TrialFailed) as caught:
         sources.folder(sparse)
-    reasons = f"{first.planned.trial}: train_loss must be finite; {second.planned.trial}: the worker died"
+    reasons = (
+        f"{first.planned.trial}: train_loss must be finite; {second.planned.trial}: the worker died"
+    )
     assert str(caught.value) == f"no dense trial to start from has a result: {reasons}"
     finish(run, second, wrong=5)
     assert sources.folder(sparse) == second.planned.folder(run).path.absolute()
@@ -120,7 +159,9 @@ def test_folders_and_runs_are_given_as_absolute_paths(dense_and_sparse) -> None:
 
     def started_from(source):
         sparsity = sparse.config.sparsity.model_copy(update={"source": source})
-        trial = type(sparse)(sparse.planned, sparse.config.model_copy(update={"sparsity": sparsity}))
+        trial = type(sparse)(
+            sparse.planned, sparse.config.model_copy(update={"sparsity": sparsity})
+        )
         return sources.folder(trial)
 
     assert started_from("trials/x") == Path.cwd() / "trials/x"

@@ -1,4 +1,6 @@
-"""Pickles of arrays come back as they were, whoever wrote them; whatever could run code, or corrupt memory, is refused before it does."""
+"""Pickles of arrays come back as they were, whoever wrote them; whatever could run code, or corrupt
+memory, is refused before it does.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,24 @@ CONTENT = {
     "text": np.array(["ab", "c"]),
     "bytes": np.array([b"ab"]),
     "booleans": np.array([True, False]),
-    "scalars": [np.float32(0.1), np.int64(3), np.bool_(True), np.str_("é"), np.str_(""), np.float16(0.5)],
-    "containers": ({1: [2.5, None]}, OrderedDict(a=1), {1, 2}, frozenset([3]), b"\x00\xff", b"", "text", -(2**70)),
+    "scalars": [
+        np.float32(0.1),
+        np.int64(3),
+        np.bool_(True),
+        np.str_("é"),
+        np.str_(""),
+        np.float16(0.5),
+    ],
+    "containers": (
+        {1: [2.5, None]},
+        OrderedDict(a=1),
+        {1, 2},
+        frozenset([3]),
+        b"\x00\xff",
+        b"",
+        "text",
+        -(2**70),
+    ),
 }
 
 
@@ -39,24 +57,33 @@ def dump(file: Path, value: Any, protocol: int = 4) -> Path:
 
 
 def same(found: Any, written: Any) -> bool:
-    """Equal, and of the same type; numpy itself turns some big-endian arrays into native ones when it loads them."""
+    """Equal, and of the same type; numpy itself turns some big-endian arrays into native ones when
+    it loads them.
+    """
     if isinstance(written, np.ndarray):
         found = np.asarray(found)
         native = found.dtype.newbyteorder("=") == written.dtype.newbyteorder("=")
         return native and found.shape == written.shape and np.array_equal(found, written)
-    return bool(found == written) and (not isinstance(written, np.generic) or found.dtype == written.dtype)
+    return bool(found == written) and (
+        not isinstance(written, np.generic) or found.dtype == written.dtype
+    )
 
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("numpy", [1, 2])
 def test_plain_content_comes_back(tmp_path: Path, protocol: int, numpy: int) -> None:
     file = dump(tmp_path / "x.pkl", CONTENT, protocol)
-    if numpy == 1:  # its modules had other names; in text protocols a name ends with its line, in binary ones its length stands before it
+    # its modules had other names; in text protocols a name ends with its line, in binary ones its
+    # length stands before it
+    if numpy == 1:
         old = file.read_bytes().replace(b"cnumpy._core.", b"cnumpy.core.")
         for module in (b"numpy._core.multiarray", b"numpy._core.numeric"):
             written = module.replace(b"_core", b"core")
-            old = old.replace(b"\x8c" + bytes([len(module)]) + module, b"\x8c" + bytes([len(written)]) + written)
-        file.write_bytes(old if protocol < 4 else old.replace(old[2:11], b"", 1))  # without the frame's length, which is optional
+            old = old.replace(
+                b"\x8c" + bytes([len(module)]) + module, b"\x8c" + bytes([len(written)]) + written
+            )
+        # without the frame's length, which is optional
+        file.write_bytes(old if protocol < 4 else old.replace(old[2:11], b"", 1))
         assert b"numpy._core" not in file.read_bytes()
     found = load_pickle(file)
     assert found.keys() == CONTENT.keys()
@@ -69,10 +96,13 @@ def test_plain_content_comes_back(tmp_path: Path, protocol: int, numpy: int) -> 
 
 
 def test_arrays_of_python_2(tmp_path: Path) -> None:
-    """Python 2 wrote bytes as a text of its own kind, opcode U: here an array of two float32 as protocol 2 had it."""
+    """Python 2 wrote bytes as a text of its own kind, opcode U: here an array of two float32 as
+    protocol 2 had it.
+    """
     values = np.array([1.5, -2.0], np.float32)
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    kind = b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    none = b"J\xff\xff\xff\xff"
+    kind = b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNN" + 2 * none + b"K\x00tb"
     state = b"(K\x01K\x02\x85" + kind + b"\x89U\x08" + values.tobytes() + b"tb."
     (tmp_path / "x.pkl").write_bytes(b"\x80\x02" + array + state)
     assert same(load_pickle(tmp_path / "x.pkl"), values)
@@ -101,7 +131,9 @@ HOSTILE = {
     "a file through numpy": Call(np.fromfile, "/etc/hostname"),
     "a memory map": Call(np.memmap, MARK, "f4", "w+", 0, (1,)),
     "a class of numpy": Call(np.dtype, Call(os.system, f"touch {MARK}")),
-    "inside": {"annotations": [{"keypoint": np.zeros(2), "label": Call(os.system, f"touch {MARK}")}]},
+    "inside": {
+        "annotations": [{"keypoint": np.zeros(2), "label": Call(os.system, f"touch {MARK}")}]
+    },
     "as a key": {Call(os.system, f"touch {MARK}"): 1},
     "a bound method": Call(io.StringIO("").read),
     "a buffered file": Call(io.open, MARK, "w"),
@@ -113,7 +145,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_else_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, protocol: int) -> None:
+def test_nothing_else_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, protocol: int
+) -> None:
     monkeypatch.chdir(tmp_path)
     file = dump(tmp_path / "x.pkl", HOSTILE[name], protocol)
     with pytest.raises(pickle.UnpicklingError):
@@ -124,13 +158,20 @@ def test_nothing_else_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_what_is_refused_is_named(tmp_path: Path) -> None:
     with pytest.raises(pickle.UnpicklingError, match=r"the file asks for posix\.system"):
         load_pickle(dump(tmp_path / "x.pkl", HOSTILE["a command"]))
-    with pytest.raises(pickle.UnpicklingError, match="only arrays of numbers and text are loaded, the file holds one of type O8"):
+    with pytest.raises(
+        pickle.UnpicklingError,
+        match="only arrays of numbers and text are loaded, the file holds one of type O8",
+    ):
         load_pickle(dump(tmp_path / "x.pkl", HOSTILE["an array of objects"]))
 
 
 def test_dotted_names_lead_nowhere(tmp_path: Path) -> None:
     """From protocol 4 on a name may be a path through attributes: numpy, `dtype.type.__init__`."""
-    for module, name in (("numpy", "ndarray.tofile"), ("collections", "OrderedDict.__class__"), ("builtins", "set.__class__")):
+    for module, name in (
+        ("numpy", "ndarray.tofile"),
+        ("collections", "OrderedDict.__class__"),
+        ("builtins", "set.__class__"),
+    ):
         names = b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name))
         (tmp_path / "x.pkl").write_bytes(b"\x80\x04" + names + b"\x93.")
         with pytest.raises(pickle.UnpicklingError, match=f"the file asks for {module}.{name}"):
@@ -138,7 +179,9 @@ def test_dotted_names_lead_nowhere(tmp_path: Path) -> None:
 
 
 class Forged:
-    """An array whose type is called `kind` and whose state says, with flags 0, that it holds no references."""
+    """An array whose type is called `kind` and whose state says, with flags 0, that it holds no
+    references.
+    """
 
     def __init__(self, kind: str, fields: Any) -> None:
         self.kind, self.fields = kind, fields
@@ -147,15 +190,26 @@ class Forged:
         class Type:
             def __reduce__(inner) -> tuple[Any, ...]:
                 names = None if self.fields is None else tuple(self.fields)
-                return np.dtype, (self.kind, False, True), (3, "|", None, names, self.fields, 8, 1, 0)
+                return (
+                    np.dtype,
+                    (self.kind, False, True),
+                    (3, "|", None, names, self.fields, 8, 1, 0),
+                )
 
         reconstruct = np.zeros(1).__reduce__()[0]
         return reconstruct, (np.ndarray, (0,), b"b"), (1, (1,), Type(), False, b"\x41" * 8)
 
 
-@pytest.mark.parametrize(("kind", "fields"), [("O8", None), ("V8", {"a": (np.dtype("O"), 0)}), ("S8", {"a": (np.dtype("O"), 0)})])
-def test_forged_types_cannot_turn_bytes_into_pointers(tmp_path: Path, kind: str, fields: Any) -> None:
-    """With numpy's own dtype these end the process (or worse) as soon as the array is looked at; so it is tried in another one."""
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("O8", None), ("V8", {"a": (np.dtype("O"), 0)}), ("S8", {"a": (np.dtype("O"), 0)})],
+)
+def test_forged_types_cannot_turn_bytes_into_pointers(
+    tmp_path: Path, kind: str, fields: Any
+) -> None:
+    """With numpy's own dtype these end the process (or worse) as soon as the array is looked at; so
+    it is tried in another one.
+    """
     file = dump(tmp_path / "x.pkl", Forged(kind, fields))
     code = """
 import pathlib, pickle, sys
@@ -165,7 +219,13 @@ try:
 except pickle.UnpicklingError:
     print("refused")
 """
-    found = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == "refused"
 
@@ -173,15 +233,25 @@ except pickle.UnpicklingError:
 def test_the_type_of_an_array_is_a_dtype(tmp_path: Path) -> None:
     class Untyped:
         def __reduce__(self) -> tuple[Any, ...]:
-            return np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (1,), "i1", False, b"\x41")
+            return (
+                np.zeros(1).__reduce__()[0],
+                (np.ndarray, (0,), b"b"),
+                (1, (1,), "i1", False, b"\x41"),
+            )
 
-    with pytest.raises(pickle.UnpicklingError, match="the type of an array must be a dtype, the file has a str"):
+    with pytest.raises(
+        pickle.UnpicklingError, match="the type of an array must be a dtype, the file has a str"
+    ):
         load_pickle(dump(tmp_path / "x.pkl", Untyped()))
 
 
 def test_the_loader_itself_cannot_be_changed(tmp_path: Path) -> None:
-    """A pickle may set attributes of whatever it got hold of; the guards must not be among what it can replace."""
-    attack = b"\x80\x02cnumpy\ndtype\nN}X\x0c\x00\x00\x00__setstate__ccollections\nOrderedDict\ns\x86b."
+    """A pickle may set attributes of whatever it got hold of; the guards must not be among what it
+    can replace.
+    """
+    attack = (
+        b"\x80\x02cnumpy\ndtype\nN}X\x0c\x00\x00\x00__setstate__ccollections\nOrderedDict\ns\x86b."
+    )
     (tmp_path / "x.pkl").write_bytes(attack)
     with pytest.raises(pickle.UnpicklingError):
         load_pickle(tmp_path / "x.pkl")

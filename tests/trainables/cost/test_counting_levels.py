@@ -22,9 +22,16 @@ LEVELS = [0.6, 0.8, 0.95, 0.99]
 
 
 def config_of(backbone: str = "st_gcn", model: dict | None = None, **sparsity) -> TrialConfig:
-    options = {"backbone": backbone, **({"channels": 8, "stages": (1, 1), "groups": 2} if model is None else model)}
+    options = {
+        "backbone": backbone,
+        **({"channels": 8, "stages": (1, 1), "groups": 2} if model is None else model),
+    }
     return TrialConfig.model_validate(
-        {"data": {"store": "s", "protocol": "p", "frames": 16}, "model": options, "sparsity": {"levels": LEVELS} | sparsity}
+        {
+            "data": {"store": "s", "protocol": "p", "frames": 16},
+            "model": options,
+            "sparsity": {"levels": LEVELS} | sparsity,
+        }
     )
 
 
@@ -47,7 +54,12 @@ def test_counted_equals_built(backbone, sparsity):
         form = deploy(network, FULL)
     assert counted.training.params == sum(parameter.numel() for parameter in network.parameters())
     assert counted.deploy.params == sum(parameter.numel() for parameter in form.parameters())
-    assert counted.maskable_params == sum(m.weight.numel() for b in network.level_blocks[0] for m in b.modules() if isinstance(m, nn.Conv2d))
+    assert counted.maskable_params == sum(
+        m.weight.numel()
+        for b in network.level_blocks[0]
+        for m in b.modules()
+        if isinstance(m, nn.Conv2d)
+    )
     if sparsity["network"] != "mixture":  # on no memory nothing can be chosen
         for cost, module in ((counted.training, network), (counted.deploy, form)):
             gmacs, leaf = measured_gmacs(module, 16)
@@ -61,7 +73,11 @@ def test_a_mixture_does_the_work_of_its_gate_and_of_the_experts_it_chooses(activ
     data = {"frames": 16, "stream": StreamConfig(), **SIZES}
     one, gate = (count(model, LAYOUT, **data).deploy for model in (config.model, config.model.gate))
     width, classes = config.model.width, 12
-    by_hand = active * (one.gmacs - width * classes / 1e9) + (gate.gmacs - width * classes / 1e9) + (4 * width + width * classes) / 1e9
+    by_hand = (
+        active * (one.gmacs - width * classes / 1e9)
+        + (gate.gmacs - width * classes / 1e9)
+        + (4 * width + width * classes) / 1e9
+    )
     assert count_trial(config, LAYOUT, **SIZES).deploy.gmacs == pytest.approx(by_hand, rel=1e-12)
 
 
@@ -78,19 +94,29 @@ def test_a_mixture_runs_as_counted():
 
 
 def test_levels_of_the_study_keep_two_thirds_of_one_dense_network():
-    """0.4 + 0.2 + 0.05 + 0.01 = 0.66 of the maskable weights; nested ones the 0.4 of the lowest level."""
+    """0.4 + 0.2 + 0.05 + 0.01 = 0.66 of the maskable weights; nested ones the 0.4 of the lowest
+    level.
+    """
     options = {"backbone": "st_gcn"}
-    experts, nested = (config_of(model=options, network=network) for network in ("experts", "nested"))
+    experts, nested = (
+        config_of(model=options, network=network) for network in ("experts", "nested")
+    )
     beside, one = count_trial(experts, LAYOUT, **SIZES), count_trial(nested, LAYOUT, **SIZES)
-    kept = 4 * beside.maskable_params - (beside.training.params - beside.nonzero_params(experts.sparsity))
+    kept = 4 * beside.maskable_params - (
+        beside.training.params - beside.nonzero_params(experts.sparsity)
+    )
     assert kept / beside.maskable_params == pytest.approx(0.66, abs=1e-4)
     kept = one.maskable_params - (one.training.params - one.nonzero_params(nested.sparsity))
     assert kept / one.maskable_params == pytest.approx(0.4, abs=1e-4)
 
 
 def test_a_single_network_is_counted_as_ever():
-    config = TrialConfig.model_validate({"data": {"store": "s", "protocol": "p"}, "sparsity": {"level": 0.5}})
-    assert count_trial(config, LAYOUT, **SIZES) == count(config.model, LAYOUT, frames=64, stream=StreamConfig(), **SIZES)
+    config = TrialConfig.model_validate(
+        {"data": {"store": "s", "protocol": "p"}, "sparsity": {"level": 0.5}}
+    )
+    assert count_trial(config, LAYOUT, **SIZES) == count(
+        config.model, LAYOUT, frames=64, stream=StreamConfig(), **SIZES
+    )
     assert training_share(config.sparsity) == 1.0
 
 
@@ -101,4 +127,5 @@ def test_nested_levels_are_trained_two_at_a_time_and_hold_one_set_of_weights():
     several = count_trial(config, LAYOUT, **SIZES)
     assert several.training.params == one.training.params
     assert several.training.gmacs == pytest.approx(4 * one.training.gmacs)
-    assert several.deploy.params == 4 * one.deploy.params  # BatchNorm is in the kernels, and of every level its own
+    # BatchNorm is in the kernels, and of every level its own
+    assert several.deploy.params == 4 * one.deploy.params

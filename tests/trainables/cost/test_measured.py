@@ -25,7 +25,8 @@ class Sleeping(nn.Module):
 
 def test_peak_counts_what_is_alive_together():
     layers = nn.Sequential(nn.Linear(10, 1000), nn.ReLU(), nn.Linear(1000, 10))
-    assert measured.peak_activation_bytes(layers, torch.ones(1, 10)) == 4 * (1000 + 1000)  # the output of the first dies with the second's
+    # the output of the first dies with the second's
+    assert measured.peak_activation_bytes(layers, torch.ones(1, 10)) == 4 * (1000 + 1000)
     assert measured.peak_activation_bytes(layers, torch.ones(8, 10)) == 4 * 8 * (1000 + 1000)
 
 

@@ -1,4 +1,6 @@
-"""Synthetic clips: the same seed gives the same bytes, and the classes differ in movement, not in pose."""
+"""Synthetic clips: the same seed gives the same bytes, and the classes differ in movement, not in
+pose.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,10 @@ def test_counts_lengths_and_protocols(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_layout_moves(name: str) -> None:
     made = clips(layout=LAYOUTS[name], noise=0.0)
-    assert all(clip.joints.shape[2:] == (LAYOUTS[name].size, 3) and np.isfinite(clip.joints).all() for clip in made)
+    assert all(
+        clip.joints.shape[2:] == (LAYOUTS[name].size, 3) and np.isfinite(clip.joints).all()
+        for clip in made
+    )
     assert min(float(np.ptp(clip.joints, axis=1).max()) for clip in made) > 0.1
 
 
@@ -69,7 +74,9 @@ def test_bones_keep_their_length() -> None:
     bones = UCLA.bone_matrix()
     for clip in clips(noise=0.0):
         lengths = np.linalg.norm(np.einsum("uv,mtvc->mtuc", bones, clip.joints), axis=-1)
-        np.testing.assert_allclose(lengths, np.broadcast_to(lengths[:, :1], lengths.shape), atol=5e-4)
+        np.testing.assert_allclose(
+            lengths, np.broadcast_to(lengths[:, :1], lengths.shape), atol=5e-4
+        )
 
 
 def test_subjects_have_lengths_of_their_own() -> None:
@@ -86,15 +93,25 @@ def test_clips_show_one_to_all_persons() -> None:
 
 
 def test_twins_pass_through_the_same_poses_in_another_order() -> None:
-    """Averaged over time the first two classes are alike, beside the third, which moves other limbs; in time they are not."""
-    made = clips(SyntheticConfig(classes=4, clips_per_class=60, subjects=2, views=1, frames=40, noise=0.0))
+    """Averaged over time the first two classes are alike, beside the third, which moves other
+    limbs; in time they are not.
+    """
+    made = clips(
+        SyntheticConfig(classes=4, clips_per_class=60, subjects=2, views=1, frames=40, noise=0.0)
+    )
     bones = UCLA.bone_matrix()
-    spread = np.stack([np.einsum("uv,tvc->tuc", bones, clip.joints[0]).std(axis=0).mean(axis=-1) for clip in made])  # (N, V)
+    # (N, V)
+    spread = np.stack(
+        [np.einsum("uv,tvc->tuc", bones, clip.joints[0]).std(axis=0).mean(axis=-1) for clip in made]
+    )
     labels = np.array([clip.label for clip in made])
     one, twin, other = (spread[labels == k].mean(axis=0) for k in (0, 1, 2))
     assert np.abs(one - twin).max() < 0.25 * np.abs(one - other).max()
     third = np.stack([_asymmetry(bones @ clip.joints[0]) for clip in made])
-    assert np.abs(third[labels == 0].mean(axis=0) + third[labels == 1].mean(axis=0)).max() < 0.5 * np.abs(third[labels == 0].mean(axis=0)).max()
+    assert (
+        np.abs(third[labels == 0].mean(axis=0) + third[labels == 1].mean(axis=0)).max()
+        < 0.5 * np.abs(third[labels == 0].mean(axis=0)).max()
+    )
 
 
 def _asymmetry(bones: np.ndarray) -> np.ndarray:
@@ -107,8 +124,17 @@ def test_the_nearest_mean_clip_is_a_poor_classifier() -> None:
     """Better than chance, well below what networks reach."""
     made = clips(SyntheticConfig(classes=8, clips_per_class=40, subjects=10, views=2, frames=24))
     when = np.linspace(0, 1, 16)
-    seen = np.stack([clip.joints[0, (when * (clip.joints.shape[1] - 1)).astype(int)] - clip.joints[0, 0, UCLA.origin] for clip in made])
-    labels, cameras = np.array([clip.label for clip in made]), np.array([clip.camera for clip in made])
+    seen = np.stack(
+        [
+            clip.joints[0, (when * (clip.joints.shape[1] - 1)).astype(int)]
+            - clip.joints[0, 0, UCLA.origin]
+            for clip in made
+        ]
+    )
+    labels, cameras = (
+        np.array([clip.label for clip in made]),
+        np.array([clip.camera for clip in made]),
+    )
     train, test = cameras == 1, cameras == 2
     means = np.stack([seen[train & (labels == k)].mean(axis=0) for k in range(8)])
     distances = ((seen[test][:, None] - means[None]) ** 2).sum(axis=(2, 3, 4))
@@ -116,7 +142,16 @@ def test_the_nearest_mean_clip_is_a_poor_classifier() -> None:
     assert 1 / 8 < accuracy < 0.7
 
 
-@pytest.mark.parametrize("wrong", [{"classes": 1}, {"subjects": 1, "views": 1}, {"clips_per_class": 29}, {"frames": 3}, {"noise": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"classes": 1},
+        {"subjects": 1, "views": 1},
+        {"clips_per_class": 29},
+        {"frames": 3},
+        {"noise": -1.0},
+    ],
+)
 def test_settings_without_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SyntheticConfig(**wrong)

@@ -1,4 +1,6 @@
-"""The bench: what is timed, in which order, and what the ratios mean; no figure of speed is asserted."""
+"""The bench: what is timed, in which order, and what the ratios mean; no figure of speed is
+asserted.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,22 @@ from trainables.layouts import load_layout
 from trainables.models.build import BACKBONES
 from trainables.reparam.fusible import RELEASED
 
-SMALL = {"batches": (1, 2), "frames": 8, "classes": 5, "channels": 8, "rounds": 3, "device": "cpu", "threads": 1}
+SMALL = {
+    "batches": (1, 2),
+    "frames": 8,
+    "classes": 5,
+    "channels": 8,
+    "rounds": 3,
+    "device": "cpu",
+    "threads": 1,
+}
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Calls in order as (kind of network, clips); every call takes as many seconds as the network has thousands of parameters."""
+    """Calls in order as (kind of network, clips); every call takes as many seconds as the network
+    has thousands of parameters.
+    """
     calls = []
 
     def timed(network, clips):
@@ -38,8 +50,11 @@ def test_every_form_has_its_turn_in_every_round_and_ratios_are_of_medians(clock)
     assert torch.get_num_threads() == threads
     assert found.threads == 1
     forms = ["training", "plain deploy", "deploy"]
-    assert [(row.backbone, row.form) for row in found.measured] == [(name, form) for name in ("hpi_gcn_rp", "hpi_gcn_op") for form in forms]
-    networks = [network for network, _ in clock[:6]]  # a warm-up call each: they take longer than the warm-up may
+    assert [(row.backbone, row.form) for row in found.measured] == [
+        (name, form) for name in ("hpi_gcn_rp", "hpi_gcn_op") for form in forms
+    ]
+    # a warm-up call each: they take longer than the warm-up may
+    networks = [network for network, _ in clock[:6]]
     timed = clock[6:24]  # the first batch size, three rounds of six
     order = [networks.index(network) for network, _ in timed]
     assert order == [*range(6), *range(1, 6), 0, *range(2, 6), 0, 1]
@@ -50,7 +65,9 @@ def test_every_form_has_its_turn_in_every_round_and_ratios_are_of_medians(clock)
     assert deploy.timings[0].to_training == pytest.approx(training.params / deploy.params)
     assert plain.timings[0].to_training == pytest.approx(training.params / plain.params)
     assert deploy.timings[0].to_first == 1
-    assert found.measured[5].timings[0].to_first == pytest.approx(deploy.params / found.measured[5].params)
+    assert found.measured[5].timings[0].to_first == pytest.approx(
+        deploy.params / found.measured[5].params
+    )
 
 
 def test_settled_deploy_forms_say_how_they_run(clock, monkeypatch):
@@ -59,7 +76,10 @@ def test_settled_deploy_forms_say_how_they_run(clock, monkeypatch):
         "folded as released; all persons at once",
         "everything folded; 8 persons at a time, as rows",
     ]
-    monkeypatch.setattr("trainables.deploy.form.call_seconds", lambda form, _clips: 1.0 + form.execution.rows - (form.folding == RELEASED))
+    monkeypatch.setattr(
+        "trainables.deploy.form.call_seconds",
+        lambda form, _clips: 1.0 + form.execution.rows - (form.folding == RELEASED),
+    )
     settled = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**SMALL, settle=True))
     assert settled.measured[2].runs == "folded as released; all persons at once"
     assert settled.measured[2].params == settled.measured[1].params
@@ -75,16 +95,28 @@ def test_fast_networks_get_several_calls_in_a_turn(monkeypatch):
 def test_sizes_are_those_of_the_counting(name, clock):
     layout = load_layout("ntu25")
     found = bench([name], layout, Setting(**{**SMALL, "batches": (1,)}))
-    cost = count(ModelConfig(backbone=name, channels=8), layout, classes=5, persons=2, frames=8, stream=StreamConfig())
+    cost = count(
+        ModelConfig(backbone=name, channels=8),
+        layout,
+        classes=5,
+        persons=2,
+        frames=8,
+        stream=StreamConfig(),
+    )
     rows = {row.form: row for row in found.measured}
-    assert (rows["training"].params, rows["training"].gmacs) == (cost.training.params, cost.training.gmacs)
+    assert (rows["training"].params, rows["training"].gmacs) == (
+        cost.training.params,
+        cost.training.gmacs,
+    )
     assert (rows["deploy"].params, rows["deploy"].gmacs) == (cost.deploy.params, cost.deploy.gmacs)
     assert ("plain deploy" in rows) == name.startswith("hpi_gcn")
     assert all(row.timings[0].peak_mb > 0 for row in found.measured)
 
 
 def test_clips_with_one_person(clock):
-    found = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**{**SMALL, "batches": (4, 1)}, single=0.5))
+    found = bench(
+        ["hpi_gcn_rp"], load_layout("ntu25"), Setting(**{**SMALL, "batches": (4, 1)}, single=0.5)
+    )
     assert found.single_clips == {4: 2, 1: 0}
     clips = clock[0][1]
     assert [bool(clip[..., 1].any()) for clip in clips] == [False, False, True, True]
@@ -93,9 +125,13 @@ def test_clips_with_one_person(clock):
 
 def test_progress_and_place(clock):
     notes: list[str] = []
-    found = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**{**SMALL, "rounds": 2}), note=notes.append)
+    found = bench(
+        ["hpi_gcn_rp"], load_layout("ntu25"), Setting(**{**SMALL, "rounds": 2}), note=notes.append
+    )
     rounds = [note for note in notes if note.startswith("round")]
-    assert rounds == [f"round     batch {batch}  {number}/2" for batch in (1, 2) for number in (1, 2)]
+    assert rounds == [
+        f"round     batch {batch}  {number}/2" for batch in (1, 2) for number in (1, 2)
+    ]
     assert notes[0] == "building  hpi_gcn_rp"
     assert found.device == "cpu"
     assert "CPU" in found.processor

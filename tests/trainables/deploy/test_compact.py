@@ -1,4 +1,6 @@
-"""Deploy forms whose useless channels are gone, and those that run on sparse tensor cores: the same function."""
+"""Deploy forms whose useless channels are gone, and those that run on sparse tensor cores: the same
+function.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,51 @@ from trainables.contract.config import SparsityConfig
 from trainables.contract.errors import UserError
 from trainables.deploy.compact import CompactBlock, compact
 from trainables.deploy.form import deploy, save_deploy
-from trainables.deploy.two_of_four import COLUMNS, ROWS, _compressor, _with_products, run_two_of_four
+from trainables.deploy.two_of_four import (
+    COLUMNS,
+    ROWS,
+    _compressor,
+    _with_products,
+    run_two_of_four,
+)
 from trainables.models.layers import PointwiseProduct
 from trainables.reparam.fusible import FULL
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import attach
 
-CASES = ("hpi_gcn_rp", "hpi_gcn_op", "hpi_gcn_baseline", "st_gcn", "ctr_gcn", "aa_gcn", "dg_stgcn", "st_gcn_k5", "info_gcn", "hd_gcn")
+CASES = (
+    "hpi_gcn_rp",
+    "hpi_gcn_op",
+    "hpi_gcn_baseline",
+    "st_gcn",
+    "ctr_gcn",
+    "aa_gcn",
+    "dg_stgcn",
+    "st_gcn_k5",
+    "info_gcn",
+    "hd_gcn",
+)
 TEMPORAL = {"hpi_gcn_baseline": "conv"}
 
 
 def network_of(case: str, **changes):
-    options = {"temporal": TEMPORAL.get(case, "rep_tcn"), "channels": 16, "stages": (2, 1), "layout": "coco17", "persons": 2}
-    network, generator = naive_models.narrow_backbone(case, **(options | changes)).eval(), torch.Generator().manual_seed(6)
+    options = {
+        "temporal": TEMPORAL.get(case, "rep_tcn"),
+        "channels": 16,
+        "stages": (2, 1),
+        "layout": "coco17",
+        "persons": 2,
+    }
+    network, generator = (
+        naive_models.narrow_backbone(case, **(options | changes)).eval(),
+        torch.Generator().manual_seed(6),
+    )
     for name, parameter in network.named_parameters():
-        if name.rpartition(".")[2] in ("matrices", "matrix", "adjacency"):  # not alike in both directions, as they start
-            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        # not alike in both directions, as they start
+        if name.rpartition(".")[2] in ("matrices", "matrix", "adjacency"):
+            parameter.data += 0.3 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return network
 
 
@@ -63,7 +94,8 @@ def gmacs(form) -> float:
 def test_without_useless_channels_it_gives_the_same_logits(case):
     form = deploy(masked_by_channel(case), frames=7)
     small = compact(form)
-    assert sum(isinstance(block, CompactBlock) for block in small.blocks) >= 2  # a first block without a residual stays
+    # a first block without a residual stays
+    assert sum(isinstance(block, CompactBlock) for block in small.blocks) >= 2
     with torch.no_grad():
         clips, before = clips_of(), clips_of()
         assert_same(small(clips), form(clips))
@@ -78,7 +110,9 @@ def test_without_useless_channels_it_gives_the_same_logits(case):
 
 @pytest.mark.parametrize(("case", "share"), [("hpi_gcn_rp", 0.4), ("hpi_gcn_op", 0.5)])
 def test_work_falls_with_the_channels(case, share):
-    """A quarter of the products of convolutions is left, and half of those with adjacency matrices; what is before the blocks stays."""
+    """A quarter of the products of convolutions is left, and half of those with adjacency matrices;
+    what is before the blocks stays.
+    """
     form = deploy(masked_by_channel(case), frames=7)
     small = compact(form)
     form.arrange(small.execution)
@@ -89,14 +123,21 @@ def test_work_falls_with_the_channels(case, share):
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_any_rows_and_columns_may_be_zero(case, apart, seed):
-    """Also inner channels of which only the bias is left, and convolutions of which nothing is left."""
+    """Also inner channels of which only the bias is left, and convolutions of which nothing is
+    left.
+    """
     network, generator = network_of(case, stages=(1, 1)), torch.Generator().manual_seed(seed)
     for conv in [part for part in network.blocks.modules() if isinstance(part, nn.Conv2d)]:
-        rows, columns = ((torch.rand(size, generator=generator) > 0.5).double() for size in conv.weight.shape[:2])
+        rows, columns = (
+            (torch.rand(size, generator=generator) > 0.5).double() for size in conv.weight.shape[:2]
+        )
         mask = (rows[:, None] * columns)[:, :, None, None].expand(conv.weight.shape).clone()
         attach(conv, mask * (0 if seed == 2 and conv.kernel_size[0] > 1 else 1)).active = True
-    for branch in network.blocks[0].temporal.body.branches.values():  # nothing is left of the first temporal module but biases
-        for conv in [part for part in branch.modules() if isinstance(part, nn.Conv2d)] if seed == 1 else ():
+    # nothing is left of the first temporal module but biases
+    for branch in network.blocks[0].temporal.body.branches.values():
+        for conv in (
+            [part for part in branch.modules() if isinstance(part, nn.Conv2d)] if seed == 1 else ()
+        ):
             conv.parametrizations.weight[0].mask.zero_()
     form = deploy(network, FULL.model_copy(update={"merge": not apart}), frames=7)
     small = compact(form)
@@ -109,7 +150,12 @@ def test_where_it_is_not_worth_it_nothing_changes():
     assert compact(deploy(network)) is None
     for block in network.blocks:
         conv = block.temporal.body.branches["origin"].conv
-        attach(conv, (torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(1)) > 0.5).double()).active = True
+        attach(
+            conv,
+            (
+                torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(1)) > 0.5
+            ).double(),
+        ).active = True
     assert compact(deploy(network)) is None  # single zeros
 
 
@@ -122,10 +168,18 @@ def test_a_compact_form_is_not_what_a_file_holds(tmp_path):
 def two_of_four_form(case: str, **changes):
     """Of every four inputs of a 1x1 convolution the two with the smaller weights go."""
     network = network_of(case, channels=64, stages=(1, 1), temporal="conv", groups=8, **changes)
-    for conv in [part for part in network.blocks.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1)]:
+    for conv in [
+        part
+        for part in network.blocks.modules()
+        if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1)
+    ]:
         if conv.in_channels % 4 == 0:
             grouped = conv.weight.detach().abs().view(len(conv.weight), -1, 4)
-            mask = torch.zeros_like(grouped).scatter_(2, grouped.topk(2, dim=2).indices, 1.0).view(conv.weight.shape)
+            mask = (
+                torch.zeros_like(grouped)
+                .scatter_(2, grouped.topk(2, dim=2).indices, 1.0)
+                .view(conv.weight.shape)
+            )
             attach(conv, mask).active = True
     return deploy(network, FULL.model_copy(update={"merge": False}), frames=7)
 
@@ -155,11 +209,18 @@ def test_the_product_is_what_runs():
 
 def test_other_zeros_are_left_alone():
     with pytest.raises(UserError, match="two zeros in every four neighbouring inputs, got none"):
-        _with_products(deploy(network_of("hpi_gcn_op", channels=64, temporal="conv")), lambda matrix: matrix)
+        _with_products(
+            deploy(network_of("hpi_gcn_op", channels=64, temporal="conv")), lambda matrix: matrix
+        )
 
 
 def test_a_build_of_torch_that_has_no_such_products_is_refused():
-    with pytest.raises(UserError, match=r"2:4 products need kernels .* for cpu, got cuSPARSELt: .*device.*; CUTLASS: .*device"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"2:4 products need kernels .* for cpu, got cuSPARSELt: .*device.*; CUTLASS: .*device"
+        ),
+    ):
         _compressor(torch.zeros(1, dtype=torch.float16))
 
 
@@ -167,14 +228,21 @@ def test_where_one_kind_of_kernel_is_not_built_in_the_other_one_runs(monkeypatch
     def not_built_in(_matrix):
         raise RuntimeError("cuSPARSELt not supported on your machine.")
 
-    monkeypatch.setattr(torch.sparse.SparseSemiStructuredTensorCUSPARSELT, "from_dense", not_built_in)
-    monkeypatch.setattr(torch.sparse.SparseSemiStructuredTensorCUTLASS, "from_dense", lambda matrix: 2 * matrix)
+    monkeypatch.setattr(
+        torch.sparse.SparseSemiStructuredTensorCUSPARSELT, "from_dense", not_built_in
+    )
+    monkeypatch.setattr(
+        torch.sparse.SparseSemiStructuredTensorCUTLASS, "from_dense", lambda matrix: 2 * matrix
+    )
     assert torch.equal(_compressor(torch.zeros(1))(torch.ones(2, 2)), 2 * torch.ones(2, 2))
 
 
 def test_matrices_fit_every_kernel_of_torch():
     """What torch asks of shapes is its own; `_fits` must not promise more."""
-    for kind in (torch.sparse.SparseSemiStructuredTensorCUTLASS, torch.sparse.SparseSemiStructuredTensorCUSPARSELT):
+    for kind in (
+        torch.sparse.SparseSemiStructuredTensorCUTLASS,
+        torch.sparse.SparseSemiStructuredTensorCUSPARSELT,
+    ):
         for dtype in (torch.float16, torch.bfloat16):
             asked = kind._DTYPE_SHAPE_CONSTRAINTS[dtype]
             assert ROWS % asked.sparse_min_rows == COLUMNS % asked.sparse_min_cols == 0

@@ -10,7 +10,16 @@ from torch import nn
 
 from tests import naive_models
 from trainables.contract.errors import UserError
-from trainables.deploy.form import Execution, deploy, folded, load_deploy, nonzero_params, save_deploy, settle, usual_execution
+from trainables.deploy.form import (
+    Execution,
+    deploy,
+    folded,
+    load_deploy,
+    nonzero_params,
+    save_deploy,
+    settle,
+    usual_execution,
+)
 from trainables.models.backbones.hpi_gcn import MergedGraphConv
 from trainables.reparam.fusible import FULL, RELEASED
 from trainables.sparsity.masks import attach
@@ -21,7 +30,9 @@ def masked(level: float):
     network = naive_models.narrow_backbone("hpi_gcn_rp", channels=64, stages=(1,)).eval()
     generator = torch.Generator().manual_seed(8)
     for conv in [module for module in network.blocks.modules() if isinstance(module, nn.Conv2d)]:
-        attach(conv, (torch.rand(conv.weight.shape, generator=generator) >= level).float()).active = True
+        attach(
+            conv, (torch.rand(conv.weight.shape, generator=generator) >= level).float()
+        ).active = True
     return network
 
 
@@ -42,7 +53,10 @@ def test_building_the_deploy_form_draws_no_random_number():
 
 
 def test_deploy_keeps_the_precision():
-    assert {parameter.dtype for parameter in deploy(naive_models.narrow_backbone().float(), frames=8).parameters()} == {torch.float32}
+    assert {
+        parameter.dtype
+        for parameter in deploy(naive_models.narrow_backbone().float(), frames=8).parameters()
+    } == {torch.float32}
 
 
 def test_what_was_folded_is_said_in_numbers():
@@ -52,9 +66,13 @@ def test_what_was_folded_is_said_in_numbers():
     assert "kept" not in text
 
 
-@pytest.mark.parametrize("name", ["hpi_gcn_rp", "hpi_gcn_op", "ctr_gcn", "info_gcn", "hd_gcn", "st_gcn"])
+@pytest.mark.parametrize(
+    "name", ["hpi_gcn_rp", "hpi_gcn_op", "ctr_gcn", "info_gcn", "hd_gcn", "st_gcn"]
+)
 def test_every_way_to_run_gives_the_same_logits(name):
-    """Single precision and enough channels for the device's own fused operations; rounding differs."""
+    """Single precision and enough channels for the device's own
+    fused operations; rounding differs.
+    """
     network = naive_models.narrow_backbone(name, channels=16, persons=2).float().eval()
     clips = naive_models.random_clips(7, 3, 9, 25, 2).float()
     clips[2, ..., 1] = 0
@@ -70,11 +88,18 @@ def test_every_way_to_run_gives_the_same_logits(name):
 
 
 @pytest.mark.parametrize("folding", [FULL, FULL.model_copy(update={"merge": False}), RELEASED])
-@pytest.mark.parametrize("way", [Execution(), Execution(at_once=8), Execution(rows=True), Execution(rows=True, at_once=8)])
+@pytest.mark.parametrize(
+    "way",
+    [Execution(), Execution(at_once=8), Execution(rows=True), Execution(rows=True, at_once=8)],
+)
 def test_settling_takes_the_fastest_folding_and_way(monkeypatch, folding, way):
-    model, clips = naive_models.narrow_backbone(persons=2).eval(), naive_models.random_clips(2, 3, 8, 25, 2)
+    model, clips = (
+        naive_models.narrow_backbone(persons=2).eval(),
+        naive_models.random_clips(2, 3, 8, 25, 2),
+    )
     monkeypatch.setattr(
-        "trainables.deploy.form.call_seconds", lambda form, _clips: 2.0 - (form.folding == folding) - 0.5 * (form.execution == way)
+        "trainables.deploy.form.call_seconds",
+        lambda form, _clips: 2.0 - (form.folding == folding) - 0.5 * (form.execution == way),
     )
     form, seconds = settle(model, clips, rounds=1)
     assert (form.folding, form.execution) == (folding, way)
@@ -87,7 +112,10 @@ def test_settling_takes_the_fastest_folding_and_way(monkeypatch, folding, way):
 def test_kernels_are_multiplied_in_double_precision_and_rounded_once():
     model = naive_models.narrow_backbone(channels=16).float()
     exact = deploy(copy.deepcopy(model).double()).float()
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(deploy(model).parameters(), exact.parameters(), strict=True))
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(deploy(model).parameters(), exact.parameters(), strict=True)
+    )
 
 
 def test_hooks_of_the_trained_network_stay_with_it():
@@ -116,16 +144,26 @@ def test_file_of_whole_numbers_is_refused(deploy_file):
 
 def test_what_is_usual_follows_folding_and_backbone():
     cpu = torch.device("cpu")
-    rp, ctr = naive_models.narrow_backbone("hpi_gcn_rp").spec, naive_models.narrow_backbone("ctr_gcn").spec
+    rp, ctr = (
+        naive_models.narrow_backbone("hpi_gcn_rp").spec,
+        naive_models.narrow_backbone("ctr_gcn").spec,
+    )
     assert str(usual_execution(rp, FULL, cpu)) == "8 persons at a time, as rows"
     assert str(usual_execution(ctr, FULL, cpu)) == "8 persons at a time"
-    assert str(usual_execution(rp, RELEASED, cpu)) == str(usual_execution(rp, FULL, torch.device("cuda"))) == "all persons at once"
+    assert (
+        str(usual_execution(rp, RELEASED, cpu))
+        == str(usual_execution(rp, FULL, torch.device("cuda")))
+        == "all persons at once"
+    )
 
 
 def test_what_could_not_be_folded_is_named():
     network = naive_models.narrow_backbone("ctr_gcn")
     text = folded(network, deploy(network))
-    assert text.endswith("kept: adjacency matrices refined by each clip (tanh of differences); maxima and ReLU inside the temporal branches")
+    assert text.endswith(
+        "kept: adjacency matrices refined by each clip (tanh of differences); maxima and ReLU"
+        " inside the temporal branches"
+    )
 
 
 @pytest.fixture
@@ -184,5 +222,7 @@ def test_file_whose_tensors_do_not_fit_is_refused(deploy_file, damage):
     content = torch.load(deploy_file, weights_only=True)
     damage(content)
     torch.save(content, deploy_file)
-    with pytest.raises(UserError, match="must hold a deploy form whose tensors fit its specification"):
+    with pytest.raises(
+        UserError, match="must hold a deploy form whose tensors fit its specification"
+    ):
         load_deploy(deploy_file)

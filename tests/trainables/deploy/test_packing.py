@@ -1,4 +1,6 @@
-"""Files of sparse deploy forms: as small as their non-zero numbers, the same numbers again, damage found."""
+"""Files of sparse deploy forms: as small as their non-zero numbers, the same numbers again, damage
+found.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from torch import nn
 from tests import naive_models, naive_sparsity
 from trainables.contract.config import SparsityConfig
 from trainables.contract.errors import UserError
-from trainables.deploy.form import FORMAT, SPARSE_FORMAT, deploy, load_deploy, nonzero_params, round_to_half, save_deploy
+from trainables.deploy.form import (
+    FORMAT,
+    SPARSE_FORMAT,
+    deploy,
+    load_deploy,
+    nonzero_params,
+    round_to_half,
+    save_deploy,
+)
 from trainables.deploy.packing import pack, unpack
 from trainables.deploy.rewrite import pack_deploy
 from trainables.sparsity.generator import SparseGenerator
@@ -22,21 +32,41 @@ from trainables.sparsity.masks import attach
 def sparse(size: int, kept: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(size + kept)
     tensor = torch.zeros(size, dtype=dtype)
-    tensor[torch.randperm(size, generator=generator)[:kept]] = torch.randn(kept, generator=generator).to(dtype)
+    tensor[torch.randperm(size, generator=generator)[:kept]] = torch.randn(
+        kept, generator=generator
+    ).to(dtype)
     return tensor
 
 
 def sparse_form(level: float, channels: int = 64):
-    """A network of which random weights are gone, deployed without fusing what would fill the holes."""
-    network = naive_models.narrow_backbone("hpi_gcn_op", temporal="conv", channels=channels, groups=8).float()
+    """A network of which random weights are gone, deployed without fusing what would fill the
+    holes.
+    """
+    network = naive_models.narrow_backbone(
+        "hpi_gcn_op", temporal="conv", channels=channels, groups=8
+    ).float()
     generator = torch.Generator().manual_seed(2)
     for conv in [part for part in network.blocks.modules() if isinstance(part, nn.Conv2d)]:
-        attach(conv, (torch.rand(conv.weight.shape, generator=generator) > level).float()).active = True
+        attach(
+            conv, (torch.rand(conv.weight.shape, generator=generator) > level).float()
+        ).active = True
     return deploy(network, frames=8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("size", "kept"), [(7, 0), (5000, 0), (5000, 1), (5001, 250), (5001, 1200), (5000, 5000), (100_000, 40), (40_000, 3)])
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        (7, 0),
+        (5000, 0),
+        (5000, 1),
+        (5001, 250),
+        (5001, 1200),
+        (5000, 5000),
+        (100_000, 40),
+        (40_000, 3),
+    ],
+)
 def test_numbers_come_back_bit_for_bit(size, kept, dtype):
     tensor = sparse(size, kept, dtype)
     packed = pack(tensor)
@@ -45,14 +75,23 @@ def test_numbers_come_back_bit_for_bit(size, kept, dtype):
     assert torch.equal(found, tensor)
     if isinstance(packed, dict):
         expected = naive_sparsity.unpacked(
-            {name: part.tolist() if isinstance(part, torch.Tensor) else part for name, part in packed.items()}, size
+            {
+                name: part.tolist() if isinstance(part, torch.Tensor) else part
+                for name, part in packed.items()
+            },
+            size,
         )
         assert found.tolist() == expected
 
 
 def test_each_way_is_taken_where_it_is_the_smallest():
-    kinds = {(size, kept): pack(sparse(size, kept)) for size, kept in ((20_000, 9_000), (20_000, 1000), (20_000, 19_999), (60, 5))}
-    assert [packed["kind"] if isinstance(packed, dict) else "dense" for packed in kinds.values()] == ["bits", "gaps", "dense", "dense"]
+    kinds = {
+        (size, kept): pack(sparse(size, kept))
+        for size, kept in ((20_000, 9_000), (20_000, 1000), (20_000, 19_999), (60, 5))
+    }
+    assert [
+        packed["kind"] if isinstance(packed, dict) else "dense" for packed in kinds.values()
+    ] == ["bits", "gaps", "dense", "dense"]
     assert pack(sparse(20_000, 1000))["where"].dtype == torch.uint8
     assert pack(sparse(100_000, 40))["where"].dtype == torch.int16
 
@@ -76,7 +115,9 @@ def test_numbers_of_half_precision_are_stored_in_it():
 
 @pytest.mark.parametrize(("level", "share"), [(0.8, 0.35), (0.95, 0.13)])
 def test_a_file_is_as_small_as_its_non_zero_numbers(tmp_path, level, share):
-    """Five bytes for a non-zero weight at these levels (its number and the gap before it), four for the others, and the archive around them."""
+    """Five bytes for a non-zero weight at these levels (its number and the gap before it), four for
+    the others, and the archive around them.
+    """
     form = sparse_form(level)
     written = save_deploy(form, tmp_path / "deploy.pt")
     assert written == (tmp_path / "deploy.pt").stat().st_size
@@ -93,7 +134,9 @@ def test_a_file_is_as_small_as_its_non_zero_numbers(tmp_path, level, share):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_the_size_of_a_file_is_proportional_to_its_non_zero_numbers(tmp_path, half):
-    """Beyond what a file without any weight of a convolution takes: a number, and a bit per place (level 0.5) or one or two bytes of gap."""
+    """Beyond what a file without any weight of a convolution takes: a number, and a bit per place
+    (level 0.5) or one or two bytes of gap.
+    """
 
     def written(level: float) -> tuple[int, int]:
         form, path = sparse_form(level), tmp_path / f"{level}.pt"
@@ -113,13 +156,18 @@ def test_the_size_of_a_file_is_proportional_to_its_non_zero_numbers(tmp_path, ha
 def test_a_dense_form_is_written_as_ever(tmp_path):
     save_deploy(deploy(naive_models.narrow_backbone().float()), tmp_path / "dense.pt")
     save_deploy(sparse_form(0.9), tmp_path / "sparse.pt")
-    formats = [torch.load(tmp_path / name, weights_only=True)["format"] for name in ("dense.pt", "sparse.pt")]
+    formats = [
+        torch.load(tmp_path / name, weights_only=True)["format"]
+        for name in ("dense.pt", "sparse.pt")
+    ]
     assert formats == [FORMAT, SPARSE_FORMAT]
 
 
 def test_no_negative_zeros_are_shipped():
     form = sparse_form(0.9, channels=16)
-    assert not any(np.signbit(parameter[parameter == 0].numpy()).any() for parameter in form.parameters())
+    assert not any(
+        np.signbit(parameter[parameter == 0].numpy()).any() for parameter in form.parameters()
+    )
 
 
 def test_half_precision_halves_the_file_and_loads_as_rounded(tmp_path):
@@ -192,7 +240,17 @@ def _a_list(entry):
     entry["where"] = [1, 2]
 
 
-DAMAGES = [_fewer_values, _beyond_the_end, _negative_gap, _other_shape, _other_kind, _other_type, _whole_numbers, _nothing_where, _a_list]
+DAMAGES = [
+    _fewer_values,
+    _beyond_the_end,
+    _negative_gap,
+    _other_shape,
+    _other_kind,
+    _other_type,
+    _whole_numbers,
+    _nothing_where,
+    _a_list,
+]
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +265,13 @@ def test_records_that_do_not_fit_are_refused(sparse_file, tmp_path, damage):
     content = torch.load(sparse_file, weights_only=True)
     damage(_entry(content))
     torch.save(content, tmp_path / "deploy.pt")
-    with pytest.raises(UserError, match=r"deploy\.pt: must hold a deploy form whose tensors fit its specification, got: blocks\."):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"deploy\.pt: must hold a deploy form whose tensors fit its specification, got:"
+            r" blocks\."
+        ),
+    ):
         load_deploy(tmp_path / "deploy.pt")
 
 
@@ -226,22 +290,31 @@ def test_a_single_wrong_bit_is_found(sparse_file, tmp_path):
         largest = max(archive.infolist(), key=lambda each: each.file_size)
     content[largest.header_offset + 1000] ^= 1
     (tmp_path / "deploy.pt").write_bytes(content)
-    with pytest.raises(UserError, match=r"deploy\.pt: not a readable deploy form: .* does not match its checksum"):
+    with pytest.raises(
+        UserError, match=r"deploy\.pt: not a readable deploy form: .* does not match its checksum"
+    ):
         load_deploy(tmp_path / "deploy.pt")
 
 
 def test_packing_says_where_channels_are_useless(tmp_path):
     network = naive_models.narrow_backbone("hpi_gcn_op", channels=16, stages=(2,)).float()
-    generator = SparseGenerator(list(network.blocks), SparsityConfig(level=0.75, sharing="channels"), 0, seed=1)
+    generator = SparseGenerator(
+        list(network.blocks), SparsityConfig(level=0.75, sharing="channels"), 0, seed=1
+    )
     generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     save_deploy(deploy(network), tmp_path / "deploy.pt")
-    assert pack_deploy(tmp_path / "deploy.pt", tmp_path / "packed.pt", half=False, force=False).compact
+    assert pack_deploy(
+        tmp_path / "deploy.pt", tmp_path / "packed.pt", half=False, force=False
+    ).compact
 
 
 def test_packing_a_file_anew(sparse_file, tmp_path):
     out = tmp_path / "half.pt"
     found = pack_deploy(sparse_file, out, half=True, force=False)
-    assert (found.bytes_before, found.bytes_after) == (sparse_file.stat().st_size, out.stat().st_size)
+    assert (found.bytes_before, found.bytes_after) == (
+        sparse_file.stat().st_size,
+        out.stat().st_size,
+    )
     assert found.bytes_after < found.bytes_before
     assert found.params > found.nonzero_params
     assert not found.compact  # single zeros

@@ -33,7 +33,10 @@ def test_damaged_and_other_files_are_refused(tmp_path):
     (tmp_path / "text.pt").write_text("weights")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:2000])
     content = torch.load(tmp_path / "w.pt", weights_only=True)
-    torch.save({**content, "state": {**content["state"], "head.fc.bias": torch.zeros(3)}}, tmp_path / "shape.pt")
+    torch.save(
+        {**content, "state": {**content["state"], "head.fc.bias": torch.zeros(3)}},
+        tmp_path / "shape.pt",
+    )
     torch.save({**content, "state": {}}, tmp_path / "empty.pt")
     torch.save({**content, "spec": {}}, tmp_path / "spec.pt")
     torch.save({"format": FORMAT}, tmp_path / "bare.pt")

@@ -1,4 +1,6 @@
-"""Checkpoint files of the released code: what is read, what is refused and how, and the files that come of it."""
+"""Checkpoint files of the released code: what is read, what is refused and how, and the files that
+come of it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ CLASSES = 12  # of the networks with vectors
 
 
 def tensors(name: str = RP) -> dict[str, torch.Tensor]:
-    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in naive_networks.checkpoint(name).items()}
+    return {
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in naive_networks.checkpoint(name).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,9 @@ def saved(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("store") / "synth"
-    config = SyntheticConfig(classes=CLASSES, clips_per_class=2, subjects=2, views=1, frames=8, persons=2)
+    config = SyntheticConfig(
+        classes=CLASSES, clips_per_class=2, subjects=2, views=1, frames=8, persons=2
+    )
     recordings = synthetic_recordings(config, load_layout("ntu25"))
     write_store(path, recordings.clips, recordings.description)
     return path
@@ -64,7 +71,12 @@ class Runs:
 def test_wrappers_and_prefixes_are_taken_off(wrapped, tmp_path):
     plain = {"l1.weight": torch.ones(2), "fc.bias": torch.zeros(1)}
     behind = {f"module.{name}": tensor for name, tensor in plain.items()}
-    for content in (plain, behind, {wrapped: behind, "epoch": 3}, {wrapped: {"state_dict": behind}, "optimizer": {"lr": 0.1}}):
+    for content in (
+        plain,
+        behind,
+        {wrapped: behind, "epoch": 3},
+        {wrapped: {"state_dict": behind}, "optimizer": {"lr": 0.1}},
+    ):
         torch.save(content, tmp_path / "c.pt")
         found = read_tensors(tmp_path / "c.pt")
         assert found.keys() == plain.keys()
@@ -72,10 +84,15 @@ def test_wrappers_and_prefixes_are_taken_off(wrapped, tmp_path):
 
 
 def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path):
-    torch.save({"state_dict": {"fc.weight": torch.ones(2)}, "hook": Runs(tmp_path / "ran")}, tmp_path / "zip.pt")
+    torch.save(
+        {"state_dict": {"fc.weight": torch.ones(2)}, "hook": Runs(tmp_path / "ran")},
+        tmp_path / "zip.pt",
+    )
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps({"fc.weight": Runs(tmp_path / "ran")}))
     for name in ("zip.pt", "bare.pkl"):
-        with pytest.raises(UserError, match="not a checkpoint that can be read without running code from it") as caught:
+        with pytest.raises(
+            UserError, match="not a checkpoint that can be read without running code from it"
+        ) as caught:
             read_tensors(tmp_path / name)
         assert "\n" not in str(caught.value)
         assert "trust" not in str(caught.value)
@@ -97,7 +114,17 @@ def test_damaged_files_are_refused(tmp_path, content, message):
         read_tensors(tmp_path / "c.pt")
 
 
-@pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"epoch": 3}, [torch.ones(1)], torch.ones(1), {"state_dict": {"a": 1}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"state_dict": {}},
+        {"epoch": 3},
+        [torch.ones(1)],
+        torch.ones(1),
+        {"state_dict": {"a": 1}},
+    ],
+)
 def test_what_holds_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "c.pt")
     with pytest.raises(UserError, match=r"c\.pt: must hold a state dict of tensors"):
@@ -151,29 +178,50 @@ def test_parts_of_one_of_our_tensors_that_do_not_fit_together():
 
 def test_a_checkpoint_of_another_backbone_or_code_base():
     assert refused(tensors(OP)) == (
-        "the checkpoint must be of hpi_gcn_rp, got hpi_gcn_op (HPI-GCN's released code, training form); use --as hpi_gcn_op",
+        (
+            "the checkpoint must be of hpi_gcn_rp, got hpi_gcn_op (HPI-GCN's released code,"
+            " training form); use --as hpi_gcn_op"
+        ),
     )
     (problem,) = refused({"layer.weight": torch.ones(1)})
     assert "the checkpoint's names must be those of a hpi_gcn_rp" in problem
     assert "1 tensors such as layer.weight" in problem
     (problem,) = refused(tensors(), "hd_gcn")
-    assert problem == (
-        "the checkpoint's names must be those of a hd_gcn (HD-GCN's released code), "
+    assert (
+        problem == "the checkpoint's names must be those of a hd_gcn (HD-GCN's released code), "
         "got those of HPI-GCN's released code, training form; use --as hpi_gcn_rp"
     )
 
 
 def test_a_skeleton_or_an_option_that_does_not_fit():
-    assert refused(tensors(), layout="ucla20") == ("layout must have the checkpoint's 25 joints, got ucla20 with 20",)
+    assert refused(tensors(), layout="ucla20") == (
+        "layout must have the checkpoint's 25 joints, got ucla20 with 20",
+    )
     (problem,) = refused(tensors(), options={"strides": (1, 2)})
     assert "the checkpoint's network cannot be built here" in problem
 
 
 def test_weights_and_deploy_form_give_the_checkpoints_logits(saved, tmp_path):
-    report = import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"), frames=8)
-    assert (report.form, report.matched, report.tensors, report.classes, report.persons) == ("training form", 507, 507, CLASSES, 2)
-    assert report.written == {"weights": str(tmp_path / "w.pt"), "deploy form": str(tmp_path / "d.pt")}
-    assert report.params == sum(parameter.numel() for parameter in load_weights(tmp_path / "w.pt").parameters())
+    report = import_checkpoint(
+        saved,
+        "hpi_gcn_rp",
+        outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"),
+        frames=8,
+    )
+    assert (report.form, report.matched, report.tensors, report.classes, report.persons) == (
+        "training form",
+        507,
+        507,
+        CLASSES,
+        2,
+    )
+    assert report.written == {
+        "weights": str(tmp_path / "w.pt"),
+        "deploy form": str(tmp_path / "d.pt"),
+    }
+    assert report.params == sum(
+        parameter.numel() for parameter in load_weights(tmp_path / "w.pt").parameters()
+    )
     assert report.deploy_params < report.params
     clips = naive_networks.clips(RP).float()
     expected = naive_networks.logits(RP)
@@ -185,10 +233,14 @@ def test_weights_and_deploy_form_give_the_checkpoints_logits(saved, tmp_path):
 
 
 def deployed_checkpoint() -> tuple[dict[str, torch.Tensor], torch.nn.Module]:
-    """A deploy form under the names that the released code's conversion leaves, and the network it is of."""
+    """A deploy form under the names that the released code's conversion leaves, and the network it
+    is of.
+    """
     model = ModelConfig(backbone="hpi_gcn_rp", channels=8, stages=(1, 1, 1))
     stream = StreamConfig(bone=True)
-    network = build_backbone(model, load_layout("ntu25"), classes=CLASSES, persons=2, stream=stream, seed=0).eval()
+    network = build_backbone(
+        model, load_layout("ntu25"), classes=CLASSES, persons=2, stream=stream, seed=0
+    ).eval()
     theirs = {}
     for name, tensor in deploy(network, RELEASED).state_dict().items():
         head, _, rest = name.partition(".")
@@ -207,7 +259,11 @@ def deployed_checkpoint() -> tuple[dict[str, torch.Tensor], torch.nn.Module]:
                     theirs[f"l{int(number) + 2}.{rest.replace(ours, their, 1)}"] = tensor
                     break
         else:
-            theirs[{"data_norm": "data_bn", "stem": "l1.conv_bn", "head": rest.partition(".")[0]}[head] + "." + rest.rpartition(".")[2]] = tensor
+            theirs[
+                {"data_norm": "data_bn", "stem": "l1.conv_bn", "head": rest.partition(".")[0]}[head]
+                + "."
+                + rest.rpartition(".")[2]
+            ] = tensor
     return theirs, network
 
 
@@ -215,13 +271,32 @@ def test_a_deploy_form_of_theirs_becomes_one_of_ours_and_has_no_training_form(tm
     theirs, network = deployed_checkpoint()
     torch.save(theirs, tmp_path / "theirs.pt")
     options = {"stages": (1, 1, 1)}
-    with pytest.raises(UserError, match=r"--out: .*theirs\.pt is a deploy form already, which has no training form; use --deploy"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"--out: .*theirs\.pt is a deploy form already, which has no training form; use"
+            r" --deploy"
+        ),
+    ):
         import_checkpoint(
-            tmp_path / "theirs.pt", "hpi_gcn_rp", options=options, outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt")
+            tmp_path / "theirs.pt",
+            "hpi_gcn_rp",
+            options=options,
+            outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"),
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs.pt"]
-    report = import_checkpoint(tmp_path / "theirs.pt", "hpi_gcn_rp", options=options, outputs=Outputs(deploy=tmp_path / "d.pt"), frames=6)
-    assert (report.form, report.params, report.model["input_block"]) == ("deploy form", None, "conv")
+    report = import_checkpoint(
+        tmp_path / "theirs.pt",
+        "hpi_gcn_rp",
+        options=options,
+        outputs=Outputs(deploy=tmp_path / "d.pt"),
+        frames=6,
+    )
+    assert (report.form, report.params, report.model["input_block"]) == (
+        "deploy form",
+        None,
+        "conv",
+    )
     form = load_deploy(tmp_path / "d.pt")
     assert form.frames == 6
     clips = torch.randn(3, 3, 6, 25, 2, generator=torch.Generator().manual_seed(1))
@@ -240,15 +315,25 @@ def test_nothing_is_replaced_unasked_and_everything_is_known_before_reading(save
     (tmp_path / "w.pt").write_text("mine")
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError) as caught:
-        import_checkpoint(tmp_path / "nowhere.pt", "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "a" / "d.pt"))
+        import_checkpoint(
+            tmp_path / "nowhere.pt",
+            "hpi_gcn_rp",
+            outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "a" / "d.pt"),
+        )
     assert caught.value.problems == (
         f"{tmp_path}/w.pt: there is a file already; --force replaces it",
         f"{tmp_path}/a/d.pt: its folder does not exist",
     )
     with pytest.raises(UserError, match="must be a file, but it is a folder"):
-        import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(deploy=tmp_path / "folder", force=True))
+        import_checkpoint(
+            saved, "hpi_gcn_rp", outputs=Outputs(deploy=tmp_path / "folder", force=True)
+        )
     with pytest.raises(UserError, match="must be different files"):
-        import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "x.pt", deploy=tmp_path / "x.pt"))
+        import_checkpoint(
+            saved,
+            "hpi_gcn_rp",
+            outputs=Outputs(weights=tmp_path / "x.pt", deploy=tmp_path / "x.pt"),
+        )
     assert (tmp_path / "w.pt").read_text() == "mine"
     import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", force=True))
     assert load_weights(tmp_path / "w.pt").spec.classes == CLASSES
@@ -260,19 +345,28 @@ def test_a_disk_that_fills_up_leaves_nothing(saved, tmp_path, monkeypatch):
 
     monkeypatch.setattr("trainables.foreign.importing.save_deploy", full)
     with pytest.raises(UserError, match=r"d\.pt: cannot be written: No space left on device"):
-        import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"))
+        import_checkpoint(
+            saved,
+            "hpi_gcn_rp",
+            outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"),
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_scores_are_of_the_clips_as_trials_see_them(saved, store, tmp_path):
     before = bytes_of(store)
     scoring = Scoring(tmp_path / "s.parquet", store, "xsub")
-    report = import_checkpoint(saved, "hpi_gcn_rp", frames=8, outputs=Outputs(deploy=tmp_path / "d.pt", scoring=scoring))
+    report = import_checkpoint(
+        saved, "hpi_gcn_rp", frames=8, outputs=Outputs(deploy=tmp_path / "d.pt", scoring=scoring)
+    )
     found = Scores.load(tmp_path / "s.parquet")
     opened = Store.open(store)
     assert found.labels is None
-    assert report.scored_clips == len(found.ids) == CLASSES  # half of the clips, of the second subject
-    data = DataConfig(store=str(store), protocol="xsub", selection=SelectionConfig(kind="none"), frames=8)
+    # half of the clips, of the second subject
+    assert report.scored_clips == len(found.ids) == CLASSES
+    data = DataConfig(
+        store=str(store), protocol="xsub", selection=SelectionConfig(kind="none"), frames=8
+    )
     split = opened.split("xsub", data.selection)
     form = load_deploy(tmp_path / "d.pt")
     again = score_store(form, opened, split.test, data, torch.device("cpu"))
@@ -295,22 +389,48 @@ def test_scores_are_of_the_clips_as_trials_see_them(saved, store, tmp_path):
 def test_scoring_that_does_not_fit(saved, store, tmp_path, changed, message):
     scoring = replace(Scoring(tmp_path / "s.parquet", store, "xsub"), **changed)
     with pytest.raises(UserError, match=message):
-        import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", scoring=scoring))
+        import_checkpoint(
+            saved, "hpi_gcn_rp", outputs=Outputs(weights=tmp_path / "w.pt", scoring=scoring)
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_a_store_of_other_classes_persons_or_joints(saved, tmp_path_factory, tmp_path):
     def refusal(layout="ntu25", asked=None, **settings) -> str:
         path = tmp_path_factory.mktemp("other") / "synth"
-        config = SyntheticConfig(**({"classes": CLASSES, "clips_per_class": 2, "subjects": 2, "views": 1, "frames": 8, "persons": 2} | settings))
+        config = SyntheticConfig(
+            **(
+                {
+                    "classes": CLASSES,
+                    "clips_per_class": 2,
+                    "subjects": 2,
+                    "views": 1,
+                    "frames": 8,
+                    "persons": 2,
+                }
+                | settings
+            )
+        )
         recordings = synthetic_recordings(config, load_layout(layout))
         write_store(path, recordings.clips, recordings.description)
         with pytest.raises(UserError) as caught:
-            import_checkpoint(saved, "hpi_gcn_rp", layout=asked, outputs=Outputs(scoring=Scoring(tmp_path / "s.parquet", path, "xsub")))
+            import_checkpoint(
+                saved,
+                "hpi_gcn_rp",
+                layout=asked,
+                outputs=Outputs(scoring=Scoring(tmp_path / "s.parquet", path, "xsub")),
+            )
         return str(caught.value)
 
-    assert "--store: must be of clips with 12 classes, as the checkpoint's network is, got 3" in refusal(classes=3)
+    assert (
+        "--store: must be of clips with 12 classes, as the checkpoint's network is, got 3"
+        in refusal(classes=3)
+    )
     assert "--store: must be of clips with 2 persons" in refusal(persons=1)
-    assert "layout must have the checkpoint's 25 joints, got ucla20 with 20" in refusal(layout="ucla20")
-    assert "--layout: must be the store's layout ucla20 or left out, got ntu25" in refusal(layout="ucla20", asked="ntu25")
+    assert "layout must have the checkpoint's 25 joints, got ucla20 with 20" in refusal(
+        layout="ucla20"
+    )
+    assert "--layout: must be the store's layout ucla20 or left out, got ntu25" in refusal(
+        layout="ucla20", asked="ntu25"
+    )
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,6 @@
-"""Deploy-form checkpoints of HPI-GCN: the released training form, converted tensor by tensor as its own script does, keeps its logits."""
+"""Deploy-form checkpoints of HPI-GCN: the released training form, converted tensor by tensor as its
+own script does, keeps its logits.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,20 @@ WITH_LOGITS = {
 
 
 def training_form(kind: str, stem: str, size: int) -> State:
-    """The graph convolutions of RP or OP, the input block and the temporal kernel of networks with vectors."""
-    found = {key: tensor for key, tensor in checkpoint((kind, "emm", 5)).items() if ".tcn1." not in key and not is_stem(key)}
-    found |= {key: tensor for key, tensor in checkpoint(("op", "emm", size)).items() if ".tcn1." in key}
-    return found | {key: tensor for key, tensor in checkpoint(("rp", stem, 5)).items() if is_stem(key)}
+    """The graph convolutions of RP or OP, the input block and the temporal kernel of networks with
+    vectors.
+    """
+    found = {
+        key: tensor
+        for key, tensor in checkpoint((kind, "emm", 5)).items()
+        if ".tcn1." not in key and not is_stem(key)
+    }
+    found |= {
+        key: tensor for key, tensor in checkpoint(("op", "emm", size)).items() if ".tcn1." in key
+    }
+    return found | {
+        key: tensor for key, tensor in checkpoint(("rp", stem, 5)).items() if is_stem(key)
+    }
 
 
 def checkpoint(which: tuple[str, str, int]) -> State:
@@ -51,7 +63,9 @@ def fused(state: State, conv: str, bn: str) -> tuple[Tensor, Tensor]:
 def two_steps(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """A 1x1 convolution, then one over time, where time is padded with the image of zero."""
     (inner, inner_bias), (outer, outer_bias) = first, second
-    return torch.einsum("omkz,miyx->oikz", outer, inner), outer_bias + torch.einsum("omkz,m->o", outer, inner_bias)
+    return torch.einsum("omkz,miyx->oikz", outer, inner), outer_bias + torch.einsum(
+        "omkz,m->o", outer, inner_bias
+    )
 
 
 def temporal(state: State, tcn: str) -> tuple[Tensor, Tensor]:
@@ -60,10 +74,17 @@ def temporal(state: State, tcn: str) -> tuple[Tensor, Tensor]:
     branches = [fused(state, f"{tcn}.TCN_1x1.conv", f"{tcn}.TCN_1x1.bn")]
     scale, shift = affine(state, f"{tcn}.TCN_avg.avgbn")
     mean = torch.diag(scale / 3)[:, :, None, None].expand(-1, -1, 3, 1)
-    branches.append(two_steps(fused(state, f"{tcn}.TCN_avg.conv", f"{tcn}.TCN_avg.bn.bn"), (mean, shift)))
+    branches.append(
+        two_steps(fused(state, f"{tcn}.TCN_avg.conv", f"{tcn}.TCN_avg.bn.bn"), (mean, shift))
+    )
     for branch in [f"{tcn}.TCN_1x1_kxk", f"{tcn}.TCN_1x1_7x7"]:
         if f"{branch}.conv1.weight" in state:
-            branches.append(two_steps(fused(state, f"{branch}.conv1", f"{branch}.bn1.bn"), fused(state, f"{branch}.conv2", f"{branch}.bn2")))
+            branches.append(
+                two_steps(
+                    fused(state, f"{branch}.conv1", f"{branch}.bn1.bn"),
+                    fused(state, f"{branch}.conv2", f"{branch}.bn2"),
+                )
+            )
     for narrow, more in branches:
         edge = (kernel.shape[2] - narrow.shape[2]) // 2
         kernel[:, :, edge : kernel.shape[2] - edge] += narrow
@@ -72,14 +93,18 @@ def temporal(state: State, tcn: str) -> tuple[Tensor, Tensor]:
 
 
 def converted(state: State) -> State:
-    """The names that the released `switch_to_deploy` leaves; modules that it does not know are kept."""
+    """The names that the released `switch_to_deploy` leaves; modules that it does not know are
+    kept.
+    """
     found: State = {}
     for key, tensor in state.items():
         module = key.rpartition(".")[0]
         if ".tcn1." in key:
             tcn = key.partition(".tcn1.")[0] + ".tcn1"
             if f"{tcn}.TCN_reparam.weight" not in found:
-                found[f"{tcn}.TCN_reparam.weight"], found[f"{tcn}.TCN_reparam.bias"] = temporal(state, tcn)
+                found[f"{tcn}.TCN_reparam.weight"], found[f"{tcn}.TCN_reparam.bias"] = temporal(
+                    state, tcn
+                )
         elif key.endswith(".TCN_origin.conv.weight"):
             pair = module.removesuffix(".TCN_origin.conv")
             weight, bias = fused(state, module, f"{pair}.TCN_origin.bn")
@@ -111,12 +136,18 @@ def test_logits_of_converted_checkpoints(kind, stem, size):
     assert found.matched + len(found.unused) == len(theirs)
     with torch.no_grad():
         logits = found.network.eval()(clips)
-        expected = naive_networks.logits(WITH_LOGITS[which]) if which in WITH_LOGITS else imported(kind, trained).network.eval()(clips)
+        expected = (
+            naive_networks.logits(WITH_LOGITS[which])
+            if which in WITH_LOGITS
+            else imported(kind, trained).network.eval()(clips)
+        )
     assert (logits - expected).abs().max() <= TOLERANCE * expected.abs().max()
 
 
 def test_an_op_checkpoint_without_its_normalisation():
     theirs = converted(checkpoint(("op", "emm", 5)))
     del theirs["l3.gcn.norm.weight"]
-    with pytest.raises(ValueError, match=r"^l3\.gcn\.norm\.weight: must be in the checkpoint, but is missing$"):
+    with pytest.raises(
+        ValueError, match=r"^l3\.gcn\.norm\.weight: must be in the checkpoint, but is missing$"
+    ):
         imported("op", theirs)

@@ -1,4 +1,6 @@
-"""Weight for weight: the released networks, filled through the importer, give the logits of the released code."""
+"""Weight for weight: the released networks, filled through the importer, give the logits of the
+released code.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,17 @@ NETWORKS: dict[str, dict] = {  # file of vectors -> backbone, and options its te
     "hd_gcn_com21": {"backbone": "hd_gcn", "centre": 21},
 }
 HOPS = {"info_gcn_k_1": 1}
-"""The released code makes the k-hop representation inside its network; here the data stream does."""
+"""The released code makes the k-hop representation inside its
+network; here the data stream does.
+"""
 TOLERANCE = 1e-9  # of the largest logit; the vectors are printed to 12 digits
 
 
 def imported(name: str, **options) -> Imported:
     asked = {**NETWORKS[name], **options}
-    return import_tensors(naive_networks.checkpoint(name), asked.pop("backbone"), load_layout("ntu25"), options=asked)
+    return import_tensors(
+        naive_networks.checkpoint(name), asked.pop("backbone"), load_layout("ntu25"), options=asked
+    )
 
 
 def clips_for(name: str) -> Tensor:
@@ -59,7 +65,10 @@ def test_logits_of_the_released_code(name):
         assert_same(deploy(network, frames=clips.shape[2])(clips), naive_networks.logits(name))
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(NETWORKS) if "logits_train_mode" in naive_networks.vectors(name)])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in sorted(NETWORKS) if "logits_train_mode" in naive_networks.vectors(name)],
+)
 def test_logits_of_the_released_code_in_training_mode(name):
     network = imported(name, dropout=0.0).network.train()
     with torch.no_grad():

@@ -23,7 +23,11 @@ CASES: dict[str, dict] = {  # name of the case -> options of the model
     "hpi_gcn_baseline": {"backbone": "hpi_gcn_baseline"},
     "hpi_gcn_baseline as released": {"backbone": "hpi_gcn_baseline", "normalised": False},
     "hpi_gcn_rp": {"backbone": "hpi_gcn_rp"},
-    "hpi_gcn_rp K7": {"backbone": "hpi_gcn_rp", "kernel_size": 7, "branches": ("pointwise", 7, "average")},
+    "hpi_gcn_rp K7": {
+        "backbone": "hpi_gcn_rp",
+        "kernel_size": 7,
+        "branches": ("pointwise", 7, "average"),
+    },
     "hpi_gcn_rp single convolution": {"backbone": "hpi_gcn_rp", "temporal": "conv"},
     "hpi_gcn_op": {"backbone": "hpi_gcn_op"},
     "hpi_gcn_op K9": {"backbone": "hpi_gcn_op", "kernel_size": 9},
@@ -61,8 +65,12 @@ def clips_for(network: Backbone, count: int = 2, frames: int = 8) -> Tensor:
 
 
 def assert_same(logits: Tensor, expected: Tensor, tolerance: float) -> None:
-    """`tolerance` holds as it is for logits up to 1 and relative to the largest logit beyond: adjacencies of ones make them large."""
-    assert (logits - expected).abs().max().item() <= tolerance * max(1.0, expected.abs().max().item())
+    """`tolerance` holds as it is for logits up to 1 and relative to the largest logit beyond:
+    adjacencies of ones make them large.
+    """
+    assert (logits - expected).abs().max().item() <= tolerance * max(
+        1.0, expected.abs().max().item()
+    )
 
 
 def test_every_backbone_has_a_case_and_a_counter():
@@ -82,7 +90,9 @@ class TestBackbone:
             assert_same(deploy(network, FULL, frames=frames)(clips), expected, 1e-9)
             assert_same(deploy(network, RELEASED)(clips), expected, 1e-9)
             single = network.float()
-            assert_same(deploy(single, FULL, frames=frames)(clips.float()), single(clips.float()), 1e-4)
+            assert_same(
+                deploy(single, FULL, frames=frames)(clips.float()), single(clips.float()), 1e-4
+            )
 
     def test_absent_persons_change_nothing(self, case):
         network = narrow(case, persons=2).eval()
@@ -95,26 +105,42 @@ class TestBackbone:
             expected = network(clips)
             assert_same(form(clips), expected, 1e-9)
             assert_same(form(clips[3:]), expected[3:], 1e-9)
-            assert_same(deploy(network, FULL, frames=5)(clips), expected, 1e-9)  # clips of another length
+            # clips of another length
+            assert_same(deploy(network, FULL, frames=5)(clips), expected, 1e-9)
             rows = []
-            hook = form.blocks[0].register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+            hook = form.blocks[0].register_forward_pre_hook(
+                lambda _module, args: rows.append(len(args[0]))
+            )
             form(clips)
             hook.remove()
         assert rows == [4]  # of 8 places
 
     def test_every_parameter_learns(self, case):
         network = narrow(case, persons=2, classes=4, dropout=0.0).train()
-        naive_models.randomise_batch_norm(network, torch.Generator().manual_seed(2), smallest=0.5)  # a negative scale can silence a channel
+        # a negative scale can silence a channel
+        naive_models.randomise_batch_norm(network, torch.Generator().manual_seed(2), smallest=0.5)
         logits = network(clips_for(network))
         assert logits.shape == (2, 4)
         nn.functional.cross_entropy(logits, torch.tensor([0, 3])).backward()
-        silent = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-        # A bias or shift right before a BatchNorm in training mode has no effect; the padded ones act through the constant rows alone.
-        assert [name for name in silent if not name.endswith("bias") and not any(part in name for part in SILENT)] == []
+        silent = [
+            name
+            for name, parameter in network.named_parameters()
+            if parameter.grad is None or not parameter.grad.any()
+        ]
+        # A bias or shift right before a BatchNorm in training mode has no effect; the padded ones
+        # act through the constant rows alone.
+        assert [
+            name
+            for name in silent
+            if not name.endswith("bias") and not any(part in name for part in SILENT)
+        ] == []
 
     def test_trains_and_runs_in_bfloat16(self, case):
-        """Autocast, as GPUs train; the deploy form with an absent person and in every way to run it."""
-        network = narrow(case, persons=2, classes=4, stages=(2, 1)).float().train()  # the second block has an identity residual
+        """Autocast, as GPUs train; the deploy form with an absent person and in every way to run
+        it.
+        """
+        # the second block has an identity residual
+        network = narrow(case, persons=2, classes=4, stages=(2, 1)).float().train()
         clips = clips_for(network, count=4).float()
         clips[1, ..., 1] = 0
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -122,7 +148,10 @@ class TestBackbone:
         loss.backward()
         assert loss.isfinite()
         assert logits.isfinite().all()
-        assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())
+        assert all(
+            parameter.grad is None or parameter.grad.isfinite().all()
+            for parameter in network.parameters()
+        )
         form = deploy(network, frames=8)
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             for rows in (False, True):
@@ -140,7 +169,9 @@ class TestBackbone:
         config = ModelConfig(**({"channels": 8, "stages": (1, 1), "groups": 2} | CASES[case]))
 
         def state(seed):
-            network = build_backbone(config, load_layout("ntu25"), classes=3, persons=1, stream=StreamConfig(), seed=seed)
+            network = build_backbone(
+                config, load_layout("ntu25"), classes=3, persons=1, stream=StreamConfig(), seed=seed
+            )
             return network.state_dict()
 
         torch.manual_seed(123)
@@ -150,7 +181,9 @@ class TestBackbone:
         torch.rand(3)
         second, other = state(5), state(6)
         assert all(torch.equal(first[key], second[key]) for key in first)
-        assert any(not torch.equal(first[key], other[key]) for key in first if key.startswith("head."))
+        assert any(
+            not torch.equal(first[key], other[key]) for key in first if key.startswith("head.")
+        )
 
     def test_nothing_but_kernels_is_left_and_no_memory_is_shared(self, case):
         network = narrow(case).train()
@@ -162,7 +195,9 @@ class TestBackbone:
             for tensor in form.state_dict().values():
                 tensor.fill_(7)
         assert network.training
-        assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+        assert all(
+            torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items()
+        )
 
     def test_attached_masks_are_applied_and_stay_attached(self, case):
         network = narrow(case).eval()
@@ -170,7 +205,9 @@ class TestBackbone:
         generator = torch.Generator().manual_seed(8)
         convs = [module for module in network.blocks.modules() if isinstance(module, nn.Conv2d)]
         for conv in convs:
-            attach(conv, (torch.rand(conv.weight.shape, generator=generator) > 0.8).float()).active = True
+            attach(
+                conv, (torch.rand(conv.weight.shape, generator=generator) > 0.8).float()
+            ).active = True
         clips = clips_for(network)
         form = deploy(network, frames=8)
         with torch.no_grad():
@@ -201,7 +238,9 @@ class TestBackbone:
                 assert torch.equal(copy.deepcopy(module)(clips), expected)
 
     def test_compiles_without_a_break(self, case):
-        """Whole-graph capture is what a compiler needs of us; the code it then generates is its own business."""
+        """Whole-graph capture is what a compiler needs of us; the code it then generates is its own
+        business.
+        """
         torch._dynamo.reset()
         network = narrow(case, persons=2).eval()
         clips = clips_for(network)
@@ -215,7 +254,11 @@ class TestBackbone:
         clips = clips_for(network, count=5)
         clips[1, ..., 1] = 0
         for module in (network, deploy(network, frames=8)):
-            program = torch.export.export(module, (clips_for(network, count=3),), dynamic_shapes=({0: torch.export.Dim("N", min=1, max=64)},))
+            program = torch.export.export(
+                module,
+                (clips_for(network, count=3),),
+                dynamic_shapes=({0: torch.export.Dim("N", min=1, max=64)},),
+            )
             with torch.no_grad():
                 assert_same(program.module()(clips), module(clips), 1e-9)
 
@@ -242,18 +285,35 @@ class TestBackbone:
             ("ntu25", 2, 64, {}),
             ("ucla20", 1, 52, {"channels": 32}),
             ("coco17", 3, 33, {"channels": 16, "stages": (2, 1), "adjacencies": 2, "groups": 4}),
-            ("openpose18", 1, 5, {"channels": 8, "stages": (1, 1, 2, 1), "strides": (1, 2, 1, 2), "groups": 2}),
+            (
+                "openpose18",
+                1,
+                5,
+                {"channels": 8, "stages": (1, 1, 2, 1), "strides": (1, 2, 1, 2), "groups": 2},
+            ),
         ],
     )
     def test_counted_equals_built(self, case, layout, persons, frames, changes):
         if layout == "coco17" and CASES[case].get("centre") is not None:
             pytest.skip("the centre is NTU's")
         skeleton, config, classes = load_layout(layout), ModelConfig(**(changes | CASES[case])), 12
-        counted = count(config, skeleton, classes=classes, persons=persons, frames=frames, stream=STREAMS["joint"])
+        counted = count(
+            config,
+            skeleton,
+            classes=classes,
+            persons=persons,
+            frames=frames,
+            stream=STREAMS["joint"],
+        )
         with torch.device("meta"):
-            network = build_backbone(config, skeleton, classes=classes, persons=persons, stream=STREAMS["joint"], seed=0).eval()
+            network = build_backbone(
+                config, skeleton, classes=classes, persons=persons, stream=STREAMS["joint"], seed=0
+            ).eval()
             form = deploy(network, FULL)
-        sizes = [sorted(part.weight.numel() for part in block.modules() if isinstance(part, nn.Conv2d)) for block in network.blocks]
+        sizes = [
+            sorted(part.weight.numel() for part in block.modules() if isinstance(part, nn.Conv2d))
+            for block in network.blocks
+        ]
         assert [sorted(block) for block in counted.maskable] == sizes
         for cost, module in ((counted.training, network), (counted.deploy, form)):
             assert cost.params == sum(parameter.numel() for parameter in module.parameters())
@@ -266,9 +326,15 @@ def measured_gmacs(module, frames):
     """(all, convolutions and linear layers alone) as torch counts the operations of one clip."""
     clip = torch.empty(1, 3, frames, module.spec.joints, module.spec.persons, device="meta")
     # torch counts only the form that allocates
-    in_place = {torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]}
+    in_place = {
+        torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]
+    }
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         module(clip)
     operations = counter.get_flop_counts()["Global"]
-    leaf = sum(number for operation, number in operations.items() if str(operation) in ("aten.convolution", "aten.addmm"))
+    leaf = sum(
+        number
+        for operation, number in operations.items()
+        if str(operation) in ("aten.convolution", "aten.addmm")
+    )
     return sum(operations.values()) / 2e9, leaf / 2e9

@@ -1,4 +1,6 @@
-"""Networks of several levels: against slow twins, against the single networks they are made of, as deploy forms and as files."""
+"""Networks of several levels: against slow twins, against the single networks they are made of, as
+deploy forms and as files.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from tests.naive_multilevel import narrow_levels
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.contract.model import BACKBONE_NAMES
-from trainables.deploy.form import DeployForm, deploy, deploy_forms, load_deploy, nonzero_params, save_deploy
+from trainables.deploy.form import (
+    DeployForm,
+    deploy,
+    deploy_forms,
+    load_deploy,
+    nonzero_params,
+    save_deploy,
+)
 from trainables.layouts import load_layout
 from trainables.models.build import build_network
 from trainables.models.multilevel import (
@@ -47,7 +56,14 @@ def masked(kind: str, backbone: str = "st_gcn", **settings):
     settings = {**KINDS[kind], **settings}
     network = narrow_levels(backbone=backbone, **settings)
     levels = {"levels": network.spec.levels, "warmup": 0.0}
-    config = SparsityConfig(**{name: value for name, value in settings.items() if name not in ("persons", "model", "levels")}, **levels)
+    config = SparsityConfig(
+        **{
+            name: value
+            for name, value in settings.items()
+            if name not in ("persons", "model", "levels")
+        },
+        **levels,
+    )
     masks = attach_levels(network, config, 0, seed=4, clips=clips_for(network, 1))
     masks.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     return network.eval()
@@ -59,7 +75,9 @@ def clips_for(network, count: int = 4, frames: int = 8):
 
 @torch.no_grad()
 def undecided(network, clips):
-    """The gate of a mixture such that the mean clip is worth the same to every expert: others are sent to different ones."""
+    """The gate of a mixture such that the mean clip is worth the same to every expert: others are
+    sent to different ones.
+    """
     mean = network.gate.features(clips).mean(dim=0)
     weight = network.choice.weight
     weight -= (weight @ mean)[:, None] * mean / mean.square().sum()
@@ -67,11 +85,16 @@ def undecided(network, clips):
 
 
 def assert_same(logits, expected, tolerance=1e-9):
-    assert (logits - expected).abs().max().item() <= tolerance * max(1.0, expected.abs().max().item())
+    assert (logits - expected).abs().max().item() <= tolerance * max(
+        1.0, expected.abs().max().item()
+    )
 
 
 class TestArithmetic:
-    """What is not done by the single networks, against slow twins. Sums of a few float64 numbers: 1e-12 is rounding."""
+    """What is not done by the single networks, against slow twins.
+
+    Sums of a few float64 numbers: 1e-12 is rounding.
+    """
 
     @pytest.mark.parametrize("fusion", ["mean", "weighted", "concat"])
     def test_experts_are_fused_as_the_twin_does(self, fusion):
@@ -84,7 +107,9 @@ class TestArithmetic:
             fused = {
                 "mean": lambda: naive.mean_of_features(features),
                 "weighted": lambda: naive.weighted_features(features, network.fusion.alpha),
-                "concat": lambda: naive.concatenated_features(features, network.fusion.linear.weight, network.fusion.linear.bias),
+                "concat": lambda: naive.concatenated_features(
+                    features, network.fusion.linear.weight, network.fusion.linear.bias
+                ),
             }[fusion]()
             assert_same(network(clips), network.head(fused), 1e-12)
 
@@ -95,11 +120,15 @@ class TestArithmetic:
 
     def test_divergence_is_the_released_one(self):
         features = random_clips(3, 4, 5)
-        assert batch_divergence(features).item() == pytest.approx(naive.batch_divergence(features.tolist()), rel=1e-12)
+        assert batch_divergence(features).item() == pytest.approx(
+            naive.batch_divergence(features.tolist()), rel=1e-12
+        )
 
     def test_divergence_of_equal_experts_is_nothing_and_its_descent_brings_them_together(self):
         features = random_clips(2, 4, 5).requires_grad_()
-        assert batch_divergence(features.detach()[:1].expand(3, -1, -1)).item() == pytest.approx(0.0, abs=1e-15)
+        assert batch_divergence(features.detach()[:1].expand(3, -1, -1)).item() == pytest.approx(
+            0.0, abs=1e-15
+        )
         before = batch_divergence(features)
         before.backward()
         with torch.no_grad():
@@ -108,7 +137,9 @@ class TestArithmetic:
     def test_imbalance(self):
         values = [3.0, 0.5, 1.0, 4.0]
         expected = naive.squared_variation(values)
-        assert squared_variation(torch.tensor(values, dtype=torch.float64)).item() == pytest.approx(expected, rel=1e-12)
+        assert squared_variation(torch.tensor(values, dtype=torch.float64)).item() == pytest.approx(
+            expected, rel=1e-12
+        )
         assert squared_variation(torch.ones(3)).item() == 0.0
 
     def test_probabilities_are_averaged(self):
@@ -124,7 +155,9 @@ class TestArithmetic:
         with torch.no_grad():
             _, chosen = network._gates(clips)
             assert_same(network(clips), naive.mixture(network, clips, active), 1e-12)
-            assert [row.nonzero().flatten().tolist() for row in network.sent(clips)] == [sorted(row) for row in chosen.tolist()]
+            assert [row.nonzero().flatten().tolist() for row in network.sent(clips)] == [
+                sorted(row) for row in chosen.tolist()
+            ]
         assert len(set(chosen.flatten().tolist())) > 1  # otherwise nothing was dispatched
 
     def test_only_the_chosen_experts_see_a_clip(self):
@@ -144,7 +177,9 @@ class TestArithmetic:
         assert sum(rows) == 14
 
     def test_a_gate_that_has_learned_nothing_takes_the_first_experts_equally(self):
-        network = build_multi_level(narrow_levels("mixture", levels=(0.5, 0.8, 0.9), active=2).spec, seed=0)
+        network = build_multi_level(
+            narrow_levels("mixture", levels=(0.5, 0.8, 0.9), active=2).spec, seed=0
+        )
         weights, chosen = network._gates(clips_for(network).float())
         assert torch.equal(weights, torch.full((4, 2), 0.5))
         assert chosen.tolist() == [[0, 1]] * 4
@@ -159,28 +194,39 @@ class TestLoss:
         loss, logits = network.objective(clips, LABELS)
         features = torch.stack([expert.features(clips) for expert in twin.members])
         terms = [nn.functional.cross_entropy(twin.head(features.mean(dim=0)), LABELS)]
-        terms += [nn.functional.cross_entropy(expert.head(own), LABELS) for expert, own in zip(twin.members, features, strict=True)]
-        assert loss.item() == pytest.approx(sum(terms).item() + 0.3 * batch_divergence(features.float()).item(), rel=1e-6)
+        terms += [
+            nn.functional.cross_entropy(expert.head(own), LABELS)
+            for expert, own in zip(twin.members, features, strict=True)
+        ]
+        assert loss.item() == pytest.approx(
+            sum(terms).item() + 0.3 * batch_divergence(features.float()).item(), rel=1e-6
+        )
         assert_same(logits, twin.head(features.mean(dim=0)), 1e-12)
 
     def test_experts_without_losses_of_their_own_have_no_classifier(self):
         network = narrow_levels("experts", expert_losses=False).train()
         clips = clips_for(network)
         loss, logits = network.objective(clips, LABELS)
-        assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, LABELS).item(), rel=1e-6)
+        assert loss.item() == pytest.approx(
+            nn.functional.cross_entropy(logits, LABELS).item(), rel=1e-6
+        )
         assert all(isinstance(expert.head, nn.Identity) for expert in network.members)
         assert network.levels() == {}
 
     @pytest.mark.parametrize("level_losses", [True, False])
     def test_nested(self, level_losses):
-        network = narrow_levels("nested", levels=(0.5, 0.8, 0.9), expert_losses=level_losses).train()
+        network = narrow_levels(
+            "nested", levels=(0.5, 0.8, 0.9), expert_losses=level_losses
+        ).train()
         network.trained = (0, 2)
         clips, twin = clips_for(network), copy.deepcopy(network)
         loss, fused = network.objective(clips, LABELS)
         logits = [twin.members[0](clips), twin.members[2](clips)]
         mean = sum(each.softmax(dim=1) for each in logits) / 2
         terms = [nn.functional.nll_loss(mean.log(), LABELS)]
-        terms += [nn.functional.cross_entropy(each, LABELS) for each in logits] if level_losses else []
+        terms += (
+            [nn.functional.cross_entropy(each, LABELS) for each in logits] if level_losses else []
+        )
         assert loss.item() == pytest.approx(sum(terms).item(), rel=1e-6)
         assert_same(fused, mean.log(), 1e-12)
 
@@ -195,7 +241,9 @@ class TestLoss:
                 sums[number] += weight
                 counts[number] += 1
         balance = naive.squared_variation(sums) + naive.squared_variation(counts)
-        assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, LABELS).item() + BALANCE_WEIGHT * balance, rel=1e-6)
+        assert loss.item() == pytest.approx(
+            nn.functional.cross_entropy(logits, LABELS).item() + BALANCE_WEIGHT * balance, rel=1e-6
+        )
 
     @pytest.mark.parametrize("kind", ["experts", "mixture"])
     def test_every_classifier_of_info_gcn_is_trained_as_info_gcn_trains_its_own(self, kind):
@@ -209,7 +257,10 @@ class TestLoss:
 
             expert.head_objective = note
         loss, _ = network.objective(clips_for(network), LABELS)
-        assert calls == [network.head, *([expert.head for expert in network.members] if kind == "experts" else [])]
+        assert calls == [
+            network.head,
+            *([expert.head for expert in network.members] if kind == "experts" else []),
+        ]
         loss.backward()
         assert network.head.logvar.weight.grad.any()  # the noise of the code is drawn and learned
 
@@ -230,20 +281,40 @@ class TestMembers:
     def test_nested_levels_share_every_parameter_and_no_statistic(self, backbone):
         network = narrow_levels("nested", backbone, levels=(0.5, 0.8, 0.9))
         first, second = network.members[:2]
-        assert all(mine is its for mine, its in zip(first.parameters(), second.parameters(), strict=True))
-        assert not {tensor.data_ptr() for tensor in first.buffers()} & {tensor.data_ptr() for tensor in second.buffers()}
+        assert all(
+            mine is its for mine, its in zip(first.parameters(), second.parameters(), strict=True)
+        )
+        assert not {tensor.data_ptr() for tensor in first.buffers()} & {
+            tensor.data_ptr() for tensor in second.buffers()
+        }
         before = copy.deepcopy(second.state_dict())
         first.train()(clips_for(network))
-        assert all(torch.equal(tensor, before[name]) for name, tensor in second.state_dict().items())
-        assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in first.parameters())
+        assert all(
+            torch.equal(tensor, before[name]) for name, tensor in second.state_dict().items()
+        )
+        assert sum(p.numel() for p in network.parameters()) == sum(
+            p.numel() for p in first.parameters()
+        )
 
-    @pytest.mark.parametrize("move", [copy.deepcopy, lambda network: network.float(), lambda network: network.double().to("cpu")])
+    @pytest.mark.parametrize(
+        "move",
+        [
+            copy.deepcopy,
+            lambda network: network.float(),
+            lambda network: network.double().to("cpu"),
+        ],
+    )
     def test_what_is_shared_stays_shared(self, move):
         network = masked("nested")
         moved = move(network)
-        originals = [level.blocks[0].temporal.conv.parametrizations.weight.original for level in moved.members]
+        originals = [
+            level.blocks[0].temporal.conv.parametrizations.weight.original
+            for level in moved.members
+        ]
         assert originals[0] is originals[1]
-        assert sum(p.numel() for p in moved.parameters()) == sum(p.numel() for p in network.parameters())
+        assert sum(p.numel() for p in moved.parameters()) == sum(
+            p.numel() for p in network.parameters()
+        )
 
     @pytest.mark.parametrize("kind", ["experts", "nested", "mixture"])
     def test_weights_depend_on_the_seed_alone(self, kind):
@@ -260,19 +331,27 @@ class TestMembers:
 
     def test_a_gate_has_one_adjacency_where_its_backbone_has_several(self):
         gates = {name: ModelConfig(backbone=name, channels=8).gate for name in BACKBONE_NAMES}
-        assert {name for name, gate in gates.items() if gate == ModelConfig(backbone=name, channels=8)} == {
+        assert {
+            name for name, gate in gates.items() if gate == ModelConfig(backbone=name, channels=8)
+        } == {
             "hd_gcn",
             "hpi_gcn_baseline",
             "hpi_gcn_op",
         }
-        assert (gates["ctr_gcn"].subsets, gates["ctr_gcn"].graph, gates["hpi_gcn_rp"].adjacencies) == (1, "random", 1)
+        assert (
+            gates["ctr_gcn"].subsets,
+            gates["ctr_gcn"].graph,
+            gates["hpi_gcn_rp"].adjacencies,
+        ) == (1, "random", 1)
         assert ModelConfig(backbone="st_gcn", adjacency="fixed").gate.adjacency == "learned"
 
 
 @pytest.mark.parametrize("kind", ["experts", "nested", "mixture"])
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 def test_deploy_form_gives_the_same_logits_and_every_step_has_a_finite_gradient(kind, backbone):
-    """Every backbone in every kind of network: proven equal in double precision with masks, absent persons included."""
+    """Every backbone in every kind of network: proven equal in double precision with masks, absent
+    persons included.
+    """
     network = masked(kind, backbone, persons=2)
     clips = clips_for(network)
     clips[1, ..., 1] = 0
@@ -300,13 +379,19 @@ class TestDeployForm:
             assert torch.equal(loaded(clips), form(clips))
             assert_same(loaded(clips), network(clips))
         assert not any("parametrizations" in name for name in form.state_dict())
-        assert nonzero_params(loaded) == nonzero_params(form) < sum(p.numel() for p in form.parameters())
+        assert (
+            nonzero_params(loaded)
+            == nonzero_params(form)
+            < sum(p.numel() for p in form.parameters())
+        )
 
     def test_each_level_can_be_run_alone(self, kind):
         network = masked(kind)
         form, clips = deploy(network, frames=8), clips_for(network)
         alone, trained = form.levels(), network.levels()
-        assert list(alone) == list(trained) == ([] if kind == "experts weighted" else ["0.5", "0.9"])
+        assert (
+            list(alone) == list(trained) == ([] if kind == "experts weighted" else ["0.5", "0.9"])
+        )
         with torch.no_grad():
             for level in alone:
                 assert_same(alone[level](clips), trained[level](clips))
@@ -318,7 +403,9 @@ class TestDeployForm:
         with torch.no_grad():
             for tensor in form.state_dict().values():
                 tensor.fill_(7)
-        assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+        assert all(
+            torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items()
+        )
 
     def test_clips_do_not_influence_each_other_and_single_precision_is_close(self, kind):
         network = masked(kind, persons=2)
@@ -380,7 +467,9 @@ class TestFiles:
         content = torch.load(file, weights_only=True)
         damage(content)
         torch.save(content, file)
-        with pytest.raises(UserError, match="must hold a deploy form whose tensors fit its specification"):
+        with pytest.raises(
+            UserError, match="must hold a deploy form whose tensors fit its specification"
+        ):
             load_deploy(file)
 
     def test_order_of_the_networks_in_a_file(self, file):
@@ -396,7 +485,11 @@ def test_a_gate_belongs_to_mixtures():
 
 
 def test_kinds():
-    assert [type(narrow_levels(kind)) for kind in ("experts", "nested", "mixture")] == [Experts, Nested, Mixture]
+    assert [type(narrow_levels(kind)) for kind in ("experts", "nested", "mixture")] == [
+        Experts,
+        Nested,
+        Mixture,
+    ]
 
 
 def test_levels_of_a_nested_network_are_in_order():

@@ -17,21 +17,43 @@ CPU = torch.device("cpu")
 
 
 def subject_of(model: nn.Sequential, epochs: int = 4, root: Path = Path()) -> Subject:
-    return Subject(model, [model[0], model[4]], model[6], epochs, STEPS, seed=9, clips=torch.ones(1, 3, 4, 2), root=root)
+    return Subject(
+        model,
+        [model[0], model[4]],
+        model[6],
+        epochs,
+        STEPS,
+        seed=9,
+        clips=torch.ones(1, 3, 4, 2),
+        root=root,
+    )
 
 
 def attached(model: nn.Sequential, epochs: int = 4, root: Path = Path(), **sparsity) -> Schedule:
     """The schedule of these settings on the network's two convolutions of 18 and 36 weights."""
-    schedule = attach_sparsity(subject_of(model, epochs, root), SparsityConfig.model_validate({"level": 0.5, **sparsity}))
+    schedule = attach_sparsity(
+        subject_of(model, epochs, root), SparsityConfig.model_validate({"level": 0.5, **sparsity})
+    )
     assert schedule is not None
     return schedule
 
 
 def fit_of(model: nn.Sequential, root: Path = Path(), train: dict | None = None, **sparsity) -> Fit:
     """A run of the small problem, set up as trials are."""
-    recipe = TrainConfig.model_validate({"epochs": 4, "lr": 0.05, "warmup_epochs": 1, "milestones": (3,), "clip_norm": 1.0, **(train or {})})
+    recipe = TrainConfig.model_validate(
+        {
+            "epochs": 4,
+            "lr": 0.05,
+            "warmup_epochs": 1,
+            "milestones": (3,),
+            "clip_norm": 1.0,
+            **(train or {}),
+        }
+    )
     config = TrialConfig(
-        data={"store": "s", "protocol": "p"}, train=recipe, sparsity=SparsityConfig.model_validate({"level": 0.5, "warmup": 0.5, **sparsity})
+        data={"store": "s", "protocol": "p"},
+        train=recipe,
+        sparsity=SparsityConfig.model_validate({"level": 0.5, "warmup": 0.5, **sparsity}),
     )
     schedule = attach_sparsity(subject_of(model, recipe.epochs, root), config.sparsity)
     return Fit(
@@ -47,4 +69,14 @@ def fit_of(model: nn.Sequential, root: Path = Path(), train: dict | None = None,
     )
 
 
-__all__ = ["CPU", "STEPS", "Clips", "Interrupted", "attached", "fit_of", "network", "outside", "subject_of"]
+__all__ = [
+    "CPU",
+    "STEPS",
+    "Clips",
+    "Interrupted",
+    "attached",
+    "fit_of",
+    "network",
+    "outside",
+    "subject_of",
+]

@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from tests import naive_sparsity as naive
-from trainables.sparsity.gates import GATES, HardConcreteGate, ThresholdGate, attach_gate, hard_concrete, logistic_noise, soft_threshold
+from trainables.sparsity.gates import (
+    GATES,
+    HardConcreteGate,
+    ThresholdGate,
+    attach_gate,
+    hard_concrete,
+    logistic_noise,
+    soft_threshold,
+)
 
 EXACT = 1e-12  # float64: rounding of a handful of operations on numbers of order one
 
@@ -23,21 +31,29 @@ def test_soft_threshold_matches_the_naive_twin_and_is_exact_at_both_ends():
 
 def test_gradients_of_the_gate_functions_by_finite_differences():
     weight = weights(30).requires_grad_()
-    cut = torch.tensor(0.5123, dtype=torch.float64, requires_grad=True)  # no weight within a finite difference of it
+    # no weight within a finite difference of it
+    cut = torch.tensor(0.5123, dtype=torch.float64, requires_grad=True)
     assert (weight.abs() - cut).abs().min() > 1e-3
     assert torch.autograd.gradcheck(soft_threshold, (weight, cut))
     gates, noise = weights(30, seed=1).requires_grad_(), logistic_noise(weights(30))
     assert torch.autograd.gradcheck(hard_concrete, (gates,))
     assert torch.autograd.gradcheck(lambda gate: hard_concrete(gate, noise), (gates,))
-    assert torch.autograd.gradcheck(lambda gate: HardConcreteGate.expected_kept([gate], [weight]), (gates,))
-    assert torch.autograd.gradcheck(lambda a, b: ThresholdGate.expected_kept([a, b], [weight[:20], weight[20:]]), (-cut, -2 * cut))
+    assert torch.autograd.gradcheck(
+        lambda gate: HardConcreteGate.expected_kept([gate], [weight]), (gates,)
+    )
+    assert torch.autograd.gradcheck(
+        lambda a, b: ThresholdGate.expected_kept([a, b], [weight[:20], weight[20:]]),
+        (-cut, -2 * cut),
+    )
 
 
 @pytest.mark.parametrize("u", [None, 0.01, 0.4, 0.97])
 def test_hard_concrete_matches_the_naive_twin(u):
     gates = torch.linspace(-6, 6, 41, dtype=torch.float64)
     noise = None if u is None else torch.logit(torch.full_like(gates, u))
-    assert hard_concrete(gates, noise).tolist() == pytest.approx([naive.hard_concrete(float(gate), u) for gate in gates], abs=EXACT)
+    assert hard_concrete(gates, noise).tolist() == pytest.approx(
+        [naive.hard_concrete(float(gate), u) for gate in gates], abs=EXACT
+    )
 
 
 def test_a_gate_is_open_as_often_as_is_expected():
@@ -48,13 +64,18 @@ def test_a_gate_is_open_as_often_as_is_expected():
     for gate, share in zip(gates, found, strict=True):
         expected = float(HardConcreteGate.expected_kept([gate], [gate]))
         assert expected == pytest.approx(naive.hard_concrete_kept([float(gate)]), abs=EXACT)
-        assert abs(share - expected) < 4 * (expected * (1 - expected) / draws) ** 0.5  # four standard errors
+        # four standard errors
+        assert abs(share - expected) < 4 * (expected * (1 - expected) / draws) ** 0.5
 
 
 def test_the_soft_count_of_thresholds_matches_the_naive_twin():
     tensors, gates = [weights(3, 4), 5 * weights(7, seed=1)], [-0.3, -1.2]
-    found = ThresholdGate.expected_kept([torch.tensor(gate, dtype=torch.float64) for gate in gates], tensors)
-    assert float(found) == pytest.approx(naive.threshold_kept([tensor.flatten().tolist() for tensor in tensors], gates), abs=EXACT)
+    found = ThresholdGate.expected_kept(
+        [torch.tensor(gate, dtype=torch.float64) for gate in gates], tensors
+    )
+    assert float(found) == pytest.approx(
+        naive.threshold_kept([tensor.flatten().tolist() for tensor in tensors], gates), abs=EXACT
+    )
 
 
 @pytest.mark.parametrize("kind", GATES)
@@ -68,8 +89,10 @@ def test_an_open_gate_changes_nothing_and_a_weight_is_zero_where_its_margin_is_u
     kept = layer.weight != 0
     assert 0 < int(kept.sum()) < kept.numel()
     assert torch.equal(kept, gate.margins(before) > 0)
-    gate.gate -= gate.margins(before).flatten().sort().values[10]  # a shift of the gate is a shift of all margins
-    assert int((layer.weight != 0).sum()) in (kept.numel() - 11, kept.numel() - 10)  # rounding decides on the weight at the boundary
+    # a shift of the gate is a shift of all margins
+    gate.gate -= gate.margins(before).flatten().sort().values[10]
+    # rounding decides on the weight at the boundary
+    assert int((layer.weight != 0).sum()) in (kept.numel() - 11, kept.numel() - 10)
 
 
 def test_a_tensor_of_zeros_has_a_threshold():

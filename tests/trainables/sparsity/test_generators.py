@@ -1,4 +1,6 @@
-"""Laws of every generator: exact numbers, exact zeros, exact continuation, and nothing at all at level 0."""
+"""Laws of every generator: exact numbers, exact zeros, exact continuation, and nothing at all at
+level 0.
+"""
 
 import copy
 import hashlib
@@ -7,7 +9,15 @@ import pytest
 import torch
 
 from tests.trainables.models.test_conformance import CASES, clips_for, narrow
-from tests.trainables.sparsity.small import Clips, Interrupted, attached, fit_of, network, outside, subject_of
+from tests.trainables.sparsity.small import (
+    Clips,
+    Interrupted,
+    attached,
+    fit_of,
+    network,
+    outside,
+    subject_of,
+)
 from trainables.contract.config import STREAMS, ModelConfig, SparsityConfig
 from trainables.cost.counting.count import count
 from trainables.deploy.form import deploy
@@ -30,7 +40,9 @@ CASES_OF_GENERATORS = {
 }
 SETTINGS = {name: {"generator": name, **options} for name, options in CASES_OF_GENERATORS.items()}
 FINAL = [name for name in SETTINGS if name not in ("score_trainable", "supermask")]
-"""Those that keep removed weights at zero; the others do not move them out of the way until they are written."""
+"""Those that keep removed weights at zero; the others do not move them out of the way until they
+are written.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +67,14 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path, root, name):
     for stop_after in (7,) if same else (0, 4, 5, 8, 3 * run.epochs - 2):
         folder = tmp_path / str(stop_after)
         with pytest.raises(Interrupted):
-            fit_of(network(), root, **SETTINGS[name]).run(Clips(), Clips(2), outside(folder, stop_after))
+            fit_of(network(), root, **SETTINGS[name]).run(
+                Clips(), Clips(2), outside(folder, stop_after)
+            )
         fresh = network()
         progress = fit_of(fresh, root, **SETTINGS[name]).run(Clips(), Clips(2), outside(folder))
-        for (key, a), (other, b) in zip(whole.state_dict().items(), fresh.state_dict().items(), strict=True):
+        for (key, a), (other, b) in zip(
+            whole.state_dict().items(), fresh.state_dict().items(), strict=True
+        ):
             assert key == other
             assert torch.equal(a, b), (key, stop_after)
         assert progress.best_epoch == reference.best_epoch
@@ -77,7 +93,11 @@ def test_the_asked_number_of_weights_is_gone_in_the_end(tmp_path, root, name):
             assert not weight.grad[mask == 0].any()
             assert not run.optimizer.state[weight]["momentum_buffer"][mask == 0].any()
     elif name == "score_trainable":
-        assert all(weight[mask == 0].any() for weight, mask in zip(run.schedule.weights, masks, strict=True))  # they drift
+        # they drift
+        assert all(
+            weight[mask == 0].any()
+            for weight, mask in zip(run.schedule.weights, masks, strict=True)
+        )
     model.eval()
     x = Clips().x[0]
     expected = model(x)
@@ -85,7 +105,10 @@ def test_the_asked_number_of_weights_is_gone_in_the_end(tmp_path, root, name):
     assert sum(each.removed for each in kept_weights(model, [model])) == sum(gone)
     write_masks(model)
     assert torch.equal(model(x), expected)
-    assert all(not layer.weight[mask == 0].any() for layer, mask in zip((model[0], model[4]), masks, strict=True))
+    assert all(
+        not layer.weight[mask == 0].any()
+        for layer, mask in zip((model[0], model[4]), masks, strict=True)
+    )
     assert not any("parametrizations" in key for key in model.state_dict())
     if "scope" in SETTINGS[name]:
         assert sum(gone) == removed_count(54, 0.5)
@@ -97,7 +120,13 @@ def test_the_asked_number_of_weights_is_gone_in_the_end(tmp_path, root, name):
 def test_level_zero_leaves_the_network_alone(root, name):
     model = network()
     before = copy.deepcopy(model.state_dict())
-    assert attach_sparsity(subject_of(model, root=root), SparsityConfig.model_validate({**SETTINGS[name], "level": 0.0, "mask": None})) is None
+    assert (
+        attach_sparsity(
+            subject_of(model, root=root),
+            SparsityConfig.model_validate({**SETTINGS[name], "level": 0.0, "mask": None}),
+        )
+        is None
+    )
     assert list(before) == list(model.state_dict())
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
@@ -111,14 +140,18 @@ def test_masks_travel_by_copy_file_precision_and_device(root, name):
     expected = model(x)
     assert torch.equal(copy.deepcopy(model)(x), expected)
     other = network()
-    attached(other, root=root, **{**SETTINGS[name], **({"generator": "set"} if name == "rigl" else {})}).activate(True)
+    attached(
+        other, root=root, **{**SETTINGS[name], **({"generator": "set"} if name == "rigl" else {})}
+    ).activate(True)
     for parameter in other.parameters():
         parameter.data.add_(1)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.eval()(x), expected)
     exact = copy.deepcopy(model).double()
     assert torch.allclose(exact(x.double()), expected.double(), atol=1e-5)  # float32 rounding
-    assert {tensor.dtype for tensor in exact.state_dict().values() if tensor.is_floating_point()} == {torch.float64}
+    assert {
+        tensor.dtype for tensor in exact.state_dict().values() if tensor.is_floating_point()
+    } == {torch.float64}
     assert all(tensor.is_meta for tensor in model.to("meta").state_dict().values())
 
 
@@ -126,28 +159,63 @@ def test_masks_travel_by_copy_file_precision_and_device(root, name):
 def test_numbers_on_every_backbone(case):
     options = {"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | CASES[case]
     layers = maskable(list(narrow(case).blocks))
-    counted = count(ModelConfig(**options), load_layout("ntu25"), classes=5, persons=1, frames=8, stream=STREAMS["joint"])
+    counted = count(
+        ModelConfig(**options),
+        load_layout("ntu25"),
+        classes=5,
+        persons=1,
+        frames=8,
+        stream=STREAMS["joint"],
+    )
     shapes = [sorted(tuple(layer.weight.shape) for layer in block) for block in layers]
     assert [sorted(block) for block in counted.kernels] == shapes
-    wanted = [{"level": level, "scope": scope} for scope in ("block", "tensor", "global") for level in (0.6, 0.8, 0.95, 0.99)]
-    wanted += [{"level": 0.9, "scope": "tensor", "distribution": "erk"}, {"level": 0.6, "structure": "channel"}]
+    wanted = [
+        {"level": level, "scope": scope}
+        for scope in ("block", "tensor", "global")
+        for level in (0.6, 0.8, 0.95, 0.99)
+    ]
+    wanted += [
+        {"level": 0.9, "scope": "tensor", "distribution": "erk"},
+        {"level": 0.6, "structure": "channel"},
+    ]
     wanted += [{"level": 0.5, "structure": "2:4"}, {"level": 0.5, "structure": "2x1"}]
     for sparsity in wanted:
         config = SparsityConfig.model_validate(sparsity)
         masks = choose_masks(layers, config, seed=1)
         removed = sum(int((mask == 0).sum()) for block in masks for mask in block)
-        tolerance = sum(map(len, layers)) if config.structure == "2x1" else 0  # odd edges: as many as on average
-        assert abs(removed - (counted.training.params - counted.nonzero_params(config))) <= tolerance, sparsity
+        # odd edges: as many as on average
+        tolerance = sum(map(len, layers)) if config.structure == "2x1" else 0
+        assert (
+            abs(removed - (counted.training.params - counted.nonzero_params(config))) <= tolerance
+        ), sparsity
 
 
 @pytest.mark.parametrize("generator", ["score_trainable", "supermask", "rewinding", "rigl"])
 @pytest.mark.parametrize("backbone", sorted({options["backbone"] for options in CASES.values()}))
 def test_every_backbone_trains_and_ships(backbone, generator):
     """Three steps of one epoch, then exact zeros and a deploy form with the same logits."""
-    model = narrow(next(case for case, options in CASES.items() if options["backbone"] == backbone), dropout=0.0).train()
-    config = SparsityConfig(level=0.75, generator=generator, rounds=1, update_every=1, warmup=0.0, update_until=0.9)
-    schedule = attach_sparsity(Subject(model, list(model.blocks), model.head, epochs=1, steps=3, seed=4, clips=clips_for(model)[:1]), config)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    model = narrow(
+        next(case for case, options in CASES.items() if options["backbone"] == backbone),
+        dropout=0.0,
+    ).train()
+    config = SparsityConfig(
+        level=0.75, generator=generator, rounds=1, update_every=1, warmup=0.0, update_until=0.9
+    )
+    schedule = attach_sparsity(
+        Subject(
+            model,
+            list(model.blocks),
+            model.head,
+            epochs=1,
+            steps=3,
+            seed=4,
+            clips=clips_for(model)[:1],
+        ),
+        config,
+    )
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3
+    )
     clips = clips_for(model)
     schedule.begin_epoch(0, optimizer)
     for step in range(3):
@@ -159,12 +227,18 @@ def test_every_backbone_trains_and_ships(backbone, generator):
         optimizer.step()
         schedule.after_update(0, step, optimizer)
     schedule.end_epoch(0, optimizer)
-    asked = sum(removed_count(sum(layer.weight.numel() for layer in block), 0.75) for block in schedule._layers)
+    asked = sum(
+        removed_count(sum(layer.weight.numel() for layer in block), 0.75)
+        for block in schedule._layers
+    )
     assert sum(each.removed for each in kept_weights(model, list(model.blocks))) == asked
     write_masks(model.eval())
     with torch.no_grad():
         expected = model(clips)
-        assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))  # rounding
+        # rounding
+        assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(
+            1.0, float(expected.abs().max())
+        )
 
 
 def test_draws_are_the_same_in_every_process():

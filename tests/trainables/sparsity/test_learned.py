@@ -1,4 +1,6 @@
-"""The level is learned, ends where it was asked to end, and from then on this is training with a fixed mask."""
+"""The level is learned, ends where it was asked to end, and from then on this is training with a
+fixed mask.
+"""
 
 import copy
 from types import SimpleNamespace
@@ -27,7 +29,9 @@ def config_of(gate="threshold", **asked):
 
 
 class Clips:
-    """Batches of a fixed problem that two of six input channels decide, dealt again from any step."""
+    """Batches of a fixed problem that two of six input channels
+    decide, dealt again from any step.
+    """
 
     def __init__(self, steps=STEPS, dtype=torch.float32):
         generator = torch.Generator().manual_seed(0)
@@ -41,7 +45,15 @@ class Clips:
 
 def network():
     torch.manual_seed(1)
-    layers = [nn.Conv2d(6, 12, 1), nn.BatchNorm2d(12), nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(12, 12, 1), nn.Flatten(), nn.Linear(72, 2)]
+    layers = [
+        nn.Conv2d(6, 12, 1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Conv2d(12, 12, 1),
+        nn.Flatten(),
+        nn.Linear(72, 2),
+    ]
     return nn.Sequential(*layers)
 
 
@@ -54,7 +66,14 @@ def learned(model, sparsity, warmup=WARMUP, steps=STEPS):
 
 
 def fit_of(model, sparsity, warmup=WARMUP, steps=STEPS, **changes):
-    recipe = {"epochs": EPOCHS, "lr": 0.05, "warmup_epochs": 1, "milestones": (), "weight_decay": 1e-2, "clip_norm": 1.0} | changes
+    recipe = {
+        "epochs": EPOCHS,
+        "lr": 0.05,
+        "warmup_epochs": 1,
+        "milestones": (),
+        "weight_decay": 1e-2,
+        "clip_norm": 1.0,
+    } | changes
     return Fit(
         model,
         TrainConfig(**recipe),
@@ -69,18 +88,27 @@ def fit_of(model, sparsity, warmup=WARMUP, steps=STEPS, **changes):
 def outside(folder, stop_after=None, reports=None):
     count = iter(range(10**6))
     report = (reports if reports is not None else []).append
-    return Outside(folder / "last.pt", folder / "best.pt", report, should_stop=lambda: next(count) == stop_after)
+    return Outside(
+        folder / "last.pt",
+        folder / "best.pt",
+        report,
+        should_stop=lambda: next(count) == stop_after,
+    )
 
 
 def zeros(model):
-    return [int((layer.weight == 0).sum()) for block in maskable(blocks_of(model)) for layer in block]
+    return [
+        int((layer.weight == 0).sum()) for block in maskable(blocks_of(model)) for layer in block
+    ]
 
 
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("target", [0.3, 0.7, 0.97])
 def test_the_target_is_met_exactly_and_stays(tmp_path, gate, target):
     model, reports = network(), []
-    fit_of(model, config_of(gate, target=target)).run(Clips(), Clips(2), outside(tmp_path, reports=reports))
+    fit_of(model, config_of(gate, target=target)).run(
+        Clips(), Clips(2), outside(tmp_path, reports=reports)
+    )
     total = 72 + 144
     removed = removed_count(total, target)
     assert sum(zeros(model)) == removed
@@ -91,7 +119,9 @@ def test_the_target_is_met_exactly_and_stays(tmp_path, gate, target):
 @pytest.mark.parametrize("gate", GATES)
 def test_the_ramp_leads_to_the_target_without_the_last_shift(tmp_path, gate):
     model, reports = network(), []
-    fit_of(model, config_of(gate, target=0.7), warmup=30, steps=STEPS, epochs=31).run(Clips(), None, outside(tmp_path, reports=reports))
+    fit_of(model, config_of(gate, target=0.7), warmup=30, steps=STEPS, epochs=31).run(
+        Clips(), None, outside(tmp_path, reports=reports)
+    )
     levels = [row["level"] for row in reports[:30]]
     assert levels[0] < 0.25
     assert abs(levels[29] - 0.7) < 0.1  # the expected share is held, not the number of zeros
@@ -103,10 +133,13 @@ def test_a_higher_price_removes_more(tmp_path, gate):
     removed = []
     for price in (0.02, 0.5):
         model = network()
-        fit_of(model, config_of(gate, price=price), warmup=15, epochs=16).run(Clips(), None, outside(tmp_path / str(price)))
+        fit_of(model, config_of(gate, price=price), warmup=15, epochs=16).run(
+            Clips(), None, outside(tmp_path / str(price))
+        )
         removed.append(zeros(model))
     assert sum(removed[0]) < 0.5 * sum(removed[1])
-    assert removed[0][0] > removed[0][1] * 72 / 144  # most of the first tensor's weights see channels that say nothing
+    # most of the first tensor's weights see channels that say nothing
+    assert removed[0][0] > removed[0][1] * 72 / 144
 
 
 @pytest.mark.parametrize("gate", GATES)
@@ -123,7 +156,9 @@ def test_the_largest_weight_of_a_tensor_always_stays(gate, asked):
     schedule.end_epoch(WARMUP - 1, torch.optim.SGD(model.parameters(), lr=0.1))
     assert first.mask.flatten().nonzero().tolist() == [[int(best)]]
     assert torch.equal(model[0].weight.flatten()[best], kept)
-    assert int(second.mask.sum()) == (216 - removed_count(216, 0.9) - 1 if "target" in asked else 144)
+    assert int(second.mask.sum()) == (
+        216 - removed_count(216, 0.9) - 1 if "target" in asked else 144
+    )
 
 
 def test_tensors_that_do_not_matter_lose_more(tmp_path):
@@ -133,17 +168,28 @@ def test_tensors_that_do_not_matter_lose_more(tmp_path):
         def __init__(self):
             super().__init__()
             torch.manual_seed(0)
-            self.useful, self.useless, self.fc = nn.Conv2d(6, 12, 1), nn.Conv2d(6, 12, 1), nn.Linear(12, 2)
+            self.useful, self.useless, self.fc = (
+                nn.Conv2d(6, 12, 1),
+                nn.Conv2d(6, 12, 1),
+                nn.Linear(12, 2),
+            )
 
         def forward(self, x):
-            own = torch.randn(x.shape, generator=torch.Generator().manual_seed(int(1e6 * float(x.flatten()[0].abs()))))
+            own = torch.randn(
+                x.shape,
+                generator=torch.Generator().manual_seed(int(1e6 * float(x.flatten()[0].abs()))),
+            )
             return self.fc(torch.relu(self.useful(x) + self.useless(own)).mean(dim=(2, 3)))
 
     model = Two()
-    schedule = LearnedLevel(model, [model], config_of(target=0.5), 30, STEPS, torch.ones(1, 6, 3, 2))
+    schedule = LearnedLevel(
+        model, [model], config_of(target=0.5), 30, STEPS, torch.ones(1, 6, 3, 2)
+    )
     recipe = TrainConfig(epochs=31, lr=0.05, warmup_epochs=1, milestones=())
     objective = lambda x, y: (nn.functional.cross_entropy(model(x), y), model(x))  # noqa: E731
-    Fit(model, recipe, device=torch.device("cpu"), seed=3, objective=objective, schedule=schedule).run(Clips(), None, outside(tmp_path))
+    Fit(
+        model, recipe, device=torch.device("cpu"), seed=3, objective=objective, schedule=schedule
+    ).run(Clips(), None, outside(tmp_path))
     gone = [int((layer.weight == 0).sum()) for layer in (model.useful, model.useless)]
     assert sum(gone) == removed_count(144, 0.5)
     assert gone[1] > 1.2 * gone[0]
@@ -151,17 +197,28 @@ def test_tensors_that_do_not_matter_lose_more(tmp_path):
 
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("asked", ASKED)
-@pytest.mark.parametrize("stop_after", [0, 5, 11, 12, 14])  # 11: the last step of the last learning epoch
+# 11: the last step of the last learning epoch
+@pytest.mark.parametrize("stop_after", [0, 5, 11, 12, 14])
 def test_interrupted_and_continued_equals_uninterrupted(tmp_path, gate, asked, stop_after):
     whole, parts, fresh = network(), network(), network()
-    reference = fit_of(whole, config_of(gate, **asked)).run(Clips(), Clips(2), outside(tmp_path / "whole"))
+    reference = fit_of(whole, config_of(gate, **asked)).run(
+        Clips(), Clips(2), outside(tmp_path / "whole")
+    )
     with pytest.raises(Interrupted):
-        fit_of(parts, config_of(gate, **asked)).run(Clips(), Clips(2), outside(tmp_path / "parts", stop_after))
-    continued = fit_of(fresh, config_of(gate, **asked)).run(Clips(), Clips(2), outside(tmp_path / "parts"))
-    for (name, a), (other, b) in zip(whole.state_dict().items(), fresh.state_dict().items(), strict=True):
+        fit_of(parts, config_of(gate, **asked)).run(
+            Clips(), Clips(2), outside(tmp_path / "parts", stop_after)
+        )
+    continued = fit_of(fresh, config_of(gate, **asked)).run(
+        Clips(), Clips(2), outside(tmp_path / "parts")
+    )
+    for (name, a), (other, b) in zip(
+        whole.state_dict().items(), fresh.state_dict().items(), strict=True
+    ):
         assert name == other
         assert torch.equal(a, b), name
-    assert [row["level"] for row in continued.history] == [row["level"] for row in reference.history]
+    assert [row["level"] for row in continued.history] == [
+        row["level"] for row in reference.history
+    ]
     assert continued.best_epoch == reference.best_epoch >= WARMUP
 
 
@@ -186,13 +243,18 @@ def test_with_a_price_the_network_is_the_same_before_and_after_the_mask_is_fixed
     for module in model.modules():
         if isinstance(module, Gate):
             generator = torch.Generator().manual_seed(5)
-            module.gate.copy_(torch.full((), -0.8) if gate == "threshold" else 4 * torch.randn(module.gate.shape, generator=generator))
+            module.gate.copy_(
+                torch.full((), -0.8)
+                if gate == "threshold"
+                else 4 * torch.randn(module.gate.shape, generator=generator)
+            )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule.begin_epoch(WARMUP - 1, optimizer)
     before, level = model(x), schedule.metrics()["level"]
     assert 0.1 < level < 0.9
     schedule.end_epoch(WARMUP - 1, optimizer)
-    assert torch.equal(model(x), before)  # a module that goes no further, such as one that is only scored
+    # a module that goes no further, such as one that is only scored
+    assert torch.equal(model(x), before)
     schedule.begin_epoch(WARMUP, optimizer)
     assert torch.equal(model(x), before)
     assert schedule.metrics()["level"] == level
@@ -205,9 +267,16 @@ def test_the_cut_is_that_of_the_naive_twin(gate):
     gates = [module for module in model.modules() if isinstance(module, Gate)]
     for i, module in enumerate(gates):
         generator = torch.Generator().manual_seed(i)
-        module.gate.copy_(torch.tensor([-0.2, -1.4][i]) if gate == "threshold" else torch.randn(module.gate.shape, generator=generator))
+        module.gate.copy_(
+            torch.tensor([-0.2, -1.4][i])
+            if gate == "threshold"
+            else torch.randn(module.gate.shape, generator=generator)
+        )
     layers = [model[0], model[4]]
-    scores = [module.margins(raw_weight(layer)).flatten().tolist() for module, layer in zip(gates, layers, strict=True)]
+    scores = [
+        module.margins(raw_weight(layer)).flatten().tolist()
+        for module, layer in zip(gates, layers, strict=True)
+    ]
     schedule.end_epoch(WARMUP - 1, torch.optim.SGD(model.parameters(), lr=0.1))
     expected = naive_sparsity.most_kept(scores, removed_count(72 + 144, 0.6))
     assert [module.mask.flatten().int().tolist() for module in gates] == expected
@@ -225,11 +294,15 @@ def test_thresholds_start_from_the_dense_network():
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("steps", [6, 400])
 def test_gates_move_by_nothing_but_their_own_rule(gate, steps):
-    """Neither rate nor decay nor momentum of the network; as far as they can if all gradients are alike, unless they meet their bounds."""
+    """Neither rate nor decay nor momentum of the network; as far as they can if all gradients are
+    alike, unless they meet their bounds.
+    """
     model = network()
     schedule = learned(model, config_of(gate, price=1.0), warmup=2, steps=steps // 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.7, momentum=0.9, weight_decay=0.5)
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network().parameters()))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(
+        list(network().parameters())
+    )
     for epoch in range(2):
         schedule.begin_epoch(epoch, optimizer)
         for step in range(steps // 2):
@@ -238,19 +311,28 @@ def test_gates_move_by_nothing_but_their_own_rule(gate, steps):
             schedule.after_update(epoch, step, optimizer)
     for layer in (model[0], model[4]):
         module = layer.parametrizations.weight[0]
-        free = module.START - 0.99 * min(module.WANDER * (3 / steps) ** 0.5, module.FASTEST) * steps / 2
-        expected = torch.full_like(module.gate, max(free, float(module.lowest([raw_weight(layer).detach()]))))
-        torch.testing.assert_close(module.gate, expected, rtol=0.01, atol=0)  # damping takes a hundredth; of bounds nothing
+        free = (
+            module.START
+            - 0.99 * min(module.WANDER * (3 / steps) ** 0.5, module.FASTEST) * steps / 2
+        )
+        expected = torch.full_like(
+            module.gate, max(free, float(module.lowest([raw_weight(layer).detach()])))
+        )
+        # damping takes a hundredth; of bounds nothing
+        torch.testing.assert_close(module.gate, expected, rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize("gate", GATES)
 def test_a_network_copies_and_changes_its_precision_while_it_learns(gate, tmp_path):
     model = network()
     with pytest.raises(Interrupted):
-        fit_of(model, config_of(gate, target=0.7)).run(Clips(), None, outside(tmp_path, stop_after=6))
+        fit_of(model, config_of(gate, target=0.7)).run(
+            Clips(), None, outside(tmp_path, stop_after=6)
+        )
     x, twin = Clips().x[0], copy.deepcopy(model)
     assert torch.equal(twin.eval()(x), model.eval()(x))
-    torch.testing.assert_close(twin.double()(x.double()).float(), model(x), rtol=1e-4, atol=1e-5)  # single precision on one side
+    # single precision on one side
+    torch.testing.assert_close(twin.double()(x.double()).float(), model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_mask_that_is_refused_when_it_is_fixed_leaves_the_checkpoint_before_it(tmp_path):
@@ -270,7 +352,13 @@ def test_a_mask_that_is_refused_when_it_is_fixed_leaves_the_checkpoint_before_it
 
 
 def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
-    with pytest.raises(TrialFailed, match=r"sparsity.target: must leave at least one weight of each of the 2 convolutions, got 0.999 of 216"):
+    with pytest.raises(
+        TrialFailed,
+        match=(
+            r"sparsity.target: must leave at least one weight of each of the 2 convolutions, got"
+            r" 0.999 of 216"
+        ),
+    ):
         learned(network(), config_of(target=0.999))
 
 
@@ -279,7 +367,14 @@ def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
 def test_every_backbone_learns_a_level_and_ships_it(name, gate):
     model = naive_models.narrow_backbone(name, layout="coco17", classes=3)
     sparsity, blocks = config_of(gate, target=0.8), list(model.blocks)
-    schedule = LearnedLevel(model, blocks, sparsity, warmup_epochs=1, steps=3, clips=naive_models.random_clips(1, 3, 8, 17, 1))
+    schedule = LearnedLevel(
+        model,
+        blocks,
+        sparsity,
+        warmup_epochs=1,
+        steps=3,
+        clips=naive_models.random_clips(1, 3, 8, 17, 1),
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
     clips = naive_models.random_clips(2, 3, 8, 17, 1)
     for epoch, steps in ((0, 3), (1, 1)):
@@ -294,22 +389,34 @@ def test_every_backbone_learns_a_level_and_ships_it(name, gate):
             schedule.after_update(epoch, step, optimizer)
         schedule.end_epoch(epoch, optimizer)
     weights = [layer.weight for block in maskable(blocks) for layer in block]
-    assert sum(int((weight == 0).sum()) for weight in weights) == removed_count(sum(weight.numel() for weight in weights), 0.8)
+    assert sum(int((weight == 0).sum()) for weight in weights) == removed_count(
+        sum(weight.numel() for weight in weights), 0.8
+    )
     assert all(weight.any() for weight in weights)
     with torch.no_grad():
         expected = model.eval()(clips)
         shipped = deploy(model, frames=8)(clips)
-    assert (shipped - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))  # rounding of folded kernels in float64
+    # rounding of folded kernels in float64
+    assert (shipped - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("gate", GATES)
 def test_a_channel_of_which_nothing_is_left_is_a_constant_in_training_and_in_evaluation(gate):
-    """As with masks that were given: running statistics that lag behind would be enlarged three hundred times in evaluation."""
+    """As with masks that were given: running statistics that lag behind would be enlarged three
+    hundred times in evaluation.
+    """
 
     def fresh():
         model = naive_models.narrow_backbone("hpi_gcn_rp", layout="coco17", classes=3)
         clip = naive_models.random_clips(1, 3, 8, 17, 1)
-        return model, LearnedLevel(model, list(model.blocks), config_of(gate, target=0.97), warmup_epochs=1, steps=2, clips=clip)
+        return model, LearnedLevel(
+            model,
+            list(model.blocks),
+            config_of(gate, target=0.97),
+            warmup_epochs=1,
+            steps=2,
+            clips=clip,
+        )
 
     model, schedule = fresh()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
@@ -346,4 +453,6 @@ def test_a_channel_of_which_nothing_is_left_is_a_constant_in_training_and_in_eva
         assert torch.equal(again.eval()(clips), expected)  # scored without being trained further
         other.begin_epoch(1, torch.optim.SGD(again.parameters(), lr=0.1))
         assert torch.equal(again(clips), expected)
-        assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(1.0, float(expected.abs().max()))
+        assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(
+            1.0, float(expected.abs().max())
+        )

@@ -1,4 +1,6 @@
-"""Masks of networks of several levels: nested exactly, as many zeros as asked, the same after any interruption."""
+"""Masks of networks of several levels: nested exactly, as many zeros as asked, the same after any
+interruption.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from trainables.sparsity.masks import Masked, mask_of, removed_count
 from trainables.training.loop import Fit, Outside
 
 LEVELS = (0.5, 0.8, 0.95)
-TRAIN = TrainConfig(epochs=4, lr=0.02, warmup_epochs=1, milestones=(3,), clip_norm=1.0, precision="fp32")
+TRAIN = TrainConfig(
+    epochs=4, lr=0.02, warmup_epochs=1, milestones=(3,), clip_norm=1.0, precision="fp32"
+)
 
 
 class Clips:
@@ -39,40 +43,65 @@ class Clips:
             yield SimpleNamespace(x=self.x[step], y=self.y[step], index=torch.arange(6))
 
 
-def built(network: str, backbone: str = "st_gcn", levels=LEVELS, warmup_epochs: int = 2, **settings):
+def built(
+    network: str, backbone: str = "st_gcn", levels=LEVELS, warmup_epochs: int = 2, **settings
+):
     """(fresh network in single precision, its schedule)."""
     spec = narrow_levels(network, backbone, levels).spec
     config = SparsityConfig(network=network, levels=levels, **settings)
     model = build_multi_level(spec, seed=3, sparsity=config)
-    return model, attach_levels(model, config, warmup_epochs, seed=9, clips=torch.ones(1, 3, 8, spec.member.joints, 1))
+    return model, attach_levels(
+        model, config, warmup_epochs, seed=9, clips=torch.ones(1, 3, 8, spec.member.joints, 1)
+    )
 
 
 def fit_of(model, schedule, **changes):
     config = TRAIN.model_copy(update=changes)
-    return Fit(model, config, device=torch.device("cpu"), seed=3, objective=model.objective, first_kept_epoch=2, schedule=schedule)
+    return Fit(
+        model,
+        config,
+        device=torch.device("cpu"),
+        seed=3,
+        objective=model.objective,
+        first_kept_epoch=2,
+        schedule=schedule,
+    )
 
 
 def outside(folder, stop_after=None):
     count = iter(range(10**6))
-    return Outside(folder / "last.pt", folder / "best.pt", report=lambda _: None, should_stop=lambda: next(count) == stop_after)
+    return Outside(
+        folder / "last.pt",
+        folder / "best.pt",
+        report=lambda _: None,
+        should_stop=lambda: next(count) == stop_after,
+    )
 
 
 def masks_of(blocks) -> list[torch.Tensor]:
     """Of convolutions, by layer."""
-    layers = [module for block in blocks for module in block.modules() if isinstance(module, nn.Conv2d)]
+    layers = [
+        module for block in blocks for module in block.modules() if isinstance(module, nn.Conv2d)
+    ]
     return [mask for layer in layers if (mask := mask_of(layer)) is not None]
 
 
 def raw_weights(blocks) -> list[nn.Parameter]:
-    convs = (module for block in blocks for module in block.modules() if isinstance(module, nn.Conv2d))
+    convs = (
+        module for block in blocks for module in block.modules() if isinstance(module, nn.Conv2d)
+    )
     return [conv.parametrizations.weight.original for conv in convs]
 
 
 def expected_removed(blocks, level) -> int:
-    return sum(removed_count(sum(w.numel() for w in raw_weights([block])), level) for block in blocks)
+    return sum(
+        removed_count(sum(w.numel() for w in raw_weights([block])), level) for block in blocks
+    )
 
 
-@pytest.mark.parametrize(("backbone", "scope"), [*((name, "block") for name in BACKBONE_NAMES), ("ctr_gcn", "global")])
+@pytest.mark.parametrize(
+    ("backbone", "scope"), [*((name, "block") for name in BACKBONE_NAMES), ("ctr_gcn", "global")]
+)
 def test_nested_masks_are_nested_and_remove_what_was_asked(backbone, scope):
     model, _ = built("nested", backbone, scope=scope, levels=(0.95, 0.5, 0.8))  # in any order
     levels = [masks_of(blocks) for blocks in model.level_blocks]
@@ -81,7 +110,9 @@ def test_nested_masks_are_nested_and_remove_what_was_asked(backbone, scope):
     for masks, level, blocks in zip(levels, LEVELS, model.level_blocks, strict=True):
         removed = sum(int((mask == 0).sum()) for mask in masks)
         total = sum(mask.numel() for mask in masks)
-        assert removed == (expected_removed(blocks, level) if scope == "block" else removed_count(total, level))
+        assert removed == (
+            expected_removed(blocks, level) if scope == "block" else removed_count(total, level)
+        )
 
 
 def test_nested_masks_by_first_magnitude_keep_the_largest_weights():
@@ -96,15 +127,21 @@ def test_nested_masks_by_first_magnitude_keep_the_largest_weights():
 def test_experts_have_masks_of_their_own_of_the_asked_size(network):
     model, _ = built(network)
     for blocks, level in zip(model.level_blocks, LEVELS, strict=True):
-        assert sum(int((mask == 0).sum()) for mask in masks_of(blocks)) == expected_removed(blocks, level)
-    kept = [torch.cat([mask.flatten() for mask in masks_of(blocks)]) for blocks in model.level_blocks]
+        assert sum(int((mask == 0).sum()) for mask in masks_of(blocks)) == expected_removed(
+            blocks, level
+        )
+    kept = [
+        torch.cat([mask.flatten() for mask in masks_of(blocks)]) for blocks in model.level_blocks
+    ]
     assert ((kept[0] == 0) & (kept[1] == 1)).any()  # not nested
     assert network == "experts" or masks_of([model.gate]) == []
 
 
 @pytest.mark.parametrize("network", ["experts", "nested", "mixture"])
 def test_masks_depend_on_the_seed_alone(network):
-    one, same = (torch.cat([mask.flatten() for mask in masks_of([built(network)[0]])]) for _ in range(2))
+    one, same = (
+        torch.cat([mask.flatten() for mask in masks_of([built(network)[0]])]) for _ in range(2)
+    )
     torch.rand(3)
     assert torch.equal(one, same)
 
@@ -130,7 +167,8 @@ def test_removed_weights_are_zero_and_stay_zero(network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("network", "stop_after"), [("nested", 2), ("nested", 5), ("nested", 6), ("nested", 10), ("experts", 6), ("mixture", 6)]
+    ("network", "stop_after"),
+    [("nested", 2), ("nested", 5), ("nested", 6), ("nested", 10), ("experts", 6), ("mixture", 6)],
 )
 def test_interrupted_and_continued_equals_uninterrupted(network, stop_after, tmp_path):
     """Step 6 is the first under the lowest level's mask."""
@@ -139,13 +177,17 @@ def test_interrupted_and_continued_equals_uninterrupted(network, stop_after, tmp
     with pytest.raises(Interrupted):
         fit_of(*parts).run(Clips(), Clips(), outside(tmp_path / "parts", stop_after))
     fit_of(*fresh).run(Clips(), Clips(), outside(tmp_path / "parts"))
-    for (name, a), (other, b) in zip(whole[0].state_dict().items(), fresh[0].state_dict().items(), strict=True):
+    for (name, a), (other, b) in zip(
+        whole[0].state_dict().items(), fresh[0].state_dict().items(), strict=True
+    ):
         assert name == other
         assert torch.equal(a, b), name
 
 
 def test_a_run_that_was_complete_is_scored_at_its_levels(tmp_path):
-    """Killed between the last epoch and the result: nothing is trained again, masks must hold all the same."""
+    """Killed between the last epoch and the result: nothing is trained again, masks must hold all
+    the same.
+    """
     trained, again = built("nested"), built("nested")
     fit_of(*trained).run(Clips(), None, outside(tmp_path))
     fit_of(*again).run(Clips(), None, outside(tmp_path))
@@ -163,14 +205,19 @@ def test_without_penalty_the_warm_up_is_dense_training_bit_for_bit(network, tmp_
     fit_of(model, schedule, **CHANGES).run(Clips(), None, outside(tmp_path / "masked"))
     plain = build_multi_level(model.spec, seed=3)
     fit_of(plain, None, **CHANGES).run(Clips(), None, outside(tmp_path / "plain"))
-    masked = {name.replace("parametrizations.weight.original", "weight"): tensor for name, tensor in model.state_dict().items()}
+    masked = {
+        name.replace("parametrizations.weight.original", "weight"): tensor
+        for name, tensor in model.state_dict().items()
+    }
     assert all(torch.equal(tensor, masked[name]) for name, tensor in plain.state_dict().items())
 
 
 def test_nested_level_zero_without_penalty_is_dense_training_bit_for_bit(tmp_path):
     """With the lowest level trained alone, as a single network without any masks."""
     model, schedule = built("nested", levels=(0.0, 0.9), penalty="none")
-    single = build_backbone(model.spec.model, load_layout("coco17"), stream=StreamConfig(), seed=3, classes=5, persons=1)
+    single = build_backbone(
+        model.spec.model, load_layout("coco17"), stream=StreamConfig(), seed=3, classes=5, persons=1
+    )
     schedule.begin_step = lambda epoch, step: setattr(model, "trained", (0,))
     model.objective = lambda clips, labels: model.members[0].objective(clips, labels)
     fit_of(model, schedule, **CHANGES).run(Clips(), None, outside(tmp_path / "nested"))
@@ -184,11 +231,21 @@ def test_a_nested_level_is_a_single_network_with_that_mask_and_that_normalisatio
     fit_of(model, schedule).run(Clips(), None, outside(tmp_path))
     for level, name in zip(model.members, model.level_names, strict=True):
         sizes = {"classes": 5, "persons": 1}
-        single = build_backbone(model.spec.model, load_layout("coco17"), stream=StreamConfig(), seed=77, **sizes)
-        state = {key.replace("parametrizations.weight.original", "weight"): value for key, value in level.state_dict().items()}
-        single.load_state_dict({key: value for key, value in state.items() if not key.endswith(".mask")})
+        single = build_backbone(
+            model.spec.model, load_layout("coco17"), stream=StreamConfig(), seed=77, **sizes
+        )
+        state = {
+            key.replace("parametrizations.weight.original", "weight"): value
+            for key, value in level.state_dict().items()
+        }
+        single.load_state_dict(
+            {key: value for key, value in state.items() if not key.endswith(".mask")}
+        )
         for place, module in level.named_modules():
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and (mask := mask_of(module)) is not None:
+            if (
+                isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+                and (mask := mask_of(module)) is not None
+            ):
                 single.get_submodule(place).weight.data *= mask
         clips = Clips().x[0].double()
         with torch.no_grad():
@@ -212,14 +269,19 @@ def test_only_the_lowest_level_is_dense_during_the_warm_up():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for epoch, dense in ((0, True), (1, False)):
         schedule.begin_epoch(epoch, optimizer)
-        active = [{module.active for module in level.modules() if isinstance(module, Masked)} for level in model.members]
+        active = [
+            {module.active for module in level.modules() if isinstance(module, Masked)}
+            for level in model.members
+        ]
         assert active == [{not dense}, {True}, {True}]
 
 
 def test_the_penalty_of_nested_levels_is_that_of_the_lowest():
     model, schedule = built("nested", penalty_weight=1.0)
     schedule.penalty(1).backward()
-    for weight, mask in zip(raw_weights(model.blocks), masks_of(model.level_blocks[0]), strict=True):
+    for weight, mask in zip(
+        raw_weights(model.blocks), masks_of(model.level_blocks[0]), strict=True
+    ):
         assert not weight.grad[mask == 1].any()
         assert weight.grad[mask == 0].all()
     assert schedule.penalty(2) is None
@@ -232,7 +294,10 @@ def test_the_penalty_of_experts_is_that_of_each_added_up():
         for blocks, level in zip(built_blocks("experts"), LEVELS, strict=True)
     ]
     for generator, blocks in zip(alone, model.level_blocks, strict=True):
-        convs = [[module for module in block.modules() if isinstance(module, nn.Conv2d)] for block in blocks]
+        convs = [
+            [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+            for block in blocks
+        ]
         generator._masked = [[conv.parametrizations.weight[0] for conv in row] for row in convs]
     expected = sum(generator.penalty(1) for generator in alone)
     assert schedule.penalty(1).item() == pytest.approx(expected.item(), rel=1e-6)  # float32

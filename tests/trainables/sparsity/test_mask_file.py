@@ -15,16 +15,24 @@ from trainables.sparsity.mask_file import load_masks, masks_of, save_masks
 
 
 def blocks():
-    return [nn.Sequential(nn.Conv2d(4, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, (3, 1))), nn.Conv2d(8, 2, 1)]
+    return [
+        nn.Sequential(nn.Conv2d(4, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, (3, 1))),
+        nn.Conv2d(8, 2, 1),
+    ]
 
 
 def masks():
     generator = torch.Generator().manual_seed(0)
-    return {name: (torch.rand(mask.shape, generator=generator) > 0.5).byte() for name, mask in masks_of(blocks()).items()}
+    return {
+        name: (torch.rand(mask.shape, generator=generator) > 0.5).byte()
+        for name, mask in masks_of(blocks()).items()
+    }
 
 
 def level_of(found):
-    return 1 - float(sum(mask.sum() for mask in found.values())) / sum(mask.numel() for mask in found.values())
+    return 1 - float(sum(mask.sum() for mask in found.values())) / sum(
+        mask.numel() for mask in found.values()
+    )
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt"])
@@ -33,13 +41,19 @@ def test_a_file_comes_back(tmp_path, kind):
     assert list(written) == ["blocks.0.0.weight", "blocks.0.2.weight", "blocks.1.weight"]
     save_masks(written, path)
     read = load_masks(path, blocks(), level_of(written))
-    assert all(torch.equal(a, b.double()) for a, b in zip([mask for block in read for mask in block], written.values(), strict=True))
+    assert all(
+        torch.equal(a, b.double())
+        for a, b in zip([mask for block in read for mask in block], written.values(), strict=True)
+    )
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
 def test_any_kind_of_numbers_will_do(tmp_path, kind):
-    np.savez(tmp_path / "masks.npz", **{name: mask.numpy().astype(kind) for name, mask in masks().items()})
+    np.savez(
+        tmp_path / "masks.npz",
+        **{name: mask.numpy().astype(kind) for name, mask in masks().items()},
+    )
     assert len(load_masks(tmp_path / "masks.npz", blocks(), level_of(masks()))) == 2
 
 
@@ -62,7 +76,13 @@ def test_all_problems_at_once(tmp_path):
 def test_a_level_that_is_not_the_file_s(tmp_path):
     save_masks(masks(), tmp_path / "masks.npz")
     share = level_of(masks())
-    with pytest.raises(UserError, match=rf"sparsity.level must be what .*masks.npz removes, {share:.3f} \(\d+ of 240 weights\), got 0.9"):
+    with pytest.raises(
+        UserError,
+        match=(
+            rf"sparsity.level must be what .*masks.npz removes, {share:.3f} \(\d+ of 240 weights\),"
+            r" got 0.9"
+        ),
+    ):
         load_masks(tmp_path / "masks.npz", blocks(), 0.9)
 
 
@@ -71,7 +91,11 @@ def test_a_level_that_is_not_the_file_s(tmp_path):
     [
         ("none.npz", None, "must be a file of masks, .npz or .pt, got no such file"),
         ("masks.csv", b"1,0", "must be a file of masks, .npz or .pt, got another kind of file"),
-        ("cut.npz", b"PK\x03\x04 cut short", "must hold one array per weight by name, got something else"),
+        (
+            "cut.npz",
+            b"PK\x03\x04 cut short",
+            "must hold one array per weight by name, got something else",
+        ),
         ("text.pt", b"hello", "must hold one array per weight by name, got something else"),
         ("text.npz", b"hello", "must hold one array per weight by name, got something else"),
         ("empty.pt", b"", "must hold one array per weight by name, got something else"),
@@ -100,14 +124,21 @@ def test_masks_of_a_network_are_those_attached_or_its_zeros():
     model = network()
     schedule = attached(model)
     found = masks_of([model[0], model[4]])
-    assert all(torch.equal(mask, kept.byte()) for mask, kept in zip(found.values(), schedule.masks, strict=True))
+    assert all(
+        torch.equal(mask, kept.byte())
+        for mask, kept in zip(found.values(), schedule.masks, strict=True)
+    )
     plain = nn.Conv2d(2, 2, 1)
     plain.weight.data = torch.tensor([[0.0, 1.0], [-1.0, 0.0]]).view(2, 2, 1, 1)
     assert masks_of([plain])["blocks.0.weight"].flatten().tolist() == [0, 1, 1, 0]
 
 
 def test_a_file_is_for_one_generator_and_that_one_needs_it():
-    with pytest.raises(ValidationError, match="generator predefined needs mask, a file with one mask per weight"):
+    with pytest.raises(
+        ValidationError, match="generator predefined needs mask, a file with one mask per weight"
+    ):
         SparsityConfig(level=0.5, generator="predefined")
-    with pytest.raises(ValidationError, match=r"mask is for generator predefined alone, got mask=m\.npz and"):
+    with pytest.raises(
+        ValidationError, match=r"mask is for generator predefined alone, got mask=m\.npz and"
+    ):
         SparsityConfig(level=0.5, mask="m.npz")

@@ -48,7 +48,8 @@ def blocks() -> list[nn.Module]:
 @pytest.mark.parametrize(("size", "level", "k"), PERCENTILE_RANKS)
 def test_removed_count_matches_the_kth_smallest_rule(size, level, k):
     assert removed_count(size, level) == k - 1
-    scores = random.Random(0).sample(range(size), size) if size < 100_000 else range(size)  # a million is slow to shuffle
+    # a million is slow to shuffle
+    scores = random.Random(0).sample(range(size), size) if size < 100_000 else range(size)
     mask = kth_smallest_mask(scores, level)
     assert mask.count(0) == k - 1
 
@@ -78,29 +79,51 @@ def test_the_level_holds_exactly_in_each_unit(scope, level):
     if scope == "tensor":
         assert zeros == [[removed_count(size, level) for size in block] for block in sizes]
     elif scope == "block":
-        assert [sum(block) for block in zeros] == [removed_count(sum(block), level) for block in sizes]
+        assert [sum(block) for block in zeros] == [
+            removed_count(sum(block), level) for block in sizes
+        ]
     else:
         assert sum(map(sum, zeros)) == removed_count(sum(map(sum, sizes)), level)
-    assert [[mask.shape for mask in block] for block in masks] == [[layer.weight.shape for layer in block] for block in layers]
+    assert [[mask.shape for mask in block] for block in masks] == [
+        [layer.weight.shape for layer in block] for block in layers
+    ]
 
 
 def test_only_convolutions_are_maskable():
-    assert [[type(layer) for layer in block] for block in maskable(blocks())] == [[nn.Conv2d, nn.Conv2d], [nn.Conv2d]]
+    assert [[type(layer) for layer in block] for block in maskable(blocks())] == [
+        [nn.Conv2d, nn.Conv2d],
+        [nn.Conv2d],
+    ]
 
 
 def test_masks_depend_on_the_seed_and_on_nothing_else():
     layers = maskable(blocks())
     first, again, other = (drawn(layers, seed, level=0.5) for seed in (3, 3, 4))
-    assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
-    assert any(not torch.equal(a, b) for x, y in zip(first, other, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(
+        torch.equal(a, b)
+        for x, y in zip(first, again, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+    assert any(
+        not torch.equal(a, b)
+        for x, y in zip(first, other, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
 
 
 def test_every_weight_is_equally_likely_to_go():
     layers = [[nn.Conv2d(1, 10, 1)]]
     generator = torch.Generator().manual_seed(0)
-    kept = sum(cut(random_scores(layers, generator), 0.5, "tensor")[0][0].flatten() for _ in range(2000)) / 2000
+    kept = (
+        sum(
+            cut(random_scores(layers, generator), 0.5, "tensor")[0][0].flatten()
+            for _ in range(2000)
+        )
+        / 2000
+    )
     expected = 1 - removed_count(10, 0.5) / 10
-    assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5  # four standard errors
+    # four standard errors
+    assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5
 
 
 def test_attach_keeps_the_parameter_object_and_the_forward_until_active():
@@ -131,13 +154,20 @@ def test_erk_loses_exactly_what_the_level_asks_for_and_spares_small_tensors(leve
     assert sum(removed) == removed_count(sum(sizes), level)
     assert all(0 <= count <= size for count, size in zip(removed, sizes, strict=True))
     share = [1 - count / size for count, size in zip(removed, sizes, strict=True)]
-    factors = [part * size / sum(shape) for part, size, shape in zip(share, sizes, shapes, strict=True) if part < 1]
-    assert max(factors, default=1) == pytest.approx(min(factors, default=1), rel=0.2)  # whole weights: the smallest tensor keeps a handful
+    factors = [
+        part * size / sum(shape)
+        for part, size, shape in zip(share, sizes, shapes, strict=True)
+        if part < 1
+    ]
+    # whole weights: the smallest tensor keeps a handful
+    assert max(factors, default=1) == pytest.approx(min(factors, default=1), rel=0.2)
 
 
 def test_magnitudes_keep_the_largest_weights():
     layers = maskable(blocks())
     masks = cut(magnitudes(layers), 0.7, "global")
-    weights = torch.cat([layer.weight.detach().abs().flatten() for block in layers for layer in block])
+    weights = torch.cat(
+        [layer.weight.detach().abs().flatten() for block in layers for layer in block]
+    )
     kept = torch.cat([mask.flatten() for block in masks for mask in block]) == 1
     assert weights[kept].min() >= weights[~kept].max()

@@ -14,7 +14,8 @@ def dead(model):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_residual_is_a_way_and_nothing_is_none(case):
-    model = narrow(case, stages=(2, 1))  # the residual of the second block is the identity, that of the third a convolution
+    # the residual of the second block is the identity, that of the third a convolution
+    model = narrow(case, stages=(2, 1))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert dead(model) is None
     layers = maskable(list(model.blocks))
@@ -25,7 +26,9 @@ def test_a_residual_is_a_way_and_nothing_is_none(case):
         attach(layer, torch.zeros_like(layer.weight))
     assert dead(model) == 2
     for name, tensor in model.state_dict().items():
-        assert "mask" in name or torch.equal(tensor, before[name.replace(".parametrizations.weight.original", ".weight")])
+        assert "mask" in name or torch.equal(
+            tensor, before[name.replace(".parametrizations.weight.original", ".weight")]
+        )
 
 
 def test_one_layer_of_a_block_without_a_residual_is_enough():

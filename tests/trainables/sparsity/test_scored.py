@@ -1,4 +1,6 @@
-"""Trained scores and supermasks: straight-through gradients, thresholds, what moves and what does not."""
+"""Trained scores and supermasks: straight-through gradients, thresholds, what moves and what does
+not.
+"""
 
 import copy
 
@@ -16,7 +18,9 @@ def scores(model):
 
 
 def test_straight_through_gradients():
-    """dL/dS = dL/d(W m) W and dL/dW = dL/d(W m) m, where dL/d(W m) is that of a plain weight; while dense m is all ones."""
+    """dL/dS = dL/d(W m) W and dL/dW = dL/d(W m) m, where dL/d(W m) is that of a plain weight; while
+    dense m is all ones.
+    """
     layer, plain = nn.Conv2d(3, 4, 1).double(), nn.Conv2d(3, 4, 1).double()
     weight = layer.weight
     part = Scored(torch.randn(weight.shape, dtype=torch.float64))
@@ -46,10 +50,15 @@ def test_masks_are_the_threshold_s_after_every_step(tmp_path, scope):
     class Watching(Clips):
         def epoch(self, epoch, first_step=0):
             for batch in super().epoch(epoch, first_step):
-                units, masks = ([tensor.detach().flatten() for tensor in tensors] for tensors in (scores(model), run.schedule.masks))
+                units, masks = (
+                    [tensor.detach().flatten() for tensor in tensors]
+                    for tensors in (scores(model), run.schedule.masks)
+                )
                 if scope == "global":
                     units, masks = [torch.cat(units)], [torch.cat(masks)]
-                assert [mask.tolist() for mask in masks] == [kth_smallest_mask(unit.tolist(), 0.6) for unit in units]
+                assert [mask.tolist() for mask in masks] == [
+                    kth_smallest_mask(unit.tolist(), 0.6) for unit in units
+                ]
                 seen.append(torch.cat(masks))
                 yield batch
 
@@ -92,7 +101,9 @@ def test_dense_while_warming_up_sparse_when_evaluated():
 def test_removed_weights_drift():
     """No gradient of the loss, but momentum and decay: as released."""
     model = network()
-    run = fit_of(model, generator="score_trainable", warmup=0.0, penalty="none", train={"clip_norm": None})
+    run = fit_of(
+        model, generator="score_trainable", warmup=0.0, penalty="none", train={"clip_norm": None}
+    )
     raw, mask = run.schedule.weights[1], run.schedule.masks[1].clone()
     before = raw.detach().clone()
     model.train()
@@ -100,7 +111,10 @@ def test_removed_weights_drift():
     run._step(next(Clips().epoch(0)), 0, 0)
     lr, decay = run.optimizer.param_groups[0]["lr"], run.optimizer.param_groups[0]["weight_decay"]
     nesterov = 1.9  # the first step of momentum 0.9
-    assert torch.allclose(raw[mask == 0], before[mask == 0] * (1 - lr * decay * nesterov), rtol=1e-6, atol=0)  # float32 rounding
+    # float32 rounding
+    assert torch.allclose(
+        raw[mask == 0], before[mask == 0] * (1 - lr * decay * nesterov), rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("train_head", [False, True])
@@ -109,7 +123,9 @@ def test_a_supermask_trains_scores_and_nothing_else(tmp_path, train_head):
     run = fit_of(model, generator="supermask", train_head=train_head)
     before = copy.deepcopy(model.state_dict())
     run.run(Clips(), None, outside(tmp_path))
-    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
     assert {name for name in moved if "mask" not in name} == {
         "0.parametrizations.weight.0.scores",
         "4.parametrizations.weight.0.scores",
@@ -123,7 +139,9 @@ def test_weights_of_another_trial_are_not_drawn_anew():
     attached(model, generator="supermask", **{"from": "somewhere"})
     assert torch.equal(model[0].parametrizations.weight.original, twin[0].weight)
     attached(twin, generator="supermask")
-    assert not torch.equal(model[0].parametrizations.weight.original, twin[0].parametrizations.weight.original)
+    assert not torch.equal(
+        model[0].parametrizations.weight.original, twin[0].parametrizations.weight.original
+    )
 
 
 def test_a_detached_penalty_shows_and_does_nothing(tmp_path):

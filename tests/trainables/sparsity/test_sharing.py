@@ -32,33 +32,55 @@ CASES: dict[str, dict] = {
     "hpi_gcn_baseline": {},
     "hpi_gcn_baseline as released": {"normalised": False},
     "hd_gcn": {},
-    **{f"{name} rep_tcn": {"temporal": "rep_tcn"} for name in ("st_gcn", "aa_gcn", "ctr_gcn", "dg_stgcn", "st_gcn_k5", "info_gcn", "hd_gcn")},
+    **{
+        f"{name} rep_tcn": {"temporal": "rep_tcn"}
+        for name in ("st_gcn", "aa_gcn", "ctr_gcn", "dg_stgcn", "st_gcn_k5", "info_gcn", "hd_gcn")
+    },
 }
 SHARINGS = ("branches", "channels", "fused")
-PAIRS = [(case, sharing) for case in CASES for sharing in SHARINGS if sharing != "branches" or ("baseline" not in case and case != "hd_gcn")]
+PAIRS = [
+    (case, sharing)
+    for case in CASES
+    for sharing in SHARINGS
+    if sharing != "branches" or ("baseline" not in case and case != "hd_gcn")
+]
 LEVEL = 0.8
 LAYOUT, JOINTS, FRAMES = "coco17", 17, 6
 
 
 def network_of(case: str, **changes):
-    network = naive_models.narrow_backbone(case.split()[0], **({"layout": LAYOUT} | CASES[case] | changes))
+    network = naive_models.narrow_backbone(
+        case.split()[0], **({"layout": LAYOUT} | CASES[case] | changes)
+    )
     for parameter in network.parameters():  # skeleton graphs hold zeros, which no mask put there
         parameter.data[parameter.data == 0] = 0.01
     return network
 
 
 def generator_of(network, sharing: str, warmup_epochs: int = 0, **sparsity) -> SparseGenerator:
-    config = SparsityConfig(**{"level": LEVEL, "sharing": sharing, "penalty_weight": 1.0, **sparsity})
+    config = SparsityConfig(
+        **{"level": LEVEL, "sharing": sharing, "penalty_weight": 1.0, **sparsity}
+    )
     generator = SparseGenerator(list(network.blocks), config, warmup_epochs, seed=4)
     generator.silence(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
     return generator
 
 
 def optimizer_of(network, lr: float = 0.01) -> torch.optim.SGD:
-    return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    return torch.optim.SGD(
+        network.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-3
+    )
 
 
-def step(network, optimizer, generator: SparseGenerator, epoch: int = 0, seed: int = 5, *, clip: bool = True) -> None:
+def step(
+    network,
+    optimizer,
+    generator: SparseGenerator,
+    epoch: int = 0,
+    seed: int = 5,
+    *,
+    clip: bool = True,
+) -> None:
     clips = naive_models.random_clips(4, 3, FRAMES, JOINTS, 1, seed=seed)
     network.train()
     torch.manual_seed(seed)  # dropout
@@ -73,7 +95,9 @@ def step(network, optimizer, generator: SparseGenerator, epoch: int = 0, seed: i
 
 @cache
 def trained(case: str, sharing: str, scope: str = "block"):
-    """A network after a dense step and two masked ones, in evaluation mode, and its generator; not to be changed."""
+    """A network after a dense step and two masked ones, in evaluation mode, and its generator; not
+    to be changed.
+    """
     network = network_of(case)
     generator, optimizer = generator_of(network, sharing, 1, scope=scope), optimizer_of(network)
     for epoch in (0, 1, 1):
@@ -83,9 +107,15 @@ def trained(case: str, sharing: str, scope: str = "block"):
 
 
 def unsilenced(network):
-    """A copy in which channels that are constants have a scale: weights that read nothing but constants then ship, too."""
+    """A copy in which channels that are constants have a scale: weights that read nothing but
+    constants then ship, too.
+    """
     twin = copy.deepcopy(network)
-    for norm in [part for part in twin.modules() if isinstance(part, nn.BatchNorm2d) and hasattr(part, "parametrizations")]:
+    for norm in [
+        part
+        for part in twin.modules()
+        if isinstance(part, nn.BatchNorm2d) and hasattr(part, "parametrizations")
+    ]:
         norm.parametrizations.weight[0].active = False
         norm.parametrizations.weight.original.data[norm.parametrizations.weight[0].mask == 0] = 0.7
     return twin
@@ -94,12 +124,21 @@ def unsilenced(network):
 def counted(network) -> Count:
     spec = network.spec
     layout = load_layout(LAYOUT)
-    return count(spec.model, layout, classes=spec.classes, persons=spec.persons, frames=FRAMES, stream=StreamConfig())
+    return count(
+        spec.model,
+        layout,
+        classes=spec.classes,
+        persons=spec.persons,
+        frames=FRAMES,
+        stream=StreamConfig(),
+    )
 
 
 @pytest.mark.parametrize(("case", "sharing"), PAIRS)
 class TestSharing:
-    def test_both_forms_are_equal_and_the_holes_are_those_that_were_asked_for(self, case, sharing, tmp_path):
+    def test_both_forms_are_equal_and_the_holes_are_those_that_were_asked_for(
+        self, case, sharing, tmp_path
+    ):
         network, generator = trained(case, sharing)
         form = deploy(network, frames=FRAMES)
         clips = naive_models.random_clips(3, 3, FRAMES, JOINTS, 1)
@@ -117,10 +156,16 @@ class TestSharing:
             assert case.startswith(("hpi_gcn_rp", "hd_gcn"))
             assert nonzero_params(heard) == pytest.approx(nonzero, rel=0.05)
         counted_tensors = generator.counted(network)
-        weights, zeros = sum(math.prod(each.shape) for each in counted_tensors), sum(each.removed for each in counted_tensors)
+        weights, zeros = (
+            sum(math.prod(each.shape) for each in counted_tensors),
+            sum(each.removed for each in counted_tensors),
+        )
         assert zeros == generator.removed
         if sharing != "channels":
-            sizes = [[kernel.weight.numel() for kernel in block] for block in counted_kernels(list(network_of(case).blocks), sharing)]
+            sizes = [
+                [kernel.weight.numel() for kernel in block]
+                for block in counted_kernels(list(network_of(case).blocks), sharing)
+            ]
             assert weights == sum(map(sum, sizes))
             assert zeros == sum(removed_count(sum(block), LEVEL) for block in sizes)
         save_deploy(form, tmp_path / "deploy.pt")
@@ -131,7 +176,11 @@ class TestSharing:
         network, _ = trained(case, sharing)
         twin = network_of(case)
         generator_of(twin, sharing, 1, generator="fixed_random").begin_epoch(1, optimizer_of(twin))
-        for masked in (part for part in twin.modules() if isinstance(part, Fusion) and part.kernel_mask is not None):
+        for masked in (
+            part
+            for part in twin.modules()
+            if isinstance(part, Fusion) and part.kernel_mask is not None
+        ):
             masked.kernel_mask.active = False  # comes back with the state
         twin.load_state_dict(network.state_dict())
         clips = naive_models.random_clips(2, 3, FRAMES, JOINTS, 1)
@@ -146,7 +195,11 @@ class TestSharing:
         convs = [part for part in network.blocks.modules() if isinstance(part, nn.Conv2d)]
         found -= sum(int((conv.weight == 0).sum()) for conv in convs)
         expected = counted(network).nonzero_params(SparsityConfig(level=LEVEL, sharing=sharing))
-        assert found == expected if sharing == "channels" else found == pytest.approx(expected, rel=0.02)
+        assert (
+            found == expected
+            if sharing == "channels"
+            else found == pytest.approx(expected, rel=0.02)
+        )
 
 
 @pytest.mark.parametrize("case", ["hpi_gcn_rp", "hpi_gcn_op", "hd_gcn rep_tcn"])
@@ -158,7 +211,8 @@ def test_before_the_switch_it_trains_as_if_dense(case, sharing):
     plain = generator_of(network_of(case), "none", 3, penalty="none")
     for _ in range(2):
         generator.begin_epoch(0, optimizers[0])
-        step(network, optimizers[0], generator, clip=False)  # masks change the order of the parameters, and a norm's last bits with it
+        # masks change the order of the parameters, and a norm's last bits with it
+        step(network, optimizers[0], generator, clip=False)
         step(dense, optimizers[1], plain, clip=False)
     clips = naive_models.random_clips(2, 3, FRAMES, JOINTS, 1)
     with torch.no_grad():
@@ -169,7 +223,10 @@ def test_before_the_switch_it_trains_as_if_dense(case, sharing):
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_the_penalty_empties_what_will_go(case, sharing):
     network = network_of(case)
-    generator, optimizer = generator_of(network, sharing, 1000), torch.optim.SGD(network.parameters(), lr=1e-3)
+    generator, optimizer = (
+        generator_of(network, sharing, 1000),
+        torch.optim.SGD(network.parameters(), lr=1e-3),
+    )
     values = []
     for _ in range(4):
         optimizer.zero_grad()
@@ -178,14 +235,24 @@ def test_the_penalty_empties_what_will_go(case, sharing):
         optimizer.step()
         values.append(float(penalty.detach()))
     assert values == sorted(values, reverse=True)
-    assert values[0] - values[3] > 0.99 * 3 * 2 * 1e-3  # two blocks, each norm falls at least as fast as its weights
+    # two blocks, each norm falls at least as fast as its weights
+    assert values[0] - values[3] > 0.99 * 3 * 2 * 1e-3
 
 
-@pytest.mark.parametrize(("sharing", "level"), [("none", 0.98), ("branches", 0.98), ("channels", 0.8), ("fused", 0.98)])
-def test_a_channel_of_which_a_constant_is_left_is_that_constant_in_training_and_in_evaluation(sharing, level):
-    """Otherwise running statistics that lag behind are enlarged three hundred times, and evaluation is noise."""
+@pytest.mark.parametrize(
+    ("sharing", "level"), [("none", 0.98), ("branches", 0.98), ("channels", 0.8), ("fused", 0.98)]
+)
+def test_a_channel_of_which_a_constant_is_left_is_that_constant_in_training_and_in_evaluation(
+    sharing, level
+):
+    """Otherwise running statistics that lag behind are enlarged three hundred times, and evaluation
+    is noise.
+    """
     network = network_of("hpi_gcn_rp")
-    generator, optimizer = generator_of(network, sharing, level=level), optimizer_of(network, lr=0.1)
+    generator, optimizer = (
+        generator_of(network, sharing, level=level),
+        optimizer_of(network, lr=0.1),
+    )
     for _ in range(3):
         generator.begin_epoch(1, optimizer)
         step(network, optimizer, generator, epoch=1)
@@ -205,23 +272,41 @@ def test_a_channel_of_which_a_constant_is_left_is_that_constant_in_training_and_
     foldings = [FULL] if sharing == "fused" else [FULL, RELEASED]
     with torch.no_grad():
         for folding in foldings:
-            assert (deploy(network, folding)(clips) - network(clips)).abs().max() <= 1e-9 * network(clips).abs().max()
-            assert not any("parametrizations" in name for name in deploy(network, folding).state_dict())
+            assert (deploy(network, folding)(clips) - network(clips)).abs().max() <= 1e-9 * network(
+                clips
+            ).abs().max()
+            assert not any(
+                "parametrizations" in name for name in deploy(network, folding).state_dict()
+            )
 
 
 @pytest.mark.parametrize("scope", ["tensor", "global"])
 @pytest.mark.parametrize("sharing", ["branches", "fused"])
 def test_the_level_holds_in_every_scope(scope, sharing):
     network, generator = trained("hpi_gcn_op", sharing, scope)
-    sizes = [kernel.weight.numel() for block in counted_kernels(list(network_of("hpi_gcn_op").blocks), sharing) for kernel in block]
-    expected = sum(removed_count(size, LEVEL) for size in sizes) if scope == "tensor" else removed_count(sum(sizes), LEVEL)
+    sizes = [
+        kernel.weight.numel()
+        for block in counted_kernels(list(network_of("hpi_gcn_op").blocks), sharing)
+        for kernel in block
+    ]
+    expected = (
+        sum(removed_count(size, LEVEL) for size in sizes)
+        if scope == "tensor"
+        else removed_count(sum(sizes), LEVEL)
+    )
     assert sum(each.removed for each in generator.counted(network)) == generator.removed == expected
 
 
 @pytest.mark.parametrize("case", ["hpi_gcn_op", "hpi_gcn_rp", "hd_gcn rep_tcn"])
-@pytest.mark.parametrize("settings", [{"scope": "block"}, {"scope": "tensor"}, {"scope": "tensor", "distribution": "erk"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"scope": "block"}, {"scope": "tensor"}, {"scope": "tensor", "distribution": "erk"}],
+    ids=str,
+)
 def test_without_sharing_holes_are_filled_as_expected(case, settings):
-    """Within 4 %: the 48 columns of a 1x1 kernel keep 5 +- 2 weights each, and each decides on a column of the product."""
+    """Within 4 %: the 48 columns of a 1x1 kernel keep 5 +- 2 weights each, and each decides on a
+    column of the product.
+    """
     config = SparsityConfig(level=0.9, **settings)
     network = network_of(case, channels=48)
     generator = SparseGenerator(list(network.blocks), config, 0, seed=1)
@@ -231,7 +316,11 @@ def test_without_sharing_holes_are_filled_as_expected(case, settings):
     form = deploy(network)
     assert not exact
     assert nonzero_params(form) == pytest.approx(nonzero, rel=0.04)
-    assert nonzero > 1.2 * counted(network).deploy_nonzero_params(config.model_copy(update={"sharing": "fused"}))[0]
+    assert (
+        nonzero
+        > 1.2
+        * counted(network).deploy_nonzero_params(config.model_copy(update={"sharing": "fused"}))[0]
+    )
 
 
 @pytest.mark.parametrize("sharing", ["none", "branches", "fused"])
@@ -248,7 +337,10 @@ def test_structures_of_what_ships(structure, level, sharing):
     assert nonzero_params(form) == (nonzero if exact else pytest.approx(nonzero, rel=0.04))
     kernels = [form.blocks[0].temporal.weight, form.blocks[1].temporal.weight]
     if structure == "2:4":
-        fits = [((kernel.transpose(1, 3).unflatten(3, (-1, 4)) != 0).sum(dim=4) == 2).all() for kernel in kernels]
+        fits = [
+            ((kernel.transpose(1, 3).unflatten(3, (-1, 4)) != 0).sum(dim=4) == 2).all()
+            for kernel in kernels
+        ]
         assert all(fits) == (sharing != "none")
 
 
@@ -257,7 +349,10 @@ def test_zeros_of_the_weights_a_trial_starts_from_silence_nothing():
     conv = network.blocks[0].temporal.body.branches["origin"].conv
     conv.weight.data[0] = 0.0
     generator = generator_of(network, "none", level=0.3)
-    assert not any(norm is network.blocks[0].temporal.body.branches["origin"].bn for norm, _ in generator._scales)
+    assert not any(
+        norm is network.blocks[0].temporal.body.branches["origin"].bn
+        for norm, _ in generator._scales
+    )
 
 
 def test_magnitude_at_init_keeps_the_largest_fused_weights():
@@ -284,7 +379,16 @@ def test_magnitude_at_init_keeps_the_channels_with_the_largest_weights():
         assert kept.sum() == 4
 
 
-@pytest.mark.parametrize("branches", [("origin", "pointwise", "average", 5), ("average", 3), ("pointwise", 5), ("origin",), ("pointwise",)])
+@pytest.mark.parametrize(
+    "branches",
+    [
+        ("origin", "pointwise", "average", 5),
+        ("average", 3),
+        ("pointwise", 5),
+        ("origin",),
+        ("pointwise",),
+    ],
+)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_branch_masks_are_within_the_mask_and_fill_it(branches, groups):
     module = RepTCN(4, 5, branches, groups=groups).double()
@@ -292,14 +396,18 @@ def test_branch_masks_are_within_the_mask_and_fill_it(branches, groups):
     mask = (torch.rand(kernel.shape, generator=torch.Generator().manual_seed(1)) > 0.6).double()
     masks = module.masks_within(mask)
     assert [part.shape for part in masks] == [conv.weight.shape for conv in module.parts()]
-    supports = naive_sparsity.branch_supports(branches, [part[..., 0].tolist() for part in masks], kernel.shape[2], groups)
+    supports = naive_sparsity.branch_supports(
+        branches, [part[..., 0].tolist() for part in masks], kernel.shape[2], groups
+    )
     found = torch.tensor(supports, dtype=torch.float64)[..., None]
     assert torch.equal(found.amax(dim=0), mask)
 
 
 def test_no_larger_mask_of_the_average_branch_stays_within():
     module = RepTCN(4, 5, ("origin", "average")).double()
-    mask = (torch.rand(module.one_kernel().shape, generator=torch.Generator().manual_seed(1)) > 0.4).double()
+    mask = (
+        torch.rand(module.one_kernel().shape, generator=torch.Generator().manual_seed(1)) > 0.4
+    ).double()
     average = module.masks_within(mask)[1]
     assert 0 < average.sum() < average.numel()
     for o, i in (average[:, :, 0, 0] == 0).nonzero().tolist():
@@ -311,12 +419,22 @@ def test_inside_a_fixed_kernel_statistics_stay_and_gradients_reach_everything():
     generator, optimizer = generator_of(network, "fused"), optimizer_of(network)
     generator.begin_epoch(0, optimizer)
     inner = [
-        norm for part in network.blocks.modules() if isinstance(part, RepTCN) for norm in part.modules() if isinstance(norm, nn.BatchNorm2d)
+        norm
+        for part in network.blocks.modules()
+        if isinstance(part, RepTCN)
+        for norm in part.modules()
+        if isinstance(norm, nn.BatchNorm2d)
     ]
     before = [norm.running_mean.clone() for norm in inner]
     step(network, optimizer, generator, epoch=1)
-    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(inner, before, strict=True))
-    silent = [name for name, parameter in network.blocks.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert all(
+        torch.equal(norm.running_mean, mean) for norm, mean in zip(inner, before, strict=True)
+    )
+    silent = [
+        name
+        for name, parameter in network.blocks.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
     assert [name for name in silent if not name.endswith("bias")] == []
 
 
@@ -354,13 +472,25 @@ def test_trains_in_bfloat16_with_a_kernel_fused_in_single_precision():
     generator = generator_of(network, "fused")
     generator.begin_epoch(0, optimizer_of(network))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, _ = network.objective(naive_models.random_clips(4, 3, FRAMES, JOINTS, 1).float(), torch.arange(4))
+        loss, _ = network.objective(
+            naive_models.random_clips(4, 3, FRAMES, JOINTS, 1).float(), torch.arange(4)
+        )
     loss.backward()
-    assert all(parameter.grad.isfinite().all() and parameter.grad.dtype == torch.float32 for parameter in network.parameters())
+    assert all(
+        parameter.grad.isfinite().all() and parameter.grad.dtype == torch.float32
+        for parameter in network.parameters()
+    )
 
 
 def test_masks_are_those_of_the_seed():
-    masks = [[masked.mask for block in generator_of(network_of("hpi_gcn_op"), sharing)._masked for masked in block] for sharing in SHARINGS * 2]
+    masks = [
+        [
+            masked.mask
+            for block in generator_of(network_of("hpi_gcn_op"), sharing)._masked
+            for masked in block
+        ]
+        for sharing in SHARINGS * 2
+    ]
     for first, again in zip(masks[:3], masks[3:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
@@ -370,17 +500,25 @@ def test_without_sharing_every_convolution_is_counted_as_ever():
     kernels = counted_kernels(blocks, "none")
     assert not any(isinstance(kernel, SharedKernel) for block in kernels for kernel in block)
     scores = random_scores(kernels, torch.Generator().manual_seed(1))
-    assert [[score.shape for score in block] for block in scores] == [[kernel.weight.shape for kernel in block] for block in kernels]
+    assert [[score.shape for score in block] for block in scores] == [
+        [kernel.weight.shape for kernel in block] for block in kernels
+    ]
 
 
 def test_average_kernel_of_one_tap_only_scales_channels():
     x = naive_models.random_clips(1, 4, 3, 2)
-    assert torch.equal(torch.nn.functional.conv2d(x, average_kernel(4, 1, groups=2, like=x), groups=2), x)
+    assert torch.equal(
+        torch.nn.functional.conv2d(x, average_kernel(4, 1, groups=2, like=x), groups=2), x
+    )
 
 
 def trial(sharing: str, level: float = 0.5, **model) -> TrialConfig:
     return TrialConfig.model_validate(
-        {"data": {"store": "s", "protocol": "p"}, "model": model, "sparsity": {"level": level, "sharing": sharing}}
+        {
+            "data": {"store": "s", "protocol": "p"},
+            "model": model,
+            "sparsity": {"level": level, "sharing": sharing},
+        }
     )
 
 
@@ -400,10 +538,14 @@ def test_branches_that_no_mask_fits_are_an_error():
     trial("fused", branches=["pointwise", "average"])
 
 
-@pytest.mark.parametrize(("level", "kept"), [(0.0, 64), (0.5, 45), (0.95, 14), (0.99, 6), (0.9999, 1)])
+@pytest.mark.parametrize(
+    ("level", "kept"), [(0.0, 64), (0.5, 45), (0.95, 14), (0.99, 6), (0.9999, 1)]
+)
 def test_side_of_the_rectangle(level, kept):
     assert side(64, level) == kept
     config = SparsityConfig(level=level, sharing="channels")
     model = ModelConfig(backbone="hpi_gcn_op")
-    found = count(model, load_layout("ntu25"), classes=60, persons=1, frames=64, stream=StreamConfig())
+    found = count(
+        model, load_layout("ntu25"), classes=60, persons=1, frames=64, stream=StreamConfig()
+    )
     assert found.deploy_nonzero_params(config)[1]

@@ -1,4 +1,6 @@
-"""Channels of which masks leave a constant: all of them are found, in every backbone, and what their statistics are changes nothing."""
+"""Channels of which masks leave a constant: all of them are found, in every backbone, and what
+their statistics are changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,17 @@ CASES: dict[str, dict] = {
 
 
 def silenced(case: str, level: float = 0.95):
-    """(network with masks that apply, its generator): two blocks, the first one without a residual in most backbones."""
+    """(network with masks that apply, its generator): two blocks, the first one without a residual
+    in most backbones.
+    """
     options = dict(CASES[case])
     sharing = options.pop("sharing", "none")
-    network = naive_models.narrow_backbone(case.split()[0], layout="coco17", channels=16, groups=4, **options)
-    generator = SparseGenerator(list(network.blocks), SparsityConfig(level=level, sharing=sharing), 0, seed=2)
+    network = naive_models.narrow_backbone(
+        case.split()[0], layout="coco17", channels=16, groups=4, **options
+    )
+    generator = SparseGenerator(
+        list(network.blocks), SparsityConfig(level=level, sharing=sharing), 0, seed=2
+    )
     generator.silence(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
     generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     return network, generator
@@ -36,7 +44,9 @@ def silenced(case: str, level: float = 0.95):
 
 @torch.no_grad()
 def constant_channels(network, seed: int) -> set[tuple[str, int]]:
-    """What BatchNorms of the blocks get that is the same everywhere, in training, with new weights; slowly, one channel at a time."""
+    """What BatchNorms of the blocks get that is the same everywhere, in training, with new weights;
+    slowly, one channel at a time.
+    """
     generator, found = torch.Generator().manual_seed(seed), set()
     for name, parameter in network.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 3
@@ -51,7 +61,9 @@ def constant_channels(network, seed: int) -> set[tuple[str, int]]:
             def look(_norm, given, name=name):
                 for channel in range(given[0].shape[1]):
                     values = given[0][:, channel]
-                    if (values - values.flatten()[0]).abs().max() < 1e-9 * max(1.0, values.abs().max()):
+                    if (values - values.flatten()[0]).abs().max() < 1e-9 * max(
+                        1.0, values.abs().max()
+                    ):
                         found.add((name, channel))
 
             hooks.append(norm.register_forward_pre_hook(look))
@@ -65,12 +77,18 @@ def constant_channels(network, seed: int) -> set[tuple[str, int]]:
 def test_exactly_the_channels_that_are_constant_whatever_the_weights_are_silenced(case):
     network, generator = silenced(case)
     names = {module: name for name, module in network.blocks.named_modules()}
-    silent = {(names[norm], channel) for norm, scale in generator._scales for channel in (scale.mask == 0).nonzero().flatten().tolist()}
+    silent = {
+        (names[norm], channel)
+        for norm, scale in generator._scales
+        for channel in (scale.mask == 0).nonzero().flatten().tolist()
+    }
     assert silent
     assert set.intersection(*(constant_channels(network, seed) for seed in range(3))) == silent
 
 
-@pytest.mark.parametrize("case", ["hpi_gcn_rp", "st_gcn_k5", "aa_gcn", "ctr_gcn", "dg_stgcn", "hd_gcn"])
+@pytest.mark.parametrize(
+    "case", ["hpi_gcn_rp", "st_gcn_k5", "aa_gcn", "ctr_gcn", "dg_stgcn", "hd_gcn"]
+)
 def test_statistics_of_silent_channels_change_nothing(case):
     network, generator = silenced(case)
     clips = naive_models.random_clips(2, 3, FRAMES, JOINTS, 1)

@@ -1,4 +1,6 @@
-"""Masks of weights that go together, against naive twins, and what the configuration allows of them."""
+"""Masks of weights that go together, against naive twins, and what the configuration allows of
+them.
+"""
 
 import pytest
 import torch
@@ -38,7 +40,9 @@ def test_blocks_equal_the_naive_twin(shape, height, width):
     ((mask,),) = cut_structured([[scores]], 0.6, structure)
     groups = group_count(shape, structure)
     taps = scores[..., 0].permute(2, 0, 1).tolist()
-    assert mask[..., 0].permute(2, 0, 1).tolist() == block_mask(taps, height, width, removed_count(groups, 0.6))
+    assert mask[..., 0].permute(2, 0, 1).tolist() == block_mask(
+        taps, height, width, removed_count(groups, 0.6)
+    )
     assert groups == int(group_numbers(shape, structure).max()) + 1
 
 
@@ -49,7 +53,9 @@ def test_n_of_m_along_the_input_channels(shape, n, m):
     ((mask,),) = cut_structured([[scores]], 1 - n / m, f"{n}:{m}")
     for out in range(shape[0]):
         for tap in range(shape[2]):
-            assert mask[out, :, tap, 0].tolist() == n_of_m_mask(scores[out, :, tap, 0].tolist(), n, m)
+            assert mask[out, :, tap, 0].tolist() == n_of_m_mask(
+                scores[out, :, tap, 0].tolist(), n, m
+            )
     assert int((mask == 0).sum()) == structured_count(shape, 1 - n / m, f"{n}:{m}")
 
 
@@ -57,10 +63,17 @@ def test_groups_of_a_random_mask_are_equally_likely():
     """Also the short ones at the edge, whose mean of several numbers would lie elsewhere."""
     layers = [[nn.Conv2d(5, 1, 1)]]
     generator = torch.Generator().manual_seed(0)
-    kept = sum(cut_structured(random_scores(layers, generator, "1x2"), 0.5, "1x2")[0][0].flatten() for _ in range(2000)) / 2000
+    kept = (
+        sum(
+            cut_structured(random_scores(layers, generator, "1x2"), 0.5, "1x2")[0][0].flatten()
+            for _ in range(2000)
+        )
+        / 2000
+    )
     expected = 1 - removed_count(3, 0.5) / 3
     assert torch.equal(kept[[0, 2]], kept[[1, 3]])
-    assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5  # four standard errors
+    # four standard errors
+    assert (kept - expected).abs().max() < 4 * (expected * (1 - expected) / 2000) ** 0.5
 
 
 def test_the_largest_first_weights_stay():
@@ -71,7 +84,10 @@ def test_the_largest_first_weights_stay():
 
 
 def test_a_level_is_what_n_of_m_removes():
-    with pytest.raises(ValidationError, match=r"level must be 1 - n/m = 0.5 where structure is 2:4, got 0.8"):
+    with pytest.raises(
+        ValidationError, match=r"level must be 1 - n/m = 0.5 where structure is 2:4, got 0.8"
+    ):
         SparsityConfig(level=0.8, structure="2:4")
     assert SparsityConfig(level=0.667, structure="1:3").structure == "1:3"
-    assert SparsityConfig(level=0.8, structure="2:4", generator="rigl").level == 0.8  # has no effect there
+    # has no effect there
+    assert SparsityConfig(level=0.8, structure="2:4", generator="rigl").level == 0.8

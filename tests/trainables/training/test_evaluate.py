@@ -18,17 +18,25 @@ def naive_top_k(logits, labels, k):
 @pytest.mark.parametrize("k", [1, 3, 5, 9])
 def test_top_k_matches_naive(k):
     generator = torch.Generator().manual_seed(k)
-    logits, labels = torch.randn(50, 7, generator=generator), torch.randint(0, 7, (50,), generator=generator)
+    logits, labels = (
+        torch.randn(50, 7, generator=generator),
+        torch.randint(0, 7, (50,), generator=generator),
+    )
     assert top_k(logits, labels, k) == pytest.approx(naive_top_k(logits, labels, min(k, 7)))
 
 
 def test_cross_entropy_of_uniform_logits_is_log_k():
-    assert cross_entropy(torch.zeros(3, 8), torch.tensor([0, 1, 2])) == pytest.approx(2.0794415, abs=1e-7)
+    assert cross_entropy(torch.zeros(3, 8), torch.tensor([0, 1, 2])) == pytest.approx(
+        2.0794415, abs=1e-7
+    )
 
 
 def test_score_runs_in_eval_mode_keeps_order_and_restores_the_mode():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(2, 3)).train()
-    batches = [SimpleNamespace(x=torch.ones(2, 2) * i, y=None, index=torch.tensor([2 * i, 2 * i + 1])) for i in range(3)]
+    batches = [
+        SimpleNamespace(x=torch.ones(2, 2) * i, y=None, index=torch.tensor([2 * i, 2 * i + 1]))
+        for i in range(3)
+    ]
     index, logits = score(model, batches)
     assert index.tolist() == [0, 1, 2, 3, 4, 5]
     assert torch.equal(logits[4], model[2](torch.full((2,), 2.0)).detach())
@@ -48,18 +56,27 @@ def test_softmax_of_averaged_views_is_the_mean_of_their_softmax():
     logits = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0)) * 8
     got = log_mean_softmax(logits).softmax(dim=1)
     expected = [naive_mean_of_softmax(clip) for clip in logits.tolist()]
-    torch.testing.assert_close(got.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)  # float32
+    # float32
+    torch.testing.assert_close(
+        got.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     far = torch.tensor([[[0.0, -300.0], [0.0, -200.0]]])
-    assert log_mean_softmax(far)[0, 1].item() == pytest.approx(-200 - math.log(2))  # a probability that float32 cannot hold
+    # a probability that float32 cannot hold
+    assert log_mean_softmax(far)[0, 1].item() == pytest.approx(-200 - math.log(2))
 
 
 def test_views_of_a_clip_become_one_row_wherever_batches_end():
     rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(1))
     index = torch.tensor([3, 3, 3, 5, 5, 5, 8, 8, 8])
-    batches = [SimpleNamespace(x=rows[part], y=None, index=index[part]) for part in (slice(0, 4), slice(4, 8), slice(8, 9))]
+    batches = [
+        SimpleNamespace(x=rows[part], y=None, index=index[part])
+        for part in (slice(0, 4), slice(4, 8), slice(8, 9))
+    ]
     clips, logits = score(nn.Identity(), batches)
     assert clips.tolist() == [3, 5, 8]
     assert torch.equal(logits, log_mean_softmax(rows.view(3, 3, 4)))
-    single, untouched = score(nn.Identity(), [SimpleNamespace(x=rows[::3], y=None, index=index[::3])])
+    single, untouched = score(
+        nn.Identity(), [SimpleNamespace(x=rows[::3], y=None, index=index[::3])]
+    )
     assert single.tolist() == [3, 5, 8]
     assert torch.equal(untouched, rows[::3])

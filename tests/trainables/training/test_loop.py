@@ -1,4 +1,6 @@
-"""Exact continuation, best-epoch keeping and failure, on a module small enough to train in milliseconds."""
+"""Exact continuation, best-epoch keeping and failure, on a module small enough to train in
+milliseconds.
+"""
 
 import math
 from types import SimpleNamespace
@@ -35,7 +37,15 @@ class Clips:
 
 def network():
     torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(48, 2))
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Conv2d(6, 6, 1),
+        nn.Flatten(),
+        nn.Linear(48, 2),
+    )
 
 
 def classify(model):
@@ -48,9 +58,19 @@ def classify(model):
 
 def fit_of(model, sparse, seed=3, **changes):
     config = CONFIG.model_copy(update=changes)
-    masks = SparseGenerator([model[0], model[4]], SparsityConfig(level=0.5), 2, seed=9) if sparse else None
+    masks = (
+        SparseGenerator([model[0], model[4]], SparsityConfig(level=0.5), 2, seed=9)
+        if sparse
+        else None
+    )
     return Fit(
-        model, config, device=torch.device("cpu"), seed=seed, objective=classify(model), first_kept_epoch=2 if sparse else 0, schedule=masks
+        model,
+        config,
+        device=torch.device("cpu"),
+        seed=seed,
+        objective=classify(model),
+        first_kept_epoch=2 if sparse else 0,
+        schedule=masks,
     )
 
 
@@ -73,12 +93,16 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path, sparse, stop_a
         fit_of(parts, sparse).run(Clips(), Clips(2), outside(tmp_path / "parts", stop_after))
     fresh = network()
     continued = fit_of(fresh, sparse).run(Clips(), Clips(2), outside(tmp_path / "parts"))
-    for (name, a), (other, b) in zip(whole.state_dict().items(), fresh.state_dict().items(), strict=True):
+    for (name, a), (other, b) in zip(
+        whole.state_dict().items(), fresh.state_dict().items(), strict=True
+    ):
         assert name == other
         assert torch.equal(a, b), name
 
     def timeless(history):
-        return [{name: value for name, value in row.items() if name != "clips_per_s"} for row in history]
+        return [
+            {name: value for name, value in row.items() if name != "clips_per_s"} for row in history
+        ]
 
     assert timeless(continued.history) == timeless(reference.history)
     assert continued.best_epoch == reference.best_epoch
@@ -87,10 +111,17 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path, sparse, stop_a
 def test_level_zero_generator_with_penalty_off_trains_bit_equal_to_no_generator(tmp_path):
     plain, masked = network(), network()
     fit_of(plain, sparse=False).run(Clips(), None, outside(tmp_path / "plain"))
-    masks = SparseGenerator([masked[0], masked[4]], SparsityConfig(level=0.0, penalty="none"), 2, seed=9)
-    Fit(masked, CONFIG, device=torch.device("cpu"), seed=3, objective=classify(masked), schedule=masks).run(
-        Clips(), None, outside(tmp_path / "masked")
+    masks = SparseGenerator(
+        [masked[0], masked[4]], SparsityConfig(level=0.0, penalty="none"), 2, seed=9
     )
+    Fit(
+        masked,
+        CONFIG,
+        device=torch.device("cpu"),
+        seed=3,
+        objective=classify(masked),
+        schedule=masks,
+    ).run(Clips(), None, outside(tmp_path / "masked"))
     assert torch.equal(plain[4].weight, masked[4].weight)
     x = Clips().x[0]
     assert torch.equal(plain.eval()(x), masked.eval()(x))
@@ -105,7 +136,9 @@ def test_another_seed_gives_other_weights(tmp_path):
 
 def test_best_epoch_is_never_from_the_dense_warm_up(tmp_path):
     reports = []
-    progress = fit_of(network(), sparse=True).run(Clips(), Clips(2), outside(tmp_path, reports=reports))
+    progress = fit_of(network(), sparse=True).run(
+        Clips(), Clips(2), outside(tmp_path, reports=reports)
+    )
     assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
     late = [row for row in reports if row["epoch"] >= 2]
     best = max(late, key=lambda row: (row["selection_top1"], -row["selection_loss"]))
@@ -134,15 +167,29 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_clipping_bounds_the_whole_gradient(tmp_path):
     model = network().eval()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "lr": 1.0, "warmup_epochs": 0, "epochs": 1}
+    plain = {
+        "momentum": 0.0,
+        "nesterov": False,
+        "weight_decay": 0.0,
+        "lr": 1.0,
+        "warmup_epochs": 0,
+        "epochs": 1,
+    }
     fit_of(model, False, clip_norm=0.01, **plain).run(Clips(1), None, outside(tmp_path))
-    change = torch.cat([(after - old).flatten() for after, old in zip(model.parameters(), before, strict=True)])
-    assert change.detach().norm().item() == pytest.approx(0.01, rel=1e-3)  # one plain step of a gradient that was longer
+    change = torch.cat(
+        [(after - old).flatten() for after, old in zip(model.parameters(), before, strict=True)]
+    )
+    # one plain step of a gradient that was longer
+    assert change.detach().norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_dropout_differs_between_steps_and_between_epochs(tmp_path):
     model, seen = network(), []
-    model[3].register_forward_hook(lambda _module, _inputs, output: seen.append((output == 0).flatten()) if model.training else None)
+    model[3].register_forward_hook(
+        lambda _module, _inputs, output: (
+            seen.append((output == 0).flatten()) if model.training else None
+        )
+    )
     fit_of(model, False, epochs=2).run(Clips(2), None, outside(tmp_path))
     assert len(seen) == 4
     assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
@@ -155,7 +202,9 @@ def test_a_non_finite_selection_loss_ends_the_trial(tmp_path):
 
 
 def test_rounds_go_through_the_recipe_again_and_are_counted_on(tmp_path):
-    """Epochs 4, 5 and 6 are epochs 1, 2 and 3 of the recipe; whatever a schedule changes at the end of one is in its checkpoint."""
+    """Epochs 4, 5 and 6 are epochs 1, 2 and 3 of the recipe; whatever a schedule changes at the end
+    of one is in its checkpoint.
+    """
 
     class Ending(Schedule):
         ended: ClassVar[list[int]] = []

@@ -22,7 +22,9 @@ def count_aa_gcn(network: Network, tally: Tally) -> None:
     tally.linear(model.width, network.classes)
 
 
-def _adaptive_graph_conv(tally: Tally, subsets: int, inside: int, outside: int, frames: int) -> None:
+def _adaptive_graph_conv(
+    tally: Tally, subsets: int, inside: int, outside: int, frames: int
+) -> None:
     narrow = outside // 4
     tally.adjacency(subsets)
     tally.adjacency_params += 1  # alpha
@@ -46,4 +48,5 @@ def _stc_attention(tally: Tally, channels: int, frames: int) -> None:
     tally.leaf_params += (size + 9) * channels + 2 + squeeze + channels // 2 + channels
     tally.leaf_macs += ((tally.joints * size + frames * 9) * channels + squeeze) * tally.persons
     if tally.form != "released":
-        tally.mixing_macs += channels * frames * tally.joints * tally.persons  # the gated mean over joints as a product
+        # the gated mean over joints as a product
+        tally.mixing_macs += channels * frames * tally.joints * tally.persons

@@ -1,4 +1,7 @@
-"""Parameters and multiply-accumulates of a network by arithmetic, without building it. Knows configuration and skeletons, no torch."""
+"""Parameters and multiply-accumulates of a network by arithmetic, without building it.
+
+Knows configuration and skeletons, no torch.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ GIGA = 1e9
 class Cost:
     """Sizes in numbers, work in 1e9 multiply-accumulates for one clip with all its persons.
 
-    `leaf` leaves adjacency matrices and joint mixing out, as the papers count. Normalisation and activations are no MACs.
+    `leaf` leaves adjacency matrices and joint mixing out, as the papers count. Normalisation and
+    activations are no MACs.
     """
 
     params: int
@@ -49,17 +53,24 @@ class Count:
     training: Cost
     released: Cost  # as the released code computes at inference: the figures of the papers
     deploy: Cost  # what is shipped here, everything folded
-    apart: int  # how many more numbers the deploy form of one network has that keeps the convolutions around adjacencies apart
+    # how many more numbers the deploy form of one network has that keeps the convolutions around
+    # adjacencies apart
+    apart: int
     pieces: Pieces  # what masks may touch in one network, by block
 
     @property
     def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
         """Of each convolution of each block in the training form."""
-        return tuple(tuple(kernel for piece in block for kernel in kernels_of(piece)) for block in self.pieces)
+        return tuple(
+            tuple(kernel for piece in block for kernel in kernels_of(piece))
+            for block in self.pieces
+        )
 
     @property
     def maskable(self) -> tuple[tuple[int, ...], ...]:
-        """Weights of each convolution of each block in the training form of one network: what masks may touch."""
+        """Weights of each convolution of each block in the training form of one network: what masks
+        may touch.
+        """
         return tuple(tuple(prod(kernel) for kernel in block) for block in self.kernels)
 
     @property
@@ -68,37 +79,71 @@ class Count:
         return sum(map(sum, self.maskable))
 
     def nonzero_params(self, sparsity: SparsityConfig) -> int:
-        """Parameters of the training form that stay; expected where sharing is branches or fused, at most that many where a price decides."""
-        return self.training.params - sum(trained_zeros(self.pieces, each) for each in sparsity.disjoint)
+        """Parameters of the training form that stay; expected where sharing is branches or fused,
+        at most that many where a price decides.
+        """
+        return self.training.params - sum(
+            trained_zeros(self.pieces, each) for each in sparsity.disjoint
+        )
 
     def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
-        """(parameters of the deploy form that are not zero, whether that is exact): expected where masks meet in one kernel by chance.
+        """(parameters of the deploy form that are not zero, whether that is exact): expected where
+        masks meet in one kernel by chance.
 
-        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser one ships. What masks do not touch is
-        taken to be non-zero.
+        Of the deploy forms with and without the convolutions around adjacencies as one, the sparser
+        one ships. What masks do not touch is taken to be non-zero.
         """
         found = [self._deployed_zeros(each) for each in sparsity.singles]
-        return self.deploy.params - sum(zeros for zeros, _ in found), all(exact for _, exact in found)
+        return self.deploy.params - sum(zeros for zeros, _ in found), all(
+            exact for _, exact in found
+        )
 
     def _deployed_zeros(self, sparsity: SparsityConfig) -> tuple[int, bool]:
-        """Of one network: (numbers that its deploy form has less of than a dense one has parameters, whether that is exact)."""
+        """Of one network: (numbers that its deploy form has less of than a dense one has
+        parameters, whether that is exact).
+        """
         merged = deployed_zeros(self.pieces, sparsity, merged=True)
         zeros, exact = deployed_zeros(self.pieces, sparsity, merged=False)
-        return merged if sparsity.dense else max(merged, (zeros - self.apart, exact), key=lambda form: form[0])
+        return (
+            merged
+            if sparsity.dense
+            else max(merged, (zeros - self.apart, exact), key=lambda form: form[0])
+        )
 
 
-def count(model: ModelConfig, layout: Layout, *, classes: int, persons: int, frames: int, stream: StreamConfig, merge: bool = True) -> Count:
-    """Cost of the network `model` describes, equal to the built module's; `frames` is the clip length T.
+def count(
+    model: ModelConfig,
+    layout: Layout,
+    *,
+    classes: int,
+    persons: int,
+    frames: int,
+    stream: StreamConfig,
+    merge: bool = True,
+) -> Count:
+    """Cost of the network `model` describes, equal to the built module's; `frames` is the clip
+    length T.
 
-    merge: whether the deploy form makes the convolutions around an adjacency one, as it does with dense weights.
+    merge: whether the deploy form makes the convolutions around an adjacency one, as it does with
+    dense weights.
     """
     resolved = model.model_copy(update={"input_block": model.input_block_for(stream)})
-    network = Network(resolved, graph_parents(model, layout), classes=classes, persons=persons, frames=frames)
-    training, released, deploy = (Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy"))
+    network = Network(
+        resolved, graph_parents(model, layout), classes=classes, persons=persons, frames=frames
+    )
+    training, released, deploy = (
+        Tally(form, layout.size, persons, merge) for form in ("training", "released", "deploy")
+    )
     apart = Tally("deploy", layout.size, persons, merge=False)
     for tally in (training, released, deploy, apart):
         COUNTERS[model.backbone](network, tally)
-    return Count(_cost(training), _cost(released), _cost(deploy), _cost(apart).params - _cost(deploy).params, tuple(map(tuple, training.pieces)))
+    return Count(
+        _cost(training),
+        _cost(released),
+        _cost(deploy),
+        _cost(apart).params - _cost(deploy).params,
+        tuple(map(tuple, training.pieces)),
+    )
 
 
 def _cost(tally: Tally) -> Cost:

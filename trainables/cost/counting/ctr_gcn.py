@@ -13,8 +13,12 @@ def count_ctr_gcn(network: Network, tally: Tally) -> None:
     count_units(network, tally, _refined_graph_conv)
 
 
-def count_units(network: Network, tally: Tally, graph_conv: Callable[[Network, Tally, int, int, int], None]) -> None:
-    """The blocks of CTR-GCN's repository around any graph convolution (network, tally, C_in, C_out, T)."""
+def count_units(
+    network: Network, tally: Tally, graph_conv: Callable[[Network, Tally, int, int, int], None]
+) -> None:
+    """The blocks of CTR-GCN's repository around any graph convolution (network, tally, C_in, C_out,
+    T).
+    """
     frames = network.frames
     tally.norm(network.persons * network.joints * COORDINATES)
     for number, (inside, outside, stride) in enumerate(network.model.block_plan):
@@ -27,8 +31,12 @@ def count_units(network: Network, tally: Tally, graph_conv: Callable[[Network, T
     tally.linear(network.model.width, network.classes)
 
 
-def _refined_graph_conv(network: Network, tally: Tally, inside: int, outside: int, frames: int) -> None:
-    """The released code convolves every frame before it takes the mean; here one position per joint is left to convolve."""
+def _refined_graph_conv(
+    network: Network, tally: Tally, inside: int, outside: int, frames: int
+) -> None:
+    """The released code convolves every frame before it takes the mean; here one position per joint
+    is left to convolve.
+    """
     model, subsets, joints = network.model, network.model.subsets, network.joints
     few = inside in (3, 9) if model.convention == "official" else inside <= 16
     reduced = 8 if few else inside // 8
@@ -41,7 +49,8 @@ def _refined_graph_conv(network: Network, tally: Tally, inside: int, outside: in
     if inside != outside:
         tally.conv_bn(inside, outside, frames, bias=True)
     if tally.form == "deploy":
-        tally.leaf_params += outside if inside == outside else 0  # the BatchNorm's shift where no convolution can hold it
+        # the BatchNorm's shift where no convolution can hold it
+        tally.leaf_params += outside if inside == outside else 0
     else:
         tally.norm(outside)
         tally.leaf_params += 1  # alpha

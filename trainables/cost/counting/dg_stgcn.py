@@ -20,7 +20,9 @@ def count_dg_stgcn(network: Network, tally: Tally) -> None:
     tally.linear(model.width, network.classes)
 
 
-def _dynamic_group_graph_conv(tally: Tally, subsets: int, inside: int, outside: int, frames: int) -> None:
+def _dynamic_group_graph_conv(
+    tally: Tally, subsets: int, inside: int, outside: int, frames: int
+) -> None:
     middle = subsets * (outside // 8)
     tally.adjacency(subsets)
     tally.adjacency_params += 2 if tally.form == "deploy" else 2 * subsets  # alpha, beta

@@ -12,7 +12,9 @@ NEAREST_LAYERS = 3
 
 
 def count_hd_gcn(network: Network, tally: Tally) -> None:
-    """Input normalisation, blocks, classifier; the first block has neither attention nor a residual."""
+    """Input normalisation, blocks, classifier; the first block has neither attention nor a
+    residual.
+    """
     model, frames = network.model, network.frames
     layers = len(hierarchy(network.parents, centre_joint(model.centre, network.parents))) - 1
     tally.norm(network.persons * network.joints * COORDINATES)
@@ -26,7 +28,9 @@ def count_hd_gcn(network: Network, tally: Tally) -> None:
     tally.linear(model.width, network.classes)
 
 
-def _graph_conv(tally: Tally, layers: int, inside: int, outside: int, frames: int, *, attention: bool) -> None:
+def _graph_conv(
+    tally: Tally, layers: int, inside: int, outside: int, frames: int, *, attention: bool
+) -> None:
     width = outside // (SUBSETS + 1)
     embedded = layers * SUBSETS * width
     tally.conv_bn(inside, layers * width, frames, bias=True)
@@ -42,7 +46,10 @@ def _graph_conv(tally: Tally, layers: int, inside: int, outside: int, frames: in
 
 
 def _embedding(tally: Tally, layers: int, width: int, embedded: int, frames: int) -> None:
-    """The 1x1 convolutions of all subsets with their BatchNorms. Batched products in ours; deployed: the shift is kept."""
+    """The 1x1 convolutions of all subsets with their BatchNorms.
+
+    Batched products in ours; deployed: the shift is kept.
+    """
     tally.leaf_params += embedded
     if tally.form != "deploy":
         tally.norm(embedded)
@@ -55,9 +62,18 @@ def _embedding(tally: Tally, layers: int, width: int, embedded: int, frames: int
 
 
 def _edge_conv(tally: Tally, width: int, groups: int, points: int, neighbours: int) -> None:
-    """Released: every pair of neighbours goes through the convolution, and distances are products; in ours every point goes twice."""
+    """Released: every pair of neighbours goes through the convolution, and distances are products;
+    in ours every point goes twice.
+    """
     pairs = min(neighbours, points) if tally.form == "released" else 1
-    tally.conv(2 * groups * width, groups * width, pairs, bias=tally.form == "deploy", groups=groups, joints=points)
+    tally.conv(
+        2 * groups * width,
+        groups * width,
+        pairs,
+        bias=tally.form == "deploy",
+        groups=groups,
+        joints=points,
+    )
     tally.fuse("difference")
     if tally.form != "deploy":
         tally.norm(groups * width)
@@ -69,5 +85,6 @@ def _attention(tally: Tally, layers: int, outside: int) -> None:
     width = outside // (SUBSETS + 1)
     tally.conv_bn(outside, width, layers, bias=True)
     _edge_conv(tally, width, 1, layers, NEAREST_LAYERS)
-    tally.leaf_params += (width + 1) * outside  # over layers alone, no 2-D convolution: not maskable
+    # over layers alone, no 2-D convolution: not maskable
+    tally.leaf_params += (width + 1) * outside
     tally.leaf_macs += width * outside * layers * tally.persons

@@ -29,14 +29,18 @@ def count_hpi_gcn(network: Network, tally: Tally) -> None:
 
 
 def _conv(tally: Tally, inside: int, outside: int, frames: int, normalised: bool) -> None:
-    """A 1x1 convolution with BatchNorm, which the released code folds too, or with a bias instead."""
+    """A 1x1 convolution with BatchNorm, which the released code
+    folds too, or with a bias instead.
+    """
     if normalised and tally.form == "training":
         tally.conv_bn(inside, outside, frames)
     else:
         tally.conv(inside, outside, frames)
 
 
-def _graph_conv(model: ModelConfig, tally: Tally, inside: int, outside: int, frames: int, normalised: bool) -> None:
+def _graph_conv(
+    model: ModelConfig, tally: Tally, inside: int, outside: int, frames: int, normalised: bool
+) -> None:
     tally.joint_mixing(inside, frames)
     if model.backbone == "hpi_gcn_op":
         tally.adjacency(model.groups)
@@ -49,7 +53,9 @@ def _graph_conv(model: ModelConfig, tally: Tally, inside: int, outside: int, fra
         tally.conv(inside, outside, frames)
         tally.leaf_params += outside  # the inner bias as the outer convolution sees it
     else:
-        tally.adjacency(model.adjacencies if model.backbone == "hpi_gcn_rp" and tally.form == "training" else 1)
+        tally.adjacency(
+            model.adjacencies if model.backbone == "hpi_gcn_rp" and tally.form == "training" else 1
+        )
         tally.conv(inside, inside, frames)
         _conv(tally, inside, outside, frames, normalised)
         tally.fuse("product")

@@ -7,7 +7,9 @@ from trainables.cost.counting.temporal import count_temporal
 
 
 def count_info_gcn(network: Network, tally: Tally) -> None:
-    """Joint embedding, blocks, head with mean and variance of the code (the deploy form's is one layer shorter and without variance)."""
+    """Joint embedding, blocks, head with mean and variance of the code (the deploy form's is one
+    layer shorter and without variance).
+    """
     model, frames = network.model, network.frames
     _embedding(network, tally)
     for inside, outside, stride in model.block_plan:
@@ -27,7 +29,8 @@ def count_info_gcn(network: Network, tally: Tally) -> None:
 def _embedding(network: Network, tally: Tally) -> None:
     channels = network.model.channels
     tally.conv(COORDINATES, channels, network.frames, bias=tally.form != "deploy")
-    tally.norm(network.persons * network.joints * channels)  # deployed: the scale and shift that are left
+    # deployed: the scale and shift that are left
+    tally.norm(network.persons * network.joints * channels)
     if tally.form != "deploy":
         tally.leaf_params += network.joints * channels  # position
     if tally.form == "released":

@@ -1,4 +1,7 @@
-"""Networks of several levels by arithmetic: sums over the single networks they are made of. Knows no torch."""
+"""Networks of several levels by arithmetic: sums over the single networks they are made of.
+
+Knows no torch.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ from trainables.cost.counting.count import GIGA, Cost, Count, count
 from trainables.layouts import Layout
 
 
-def count_trial(config: TrialConfig, layout: Layout, *, classes: int, persons: int, merges: Sequence[bool] = ()) -> Count:
-    """Cost of all the networks that a trial trains, as one; the lowest level first where levels are nested.
+def count_trial(
+    config: TrialConfig, layout: Layout, *, classes: int, persons: int, merges: Sequence[bool] = ()
+) -> Count:
+    """Cost of all the networks that a trial trains, as one; the lowest level first where levels are
+    nested.
 
-    merges: of each network in turn, the gate last, whether its deploy form makes the convolutions around an adjacency one; all do unless given.
+    merges: of each network in turn, the gate last, whether its deploy form makes the convolutions
+    around an adjacency one; all do unless given.
     """
 
     def single(number: int, *, gate: bool = False) -> Count:
@@ -37,18 +44,36 @@ def count_trial(config: TrialConfig, layout: Layout, *, classes: int, persons: i
 
     def form(name: Literal["training", "released", "deploy"]) -> Cost:
         costs = [getattr(member, name) for member in members]
-        return _together(sparsity, costs, getattr(gate, name) if gate else None, config.model.width, shared=name == "training")
+        return _together(
+            sparsity,
+            costs,
+            getattr(gate, name) if gate else None,
+            config.model.width,
+            shared=name == "training",
+        )
 
-    return Count(form("training"), form("released"), form("deploy"), members[0].apart, members[0].pieces)
+    return Count(
+        form("training"), form("released"), form("deploy"), members[0].apart, members[0].pieces
+    )
 
 
 def training_share(sparsity: SparsityConfig) -> float:
-    """Part of the training form's work on a clip that a training step does: nested levels are trained two at a time."""
+    """Part of the training form's work on a clip that a training step does: nested levels are
+    trained two at a time.
+    """
     return 2 / len(sparsity.levels) if sparsity.network == "nested" else 1.0
 
 
-def _together(sparsity: SparsityConfig, members: Sequence[Cost], gate: Cost | None, width: int, *, shared: bool) -> Cost:
-    """One form of the whole: nested levels one after the other, experts beside each other, a gate and the experts that it chooses.
+def _together(
+    sparsity: SparsityConfig,
+    members: Sequence[Cost],
+    gate: Cost | None,
+    width: int,
+    *,
+    shared: bool,
+) -> Cost:
+    """One form of the whole: nested levels one after the other, experts beside each other, a gate
+    and the experts that it chooses.
 
     shared: nested levels are one set of weights.
     """
@@ -56,10 +81,16 @@ def _together(sparsity: SparsityConfig, members: Sequence[Cost], gate: Cost | No
     if sparsity.network == "nested":
         work = _sum(members)
         return replace(work, params=first.params, leaf_params=first.leaf_params) if shared else work
-    bodies, head = [_headless(member) for member in members], Cost(first.head_params, first.head_params, first.head_gmacs, first.head_gmacs)
+    bodies, head = (
+        [_headless(member) for member in members],
+        Cost(first.head_params, first.head_params, first.head_gmacs, first.head_gmacs),
+    )
     if gate is not None:
         chosen = sparsity.active / levels
-        run = [replace(body, gmacs=chosen * body.gmacs, leaf_gmacs=chosen * body.leaf_gmacs) for body in bodies]
+        run = [
+            replace(body, gmacs=chosen * body.gmacs, leaf_gmacs=chosen * body.leaf_gmacs)
+            for body in bodies
+        ]
         return _sum([*run, _headless(gate), _linear(width * levels, width * levels), head])
     own_heads = levels * first.head_params if sparsity.expert_losses else 0  # held, not run
     return _sum([*bodies, _linear(own_heads, 0), _fusion(sparsity, levels, width), head])
@@ -78,7 +109,9 @@ NOTHING = Cost(0, 0, 0.0, 0.0)
 
 
 def _headless(cost: Cost) -> Cost:
-    return _sum([cost], minus=Cost(cost.head_params, cost.head_params, cost.head_gmacs, cost.head_gmacs))
+    return _sum(
+        [cost], minus=Cost(cost.head_params, cost.head_params, cost.head_gmacs, cost.head_gmacs)
+    )
 
 
 def _linear(params: int, macs: int) -> Cost:

@@ -7,7 +7,9 @@ from trainables.cost.counting.tally import Tally
 
 
 def count_ms_tcn(model: ModelConfig, tally: Tally, channels: int, before: int, frames: int) -> None:
-    """Three 1x1 convolutions computed as one, two dilated convolutions, a normalised maximum, a strided 1x1 convolution."""
+    """Three 1x1 convolutions computed as one, two dilated convolutions, a normalised maximum, a
+    strided 1x1 convolution.
+    """
     width = channels // 4
     tally.conv_bn(channels, 3 * width, before, bias=True)
     for _ in range(2):

@@ -6,8 +6,13 @@ from trainables.contract.config import ModelConfig
 from trainables.cost.counting.tally import Tally
 
 
-def count_six_branch_tcn(model: ModelConfig, tally: Tally, channels: int, before: int, frames: int) -> None:
-    """`before` and `frames`: lengths of its input and output. The mean over joints is one joint more; behind 1x1 convolutions once deployed."""
+def count_six_branch_tcn(
+    model: ModelConfig, tally: Tally, channels: int, before: int, frames: int
+) -> None:
+    """`before` and `frames`: lengths of its input and output.
+
+    The mean over joints is one joint more; behind 1x1 convolutions once deployed.
+    """
     deployed, has_mean = tally.form == "deploy", model.temporal == "dg_ms_tcn"
     sixth = channels // 6
     joints = tally.joints + has_mean
@@ -23,5 +28,6 @@ def count_six_branch_tcn(model: ModelConfig, tally: Tally, channels: int, before
         tally.norm(channels - sixth)
         tally.norm(channels)
         tally.norm(channels)
-    if has_mean:  # a coefficient per joint, and once deployed the shift that the mean joint must not bring along
+    # a coefficient per joint, and once deployed the shift that the mean joint must not bring along
+    if has_mean:
         tally.leaf_params += tally.joints + channels * deployed

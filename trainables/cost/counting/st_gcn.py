@@ -22,7 +22,9 @@ def count_st_gcn(network: Network, tally: Tally) -> None:
 
 
 def _graph_conv(model: ModelConfig, tally: Tally, inside: int, outside: int, frames: int) -> None:
-    """The released code convolves first, here joints are mixed first; deployed, BatchNorm is in the kernel and one more bias."""
+    """The released code convolves first, here joints are mixed first; deployed, BatchNorm is in the
+    kernel and one more bias.
+    """
     subsets = model.subsets
     if model.adjacency != "fixed":
         tally.adjacency(subsets)

@@ -20,7 +20,8 @@ Kernel = tuple[int, int, int, int]
 class Fused:
     """Convolutions of the training form that the deploy form makes one kernel of.
 
-    branches: the sum of Rep-TCN. product: W1 W0 around an adjacency. difference: [W1; W2 - W1] of one kernel [W1 W2].
+    branches: the sum of Rep-TCN. product: W1 W0 around an adjacency. difference: [W1; W2 - W1] of
+    one kernel [W1 W2].
     """
 
     how: Literal["branches", "product", "difference"]
@@ -60,8 +61,9 @@ class Network:
 class Tally:
     """Adds up the pieces of one form of a network.
 
-    training: as it is trained here. released: as the released code computes at inference, for comparison with the papers. deploy:
-    what is shipped here. `frames` is always the length of the piece's output.
+    training: as it is trained here. released: as the released code computes at inference, for
+    comparison with the papers. deploy: what is shipped here. `frames` is always the length of the
+    piece's output.
     """
 
     form: Literal["training", "released", "deploy"]
@@ -70,10 +72,13 @@ class Tally:
     merge: bool = True  # deploy: two convolutions around an adjacency are one
     leaf_params: int = field(default=0, init=False)
     adjacency_params: int = field(default=0, init=False)
-    pieces: list[list[Piece]] = field(default_factory=list, init=False)  # what masks may touch, by block
+    # what masks may touch, by block
+    pieces: list[list[Piece]] = field(default_factory=list, init=False)
     leaf_macs: int = field(default=0, init=False)  # convolutions and linear layers
-    mixing_macs: int = field(default=0, init=False)  # products with adjacency matrices, and those that make them from features
-    head_params: int = field(default=0, init=False)  # of leaf_params: what comes after the mean over frames, joints and persons
+    # products with adjacency matrices, and those that make them from features
+    mixing_macs: int = field(default=0, init=False)
+    # of leaf_params: what comes after the mean over frames, joints and persons
+    head_params: int = field(default=0, init=False)
     head_macs: int = field(default=0, init=False)  # of leaf_macs
 
     def begin_block(self) -> None:
@@ -83,21 +88,38 @@ class Tally:
     @property
     def kernels(self) -> tuple[tuple[Kernel, ...], ...]:
         """Of each convolution of each block."""
-        return tuple(tuple(kernel for piece in block for kernel in kernels_of(piece)) for block in self.pieces)
+        return tuple(
+            tuple(kernel for piece in block for kernel in kernels_of(piece))
+            for block in self.pieces
+        )
 
     def conv(
-        self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = True, groups: int = 1, joints: int | None = None
+        self,
+        inside: int,
+        outside: int,
+        frames: int,
+        *,
+        taps: int = 1,
+        bias: bool = True,
+        groups: int = 1,
+        joints: int | None = None,
     ) -> None:
-        """A 2-D convolution over `frames` x `joints` (all of them unless given) positions of every person."""
+        """A 2-D convolution over `frames` x `joints` (all of them unless given) positions of every
+        person.
+        """
         kernel = (outside, inside // groups, taps, 1)
         weights = prod(kernel)
         self.leaf_params += weights + outside * bias
         if self.pieces:
             self.pieces[-1].append(kernel)
-        self.leaf_macs += weights * frames * (self.joints if joints is None else joints) * self.persons
+        self.leaf_macs += (
+            weights * frames * (self.joints if joints is None else joints) * self.persons
+        )
 
     def fuse(self, how: Literal["product", "difference"]) -> None:
-        """The last two convolutions (product), or the two halves of the last one (difference), ship as one kernel."""
+        """The last two convolutions (product), or the two halves of the last one (difference), ship
+        as one kernel.
+        """
         parts = self._last(2 if how == "product" else 1)
         outside, inside = parts[-1][0], parts[0][1]
         kernel = (outside, inside, 1, 1) if how == "product" else (2 * outside, inside // 2, 1, 1)
@@ -105,10 +127,15 @@ class Tally:
 
     def fuse_branches(self, branches: tuple[Branch, ...], kernel_size: int) -> None:
         """The last convolutions are those of Rep-TCN's branches, in their order."""
-        parts, reach = self._last(sum(1 if isinstance(branch, str) else 2 for branch in branches)), reached_taps(branches, kernel_size)
+        parts, reach = (
+            self._last(sum(1 if isinstance(branch, str) else 2 for branch in branches)),
+            reached_taps(branches, kernel_size),
+        )
         outside, inside = parts[0][:2]
         unreached = (kernel_size - reach) * outside * inside
-        self.pieces[-1].append(Fused("branches", parts, (outside, inside, reach, 1), branches, unreached))
+        self.pieces[-1].append(
+            Fused("branches", parts, (outside, inside, reach, 1), branches, unreached)
+        )
 
     def _last(self, number: int) -> tuple[Kernel, ...]:
         """Takes the last convolutions of the block away."""
@@ -121,8 +148,13 @@ class Tally:
         """Scale and shift of a normalisation."""
         self.leaf_params += 2 * channels
 
-    def conv_bn(self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = False) -> None:
-        """A convolution and its BatchNorm; one biased convolution once deployed. The HPI-GCN code folds these when it deploys."""
+    def conv_bn(
+        self, inside: int, outside: int, frames: int, *, taps: int = 1, bias: bool = False
+    ) -> None:
+        """A convolution and its BatchNorm; one biased convolution once deployed.
+
+        The HPI-GCN code folds these when it deploys.
+        """
         fused = self.form == "deploy"
         self.conv(inside, outside, frames, taps=taps, bias=bias or fused)
         if not fused:

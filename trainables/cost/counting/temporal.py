@@ -8,8 +8,12 @@ from trainables.cost.counting.six_branch_tcn import count_six_branch_tcn
 from trainables.cost.counting.tally import Tally
 
 
-def count_temporal(model: ModelConfig, tally: Tally, channels: int, before: int, frames: int, *, bias: bool = True) -> None:
-    """The module `build_temporal` builds; `before` and `frames`: lengths of its input and output. `bias`: of the single convolution."""
+def count_temporal(
+    model: ModelConfig, tally: Tally, channels: int, before: int, frames: int, *, bias: bool = True
+) -> None:
+    """The module `build_temporal` builds; `before` and `frames`: lengths of its input and output.
+    `bias`: of the single convolution.
+    """
     match model.temporal:
         case "conv":
             tally.conv_bn(channels, channels, frames, taps=model.kernel_size, bias=bias)
@@ -22,7 +26,9 @@ def count_temporal(model: ModelConfig, tally: Tally, channels: int, before: int,
 
 
 def _rep_tcn(model: ModelConfig, tally: Tally, channels: int, before: int, frames: int) -> None:
-    """Branches of convolution and BatchNorm, then BatchNorm; the released code fuses the branches and keeps the last BatchNorm."""
+    """Branches of convolution and BatchNorm, then BatchNorm; the released code fuses the branches
+    and keeps the last BatchNorm.
+    """
     if tally.form != "training":
         tally.conv(channels, channels, frames, taps=model.kernel_size, bias=True)
         if tally.form == "released":
@@ -30,7 +36,9 @@ def _rep_tcn(model: ModelConfig, tally: Tally, channels: int, before: int, frame
         return
     for branch in model.branches:
         if branch == "origin" or branch == "pointwise":
-            tally.conv_bn(channels, channels, frames, taps=model.kernel_size if branch == "origin" else 1)
+            tally.conv_bn(
+                channels, channels, frames, taps=model.kernel_size if branch == "origin" else 1
+            )
             continue
         tally.conv_bn(channels, channels, before)
         if branch == "average":

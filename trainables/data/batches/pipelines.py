@@ -1,7 +1,9 @@
-"""What each data set's literature does to a clip before it becomes a stream, decided batch by batch. Knows no seeds and no devices.
+"""What each data set's literature does to a clip before it becomes a stream, decided batch by
+batch. Knows no seeds and no devices.
 
-A pipeline answers for a batch of clips: which frames, with what weights, and which affine map x' = linear (x - centre) per clip. Every step
-of both published feeders between file and stream is one of these.
+A pipeline answers for a batch of clips: which frames, with what weights, and which affine map x' =
+linear (x - centre) per clip. Every step of both published feeders between file and stream is one of
+these.
 """
 
 from __future__ import annotations
@@ -34,16 +36,20 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.5, 1.5  # of NW-UCLA's view change
 
 
 class CTR:
-    """NTU RGB+D as in CTR-GCN's feeder: centre, crop, resize to `frames`, small random rotation around all three axes.
+    """NTU RGB+D as in CTR-GCN's feeder: centre, crop, resize to `frames`, small random rotation
+    around all three axes.
 
-    The centre is the layout's origin joint of person 0 in the first frame that has this person; all-zero frames stay zero.
+    The centre is the layout's origin joint of person 0 in the first frame that has this person;
+    all-zero frames stay zero.
     """
 
     largest_rotation = 0.3  # radians
     by_joint = False
     leader: Ints | None = None
 
-    def __init__(self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int) -> None:
+    def __init__(
+        self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int
+    ) -> None:
         assert views == 1, views
         self._training, self._frames = training, data.frames
         self._rotation = self.largest_rotation if data.rotation is None else data.rotation
@@ -51,7 +57,9 @@ class CTR:
         first = store.column("offset")[clips.position]  # row of the store
         self.present: Presence | None = None
         for number, there in tracked_rows(store, clips):
-            self.present = np.ones(len(clips.rows), np.bool_) if self.present is None else self.present
+            self.present = (
+                np.ones(len(clips.rows), np.bool_) if self.present is None else self.present
+            )
             self.present[clips.rows_of(number)] = there.ravel()
             first[number] += int(there[0].argmax())
         self._centre = store.joints[first, store.layout.origin] * clips.units
@@ -62,25 +70,34 @@ class CTR:
         angles = np.zeros((len(clips), 3))
         if self._training:
             angles = rng.uniform(-self._rotation, self._rotation, size=angles.shape)
-        return Plan(*resize(*crop, self._frames), linear=rotation(angles), centre=self._centre[clips])
+        return Plan(
+            *resize(*crop, self._frames), linear=rotation(angles), centre=self._centre[clips]
+        )
 
 
 class UCLA:
-    """NW-UCLA as in CTR-GCN's feeder: centre, random view (rotation and scale), each coordinate to [-1, 1] over the clip, sample `frames`.
+    """NW-UCLA as in CTR-GCN's feeder: centre, random view (rotation and scale), each coordinate to
+    [-1, 1] over the clip, sample `frames`.
 
-    The fit to [-1, 1] undoes any shift, so the centre needs no step of its own. It looks at every frame of the clip after the rotation, not
-    only at the sampled ones; the largest and the smallest coordinate are always at corners of the convex hull of all joints of all frames,
-    and the hull (some 50 points in place of 700) is found once. All-zero frames take no part in the fit and stay zero.
+    The fit to [-1, 1] undoes any shift, so the centre needs no step of its own. It looks at every
+    frame of the clip after the rotation, not only at the sampled ones; the largest and the smallest
+    coordinate are always at corners of the convex hull of all joints of all frames, and the hull
+    (some 50 points in place of 700) is found once. All-zero frames take no part in the fit and stay
+    zero.
     """
 
     largest_rotation = math.pi / 3  # radians; whole degrees are drawn
     by_joint = False
     leader: Ints | None = None
 
-    def __init__(self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int) -> None:
+    def __init__(
+        self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int
+    ) -> None:
         assert views == 1, views
         self._training, self._frames = training, data.frames
-        self._degrees = round(math.degrees(self.largest_rotation if data.rotation is None else data.rotation))
+        self._degrees = round(
+            math.degrees(self.largest_rotation if data.rotation is None else data.rotation)
+        )
         self._length = clips.length
         present = np.ones(len(clips.rows), np.bool_)
         turning = training and self._degrees > 0
@@ -88,7 +105,8 @@ class UCLA:
         for number, joints in enumerate(each_clip(store, clips.position)):
             there = tracked(joints)
             present[clips.rows_of(number)] = there.ravel()
-            points = joints[there].reshape(-1, 3) if there.any() else joints.reshape(-1, 3)  # a clip of zeros is one point
+            # a clip of zeros is one point
+            points = joints[there].reshape(-1, 3) if there.any() else joints.reshape(-1, 3)
             corners.append(hull(points) if turning else box(points))
         self.present: Presence | None = None if present.all() else present
         self._corners = np.concatenate(corners).astype(np.float64)
@@ -99,18 +117,33 @@ class UCLA:
         length = self._length[clips]
         linear: Floats = np.tile(np.eye(3), (len(clips), 1, 1))
         if self._training:
-            degrees = rng.integers(-self._degrees, self._degrees, size=(len(clips), 2), endpoint=True)
-            linear = view_rotation(degrees, rng.uniform(SMALLEST_SCALE, LARGEST_SCALE, size=len(clips)))
-        frame = sample_training(length, self._frames, rng) if self._training else sample_evaluation(length, self._frames)
+            degrees = rng.integers(
+                -self._degrees, self._degrees, size=(len(clips), 2), endpoint=True
+            )
+            linear = view_rotation(
+                degrees, rng.uniform(SMALLEST_SCALE, LARGEST_SCALE, size=len(clips))
+            )
+        frame = (
+            sample_training(length, self._frames, rng)
+            if self._training
+            else sample_evaluation(length, self._frames)
+        )
         gain, middle = fit_to_box(*self._extremes(clips, linear))
-        centre = (np.linalg.inv(linear) @ middle[:, :, None])[:, :, 0]  # linear x - middle = linear (x - centre)
-        return Plan(frame[:, :, None], np.ones((*frame.shape, 1)), gain[:, :, None] * linear, centre)
+        # linear x - middle = linear (x - centre)
+        centre = (np.linalg.inv(linear) @ middle[:, :, None])[:, :, 0]
+        return Plan(
+            frame[:, :, None], np.ones((*frame.shape, 1)), gain[:, :, None] * linear, centre
+        )
 
     def _extremes(self, clips: Ints, linear: Floats) -> tuple[Floats, Floats]:
         """Smallest and largest coordinates (N, 3) of each clip after its linear map."""
         count = self._count[clips][:, None]
-        each = np.minimum(np.arange(count.max()), count - 1)  # the last corner again where a clip has fewer
-        points = linear @ np.swapaxes(self._corners.take(self._first[clips][:, None] + each, axis=0), 1, 2)  # (N, 3, corners)
+        # the last corner again where a clip has fewer
+        each = np.minimum(np.arange(count.max()), count - 1)
+        # (N, 3, corners)
+        points = linear @ np.swapaxes(
+            self._corners.take(self._first[clips][:, None] + each, axis=0), 1, 2
+        )
         return points.min(axis=2), points.max(axis=2)
 
 
@@ -120,7 +153,9 @@ def box(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def hull(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The corners of the convex hull of `points` (P, 3); every point where they lie in a plane or are few."""
+    """The corners of the convex hull of `points` (P, 3); every point where they lie in a plane or
+    are few.
+    """
     from scipy.spatial import ConvexHull, QhullError
 
     try:

@@ -1,4 +1,7 @@
-"""The rows of chosen clips as one tensor, where the device can reach them. Knows stores and devices, nothing of transforms."""
+"""The rows of chosen clips as one tensor, where the device can reach them.
+
+Knows stores and devices, nothing of transforms.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,16 @@ from trainables.data.store.reading import Store
 Ints = npt.NDArray[np.int64]
 Residence = Literal["auto", "device", "host", "mmap"]
 
-RESIDENT_SHARE = 0.4  # of the memory of a GPU that a trial may still take, for joints unless they are asked for
+# of the memory of a GPU that a trial may still take, for joints unless they are asked for
+RESIDENT_SHARE = 0.4
 CHUNK = 1 << 18  # rows copied to a GPU at a time
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ragged:
-    """Clip i of those chosen is rows start[i] + m * length[i] + t of `rows`, person m, frame t; arrays are (n,) where nothing else is said."""
+    """Clip i of those chosen is rows start[i] + m * length[i] + t of `rows`, person m, frame t;
+    arrays are (n,) where nothing else is said.
+    """
 
     rows: Tensor  # (R, V * 3), float32 or int16
     units: Units  # (n, 3): what a 1 in `rows` means for each of a joint's three numbers
@@ -40,23 +46,33 @@ class Ragged:
         return slice(begin, begin + int(self.length[clip] * self.persons[clip]))
 
 
-def load_ragged(store: Store, indices: Ints, device: torch.device, residence: Residence = "auto") -> Ragged:
+def load_ragged(
+    store: Store, indices: Ints, device: torch.device, residence: Residence = "auto"
+) -> Ragged:
     """The clips at `indices` for batches on `device`, kept where `residence` says.
 
-    mmap: the memory map itself, whose pages all processes share; host: a copy of these clips in main memory; device: the same in the
-    memory of the device, which for a CPU is main memory; auto: on a GPU device if it fits into `RESIDENT_SHARE`, else mmap.
+    mmap: the memory map itself, whose pages all processes share; host: a copy of these clips in
+    main memory; device: the same in the memory of the device, which for a CPU is main memory; auto:
+    on a GPU device if it fits into `RESIDENT_SHARE`, else mmap.
 
-    UserError names clips without a frame or with a number that is not finite, for which no transform has an answer, and a GPU that is too small.
+    UserError names clips without a frame or with a number that is not finite, for which no
+    transform has an answer, and a GPU that is too small.
     """
     _check_clips(store, indices)
     start, length, persons = (values[indices] for values in store.extents)
     mapped = Ragged(_map_rows(store), store.units[indices], start, length, persons, indices)
-    place = settle(residence, int((length * persons).sum()) * mapped.rows.shape[1] * mapped.rows.element_size(), device)
+    place = settle(
+        residence,
+        int((length * persons).sum()) * mapped.rows.shape[1] * mapped.rows.element_size(),
+        device,
+    )
     return mapped if place is None else compact(mapped, place)
 
 
 def settle(residence: Residence, needed: int, device: torch.device) -> torch.device | None:
-    """Where a copy of `needed` bytes goes for a trial on `device`; None: there is none, the memory map is read."""
+    """Where a copy of `needed` bytes goes for a trial on `device`; None: there is none, the memory
+    map is read.
+    """
     if residence == "mmap" or (residence == "auto" and device.type != "cuda"):
         return None
     if residence == "host" or device.type != "cuda":
@@ -66,14 +82,16 @@ def settle(residence: Residence, needed: int, device: torch.device) -> torch.dev
         return device if needed <= RESIDENT_SHARE * left else None
     if needed > left:
         raise UserError(
-            f"data.residence: device needs {needed / 1e9:.2f} GB for the joints, this trial has {left / 1e9:.2f} GB of the GPU left; "
-            "use auto, host or mmap, or a store of int16"
+            f"data.residence: device needs {needed / 1e9:.2f} GB for the joints, this trial has"
+            f" {left / 1e9:.2f} GB of the GPU left; use auto, host or mmap, or a store of int16"
         )
     return device
 
 
 def memory_left(device: torch.device) -> int:
-    """Bytes of a GPU that this process may still take: what is free, within its own share, and what it holds without using it."""
+    """Bytes of a GPU that this process may still take: what is free, within its own share, and what
+    it holds without using it.
+    """
     free, total = torch.cuda.mem_get_info(device)
     held, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
     share = int(torch.cuda.get_per_process_memory_fraction(device) * total)
@@ -93,7 +111,9 @@ def compact(mapped: Ragged, device: torch.device) -> Ragged:
 
 
 def each_clip(store: Store, indices: Ints) -> Iterator[Joints]:
-    """The joints (M, T, V, 3) of each clip at `indices`, in their order; views of the memory map."""
+    """The joints (M, T, V, 3) of each clip at `indices`, in
+    their order; views of the memory map.
+    """
     for index in indices:
         yield store.clip(int(index))
 
@@ -102,12 +122,19 @@ def _check_clips(store: Store, indices: Ints) -> None:
     unusable = (store.column("length")[indices] == 0) | (store.column("broken")[indices] > 0)
     if unusable.any():
         names = store.column("id")[indices[unusable]]
-        raise UserError.of(f"{store.path}: clip '{name}' must have at least one frame and finite joints; see 'data audit'" for name in names)
+        raise UserError.of(
+            f"{store.path}: clip '{name}' must have at least one frame and finite joints; see 'data"
+            " audit'"
+            for name in names
+        )
 
 
 def _map_rows(store: Store) -> Tensor:
-    """The store's joints (rows, V * 3), not copied: every process of the machine shares the pages."""
+    """The store's joints (rows, V * 3), not copied: every process
+    of the machine shares the pages.
+    """
     with warnings.catch_warnings():
-        # The map is read-only and so is everything done with this tensor: it is indexed, never written.
+        # The map is read-only and so is everything done with this tensor: it is indexed, never
+        # written.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(store.joints.reshape(len(store.joints), -1))

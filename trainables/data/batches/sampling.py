@@ -1,4 +1,7 @@
-"""What a pipeline decides for a batch of clips, and what every pipeline must be. Knows no pipeline, seed or device."""
+"""What a pipeline decides for a batch of clips, and what every pipeline must be.
+
+Knows no pipeline, seed or device.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +38,19 @@ class Plan:
 
 
 Presence = npt.NDArray[np.bool_]
-"""Per row: whether a person is there; False where all joints are zero. A byte a row: every process has its own."""
+"""Per row: whether a person is there; False where all joints are zero. A byte a row: every process
+has its own.
+"""
 
 
 class Pipeline(Protocol):
     """Made once per set of clips; `views` is how many times evaluation looks at each of them."""
 
     by_joint: bool
-    """False: a person is there or not, frame by frame, and motion is taken between frames that are made.
-    True: single joints may be unseen and stay zero, and the plan's weights take motion between recorded frames."""
+    """False: a person is there or not, frame by frame, and motion is taken between frames that are
+    made. True: single joints may be unseen and stay zero, and the plan's weights take motion
+    between recorded frames.
+    """
 
     present: Presence | None
     """Who is there, where that is decided frame by frame; None: everybody always."""
@@ -51,20 +58,28 @@ class Pipeline(Protocol):
     leader: Ints | None
     """(clips,): the person who changes places with person 0; None: nobody."""
 
-    def __init__(self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int) -> None: ...
+    def __init__(
+        self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int
+    ) -> None: ...
 
     def plan(self, clips: Ints, view: Ints, rng: np.random.Generator) -> Plan:
-        """The plan for view `view[i]` of the clip numbered `clips[i]`, of `data.frames` frames; `rng` is untouched in evaluation."""
+        """The plan for view `view[i]` of the clip numbered `clips[i]`, of `data.frames` frames;
+        `rng` is untouched in evaluation.
+        """
         ...
 
 
 def tracked_rows(store: Store, clips: Ragged) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-    """Number and `tracked` of every clip in which somebody is absent from some frame; the others, nearly all, are not looked at."""
+    """Number and `tracked` of every clip in which somebody is absent from some frame; the others,
+    nearly all, are not looked at.
+    """
     for number in np.flatnonzero(store.column("absent")[clips.position]):
         yield int(number), tracked(store.stored(int(clips.position[number])))
 
 
 def tracked(joints: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Where a person of a clip (M, T, V, 3), in whatever units, has a joint that is not exactly zero: (M, T)."""
+    """Where a person of a clip (M, T, V, 3), in whatever units, has a joint that is not exactly
+    zero: (M, T).
+    """
     there: npt.NDArray[np.bool_] = (joints != 0).any(axis=(2, 3)).reshape(joints.shape[:2])
     return there

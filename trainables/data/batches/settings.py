@@ -1,4 +1,7 @@
-"""What the leaves of `data` come to on a given store, and which of them could not act on it. Knows no clips and no tensors."""
+"""What the leaves of `data` come to on a given store, and which of them could not act on it.
+
+Knows no clips and no tensors.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +31,62 @@ def views_of(data: DataConfig, description: Description) -> int:
 
 
 def aligns_spine(data: DataConfig, description: Description, layout: Layout) -> bool:
-    """Whether pipeline pyskl makes first spines upright: what is asked for, otherwise where positions and layout allow it."""
+    """Whether pipeline pyskl makes first spines upright: what is asked for, otherwise where
+    positions and layout allow it.
+    """
     if data.align_spine is None:
         return description.channels == "xyz" and layout.spine is not None
     return data.align_spine
 
 
 def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[tuple[str, str]]:
-    """Leaves that could not act on such a store, as (dotted name, broken rule); a default that cannot act is simply off."""
+    """Leaves that could not act on such a store, as (dotted name, broken rule); a default that
+    cannot act is simply off.
+    """
     pipeline, flat = pipeline_of(data, description), description.channels != "xyz"
     found = []
     if flat and pipeline != "pyskl":
-        found.append(("data.pipeline", f"must be pyskl for image coordinates (channels {description.channels}), got {pipeline}"))
+        found.append(
+            (
+                "data.pipeline",
+                (
+                    f"must be pyskl for image coordinates (channels {description.channels}), got"
+                    f" {pipeline}"
+                ),
+            )
+        )
     if pipeline == "pyskl" and flat:
-        reason = f" on image coordinates (channels {description.channels}), which are not turned; leave it out"
-        found += [(f"data.{name}", f"has no effect{reason}") for name in ("rotation", "align_spine") if getattr(data, name) is not None]
+        reason = (
+            f" on image coordinates (channels {description.channels}), which are not turned; leave"
+            " it out"
+        )
+        found += [
+            (f"data.{name}", f"has no effect{reason}")
+            for name in ("rotation", "align_spine")
+            if getattr(data, name) is not None
+        ]
     elif pipeline == "pyskl" and data.align_spine and layout.spine is None:
-        found.append(("data.align_spine", f"needs a layout that names its spine and shoulders, which '{layout.name}' does not"))
+        found.append(
+            (
+                "data.align_spine",
+                (
+                    f"needs a layout that names its spine and shoulders, which '{layout.name}'"
+                    " does not"
+                ),
+            )
+        )
     elif pipeline != "pyskl":
         reason = f" under pipeline {pipeline}; leave it out"
-        found += [(f"data.{name}", f"has no effect{reason}") for name in ("align_spine", "views") if getattr(data, name) is not None]
+        found += [
+            (f"data.{name}", f"has no effect{reason}")
+            for name in ("align_spine", "views")
+            if getattr(data, name) is not None
+        ]
     if pipeline == "ucla" and data.rotation and round(math.degrees(data.rotation)) == 0:
-        angles = f"{math.radians(0.5):.5f} radians under pipeline ucla, which draws whole degrees, got {data.rotation:g} radians"
+        angles = (
+            f"{math.radians(0.5):.5f} radians under pipeline ucla, which draws whole degrees, got"
+            f" {data.rotation:g} radians"
+        )
         found.append(("data.rotation", f"must be 0 or more than {angles}"))
     return found
 

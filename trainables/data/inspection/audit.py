@@ -20,7 +20,9 @@ _PER_UNIT: dict[Channels, float] = {"xyz": 1e-3, "xyc": 1.0, "xy": 1.0}
 _UNIT: dict[Channels, str] = {"xyz": "mm", "xyc": "px", "xy": "px"}
 _PAIRS = (("train", "selection"), ("train", "test"), ("selection", "test"))
 NEAR = 1.0
-"""Tolerance of near copies, mm or pixels: far above rounding (int16 is off by 0.05 mm), far below two takes of one movement (cm)."""
+"""Tolerance of near copies, mm or pixels: far above rounding (int16 is off by 0.05 mm), far below
+two takes of one movement (cm).
+"""
 
 DAMAGE = ("nan", "empty", "all_zero", "unknown_label")
 """Findings that make a clip worthless; the others are things to know."""
@@ -38,8 +40,9 @@ class Finding(Frozen):
 
 
 class Duplicates(Frozen):
-    """Clips with a twin. Inside a part: those beyond the first; across parts: clips of the later part with a twin in the earlier one
-    (train before selection before test)."""
+    """Clips with a twin. Inside a part: those beyond the first; across parts: clips of the later
+    part with a twin in the earlier one (train before selection before test).
+    """
 
     within_train: Finding
     within_selection: Finding
@@ -70,10 +73,13 @@ class ProtocolAudit(Frozen):
     clean_test: int  # test clips without a twin in training or selection
     unused: Finding  # clips in no part
     shared: Finding  # clips in two parts
-    missing_classes: dict[str, tuple[str, ...]]  # part (or clean_test) -> classes without a clip in it
+    # part (or clean_test) -> classes without a clip in it
+    missing_classes: dict[str, tuple[str, ...]]
     duplicates: Duplicates  # equal bit by bit
-    near_duplicates: Duplicates  # the same motion placed differently; without those that count as duplicates
-    shared_subjects: dict[str, Finding]  # pair of parts -> subjects with clips in both; empty where subjects are not known
+    # the same motion placed differently; without those that count as duplicates
+    near_duplicates: Duplicates
+    # pair of parts -> subjects with clips in both; empty where subjects are not known
+    shared_subjects: dict[str, Finding]
 
 
 class Audit(Frozen):
@@ -85,31 +91,50 @@ class Audit(Frozen):
     one_frame: Finding
     all_zero: Finding  # every coordinate of every frame is 0
     zero_frames: Finding  # some frames in which every coordinate is 0
-    zero_joints: Finding  # some joints at zero, not found, in a frame that shows others; not the origin, where centred clips have one
+    # some joints at zero, not found, in a frame that shows others; not the origin, where centred
+    # clips have one
+    zero_joints: Finding
     unknown_label: Finding  # label outside the classes
     missing_classes: tuple[str, ...]  # classes without a clip
     copies: Finding  # clips identical to an earlier one, whatever the split
     disagreeing_copies: Finding  # of these, those with another label
-    near: float  # how far near copies may be from one another, in `unit`: root mean square over all joints and frames
+    # how far near copies may be from one another, in `unit`: root mean square over all joints and
+    # frames
+    near: float
     unit: str  # mm or px
     near_copies: Finding  # clips that are an earlier one placed differently, and identical to none
     disagreeing_near_copies: Finding  # of these, those with another label
     protocols: dict[str, ProtocolAudit]
-    unusable: dict[str, str]  # protocols without a training or a test clip, as in a part of a data set -> what they lack
+    # protocols without a training or a test clip, as in a part of a data set -> what they lack
+    unusable: dict[str, str]
 
     def record(self) -> dict[str, object]:
-        """JSON form: counts only; `duplicates` and `near_duplicates` hold, over all audited protocols, the largest count of each kind."""
+        """JSON form: counts only; `duplicates` and `near_duplicates` hold, over all audited
+        protocols, the largest count of each kind.
+        """
         protocols = {
-            name: audit.model_dump(mode="json", exclude={"duplicates", "near_duplicates", "shared_subjects", "unused", "shared"})
+            name: audit.model_dump(
+                mode="json",
+                exclude={"duplicates", "near_duplicates", "shared_subjects", "unused", "shared"},
+            )
             | {"unused": audit.unused.count, "shared": audit.shared.count}
-            | {"duplicates": audit.duplicates.counts(), "near_duplicates": audit.near_duplicates.counts()}
-            | {"shared_subjects": {pair: finding.count for pair, finding in audit.shared_subjects.items()}}
+            | {
+                "duplicates": audit.duplicates.counts(),
+                "near_duplicates": audit.near_duplicates.counts(),
+            }
+            | {
+                "shared_subjects": {
+                    pair: finding.count for pair, finding in audit.shared_subjects.items()
+                }
+            }
             for name, audit in self.protocols.items()
         }
         findings = {name: value.count for name, value in self if isinstance(value, Finding)}
         return {
             "duplicates": _largest([audit.duplicates for audit in self.protocols.values()]),
-            "near_duplicates": _largest([audit.near_duplicates for audit in self.protocols.values()]),
+            "near_duplicates": _largest(
+                [audit.near_duplicates for audit in self.protocols.values()]
+            ),
             "near": self.near,
             "unit": self.unit,
             "clips": self.clips,
@@ -121,11 +146,16 @@ class Audit(Frozen):
         }
 
     def damage(self) -> list[str]:
-        """What `--strict` refuses: worthless clips, and clips that leak from one part of a split into another."""
+        """What `--strict` refuses: worthless clips, and clips that leak from one part of a split
+        into another.
+        """
         found = {name: getattr(self, name).count for name in DAMAGE}
         reasons = [f"{name}: {count} clips" for name, count in found.items() if count]
         for name, audit in self.protocols.items():
-            for count, twin in ((audit.duplicates.across, "an identical clip"), (audit.near_duplicates.across, "a near copy")):
+            for count, twin in (
+                (audit.duplicates.across, "an identical clip"),
+                (audit.near_duplicates.across, "a near copy"),
+            ):
                 if count:
                     reasons.append(f"{name}: {count} clips have {twin} in another part")
         return reasons
@@ -133,7 +163,9 @@ class Audit(Frozen):
 
 def _largest(found: Sequence[Duplicates]) -> dict[str, int]:
     counts = [duplicates.counts() for duplicates in found]
-    return {kind: max((count[kind] for count in counts), default=0) for kind in Duplicates.model_fields}
+    return {
+        kind: max((count[kind] for count in counts), default=0) for kind in Duplicates.model_fields
+    }
 
 
 def audit_store(
@@ -144,21 +176,30 @@ def audit_store(
     near: float = NEAR,
     clip_done: Callable[[], object] = lambda: None,
 ) -> Audit:
-    """Look at every clip and at the given protocols; without them at all that have clips. `clip_done` is called after each clip.
+    """Look at every clip and at the given protocols; without them at all that have clips.
 
-    Without `selection` the default is used, or none where the store has no subjects to hold out. near: tolerance of near copies, in
-    millimetres where joints are positions, in pixels where they are places in an image.
+    `clip_done` is called after each clip.
+
+    Without `selection` the default is used, or none where the store has no subjects to hold out.
+    near: tolerance of near copies, in millimetres where joints are positions, in pixels where they
+    are places in an image.
     """
     if not 0 < near < np.inf:
         raise UserError(f"near must be a positive number, got {near:g}")
     store.verify()
     unusable = {} if protocols is not None else _unusable(store)
-    chosen = protocols if protocols is not None else [name for name in store.info.protocols if name not in unusable]
+    chosen = (
+        protocols
+        if protocols is not None
+        else [name for name in store.info.protocols if name not in unusable]
+    )
     channels, classes = store.info.channels, store.info.classes
     ids, labels, hashes = (store.column(name) for name in ("id", "label", "hash"))
     first = _first_of_its_kind(hashes.tolist())
     state, sketches = _read_clips(store, first, clip_done)
-    near_first = near_groups(first, sketches, store.clip, DIMENSIONS[channels], near * _PER_UNIT[channels])
+    near_first = near_groups(
+        first, sketches, store.clip, DIMENSIONS[channels], near * _PER_UNIT[channels]
+    )
     copy = first != np.arange(len(ids))
     near_copy = ~copy & (near_first != np.arange(len(ids)))
     return Audit(
@@ -171,8 +212,12 @@ def audit_store(
         near=near,
         unit=_UNIT[channels],
         near_copies=Finding.of(ids[near_copy].tolist()),
-        disagreeing_near_copies=Finding.of(ids[near_copy & (labels != labels[near_first])].tolist()),
-        protocols={name: _audit_protocol(store, name, selection, first, near_first) for name in chosen},
+        disagreeing_near_copies=Finding.of(
+            ids[near_copy & (labels != labels[near_first])].tolist()
+        ),
+        protocols={
+            name: _audit_protocol(store, name, selection, first, near_first) for name in chosen
+        },
         unusable=unusable,
     )
 
@@ -190,8 +235,11 @@ class _Look:
 
 
 def _look(joints: Joints, origin: int, *, flat: bool) -> _Look:
-    """(M, T, V, 3); a frame counts as zero when all persons in it are. flat: joints not found keep a confidence, as their third number."""
-    x, y, z = (joints[..., number] for number in range(3))  # moveaxis alone would take as long as all the rest
+    """(M, T, V, 3); a frame counts as zero when all persons in it are. flat: joints not found keep
+    a confidence, as their third number.
+    """
+    # moveaxis alone would take as long as all the rest
+    x, y, z = (joints[..., number] for number in range(3))
     zero = (x == 0) & (y == 0) & (z == 0)  # (M, T, V)
     absent = zero.all(axis=-1)  # (M, T): this person is not in this frame
     frames = absent.all(axis=0)  # (T,)
@@ -201,12 +249,21 @@ def _look(joints: Joints, origin: int, *, flat: bool) -> _Look:
         one_frame=joints.shape[1] == 1,
         all_zero=joints.shape[1] > 0 and bool(frames.all()),
         zero_frames=bool(frames.any()) and not bool(frames.all()),
-        zero_joints=bool((np.delete((x == 0) & (y == 0) if flat else zero, [] if flat else origin, axis=-1) & ~absent[..., None]).any()),
+        zero_joints=bool(
+            (
+                np.delete((x == 0) & (y == 0) if flat else zero, [] if flat else origin, axis=-1)
+                & ~absent[..., None]
+            ).any()
+        ),
     )
 
 
-def _read_clips(store: Store, first: Positions, clip_done: Callable[[], object]) -> tuple[dict[str, Positions], dict[int, Sketch]]:
-    """Finding -> which clips have it, as flags in the order of the store; and sketches of the clips that are copies of no earlier one."""
+def _read_clips(
+    store: Store, first: Positions, clip_done: Callable[[], object]
+) -> tuple[dict[str, Positions], dict[int, Sketch]]:
+    """Finding -> which clips have it, as flags in the order of the store; and sketches of the clips
+    that are copies of no earlier one.
+    """
     looks, sketches = [], {}
     for position in range(store.info.clips):
         joints = store.clip(position)
@@ -216,10 +273,19 @@ def _read_clips(store: Store, first: Positions, clip_done: Callable[[], object])
             if own is not None:
                 sketches[position] = own
         clip_done()
-    return {name: np.array([getattr(look, name) for look in looks], dtype=np.bool_) for name in _Look.__slots__}, sketches
+    return {
+        name: np.array([getattr(look, name) for look in looks], dtype=np.bool_)
+        for name in _Look.__slots__
+    }, sketches
 
 
-def _audit_protocol(store: Store, protocol: str, selection: SelectionConfig | None, first: Positions, near_first: Positions) -> ProtocolAudit:
+def _audit_protocol(
+    store: Store,
+    protocol: str,
+    selection: SelectionConfig | None,
+    first: Positions,
+    near_first: Positions,
+) -> ProtocolAudit:
     """first, near_first: for each clip the first one that is identical, or the same motion."""
     kind, split = _split(store, protocol, selection)
     ids, labels = store.column("id"), store.column("label")
@@ -240,8 +306,15 @@ def _audit_protocol(store: Store, protocol: str, selection: SelectionConfig | No
             for name, positions in (parts | {"clean_test": clean}).items()
             if len(positions)
         },
-        duplicates=Duplicates(**{kind: Finding.of(ids[twins].tolist()) for kind, twins in exact.items()}),
-        near_duplicates=Duplicates(**{kind: Finding.of(ids[np.setdiff1d(twins, exact[kind])].tolist()) for kind, twins in near.items()}),
+        duplicates=Duplicates(
+            **{kind: Finding.of(ids[twins].tolist()) for kind, twins in exact.items()}
+        ),
+        near_duplicates=Duplicates(
+            **{
+                kind: Finding.of(ids[np.setdiff1d(twins, exact[kind])].tolist())
+                for kind, twins in near.items()
+            }
+        ),
         shared_subjects=_shared_subjects(store.column("subject"), parts),
     )
 
@@ -275,22 +348,32 @@ def _twins(group: Positions, parts: Mapping[str, Positions]) -> dict[str, Positi
         _, firsts = np.unique(group[positions], return_index=True)
         found[f"within_{part}"] = np.delete(positions, firsts)
     for earlier, later in _PAIRS:
-        found[f"{earlier}_{later}"] = parts[later][np.isin(group[parts[later]], group[parts[earlier]])]
+        found[f"{earlier}_{later}"] = parts[later][
+            np.isin(group[parts[later]], group[parts[earlier]])
+        ]
     return found
 
 
 def _shared_subjects(subjects: Column, parts: Mapping[str, Positions]) -> dict[str, Finding]:
     """Subjects with clips in both parts of a pair; nothing where no clip says who is in it."""
-    known = {part: {subject for subject in subjects[positions].tolist() if subject is not None} for part, positions in parts.items()}
+    known = {
+        part: {subject for subject in subjects[positions].tolist() if subject is not None}
+        for part, positions in parts.items()
+    }
     if not any(known.values()):
         return {}
-    return {f"{a}_{b}": Finding.of([str(subject) for subject in sorted(known[a] & known[b])]) for a, b in _PAIRS}
+    return {
+        f"{a}_{b}": Finding.of([str(subject) for subject in sorted(known[a] & known[b])])
+        for a, b in _PAIRS
+    }
 
 
 def _first_of_its_kind(hashes: list[str]) -> Positions:
     """For each entry the place of the first equal one."""
     first: dict[str, int] = {}
-    return np.array([first.setdefault(value, place) for place, value in enumerate(hashes)], dtype=np.int64)
+    return np.array(
+        [first.setdefault(value, place) for place, value in enumerate(hashes)], dtype=np.int64
+    )
 
 
 def _missing(classes: tuple[str, ...], labels: Iterable[int]) -> tuple[str, ...]:

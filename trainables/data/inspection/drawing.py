@@ -1,7 +1,10 @@
-"""Clips drawn as skeletons: poses side by side (PNG) or moving (GIF). Knows joints and layouts, nothing of stores or files.
+"""Clips drawn as skeletons: poses side by side (PNG) or moving (GIF).
 
-What is in space is drawn twice, from the front and from the side, to one scale and without perspective. What was found in images is drawn as it
-is in the image: y down, joints and bones as faint as the detector was unsure. Each person has a colour, dark on the left side of the body and
+Knows joints and layouts, nothing of stores or files.
+
+What is in space is drawn twice, from the front and from the side, to one scale and without
+perspective. What was found in images is drawn as it is in the image: y down, joints and bones as
+faint as the detector was unsure. Each person has a colour, dark on the left side of the body and
 light on its right.
 """
 
@@ -37,8 +40,10 @@ GIF_RATE = 15  # pictures per second at most
 HOLD = 1.0  # seconds for which the last picture stays
 TITLE_SIZE, LETTERS = 9, 13  # points; letters of that size to an inch
 LEGEND_WIDTH = 1.2  # inches of an entry
-COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:purple", "tab:orange", "tab:brown")  # of persons, in turns
-SHADE: dict[Side, float] = {"left": -0.35, "middle": 0.0, "right": 0.45}  # towards black (negative) or white
+# of persons, in turns
+COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:purple", "tab:orange", "tab:brown")
+# towards black (negative) or white
+SHADE: dict[Side, float] = {"left": -0.35, "middle": 0.0, "right": 0.45}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +72,15 @@ class Picture:
         return int(self.points.shape[1])
 
 
-def picture_of(joints: Joints, channels: Channels, layout: Layout, title: str, up: str = "y") -> Picture:
-    """joints (M, T, V, 3) as `channels` says; `up`, one of `UP`, is the direction away from the ground where joints are positions in space.
+def picture_of(
+    joints: Joints, channels: Channels, layout: Layout, title: str, up: str = "y"
+) -> Picture:
+    """joints (M, T, V, 3) as `channels` says; `up`, one of `UP`, is the direction away from the
+    ground where joints are positions in space.
 
-    A frame in which every joint of a person is zero does not show that person; nor are joints drawn that are not finite or, in images, have
-    confidence 0 or no place. UserError when nothing is left to draw.
+    A frame in which every joint of a person is zero does not show that person; nor are joints drawn
+    that are not finite or, in images, have confidence 0 or no place. UserError when nothing is left
+    to draw.
     """
     shown = np.isfinite(joints).all(axis=-1) & (joints != 0).any(axis=(2, 3))[..., None]
     points = np.where(shown[..., None], joints, 0).astype(np.float64)
@@ -81,16 +90,21 @@ def picture_of(joints: Joints, channels: Channels, layout: Layout, title: str, u
     if channels == "xyc":
         strength *= np.clip(points[..., 2], 0.0, 1.0)
     if not strength.any():
-        raise UserError(f"{title}: there must be somebody to draw, but none of its {joints.shape[1]} frames shows a joint")
+        raise UserError(
+            f"{title}: there must be somebody to draw, but none of its {joints.shape[1]} frames"
+            " shows a joint"
+        )
     if channels == "xyz":
         return Picture(title, layout, points, strength, space_views(up), "m")
     return Picture(title, layout, points, strength, (View("", (0, 1), (1, -1)),), "px")
 
 
 def space_views(up: str) -> tuple[View, View]:
-    """From the front, as a camera sees it that looks along z (along y where z is up), and from the side with that camera on the left.
+    """From the front, as a camera sees it that looks along z (along y where z is up), and from the
+    side with that camera on the left.
 
-    Coordinates are taken to be right-handed, as those of Kinect are: what is on the camera's right grows along forward x up.
+    Coordinates are taken to be right-handed, as those of Kinect are: what is on the camera's right
+    grows along forward x up.
     """
     if up not in UP:
         raise UserError(f"up must be one of {', '.join(UP)}, got '{up}'")
@@ -99,7 +113,9 @@ def space_views(up: str) -> tuple[View, View]:
     unit = np.eye(3, dtype=np.int64)
     right = np.cross(unit[forward], sign * unit[axis])
     across = int(np.abs(right).argmax())
-    return View("from the front", (across, int(right[across])), (axis, sign)), View("from the side", (forward, 1), (axis, sign))
+    return View("from the front", (across, int(right[across])), (axis, sign)), View(
+        "from the side", (forward, 1), (axis, sign)
+    )
 
 
 def poses_png(picture: Picture, poses: int) -> bytes:
@@ -123,7 +139,11 @@ def poses_png(picture: Picture, poses: int) -> bytes:
             axes.set_ylabel("" if column else f"{view.name}\n{axes.get_ylabel()}".strip())
             if view is views[0]:
                 end = frame in (0, picture.length - 1)
-                axes.set_title(_frame_name(frame, picture.length), fontsize=8, fontweight="bold" if end else "normal")
+                axes.set_title(
+                    _frame_name(frame, picture.length),
+                    fontsize=8,
+                    fontweight="bold" if end else "normal",
+                )
             _Body(axes, picture, view).show(frame)
     _explain(figure, picture)
     stream = io.BytesIO()
@@ -134,20 +154,30 @@ def poses_png(picture: Picture, poses: int) -> bytes:
 def moving_gif(picture: Picture, pictures: int | None = None, fps: float = 30.0) -> bytes:
     """The clip in its own time as an endless GIF; `fps` is the rate at which it was recorded.
 
-    At most `GIF_RATE` pictures per second are drawn, or `pictures` of them, evenly chosen from the first frame to the last.
+    At most `GIF_RATE` pictures per second are drawn, or `pictures` of them, evenly chosen from the
+    first frame to the last.
     """
     from PIL import Image
 
-    frames = chosen_frames(picture.length, pictures or 1 + int(np.ceil((picture.length - 1) * min(GIF_RATE / fps, 1.0))))
+    frames = chosen_frames(
+        picture.length,
+        pictures or 1 + int(np.ceil((picture.length - 1) * min(GIF_RATE / fps, 1.0))),
+    )
     window = _Window.of(picture, frames, follow=False)
-    figure = blank_figure(len(picture.views) * GIF_HEIGHT * window.width / window.height + 0.8, GIF_HEIGHT + 1.0)
+    figure = blank_figure(
+        len(picture.views) * GIF_HEIGHT * window.width / window.height + 0.8, GIF_HEIGHT + 1.0
+    )
     figure.set_dpi(GIF_DPI)
     bodies = []
-    for axes, view in zip(figure.subplots(1, len(picture.views), squeeze=False)[0], picture.views, strict=True):
+    for axes, view in zip(
+        figure.subplots(1, len(picture.views), squeeze=False)[0], picture.views, strict=True
+    ):
         _prepare(axes, picture, view, window, 0)
         axes.set_title(view.name, fontsize=8)
         bodies.append(_Body(axes, picture, view))
-    name = bodies[0].axes.text(0.03, 0.98, "", transform=bodies[0].axes.transAxes, va="top", fontsize=7)
+    name = bodies[0].axes.text(
+        0.03, 0.98, "", transform=bodies[0].axes.transAxes, va="top", fontsize=7
+    )
     _explain(figure, picture)
     canvas: Any = figure.canvas
     moving = [name, *(artist for body in bodies for artist in (body.lines, body.dots))]
@@ -172,7 +202,9 @@ def moving_gif(picture: Picture, pictures: int | None = None, fps: float = 30.0)
     times = np.rint(100 * np.asarray(frames) / fps)  # a GIF counts hundredths of a second
     durations = [10 * max(int(step), 2) for step in np.diff(times)] + [int(1000 * HOLD)]
     stream = io.BytesIO()
-    first.save(stream, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    first.save(
+        stream, format="GIF", save_all=True, append_images=others, duration=durations, loop=0
+    )
     return stream.getvalue()
 
 
@@ -189,7 +221,9 @@ def _frame_name(frame: int, length: int) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Window:
-    """What the picture of each frame shows, in units of the joints: one size for all frames and views, so that all are of one scale."""
+    """What the picture of each frame shows, in units of the joints: one size for all frames and
+    views, so that all are of one scale.
+    """
 
     centre: Values  # (frames, 3)
     width: float
@@ -197,9 +231,12 @@ class _Window:
 
     @classmethod
     def of(cls, picture: Picture, frames: Sequence[int], *, follow: bool) -> _Window:
-        """follow: a window just large enough for any one of the frames, which goes to and fro with the persons; otherwise one for them all."""
+        """follow: a window just large enough for any one of the frames, which goes to and fro with
+        the persons; otherwise one for them all.
+        """
         points, seen = picture.points[:, frames], (picture.strength[:, frames] > 0)[..., None]
-        low = np.where(seen, points, np.inf).min(axis=(0, 2))  # (frames, 3), infinite where nobody is seen
+        # (frames, 3), infinite where nobody is seen
+        low = np.where(seen, points, np.inf).min(axis=(0, 2))
         high = np.where(seen, points, -np.inf).max(axis=(0, 2))
         there = (low <= high).all(axis=1)
         if not there.any():
@@ -229,13 +266,18 @@ class _Body:
         self.flat = picture.points[..., [view.across[0], view.upwards[0]]]
         self.bones = [(v, parent) for v, parent in enumerate(parents) if v != parent]
         sides = [side_of(name) for name in layout.joints]
-        self.colours = np.array([[_colour(person, side) for side in sides] for person in range(len(picture.points))])  # (M, V, 3)
+        # (M, V, 3)
+        self.colours = np.array(
+            [[_colour(person, side) for side in sides] for person in range(len(picture.points))]
+        )
         self.lines = LineCollection([], linewidths=1.6, capstyle="round")
         axes.add_collection(self.lines)
         self.dots = axes.scatter([], [], s=5, linewidths=0, zorder=3)
 
     def show(self, frame: int) -> None:
-        """Draw one frame: a bone is as strong as the weaker of its joints and has the colour of the joint further out."""
+        """Draw one frame: a bone is as strong as the weaker of its joints and has the colour of the
+        joint further out.
+        """
         segments, colours = [], []
         places, strength = self.flat[:, frame], self.picture.strength[:, frame]
         for person in range(len(places)):
@@ -248,7 +290,14 @@ class _Body:
         self.lines.set_color(colours)
         seen = strength > 0
         self.dots.set_offsets(places[seen])
-        self.dots.set_facecolor([(*colour, strong) for colour, strong in zip(self.colours[seen].tolist(), strength[seen].tolist(), strict=True)])
+        self.dots.set_facecolor(
+            [
+                (*colour, strong)
+                for colour, strong in zip(
+                    self.colours[seen].tolist(), strength[seen].tolist(), strict=True
+                )
+            ]
+        )
 
 
 def side_of(joint: str) -> Side:
@@ -276,7 +325,10 @@ def _prepare(axes: Axes, picture: Picture, view: View, window: _Window, place: i
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=6)
-    for set_limits, (number, sign), size in ((axes.set_xlim, view.across, window.width), (axes.set_ylim, view.upwards, window.height)):
+    for set_limits, (number, sign), size in (
+        (axes.set_xlim, view.across, window.width),
+        (axes.set_ylim, view.upwards, window.height),
+    ):
         middle = window.centre[place, number]
         set_limits(middle - sign * size / 2, middle + sign * size / 2)
     for axis in (axes.xaxis, axes.yaxis):
@@ -291,11 +343,17 @@ def _explain(figure: Figure, picture: Picture) -> None:
 
     figure.suptitle(fill(picture.title, int(figure.get_figwidth() * LETTERS)), fontsize=TITLE_SIZE)
     persons = np.flatnonzero((picture.strength > 0).any(axis=(1, 2))).tolist()
-    sides: Sequence[Side] = ("left", "right") if any(side_of(name) != "middle" for name in picture.layout.joints) else ("middle",)
+    sides: Sequence[Side] = (
+        ("left", "right")
+        if any(side_of(name) != "middle" for name in picture.layout.joints)
+        else ("middle",)
+    )
     handles = []
     for person in persons:
         for side in sides:
             label = f"person {person}" + ("" if side == "middle" else f", {side}")
             handles.append(Line2D([], [], color=_colour(person, side), linewidth=2, label=label))
     columns = min(len(handles), int(figure.get_figwidth() / LEGEND_WIDTH))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False
+    )

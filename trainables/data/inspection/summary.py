@@ -33,15 +33,24 @@ def summarise(store: Store) -> dict[str, Any]:
         "clips": info.clips,
         "rows": info.rows,
         "classes": {name: clips[name] for name in info.classes},
-        "length": {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
+        "length": {
+            "min": int(lengths.min()),
+            "median": float(np.median(lengths)),
+            "max": int(lengths.max()),
+        },
         "lengths": length_bins(lengths),
-        "persons_per_clip": {str(number): count for number, count in sorted(Counter(store.column("persons").tolist()).items())},
+        "persons_per_clip": {
+            str(number): count
+            for number, count in sorted(Counter(store.column("persons").tolist()).items())
+        },
         "subjects": _distinct(store, "subject"),
         "cameras": _distinct(store, "camera"),
         "protocols": {name: _sizes(own) for name, own in parts.items()},
         "counts": {
             "class": _counts(classes, list(info.classes), parts),
-            "subject": _counts(store.column("subject").tolist(), _distinct(store, "subject"), parts),
+            "subject": _counts(
+                store.column("subject").tolist(), _distinct(store, "subject"), parts
+            ),
             "camera": _counts(store.column("camera").tolist(), _distinct(store, "camera"), parts),
         },
         "bytes": sum(file.stat().st_size for file in store.path.iterdir() if file.is_file()),
@@ -50,10 +59,11 @@ def summarise(store: Store) -> dict[str, Any]:
 
 
 def length_bins(lengths: npt.NDArray[np.int64]) -> list[dict[str, int]]:
-    """How many clips have how many frames: {"from", "to" (both included), "clips"}, at most `MOST_BINS` of one round width and one for the rest.
+    """How many clips have how many frames: {"from", "to" (both included), "clips"}, at most
+    `MOST_BINS` of one round width and one for the rest.
 
-    The width is 1, 2 or 5 times a power of ten, chosen for all but the longest hundredth of the clips, so that one very long clip does not
-    push all others into a single bin.
+    The width is 1, 2 or 5 times a power of ten, chosen for all but the longest hundredth of the
+    clips, so that one very long clip does not push all others into a single bin.
     """
     usual = int(np.quantile(lengths, 0.99, method="inverted_cdf"))
     widths = (factor * 10**power for power in range(19) for factor in (1, 2, 5))
@@ -70,11 +80,16 @@ def length_bins(lengths: npt.NDArray[np.int64]) -> list[dict[str, int]]:
 
 def _distinct(store: Store, column: str) -> list[Any]:
     """The values of a column, sorted; empty where the data set does not know them."""
-    return sorted({value for value in store.column(column).tolist() if value is not None}, key=lambda value: (isinstance(value, str), value))
+    return sorted(
+        {value for value in store.column(column).tolist() if value is not None},
+        key=lambda value: (isinstance(value, str), value),
+    )
 
 
 def _parts(store: Store, protocol: str) -> list[str | None]:
-    """The part each clip is in before anything is held out, None where in none; `selection` is the data set's own validation part."""
+    """The part each clip is in before anything is held out, None where in none; `selection` is the
+    data set's own validation part.
+    """
     rule = store.rule(protocol)
     part = {value: name for name in PARTS for value in getattr(rule, name)}
     return [part.get(value) for value in store.column(rule.column).tolist()]
@@ -85,14 +100,21 @@ def _sizes(parts: list[str | None]) -> dict[str, int]:
     return {part: count[part] for part in PARTS}
 
 
-def _counts(values: list[Any], groups: list[Any], parts: dict[str, list[str | None]]) -> dict[str, dict[str, Any]]:
-    """group -> how many clips, and how many in each part of each protocol; values: the group of each clip."""
+def _counts(
+    values: list[Any], groups: list[Any], parts: dict[str, list[str | None]]
+) -> dict[str, dict[str, Any]]:
+    """group -> how many clips, and how many in each part of each protocol; values: the group of
+    each clip.
+    """
     whole = Counter(values)
     inside = {protocol: Counter(zip(values, own, strict=True)) for protocol, own in parts.items()}
     return {
         str(group): {
             "clips": whole[group],
-            "protocols": {protocol: {part: count[group, part] for part in PARTS} for protocol, count in inside.items()},
+            "protocols": {
+                protocol: {part: count[group, part] for part in PARTS}
+                for protocol, count in inside.items()
+            },
         }
         for group in groups
     }

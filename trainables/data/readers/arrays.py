@@ -1,4 +1,7 @@
-"""Any data set a user already has as NumPy arrays plus a CSV table of clips. Knows nothing of stores."""
+"""Any data set a user already has as NumPy arrays plus a CSV table of clips.
+
+Knows nothing of stores.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,16 @@ from numpy.lib.npyio import NpzFile
 from trainables.contract.errors import UserError
 from trainables.data.readers.checks import Problems, checked_joints
 from trainables.data.readers.detected import hide_unseen
-from trainables.data.store.description import MEASURED, Channels, Clip, Description, Joints, Pipeline, Recordings, describe_layout
+from trainables.data.store.description import (
+    MEASURED,
+    Channels,
+    Clip,
+    Description,
+    Joints,
+    Pipeline,
+    Recordings,
+    describe_layout,
+)
 from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import Layout
 
@@ -30,14 +42,21 @@ Row = dict[str, str]
 _COORDINATES: dict[Channels, tuple[int, ...]] = {"xyz": (2, 3), "xy": (2,), "xyc": (3,)}
 
 
-def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline | None, channels: Channels = "xyz") -> Recordings:
-    """Clips named by `table`, from `src`: a folder with one .npy or .npz per id, or one .npz with an array per id.
+def read_arrays(
+    src: Path, table: Path, layout: Layout, pipeline: Pipeline | None, channels: Channels = "xyz"
+) -> Recordings:
+    """Clips named by `table`, from `src`: a folder with one .npy or .npz per id, or one .npz with
+    an array per id.
 
-    An array is (T, V, C) or (M, T, V, C). xyz: C = 3, or C = 2, which gets z = 0; xy: C = 2; xyc: C = 3, joints not seen are put at (0, 0).
+    An array is (T, V, C) or (M, T, V, C). xyz: C = 3, or C = 2, which gets z = 0; xy: C = 2; xyc: C
+    = 3, joints not seen are put at (0, 0).
     pipeline: None for that of the channels, ctr in space and pyskl in the image.
     """
     if channels != "xyz" and pipeline not in (None, "pyskl"):
-        raise UserError(f"--pipeline must be pyskl for channels {channels}, the others need positions in space, got {pipeline}")
+        raise UserError(
+            f"--pipeline must be pyskl for channels {channels}, the others need positions in space,"
+            f" got {pipeline}"
+        )
     rows = _read_table(table)
     classes, labels = _classes(table, rows)
     places = {name: _whole_numbers([row.get(name) or None for row in rows]) for name in _PLACES}
@@ -52,7 +71,12 @@ def read_arrays(src: Path, table: Path, layout: Layout, pipeline: Pipeline | Non
         provenance={"kind": "arrays", "table": table.name},
     )
     clips = [
-        (row["id"], labels[i], {name: places[name][i] for name in _PLACES}, {name: row[name] or None for name in own})
+        (
+            row["id"],
+            labels[i],
+            {name: places[name][i] for name in _PLACES},
+            {name: row[name] or None for name in own},
+        )
         for i, row in enumerate(rows)
     ]
     clips.sort(key=lambda clip: clip[0])
@@ -71,9 +95,15 @@ def _read_table(table: Path) -> list[Row]:
         raise UserError(f"{table}: the table of clips cannot be read: {reason}") from error
     missing = [name for name in ("id", "label") if name not in header]
     if missing:
-        raise UserError(f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has {', '.join(header) or 'none'}")
+        raise UserError(
+            f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has"
+            f" {', '.join(header) or 'none'}"
+        )
     if len(set(header)) != len(header) or set(header) & set(MEASURED):
-        raise UserError(f"{table}: column names must be unique and none of {', '.join(MEASURED)}, got {', '.join(header)}")
+        raise UserError(
+            f"{table}: column names must be unique and none of {', '.join(MEASURED)}, got"
+            f" {', '.join(header)}"
+        )
     if not rows:
         raise UserError(f"{table}: must name at least one clip, got none")
     problems, first = Problems(), dict[str, int]()
@@ -81,11 +111,19 @@ def _read_table(table: Path) -> list[Row]:
         if None in row or None in row.values():
             problems.add(f"{table}: row {line}: must have {len(header)} entries, as the first line")
         elif not row["id"] or not row["label"]:
-            problems.add(f"{table}: row {line}: id and label must not be empty, got id '{row['id']}', label '{row['label']}'")
+            problems.add(
+                f"{table}: row {line}: id and label must not be empty, got id '{row['id']}', label"
+                f" '{row['label']}'"
+            )
         elif re.search(r"[/\\]|\.\.", row["id"]):
-            problems.add(f"{table}: row {line}: id must not hold '/', '\\' or '..', it names a file in the source, got '{row['id']}'")
+            problems.add(
+                f"{table}: row {line}: id must not hold '/', '\\' or '..', it names a file in the"
+                f" source, got '{row['id']}'"
+            )
         elif row["id"] in first:
-            problems.add(f"{table}: row {line}: id '{row['id']}' is there already, in row {first[row['id']]}")
+            problems.add(
+                f"{table}: row {line}: id '{row['id']}' is there already, in row {first[row['id']]}"
+            )
         else:
             first[row["id"]] = line
     problems.raise_any()
@@ -93,50 +131,83 @@ def _read_table(table: Path) -> list[Row]:
 
 
 def _classes(table: Path, rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
-    """Class names and one 0-based label per row: labels are all numbers from 0, or all names (numbered in alphabetical order)."""
+    """Class names and one 0-based label per row: labels are all numbers from 0, or all names
+    (numbered in alphabetical order).
+    """
     texts = [row["label"] for row in rows]
     numbers = _whole_numbers(texts)
     if all(isinstance(number, int) for number in numbers):
         labels = [int(number) for number in numbers if number is not None]
         if min(labels) < 0:
-            raise UserError(f"{table}: row {labels.index(min(labels)) + 2}: label must be 0 or more, got {min(labels)}")
+            raise UserError(
+                f"{table}: row {labels.index(min(labels)) + 2}: label must be 0 or more, got"
+                f" {min(labels)}"
+            )
         return tuple(str(k) for k in range(max(labels) + 1)), labels
     mixed = next((text for text in texts if _is_whole(text)), None)
     if mixed is not None:
         name = next(text for text in texts if not _is_whole(text))
-        raise UserError(f"{table}: labels must be all numbers or all names, got '{mixed}' in row {texts.index(mixed) + 2} and '{name}'")
+        raise UserError(
+            f"{table}: labels must be all numbers or all names, got '{mixed}' in row"
+            f" {texts.index(mixed) + 2} and '{name}'"
+        )
     names = tuple(sorted(set(texts)))
     return names, [names.index(text) for text in texts]
 
 
 def _protocols(table: Path, rows: list[Row]) -> dict[str, ProtocolRule]:
     """One protocol per column called split or split_NAME."""
-    columns = {name.removeprefix("split_"): name for name in rows[0] if name == "split" or (name.startswith("split_") and name != "split_")}
+    columns = {
+        name.removeprefix("split_"): name
+        for name in rows[0]
+        if name == "split" or (name.startswith("split_") and name != "split_")
+    }
     if not columns:
-        raise UserError(f"{table}: must have a column 'split' or 'split_NAME' with {', '.join(_PARTS)}, has {', '.join(rows[0])}")
+        raise UserError(
+            f"{table}: must have a column 'split' or 'split_NAME' with {', '.join(_PARTS)}, has"
+            f" {', '.join(rows[0])}"
+        )
     problems, protocols = Problems(), {}
     for protocol, column in columns.items():
         for line, row in enumerate(rows, 2):
             if row[column] not in ("", *_PARTS):
-                problems.add(f"{table}: row {line}: {column} must be one of {', '.join(_PARTS)} or empty, got '{row[column]}'")
+                problems.add(
+                    f"{table}: row {line}: {column} must be one of {', '.join(_PARTS)} or empty,"
+                    f" got '{row[column]}'"
+                )
         present = {row[column] for row in rows}
         missing = [part for part in ("train", "test") if part not in present]
         if missing:
-            problems.add(f"{table}: column {column} must have both train and test clips, lacks {', '.join(missing)}")
-        protocols[protocol] = ProtocolRule(column=column, train=("train",), test=("test",), selection=("val",) if "val" in present else ())
+            problems.add(
+                f"{table}: column {column} must have both train and test clips, lacks"
+                f" {', '.join(missing)}"
+            )
+        protocols[protocol] = ProtocolRule(
+            column=column,
+            train=("train",),
+            test=("test",),
+            selection=("val",) if "val" in present else (),
+        )
     problems.raise_any()
     return protocols
 
 
 def _clips(
-    src: Path, clips: list[tuple[str, int, dict[str, int | str | None], dict[str, str | None]]], layout: Layout, channels: Channels
+    src: Path,
+    clips: list[tuple[str, int, dict[str, int | str | None], dict[str, str | None]]],
+    layout: Layout,
+    channels: Channels,
 ) -> Iterator[Clip]:
     """Every clip of the table, by id; all problems together at the end."""
     problems = Problems()
     with _archive(src) as archive:
         for name, label, places, extra in clips:
             try:
-                place, values = _from_folder(src, name) if archive is None else _from_archive(src, archive, name)
+                place, values = (
+                    _from_folder(src, name)
+                    if archive is None
+                    else _from_archive(src, archive, name)
+                )
                 joints = _three(place, values, layout, channels)
             except UserError as error:
                 problems.add(str(error))
@@ -155,11 +226,15 @@ def _archive(src: Path) -> Iterator[NpzFile | None]:
         yield None
         return
     if not src.is_file():
-        raise UserError(f"{src}: must be a folder of .npy or .npz files, or one .npz, but it is not there")
+        raise UserError(
+            f"{src}: must be a folder of .npy or .npz files, or one .npz, but it is not there"
+        )
     with src.open("rb") as stream:
         loaded = _load(str(src), stream)
         if not isinstance(loaded, NpzFile):
-            raise UserError(f"{src}: must be an .npz archive with one array per clip, got a single array")
+            raise UserError(
+                f"{src}: must be an .npz archive with one array per clip, got a single array"
+            )
         yield loaded
 
 
@@ -186,7 +261,10 @@ def _from_folder(src: Path, name: str) -> tuple[str, Any]:
         if not isinstance(loaded, NpzFile):
             return str(files[0]), loaded
         if len(loaded.files) != 1:
-            raise UserError(f"{files[0]}: must hold one array, got {len(loaded.files)}: {', '.join(loaded.files)}")
+            raise UserError(
+                f"{files[0]}: must hold one array, got {len(loaded.files)}:"
+                f" {', '.join(loaded.files)}"
+            )
         return str(files[0]), _array(str(files[0]), loaded, loaded.files[0])
 
 
@@ -201,8 +279,12 @@ def _damage(place: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        reason = "" if "pickle" in str(error) else f": {error}"  # NumPy takes any unknown file for a pickle and says how to load it unsafely
-        raise UserError(f"{place}: must be a NumPy array file; it is damaged, cut short or of another kind{reason}") from error
+        # NumPy takes any unknown file for a pickle and says how to load it unsafely
+        reason = "" if "pickle" in str(error) else f": {error}"
+        raise UserError(
+            f"{place}: must be a NumPy array file; it is damaged, cut short or of another"
+            f" kind{reason}"
+        ) from error
 
 
 def _three(place: str, values: Any, layout: Layout, channels: Channels) -> Joints:
@@ -210,7 +292,11 @@ def _three(place: str, values: Any, layout: Layout, channels: Channels) -> Joint
     if values.dtype.kind not in "fiu":
         raise UserError(f"{place}: joints must be numbers, got {values.dtype}")
     numbers = _COORDINATES[channels]
-    if values.ndim not in (3, 4) or values.shape[-2] != layout.size or values.shape[-1] not in numbers:
+    if (
+        values.ndim not in (3, 4)
+        or values.shape[-2] != layout.size
+        or values.shape[-1] not in numbers
+    ):
         last = f"{layout.size}, {' or '.join(map(str, numbers))})"
         wanted = f"(frames, {last} or (persons, frames, {last} for layout '{layout.name}'" + (
             f" and channels {channels}" if channels != "xyz" else ""

@@ -24,10 +24,15 @@ class Problems:
         self._found[problem] = None
 
     def raise_any(self) -> None:
-        """UserError with the first twenty problems and the number of the others; nothing when there are none."""
+        """UserError with the first twenty problems and the number of the others; nothing when there
+        are none.
+        """
         hidden = len(self._found) - _SHOWN
         if self._found:
-            raise UserError.of(list(self._found)[:_SHOWN] + ([f"... and {hidden} more problems of this kind"] if hidden > 0 else []))
+            raise UserError.of(
+                list(self._found)[:_SHOWN]
+                + ([f"... and {hidden} more problems of this kind"] if hidden > 0 else [])
+            )
 
 
 def parsed_json(file: Path, content: bytes) -> Any:
@@ -39,13 +44,22 @@ def parsed_json(file: Path, content: bytes) -> Any:
 
 
 def checked_joints(place: str, values: Any, joints: int) -> Joints:
-    """(T, V, 3) or (M, T, V, 3) numbers as float32 (M, T, V, 3); UserError when shape or values are not those of a recording."""
+    """(T, V, 3) or (M, T, V, 3) numbers as float32 (M, T, V, 3); UserError when shape or values are
+    not those of a recording.
+    """
     try:
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
+        # too large for float32 becomes infinite, which is refused below
+        with np.errstate(over="ignore"):
             array = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{place}: joints must be numbers, frames x {joints} x 3: {error}") from error
-    if array.ndim not in (3, 4) or array.shape[-2:] != (joints, 3) or (array.ndim == 4 and not array.shape[0]):
+        raise UserError(
+            f"{place}: joints must be numbers, frames x {joints} x 3: {error}"
+        ) from error
+    if (
+        array.ndim not in (3, 4)
+        or array.shape[-2:] != (joints, 3)
+        or (array.ndim == 4 and not array.shape[0])
+    ):
         raise UserError(f"{place}: joints must be frames x {joints} x 3, got {array.shape}")
     if array.ndim == 3:
         array = array[None]
@@ -53,5 +67,8 @@ def checked_joints(place: str, values: Any, joints: int) -> Joints:
         raise UserError(f"{place}: a clip must have at least one frame, got none")
     if not np.isfinite(array).all():
         bad = array.size - int(np.isfinite(array).sum())
-        raise UserError(f"{place}: every coordinate must be finite, got {bad} that are NaN, infinite or too large")
+        raise UserError(
+            f"{place}: every coordinate must be finite, got {bad} that are NaN, infinite or too"
+            " large"
+        )
     return array

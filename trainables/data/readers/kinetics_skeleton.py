@@ -1,6 +1,8 @@
-"""Kinetics-Skeleton as released with ST-GCN: one JSON of OpenPose's poses per clip and two lists of labels. Knows nothing of stores.
+"""Kinetics-Skeleton as released with ST-GCN: one JSON of OpenPose's poses per clip and two lists of
+labels. Knows nothing of stores.
 
-S. Yan, Y. Xiong, D. Lin, "Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action Recognition", AAAI 2018.
+S. Yan, Y. Xiong, D. Lin, "Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action
+Recognition", AAAI 2018.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from trainables.layouts import LAYOUTS
 
 FRAMES = 300
 IMAGE = (340, 256)  # width and height that ST-GCN's authors gave every video, in pixels
-LOOKED_AT, KEPT = 5, 2  # persons of a frame, as in ST-GCN's feeder: the first 5, of these the 2 with the highest scores
+# persons of a frame, as in ST-GCN's feeder: the first 5, of these the 2 with the highest scores
+LOOKED_AT, KEPT = 5, 2
 _JOINTS = LAYOUTS["openpose18"].size
 _PARTS = ("train", "val")
 
@@ -36,7 +39,9 @@ class _Entry:
 
 
 def read_kinetics_skeleton(src: Path) -> Recordings:
-    """The clips with a skeleton from `kinetics_train/` and `kinetics_val/` in `src`, with the labels of `kinetics_*_label.json`."""
+    """The clips with a skeleton from `kinetics_train/` and `kinetics_val/` in `src`, with the
+    labels of `kinetics_*_label.json`.
+    """
     problems = Problems()
     entries: list[_Entry] = []
     names: dict[int, str] = {}
@@ -44,7 +49,10 @@ def read_kinetics_skeleton(src: Path) -> Recordings:
     problems.raise_any()
     missing = [part for part in _PARTS if not any(entry.part == part for entry in entries)]
     if missing:
-        raise UserError(f"{src}: must hold clips with a skeleton in every part, has none in {', '.join(missing)}")
+        raise UserError(
+            f"{src}: must hold clips with a skeleton in every part, has none in"
+            f" {', '.join(missing)}"
+        )
     description = Description(
         name="kinetics-skeleton",
         layout="openpose18",
@@ -55,35 +63,66 @@ def read_kinetics_skeleton(src: Path) -> Recordings:
         protocols={"split": ProtocolRule(column="split", train=("train",), test=("val",))},
         provenance={
             "kind": "kinetics-skeleton",
-            "citation": "S. Yan, Y. Xiong, D. Lin, Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action Recognition, "
-            "AAAI 2018",
+            "citation": (
+                "S. Yan, Y. Xiong, D. Lin, Spatial Temporal Graph Convolutional Networks for"
+                " Skeleton-Based Action Recognition, AAAI 2018"
+            ),
             "clips without a skeleton, left out": sum(without.values()),
         },
     )
-    note = f"clips without a skeleton, left out: {', '.join(f'{count} ({part})' for part, count in without.items())}"
-    return Recordings(description, _clips(src, entries), len(entries), (note,) if any(without.values()) else ())
+    note = (
+        "clips without a skeleton, left out:"
+        f" {', '.join(f'{count} ({part})' for part, count in without.items())}"
+    )
+    return Recordings(
+        description, _clips(src, entries), len(entries), (note,) if any(without.values()) else ()
+    )
 
 
-def _add_entries(src: Path, part: str, entries: list[_Entry], names: dict[int, str], problems: Problems) -> int:
-    """Check one list of labels, add its clips with a skeleton to `entries` and its classes to `names`; the number of the other clips."""
+def _add_entries(
+    src: Path, part: str, entries: list[_Entry], names: dict[int, str], problems: Problems
+) -> int:
+    """Check one list of labels, add its clips with a skeleton to `entries` and its classes to
+    `names`; the number of the other clips.
+    """
     file = src / f"kinetics_{part}_label.json"
     try:
         content = parsed_json(file, file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: the list of labels cannot be read: {error.strerror}") from error
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{file}: must be a record of clips, each with has_skeleton, label and label_index")
-    unlisted = sorted({clip.stem for clip in (src / f"kinetics_{part}").glob("*.json")} - content.keys())
+        raise UserError(
+            f"{file}: must be a record of clips, each with has_skeleton, label and label_index"
+        )
+    unlisted = sorted(
+        {clip.stem for clip in (src / f"kinetics_{part}").glob("*.json")} - content.keys()
+    )
     if unlisted:
-        problems.add(f"{file}: must name every clip of kinetics_{part}/, {len(unlisted)} are not in it: {', '.join(unlisted[:3])}")
+        problems.add(
+            f"{file}: must name every clip of kinetics_{part}/, {len(unlisted)} are not in it:"
+            f" {', '.join(unlisted[:3])}"
+        )
     known = {entry.id for entry in entries}
     without = 0
     for name, item in content.items():
         label = item.get("label_index") if isinstance(item, dict) else None
-        if not isinstance(label, int) or isinstance(label, bool) or label < 0 or not isinstance(item.get("has_skeleton"), bool):
-            problems.add(f"{file}: clip '{name}' must have has_skeleton and a label_index from 0 on, got {item!r}")
-        elif names.setdefault(label, str(item.get("label", label))) != str(item.get("label", label)):
-            problems.add(f"{file}: label of clip '{name}' must be '{names[label]}', as that of others with index {label}, got {item['label']!r}")
+        if (
+            not isinstance(label, int)
+            or isinstance(label, bool)
+            or label < 0
+            or not isinstance(item.get("has_skeleton"), bool)
+        ):
+            problems.add(
+                f"{file}: clip '{name}' must have has_skeleton and a label_index from 0 on, got"
+                f" {item!r}"
+            )
+        elif names.setdefault(label, str(item.get("label", label))) != str(
+            item.get("label", label)
+        ):
+            problems.add(
+                f"{file}: label of clip '{name}' must be '{names[label]}', as that of others with"
+                f" index {label}, got {item['label']!r}"
+            )
         elif name in known:
             problems.add(f"{file}: clip '{name}' is there already, in {_PARTS[0]}")
         elif item["has_skeleton"]:
@@ -108,15 +147,22 @@ def _clips(src: Path, entries: list[_Entry]) -> Iterator[Clip]:
 
 
 def _joints(file: Path, label: int) -> Joints:
-    """(2, 300, 18, 3), pixels of the image and scores; frames that the file does not name are empty."""
+    """(2, 300, 18, 3), pixels of the image and scores; frames that the file does not name are
+    empty.
+    """
     try:
         content = parsed_json(file, file.read_bytes())
     except OSError as error:
-        raise UserError(f"{file}: the clip cannot be read, the list of labels names it: {error.strerror}") from error
+        raise UserError(
+            f"{file}: the clip cannot be read, the list of labels names it: {error.strerror}"
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise UserError(f"{file}: must be a record with data, the list of frames")
     if content.get("label_index") != label:
-        raise UserError(f"{file}: the list of labels says label_index {label}, the clip has {content.get('label_index')!r}")
+        raise UserError(
+            f"{file}: the list of labels says label_index {label}, the clip has"
+            f" {content.get('label_index')!r}"
+        )
     frame, poses = _poses(file, content["data"])
     if not frame:
         return np.zeros((KEPT, FRAMES, _JOINTS, 3), np.float32)
@@ -132,20 +178,39 @@ def _poses(file: Path, frames: list[Any]) -> tuple[list[int], Joints]:
     score: list[Any] = []
     seen = set[int]()
     for item in frames:
-        index, skeletons = (item.get("frame_index"), item.get("skeleton")) if isinstance(item, dict) else (None, None)
-        if not isinstance(index, int) or not 1 <= index <= FRAMES or index in seen or not isinstance(skeletons, list):
-            raise UserError(f"{file}: each frame must have a skeleton and a frame_index of its own from 1 to {FRAMES}, got {index!r}")
+        index, skeletons = (
+            (item.get("frame_index"), item.get("skeleton"))
+            if isinstance(item, dict)
+            else (None, None)
+        )
+        if (
+            not isinstance(index, int)
+            or not 1 <= index <= FRAMES
+            or index in seen
+            or not isinstance(skeletons, list)
+        ):
+            raise UserError(
+                f"{file}: each frame must have a skeleton and a frame_index of its own from 1 to"
+                f" {FRAMES}, got {index!r}"
+            )
         seen.add(index)
         for person in skeletons[:LOOKED_AT]:
-            lists = [person.get(key) for key in ("pose", "score")] if isinstance(person, dict) else []
+            lists = (
+                [person.get(key) for key in ("pose", "score")] if isinstance(person, dict) else []
+            )
             sizes = [len(values) for values in lists if isinstance(values, list)]
             if sizes != [2 * _JOINTS, _JOINTS]:
-                raise UserError(f"{file}: frame {index}: a person must have {2 * _JOINTS} numbers as pose and {_JOINTS} as score, got {sizes}")
+                raise UserError(
+                    f"{file}: frame {index}: a person must have {2 * _JOINTS} numbers as pose and"
+                    f" {_JOINTS} as score, got {sizes}"
+                )
             number.append(index - 1)
             pose.append(person["pose"])
             score.append(person["score"])
     try:
         places = np.array(pose, np.float32).reshape(-1, _JOINTS, 2)
-        return number, np.concatenate([places, np.array(score, np.float32).reshape(-1, _JOINTS, 1)], axis=-1)
+        return number, np.concatenate(
+            [places, np.array(score, np.float32).reshape(-1, _JOINTS, 1)], axis=-1
+        )
     except (TypeError, ValueError) as error:
         raise UserError(f"{file}: pose and score must be numbers: {error}") from error

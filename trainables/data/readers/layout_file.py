@@ -44,13 +44,28 @@ def _load(file: Path) -> Layout:
     try:
         record = _LayoutFile.model_validate(content)
     except ValidationError as error:
-        problems = [f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        problems = [
+            f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        ]
         raise UserError.of(problems) from error
     number = {joint: v for v, joint in enumerate(record.joints)}
-    unknown = [f"{file}: parents: must be names of joints, got '{name}'" for name in record.parents if name not in number]
-    unknown += [f"{file}: origin: must be the name of a joint, got '{record.origin}'"] if record.origin not in number else []
+    unknown = [
+        f"{file}: parents: must be names of joints, got '{name}'"
+        for name in record.parents
+        if name not in number
+    ]
+    unknown += (
+        [f"{file}: origin: must be the name of a joint, got '{record.origin}'"]
+        if record.origin not in number
+        else []
+    )
     for field, ends in (("spine", record.spine), ("shoulders", record.shoulders)):
-        unknown += [f"{file}: {field}: must be names of joints, got '{name}'" for name in ends or () if name not in number]
+        unknown += [
+            f"{file}: {field}: must be names of joints, got '{name}'"
+            for name in ends or ()
+            if name not in number
+        ]
     if unknown:
         raise UserError.of(unknown)
     try:

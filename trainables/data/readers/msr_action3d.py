@@ -1,8 +1,11 @@
-"""MSR-Action3D skeletons: one text file per clip, 20 lines of x y z confidence per frame. Knows nothing of stores.
+"""MSR-Action3D skeletons: one text file per clip, 20 lines of x y z confidence per frame.
 
-Data set: W. Li, Z. Zhang, Z. Liu, "Action Recognition Based on a Bag of 3D Points", CVPR Workshops 2010. The list of the clips that
-papers use comes with the code of R. Vemulapalli, F. Arrate, R. Chellappa, "Human Action Recognition by Representing 3D Skeletons as
-Points in a Lie Group", CVPR 2014.
+Knows nothing of stores.
+
+Data set: W. Li, Z. Zhang, Z. Liu, "Action Recognition Based on a Bag of 3D Points", CVPR Workshops
+2010. The list of the clips that papers use comes with the code of R. Vemulapalli, F. Arrate, R.
+Chellappa, "Human Action Recognition by Representing 3D Skeletons as Points in a Lie Group", CVPR
+2014.
 """
 
 from __future__ import annotations
@@ -47,26 +50,38 @@ _LIST = "files_used_in_cvpr12_paper.txt"
 
 
 def read_msr_action3d(src: Path, *, all_clips: bool = False) -> Recordings:
-    """The 557 clips that papers use, or every clip there is, from `real_world_coordinates/` in `src`."""
+    """The 557 clips that papers use, or every clip there is, from `real_world_coordinates/` in
+    `src`.
+    """
     folder = src / "real_world_coordinates"
     if not folder.is_dir():
-        raise UserError(f"{src}: must be the MSRAction3D folder, but there is no {folder.name}/ in it")
+        raise UserError(
+            f"{src}: must be the MSRAction3D folder, but there is no {folder.name}/ in it"
+        )
     names = _present(folder) if all_clips else _listed(folder / _LIST)
     problems = Problems()
     for name in names:
         match = _NAME.fullmatch(name)
         if not match or not 1 <= int(match[1]) <= len(CLASSES):
-            problems.add(f"{folder}: clip names must look like a01_s01_e01 with an action from 1 to {len(CLASSES)}, got '{name}'")
+            problems.add(
+                f"{folder}: clip names must look like a01_s01_e01 with an action from 1 to"
+                f" {len(CLASSES)}, got '{name}'"
+            )
     problems.raise_any()
     description = Description(
         name="msr-action3d",
         layout="msr20",
         classes=CLASSES,
         pipeline="ucla",
-        protocols={"xsub": ProtocolRule(column="subject", train=(1, 3, 5, 7, 9), test=(2, 4, 6, 8, 10))},
+        protocols={
+            "xsub": ProtocolRule(column="subject", train=(1, 3, 5, 7, 9), test=(2, 4, 6, 8, 10))
+        },
         provenance={
             "kind": "msr-action3d",
-            "citation": "W. Li, Z. Zhang, Z. Liu, Action Recognition Based on a Bag of 3D Points, CVPR Workshops 2010",
+            "citation": (
+                "W. Li, Z. Zhang, Z. Liu, Action Recognition Based on a Bag of 3D Points, CVPR"
+                " Workshops 2010"
+            ),
             "clips": "all" if all_clips else f"those in {_LIST}",
         },
     )
@@ -76,7 +91,9 @@ def read_msr_action3d(src: Path, *, all_clips: bool = False) -> Recordings:
 def _present(folder: Path) -> list[str]:
     names = sorted(file.name.removesuffix(_SUFFIX) for file in folder.glob(f"*{_SUFFIX}"))
     if not names:
-        raise UserError(f"{folder}: must hold clips named like a01_s01_e01{_SUFFIX}, but there are none")
+        raise UserError(
+            f"{folder}: must hold clips named like a01_s01_e01{_SUFFIX}, but there are none"
+        )
     return names
 
 
@@ -85,10 +102,15 @@ def _listed(file: Path) -> list[str]:
     try:
         names = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: the list of clips cannot be read (--all-clips does without): {error}") from error
+        raise UserError(
+            f"{file}: the list of clips cannot be read (--all-clips does without): {error}"
+        ) from error
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
-        raise UserError(f"{file}: must name each clip once, got {'twice: ' + ', '.join(twice) if twice else 'an empty list'}")
+        raise UserError(
+            f"{file}: must name each clip once, got"
+            f" {'twice: ' + ', '.join(twice) if twice else 'an empty list'}"
+        )
     return sorted(names)
 
 
@@ -110,14 +132,22 @@ def _joints(file: Path) -> Joints:
     """(1, T, 20, 3) in metres; the confidence is dropped."""
     count = LAYOUTS["msr20"].size
     try:
-        rows = [line.split() for line in file.read_text(encoding="ascii").splitlines() if line.strip()]
+        rows = [
+            line.split() for line in file.read_text(encoding="ascii").splitlines() if line.strip()
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: the clip is missing or not text: {error}") from error
     wrong = next((number for number, row in enumerate(rows, 1) if len(row) != 4), None)
     if wrong is not None:
-        raise UserError(f"{file}:{wrong}: a line must have 4 numbers (x y z confidence), got {len(rows[wrong - 1])}")
+        raise UserError(
+            f"{file}:{wrong}: a line must have 4 numbers (x y z confidence), got"
+            f" {len(rows[wrong - 1])}"
+        )
     if not rows or len(rows) % count:
-        raise UserError(f"{file}: must have {count} lines per frame, got {len(rows)} lines; it was cut short or has another layout")
+        raise UserError(
+            f"{file}: must have {count} lines per frame, got {len(rows)} lines; it was cut short or"
+            " has another layout"
+        )
     try:
         values = np.array(rows, dtype=np.float32)
     except ValueError as error:

@@ -1,4 +1,7 @@
-"""NTU RGB+D 60 and 120 from the raw `.skeleton` files of a folder or a .zip. Knows nothing of stores."""
+"""NTU RGB+D 60 and 120 from the raw `.skeleton` files of a folder or a .zip.
+
+Knows nothing of stores.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,17 @@ import numpy as np
 from trainables.contract.errors import UserError
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.ntu_bodies import ntu_clip
-from trainables.data.readers.ntu_names import CITATIONS, CLIPS, EXAMPLE, NtuName, Release, actions, parse_name, protocols, without_skeletons
+from trainables.data.readers.ntu_names import (
+    CITATIONS,
+    CLIPS,
+    EXAMPLE,
+    NtuName,
+    Release,
+    actions,
+    parse_name,
+    protocols,
+    without_skeletons,
+)
 from trainables.data.readers.parallel import ordered
 from trainables.data.readers.skeleton_file import parse_skeleton
 from trainables.data.store.description import Clip, Description, Joints, Recordings
@@ -25,28 +38,48 @@ _SUFFIX = ".skeleton"
 _SHOWN = 5  # names in a note
 _DAMAGED = 20  # damaged files in a note, one per line; a store's dataset.json names all
 SINGLE_ACTOR: dict[Release, SingleActor] = {60: "zero", 120: "duplicate"}
-"""What the released preparation of each release leaves in the second actor's place when there is only one."""
+"""What the released preparation of each release leaves in the second actor's place when there is
+only one.
+"""
 
 
 def read_ntu(
-    src: Path, *, release: Release | None = None, single_actor: SingleActor | None = None, strict: bool = False, jobs: int = 1
+    src: Path,
+    *,
+    release: Release | None = None,
+    single_actor: SingleActor | None = None,
+    strict: bool = False,
+    jobs: int = 1,
 ) -> Recordings:
-    """Every sample of a release in `src`, prepared as CTR-GCN's scripts do it; None: what the files and those scripts say.
+    """Every sample of a release in `src`, prepared as CTR-GCN's scripts do it; None: what the files
+    and those scripts say.
 
-    Samples on the authors' list of missing skeletons are left out. A damaged file is left out and named, with `strict` it is an error.
+    Samples on the authors' list of missing skeletons are left out. A damaged file is left out and
+    named, with `strict` it is an error.
     """
     files, notes = _found(src)
     if release is None:
         release = 60 if all(name.in_60 for name, _ in files.values()) else 120
     files = _chosen(files, release, notes)
     if not files:
-        raise UserError(f"{src}: must hold usable samples of NTU RGB+D {release}, but there are none: {'; '.join(notes)}")
+        raise UserError(
+            f"{src}: must hold usable samples of NTU RGB+D {release}, but there are none:"
+            f" {'; '.join(notes)}"
+        )
     if len(files) != CLIPS[release]:
-        notes.append(f"{len(files)} of the {CLIPS[release]} usable samples of NTU RGB+D {release} are in {src}")
+        notes.append(
+            f"{len(files)} of the {CLIPS[release]} usable samples of NTU RGB+D {release} are in"
+            f" {src}"
+        )
     single_actor = single_actor or SINGLE_ACTOR[release]
     skipped: list[str] = []
     description = ntu_description(release, kind="ntu", single_actor=single_actor, skipped=skipped)
-    return Recordings(description, _clips(src, files, release, single_actor, strict, jobs, skipped, notes), len(files), notes)
+    return Recordings(
+        description,
+        _clips(src, files, release, single_actor, strict, jobs, skipped, notes),
+        len(files),
+        notes,
+    )
 
 
 def ntu_description(release: Release, **provenance: Any) -> Description:
@@ -73,7 +106,9 @@ Files = dict[str, tuple[NtuName, str]]
 
 
 def _found(src: Path) -> tuple[Files, list[str]]:
-    """The samples of either release in `src`, by name, and a note about files that bear no such name."""
+    """The samples of either release in `src`, by name, and a note about files that bear no such
+    name.
+    """
     files: Files = {}
     others: list[str] = []
     problems = Problems()
@@ -83,20 +118,33 @@ def _found(src: Path) -> tuple[Files, list[str]]:
         if name is None:
             others.append(place)
         elif text in files:
-            problems.add(f"{src}: sample {text} must be there once, got {files[text][1]} and {place}")
+            problems.add(
+                f"{src}: sample {text} must be there once, got {files[text][1]} and {place}"
+            )
         else:
             files[text] = (name, place)
     problems.raise_any()
-    notes = [f"{_SUFFIX} files that are not named like {EXAMPLE}, left out: {_listed(others)}"] if others else []
+    notes = (
+        [f"{_SUFFIX} files that are not named like {EXAMPLE}, left out: {_listed(others)}"]
+        if others
+        else []
+    )
     if not files:
-        raise UserError(f"{src}: must hold files named like {EXAMPLE}{_SUFFIX}, but there are none{''.join(f'; {note}' for note in notes)}")
+        raise UserError(
+            f"{src}: must hold files named like {EXAMPLE}{_SUFFIX}, but there are"
+            f" none{''.join(f'; {note}' for note in notes)}"
+        )
     return dict(sorted(files.items())), notes
 
 
 def _places(src: Path) -> Iterator[str]:
-    """Where the skeleton files are, relative to a folder and everything below it, or inside an archive."""
+    """Where the skeleton files are, relative to a folder and everything below it, or inside an
+    archive.
+    """
     if src.is_dir():
-        yield from (file.relative_to(src).as_posix() for file in src.rglob(f"*{_SUFFIX}") if file.is_file())
+        yield from (
+            file.relative_to(src).as_posix() for file in src.rglob(f"*{_SUFFIX}") if file.is_file()
+        )
         return
     if src.suffix == _SUFFIX:
         raise UserError(f"{src}: must be a folder or a .zip of {_SUFFIX} files, not one of them")
@@ -104,19 +152,30 @@ def _places(src: Path) -> Iterator[str]:
         with zipfile.ZipFile(src) as archive:
             yield from (place for place in archive.namelist() if place.endswith(_SUFFIX))
     except FileNotFoundError as error:
-        raise UserError(f"{src}: must be a folder or a .zip of {_SUFFIX} files, but it is not there") from error
+        raise UserError(
+            f"{src}: must be a folder or a .zip of {_SUFFIX} files, but it is not there"
+        ) from error
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{src}: must be a folder or a .zip of {_SUFFIX} files; it is damaged, cut short or of another kind: {error}") from error
+        raise UserError(
+            f"{src}: must be a folder or a .zip of {_SUFFIX} files; it is damaged, cut short or of"
+            f" another kind: {error}"
+        ) from error
 
 
 def _chosen(files: Files, release: Release, notes: list[str]) -> Files:
     """The usable samples of a release, and notes about the others."""
     wanted = {text: file for text, file in files.items() if release == 120 or file[0].in_60}
     if len(wanted) < len(files):
-        notes.append(f"samples of NTU RGB+D 120 that are not part of 60, left out: {len(files) - len(wanted)}")
+        notes.append(
+            "samples of NTU RGB+D 120 that are not part of 60, left out:"
+            f" {len(files) - len(wanted)}"
+        )
     usable = {text: file for text, file in wanted.items() if text not in without_skeletons()}
     if len(usable) < len(wanted):
-        notes.append(f"samples that the authors list as having missing or incomplete skeletons, left out: {len(wanted) - len(usable)}")
+        notes.append(
+            "samples that the authors list as having missing or incomplete skeletons, left out:"
+            f" {len(wanted) - len(usable)}"
+        )
     return usable
 
 
@@ -125,13 +184,25 @@ def _gaps(names: list[NtuName], release: Release) -> Iterator[str]:
     for protocol, rule in protocols(release).items():
         for part, wanted in (("training", rule.train), ("test", rule.test)):
             if not any(getattr(name, rule.column) in wanted for name in names):
-                yield f"protocol {protocol} cannot be used: no sample is of a {rule.column} of its {part} part"
+                yield (
+                    f"protocol {protocol} cannot be used: no sample is of a {rule.column} of its"
+                    f" {part} part"
+                )
 
 
 def _clips(
-    src: Path, files: Files, release: Release, single_actor: SingleActor, strict: bool, jobs: int, skipped: list[str], notes: list[str]
+    src: Path,
+    files: Files,
+    release: Release,
+    single_actor: SingleActor,
+    strict: bool,
+    jobs: int,
+    skipped: list[str],
+    notes: list[str],
 ) -> Iterator[Clip]:
-    """Every clip, by name; damaged files are entered in `skipped` and, at the end, in `notes` or an error."""
+    """Every clip, by name; damaged files are entered in `skipped` and, at the end, in `notes` or an
+    error.
+    """
     problems = Problems()
     good: list[NtuName] = []
     made = ordered(partial(_read, src), [place for _, place in files.values()], jobs)
@@ -151,7 +222,15 @@ def _clips(
     notes += _gaps(good, release)
     if skipped:
         more = [f"... and {len(skipped) - _DAMAGED} more"] if len(skipped) > _DAMAGED else []
-        notes.append("\n  ".join([f"damaged files, left out (--strict refuses them): {len(skipped)}", *skipped[:_DAMAGED], *more]))
+        notes.append(
+            "\n  ".join(
+                [
+                    f"damaged files, left out (--strict refuses them): {len(skipped)}",
+                    *skipped[:_DAMAGED],
+                    *more,
+                ]
+            )
+        )
 
 
 def _read(src: Path, place: str) -> Joints | str:
@@ -159,7 +238,14 @@ def _read(src: Path, place: str) -> Joints | str:
     try:
         content = (src / place).read_bytes() if src.is_dir() else _archive(src).read(place)
         return ntu_clip(parse_skeleton(content))
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         return f"cannot be read: {error}"
     except UserError as error:
         return str(error)
@@ -167,7 +253,9 @@ def _read(src: Path, place: str) -> Joints | str:
 
 @lru_cache(maxsize=1)
 def _archive(src: Path) -> zipfile.ZipFile:
-    """The archive, opened once per process: reading its table of contents takes longer than reading a clip."""
+    """The archive, opened once per process: reading its table of contents takes longer than reading
+    a clip.
+    """
     return zipfile.ZipFile(src)
 
 

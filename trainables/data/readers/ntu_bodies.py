@@ -1,7 +1,9 @@
-"""From the bodies a Kinect saw to the one or two actors of an NTU RGB+D clip, exactly as CTR-GCN's preparation does it. Knows no files.
+"""From the bodies a Kinect saw to the one or two actors of an NTU RGB+D clip, exactly as CTR-GCN's
+preparation does it. Knows no files.
 
-The steps, their constants and their precision (float32 where theirs is) are those of the released scripts, so that a clip equals the array that
-published pipelines train on, without its padding. Only the filter by motion is not here: those scripts define it and never call it.
+The steps, their constants and their precision (float32 where theirs is) are those of the released
+scripts, so that a clip equals the array that published pipelines train on, without its padding.
+Only the filter by motion is not here: those scripts define it and never call it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Body:
 
 
 def ntu_clip(sightings: Sightings) -> Joints:
-    """The actors of a file, (M, T, 25, 3) in metres from joint 2 of the first actor's first frame. M = 1: only one body was left.
+    """The actors of a file, (M, T, 25, 3) in metres from joint 2 of the first actor's first frame.
+
+    M = 1: only one body was left.
 
     UserError where nobody is left.
     """
@@ -48,7 +52,9 @@ def ntu_clip(sightings: Sightings) -> Joints:
 
 
 def actors(sightings: Sightings) -> Flat:
-    """The one or two actors among the bodies of a file; frames in which nobody is seen are left out."""
+    """The one or two actors among the bodies of a file; frames in which nobody is seen are left
+    out.
+    """
     bodies, frames = bodies_of(sightings)
     if not bodies:
         raise UserError("must show a body, but there is none in any frame")
@@ -56,18 +62,24 @@ def actors(sightings: Sightings) -> Flat:
         return _placed([(0, bodies[0])], 1, frames)
     kept = by_spread(by_length(bodies))
     if not kept:
-        raise UserError(f"must show a body for more than {SHORTEST} frames, but none of its {len(bodies)} is there for longer")
+        raise UserError(
+            f"must show a body for more than {SHORTEST} frames, but none of its {len(bodies)} is"
+            " there for longer"
+        )
     kept = sorted(kept, key=lambda body: body.motion, reverse=True)
-    flat = _placed([(0, kept[0])], 1, frames) if len(kept) == 1 else _placed(shared(kept), 2, frames)
+    flat = (
+        _placed([(0, kept[0])], 1, frames) if len(kept) == 1 else _placed(shared(kept), 2, frames)
+    )
     shown: Flat = flat[flat.reshape(frames, -1).sum(axis=1) != 0]
     return shown
 
 
 def bodies_of(sightings: Sightings) -> tuple[list[Body], int]:
-    """Every body, in the order of appearance, and the number of frames that show one; frames are counted without the others.
+    """Every body, in the order of appearance, and the number of frames that show one; frames are
+    counted without the others.
 
-    A body that vanishes and comes back is taken to have been there all the time: its frames follow one another from its first (the released
-    scripts count so).
+    A body that vanishes and comes back is taken to have been there all the time: its frames follow
+    one another from its first (the released scripts count so).
     """
     frames, place = np.unique(sightings.frame, return_inverse=True)
     rows: dict[str, list[int]] = {}
@@ -81,7 +93,9 @@ def bodies_of(sightings: Sightings) -> tuple[list[Body], int]:
 
 
 def motion(joints: Joints) -> float:
-    """How much a body moves: the variances of x, of y and of z over all joints of all frames, added up; in float32, which decides ties."""
+    """How much a body moves: the variances of x, of y and of z over all joints of all frames, added
+    up; in float32, which decides ties.
+    """
     return float(np.var(joints.reshape(-1, 3), axis=0).sum())
 
 
@@ -91,29 +105,35 @@ def by_length(bodies: list[Body]) -> list[Body]:
 
 
 def by_spread(bodies: list[Body]) -> list[Body]:
-    """Without bodies that are too wide in 69.754 % of their frames or more, but never without the last one.
+    """Without bodies that are too wide in 69.754 % of their frames or more, but never without the
+    last one.
 
-    A frame is too wide where max x - min x > 0.8 (max y - min y). A body that stays moves no more than in its other frames.
+    A frame is too wide where max x - min x > 0.8 (max y - min y). A body that stays moves no more
+    than in its other frames.
     """
     kept = list(bodies)
     for body in bodies:
         if len(kept) == 1:
             break
-        spread = np.ptp(body.joints, axis=1).astype(np.float64)  # the scripts' comparison was in double precision
+        # the scripts' comparison was in double precision
+        spread = np.ptp(body.joints, axis=1).astype(np.float64)
         upright = spread[:, 0] <= WIDEST * spread[:, 1]
         noise = len(upright) - int(upright.sum())
         if noise and noise / len(upright) >= NOISY:
             kept.remove(body)
         elif noise:
-            kept[kept.index(body)] = replace(body, motion=min(body.motion, motion(body.joints[upright])))
+            kept[kept.index(body)] = replace(
+                body, motion=min(body.motion, motion(body.joints[upright]))
+            )
     return kept
 
 
 def shared(bodies: list[Body]) -> list[tuple[int, Body]]:
-    """Which actor each body belongs to, given the bodies that move most first; a body may belong to nobody.
+    """Which actor each body belongs to, given the bodies that move most first; a body may belong to
+    nobody.
 
-    The first is actor 0. Each further one joins the first actor with whose span of frames it shares one at most; the span then grows to hold
-    it. The second actor's span begins as frame 0 alone.
+    The first is actor 0. Each further one joins the first actor with whose span of frames it shares
+    one at most; the span then grows to hold it. The second actor's span begins as frame 0 alone.
     """
     parts = [(0, bodies[0])]
     spans = [(bodies[0].start, bodies[0].end), (0, 0)]
@@ -127,7 +147,9 @@ def shared(bodies: list[Body]) -> list[tuple[int, Body]]:
 
 
 def _placed(parts: list[tuple[int, Body]], count: int, frames: int) -> Flat:
-    """Bodies written into their frames of their actors; a later one covers an earlier one in the frame they may share."""
+    """Bodies written into their frames of their actors; a later one covers an earlier one in the
+    frame they may share.
+    """
     flat: Flat = np.zeros((frames, count, JOINTS * 3), np.float32)
     for actor, body in parts:
         if body.end >= frames:
@@ -138,7 +160,9 @@ def _placed(parts: list[tuple[int, Body]], count: int, frames: int) -> Flat:
 
 
 def centred(flat: Flat) -> Flat:
-    """Everybody relative to joint 2 of the first actor in the first frame that shows one; of two actors, who is not there stays zero."""
+    """Everybody relative to joint 2 of the first actor in the first frame that shows one; of two
+    actors, who is not there stays zero.
+    """
     shown = flat[:, 0].any(axis=1)
     if not shown.any():
         raise UserError("must show the first actor, but it is zero in every frame")

@@ -1,6 +1,8 @@
-"""NTU RGB+D as the .npz archive that CTR-GCN's preparation saves, read block by block whatever its size. Knows nothing of stores.
+"""NTU RGB+D as the .npz archive that CTR-GCN's preparation saves, read block by block whatever its
+size. Knows nothing of stores.
 
-x_train, x_test: (N, T, 150) joints, padded with zeros to T = 300 frames; columns are actor, joint, coordinate. y_train, y_test: (N, K) one-hot.
+x_train, x_test: (N, T, 150) joints, padded with zeros to T = 300 frames; columns are actor, joint,
+coordinate. y_train, y_test: (N, K) one-hot.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ import numpy.typing as npt
 from trainables.contract.errors import UserError
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.ntu import named_clip, ntu_description
-from trainables.data.readers.ntu_names import EXAMPLE, NtuName, Release, actions, parse_name, protocols, saved_order
+from trainables.data.readers.ntu_names import (
+    EXAMPLE,
+    NtuName,
+    Release,
+    actions,
+    parse_name,
+    protocols,
+    saved_order,
+)
 from trainables.data.readers.skeleton_file import JOINTS
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
@@ -30,8 +40,20 @@ Protocol = Literal["xsub", "xview", "xset", "split"]
 PARTS = ("train", "test")
 ACTORS = 2
 BLOCK = 1 << 23  # bytes of an array in memory at a time
-_FILE_NAMES: tuple[tuple[str, Protocol], ...] = (("cs|csub|xsub", "xsub"), ("cv|xview", "xview"), ("cset|xset", "xset"))
-_DAMAGE = (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_FILE_NAMES: tuple[tuple[str, Protocol], ...] = (
+    ("cs|csub|xsub", "xsub"),
+    ("cv|xview", "xview"),
+    ("cset|xset", "xset"),
+)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +74,14 @@ class _Row:
     name: NtuName | None
 
 
-def read_ntu_npz(src: Path, *, protocol: Protocol | None = None, names: Path | None = None) -> Recordings:
-    """Every row of the archive, called train_0, train_1, ..., test_0, ... as CTR-GCN's feeder calls them.
+def read_ntu_npz(
+    src: Path, *, protocol: Protocol | None = None, names: Path | None = None
+) -> Recordings:
+    """Every row of the archive, called train_0, train_1, ..., test_0, ... as CTR-GCN's feeder calls
+    them.
 
-    No protocol: the one that the file's name says. With `names`, the list of sample names that the archive was made from, rows bear these
-    names and all that they say.
+    No protocol: the one that the file's name says. With `names`, the list of sample names that the
+    archive was made from, rows bear these names and all that they say.
     """
     with _opened(src) as archive:
         notes = _check_members(src, archive)
@@ -65,8 +90,14 @@ def read_ntu_npz(src: Path, *, protocol: Protocol | None = None, names: Path | N
         _check_shapes(src, heads, labels)
     protocol = protocol or _protocol_of(src.stem.lower())
     if names is None:
-        rows = {part: [_Row(f"{part}_{i}", int(label), None) for i, label in enumerate(labels[part])] for part in PARTS}
-        notes.append("rows have no subjects: data.selection.kind clip and none work, subject does not (--names FILE gives every row its name)")
+        rows = {
+            part: [_Row(f"{part}_{i}", int(label), None) for i, label in enumerate(labels[part])]
+            for part in PARTS
+        }
+        notes.append(
+            "rows have no subjects: data.selection.kind clip and none work, subject does not"
+            " (--names FILE gives every row its name)"
+        )
         description = _nameless(protocol, classes)
     else:
         rows, release = _named(names, protocol, labels, classes)
@@ -76,7 +107,14 @@ def read_ntu_npz(src: Path, *, protocol: Protocol | None = None, names: Path | N
 
 def _protocol_of(stem: str) -> Protocol:
     """What the preparation scripts mean by file names such as ntu60_cs or ntu120_cset."""
-    return next((protocol for words, protocol in _FILE_NAMES if re.search(rf"(?<![a-z])({words})(?![a-z])", stem)), "split")
+    return next(
+        (
+            protocol
+            for words, protocol in _FILE_NAMES
+            if re.search(rf"(?<![a-z])({words})(?![a-z])", stem)
+        ),
+        "split",
+    )
 
 
 def _nameless(protocol: Protocol, classes: int) -> Description:
@@ -92,26 +130,37 @@ def _nameless(protocol: Protocol, classes: int) -> Description:
     )
 
 
-def _named(file: Path, protocol: Protocol, labels: dict[str, npt.NDArray[np.int64]], classes: int) -> tuple[dict[str, list[_Row]], Release]:
+def _named(
+    file: Path, protocol: Protocol, labels: dict[str, npt.NDArray[np.int64]], classes: int
+) -> tuple[dict[str, list[_Row]], Release]:
     """The rows with their names; UserError when number or label of any row disagrees."""
     release: Release = 120 if classes == 120 else 60
     rules = protocols(release)
     if classes != release or protocol not in rules:
         known = {60: "xsub or xview", 120: "xsub or xset"}
-        raise UserError(f"--names: needs 60 classes and --protocol {known[60]}, or 120 and {known[120]}; got {classes} and '{protocol}'")
+        raise UserError(
+            f"--names: needs 60 classes and --protocol {known[60]}, or 120 and {known[120]}; got"
+            f" {classes} and '{protocol}'"
+        )
     texts, named = _read_names(file)
     rows: dict[str, list[_Row]] = {}
     problems = Problems()
     for part, order in saved_order(named, rules[protocol]).items():
         if len(order) != len(labels[part]):
-            problems.add(f"{file}: must name the {len(labels[part])} rows of x_{part}, but {len(order)} names are of that part of {protocol}")
+            problems.add(
+                f"{file}: must name the {len(labels[part])} rows of x_{part}, but {len(order)}"
+                f" names are of that part of {protocol}"
+            )
             continue
         rows[part] = [_Row(texts[place], named[place].label, named[place]) for place in order]
         wrong = [i for i, row in enumerate(rows[part]) if row.label != labels[part][i]]
         if wrong:
             row, found = rows[part][wrong[0]], labels[part][wrong[0]]
             first = f"first row {wrong[0]}: {row.id} is of class {row.label}, y_{part} says {found}"
-            problems.add(f"{file}: must give every row of y_{part} its class, but {len(wrong)} of {len(order)} differ, {first}")
+            problems.add(
+                f"{file}: must give every row of y_{part} its class, but {len(wrong)} of"
+                f" {len(order)} differ, {first}"
+            )
     problems.raise_any()
     return rows, release
 
@@ -122,7 +171,9 @@ def _read_names(file: Path) -> tuple[list[str], list[NtuName]]:
     except OSError as error:
         raise UserError(f"{file}: the list of names cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: must be a list of names such as {EXAMPLE}, got other text") from error
+        raise UserError(
+            f"{file}: must be a list of names such as {EXAMPLE}, got other text"
+        ) from error
     problems = Problems()
     named: list[NtuName] = []
     for line, text in enumerate(texts, 1):
@@ -132,7 +183,9 @@ def _read_names(file: Path) -> tuple[list[str], list[NtuName]]:
         else:
             named.append(name)
     if len(set(texts)) != len(texts):
-        problems.add(f"{file}: every name must be there once, got {len(texts) - len(set(texts))} again")
+        problems.add(
+            f"{file}: every name must be there once, got {len(texts) - len(set(texts))} again"
+        )
     problems.raise_any()
     return texts, named
 
@@ -142,11 +195,19 @@ def _clips(src: Path, heads: dict[str, _Array], rows: dict[str, list[_Row]]) -> 
     problems = Problems()
     with _opened(src) as archive:
         for part in PARTS:
-            for i, (row, frames) in enumerate(zip(rows[part], _each_row(src, archive, heads[part]), strict=True)):
-                place, broken = f"{src}[x_{part}][{i}]", frames.size - int(np.isfinite(frames).sum())
+            for i, (row, frames) in enumerate(
+                zip(rows[part], _each_row(src, archive, heads[part]), strict=True)
+            ):
+                place, broken = (
+                    f"{src}[x_{part}][{i}]",
+                    frames.size - int(np.isfinite(frames).sum()),
+                )
                 joints = _joints(frames)
                 if broken:
-                    problems.add(f"{place}: every coordinate must be finite, got {broken} that are NaN, infinite or too large")
+                    problems.add(
+                        f"{place}: every coordinate must be finite, got {broken} that are NaN,"
+                        " infinite or too large"
+                    )
                 elif not joints.shape[1]:
                     problems.add(f"{place}: must have a frame that is not zero, got none")
                 elif row.name is None:
@@ -157,12 +218,16 @@ def _clips(src: Path, heads: dict[str, _Array], rows: dict[str, list[_Row]]) -> 
 
 
 def _joints(frames: Joints) -> Joints:
-    """The first n of the frames (T, 150) as (2, n, 25, 3), n being the number of frames in which something is not zero.
+    """The first n of the frames (T, 150) as (2, n, 25, 3), n being the number of frames in which
+    something is not zero.
 
-    This is what CTR-GCN's feeder takes a clip to be. Where zero frames stand between others, its crops never see as many at the end.
+    This is what CTR-GCN's feeder takes a clip to be. Where zero frames stand between others, its
+    crops never see as many at the end.
     """
     valid = int(frames.any(axis=1).sum())
-    return np.ascontiguousarray(frames[:valid].reshape(valid, ACTORS, JOINTS, 3).transpose(1, 0, 2, 3))
+    return np.ascontiguousarray(
+        frames[:valid].reshape(valid, ACTORS, JOINTS, 3).transpose(1, 0, 2, 3)
+    )
 
 
 def _each_row(src: Path, archive: zipfile.ZipFile, head: _Array) -> Iterator[Joints]:
@@ -174,7 +239,9 @@ def _each_row(src: Path, archive: zipfile.ZipFile, head: _Array) -> Iterator[Joi
 
 
 def _blocks(src: Path, archive: zipfile.ZipFile, head: _Array) -> Iterator[npt.NDArray[Any]]:
-    """The rows of a member, some at a time, whether it is compressed or not; at the end its checksum has been checked."""
+    """The rows of a member, some at a time, whether it is compressed or not; at the end its
+    checksum has been checked.
+    """
     size = head.dtype.itemsize * int(np.prod(head.shape[1:]))
     with _damage(src, head.member), archive.open(f"{head.member}.npy") as stream:
         _read_head(stream)
@@ -194,36 +261,63 @@ def _labels(src: Path, archive: zipfile.ZipFile) -> tuple[dict[str, npt.NDArray[
     for part in PARTS:
         head = _head(src, archive, f"y_{part}")
         if len(head.shape) != 2 or not all(head.shape) or head.dtype.kind not in "fiub":
-            raise UserError(f"{src}[y_{part}]: must be one-hot numbers (rows, classes), got {head.dtype} {head.shape}")
+            raise UserError(
+                f"{src}[y_{part}]: must be one-hot numbers (rows, classes), got {head.dtype}"
+                f" {head.shape}"
+            )
         hot = np.concatenate(list(_blocks(src, archive, head)))
         wrong = np.flatnonzero((np.count_nonzero(hot, axis=1) != 1) | (hot.max(axis=1) != 1))
         if len(wrong):
-            raise UserError(f"{src}[y_{part}]: every row must be zero but for a single 1, {len(wrong)} are not, the first is row {wrong[0]}")
+            raise UserError(
+                f"{src}[y_{part}]: every row must be zero but for a single 1, {len(wrong)} are not,"
+                f" the first is row {wrong[0]}"
+            )
         labels[part], classes[part] = hot.argmax(axis=1).astype(np.int64), head.shape[1]
     if classes["train"] != classes["test"]:
-        raise UserError(f"{src}: y_train and y_test must have the same number of classes, got {classes['train']} and {classes['test']}")
+        raise UserError(
+            f"{src}: y_train and y_test must have the same number of classes, got"
+            f" {classes['train']} and {classes['test']}"
+        )
     return labels, classes["train"]
 
 
 def _check_members(src: Path, archive: zipfile.ZipFile) -> list[str]:
     """That the four arrays are there; a note about others."""
     wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]
-    found = [member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")]
+    found = [
+        member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")
+    ]
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise UserError(f"{src}: must hold {', '.join(wanted)}, lacks {', '.join(missing)}, has {', '.join(found) or 'nothing'}")
+        raise UserError(
+            f"{src}: must hold {', '.join(wanted)}, lacks {', '.join(missing)}, has"
+            f" {', '.join(found) or 'nothing'}"
+        )
     others = [name for name in found if name not in wanted]
     return [f"{', '.join(others)} in the archive not read"] if others else []
 
 
-def _check_shapes(src: Path, heads: dict[str, _Array], labels: dict[str, npt.NDArray[np.int64]]) -> None:
+def _check_shapes(
+    src: Path, heads: dict[str, _Array], labels: dict[str, npt.NDArray[np.int64]]
+) -> None:
     problems = Problems()
     columns = ACTORS * JOINTS * 3
     for part, head in heads.items():
-        if len(head.shape) != 3 or head.shape[2] != columns or not all(head.shape) or head.dtype.kind != "f":
-            problems.add(f"{src}[x_{part}]: must be floating-point numbers (rows, frames, {columns}), got {head.dtype} {head.shape}")
+        if (
+            len(head.shape) != 3
+            or head.shape[2] != columns
+            or not all(head.shape)
+            or head.dtype.kind != "f"
+        ):
+            problems.add(
+                f"{src}[x_{part}]: must be floating-point numbers (rows, frames, {columns}), got"
+                f" {head.dtype} {head.shape}"
+            )
         elif head.shape[0] != len(labels[part]):
-            problems.add(f"{src}: x_{part} and y_{part} must have the same number of rows, got {head.shape[0]} and {len(labels[part])}")
+            problems.add(
+                f"{src}: x_{part} and y_{part} must have the same number of rows, got"
+                f" {head.shape[0]} and {len(labels[part])}"
+            )
     problems.raise_any()
 
 
@@ -232,14 +326,21 @@ def _head(src: Path, archive: zipfile.ZipFile, member: str) -> _Array:
     with _damage(src, member), archive.open(f"{member}.npy") as stream:
         shape, fortran, dtype = _read_head(stream)
     if fortran or dtype.hasobject:
-        raise UserError(f"{src}[{member}]: must be numbers in C order, got {'objects' if dtype.hasobject else 'Fortran order'}")
+        raise UserError(
+            f"{src}[{member}]: must be numbers in C order, got"
+            f" {'objects' if dtype.hasobject else 'Fortran order'}"
+        )
     return _Array(member, shape, dtype)
 
 
 def _read_head(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether in Fortran order, and type; leaves the stream at the first number."""
     version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     return read(stream)
 
 
@@ -250,7 +351,9 @@ def _opened(src: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError as error:
         raise UserError(f"{src}: must be an .npz archive, but it is not there") from error
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{src}: must be an .npz archive; it is damaged, cut short or of another kind: {error}") from error
+        raise UserError(
+            f"{src}: must be an .npz archive; it is damaged, cut short or of another kind: {error}"
+        ) from error
     with archive:
         yield archive
 

@@ -1,6 +1,9 @@
-"""NW-UCLA skeletons as CTR-GCN and its successors read them: one JSON per clip and two lists. Knows nothing of stores.
+"""NW-UCLA skeletons as CTR-GCN and its successors read them: one JSON per clip and two lists.
 
-Data set: J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, "Cross-view Action Modeling, Learning and Recognition", CVPR 2014.
+Knows nothing of stores.
+
+Data set: J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, "Cross-view Action Modeling, Learning and
+Recognition", CVPR 2014.
 """
 
 from __future__ import annotations
@@ -44,10 +47,13 @@ class _Entry:
 
 
 def read_nw_ucla(src: Path) -> Recordings:
-    """The clips that `ucla_train.json` and `ucla_valid.json` name, from `all_sqe/` or `all_sqe.tar.gz` in `src`."""
+    """The clips that `ucla_train.json` and `ucla_valid.json` name, from `all_sqe/` or
+    `all_sqe.tar.gz` in `src`.
+    """
     if missing := [name for name in _LISTS if not (src / name).is_file()]:
         raise UserError(
-            f"{src}: must be a folder that holds all_sqe/ (or all_sqe.tar.gz), {' and '.join(_LISTS)}, but lacks {', '.join(missing)}"
+            f"{src}: must be a folder that holds all_sqe/ (or all_sqe.tar.gz),"
+            f" {' and '.join(_LISTS)}, but lacks {', '.join(missing)}"
         )
     problems = Problems()
     entries: dict[str, _Entry] = {}
@@ -63,13 +69,18 @@ def read_nw_ucla(src: Path) -> Recordings:
         protocols={"xview": ProtocolRule(column="camera", train=(1, 2), test=(3,))},
         provenance={
             "kind": "nw-ucla",
-            "citation": "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, Cross-view Action Modeling, Learning and Recognition, CVPR 2014",
+            "citation": (
+                "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, Cross-view Action Modeling, Learning"
+                " and Recognition, CVPR 2014"
+            ),
         },
     )
     return Recordings(description, _clips(folder, entries), len(entries))
 
 
-def _add_entries(file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry], problems: Problems) -> None:
+def _add_entries(
+    file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry], problems: Problems
+) -> None:
     """Check one list file and add what it names to `entries`."""
     content = parsed_json(file, _bytes_of(file))
     if not isinstance(content, list) or not content:
@@ -77,7 +88,9 @@ def _add_entries(file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry
     for place, item in enumerate(content):
         where = f"{file}[{place}]"
         if not isinstance(item, dict) or not {"file_name", "length", "label"} <= item.keys():
-            problems.add(f"{where}: must be a record with file_name, length and label, got {item!r}")
+            problems.add(
+                f"{where}: must be a record with file_name, length and label, got {item!r}"
+            )
             continue
         name, length, label = str(item["file_name"]), item["length"], item["label"]
         match = _NAME.fullmatch(name)
@@ -88,7 +101,10 @@ def _add_entries(file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry
         elif int(match[4]) not in cameras:
             problems.add(f"{where}: camera must be {' or '.join(map(str, cameras))}, got '{name}'")
         elif not isinstance(label, int) or not 1 <= label <= len(CLASSES):
-            problems.add(f"{where}: label of '{name}' must be a number from 1 to {len(CLASSES)}, got {label!r}")
+            problems.add(
+                f"{where}: label of '{name}' must be a number from 1 to {len(CLASSES)}, got"
+                f" {label!r}"
+            )
         elif not isinstance(length, int):
             problems.add(f"{where}: length of '{name}' must be a number of frames, got {length!r}")
         else:
@@ -99,7 +115,9 @@ def _clips_place(src: Path) -> Path:
     for place in (src / "all_sqe", src / "all_sqe.tar.gz"):
         if place.exists():
             return place
-    raise UserError(f"{src}: must hold the clips as all_sqe/ or all_sqe.tar.gz, but neither is there")
+    raise UserError(
+        f"{src}: must hold the clips as all_sqe/ or all_sqe.tar.gz, but neither is there"
+    )
 
 
 def _clips(folder: Path, entries: dict[str, _Entry]) -> Iterator[Clip]:
@@ -147,9 +165,13 @@ def _joints(file: Path, content: bytes | None, name: str, entry: _Entry) -> Join
     if record["file_name"] != name:
         raise UserError(f"{file}: file_name must be '{name}', got {record['file_name']!r}")
     if joints.shape[0] != 1 or joints.shape[1] != entry.length:
-        raise UserError(f"{file}: {entry.source} says {entry.length} frames, the clip has {joints.shape[1]}")
+        raise UserError(
+            f"{file}: {entry.source} says {entry.length} frames, the clip has {joints.shape[1]}"
+        )
     if record["label"] != entry.label + 1:
-        raise UserError(f"{file}: {entry.source} says label {entry.label + 1}, the clip has {record['label']!r}")
+        raise UserError(
+            f"{file}: {entry.source} says label {entry.label + 1}, the clip has {record['label']!r}"
+        )
     return joints
 
 

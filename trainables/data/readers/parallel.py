@@ -1,4 +1,7 @@
-"""Work on many items in several processes, with results in the order of the items. Knows no format."""
+"""Work on many items in several processes, with results in the order of the items.
+
+Knows no format.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +31,22 @@ def cores() -> int:
 
 
 def ordered(work: Callable[[A], B], items: Sequence[A], jobs: int) -> Iterator[B]:
-    """`work` of every item, in the order of `items`, whatever the number of processes; never more than a few chunks are held.
+    """`work` of every item, in the order of `items`, whatever the number of processes; never more
+    than a few chunks are held.
 
-    `work` and what it takes and gives are pickled. With one job, or few items, everything happens in this process.
+    `work` and what it takes and gives are pickled. With one job, or few items, everything happens
+    in this process.
     """
     chunks = [items[begin : begin + CHUNK] for begin in range(0, len(items), CHUNK)]
     jobs = min(jobs, len(chunks))
     if jobs <= 1:
         yield from map(work, items)
         return
-    # Not forked: the progress bar is a thread. Started like this, a process knows nothing of this one's locks.
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    # Not forked: the progress bar is a thread. Started like this, a process knows nothing of this
+    # one's locks.
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    )
     waiting: deque[Future[list[B]]] = deque()
     try:
         for chunk in chunks:
@@ -49,7 +57,10 @@ def ordered(work: Callable[[A], B], items: Sequence[A], jobs: int) -> Iterator[B
         while waiting:
             yield from waiting.popleft().result()
     except BrokenProcessPool as error:
-        raise UserError(f"one of {jobs} reading processes was ended from outside, perhaps for want of memory; use fewer") from error
+        raise UserError(
+            f"one of {jobs} reading processes was ended from outside, perhaps for want of memory;"
+            " use fewer"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -60,7 +71,9 @@ def _each(work: Callable[[A], B], items: Sequence[A]) -> list[B]:
 
 @contextmanager
 def _ctrl_c_held_back() -> Iterator[None]:
-    """Processes started within never see Ctrl-C, not even while they start: it is for this one, which then ends them."""
+    """Processes started within never see Ctrl-C, not even while they start: it is for this one,
+    which then ends them.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,7 +1,9 @@
-"""Annotation files of PYSKL: one pickle with the clips of a data set and its splits. Knows nothing of stores.
+"""Annotation files of PYSKL: one pickle with the clips of a data set and its splits.
 
-H. Duan, J. Wang, K. Chen, D. Lin, "PYSKL: Towards Good Practices for Skeleton Action Recognition", ACM Multimedia 2022. The format is that
-of its tools/data/README.md.
+Knows nothing of stores.
+
+H. Duan, J. Wang, K. Chen, D. Lin, "PYSKL: Towards Good Practices for Skeleton Action Recognition",
+ACM Multimedia 2022. The format is that of its tools/data/README.md.
 """
 
 from __future__ import annotations
@@ -20,9 +22,22 @@ from trainables.data.readers.checks import Problems
 from trainables.data.readers.detected import chief_persons, hide_unseen
 from trainables.data.readers.ntu import named_clip
 from trainables.data.readers.ntu_names import actions, parse_name
-from trainables.data.readers.pyskl_joints import Annotation, RawFiles, boxes, form, read_joints, read_pickle
+from trainables.data.readers.pyskl_joints import (
+    Annotation,
+    RawFiles,
+    boxes,
+    form,
+    read_joints,
+    read_pickle,
+)
 from trainables.data.readers.pyskl_splits import Splits, read_splits
-from trainables.data.store.description import Channels, Clip, Description, Recordings, describe_layout
+from trainables.data.store.description import (
+    Channels,
+    Clip,
+    Description,
+    Recordings,
+    describe_layout,
+)
 from trainables.layouts import LAYOUTS, Layout
 
 BOX_THRESHOLD = 0.5  # PYSKL's for Kinetics-400
@@ -40,8 +55,10 @@ class PysklOptions(Frozen):
 
     max_persons: int = Field(default=2, ge=1)  # per clip; of a compressed clip per frame
     drop_confidence: bool = False
-    box_threshold: float | None = Field(default=None, ge=0, le=1)  # compressed clips: boxes below it do not count; None: BOX_THRESHOLD
-    valid_ratio: float | None = Field(default=None, ge=0, le=1)  # compressed clips with fewer frames with a box do not train
+    # compressed clips: boxes below it do not count; None: BOX_THRESHOLD
+    box_threshold: float | None = Field(default=None, ge=0, le=1)
+    # compressed clips with fewer frames with a box do not train
+    valid_ratio: float | None = Field(default=None, ge=0, le=1)
 
     @property
     def threshold(self) -> float:
@@ -58,16 +75,21 @@ def read_pyskl(
     classes: Path | None = None,
     raw_root: Path | None = None,
 ) -> Recordings:
-    """The clips of {"split": {name: ids}, "annotations": [...]}, or of a bare list of annotations that trains and another, `test`.
+    """The clips of {"split": {name: ids}, "annotations": [...]}, or of a bare list of annotations
+    that trains and another, `test`.
 
-    layout: None where 25 joints in space (NTU), or 17 (COCO) or 18 (OpenPose) in the image, say which it is. classes: a text file with one
-    name per line. raw_root: folder of the files of joints that annotations name, where that is not the folder of `file`.
+    layout: None where 25 joints in space (NTU), or 17 (COCO) or 18 (OpenPose) in the image, say
+    which it is. classes: a text file with one name per line. raw_root: folder of the files of
+    joints that annotations name, where that is not the folder of `file`.
     """
     annotations, splits, notes = _selected(file, *_read(file, test), options)
     raw = RawFiles(raw_root)
     channels, layout = _form(annotations, layout, raw)
     if options.drop_confidence and channels != "xyc":
-        raise UserError(f"{file}: --drop-confidence needs joints with a confidence, these have channels {channels}")
+        raise UserError(
+            f"{file}: --drop-confidence needs joints with a confidence, these have channels"
+            f" {channels}"
+        )
     description = Description(
         name=name or file.stem,
         layout=describe_layout(layout),
@@ -76,49 +98,87 @@ def read_pyskl(
         persons=options.max_persons,
         pipeline="pyskl",
         protocols=splits.rules,
-        provenance={"kind": "pyskl", "annotations": file.name, **options.model_dump(exclude_defaults=True), **notes},
+        provenance={
+            "kind": "pyskl",
+            "annotations": file.name,
+            **options.model_dump(exclude_defaults=True),
+            **notes,
+        },
     )
     bare = len(description.classes) - len({annotation.label for annotation in annotations})
     if classes is not None and bare:
         notes["named classes without a clip"] = bare
     said = tuple(f"{what}: {value}" for what, value in notes.items())
-    return Recordings(description, _clips(annotations, splits, options, channels, layout, raw), len(annotations), said)
+    return Recordings(
+        description,
+        _clips(annotations, splits, options, channels, layout, raw),
+        len(annotations),
+        said,
+    )
 
 
 def _read(file: Path, test: Path | None) -> tuple[list[Annotation], Splits]:
-    """All annotations and their splits, every problem of names and labels at once; those of one file of joints stand together."""
+    """All annotations and their splits, every problem of names and labels at once; those of one
+    file of joints stand together.
+    """
     contents = [(source, read_pickle(source)) for source in (file, test) if source is not None]
     splits = contents[0][1].get("split") if isinstance(contents[0][1], dict) else None
     if (splits is None) == (test is None):
         rule = (
-            "must name the annotations that test, this file has no splits" if test is None else "is for files without splits, this one has some"
+            "must name the annotations that test, this file has no splits"
+            if test is None
+            else "is for files without splits, this one has some"
         )
         raise UserError(f"{file}: --test {rule}")
     if splits is not None and not isinstance(splits, dict):
-        raise UserError(f"{file}: split must be a record of lists of clips, got {type(splits).__name__}")
+        raise UserError(
+            f"{file}: split must be a record of lists of clips, got {type(splits).__name__}"
+        )
     problems, seen = Problems(), dict[str, str]()
     own = [_annotations(source, content, seen, problems) for source, content in contents]
     problems.raise_any()
     if splits is None:
-        splits = {part: [annotation.id for annotation in each] for part, each in zip(("train", "test"), own, strict=True)}
+        splits = {
+            part: [annotation.id for annotation in each]
+            for part, each in zip(("train", "test"), own, strict=True)
+        }
     found = read_splits(str(file), splits, seen, problems)
     problems.raise_any()
-    return sorted((annotation for each in own for annotation in each), key=lambda each: str(each.record.get("raw_file", ""))), found
+    return (
+        sorted(
+            (annotation for each in own for annotation in each),
+            key=lambda each: str(each.record.get("raw_file", "")),
+        ),
+        found,
+    )
 
 
-def _annotations(file: Path, content: Any, seen: dict[str, str], problems: Problems) -> list[Annotation]:
+def _annotations(
+    file: Path, content: Any, seen: dict[str, str], problems: Problems
+) -> list[Annotation]:
     """The records of one file whose name and label are sound; `seen` gains their names."""
     records = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(records, list) or not records:
-        raise UserError(f"{file}: must hold a list of annotations, got {'an empty one' if records == [] else type(records).__name__}")
+        raise UserError(
+            f"{file}: must hold a list of annotations, got"
+            f" {'an empty one' if records == [] else type(records).__name__}"
+        )
     found = []
     for number, record in enumerate(records):
         place = f"{file}: annotations[{number}]"
-        name, label = (record.get("frame_dir"), record.get("label")) if isinstance(record, dict) else (None, None)
+        name, label = (
+            (record.get("frame_dir"), record.get("label"))
+            if isinstance(record, dict)
+            else (None, None)
+        )
         if not isinstance(name, str) or not name:
-            problems.add(f"{place}: must be a record with the clip's name as frame_dir, got {name!r}")
+            problems.add(
+                f"{place}: must be a record with the clip's name as frame_dir, got {name!r}"
+            )
         elif not isinstance(label, int | np.integer) or isinstance(label, bool) or label < 0:
-            problems.add(f"{place}: label of '{name}' must be a whole number from 0 on, got {label!r}")
+            problems.add(
+                f"{place}: label of '{name}' must be a whole number from 0 on, got {label!r}"
+            )
         elif name in seen:
             problems.add(f"{place}: clip '{name}' is there already, {seen[name]}")
         else:
@@ -137,9 +197,17 @@ def _selected(
     ids = {annotation.id for annotation in annotations} - empty - short
     for protocol, rule in used.rules.items():
         for part in (*rule.train, *rule.selection, *rule.test):
-            if not any(kind == part and name in ids for name, kind in used.part[rule.column].items()):
-                reason = f"{len(empty)} clips have no box of score {options.threshold:g} and {len(short)} too few frames"
-                raise UserError(f"{file}: protocol '{protocol}' must keep at least one {part} clip, got none: {reason}")
+            if not any(
+                kind == part and name in ids for name, kind in used.part[rule.column].items()
+            ):
+                reason = (
+                    f"{len(empty)} clips have no box of score {options.threshold:g} and"
+                    f" {len(short)} too few frames"
+                )
+                raise UserError(
+                    f"{file}: protocol '{protocol}' must keep at least one {part} clip, got none:"
+                    f" {reason}"
+                )
     notes: dict[str, int | str] = {
         "clips in no split, stored without a part": sum(not used.hold(name) for name in ids),
         f"clips without a box of score {options.threshold:g}, left out": len(empty),
@@ -150,13 +218,21 @@ def _selected(
     return kept, used, {what: value for what, value in notes.items() if value}
 
 
-def _weak(file: Path, annotations: list[Annotation], options: PysklOptions) -> tuple[set[str], set[str]]:
-    """Compressed clips without any box that counts, and those in which fewer than `valid_ratio` of the frames have one."""
+def _weak(
+    file: Path, annotations: list[Annotation], options: PysklOptions
+) -> tuple[set[str], set[str]]:
+    """Compressed clips without any box that counts, and those in which fewer than `valid_ratio` of
+    the frames have one.
+    """
     compressed = [annotation for annotation in annotations if annotation.compressed]
     if options.valid_ratio is not None and not compressed:
         raise UserError(f"{file}: --valid-ratio needs compressed clips (frame_inds), there is none")
-    if options.box_threshold is not None and not any("box_score" in annotation.record for annotation in compressed):
-        raise UserError(f"{file}: --box-threshold needs compressed clips with box_score, there is none")
+    if options.box_threshold is not None and not any(
+        "box_score" in annotation.record for annotation in compressed
+    ):
+        raise UserError(
+            f"{file}: --box-threshold needs compressed clips with box_score, there is none"
+        )
     problems, empty, short = Problems(), set[str](), set[str]()
     for annotation in compressed:
         try:
@@ -166,14 +242,21 @@ def _weak(file: Path, annotations: list[Annotation], options: PysklOptions) -> t
             continue
         if not found.frames:
             empty.add(annotation.id)
-        elif options.valid_ratio is not None and found.frames / found.total_frames < options.valid_ratio:
+        elif (
+            options.valid_ratio is not None
+            and found.frames / found.total_frames < options.valid_ratio
+        ):
             short.add(annotation.id)
     problems.raise_any()
     return empty, short
 
 
-def _form(annotations: list[Annotation], layout: Layout | None, raw: RawFiles) -> tuple[Channels, Layout]:
-    """Channels and layout of the first clip that has a known form; whether all have the same is seen when they are read."""
+def _form(
+    annotations: list[Annotation], layout: Layout | None, raw: RawFiles
+) -> tuple[Channels, Layout]:
+    """Channels and layout of the first clip that has a known form; whether all have the same is
+    seen when they are read.
+    """
     problems, channels, joints = Problems(), "", 0
     for annotation in annotations:
         try:
@@ -188,12 +271,18 @@ def _form(annotations: list[Annotation], layout: Layout | None, raw: RawFiles) -
     problems.raise_any()
     known = "25 joints in space, or 17 or 18 in the image"
     raise UserError(
-        f"{annotations[0].file}: poses must have {known}, unless --layout names their skeleton; got {joints} and channels {channels}"
+        f"{annotations[0].file}: poses must have {known}, unless --layout names their skeleton; got"
+        f" {joints} and channels {channels}"
     )
 
 
 def _clips(
-    annotations: list[Annotation], splits: Splits, options: PysklOptions, channels: Channels, layout: Layout, raw: RawFiles
+    annotations: list[Annotation],
+    splits: Splits,
+    options: PysklOptions,
+    channels: Channels,
+    layout: Layout,
+    raw: RawFiles,
 ) -> Iterator[Clip]:
     """Every clip; all problems together at the end."""
     problems = Problems()
@@ -201,8 +290,13 @@ def _clips(
         try:
             own, _ = form(annotation, raw)
             if own != channels:
-                raise UserError(f"{annotation.place}: joints must have channels {channels}, as those of other clips, got {own}")
-            joints = read_joints(annotation, raw, layout.size, options.threshold, options.max_persons)
+                raise UserError(
+                    f"{annotation.place}: joints must have channels {channels}, as those of other"
+                    f" clips, got {own}"
+                )
+            joints = read_joints(
+                annotation, raw, layout.size, options.threshold, options.max_persons
+            )
         except UserError as error:
             problems.add(str(error))
             continue
@@ -211,27 +305,44 @@ def _clips(
             joints = hide_unseen(joints)
         if options.drop_confidence:
             joints[..., 2] = 0
-        extra: dict[str, int | str | None] = {column: part.get(annotation.id) for column, part in splits.part.items()}
+        extra: dict[str, int | str | None] = {
+            column: part.get(annotation.id) for column, part in splits.part.items()
+        }
         ntu = parse_name(annotation.id)
-        clip = named_clip(annotation.id, ntu, joints, **extra) if ntu else Clip(annotation.id, 0, joints, extra=extra)
+        clip = (
+            named_clip(annotation.id, ntu, joints, **extra)
+            if ntu
+            else Clip(annotation.id, 0, joints, extra=extra)
+        )
         yield replace(clip, label=annotation.label)
     problems.raise_any()
 
 
 def _class_names(file: Path | None, annotations: list[Annotation]) -> tuple[str, ...]:
-    """One name per line, enough for all labels; without a file the actions of NTU RGB+D where all clips are of it, the numbers elsewhere."""
+    """One name per line, enough for all labels; without a file the actions of NTU RGB+D where all
+    clips are of it, the numbers elsewhere.
+    """
     count = max(annotation.label for annotation in annotations) + 1
     if file is None:
-        known = [name for name in (parse_name(annotation.id) for annotation in annotations) if name is not None]
-        if len(known) == len(annotations) and all(name.label == each.label for name, each in zip(known, annotations, strict=True)):
+        known = [
+            name
+            for name in (parse_name(annotation.id) for annotation in annotations)
+            if name is not None
+        ]
+        if len(known) == len(annotations) and all(
+            name.label == each.label for name, each in zip(known, annotations, strict=True)
+        ):
             return actions()[: 60 if all(name.in_60 for name in known) else 120]
         return tuple(str(k) for k in range(count))
     try:
-        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines())
+        names = tuple(
+            line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines()
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: the names of classes cannot be read: {error}") from error
     if len(names) < count or "" in names or len(set(names)) < len(names):
         raise UserError(
-            f"{file}: must hold a name of its own on each line, for at least {count} classes, got {len(set(names) - {''})} in {len(names)}"
+            f"{file}: must hold a name of its own on each line, for at least {count} classes, got"
+            f" {len(set(names) - {''})} in {len(names)}"
         )
     return names

@@ -1,4 +1,6 @@
-"""The joints of one PYSKL annotation: whole arrays, or compressed to the boxes in which a detector found somebody. Knows no splits."""
+"""The joints of one PYSKL annotation: whole arrays, or compressed to the boxes in which a detector
+found somebody. Knows no splits.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Boxes:
-    """The boxes of a compressed clip that count: `kept` (N,) of all, and for each of these its frame, 0-based among frames that have one."""
+    """The boxes of a compressed clip that count: `kept` (N,) of all, and for each of these its
+    frame, 0-based among frames that have one.
+    """
 
     kept: npt.NDArray[np.bool_]
     frame: npt.NDArray[np.int64]
@@ -53,7 +57,9 @@ class Boxes:
 
 
 class RawFiles:
-    """The files of joints that annotations name, one in memory at a time; `root` None: names count from the annotation file's folder."""
+    """The files of joints that annotations name, one in memory at a time; `root` None: names count
+    from the annotation file's folder.
+    """
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
@@ -61,7 +67,9 @@ class RawFiles:
         self._content: Any = None  # or the reason why there is none
 
     def keypoint(self, annotation: Annotation) -> Any:
-        """What the file says of the clip: {id: {"keypoint": ...}} of many clips, or {"keypoint": ...} of one."""
+        """What the file says of the clip: {id: {"keypoint": ...}} of many clips, or {"keypoint":
+        ...} of one.
+        """
         file = self._located(annotation)
         if file != self._file:
             self._file = file
@@ -74,11 +82,16 @@ class RawFiles:
         content = self._content
         clip = content.get(annotation.id, content) if isinstance(content, dict) else None
         if not isinstance(clip, dict) or "keypoint" not in clip:
-            raise UserError(f"{file}: must hold the keypoint of clip '{annotation.id}', {annotation.file.name} says it is there")
+            raise UserError(
+                f"{file}: must hold the keypoint of clip '{annotation.id}', {annotation.file.name}"
+                " says it is there"
+            )
         return clip["keypoint"]
 
     def _located(self, annotation: Annotation) -> Path:
-        """Below the root the file may also lie by its bare name: the paths in a file are those of the machine it was made on."""
+        """Below the root the file may also lie by its bare name: the paths in a file are those of
+        the machine it was made on.
+        """
         named = Path(str(annotation.record["raw_file"]))
         if self._root is None:
             return annotation.file.parent / named
@@ -94,23 +107,40 @@ def read_pickle(file: Path) -> Any:
         raise UserError(f"{file}: the file cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{file}: must be a whole pickle of plain arrays; it is damaged, cut short or of another kind: {reason}") from error
+        raise UserError(
+            f"{file}: must be a whole pickle of plain arrays; it is damaged, cut short or of"
+            f" another kind: {reason}"
+        ) from error
 
 
 def boxes(annotation: Annotation, threshold: float) -> Boxes:
     """The boxes with a score of at least `threshold`; all of them where there are no scores."""
     record, place = annotation.record, annotation.place
     frame = np.asarray(record["frame_inds"])
-    if frame.ndim != 1 or frame.dtype.kind not in "iu" or (len(frame) and frame.min() < 0) or (frame[1:] < frame[:-1]).any():
-        raise UserError(f"{place}: frame_inds must be frame numbers that do not fall, got {frame.dtype} {frame.shape}")
+    if (
+        frame.ndim != 1
+        or frame.dtype.kind not in "iu"
+        or (len(frame) and frame.min() < 0)
+        or (frame[1:] < frame[:-1]).any()
+    ):
+        raise UserError(
+            f"{place}: frame_inds must be frame numbers that do not fall, got {frame.dtype}"
+            f" {frame.shape}"
+        )
     score = np.asarray(record.get("box_score", np.full(len(frame), np.inf)))
     if score.shape != frame.shape or score.dtype.kind not in "fiu" or np.isnan(score).any():
-        raise UserError(f"{place}: box_score must have a number for each of {len(frame)} frame_inds, got {score.dtype} {score.shape}")
+        raise UserError(
+            f"{place}: box_score must have a number for each of {len(frame)} frame_inds, got"
+            f" {score.dtype} {score.shape}"
+        )
     kept = score >= threshold
     distinct, number = np.unique(frame[kept], return_inverse=True)
     total = record.get("total_frames")
     if not isinstance(total, int | np.integer) or total < max(len(distinct), 1):
-        raise UserError(f"{place}: total_frames must be at least the {len(distinct)} frames that frame_inds name, got {total!r}")
+        raise UserError(
+            f"{place}: total_frames must be at least the {len(distinct)} frames that frame_inds"
+            f" name, got {total!r}"
+        )
     return Boxes(kept, number.astype(np.int64), int(total))
 
 
@@ -124,12 +154,22 @@ def form(annotation: Annotation, raw: RawFiles) -> tuple[Channels, int]:
     return "xy" if annotation.record.get("keypoint_score") is None else "xyc", keypoint.shape[-2]
 
 
-def read_joints(annotation: Annotation, raw: RawFiles, joints: int, threshold: float, persons: int) -> Joints:
-    """The checked joints (M, T, V, 3) of a clip, with the channels of its `form`; of a compressed one at most `persons` per frame."""
+def read_joints(
+    annotation: Annotation, raw: RawFiles, joints: int, threshold: float, persons: int
+) -> Joints:
+    """The checked joints (M, T, V, 3) of a clip, with the channels of its `form`; of a compressed
+    one at most `persons` per frame.
+    """
     keypoint = _keypoint(annotation, raw)
     if keypoint.shape[-2] != joints:
-        raise UserError(f"{annotation.place}: keypoint must have {joints} joints, got {keypoint.shape[-2]}")
-    return _decompressed(annotation, keypoint, threshold, persons) if annotation.compressed else _whole(annotation, keypoint)
+        raise UserError(
+            f"{annotation.place}: keypoint must have {joints} joints, got {keypoint.shape[-2]}"
+        )
+    return (
+        _decompressed(annotation, keypoint, threshold, persons)
+        if annotation.compressed
+        else _whole(annotation, keypoint)
+    )
 
 
 def _keypoint(annotation: Annotation, raw: RawFiles) -> Numbers:
@@ -140,11 +180,19 @@ def _keypoint(annotation: Annotation, raw: RawFiles) -> Numbers:
     elif "raw_file" in record and annotation.compressed:
         found = raw.keypoint(annotation)
     else:
-        raise UserError(f"{place}: must have keypoint, or raw_file and frame_inds, has {', '.join(map(str, record))}")
+        raise UserError(
+            f"{place}: must have keypoint, or raw_file and frame_inds, has"
+            f" {', '.join(map(str, record))}"
+        )
     wanted = "(poses, joints, 3)" if annotation.compressed else "(persons, frames, joints, 2 or 3)"
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
-        raise UserError(f"{place}: keypoint must be an array of numbers {wanted}, got {getattr(found, 'dtype', type(found).__name__)}")
-    if found.ndim != (3 if annotation.compressed else 4) or found.shape[-1] not in ((3,) if annotation.compressed else (2, 3)):
+        raise UserError(
+            f"{place}: keypoint must be an array of numbers {wanted}, got"
+            f" {getattr(found, 'dtype', type(found).__name__)}"
+        )
+    if found.ndim != (3 if annotation.compressed else 4) or found.shape[-1] not in (
+        (3,) if annotation.compressed else (2, 3)
+    ):
         raise UserError(f"{place}: keypoint must be {wanted}, got {found.shape}")
     return found
 
@@ -153,22 +201,39 @@ def _whole(annotation: Annotation, keypoint: Numbers) -> Joints:
     record, place = annotation.record, annotation.place
     score, frames = record.get("keypoint_score"), record.get("total_frames", keypoint.shape[1])
     if frames != keypoint.shape[1]:
-        raise UserError(f"{place}: total_frames must be the {keypoint.shape[1]} frames of keypoint, got {frames!r}")
+        raise UserError(
+            f"{place}: total_frames must be the {keypoint.shape[1]} frames of keypoint, got"
+            f" {frames!r}"
+        )
     if score is not None and (keypoint.shape[-1] == 3 or np.shape(score) != keypoint.shape[:-1]):
-        raise UserError(f"{place}: keypoint_score must be {keypoint.shape[:-1]} beside a keypoint (..., 2), got {np.shape(score)}")
+        raise UserError(
+            f"{place}: keypoint_score must be {keypoint.shape[:-1]} beside a keypoint (..., 2), got"
+            f" {np.shape(score)}"
+        )
     if not len(keypoint):  # nobody was found: one person who is never there
         return checked_joints(place, np.zeros((1, *keypoint.shape[1:3], 3)), keypoint.shape[2])
     third = np.zeros(keypoint.shape[:-1]) if score is None else np.asarray(score)
-    joints = keypoint if keypoint.shape[-1] == 3 else np.concatenate([keypoint, third[..., None]], axis=-1)
+    joints = (
+        keypoint
+        if keypoint.shape[-1] == 3
+        else np.concatenate([keypoint, third[..., None]], axis=-1)
+    )
     return checked_joints(place, joints, keypoint.shape[2])
 
 
-def _decompressed(annotation: Annotation, keypoint: Numbers, threshold: float, persons: int) -> Joints:
-    """PYSKL's DecompressPose: frames without a box vanish; where a frame has more poses than `persons`, those of every frame are sorted
-    by falling confidence, otherwise they stay in the order of the file."""
+def _decompressed(
+    annotation: Annotation, keypoint: Numbers, threshold: float, persons: int
+) -> Joints:
+    """PYSKL's DecompressPose: frames without a box vanish; where a frame has more poses than
+    `persons`, those of every frame are sorted by falling confidence, otherwise they stay in the
+    order of the file.
+    """
     found = boxes(annotation, threshold)
     if len(found.kept) != len(keypoint):
-        raise UserError(f"{annotation.place}: keypoint must have a pose for each of {len(found.kept)} frame_inds, got {len(keypoint)}")
+        raise UserError(
+            f"{annotation.place}: keypoint must have a pose for each of {len(found.kept)}"
+            f" frame_inds, got {len(keypoint)}"
+        )
     poses = checked_joints(annotation.place, keypoint[found.kept], keypoint.shape[1])[0]
     most = int(np.bincount(found.frame).max())
     return by_frame(poses, found.frame, found.frames, min(most, persons), ranked=most > persons)

@@ -1,7 +1,10 @@
-"""The text of a Kinect v2 `.skeleton` file, as NTU RGB+D has them, checked and read into arrays. Knows nothing of actors or data sets.
+"""The text of a Kinect v2 `.skeleton` file, as NTU RGB+D has them, checked and read into arrays.
 
-The file has one item per line: the number of frames; per frame the number of bodies; per body its header (10 values, the first is its id), the
-number of joints, 25, and the joints (12 values: x, y, z in metres, places in the depth and the colour image, orientation, tracking state).
+Knows nothing of actors or data sets.
+
+The file has one item per line: the number of frames; per frame the number of bodies; per body its
+header (10 values, the first is its id), the number of joints, 25, and the joints (12 values: x, y,
+z in metres, places in the depth and the colour image, orientation, tracking state).
 """
 
 from __future__ import annotations
@@ -29,11 +32,15 @@ class Sightings:
 
 
 def parse_skeleton(content: bytes) -> Sightings:
-    """The bodies of a file; UserError names the line where it breaks the grammar. Line ends may be LF or CRLF."""
+    """The bodies of a file; UserError names the line where it breaks the grammar. Line ends may be
+    LF or CRLF.
+    """
     try:
         lines = content.decode("ascii").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"byte {error.start}: must be text, it is damaged or of another kind") from error
+        raise UserError(
+            f"byte {error.start}: must be text, it is damaged or of another kind"
+        ) from error
     while lines and not lines[-1].strip():
         lines.pop()
     frame, body, first = _walk(lines)
@@ -55,7 +62,10 @@ def _walk(lines: list[str]) -> tuple[list[int], list[str], list[int]]:
         for _ in range(bodies):
             header = lines[at].split() if at < len(lines) else []
             if not header:
-                raise UserError(f"line {at + 1}: must be a body of frame {number + 1} of {frames}, but {_what(lines, at)}")
+                raise UserError(
+                    f"line {at + 1}: must be a body of frame {number + 1} of {frames}, but"
+                    f" {_what(lines, at)}"
+                )
             joints = _count(lines, at + 1, "the number of joints")
             if joints != JOINTS:
                 raise UserError(f"line {at + 2}: a body must have {JOINTS} joints, got {joints}")
@@ -65,7 +75,10 @@ def _walk(lines: list[str]) -> tuple[list[int], list[str], list[int]]:
             at += 2 + JOINTS
     if at != len(lines):
         reason = "it was cut short" if at > len(lines) else f"it goes on after its {frames} frames"
-        raise UserError(f"line {min(at, len(lines)) + 1}: the file must have {at} lines, got {len(lines)}; {reason}")
+        raise UserError(
+            f"line {min(at, len(lines)) + 1}: the file must have {at} lines, got {len(lines)};"
+            f" {reason}"
+        )
     return frame, body, first
 
 
@@ -78,13 +91,16 @@ def _count(lines: list[str], at: int, what: str) -> int:
 
 
 def _coordinates(rows: list[str]) -> npt.NDArray[np.float32] | None:
-    """x, y, z (len(rows), 3) of joint lines, read in double precision and rounded once; None where a line does not hold its values."""
+    """x, y, z (len(rows), 3) of joint lines, read in double precision and rounded once; None where
+    a line does not hold its values.
+    """
     if not rows:
         return np.empty((0, 3), np.float32)
     if not rows[0].strip():
         return None  # NumPy skips empty lines, and warns where there are no others
     try:
-        values = np.loadtxt(rows, usecols=(0, 1, 2, VALUES - 1), comments=None, ndmin=2)  # the last value proves the line complete
+        # the last value proves the line complete
+        values = np.loadtxt(rows, usecols=(0, 1, 2, VALUES - 1), comments=None, ndmin=2)
     except ValueError:
         return None
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
@@ -96,13 +112,21 @@ def _first_wrong(lines: list[str], first: list[int]) -> str:
     for line in (begin + joint for begin in first for joint in range(JOINTS)):
         coordinates = _coordinates([lines[line]])
         if coordinates is None or not np.isfinite(coordinates).all():
-            rule = f"a joint must have {VALUES} values" if coordinates is None else "coordinates must be finite"
+            rule = (
+                f"a joint must have {VALUES} values"
+                if coordinates is None
+                else "coordinates must be finite"
+            )
             return f"line {line + 1}: {rule}, got '{_start(lines[line])}'"
     raise AssertionError("lines that are right one by one must be right together")
 
 
 def _what(lines: list[str], at: int) -> str:
-    return f"it is '{_start(lines[at])}'" if at < len(lines) else f"the file ends after {len(lines)} lines; it was cut short"
+    return (
+        f"it is '{_start(lines[at])}'"
+        if at < len(lines)
+        else f"the file ends after {len(lines)} lines; it was cut short"
+    )
 
 
 def _start(line: str) -> str:

@@ -1,7 +1,10 @@
-"""Stores by location: a folder as it is, a URI by way of this machine's cache. The only door to stores whose place a person names.
+"""Stores by location: a folder as it is, a URI by way of this machine's cache.
 
-A store at a URI is downloaded once per machine, whichever process comes first, into a folder named by what it holds:
-`${ORCHESTRATE_CACHE:-~/.cache/orchestrate}/stores/NAME-DIGEST`. Only what matches the checksums of its dataset.json gets that name.
+The only door to stores whose place a person names.
+
+A store at a URI is downloaded once per machine, whichever process comes first, into a folder named
+by what it holds: `${ORCHESTRATE_CACHE:-~/.cache/orchestrate}/stores/NAME-DIGEST`. Only what matches
+the checksums of its dataset.json gets that name.
 """
 
 from __future__ import annotations
@@ -38,7 +41,10 @@ CHUNK = 8 << 20  # bytes read at a time
 SAY_EVERY_S = 10.0
 
 ARROW = ("file", "s3", "gs", "gcs")
-"""Read by PyArrow itself, which has the drivers; all else by fsspec. (PyArrow's own for Azure ends the process where credentials lack.)"""
+"""Read by PyArrow itself, which has the drivers; all else by fsspec.
+
+(PyArrow's own for Azure ends the process where credentials lack.)
+"""
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -47,7 +53,8 @@ class _Mismatch(Exception):
 
 
 def open_store(location: Path | str, root: Path = Path()) -> Store:
-    """The store at `location`: a folder (a relative one starts at `root`), or a URI (s3://, gs://, file://, ...).
+    """The store at `location`: a folder (a relative one starts at `root`), or a URI (s3://, gs://,
+    file://, ...).
 
     UserError when it cannot be read, is damaged, or the cache cannot be written.
     """
@@ -55,9 +62,11 @@ def open_store(location: Path | str, root: Path = Path()) -> Store:
 
 
 def local_store(location: Path | str, root: Path = Path()) -> Path:
-    """The folder on this machine that holds the store at `location`: the folder itself, or the cached copy of a URI.
+    """The folder on this machine that holds the store at `location`: the folder itself, or the
+    cached copy of a URI.
 
-    Where a URI cannot be reached, the copy last made from it is used, with a warning: compute nodes are often cut off from the internet.
+    Where a URI cannot be reached, the copy last made from it is used, with a warning: compute nodes
+    are often cut off from the internet.
     """
     return _Remote(str(location)).fetched() if is_uri(str(location)) else root / location
 
@@ -69,7 +78,9 @@ def is_uri(location: str) -> bool:
 
 def cache_folder() -> Path:
     """Where copies of stores are kept; any of them may be deleted while nothing uses it."""
-    return Path(os.environ.get("ORCHESTRATE_CACHE") or "~/.cache/orchestrate").expanduser() / "stores"
+    return (
+        Path(os.environ.get("ORCHESTRATE_CACHE") or "~/.cache/orchestrate").expanduser() / "stores"
+    )
 
 
 class _Remote:
@@ -83,11 +94,15 @@ class _Remote:
         if not (place.netloc + place.path).strip("/"):
             raise UserError(f"{uri}: must name a store: {place.scheme}://BUCKET/STORE or the like")
         if place.password is not None:
-            rule = "must not hold a password, which every trial would write down; credentials come from the environment"
+            rule = (
+                "must not hold a password, which every trial would write down; credentials come"
+                " from the environment"
+            )
             raise UserError(f"{place.scheme}://{place.hostname}{place.path}: {rule}")
         self.uri = uri
         self._cache = cache_folder()
-        self._seen = self._cache / ".seen" / hashlib.sha256(uri.encode()).hexdigest()[:16]  # holds the name of the copy last used
+        # holds the name of the copy last used
+        self._seen = self._cache / ".seen" / hashlib.sha256(uri.encode()).hexdigest()[:16]
 
     def fetched(self) -> Path:
         """The folder of the copy, downloaded unless it is there."""
@@ -95,7 +110,10 @@ class _Remote:
             files, base = _file_system(self.uri)
             content = _patiently(bound(_read, files, f"{base}/{INFO_FILE}"))
         except FileNotFoundError as error:
-            raise UserError(f"{self.uri}: must be a store made by 'orchestrate data', but no {INFO_FILE} is found there") from error
+            raise UserError(
+                f"{self.uri}: must be a store made by 'orchestrate data', but no {INFO_FILE} is"
+                " found there"
+            ) from error
         except OSError as error:
             return self._earlier_copy(error)
         info = parse_info(content, f"{self.uri}/{INFO_FILE}")
@@ -116,10 +134,17 @@ class _Remote:
         copy = self._cache / self._seen.read_text() if self._seen.is_file() else None
         if copy is None or not (copy / INFO_FILE).is_file():
             raise UserError(f"{self.uri}: cannot be read: {_reason(error)}") from error
-        log.warning("%s: cannot be read (%s); using the copy made earlier, %s", self.uri, _reason(error), copy)
+        log.warning(
+            "%s: cannot be read (%s); using the copy made earlier, %s",
+            self.uri,
+            _reason(error),
+            copy,
+        )
         return copy
 
-    def _download(self, files: FileSystem, base: str, info: StoreInfo, content: bytes, copy: Path) -> None:
+    def _download(
+        self, files: FileSystem, base: str, info: StoreInfo, content: bytes, copy: Path
+    ) -> None:
         """Fill a hidden folder, check it and give it its name; on failure nothing is left of it."""
         log.warning("downloading %s to %s", self.uri, copy)
         partial = copy.with_name(f".{copy.name}.partial")
@@ -128,7 +153,9 @@ class _Remote:
             partial.mkdir(parents=True)
         try:
             for name in (CLIPS_FILE, JOINTS_FILE):
-                _patiently(bound(_copy, files, f"{base}/{name}", partial / name, info.checksums.get(name)))
+                _patiently(
+                    bound(_copy, files, f"{base}/{name}", partial / name, info.checksums.get(name))
+                )
             with _writing(partial):
                 write_atomic(partial / INFO_FILE, content)
                 shutil.rmtree(copy, ignore_errors=True)  # of a copy that was not quite deleted
@@ -136,7 +163,10 @@ class _Remote:
         except FileNotFoundError as error:
             raise UserError(f"{self.uri}: the store is damaged, {error}") from error
         except _Mismatch as error:
-            raise UserError(f"{self.uri}: {error}; it was damaged, or is being replaced: try again or upload it again") from error
+            raise UserError(
+                f"{self.uri}: {error}; it was damaged, or is being replaced: try again or upload it"
+                " again"
+            ) from error
         except OSError as error:
             raise UserError(f"{self.uri}: cannot be downloaded: {_reason(error)}") from error
         finally:
@@ -144,7 +174,9 @@ class _Remote:
 
 
 def _file_system(uri: str) -> tuple[FileSystem, str]:
-    """What reads a URI, and the path in it: one of PyArrow's own file systems, or one that fsspec knows."""
+    """What reads a URI, and the path in it: one of PyArrow's own file systems, or one that fsspec
+    knows.
+    """
     from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
     try:
@@ -158,12 +190,16 @@ def _file_system(uri: str) -> tuple[FileSystem, str]:
     except ImportError as error:
         raise UserError(f"{uri}: needs a package that is not installed: {error}") from error
     except ValueError as error:
-        raise UserError(f"{uri}: must be a path, or a URI that PyArrow or fsspec can read: {error}") from error
+        raise UserError(
+            f"{uri}: must be a path, or a URI that PyArrow or fsspec can read: {error}"
+        ) from error
     return files, base.rstrip("/")
 
 
 def _hurried(uri: str) -> str:
-    """A Google URI with its driver's patience cut from a quarter of an hour to seconds: it waits that long where there are no credentials."""
+    """A Google URI with its driver's patience cut from a quarter of an hour to seconds: it waits
+    that long where there are no credentials.
+    """
     place = urlsplit(uri)
     if place.scheme not in ("gs", "gcs") or "retry_limit_seconds" in place.query:
         return uri
@@ -210,7 +246,9 @@ def _copy(files: FileSystem, source: str, target: Path, checksum: str | None) ->
         with _writing(target):
             os.fsync(out.fileno())
     if digest.hexdigest() != checksum:
-        raise _Mismatch(f"{target.name} must match the checksum in {INFO_FILE}, but what arrived does not")
+        raise _Mismatch(
+            f"{target.name} must match the checksum in {INFO_FILE}, but what arrived does not"
+        )
 
 
 @contextmanager
@@ -219,7 +257,10 @@ def _writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{place}: the cache cannot be written: {error.strerror}; ORCHESTRATE_CACHE names another place") from error
+        raise UserError(
+            f"{place}: the cache cannot be written: {error.strerror}; ORCHESTRATE_CACHE names"
+            " another place"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,6 @@
-"""What a store holds and says of itself: clips, description, the content of dataset.json, and the names of its files."""
+"""What a store holds and says of itself: clips, description, the content of dataset.json, and the
+names of its files.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,17 @@ INFO_FILE = "dataset.json"
 CLIPS_FILE = "clips.parquet"
 JOINTS_FILE = "joints.npy"
 ROWS = b"rows"
-"""Under this name the clips table says how many rows the joints have: a table of another store is found out without reading a column."""
+"""Under this name the clips table says how many rows the joints have: a table of another store is
+found out without reading a column.
+"""
 
 Joints = npt.NDArray[np.float32]
 Units = npt.NDArray[np.float64]
 Pipeline = Literal["ctr", "pyskl", "ucla"]
 Storage = Literal["float32", "int16"]
 Channels = Literal["xyz", "xyc", "xy"]
-"""What the three numbers of a joint are. xyz: a position, in metres. xyc: image coordinates in pixels and the confidence of the detector;
+"""What the three numbers of a joint are. xyz: a position, in metres. xyc: image coordinates in
+pixels and the confidence of the detector;
 xy: the same without confidence, the third number is 0."""
 
 DTYPES: dict[Storage, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
@@ -46,8 +51,11 @@ COLUMNS = ("id", "label", "subject", "camera", "take", *MEASURED)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Clip:
-    """One recording on its way into a store. `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table,
-    named otherwise than `COLUMNS`."""
+    """One recording on its way into a store.
+
+    `joints` is (M, T, V, 3), see `Channels`; `extra` holds further columns of the clips table,
+    named otherwise than `COLUMNS`.
+    """
 
     id: str
     label: int
@@ -78,7 +86,8 @@ class Description(Frozen):
     layout: str | LayoutRecord  # name of a built-in layout, or a record
     classes: tuple[str, ...] = Field(min_length=1)  # class k is called classes[k]
     channels: Channels = "xyz"
-    persons: int = Field(default=1, ge=1)  # places for persons in a batch: at least as many as the largest clip has
+    # places for persons in a batch: at least as many as the largest clip has
+    persons: int = Field(default=1, ge=1)
     pipeline: Pipeline  # the transforms its literature uses
     protocols: dict[str, ProtocolRule] = Field(min_length=1)
     provenance: dict[str, Any] = Field(
@@ -88,12 +97,15 @@ class Description(Frozen):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recordings:
-    """What a reader or a generator gives: a description and its clips, each once, in any order; iterating may raise UserError."""
+    """What a reader or a generator gives: a description and its clips, each once, in any order;
+    iterating may raise UserError.
+    """
 
     description: Description
     clips: Iterable[Clip]
     count: int  # number of clips, for progress
-    notes: Sequence[str] = ()  # what was left out or counted, for the person who imports; complete when all clips are read
+    # what was left out or counted, for the person who imports; complete when all clips are read
+    notes: Sequence[str] = ()
 
 
 class StoreInfo(Description):
@@ -116,7 +128,9 @@ def describe_layout(layout: Layout) -> str | LayoutRecord:
     if LAYOUTS.get(layout.name) == layout:
         return layout.name
     if layout.name in LAYOUTS:
-        raise UserError(f"layout '{layout.name}' is built in with other joints; choose another name")
+        raise UserError(
+            f"layout '{layout.name}' is built in with other joints; choose another name"
+        )
     return LayoutRecord(
         name=layout.name,
         joints=layout.joints,

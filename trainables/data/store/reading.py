@@ -1,8 +1,10 @@
-"""One imported data set on disk, memory-mapped and shared by every trial of a machine. Knows files, nothing of batches or models.
+"""One imported data set on disk, memory-mapped and shared by every trial of a machine.
 
-joints.npy      float32 or int16 (rows, V, 3): all frames of all persons of all clips, without padding
-clips.parquet   one row per clip, sorted by id
-dataset.json    what the data set says of itself, with checksums; written last: without it a folder is not a store
+Knows files, nothing of batches or models.
+
+joints.npy      float32 or int16 (rows, V, 3): all frames of all persons of all clips, without
+padding clips.parquet   one row per clip, sorted by id dataset.json    what the data set says of
+itself, with checksums; written last: without it a folder is not a store
 """
 
 from __future__ import annotations
@@ -47,19 +49,35 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
-__all__ = ["Clip", "Description", "LayoutRecord", "ProtocolRule", "Split", "Store", "StoreInfo", "write_store"]
+__all__ = [
+    "Clip",
+    "Description",
+    "LayoutRecord",
+    "ProtocolRule",
+    "Split",
+    "Store",
+    "StoreInfo",
+    "write_store",
+]
 
 
 class Store:
     """A complete store, open for reading; made by `Store.open`.
 
-    The clips are a table sorted by id with the columns of `COLUMNS` and the data set's own. `joints` is a read-only memory map
-    (rows, V, 3); frame t of person m of clip i is row offset[i] + m * length[i] + t, in units of `units(i)`.
-    `hash` is equal exactly where the joints of two clips are equal bit by bit and of the same shape; `absent` counts the rows of a clip that
-    are all zero, `broken` its coordinates that are NaN or infinite.
+    The clips are a table sorted by id with the columns of `COLUMNS` and the data set's own.
+    `joints` is a read-only memory map (rows, V, 3); frame t of person m of clip i is row offset[i]
+    + m * length[i] + t, in units of `units(i)`. `hash` is equal exactly where the joints of two
+    clips are equal bit by bit and of the same shape; `absent` counts the rows of a clip that are
+    all zero, `broken` its coordinates that are NaN or infinite.
     """
 
-    def __init__(self, path: Path, info: StoreInfo, joints: np.memmap[Any, np.dtype[Any]], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: StoreInfo,
+        joints: np.memmap[Any, np.dtype[Any]],
+        names: Sequence[str],
+    ) -> None:
         self.path = path
         self.info = info
         self.joints = joints
@@ -70,15 +88,23 @@ class Store:
     def open(cls, path: Path | str) -> Store:
         """Open a store; UserError when it is missing, damaged or of another version.
 
-        Takes as long for many clips as for few: versions and sizes are checked here, columns when they are read, checksums by `verify`.
+        Takes as long for many clips as for few: versions and sizes are checked here, columns when
+        they are read, checksums by `verify`.
         """
         path = Path(path)
         info = _load_info(path)
         joints = _map_joints(path / JOINTS_FILE)
         store = cls(path, info, joints, _read_names(path / CLIPS_FILE, info))
-        if joints.dtype != DTYPES[info.storage] or joints.shape != (info.rows, store.layout.size, 3):
+        if joints.dtype != DTYPES[info.storage] or joints.shape != (
+            info.rows,
+            store.layout.size,
+            3,
+        ):
             wanted = (info.rows, store.layout.size, 3)
-            _damaged(path / JOINTS_FILE, f"it must hold {info.storage} {wanted}, got {joints.dtype} {joints.shape}")
+            _damaged(
+                path / JOINTS_FILE,
+                f"it must hold {info.storage} {wanted}, got {joints.dtype} {joints.shape}",
+            )
         return store
 
     @cached_property
@@ -87,33 +113,57 @@ class Store:
         return layout_of(self.info.layout)
 
     def column(self, name: str) -> Column:
-        """One value per clip, in the table's order: numbers where all are numbers, otherwise objects (None where unknown)."""
+        """One value per clip, in the table's order: numbers where all are numbers, otherwise
+        objects (None where unknown).
+        """
         if name not in self._columns:
             if name not in self._names:
-                raise UserError(f"{self.path}: column must be one of {', '.join(self._names)}, got '{name}'")
+                raise UserError(
+                    f"{self.path}: column must be one of {', '.join(self._names)}, got '{name}'"
+                )
             self._columns[name] = _read_column(self.path / CLIPS_FILE, name)
         return self._columns[name]
 
     def clip(self, position: int) -> Joints:
-        """The joints of one clip, (M, T, V, 3); a read-only view of the memory map where that holds float32."""
+        """The joints of one clip, (M, T, V, 3); a read-only view of the memory map where that holds
+        float32.
+        """
         stored = self.stored(position)
-        return stored if self.info.storage == "float32" else (stored * self.units[position]).astype(np.float32)
+        return (
+            stored
+            if self.info.storage == "float32"
+            else (stored * self.units[position]).astype(np.float32)
+        )
 
     def stored(self, position: int) -> npt.NDArray[Any]:
         """The same as the store holds it, in units of `units`."""
         offset, length, persons = (int(values[position]) for values in self.extents)
-        return np.asarray(self.joints[offset : offset + persons * length]).reshape(persons, length, self.layout.size, 3)
+        return np.asarray(self.joints[offset : offset + persons * length]).reshape(
+            persons, length, self.layout.size, 3
+        )
 
     @cached_property
     def extents(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """First row, length and persons of every clip; UserError unless all of them lie within `joints`."""
+        """First row, length and persons of every clip; UserError unless all of them lie within
+        `joints`.
+        """
         offset, length, persons = (self.column(name) for name in ("offset", "length", "persons"))
         rows = self.info.rows
         within = all(values.dtype == np.int64 for values in (offset, length, persons)) and bool(
-            ((offset >= 0) & (length >= 0) & (length <= rows) & (persons >= 1) & (persons <= self.info.persons)).all()
+            (
+                (offset >= 0)
+                & (length >= 0)
+                & (length <= rows)
+                & (persons >= 1)
+                & (persons <= self.info.persons)
+            ).all()
         )
         if not within or (offset + length * persons).max() > rows:
-            _damaged(self.path / CLIPS_FILE, f"it names rows that the {rows} of {JOINTS_FILE} do not have, or persons above {self.info.persons}")
+            _damaged(
+                self.path / CLIPS_FILE,
+                f"it names rows that the {rows} of {JOINTS_FILE} do not have, or persons above"
+                f" {self.info.persons}",
+            )
         return offset, length, persons
 
     @cached_property
@@ -127,7 +177,10 @@ class Store:
     def rule(self, protocol: str) -> ProtocolRule:
         """The rule of that name; UserError lists the known ones."""
         if protocol not in self.info.protocols:
-            raise UserError(f"{self.path}: protocol must be one of {', '.join(self.info.protocols)}, got '{protocol}'")
+            raise UserError(
+                f"{self.path}: protocol must be one of {', '.join(self.info.protocols)}, got"
+                f" '{protocol}'"
+            )
         return self.info.protocols[protocol]
 
     def split(self, protocol: str, selection: SelectionConfig) -> Split:
@@ -135,16 +188,26 @@ class Store:
         return split_clips(protocol, self.rule(protocol), self.column, selection)
 
     def clean_test(self, split: Split) -> npt.NDArray[np.bool_]:
-        """One value per test clip: False where an identical clip is in the training or the selection part."""
+        """One value per test clip: False where an identical clip is in the training or the
+        selection part.
+        """
         hashes = self.column("hash")
         seen = set(hashes[split.train]) | set(hashes[split.selection])
         return np.array([value not in seen for value in hashes[split.test]], dtype=np.bool_)
 
     def verify(self) -> None:
         """Compare every file with its checksum; UserError names those that changed."""
-        changed = [name for name, digest in sorted(self.info.checksums.items()) if sha256(self.path / name) != digest]
+        changed = [
+            name
+            for name, digest in sorted(self.info.checksums.items())
+            if sha256(self.path / name) != digest
+        ]
         if changed:
-            raise UserError.of(f"{self.path / name}: its content must match the checksum in {INFO_FILE}, it was changed" for name in changed)
+            raise UserError.of(
+                f"{self.path / name}: its content must match the checksum in {INFO_FILE}, it was"
+                " changed"
+                for name in changed
+            )
 
 
 def _load_info(path: Path) -> StoreInfo:
@@ -152,10 +215,22 @@ def _load_info(path: Path) -> StoreInfo:
     try:
         content = (path / INFO_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        left = [str(place) for place in (unfinished(path.absolute()), replaced(path.absolute())) if place.exists()]
+        left = [
+            str(place)
+            for place in (unfinished(path.absolute()), replaced(path.absolute()))
+            if place.exists()
+        ]
         hint = f" (an interrupted import left {' and '.join(left)}; import again)" if left else ""
-        found = f"there is no {INFO_FILE} in it" if path.is_dir() else "it is a file" if path.exists() else f"{path.absolute()} is not there"
-        raise UserError(f"{path}: must be a store made by 'orchestrate data', but {found}{hint}") from error
+        found = (
+            f"there is no {INFO_FILE} in it"
+            if path.is_dir()
+            else "it is a file"
+            if path.exists()
+            else f"{path.absolute()} is not there"
+        )
+        raise UserError(
+            f"{path}: must be a store made by 'orchestrate data', but {found}{hint}"
+        ) from error
     return parse_info(content, path / INFO_FILE)
 
 
@@ -167,17 +242,24 @@ def parse_info(text: bytes, file: Path | str) -> StoreInfo:
         _damaged(file, f"it is not JSON: {error}")
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
-        raise UserError(f"{file}: version must be {VERSION}, got {version}; import the data set again")
+        raise UserError(
+            f"{file}: version must be {VERSION}, got {version}; import the data set again"
+        )
     try:
         return StoreInfo.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        problems = (f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+        problems = (
+            f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        )
         raise UserError.of(problems) from error
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[pq.ParquetFile]:
-    """The clips table, open; columns are read when they are needed, so that opening a large store takes no longer."""
+    """The clips table, open; columns are read when they are needed, so that opening a large store
+    takes no longer.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -210,11 +292,14 @@ def _read_column(file: Path, name: str) -> Column:
 
     with _opened(file) as parquet:
         values = parquet.read(columns=[name])[name]
-    if values.null_count or not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+    if values.null_count or not (
+        pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    ):
         column = np.empty(len(values), dtype=object)
         column[:] = values.to_pylist()
     else:
-        column = np.concatenate([np.from_dlpack(chunk) for chunk in values.chunks])  # to_numpy would import pandas
+        # to_numpy would import pandas
+        column = np.concatenate([np.from_dlpack(chunk) for chunk in values.chunks])
     column.flags.writeable = False
     return column
 

@@ -1,4 +1,7 @@
-"""Writing a store so that a killed import never leaves anything that looks finished. Knows clips, nothing of where they came from."""
+"""Writing a store so that a killed import never leaves anything that looks finished.
+
+Knows clips, nothing of where they came from.
+"""
 
 from __future__ import annotations
 
@@ -45,25 +48,45 @@ _LOCK = "lock"
 LARGEST = int(np.iinfo(np.int16).max)
 
 
-def write_store(out: Path, clips: Iterable[Clip], description: Description, *, storage: Storage = "float32", force: bool = False) -> StoreInfo:
+def write_store(
+    out: Path,
+    clips: Iterable[Clip],
+    description: Description,
+    *,
+    storage: Storage = "float32",
+    force: bool = False,
+) -> StoreInfo:
     """Write `clips` as a store at `out`; they may come in any order.
 
     storage int16: whole multiples of a step, see `quantised`; half the size of float32.
 
-    Everything is built in a hidden sibling folder that is renamed at the end. A complete store at `out` is replaced only with `force`;
-    a folder that holds anything else never is.
+    Everything is built in a hidden sibling folder that is renamed at the end. A complete store at
+    `out` is replaced only with `force`; a folder that holds anything else never is.
     """
     out = out.absolute()
     check_target(out, force=force)
     with _writing(out), _building(out) as folder:
-        rows, table = _write_joints(folder / JOINTS_FILE, _readable(clips), layout_of(description.layout), description.channels, storage)
+        rows, table = _write_joints(
+            folder / JOINTS_FILE,
+            _readable(clips),
+            layout_of(description.layout),
+            description.channels,
+            storage,
+        )
         if not rows:
             raise UserError(f"{out}: a store must hold at least one frame, got none")
         _check_protocols(description, table.column_names)
         _write_table(folder / CLIPS_FILE, table.replace_schema_metadata({ROWS: str(rows)}))
         checksums = {name: sha256(folder / name) for name in (CLIPS_FILE, JOINTS_FILE)}
         persons = max(description.persons, *table["persons"].to_pylist())
-        own = {"version": VERSION, "storage": storage, "persons": persons, "clips": table.num_rows, "rows": rows, "checksums": checksums}
+        own = {
+            "version": VERSION,
+            "storage": storage,
+            "persons": persons,
+            "clips": table.num_rows,
+            "rows": rows,
+            "checksums": checksums,
+        }
         info = StoreInfo.model_validate(dict(description) | own)
         content = json.dumps(info.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
         write_atomic(folder / INFO_FILE, content.encode())
@@ -71,7 +94,9 @@ def write_store(out: Path, clips: Iterable[Clip], description: Description, *, s
 
 
 def check_target(out: Path, *, force: bool = False) -> None:
-    """UserError when a store may not be written at `out`; cheap, so that a command can ask before it reads anything."""
+    """UserError when a store may not be written at `out`; cheap, so that a command can ask before
+    it reads anything.
+    """
     with _writing(out):
         if out.is_dir() and any(out.iterdir()):
             if not (out / INFO_FILE).is_file():
@@ -90,7 +115,9 @@ def sha256(file: Path) -> str:
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Within: what the operating system refuses (no room, no permission, no such place) is about the store."""
+    """Within: what the operating system refuses (no room, no permission, no such place) is about
+    the store.
+    """
     try:
         yield
     except OSError as error:
@@ -102,14 +129,17 @@ def _readable(clips: Iterable[Clip]) -> Iterator[Clip]:
     try:
         yield from clips
     except OSError as error:
-        raise UserError(f"{error.filename or 'the source'}: cannot be read: {error.strerror or error}") from error
+        raise UserError(
+            f"{error.filename or 'the source'}: cannot be read: {error.strerror or error}"
+        ) from error
 
 
 @contextmanager
 def _building(out: Path) -> Iterator[Path]:
     """A locked, empty folder that becomes `out` when the block ends well and vanishes otherwise.
 
-    The lock ends with its process, so what a killed import left is told from what another import is writing now.
+    The lock ends with its process, so what a killed import left is told from what another import is
+    writing now.
     """
     import fcntl
 
@@ -135,7 +165,9 @@ def _building(out: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
-    """Rename `folder` to `out`; an old store is moved aside first, so that one of the two is on disk at any moment."""
+    """Rename `folder` to `out`; an old store is moved aside first, so that one of the two is on
+    disk at any moment.
+    """
     _sync(folder)
     old = replaced(out)
     if old.exists() and (out / INFO_FILE).is_file():
@@ -160,8 +192,9 @@ def _sync(folder: Path) -> None:
 def quantised(joints: Joints, channels: Channels) -> tuple[npt.NDArray[np.int16], float]:
     """(q, step): joints = q * step, rounded; q * CONFIDENCE_STEP for confidences.
 
-    The step is `STEP` of the channels, 0.1 mm or 0.05 pixels, doubled until the clip fits into 16 bits: a coordinate is off by at most half
-    a step (0.05 mm within 3.27 m of the origin, 0.1 mm within 6.55 m). Zero stays zero. joints must be finite, confidences at most 3.27.
+    The step is `STEP` of the channels, 0.1 mm or 0.05 pixels, doubled until the clip fits into 16
+    bits: a coordinate is off by at most half a step (0.05 mm within 3.27 m of the origin, 0.1 mm
+    within 6.55 m). Zero stays zero. joints must be finite, confidences at most 3.27.
     """
     units, step = joints.astype(np.float64), STEP[channels]
     if channels == "xyc":
@@ -174,7 +207,9 @@ def quantised(joints: Joints, channels: Channels) -> tuple[npt.NDArray[np.int16]
     return np.rint(units).astype("<i2"), step
 
 
-def _write_joints(file: Path, clips: Iterable[Clip], layout: Layout, channels: Channels, storage: Storage) -> tuple[int, pa.Table]:
+def _write_joints(
+    file: Path, clips: Iterable[Clip], layout: Layout, channels: Channels, storage: Storage
+) -> tuple[int, pa.Table]:
     """Append every clip's rows to `file` and return their number and the clips table."""
     records: dict[str, dict[str, Any]] = {}
     rows = 0
@@ -182,7 +217,9 @@ def _write_joints(file: Path, clips: Iterable[Clip], layout: Layout, channels: C
         start = _write_header(stream, 0, layout.size, storage)
         for clip in clips:
             if clip.id in records:
-                raise UserError(f"clip '{clip.id}': ids must be unique, but there are two of this name")
+                raise UserError(
+                    f"clip '{clip.id}': ids must be unique, but there are two of this name"
+                )
             joints = without_absent(_checked(clip, layout))
             broken = joints.size - int(np.isfinite(joints).sum())
             if storage == "int16":
@@ -200,33 +237,52 @@ def _write_joints(file: Path, clips: Iterable[Clip], layout: Layout, channels: C
 
 
 def _checked(clip: Clip, layout: Layout) -> Joints:
-    """The joints of a clip, contiguous; UserError where they are of another shape, or a further column is named as one of the store's own."""
+    """The joints of a clip, contiguous; UserError where they are of another shape, or a further
+    column is named as one of the store's own.
+    """
     joints = np.ascontiguousarray(clip.joints, dtype="<f4")
     if joints.ndim != 4 or joints.shape[0] < 1 or joints.shape[2:] != (layout.size, 3):
-        raise UserError(f"clip '{clip.id}': joints must be (persons, frames, {layout.size}, 3), got {joints.shape}")
+        raise UserError(
+            f"clip '{clip.id}': joints must be (persons, frames, {layout.size}, 3), got"
+            f" {joints.shape}"
+        )
     taken = [name for name in clip.extra if name in COLUMNS]
     if taken:
-        raise UserError(f"clip '{clip.id}': further columns must be named otherwise than the store's own, got {', '.join(taken)}")
+        raise UserError(
+            f"clip '{clip.id}': further columns must be named otherwise than the store's own, got"
+            f" {', '.join(taken)}"
+        )
     return joints
 
 
 def _check_range(name: str, joints: Joints, broken: int, channels: Channels) -> None:
     """UserError where joints (M, T, V, 3) cannot be stored as int16."""
     if broken:
-        raise UserError(f"clip '{name}': coordinates must be finite to be stored as int16, got {broken} that are not")
+        raise UserError(
+            f"clip '{name}': coordinates must be finite to be stored as int16, got {broken} that"
+            " are not"
+        )
     largest = CONFIDENCE_STEP * LARGEST
     if channels == "xyc" and float(np.abs(joints[..., 2]).max(initial=0.0)) > largest:
-        raise UserError(f"clip '{name}': confidences must be at most {largest:g} to be stored as int16, got {np.abs(joints[..., 2]).max():g}")
+        raise UserError(
+            f"clip '{name}': confidences must be at most {largest:g} to be stored as int16, got"
+            f" {np.abs(joints[..., 2]).max():g}"
+        )
 
 
 def without_absent(joints: Joints) -> Joints:
-    """Without the last persons (M, T, V, 3) that are zero in every frame; the first always stays. The places before stay as they are."""
+    """Without the last persons (M, T, V, 3) that are zero in every frame; the first always stays.
+
+    The places before stay as they are.
+    """
     seen = np.flatnonzero((joints != 0).any(axis=(1, 2, 3)))
     return joints[: int(seen[-1]) + 1 if len(seen) else 1]
 
 
 def _write_header(stream: Any, rows: int, joints: int, storage: Storage) -> int:
-    """The .npy header; NumPy leaves room in it for the first axis to grow. Returns the position behind it."""
+    """The .npy header; NumPy leaves room in it for the first axis to grow. Returns the position
+    behind it.
+    """
     header = {"descr": DTYPES[storage].str, "fortran_order": False, "shape": (rows, joints, 3)}
     np.lib.format.write_array_header_1_0(stream, header)
     return int(stream.tell())
@@ -236,8 +292,20 @@ def _record(clip: Clip, stored: npt.NDArray[Any], step: float, offset: int) -> d
     """One row of the clips table."""
     digest = hashlib.blake2b(str((stored.shape, step)).encode(), digest_size=16)
     digest.update(stored.data)
-    own = {"id": clip.id, "label": clip.label, "subject": clip.subject, "camera": clip.camera, "take": clip.take}
-    extent = {"length": stored.shape[1], "persons": stored.shape[0], "offset": offset, "step": step, "hash": digest.hexdigest()}
+    own = {
+        "id": clip.id,
+        "label": clip.label,
+        "subject": clip.subject,
+        "camera": clip.camera,
+        "take": clip.take,
+    }
+    extent = {
+        "length": stored.shape[1],
+        "persons": stored.shape[0],
+        "offset": offset,
+        "step": step,
+        "hash": digest.hexdigest(),
+    }
     extent["absent"] = int((stored == 0).all(axis=(2, 3)).sum())
     return own | extent | dict(clip.extra)
 
@@ -254,7 +322,9 @@ def _table(records: list[dict[str, Any]]) -> pa.Table:
         elif all(isinstance(value, float) for value in values):
             columns[name] = pa.array(values, pa.float64())
         else:
-            columns[name] = pa.array([None if value is None else str(value) for value in values], pa.string())
+            columns[name] = pa.array(
+                [None if value is None else str(value) for value in values], pa.string()
+            )
     return pa.table(columns)
 
 

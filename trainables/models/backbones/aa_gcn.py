@@ -1,4 +1,6 @@
-"""AA-GCN: adjacency matrices that adapt to every clip, and attention over joints, frames and channels. Knows nothing of data or masks."""
+"""AA-GCN: adjacency matrices that adapt to every clip, and attention over joints, frames and
+channels. Knows nothing of data or masks.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,24 @@ from torch.nn import functional as F
 from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.backbones.ctr_gcn import unit
-from trainables.models.layers import Classifier, DataNorm, bias_of, convs, kaiming_convs, residual_path, side_by_side
-from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.models.layers import (
+    Classifier,
+    DataNorm,
+    bias_of,
+    convs,
+    kaiming_convs,
+    residual_path,
+    side_by_side,
+)
+from trainables.reparam.fusible import (
+    Deployable,
+    Folding,
+    batch_norm_state,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 from trainables.reparam.kernels import fuse_conv_bn
 
 SQUEEZE = 4
@@ -20,11 +38,13 @@ SQUEEZE = 4
 
 
 class AdaptiveGraphConv(Deployable):
-    """attention(ReLU(BN(sum_k W_k (x A'_k) + b_k) + residual(x))): (N, C_in, T, V) -> (N, C_out, T, V), (x A)[v] = sum_u x[u] A[u, v].
+    """attention(ReLU(BN(sum_k W_k (x A'_k) + b_k) + residual(x))): (N, C_in, T, V) -> (N, C_out, T,
+    V), (x A)[v] = sum_u x[u] A[u, v].
 
     A'_k = A_k + alpha S_k, where A_k is learned and S_k compares the joints of this very sample:
-    S_k[u, v] = tanh(sum_{c, t} theta_k(x)[c, t, u] phi_k(x)[c, t, v] / (C' T)), theta and phi 1x1 convolutions to C' = C_out / 4 channels.
-    alpha starts at 0, BN's scale at 1e-6: a block starts as its residual (Shi et al. 2019, 2s-AGCN).
+    S_k[u, v] = tanh(sum_{c, t} theta_k(x)[c, t, u] phi_k(x)[c, t, v] / (C' T)), theta and phi 1x1
+    convolutions to C' = C_out / 4 channels. alpha starts at 0, BN's scale at 1e-6: a block starts
+    as its residual (Shi et al. 2019, 2s-AGCN).
     """
 
     def __init__(self, adjacency: Tensor, inside: int, outside: int, *, attention: bool) -> None:
@@ -33,7 +53,8 @@ class AdaptiveGraphConv(Deployable):
         subsets, joints, _ = adjacency.shape
         self.adjacency = nn.Parameter(adjacency)
         self.alpha = nn.Parameter(torch.zeros(1))
-        self.embed = nn.Conv2d(inside, 2 * subsets * (outside // SQUEEZE), 1)  # theta_1, phi_1, theta_2, phi_2, ...
+        # theta_1, phi_1, theta_2, phi_2, ...
+        self.embed = nn.Conv2d(inside, 2 * subsets * (outside // SQUEEZE), 1)
         self.project = nn.ModuleList(nn.Conv2d(inside, outside, 1) for _ in range(subsets))
         self.bn = nn.BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
@@ -45,7 +66,9 @@ class AdaptiveGraphConv(Deployable):
             nn.init.kaiming_normal_(part, mode="fan_out")
         nn.init.zeros_(bias_of(self.embed))
         for conv in convs(self.project):
-            nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project))))
+            nn.init.normal_(
+                conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project)))
+            )
             nn.init.zeros_(bias_of(conv))
         nn.init.constant_(self.bn.weight, 1e-6)
         kaiming_convs(self.residual)
@@ -58,16 +81,22 @@ class AdaptiveGraphConv(Deployable):
         return attended
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return FoldedAdaptiveGraphConv(self, folding) if folding.across else plain_copy(self, folding)
+        return (
+            FoldedAdaptiveGraphConv(self, folding) if folding.across else plain_copy(self, folding)
+        )
 
     def projection(self) -> tuple[Tensor, Tensor]:
-        """All W_k side by side and sum_k b_k, BatchNorm included: kernel (C_out, K C_in, 1, 1), bias (C_out,)."""
+        """All W_k side by side and sum_k b_k, BatchNorm included: kernel (C_out, K C_in, 1, 1),
+        bias (C_out,).
+        """
         kernel, bias = side_by_side(self.project)
         return fuse_conv_bn(kernel, batch_norm_state(self.bn), bias)
 
 
 class FoldedAdaptiveGraphConv(nn.Module):
-    """The deploy form: two convolutions, of which the second ends all subsets and holds the BatchNorm."""
+    """The deploy form: two convolutions, of which the second ends all subsets and holds the
+    BatchNorm.
+    """
 
     def __init__(self, trained: AdaptiveGraphConv, folding: Folding) -> None:
         super().__init__()
@@ -79,7 +108,9 @@ class FoldedAdaptiveGraphConv(nn.Module):
         self.attention = deployed(trained.attention, folding)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(mixed_by_similarity(x, self.embed(x), self.adjacency, self.alpha))
+        out: Tensor = self.project(
+            mixed_by_similarity(x, self.embed(x), self.adjacency, self.alpha)
+        )
         out += self.residual(x)
         attended: Tensor = self.attention(F.relu(out, inplace=True))
         return attended
@@ -88,7 +119,8 @@ class FoldedAdaptiveGraphConv(nn.Module):
 def mixed_by_similarity(x: Tensor, embedded: Tensor, adjacency: Tensor, alpha: Tensor) -> Tensor:
     """x (N, C, T, V) mixed by every A_k + alpha S_k: (N, K C, T, V), subset by subset.
 
-    embedded: (N, 2 K C', T, V), theta_1, phi_1, theta_2, phi_2, ...; adjacency: (K, V, V); alpha: (1,).
+    embedded: (N, 2 K C', T, V), theta_1, phi_1, theta_2, phi_2, ...; adjacency: (K, V, V); alpha:
+    (1,).
     """
     clips, channels, frames, joints = x.shape
     subsets = len(adjacency)
@@ -100,10 +132,12 @@ def mixed_by_similarity(x: Tensor, embedded: Tensor, adjacency: Tensor, alpha: T
 
 
 class STCAttention(nn.Module):
-    """Joints, then frames, then channels each scaled by 1 + sigmoid(gate): (N, C, T, V) -> same shape (Shi et al. 2020, MS-AAGCN).
+    """Joints, then frames, then channels each scaled by 1 + sigmoid(gate): (N, C, T, V) -> same
+    shape (Shi et al. 2020, MS-AAGCN).
 
-    gates: a convolution over the joints of the mean over frames, one over the frames of the mean over joints, two linear layers of the
-    mean over both. As gates only scale, each mean is that of the scaled input without the scaled input being formed.
+    gates: a convolution over the joints of the mean over frames, one over the frames of the mean
+    over joints, two linear layers of the mean over both. As gates only scale, each mean is that of
+    the scaled input without the scaled input being formed.
     """
 
     def __init__(self, channels: int, joints: int) -> None:
@@ -123,7 +157,8 @@ class STCAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         joint = 1 + torch.sigmoid(self.joint(x.mean(dim=2)))  # (N, 1, V)
-        over_joints = torch.matmul(x.flatten(1, 2), joint.mT).view(x.shape[:3]) / x.shape[3]  # (N, C, T)
+        # (N, C, T)
+        over_joints = torch.matmul(x.flatten(1, 2), joint.mT).view(x.shape[:3]) / x.shape[3]
         frame = 1 + torch.sigmoid(self.frame(over_joints))  # (N, 1, T)
         over_both = (over_joints * frame).mean(dim=2)  # (N, C)
         channel = 1 + torch.sigmoid(self.excite(F.relu(self.squeeze(over_both))))  # (N, C)
@@ -131,15 +166,28 @@ class STCAttention(nn.Module):
 
 
 class AAGCN(Backbone):
-    """Ten blocks of adaptive graph convolution and temporal convolution; every person's coordinates are normalised on their own."""
+    """Ten blocks of adaptive graph convolution and temporal convolution; every person's coordinates
+    are normalised on their own.
+    """
 
-    kept = "joint similarity (tanh of products of features) and, where it is on, attention over joints, frames and channels"
+    kept = (
+        "joint similarity (tanh of products of features) and, where it is on, attention over"
+        " joints, frames and channels"
+    )
 
     def __init__(self, spec: NetworkSpec) -> None:
         model = spec.model
         blocks = [
-            unit(spec, AdaptiveGraphConv(initial_adjacency(spec), inside, outside, attention=model.attention), number)
+            unit(
+                spec,
+                AdaptiveGraphConv(
+                    initial_adjacency(spec), inside, outside, attention=model.attention
+                ),
+                number,
+            )
             for number, (inside, outside, _) in enumerate(model.block_plan)
         ]
         head = Classifier(model.width, spec.classes, model.dropout, std=0.01)
-        super().__init__(spec, data_norm=DataNorm(spec.persons, spec.joints), blocks=blocks, head=head)
+        super().__init__(
+            spec, data_norm=DataNorm(spec.persons, spec.joints), blocks=blocks, head=head
+        )

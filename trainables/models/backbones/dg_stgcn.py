@@ -1,4 +1,7 @@
-"""DG-STGCN: adjacency matrices of their own for every channel group, channel and clip, no skeleton. Knows nothing of data or masks."""
+"""DG-STGCN: adjacency matrices of their own for every channel group, channel and clip, no skeleton.
+
+Knows nothing of data or masks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,15 @@ from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.layers import Block, Classifier, DataNorm, residual_path
 from trainables.models.temporal import build_temporal
-from trainables.reparam.fusible import ConvBN, Deployable, Folding, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.fusible import (
+    ConvBN,
+    Deployable,
+    Folding,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 
 WIDTH = 8
 """Every subset has C_out / 8 channels, however many subsets there are."""
@@ -19,11 +30,12 @@ WIDTH = 8
 class DynamicGroupGraphConv(Deployable):
     """ReLU(post(pre(x) mixed by A') + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V).
 
-    pre = ReLU(BN(1x1 convolution)) gives K subsets of m = C_out / 8 channels; p and q are 1x1 convolutions of the mean over frames to as
-    many. Every subset k and channel c of this very sample has its matrix
-    A'[k, c, u, v] = A[k, u, v] + alpha tanh(p[k, c, u] - q[k, c, v]) + beta softmax_u(sum_c p[k, c, u] q[k, c, v]),
-    and mixed[k, c, t, v] = sum_u pre[k, c, t, u] A'[k, c, u, v]. post: 1x1 convolution and BatchNorm. alpha and beta start at 0; they have
-    K elements, of which all subsets use the first, as released (Duan et al. 2022, DG-STGCN).
+    pre = ReLU(BN(1x1 convolution)) gives K subsets of m = C_out / 8 channels; p and q are 1x1
+    convolutions of the mean over frames to as many. Every subset k and channel c of this very
+    sample has its matrix A'[k, c, u, v] = A[k, u, v] + alpha tanh(p[k, c, u] - q[k, c, v]) + beta
+    softmax_u(sum_c p[k, c, u] q[k, c, v]), and mixed[k, c, t, v] = sum_u pre[k, c, t, u] A'[k, c,
+    u, v]. post: 1x1 convolution and BatchNorm. alpha and beta start at 0; they have K elements, of
+    which all subsets use the first, as released (Duan et al. 2022, DG-STGCN).
     """
 
     def __init__(self, adjacency: Tensor, inside: int, outside: int) -> None:
@@ -42,17 +54,25 @@ class DynamicGroupGraphConv(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean(dim=2, keepdim=True)
-        matrices = dynamic_adjacency(self.source(mean), self.target(mean), self.adjacency, self.alpha[0], self.beta[0])
+        matrices = dynamic_adjacency(
+            self.source(mean), self.target(mean), self.adjacency, self.alpha[0], self.beta[0]
+        )
         out: Tensor = self.post(mixed_by_channel(F.relu(self.pre(x), inplace=True), matrices))
         out += self.residual(x)
         return F.relu(out, inplace=True)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return FoldedDynamicGroupGraphConv(self, folding) if folding.across else plain_copy(self, folding)
+        return (
+            FoldedDynamicGroupGraphConv(self, folding)
+            if folding.across
+            else plain_copy(self, folding)
+        )
 
 
 class FoldedDynamicGroupGraphConv(nn.Module):
-    """The deploy form: no BatchNorm, p and q by one convolution, the elements of alpha and beta that are used."""
+    """The deploy form: no BatchNorm, p and q by one convolution, the elements of alpha and beta
+    that are used.
+    """
 
     def __init__(self, trained: DynamicGroupGraphConv, folding: Folding) -> None:
         super().__init__()
@@ -75,8 +95,12 @@ class FoldedDynamicGroupGraphConv(nn.Module):
         return F.relu(out, inplace=True)
 
 
-def dynamic_adjacency(p: Tensor, q: Tensor, adjacency: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """A'[k, c, u, v], see `DynamicGroupGraphConv`: (N, K, m, V, V). p, q: (N, K m, 1, V); adjacency: (K, V, V); alpha, beta: numbers."""
+def dynamic_adjacency(
+    p: Tensor, q: Tensor, adjacency: Tensor, alpha: Tensor, beta: Tensor
+) -> Tensor:
+    """A'[k, c, u, v], see `DynamicGroupGraphConv`: (N, K, m, V, V). p, q: (N, K m, 1, V);
+    adjacency: (K, V, V); alpha, beta: numbers.
+    """
     subsets, joints, _ = adjacency.shape
     p, q = (ends.reshape(ends.shape[0], subsets, -1, joints) for ends in (p, q))
     alike = torch.softmax(torch.matmul(p.mT, q), dim=2)  # (N, K, V, V), columns sum to one
@@ -85,12 +109,16 @@ def dynamic_adjacency(p: Tensor, q: Tensor, adjacency: Tensor, alpha: Tensor, be
 
 
 def mixed_by_channel(x: Tensor, matrices: Tensor) -> Tensor:
-    """y[n, c, t, v] = sum_u x[n, c, t, u] A'[n, c, u, v]; x: (N, K m, T, V), matrices: (N, K, m, V, V)."""
+    """y[n, c, t, v] = sum_u x[n, c, t, u] A'[n, c, u, v]; x: (N, K m, T, V), matrices: (N, K, m, V,
+    V).
+    """
     return torch.matmul(x, matrices.flatten(1, 2))
 
 
 class DGSTGCN(Backbone):
-    """Ten blocks of dynamic group graph convolution and temporal branches; persons share the normalisation of their coordinates."""
+    """Ten blocks of dynamic group graph convolution and temporal branches; persons share the
+    normalisation of their coordinates.
+    """
 
     kept = "dynamic adjacency (tanh and softmax of features)"
 
@@ -105,4 +133,9 @@ class DGSTGCN(Backbone):
             for number, (inside, outside, stride) in enumerate(model.block_plan)
         ]
         head = Classifier(model.width, spec.classes, model.dropout, std=0.01)
-        super().__init__(spec, data_norm=DataNorm(spec.persons, spec.joints, shared=True), blocks=blocks, head=head)
+        super().__init__(
+            spec,
+            data_norm=DataNorm(spec.persons, spec.joints, shared=True),
+            blocks=blocks,
+            head=head,
+        )

@@ -1,4 +1,7 @@
-"""HD-GCN: graph convolution layer by layer of a hierarchy of joints around a centre of mass. Knows nothing of data or masks."""
+"""HD-GCN: graph convolution layer by layer of a hierarchy of joints around a centre of mass.
+
+Knows nothing of data or masks.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,23 @@ from trainables.graphs import centre_joint, hierarchical, hierarchy
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.backbones.ctr_gcn import unit
 from trainables.models.layers import DataNorm, bias_of, kaiming_convs, residual_path
-from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.fusible import (
+    ConvBN,
+    Deployable,
+    Folding,
+    batch_norm_state,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 from trainables.reparam.fusion import Fusion
 from trainables.reparam.kernels import fuse_conv_bn
 
 PARTS = 4
-"""Three subsets (a level itself, links outwards, links inwards) and an EdgeConv, of C / 4 channels each."""
+"""Three subsets (a level itself, links outwards, links inwards) and an EdgeConv, of C / 4 channels
+each.
+"""
 
 SUBSETS = PARTS - 1
 SLOPE = 0.2
@@ -29,22 +43,27 @@ NEAREST_LAYERS = 3
 
 
 class EdgeConv(Fusion):
-    """max over the k nearest u of LeakyReLU(BN(W [x_u - x_v; x_v])): (N, G, C, P) -> (N, G, C, P), group by group (Wang et al. 2019, DGCNN).
+    """max over the k nearest u of LeakyReLU(BN(W [x_u - x_v; x_v])): (N, G, C, P) -> (N, G, C, P),
+    group by group (Wang et al. 2019, DGCNN).
 
-    P points of C features, G groups with weights of their own; a point is the first of its own neighbours. As
-    W [x_u - x_v; x_v] = W1 x_u + (W2 - W1) x_v, both products are made once per point instead of once per pair.
+    P points of C features, G groups with weights of their own; a point is the first of its own
+    neighbours. As W [x_u - x_v; x_v] = W1 x_u + (W2 - W1) x_v, both products are made once per
+    point instead of once per pair.
     """
 
     def __init__(self, channels: int, neighbours: int, *, groups: int = 1) -> None:
         super().__init__()
         self.neighbours = neighbours
-        self.conv = nn.Conv2d(2 * groups * channels, groups * channels, 1, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            2 * groups * channels, groups * channels, 1, groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(groups * channels)
         _stacked_he(self.conv, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         theirs, own = _pairwise(x, self.masked_kernel(self.one_kernel()))
-        pairs = at_neighbours(theirs, nearest(x, self.neighbours)) + own[..., None]  # (N, G, C, P, k)
+        # (N, G, C, P, k)
+        pairs = at_neighbours(theirs, nearest(x, self.neighbours)) + own[..., None]
         out = F.leaky_relu(self.bn(pairs.flatten(1, 2)), SLOPE, inplace=True)
         return out.max(dim=3).values.reshape(x.shape)
 
@@ -67,7 +86,8 @@ class EdgeConv(Fusion):
 
 
 class FoldedEdgeConv(nn.Module):
-    """The deploy form: (x + b) and LeakyReLU grow with x, so the maximum is taken first, of the neighbours' products alone.
+    """The deploy form: (x + b) and LeakyReLU grow with x, so the maximum is taken first, of the
+    neighbours' products alone.
 
     BatchNorm's scale is in the weights: the maximum is taken behind it, whatever its sign.
     """
@@ -82,7 +102,9 @@ class FoldedEdgeConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         theirs, own = _pairwise(x, self.kernel)
         own = own + self.bias
-        return F.leaky_relu(at_neighbours(theirs, nearest(x, self.neighbours)).amax(dim=4) + own, SLOPE)
+        return F.leaky_relu(
+            at_neighbours(theirs, nearest(x, self.neighbours)).amax(dim=4) + own, SLOPE
+        )
 
 
 def _pairwise(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,8 +118,13 @@ def _pairwise(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def nearest(x: Tensor, neighbours: int) -> Tensor:
     """Numbers of the k points nearest to each, itself among them: (N, G, C, P) -> (N, G, P, k)."""
-    points = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # differences need the digits
-    return torch.cdist(points.mT, points.mT).topk(min(neighbours, x.shape[3]), dim=-1, largest=False, sorted=False).indices
+    # differences need the digits
+    points = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return (
+        torch.cdist(points.mT, points.mT)
+        .topk(min(neighbours, x.shape[3]), dim=-1, largest=False, sorted=False)
+        .indices
+    )
 
 
 def at_neighbours(x: Tensor, numbers: Tensor) -> Tensor:
@@ -107,10 +134,13 @@ def at_neighbours(x: Tensor, numbers: Tensor) -> Tensor:
 
 
 class HierarchyAttention(nn.Module):
-    """A-HA: how much every layer of the hierarchy counts in every channel, in (0, 1) (Lee et al. 2023, HD-GCN).
+    """A-HA: how much every layer of the hierarchy counts in every channel, in (0, 1) (Lee et al.
 
-    y_l, the maximum over time of layer l's output, goes through a 1x1 convolution to C / 4 channels with BatchNorm and ReLU and is averaged
-    over the joints of the layer's two levels; EdgeConv between the layers; a 1x1 convolution back to C channels; sigmoid.
+    2023, HD-GCN).
+
+    y_l, the maximum over time of layer l's output, goes through a 1x1 convolution to C / 4 channels
+    with BatchNorm and ReLU and is averaged over the joints of the layer's two levels; EdgeConv
+    between the layers; a 1x1 convolution back to C channels; sigmoid.
     """
 
     joints: Tensor
@@ -131,33 +161,45 @@ class HierarchyAttention(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """(N, L, C, V) -> (N, L, C)."""
         layers, size = self.joints.shape
-        reduced = F.relu(self.reduce(y.flatten(0, 1).unsqueeze(2)), inplace=True).reshape(y.shape[0], layers, -1, size)
-        means = (reduced * self.joints[:, None]).sum(dim=3) / self.joints.sum(dim=1)[:, None]  # (N, L, C / 4)
+        reduced = F.relu(self.reduce(y.flatten(0, 1).unsqueeze(2)), inplace=True).reshape(
+            y.shape[0], layers, -1, size
+        )
+        # (N, L, C / 4)
+        means = (reduced * self.joints[:, None]).sum(dim=3) / self.joints.sum(dim=1)[:, None]
         related = self.edge(means.mT.unsqueeze(1)).squeeze(1)
         return torch.sigmoid(self.expand(related)).mT
 
 
 class HierarchicalGraphConv(Deployable):
-    """HD-GC: ReLU(BN(sum_l a_l y_l) + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V) (Lee et al. 2023, HD-GCN).
+    """HD-GC: ReLU(BN(sum_l a_l y_l) + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V) (Lee et al.
+    2023, HD-GCN).
 
-    Layer l joins two adjacent levels of the hierarchy: z_l = ReLU(BN(1x1 convolution of x)) of C_out / 4 channels, and y_l stacks
-    BN(W_ls (A_ls z_l) + b_ls) for three learned matrices s, (A z)[v] = sum_u A[v, u] z[u], and EdgeConv of z_l's mean over time,
-    the same in every frame. a_l: A-HA's weights, or 1. BN's scale starts at 1e-6.
+    Layer l joins two adjacent levels of the hierarchy: z_l = ReLU(BN(1x1 convolution of x)) of
+    C_out / 4 channels, and y_l stacks BN(W_ls (A_ls z_l) + b_ls) for three learned matrices s, (A
+    z)[v] = sum_u A[v, u] z[u], and EdgeConv of z_l's mean over time, the same in every frame. a_l:
+    A-HA's weights, or 1. BN's scale starts at 1e-6.
 
-    All layers are computed as one: channels are ordered by layer, then subset. W and A commute, so W comes first.
+    All layers are computed as one: channels are ordered by layer, then subset. W and A commute, so
+    W comes first.
     """
 
     def __init__(self, spec: NetworkSpec, inside: int, outside: int, *, attention: bool) -> None:
         super().__init__()
         centre, width = centre_joint(spec.model.centre, spec.parents), outside // PARTS
-        adjacency = torch.tensor(hierarchical(spec.parents, centre), dtype=torch.get_default_dtype())
+        adjacency = torch.tensor(
+            hierarchical(spec.parents, centre), dtype=torch.get_default_dtype()
+        )
         self.layers = layers = len(adjacency)
         self.adjacency = nn.Parameter(adjacency)  # (L, 3, V, V)
         self.reduce = ConvBN(inside, layers * width, bias=True)
         self.embed = nn.Conv2d(layers * width, layers * SUBSETS * width, 1, groups=layers)
         self.embed_bn = nn.BatchNorm2d(layers * SUBSETS * width)
         self.edge = EdgeConv(width, NEAREST_JOINTS, groups=layers)
-        self.attention = HierarchyAttention(hierarchy(spec.parents, centre), spec.joints, outside) if attention else None
+        self.attention = (
+            HierarchyAttention(hierarchy(spec.parents, centre), spec.joints, outside)
+            if attention
+            else None
+        )
         self.bn = nn.BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
         _stacked_he(self.reduce.conv, width)
@@ -167,30 +209,46 @@ class HierarchicalGraphConv(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         z = F.relu(self.reduce(x), inplace=True)
-        mixed = mixed_by_layer(z, self.embed.weight, self.adjacency) + bias_of(self.embed)[:, None, None]
+        mixed = (
+            mixed_by_layer(z, self.embed.weight, self.adjacency)
+            + bias_of(self.embed)[:, None, None]
+        )
         linked = by_layer(self.embed_bn(mixed), self.layers)  # (N, L, 3 C / 4, T, V)
         edges = self.edge(by_layer(z.mean(dim=2), self.layers))  # (N, L, C / 4, V)
         if self.attention is None:
             linked, edge = linked.sum(dim=1), edges.sum(dim=1)
         else:
-            weights = self.attention(torch.cat([peaks(linked), edges], dim=2))[..., None]  # (N, L, C, 1)
+            # (N, L, C, 1)
+            weights = self.attention(torch.cat([peaks(linked), edges], dim=2))[..., None]
             of_links, of_edges = torch.split(weights, [linked.shape[2], edges.shape[2]], dim=2)
             linked, edge = (linked * of_links[..., None]).sum(dim=1), (edges * of_edges).sum(dim=1)
-        out: Tensor = self.bn(torch.cat([linked, edge.unsqueeze(2).expand(-1, -1, x.shape[2], -1)], dim=1))
+        out: Tensor = self.bn(
+            torch.cat([linked, edge.unsqueeze(2).expand(-1, -1, x.shape[2], -1)], dim=1)
+        )
         out += self.residual(x)
         return F.relu(out, inplace=True)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return FoldedHierarchicalGraphConv(self, folding) if folding.across else plain_copy(self, folding)
+        return (
+            FoldedHierarchicalGraphConv(self, folding)
+            if folding.across
+            else plain_copy(self, folding)
+        )
 
     def links(self) -> tuple[Tensor, Tensor]:
-        """(kernel (3 L C / 4, C / 4, 1, 1), shift (L, 3 C / 4, 1)) of the subsets, BatchNorm included."""
-        kernel, bias = fuse_conv_bn(self.embed.weight, batch_norm_state(self.embed_bn), self.embed.bias)
+        """(kernel (3 L C / 4, C / 4, 1, 1), shift (L, 3 C / 4, 1)) of the subsets, BatchNorm
+        included.
+        """
+        kernel, bias = fuse_conv_bn(
+            self.embed.weight, batch_norm_state(self.embed_bn), self.embed.bias
+        )
         return kernel, bias.view(self.layers, -1, 1)
 
 
 class FoldedHierarchicalGraphConv(nn.Module):
-    """The deploy form. A layer's shift adds a constant, so it is left out of the large tensors: a maximum or a weighted sum takes it later."""
+    """The deploy form. A layer's shift adds a constant, so it is left out of the large tensors: a
+    maximum or a weighted sum takes it later.
+    """
 
     def __init__(self, trained: HierarchicalGraphConv, folding: Folding) -> None:
         super().__init__()
@@ -202,7 +260,8 @@ class FoldedHierarchicalGraphConv(nn.Module):
         self.edge = deployed(trained.edge, folding)
         self.attention = None if trained.attention is None else deployed(trained.attention, folding)
         self.residual = deployed(trained.residual, folding)
-        self.embed = frozen_conv(kernel, None, groups=self.layers)  # holds the weights, which `mixed_by_layer` reads
+        # holds the weights, which `mixed_by_layer` reads
+        self.embed = frozen_conv(kernel, None, groups=self.layers)
         self.link_shift = frozen(shift)
         self.scale = frozen(bn.scale[:, None])
         self.shift = frozen(bn.image_of_zero[:, None])
@@ -214,9 +273,21 @@ class FoldedHierarchicalGraphConv(nn.Module):
         if self.attention is None:
             weights = self.scale.expand(x.shape[0], self.layers, -1, -1)
         else:
-            weights = self.attention(torch.cat([peaks(linked) + self.link_shift, edges], dim=2))[..., None] * self.scale  # (N, L, C, 1)
+            # (N, L, C, 1)
+            weights = (
+                self.attention(torch.cat([peaks(linked) + self.link_shift, edges], dim=2))[
+                    ..., None
+                ]
+                * self.scale
+            )
         of_links, of_edges = torch.split(weights, [linked.shape[2], edges.shape[2]], dim=2)
-        constant = torch.cat([(of_links * self.link_shift).sum(dim=1).expand(-1, -1, x.shape[3]), (of_edges * edges).sum(dim=1)], dim=1)
+        constant = torch.cat(
+            [
+                (of_links * self.link_shift).sum(dim=1).expand(-1, -1, x.shape[3]),
+                (of_edges * edges).sum(dim=1),
+            ],
+            dim=1,
+        )
         out: Tensor = self.residual(x) + (constant + self.shift).unsqueeze(2)
         sums = out[:, : linked.shape[2]]
         for layer in range(self.layers):
@@ -227,12 +298,18 @@ class FoldedHierarchicalGraphConv(nn.Module):
 def mixed_by_layer(z: Tensor, kernel: Tensor, adjacency: Tensor) -> Tensor:
     """A_ls (W_ls z_l) for every layer and subset: (N, L C, T, V) -> (N, L S C, T, V).
 
-    kernel: (L S C, C, 1, 1), W by layer and subset; adjacency: (L, S, V, V). Batched products take less time than a grouped convolution.
+    kernel: (L S C, C, 1, 1), W by layer and subset; adjacency: (L, S, V, V). Batched products take
+    less time than a grouped convolution.
     """
     clips, _, frames, joints = z.shape
     layers, subsets = adjacency.shape[:2]
-    embedded = torch.matmul(kernel.reshape(layers, -1, kernel.shape[1]), z.reshape(clips, layers, -1, frames * joints))  # (N, L, S C, T V)
-    mixed = torch.matmul(embedded.view(clips, layers * subsets, -1, joints), adjacency.flatten(0, 1).mT)
+    # (N, L, S C, T V)
+    embedded = torch.matmul(
+        kernel.reshape(layers, -1, kernel.shape[1]), z.reshape(clips, layers, -1, frames * joints)
+    )
+    mixed = torch.matmul(
+        embedded.view(clips, layers * subsets, -1, joints), adjacency.flatten(0, 1).mT
+    )
     return mixed.view(clips, -1, frames, joints)
 
 
@@ -244,8 +321,9 @@ def by_layer(x: Tensor, layers: int) -> Tensor:
 def peaks(x: Tensor) -> Tensor:
     """Maximum over time: (N, L, C, T, V) -> (N, L, C, V).
 
-    On the CPU the reduction takes 3 to 5 times as long as taking the larger of two (overlapping) halves again and again. Its gradient,
-    which goes to one frame alone, takes an eighth of that of the halves.
+    On the CPU the reduction takes 3 to 5 times as long as taking the larger of two (overlapping)
+    halves again and again. Its gradient, which goes to one frame alone, takes an eighth of that of
+    the halves.
     """
     if x.requires_grad or x.is_cuda or torch.compiler.is_compiling():
         return x.max(dim=3).values
@@ -256,10 +334,15 @@ def peaks(x: Tensor) -> Tensor:
 
 
 class HDGCN(Backbone):
-    """Ten blocks of hierarchical graph convolution and temporal convolution; the first sums its layers without attention."""
+    """Ten blocks of hierarchical graph convolution and temporal convolution; the first sums its
+    layers without attention.
+    """
 
     continuous = False
-    kept = "choice of nearest joints and layers, maxima over neighbours and time, weights of the hierarchy's layers (sigmoid)"
+    kept = (
+        "choice of nearest joints and layers, maxima over neighbours and time, weights of the"
+        " hierarchy's layers (sigmoid)"
+    )
 
     def __init__(self, spec: NetworkSpec) -> None:
         blocks = [
@@ -270,7 +353,9 @@ class HDGCN(Backbone):
 
 
 def _stacked_he(conv: nn.Conv2d, outputs: int) -> None:
-    """Weights N(0, 2 / outputs), bias 0: He's fan-out of each of the stacked 1x1 convolutions, which has `outputs` channels."""
+    """Weights N(0, 2 / outputs), bias 0: He's fan-out of each of the stacked 1x1 convolutions,
+    which has `outputs` channels.
+    """
     nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / outputs))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

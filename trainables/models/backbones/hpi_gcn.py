@@ -1,4 +1,5 @@
-"""HPI-GCN: re-parameterised (RP) and over-parameterised (OP) graph convolution with Rep-TCN, and their baseline. Knows nothing of data or masks.
+"""HPI-GCN: re-parameterised (RP) and over-parameterised (OP) graph convolution with Rep-TCN, and
+their baseline. Knows nothing of data or masks.
 
 Inside the network a clip of M persons is M samples: x is (N M, C, T, V).
 """
@@ -47,13 +48,20 @@ from trainables.reparam.kernels import merge_pointwise
 
 
 class GraphConv(Fusion):
-    """ReLU(expand(mixing(embed(x))) + residual(x)): a 1x1 convolution, learned joint mixing, a 1x1 convolution with BatchNorm.
+    """ReLU(expand(mixing(embed(x))) + residual(x)): a 1x1 convolution, learned joint mixing, a 1x1
+    convolution with BatchNorm.
 
-    No skeleton prior: which joints exchange features is learned from the start. One adjacency for all channels commutes with the two
-    convolutions, which then ship as one.
+    No skeleton prior: which joints exchange features is learned from the start. One adjacency for
+    all channels commutes with the two convolutions, which then ship as one.
     """
 
-    def __init__(self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Conv2d | FusibleConv, residual: nn.Module) -> None:
+    def __init__(
+        self,
+        embed: nn.Conv2d,
+        mixing: nn.Module,
+        expand: nn.Conv2d | FusibleConv,
+        residual: nn.Module,
+    ) -> None:
         super().__init__()
         self.embed = embed
         self.mixing = mixing
@@ -84,17 +92,24 @@ class GraphConv(Fusion):
         return self.masked_kernel(merged), inner_bias, bias
 
     def one_kernel(self) -> Tensor:
-        return merge_pointwise(self.embed.weight, bias_of(self.embed), kernel_and_bias(self.expand)[0])[0]
+        return merge_pointwise(
+            self.embed.weight, bias_of(self.embed), kernel_and_bias(self.expand)[0]
+        )[0]
 
     def parts(self) -> list[nn.Conv2d]:
         """None where every channel group has an adjacency of its own: nothing commutes there."""
         if isinstance(self.mixing, GroupedJointMixing):
             return []
-        return [self.embed, *(module for module in self.expand.modules() if isinstance(module, nn.Conv2d))]
+        return [
+            self.embed,
+            *(module for module in self.expand.modules() if isinstance(module, nn.Conv2d)),
+        ]
 
     def deployed(self, folding: Folding) -> nn.Module:
         if self.fixed and not (folding.across and folding.merge):
-            raise ValueError(f"a mask on the merged kernel needs everything folded, got '{folding}'")
+            raise ValueError(
+                f"a mask on the merged kernel needs everything folded, got '{folding}'"
+            )
         if not folding.across:
             return plain_copy(self, folding)
         mixing, residual = deployed(self.mixing, folding), deployed(self.residual, folding)
@@ -107,12 +122,21 @@ class GraphConv(Fusion):
 
 
 class MergedGraphConv(nn.Module):
-    """ReLU(W (A x) + B + residual(x)): the deploy form of one adjacency between two 1x1 convolutions, which commute with it.
+    """ReLU(W (A x) + B + residual(x)): the deploy form of one adjacency between two 1x1
+    convolutions, which commute with it.
 
-    W1 (A (W0 x + b0)) + b1 = (W1 W0)(A x) + B with one bias per channel and joint: B[c, i] = (W1 b0)[c] sum_v A[i, v] + b1[c].
+    W1 (A (W0 x + b0)) + b1 = (W1 W0)(A x) + B with one bias per channel and joint: B[c, i] = (W1
+    b0)[c] sum_v A[i, v] + b1[c].
     """
 
-    def __init__(self, mixing: JointMixing, kernel: Tensor, inner_bias: Tensor, bias: Tensor, residual: nn.Module) -> None:
+    def __init__(
+        self,
+        mixing: JointMixing,
+        kernel: Tensor,
+        inner_bias: Tensor,
+        bias: Tensor,
+        residual: nn.Module,
+    ) -> None:
         """kernel: W1 W0 (C_out, C_in, 1, 1); inner_bias: W1 b0; bias: b1, both (C_out,)."""
         super().__init__()
         self.mixing = mixing
@@ -121,7 +145,9 @@ class MergedGraphConv(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        total: Tensor = self.residual(x) + joint_bias(self.inner_bias, bias_of(self.conv), self.mixing.matrix)
+        total: Tensor = self.residual(x) + joint_bias(
+            self.inner_bias, bias_of(self.conv), self.mixing.matrix
+        )
         return F.relu(add_pointwise(total, self.mixing(x), self.conv), inplace=True)
 
 
@@ -133,7 +159,9 @@ def joint_bias(inner: Tensor, outer: Tensor, adjacency: Tensor) -> Tensor:
 class DeployedGraphConv(nn.Module):
     """ReLU(W1 mixing(W0 x + b0) + b1 + residual(x)), the two convolutions kept."""
 
-    def __init__(self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Conv2d, residual: nn.Module) -> None:
+    def __init__(
+        self, embed: nn.Conv2d, mixing: nn.Module, expand: nn.Conv2d, residual: nn.Module
+    ) -> None:
         super().__init__()
         self.embed = embed
         self.mixing = mixing
@@ -142,23 +170,32 @@ class DeployedGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor = self.residual(x) + bias_of(self.expand)[:, None, None]
-        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)) or isinstance(self.expand, PointwiseProduct):
+        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)) or isinstance(
+            self.expand, PointwiseProduct
+        ):
             return add_pointwise(total, self.mixing(self.embed(x)), self.expand).relu_()
         samples, inside, frames, joints = x.shape
         embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))
-        mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(samples, inside, -1)
+        mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(
+            samples, inside, -1
+        )
         rows = total.permute(0, 2, 3, 1).flatten(1, 2)  # (N, T V, C_out), a view
         rows.baddbmm_(mixed.mT, self.expand.weight[:, :, 0, 0].T.expand(samples, -1, -1))
         return total.relu_()
 
     def _embedded(self, rows: Tensor) -> Tensor:
-        """(N, T V, C_in) -> W0 x + b0 as (N, C_in, T V): the product puts every group's channels together for the mixing."""
+        """(N, T V, C_in) -> W0 x + b0 as (N, C_in, T V): the product puts every group's channels
+        together for the mixing.
+        """
         kernel = self.embed.weight[:, :, 0, 0].expand(len(rows), -1, -1)
         return torch.baddbmm(bias_of(self.embed)[:, None], kernel, rows.mT)
 
 
 def rp_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
-    """HPI-GC-RP: n parallel adjacency matrices for all channels, one at inference. He initialisation, residual included."""
+    """HPI-GC-RP: n parallel adjacency matrices for all channels, one at inference.
+
+    He initialisation, residual included.
+    """
     graph = GraphConv(
         embed=temporal_conv(inside, inside),
         mixing=ParallelJointMixing(spec.model.adjacencies, spec.joints),
@@ -172,7 +209,8 @@ def rp_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
 def baseline_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
     """The inference structure of HPI-GC-RP trained as it is: one adjacency, started as U[0.9, 1.1).
 
-    As released (`normalised` false) the adjacency starts from zeros and biased convolutions stand where RP has convolution and BatchNorm.
+    As released (`normalised` false) the adjacency starts from zeros and biased convolutions stand
+    where RP has convolution and BatchNorm.
     """
     if spec.model.normalised:
         one = spec.model_copy(update={"model": spec.model.model_copy(update={"adjacencies": 1})})
@@ -188,7 +226,10 @@ def baseline_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphCo
 
 
 def op_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
-    """HPI-GC-OP: an adjacency per channel group, the same in training and at inference. He initialisation of its two convolutions."""
+    """HPI-GC-OP: an adjacency per channel group, the same in training and at inference.
+
+    He initialisation of its two convolutions.
+    """
     embed, project = temporal_conv(inside, inside), temporal_conv(inside, outside)
     kaiming_fan_out(embed)
     kaiming_fan_out(project)
@@ -201,25 +242,39 @@ def op_graph_conv(spec: NetworkSpec, inside: int, outside: int) -> GraphConv:
 
 
 class HPIGCN(Backbone):
-    """Stem (EMM, or a 1x1 convolution for bone streams), blocks of graph and temporal convolution, mean, classifier."""
+    """Stem (EMM, or a 1x1 convolution for bone streams), blocks of graph and temporal convolution,
+    mean, classifier.
+    """
 
-    def __init__(self, spec: NetworkSpec, graph_conv: Callable[[NetworkSpec, int, int], GraphConv]) -> None:
+    def __init__(
+        self, spec: NetworkSpec, graph_conv: Callable[[NetworkSpec, int, int], GraphConv]
+    ) -> None:
         model = spec.model
         normalised = model.backbone != "hpi_gcn_baseline" or model.normalised
-        stem = ExplicitMotion(model.channels) if model.input_block == "emm" else _conv(COORDINATES, model.channels, normalised=normalised)
+        stem = (
+            ExplicitMotion(model.channels)
+            if model.input_block == "emm"
+            else _conv(COORDINATES, model.channels, normalised=normalised)
+        )
         blocks = [
             Block(
                 graph=graph_conv(spec, inside, outside),
                 temporal=build_temporal(spec, outside, stride, bias=not normalised),
-                residual=_conv(inside, outside, stride, normalised=normalised) if (inside, 1) != (outside, stride) else nn.Identity(),
+                residual=_conv(inside, outside, stride, normalised=normalised)
+                if (inside, 1) != (outside, stride)
+                else nn.Identity(),
             )
             for inside, outside, stride in model.block_plan
         ]
-        super().__init__(spec, data_norm=DataNorm(spec.persons, spec.joints), stem=stem, blocks=blocks)
+        super().__init__(
+            spec, data_norm=DataNorm(spec.persons, spec.joints), stem=stem, blocks=blocks
+        )
 
 
 class HPIGCNBaseline(HPIGCN):
-    """The baseline of HPI-GCN's ablations: the inference structure of RP, trained without re-parameterisation."""
+    """The baseline of HPI-GCN's ablations: the inference structure of RP, trained without
+    re-parameterisation.
+    """
 
     merges = True
 
@@ -228,7 +283,9 @@ class HPIGCNBaseline(HPIGCN):
 
 
 class HPIGCNRP(HPIGCN):
-    """HPI-GCN-RP: parallel adjacency matrices and Rep-TCN, one adjacency and one kernel per block at inference."""
+    """HPI-GCN-RP: parallel adjacency matrices and Rep-TCN, one adjacency and one kernel per block
+    at inference.
+    """
 
     merges = True
 
@@ -237,7 +294,9 @@ class HPIGCNRP(HPIGCN):
 
 
 class HPIGCNOP(HPIGCN):
-    """HPI-GCN-OP: grouped joint mixing is kept at inference, the temporal and residual branches are re-parameterised."""
+    """HPI-GCN-OP: grouped joint mixing is kept at inference, the temporal and residual branches are
+    re-parameterised.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec, op_graph_conv)
@@ -245,4 +304,8 @@ class HPIGCNOP(HPIGCN):
 
 def _conv(inside: int, outside: int, stride: int = 1, *, normalised: bool) -> nn.Module:
     """A 1x1 convolution with BatchNorm, or with a bias instead."""
-    return ConvBN(inside, outside, stride=stride) if normalised else temporal_conv(inside, outside, stride=stride)
+    return (
+        ConvBN(inside, outside, stride=stride)
+        if normalised
+        else temporal_conv(inside, outside, stride=stride)
+    )

@@ -1,4 +1,6 @@
-"""InfoGCN: joints attend to each other in every frame; the classifier sees a compressed, noisy code. Knows nothing of data or masks."""
+"""InfoGCN: joints attend to each other in every frame; the classifier sees a compressed, noisy
+code. Knows nothing of data or masks.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.layers import COORDINATES, Block, bias_of, by_person, convs, kaiming_convs, residual_path, rows_last, side_by_side
+from trainables.models.layers import (
+    COORDINATES,
+    Block,
+    bias_of,
+    by_person,
+    convs,
+    kaiming_convs,
+    residual_path,
+    rows_last,
+    side_by_side,
+)
 from trainables.models.temporal import build_temporal
-from trainables.reparam.fusible import ConvBN, Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.fusible import (
+    ConvBN,
+    Deployable,
+    Folding,
+    batch_norm_state,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 from trainables.reparam.kernels import fuse_conv_bn
 
 NOISE_RATIO = 0.5
@@ -20,10 +41,14 @@ NOISE_RATIO = 0.5
 LARGEST_DEVIATION = 100.0
 
 NO_ATTENTION = 1e-30
-"""Attention beyond any precision counts as none: products of such numbers are subnormal, with which a CPU takes twice as long."""
+"""Attention beyond any precision counts as none: products of such numbers are subnormal, with which
+a CPU takes twice as long.
+"""
 
 PRIOR_GAIN = 3.0
-"""Length of the class priors (of their columns where there are more classes than latent dimensions)."""
+"""Length of the class priors (of their columns where there are more classes than latent
+dimensions).
+"""
 
 LABEL_SMOOTHING = 0.1
 CLASS_WEIGHT = 0.1
@@ -36,7 +61,8 @@ MEAN_WEIGHT = 1e-4
 class JointEmbedding(Deployable):
     """BN(W x + b + position[v]), persons folded into samples: (N, 3, T, V, M) -> (N M, C, T, V).
 
-    Position is learned and starts as N(0, 1). BatchNorm has statistics of its own for every (person, joint, channel).
+    Position is learned and starts as N(0, 1). BatchNorm has statistics of its own for every
+    (person, joint, channel).
     """
 
     def __init__(self, persons: int, joints: int, channels: int) -> None:
@@ -48,9 +74,13 @@ class JointEmbedding(Deployable):
 
     def forward(self, clips: Tensor) -> Tensor:
         joints, channels = self.position.shape[1:]
-        x = by_person(clips, persons=self.persons, joints=joints).permute(0, 1, 4, 3, 2)  # (N, M, V, T, 3)
-        embedded = self.linear(x.flatten(0, 3)).view(*x.shape[:4], channels) + self.position[0, :, None]
-        features: Tensor = self.bn(embedded.transpose(3, 4).reshape(x.shape[0], -1, x.shape[3]))  # (N, M V C, T)
+        # (N, M, V, T, 3)
+        x = by_person(clips, persons=self.persons, joints=joints).permute(0, 1, 4, 3, 2)
+        embedded = (
+            self.linear(x.flatten(0, 3)).view(*x.shape[:4], channels) + self.position[0, :, None]
+        )
+        # (N, M V C, T)
+        features: Tensor = self.bn(embedded.transpose(3, 4).reshape(x.shape[0], -1, x.shape[3]))
         return features.view(-1, joints, channels, x.shape[3]).permute(0, 2, 3, 1).contiguous()
 
     def deployed(self, folding: Folding) -> nn.Module:
@@ -58,14 +88,21 @@ class JointEmbedding(Deployable):
             return plain_copy(self, folding)
         joints, channels = self.position.shape[1:]
         bn = batch_norm_state(self.bn)
-        scale, shift = (tensor.view(-1, joints, channels) for tensor in (bn.scale, bn.image_of_zero))  # (M, V, C)
-        return AffineEmbedding(self.linear.weight, scale, shift + scale * (self.linear.bias + self.position))
+        # (M, V, C)
+        scale, shift = (
+            tensor.view(-1, joints, channels) for tensor in (bn.scale, bn.image_of_zero)
+        )
+        return AffineEmbedding(
+            self.linear.weight, scale, shift + scale * (self.linear.bias + self.position)
+        )
 
 
 class AffineEmbedding(nn.Module):
-    """scale * (W x) + shift with scale and shift per (person, joint, channel): (N, 3, T, V, M) -> (N M, C, T, V).
+    """scale * (W x) + shift with scale and shift per (person, joint, channel): (N, 3, T, V, M) ->
+    (N M, C, T, V).
 
-    One affine map per person and joint, kept in factors: fewer numbers than (M, V, C, 3), and faster.
+    One affine map per person and joint, kept in factors: fewer numbers than (M, V, C, 3), and
+    faster.
     """
 
     def __init__(self, weight: Tensor, scale: Tensor, shift: Tensor) -> None:
@@ -83,10 +120,12 @@ class AffineEmbedding(nn.Module):
 
 
 class SelfAttentionGraphConv(Deployable):
-    """SA-GC: ReLU(BN(sum_h W_h (A_h x) + b_h) + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V), (A x)[u] = sum_v A[u, v] x[v].
+    """SA-GC: ReLU(BN(sum_h W_h (A_h x) + b_h) + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V),
+    (A x)[u] = sum_v A[u, v] x[v].
 
-    A_h = topology_h * softmax_v(q_h k_h^T / sqrt(d)) in every frame, q and k linear in LayerNorm(x) with d = C_in / 8 features per
-    head; the topology is learned, shared by all frames and starts as identity. BN's scale starts at 1e-6 (Chi et al. 2022, InfoGCN).
+    A_h = topology_h * softmax_v(q_h k_h^T / sqrt(d)) in every frame, q and k linear in LayerNorm(x)
+    with d = C_in / 8 features per head; the topology is learned, shared by all frames and starts as
+    identity. BN's scale starts at 1e-6 (Chi et al. 2022, InfoGCN).
     """
 
     def __init__(self, heads: int, joints: int, inside: int, outside: int) -> None:
@@ -102,7 +141,9 @@ class SelfAttentionGraphConv(Deployable):
     def _initialise(self) -> None:
         nn.init.normal_(self.compare.weight)
         for conv in convs(self.project):
-            nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project))))
+            nn.init.normal_(
+                conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project)))
+            )
             nn.init.zeros_(bias_of(conv))
         nn.init.constant_(self.bn.weight, 1e-6)
         kaiming_convs(self.residual)
@@ -118,24 +159,39 @@ class SelfAttentionGraphConv(Deployable):
         return F.relu(out, inplace=True)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return FoldedSelfAttentionGraphConv(self, folding) if folding.across else plain_copy(self, folding)
+        return (
+            FoldedSelfAttentionGraphConv(self, folding)
+            if folding.across
+            else plain_copy(self, folding)
+        )
 
     def projection(self) -> tuple[Tensor, Tensor]:
-        """All W_h side by side and sum_h b_h, BatchNorm included: weight (C_out, h C_in), bias (C_out,)."""
+        """All W_h side by side and sum_h b_h, BatchNorm included: weight (C_out, h C_in), bias
+        (C_out,).
+        """
         kernel, bias = side_by_side(self.project)
         kernel, bias = fuse_conv_bn(kernel, batch_norm_state(self.bn), bias)
         return kernel[:, :, 0, 0], bias
 
     def comparison(self) -> tuple[Tensor, Tensor]:
-        """(weight (2 h d, C), bias (2 h d,)) of q and k on (x - mean) / deviation: LayerNorm's scale and shift, and 1 / sqrt(d) in q."""
-        weight, bias = self.compare.weight * self.norm.weight, self.compare.bias + self.compare.weight @ self.norm.bias
+        """(weight (2 h d, C), bias (2 h d,)) of q and k on (x - mean) / deviation: LayerNorm's
+        scale and shift, and 1 / sqrt(d) in q.
+        """
+        weight, bias = (
+            self.compare.weight * self.norm.weight,
+            self.compare.bias + self.compare.weight @ self.norm.bias,
+        )
         half = len(bias) // 2
         scale = (half // len(self.topology)) ** -0.5
-        return torch.cat([weight[:half] * scale, weight[half:]]), torch.cat([bias[:half] * scale, bias[half:]])
+        return torch.cat([weight[:half] * scale, weight[half:]]), torch.cat(
+            [bias[:half] * scale, bias[half:]]
+        )
 
 
 class FoldedSelfAttentionGraphConv(nn.Module):
-    """The deploy form: LayerNorm without scale and shift, BatchNorm inside the last linear layer."""
+    """The deploy form: LayerNorm without scale and shift,
+    BatchNorm inside the last linear layer.
+    """
 
     def __init__(self, trained: SelfAttentionGraphConv, folding: Folding) -> None:
         super().__init__()
@@ -163,9 +219,13 @@ def mixed_by_attention(frames: Tensor, query: Tensor, key: Tensor, topology: Ten
     clips, length, joints, _ = frames.shape
     heads = len(topology)
     shape = (clips * length, joints, heads, query.shape[1] // heads)
-    scores = torch.matmul(query.reshape(shape).transpose(1, 2), key.reshape(shape).permute(0, 2, 3, 1))  # (N T, h, V, V)
+    # (N T, h, V, V)
+    scores = torch.matmul(
+        query.reshape(shape).transpose(1, 2), key.reshape(shape).permute(0, 2, 3, 1)
+    )
     attention = F.threshold(F.softmax(scores, dim=-1), NO_ATTENTION, 0.0)
-    matrices = (attention * topology).transpose(1, 2).flatten(1, 2)  # (N T, V h, V): all heads of a joint side by side
+    # (N T, V h, V): all heads of a joint side by side
+    matrices = (attention * topology).transpose(1, 2).flatten(1, 2)
     return torch.bmm(matrices, frames.flatten(0, 1)).view(-1, heads * frames.shape[3])
 
 
@@ -176,9 +236,11 @@ def by_channel(rows: Tensor, x: Tensor) -> Tensor:
 
 
 class LatentClassifier(Deployable):
-    """(N, C) -> logits (N, K) through a code z: hidden = dropout(ReLU(W x)), logits = D z (Chi et al. 2022, InfoGCN).
+    """(N, C) -> logits (N, K) through a code z: hidden = dropout(ReLU(W x)), logits = D z (Chi et
+    al. 2022, InfoGCN).
 
-    Training: z = mu(hidden) + eps * min(exp(NOISE_RATIO * logvar(hidden)), 100), eps ~ N(0, 1); evaluation: z = mu(hidden).
+    Training: z = mu(hidden) + eps * min(exp(NOISE_RATIO * logvar(hidden)), 100), eps ~ N(0, 1);
+    evaluation: z = mu(hidden).
     """
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
@@ -211,12 +273,21 @@ class LatentClassifier(Deployable):
             twin = plain_copy(self, folding)
             del twin.logvar
             return twin
-        weight, bias = self.decoder.weight @ self.mu.weight, self.decoder.bias + self.decoder.weight @ self.mu.bias
-        return nn.Sequential(_frozen_linear(self.hidden.weight, self.hidden.bias), nn.ReLU(), _frozen_linear(weight, bias))
+        weight, bias = (
+            self.decoder.weight @ self.mu.weight,
+            self.decoder.bias + self.decoder.weight @ self.mu.bias,
+        )
+        return nn.Sequential(
+            _frozen_linear(self.hidden.weight, self.hidden.bias),
+            nn.ReLU(),
+            _frozen_linear(weight, bias),
+        )
 
 
 class InfoGCN(Backbone):
-    """Joint embedding, nine blocks of SA-GC and temporal convolution, a noisy code before the classifier."""
+    """Joint embedding, nine blocks of SA-GC and temporal convolution, a noisy code before the
+    classifier.
+    """
 
     kept = "attention between joints (softmax of products of features), LayerNorm's division"
 
@@ -243,26 +314,41 @@ class InfoGCN(Backbone):
             blocks=blocks,
             head=LatentClassifier(model.width, spec.classes, model.dropout),
         )
-        self.register_buffer("priors", nn.init.orthogonal_(torch.empty(spec.classes, model.width), gain=PRIOR_GAIN))
+        self.register_buffer(
+            "priors", nn.init.orthogonal_(torch.empty(spec.classes, model.width), gain=PRIOR_GAIN)
+        )
 
-    def head_objective(self, head: nn.Module, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross entropy with smoothed labels + lambda_2 (distance of class means to priors) + lambda_1 ||batch mean of z||."""
+    def head_objective(
+        self, head: nn.Module, features: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy with smoothed labels + lambda_2 (distance of class means to priors) +
+        lambda_1 ||batch mean of z||.
+        """
         assert isinstance(head, LatentClassifier)
         code = head.code(features)
         logits: Tensor = head.decoder(code)
         z = code.float()
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
-        loss = loss + CLASS_WEIGHT * class_distance(z, labels, self.priors) + MEAN_WEIGHT * torch.linalg.vector_norm(z.mean(dim=0))
+        loss = (
+            loss
+            + CLASS_WEIGHT * class_distance(z, labels, self.priors)
+            + MEAN_WEIGHT * torch.linalg.vector_norm(z.mean(dim=0))
+        )
         return loss, logits
 
 
 def class_distance(z: Tensor, labels: Tensor, priors: Tensor) -> Tensor:
-    """Mean squared difference between a class's mean code and its prior, over the classes in the batch and the latent dimensions.
+    """Mean squared difference between a class's mean code and its prior, over the classes in the
+    batch and the latent dimensions.
 
-    z: (N, C); labels: (N,); priors: (K, C). Shapes do not depend on the labels, nothing is read from the device.
+    z: (N, C); labels: (N,); priors: (K, C). Shapes do not depend on the labels, nothing is read
+    from the device.
     """
     counts = z.new_zeros(len(priors)).index_add(0, labels, z.new_ones(len(z)))
-    means = torch.zeros_like(priors, dtype=z.dtype).index_add(0, labels, z) / counts.clamp(min=1.0)[:, None]
+    means = (
+        torch.zeros_like(priors, dtype=z.dtype).index_add(0, labels, z)
+        / counts.clamp(min=1.0)[:, None]
+    )
     present = counts > 0
     squared = (means - priors).square().mean(dim=1)  # (K,)
     return torch.where(present, squared, 0.0).sum() / present.sum()

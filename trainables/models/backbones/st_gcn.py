@@ -1,4 +1,5 @@
-"""ST-GCN and ST-GCN++ as in PYSKL: a 1x1 convolution and an adjacency matrix per subset of links, added up. Knows nothing of data or masks.
+"""ST-GCN and ST-GCN++ as in PYSKL: a 1x1 convolution and an adjacency matrix per subset of links,
+added up. Knows nothing of data or masks.
 
 Inside the network a clip of M persons is M samples: x is (N M, C, T, V).
 """
@@ -15,13 +16,23 @@ from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.layers import Block, Classifier, DataNorm, bias_of, residual_path
 from trainables.models.temporal import build_temporal
-from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.reparam.fusible import (
+    Deployable,
+    Folding,
+    batch_norm_state,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 
 
 class SubsetMixing(Deployable):
-    """Every channel mixed with each of K adjacency matrices: y[k C + c, t, w] = sum_v x[c, t, v] A_k[v, w]; (N, C, T, V) -> (N, K C, T, V).
+    """Every channel mixed with each of K adjacency matrices: y[k C + c, t, w] = sum_v x[c, t, v]
+    A_k[v, w]; (N, C, T, V) -> (N, K C, T, V).
 
-    learned: A is trained. scaled: A is fixed and multiplied by learned factors, which start at 1; deploys as their product. fixed: A is fixed.
+    learned: A is trained. scaled: A is fixed and multiplied by learned factors, which start at 1;
+    deploys as their product. fixed: A is fixed.
     """
 
     factors: nn.Parameter | None
@@ -41,21 +52,28 @@ class SubsetMixing(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         clips, channels, frames, joints = x.shape
-        mixed = torch.matmul(x.reshape(clips, 1, channels * frames, joints), self.adjacency())  # (N, K, C T, V)
+        # (N, K, C T, V)
+        mixed = torch.matmul(x.reshape(clips, 1, channels * frames, joints), self.adjacency())
         return mixed.view(clips, -1, frames, joints)
 
     def deployed(self, folding: Folding) -> nn.Module:
-        return plain_copy(self if self.factors is None else SubsetMixing(self.adjacency(), "learned"), folding)
+        return plain_copy(
+            self if self.factors is None else SubsetMixing(self.adjacency(), "learned"), folding
+        )
 
 
 class SubsetGraphConv(Deployable):
-    """ReLU(BN(sum_k (W_k x + b_k) A_k) + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V) (Yan et al. 2018, ST-GCN; PYSKL's unit_gcn).
+    """ReLU(BN(sum_k (W_k x + b_k) A_k) + residual(x)): (N, C_in, T, V) -> (N, C_out, T, V) (Yan et
+    al. 2018, ST-GCN; PYSKL's unit_gcn).
 
-    A 1x1 convolution and joint mixing commute and C_in <= C_out, so joints are mixed first and one convolution of K C_in channels
-    adds the subsets up: [W_1 ... W_K] [x A_1; ...; x A_K] + B, with B[c, w] = sum_k b_k[c] sum_v A_k[v, w].
+    A 1x1 convolution and joint mixing commute and C_in <= C_out, so joints are mixed first and one
+    convolution of K C_in channels adds the subsets up: [W_1 ... W_K] [x A_1; ...; x A_K] + B, with
+    B[c, w] = sum_k b_k[c] sum_v A_k[v, w].
     """
 
-    def __init__(self, mixing: SubsetMixing, inside: int, outside: int, residual: nn.Module | None) -> None:
+    def __init__(
+        self, mixing: SubsetMixing, inside: int, outside: int, residual: nn.Module | None
+    ) -> None:
         """residual: ST-GCN++ has one, ST-GCN none."""
         super().__init__()
         self.mixing = mixing
@@ -75,7 +93,11 @@ class SubsetGraphConv(Deployable):
     def kernel_and_biases(self) -> tuple[Tensor, Tensor]:
         """([W_1 ... W_K] (C_out, K C_in, 1, 1), (b_1; ...; b_K) (K, C_out))."""
         weight, subsets = self.conv.weight, self.mixing.matrices.shape[0]
-        kernel = weight.view(subsets, -1, weight.shape[1]).transpose(0, 1).reshape(-1, subsets * weight.shape[1], 1, 1)
+        kernel = (
+            weight.view(subsets, -1, weight.shape[1])
+            .transpose(0, 1)
+            .reshape(-1, subsets * weight.shape[1], 1, 1)
+        )
         return kernel, bias_of(self.conv).view(subsets, -1)
 
     def deployed(self, folding: Folding) -> nn.Module:
@@ -93,10 +115,16 @@ class SubsetGraphConv(Deployable):
 
 
 class FoldedSubsetGraphConv(nn.Module):
-    """ReLU(W mixing(x) + B + residual(x)): the deploy form, BatchNorm in W and in the bias B per channel and joint."""
+    """ReLU(W mixing(x) + B + residual(x)): the deploy form, BatchNorm in W and in the bias B per
+    channel and joint.
+    """
 
-    def __init__(self, mixing: SubsetMixing, conv: nn.Conv2d, biases: Tensor, residual: nn.Module | None) -> None:
-        """conv: (C_out, K C_in, 1, 1) with BatchNorm's shift as its bias; biases: (K, C_out), those of the subsets, scaled."""
+    def __init__(
+        self, mixing: SubsetMixing, conv: nn.Conv2d, biases: Tensor, residual: nn.Module | None
+    ) -> None:
+        """conv: (C_out, K C_in, 1, 1) with BatchNorm's shift as its bias; biases: (K, C_out), those
+        of the subsets, scaled.
+        """
         super().__init__()
         self.mixing = mixing
         self.conv = conv
@@ -112,12 +140,17 @@ class FoldedSubsetGraphConv(nn.Module):
 
 
 def bias_map(biases: Tensor, adjacency: Tensor) -> Tensor:
-    """What biases before the mixing are behind it: B[c, i] = sum_k b_k[c] sum_v A_k[v, i]; (K, C), (K, V, V) -> (C, 1, V)."""
+    """What biases before the mixing are behind it: B[c, i] = sum_k b_k[c] sum_v A_k[v, i]; (K, C),
+    (K, V, V) -> (C, 1, V).
+    """
     return (biases[:, :, None, None] * adjacency.sum(dim=1)[:, None, None]).sum(dim=0)
 
 
 class STGCN(Backbone):
-    """ST-GCN: blocks of subset graph convolution and temporal convolution, mean, classifier. Weights start as torch's."""
+    """ST-GCN: blocks of subset graph convolution and temporal convolution, mean, classifier.
+
+    Weights start as torch's.
+    """
 
     graph_residual = False
 
@@ -139,11 +172,19 @@ class STGCN(Backbone):
 
     def _graph_conv(self, spec: NetworkSpec, inside: int, outside: int) -> SubsetGraphConv:
         mixing = SubsetMixing(initial_adjacency(spec), spec.model.adjacency)
-        return SubsetGraphConv(mixing, inside, outside, residual_path(inside, outside, 1) if self.graph_residual else None)
+        return SubsetGraphConv(
+            mixing,
+            inside,
+            outside,
+            residual_path(inside, outside, 1) if self.graph_residual else None,
+        )
 
 
 class STGCNPP(STGCN):
-    """ST-GCN++: a residual inside the graph convolution, six temporal branches (Duan et al. 2022)."""
+    """ST-GCN++: a residual inside the graph convolution, six temporal branches (Duan et al.
+
+    2022).
+    """
 
     graph_residual = True
     kept = "the maximum over frames in a temporal module of several branches"

@@ -1,4 +1,6 @@
-"""ST-GCN-K5, the baseline of CTR-GCN's repository: CTR-GCN's skeleton with plain learned graphs and one temporal convolution."""
+"""ST-GCN-K5, the baseline of CTR-GCN's repository: CTR-GCN's skeleton with plain learned graphs and
+one temporal convolution.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,23 @@ from torch.nn import functional as F
 
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.backbones.ctr_gcn import unit
-from trainables.models.layers import DataNorm, bias_of, convs, kaiming_convs, residual_path, side_by_side
-from trainables.reparam.fusible import Deployable, Folding, batch_norm_state, deployed, frozen, frozen_conv, plain_copy
+from trainables.models.layers import (
+    DataNorm,
+    bias_of,
+    convs,
+    kaiming_convs,
+    residual_path,
+    side_by_side,
+)
+from trainables.reparam.fusible import (
+    Deployable,
+    Folding,
+    batch_norm_state,
+    deployed,
+    frozen,
+    frozen_conv,
+    plain_copy,
+)
 from trainables.reparam.kernels import fuse_conv_bn
 
 EPSILON = 1e-4
@@ -17,10 +34,12 @@ EPSILON = 1e-4
 
 
 class NormalisedGraphConv(Deployable):
-    """ReLU(BN(sum_k project_k(x A'_k)) + residual(x)): (P, C_in, T, V) -> (P, C_out, T, V), (x A)[v] = sum_u x[u] A[u, v].
+    """ReLU(BN(sum_k project_k(x A'_k)) + residual(x)): (P, C_in, T, V) -> (P, C_out, T, V), (x
+    A)[v] = sum_u x[u] A[u, v].
 
-    A'_k[u, v] = A_k[u, v] / (sqrt(sum_w A_k[w, v]^2) + 1e-4). The A_k are learned and start as identities, BN's scale at 1e-6: a block
-    starts as its residual. A sum of 1x1 convolutions is computed as one convolution of all their inputs.
+    A'_k[u, v] = A_k[u, v] / (sqrt(sum_w A_k[w, v]^2) + 1e-4). The A_k are learned and start as
+    identities, BN's scale at 1e-6: a block starts as its residual. A sum of 1x1 convolutions is
+    computed as one convolution of all their inputs.
     """
 
     def __init__(self, subsets: int, joints: int, inside: int, outside: int) -> None:
@@ -36,7 +55,9 @@ class NormalisedGraphConv(Deployable):
         nn.init.constant_(self.bn.weight, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn(F.conv2d(mixed_by_each(x, column_unit(self.adjacency).mT), *side_by_side(self.project)))
+        out: Tensor = self.bn(
+            F.conv2d(mixed_by_each(x, column_unit(self.adjacency).mT), *side_by_side(self.project))
+        )
         out += self.residual(x)
         return F.relu(out, inplace=True)
 
@@ -45,7 +66,9 @@ class NormalisedGraphConv(Deployable):
 
 
 class FoldedGraphConv(nn.Module):
-    """The deploy form: normalised adjacency matrices and one convolution, which holds the BatchNorm."""
+    """The deploy form: normalised adjacency matrices and one convolution, which holds the
+    BatchNorm.
+    """
 
     def __init__(self, trained: NormalisedGraphConv, folding: Folding) -> None:
         super().__init__()
@@ -67,16 +90,22 @@ def column_unit(adjacency: Tensor) -> Tensor:
 
 
 def mixed_by_each(x: Tensor, matrices: Tensor) -> Tensor:
-    """y_k[i] = sum_v A_k[i, v] x[v], subset by subset: (P, C, T, V) -> (P, K C, T, V); matrices: (K, V, V)."""
+    """y_k[i] = sum_v A_k[i, v] x[v], subset by subset: (P, C, T, V) -> (P, K C, T, V); matrices:
+    (K, V, V).
+    """
     return torch.cat([F.linear(x, matrix) for matrix in matrices], dim=1)
 
 
 class STGCNK5(Backbone):
-    """Ten blocks of graph convolution and temporal convolution over 5 frames; every person's coordinates are normalised on their own."""
+    """Ten blocks of graph convolution and temporal convolution over 5 frames; every person's
+    coordinates are normalised on their own.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         blocks = [
-            unit(spec, NormalisedGraphConv(spec.model.subsets, spec.joints, inside, outside), number)
+            unit(
+                spec, NormalisedGraphConv(spec.model.subsets, spec.joints, inside, outside), number
+            )
             for number, (inside, outside, _) in enumerate(spec.model.block_plan)
         ]
         super().__init__(spec, data_norm=DataNorm(spec.persons, spec.joints), blocks=blocks)

@@ -1,4 +1,6 @@
-"""Batches against a per-clip feeder with the same draws, and what training relies on: order, reproducible steps, zeros, labels."""
+"""Batches against a per-clip feeder with the same draws, and what training relies on: order,
+reproducible steps, zeros, labels.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from trainables.data.batches.batches import Batches
 from trainables.data.batches.pipelines import CTR, PIPELINES, UCLA, hull
 from trainables.data.batches.ragged import compact, load_ragged
 from trainables.data.batches.transforms import crop_training, rotation, sample_training
-from trainables.data.store.reading import Clip, Description, LayoutRecord, ProtocolRule, Store, write_store
+from trainables.data.store.reading import (
+    Clip,
+    Description,
+    LayoutRecord,
+    ProtocolRule,
+    Store,
+    write_store,
+)
 from trainables.seeding import derive
 
 FRAMES = 6
@@ -26,9 +35,15 @@ SEED = 4
 
 
 def recording(number: int, rng: np.random.Generator) -> Clip:
-    """A walk in front of a camera; odd clips have two persons, every third clip has empty frames."""
+    """A walk in front of a camera; odd clips have two persons,
+    every third clip has empty frames.
+    """
     length, persons = LENGTHS[number], 1 + number % 2
-    joints = rng.normal(size=(persons, 1, 5, 3)) + np.cumsum(rng.normal(size=(persons, length, 5, 3)) * 0.05, axis=1) + [0, 0, 3]
+    joints = (
+        rng.normal(size=(persons, 1, 5, 3))
+        + np.cumsum(rng.normal(size=(persons, length, 5, 3)) * 0.05, axis=1)
+        + [0, 0, 3]
+    )
     if number % 3 == 0:
         joints[0, : length // 4] = 0  # person 0 comes late
         joints[-1, length // 2 : length // 2 + 2] = 0
@@ -36,7 +51,12 @@ def recording(number: int, rng: np.random.Generator) -> Clip:
 
 
 def write(folder: Path, clips: list[Clip]) -> Store:
-    layout = LayoutRecord(name="five", joints=("hip", "chest", "head", "left", "right"), parents=(1, 1, 1, 1, 3), origin=1)
+    layout = LayoutRecord(
+        name="five",
+        joints=("hip", "chest", "head", "left", "right"),
+        parents=(1, 1, 1, 1, 3),
+        origin=1,
+    )
     description = Description(
         name="tiny",
         layout=layout,
@@ -51,13 +71,28 @@ def write(folder: Path, clips: list[Clip]) -> Store:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
     rng = np.random.default_rng(0)
-    return write(tmp_path_factory.mktemp("stores") / "tiny", [recording(number, rng) for number in range(len(LENGTHS))])
+    return write(
+        tmp_path_factory.mktemp("stores") / "tiny",
+        [recording(number, rng) for number in range(len(LENGTHS))],
+    )
 
 
-def batches(store: Store, *, training: bool, indices=None, batch_size=4, labelled=True, seed=SEED, **data) -> Batches:
+def batches(
+    store: Store, *, training: bool, indices=None, batch_size=4, labelled=True, seed=SEED, **data
+) -> Batches:
     config = DataConfig(**{"store": "tiny", "protocol": "half", "frames": FRAMES} | data)
     indices = np.arange(len(LENGTHS)) if indices is None else np.asarray(indices)
-    return Batches(store, indices, config, batch_size=batch_size, device=CPU, training=training, seed=seed, labelled=labelled, views=1)
+    return Batches(
+        store,
+        indices,
+        config,
+        batch_size=batch_size,
+        device=CPU,
+        training=training,
+        seed=seed,
+        labelled=labelled,
+        views=1,
+    )
 
 
 def made(pipeline, store, clips, *, training, rotation=None):
@@ -66,28 +101,44 @@ def made(pipeline, store, clips, *, training, rotation=None):
 
 
 def drawn(pipeline: str, lengths: np.ndarray, epoch: int) -> list[naive_data.Draws]:
-    """What the first steps of an epoch draw for their clips, in the order in which the pipelines draw it."""
+    """What the first steps of an epoch draw for their clips, in the order in which the pipelines
+    draw it.
+    """
     rng = np.random.default_rng(derive(SEED, "augment", epoch, 0))
     if pipeline == "ctr":
         first, kept = crop_training(lengths, rng)
         angles = rng.uniform(-0.3, 0.3, size=(len(lengths), 3))
-        return [naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i])) for i in range(len(lengths))]
+        return [
+            naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i]))
+            for i in range(len(lengths))
+        ]
     degrees = rng.integers(-60, 60, size=(len(lengths), 2), endpoint=True)
     scale = rng.uniform(0.5, 1.5, size=len(lengths))
     frames = sample_training(lengths, FRAMES, rng)
-    return [naive_data.Draws(degrees=tuple(degrees[i]), scale=scale[i], frames=frames[i]) for i in range(len(lengths))]
+    return [
+        naive_data.Draws(degrees=tuple(degrees[i]), scale=scale[i], frames=frames[i])
+        for i in range(len(lengths))
+    ]
 
 
 def fixed(length: int) -> naive_data.Draws:
     """What evaluation does to a clip of this length."""
     first, kept = naive_data.crop_evaluation(length)
-    return naive_data.Draws(first=first, kept=kept, frames=np.linspace(0, length - 1, FRAMES).astype(int))
+    return naive_data.Draws(
+        first=first, kept=kept, frames=np.linspace(0, length - 1, FRAMES).astype(int)
+    )
 
 
-def naive_clip(store: Store, index: int, pipeline: str, stream: str, draws: naive_data.Draws) -> np.ndarray:
+def naive_clip(
+    store: Store, index: int, pipeline: str, stream: str, draws: naive_data.Draws
+) -> np.ndarray:
     """(3, T, V, persons of the store), float64."""
     joints = np.asarray(store.clip(index))
-    data = naive_data.ucla(joints, store.layout, draws) if pipeline == "ucla" else naive_data.ntu(joints, store.layout, draws, FRAMES)
+    data = (
+        naive_data.ucla(joints, store.layout, draws)
+        if pipeline == "ucla"
+        else naive_data.ntu(joints, store.layout, draws, FRAMES)
+    )
     streamed = naive_data.to_stream(data, store.layout, STREAMS[stream])
     padded = np.zeros((*streamed.shape[:3], store.info.persons))
     padded[..., : streamed.shape[3]] = streamed
@@ -101,13 +152,20 @@ def test_batches_match_naive(store, stream, pipeline, training):
     labels, lengths = store.column("label"), store.column("length")
     dealt = list(batches(store, training=training, stream=stream, pipeline=pipeline).epoch(2))
     index = torch.cat([batch.index for batch in dealt]).numpy()
-    draws = drawn(pipeline, lengths[index], 2) if training else [fixed(length) for length in lengths[index]]
-    expected = np.stack([naive_clip(store, i, pipeline, stream, d) for i, d in zip(index, draws, strict=True)])
+    draws = (
+        drawn(pipeline, lengths[index], 2)
+        if training
+        else [fixed(length) for length in lengths[index]]
+    )
+    expected = np.stack(
+        [naive_clip(store, i, pipeline, stream, d) for i, d in zip(index, draws, strict=True)]
+    )
     assert [len(batch.index) for batch in dealt] == ([4, 4] if training else [4, 4, 1])
     got = torch.cat([batch.x for batch in dealt])
     assert got.dtype == torch.float32
     assert got.shape == (len(index), 3, FRAMES, 5, 2)
-    # float32: coordinates of some 4 m carry 2.4e-7; centring, the fit to [-1, 1] and up to four joints per bone sum add a few of those
+    # float32: coordinates of some 4 m carry 2.4e-7; centring, the fit to [-1, 1] and up to four
+    # joints per bone sum add a few of those
     np.testing.assert_allclose(got.numpy(), expected, atol=5e-6, rtol=0)
     assert torch.cat([batch.y for batch in dealt]).tolist() == labels[index].tolist()
 
@@ -136,9 +194,14 @@ def test_training_drops_a_short_last_batch_unless_it_is_the_only_one(store):
 @pytest.mark.parametrize("first_step", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("pipeline", sorted(PIPELINES))
 def test_any_step_can_be_dealt_again_alone(store, pipeline, first_step, monkeypatch):
-    monkeypatch.setattr("trainables.data.batches.batches.AHEAD", 4)  # two batches are made in one go
+    # two batches are made in one go
+    monkeypatch.setattr("trainables.data.batches.batches.AHEAD", 4)
     whole = list(batches(store, training=True, batch_size=2, pipeline=pipeline).epoch(3))
-    tail = list(batches(store, training=True, batch_size=2, pipeline=pipeline).epoch(3, first_step=first_step))
+    tail = list(
+        batches(store, training=True, batch_size=2, pipeline=pipeline).epoch(
+            3, first_step=first_step
+        )
+    )
     assert len(whole) == 4
     assert len(tail) == len(whole) - first_step
     for again, first in zip(tail, whole[first_step:], strict=True):
@@ -156,14 +219,18 @@ def test_batches_made_in_one_go_do_not_share_draws(store, monkeypatch):
 
 def test_epochs_steps_and_seeds_differ(store):
     def first(epoch: int, seed: int) -> torch.Tensor:
-        return next(batches(store, training=True, seed=seed, indices=[4]).epoch(epoch)).x  # a single clip: only augmentation can differ
+        # a single clip: only augmentation can differ
+        return next(batches(store, training=True, seed=seed, indices=[4]).epoch(epoch)).x
 
     assert torch.equal(first(0, 1), first(0, 1))
     assert not torch.equal(first(0, 1), first(1, 1))
     assert not torch.equal(first(0, 1), first(0, 2))
     steps = list(batches(store, training=True, batch_size=1, repeat=2, indices=[4]).epoch(0))
     assert not torch.equal(steps[0].x, steps[1].x)
-    orders = [[b.index.tolist() for b in batches(store, training=True, batch_size=1).epoch(epoch)] for epoch in (0, 1)]
+    orders = [
+        [b.index.tolist() for b in batches(store, training=True, batch_size=1).epoch(epoch)]
+        for epoch in (0, 1)
+    ]
     assert orders[0] != orders[1]
 
 
@@ -179,7 +246,8 @@ def test_missing_persons_are_exactly_zero(store, pipeline, stream):
 
 
 def test_empty_frames_stay_exactly_zero(store):
-    (batch,) = batches(store, training=False, indices=[6], frames=33).epoch(0)  # person 0 comes after 8 of 33 frames
+    # person 0 comes after 8 of 33 frames
+    (batch,) = batches(store, training=False, indices=[6], frames=33).epoch(0)
     assert not batch.x[0, :, :7].any()
     assert batch.x[0, :, 8:15].any()
 
@@ -189,13 +257,16 @@ def test_lost_frames_do_not_shrink_the_person_in_the_box(tmp_path, training):
     rng = np.random.default_rng(3)
     joints = rng.normal(loc=9, size=(1, 8, 5, 3)).astype(np.float32)
     joints[0, 3:5] = 0
-    store = write(tmp_path / "lost", [Clip("lost", 0, joints), Clip("nobody", 0, np.zeros_like(joints))])
+    store = write(
+        tmp_path / "lost", [Clip("lost", 0, joints), Clip("nobody", 0, np.zeros_like(joints))]
+    )
     (batch,) = batches(store, training=training, indices=[0], pipeline="ucla", frames=64).epoch(0)
     frames = batch.x[0, :, :, :, 0]
     empty = ~frames.any(dim=2).any(dim=0)
     assert empty.any()
     assert not empty.all()
-    assert frames[:, ~empty].amin(dim=(1, 2)).tolist() == pytest.approx([-1] * 3, abs=1e-5)  # float32 at some 9 m
+    # float32 at some 9 m
+    assert frames[:, ~empty].amin(dim=(1, 2)).tolist() == pytest.approx([-1] * 3, abs=1e-5)
     assert frames[:, ~empty].amax(dim=(1, 2)).tolist() == pytest.approx([1] * 3, abs=1e-5)
     (batch,) = batches(store, training=training, indices=[1], pipeline="ucla").epoch(0)
     assert not batch.x.any()
@@ -204,11 +275,18 @@ def test_lost_frames_do_not_shrink_the_person_in_the_box(tmp_path, training):
 def test_ucla_knows_nobody_missing_where_no_frame_is_lost(store):
     numbers = [1, 2, 4, 5, 7, 8]
     clips = load_ragged(store, np.array(numbers), CPU)
-    assert made(UCLA, store, clips, training=False).present is None  # and so does what it did without the rule
+    # and so does what it did without the rule
+    assert made(UCLA, store, clips, training=False).present is None
 
 
 def test_ucla_rotation_that_rounds_to_nothing_is_refused(store):
-    with pytest.raises(UserError, match=r"data.rotation: must be 0 or more than 0.00873 radians under pipeline ucla, .* got 0.008 radians"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"data.rotation: must be 0 or more than 0.00873 radians under pipeline ucla, .* got"
+            r" 0.008 radians"
+        ),
+    ):
         batches(store, training=True, pipeline="ucla", rotation=0.008)
     assert batches(store, training=True, pipeline="ctr", rotation=0.008).steps == 2
 
@@ -242,9 +320,15 @@ def test_ucla_rotation_is_drawn_in_whole_degrees_up_to_the_largest(store):
     clips = load_ragged(store, np.arange(len(LENGTHS)), CPU)
     pipeline = made(UCLA, store, clips, training=True, rotation=math.radians(2))
     plan = pipeline.plan(np.full(400, 3), np.zeros(400, np.int64), np.random.default_rng(0))
-    unscaled = plan.linear / np.linalg.norm(plan.linear, axis=2, keepdims=True)  # the fit scales rows
+    # the fit scales rows
+    unscaled = plan.linear / np.linalg.norm(plan.linear, axis=2, keepdims=True)
     views = [(x, y) for x in range(-2, 3) for y in range(-2, 3)]
-    known = np.stack([(rotation(np.radians([[0, y, 0]])) @ rotation(np.radians([[x, 0, 0]])))[0].T for x, y in views])
+    known = np.stack(
+        [
+            (rotation(np.radians([[0, y, 0]])) @ rotation(np.radians([[x, 0, 0]])))[0].T
+            for x, y in views
+        ]
+    )
     nearest = np.abs(unscaled[:, None] - known).max(axis=(2, 3))
     assert nearest.min(axis=1).max() < 1e-12
     assert len(set(nearest.argmin(axis=1))) == 25
@@ -286,7 +370,9 @@ def test_compact_copy_gives_the_same_joints(store):
         assert torch.equal(packed.rows[packed.rows_of(clip)], mapped.rows[mapped.rows_of(clip)])
     first, second = (made(CTR, store, clips, training=False) for clips in (mapped, packed))
     for clip in range(3):
-        assert np.array_equal(first.present[mapped.rows_of(clip)], second.present[packed.rows_of(clip)])
+        assert np.array_equal(
+            first.present[mapped.rows_of(clip)], second.present[packed.rows_of(clip)]
+        )
 
 
 def test_hull_has_the_extremes_of_every_direction():
@@ -295,10 +381,19 @@ def test_hull_has_the_extremes_of_every_direction():
     assert len(corners) < 100
     turned = rotation(np.random.default_rng(6).uniform(-3, 3, size=(50, 3)))
     for ends in (np.max, np.min):
-        np.testing.assert_allclose(ends(turned @ corners.T, axis=2), ends(turned @ points.T, axis=2), atol=1e-12, rtol=0)
+        np.testing.assert_allclose(
+            ends(turned @ corners.T, axis=2), ends(turned @ points.T, axis=2), atol=1e-12, rtol=0
+        )
 
 
-@pytest.mark.parametrize("points", [np.ones((4, 3)), np.eye(3), np.pad(np.random.default_rng(7).normal(size=(30, 2)), ((0, 0), (0, 1)))])
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.ones((4, 3)),
+        np.eye(3),
+        np.pad(np.random.default_rng(7).normal(size=(30, 2)), ((0, 0), (0, 1))),
+    ],
+)
 def test_flat_clips_keep_every_point(points):
     assert np.array_equal(hull(points.astype(np.float32)), points.astype(np.float32))
 

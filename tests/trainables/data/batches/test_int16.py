@@ -1,4 +1,6 @@
-"""Stores of int16: what rounding may do and what it must leave alone, and batches that read it as they read float32."""
+"""Stores of int16: what rounding may do and what it must leave alone, and batches that read it as
+they read float32.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from trainables.contract.config import STREAMS, DataConfig
 from trainables.contract.errors import UserError
 from trainables.data.batches.batches import Batches
 from trainables.data.batches.transforms import crop_training, gather, in_float32, sample_training
-from trainables.data.store.description import CONFIDENCE_STEP, STEP, Channels, Clip, Description, LayoutRecord
+from trainables.data.store.description import (
+    CONFIDENCE_STEP,
+    STEP,
+    Channels,
+    Clip,
+    Description,
+    LayoutRecord,
+)
 from trainables.data.store.protocols import ProtocolRule
 from trainables.data.store.reading import Store, write_store
 from trainables.data.store.writing import quantised
@@ -23,20 +32,34 @@ from trainables.seeding import derive
 
 FRAMES = 6
 SEED = 4
-LAYOUT = LayoutRecord(name="five", joints=("hip", "chest", "head", "left", "right"), parents=(1, 1, 1, 1, 3), origin=1)
+LAYOUT = LayoutRecord(
+    name="five", joints=("hip", "chest", "head", "left", "right"), parents=(1, 1, 1, 1, 3), origin=1
+)
 
 
 def description(channels: Channels = "xyz", persons: int = 1) -> Description:
     rule = ProtocolRule(column="label", train=(0, 1), test=(2,))
     return Description(
-        name="tiny", layout=LAYOUT, classes=("a", "b", "c"), channels=channels, persons=persons, pipeline="ctr", protocols={"half": rule}
+        name="tiny",
+        layout=LAYOUT,
+        classes=("a", "b", "c"),
+        channels=channels,
+        persons=persons,
+        pipeline="ctr",
+        protocols={"half": rule},
     )
 
 
 def walk(number: int, persons: int = 1, length: int = 9, reach: float = 2.0) -> np.ndarray:
-    """Joints (M, T, V, 3), metres: a random walk before a camera, its largest coordinate `reach`."""
+    """Joints (M, T, V, 3), metres: a random walk before a
+    camera, its largest coordinate `reach`.
+    """
     rng = np.random.default_rng(number)
-    joints = rng.normal(size=(persons, 1, 5, 3)) + np.cumsum(rng.normal(size=(persons, length, 5, 3)) * 0.05, axis=1) + [0, 0, 3]
+    joints = (
+        rng.normal(size=(persons, 1, 5, 3))
+        + np.cumsum(rng.normal(size=(persons, length, 5, 3)) * 0.05, axis=1)
+        + [0, 0, 3]
+    )
     return (joints * reach / np.abs(joints).max()).astype(np.float32)
 
 
@@ -71,7 +94,8 @@ def test_rounding_is_at_most_half_a_step(channels: Channels, reach: float, step:
     units = np.array([step, step, CONFIDENCE_STEP if channels == "xyc" else step])
     error = np.abs(stored * units - joints.astype(np.float32))
     assert (error <= units / 2 * (1 + 1e-9)).all()  # float64 rounds the product itself by 1e-16
-    assert (error.max(axis=(0, 1, 2)) > units / 8).all()  # of some hundred values one is far from a whole step
+    # of some hundred values one is far from a whole step
+    assert (error.max(axis=(0, 1, 2)) > units / 8).all()
 
 
 def test_zero_stays_zero() -> None:
@@ -87,7 +111,10 @@ def test_zero_stays_zero() -> None:
 def test_what_is_not_finite_is_refused(tmp_path: Path, worst: float) -> None:
     joints = walk(4)
     joints[0, 3, 1, 2] = worst
-    with pytest.raises(UserError, match="clip 'bad': coordinates must be finite to be stored as int16, got 1 that are not"):
+    with pytest.raises(
+        UserError,
+        match="clip 'bad': coordinates must be finite to be stored as int16, got 1 that are not",
+    ):
         written(tmp_path / "s", [Clip("bad", 0, joints)])
     assert not list(tmp_path.iterdir())
 
@@ -97,7 +124,10 @@ def test_confidences_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     joints[..., 2] = 3.2766
     written(tmp_path / "fits", [Clip("good", 0, joints)], channels="xyc")
     joints[0, 1, 2, 2] = 4.0
-    with pytest.raises(UserError, match=r"clip 'bad': confidences must be at most 3\.2767 to be stored as int16, got 4"):
+    with pytest.raises(
+        UserError,
+        match=r"clip 'bad': confidences must be at most 3\.2767 to be stored as int16, got 4",
+    ):
         written(tmp_path / "s", [Clip("bad", 0, joints)], channels="xyc")
 
 
@@ -105,13 +135,20 @@ def test_a_store_gives_back_metres_pixels_and_confidences(tmp_path: Path) -> Non
     joints = walk(5, reach=1920.0)
     joints[0, 0, 0, 0] = 1920
     joints[..., 2] = np.linspace(0, 1, joints[..., 2].size).reshape(joints.shape[:3])
-    far = written(tmp_path / "image", [Clip("far", 0, joints), Clip("near", 1, joints / [4, 4, 1])], channels="xyc")
+    far = written(
+        tmp_path / "image",
+        [Clip("far", 0, joints), Clip("near", 1, joints / [4, 4, 1])],
+        channels="xyc",
+    )
     assert far.joints.dtype == np.int16
     assert far.column("step").tolist() == [0.1, 0.05]
     assert far.units.tolist() == [[0.1, 0.1, CONFIDENCE_STEP], [0.05, 0.05, CONFIDENCE_STEP]]
     assert (np.abs(far.clip(0) - joints) <= np.array([0.051, 0.051, 0.51e-4])).all()
     assert (np.abs(far.clip(1) - joints / [4, 4, 1]) <= np.array([0.026, 0.026, 0.51e-4])).all()
-    metres = written(tmp_path / "metres", [Clip("far", 0, walk(6, reach=6.0)), Clip("near", 1, walk(6, reach=1.0))])
+    metres = written(
+        tmp_path / "metres",
+        [Clip("far", 0, walk(6, reach=6.0)), Clip("near", 1, walk(6, reach=1.0))],
+    )
     assert metres.column("step").tolist() == [2 * STEP["xyz"], STEP["xyz"]]
     assert metres.clip(1).dtype == np.float32
     np.testing.assert_allclose(metres.clip(1), walk(6, reach=1.0), rtol=0, atol=0.51e-4)
@@ -161,40 +198,71 @@ def drawn(pipeline: str, lengths: np.ndarray) -> list[naive_data.Draws]:
     if pipeline == "ctr":
         first, kept = crop_training(lengths, rng)
         angles = rng.uniform(-0.3, 0.3, size=(len(lengths), 3))
-        return [naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i])) for i in range(len(lengths))]
+        return [
+            naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i]))
+            for i in range(len(lengths))
+        ]
     degrees = rng.integers(-60, 60, size=(len(lengths), 2), endpoint=True)
     scale = rng.uniform(0.5, 1.5, size=len(lengths))
     frames = sample_training(lengths, FRAMES, rng)
-    return [naive_data.Draws(degrees=tuple(degrees[i]), scale=scale[i], frames=frames[i]) for i in range(len(lengths))]
+    return [
+        naive_data.Draws(degrees=tuple(degrees[i]), scale=scale[i], frames=frames[i])
+        for i in range(len(lengths))
+    ]
 
 
 @pytest.mark.parametrize("stream", ["joint", "bone_motion", "infogcn_hop1"])
 @pytest.mark.parametrize("pipeline", ["ctr", "ucla"])
-def test_batches_match_naive_on_the_dequantised_joints(store: Store, pipeline: str, stream: str) -> None:
-    data = DataConfig(store="tiny", protocol="half", frames=FRAMES, stream=stream, pipeline=pipeline)
+def test_batches_match_naive_on_the_dequantised_joints(
+    store: Store, pipeline: str, stream: str
+) -> None:
+    data = DataConfig(
+        store="tiny", protocol="half", frames=FRAMES, stream=stream, pipeline=pipeline
+    )
     everything = np.arange(store.info.clips)
-    batches = Batches(store, everything, data, batch_size=9, device=torch.device("cpu"), training=True, seed=SEED, labelled=True)
+    batches = Batches(
+        store,
+        everything,
+        data,
+        batch_size=9,
+        device=torch.device("cpu"),
+        training=True,
+        seed=SEED,
+        labelled=True,
+    )
     (batch,) = batches.epoch(0)
     index = batch.index.numpy()
-    for got, i, draws in zip(batch.x.numpy(), index, drawn(pipeline, store.column("length")[index]), strict=True):
+    for got, i, draws in zip(
+        batch.x.numpy(), index, drawn(pipeline, store.column("length")[index]), strict=True
+    ):
         joints = dequantised(store, i)
-        moved = naive_data.ucla(joints, store.layout, draws) if pipeline == "ucla" else naive_data.ntu(joints, store.layout, draws, FRAMES)
+        moved = (
+            naive_data.ucla(joints, store.layout, draws)
+            if pipeline == "ucla"
+            else naive_data.ntu(joints, store.layout, draws, FRAMES)
+        )
         expected = naive_data.to_stream(moved, store.layout, STREAMS[stream])
-        # float32: coordinates of some 10 m carry 1e-6 (in units of the box 2e-7), and a stream adds a few of those
+        # float32: coordinates of some 10 m carry 1e-6 (in units of the box 2e-7), and a stream adds
+        # a few of those
         np.testing.assert_allclose(got[..., : expected.shape[3]], expected, atol=1e-5, rtol=0)
         assert not got[..., expected.shape[3] :].any()
 
 
-@pytest.mark.parametrize("spread", [3, 400])  # of a track's frames: close together, and farther apart than it is worth to read them all
+# of a track's frames: close together, and farther apart than it is worth to read them all
+@pytest.mark.parametrize("spread", [3, 400])
 @pytest.mark.parametrize("taps", [1, 2])
 def test_gather_of_int16_matches_naive(spread: int, taps: int) -> None:
     rng = np.random.default_rng(11)
     rows = rng.integers(-32768, 32767, size=(1000, 15), endpoint=True).astype(np.int16)
-    index = rng.integers(0, spread, size=(4, 7, taps)) + np.array([0, 100, 599, 20])[:, None, None]  # in no order
+    # in no order
+    index = rng.integers(0, spread, size=(4, 7, taps)) + np.array([0, 100, 599, 20])[:, None, None]
     weight = rng.uniform(size=index.shape)
     expected = (rows.astype(np.float64)[index] * weight[..., None]).sum(axis=2)
-    got = gather(torch.from_numpy(rows), torch.from_numpy(index), torch.from_numpy(weight.astype(np.float32)))
-    np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=32768 * taps * 2**-23)  # a rounding of float32 per product
+    got = gather(
+        torch.from_numpy(rows), torch.from_numpy(index), torch.from_numpy(weight.astype(np.float32))
+    )
+    # a rounding of float32 per product
+    np.testing.assert_allclose(got.numpy(), expected, rtol=0, atol=32768 * taps * 2**-23)
     converted, where = in_float32(torch.from_numpy(rows), torch.from_numpy(index))
     assert np.array_equal(converted.numpy()[where.numpy()], rows[index])
     assert len(converted) <= index.size

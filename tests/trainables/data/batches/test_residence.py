@@ -1,4 +1,6 @@
-"""Where joints are kept while training: it changes no batch, and a GPU that is too small is said before anything is copied."""
+"""Where joints are kept while training: it changes no batch, and a GPU that is too small is said
+before anything is copied.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ CHOSEN = np.array([1, 4, 5])
 @pytest.fixture(scope="module", params=["float32", "int16"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     storage: Storage = request.param
-    clips = [clip(f"c{number}", number % 2, frames=3 + 7 * number, persons=1 + number % 2) for number in range(6)]
+    clips = [
+        clip(f"c{number}", number % 2, frames=3 + 7 * number, persons=1 + number % 2)
+        for number in range(6)
+    ]
     clips[4].joints[0, :3] = 0
     folder: Path = tmp_path_factory.mktemp("stores") / storage
     write_store(folder, clips, description(), storage=storage)
@@ -35,11 +40,22 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("pipeline", ["ctr", "ucla"])
-def test_every_residence_deals_the_same_batches(store: Store, pipeline: str, training: bool) -> None:
+def test_every_residence_deals_the_same_batches(
+    store: Store, pipeline: str, training: bool
+) -> None:
     dealt = {}
     for residence in RESIDENCES:
-        data = DataConfig(store="s", protocol="split", frames=9, stream="bone_motion", pipeline=pipeline, residence=residence)
-        batches = Batches(store, CHOSEN, data, batch_size=2, device=CPU, training=training, seed=1, labelled=True)
+        data = DataConfig(
+            store="s",
+            protocol="split",
+            frames=9,
+            stream="bone_motion",
+            pipeline=pipeline,
+            residence=residence,
+        )
+        batches = Batches(
+            store, CHOSEN, data, batch_size=2, device=CPU, training=training, seed=1, labelled=True
+        )
         dealt[residence] = [batch for epoch in range(2) for batch in batches.epoch(epoch)]
     assert dealt["mmap"]
     for batches in dealt.values():
@@ -52,7 +68,11 @@ def test_a_copy_holds_the_chosen_clips_as_they_are_stored(store: Store) -> None:
     mapped, copied = (load_ragged(store, CHOSEN, CPU, residence) for residence in ("mmap", "host"))
     assert mapped.rows.data_ptr() == store.joints.ctypes.data
     assert len(copied.rows) == (copied.length * copied.persons).sum() < len(mapped.rows)
-    assert copied.rows.dtype == mapped.rows.dtype == torch.from_numpy(np.empty(0, store.joints.dtype)).dtype
+    assert (
+        copied.rows.dtype
+        == mapped.rows.dtype
+        == torch.from_numpy(np.empty(0, store.joints.dtype)).dtype
+    )
     assert not np.shares_memory(copied.rows.numpy(), store.joints)
     for i, position in enumerate(CHOSEN):
         expected = store.stored(int(position)).reshape(-1, 51)
@@ -73,14 +93,22 @@ def test_a_copy_holds_the_chosen_clips_as_they_are_stored(store: Store) -> None:
         ("mmap", 1, GPU, None),
     ],
 )
-def test_where_the_copy_goes(residence: ragged.Residence, needed: int, device: torch.device, expected: object, monkeypatch) -> None:
+def test_where_the_copy_goes(
+    residence: ragged.Residence, needed: int, device: torch.device, expected: object, monkeypatch
+) -> None:
     monkeypatch.setattr(ragged, "memory_left", lambda _device: 1000)
     assert settle(residence, needed, device) == expected
 
 
 def test_a_gpu_that_is_too_small_is_said_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ragged, "memory_left", lambda _device: 2 * 10**9)
-    with pytest.raises(UserError, match=r"data\.residence: device needs 3\.35 GB for the joints, this trial has 2\.00 GB of the GPU left"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"data\.residence: device needs 3\.35 GB for the joints, this trial has 2\.00 GB of the"
+            r" GPU left"
+        ),
+    ):
         settle("device", 3_350_000_000, GPU)
 
 
@@ -92,7 +120,9 @@ def test_a_gpu_that_is_too_small_is_said_with_numbers(monkeypatch: pytest.Monkey
         (5, 20, 20, 0.25, 0),
     ],
 )
-def test_memory_left_on_a_gpu(free: int, held: int, used: int, share: float, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_left_on_a_gpu(
+    free: int, held: int, used: int, share: float, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 80))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: held)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: used)
@@ -101,6 +131,12 @@ def test_memory_left_on_a_gpu(free: int, held: int, used: int, share: float, lef
 
 
 def test_it_makes_no_other_trial() -> None:
-    trials = [TrialConfig(data=DataConfig(store="s", protocol="p", residence=residence)) for residence in RESIDENCES]
+    trials = [
+        TrialConfig(data=DataConfig(store="s", protocol="p", residence=residence))
+        for residence in RESIDENCES
+    ]
     assert len({trial.digest() for trial in trials}) == 1
-    assert trials[0].digest() != TrialConfig(data=DataConfig(store="s", protocol="p", frames=32)).digest()
+    assert (
+        trials[0].digest()
+        != TrialConfig(data=DataConfig(store="s", protocol="p", frames=32)).digest()
+    )

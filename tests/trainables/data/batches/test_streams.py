@@ -21,33 +21,49 @@ def clips(joints: int, frames: int = 5) -> torch.Tensor:
 
 
 def stream_of(x: torch.Tensor, layout: str, stream: StreamConfig) -> torch.Tensor:
-    return to_stream(x, torch.from_numpy(joint_matrix(LAYOUTS[layout], stream)), moving=stream.motion)
+    return to_stream(
+        x, torch.from_numpy(joint_matrix(LAYOUTS[layout], stream)), moving=stream.motion
+    )
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("name", sorted(EVERY_STREAM))
 def test_stream_matches_naive(name, layout):
     x = clips(LAYOUTS[layout].size)
-    expected = np.stack([naive_data.to_stream(clip, LAYOUTS[layout], EVERY_STREAM[name]) for clip in x.numpy()])
-    np.testing.assert_allclose(stream_of(x, layout, EVERY_STREAM[name]).numpy(), expected, atol=1e-12, rtol=0)
+    expected = np.stack(
+        [naive_data.to_stream(clip, LAYOUTS[layout], EVERY_STREAM[name]) for clip in x.numpy()]
+    )
+    np.testing.assert_allclose(
+        stream_of(x, layout, EVERY_STREAM[name]).numpy(), expected, atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", sorted(EVERY_STREAM))
 def test_rotation_commutes_with_every_stream(name):
     x = clips(25)
-    turned = torch.einsum("nij,njtvm->nitvm", torch.from_numpy(rotation(np.array([[0.3, -1.0, 2.0], [1.0, 0.2, 0.1]]))), x)
+    turned = torch.einsum(
+        "nij,njtvm->nitvm",
+        torch.from_numpy(rotation(np.array([[0.3, -1.0, 2.0], [1.0, 0.2, 0.1]]))),
+        x,
+    )
     after = torch.einsum(
         "nij,njtvm->nitvm",
         torch.from_numpy(rotation(np.array([[0.3, -1.0, 2.0], [1.0, 0.2, 0.1]]))),
         stream_of(x, "ntu25", EVERY_STREAM[name]),
     )
-    torch.testing.assert_close(stream_of(turned, "ntu25", EVERY_STREAM[name]), after, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        stream_of(turned, "ntu25", EVERY_STREAM[name]), after, atol=1e-12, rtol=0
+    )
 
 
 def test_infogcn_hop_8_is_the_joint_stream_and_hop_7_is_not():
     layout = LAYOUTS["ntu25"]  # no joint of the re-rooted tree has an 8th ancestor
-    assert np.array_equal(joint_matrix(layout, StreamConfig(hops=8, orientation="child_parent")), np.eye(25))
-    assert not np.array_equal(joint_matrix(layout, StreamConfig(hops=7, orientation="child_parent")), np.eye(25))
+    assert np.array_equal(
+        joint_matrix(layout, StreamConfig(hops=8, orientation="child_parent")), np.eye(25)
+    )
+    assert not np.array_equal(
+        joint_matrix(layout, StreamConfig(hops=7, orientation="child_parent")), np.eye(25)
+    )
 
 
 def test_parent_children_hop_7_is_the_identity_and_hop_6_is_not():
@@ -67,7 +83,8 @@ def test_motion_is_zero_at_the_last_frame_and_for_a_single_frame():
 
 
 def test_motion_keeps_the_memory_order():
-    x = clips(4).permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)  # persons are outermost in memory
+    # persons are outermost in memory
+    x = clips(4).permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
     assert motion(x).stride() == x.stride()
     assert mix_joints(x, torch.eye(4, dtype=x.dtype)).stride() == x.stride()
 

@@ -1,4 +1,6 @@
-"""Batched transforms against per-clip twins with the same draws, golden vectors, and distributions."""
+"""Batched transforms against per-clip twins with the same draws,
+golden vectors, and distributions.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,19 @@ def test_evaluation_crop_and_resize_of_a_ramp_matches_golden(length):
     ramp = torch.arange(1, lengths[0] + 1, dtype=torch.float64)[:, None].repeat(1, 3)
     resized = gather(ramp, torch.from_numpy(frame), torch.from_numpy(weight))
     # the golden numbers come from float32 code and are written with five decimals
-    np.testing.assert_allclose(resized[0, :, 0], GOLDEN["evaluation_crop_resized_to_64"][length], atol=1e-5 + 300 * 2**-24, rtol=0)
+    np.testing.assert_allclose(
+        resized[0, :, 0],
+        GOLDEN["evaluation_crop_resized_to_64"][length],
+        atol=1e-5 + 300 * 2**-24,
+        rtol=0,
+    )
 
 
 def test_rotation_matches_golden():
     (case,) = GOLDEN["rotation"]
-    np.testing.assert_allclose(rotation(np.array([case["angles"]]))[0], case["matrix"], atol=1e-7, rtol=0)
+    np.testing.assert_allclose(
+        rotation(np.array([case["angles"]]))[0], case["matrix"], atol=1e-7, rtol=0
+    )
 
 
 def test_evaluation_samples_match_golden():
@@ -63,14 +72,18 @@ def test_evaluation_samples_match_naive_for_every_length(frames):
 
 def test_evaluation_crop_matches_naive_for_every_length():
     lengths = np.arange(1, 301)
-    assert np.stack(crop_evaluation(lengths), axis=1).tolist() == [list(naive_data.crop_evaluation(length)) for length in lengths]
+    assert np.stack(crop_evaluation(lengths), axis=1).tolist() == [
+        list(naive_data.crop_evaluation(length)) for length in lengths
+    ]
 
 
 def test_resize_and_gather_match_naive():
     joints = rng().normal(size=(300, 4, 3))
     first, kept = crop_training(LENGTHS, rng())
     frame, weight = resize(first, kept, 16)
-    got = gather(torch.from_numpy(joints.reshape(300, 12)), torch.from_numpy(frame), torch.from_numpy(weight))
+    got = gather(
+        torch.from_numpy(joints.reshape(300, 12)), torch.from_numpy(frame), torch.from_numpy(weight)
+    )
     for i in range(len(LENGTHS)):
         expected = naive_data.resize(joints[None], first[i], kept[i], 16)[0]
         np.testing.assert_allclose(got[i].numpy(), expected.reshape(16, 12), atol=1e-12, rtol=0)
@@ -86,7 +99,8 @@ def test_training_crops_obey_the_rules():
     long = lengths == 300
     assert (kept[long] < 300).all()
     assert set(first[lengths == 65] + kept[lengths == 65]) == {64, 65}  # both ends are reached
-    assert abs(kept[long].mean() - 225) < 9  # p ~ U(.5, 1): 3 standard errors are 43.3 / sqrt(200) * 3 = 9
+    # p ~ U(.5, 1): 3 standard errors are 43.3 / sqrt(200) * 3 = 9
+    assert abs(kept[long].mean() - 225) < 9
 
 
 def test_training_samples_are_sorted_frames_of_the_clip_at_most_100_times():
@@ -103,7 +117,9 @@ def test_training_samples_of_a_clip_too_short_for_100_copies():
 
 
 def test_training_samples_are_without_replacement():
-    """Of 2 frames in 100 copies each, 199 samples hold one of them 99 times and the other 100 times."""
+    """Of 2 frames in 100 copies each, 199 samples hold one of them 99 times and the other 100
+    times.
+    """
     counts = (sample_training(np.full(20, 2), 199, rng()) == 0).sum(axis=1)
     assert set(counts) == {99, 100}
 
@@ -114,7 +130,9 @@ def test_training_samples_are_uniform():
     assert np.abs(share - 0.1).max() < 4 * np.sqrt(0.09 / samples.size)
 
 
-@pytest.mark.parametrize(("population", "width", "count"), [(1000, 65, 52), (60, 80, 40), (6, 9, 5)])
+@pytest.mark.parametrize(
+    ("population", "width", "count"), [(1000, 65, 52), (60, 80, 40), (6, 9, 5)]
+)
 def test_first_distinct_matches_naive(population, width, count):
     draws = rng().integers(0, population, size=(40, width))
     expected = [naive_data.first_distinct(row, count) for row in draws.tolist()]
@@ -128,14 +146,25 @@ def test_first_distinct_matches_naive(population, width, count):
 
 def test_rotation_and_turn_match_naive():
     joints, angles = rng().normal(size=(6, 5, 4, 3)), rng().uniform(-3, 3, size=(6, 3))
-    turned = turn(torch.from_numpy(joints.reshape(6, 5, 12)), torch.from_numpy(rotation(angles))).view(6, 3, 5, 4)
-    expected = np.stack([naive_data.rotate(clip, tuple(angle)) for clip, angle in zip(joints, angles, strict=True)])
+    turned = turn(
+        torch.from_numpy(joints.reshape(6, 5, 12)), torch.from_numpy(rotation(angles))
+    ).view(6, 3, 5, 4)
+    expected = np.stack(
+        [naive_data.rotate(clip, tuple(angle)) for clip, angle in zip(joints, angles, strict=True)]
+    )
     np.testing.assert_allclose(turned.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-12, rtol=0)
 
 
 def test_view_rotation_matches_naive():
-    joints, degrees, scale = rng().normal(size=(6, 5, 4, 3)), rng().integers(-60, 61, size=(6, 2)), rng().uniform(0.5, 1.5, size=6)
-    turned = turn(torch.from_numpy(joints.reshape(6, 5, 12)), torch.from_numpy(view_rotation(degrees, scale).copy())).view(6, 3, 5, 4)
+    joints, degrees, scale = (
+        rng().normal(size=(6, 5, 4, 3)),
+        rng().integers(-60, 61, size=(6, 2)),
+        rng().uniform(0.5, 1.5, size=6),
+    )
+    turned = turn(
+        torch.from_numpy(joints.reshape(6, 5, 12)),
+        torch.from_numpy(view_rotation(degrees, scale).copy()),
+    ).view(6, 3, 5, 4)
     expected = np.stack([naive_data.view(joints[i], tuple(degrees[i]), scale[i]) for i in range(6)])
     np.testing.assert_allclose(turned.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-12, rtol=0)
 
@@ -146,7 +175,9 @@ def test_fit_to_box_matches_naive_and_takes_constant_coordinates_to_zero():
     joints[2] = joints[2, :, :1, :1]  # one point only
     gain, middle = fit_to_box(joints.min(axis=(1, 2, 3)), joints.max(axis=(1, 2, 3)))
     fitted = (joints - middle[:, None, None, None]) * gain[:, None, None, None]
-    np.testing.assert_allclose(fitted, np.stack([naive_data.fit_to_box(clip) for clip in joints]), atol=1e-12, rtol=0)
+    np.testing.assert_allclose(
+        fitted, np.stack([naive_data.fit_to_box(clip) for clip in joints]), atol=1e-12, rtol=0
+    )
     assert not fitted[1, ..., 2].any()
     assert not fitted[2].any()
 
@@ -154,7 +185,9 @@ def test_fit_to_box_matches_naive_and_takes_constant_coordinates_to_zero():
 def test_subtract_centre_leaves_empty_frames_alone():
     frames = torch.zeros(1, 3, 6, dtype=torch.float64)
     frames[0, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    centred = subtract_centre(frames, torch.tensor([[1.0, 2.0, 3.0]]).double(), torch.tensor([[1.0, 0.0, 0.5]]).double())
+    centred = subtract_centre(
+        frames, torch.tensor([[1.0, 2.0, 3.0]]).double(), torch.tensor([[1.0, 0.0, 0.5]]).double()
+    )
     assert centred[0].tolist() == [[0, 0, 0, 3, 3, 3], [0] * 6, [-0.5, -1, -1.5, -0.5, -1, -1.5]]
 
 

@@ -18,7 +18,10 @@ OWN = SelectionConfig(kind="protocol")
 
 @pytest.fixture
 def leaky(tmp_path: Path) -> Store:
-    """Joints 1: three times in train. 2: train, selection. 3: train, twice in test. 4: selection, test. 5: test and in no part."""
+    """Joints 1: three times in train.
+
+    2: train, selection. 3: train, twice in test. 4: selection, test. 5: test and in no part.
+    """
     return store(
         tmp_path / "leaky",
         [
@@ -41,7 +44,14 @@ def leaky(tmp_path: Path) -> Store:
 
 def test_copies_are_counted_exactly(leaky: Store) -> None:
     found = audit_store(leaky, ["split"], OWN)
-    counts = {"within_train": 2, "within_selection": 0, "within_test": 1, "train_selection": 1, "train_test": 2, "selection_test": 1}
+    counts = {
+        "within_train": 2,
+        "within_selection": 0,
+        "within_test": 1,
+        "train_selection": 1,
+        "train_test": 2,
+        "selection_test": 1,
+    }
     assert found.protocols["split"].duplicates.counts() == counts
     assert found.record()["duplicates"] == counts
     assert found.copies.count == 7
@@ -55,8 +65,19 @@ def test_copies_are_counted_exactly(leaky: Store) -> None:
 
 
 def test_copies_depend_on_what_is_held_out(leaky: Store) -> None:
-    counts = audit_store(leaky, ["split"], SelectionConfig(kind="none")).protocols["split"].duplicates.counts()
-    assert counts == {"within_train": 2, "within_selection": 0, "within_test": 1, "train_selection": 0, "train_test": 2, "selection_test": 0}
+    counts = (
+        audit_store(leaky, ["split"], SelectionConfig(kind="none"))
+        .protocols["split"]
+        .duplicates.counts()
+    )
+    assert counts == {
+        "within_train": 2,
+        "within_selection": 0,
+        "within_test": 1,
+        "train_selection": 0,
+        "train_test": 2,
+        "selection_test": 0,
+    }
 
 
 def test_copies_match_a_comparison_of_all_pairs(leaky: Store) -> None:
@@ -64,11 +85,17 @@ def test_copies_match_a_comparison_of_all_pairs(leaky: Store) -> None:
     same = [[np.array_equal(leaky.clip(i), leaky.clip(j)) for j in range(13)] for i in range(13)]
     counts = audit_store(leaky, ["split"], OWN).protocols["split"].duplicates.counts()
     assert counts["train_test"] == sum(any(same[i][j] for i in split.train) for j in split.test)
-    assert counts["within_train"] == sum(any(same[i][j] for i in split.train if i < j) for j in split.train)
+    assert counts["within_train"] == sum(
+        any(same[i][j] for i in split.train if i < j) for j in split.train
+    )
 
 
 def test_a_clean_store_has_no_findings(tmp_path: Path) -> None:
-    clips = [clip(f"{k}{split}", k, fill=10 * k + i, split=split) for k in range(2) for i, split in enumerate(("test", "train", "val"))]
+    clips = [
+        clip(f"{k}{split}", k, fill=10 * k + i, split=split)
+        for k in range(2)
+        for i, split in enumerate(("test", "train", "val"))
+    ]
     found = audit_store(store(tmp_path / "s", clips), ["split"], OWN)
     record = found.record()
     protocols = record.pop("protocols")
@@ -77,13 +104,20 @@ def test_a_clean_store_has_no_findings(tmp_path: Path) -> None:
     assert not any(record.pop("duplicates").values())  # type: ignore[attr-defined]
     assert not any(record.pop("near_duplicates").values())  # type: ignore[attr-defined]
     assert not any(record.values())
-    assert protocols["split"]["missing_classes"] == {"train": [], "selection": [], "test": [], "clean_test": []}  # type: ignore[index]
+    assert protocols["split"]["missing_classes"] == {
+        "train": [],
+        "selection": [],
+        "test": [],
+        "clean_test": [],
+    }  # type: ignore[index]
 
 
 def test_damage_is_found(tmp_path: Path) -> None:
     normal = clip("x", frames=4).joints
 
-    def changed(name: str, place: object, value: float, label: int = 0, split: str = "train") -> Clip:
+    def changed(
+        name: str, place: object, value: float, label: int = 0, split: str = "train"
+    ) -> Clip:
         joints = normal.copy()
         joints[place] = value  # type: ignore[index]
         return Clip(name, label, joints, extra={"split": split})
@@ -100,7 +134,9 @@ def test_damage_is_found(tmp_path: Path) -> None:
         changed("i_label", (0, 0, 0, 0), 1.0, label=3),
         changed("j_label", (0, 0, 0, 0), 2.0, label=-1, split="test"),
     ]
-    found = audit_store(store(tmp_path / "s", clips, classes=3), ["split"], SelectionConfig(kind="none"))
+    found = audit_store(
+        store(tmp_path / "s", clips, classes=3), ["split"], SelectionConfig(kind="none")
+    )
     assert found.nan.examples == ("a_nan", "b_inf")
     assert found.empty.examples == ("c_empty",)
     assert found.one_frame.examples == ("d_single",)
@@ -110,7 +146,12 @@ def test_damage_is_found(tmp_path: Path) -> None:
     assert found.unknown_label.examples == ("i_label", "j_label")
     assert found.missing_classes == ("class 1", "class 2")
     assert found.protocols["split"].missing_classes["test"] == ("class 0", "class 1", "class 2")
-    assert found.damage() == ["nan: 2 clips", "empty: 1 clips", "all_zero: 1 clips", "unknown_label: 2 clips"]
+    assert found.damage() == [
+        "nan: 2 clips",
+        "empty: 1 clips",
+        "all_zero: 1 clips",
+        "unknown_label: 2 clips",
+    ]
 
 
 def test_an_absent_second_person_is_no_damage(tmp_path: Path) -> None:
@@ -133,7 +174,10 @@ def test_default_selection_needs_subjects_and_says_when_there_are_none(tmp_path:
     assert audit_store(without, ["split"]).protocols["split"].selection_kind == "none"
     with pytest.raises(UserError, match="needs a subject"):
         audit_store(without, ["split"], SelectionConfig())
-    known = store(tmp_path / "with", [clip("a", subject=1), clip("b", subject=2), clip("c", split="test", subject=1)])
+    known = store(
+        tmp_path / "with",
+        [clip("a", subject=1), clip("b", subject=2), clip("c", split="test", subject=1)],
+    )
     own = audit_store(known, ["split"]).protocols["split"]
     assert (own.selection_kind, own.train, own.selection, own.test) == ("subject", 1, 1, 1)
 
@@ -143,10 +187,18 @@ def test_several_protocols_show_the_largest_counts(tmp_path: Path) -> None:
         "cameras": ProtocolRule(column="camera", train=(1,), test=(2,)),
         "takes": ProtocolRule(column="take", train=(1,), test=(2,)),
     }
-    clips = [clip("a", fill=1, camera=1, take=1), clip("b", fill=1, camera=2, take=1), clip("c", fill=2, camera=2, take=2)]
-    found = audit_store(store(tmp_path / "s", clips, protocols=rules), rules, SelectionConfig(kind="none"))
+    clips = [
+        clip("a", fill=1, camera=1, take=1),
+        clip("b", fill=1, camera=2, take=1),
+        clip("c", fill=2, camera=2, take=2),
+    ]
+    found = audit_store(
+        store(tmp_path / "s", clips, protocols=rules), rules, SelectionConfig(kind="none")
+    )
     record = found.record()
-    assert {name: audit.duplicates.counts()["train_test"] for name, audit in found.protocols.items()} == {"cameras": 1, "takes": 0}
+    assert {
+        name: audit.duplicates.counts()["train_test"] for name, audit in found.protocols.items()
+    } == {"cameras": 1, "takes": 0}
     assert record["duplicates"] == {
         "within_train": 1,
         "within_selection": 0,
@@ -168,7 +220,9 @@ def test_changed_bytes_are_noticed(leaky: Store) -> None:
 
 @pytest.fixture
 def placed(tmp_path: Path) -> Store:
-    """b and c are a placed elsewhere, and of another class; d is a once more; the others are motions of their own."""
+    """b and c are a placed elsewhere, and of another class; d is a once more; the others are
+    motions of their own.
+    """
     a = clip("a", subject=1)
     turn = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]], np.float32)
     made = [
@@ -187,12 +241,26 @@ def test_near_copies_are_counted_beside_identical_clips(placed: Store) -> None:
     assert (found.copies.examples, found.near_copies.examples) == (("d",), ("b", "c"))
     assert (found.disagreeing_copies.count, found.disagreeing_near_copies.count) == (0, 2)
     own = found.protocols["split"]
-    none = {"within_train": 0, "within_selection": 0, "within_test": 0, "train_selection": 0, "train_test": 0, "selection_test": 0}
+    none = {
+        "within_train": 0,
+        "within_selection": 0,
+        "within_test": 0,
+        "train_selection": 0,
+        "train_test": 0,
+        "selection_test": 0,
+    }
     assert own.duplicates.counts() == none | {"train_test": 1}
-    assert own.near_duplicates.counts() == none | {"train_test": 1, "within_train": 1, "within_test": 1}
+    assert own.near_duplicates.counts() == none | {
+        "train_test": 1,
+        "within_train": 1,
+        "within_test": 1,
+    }
     assert own.near_duplicates.train_test.examples == ("b",)
     assert found.record()["near_duplicates"] == own.near_duplicates.counts()
-    assert found.damage() == ["split: 1 clips have an identical clip in another part", "split: 1 clips have a near copy in another part"]
+    assert found.damage() == [
+        "split: 1 clips have an identical clip in another part",
+        "split: 1 clips have a near copy in another part",
+    ]
     assert own.clean_test == 2  # identical clips only
 
 
@@ -200,13 +268,18 @@ def test_the_tolerance_is_in_millimetres_or_pixels(tmp_path: Path) -> None:
     joints = clip("x").joints
     noise = np.random.default_rng(0).normal(size=joints.shape).astype(np.float32)
     noise *= 0.003 / np.sqrt((noise**2).sum(-1).mean())  # 3 mm, root mean square
-    made = [Clip("a", 0, joints, extra={"split": "train"}), Clip("b", 0, joints + noise, extra={"split": "test"})]
+    made = [
+        Clip("a", 0, joints, extra={"split": "train"}),
+        Clip("b", 0, joints + noise, extra={"split": "test"}),
+    ]
     space = store(tmp_path / "space", made)
     for near, count in ((2.7, 0), (3.3, 1)):  # aligning takes away some of the difference
         assert audit_store(space, ["split"], near=near).near_copies.count == count
     write_store(tmp_path / "image", made, description().model_copy(update={"channels": "xy"}))
     image = Store.open(tmp_path / "image")
-    assert [audit_store(image, ["split"], near=near).near_copies.count for near in (0.0027, 0.0033)] == [1, 1]
+    assert [
+        audit_store(image, ["split"], near=near).near_copies.count for near in (0.0027, 0.0033)
+    ] == [1, 1]
     assert audit_store(image, ["split"], near=0.001).unit == "px"
     for near in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UserError, match="near must be a positive number"):
@@ -230,26 +303,36 @@ def test_unknown_subjects_are_not_counted(leaky: Store) -> None:
 
 
 def test_a_part_of_a_data_set_is_audited_without_the_protocols_it_cannot_fill(tmp_path):
-    rules = {"split": ProtocolRule(column="split", train=("train",), test=("test",)), "far": ProtocolRule(column="label", train=(0,), test=(7,))}
+    rules = {
+        "split": ProtocolRule(column="split", train=("train",), test=("test",)),
+        "far": ProtocolRule(column="label", train=(0,), test=(7,)),
+    }
     part = store(tmp_path / "s", [clip("a", 0), clip("b", 1, split="test")], protocols=rules)
     found = audit_store(part)
     assert list(found.protocols) == ["split"]
     assert found.unusable == {"far": "test must match at least one clip, but no label is one of 7"}
     with pytest.raises(UserError, match="protocol 'far': test must match"):
         audit_store(part, ["far"])
-    nothing = audit_store(store(tmp_path / "n", [clip("a", 0), clip("b", 1)], protocols={"far": rules["far"]}))
+    nothing = audit_store(
+        store(tmp_path / "n", [clip("a", 0), clip("b", 1)], protocols={"far": rules["far"]})
+    )
     assert nothing.record()["duplicates"]["train_test"] == 0
 
 
 def test_joints_that_were_not_found(tmp_path):
-    """In space at (0, 0, 0), but for the joint that centred clips have there; in images at (0, 0), whatever their confidence."""
+    """In space at (0, 0, 0), but for the joint that centred clips have there; in images at (0, 0),
+    whatever their confidence.
+    """
     joints = np.ones((1, 2, 17, 3), np.float32)
     centred, lost, unseen = joints.copy(), joints.copy(), joints.copy()
     centred[0, 0, 0] = lost[0, 1, 5] = 0  # coco17's origin is joint 0
     unseen[0, 1, 0, :2] = 0
     clips = [
-        Clip(name, 0, each, extra={"split": part}) for name, each, part in (("a", centred, "train"), ("b", lost, "test"), ("c", unseen, None))
+        Clip(name, 0, each, extra={"split": part})
+        for name, each, part in (("a", centred, "train"), ("b", lost, "test"), ("c", unseen, None))
     ]
     for channels, expected in (("xyz", ("b",)), ("xyc", ("a", "b", "c"))):
-        write_store(tmp_path / channels, clips, description().model_copy(update={"channels": channels}))
+        write_store(
+            tmp_path / channels, clips, description().model_copy(update={"channels": channels})
+        )
         assert audit_store(Store.open(tmp_path / channels)).zero_joints.examples == expected

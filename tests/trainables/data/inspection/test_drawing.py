@@ -1,4 +1,6 @@
-"""Pictures of clips: what is drawn, where, in which colour and when; read back from the pictures."""
+"""Pictures of clips: what is drawn, where, in which colour and
+when; read back from the pictures.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,20 @@ from PIL import Image
 
 from orchestrator.report.figures import DPI
 from trainables.contract.errors import UserError
-from trainables.data.inspection.drawing import Picture, chosen_frames, moving_gif, picture_of, poses_png, side_of, space_views
+from trainables.data.inspection.drawing import (
+    Picture,
+    chosen_frames,
+    moving_gif,
+    picture_of,
+    poses_png,
+    side_of,
+    space_views,
+)
 from trainables.layouts import Layout
 
 STICKS = Layout("sticks", ("middle", "left_end", "right_end"), (0, 0, 0), origin=0)
-LEFT, RIGHT, OTHER_LEFT = (20, 77, 117), (136, 182, 215), (139, 25, 26)  # tab:blue darker and lighter, tab:red darker
+# tab:blue darker and lighter, tab:red darker
+LEFT, RIGHT, OTHER_LEFT = (20, 77, 117), (136, 182, 215), (139, 25, 26)
 
 
 def picture(joints: Any, channels: Any = "xyz", **options: str) -> Picture:
@@ -40,7 +51,9 @@ def pose(left: list[float], right: list[float], frames: int = 1) -> np.ndarray:
 
 
 def test_space_is_seen_from_a_camera_that_looks_along_z() -> None:
-    """Above is above; what has the larger x is on the left, as coordinates are right-handed; what is nearer is on the left from the side."""
+    """Above is above; what has the larger x is on the left, as coordinates are right-handed; what
+    is nearer is on the left from the side.
+    """
     image = pixels(poses_png(picture(pose([1, 1, -1], [-1, -1, 1])), 1))
     front, side = image[: len(image) // 2], image[len(image) // 2 :]
     for view in (front, side):
@@ -59,12 +72,20 @@ def test_space_is_seen_from_a_camera_that_looks_along_z() -> None:
         ("x", (1, 1), (0, 1), (2, 1)),
     ],
 )
-def test_views_are_right_handed(up: str, across: tuple[int, int], upwards: tuple[int, int], depth: tuple[int, int]) -> None:
+def test_views_are_right_handed(
+    up: str, across: tuple[int, int], upwards: tuple[int, int], depth: tuple[int, int]
+) -> None:
     front, side = space_views(up)
-    assert (front.across, front.upwards, side.across, side.upwards) == (across, upwards, depth, upwards)
+    assert (front.across, front.upwards, side.across, side.upwards) == (
+        across,
+        upwards,
+        depth,
+        upwards,
+    )
     unit = np.eye(3)
     frame = [sign * unit[axis] for axis, sign in (across, upwards, depth)]
-    assert np.linalg.det(frame) == pytest.approx(-1)  # right, up, away from the eye: the mirror image of right, up, towards it
+    # right, up, away from the eye: the mirror image of right, up, towards it
+    assert np.linalg.det(frame) == pytest.approx(-1)
 
 
 def test_an_unknown_direction_is_refused() -> None:
@@ -78,7 +99,9 @@ def test_images_have_y_down_and_one_view(channels: str) -> None:
     joints[..., 2] = 1.0
     shown = picture(joints, channels)
     assert len(shown.views) == 1
-    left, right = (where(pixels(poses_png(shown, 1)), colour).mean(axis=0) for colour in (LEFT, RIGHT))
+    left, right = (
+        where(pixels(poses_png(shown, 1)), colour).mean(axis=0) for colour in (LEFT, RIGHT)
+    )
     assert left[0] > right[0]
     assert left[1] > right[1]
 
@@ -124,13 +147,22 @@ def test_joints_without_a_place_in_an_image_are_not_drawn_but_in_space_are() -> 
     joints = pose([1, 1, 0], [-2, -2, -3])  # the right end is at (0, 0, 0)
     assert picture(joints, "xy").strength.tolist() == [[[1.0, 1.0, 0.0]]]
     assert picture(joints, "xyz").strength.tolist() == [[[1.0, 1.0, 1.0]]]
-    joints[..., 2] = [1.0, 1.0, 0.01]  # a store keeps the low confidence of a joint that was not seen
+    # a store keeps the low confidence of a joint that was not seen
+    joints[..., 2] = [1.0, 1.0, 0.01]
     assert picture(joints, "xyc").strength.tolist() == [[[1.0, 1.0, 0.0]]]
 
 
-@pytest.mark.parametrize("joints", [np.zeros((1, 4, 3, 3)), np.zeros((1, 0, 3, 3)), np.full((1, 2, 3, 3), np.nan)])
+@pytest.mark.parametrize(
+    "joints", [np.zeros((1, 4, 3, 3)), np.zeros((1, 0, 3, 3)), np.full((1, 2, 3, 3), np.nan)]
+)
 def test_a_clip_that_shows_nobody_is_refused(joints: np.ndarray) -> None:
-    with pytest.raises(UserError, match=f"a clip: there must be somebody to draw, but none of its {joints.shape[1]} frames shows a joint"):
+    with pytest.raises(
+        UserError,
+        match=(
+            f"a clip: there must be somebody to draw, but none of its {joints.shape[1]} frames"
+            " shows a joint"
+        ),
+    ):
         picture(joints)
 
 
@@ -146,16 +178,25 @@ def test_a_pose_far_from_the_others_is_as_large() -> None:
     """Windows go along with the persons, so walking does not make them small."""
     near, far = pose([1, 1, 0], [-1, -1, 0], frames=2), pose([1, 1, 0], [-1, -1, 0], frames=2)
     far[:, 1, :, 0] += 50
-    sizes = [len(where(pixels(poses_png(picture(joints, "xy"), 2)), LEFT)) for joints in (near, far)]
+    sizes = [
+        len(where(pixels(poses_png(picture(joints, "xy"), 2)), LEFT)) for joints in (near, far)
+    ]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
 
 
 def test_gif_keeps_the_time_of_the_recording() -> None:
-    """31 frames at 30 per second are a second from the first to the last, however many pictures are drawn."""
+    """31 frames at 30 per second are a second from the first to the last, however many pictures are
+    drawn.
+    """
     joints = pose([1, 1, 0], [-1, -1, 0], frames=31)
     joints[0, :, 1, 0] += np.linspace(0, 1, 31)
     shown = picture(joints, "xy")
-    for pictures, count, fps, seconds in ((None, 16, 30.0, 1.0), (5, 5, 30.0, 1.0), (None, 31, 10.0, 3.0), (99, 31, 30.0, 1.0)):
+    for pictures, count, fps, seconds in (
+        (None, 16, 30.0, 1.0),
+        (5, 5, 30.0, 1.0),
+        (None, 31, 10.0, 3.0),
+        (99, 31, 30.0, 1.0),
+    ):
         content = moving_gif(shown, pictures, fps)
         with Image.open(io.BytesIO(content)) as gif:
             durations = []
@@ -194,5 +235,18 @@ def test_chosen_frames_are_even_and_include_both_ends() -> None:
 
 
 def test_sides_are_read_from_the_names_of_joints() -> None:
-    sides = {name: side_of(name) for name in ("left_hand", "LeftFoot", "l_knee", "right_hip", "RightArm", "r_eye", "spine", "lumbar", "rib")}
+    sides = {
+        name: side_of(name)
+        for name in (
+            "left_hand",
+            "LeftFoot",
+            "l_knee",
+            "right_hip",
+            "RightArm",
+            "r_eye",
+            "spine",
+            "lumbar",
+            "rib",
+        )
+    }
     assert list(sides.values()) == ["left"] * 3 + ["right"] * 3 + ["middle"] * 3

@@ -1,4 +1,6 @@
-"""Near copies: found wherever they are placed, and nothing else is taken for one; against aligning every pair."""
+"""Near copies: found wherever they are placed, and nothing else is taken for one; against aligning
+every pair.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from trainables.data.store.writing import quantised
 MM = 1e-3
 
 
-def walk(seed: int, persons: int = 1, frames: int = 12, joints: int = 6, reach: float = 0.3) -> np.ndarray:
+def walk(
+    seed: int, persons: int = 1, frames: int = 12, joints: int = 6, reach: float = 0.3
+) -> np.ndarray:
     """A body about 3 m away that moves by some centimetres per frame."""
     rng = np.random.default_rng(seed)
     pose = rng.normal(size=(persons, 1, joints, 3)) * reach + [0, 0, 3]
@@ -24,16 +28,28 @@ def walk(seed: int, persons: int = 1, frames: int = 12, joints: int = 6, reach: 
 
 
 def placed(joints: np.ndarray, seed: int, jitter: float = 0.0, *, flat: bool = False) -> np.ndarray:
-    """The same motion elsewhere: turned (about z where flat), moved, and every coordinate off by `jitter`; absent persons stay absent."""
+    """The same motion elsewhere: turned (about z where flat), moved, and every coordinate off by
+    `jitter`; absent persons stay absent.
+    """
     rng = np.random.default_rng(seed)
     turn = Rotation.from_euler("z", rng.uniform(-3, 3)) if flat else Rotation.random(rng=rng)
-    moved = turn.apply(joints.reshape(-1, 3)).reshape(joints.shape) + rng.normal(size=3) + rng.normal(size=joints.shape) * jitter
+    moved = (
+        turn.apply(joints.reshape(-1, 3)).reshape(joints.shape)
+        + rng.normal(size=3)
+        + rng.normal(size=joints.shape) * jitter
+    )
     return np.where((joints != 0).any(axis=(2, 3))[..., None, None], moved, 0).astype(np.float32)
 
 
 def groups(clips: list[np.ndarray], dimensions: int = 3, tolerance: float = MM) -> list[int]:
-    sketches = {i: made for i, joints in enumerate(clips) if (made := sketch(joints, dimensions)) is not None}
-    return near_groups(np.arange(len(clips)), sketches, clips.__getitem__, dimensions, tolerance).tolist()
+    sketches = {
+        i: made
+        for i, joints in enumerate(clips)
+        if (made := sketch(joints, dimensions)) is not None
+    }
+    return near_groups(
+        np.arange(len(clips)), sketches, clips.__getitem__, dimensions, tolerance
+    ).tolist()
 
 
 @pytest.mark.parametrize("dimensions", [3, 2])
@@ -43,7 +59,10 @@ def test_groups_match_aligning_every_pair(dimensions: int, persons: int) -> None
     if persons == 2:
         for joints in clips[1:]:
             joints[1, 4:7] = 0.0
-    clips += [placed(clips[k], 10 + k, jitter, flat=dimensions == 2) for k, jitter in ((0, 0), (1, 2e-4), (1, 1e-4), (2, 4e-4), (3, 2e-3))]
+    clips += [
+        placed(clips[k], 10 + k, jitter, flat=dimensions == 2)
+        for k, jitter in ((0, 0), (1, 2e-4), (1, 1e-4), (2, 4e-4), (3, 2e-3))
+    ]
     clips += [walk(20, persons, frames=9), placed(clips[-1], 30, 3e-4, flat=dimensions == 2)]
     found = groups(clips, dimensions)
     assert found == naive.near_groups(clips, dimensions, MM)
@@ -56,10 +75,15 @@ def test_distance_is_that_of_the_best_placement() -> None:
         a, b = walk(seed), walk(seed + 100)
         for other in (b, placed(a, seed, 0.01), a * [1, 1, -1]):
             for dimensions in (2, 3):
-                # both in float64 on coordinates of some metres: the difference of two sums costs half of the 16 digits
-                assert placed_distance(a, other, dimensions) == pytest.approx(naive.placed_distance(a, other, dimensions), abs=1e-7)
+                # both in float64 on coordinates of some metres: the difference of two sums costs
+                # half of the 16 digits
+                assert placed_distance(a, other, dimensions) == pytest.approx(
+                    naive.placed_distance(a, other, dimensions), abs=1e-7
+                )
         turn, shift = Rotation.random(rng=rng), rng.normal(size=3)
-        assert placed_distance(a, turn.apply(a.reshape(-1, 3)).reshape(a.shape) + shift, 3) == pytest.approx(0, abs=1e-6)
+        assert placed_distance(
+            a, turn.apply(a.reshape(-1, 3)).reshape(a.shape) + shift, 3
+        ) == pytest.approx(0, abs=1e-6)
 
 
 def test_sketches_never_differ_by_more_than_the_clips() -> None:
@@ -86,8 +110,12 @@ def test_a_mirror_image_and_a_reversed_clip_are_no_copies() -> None:
 
 def test_copies_survive_rounding_to_int16() -> None:
     clip, other = walk(0), placed(walk(0), 1)
-    stored = [(values * step).astype(np.float32) for values, step in (quantised(joints, "xyz") for joints in (clip, other))]
-    assert 0 < placed_distance(*stored, 3) < 0.2 * MM  # a coordinate is off by at most 0.05 mm, by 0.1 mm where a clip reaches beyond 3.27 m
+    stored = [
+        (values * step).astype(np.float32)
+        for values, step in (quantised(joints, "xyz") for joints in (clip, other))
+    ]
+    # a coordinate is off by at most 0.05 mm, by 0.1 mm where a clip reaches beyond 3.27 m
+    assert 0 < placed_distance(*stored, 3) < 0.2 * MM
     assert groups([clip, stored[0], stored[1]]) == [0, 0, 0]
 
 
@@ -96,7 +124,9 @@ def test_what_does_not_move_is_nobodys_copy() -> None:
     pose = walk(0, frames=1)
     still = np.repeat(pose, 12, axis=1)
     trembling = still + np.random.default_rng(0).normal(size=still.shape).astype(np.float32) * 1e-4
-    assert groups([pose, placed(pose, 1), still, placed(still, 2), trembling, placed(trembling, 3)]) == [0, 1, 2, 3, 4, 5]
+    assert groups(
+        [pose, placed(pose, 1), still, placed(still, 2), trembling, placed(trembling, 3)]
+    ) == [0, 1, 2, 3, 4, 5]
     assert groups([np.zeros_like(still), np.zeros_like(still), still[:, :0]]) == [0, 1, 2]
 
 
@@ -133,5 +163,11 @@ def test_more_pairs_than_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(near_copies, "CHUNK", 2)
     assert groups(clips) == [0, 0, 0]
     monkeypatch.setattr(near_copies, "MOST_PAIRS", 2)
-    with pytest.raises(UserError, match="near copies: 3 pairs of clips look alike, at most 2 can be compared; lower the tolerance"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "near copies: 3 pairs of clips look alike, at most 2 can be compared; lower the"
+            " tolerance"
+        ),
+    ):
         groups(clips)

@@ -33,7 +33,8 @@ def made(tmp_path: Path) -> Store:
 def test_summary_of_a_store(made: Store) -> None:
     summary = summarise(made)
     assert summary["clips"] == 6
-    assert summary["classes"] == {"class 0": 1, "class 1": 3, "class 2": 0}  # labels outside the classes belong to none
+    # labels outside the classes belong to none
+    assert summary["classes"] == {"class 0": 1, "class 1": 3, "class 2": 0}
     assert summary["length"] == {"min": 3, "median": 5.0, "max": 8}
     assert summary["persons_per_clip"] == {"1": 5, "2": 1}
     assert (summary["channels"], summary["storage"]) == ("xyz", "float32")
@@ -48,7 +49,10 @@ def test_summary_of_a_store(made: Store) -> None:
 def test_counts_of_groups_and_parts_match_counting_clip_by_clip(made: Store) -> None:
     counts = summarise(made)["counts"]
     values = {"split": made.column("split"), "cameras": made.column("camera")}
-    parts = {"split": {"train": "train", "selection": "val", "test": "test"}, "cameras": {"train": 1, "selection": None, "test": 2}}
+    parts = {
+        "split": {"train": "train", "selection": "val", "test": "test"},
+        "cameras": {"train": 1, "selection": None, "test": 2},
+    }
     names = {0: "class 0", 1: "class 1"}
     groups = {
         "class": [names.get(label) for label in made.column("label").tolist()],
@@ -61,13 +65,25 @@ def test_counts_of_groups_and_parts_match_counting_clip_by_clip(made: Store) -> 
             here = [i for i in range(6) if own[i] is not None and str(own[i]) == name]
             assert row["clips"] == len(here)
             for protocol, of in parts.items():
-                assert row["protocols"][protocol] == {part: sum(values[protocol][i] == value for i in here) for part, value in of.items()}
-    assert sum(row["clips"] for row in counts["subject"].values()) == 5  # one clip does not say who is in it
+                assert row["protocols"][protocol] == {
+                    part: sum(values[protocol][i] == value for i in here)
+                    for part, value in of.items()
+                }
+    # one clip does not say who is in it
+    assert sum(row["clips"] for row in counts["subject"].values()) == 5
 
 
 @pytest.mark.parametrize(
     "lengths",
-    [[1], [0, 0, 3], [7, 7, 7], list(range(1, 13)), [13, 50, 100, 936], [*range(1, 400), 5000], [300] * 50 + [299]],
+    [
+        [1],
+        [0, 0, 3],
+        [7, 7, 7],
+        list(range(1, 13)),
+        [13, 50, 100, 936],
+        [*range(1, 400), 5000],
+        [300] * 50 + [299],
+    ],
 )
 def test_bins_hold_every_clip_once(lengths: list[int]) -> None:
     bins = length_bins(np.array(lengths))

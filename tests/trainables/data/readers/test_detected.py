@@ -1,4 +1,7 @@
-"""Which detected persons are kept, against loops over single numbers. Only comparisons and copies are made: results are equal bit by bit."""
+"""Which detected persons are kept, against loops over single numbers.
+
+Only comparisons and copies are made: results are equal bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,13 @@ def test_hide_unseen() -> None:
 @pytest.mark.parametrize("persons", [1, 2, 3, 5])
 def test_chief_persons(channels: str, persons: int) -> None:
     rng = np.random.default_rng(persons)
-    joints = rng.normal(size=(5, 4, 17, 3)).astype(np.float32) * np.array([1, 0.2, 0.5, 0, 2], np.float32)[:, None, None, None]
-    joints[1, :2] = 0  # there in half of the frames: frames in which nobody is do not count as motion
+    joints = (
+        rng.normal(size=(5, 4, 17, 3)).astype(np.float32)
+        * np.array([1, 0.2, 0.5, 0, 2], np.float32)[:, None, None, None]
+    )
+    # there in half of the frames: frames in which nobody is do not count as motion
+    joints[1, :2] = 0
     joints = joints + np.float32(10) * (joints != 0) if channels == "xyz" else abs(joints)
-    np.testing.assert_array_equal(chief_persons(joints, channels, persons), naive.chief(joints, persons, channels == "xyc"))
+    np.testing.assert_array_equal(
+        chief_persons(joints, channels, persons), naive.chief(joints, persons, channels == "xyc")
+    )

@@ -1,4 +1,6 @@
-"""Work in several processes gives the results of one, in order, holds few at a time, and ends when it is told to."""
+"""Work in several processes gives the results of one, in order, holds few at a time, and ends when
+it is told to.
+"""
 
 from __future__ import annotations
 
@@ -68,17 +70,20 @@ def deaf(_: int) -> bool:
 
 
 def test_ctrl_c_is_for_this_process_only() -> None:
-    """Also while the others start, when nothing of ours runs in them yet: they are started with the signal blocked."""
+    """Also while the others start, when nothing of ours runs in them yet: they are started with the
+    signal blocked.
+    """
     assert all(ordered(deaf, range(5 * CHUNK), 2))
     assert not deaf(0)
 
 
 PARENT = """
 import signal
-from tests.trainables.data.test_parallel import nap
+from tests.trainables.data.readers.test_parallel import nap
 from trainables.data.readers.parallel import ordered
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
+    # what a shell runs in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for pid in ordered(nap, range(10_000), 2):
         print(pid, flush=True)
 """
@@ -102,7 +107,13 @@ def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals)
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path])}
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True)
+    parent = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
     assert parent.stdout is not None
     pids = {int(parent.stdout.readline()) for _ in range(3 * CHUNK)}
     began = time.monotonic()

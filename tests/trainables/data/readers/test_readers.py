@@ -1,4 +1,6 @@
-"""Every reader gives the clips it was given, in the order of ids, and names what is wrong with a source."""
+"""Every reader gives the clips it was given, in the order of ids, and names what is wrong with a
+source.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ def test_ucla_clips_come_back(ucla: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(made.clip(position)[0], np.array(written, np.float32))
     split = made.split("xview", SelectionConfig(kind="none"))
     assert (split.train.tolist(), split.test.tolist()) == ([0, 2, 3, 4], [1])
-    assert (made.layout.name, made.info.pipeline, made.info.classes[1]) == ("ucla20", "ucla", "pick up with two hands")
+    assert (made.layout.name, made.info.pipeline, made.info.classes[1]) == (
+        "ucla20",
+        "ucla",
+        "pick up with two hands",
+    )
 
 
 def test_packed_ucla_gives_the_same_store(ucla: Path, tmp_path: Path) -> None:
@@ -72,7 +78,9 @@ def test_packed_ucla_gives_the_same_store(ucla: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "packed") == bytes_of(tmp_path / "folder")
     content = (ucla / "all_sqe.tar.gz").read_bytes()
     (ucla / "all_sqe.tar.gz").write_bytes(content[: len(content) // 2])
-    assert "all_sqe.tar.gz: the archive is damaged or cut short" in problems(lambda: read_nw_ucla(ucla))
+    assert "all_sqe.tar.gz: the archive is damaged or cut short" in problems(
+        lambda: read_nw_ucla(ucla)
+    )
 
 
 FIRST = "a01_s01_e00_v01"
@@ -82,10 +90,16 @@ FIRST = "a01_s01_e00_v01"
     ("change", "message"),
     [
         ({"skeletons": [[[0.0] * 3] * 19] * 4}, "joints must be frames x 20 x 3, got (4, 19, 3)"),
-        ({"skeletons": [[[0.0] * 3] * 20] * 3 + [[[0.0] * 3] * 19]}, "joints must be numbers, frames x 20 x 3"),
+        (
+            {"skeletons": [[[0.0] * 3] * 20] * 3 + [[[0.0] * 3] * 19]},
+            "joints must be numbers, frames x 20 x 3",
+        ),
         ({"skeletons": [[["x"] * 3] * 20] * 4}, "joints must be numbers, frames x 20 x 3"),
         ({"skeletons": [[[None] * 3] * 20] * 4}, "every coordinate must be finite, got 240"),
-        ({"skeletons": [[[float("nan")] * 3] * 20] * 4}, "every coordinate must be finite, got 240"),
+        (
+            {"skeletons": [[[float("nan")] * 3] * 20] * 4},
+            "every coordinate must be finite, got 240",
+        ),
         ({"skeletons": []}, "joints must be frames x 20 x 3"),
         ({"skeletons": [[[0.0] * 3] * 20] * 5}, "ucla_train.json says 4 frames, the clip has 5"),
         ({"label": 2}, "ucla_train.json says label 1, the clip has 2"),
@@ -117,7 +131,11 @@ def test_all_damaged_ucla_clips_are_named_at_once(ucla: Path, tmp_path: Path) ->
 
 
 def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
-    src = ucla_source(tmp_path / "ucla", [f"a01_s01_e{take:02}_v01" for take in range(30)] + ["a01_s01_e00_v03"], frames=1)
+    src = ucla_source(
+        tmp_path / "ucla",
+        [f"a01_s01_e{take:02}_v01" for take in range(30)] + ["a01_s01_e00_v03"],
+        frames=1,
+    )
     for file in (src / "all_sqe").iterdir():
         file.write_text("{")
     lines = problems(lambda: read_nw_ucla(src)).splitlines()
@@ -128,12 +146,30 @@ def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}], "[0]: camera must be 1 or 2, got 'a01_s01_e00_v03'"),
-        ([{"file_name": FIRST, "length": 4, "label": 11}], f"[0]: label of '{FIRST}' must be a number from 1 to 10, got 11"),
-        ([{"file_name": FIRST, "length": 4, "label": "1"}], f"[0]: label of '{FIRST}' must be a number from 1 to 10, got '1'"),
-        ([{"file_name": FIRST, "length": 4, "label": 1}] * 2, f"[1]: clip '{FIRST}' is named twice, first in ucla_train.json"),
-        ([{"file_name": FIRST, "length": None, "label": 1}], "must be a number of frames, got None"),
-        ([{"file_name": "b01", "length": 4, "label": 1}], "[0]: file_name must look like a01_s01_e00_v01, got 'b01'"),
+        (
+            [{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}],
+            "[0]: camera must be 1 or 2, got 'a01_s01_e00_v03'",
+        ),
+        (
+            [{"file_name": FIRST, "length": 4, "label": 11}],
+            f"[0]: label of '{FIRST}' must be a number from 1 to 10, got 11",
+        ),
+        (
+            [{"file_name": FIRST, "length": 4, "label": "1"}],
+            f"[0]: label of '{FIRST}' must be a number from 1 to 10, got '1'",
+        ),
+        (
+            [{"file_name": FIRST, "length": 4, "label": 1}] * 2,
+            f"[1]: clip '{FIRST}' is named twice, first in ucla_train.json",
+        ),
+        (
+            [{"file_name": FIRST, "length": None, "label": 1}],
+            "must be a number of frames, got None",
+        ),
+        (
+            [{"file_name": "b01", "length": 4, "label": 1}],
+            "[0]: file_name must look like a01_s01_e00_v01, got 'b01'",
+        ),
         ([{"file_name": FIRST}], "[0]: must be a record with file_name, length and label"),
         ({}, "must be a list of records"),
     ],
@@ -147,11 +183,17 @@ def test_wrong_ucla_list_is_named(ucla: Path, entries: object, message: str) -> 
 
 def test_missing_ucla_parts_are_named(ucla: Path, tmp_path: Path) -> None:
     (ucla / "ucla_valid.json").unlink()
-    assert f"{ucla}: must be a folder that holds all_sqe/" in (said := problems(lambda: read_nw_ucla(ucla)))
+    assert f"{ucla}: must be a folder that holds all_sqe/" in (
+        said := problems(lambda: read_nw_ucla(ucla))
+    )
     assert said.endswith("lacks ucla_valid.json")
-    (ucla / "ucla_valid.json").write_text(json.dumps([{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}]))
+    (ucla / "ucla_valid.json").write_text(
+        json.dumps([{"file_name": "a01_s01_e00_v03", "length": 4, "label": 1}])
+    )
     (ucla / "all_sqe").rename(tmp_path / "elsewhere")
-    assert "all_sqe/ or all_sqe.tar.gz, but neither is there" in problems(lambda: read_nw_ucla(ucla))
+    assert "all_sqe/ or all_sqe.tar.gz, but neither is there" in problems(
+        lambda: read_nw_ucla(ucla)
+    )
 
 
 MSR_NAMES = ("a01_s01_e01", "a01_s02_e01", "a20_s03_e02", "a20_s04_e01")
@@ -168,7 +210,9 @@ def test_msr_clips_come_back_without_confidence(msr: Path, tmp_path: Path) -> No
     assert made.column("label").tolist() == [0, 0, 19]
     assert made.column("subject").tolist() == [1, 2, 3]
     assert made.column("take").tolist() == [1, 1, 2]
-    rows = np.loadtxt(msr / "real_world_coordinates" / "a20_s03_e02_skeleton3D.txt", dtype=np.float32)
+    rows = np.loadtxt(
+        msr / "real_world_coordinates" / "a20_s03_e02_skeleton3D.txt", dtype=np.float32
+    )
     np.testing.assert_array_equal(made.clip(2)[0], rows.reshape(3, 20, 4)[..., :3])
     split = made.split("xsub", SelectionConfig(kind="none"))
     assert (split.train.tolist(), split.test.tolist()) == ([0, 2], [1])
@@ -184,9 +228,15 @@ def test_all_msr_clips_when_asked(msr: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda text: text[: len(text) // 2], "a line must have 4 numbers"),
-        (lambda text: "\n".join(text.splitlines()[:-1]), "must have 20 lines per frame, got 59 lines"),
+        (
+            lambda text: "\n".join(text.splitlines()[:-1]),
+            "must have 20 lines per frame, got 59 lines",
+        ),
         (lambda text: text.replace(text.split()[0], "x", 1), "every entry must be a number"),
-        (lambda text: text.replace(text.split()[0], "nan", 1), "every coordinate must be finite, got 1 "),
+        (
+            lambda text: text.replace(text.split()[0], "nan", 1),
+            "every coordinate must be finite, got 1 ",
+        ),
         (lambda text: "", "must have 20 lines per frame, got 0 lines"),
     ],
 )
@@ -200,14 +250,22 @@ def test_damaged_msr_clip_is_named(msr: Path, change: Callable[[str], str], mess
 
 
 def test_wrong_msr_source_is_named(msr: Path, tmp_path: Path) -> None:
-    assert "there is no real_world_coordinates/ in it" in problems(lambda: read_msr_action3d(tmp_path))
+    assert "there is no real_world_coordinates/ in it" in problems(
+        lambda: read_msr_action3d(tmp_path)
+    )
     listed = msr / "real_world_coordinates" / "files_used_in_cvpr12_paper.txt"
     listed.write_text("a01_s01_e01 a01_s01_e01")
-    assert "must name each clip once, got twice: a01_s01_e01" in problems(lambda: read_msr_action3d(msr))
+    assert "must name each clip once, got twice: a01_s01_e01" in problems(
+        lambda: read_msr_action3d(msr)
+    )
     listed.write_text("a21_s01_e01")
-    assert "with an action from 1 to 20, got 'a21_s01_e01'" in problems(lambda: read_msr_action3d(msr))
+    assert "with an action from 1 to 20, got 'a21_s01_e01'" in problems(
+        lambda: read_msr_action3d(msr)
+    )
     listed.write_text("a01_s09_e09")
-    assert "a01_s09_e09_skeleton3D.txt: the clip is missing" in problems(lambda: read_msr_action3d(msr))
+    assert "a01_s09_e09_skeleton3D.txt: the clip is missing" in problems(
+        lambda: read_msr_action3d(msr)
+    )
     listed.unlink()
     assert "--all-clips does without" in problems(lambda: read_msr_action3d(msr))
 
@@ -227,7 +285,10 @@ def clips(tmp_path: Path) -> Path:
 
 
 def test_arrays_come_back(clips: Path, tmp_path: Path) -> None:
-    made = imported(read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"), tmp_path / "store")
+    made = imported(
+        read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"),
+        tmp_path / "store",
+    )
     assert made.column("id").tolist() == ["a", "b", "c"]
     assert made.info.classes == ("jump", "wave")
     assert made.column("label").tolist() == [0, 1, 1]
@@ -251,7 +312,9 @@ def test_one_archive_gives_the_same_clips(clips: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "folder") == bytes_of(tmp_path / "archive")
     content = (tmp_path / "clips.npz").read_bytes()
     (tmp_path / "clips.npz").write_bytes(content[:-30])
-    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr"))
+    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(
+        lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr")
+    )
 
 
 @pytest.mark.parametrize("channels", ["xy", "xyc"])
@@ -260,7 +323,9 @@ def test_arrays_of_pixels(tmp_path: Path, channels: Channels) -> None:
     values[0, 1, :2, -1] = (0.01, 0.02)
     np.savez(tmp_path / "clips.npz", a=values, b=values[0] + 1)
     listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,1,test")
-    made = imported(read_arrays(tmp_path / "clips.npz", listed, COCO, None, channels), tmp_path / "store")
+    made = imported(
+        read_arrays(tmp_path / "clips.npz", listed, COCO, None, channels), tmp_path / "store"
+    )
     assert (made.info.channels, made.info.pipeline) == (channels, "pyskl")
     if channels == "xyc":
         np.testing.assert_array_equal(made.clip(0), unseen_hidden(values))
@@ -270,8 +335,17 @@ def test_arrays_of_pixels(tmp_path: Path, channels: Channels) -> None:
         assert not made.clip(0)[..., 2].any()
     np.savez(tmp_path / "clips.npz", a=array(1, 4, 17, 5 - len(channels)), b=values)
     said = problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "pyskl", channels))
-    assert f"or (persons, frames, 17, {len(channels)}) for layout 'coco17' and channels {channels}, got (4, 17, {5 - len(channels)})" in said
-    with pytest.raises(UserError, match=f"--pipeline must be pyskl for channels {channels}, the others need positions in space, got ctr"):
+    assert (
+        f"or (persons, frames, 17, {len(channels)}) for layout 'coco17' and channels {channels},"
+        f" got (4, 17, {5 - len(channels)})" in said
+    )
+    with pytest.raises(
+        UserError,
+        match=(
+            f"--pipeline must be pyskl for channels {channels}, the others need positions in space,"
+            " got ctr"
+        ),
+    ):
         read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr", channels)
 
 
@@ -297,21 +371,45 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
         ("id,label,split", (), "must name at least one clip"),
         ("id,label,split", ("a,0,train", "a,0,test"), "row 3: id 'a' is there already, in row 2"),
         ("id,label,split", ("a,,train", "b,0,test"), "row 2: id and label must not be empty"),
-        ("id,label,split", ("a,0,train", "../b,0,test"), "row 3: id must not hold '/', '\\' or '..', it names a file in the source, got '../b'"),
+        (
+            "id,label,split",
+            ("a,0,train", "../b,0,test"),
+            "row 3: id must not hold '/', '\\' or '..', it names a file in the source, got '../b'",
+        ),
         ("id,label,split", ("x/a,0,train", "b,0,test"), "row 2: id must not hold"),
         ("id,label,split", ("a,0", "b,0,test"), "row 2: must have 3 entries"),
         ("id,label,split", ("a,0,train,x", "b,0,test"), "row 2: must have 3 entries"),
         ("id,label,split", ("a,-1,train", "b,0,test"), "row 2: label must be 0 or more, got -1"),
-        ("id,label,split", ("a,1,train", "b,walk,test"), "labels must be all numbers or all names, got '1' in row 2 and 'walk'"),
-        ("id,label,split", ("a,0,train", "b,0,testing"), "row 3: split must be one of train, val, test or empty, got 'testing'"),
-        ("id,label,split", ("a,0,train", "b,0,val"), "column split must have both train and test clips, lacks test"),
+        (
+            "id,label,split",
+            ("a,1,train", "b,walk,test"),
+            "labels must be all numbers or all names, got '1' in row 2 and 'walk'",
+        ),
+        (
+            "id,label,split",
+            ("a,0,train", "b,0,testing"),
+            "row 3: split must be one of train, val, test or empty, got 'testing'",
+        ),
+        (
+            "id,label,split",
+            ("a,0,train", "b,0,val"),
+            "column split must have both train and test clips, lacks test",
+        ),
         ("id,label,split,hash", ("a,0,train,1",), "column names must be unique and none of length"),
-        ("id,label,split,absent", ("a,0,train,1",), "column names must be unique and none of length"),
+        (
+            "id,label,split,absent",
+            ("a,0,train,1",),
+            "column names must be unique and none of length",
+        ),
         ("id,label,split,step", ("a,0,train,1",), "column names must be unique and none of length"),
     ],
 )
-def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tuple[str, ...], message: str) -> None:
-    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", header, *rows), COCO, "ctr"))
+def test_wrong_table_is_named(
+    clips: Path, tmp_path: Path, header: str, rows: tuple[str, ...], message: str
+) -> None:
+    said = problems(
+        lambda: read_arrays(clips, table(tmp_path / "t.csv", header, *rows), COCO, "ctr")
+    )
     assert str(tmp_path / "t.csv") in said
     assert message in said
 
@@ -329,9 +427,13 @@ def test_wrong_table_is_named(clips: Path, tmp_path: Path, header: str, rows: tu
         (np.full((4, 17, 3), None), "damaged, cut short"),
     ],
 )
-def test_wrong_array_is_named(clips: Path, tmp_path: Path, values: np.ndarray, message: str) -> None:
+def test_wrong_array_is_named(
+    clips: Path, tmp_path: Path, values: np.ndarray, message: str
+) -> None:
     np.save(clips / "a.npy", values)
-    said = problems(lambda: read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr"))
+    said = problems(
+        lambda: read_arrays(clips, table(tmp_path / "t.csv", HEADER, *ROWS), COCO, "ctr")
+    )
     assert f"{clips / 'a.npy'}: " in said
     assert message in said
 
@@ -340,17 +442,23 @@ def test_missing_cut_and_ambiguous_arrays_are_named_at_once(clips: Path, tmp_pat
     (clips / "a.npy").write_bytes((clips / "a.npy").read_bytes()[:200])
     np.savez(clips / "b.npz", x=array(1), y=array(2))
     np.savez(clips / "c.npz", array(1))
-    listed = table(tmp_path / "t.csv", "id,label,split", "a,0,train", "b,0,test", "c,0,test", "d,0,test")
+    listed = table(
+        tmp_path / "t.csv", "id,label,split", "a,0,train", "b,0,test", "c,0,test", "d,0,test"
+    )
     said = problems(lambda: read_arrays(clips, listed, COCO, "ctr"))
     assert "a.npy: must be a NumPy array file; it is damaged, cut short" in said
     assert "b.npz: must hold one array, got 2: x, y" in said
     assert "must be there as .npy or .npz, but both are there" in said
     assert "must be there as .npy or .npz, but neither is there" in said
-    assert "it is not there" in problems(lambda: read_arrays(tmp_path / "nowhere", listed, COCO, "ctr"))
+    assert "it is not there" in problems(
+        lambda: read_arrays(tmp_path / "nowhere", listed, COCO, "ctr")
+    )
     buffer = io.BytesIO()
     np.savez(buffer, a=array(1))
     (tmp_path / "some.npz").write_bytes(buffer.getvalue())
-    assert "some.npz[b]: the clip is missing" in problems(lambda: read_arrays(tmp_path / "some.npz", listed, COCO, "ctr"))
+    assert "some.npz[b]: the clip is missing" in problems(
+        lambda: read_arrays(tmp_path / "some.npz", listed, COCO, "ctr")
+    )
 
 
 STICK = "name: stick\njoints: [hip, knee, foot]\nparents: [hip, hip, knee]\norigin: knee\n"
@@ -360,7 +468,12 @@ def test_layout_file(tmp_path: Path) -> None:
     file = tmp_path / "stick.yaml"
     file.write_text(STICK)
     layout = find_layout(str(file))
-    assert (layout.name, layout.joints, layout.parents, layout.origin) == ("stick", ("hip", "knee", "foot"), (0, 0, 1), 1)
+    assert (layout.name, layout.joints, layout.parents, layout.origin) == (
+        "stick",
+        ("hip", "knee", "foot"),
+        (0, 0, 1),
+        1,
+    )
     assert (layout.spine, layout.shoulders) == (None, None)
     file.write_text(STICK + "spine: [hip, knee]\nshoulders: [foot, hip]\n")
     assert (find_layout(str(file)).spine, find_layout(str(file)).shoulders) == ((0, 1), (2, 0))
@@ -380,14 +493,29 @@ def test_built_in_layouts_in_space_say_how_a_body_stands(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (STICK.replace("origin: knee", "origin: head"), "origin: must be the name of a joint, got 'head'"),
-        (STICK.replace("[hip, hip, knee]", "[hip, hip, head]"), "parents: must be names of joints, got 'head'"),
+        (
+            STICK.replace("origin: knee", "origin: head"),
+            "origin: must be the name of a joint, got 'head'",
+        ),
+        (
+            STICK.replace("[hip, hip, knee]", "[hip, hip, head]"),
+            "parents: must be names of joints, got 'head'",
+        ),
         (STICK.replace("[hip, hip, knee]", "[hip, foot, knee]"), "joint 'knee' is in a cycle"),
         (STICK.replace("[hip, hip, knee]", "[hip, hip]"), "must name one parent per joint"),
         (STICK + "colour: red\n", "colour: Extra inputs"),
-        (STICK + "spine: [hip, knee]\n", "spine and shoulders must both be given or both be left out"),
-        (STICK + "spine: [hip, knee]\nshoulders: [hip, arm]\n", "shoulders: must be names of joints, got 'arm'"),
-        (STICK + "spine: [hip, hip]\nshoulders: [hip, knee]\n", "spine must be two different joint numbers below 3, got [0, 0]"),
+        (
+            STICK + "spine: [hip, knee]\n",
+            "spine and shoulders must both be given or both be left out",
+        ),
+        (
+            STICK + "spine: [hip, knee]\nshoulders: [hip, arm]\n",
+            "shoulders: must be names of joints, got 'arm'",
+        ),
+        (
+            STICK + "spine: [hip, hip]\nshoulders: [hip, knee]\n",
+            "spine must be two different joint numbers below 3, got [0, 0]",
+        ),
         (STICK + "spine: [hip]\n", "spine.1: Field required"),
         ("name: [", "must be YAML"),
         ("", "must be a record with name, joints, parents and origin"),
@@ -404,5 +532,7 @@ def test_wrong_layout_file_is_named(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_unknown_layout_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"layout must be one of ntu25, .* or a YAML file, got 'ntu26'"):
+    with pytest.raises(
+        UserError, match=r"layout must be one of ntu25, .* or a YAML file, got 'ntu26'"
+    ):
         find_layout("ntu26")

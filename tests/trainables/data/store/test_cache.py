@@ -1,4 +1,6 @@
-"""Stores at URIs: one copy per machine, nothing half-made, and a clear word when something is missing."""
+"""Stores at URIs: one copy per machine, nothing half-made, and a clear word when something is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def opened(tmp_path: Path) -> list[str]:
 
 def copies() -> list[str]:
     """Everything in the cache that could be taken for a store, finished or not."""
-    return sorted(path.name for path in cache_folder().glob("*") if path.name not in (".locks", ".seen"))
+    return sorted(
+        path.name for path in cache_folder().glob("*") if path.name not in (".locks", ".seen")
+    )
 
 
 def test_a_path_is_used_where_it_is(made: Store, tmp_path: Path) -> None:
@@ -59,7 +63,14 @@ def test_a_path_is_used_where_it_is(made: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "uri"), [("s3://b/x", True), ("file:///x", True), ("data/x", False), ("/data/s3:/x", False), ("a:b", False)]
+    ("location", "uri"),
+    [
+        ("s3://b/x", True),
+        ("file:///x", True),
+        ("data/x", False),
+        ("/data/s3:/x", False),
+        ("a:b", False),
+    ],
 )
 def test_a_uri_is_told_from_a_path(location: str, uri: bool) -> None:
     assert is_uri(location) == uri
@@ -72,7 +83,12 @@ def test_a_uri_is_downloaded_once_and_holds_the_same(made: Store, tmp_path: Path
     assert bytes_of(first.path) == bytes_of(made.path)
     np.testing.assert_array_equal(first.clip(1), CLIPS[1].joints)
     assert open_store(f"{uri}/").path == first.path
-    assert sorted(opened(tmp_path)) == ["clips.parquet", "dataset.json", "dataset.json", "joints.npy"]
+    assert sorted(opened(tmp_path)) == [
+        "clips.parquet",
+        "dataset.json",
+        "dataset.json",
+        "joints.npy",
+    ]
     assert copies() == [first.path.name]
     assert first.path.name.startswith("source-")
 
@@ -114,17 +130,27 @@ children = []
 for _ in range(int(sys.argv[2])):
     children.append(os.fork())
     if not children[-1]:
-        os.write(1, f"{local_store(sys.argv[1])}\\n".encode())  # a line at once: they share the pipe
+        # a line at once: they share the pipe
+        os.write(1, f"{local_store(sys.argv[1])}\\n".encode())
         os._exit(0)
 sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
 def started(uri: str, processes: int, delay: float) -> subprocess.Popen[str]:
-    """Processes that want the store at `uri` at the same time; opening a file takes `delay` seconds."""
+    """Processes that want the store at `uri` at the same time; opening a file takes `delay`
+    seconds.
+    """
     command = [sys.executable, "-c", PROCESSES, uri, str(processes)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), counted_files.DELAY: str(delay)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def test_eight_processes_download_once(made: Store, tmp_path: Path) -> None:
@@ -153,10 +179,18 @@ def test_a_killed_download_leaves_nothing_that_looks_finished(made: Store, tmp_p
 
 
 @pytest.mark.parametrize("name", ["clips.parquet", "joints.npy"])
-def test_what_does_not_match_its_checksum_is_not_kept(made: Store, tmp_path: Path, name: str) -> None:
+def test_what_does_not_match_its_checksum_is_not_kept(
+    made: Store, tmp_path: Path, name: str
+) -> None:
     right = (made.path / name).read_bytes()
     (made.path / name).write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
-    with pytest.raises(UserError, match=rf"counted://.*source: {name} must match the checksum in dataset.json, but what arrived does not"):
+    with pytest.raises(
+        UserError,
+        match=(
+            rf"counted://.*source: {name} must match the checksum in dataset.json, but what arrived"
+            r" does not"
+        ),
+    ):
         open_store(f"counted://{made.path}")
     assert opened(tmp_path).count(name) == cache.ATTEMPTS
     assert copies() == []
@@ -172,7 +206,9 @@ def test_a_failure_that_passes_is_tried_again(made: Store, tmp_path: Path, name:
 
 
 def test_a_failure_that_stays_is_said(made: Store) -> None:
-    CountedFiles.failing["joints.npy"] = [OSError("no route to host\nrequest 17") for _ in range(cache.ATTEMPTS)]
+    CountedFiles.failing["joints.npy"] = [
+        OSError("no route to host\nrequest 17") for _ in range(cache.ATTEMPTS)
+    ]
     with pytest.raises(UserError, match=r"source: cannot be downloaded: no route to host$"):
         open_store(f"counted://{made.path}")
     assert copies() == []
@@ -185,14 +221,22 @@ def test_an_interrupted_download_leaves_nothing(made: Store) -> None:
     assert copies() == []
 
 
-def test_without_a_network_the_copy_made_earlier_is_used(made: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_network_the_copy_made_earlier_is_used(
+    made: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     uri = f"counted://{made.path}"
     before = open_store(uri)
-    CountedFiles.failing["dataset.json"] = [OSError("no route to host") for _ in range(2 * cache.ATTEMPTS)]
+    CountedFiles.failing["dataset.json"] = [
+        OSError("no route to host") for _ in range(2 * cache.ATTEMPTS)
+    ]
     caplog.clear()
     assert open_store(uri).path == before.path
-    assert f"cannot be read (no route to host); using the copy made earlier, {before.path}" in caplog.messages[-1]
-    other = store(made.path.with_name("other"), CLIPS)  # holds the same, but nobody has fetched it from there
+    assert (
+        f"cannot be read (no route to host); using the copy made earlier, {before.path}"
+        in caplog.messages[-1]
+    )
+    # holds the same, but nobody has fetched it from there
+    other = store(made.path.with_name("other"), CLIPS)
     with pytest.raises(UserError, match=r"other: cannot be read: no route to host"):
         open_store(f"counted://{other.path}")
 
@@ -201,7 +245,10 @@ def test_a_store_that_is_gone_is_not_replaced_by_an_old_copy(made: Store) -> Non
     uri = f"counted://{made.path}"
     open_store(uri)
     (made.path / "dataset.json").unlink()
-    with pytest.raises(UserError, match=r"must be a store made by 'orchestrate data', but no dataset\.json is found there"):
+    with pytest.raises(
+        UserError,
+        match=r"must be a store made by 'orchestrate data', but no dataset\.json is found there",
+    ):
         open_store(uri)
 
 
@@ -215,8 +262,17 @@ def test_access_denied_is_said_at_once(made: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("nothing://bucket/store", r"nothing://bucket/store: must be a path, or a URI that PyArrow or fsspec can read: Protocol not known"),
-        ("file:///nowhere/at/all", r"file:///nowhere/at/all: must be a store .* no dataset\.json is found there"),
+        (
+            "nothing://bucket/store",
+            (
+                r"nothing://bucket/store: must be a path, or a URI that PyArrow or fsspec can read:"
+                r" Protocol not known"
+            ),
+        ),
+        (
+            "file:///nowhere/at/all",
+            r"file:///nowhere/at/all: must be a store .* no dataset\.json is found there",
+        ),
         ("file://host/x", r"file://host/x: must be a path, or a URI"),
         ("s3://", r"s3://: must name a store: s3://BUCKET/STORE or the like"),
         ("s3://[x", r"s3://\[x: must be a path or a URI: Invalid IPv6 URL"),
@@ -234,7 +290,13 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         raise ImportError("Install adlfs to access Azure")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(UserError, match=r"abfs://container/store: needs a package that is not installed: Install adlfs to access Azure"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"abfs://container/store: needs a package that is not installed: Install adlfs to"
+            r" access Azure"
+        ),
+    ):
         open_store("abfs://container/store")
 
 
@@ -249,13 +311,21 @@ def test_a_store_that_lacks_a_file_or_is_of_another_version_is_refused(made: Sto
         open_store(f"file://{made.path}")
 
 
-def test_a_cache_that_cannot_be_written_is_named(made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    made: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(UserError, match=r"the cache cannot be written: No space left on device; ORCHESTRATE_CACHE names another place"):
+        with pytest.raises(
+            UserError,
+            match=(
+                r"the cache cannot be written: No space left on device; ORCHESTRATE_CACHE names"
+                r" another place"
+            ),
+        ):
             open_store(f"counted://{made.path}")
     assert opened(tmp_path).count("clips.parquet") == 1  # trying again would not help
     assert copies() == []
@@ -268,5 +338,8 @@ def test_a_cache_that_cannot_be_written_is_named(made: Store, tmp_path: Path, mo
 def test_google_does_not_wait_a_quarter_of_an_hour_for_credentials() -> None:
     assert cache._hurried("gs://bucket/store") == "gs://bucket/store?retry_limit_seconds=10"
     assert cache._hurried("gs://bucket/store?a=b") == "gs://bucket/store?a=b&retry_limit_seconds=10"
-    assert cache._hurried("gs://bucket/store?retry_limit_seconds=60") == "gs://bucket/store?retry_limit_seconds=60"
+    assert (
+        cache._hurried("gs://bucket/store?retry_limit_seconds=60")
+        == "gs://bucket/store?retry_limit_seconds=60"
+    )
     assert cache._hurried("s3://bucket/store") == "s3://bucket/store"

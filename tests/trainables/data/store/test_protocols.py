@@ -19,7 +19,11 @@ XVIEW = ProtocolRule(column="camera", train=(1, 2), test=(3,))
 def columns(name: str) -> Column:
     """120 clips: 10 subjects, 3 cameras, 4 classes of 60, 36, 20 and 4 clips."""
     place = np.arange(CLIPS)
-    own = {"camera": place % 3 + 1, "subject": place // 3 % 10, "label": np.repeat([0, 1, 2, 3], [60, 36, 20, 4])}
+    own = {
+        "camera": place % 3 + 1,
+        "subject": place // 3 % 10,
+        "label": np.repeat([0, 1, 2, 3], [60, 36, 20, 4]),
+    }
     return own[name]
 
 
@@ -27,7 +31,11 @@ def split(rule: ProtocolRule = XVIEW, **selection: object) -> Split:
     return split_clips("p", rule, columns, SelectionConfig.model_validate(selection))
 
 
-DRAWS = [{"kind": kind, "fraction": fraction} for kind in ("subject", "clip") for fraction in (0.01, 0.1, 0.5, 0.99)]
+DRAWS = [
+    {"kind": kind, "fraction": fraction}
+    for kind in ("subject", "clip")
+    for fraction in (0.01, 0.1, 0.5, 0.99)
+]
 
 
 @pytest.mark.parametrize("selection", [*DRAWS, {"kind": "none"}])
@@ -43,24 +51,33 @@ def test_parts_are_ascending_and_share_nothing(selection: dict[str, object]) -> 
     assert bool(len(made.selection)) == (selection["kind"] != "none")
 
 
-@pytest.mark.parametrize(("fraction", "count"), [(0.01, 1), (0.1, 1), (0.2, 2), (0.25, 2), (0.5, 5), (0.99, 9)])
+@pytest.mark.parametrize(
+    ("fraction", "count"), [(0.01, 1), (0.1, 1), (0.2, 2), (0.25, 2), (0.5, 5), (0.99, 9)]
+)
 def test_whole_subjects_are_held_out(fraction: float, count: int) -> None:
     made = split(kind="subject", fraction=fraction)
-    trained, held_out = (set(columns("subject")[part].tolist()) for part in (made.train, made.selection))
+    trained, held_out = (
+        set(columns("subject")[part].tolist()) for part in (made.train, made.selection)
+    )
     assert not trained & held_out
     assert len(held_out) == count
     assert len(trained) == 10 - count
 
 
 def test_more_subjects_contain_fewer() -> None:
-    few, many = (set(split(kind="subject", fraction=fraction).selection.tolist()) for fraction in (0.1, 0.3))
+    few, many = (
+        set(split(kind="subject", fraction=fraction).selection.tolist()) for fraction in (0.1, 0.3)
+    )
     assert few < many
 
 
 def test_clips_are_held_out_by_class() -> None:
     made = split(kind="clip", fraction=0.25)
     labels = columns("label")
-    total, held_out = Counter(labels[np.union1d(made.train, made.selection)].tolist()), Counter(labels[made.selection].tolist())
+    total, held_out = (
+        Counter(labels[np.union1d(made.train, made.selection)].tolist()),
+        Counter(labels[made.selection].tolist()),
+    )
     assert len(made.selection) == 20
     for label, number in total.items():
         assert abs(held_out[label] - 0.25 * number) < 1
@@ -74,7 +91,10 @@ def test_every_class_keeps_a_clip_for_training() -> None:
 
 @pytest.mark.parametrize("kind", ["subject", "clip"])
 def test_the_seed_decides_alone(kind: str) -> None:
-    drawn = [tuple(split(kind=kind, fraction=0.2, seed=seed).selection.tolist()) for seed in (*range(8), 0)]
+    drawn = [
+        tuple(split(kind=kind, fraction=0.2, seed=seed).selection.tolist())
+        for seed in (*range(8), 0)
+    ]
     assert drawn[0] == drawn[-1]
     assert len(set(drawn)) > 4
 
@@ -82,27 +102,46 @@ def test_the_seed_decides_alone(kind: str) -> None:
 def test_the_data_sets_own_validation_part() -> None:
     own = ProtocolRule(column="camera", train=(1,), test=(3,), selection=(2,))
     made = split(own, kind="protocol")
-    assert [set(columns("camera")[part].tolist()) for part in (made.train, made.selection, made.test)] == [{1}, {2}, {3}]
+    assert [
+        set(columns("camera")[part].tolist()) for part in (made.train, made.selection, made.test)
+    ] == [{1}, {2}, {3}]
     for kind in ("subject", "none"):
         other = split(own, kind=kind)
         assert set(columns("camera")[np.union1d(other.train, other.selection)].tolist()) == {1}
 
 
 def test_a_number_and_its_text_are_different_values() -> None:
-    with pytest.raises(UserError, match=r"protocol 'p': train must match at least one clip, but no camera is one of '1'"):
+    with pytest.raises(
+        UserError,
+        match=r"protocol 'p': train must match at least one clip, but no camera is one of '1'",
+    ):
         split(ProtocolRule(column="camera", train=("1",), test=(3,)))
 
 
 @pytest.mark.parametrize(
     ("rule", "selection", "message"),
     [
-        (ProtocolRule(column="camera", train=(1,), test=(7,)), {}, "test must match at least one clip, but no camera is one of 7"),
+        (
+            ProtocolRule(column="camera", train=(1,), test=(7,)),
+            {},
+            "test must match at least one clip, but no camera is one of 7",
+        ),
         (XVIEW, {"kind": "protocol"}, "needs a validation split, this one has none"),
-        (ProtocolRule(column="camera", train=(1,), test=(3,), selection=(9,)), {"kind": "protocol"}, "selection must match at least one clip"),
-        (ProtocolRule(column="subject", train=(1,), test=(3,)), {"kind": "subject"}, "needs at least 2 training subjects, got 1"),
+        (
+            ProtocolRule(column="camera", train=(1,), test=(3,), selection=(9,)),
+            {"kind": "protocol"},
+            "selection must match at least one clip",
+        ),
+        (
+            ProtocolRule(column="subject", train=(1,), test=(3,)),
+            {"kind": "subject"},
+            "needs at least 2 training subjects, got 1",
+        ),
     ],
 )
-def test_impossible_splits_are_refused(rule: ProtocolRule, selection: dict[str, object], message: str) -> None:
+def test_impossible_splits_are_refused(
+    rule: ProtocolRule, selection: dict[str, object], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         split(rule, **selection)
 
@@ -116,7 +155,13 @@ def test_unknown_subjects_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", [{"train": (1, 2), "test": (2,)}, {"train": (1, 1), "test": (2,)}, {"train": (), "test": (1,)}, {"train": (1,), "test": ()}]
+    "parts",
+    [
+        {"train": (1, 2), "test": (2,)},
+        {"train": (1, 1), "test": (2,)},
+        {"train": (), "test": (1,)},
+        {"train": (1,), "test": ()},
+    ],
 )
 def test_rules_without_sense_are_refused(parts: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(ValidationError):

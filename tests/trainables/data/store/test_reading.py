@@ -52,7 +52,9 @@ def test_rows_are_person_major(made: Store) -> None:
     offset, length = made.column("offset")[1], made.column("length")[1]
     for m in range(2):
         for t in range(length):
-            np.testing.assert_array_equal(made.joints[offset + m * length + t], CLIPS[1].joints[m, t])
+            np.testing.assert_array_equal(
+                made.joints[offset + m * length + t], CLIPS[1].joints[m, t]
+            )
 
 
 def test_columns_are_numbers_where_all_are_known(made: Store) -> None:
@@ -90,8 +92,18 @@ def test_clean_test_leaves_out_copies_of_training_and_selection_clips(tmp_path: 
         clip("f", fill=3, split="test"),
     ]
     made = store(tmp_path / "s", clips)
-    assert made.clean_test(made.split("split", SelectionConfig(kind="protocol"))).tolist() == [False, False, True, True]
-    assert made.clean_test(made.split("split", SelectionConfig(kind="none"))).tolist() == [False, True, True, True]
+    assert made.clean_test(made.split("split", SelectionConfig(kind="protocol"))).tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert made.clean_test(made.split("split", SelectionConfig(kind="none"))).tolist() == [
+        False,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -104,7 +116,10 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_layout_of_ones_own_is_written_out(tmp_path: Path) -> None:
     own = Layout("stick", ("hip", "knee", "foot"), (0, 0, 1), origin=0)
     joints = np.zeros((1, 2, 3, 3), np.float32)
-    clips = [Clip("a", 0, joints, extra={"split": "train"}), Clip("b", 1, joints + 1, extra={"split": "test"})]
+    clips = [
+        Clip("a", 0, joints, extra={"split": "train"}),
+        Clip("b", 1, joints + 1, extra={"split": "test"}),
+    ]
     recorded = describe_layout(own)
     assert isinstance(recorded, LayoutRecord)
     write_store(tmp_path / "s", clips, description().model_copy(update={"layout": recorded}))
@@ -177,7 +192,9 @@ def test_opening_reads_no_column(made: Store, monkeypatch: pytest.MonkeyPatch) -
     """However many clips there are: their columns wait until they are asked for."""
     read: list[str] = []
     whole = store_module._read_column
-    monkeypatch.setattr(store_module, "_read_column", lambda file, name: read.append(name) or whole(file, name))
+    monkeypatch.setattr(
+        store_module, "_read_column", lambda file, name: read.append(name) or whole(file, name)
+    )
     opened = Store.open(made.path)
     assert read == []
     opened.column("label")
@@ -193,26 +210,50 @@ def test_a_damaged_column_is_refused_when_it_is_read(made: Store) -> None:
         chunk = chunks.column(number)
         start = chunk.dictionary_page_offset or chunk.data_page_offset
         damaged = bytearray(whole)
-        damaged[start + chunk.total_compressed_size - 1] ^= 1  # the last byte of the last page, behind its header
+        # the last byte of the last page, behind its header
+        damaged[start + chunk.total_compressed_size - 1] ^= 1
         file.write_bytes(damaged)
         opened = Store.open(made.path)
-        with pytest.raises(UserError, match=r"clips\.parquet: the store is damaged, it cannot be read"):
+        with pytest.raises(
+            UserError, match=r"clips\.parquet: the store is damaged, it cannot be read"
+        ):
             opened.column(chunk.path_in_schema)
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("offset", -1), ("offset", 21), ("length", 23), ("length", -1), ("length", 2**62), ("persons", 0), ("persons", 3), ("persons", None)],
+    [
+        ("offset", -1),
+        ("offset", 21),
+        ("length", 23),
+        ("length", -1),
+        ("length", 2**62),
+        ("persons", 0),
+        ("persons", 3),
+        ("persons", None),
+    ],
 )
-def test_rows_that_are_not_there_are_refused_before_they_are_read(made: Store, column: str, value: int | None) -> None:
+def test_rows_that_are_not_there_are_refused_before_they_are_read(
+    made: Store, column: str, value: int | None
+) -> None:
     file = made.path / "clips.parquet"
     table = pq.read_table(file)
     values = table[column].to_pylist()
     changed = pa.array([value, *values[1:]], pa.int64())
     pq.write_table(table.set_column(table.column_names.index(column), column, changed), file)
     opened = Store.open(made.path)
-    for use in (lambda: opened.clip(3), lambda: opened.stored(0), lambda: load_ragged(opened, np.array([1]), torch.device("cpu"))):
-        with pytest.raises(UserError, match=r"clips\.parquet: the store is damaged, it names rows that the 22 of joints\.npy do not have"):
+    for use in (
+        lambda: opened.clip(3),
+        lambda: opened.stored(0),
+        lambda: load_ragged(opened, np.array([1]), torch.device("cpu")),
+    ):
+        with pytest.raises(
+            UserError,
+            match=(
+                r"clips\.parquet: the store is damaged, it names rows that the 22 of joints\.npy do"
+                r" not have"
+            ),
+        ):
             use()
 
 
@@ -231,7 +272,10 @@ def test_persons_that_are_never_there_are_not_stored(tmp_path: Path) -> None:
     late[:2] = 0  # the places before a person stay, so that everybody keeps theirs
     early[1:] = 0
     early[0, 2] = 0
-    clips = [Clip(name, 0, values, extra={"split": "train"}) for name, values in (("early", early), ("late", late), ("nobody", nobody))]
+    clips = [
+        Clip(name, 0, values, extra={"split": "train"})
+        for name, values in (("early", early), ("late", late), ("nobody", nobody))
+    ]
     write_store(tmp_path / "s", clips, description().model_copy(update={"persons": 4}))
     made = Store.open(tmp_path / "s")
     assert made.column("persons").tolist() == [1, 3, 1]
@@ -247,7 +291,9 @@ def test_places_for_persons_grow_with_the_largest_clip(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
-    made = store(tmp_path / "s", [clip("a", np.int64(1), subject=np.int32(7)), clip("b", 0, subject=8)])
+    made = store(
+        tmp_path / "s", [clip("a", np.int64(1), subject=np.int32(7)), clip("b", 0, subject=8)]
+    )
     assert made.column("label").tolist() == [1, 0]
     assert made.column("subject").dtype == np.int64
 
@@ -255,7 +301,12 @@ def test_whole_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", COLUMNS)
 def test_further_columns_cannot_replace_the_stores_own(tmp_path: Path, name: str) -> None:
     extra = Clip("a", 0, CLIPS[0].joints, extra={"split": "train", name: "7"})
-    with pytest.raises(UserError, match=f"clip 'a': further columns must be named otherwise than the store's own, got {name}$"):
+    with pytest.raises(
+        UserError,
+        match=(
+            f"clip 'a': further columns must be named otherwise than the store's own, got {name}$"
+        ),
+    ):
         write_store(tmp_path / "s", [extra], description())
     assert not list(tmp_path.iterdir())
 
@@ -269,7 +320,9 @@ def test_further_columns_cannot_replace_the_stores_own(tmp_path: Path, name: str
         ({"layout": "coco18"}, "layout must be one of"),
     ],
 )
-def test_wrong_dataset_json_is_refused(made: Store, change: dict[str, object], message: str) -> None:
+def test_wrong_dataset_json_is_refused(
+    made: Store, change: dict[str, object], message: str
+) -> None:
     file = made.path / "dataset.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match=message):
@@ -336,7 +389,9 @@ def test_failed_import_leaves_nothing_and_keeps_the_old_store(made: Store) -> No
 
 
 def test_what_the_system_refuses_is_a_message(made: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, a place where no folder can be, and a source that cannot be read are told from one another."""
+    """A full disk, a place where no folder can be, and a source that cannot be read are told from
+    one another.
+    """
     before = bytes_of(made.path)
 
     def unreadable() -> Iterator[Clip]:
@@ -348,11 +403,15 @@ def test_what_the_system_refuses_is_a_message(made: Store, monkeypatch: pytest.M
 
     with pytest.raises(UserError, match=r"^clip_b\.json: cannot be read: Permission denied$"):
         write_store(made.path, unreadable(), description(), force=True)
-    with pytest.raises(UserError, match=r"joints\.npy/s: the store cannot be written: Not a directory$"):
+    with pytest.raises(
+        UserError, match=r"joints\.npy/s: the store cannot be written: Not a directory$"
+    ):
         write_store(made.path / "joints.npy" / "s", CLIPS, description())
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(UserError, match=r"store: the store cannot be written: No space left on device$"):
+        with pytest.raises(
+            UserError, match=r"store: the store cannot be written: No space left on device$"
+        ):
             write_store(made.path, CLIPS, description(), force=True)
     assert bytes_of(made.path) == before
     assert [file.name for file in made.path.parent.iterdir()] == ["store"]
@@ -362,8 +421,14 @@ def test_what_the_system_refuses_is_a_message(made: Store, monkeypatch: pytest.M
     ("clips", "message"),
     [
         ((CLIPS[0], CLIPS[1], CLIPS[0]), "clip 'a': ids must be unique"),
-        ((Clip("a", 0, np.zeros((1, 2, 18, 3), np.float32)),), r"clip 'a': joints must be \(persons, frames, 17, 3\)"),
-        ((Clip("a", 0, np.zeros((1, 2, 17, 3), np.float32)),), "protocol 'split': column must be one of"),
+        (
+            (Clip("a", 0, np.zeros((1, 2, 18, 3), np.float32)),),
+            r"clip 'a': joints must be \(persons, frames, 17, 3\)",
+        ),
+        (
+            (Clip("a", 0, np.zeros((1, 2, 17, 3), np.float32)),),
+            "protocol 'split': column must be one of",
+        ),
         ((), "must hold at least one frame"),
     ],
 )
@@ -391,14 +456,22 @@ def slow_import(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """An import in another process that has written its first clip."""
     root = Path(__file__).parents[4]
     command = [sys.executable, "-c", SLOW, str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         yield process
         process.kill()
 
 
-def test_killed_import_never_looks_finished_and_is_cleaned_up(tmp_path: Path, slow_import: subprocess.Popen[str]) -> None:
+def test_killed_import_never_looks_finished_and_is_cleaned_up(
+    tmp_path: Path, slow_import: subprocess.Popen[str]
+) -> None:
     out = tmp_path / "out"
     slow_import.send_signal(signal.SIGKILL)
     slow_import.wait()
@@ -413,7 +486,9 @@ def test_killed_import_never_looks_finished_and_is_cleaned_up(tmp_path: Path, sl
     assert Store.open(out).info.clips == 4
 
 
-def test_two_imports_into_one_folder_do_not_mix(tmp_path: Path, slow_import: subprocess.Popen[str]) -> None:
+def test_two_imports_into_one_folder_do_not_mix(
+    tmp_path: Path, slow_import: subprocess.Popen[str]
+) -> None:
     start = time.monotonic()
     with pytest.raises(UserError, match="another import into this folder is running"):
         write_store(tmp_path / "out", CLIPS, description())

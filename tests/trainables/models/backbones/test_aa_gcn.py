@@ -1,4 +1,6 @@
-"""AA-GCN: naive twins of its layers, initial weights, and the deploy form with every temporal module."""
+"""AA-GCN: naive twins of its layers, initial weights, and the deploy form with every temporal
+module.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def naive_similarity(theta: Tensor, phi: Tensor) -> Tensor:
     for n in range(clips):
         for u in range(joints):
             for v in range(joints):
-                out[n, u, v] = math.tanh(float((theta[n, :, :, u] * phi[n, :, :, v]).sum()) / (channels * frames))
+                out[n, u, v] = math.tanh(
+                    float((theta[n, :, :, u] * phi[n, :, :, v]).sum()) / (channels * frames)
+                )
     return out
 
 
@@ -47,12 +51,16 @@ def naive_graph_conv(graph: nn.Module, x: Tensor) -> Tensor:
         theta = pointwise(x, graph.embed, slice(start, start + narrow))
         phi = pointwise(x, graph.embed, slice(start + narrow, start + 2 * narrow))
         matrices = graph.adjacency[subset] + graph.alpha * naive_similarity(theta, phi)
-        mixed = torch.cat([naive_models.joint_mixing(x[n : n + 1], matrices[n].T[None]) for n in range(len(x))])
+        mixed = torch.cat(
+            [naive_models.joint_mixing(x[n : n + 1], matrices[n].T[None]) for n in range(len(x))]
+        )
         total = total + pointwise(mixed, project)
     total = naive_models.batch_norm(total, graph.bn)
     if isinstance(graph.residual, nn.Identity):
         return (total + x).clamp(min=0)
-    return (total + naive_models.batch_norm(pointwise(x, graph.residual.conv), graph.residual.bn)).clamp(min=0)
+    return (
+        total + naive_models.batch_norm(pointwise(x, graph.residual.conv), graph.residual.bn)
+    ).clamp(min=0)
 
 
 def naive_conv1d(x: Tensor, conv: nn.Conv1d) -> Tensor:
@@ -73,7 +81,9 @@ def naive_attention(module: STCAttention, y: Tensor) -> Tensor:
     y = y * (1 + naive_conv1d(y.mean(2), module.joint).sigmoid()[:, None, None, :])
     y = y * (1 + naive_conv1d(y.mean(3), module.frame).sigmoid()[:, None, :, None])
     hidden = (y.mean((2, 3)) @ module.squeeze.weight.T + module.squeeze.bias).clamp(min=0)
-    return y * (1 + (hidden @ module.excite.weight.T + module.excite.bias).sigmoid()[:, :, None, None])
+    return y * (
+        1 + (hidden @ module.excite.weight.T + module.excite.bias).sigmoid()[:, :, None, None]
+    )
 
 
 def narrow(**options) -> nn.Module:
@@ -99,7 +109,9 @@ def test_graph_conv_matches_naive(graph_and_input):
         out = graph(x)
         torch.testing.assert_close(out, naive_graph_conv(graph, x), rtol=1e-10, atol=1e-10)
         graph.attention = attention
-        torch.testing.assert_close(graph(x), naive_attention(attention, out), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            graph(x), naive_attention(attention, out), rtol=1e-10, atol=1e-10
+        )
     assert (out > 0).any()
 
 
@@ -124,10 +136,20 @@ def test_deploy_form_of_every_temporal_module(temporal, attention, layout, perso
     with torch.no_grad():
         expected = network(clips)
         assert (form(clips) - expected).abs().max() <= 1e-9 * max(1.0, expected.abs().max())
-    assert not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for block in form.blocks for module in block.graph.modules())
-    assert sum(isinstance(module, nn.Conv2d) for module in form.blocks[0].graph.modules()) == 3  # embedding, projection, residual
+    assert not any(
+        isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        for block in form.blocks
+        for module in block.graph.modules()
+    )
+    # embedding, projection, residual
+    assert sum(isinstance(module, nn.Conv2d) for module in form.blocks[0].graph.modules()) == 3
     counted = count(
-        network.spec.model, load_layout(layout), classes=network.spec.classes, persons=persons, frames=frames, stream=STREAMS["joint"]
+        network.spec.model,
+        load_layout(layout),
+        classes=network.spec.classes,
+        persons=persons,
+        frames=frames,
+        stream=STREAMS["joint"],
     )
     for cost, module in ((counted.training, network), (counted.deploy, form)):
         assert cost.params == sum(parameter.numel() for parameter in module.parameters())
@@ -150,7 +172,9 @@ def test_similarity_and_attention_matter():
 
 def built(**options):
     config = ModelConfig(backbone="aa_gcn", **({"channels": 64, "stages": (2, 1)} | options))
-    return build_backbone(config, load_layout("ntu25"), classes=60, persons=2, stream=STREAMS["joint"], seed=0)
+    return build_backbone(
+        config, load_layout("ntu25"), classes=60, persons=2, stream=STREAMS["joint"], seed=0
+    )
 
 
 def deviation(tensor: Tensor) -> float:
@@ -170,24 +194,38 @@ def test_initial_weights():
     assert deviation(block.temporal.conv.weight) == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.05)
     assert deviation(block.residual.conv.weight) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
     assert deviation(graph.residual.conv.weight) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
-    assert deviation(graph.attention.joint.weight) == pytest.approx((2 / (25 * (128 + 1))) ** 0.5, rel=0.07)
+    assert deviation(graph.attention.joint.weight) == pytest.approx(
+        (2 / (25 * (128 + 1))) ** 0.5, rel=0.07
+    )
     assert deviation(graph.attention.squeeze.weight) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
     assert not graph.attention.frame.weight.any()
     assert not graph.attention.excite.weight.any()
     assert deviation(network.head.fc.weight) == pytest.approx(0.01, rel=0.05)
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)]
+    layers = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+    ]
     assert not any(layer.bias.any() for layer in layers)
 
 
 def test_other_temporal_modules_keep_their_own_start():
-    assert built(temporal="rep_tcn").blocks[1].temporal.body.branches["origin"].conv.weight.abs().max() <= (1 / (64 * 5)) ** 0.5
+    assert (
+        built(temporal="rep_tcn").blocks[1].temporal.body.branches["origin"].conv.weight.abs().max()
+        <= (1 / (64 * 5)) ** 0.5
+    )
 
 
 def test_adjacency_starts_from_the_graph_that_is_named():
     parents = load_layout("ntu25").graph_parents
-    for graph, matrices in (("spatial", spatial(parents)), ("stgcn_spatial", stgcn_spatial(parents))):
+    for graph, matrices in (
+        ("spatial", spatial(parents)),
+        ("stgcn_spatial", stgcn_spatial(parents)),
+    ):
         for block in built(graph=graph).blocks:
-            torch.testing.assert_close(block.graph.adjacency.detach(), torch.tensor(matrices, dtype=torch.float32))
+            torch.testing.assert_close(
+                block.graph.adjacency.detach(), torch.tensor(matrices, dtype=torch.float32)
+            )
     for block in built(subsets=7).blocks:
         assert block.graph.adjacency.shape == (7, 25, 25)
         assert float(block.graph.adjacency.detach().mean()) == pytest.approx(0.04, abs=0.001)
@@ -196,5 +234,9 @@ def test_adjacency_starts_from_the_graph_that_is_named():
 
 def test_the_first_block_has_no_residual_of_its_own():
     network = built()
-    assert [type(block.residual).__name__ for block in network.blocks] == ["NoneType", "Identity", "ConvBN"]
+    assert [type(block.residual).__name__ for block in network.blocks] == [
+        "NoneType",
+        "Identity",
+        "ConvBN",
+    ]
     assert network.data_norm.num_features == 150

@@ -1,4 +1,6 @@
-"""CTR-GCN: its graph convolution against loops in both conventions, its start, its sizes, its deploy form with every temporal module."""
+"""CTR-GCN: its graph convolution against loops in both conventions, its start, its sizes, its
+deploy form with every temporal module.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from trainables.reparam.fusible import FULL, RELEASED, deployed
 CONVENTIONS = ("official", "pyskl")
 
 
-def telling(inside: int, outside: int, convention: str, *, subsets: int = 3, joints: int = 5) -> TopologyRefinement:
+def telling(
+    inside: int, outside: int, convention: str, *, subsets: int = 3, joints: int = 5
+) -> TopologyRefinement:
     """Double precision; every tensor away from its start."""
     generator = torch.Generator().manual_seed(4)
     adjacency = torch.randn(subsets, joints, joints, generator=generator)
@@ -35,25 +39,35 @@ def telling(inside: int, outside: int, convention: str, *, subsets: int = 3, joi
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 1x1 convolution of (N, C, ...)."""
-    out = [sum(weight[o, i, 0, 0] * x[:, i] for i in range(x.shape[1])) + bias[o] for o in range(len(bias))]
+    out = [
+        sum(weight[o, i, 0, 0] * x[:, i] for i in range(x.shape[1])) + bias[o]
+        for o in range(len(bias))
+    ]
     return torch.stack(out, dim=1)
 
 
 def naive_graph_conv(module: TopologyRefinement, x: Tensor, convention: str) -> Tensor:
-    """Subset by subset, every convolution before the mean over time, joint by joint (evaluation mode)."""
+    """Subset by subset, every convolution before the mean over time, joint by joint (evaluation
+    mode).
+    """
     subsets, joints = len(module.embed), x.shape[3]
     reduced = module.relate.out_channels // (2 * subsets)
     out: Tensor | float = 0.0
     for k in range(subsets):
-        first, second = (slice((part * subsets + k) * reduced, (part * subsets + k + 1) * reduced) for part in (0, 1))
-        p = pointwise(x, module.relate.weight[first], module.relate.bias[first]).mean(dim=2)  # (N, r, V)
+        first, second = (
+            slice((part * subsets + k) * reduced, (part * subsets + k + 1) * reduced)
+            for part in (0, 1)
+        )
+        # (N, r, V)
+        p = pointwise(x, module.relate.weight[first], module.relate.bias[first]).mean(dim=2)
         q = pointwise(x, module.relate.weight[second], module.relate.bias[second]).mean(dim=2)
         z = pointwise(x, module.embed[k].weight, module.embed[k].bias)
         mixed = torch.zeros_like(z)
         for u in range(joints):
             for v in range(joints):
                 compared = torch.tanh(p[:, :, u] - q[:, :, v])
-                refined = pointwise(compared, module.refine[k].weight, module.refine[k].bias)  # (N, C)
+                # (N, C)
+                refined = pointwise(compared, module.refine[k].weight, module.refine[k].bias)
                 topology = module.alpha * refined + module.adjacency[k, u, v]
                 to, source = (u, v) if convention == "official" else (v, u)
                 mixed[..., to] += topology[:, :, None] * z[..., source]
@@ -79,15 +93,24 @@ def test_graph_convolution_matches_loops(convention, inside, outside, subsets):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_clips_of_any_memory_layout(convention):
-    module, x = telling(3, 8, convention).eval(), naive_models.random_clips(2, 4, 5, 3).permute(0, 3, 1, 2)
+    module, x = (
+        telling(3, 8, convention).eval(),
+        naive_models.random_clips(2, 4, 5, 3).permute(0, 3, 1, 2),
+    )
     with torch.no_grad():
         torch.testing.assert_close(module(x), module(x.contiguous()), rtol=0.0, atol=1e-12)
         torch.testing.assert_close(deployed(module, FULL)(x), module(x), rtol=0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("inside", "official", "pyskl"), [(3, 8, 8), (8, 1, 8), (9, 8, 8), (16, 2, 8), (24, 3, 3), (64, 8, 8), (256, 32, 32)])
+@pytest.mark.parametrize(
+    ("inside", "official", "pyskl"),
+    [(3, 8, 8), (8, 1, 8), (9, 8, 8), (16, 2, 8), (24, 3, 3), (64, 8, 8), (256, 32, 32)],
+)
 def test_channels_in_which_joints_are_compared(inside, official, pyskl):
-    assert (reduced_channels(inside, "official"), reduced_channels(inside, "pyskl")) == (official, pyskl)
+    assert (reduced_channels(inside, "official"), reduced_channels(inside, "pyskl")) == (
+        official,
+        pyskl,
+    )
 
 
 def test_both_convolutions_of_the_differences_learn_from_the_start():
@@ -100,24 +123,35 @@ def test_both_convolutions_of_the_differences_learn_from_the_start():
 
 
 def test_pyskl_ends_ms_tcn_with_a_relu():
-    assert [naive_models.narrow_backbone("ctr_gcn", convention=convention).blocks[1].temporal.relu for convention in CONVENTIONS] == [
+    assert [
+        naive_models.narrow_backbone("ctr_gcn", convention=convention).blocks[1].temporal.relu
+        for convention in CONVENTIONS
+    ] == [
         False,
         True,
     ]
 
 
-@pytest.mark.parametrize(("layout", "persons", "frames"), [("ntu25", 2, 7), ("ucla20", 1, 8), ("coco17", 2, 5)])
+@pytest.mark.parametrize(
+    ("layout", "persons", "frames"), [("ntu25", 2, 7), ("ucla20", 1, 8), ("coco17", 2, 5)]
+)
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("temporal", get_args(Temporal))
 def test_deploy_form_gives_the_same_logits(temporal, convention, layout, persons, frames):
-    network = naive_models.narrow_backbone("ctr_gcn", layout=layout, persons=persons, temporal=temporal, convention=convention).eval()
+    network = naive_models.narrow_backbone(
+        "ctr_gcn", layout=layout, persons=persons, temporal=temporal, convention=convention
+    ).eval()
     clips = naive_models.random_clips(2, 3, frames, network.spec.joints, persons)
     with torch.no_grad():
         expected = network(clips)
         for folding in (FULL, RELEASED):
             form = deploy(network, folding, frames=frames)
             assert (form(clips) - expected).abs().max() <= 1e-9 * max(1.0, expected.abs().max())
-    assert not any(isinstance(part, nn.BatchNorm2d) for block in deploy(network, FULL).blocks for part in block.graph.modules())
+    assert not any(
+        isinstance(part, nn.BatchNorm2d)
+        for block in deploy(network, FULL).blocks
+        for part in block.graph.modules()
+    )
 
 
 @pytest.mark.parametrize("subsets", [1, 5])
@@ -130,7 +164,9 @@ def test_any_number_of_subsets(subsets):
 
 def built(**model) -> Backbone:
     config = ModelConfig(backbone="ctr_gcn", stages=(1, 1), **model)
-    return build_backbone(config, load_layout("ntu25"), classes=8, persons=1, stream=StreamConfig(), seed=1)
+    return build_backbone(
+        config, load_layout("ntu25"), classes=8, persons=1, stream=StreamConfig(), seed=1
+    )
 
 
 def deviation(weight: Tensor) -> float:
@@ -154,16 +190,22 @@ def test_initial_weights(convention):
         assert not conv.bias.any()
     assert torch.equal(graph.residual.bn.weight, torch.ones(128))
     head = network.head.fc
-    assert deviation(head.weight) == pytest.approx((2 / 8) ** 0.5 if convention == "official" else 0.01, rel=0.1)
+    assert deviation(head.weight) == pytest.approx(
+        (2 / 8) ** 0.5 if convention == "official" else 0.01, rel=0.1
+    )
     assert head.bias.any() == (convention == "official")
 
 
 def test_initial_weights_of_other_temporal_modules():
-    single, branched = built(temporal="conv").blocks[1].temporal, built(temporal="rep_tcn").blocks[1].temporal
+    single, branched = (
+        built(temporal="conv").blocks[1].temporal,
+        built(temporal="rep_tcn").blocks[1].temporal,
+    )
     assert deviation(single.conv.weight) == pytest.approx((2 / (128 * 5)) ** 0.5, rel=0.05)
     assert not single.conv.bias.any()
     origin = branched.body.branches["origin"].conv
-    assert deviation(origin.weight) == pytest.approx((1 / (128 * 5) / 3) ** 0.5, rel=0.05)  # torch's own: U(+-1 / sqrt(fan in))
+    # torch's own: U(+-1 / sqrt(fan in))
+    assert deviation(origin.weight) == pytest.approx((1 / (128 * 5) / 3) ** 0.5, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +226,14 @@ def test_released_sizes(options, training, released, gmacs):
 
 def count_of(*, classes, frames, **options):
     config = ModelConfig(backbone="ctr_gcn", **options)
-    return count(config, load_layout("ntu25"), classes=classes, persons=2, frames=frames, stream=StreamConfig())
+    return count(
+        config,
+        load_layout("ntu25"),
+        classes=classes,
+        persons=2,
+        frames=frames,
+        stream=StreamConfig(),
+    )
 
 
 def test_released_work_of_longer_clips():
@@ -192,22 +241,38 @@ def test_released_work_of_longer_clips():
 
 
 def test_both_ablations_ship_the_same_network():
-    assert count_of(classes=120, frames=64, temporal="conv").deploy == count_of(classes=120, frames=64, temporal="rep_tcn").deploy
+    assert (
+        count_of(classes=120, frames=64, temporal="conv").deploy
+        == count_of(classes=120, frames=64, temporal="rep_tcn").deploy
+    )
 
 
 def test_maskable_weights_of_the_sparse_study():
     """Its CTR-GCN has the six branches of ST-GCN++."""
     blocks = count_of(classes=60, frames=64, temporal="ms_tcn6").maskable
-    assert [sum(block) for block in blocks] == [12_128, *[26_576] * 3, 85_428, *[105_908] * 2, 341_712, *[423_632] * 2]
+    assert [sum(block) for block in blocks] == [
+        12_128,
+        *[26_576] * 3,
+        85_428,
+        *[105_908] * 2,
+        341_712,
+        *[423_632] * 2,
+    ]
 
 
 @pytest.mark.parametrize("temporal", get_args(Temporal))
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_counted_parameters_are_the_built_ones(convention, temporal):
-    config = ModelConfig(backbone="ctr_gcn", channels=16, stages=(2, 1), convention=convention, temporal=temporal)
-    counted = count(config, load_layout("ucla20"), classes=7, persons=1, frames=9, stream=StreamConfig())
+    config = ModelConfig(
+        backbone="ctr_gcn", channels=16, stages=(2, 1), convention=convention, temporal=temporal
+    )
+    counted = count(
+        config, load_layout("ucla20"), classes=7, persons=1, frames=9, stream=StreamConfig()
+    )
     with torch.device("meta"):
-        network = build_backbone(config, load_layout("ucla20"), classes=7, persons=1, stream=StreamConfig(), seed=0).eval()
+        network = build_backbone(
+            config, load_layout("ucla20"), classes=7, persons=1, stream=StreamConfig(), seed=0
+        ).eval()
         form = deploy(network, FULL)
     for cost, module in ((counted.training, network), (counted.deploy, form)):
         assert cost.params == sum(parameter.numel() for parameter in module.parameters())

@@ -1,4 +1,6 @@
-"""DG-STGCN: naive twins of its graph convolution, initial weights, and the deploy form with every temporal module."""
+"""DG-STGCN: naive twins of its graph convolution, initial weights, and the deploy form with every
+temporal module.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,19 @@ def naive_matrix(p: Tensor, q: Tensor, learned: Tensor, alpha: float, beta: floa
     """A'[c, u, v] of one subset of one sample, entry by entry; p, q: (m, V)."""
     middle, joints = p.shape
     out = torch.zeros(middle, joints, joints, dtype=p.dtype)
-    products = [[sum(float(p[c, u] * q[c, v]) for c in range(middle)) for v in range(joints)] for u in range(joints)]
+    products = [
+        [sum(float(p[c, u] * q[c, v]) for c in range(middle)) for v in range(joints)]
+        for u in range(joints)
+    ]
     for v in range(joints):
         weights = [math.exp(products[u][v]) for u in range(joints)]
         for u in range(joints):
             for c in range(middle):
-                out[c, u, v] = learned[u, v] + alpha * math.tanh(float(p[c, u] - q[c, v])) + beta * weights[u] / sum(weights)
+                out[c, u, v] = (
+                    learned[u, v]
+                    + alpha * math.tanh(float(p[c, u] - q[c, v]))
+                    + beta * weights[u] / sum(weights)
+                )
     return out
 
 
@@ -41,18 +50,27 @@ def naive_graph_conv(graph: nn.Module, x: Tensor) -> Tensor:
     """Sample after sample, subset after subset, in evaluation mode."""
     subsets = len(graph.adjacency)
     pre = naive_models.batch_norm(pointwise(x, graph.pre.conv), graph.pre.bn).clamp(min=0)
-    p, q = (pointwise(x, conv).mean(2) for conv in (graph.source, graph.target))  # convolved at every frame, then the mean
+    # convolved at every frame, then the mean
+    p, q = (pointwise(x, conv).mean(2) for conv in (graph.source, graph.target))
     middle = pre.shape[1] // subsets
     mixed = torch.zeros_like(pre)
     for n in range(len(x)):
         for k in range(subsets):
             rows = slice(k * middle, (k + 1) * middle)
-            matrices = naive_matrix(p[n, rows], q[n, rows], graph.adjacency[k], float(graph.alpha[0]), float(graph.beta[0]))
+            matrices = naive_matrix(
+                p[n, rows],
+                q[n, rows],
+                graph.adjacency[k],
+                float(graph.alpha[0]),
+                float(graph.beta[0]),
+            )
             mixed[n, rows] = naive_models.joint_mixing(pre[n : n + 1, rows], matrices.mT)[0]
     out = naive_models.batch_norm(pointwise(mixed, graph.post.conv), graph.post.bn)
     if isinstance(graph.residual, nn.Identity):
         return (out + x).clamp(min=0)
-    return (out + naive_models.batch_norm(pointwise(x, graph.residual.conv), graph.residual.bn)).clamp(min=0)
+    return (
+        out + naive_models.batch_norm(pointwise(x, graph.residual.conv), graph.residual.bn)
+    ).clamp(min=0)
 
 
 def narrow(**options) -> nn.Module:
@@ -99,10 +117,20 @@ def test_deploy_form_of_every_temporal_module(temporal, subsets, layout, persons
     with torch.no_grad():
         expected = network(clips)
         assert (form(clips) - expected).abs().max() <= 1e-9 * max(1.0, expected.abs().max())
-    assert not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for block in form.blocks for module in block.graph.modules())
-    assert sum(isinstance(module, nn.Conv2d) for module in form.blocks[0].graph.modules()) == 4  # pre, p and q, post, residual
+    assert not any(
+        isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        for block in form.blocks
+        for module in block.graph.modules()
+    )
+    # pre, p and q, post, residual
+    assert sum(isinstance(module, nn.Conv2d) for module in form.blocks[0].graph.modules()) == 4
     counted = count(
-        network.spec.model, load_layout(layout), classes=network.spec.classes, persons=persons, frames=frames, stream=STREAMS["joint"]
+        network.spec.model,
+        load_layout(layout),
+        classes=network.spec.classes,
+        persons=persons,
+        frames=frames,
+        stream=STREAMS["joint"],
     )
     for cost, module in ((counted.training, network), (counted.deploy, form)):
         assert cost.params == sum(parameter.numel() for parameter in module.parameters())
@@ -110,7 +138,9 @@ def test_deploy_form_of_every_temporal_module(temporal, subsets, layout, persons
 
 def built(**options):
     config = ModelConfig(backbone="dg_stgcn", **({"channels": 64, "stages": (2, 1)} | options))
-    return build_backbone(config, load_layout("ntu25"), classes=60, persons=2, stream=STREAMS["joint"], seed=0)
+    return build_backbone(
+        config, load_layout("ntu25"), classes=60, persons=2, stream=STREAMS["joint"], seed=0
+    )
 
 
 def deviation(tensor: Tensor) -> float:
@@ -123,7 +153,8 @@ def test_initial_weights():
     for coefficients in (graph.alpha, graph.beta):
         assert torch.equal(coefficients, torch.zeros(8))
     for conv in (graph.pre.conv, graph.source, graph.target, graph.residual.conv):
-        assert deviation(conv.weight) == pytest.approx((1 / 64 / 3) ** 0.5, rel=0.05)  # torch's own: U(+-1 / sqrt(fan in))
+        # torch's own: U(+-1 / sqrt(fan in))
+        assert deviation(conv.weight) == pytest.approx((1 / 64 / 3) ** 0.5, rel=0.05)
         assert conv.bias.any()
     assert deviation(graph.post.conv.weight) == pytest.approx((1 / 128 / 3) ** 0.5, rel=0.05)
     assert torch.equal(graph.post.bn.weight, torch.ones(128))
@@ -133,9 +164,14 @@ def test_initial_weights():
 
 def test_adjacency_starts_from_the_graph_that_is_named():
     parents = load_layout("ntu25").graph_parents
-    for graph, matrices in (("spatial", spatial(parents)), ("stgcn_spatial", stgcn_spatial(parents))):
+    for graph, matrices in (
+        ("spatial", spatial(parents)),
+        ("stgcn_spatial", stgcn_spatial(parents)),
+    ):
         for block in built(graph=graph, subsets=3).blocks:
-            torch.testing.assert_close(block.graph.adjacency.detach(), torch.tensor(matrices, dtype=torch.float32))
+            torch.testing.assert_close(
+                block.graph.adjacency.detach(), torch.tensor(matrices, dtype=torch.float32)
+            )
     for block in built().blocks:
         assert block.graph.adjacency.shape == (8, 25, 25)
         assert float(block.graph.adjacency.detach().mean()) == pytest.approx(0.04, abs=0.001)
@@ -145,4 +181,8 @@ def test_adjacency_starts_from_the_graph_that_is_named():
 def test_persons_share_the_normalisation_and_the_first_block_has_no_residual_of_its_own():
     network = built()
     assert network.data_norm.num_features == 75
-    assert [type(block.residual).__name__ for block in network.blocks] == ["NoneType", "Identity", "ConvBN"]
+    assert [type(block.residual).__name__ for block in network.blocks] == [
+        "NoneType",
+        "Identity",
+        "ConvBN",
+    ]

@@ -1,4 +1,6 @@
-"""InfoGCN: naive twins of its layers and its objective, how it starts, what its deploy form keeps."""
+"""InfoGCN: naive twins of its layers and its objective, how it
+starts, what its deploy form keeps.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def disturbed(module: nn.Module) -> nn.Module:
     naive_models.randomise_batch_norm(module, generator)
     for name, parameter in module.named_parameters():
         if "bn" not in name:
-            parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            parameter.data.add_(
+                0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            )
     return module
 
 
@@ -56,8 +60,13 @@ def naive_embedding(layer: JointEmbedding, clips: Tensor) -> Tensor:
                     for c in range(channels):
                         value = layer.linear.bias[c] + layer.position[0, v, c]
                         for coordinate in range(3):
-                            value = value + layer.linear.weight[c, coordinate] * clips[n, coordinate, t, v, m]
-                        out[n * persons + m, c, t, v] = batch_norm_at(float(value), layer.bn, (m * joints + v) * channels + c)
+                            value = (
+                                value
+                                + layer.linear.weight[c, coordinate] * clips[n, coordinate, t, v, m]
+                            )
+                        out[n * persons + m, c, t, v] = batch_norm_at(
+                            float(value), layer.bn, (m * joints + v) * channels + c
+                        )
     return out
 
 
@@ -75,14 +84,25 @@ def naive_graph_conv(layer: SelfAttentionGraphConv, x: Tensor) -> Tensor:
     out = torch.zeros(samples, layer.bn.num_features, frames, joints, dtype=x.dtype)
     for n in range(samples):
         for t in range(frames):
-            compared = [layer.compare.weight @ layer_norm(x[n, :, t, v], layer.norm) + layer.compare.bias for v in range(joints)]
+            compared = [
+                layer.compare.weight @ layer_norm(x[n, :, t, v], layer.norm) + layer.compare.bias
+                for v in range(joints)
+            ]
             for h in range(heads):
                 queries = [part[h * features : (h + 1) * features] for part in compared]
-                keys = [part[(heads + h) * features : (heads + h + 1) * features] for part in compared]
+                keys = [
+                    part[(heads + h) * features : (heads + h + 1) * features] for part in compared
+                ]
                 conv = layer.project[h]
                 for u in range(joints):
-                    scores = [math.exp(float(queries[u] @ keys[v]) / math.sqrt(features)) for v in range(joints)]
-                    mixed = sum(layer.topology[h, u, v] * scores[v] / sum(scores) * x[n, :, t, v] for v in range(joints))
+                    scores = [
+                        math.exp(float(queries[u] @ keys[v]) / math.sqrt(features))
+                        for v in range(joints)
+                    ]
+                    mixed = sum(
+                        layer.topology[h, u, v] * scores[v] / sum(scores) * x[n, :, t, v]
+                        for v in range(joints)
+                    )
                     out[n, :, t, u] += conv.weight[:, :, 0, 0] @ mixed + conv.bias
     residual = x if isinstance(layer.residual, nn.Identity) else layer.residual(x)
     return (naive_models.batch_norm(out, layer.bn) + residual).clamp(min=0)
@@ -90,7 +110,10 @@ def naive_graph_conv(layer: SelfAttentionGraphConv, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("persons", [1, 2])
 def test_embedding_matches_naive(persons):
-    layer, clips = disturbed(JointEmbedding(persons, 4, 8)), naive_models.random_clips(2, 3, 3, 4, persons)
+    layer, clips = (
+        disturbed(JointEmbedding(persons, 4, 8)),
+        naive_models.random_clips(2, 3, 3, 4, persons),
+    )
     with torch.no_grad():
         expected = naive_embedding(layer, clips)
         for form in (layer, layer.deployed(FULL), layer.deployed(RELEASED)):
@@ -100,7 +123,10 @@ def test_embedding_matches_naive(persons):
 @pytest.mark.parametrize("rows", [False, True])
 @pytest.mark.parametrize(("inside", "outside", "heads"), [(8, 8, 3), (16, 8, 2), (8, 16, 1)])
 def test_graph_conv_matches_naive(inside, outside, heads, rows):
-    layer, x = disturbed(SelfAttentionGraphConv(heads, 4, inside, outside)), naive_models.random_clips(2, inside, 3, 4)
+    layer, x = (
+        disturbed(SelfAttentionGraphConv(heads, 4, inside, outside)),
+        naive_models.random_clips(2, inside, 3, 4),
+    )
     with torch.no_grad():
         expected = naive_graph_conv(layer, x)
         if rows:
@@ -112,7 +138,8 @@ def test_graph_conv_matches_naive(inside, outside, heads, rows):
 def test_code_is_noisy_in_training_alone():
     head, x = LatentClassifier(6, 3, 0.0).double(), naive_models.random_clips(5, 6)
     with torch.no_grad():
-        head.logvar.bias[:] = torch.tensor([-3.0, 0.0, 1.0, 2.0, 9.0, 30.0])  # exp(15) is cut to 100
+        # exp(15) is cut to 100
+        head.logvar.bias[:] = torch.tensor([-3.0, 0.0, 1.0, 2.0, 9.0, 30.0])
         hidden = (x @ head.hidden.weight.T + head.hidden.bias).clamp(min=0)
         mu = hidden @ head.mu.weight.T + head.mu.bias
         deviation = torch.exp(0.5 * (hidden @ head.logvar.weight.T + head.logvar.bias))
@@ -120,14 +147,18 @@ def test_code_is_noisy_in_training_alone():
         torch.manual_seed(2)
         noise = torch.randn(5, 6, dtype=torch.float64)
         torch.manual_seed(2)
-        torch.testing.assert_close(head.train().code(x), mu + noise * deviation.clamp(max=100.0), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            head.train().code(x), mu + noise * deviation.clamp(max=100.0), rtol=1e-12, atol=1e-12
+        )
         torch.testing.assert_close(head.eval().code(x), mu, rtol=0.0, atol=1e-12)
 
 
 def naive_class_distance(z: Tensor, labels: list[int], priors: Tensor) -> float:
     differences = []
     for label in sorted(set(labels)):
-        mean = torch.stack([code for code, own in zip(z, labels, strict=True) if own == label]).mean(dim=0)
+        mean = torch.stack(
+            [code for code, own in zip(z, labels, strict=True) if own == label]
+        ).mean(dim=0)
         differences += [float(difference) ** 2 for difference in mean - priors[label]]
     return sum(differences) / len(differences)
 
@@ -140,7 +171,9 @@ def test_class_distance_matches_naive(labels):
 
 
 def test_objective_is_the_information_bottleneck():
-    """lambda_2 distance to the priors + lambda_1 length of the batch's mean code + cross entropy with 0.1 of the label spread evenly."""
+    """lambda_2 distance to the priors + lambda_1 length of the batch's mean code + cross entropy
+    with 0.1 of the label spread evenly.
+    """
     network = naive_models.narrow_backbone("info_gcn", classes=5).eval()
     clips, labels = naive_models.random_clips(4, 3, 6, 25, 1), [1, 4, 1, 2]
     with torch.no_grad():
@@ -159,13 +192,17 @@ def test_objective_is_the_information_bottleneck():
 def test_objective_reaches_the_variance():
     network = naive_models.narrow_backbone("info_gcn", classes=5).train()
     torch.manual_seed(0)
-    network.objective(naive_models.random_clips(4, 3, 6, 25, 1), torch.tensor([1, 4, 1, 2]))[0].backward()
+    network.objective(naive_models.random_clips(4, 3, 6, 25, 1), torch.tensor([1, 4, 1, 2]))[
+        0
+    ].backward()
     assert network.head.logvar.weight.grad.abs().max() > 0
 
 
 def built(classes=12, **model) -> InfoGCN:
     config = ModelConfig(**({"backbone": "info_gcn", "stages": (1, 1)} | model))
-    return build_backbone(config, load_layout("ntu25"), classes=classes, persons=1, stream=StreamConfig(), seed=1)
+    return build_backbone(
+        config, load_layout("ntu25"), classes=classes, persons=1, stream=StreamConfig(), seed=1
+    )
 
 
 def deviation(weight: Tensor) -> float:
@@ -183,10 +220,14 @@ def test_initial_weights():
         assert deviation(conv.weight) == pytest.approx((2 / (128 * 64 * 3)) ** 0.5, rel=0.05)
         assert not conv.bias.any()
     assert deviation(graph.residual.conv.weight) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
-    assert deviation(network.blocks[1].residual.conv.weight) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
+    assert deviation(network.blocks[1].residual.conv.weight) == pytest.approx(
+        (2 / 128) ** 0.5, rel=0.05
+    )
     assert deviation(network.head.mu.weight) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
     assert deviation(network.head.decoder.weight) == pytest.approx((2 / 12) ** 0.5, rel=0.1)
-    assert deviation(built(temporal="conv").blocks[1].temporal.conv.weight) == pytest.approx((2 / 640) ** 0.5, rel=0.05)
+    assert deviation(built(temporal="conv").blocks[1].temporal.conv.weight) == pytest.approx(
+        (2 / 640) ** 0.5, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("classes", [12, 200])
@@ -194,26 +235,40 @@ def test_priors_are_orthogonal_of_length_three(classes):
     """With more classes than latent dimensions the dimensions are orthogonal instead."""
     priors = built(classes).priors.double()
     products = priors @ priors.T if classes < 128 else priors.T @ priors
-    torch.testing.assert_close(products, 9 * torch.eye(min(classes, 128), dtype=torch.float64), rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(
+        products, 9 * torch.eye(min(classes, 128), dtype=torch.float64), rtol=0.0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("temporal", TEMPORAL)
-@pytest.mark.parametrize(("layout", "persons", "frames"), [("ntu25", 2, 7), ("ucla20", 1, 8), ("coco17", 2, 10)])
+@pytest.mark.parametrize(
+    ("layout", "persons", "frames"), [("ntu25", 2, 7), ("ucla20", 1, 8), ("coco17", 2, 10)]
+)
 def test_deploy_form_with_every_temporal_module(temporal, layout, persons, frames):
-    network = naive_models.narrow_backbone("info_gcn", layout=layout, persons=persons, temporal=temporal, subsets=2).eval()
+    network = naive_models.narrow_backbone(
+        "info_gcn", layout=layout, persons=persons, temporal=temporal, subsets=2
+    ).eval()
     clips = naive_models.random_clips(2, 3, frames, load_layout(layout).size, persons)
     with torch.no_grad():
         expected = network(clips)
         for folding in (FULL, RELEASED):
-            assert (deploy(network, folding, frames=frames)(clips) - expected).abs().max() <= 1e-9 * expected.abs().max().clamp(min=1)
+            assert (
+                deploy(network, folding, frames=frames)(clips) - expected
+            ).abs().max() <= 1e-9 * expected.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("temporal", TEMPORAL)
 def test_counted_equals_built_with_every_temporal_module(temporal):
-    config = ModelConfig(backbone="info_gcn", channels=16, stages=(1, 1), temporal=temporal, subsets=2)
-    cost = count(config, load_layout("ucla20"), classes=7, persons=2, frames=13, stream=StreamConfig())
+    config = ModelConfig(
+        backbone="info_gcn", channels=16, stages=(1, 1), temporal=temporal, subsets=2
+    )
+    cost = count(
+        config, load_layout("ucla20"), classes=7, persons=2, frames=13, stream=StreamConfig()
+    )
     with torch.device("meta"):
-        network = build_backbone(config, load_layout("ucla20"), classes=7, persons=2, stream=StreamConfig(), seed=0).eval()
+        network = build_backbone(
+            config, load_layout("ucla20"), classes=7, persons=2, stream=StreamConfig(), seed=0
+        ).eval()
         form = deploy(network, FULL)
         for counted, module in ((cost.training, network), (cost.deploy, form)):
             with FlopCounterMode(display=False) as counter:
@@ -230,6 +285,8 @@ def test_deploy_form_has_neither_variance_nor_normalisation():
 
 
 def test_only_the_priors_are_not_in_a_released_checkpoint():
-    imported = import_tensors(naive_networks.checkpoint("info_gcn_k_1"), "info_gcn", load_layout("ntu25"))
+    imported = import_tensors(
+        naive_networks.checkpoint("info_gcn_k_1"), "info_gcn", load_layout("ntu25")
+    )
     assert imported.constructed == ("priors",)
     assert imported.unused == {}

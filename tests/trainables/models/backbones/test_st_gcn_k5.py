@@ -1,4 +1,6 @@
-"""ST-GCN-K5: its graph convolution against loops, its start, its sizes, its deploy form with every temporal module."""
+"""ST-GCN-K5: its graph convolution against loops, its start, its sizes, its deploy form with every
+temporal module.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ def telling(inside: int, outside: int, subsets: int) -> NormalisedGraphConv:
 
 
 def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    out = [sum(conv.weight[o, i, 0, 0] * x[:, i] for i in range(x.shape[1])) + conv.bias[o] for o in range(conv.out_channels)]
+    out = [
+        sum(conv.weight[o, i, 0, 0] * x[:, i] for i in range(x.shape[1])) + conv.bias[o]
+        for o in range(conv.out_channels)
+    ]
     return torch.stack(out, dim=1)
 
 
@@ -49,7 +54,9 @@ def naive_graph_conv(module: NormalisedGraphConv, x: Tensor) -> Tensor:
     out = naive_models.batch_norm(out, module.bn)
     if isinstance(module.residual, nn.Identity):
         return (out + x).clamp_min(0)
-    return (out + naive_models.batch_norm(pointwise(x, module.residual.conv), module.residual.bn)).clamp_min(0)
+    return (
+        out + naive_models.batch_norm(pointwise(x, module.residual.conv), module.residual.bn)
+    ).clamp_min(0)
 
 
 @pytest.mark.parametrize(("inside", "outside", "subsets"), [(3, 8, 3), (8, 8, 3), (8, 16, 1)])
@@ -62,12 +69,19 @@ def test_graph_convolution_matches_loops(inside, outside, subsets):
         torch.testing.assert_close(deployed(module, RELEASED)(x), expected, rtol=0.0, atol=1e-11)
 
 
-@pytest.mark.parametrize(("layout", "persons", "frames", "subsets"), [("ntu25", 2, 7, 3), ("ucla20", 1, 8, 3), ("coco17", 2, 5, 2)])
+@pytest.mark.parametrize(
+    ("layout", "persons", "frames", "subsets"),
+    [("ntu25", 2, 7, 3), ("ucla20", 1, 8, 3), ("coco17", 2, 5, 2)],
+)
 @pytest.mark.parametrize("temporal", get_args(Temporal))
 def test_deploy_form_gives_the_same_logits(temporal, layout, persons, frames, subsets):
-    network = naive_models.narrow_backbone("st_gcn_k5", layout=layout, persons=persons, temporal=temporal, subsets=subsets).eval()
+    network = naive_models.narrow_backbone(
+        "st_gcn_k5", layout=layout, persons=persons, temporal=temporal, subsets=subsets
+    ).eval()
     for block in network.blocks:  # identities would not show a transposed product
-        block.graph.adjacency.data += naive_models.random_clips(*block.graph.adjacency.shape, seed=6)
+        block.graph.adjacency.data += naive_models.random_clips(
+            *block.graph.adjacency.shape, seed=6
+        )
     clips = naive_models.random_clips(2, 3, frames, network.spec.joints, persons)
     with torch.no_grad():
         expected = network(clips)
@@ -80,7 +94,9 @@ def test_deploy_form_gives_the_same_logits(temporal, layout, persons, frames, su
 def test_nothing_but_convolutions_and_graphs_is_left(temporal):
     form = deploy(naive_models.narrow_backbone("st_gcn_k5", temporal=temporal), FULL)
     assert not any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in form.modules())
-    assert [sum(isinstance(part, nn.Conv2d) for part in block.modules()) for block in form.blocks] == [3, 4]
+    assert [
+        sum(isinstance(part, nn.Conv2d) for part in block.modules()) for block in form.blocks
+    ] == [3, 4]
 
 
 def deviation(weight: Tensor) -> float:
@@ -89,7 +105,9 @@ def deviation(weight: Tensor) -> float:
 
 def test_initial_weights():
     config = ModelConfig(backbone="st_gcn_k5", stages=(1, 1))
-    network = build_backbone(config, load_layout("ntu25"), classes=8, persons=1, stream=StreamConfig(), seed=1)
+    network = build_backbone(
+        config, load_layout("ntu25"), classes=8, persons=1, stream=StreamConfig(), seed=1
+    )
     first, block = network.blocks
     graph = block.graph
     assert first.residual is None
@@ -98,7 +116,11 @@ def test_initial_weights():
     for conv in graph.project:
         assert deviation(conv.weight) == pytest.approx((2 / (128 * 64 * 3)) ** 0.5, rel=0.05)
         assert not conv.bias.any()
-    for conv, fan_out in ((graph.residual.conv, 128), (block.residual.conv, 128), (block.temporal.conv, 128 * 5)):
+    for conv, fan_out in (
+        (graph.residual.conv, 128),
+        (block.residual.conv, 128),
+        (block.temporal.conv, 128 * 5),
+    ):
         assert deviation(conv.weight) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
         assert not conv.bias.any()
     assert torch.equal(block.temporal.bn.weight, torch.ones(128))
@@ -106,16 +128,35 @@ def test_initial_weights():
     assert network.head.fc.bias.any()
 
 
-def count_of(config: ModelConfig, *, classes: int = 120, layout: str = "ntu25", persons: int = 2, frames: int = 64):
-    return count(config, load_layout(layout), classes=classes, persons=persons, frames=frames, stream=StreamConfig())
+def count_of(
+    config: ModelConfig,
+    *,
+    classes: int = 120,
+    layout: str = "ntu25",
+    persons: int = 2,
+    frames: int = 64,
+):
+    return count(
+        config,
+        load_layout(layout),
+        classes=classes,
+        persons=persons,
+        frames=frames,
+        stream=StreamConfig(),
+    )
 
 
-@pytest.mark.parametrize(("temporal", "training", "gmacs"), [("conv", 2_108_322, 2.527), ("rep_tcn", 4_220_962, 4.991)])
+@pytest.mark.parametrize(
+    ("temporal", "training", "gmacs"), [("conv", 2_108_322, 2.527), ("rep_tcn", 4_220_962, 4.991)]
+)
 @pytest.mark.parametrize("classes", [120, 60])
 def test_released_sizes(temporal, training, gmacs, classes):
     fewer = (120 - classes) * 257
     counted = count_of(ModelConfig(backbone="st_gcn_k5", temporal=temporal), classes=classes)
-    assert (counted.training.params, counted.released.params) == (training - fewer, 2_108_322 - fewer)
+    assert (counted.training.params, counted.released.params) == (
+        training - fewer,
+        2_108_322 - fewer,
+    )
     assert counted.training.gmacs == pytest.approx(gmacs, abs=5e-4)
     assert counted.released.gmacs == pytest.approx(2.527, abs=5e-4)
     assert counted.deploy == count_of(ModelConfig(backbone="st_gcn_k5"), classes=classes).deploy
@@ -123,10 +164,14 @@ def test_released_sizes(temporal, training, gmacs, classes):
 
 @pytest.mark.parametrize("temporal", get_args(Temporal))
 def test_counted_parameters_are_the_built_ones(temporal):
-    config = ModelConfig(backbone="st_gcn_k5", channels=16, stages=(2, 1), subsets=2, temporal=temporal)
+    config = ModelConfig(
+        backbone="st_gcn_k5", channels=16, stages=(2, 1), subsets=2, temporal=temporal
+    )
     counted = count_of(config, classes=7, layout="ucla20", persons=1, frames=9)
     with torch.device("meta"):
-        network = build_backbone(config, load_layout("ucla20"), classes=7, persons=1, stream=StreamConfig(), seed=0).eval()
+        network = build_backbone(
+            config, load_layout("ucla20"), classes=7, persons=1, stream=StreamConfig(), seed=0
+        ).eval()
         form = deploy(network, FULL)
     for cost, module in ((counted.training, network), (counted.deploy, form)):
         assert cost.params == sum(parameter.numel() for parameter in module.parameters())
