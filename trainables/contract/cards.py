@@ -1,0 +1,150 @@
+"""Cards: what is known of a part (a backbone, a generator, a search, ...) before the module that
+does its work is imported, and the tables that find them.
+
+A table is a dict literal of module paths; other packages add to it with entry points, and a sweep
+file may name a card as `package.module:NAME`. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from typing import Any, Generic, TypeVar
+
+from trainables.contract.errors import UserError
+
+_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One part as the light half knows it: importing a card must import neither torch nor ray."""
+
+    name: str  # as it stands in a sweep file
+    module: str  # where the part itself is, `package.module:NAME`
+    about: str  # one line for people
+
+    def load(self) -> Any:
+        """The part itself; this may import torch."""
+        return load_object(self.module, f"the card of {self.name}, module")
+
+
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
+@dataclass(frozen=True)
+class CardTable(Generic[AnyCard]):
+    """The cards of one kind by name: our own, those of installed packages, and any that a sweep
+    file names as `package.module:NAME`.
+    """
+
+    kind: str  # in messages: `backbone`
+    group: str  # of entry points: `orchestrate.backbones`
+    card: type[AnyCard]
+    own: Mapping[str, str]  # name -> `package.module:NAME` of its card
+    _loaded: dict[str, AnyCard] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def names(self) -> tuple[str, ...]:
+        """Our own names, then those of installed packages; UserError where a name is taken twice.
+
+        Imports no card.
+        """
+        outside = self._outside()
+        doubled = [name for name, places in outside.items() if name in self.own or len(places) > 1]
+        if doubled:
+            raise UserError.of(self._taken_twice(name, outside[name]) for name in doubled)
+        return (*self.own, *outside)
+
+    def find(self, name: str) -> AnyCard:
+        """The card of that name or path; UserError where there is none, or where it is no card."""
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str) -> AnyCard:
+        place = f"{self.kind} {name}"
+        if is_path(name):
+            return self._checked(load_object(name, place), place)
+        path = self.own.get(name) or self._installed(name)
+        found = self._checked(load_object(path, place), place)
+        if found.name != name:
+            raise UserError(f"{place}: the card at {path} must have this name, got '{found.name}'")
+        return found
+
+    def _installed(self, name: str) -> str:
+        """Where an installed package has the card of that name."""
+        outside = self._outside()
+        if name not in outside:
+            known = (*self.own, *outside)
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                f"must be {', '.join(known)} or package.module:NAME, got '{name}'"
+                + (f", did you mean '{near[0]}'?" if near else "")
+            )
+        if len(outside[name]) > 1:
+            raise UserError(self._taken_twice(name, outside[name]))
+        return outside[name][0]
+
+    def _outside(self) -> dict[str, list[str]]:
+        """Name -> paths of the cards that installed packages offer under it."""
+        found: dict[str, list[str]] = {}
+        for point in metadata.entry_points(group=self.group):
+            places = found.setdefault(point.name, [])
+            if point.value not in places:
+                places.append(point.value)
+        return found
+
+    def _taken_twice(self, name: str, places: list[str]) -> str:
+        own = [self.own[name]] if name in self.own else []
+        return f"{self.kind} {name}: the name is taken twice, by {' and '.join([*own, *places])}"
+
+    def _checked(self, found: object, place: str) -> AnyCard:
+        if not isinstance(found, self.card):
+            raise UserError(
+                f"{place}: must be a {self.card.__name__}, got {_kind_of(found)}; the card of a"
+                f" {self.kind} says where its module is"
+            )
+        return found
+
+
+def is_path(name: str) -> bool:
+    """Whether `name` has the form `package.module:NAME`."""
+    return _PATH.fullmatch(name) is not None
+
+
+def load_object(path: str, place: str) -> Any:
+    """The object at `package.module:NAME`; UserError, which begins with `place`, where it cannot be
+    had.
+    """
+    if not is_path(path):
+        raise UserError(f"{place}: must have the form package.module:NAME, got '{path}'")
+    module, _, name = path.partition(":")
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise UserError(f"{place}: {module} cannot be imported: {error}") from error
+        raise UserError(
+            f"{place}: there is no module {error.name}; install its package (pip install -e FOLDER)"
+            " or add its folder to PYTHONPATH"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{place}: {module} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(found, name):
+        near = difflib.get_close_matches(name, [each for each in vars(found) if each[0] != "_"], 1)
+        raise UserError(
+            f"{place}: module {module} has no {name}"
+            + (f", did you mean '{near[0]}'?" if near else "")
+        )
+    return getattr(found, name)
+
+
+def _kind_of(found: object) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    return "a function" if callable(found) else f"{type(found).__name__}"
