@@ -52,7 +52,7 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
     trials = all_trials(sweep)
     run = folder_of(sweep)
     with held(run), _discarded_if_refused(run):
-        prepared = prepare(sweep, [trial.planned for trial in trials])
+        prepared = prepare(sweep, [trial.proposal for trial in trials])
         journal = journal_of(run)
         seconds_left = _seconds_left(sweep, read_journal(journal.path))
         fetched = _fetch_sources(sweep, run)
@@ -100,7 +100,7 @@ def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
     """
     with held(run):
         unfinished = [
-            state.planned.trial for state in load_trials(run) if state.status == "unfinished"
+            state.proposal.trial for state in load_trials(run) if state.status == "unfinished"
         ]
         if unfinished and not partial:
             raise UserError(

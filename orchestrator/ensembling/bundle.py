@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.strategies import combine_rows
-from orchestrator.trials.proposed import load_planned
+from orchestrator.record.proposals import load_proposals
 from trainables.contract.artifacts import TrialDir, write_json
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
@@ -33,7 +33,7 @@ def write_bundle(run: Path, ensemble: str) -> Path:
     out = run / "ensembles" / ensemble / "model"
     shutil.rmtree(out, ignore_errors=True)
     # of equal cells the first, as collected
-    trials = {planned.cell: planned.trial for planned in reversed(load_planned(run))}
+    trials = {proposal.cell: proposal.trial for proposal in reversed(load_proposals(run))}
     members = json.loads((out.parent / "members.json").read_text())["members"]
     trials |= {member["cell"]: member["trial"] for member in members}
     folders = {member["trial"]: TrialDir(run / "trials" / member["trial"]) for member in members}

@@ -11,8 +11,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
+from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_failures
-from orchestrator.trials.proposed import PlannedTrial, load_planned
+from orchestrator.trials.proposed import Proposal
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Member", "collect", "missing_cells", "order"]
 
 # trials that differ in nothing but the seed, by seed
-Candidate = list[tuple[PlannedTrial, TrialResult]]
+Candidate = list[tuple[Proposal, TrialResult]]
 
 
 def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
@@ -43,34 +44,34 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
 
 
 def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:
-    """Why a planned cell has no member, by cell."""
+    """Why a cell has no member, by cell."""
     present, failures = {member.cell for member in members}, load_failures(run)
     reasons: dict[str, list[str]] = {}
-    for planned in load_planned(run):
-        if planned.cell in present:
+    for proposal in load_proposals(run):
+        if proposal.cell in present:
             continue
-        if planned.trial in failures:
-            reason = f"failed: {failures[planned.trial]}"
+        if proposal.trial in failures:
+            reason = f"failed: {failures[proposal.trial]}"
         else:
             reason = (
                 "is outside the constraints"
-                if planned.folder(run).is_complete()
+                if proposal.folder(run).is_complete()
                 else "is not finished"
             )
-        reasons.setdefault(planned.cell, []).append(f"{planned.trial} {reason}")
+        reasons.setdefault(proposal.cell, []).append(f"{proposal.trial} {reason}")
     return {cell: "; ".join(texts) for cell, texts in reasons.items()}
 
 
 def _complete_by_cell(run: Path) -> dict[str, list[Candidate]]:
     """Complete trials by cell, those of one assignment together."""
     cells: dict[str, dict[str, Candidate]] = {}
-    for planned in load_planned(run):
-        folder = planned.folder(run)
+    for proposal in load_proposals(run):
+        folder = proposal.folder(run)
         if folder.is_complete():
-            alike = cells.setdefault(planned.cell, {}).setdefault(
-                repr(sorted(planned.assignment.items())), []
+            alike = cells.setdefault(proposal.cell, {}).setdefault(
+                repr(sorted(proposal.assignment.items())), []
             )
-            alike.append((planned, folder.load()))
+            alike.append((proposal, folder.load()))
     return {
         cell: [sorted(each, key=lambda pair: pair[0].seed) for each in groups.values()]
         for cell, groups in cells.items()
@@ -111,14 +112,14 @@ def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
 
 
 def _member(run: Path, candidate: Candidate) -> Member:
-    seeds = tuple(_seed_run(run, planned, result) for planned, result in candidate)
-    planned, first = candidate[0][0], seeds[0]
+    seeds = tuple(_seed_run(run, proposal, result) for proposal, result in candidate)
+    proposal, first = candidate[0][0], seeds[0]
     return Member(
-        name=planned.cell,
-        cell=planned.cell,
-        axes=planned.axes,
-        trial=planned.trial,
-        config=planned.folder(run).load_config(),
+        name=proposal.cell,
+        cell=proposal.cell,
+        axes=proposal.axes,
+        trial=proposal.trial,
+        config=proposal.folder(run).load_config(),
         result=first.result,
         selection=first.scores.selection,
         test=first.scores.test,
@@ -126,16 +127,16 @@ def _member(run: Path, candidate: Candidate) -> Member:
     )
 
 
-def _seed_run(run: Path, planned: PlannedTrial, result: TrialResult) -> SeedRun:
-    folder = planned.folder(run)
+def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
+    folder = proposal.folder(run)
     levels = {
         each.level: _scores(folder.level_scores(each.level, "selection"), test)
         for each in result.levels
         if (test := folder.level_scores(each.level, "test")).is_file()
     }
     return SeedRun(
-        planned.trial,
-        planned.seed,
+        proposal.trial,
+        proposal.seed,
         result,
         _scores(folder.selection_scores, folder.test_scores),
         levels,

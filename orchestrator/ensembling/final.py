@@ -30,7 +30,7 @@ from orchestrator.ensembling.results import (
 )
 from orchestrator.ensembling.sealed import TestLabels, read_test_labels
 from orchestrator.record.journal import Journal
-from orchestrator.trials.proposed import load_planned
+from orchestrator.record.proposals import load_proposals
 from trainables.contract.artifacts import write_json
 from trainables.contract.scores import Scores
 
@@ -58,7 +58,7 @@ def finalize(
             known = known.model_copy(update={"missing": dict(missing)})
             known.save(run)
         return known
-    cells = {planned.cell: planned.axes for planned in load_planned(run)}
+    cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
     built = build_ensembles(sweep, members, cells)
     journal = Journal(run / "journal.jsonl")
     for ensemble in built.ensembles:

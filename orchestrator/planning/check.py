@@ -149,9 +149,9 @@ def _check_dense(sweep: Sweep) -> list[str]:
         return [_problem(sweep, "sparsity.from", rule)]
     first_seed = (trial for trial in everything if trial.config.seed == sweep.seed)
     lonely = [
-        trial.planned
+        trial.proposal
         for trial in first_seed
-        if trial.config.sparsity.source == FROM_THE_SWEEP and not trial.planned.after
+        if trial.config.sparsity.source == FROM_THE_SWEEP and not trial.proposal.after
     ]
     if not lonely:
         return []

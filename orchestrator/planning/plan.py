@@ -130,18 +130,18 @@ def plan(sweep: Sweep) -> Plan:
     split = store.split(sweep.data.protocol, sweep.data.selection)
     everything = all_trials(sweep)
     by_cell = {
-        cell: [trial for trial in everything if trial.planned.cell == cell.id]
+        cell: [trial for trial in everything if trial.proposal.cell == cell.id]
         for cell in expand(sweep)
     }
-    cell_of = {trial.planned.trial: trial.planned.cell for trial in everything}
+    cell_of = {trial.proposal.trial: trial.proposal.cell for trial in everything}
     run = Path(sweep.storage) / sweep.name
-    complete = [trial for trial in everything if trial.planned.folder(run).is_complete()]
-    done = {trial.planned.trial for trial in complete}
-    counts = {trial.planned.trial: _count(trial.config, store) for trial in everything}
+    complete = [trial for trial in everything if trial.proposal.folder(run).is_complete()]
+    done = {trial.proposal.trial for trial in complete}
+    counts = {trial.proposal.trial: _count(trial.config, store) for trial in everything}
     machine = _machine(sweep, _measured_rate(run, complete, counts))
     seconds = {
-        trial.planned.trial: (
-            training_flops(trial.config, counts[trial.planned.trial], len(split.train))
+        trial.proposal.trial: (
+            training_flops(trial.config, counts[trial.proposal.trial], len(split.train))
             / machine.flops_per_s
         )
         for trial in everything
@@ -156,10 +156,10 @@ def plan(sweep: Sweep) -> Plan:
                 cell=cell.id,
                 axes=dict(cell.axes),
                 trials=len(group),
-                trials_done=sum(trial.planned.trial in done for trial in group),
-                hours=sum(seconds[trial.planned.trial] for trial in group) / 3600,
+                trials_done=sum(trial.proposal.trial in done for trial in group),
+                hours=sum(seconds[trial.proposal.trial] for trial in group) / 3600,
                 after=tuple(
-                    dict.fromkeys(cell_of[name] for trial in group for name in trial.planned.after)
+                    dict.fromkeys(cell_of[name] for trial in group for name in trial.proposal.after)
                 ),
             )
             for cell, group in by_cell.items()
@@ -168,7 +168,7 @@ def plan(sweep: Sweep) -> Plan:
         trials=len(everything),
         done=len(done),
         waiting=sum(
-            bool(trial.planned.after) for trial in everything if trial.planned.trial in left
+            bool(trial.proposal.after) for trial in everything if trial.proposal.trial in left
         ),
         training_clips=len(split.train),
         selection_clips=len(split.selection),
@@ -176,7 +176,7 @@ def plan(sweep: Sweep) -> Plan:
         training_hours=sum(left.values()),
         wall_hours=_wall_hours(everything, left, machine.concurrent),
         disk_gb=sum(
-            disk_bytes(counts[trial.planned.trial], trial.config) + score_bytes
+            disk_bytes(counts[trial.proposal.trial], trial.config) + score_bytes
             for trial in everything
         )
         / 1e9,
@@ -241,10 +241,10 @@ def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurre
     the longest that follows on another.
     """
     chains = [
-        left[trial.planned.trial]
-        + max((left.get(name, 0.0) for name in trial.planned.after), default=0.0)
+        left[trial.proposal.trial]
+        + max((left.get(name, 0.0) for name in trial.proposal.after), default=0.0)
         for trial in everything
-        if trial.planned.trial in left
+        if trial.proposal.trial in left
     ]
     return max(sum(left.values()) / max(1, min(concurrent, len(left))), max(chains, default=0.0))
 
@@ -294,8 +294,8 @@ def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]
     """Median training FLOP/s of the complete trials, None without any."""
     rates = []
     for trial in done:
-        result = trial.planned.folder(run).load()
-        rates.append(result.clips_per_s * _clip_flops(trial.config, counts[trial.planned.trial]))
+        result = trial.proposal.folder(run).load()
+        rates.append(result.clips_per_s * _clip_flops(trial.config, counts[trial.proposal.trial]))
     return median(rates) if rates else None
 
 
@@ -360,7 +360,7 @@ def _variants(
     found = []
     for settings, group in zip(models, groups.values(), strict=True):
         idle = unused(leaves_of(group[0].config))
-        cost, levels = counts[group[0].planned.trial], _levels(group)
+        cost, levels = counts[group[0].proposal.trial], _levels(group)
         found.append(
             Variant(
                 settings={
@@ -396,7 +396,8 @@ def _variants(
                 ),
                 gmacs=cost.training.gmacs,
                 deploy_gmacs=cost.deploy.gmacs,
-                seconds_per_trial=sum(seconds[trial.planned.trial] for trial in group) / len(group),
+                seconds_per_trial=sum(seconds[trial.proposal.trial] for trial in group)
+                / len(group),
             )
         )
     return tuple(found)
@@ -443,7 +444,7 @@ def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tu
         for single in (
             trial.config.sparsity.singles if trial.config.sparsity.sharing == "none" else ()
         ):
-            bare = emptied(counts[trial.planned.trial].kernels, single)
+            bare = emptied(counts[trial.proposal.trial].kernels, single)
             layers = [
                 (f"{'x'.join(map(str, shape))} in block {block}", chance)
                 for block, shape, chance in bare
@@ -495,7 +496,7 @@ def _notes(
             )
     idle = frozenset(LEAVES)
     for trial in everything:
-        leaves = sweep.leaves() | dict(trial.planned.axes) | dict(trial.planned.assignment)
+        leaves = sweep.leaves() | dict(trial.proposal.axes) | dict(trial.proposal.assignment)
         idle &= unused(leaves)
     for name in sorted(name for name in idle if sweep.is_written(sweep.place_of_leaf(name))):
         yield sweep.problem(sweep.place_of_leaf(name), "has no effect on any trial of this sweep")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.record.journal import Journal
+from orchestrator.record.resolved import load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
-from orchestrator.trials.proposed import PlannedTrial, load_resolved
+from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
 from trainables.contract.artifacts import write_atomic, write_json
 from trainables.contract.errors import UserError
@@ -64,7 +65,7 @@ class Prepared:
     resumed: bool
 
 
-def prepare(sweep: Sweep, planned: Sequence[PlannedTrial]) -> Prepared:
+def prepare(sweep: Sweep, proposals: Sequence[Proposal]) -> Prepared:
     """Write what the folder says of the sweep.
 
     UserError names every difference to what an earlier run of it wrote there.
@@ -83,7 +84,7 @@ def prepare(sweep: Sweep, planned: Sequence[PlannedTrial]) -> Prepared:
             )
     write_atomic(run / "sweep.yaml", sweep.text.encode())
     mark = known["mark"] if known is not None else uuid.uuid4().hex[:12]
-    entries = [asdict(trial) for trial in planned]
+    entries = [asdict(trial) for trial in proposals]
     write_json(
         run / "resolved.json",
         {"sweep": resolved, "digest": sweep.digest(), "mark": mark, "trials": entries},

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.record.journal import read_journal
-from orchestrator.trials.proposed import PlannedTrial, load_planned
+from orchestrator.record.proposals import load_proposals
+from orchestrator.trials.proposed import Proposal
 from trainables.contract.artifacts import TrialResult
 
 
 @dataclass(frozen=True, slots=True)
 class TrialState:
-    """One planned trial and how far it came."""
+    """One proposed trial and how far it came."""
 
-    planned: PlannedTrial
+    proposal: Proposal
     result: TrialResult | None
     failure: str | None
 
@@ -24,20 +25,22 @@ class TrialState:
 
 
 def load_trials(run: Path) -> tuple[TrialState, ...]:
-    """Every planned trial of the sweep in `run`, from its folder; for trials given up without a
+    """Every proposed trial of the sweep in `run`, from its folder; for trials given up without a
     word of their own, from the journal.
     """
     failures = load_failures(run)
     states: list[TrialState] = []
-    for planned in load_planned(run):
-        folder = planned.folder(run)
+    for proposal in load_proposals(run):
+        folder = proposal.folder(run)
         result = folder.load() if folder.is_complete() else None
-        states.append(TrialState(planned, result, None if result else failures.get(planned.trial)))
+        states.append(
+            TrialState(proposal, result, None if result else failures.get(proposal.trial))
+        )
     return tuple(states)
 
 
 def load_failures(run: Path) -> dict[str, str]:
-    """Why a planned trial failed, by trial: its own word, or the journal's where the trial was
+    """Why a proposed trial failed, by trial: its own word, or the journal's where the trial was
     given up without one (a dead worker).
 
     A complete trial has not failed, whatever went before; neither has one that was started again
@@ -50,11 +53,11 @@ def load_failures(run: Path) -> dict[str, str]:
         elif event["event"].startswith("trial_"):
             given_up.pop(event["trial"], None)
     failures: dict[str, str] = {}
-    for planned in load_planned(run):
-        folder = planned.folder(run)
+    for proposal in load_proposals(run):
+        folder = proposal.folder(run)
         reason = (
-            None if folder.is_complete() else folder.load_failure() or given_up.get(planned.trial)
+            None if folder.is_complete() else folder.load_failure() or given_up.get(proposal.trial)
         )
         if reason is not None:
-            failures[planned.trial] = reason
+            failures[proposal.trial] = reason
     return failures

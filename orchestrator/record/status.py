@@ -59,9 +59,9 @@ def load_status(run: Path) -> Status:
     cells: dict[str, CellStatus] = {}
     failures: dict[str, str] = {}
     states = load_trials(run)
-    unfinished = {state.planned.trial for state in states if state.status == "unfinished"}
+    unfinished = {state.proposal.trial for state in states if state.status == "unfinished"}
     for trial in states:
-        cell = cells.setdefault(trial.planned.cell, CellStatus(trial.planned.cell))
+        cell = cells.setdefault(trial.proposal.cell, CellStatus(trial.proposal.cell))
         cell.total += 1
         if trial.result is not None:
             cell.done += 1
@@ -70,10 +70,10 @@ def load_status(run: Path) -> Status:
                 cell.best = top1
         elif trial.failure is not None:
             cell.failed += 1
-            failures[trial.planned.trial] = trial.failure
-        elif trial.planned.trial in active:
+            failures[trial.proposal.trial] = trial.failure
+        elif trial.proposal.trial in active:
             cell.running += 1
-        elif not unfinished.isdisjoint(trial.planned.after):
+        elif not unfinished.isdisjoint(trial.proposal.after):
             cell.waiting += 1
     left = sum(cell.total - cell.done - cell.failed for cell in cells.values())
     finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == [

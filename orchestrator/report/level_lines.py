@@ -29,7 +29,7 @@ def level_panels(
     what is said by all levels together, and by dense networks, stands beside it. With several
     backbones, and more to tell apart than these, each backbone has a panel.
     """
-    results = {state.planned.trial: state.result for state in trials if state.result is not None}
+    results = {state.proposal.trial: state.result for state in trials if state.result is not None}
     rows = [row for row in rows if all(trial in results for trial in row.trials)]
     curves: dict[Key, list[Row]] = {}
     for row in rows:

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.ensembling.evaluate import Accuracy
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, TestSplit
 from orchestrator.record.journal import read_journal
+from orchestrator.record.resolved import load_resolved
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.report.figures import Point, draw_curves, draw_levels, draw_size_accuracy
 from orchestrator.report.level_lines import level_panels
@@ -28,7 +29,6 @@ from orchestrator.report.tables import (
 from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.report.verdicts import verdicts, verdicts_of
 from orchestrator.sweep.leaves import label
-from orchestrator.trials.proposed import load_resolved
 from trainables.contract.artifacts import FUSED, LevelResult, write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
@@ -100,7 +100,7 @@ def _overview(
     reads = sum(event["event"] == "test_read" for event in journal)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
     lines.append(
-        f"- **Trials**: {len(trials)} in {len({state.planned.cell for state in trials})} cells;"
+        f"- **Trials**: {len(trials)} in {len({state.proposal.cell for state in trials})} cells;"
         f" {counts['finished']} finished, {counts['failed']} failed, {counts['unfinished']}"
         f" unfinished; {seconds / 60:.1f} minutes of training in total"
     )
@@ -353,12 +353,12 @@ def _tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[s
     )
     rows = [
         {
-            "cell": f"`{each.trial.planned.cell}`",
+            "cell": f"`{each.trial.proposal.cell}`",
             **{name: _value(each.trial, name) for name in searched},
             **{
                 name: f"{value:,.4f}".rstrip("0").rstrip(".") for name, value in each.values.items()
             },
-            "trial": f"`{each.trial.planned.trial}`",
+            "trial": f"`{each.trial.proposal.trial}`",
         }
         for each in found
     ]
@@ -374,11 +374,11 @@ def _levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) ->
         for row in (evaluation.rows if evaluation else ())
         if row.kind == "member"
     }
-    shown = [state for state in trials if not rows or state.planned.trial in rows]
+    shown = [state for state in trials if not rows or state.proposal.trial in rows]
     levels = [(state, level) for state in shown if state.result for level in state.result.levels]
     routed = any(level.clip_share is not None for _, level in levels)
     lines = [
-        _level_line(state.planned.trial, level, rows.get(state.planned.trial))
+        _level_line(state.proposal.trial, level, rows.get(state.proposal.trial))
         | (
             {"clips %": "" if level.clip_share is None else percent(level.clip_share)}
             if routed
@@ -427,10 +427,10 @@ def _searched(trials: Sequence[TrialState]) -> list[str]:
     apart, in the order of the sweep file.
     """
     values: dict[tuple[str, str], set[str]] = {}
-    names = list(dict.fromkeys(name for state in trials for name in state.planned.assignment))
+    names = list(dict.fromkeys(name for state in trials for name in state.proposal.assignment))
     for state in trials:
         for name in names:
-            values.setdefault((name, state.planned.cell), set()).add(_value(state, name))
+            values.setdefault((name, state.proposal.cell), set()).add(_value(state, name))
     return [
         name
         for name in names
@@ -440,15 +440,15 @@ def _searched(trials: Sequence[TrialState]) -> list[str]:
 
 def _value(state: TrialState, name: str) -> str:
     """An assigned value in words; empty where the parameter has no effect beside the others."""
-    return label(state.planned.assignment[name]) if name in state.planned.assignment else ""
+    return label(state.proposal.assignment[name]) if name in state.proposal.assignment else ""
 
 
 def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
-    planned, result = state.planned, state.result
+    proposal, result = state.proposal, state.result
     line = {
-        "cell": f"`{planned.cell}`",
+        "cell": f"`{proposal.cell}`",
         **{name: _value(state, name) for name in searched},
-        "seed": str(planned.seed),
+        "seed": str(proposal.seed),
         "status": f"failed: {state.failure}" if state.failure is not None else state.status,
     }
     if result is None:
@@ -468,7 +468,7 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
             f"{result.seconds:.0f}",
         )
         numbers = dict(zip(TRIAL_NUMBERS, found, strict=True))
-    return {**line, **numbers, "trial": f"`{planned.trial}`"}
+    return {**line, **numbers, "trial": f"`{proposal.trial}`"}
 
 
 def _absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
@@ -476,7 +476,7 @@ def _absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) ->
     is there.
     """
     lines = [
-        f"- trial `{state.planned.trial}` failed: {state.failure}"
+        f"- trial `{state.proposal.trial}` failed: {state.failure}"
         for state in trials
         if state.failure is not None
     ]
@@ -497,7 +497,7 @@ def _warnings(trials: Sequence[TrialState]) -> list[str]:
     to say.
     """
     lines = [
-        f"- trial `{state.planned.trial}`: {text}"
+        f"- trial `{state.proposal.trial}`: {text}"
         for state in trials
         if state.result
         for text in state.result.warnings
@@ -535,9 +535,9 @@ def _draw(
     chosen = (
         {trial for row in evaluation.rows for trial in row.trials}
         if evaluation
-        else {state.planned.trial for state in trials}
+        else {state.proposal.trial for state in trials}
     )
-    folders = [state.planned.folder(run) for state in trials if state.planned.trial in chosen]
+    folders = [state.proposal.folder(run) for state in trials if state.proposal.trial in chosen]
     tables = {
         folder.path.name: folder.metrics_file for folder in folders if folder.metrics_file.is_file()
     }

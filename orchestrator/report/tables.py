@@ -58,13 +58,13 @@ def level_cells(row: Row, level: LevelRow) -> Cells:
 def trial_cells(state: TrialState) -> Cells:
     """One trial, finished or not."""
     return {
-        "trial": state.planned.trial,
-        "cell": state.planned.cell,
-        "seed": state.planned.seed,
+        "trial": state.proposal.trial,
+        "cell": state.proposal.cell,
+        "seed": state.proposal.seed,
         "status": state.status,
         "reason": state.failure or "",
-        **{f"axis.{axis}": value for axis, value in state.planned.axes.items()},
-        **{f"parameter.{name}": value for name, value in state.planned.assignment.items()},
+        **{f"axis.{axis}": value for axis, value in state.proposal.axes.items()},
+        **{f"parameter.{name}": value for name, value in state.proposal.assignment.items()},
         **(state.result.metrics() if state.result else {}),
     }
 

@@ -32,7 +32,7 @@ def non_dominated(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
     """
     cells: dict[str, list[Choice]] = {}
     for choice in _choices(trials, goals):
-        cells.setdefault(choice.trial.planned.cell, []).append(choice)
+        cells.setdefault(choice.trial.proposal.cell, []).append(choice)
     found: list[Choice] = []
     for choices in cells.values():
         if len(choices) > 1:
@@ -48,14 +48,14 @@ def _choices(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
     for state in trials:
         if state.result is not None:
             alike.setdefault(
-                (state.planned.cell, repr(sorted(state.planned.assignment.items()))), []
+                (state.proposal.cell, repr(sorted(state.proposal.assignment.items()))), []
             ).append(state)
     found: list[Choice] = []
     for states in alike.values():
         metrics = [state.result.metrics() for state in states if state.result is not None]
         if all(goals.keys() <= each.keys() for each in metrics):
             values = {metric: fmean(each[metric] for each in metrics) for metric in goals}
-            found.append(Choice(min(states, key=lambda state: state.planned.seed), values))
+            found.append(Choice(min(states, key=lambda state: state.proposal.seed), values))
     return found
 
 

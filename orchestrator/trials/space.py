@@ -21,7 +21,7 @@ from orchestrator.sweep.document import Path, dotted, show
 from orchestrator.sweep.leaves import LEAVES, OF_PYSKL, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
 from orchestrator.trials.cells import Cell, deciding_combinations, expand
-from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.proposed import Proposal
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import FROM_THE_SWEEP
@@ -39,9 +39,9 @@ MAX_TRIES = 1000
 
 @dataclass(frozen=True)
 class Trial:
-    """One training to run: its entry in the list of planned trials, and its full configuration."""
+    """One training to run: its proposal and its full configuration."""
 
-    planned: PlannedTrial
+    proposal: Proposal
     config: TrialConfig
 
 
@@ -238,10 +238,10 @@ def trials(sweep: Sweep, cell: Cell) -> list[Trial]:
     for assignment in assignments(sweep, cell):
         for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
             config = build_config(sweep, cell, assignment, seed)
-            planned = PlannedTrial(
+            proposal = Proposal(
                 f"{cell.id}-{config.digest()}", cell.id, cell.axes, assignment, seed
             )
-            found.append(Trial(planned, config))
+            found.append(Trial(proposal, config))
     return found
 
 
@@ -253,11 +253,12 @@ def all_trials(sweep: Sweep) -> list[Trial]:
     sources: dict[str, list[str]] = {}
     for trial in found:
         if trial.config.sparsity.dense:
-            sources.setdefault(_common(trial), []).append(trial.planned.trial)
+            sources.setdefault(_common(trial), []).append(trial.proposal.trial)
     return [
         (
             replace(
-                trial, planned=replace(trial.planned, after=tuple(sources.get(_common(trial), ())))
+                trial,
+                proposal=replace(trial.proposal, after=tuple(sources.get(_common(trial), ()))),
             )
             if _starts_from_dense(trial)
             else trial
@@ -280,7 +281,7 @@ def _common(trial: Trial) -> str:
     config = trial.config
     axes = {
         axis: value
-        for axis, value in trial.planned.axes.items()
+        for axis, value in trial.proposal.axes.items()
         if not axis.startswith("sparsity.")
     }
     return json.dumps(

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator.record.journal import Journal
 from orchestrator.tracking.tracker import Tracker
-from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.progress import Progress
 from orchestrator.tuning.searcher import SweepSearcher
@@ -49,17 +49,17 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        proposal = self._proposal(trial)
-        planned = proposal.planned
+        proposed = self._trial(trial)
+        proposal = proposed.proposal
         source = trial.config["source"]
         self._journal.append(
             "trial_started",
-            trial=planned.trial,
-            cell=planned.cell,
+            trial=proposal.trial,
+            cell=proposal.cell,
             **({"source": source} if source else {}),
         )
-        self._tracker.start_trial(planned.trial, planned.cell, proposal.config, planned.axes)
-        self._progress.started(planned.cell, planned.trial)
+        self._tracker.start_trial(proposal.trial, proposal.cell, proposed.config, proposal.axes)
+        self._progress.started(proposal.cell, proposal.trial)
 
     def on_trial_result(
         self,
@@ -69,14 +69,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        planned = self._proposal(trial).planned
+        proposal = self._trial(trial).proposal
         if WARNING in result:
-            self._progress.note(f"warning   {planned.trial}: {result[WARNING]}")
+            self._progress.note(f"warning   {proposal.trial}: {result[WARNING]}")
         if "epoch" not in result:
             return  # a warning, or the closing line of a trial that did not finish
         metrics = {name: float(result[name]) for name in EPOCH_METRICS if name in result}
-        self._tracker.log_epoch(planned.trial, int(result["epoch"]), metrics)
-        self._progress.epoch(planned.cell, planned.trial, {"epoch": result["epoch"], **metrics})
+        self._tracker.log_epoch(proposal.trial, int(result["epoch"]), metrics)
+        self._progress.epoch(proposal.cell, proposal.trial, {"epoch": result["epoch"], **metrics})
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
@@ -90,43 +90,45 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._ended(trial, reason=_last_line(trial))
 
     def _ended(self, trial: TuneTrial, reason: str | None) -> None:
-        planned = self._proposal(trial).planned
-        folder = planned.folder(self._run)
+        proposal = self._trial(trial).proposal
+        folder = proposal.folder(self._run)
         if folder.is_complete():
             result = folder.load()
             self._journal.append(
                 "trial_finished",
-                trial=planned.trial,
-                cell=planned.cell,
+                trial=proposal.trial,
+                cell=proposal.cell,
                 seconds=result.seconds,
                 **_headline(result.metrics()),
             )
-            self._tracker.finish_trial(planned.trial, folder, "finished")
-            self._progress.finished(planned.cell, planned.trial, result)
+            self._tracker.finish_trial(proposal.trial, folder, "finished")
+            self._progress.finished(proposal.cell, proposal.trial, result)
             self._searcher.tell(trial.trial_id, result)
             return
         if reason is None:
-            self._journal.append("trial_interrupted", trial=planned.trial, cell=planned.cell)
-            self._tracker.finish_trial(planned.trial, folder, "interrupted")
-            self._progress.interrupted(planned.cell, planned.trial)
+            self._journal.append("trial_interrupted", trial=proposal.trial, cell=proposal.cell)
+            self._tracker.finish_trial(proposal.trial, folder, "interrupted")
+            self._progress.interrupted(proposal.cell, proposal.trial)
         else:
-            self._failed(planned, reason)
+            self._failed(proposal, reason)
         self._searcher.tell(trial.trial_id, None)
 
-    def give_up(self, proposal: Trial, reason: str) -> None:
+    def give_up(self, proposed: Trial, reason: str) -> None:
         """A trial that cannot start, because none that it could start from has a result."""
-        planned = proposal.planned
-        self._tracker.start_trial(planned.trial, planned.cell, proposal.config, planned.axes)
-        self._failed(planned, reason)
+        proposal = proposed.proposal
+        self._tracker.start_trial(proposal.trial, proposal.cell, proposed.config, proposal.axes)
+        self._failed(proposal, reason)
 
-    def _failed(self, planned: PlannedTrial, reason: str) -> None:
-        self.failed.add(planned.trial)
-        self._journal.append("trial_failed", trial=planned.trial, cell=planned.cell, reason=reason)
-        self._tracker.finish_trial(planned.trial, planned.folder(self._run), "failed", reason)
-        self._progress.failed(planned.cell, planned.trial, reason)
+    def _failed(self, proposal: Proposal, reason: str) -> None:
+        self.failed.add(proposal.trial)
+        self._journal.append(
+            "trial_failed", trial=proposal.trial, cell=proposal.cell, reason=reason
+        )
+        self._tracker.finish_trial(proposal.trial, proposal.folder(self._run), "failed", reason)
+        self._progress.failed(proposal.cell, proposal.trial, reason)
 
-    def _proposal(self, trial: TuneTrial) -> Trial:
-        return self._searcher.proposal_of(trial.trial_id)
+    def _trial(self, trial: TuneTrial) -> Trial:
+        return self._searcher.trial_of(trial.trial_id)
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:

@@ -52,7 +52,7 @@ class Slots:
 
 def run_trials(
     sweep: Sweep,
-    proposals: Sequence[Trial],
+    trials: Sequence[Trial],
     run: Path,
     journal: Journal,
     tracker: Tracker,
@@ -60,7 +60,7 @@ def run_trials(
     seconds_left: float | None,
     fetched: Mapping[str, Path],
 ) -> Stop | None:
-    """Run every proposal whose folder holds no result and no final failure; returns why the run was
+    """Run every trial whose folder holds no result and no final failure; returns why the run was
     cut short, or None.
 
     address: HOST:PORT of a Ray cluster to join; None starts Ray on this machine (or joins the
@@ -71,15 +71,15 @@ def run_trials(
     requests = StopRequests(run)
     requests.clear()
     totals = {
-        cell: sum(p.planned.cell == cell for p in proposals)
-        for cell in dict.fromkeys(p.planned.cell for p in proposals)
+        cell: sum(p.proposal.cell == cell for p in trials)
+        for cell in dict.fromkeys(p.proposal.cell for p in trials)
     }
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
-    epochs = {p.config.total_epochs for p in proposals}
+    epochs = {p.config.total_epochs for p in trials}
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(totals, epochs.pop() if len(epochs) == 1 else None))
-        for proposal in proposals:
-            _sort_in(proposal, run, waiting, progress, tracker)
+        for trial in trials:
+            _sort_in(trial, run, waiting, progress, tracker)
         if not any(waiting.values()):
             return None
         stack.enter_context(_ray(address))
@@ -91,7 +91,7 @@ def run_trials(
         failed = _fit(
             sweep,
             waiting,
-            Sources(sweep, run, proposals, fetched),
+            Sources(sweep, run, trials, fetched),
             slots,
             run,
             requests,
@@ -100,7 +100,7 @@ def run_trials(
             progress,
         )
     ended = all(
-        p.planned.trial in failed or p.planned.folder(run).is_complete()
+        p.proposal.trial in failed or p.proposal.folder(run).is_complete()
         for cell in waiting.values()
         for p in cell
     )
@@ -110,7 +110,7 @@ def run_trials(
 
 
 def _sort_in(
-    proposal: Trial,
+    trial: Trial,
     run: Path,
     waiting: dict[str, list[Trial]],
     progress: Progress,
@@ -119,16 +119,16 @@ def _sort_in(
     """Complete and given-up trials are counted, and told to a tracker that may have missed their
     end; the others wait to run.
     """
-    planned = proposal.planned
-    folder = planned.folder(run)
+    proposal = trial.proposal
+    folder = proposal.folder(run)
     if folder.is_complete():
-        progress.complete_before(planned.cell, folder.load())
+        progress.complete_before(proposal.cell, folder.load())
     elif folder.load_failure() is not None:
-        progress.failed_before(planned.cell)
+        progress.failed_before(proposal.cell)
     else:
-        waiting[planned.cell].append(proposal)
+        waiting[proposal.cell].append(trial)
         return
-    tracker.settle_trial(planned.trial, planned.cell, proposal.config, planned.axes, folder)
+    tracker.settle_trial(proposal.trial, proposal.cell, trial.config, proposal.axes, folder)
 
 
 def _fit(
@@ -144,13 +144,13 @@ def _fit(
 ) -> set[str]:
     """The Tune run itself; returns the trials that failed in it."""
 
-    def request(proposal: Trial) -> dict[str, Any]:
-        source = sources.folder(proposal)
+    def request(trial: Trial) -> dict[str, Any]:
+        source = sources.folder(trial)
         return dict(
             TrialRequest(
-                config=proposal.config.model_dump_json(),
+                config=trial.config.model_dump_json(),
                 root=str(Path.cwd()),
-                out=str(proposal.planned.folder(run).path.absolute()),
+                out=str(trial.proposal.folder(run).path.absolute()),
                 source=None if source is None else str(source),
                 cancel_file=str(requests.cancel_file.absolute()),
                 threads=slots.threads,
@@ -158,14 +158,14 @@ def _fit(
             )
         )
 
-    searches = {cell: SEARCHES[sweep.method.name](proposals) for cell, proposals in waiting.items()}
-    pending = [proposal.planned.trial for proposals in waiting.values() for proposal in proposals]
+    searches = {cell: SEARCHES[sweep.method.name](trials) for cell, trials in waiting.items()}
+    pending = [trial.proposal.trial for trials in waiting.values() for trial in trials]
     searcher = SweepSearcher(
         searches,
         request,
         requests.closed,
         pending,
-        lambda proposal, reason: callback.give_up(proposal, reason),
+        lambda trial, reason: callback.give_up(trial, reason),
     )
     callback = SweepCallback(run, searcher, journal, tracker, progress)
     tuner = tune.Tuner(

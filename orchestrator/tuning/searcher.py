@@ -31,8 +31,8 @@ class CellSearch(Protocol):
 class ListedSearch:
     """A cell whose trials are all known beforehand: grid and random search."""
 
-    def __init__(self, proposals: Iterable[Trial]) -> None:
-        self._waiting = deque(proposals)
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._waiting = deque(trials)
 
     def ask(self) -> Trial | None:
         return self._waiting.popleft() if self._waiting else None
@@ -45,8 +45,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
     """Tune's view of all cells: asks them in turn, so that every cell makes progress from the
     start.
 
-    A proposal that starts from another trial's weights is held back until all trials it may start
-    from have ended. Tune's own trial ids are translated by `proposal_of`.
+    A trial that starts from another trial's weights is held back until all trials it may start
+    from have ended. Tune's own trial ids are translated by `trial_of`.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         pending: Iterable[str],
         give_up: Callable[[Trial, str], None],
     ) -> None:
-        """request: a trial's Tune configuration from its proposal; TrialFailed where it cannot
+        """request: a trial's Tune configuration; TrialFailed where it cannot
         start, which is passed on to `give_up`.
 
-        closed: asked before every proposal; once true, no new trial is started. pending: the trials
+        closed: asked before every trial; once true, no new trial is started. pending: the trials
         that have not ended yet.
         """
         super().__init__()
@@ -73,7 +73,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         self._held: list[Trial] = []
         self._given: dict[str, Trial] = {}
 
-    def proposal_of(self, tune_id: str) -> Trial:
+    def trial_of(self, tune_id: str) -> Trial:
         """What runs under Tune's trial id."""
         return self._given[tune_id]
 
@@ -81,45 +81,45 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         """The next trial; None: none can start now, but one will when those that run have ended."""
         finished: str = Searcher.FINISHED
         while not self._closed():
-            proposal = self._next()
-            if proposal is None:
+            trial = self._next()
+            if trial is None:
                 return None if self._held else finished
             try:
-                request = self._request(proposal)
+                request = self._request(trial)
             except TrialFailed as failure:
-                self._give_up(proposal, str(failure))
-                self._end(proposal, None)
+                self._give_up(trial, str(failure))
+                self._end(trial, None)
                 continue
-            self._given[trial_id] = proposal
+            self._given[trial_id] = trial
             return request
         return finished
 
     def _next(self) -> Trial | None:
-        """A proposal that can start: one that was held back, else the cells' in turn."""
+        """A trial that can start: one that was held back, else the cells' in turn."""
         for position, held in enumerate(self._held):
             if not self._waits(held):
                 return self._held.pop(position)
         while self._turn:
-            proposal = self._cells[self._turn[0]].ask()
-            if proposal is None:
+            trial = self._cells[self._turn[0]].ask()
+            if trial is None:
                 self._turn.popleft()
                 continue
             self._turn.rotate(-1)
-            if not self._waits(proposal):
-                return proposal
-            self._held.append(proposal)
+            if not self._waits(trial):
+                return trial
+            self._held.append(trial)
         return None
 
-    def _waits(self, proposal: Trial) -> bool:
-        return not self._pending.isdisjoint(proposal.planned.after)
+    def _waits(self, trial: Trial) -> bool:
+        return not self._pending.isdisjoint(trial.proposal.after)
 
     def tell(self, tune_id: str, result: TrialResult | None) -> None:
         """Pass a trial's end on to its cell, and to those that wait for it."""
         self._end(self._given[tune_id], result)
 
-    def _end(self, proposal: Trial, result: TrialResult | None) -> None:
-        self._pending.discard(proposal.planned.trial)
-        self._cells[proposal.planned.cell].tell(proposal.planned.trial, result)
+    def _end(self, trial: Trial, result: TrialResult | None) -> None:
+        self._pending.discard(trial.proposal.trial)
+        self._cells[trial.proposal.cell].tell(trial.proposal.trial, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.ensembling.collect import order
 from orchestrator.record.states import load_failures
 from orchestrator.sweep import Sweep
-from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import FROM_THE_SWEEP
@@ -25,7 +25,7 @@ class Sources:
         """
         self._sweep = sweep
         self._run = run
-        self._planned = {trial.planned.trial: trial.planned for trial in trials}
+        self._proposals = {trial.proposal.trial: trial.proposal for trial in trials}
         self._fetched = dict(fetched)
 
     def folder(self, trial: Trial) -> Path | None:
@@ -37,26 +37,26 @@ class Sources:
             return None
         if source == FROM_THE_SWEEP:
             return (
-                self._best([self._planned[name] for name in trial.planned.after])
+                self._best([self._proposals[name] for name in trial.proposal.after])
                 .folder(self._run)
                 .path.absolute()
             )
         return self._fetched.get(source, Path(source)).absolute()
 
-    def _best(self, candidates: list[PlannedTrial]) -> PlannedTrial:
+    def _best(self, candidates: list[Proposal]) -> Proposal:
         """The one that the sweep's objectives prefer, as for the members of ensembles; nothing is
         chosen on the test split.
         """
         complete = [
-            (planned, planned.folder(self._run).load())
-            for planned in candidates
-            if planned.folder(self._run).is_complete()
+            (proposal, proposal.folder(self._run).load())
+            for proposal in candidates
+            if proposal.folder(self._run).is_complete()
         ]
         if not complete:
             failures = load_failures(self._run)
             reasons = "; ".join(
-                f"{planned.trial}: {failures.get(planned.trial, 'ended without a result')}"
-                for planned in candidates
+                f"{proposal.trial}: {failures.get(proposal.trial, 'ended without a result')}"
+                for proposal in candidates
             )
             raise TrialFailed(f"no dense trial to start from has a result: {reasons}")
         return min(complete, key=lambda each: order([each], self._sweep))[0]

@@ -52,7 +52,7 @@ def test_no_budget_is_no_limit():
 def unfinished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", TEXT)
-    prepare(sweep, [trial.planned for trial in all_trials(sweep)])
+    prepare(sweep, [trial.proposal for trial in all_trials(sweep)])
     return folder_of(sweep)
 
 

@@ -86,7 +86,7 @@ def validate(
             print(f"note: {text}", file=sys.stderr)
     trials = all_trials(sweep)
     print(
-        f"{file}: valid, {len({trial.planned.cell for trial in trials})} cells, {len(trials)}"
+        f"{file}: valid, {len({trial.proposal.cell for trial in trials})} cells, {len(trials)}"
         f" trials, digest {sweep.digest()}"
     )
 

@@ -16,8 +16,8 @@ from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.sealed import read_test_labels
 from orchestrator.ensembling.strategies import combine_rows, combine_scores
 from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep.presets import PRESETS
-from orchestrator.trials.proposed import load_planned
 from tests import naive_scores
 from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep, scores
 from trainables.contract.config import STREAMS
@@ -45,7 +45,7 @@ def grid(**states):
 
 def built(run, sweep):
     return build_ensembles(
-        sweep, collect(run, sweep), {planned.cell: planned.axes for planned in load_planned(run)}
+        sweep, collect(run, sweep), {planned.cell: planned.axes for planned in load_proposals(run)}
     )
 
 
@@ -286,7 +286,7 @@ def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
         make_sweep(),
     )
     assert complete(run, sweep).rows[0].seeds.test_mean == 1.0
-    second = next(each for each in load_planned(run) if each.seed == 1)
+    second = next(each for each in load_proposals(run) if each.seed == 1)
     scores("c", TEST, (0, 1, 2), labelled=False).save(second.folder(run).test_scores)
     assert complete(run, sweep).rows[0].seeds.test_mean == pytest.approx(1 - 1.5 / TEST)
 

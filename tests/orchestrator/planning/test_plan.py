@@ -117,11 +117,11 @@ def test_over_budget_names_the_figure(planned, tmp_path) -> None:
 def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
     sweep, before = planned()
     trial = all_trials(sweep)[0]
-    folder = trial.planned.folder(tmp_path / "runs" / "small")
+    folder = trial.proposal.folder(tmp_path / "runs" / "small")
     words = {name: "" for name, field in Cost.model_fields.items() if field.annotation is str}
     cost = Cost(**dict.fromkeys(Cost.model_fields, 1) | words)
     result = TrialResult(
-        trial=trial.planned.trial,
+        trial=trial.proposal.trial,
         epochs=2,
         kept_epoch=1,
         selection_clips=9,

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.record.folder import find_folder, folder_of, held, load_folder, prepare
+from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep import parse_sweep
-from orchestrator.trials.proposed import load_planned
 from orchestrator.trials.space import all_trials
 from trainables.contract.errors import UserError
 
@@ -24,7 +24,7 @@ def sweep_of(text=TEXT, *overrides):
 
 
 def prepared(sweep):
-    return prepare(sweep, [trial.planned for trial in all_trials(sweep)])
+    return prepare(sweep, [trial.proposal for trial in all_trials(sweep)])
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_the_folder_holds_the_file_its_expansion_and_the_trials():
     run = folder_of(sweep)
     assert not first.resumed
     assert (run / "sweep.yaml").read_text() == TEXT
-    assert [trial.planned for trial in all_trials(sweep)] == list(load_planned(run))
+    assert [trial.proposal for trial in all_trials(sweep)] == list(load_proposals(run))
     assert load_folder(run).digest() == sweep.digest()
     second = prepared(sweep)
     assert second.resumed
@@ -59,8 +59,8 @@ def test_where_joints_are_kept_may_change():
     moved = sweep_of(TEXT.replace("protocol: xsub", "protocol: xsub, residence: host"))
     assert prepared(moved).resumed
     assert load_folder(folder_of(moved)).data.residence == "host"
-    assert [trial.planned for trial in all_trials(moved)] == [
-        trial.planned for trial in all_trials(sweep_of())
+    assert [trial.proposal for trial in all_trials(moved)] == [
+        trial.proposal for trial in all_trials(sweep_of())
     ]
 
 

@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
     """A sweep of three trials: one failed, one under way, one waiting."""
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", TEXT)
-    planned = [trial.planned for trial in all_trials(sweep)]
+    planned = [trial.proposal for trial in all_trials(sweep)]
     prepare(sweep, planned)
     folder = folder_of(sweep)
     journal = journal_of(folder)
@@ -58,7 +58,7 @@ def test_a_running_sweep_counts_running_trials_and_failures(run):
 def test_trials_that_wait_for_what_they_start_from_are_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", TEXT + "sparsity: {from: dense}\n")
-    planned = [trial.planned for trial in all_trials(sweep)]
+    planned = [trial.proposal for trial in all_trials(sweep)]
     prepare(sweep, planned)
     folder = folder_of(sweep)
     assert [cell.waiting for cell in load_status(folder).cells] == [0, 1, 1]
@@ -78,7 +78,7 @@ def test_a_dead_sweep_has_no_running_trials(run):
 
 
 def test_a_trial_given_up_after_restarts_is_a_failure(run):
-    trial = load_trials(run)[1].planned
+    trial = load_trials(run)[1].proposal
     journal_of(run).append(
         "trial_failed", trial=trial.trial, cell=trial.cell, reason="the worker died"
     )

@@ -18,12 +18,12 @@ from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.journal import Journal
+from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import write_report
 from orchestrator.report.tables import markdown_table, write_csv
 from orchestrator.report.verdicts import verdicts
-from orchestrator.trials.proposed import load_planned
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 from trainables.contract.artifacts import TrialDir
 
@@ -277,7 +277,7 @@ def test_warnings_of_trials_are_listed(tmp_path):
     assert "## Warnings" not in write_report(run).read_text()
     folder = next(
         planned.folder(run)
-        for planned in load_planned(run)
+        for planned in load_proposals(run)
         if planned.axes["sparsity.level"] == 0.6
     )
     result = folder.load().model_copy(

@@ -11,14 +11,14 @@ import pytest
 from orchestrator.record.states import TrialState
 from orchestrator.report.markdown import write_report
 from orchestrator.report.tradeoffs import non_dominated
-from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.proposed import Proposal
 from tests.orchestrator.fake_run import Trial, make_run
 
 GOALS = {"selection_top1": "maximize", "nonzero_params": "minimize"}
 
 
 def state(number, cell, top1, size, seed=0, assignment=None):
-    planned = PlannedTrial(
+    proposal = Proposal(
         f"{cell}-{number}-{seed}",
         cell,
         {},
@@ -26,7 +26,7 @@ def state(number, cell, top1, size, seed=0, assignment=None):
         seed,
     )
     result = SimpleNamespace(metrics=lambda: {"selection_top1": top1, "nonzero_params": size})
-    return TrialState(planned, result, None)
+    return TrialState(proposal, result, None)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -34,7 +34,7 @@ def test_what_no_other_beats_matches_naive(seed):
     rng = random.Random(seed)
     points = [(rng.randrange(6), rng.randrange(6)) for _ in range(12)]
     found = {
-        each.trial.planned.trial
+        each.trial.proposal.trial
         for each in non_dominated([state(i, "c", *point) for i, point in enumerate(points)], GOALS)
     }
     naive = set()
@@ -47,7 +47,7 @@ def test_what_no_other_beats_matches_naive(seed):
 def test_cells_do_not_compete_and_a_lone_trial_is_no_choice():
     good, bad, lone = state(0, "a", 0.9, 10), state(1, "a", 0.8, 20), state(0, "b", 0.1, 99)
     other = [state(0, "c", 0.5, 50), state(1, "c", 0.6, 60)]
-    found = [each.trial.planned.trial for each in non_dominated([good, bad, lone, *other], GOALS)]
+    found = [each.trial.proposal.trial for each in non_dominated([good, bad, lone, *other], GOALS)]
     # of a cell the best by the first objective comes first
     assert found == ["a-0-0", "c-1-0", "c-0-0"]
 
@@ -56,20 +56,20 @@ def test_seeds_count_by_their_mean():
     steady = [state(0, "a", 0.8, 10, seed=i) for i in range(2)]
     lucky = [state(1, "a", top1, 10, seed=i) for i, top1 in enumerate((0.9, 0.6))]
     (found,) = non_dominated([*steady, *lucky], GOALS)
-    assert (found.trial.planned.trial, found.values["selection_top1"]) == ("a-0-0", 0.8)
+    assert (found.trial.proposal.trial, found.values["selection_top1"]) == ("a-0-0", 0.8)
 
 
 def test_unfinished_trials_and_missing_metrics_take_no_part():
     without = TrialState(
-        PlannedTrial("a-9", "a", {}, {"x": 9}, 0),
+        Proposal("a-9", "a", {}, {"x": 9}, 0),
         SimpleNamespace(metrics=lambda: {"nonzero_params": 1}),
         None,
     )
-    unfinished = TrialState(PlannedTrial("a-8", "a", {}, {"x": 8}, 0), None, None)
+    unfinished = TrialState(Proposal("a-8", "a", {}, {"x": 8}, 0), None, None)
     found = non_dominated(
         [without, unfinished, state(0, "a", 0.9, 10), state(1, "a", 0.8, 5)], GOALS
     )
-    assert [each.trial.planned.trial for each in found] == ["a-0-0", "a-1-0"]
+    assert [each.trial.proposal.trial for each in found] == ["a-0-0", "a-1-0"]
 
 
 def test_the_report_has_a_table_where_there_are_several_objectives(tmp_path):

@@ -405,7 +405,7 @@ def test_options_without_effect_are_reset_and_make_no_further_trials(tmp_path) -
         found = [trial for trial in trials if trial.config.model.backbone == backbone]
         assert len(found) == 2 ** len(own)
         assert all(
-            list(trial.planned.assignment) == [f"model.{name}" for name in own] for trial in found
+            list(trial.proposal.assignment) == [f"model.{name}" for name in own] for trial in found
         )
         expected = [
             ModelConfig(backbone=backbone, **dict(zip(own, values, strict=True)))

@@ -67,14 +67,14 @@ def test_trials_carry_their_whole_configuration(tmp_path) -> None:
         config.model.channels,
         config.train.milestones,
     ) == ("bone", 0.8, 8, (1,))
-    planned = found[2].planned
+    planned = found[2].proposal
     assert planned.trial == f"bone-level0.8-{config.digest()}"
     assert (planned.cell, planned.assignment, planned.seed) == (
         cell.id,
         {"model.kernel_size": 9},
         3,
     )
-    assert len({trial.planned.trial for trial in all_trials(sweep)}) == 16
+    assert len({trial.proposal.trial for trial in all_trials(sweep)}) == 16
 
 
 def test_settings_without_effect_make_no_further_trials(tmp_path) -> None:
@@ -218,7 +218,7 @@ def test_an_axis_without_effect_makes_one_cell(tmp_path) -> None:
         " cell}}",
     )
     assert check_space(sweep) == []
-    assert [trial.planned.cell for trial in all_trials(sweep)] == [
+    assert [trial.proposal.cell for trial in all_trials(sweep)] == [
         "hpi_gcn_rp",
         "hpi_gcn_op-groups2",
         "hpi_gcn_op-groups4",
@@ -259,14 +259,14 @@ def after(sweep: Sweep) -> dict[str, list[str]]:
     """What each trial that starts from a dense one may start from, told by (level, seed, searched
     values).
     """
-    names = {trial.planned.trial: trial for trial in all_trials(sweep)}
+    names = {trial.proposal.trial: trial for trial in all_trials(sweep)}
 
     def told(name: str) -> str:
-        planned = names[name].planned
+        planned = names[name].proposal
         return " ".join([planned.cell, *map(str, planned.assignment.values()), f"s{planned.seed}"])
 
     return {
-        told(name): [told(other) for other in trial.planned.after]
+        told(name): [told(other) for other in trial.proposal.after]
         for name, trial in names.items()
         if trial.config.sparsity.source
     }
@@ -312,7 +312,7 @@ def test_recipes_searched_within_a_cell_need_not_agree_those_of_cells_must(tmp_p
 def test_random_weights_wait_for_nothing(tmp_path) -> None:
     source = "parameters.sparsity.from={values: [dense, null], axis: cell}"
     sweep = loaded(tmp_path, SMALL, source, "parameters.data.stream=[joint]")
-    assert [(trial.planned.cell, len(trial.planned.after)) for trial in all_trials(sweep)] == [
+    assert [(trial.proposal.cell, len(trial.proposal.after)) for trial in all_trials(sweep)] == [
         ("joint-level0", 0),
         ("joint-level0.8-fromdense", 1),
         ("joint-level0.8-fromnone", 0),
@@ -547,7 +547,7 @@ def test_a_penalty_without_a_warm_up_makes_no_further_trials(tmp_path) -> None:
         " sparsity.penalty_weight: [ramp, 0.5]}",
         "sparsity.level=0.8",
     )
-    found = [trial.planned.assignment for trial in all_trials(sweep)]
+    found = [trial.proposal.assignment for trial in all_trials(sweep)]
     assert found == [
         {"sparsity.warmup": 0.1},  # 0.1 of 2 epochs is none
         {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.progress import Progress
 from trainables.ray_trainable import WARNING
@@ -13,8 +13,8 @@ from trainables.ray_trainable import WARNING
 
 def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(tmp_path):
     shown, logged = io.StringIO(), []
-    planned = PlannedTrial("st_gcn-1", "st_gcn", {}, {}, 0)
-    searcher = SimpleNamespace(proposal_of=lambda tune_id: SimpleNamespace(planned=planned))
+    proposal = Proposal("st_gcn-1", "st_gcn", {}, {}, 0)
+    searcher = SimpleNamespace(trial_of=lambda tune_id: SimpleNamespace(proposal=proposal))
     tracker = SimpleNamespace(
         log_epoch=lambda trial, epoch, metrics: logged.append((trial, epoch, metrics))
     )

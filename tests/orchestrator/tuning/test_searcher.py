@@ -1,6 +1,6 @@
 from ray.tune.search import Searcher
 
-from orchestrator.trials.proposed import PlannedTrial
+from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.searcher import ListedSearch, SweepSearcher
 from trainables.contract.config import DataConfig, TrialConfig
@@ -8,23 +8,23 @@ from trainables.contract.errors import TrialFailed
 
 
 def proposal(cell, number, *after):
-    planned = PlannedTrial(
+    proposal = Proposal(
         trial=f"{cell}-{number}", cell=cell, axes={}, assignment={}, seed=number, after=after
     )
-    return Trial(planned, TrialConfig(data=DataConfig(store="s", protocol="p"), seed=number))
+    return Trial(proposal, TrialConfig(data=DataConfig(store="s", protocol="p"), seed=number))
 
 
 def searcher(
-    cells, closed=lambda: False, request=lambda p: {"trial": p.planned.trial}, given_up=None
+    cells, closed=lambda: False, request=lambda p: {"trial": p.proposal.trial}, given_up=None
 ):
-    names = [each.planned.trial for proposals in cells.values() for each in proposals]
+    names = [each.proposal.trial for proposals in cells.values() for each in proposals]
     searches = {cell: ListedSearch(proposals) for cell, proposals in cells.items()}
     return SweepSearcher(
         searches,
         request,
         closed,
         names,
-        lambda p, reason: given_up.append((p.planned.trial, reason)),
+        lambda p, reason: given_up.append((p.proposal.trial, reason)),
     )
 
 
@@ -69,7 +69,7 @@ def test_ends_are_told_to_the_cell_of_the_trial():
         lambda p, reason: None,
     )
     search.suggest("tune-id")
-    assert search.proposal_of("tune-id").planned.trial == "a-7"
+    assert search.trial_of("tune-id").proposal.trial == "a-7"
     search.tell("tune-id", None)
     assert told == [("a-7", None)]
 
@@ -97,9 +97,9 @@ def test_what_another_run_of_the_sweep_has_ended_is_not_waited_for():
 
 def test_what_cannot_start_is_given_up_and_the_rest_goes_on():
     def request(asked):
-        if asked.planned.trial != "dense-0" and asked.planned.after:
+        if asked.proposal.trial != "dense-0" and asked.proposal.after:
             raise TrialFailed("no dense trial to start from has a result")
-        return {"trial": asked.planned.trial}
+        return {"trial": asked.proposal.trial}
 
     given_up = []
     tickets = [

@@ -111,13 +111,13 @@ def dense_and_sparse(tmp_path, monkeypatch):
         tmp_path, SMALL, ONE_STREAM, "sparsity.from=dense", "parameters.train.lr=[0.1, 0.2]"
     )
     trials = all_trials(sweep)
-    prepare(sweep, [trial.planned for trial in trials])
+    prepare(sweep, [trial.proposal for trial in trials])
     run = folder_of(sweep)
     return run, Sources(sweep, run, trials, {"mlflow:a": Path("elsewhere")}), trials
 
 
 def finish(run, trial, wrong) -> None:
-    folder = trial.planned.folder(run)
+    folder = trial.proposal.folder(run)
     made = Made("joint", 0.0, wrong_selection=tuple(range(wrong)))
     write_json(folder.result_file, json.loads(result_of(made).model_dump_json()))
 
@@ -129,7 +129,7 @@ def test_of_several_dense_trials_the_best_on_the_selection_split_is_taken(
     run, sources, (first, second, sparse, _) = dense_and_sparse
     for number, trial in enumerate((first, second)):
         finish(run, trial, wrong=0 if number == better else 3)
-    assert sources.folder(sparse) == (first, second)[better].planned.folder(run).path.absolute()
+    assert sources.folder(sparse) == (first, second)[better].proposal.folder(run).path.absolute()
     assert sources.folder(first) is None
 
 
@@ -137,21 +137,20 @@ def test_a_dense_trial_that_failed_is_passed_over_and_named_when_it_was_the_last
     dense_and_sparse,
 ) -> None:
     run, sources, (first, second, sparse, _) = dense_and_sparse
-    write_json(first.planned.folder(run).failure_file, {"reason": "train_loss must be finite"})
+    write_json(first.proposal.folder(run).failure_file, {"reason": "train_loss must be finite"})
     journal_of(run).append(
         "trial_failed",
-        trial=second.planned.trial,
-        cell=second.planned.cell,
+        trial=second.proposal.trial,
+        cell=second.proposal.cell,
         reason="the worker died",
     )
     with pytest.raises(TrialFailed) as caught:
         sources.folder(sparse)
-    reasons = (
-        f"{first.planned.trial}: train_loss must be finite; {second.planned.trial}: the worker died"
-    )
+    one, other = first.proposal.trial, second.proposal.trial
+    reasons = f"{one}: train_loss must be finite; {other}: the worker died"
     assert str(caught.value) == f"no dense trial to start from has a result: {reasons}"
     finish(run, second, wrong=5)
-    assert sources.folder(sparse) == second.planned.folder(run).path.absolute()
+    assert sources.folder(sparse) == second.proposal.folder(run).path.absolute()
 
 
 def test_folders_and_runs_are_given_as_absolute_paths(dense_and_sparse) -> None:
@@ -160,7 +159,7 @@ def test_folders_and_runs_are_given_as_absolute_paths(dense_and_sparse) -> None:
     def started_from(source):
         sparsity = sparse.config.sparsity.model_copy(update={"source": source})
         trial = type(sparse)(
-            sparse.planned, sparse.config.model_copy(update={"sparsity": sparsity})
+            sparse.proposal, sparse.config.model_copy(update={"sparsity": sparsity})
         )
         return sources.folder(trial)
 
