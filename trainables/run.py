@@ -298,6 +298,8 @@ def _finish(
         cost=cost,
         levels=tuple(levels),
         warnings=tuple(removal.warnings),
+        digests=out.digests(),
+        store_checksums=store.info.checksums,
     )
     write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
     return result

@@ -37,6 +37,10 @@ def write_bundle(run: Path, ensemble: str) -> Path:
     members = json.loads((out.parent / "members.json").read_text())["members"]
     trials |= {member["cell"]: member["trial"] for member in members}
     folders = {member["trial"]: TrialDir(run / "trials" / member["trial"]) for member in members}
+    for folder in folders.values():
+        result = folder.load()
+        folder.checked(folder.config_file, result)
+        folder.checked(folder.deploy_file, result)
     configs = {trial: folder.load_config().data for trial, folder in folders.items()}
     out.mkdir(parents=True)
     for trial, folder in folders.items():

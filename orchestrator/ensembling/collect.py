@@ -114,12 +114,14 @@ def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
 def _member(run: Path, candidate: Candidate) -> Member:
     seeds = tuple(_seed_run(run, proposal, result) for proposal, result in candidate)
     proposal, first = candidate[0][0], seeds[0]
+    folder = proposal.folder(run)
+    folder.checked(folder.config_file, first.result)
     return Member(
         name=proposal.cell,
         cell=proposal.cell,
         axes=proposal.axes,
         trial=proposal.trial,
-        config=proposal.folder(run).load_config(),
+        config=folder.load_config(),
         result=first.result,
         selection=first.scores.selection,
         test=first.scores.test,
@@ -129,8 +131,15 @@ def _member(run: Path, candidate: Candidate) -> Member:
 
 def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
     folder = proposal.folder(run)
+
+    def scores(selection: Path, test: Path) -> SeedScores:
+        return SeedScores(
+            Scores.load(folder.checked(selection, result)) if result.selection_clips else None,
+            Scores.load(folder.checked(test, result)),
+        )
+
     levels = {
-        each.level: _scores(folder.level_scores(each.level, "selection"), test)
+        each.level: scores(folder.level_scores(each.level, "selection"), test)
         for each in result.levels
         if (test := folder.level_scores(each.level, "test")).is_file()
     }
@@ -138,13 +147,9 @@ def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
         proposal.trial,
         proposal.seed,
         result,
-        _scores(folder.selection_scores, folder.test_scores),
+        scores(folder.selection_scores, folder.test_scores),
         levels,
     )
-
-
-def _scores(selection: Path, test: Path) -> SeedScores:
-    return SeedScores(Scores.load(selection) if selection.is_file() else None, Scores.load(test))
 
 
 def _check_same_clips(members: Sequence[Member]) -> None:

@@ -164,6 +164,13 @@ def _write_trial(folder: TrialDir, config: TrialConfig, trial: Trial, held_out: 
         ]
         write_json(folder.sparsity_file, {"level": trial.level, "tensors": tensors})
     write_json(folder.result_file, json.loads(result_of(trial, held_out).model_dump_json()))
+    note_digests(folder)
+
+
+def note_digests(folder: TrialDir) -> None:
+    """Let the result speak of the trial's files as they are now, as at the end of a trial."""
+    result = folder.load().model_copy(update={"digests": folder.digests()})
+    folder.result_file.write_text(result.model_dump_json())
 
 
 def result_of(trial: Trial, held_out: bool = True) -> TrialResult:

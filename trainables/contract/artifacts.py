@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from trainables.contract.config import Frozen, TrialConfig
+from trainables.contract.errors import UserError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -31,6 +35,12 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Cost(Frozen):
@@ -113,6 +123,11 @@ class TrialResult(Frozen):
     # what a person should know of the masks it ends with: layers without weights, levels that are
     # cut off
     warnings: tuple[str, ...] = ()
+    # file, relative to the trial's folder -> SHA-256, of what belongs to this result:
+    # configuration, deploy form, scores; empty: not noted (before 0.3.0)
+    digests: dict[str, str] = Field(default_factory=dict)
+    # SHA-256 of each file of the store it was trained and scored on; empty: not noted
+    store_checksums: dict[str, str] = Field(default_factory=dict)
 
     @property
     def level(self) -> float:
@@ -121,11 +136,7 @@ class TrialResult(Frozen):
 
     def metrics(self) -> dict[str, float]:
         """Every number under the name a sweep file uses for it."""
-        own = (
-            self.model_dump(exclude={"cost", "trial", "levels", "warnings"})
-            | self.cost.model_dump()
-            | {"level": self.level}
-        )
+        own = self.model_dump(exclude=_NOT_NUMBERS) | self.cost.model_dump() | {"level": self.level}
         return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
 
 
@@ -141,7 +152,10 @@ EPOCH_METRICS: tuple[str, ...] = (
 )
 """What a trial reports after every epoch; `level` only where it is learned."""
 
-_NOT_NUMBERS = ("trial", "cost", "levels", "warnings", "latency_device", "deploy_folded")
+_NOT_NUMBERS = {
+    *("trial", "cost", "levels", "warnings", "digests", "store_checksums"),
+    *("latency_device", "deploy_folded"),
+}
 
 RESULT_METRICS: tuple[str, ...] = (
     *(
@@ -234,6 +248,40 @@ class TrialDir:
 
     def load_config(self) -> TrialConfig:
         return TrialConfig.model_validate_json(self.config_file.read_bytes())
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that a result speaks of, as they are now, by their place in the
+        folder.
+        """
+        files = [
+            self.config_file,
+            self.deploy_file,
+            self.selection_scores,
+            self.test_scores,
+            *sorted(self.path.glob("levels/*/scores.*.parquet")),
+        ]
+        return {
+            file.relative_to(self.path).as_posix(): digest_of(file)
+            for file in files
+            if file.is_file()
+        }
+
+    def checked(self, file: Path, result: TrialResult) -> Path:
+        """`file` of the complete trial that `result` speaks of; UserError where it is not the one
+        that the trial wrote. Results of before 0.3.0 name no files: nothing is checked.
+        """
+        name = file.relative_to(self.path).as_posix()
+        if result.trial != self.path.name:
+            raise UserError(
+                f"{self.result_file}: must be the result of {self.path.name}, got that of"
+                f" {result.trial}"
+            )
+        if result.digests and (not file.is_file() or digest_of(file) != result.digests.get(name)):
+            raise UserError(
+                f"{file}: must be the file that this trial wrote (its result.json holds the"
+                " digest), got another one's content, or none"
+            )
+        return file
 
     def load(self) -> TrialResult:
         """The result of a complete trial."""

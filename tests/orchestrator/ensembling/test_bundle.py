@@ -1,7 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 
-from orchestrator.ensembling.bundle import Bundle, _combined
+from orchestrator.ensembling.bundle import Bundle, _combined, write_bundle
+from orchestrator.ensembling.collect import collect
+from orchestrator.ensembling.final import finalize
+from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from trainables.contract.errors import UserError
 
 
@@ -25,3 +30,15 @@ def test_an_ensemble_of_ensembles_is_combined_level_by_level():
 def test_a_folder_without_a_bundle_is_named(tmp_path):
     with pytest.raises(UserError, match=r"must be a bundle with a readable bundle\.json"):
         Bundle.load(tmp_path)
+
+
+def test_the_network_of_another_trial_is_not_bundled(tmp_path):
+    trials = [Trial("joint", 0.0), Trial("bone", 0.0)]
+    run = make_run(tmp_path, trials)
+    sweep = make_sweep({"name": "final", "over": "data.stream"})
+    finalize(run, sweep, collect(run, sweep), {})
+    mine, others = (run / "trials" / trial.name / "deploy.pt" for trial in trials)
+    others.write_bytes(b"another network")
+    shutil.copyfile(others, mine)
+    with pytest.raises(UserError, match=rf"{trials[0].name}/deploy\.pt: must be the file"):
+        write_bundle(run, "final")

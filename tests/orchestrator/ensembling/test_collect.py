@@ -4,6 +4,9 @@ split.
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 
 from orchestrator.ensembling.collect import collect, load_failures, missing_cells
@@ -142,6 +145,38 @@ def test_members_scored_on_other_clips_are_refused(tmp_path):
     run = make_run(tmp_path, [Trial("joint", 0.0), Trial("bone", 0.0, test_count=29)])
     with pytest.raises(UserError, match=r"test scores of the same clips.*29 and 30"):
         collect(run, make_sweep())
+
+
+@pytest.mark.parametrize(
+    "name", ["scores.selection.parquet", "scores.test.parquet", "config.json", "result.json"]
+)
+def test_a_file_of_another_trial_is_refused_and_named(tmp_path, name):
+    trials = [Trial("joint", 0.0), Trial("bone", 0.0, wrong_selection=(1,), wrong_test=(0, 1, 2))]
+    run = make_run(tmp_path, trials)
+    mine, others = (run / "trials" / trial.name / name for trial in trials)
+    shutil.copyfile(others, mine)
+    with pytest.raises(UserError, match=rf"{trials[0].name}/{name}: must be the"):
+        collect(run, make_sweep())
+
+
+@pytest.mark.parametrize("name", ["scores.selection.parquet", "scores.test.parquet"])
+def test_scores_that_are_gone_are_an_error_and_no_paper_protocol(tmp_path, name):
+    trial = Trial("joint", 0.0)
+    run = make_run(tmp_path, [trial])
+    (run / "trials" / trial.name / name).unlink()
+    with pytest.raises(UserError, match=f"{trial.name}/{name}: must be the file that this trial"):
+        collect(run, make_sweep())
+
+
+def test_a_sweep_that_notes_no_digests_is_still_read(tmp_path):
+    """As version 0.2 wrote it."""
+    trial = Trial("joint", 0.0)
+    run = make_run(tmp_path, [trial])
+    file = run / "trials" / trial.name / "result.json"
+    content = json.loads(file.read_text())
+    del content["digests"], content["store_checksums"]
+    file.write_text(json.dumps(content))
+    assert len(collect(run, make_sweep())) == 1
 
 
 def test_paper_protocol_has_no_selection_scores(tmp_path):

@@ -19,7 +19,15 @@ from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep.presets import PRESETS
 from tests import naive_scores
-from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep, scores
+from tests.orchestrator.fake_run import (
+    SELECTION,
+    TEST,
+    Trial,
+    make_run,
+    make_sweep,
+    note_digests,
+    scores,
+)
 from trainables.contract.config import STREAMS
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
@@ -288,6 +296,7 @@ def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
     assert complete(run, sweep).rows[0].seeds.test_mean == 1.0
     second = next(each for each in load_proposals(run) if each.seed == 1)
     scores("c", TEST, (0, 1, 2), labelled=False).save(second.folder(run).test_scores)
+    note_digests(second.folder(run))
     assert complete(run, sweep).rows[0].seeds.test_mean == pytest.approx(1 - 1.5 / TEST)
 
 

@@ -19,7 +19,15 @@ from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import write_report
 from orchestrator.tracking.mlflow import final_metrics
 from orchestrator.trials.space import all_trials, check_space
-from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep, scores
+from tests.orchestrator.fake_run import (
+    SELECTION,
+    TEST,
+    Trial,
+    make_run,
+    make_sweep,
+    note_digests,
+    scores,
+)
 from tests.orchestrator.sweep_files import loaded
 from trainables.contract.artifacts import LevelResult, TrialDir, TrialResult
 from trainables.contract.sparsity import SparsityConfig
@@ -124,6 +132,7 @@ def run(tmp_path):
     config = json.loads(folder.config_file.read_text())
     config["sparsity"] |= {"level": 0.0, "network": "nested", "levels": [0.5, 0.9]}
     folder.config_file.write_text(json.dumps(config))
+    note_digests(folder)
     return made, folder
 
 
@@ -156,6 +165,7 @@ def test_each_level_is_tested_like_a_network_over_all_seeds(tmp_path):
         seed = folder.load_config().seed
         scores("b", SELECTION, (7,), labelled=True).save(folder.level_scores("0.5", "selection"))
         scores("c", TEST, range(seed + 1), labelled=False).save(folder.level_scores("0.5", "test"))
+        note_digests(folder)
     members = collect(made, make_sweep())
     row = finalize(made, make_sweep(), members, {}).rows[1]
     (level,) = row.levels
