@@ -323,7 +323,7 @@ def test_flatten():
 
 def test_without_tracking_mlflow_is_not_loaded(tmp_path):
     code = (
-        "import sys, orchestrator.tracking.mlflow as t; t.NullTracker().start_sweep('s', {}, {});"
+        "import sys, orchestrator.tracking.tracker as t; t.NullTracker().start_sweep('s', {}, {});"
         " sys.exit('mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

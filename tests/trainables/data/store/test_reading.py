@@ -21,8 +21,8 @@ import torch
 from tests.naive_stores import bytes_of, clip, description, store
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
-from trainables.data import store as store_module
 from trainables.data.batches.ragged import load_ragged
+from trainables.data.store import reading as store_module
 from trainables.data.store.description import COLUMNS, describe_layout, unfinished
 from trainables.data.store.reading import Clip, LayoutRecord, Store, write_store
 from trainables.layouts import LAYOUTS, Layout
