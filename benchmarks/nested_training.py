@@ -187,14 +187,13 @@ def _fit(side: str, setting: Setting, device: torch.device) -> Fit:
         single = build_backbone(model, layout, stream=StreamConfig(), seed=0, **sizes).to(device)
         masks = SparseGenerator(list(single.blocks), SparsityConfig(level=LEVELS[0]), 2, seed=0)
         masks.silence(single, clip)
-        return Fit(single, train, device=device, seed=0, objective=single.objective, schedule=masks)
+        return Fit(single, train, seed=0, objective=single.objective, schedule=masks)
     settings = SparsityConfig(network="nested", levels=LEVELS)
     spec = multi_level_spec(model, settings, layout, stream=StreamConfig(), **sizes)
     nested = build_multi_level(spec, seed=0, sparsity=settings).to(device)
     return Fit(
         nested,
         train,
-        device=device,
         seed=0,
         objective=nested.objective,
         schedule=attach_levels(nested, settings, 2, 0, clip),

@@ -128,7 +128,7 @@ def fit_of(backbone: str, settings: dict[str, Any], device: torch.device, steps:
         sparsity,
     )
     train = TrainConfig(epochs=EPOCHS, lr=1e-3)
-    return Fit(model, train, device=device, seed=2, objective=model.objective, schedule=schedule)
+    return Fit(model, train, seed=2, objective=model.objective, schedule=schedule)
 
 
 def noise(clips: int, seed: int, device: torch.device) -> Batch:

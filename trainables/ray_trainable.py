@@ -53,22 +53,27 @@ def train(request: TrialRequest) -> None:
     import torch
     from ray import tune
 
-    from trainables.run import run_trial
+    from trainables.run import Setup, Watch, run_trial
 
     torch.set_num_threads(request["threads"])
     stopped = StopFile(Path(request["cancel_file"]))
     try:
         if stopped():
             raise Interrupted("stopped before the first step")
+        source = request["source"]
         run_trial(
             TrialConfig.model_validate_json(request["config"]),
             TrialDir(Path(request["out"])),
-            device=_device(request["gpu_fraction"]),
-            root=Path(request["root"]),
-            source=None if request["source"] is None else Path(request["source"]),
-            report=lambda metrics: tune.report(dict(metrics)),
-            warn=lambda text: tune.report({WARNING: text}),
-            should_stop=stopped,
+            Setup(
+                device=_device(request["gpu_fraction"]),
+                root=Path(request["root"]),
+                source=None if source is None else Path(source),
+            ),
+            Watch(
+                report=lambda metrics: tune.report(dict(metrics)),
+                warn=lambda text: tune.report({WARNING: text}),
+                should_stop=stopped,
+            ),
         )
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
         tune.report({"complete": True})

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import naive_models
+from tests.trainables.one_trial import CPU, run_trial
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
@@ -18,12 +19,10 @@ from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import deploy, load_deploy
 from trainables.layouts import LAYOUTS
-from trainables.run import DEPLOY_TOLERANCE, _compare, _prove_equal, run_trial
+from trainables.proof import DEPLOY_TOLERANCE, prove_equal, prove_folding
 from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
 from trainables.training.checkpoint import load_tensors
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def config_of(store, level=0.0, **train):
 @pytest.mark.parametrize("level", [0.0, 0.8])
 def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path, level):
     out, reports = TrialDir(tmp_path / "trial"), []
-    result = run_trial(config_of(store, level), out, device=CPU, report=reports.append)
+    result = run_trial(config_of(store, level), out, report=reports.append)
     assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
     names = {path.name for path in out.path.iterdir()} - {".lock"}
     scores = {"scores.selection.parquet", "scores.test.parquet"}
@@ -99,9 +98,7 @@ def test_a_store_at_a_uri_and_another_residence_give_the_same_trial(store, tmp_p
     scores = []
     for name, data in {"path": config.data, "uri": remote}.items():
         out = TrialDir(tmp_path / name)
-        run_trial(
-            config.model_copy(update={"data": data}), out, device=CPU, root=tmp_path / "elsewhere"
-        )
+        run_trial(config.model_copy(update={"data": data}), out, root=tmp_path / "elsewhere")
         scores.append(Scores.load(out.test_scores))
     assert scores[0].ids == scores[1].ids
     assert np.array_equal(scores[0].logits, scores[1].logits)
@@ -114,17 +111,12 @@ def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate
     config = config_of(store)
     sparsity = SparsityConfig(level="learned", gate=gate, warmup=0.5, **asked)
     out, reports = TrialDir(tmp_path / "trial"), []
-    result = run_trial(
-        config.model_copy(update={"sparsity": sparsity}), out, device=CPU, report=reports.append
-    )
+    result = run_trial(config.model_copy(update={"sparsity": sparsity}), out, report=reports.append)
     assert [row["penalty"] > 0 for row in reports] == [sparsity.price is not None] * 2 + [False] * 2
     assert result.kept_epoch >= 2
     assert result.metrics()["level"] == result.level == reports[3]["level"]
     # gates are no parameters
-    assert (
-        result.cost.params
-        == run_trial(config, TrialDir(tmp_path / "dense"), device=CPU).cost.params
-    )
+    assert result.cost.params == run_trial(config, TrialDir(tmp_path / "dense")).cost.params
     if sparsity.target is not None:
         assert result.cost.removed_params == removed_count(result.cost.maskable_params, 0.7)
     found = json.loads(out.sparsity_file.read_text())
@@ -164,7 +156,7 @@ def test_a_learned_mask_that_cuts_the_network_in_two_fails_the_trial_once_it_is_
     with pytest.raises(
         TrialFailed, match=r"nothing gets through blocks\.0: use a lower sparsity\.target"
     ):
-        run_trial(config, out, device=CPU, report=reports.append)
+        run_trial(config, out, report=reports.append)
     assert len(reports) == 1  # the last learning epoch is not one to continue from
     assert "nothing gets through" in out.load_failure()
 
@@ -182,7 +174,7 @@ def build_blocks(store, level):
 def test_scores_align_with_the_split_and_test_labels_stay_away(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     config = config_of(store)
-    result = run_trial(config, out, device=CPU)
+    result = run_trial(config, out)
     opened = Store.open(store)
     split, ids = opened.split("xsub", config.data.selection), opened.column("id")
     selection, test = Scores.load(out.selection_scores), Scores.load(out.test_scores)
@@ -203,7 +195,7 @@ def test_the_penalty_is_on_during_the_warm_up_only_and_the_dense_epochs_are_neve
         update={"sparsity": config.sparsity.model_copy(update={"warmup": 0.8})}
     )
     reports = []
-    result = run_trial(config, TrialDir(tmp_path / "trial"), device=CPU, report=reports.append)
+    result = run_trial(config, TrialDir(tmp_path / "trial"), report=reports.append)
     # lambda ramps from 0
     assert [row["penalty"] > 0 for row in reports] == [False, True, True, True, False]
     # though every dense epoch may be better than one of fine-tuning at this rate
@@ -219,9 +211,9 @@ def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
         dealt.append((set(indices.tolist()), labelled))
         return Batches(opened, indices, *arguments, labelled=labelled, **options)
 
-    monkeypatch.setattr("trainables.run.Batches", remember)
+    monkeypatch.setattr("trainables.inputs.Batches", remember)
     config = config_of(store)
-    run_trial(config, TrialDir(tmp_path / "trial"), device=CPU)
+    run_trial(config, TrialDir(tmp_path / "trial"))
     test = set(Store.open(store).split("xsub", config.data.selection).test.tolist())
     assert [labelled for clips, labelled in dealt if clips & test] == [False]
 
@@ -234,9 +226,9 @@ def test_a_folding_that_is_wrong_in_double_precision_fails_the_trial(store, tmp_
         shipped.head.fc.weight.mul_(1 + 1e-7)
         return shipped
 
-    monkeypatch.setattr("trainables.run.deploy", broken)
+    monkeypatch.setattr("trainables.proof.deploy", broken)
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        run_trial(config_of(store), TrialDir(tmp_path / "trial"), device=CPU)
+        run_trial(config_of(store), TrialDir(tmp_path / "trial"))
 
 
 def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wrongly():
@@ -252,17 +244,17 @@ def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wr
     batches = SimpleNamespace(
         epoch=lambda _epoch: iter([SimpleNamespace(x=x, index=torch.arange(4))])
     )
-    rounding = _prove_equal(model, batches, 16)
+    rounding = prove_folding(model, batches, 16)
     assert rounding > DEPLOY_TOLERANCE
     shipped = deploy(model, frames=16)
-    *_, difference = _compare(model, shipped, batches, rounding)
+    difference = prove_equal(model, shipped, batches, rounding).difference
     assert difference > DEPLOY_TOLERANCE
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        _compare(model, shipped, batches, 0.0)
+        prove_equal(model, shipped, batches, 0.0)
     with torch.no_grad():
         shipped.head.fc.weight.mul_(2.0)
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        _compare(model, shipped, batches, rounding)
+        prove_equal(model, shipped, batches, rounding)
 
 
 def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):
@@ -274,7 +266,7 @@ def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch
     monkeypatch.setattr("trainables.run.deploy", broken)
     out = TrialDir(tmp_path / "trial")
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        run_trial(config_of(store), out, device=CPU)
+        run_trial(config_of(store), out)
     assert not out.is_complete()
     assert not out.test_scores.exists()
 
@@ -284,34 +276,33 @@ def test_files_of_a_process_killed_while_writing_are_cleared(store, tmp_path):
     leftover = out.path / "checkpoint" / ".last.pt.0123abcd.partial"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
-    run_trial(config_of(store), out, device=CPU)
+    run_trial(config_of(store), out)
     assert not leftover.exists()
 
 
 def test_a_complete_trial_is_returned_as_it_is(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
-    first = run_trial(config_of(store), out, device=CPU)
+    first = run_trial(config_of(store), out)
     stamp = out.result_file.stat().st_mtime_ns
     reports = []
-    assert run_trial(config_of(store), out, device=CPU, report=reports.append) == first
+    assert run_trial(config_of(store), out, report=reports.append) == first
     assert reports == []
     assert out.result_file.stat().st_mtime_ns == stamp
 
 
 def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
-    run_trial(config_of(store, 0.8), whole, device=CPU)
+    run_trial(config_of(store, 0.8), whole)
     for stop_after in (1, 2, 1):
         steps = iter(range(100))
         with pytest.raises(Interrupted):
             run_trial(
                 config_of(store, 0.8),
                 parts,
-                device=CPU,
                 should_stop=lambda c=steps, s=stop_after: next(c) == s,
             )
         assert not parts.is_complete()
-    run_trial(config_of(store, 0.8), parts, device=CPU)
+    run_trial(config_of(store, 0.8), parts)
     assert np.array_equal(
         Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits
     )
@@ -321,20 +312,18 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
 def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(
     store, tmp_path, sharing, monkeypatch
 ):
-    monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
+    monkeypatch.setattr("trainables.outcome.latency_ms", lambda *_: 1.0)  # seconds each
     config = config_of(store, 0.8)
     config = config.model_copy(
         update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})}
     )
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
-    result = run_trial(config, whole, device=CPU)
+    result = run_trial(config, whole)
     for stop_after in (1, 2, 1):  # in the warm-up, twice behind it
         steps = iter(range(100))
         with pytest.raises(Interrupted):
-            run_trial(
-                config, parts, device=CPU, should_stop=lambda c=steps, s=stop_after: next(c) == s
-            )
-    again = run_trial(config, parts, device=CPU)
+            run_trial(config, parts, should_stop=lambda c=steps, s=stop_after: next(c) == s)
+    again = run_trial(config, parts)
     assert np.array_equal(
         Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits
     )
@@ -375,7 +364,7 @@ def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
         }
     )
     out = TrialDir(tmp_path / "trial")
-    result = run_trial(config, out, device=CPU)
+    result = run_trial(config, out)
     assert result.kept_epoch == 3
     assert result.selection_top1 is None
     assert not out.selection_scores.exists()
@@ -385,7 +374,7 @@ def test_with_nothing_held_out_the_last_epoch_is_shipped(store, tmp_path):
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_path, keep):
     source = TrialDir(tmp_path / "source")
-    run_trial(config_of(store, keep=keep, epochs=2, milestones=[]), source, device=CPU)
+    run_trial(config_of(store, keep=keep, epochs=2, milestones=[]), source)
     assert source.kept_file == (source.best_file if keep == "best" else source.checkpoint_file)
     shipped = load_tensors(source.kept_file, CPU)["model"]
     config = config_of(
@@ -393,7 +382,7 @@ def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_pa
     )
     sparsity = config.sparsity.model_copy(update={"source": str(source.path)})
     out = TrialDir(tmp_path / "sparse")
-    run_trial(config.model_copy(update={"sparsity": sparsity}), out, device=CPU, source=source.path)
+    run_trial(config.model_copy(update={"sparsity": sparsity}), out, source=source.path)
     started = load_tensors(out.checkpoint_file, CPU)["model"]
     heads = [name for name in shipped if name.startswith("head.")]
     assert heads
@@ -405,7 +394,7 @@ def test_a_trial_can_start_from_the_weights_that_another_one_ships(store, tmp_pa
 def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     with pytest.raises(TrialFailed, match="train_loss must be finite"):
-        run_trial(config_of(store, lr=1e12, warmup_epochs=0), out, device=CPU)
+        run_trial(config_of(store, lr=1e12, warmup_epochs=0), out)
     assert "train_loss must be finite" in json.loads(out.failure_file.read_text())["reason"]
     assert not out.is_complete()
 
@@ -413,7 +402,7 @@ def test_a_diverging_trial_says_why_and_keeps_the_reason(store, tmp_path):
 def test_a_missing_store_fails_the_attempt_and_not_the_trial(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     with pytest.raises(UserError, match="must be a store"):
-        run_trial(config_of(tmp_path / "nowhere"), out, device=CPU)
+        run_trial(config_of(tmp_path / "nowhere"), out)
     assert out.load_failure() is None  # put the store right and the same trial goes on
 
 
@@ -426,7 +415,7 @@ def test_two_processes_cannot_train_one_trial(store, tmp_path, monkeypatch):
     with (out.path / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="one process at a time"):
-            run_trial(config_of(store), out, device=CPU)
+            run_trial(config_of(store), out)
 
 
 def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, monkeypatch):
@@ -445,9 +434,9 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
         dealt.append(Batches(*arguments, **options))
         return dealt[-1]
 
-    monkeypatch.setattr("trainables.run.Batches", remember)
+    monkeypatch.setattr("trainables.inputs.Batches", remember)
     out = TrialDir(tmp_path / "trial")
-    result = run_trial(config, out, device=CPU)
+    result = run_trial(config, out)
     opened = Store.open(store)
     split = opened.split("xsub", config.data.selection)
     assert [batches.clips for batches in dealt[1:]] == [
@@ -512,11 +501,10 @@ def test_a_lottery_ticket_of_a_trained_network(store, tmp_path):
     from which another trial is trained.
     """
     dense, ticket, again = (TrialDir(tmp_path / name) for name in ("dense", "ticket", "again"))
-    run_trial(sparse(store, level=0.0), dense, device=CPU)
+    run_trial(sparse(store, level=0.0), dense)
     result = run_trial(
         sparse(store, generator="supermask", **{"from": "dense"}),
         ticket,
-        device=CPU,
         source=dense.path,
     )
     assert result.cost.removed_params == removed_at(store, 0.8)
@@ -535,7 +523,7 @@ def test_a_lottery_ticket_of_a_trained_network(store, tmp_path):
     config = sparse(
         store, generator="predefined", mask="ticket.npz", warmup=0.0, **{"from": "dense"}
     )
-    result = run_trial(config, again, device=CPU, root=tmp_path, source=dense.path)
+    result = run_trial(config, again, root=tmp_path, source=dense.path)
     assert result.cost.removed_params == removed_at(store, 0.8)
     kept = torch.load(again.best_file, weights_only=True)["model"]
     assert torch.equal(kept[f"{name}.parametrizations.weight.0.mask"], masks[f"{name}.weight"])
@@ -547,7 +535,6 @@ def test_rounds_of_rewinding_are_one_trial(store, tmp_path):
     result = run_trial(
         sparse(store, generator="rewinding", rounds=2, rewind_epoch=1),
         out,
-        device=CPU,
         report=reports.append,
     )
     assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
@@ -574,7 +561,7 @@ def test_rounds_of_rewinding_are_one_trial(store, tmp_path):
 def test_what_a_sparse_trial_needs_is_there_before_it_is_trained(store, tmp_path, sparsity, said):
     out, reports = TrialDir(tmp_path / "trial"), []
     with pytest.raises(UserError, match=said):
-        run_trial(sparse(store, **sparsity), out, device=CPU, report=reports.append)
+        run_trial(sparse(store, **sparsity), out, report=reports.append)
     assert reports == []
     assert out.load_failure() is None  # put right, the same trial goes on
 
@@ -591,7 +578,6 @@ def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
         run_trial(
             sparse(store, level=0.999, generator="magnitude_at_init"),
             out,
-            device=CPU,
             report=reports.append,
         )
     assert reports == []
@@ -601,11 +587,9 @@ def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
 def test_layers_without_weights_are_named_before_training_and_in_the_result(
     store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("trainables.run.latency_ms", lambda *_: 1.0)  # seconds each
+    monkeypatch.setattr("trainables.outcome.latency_ms", lambda *_: 1.0)  # seconds each
     out, said = TrialDir(tmp_path / "trial"), []
-    result = run_trial(
-        sparse(store, level=0.97), out, device=CPU, warn=said.append, report=said.append
-    )
+    result = run_trial(sparse(store, level=0.97), out, warn=said.append, report=said.append)
     found = json.loads(out.sparsity_file.read_text())
     bare = [each["name"] for each in found["tensors"] if each["kept"] == 0]
     assert bare

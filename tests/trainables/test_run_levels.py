@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.one_trial import CPU, run_trial
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
@@ -19,10 +20,8 @@ from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import deploy, load_deploy
 from trainables.deploy.predict import score_clips, score_store
 from trainables.layouts import LAYOUTS
-from trainables.run import run_trial
 from trainables.sparsity.masks import removed_count
 
-CPU = torch.device("cpu")
 SETTINGS = {
     "experts": {"network": "experts", "fusion": "concat", "divergence": 0.1},
     "nested": {"network": "nested"},
@@ -79,12 +78,12 @@ def trial(request, store, tmp_path_factory):
         config_of(store, request.param),
         TrialDir(tmp_path_factory.mktemp(request.param) / "trial"),
     )
-    return request.param, config, out, run_trial(config, out, device=CPU)
+    return request.param, config, out, run_trial(config, out)
 
 
 def test_a_trial_leaves_every_file_and_the_levels_beside_them(store, trial):
     _, config, out, result = trial
-    assert run_trial(config, out, device=CPU) == result  # complete: returned as it is
+    assert run_trial(config, out) == result  # complete: returned as it is
     assert result.kept_epoch >= 2  # never from the dense warm-up
     assert [level.level for level in result.levels] == ["0.5", "0.9", "fused"]
     assert json.loads(out.levels_file.read_text()) == [
@@ -177,7 +176,7 @@ def test_a_mixture_says_how_often_each_expert_is_chosen(store, trial):
 
 def test_without_losses_of_their_own_experts_have_no_scores_but_sizes(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
-    result = run_trial(config_of(store, "experts", expert_losses=False), out, device=CPU)
+    result = run_trial(config_of(store, "experts", expert_losses=False), out)
     assert [level.selection_top1 for level in result.levels[:-1]] == [None, None]
     assert result.levels[0].nonzero_params > result.levels[1].nonzero_params > 0
     assert not (out.path / "levels").exists()
@@ -194,10 +193,9 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path, trial)
             run_trial(
                 config_of(store, kind),
                 parts,
-                device=CPU,
                 should_stop=lambda c=count, s=stop_after: next(c) == s,
             )
-    run_trial(config_of(store, kind), parts, device=CPU)
+    run_trial(config_of(store, kind), parts)
     assert np.array_equal(
         Scores.load(whole.test_scores).logits, Scores.load(parts.test_scores).logits
     )
@@ -209,9 +207,9 @@ def test_a_folding_that_is_wrong_in_one_level_fails_the_trial(store, tmp_path, m
         shipped.members[1].head.fc.weight.mul_(1 + 1e-4)
         return shipped
 
-    monkeypatch.setattr("trainables.run.deploy", broken)
+    monkeypatch.setattr("trainables.proof.deploy", broken)
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        run_trial(config_of(store, "nested"), TrialDir(tmp_path / "trial"), device=CPU)
+        run_trial(config_of(store, "nested"), TrialDir(tmp_path / "trial"))
 
 
 def test_results_of_single_networks_need_no_levels():

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from trainables.deploy.form import PERSONS_AT_ONCE, DeployForm, Execution
 from trainables.models.backbones.hpi_gcn import DeployedGraphConv, MergedGraphConv, joint_bias
 from trainables.models.layers import ConvBlock, GroupedJointMixing, JointMixing, Pointwise, bias_of
+from trainables.models.multilevel import MultiLevel
 from trainables.reparam.fusible import frozen, frozen_conv
 
 WORTH = 0.75
@@ -45,6 +46,11 @@ def compact(form: DeployForm) -> DeployForm | None:
     if twin.frames is not None:
         twin.expect(twin.frames)
     return twin
+
+
+def compact_form(form: DeployForm | MultiLevel) -> DeployForm | None:
+    """See `compact`; None for networks of several levels, whose masks remove single weights."""
+    return compact(form) if isinstance(form, DeployForm) else None
 
 
 class Pick(nn.Module):

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trainables.contract.config import TrainConfig
+from trainables.contract.config import TrainConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.seeding import derive
 from trainables.training.checkpoint import (
@@ -51,6 +51,22 @@ Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(clips, labels) -> (loss, logits (N, K)) of the module in training."""
 
 
+@dataclass(frozen=True)
+class Course:
+    """Which epochs a run goes through, where they are not simply those of the recipe."""
+
+    epochs: int
+    # the recipe's epoch that each of them repeats
+    recipe_epoch: Callable[[int], int] = lambda epoch: epoch
+    # epochs before it are never kept as best: a sparse network is still dense there
+    first_kept_epoch: int = 0
+
+    @classmethod
+    def of(cls, config: TrialConfig) -> Course:
+        """A trial's, with its rounds and its warm-up."""
+        return cls(config.total_epochs, config.recipe_epoch, config.first_kept_epoch)
+
+
 class Fit:
     """One training run. Equal inputs give equal weights on the CPU, interrupted and continued or
     not.
@@ -64,28 +80,20 @@ class Fit:
         model: nn.Module,
         config: TrainConfig,
         *,
-        device: torch.device,
         seed: int,
         objective: Objective,
-        epochs: int | None = None,
-        recipe_epoch: Callable[[int], int] = lambda epoch: epoch,
-        first_kept_epoch: int = 0,
+        course: Course | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        """objective: runs the module; first_kept_epoch: epochs before it are never kept as best (a
-        sparse network is still dense there).
-
-        epochs, recipe_epoch: how many there are if not those of the recipe, and which of the
-        recipe's each of them repeats.
+        """model: on the device to train on; objective: runs it; course: None: the recipe's epochs,
+        once, the best of all kept.
         """
         self.model = model
         self.config = config
-        self.device = device
+        self.device = next(model.parameters()).device
         self.seed = seed
         self.objective = objective
-        self.epochs = config.epochs if epochs is None else epochs
-        self.recipe_epoch = recipe_epoch
-        self.first_kept_epoch = first_kept_epoch
+        self.course = Course(config.epochs) if course is None else course
         self.schedule = Schedule() if schedule is None else schedule
         self.optimizer = build_optimizer(
             [parameter for parameter in model.parameters() if parameter.requires_grad], config
@@ -104,7 +112,7 @@ class Fit:
         """
         self._restore(outside)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            while self.progress.epoch < self.epochs:
+            while self.progress.epoch < self.course.epochs:
                 self._train_epoch(train, outside)
                 self._finish_epoch(selection, outside)
         return self.progress
@@ -149,7 +157,7 @@ class Fit:
         self._record(sums.tolist(), step, clips, started - seconds_before)
 
     def _learning_rate(self) -> float:
-        return learning_rate(self.config, self.recipe_epoch(self.progress.epoch))
+        return learning_rate(self.config, self.course.recipe_epoch(self.progress.epoch))
 
     def _record(self, sums: list[float], step: int, clips: int, epoch_started: float) -> None:
         """Note how far the epoch is.
@@ -260,7 +268,7 @@ class Fit:
         """Higher top-1 wins, then lower loss; epochs of a dense warm-up do not count."""
         progress = self.progress
         rank = (metrics["selection_top1"], -metrics["selection_loss"])
-        if progress.epoch >= self.first_kept_epoch and rank > (
+        if progress.epoch >= self.course.first_kept_epoch and rank > (
             progress.best_top1,
             -progress.best_loss,
         ):

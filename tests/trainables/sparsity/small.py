@@ -9,7 +9,7 @@ from tests.trainables.training.test_loop import Clips, classify, network, outsid
 from trainables.contract.config import SparsityConfig, TrainConfig, TrialConfig
 from trainables.contract.errors import Interrupted
 from trainables.sparsity.build import Subject, attach_sparsity
-from trainables.training.loop import Fit
+from trainables.training.loop import Course, Fit
 from trainables.training.schedule import Schedule
 
 STEPS = 3
@@ -59,12 +59,9 @@ def fit_of(model: nn.Sequential, root: Path = Path(), train: dict | None = None,
     return Fit(
         model,
         recipe,
-        device=CPU,
         seed=3,
         objective=classify(model),
-        epochs=config.total_epochs,
-        recipe_epoch=config.recipe_epoch,
-        first_kept_epoch=config.first_kept_epoch,
+        course=Course.of(config),
         schedule=schedule,
     )
 

@@ -18,7 +18,7 @@ from trainables.reparam.fusible import ConvBN
 from trainables.sparsity.gates import GATES, Gate
 from trainables.sparsity.learned import LearnedLevel
 from trainables.sparsity.masks import maskable, raw_weight, removed_count
-from trainables.training.loop import Fit, Outside
+from trainables.training.loop import Course, Fit, Outside
 
 EPOCHS, WARMUP, STEPS = 5, 3, 4
 ASKED = [{"target": 0.7}, {"price": 1.0}]
@@ -77,10 +77,9 @@ def fit_of(model, sparsity, warmup=WARMUP, steps=STEPS, **changes):
     return Fit(
         model,
         TrainConfig(**recipe),
-        device=torch.device("cpu"),
         seed=3,
         objective=lambda x, y: (nn.functional.cross_entropy(model(x), y), model(x)),
-        first_kept_epoch=warmup,
+        course=Course(recipe["epochs"], first_kept_epoch=warmup),
         schedule=learned(model, sparsity, warmup, steps),
     )
 
@@ -187,9 +186,9 @@ def test_tensors_that_do_not_matter_lose_more(tmp_path):
     )
     recipe = TrainConfig(epochs=31, lr=0.05, warmup_epochs=1, milestones=())
     objective = lambda x, y: (nn.functional.cross_entropy(model(x), y), model(x))  # noqa: E731
-    Fit(
-        model, recipe, device=torch.device("cpu"), seed=3, objective=objective, schedule=schedule
-    ).run(Clips(), None, outside(tmp_path))
+    Fit(model, recipe, seed=3, objective=objective, schedule=schedule).run(
+        Clips(), None, outside(tmp_path)
+    )
     gone = [int((layer.weight == 0).sum()) for layer in (model.useful, model.useless)]
     assert sum(gone) == removed_count(144, 0.5)
     assert gone[1] > 1.2 * gone[0]

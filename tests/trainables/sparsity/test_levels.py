@@ -23,7 +23,7 @@ from trainables.models.multilevel import build_multi_level
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.sparsity.masks import Masked, mask_of, removed_count
-from trainables.training.loop import Fit, Outside
+from trainables.training.loop import Course, Fit, Outside
 
 LEVELS = (0.5, 0.8, 0.95)
 TRAIN = TrainConfig(
@@ -60,10 +60,9 @@ def fit_of(model, schedule, **changes):
     return Fit(
         model,
         config,
-        device=torch.device("cpu"),
         seed=3,
         objective=model.objective,
-        first_kept_epoch=2,
+        course=Course(config.epochs, first_kept_epoch=2),
         schedule=schedule,
     )
 

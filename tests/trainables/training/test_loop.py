@@ -14,7 +14,7 @@ from trainables.contract.config import SparsityConfig, TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.sparsity.generator import SparseGenerator
 from trainables.training.checkpoint import load_checkpoint
-from trainables.training.loop import Fit, Outside
+from trainables.training.loop import Course, Fit, Outside
 from trainables.training.schedule import Schedule
 
 CONFIG = TrainConfig(epochs=4, lr=0.05, warmup_epochs=1, milestones=(3,), clip_norm=1.0)
@@ -66,10 +66,9 @@ def fit_of(model, sparse, seed=3, **changes):
     return Fit(
         model,
         config,
-        device=torch.device("cpu"),
         seed=seed,
         objective=classify(model),
-        first_kept_epoch=2 if sparse else 0,
+        course=Course(config.epochs, first_kept_epoch=2 if sparse else 0),
         schedule=masks,
     )
 
@@ -117,7 +116,6 @@ def test_level_zero_generator_with_penalty_off_trains_bit_equal_to_no_generator(
     Fit(
         masked,
         CONFIG,
-        device=torch.device("cpu"),
         seed=3,
         objective=classify(masked),
         schedule=masks,
@@ -217,11 +215,9 @@ def test_rounds_go_through_the_recipe_again_and_are_counted_on(tmp_path):
     fit = Fit(
         model,
         CONFIG,
-        device=torch.device("cpu"),
         seed=3,
         objective=classify(model),
-        epochs=7,
-        recipe_epoch=lambda epoch: epoch if epoch < 4 else epoch - 3,
+        course=Course(7, lambda epoch: epoch if epoch < 4 else epoch - 3),
         schedule=Ending(),
     )
     fit.run(Clips(), None, outside(tmp_path, reports=reports))

@@ -1,0 +1,89 @@
+"""The training form and the deploy form of a network are equal, or the trial has failed."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.contract.errors import TrialFailed
+from trainables.data.batches.batches import Batches
+from trainables.deploy.compact import compact_form
+from trainables.deploy.form import DeployForm, deploy
+from trainables.models.build import Backbone
+from trainables.models.multilevel import MultiLevel
+from trainables.precision import full_float32
+from trainables.training.evaluate import score
+
+EXACT_TOLERANCE = 1e-9
+"""Largest |training form - deploy form| accepted in double precision, relative to the largest
+logit: rounding stays near 1e-14.
+"""
+
+EXACT_CLIPS = 4
+
+DEPLOY_TOLERANCE = 1e-4
+"""The same in single precision, for networks without choices: rounding stays near 1e-6."""
+
+ROUNDING_ROOM = 10.0
+"""What single precision may differ by where a network enlarges rounding beyond that: so many times
+the training form's own rounding.
+"""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the deploy form gives for the clips on which it was compared."""
+
+    index: Tensor  # (N,) positions in the store
+    logits: Tensor  # (N, K)
+    difference: float  # largest |training form - deploy form| over all logits
+
+
+@torch.inference_mode()
+def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -> float:
+    """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a
+    mistake nor change a choice.
+
+    Returns the training form's own rounding on the same clips, |single - double precision| relative
+    to the largest logit. It is large where training has left BatchNorms with channels that are
+    constant: those divide by next to nothing.
+    """
+    exact = copy.deepcopy(model).double().eval()
+    clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
+    form, expected = deploy(exact, frames=frames), exact(clips)
+    for shipped in (form, compact_form(form)):
+        if shipped is not None:
+            _check_difference(expected, shipped(clips), EXACT_TOLERANCE)
+    with full_float32():
+        rounded = model.eval()(clips.float()).double()
+    return float((rounded - expected).abs().max()) / max(float(expected.abs().max()), 1.0)
+
+
+def prove_equal(
+    model: Backbone | MultiLevel,
+    shipped: DeployForm | MultiLevel,
+    batches: Batches,
+    rounding: float,
+) -> Proof:
+    """The deploy form's logits on all batches; TrialFailed where they are not the training form's.
+
+    rounding: see `prove_folding`.
+    """
+    _, trained = score(model, batches.epoch(0))
+    index, logits = score(shipped, batches.epoch(0))
+    tolerance = max(DEPLOY_TOLERANCE, ROUNDING_ROOM * rounding) if model.continuous else math.inf
+    return Proof(index, logits, _check_difference(trained, logits, tolerance))
+
+
+def _check_difference(trained: Tensor, shipped: Tensor, tolerance: float) -> float:
+    difference, scale = float((trained - shipped).abs().max()), float(trained.abs().max())
+    if not (math.isfinite(difference) and difference <= tolerance * max(scale, 1.0)):
+        raise TrialFailed(
+            "deploy form must give the training form's logits, got a difference of"
+            f" {difference:.3g} at logits up to {scale:.3g}"
+        )
+    return difference
