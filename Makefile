@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv sweep test check fix bench
+.PHONY: help venv sweep test test-full mutants check fix bench
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
 
 venv: $(INSTALLED)  ## .venv with the project and everything it needs, pinned
 
@@ -29,8 +29,14 @@ sweep: $(INSTALLED) data/synth/dataset.json  ## the quickstart: synthetic data, 
 data/synth/dataset.json: | $(INSTALLED)
 	$(BIN)/orchestrate data synth data/synth
 
-test: $(INSTALLED)  ## the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+test: $(INSTALLED)  ## the tests, one process per core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not full"
+
+test-full: $(INSTALLED)  ## the rest of the tests: more cases of the same laws
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m full
+
+mutants: $(INSTALLED)  ## would the tests notice? changes of the core, one at a time
+	$(BIN)/python tests/mutants.py
 
 check: $(INSTALLED)  ## style, types and import directions
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ what is imported, not by seconds.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -16,15 +17,23 @@ from trainables.layouts import load_layout
 
 HEAVY = ("torch", "ray", "mlflow", "pandas")
 PROBE = """
-import sys
+import contextlib, io, json, sys
 from orchestrator import cli
-sys.argv = ["orchestrate", *sys.argv[1:]]
-try:
-    cli.main()
-except SystemExit as end:
-    assert not end.code, end.code
-print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules}))
+loaded = {}
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["orchestrate", *arguments.split()]
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            cli.main()
+        except SystemExit as end:
+            assert not end.code, (arguments, end.code)
+    loaded[arguments] = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps(loaded))
 """
+NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
+FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
+COMMANDS = ["--help", "validate --help", "data --help", *FILES, *NETWORKS]
+"""In this order in one process: what an earlier one loads, a later one has loaded too."""
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +47,20 @@ def folder(tmp_path_factory):
     return path
 
 
-NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
-FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
-
-
-@pytest.mark.parametrize(
-    "arguments", ["--help", "validate --help", "data --help", *FILES, *NETWORKS]
-)
-def test_light_commands_stay_light(folder, arguments: str) -> None:
-    found = subprocess.run(
-        [sys.executable, "-c", PROBE, *arguments.split()],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def loaded(folder):
+    """Command -> the packages that are loaded after it."""
+    probe = [sys.executable, "-c", PROBE, json.dumps(COMMANDS)]
+    found = subprocess.run(probe, cwd=folder, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    loaded = found.stdout.rpartition("LOADED ")[2].split()
-    assert "typer" in loaded
-    assert not set(HEAVY) & set(loaded)
-    if arguments == "--help":
-        assert not {"pydantic", "numpy", "pyarrow", "yaml", "rich"} & set(loaded)
+    return json.loads(found.stdout)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_light_commands_stay_light(loaded, arguments: str) -> None:
+    assert "typer" in loaded[arguments]
+    assert not set(HEAVY) & set(loaded[arguments])
+
+
+def test_help_loads_nothing_of_what_commands_need(loaded) -> None:
+    assert not {"pydantic", "numpy", "pyarrow", "yaml", "rich"} & set(loaded["--help"])
