@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from trainables.contract.errors import UserError
 from trainables.contract.model import ModelConfig
 from trainables.layouts import Layout, Matrix
 
@@ -110,18 +109,8 @@ def centre_joint(centre: str | int, parents: Sequence[int]) -> int:
 def graph_parents(model: ModelConfig, layout: Layout) -> tuple[int, ...]:
     """The tree a backbone's graphs are made of; UserError where the layout lacks a joint the model
     names.
-
-    CTR-GCN's repository takes NTU's bones as they are; PYSKL and HD-GCN hang the hand tips and
-    thumbs on the hands.
     """
-    if model.backbone == "hd_gcn" and model.centre != "root" and model.centre > layout.size:
-        raise UserError(
-            f"model.centre must be root or a joint of layout {layout.name}, 1 to {layout.size}, got"
-            f" {model.centre}"
-        )
-    if model.backbone == "ctr_gcn" and model.convention == "official":
-        return layout.parents
-    return layout.graph_parents or layout.parents
+    return model.card.tree(model, layout)
 
 
 def _root(parents: Sequence[int]) -> int:

@@ -10,10 +10,14 @@ from typing import Any
 
 from orchestrator.sweep.json_schema import field_comments
 from orchestrator.sweep.leaves import LEAVES
+from trainables.contract.backbones import BACKBONES, BLOCKS
 from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.contract.model import COMMON, OPTIONS, option_used
-from trainables.cost.counting.count import COUNTERS, count
+from trainables.contract.model import option_used
+from trainables.cost.counting.count import count
 from trainables.layouts import Layout
+
+COMMON = ("layout", *BLOCKS)
+"""Options of every backbone of ours."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,13 @@ class Catalogue:
 
 def catalogue(layout: Layout, *, classes: int, frames: int, persons: int) -> Catalogue:
     """Every backbone that is registered, at these sizes."""
-    entries = tuple(_entry(name, layout, classes, frames, persons) for name in COUNTERS)
+    entries = tuple(_entry(name, layout, classes, frames, persons) for name in BACKBONES.names())
     return Catalogue(layout.name, classes, frames, persons, entries, _options())
 
 
 def _entry(backbone: str, layout: Layout, classes: int, frames: int, persons: int) -> Entry:
     model = ModelConfig.model_validate({"backbone": backbone})
+    card = model.card
     cost = count(
         model, layout, classes=classes, persons=persons, frames=frames, stream=StreamConfig()
     )
@@ -79,11 +84,11 @@ def _entry(backbone: str, layout: Layout, classes: int, frames: int, persons: in
     names = sorted(
         used,
         key=lambda name: (
-            name not in OPTIONS[backbone],
+            name not in card.own_settings,
             list(ModelConfig.model_fields).index(name),
         ),
     )
-    defaults = model.model_dump(mode="json")
+    defaults = {"options": {}} | model.model_dump(mode="json")
     return Entry(
         backbone=backbone,
         params=cost.training.params,

@@ -73,7 +73,8 @@ class Leaf:
     @property
     def takes_mapping(self) -> bool:
         """True where one value of the leaf may be a mapping (`data.stream` as a record)."""
-        return "$defs" in self.json_schema()
+        schema = self.json_schema()
+        return "$defs" in schema or schema.get("type") == "object"
 
     @property
     def numbers(self) -> str | None:
@@ -141,7 +142,7 @@ def leaves_of(config: Any) -> dict[str, Any]:
         section: getattr(config, section).model_dump(mode="json", warnings=False)
         for section in SECTIONS
     }
-    return {name: _descend(values, leaf.path) for name, leaf in LEAVES.items()}
+    return {name: _descend(values, leaf) for name, leaf in LEAVES.items()}
 
 
 def nest(leaves: Leaves) -> dict[str, Any]:
@@ -182,8 +183,10 @@ def completed(leaves: Leaves) -> dict[str, Any]:
     return found
 
 
-def _descend(values: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
+def _descend(values: Any, leaf: Leaf) -> Any:
+    for part in leaf.path:
+        if part not in values:  # of an empty record
+            return leaf.default_beside({})
         values = values[part]
     return values
 

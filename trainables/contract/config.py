@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.frozen import Frozen
-from trainables.contract.model import FUSES_IN_ITS_GRAPH, ModelConfig, option_used
+from trainables.contract.model import ModelConfig, option_used
 from trainables.contract.sparsity import SparsityConfig, dense_epochs, setting_used
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
 
@@ -210,8 +211,12 @@ class TrialConfig(Frozen):
                 f"{place} a branch whose kernel can have any mask (origin or a number), got"
                 f" branches={list(model.branches)}"
             )
-        if model.temporal != "rep_tcn" and model.backbone not in FUSES_IN_ITS_GRAPH:
-            fusing = ", ".join(sorted(FUSES_IN_ITS_GRAPH))
+        if model.temporal != "rep_tcn" and not model.card.fuses_graph_convolutions:
+            fusing = ", ".join(
+                sorted(
+                    name for name in BACKBONES.own if BACKBONES.find(name).fuses_graph_convolutions
+                )
+            )
             raise ValueError(
                 f"{place} kernels that the deploy form fuses: model.temporal rep_tcn or one of the"
                 f" backbones {fusing}, got {model.backbone} with temporal {model.temporal}"

@@ -4,100 +4,90 @@ combinations that cannot be built.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from trainables.contract.backbones import BACKBONES, BackboneCard
 from trainables.contract.frozen import Frozen
 from trainables.contract.streams import StreamConfig
 
-BackboneName = Literal[
-    "hpi_gcn_baseline",
-    "hpi_gcn_rp",
-    "hpi_gcn_op",
-    "st_gcn",
-    "aa_gcn",
-    "ctr_gcn",
-    "dg_stgcn",
-    "st_gcn_pp",
-    "st_gcn_k5",
-    "info_gcn",
-    "hd_gcn",
-]
+DEFAULT_BACKBONE = "hpi_gcn_rp"
+
 Temporal = Literal["conv", "rep_tcn", "ms_tcn", "ms_tcn6", "dg_ms_tcn"]
 Graph = Literal["spatial", "stgcn_spatial", "random"]
 Branch = Literal["origin", "pointwise", "average"] | Annotated[int, Field(ge=3)]
 
-COMMON = frozenset(
-    {"layout", "channels", "stages", "strides", "temporal", "kernel_size", "dropout"}
-)
-"""Options that every backbone has."""
 
-OPTIONS: dict[str, frozenset[str]] = {
-    "hpi_gcn_baseline": frozenset({"normalised", "input_block"}),
-    "hpi_gcn_rp": frozenset({"adjacencies", "input_block"}),
-    "hpi_gcn_op": frozenset({"groups", "input_block"}),
-    "st_gcn": frozenset({"subsets", "graph", "adjacency"}),
-    "aa_gcn": frozenset({"subsets", "graph", "attention"}),
-    "ctr_gcn": frozenset({"subsets", "graph", "convention"}),
-    "dg_stgcn": frozenset({"subsets", "graph"}),
-    "st_gcn_pp": frozenset({"subsets", "graph", "adjacency"}),
-    "st_gcn_k5": frozenset({"subsets"}),
-    "info_gcn": frozenset({"subsets"}),
-    "hd_gcn": frozenset({"centre"}),
-}
-"""Backbone -> its own options, beside the common ones.
+def _known(name: str) -> str:
+    BACKBONES.find(name)
+    return name
 
-`branches` belongs to the temporal module rep_tcn.
-"""
 
-WITH_STEM = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hpi_gcn_op", "info_gcn"})
-"""Backbones whose input block brings the coordinates to full width; in the others the first block
-does.
-"""
+class _NamesOrPath:
+    """The schema of a backbone's name, for editors: those there are, or `package.module:NAME`."""
 
-FUSES_IN_ITS_GRAPH = frozenset({"hpi_gcn_baseline", "hpi_gcn_rp", "hd_gcn"})
-"""Backbones whose graph convolutions have kernels that the deploy form makes one of, whatever the
-temporal module.
-"""
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        names = {"enum": list(BACKBONES.names())}
+        return {"type": "string", "anyOf": [names, {"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}]}
 
-_TEMPORAL: dict[str, Temporal] = {
-    "hpi_gcn_rp": "rep_tcn",
-    "hpi_gcn_op": "rep_tcn",
-    "ctr_gcn": "ms_tcn",
-    "info_gcn": "ms_tcn",
-    "hd_gcn": "ms_tcn",
-    "st_gcn_pp": "ms_tcn6",
-    "dg_stgcn": "dg_ms_tcn",
-}
-_GRAPH: dict[str, Graph] = {"ctr_gcn": "spatial", "st_gcn_pp": "spatial"}
+
+BackboneName = Annotated[str, AfterValidator(_known), _NamesOrPath]
+"""A name of the table of backbones, of an installed package, or `package.module:NAME`."""
+
+
+class Record(dict[str, Any]):
+    """JSON settings of a backbone's own; hashable by content, as all of a configuration is."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+
+def _card(before: Mapping[str, Any]) -> BackboneCard:
+    return BACKBONES.find(before.get("backbone", DEFAULT_BACKBONE))
+
+
+def _own_default(setting: str, before: Mapping[str, Any]) -> Any:
+    """What the backbone's card says; None where the usual default is right."""
+    return _card(before).default(setting, before)
 
 
 def _default_stages(before: Mapping[str, Any]) -> tuple[int, ...]:
     """Three stages: 9 blocks behind an input block, 10 without."""
-    return (3, 3, 3) if before.get("backbone", "hpi_gcn_rp") in WITH_STEM else (4, 3, 3)
+    return _own_default("stages", before) or ((3, 3, 3) if _card(before).stem else (4, 3, 3))
 
 
 def _default_strides(before: Mapping[str, Any]) -> tuple[int, ...]:
     """1 for the first stage, 2 for every other."""
-    return (1, *(2 for _ in before.get("stages", (1, 1, 1))[1:]))
+    return _own_default("strides", before) or (1, *(2 for _ in before.get("stages", (1, 1, 1))[1:]))
 
 
 def _default_temporal(before: Mapping[str, Any]) -> Temporal:
-    return _TEMPORAL.get(before.get("backbone", "hpi_gcn_rp"), "conv")
+    found: Temporal = _own_default("temporal", before) or "conv"
+    return found
 
 
 def _default_kernel_size(before: Mapping[str, Any]) -> int:
-    """9 for ST-GCN's and AA-GCN's single convolution, 3 where dilations widen the view, 5
-    otherwise.
-    """
-    if before.get("temporal") in ("ms_tcn6", "dg_ms_tcn"):
-        return 3
-    return (
-        9
-        if before.get("temporal") == "conv" and before.get("backbone") in ("st_gcn", "aa_gcn")
-        else 5
+    """The card's; else 3 where dilations widen the view, 5 otherwise."""
+    return _own_default("kernel_size", before) or (
+        3 if before.get("temporal") in ("ms_tcn6", "dg_ms_tcn") else 5
     )
 
 
@@ -132,18 +122,16 @@ def _default_branches(before: Mapping[str, Any]) -> tuple[Branch, ...]:
 
 
 def _default_subsets(before: Mapping[str, Any]) -> int:
-    return 8 if before.get("backbone") == "dg_stgcn" else 3
+    return _own_default("subsets", before) or 3
 
 
 def _default_graph(before: Mapping[str, Any]) -> Graph:
-    """Random where the sparse ST-GCN study starts from random matrices, else the skeleton's."""
-    if before.get("backbone") == "st_gcn" and before.get("adjacency", "learned") != "learned":
-        return "stgcn_spatial"
-    return _GRAPH.get(before.get("backbone", "hpi_gcn_rp"), "random")
+    found: Graph = _own_default("graph", before) or "random"
+    return found
 
 
 def _default_dropout(before: Mapping[str, Any]) -> float:
-    return 0.1 if str(before.get("backbone", "hpi_gcn_rp")).startswith("hpi_gcn") else 0.0
+    return _own_default("dropout", before) or 0.0
 
 
 class ModelConfig(Frozen):
@@ -152,7 +140,8 @@ class ModelConfig(Frozen):
     Defaults that depend on the backbone are the papers' own.
     """
 
-    backbone: BackboneName = "hpi_gcn_rp"
+    # a name, or package.module:NAME of a card in another package
+    backbone: BackboneName = DEFAULT_BACKBONE
     layout: str = "auto"  # auto: the store's; a name is checked against the store
     # width of the first stage, a multiple of 8; every later stage is twice as wide
     channels: int = Field(default=64, ge=1)
@@ -189,6 +178,8 @@ class ModelConfig(Frozen):
     input_block: Literal["auto", "emm", "conv"] = "auto"
     # before the classifier
     dropout: float = Field(default_factory=_default_dropout, ge=0.0, lt=1.0)
+    # settings that only a backbone of another package has, by name; its card checks them
+    options: Mapping[str, JsonValue] = Field(default_factory=Record)
 
     @field_validator("kernel_size")
     @classmethod
@@ -197,13 +188,34 @@ class ModelConfig(Frozen):
             raise ValueError(f"must be odd, got {value}")
         return value
 
+    @model_validator(mode="after")
+    def _options_are_its_own(self) -> Self:
+        """Options as the card's model has them, without those that are defaults: a default that is
+        written down makes no other trial.
+        """
+        object.__setattr__(self, "options", Record(own_options(self.card, self.options)))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files and digests of networks without options of their own do not speak of them."""
+        found: dict[str, Any] = handler(self)
+        if not found.get("options", True):
+            del found["options"]
+        return found
+
+    @property
+    def card(self) -> BackboneCard:
+        """What is known of the backbone without its network."""
+        return BACKBONES.find(self.backbone)
+
     @property
     def block_plan(self) -> tuple[tuple[int, int, int], ...]:
         """(input channels, output channels, temporal stride) of every block: each stage but the
         first doubles C.
         """
         plan = []
-        inside, width = (self.channels if self.backbone in WITH_STEM else 3), self.channels
+        inside, width = (self.channels if self.card.stem else 3), self.channels
         for stage, (blocks, stride) in enumerate(zip(self.stages, self.strides, strict=True)):
             width = self.channels * 2**stage
             for block in range(blocks):
@@ -224,7 +236,7 @@ class ModelConfig(Frozen):
         single = {"subsets": 1, "graph": "random", "adjacency": "learned", "adjacencies": 1}
         return ModelConfig.model_validate(
             self.model_dump()
-            | {name: value for name, value in single.items() if name in OPTIONS[self.backbone]}
+            | {name: value for name, value in single.items() if name in self.card.settings}
         )
 
     def input_block_for(self, stream: StreamConfig) -> Literal["emm", "conv"]:
@@ -245,19 +257,15 @@ class ModelConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _widths_divide(self) -> Self:
-        if self.backbone == "hpi_gcn_op" and self.channels % self.groups:
-            raise ValueError(
-                f"groups must divide channels, got groups={self.groups} and"
-                f" channels={self.channels}"
-            )
+    def _card_agrees(self) -> Self:
+        self.card.check(self)
         if self.channels % 8:
             raise ValueError(f"channels must be a multiple of 8, got {self.channels}")
         return self
 
     @model_validator(mode="after")
     def _graph_has_its_subsets(self) -> Self:
-        own = OPTIONS[self.backbone]
+        own = self.card.settings
         if "graph" in own and self.graph != "random" and self.subsets != 3:
             raise ValueError(f"subsets must be 3 where graph is {self.graph}, got {self.subsets}")
         if "adjacency" in own and self.adjacency != "learned" and self.graph == "random":
@@ -285,11 +293,31 @@ class ModelConfig(Frozen):
         return self
 
 
-BACKBONE_NAMES: tuple[str, ...] = get_args(BackboneName)
-
-
 def option_used(name: str, backbone: str, temporal: str) -> bool:
     """Whether the model option `name` changes anything for that backbone and temporal module."""
+    card = BACKBONES.find(backbone)
     if name == "branches":
-        return temporal == "rep_tcn"
-    return name == "backbone" or name in COMMON or name in OPTIONS[backbone]
+        return "temporal" in card.settings and temporal == "rep_tcn"
+    if name == "options":
+        return card.options is not None
+    return name in ("backbone", "layout") or name in card.settings
+
+
+def own_options(card: BackboneCard, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON form of `model.options`, without defaults; ValueError where the card refuses
+    them.
+    """
+    if card.options is None:
+        if given:
+            raise ValueError(f"options must be left out: {card.name} has none, got {dict(given)}")
+        return {}
+    try:
+        found = card.options.model_validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        raise ValueError(
+            "; ".join(
+                f"options.{'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}"
+                for item in error.errors(include_url=False)
+            )
+        ) from error
+    return found.model_dump(mode="json", exclude_defaults=True)

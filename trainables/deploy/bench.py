@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.cost.counting.count import Cost, count
@@ -27,7 +28,7 @@ from trainables.cost.measured import (
 )
 from trainables.deploy.form import DeployForm, deploy, settle
 from trainables.layouts import Layout
-from trainables.models.build import BACKBONES, Backbone, build_backbone
+from trainables.models.build import Backbone, build_backbone
 from trainables.precision import full_float32
 from trainables.reparam.fusible import RELEASED
 
@@ -36,8 +37,6 @@ WARMUP_CALLS, WARMUP_S = 5, 1.0
 TURN_S = 0.05
 """A network's turn in a round is at least one call, and as many as fit into this time."""
 MOST_CALLS = 50
-PLAIN = ("hpi_gcn_rp", "hpi_gcn_op", "hpi_gcn_baseline")
-"""Backbones whose released code has a deploy form of its own, which is measured beside ours."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def bench(
     with _threads(setting.threads), full_float32():
         forms = [
             form
-            for name in backbones or BACKBONES
+            for name in backbones or BACKBONES.own
             for form in _forms(name, layout, setting, device, note)
         ]
         seconds = {
@@ -166,11 +165,12 @@ def find_device(name: str) -> torch.device:
 
 
 def _check(backbones: Sequence[str], setting: Setting) -> None:
-    problems = [
-        f"backbone must be one of {', '.join(BACKBONES)}, got '{name}'"
-        for name in backbones
-        if name not in BACKBONES
-    ]
+    problems = []
+    for name in backbones:
+        try:
+            BACKBONES.find(name)
+        except UserError as error:
+            problems.append(f"backbone {error}")
     problems += [
         f"backbone {name} must be named once"
         for name in dict.fromkeys(backbones)
@@ -225,10 +225,10 @@ def _forms(
         shipped = deploy(network, frames=setting.frames)
     sizes = {"classes": setting.classes, "persons": setting.persons, "frames": setting.frames}
     cost = count(model, layout, **sizes, stream=stream, merge=shipped.folding.merge)
-    unfolded = cost.released if backbone in PLAIN else cost.training
+    unfolded = cost.released if network.released_deploys else cost.training
     plain = (
         [_Form(backbone, "plain deploy", deploy(network, RELEASED), cost.released)]
-        if backbone in PLAIN
+        if network.released_deploys
         else []
     )
     return [

@@ -62,7 +62,7 @@ def usual_execution(spec: NetworkSpec, folding: Folding, device: torch.device) -
     """
     if device.type != "cpu" or not folding.across:
         return Execution()
-    return Execution(rows=spec.model.backbone.startswith("hpi_gcn"), at_once=PERSONS_AT_ONCE)
+    return Execution(rows=spec.model.card.load().as_rows, at_once=PERSONS_AT_ONCE)
 
 
 class DeployForm(SkeletonNetwork):

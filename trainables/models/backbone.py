@@ -88,6 +88,14 @@ class Backbone(SkeletonNetwork):
     nothing.
     """
 
+    as_rows: ClassVar[bool] = False
+    """Whether the deploy form is faster on a CPU with feature maps in memory as rows of
+    channels.
+    """
+
+    released_deploys: ClassVar[bool] = False
+    """Whether the released code has a deploy form of its own."""
+
     def __init__(
         self,
         spec: NetworkSpec,

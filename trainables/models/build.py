@@ -1,11 +1,9 @@
-"""The table of backbones and how one is built from a configuration.
+"""How a backbone is built from a configuration.
 
 Knows nothing of data or training.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 
@@ -14,30 +12,8 @@ from trainables.contract.errors import UserError
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.backbones.aa_gcn import AAGCN
-from trainables.models.backbones.ctr_gcn import CTRGCN
-from trainables.models.backbones.dg_stgcn import DGSTGCN
-from trainables.models.backbones.hd_gcn import HDGCN
-from trainables.models.backbones.hpi_gcn import HPIGCNOP, HPIGCNRP, HPIGCNBaseline
-from trainables.models.backbones.info_gcn import InfoGCN
-from trainables.models.backbones.st_gcn import STGCN, STGCNPP
-from trainables.models.backbones.st_gcn_k5 import STGCNK5
 
-__all__ = ["BACKBONES", "Backbone", "build_backbone", "build_network", "network_spec"]
-
-BACKBONES: dict[str, Callable[[NetworkSpec], Backbone]] = {
-    "hpi_gcn_baseline": HPIGCNBaseline,
-    "hpi_gcn_rp": HPIGCNRP,
-    "hpi_gcn_op": HPIGCNOP,
-    "st_gcn": STGCN,
-    "st_gcn_pp": STGCNPP,
-    "aa_gcn": AAGCN,
-    "dg_stgcn": DGSTGCN,
-    "ctr_gcn": CTRGCN,
-    "st_gcn_k5": STGCNK5,
-    "info_gcn": InfoGCN,
-    "hd_gcn": HDGCN,
-}
+__all__ = ["Backbone", "build_backbone", "build_network", "network_spec"]
 
 
 def network_spec(
@@ -59,7 +35,14 @@ def network_spec(
 
 def build_network(spec: NetworkSpec) -> Backbone:
     """The training form of `spec`, weights drawn from torch's global generator."""
-    return BACKBONES[spec.model.backbone](spec)
+    card = spec.model.card
+    network = card.load()(spec)
+    if not isinstance(network, Backbone):
+        raise UserError(
+            f"backbone {spec.model.backbone}: {card.module} must give a"
+            f" trainables.models.backbone.Backbone, got {type(network).__name__}"
+        )
+    return network
 
 
 def build_backbone(

@@ -267,13 +267,14 @@ def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
     """
     from orchestrator.sweep.document import parse, show
     from orchestrator.sweep.leaves import LEAVES
-    from orchestrator.sweep.problems import nearest, one_of, rule_of
-    from trainables.contract.model import BACKBONE_NAMES, option_used
+    from orchestrator.sweep.problems import nearest, rule_of
+    from trainables.contract.backbones import BACKBONES
+    from trainables.contract.model import option_used
 
-    if backbone not in BACKBONE_NAMES:
-        raise UserError(
-            f"--as: {one_of(BACKBONE_NAMES)}, got '{backbone}'{nearest(backbone, BACKBONE_NAMES)}"
-        )
+    try:
+        BACKBONES.find(backbone)
+    except UserError as error:
+        raise UserError(f"--as: {error}") from error
     known = [
         name
         for name in LEAVES

@@ -16,10 +16,9 @@ from orchestrator.planning.plan import plan
 from orchestrator.sweep import load_sweep
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import loaded, written
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig
 from trainables.contract.errors import UserError
-from trainables.contract.model import BACKBONE_NAMES, OPTIONS
-from trainables.cost.counting.count import COUNTERS
 from trainables.data.store.reading import write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import load_layout
@@ -327,13 +326,13 @@ def test_a_centre_beyond_the_stores_joints(tmp_path, store) -> None:
     assert found == [f"{rule} 21", f"{rule} 25"]
 
 
-ALL = "  model.backbone: [" + ", ".join(BACKBONE_NAMES) + "]\n"
+ALL = "  model.backbone: [" + ", ".join(BACKBONES.own) + "]\n"
 
 
 def test_every_backbone_of_a_sweep_has_its_own_defaults(tmp_path) -> None:
     sweep = loaded(tmp_path, HEAD + "parameters:\n" + ALL)
     models = [trial.config.model for trial in all_trials(sweep)]
-    assert models == [ModelConfig(backbone=name) for name in BACKBONE_NAMES]
+    assert models == [ModelConfig(backbone=name) for name in BACKBONES.own]
     assert len({model.stages for model in models}) > 1
     assert len({model.temporal for model in models}) == 5
     assert len({model.kernel_size for model in models}) > 1
@@ -345,7 +344,7 @@ def test_every_backbone_of_a_sweep_has_its_own_defaults(tmp_path) -> None:
     ]
 
 
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize("backbone", BACKBONES.own)
 @pytest.mark.parametrize(
     "searched",
     [
@@ -375,7 +374,7 @@ def test_defaults_follow_what_else_is_searched(tmp_path) -> None:
     models = [trial.config.model for trial in all_trials(loaded(tmp_path, text))]
     expected = [
         ModelConfig(backbone=name, temporal=temporal, stages=stages)
-        for name, temporal, stages in product(BACKBONE_NAMES, temporals, ((1, 1), (2, 1, 1)))
+        for name, temporal, stages in product(BACKBONES.own, temporals, ((1, 1), (2, 1, 1)))
     ]
     assert models == expected
     assert {model.strides for model in models} == {(1, 2), (1, 2, 2)}
@@ -400,8 +399,8 @@ def test_options_without_effect_are_reset_and_make_no_further_trials(tmp_path) -
         + "".join(f"  model.{name}: {json.dumps(values)}\n" for name, values in SEARCHED.items())
     )
     trials = all_trials(checked_sweep(written(tmp_path, text), data=False))
-    for backbone in BACKBONE_NAMES:
-        own = [name for name in SEARCHED if name in OPTIONS[backbone]]
+    for backbone in BACKBONES.own:
+        own = [name for name in SEARCHED if name in BACKBONES.find(backbone).settings]
         found = [trial for trial in trials if trial.config.model.backbone == backbone]
         assert len(found) == 2 ** len(own)
         assert all(
@@ -419,7 +418,7 @@ def test_plan_shows_every_backbone_with_its_own_options(tmp_path, store, capsys)
         "frames: 16", "frames: 8, selection: {kind: clip, fraction: 0.3}"
     )
     text += (
-        f"model: {{channels: 8}}\nparameters:\n  model.backbone: [{', '.join(COUNTERS)}]\n "
+        f"model: {{channels: 8}}\nparameters:\n  model.backbone: [{', '.join(BACKBONES.own)}]\n "
         " model.groups: [4, 8]\n  model.subsets: [3]\n"
     )
     sweep = checked_sweep(written(tmp_path, text))
@@ -427,7 +426,7 @@ def test_plan_shows_every_backbone_with_its_own_options(tmp_path, store, capsys)
     shown = {
         str(variant.settings["model.backbone"]): variant.settings for variant in planned.variants
     }
-    assert list(shown) == list(COUNTERS)
+    assert list(shown) == list(BACKBONES.own)
     for name, settings in shown.items():
         model = ModelConfig(backbone=name)
         assert settings["model.temporal"] == model.temporal
@@ -436,5 +435,5 @@ def test_plan_shows_every_backbone_with_its_own_options(tmp_path, store, capsys)
         assert ("model.branches" in settings) == (model.temporal == "rep_tcn")
     print_plan(planned)
     printed = capsys.readouterr().out
-    assert all(name in printed for name in COUNTERS)
+    assert all(name in printed for name in BACKBONES.own)
     assert "hpi_gcn_op stages=3/3/3 temporal=rep_tcn kernel_size=5" in " ".join(printed.split())

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tests.trainables.models.test_conformance import measured_gmacs
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import StreamConfig, TrialConfig
-from trainables.contract.model import BACKBONE_NAMES
 from trainables.cost.counting.count import count
 from trainables.cost.counting.levels import count_trial, training_share
 from trainables.deploy.form import deploy
@@ -39,8 +39,8 @@ def config_of(backbone: str = "st_gcn", model: dict | None = None, **sparsity) -
     ("backbone", "sparsity"),
     [
         ("st_gcn", {"network": "experts", "fusion": "concat"}),
-        *((backbone, {"network": "nested"}) for backbone in BACKBONE_NAMES),
-        *((backbone, {"network": "mixture", "active": 2}) for backbone in BACKBONE_NAMES),
+        *((backbone, {"network": "nested"}) for backbone in BACKBONES.own),
+        *((backbone, {"network": "mixture", "active": 2}) for backbone in BACKBONES.own),
         ("info_gcn", {"network": "experts"}),
         ("info_gcn", {"network": "experts", "fusion": "weighted", "expert_losses": False}),
     ],

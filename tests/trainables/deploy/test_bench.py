@@ -7,13 +7,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.cost.counting.count import count
 from trainables.deploy import bench as module
 from trainables.deploy.bench import Setting, bench, find_device
 from trainables.layouts import load_layout
-from trainables.models.build import BACKBONES
 from trainables.reparam.fusible import RELEASED
 
 SMALL = {
@@ -91,7 +91,7 @@ def test_fast_networks_get_several_calls_in_a_turn(monkeypatch):
     assert {timing.calls for row in found.measured for timing in row.timings} == {30}
 
 
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("name", sorted(BACKBONES.own))
 def test_sizes_are_those_of_the_counting(name, clock):
     layout = load_layout("ntu25")
     found = bench([name], layout, Setting(**{**SMALL, "batches": (1,)}))
@@ -140,10 +140,10 @@ def test_progress_and_place(clock):
 
 def test_without_names_all_are_measured(clock):
     found = bench([], load_layout("coco17"), Setting(**{**SMALL, "batches": (1,), "rounds": 1}))
-    assert list(dict.fromkeys(row.backbone for row in found.measured)) == list(BACKBONES)
+    assert list(dict.fromkeys(row.backbone for row in found.measured)) == list(BACKBONES.own)
     firsts = [row.timings[0].to_first for row in found.measured if row.form == "deploy"]
     assert firsts[0] == 1
-    assert len(firsts) == len(BACKBONES)
+    assert len(firsts) == len(BACKBONES.own)
     assert len(set(firsts)) > 1
 
 
@@ -155,7 +155,10 @@ def test_settings_that_cannot_be_measured():
             Setting(batches=(1, 1), persons=1, single=0.5, channels=12, device="cpu"),
         )
     unknown, twice, batches, single, channels = caught.value.problems
-    assert unknown == f"backbone must be one of {', '.join(BACKBONES)}, got 'stgcn'"
+    assert unknown == (
+        f"backbone must be {', '.join(BACKBONES.own)} or package.module:NAME, got 'stgcn', did you"
+        " mean 'st_gcn'?"
+    )
     assert twice == "backbone hpi_gcn_rp must be named once"
     assert batches == "--batch: must be different sizes, got 1, 1"
     assert single == "--single: needs --persons 2 or more, got --single 0.5"

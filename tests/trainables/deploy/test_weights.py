@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.naive_models import narrow_backbone, random_clips
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.errors import UserError
 from trainables.deploy.form import deploy, save_deploy
 from trainables.deploy.weights import FORMAT, load_weights, save_weights
-from trainables.models.build import BACKBONES
 
 
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("name", sorted(BACKBONES.own))
 def test_the_network_again(name, tmp_path):
     network = narrow_backbone(name, persons=2)
     save_weights(network, tmp_path / "w.pt")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import STREAMS, ModelConfig
 from trainables.contract.errors import UserError
-from trainables.contract.model import BACKBONE_NAMES
 from trainables.layouts import load_layout
-from trainables.models.build import BACKBONES, build_backbone
+from trainables.models.build import build_backbone
 from trainables.models.layers import ExplicitMotion
 
 
@@ -22,8 +22,11 @@ def build(name="hpi_gcn_rp", *, stream="joint", seed=0, **model):
     )
 
 
-def test_table_holds_every_backbone_a_configuration_can_name():
-    assert set(BACKBONES) == set(BACKBONE_NAMES)
+@pytest.mark.parametrize("name", BACKBONES.own)
+def test_every_name_of_the_table_is_built_from_its_card(name):
+    network = build(name)
+    assert network.spec.model.card is BACKBONES.find(name)
+    assert type(network) is BACKBONES.find(name).load()
 
 
 @pytest.mark.parametrize(

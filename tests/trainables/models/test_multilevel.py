@@ -14,9 +14,9 @@ from torch import nn
 from tests import naive_multilevel as naive
 from tests.naive_models import random_clips
 from tests.naive_multilevel import narrow_levels
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.contract.errors import UserError
-from trainables.contract.model import BACKBONE_NAMES
 from trainables.deploy.form import (
     DeployForm,
     deploy,
@@ -330,7 +330,7 @@ class TestMembers:
         assert not torch.equal(one[head], other[head])
 
     def test_a_gate_has_one_adjacency_where_its_backbone_has_several(self):
-        gates = {name: ModelConfig(backbone=name, channels=8).gate for name in BACKBONE_NAMES}
+        gates = {name: ModelConfig(backbone=name, channels=8).gate for name in BACKBONES.own}
         assert {
             name for name, gate in gates.items() if gate == ModelConfig(backbone=name, channels=8)
         } == {
@@ -347,7 +347,7 @@ class TestMembers:
 
 
 @pytest.mark.parametrize("kind", ["experts", "nested", "mixture"])
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize("backbone", BACKBONES.own)
 def test_deploy_form_gives_the_same_logits_and_every_step_has_a_finite_gradient(kind, backbone):
     """Every backbone in every kind of network: proven equal in double precision with masks, absent
     persons included.

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from tests import naive_models, naive_sparsity
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import SparsityConfig, TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.deploy.form import deploy
-from trainables.models.build import BACKBONES
 from trainables.reparam.fusible import ConvBN
 from trainables.sparsity.gates import GATES, Gate
 from trainables.sparsity.learned import LearnedLevel
@@ -362,7 +362,7 @@ def test_a_target_that_leaves_less_than_one_weight_per_tensor_is_refused():
 
 
 @pytest.mark.parametrize("gate", GATES)
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("name", sorted(BACKBONES.own))
 def test_every_backbone_learns_a_level_and_ships_it(name, gate):
     model = naive_models.narrow_backbone(name, layout="coco17", classes=3)
     sparsity, blocks = config_of(gate, target=0.8), list(model.blocks)

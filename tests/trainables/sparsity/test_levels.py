@@ -14,9 +14,9 @@ from torch import nn
 
 from tests.naive_models import random_clips
 from tests.naive_multilevel import narrow_levels
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import SparsityConfig, StreamConfig, TrainConfig
 from trainables.contract.errors import Interrupted
-from trainables.contract.model import BACKBONE_NAMES
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
 from trainables.models.multilevel import build_multi_level
@@ -99,7 +99,7 @@ def expected_removed(blocks, level) -> int:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "scope"), [*((name, "block") for name in BACKBONE_NAMES), ("ctr_gcn", "global")]
+    ("backbone", "scope"), [*((name, "block") for name in BACKBONES.own), ("ctr_gcn", "global")]
 )
 def test_nested_masks_are_nested_and_remove_what_was_asked(backbone, scope):
     model, _ = built("nested", backbone, scope=scope, levels=(0.95, 0.5, 0.8))  # in any order

@@ -11,13 +11,13 @@ from torch import nn
 from tests import naive_models
 from tests.trainables.sparsity.small import attached
 from tests.trainables.sparsity.small import network as small_network
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import SparsityConfig
-from trainables.contract.model import BACKBONE_NAMES
 from trainables.sparsity.generator import SparseGenerator
 
 FRAMES, JOINTS = 8, 17
 CASES: dict[str, dict] = {
-    **{name: {} for name in BACKBONE_NAMES},
+    **{name: {} for name in BACKBONES.own},
     "ctr_gcn rep_tcn": {"temporal": "rep_tcn"},
     "st_gcn ms_tcn6": {"temporal": "ms_tcn6"},
     "hpi_gcn_rp fused": {"sharing": "fused"},

@@ -5,27 +5,18 @@ Knows configuration and skeletons, no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.sparsity import SparsityConfig
-from trainables.cost.counting.aa_gcn import count_aa_gcn
-from trainables.cost.counting.ctr_gcn import count_ctr_gcn
-from trainables.cost.counting.dg_stgcn import count_dg_stgcn
-from trainables.cost.counting.hd_gcn import count_hd_gcn
-from trainables.cost.counting.hpi_gcn import count_hpi_gcn
-from trainables.cost.counting.info_gcn import count_info_gcn
 from trainables.cost.counting.sparse import deployed_zeros, trained_zeros
-from trainables.cost.counting.st_gcn import count_st_gcn
-from trainables.cost.counting.st_gcn_k5 import count_st_gcn_k5
 from trainables.cost.counting.tally import Kernel, Network, Pieces, Tally, kernels_of
 from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 from trainables.sparsity.amounts import mask_units, removed_count
 
-__all__ = ["COUNTERS", "Cost", "Count", "count", "mask_units", "removed_count"]
+__all__ = ["Cost", "Count", "count", "mask_units", "removed_count"]
 
 GIGA = 1e9
 
@@ -136,7 +127,7 @@ def count(
     )
     apart = Tally("deploy", layout.size, persons, merge=False)
     for tally in (training, released, deploy, apart):
-        COUNTERS[model.backbone](network, tally)
+        model.card.counter(network, tally)
     return Count(
         _cost(training),
         _cost(released),
@@ -155,18 +146,3 @@ def _cost(tally: Tally) -> Cost:
         head_params=tally.head_params,
         head_gmacs=tally.head_macs / GIGA,
     )
-
-
-COUNTERS: dict[str, Callable[[Network, Tally], None]] = {
-    "hpi_gcn_baseline": count_hpi_gcn,
-    "hpi_gcn_rp": count_hpi_gcn,
-    "hpi_gcn_op": count_hpi_gcn,
-    "st_gcn": count_st_gcn,
-    "st_gcn_pp": count_st_gcn,
-    "aa_gcn": count_aa_gcn,
-    "dg_stgcn": count_dg_stgcn,
-    "ctr_gcn": count_ctr_gcn,
-    "st_gcn_k5": count_st_gcn_k5,
-    "info_gcn": count_info_gcn,
-    "hd_gcn": count_hd_gcn,
-}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.contract.config import ModelConfig
+from trainables.contract.model import ModelConfig
 from trainables.cost.counting.tally import Tally
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from trainables.contract.config import ModelConfig
-from trainables.contract.model import Branch, reached_taps
+from trainables.contract.model import Branch, ModelConfig, reached_taps
 
 COORDINATES = 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.contract.config import ModelConfig
+from trainables.contract.model import ModelConfig
 from trainables.cost.counting.ms_tcn import count_ms_tcn
 from trainables.cost.counting.six_branch_tcn import count_six_branch_tcn
 from trainables.cost.counting.tally import Tally

@@ -246,11 +246,17 @@ class HPIGCN(Backbone):
     mean, classifier.
     """
 
+    as_rows = True
+    released_deploys = True
+
     def __init__(
-        self, spec: NetworkSpec, graph_conv: Callable[[NetworkSpec, int, int], GraphConv]
+        self,
+        spec: NetworkSpec,
+        graph_conv: Callable[[NetworkSpec, int, int], GraphConv],
+        *,
+        normalised: bool = True,
     ) -> None:
         model = spec.model
-        normalised = model.backbone != "hpi_gcn_baseline" or model.normalised
         stem = (
             ExplicitMotion(model.channels)
             if model.input_block == "emm"
@@ -279,7 +285,7 @@ class HPIGCNBaseline(HPIGCN):
     merges = True
 
     def __init__(self, spec: NetworkSpec) -> None:
-        super().__init__(spec, baseline_graph_conv)
+        super().__init__(spec, baseline_graph_conv, normalised=spec.model.normalised)
 
 
 class HPIGCNRP(HPIGCN):

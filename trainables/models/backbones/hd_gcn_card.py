@@ -1,7 +1,10 @@
-"""HD-GCN by arithmetic."""
+"""The card of HD-GCN, and its parameters and MACs by arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
+from trainables.contract.backbones import BLOCKS, BackboneCard, Skeleton, tree_of_graphs
+from trainables.contract.errors import UserError
+from trainables.contract.model import ModelConfig
 from trainables.cost.counting.tally import COORDINATES, Network, Tally
 from trainables.cost.counting.temporal import count_temporal
 from trainables.graphs import centre_joint, hierarchy
@@ -88,3 +91,24 @@ def _attention(tally: Tally, layers: int, outside: int) -> None:
     # over layers alone, no 2-D convolution: not maskable
     tally.leaf_params += (width + 1) * outside
     tally.leaf_macs += width * outside * layers * tally.persons
+
+
+def _tree(model: ModelConfig, skeleton: Skeleton) -> tuple[int, ...]:
+    if model.centre != "root" and model.centre > skeleton.size:
+        raise UserError(
+            f"model.centre must be root or a joint of layout {skeleton.name}, 1 to"
+            f" {skeleton.size}, got {model.centre}"
+        )
+    return tree_of_graphs(model, skeleton)
+
+
+CARD = BackboneCard(
+    name="hd_gcn",
+    module="trainables.models.backbones.hd_gcn:HDGCN",
+    about="HD-GCN (Lee et al. 2023): graphs between the levels of a hierarchy of joints.",
+    counter=count_hd_gcn,
+    settings=(*BLOCKS, "centre"),
+    defaults={"temporal": "ms_tcn"},
+    tree=_tree,
+    fuses_graph_convolutions=True,
+)

@@ -1,9 +1,11 @@
-"""CTR-GCN by arithmetic."""
+"""The card of CTR-GCN, and its parameters and MACs by arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from trainables.contract.backbones import BLOCKS, BackboneCard, Skeleton, tree_of_graphs
+from trainables.contract.model import ModelConfig
 from trainables.cost.counting.tally import COORDINATES, Network, Tally
 from trainables.cost.counting.temporal import count_temporal
 
@@ -54,3 +56,21 @@ def _refined_graph_conv(
     else:
         tally.norm(outside)
         tally.leaf_params += 1  # alpha
+
+
+def _tree(model: ModelConfig, skeleton: Skeleton) -> tuple[int, ...]:
+    """The repository takes NTU's bones as they are; PYSKL hangs hand tips and thumbs on the
+    hands.
+    """
+    return skeleton.parents if model.convention == "official" else tree_of_graphs(model, skeleton)
+
+
+CARD = BackboneCard(
+    name="ctr_gcn",
+    module="trainables.models.backbones.ctr_gcn:CTRGCN",
+    about="CTR-GCN (Chen et al. 2021): a graph per channel, refined by what each clip shows.",
+    counter=count_ctr_gcn,
+    settings=(*BLOCKS, "subsets", "graph", "convention"),
+    defaults={"temporal": "ms_tcn", "graph": "spatial"},
+    tree=_tree,
+)

@@ -1,7 +1,8 @@
-"""DG-STGCN by arithmetic."""
+"""The card of DG-STGCN, and its parameters and MACs by arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
+from trainables.contract.backbones import BLOCKS, BackboneCard
 from trainables.cost.counting.tally import COORDINATES, Network, Tally
 from trainables.cost.counting.temporal import count_temporal
 
@@ -34,3 +35,13 @@ def _dynamic_group_graph_conv(
     tally.conv_bn(middle, outside, frames, bias=True)
     if inside != outside:
         tally.conv_bn(inside, outside, frames, bias=True)
+
+
+CARD = BackboneCard(
+    name="dg_stgcn",
+    module="trainables.models.backbones.dg_stgcn:DGSTGCN",
+    about="DG-STGCN (Duan et al. 2022): a graph for every channel group, channel and clip.",
+    counter=count_dg_stgcn,
+    settings=(*BLOCKS, "subsets", "graph"),
+    defaults={"temporal": "dg_ms_tcn", "subsets": 8},
+)

@@ -1,7 +1,8 @@
-"""InfoGCN by arithmetic."""
+"""The card of InfoGCN, and its parameters and MACs by arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
+from trainables.contract.backbones import BLOCKS, BackboneCard
 from trainables.cost.counting.tally import COORDINATES, Network, Tally
 from trainables.cost.counting.temporal import count_temporal
 
@@ -56,3 +57,14 @@ def _graph_conv(heads: int, tally: Tally, inside: int, outside: int, frames: int
         tally.norm(outside)
     if inside != outside:
         tally.conv_bn(inside, outside, frames, bias=True)
+
+
+CARD = BackboneCard(
+    name="info_gcn",
+    module="trainables.models.backbones.info_gcn:InfoGCN",
+    about="InfoGCN (Chi et al. 2022): self-attention over joints, a code with noise behind it.",
+    counter=count_info_gcn,
+    settings=(*BLOCKS, "subsets"),
+    defaults={"temporal": "ms_tcn"},
+    stem=True,
+)

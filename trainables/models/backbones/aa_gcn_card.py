@@ -1,7 +1,8 @@
-"""AA-GCN by arithmetic."""
+"""The card of AA-GCN, and its parameters and MACs by arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
+from trainables.contract.backbones import BLOCKS, BackboneCard, long_single_convolution
 from trainables.cost.counting.tally import COORDINATES, Network, Tally
 from trainables.cost.counting.temporal import count_temporal
 
@@ -50,3 +51,13 @@ def _stc_attention(tally: Tally, channels: int, frames: int) -> None:
     if tally.form != "released":
         # the gated mean over joints as a product
         tally.mixing_macs += channels * frames * tally.joints * tally.persons
+
+
+CARD = BackboneCard(
+    name="aa_gcn",
+    module="trainables.models.backbones.aa_gcn:AAGCN",
+    about="AA-GCN (Shi et al. 2020) as in PYSKL: learned graphs, adapted to each clip.",
+    counter=count_aa_gcn,
+    settings=(*BLOCKS, "subsets", "graph", "attention"),
+    defaults={"kernel_size": long_single_convolution},
+)

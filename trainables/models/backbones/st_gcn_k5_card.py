@@ -1,9 +1,10 @@
-"""ST-GCN-K5 by arithmetic."""
+"""The card of ST-GCN-K5, and its parameters and MACs by arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
-from trainables.cost.counting.ctr_gcn import count_units
+from trainables.contract.backbones import BLOCKS, BackboneCard
 from trainables.cost.counting.tally import Network, Tally
+from trainables.models.backbones.ctr_gcn_card import count_units
 
 
 def count_st_gcn_k5(network: Network, tally: Tally) -> None:
@@ -24,3 +25,12 @@ def _graph_conv(network: Network, tally: Tally, inside: int, outside: int, frame
         tally.norm(outside)
     if inside != outside:
         tally.conv_bn(inside, outside, frames, bias=True)
+
+
+CARD = BackboneCard(
+    name="st_gcn_k5",
+    module="trainables.models.backbones.st_gcn_k5:STGCNK5",
+    about="The baseline of CTR-GCN's repository: learned graphs, one convolution over 5 frames.",
+    counter=count_st_gcn_k5,
+    settings=(*BLOCKS, "subsets"),
+)
