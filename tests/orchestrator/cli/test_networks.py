@@ -208,7 +208,7 @@ def test_bench_of_a_backbone_nobody_knows(orchestrate) -> None:
     code, out, err = orchestrate("bench", "hpi_gcn", *SHORT)
     assert (code, out) == (2, "")
     assert err.startswith("backbone must be hpi_gcn_baseline, ")
-    assert err.endswith(", got 'hpi_gcn'\n")
+    assert err.endswith(", got 'hpi_gcn', did you mean 'hpi_gcn_rp'?\n")
 
 
 def test_bench_ends_at_ctrl_c_without_a_traceback(tmp_path) -> None:
