@@ -66,8 +66,11 @@ def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> O
         try:
             # Ray and torch are loaded only now that the file is known to be good
             from orchestrator.tuning.run import run_trials
+            from orchestrator.tuning.sweep_run import SweepRun
 
-            stop = run_trials(sweep, trials, run, journal, tracker, address, seconds_left, fetched)
+            stop = run_trials(
+                SweepRun(sweep, run, trials, journal, tracker, address, seconds_left, fetched)
+            )
             return (
                 _interrupt(run, tracker, stop) if stop is not None else _finish(sweep, run, tracker)
             )

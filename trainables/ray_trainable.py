@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
+from trainables.contract.disk import disk_problem
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FAILED = "failed"
 """Key of the last report of a trial that failed; its value is the reason."""
+
+DISK = "disk"
+"""Key of the last report of a trial that met a disk which takes no more; its value says which."""
 
 WARNING = "warning"
 """Key of a report, before the first epoch, of what a person should know of the trial's masks; its
@@ -47,8 +51,9 @@ def train(request: TrialRequest) -> None:
     How it ended is read from the trial's folder, never from the last report.
 
     A trial that failed or was interrupted for a reason that another attempt would meet again
-    returns normally, so that Tune does not repeat it; its last report says why. Any other exception
-    and a dead process are retried and continue from the trial's checkpoint.
+    returns normally, so that Tune does not repeat it; its last report says why. So does one that
+    met a full disk, which concerns the whole sweep. Any other exception and a dead process are
+    retried and continue from the trial's checkpoint.
     """
     import torch
     from ray import tune
@@ -79,8 +84,14 @@ def train(request: TrialRequest) -> None:
         tune.report({"complete": True})
     except Interrupted as stop:
         tune.report({"interrupted": str(stop)})
-    except (TrialFailed, UserError) as failure:
-        tune.report({FAILED: str(failure)})
+    except Exception as error:
+        problem = disk_problem(error)
+        if problem is not None:
+            tune.report({DISK: problem})
+        elif isinstance(error, TrialFailed | UserError):
+            tune.report({FAILED: str(error)})
+        else:
+            raise
 
 
 class StopFile:

@@ -22,6 +22,8 @@ Event = Literal[
     "trial_finished",
     "trial_failed",
     "trial_interrupted",
+    "trial_pruned",
+    "trial_restarted",
     "ensemble_built",
     "test_read",
     "sweep_finished",

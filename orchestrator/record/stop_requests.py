@@ -17,7 +17,8 @@ from trainables.contract.artifacts import write_json
 class Stop:
     """Why a sweep ends before its trials are done."""
 
-    by: Literal["person", "budget"]
+    # system: a full disk, a cluster that is gone, Tune itself
+    by: Literal["person", "budget", "system"]
     reason: str
 
 

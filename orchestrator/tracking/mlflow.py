@@ -29,6 +29,7 @@ MLFLOW_STATUS: dict[Status, str] = {
     "finished": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
+    "pruned": "FINISHED",
 }
 
 SQLITE = "sqlite:///"

@@ -1,24 +1,45 @@
-"""Tune's events, passed on to the journal, the tracker and the progress display.
+"""Tune's events, passed on to the journal, the tracker and the display.
 
 How a trial ended is read from its folder.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
-from orchestrator.record.journal import Journal
-from orchestrator.tracking.tracker import Tracker
+from orchestrator.record.stop_requests import Stop
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
-from orchestrator.tuning.progress import Progress
+from orchestrator.tuning.progress import Display
 from orchestrator.tuning.searcher import SweepSearcher
-from trainables.contract.artifacts import EPOCH_METRICS
-from trainables.ray_trainable import FAILED, WARNING
+from orchestrator.tuning.signals import StopSwitch
+from orchestrator.tuning.sweep_run import SweepRun
+from orchestrator.tuning.workers import death_of
+from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
+from trainables.contract.disk import disk_problem
+from trainables.ray_trainable import DISK, FAILED, WARNING
+
+
+def guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """An exception within ends the sweep and is kept as it is: Tune would make a text of it."""
+
+    @wraps(method)
+    def call(self: SweepCallback, *args: Any, **info: Any) -> None:
+        if self.closed:
+            return
+        try:
+            method(self, *args, **info)
+        except Exception as error:
+            self.error = self.error or error
+            self.halt(disk_problem(error) or f"{type(error).__name__}: {error}")
+
+    return call
 
 
 class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
@@ -26,19 +47,25 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
 
     def __init__(
         self,
-        run: Path,
+        context: SweepRun,
         searcher: SweepSearcher,
-        journal: Journal,
-        tracker: Tracker,
-        progress: Progress,
+        switch: StopSwitch,
+        display: Display,
+        pruned: Mapping[str, int],
     ) -> None:
-        self._run = run
+        """pruned: trials that a stopping rule has ended, and after which epoch (0-based)."""
+        self._context = context
         self._searcher = searcher
-        self._journal = journal
-        self._tracker = tracker
-        self._progress = progress
-        # trials of this run that ended without a result, and will not be tried again in it
-        self.failed: set[str] = set()
+        self._switch = switch
+        self._display = display
+        self._pruned = pruned
+        self._restarts: Counter[str] = Counter()
+        self._running: dict[str, Proposal] = {}
+        self._delivered: set[str] = set()  # trials whose end was told; Tune may tell it again
+        self._last_epoch: dict[str, int] = {}
+        self.ended: set[str] = set()  # trials that have an ending, and need no other run
+        self.error: Exception | None = None  # the first within this listener
+        self.closed = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore of its own; a sweep continues from its files
@@ -46,21 +73,27 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         """
         return {}
 
+    @guarded
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        proposed = self._trial(trial)
-        proposal = proposed.proposal
+        """A worker has the trial, for the first time or after a restart."""
+        started = self._searcher.trial_of(trial.trial_id)
+        proposal = started.proposal
         source = trial.config["source"]
-        self._journal.append(
+        self._context.journal.append(
             "trial_started",
             trial=proposal.trial,
             cell=proposal.cell,
             **({"source": source} if source else {}),
         )
-        self._tracker.start_trial(proposal.trial, proposal.cell, proposed.config, proposal.axes)
-        self._progress.started(proposal.cell, proposal.trial)
+        self._context.tracker.start_trial(
+            proposal.trial, proposal.cell, started.config, proposal.axes
+        )
+        self._running[proposal.trial] = proposal
+        self._display.started(proposal.cell, proposal.trial, started.config.total_epochs)
 
+    @guarded
     def on_trial_result(
         self,
         iteration: int,
@@ -69,78 +102,141 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        proposal = self._trial(trial).proposal
+        name = self._proposal(trial).trial
         if WARNING in result:
-            self._progress.note(f"warning   {proposal.trial}: {result[WARNING]}")
+            self._display.note(f"warning   {name}: {result[WARNING]}")
+        if DISK in result:
+            self.halt(result[DISK])
         if "epoch" not in result:
             return  # a warning, or the closing line of a trial that did not finish
-        metrics = {name: float(result[name]) for name in EPOCH_METRICS if name in result}
-        self._tracker.log_epoch(proposal.trial, int(result["epoch"]), metrics)
-        self._progress.epoch(proposal.cell, proposal.trial, {"epoch": result["epoch"], **metrics})
+        epoch = int(result["epoch"])
+        metrics = {key: float(result[key]) for key in EPOCH_METRICS if key in result}
+        if epoch > self._last_epoch.get(name, -1):
+            self._last_epoch[name] = epoch
+            self._context.tracker.log_epoch(name, epoch, metrics)
+        self._display.epoch(name, {"epoch": epoch, **metrics})
 
+    @guarded
+    def on_trial_recover(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        """The worker died, or the trial raised what another attempt may not meet again."""
+        proposal, reason = self._proposal(trial), death_of(trial)
+        self._restarts[proposal.trial] += 1
+        self._running.pop(proposal.trial, None)
+        attempt, of = self._restarts[proposal.trial], self._context.sweep.failure.max_restarts
+        self._context.journal.append(
+            "trial_restarted",
+            trial=proposal.trial,
+            cell=proposal.cell,
+            attempt=attempt,
+            of=of,
+            reason=reason,
+        )
+        self._display.restarted(proposal.trial, attempt, of, reason)
+
+    @guarded
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         self._ended(trial, reason=(trial.last_result or {}).get(FAILED))
 
+    @guarded
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         """Tune has given the trial up after its restarts."""
-        self._ended(trial, reason=_last_line(trial))
+        restarts = self._restarts[self._proposal(trial).trial]
+        after = f", after {restarts} restart{'' if restarts == 1 else 's'}" if restarts else ""
+        self._ended(trial, reason=f"{death_of(trial)}{after}")
 
     def _ended(self, trial: TuneTrial, reason: str | None) -> None:
-        proposal = self._trial(trial).proposal
-        folder = proposal.folder(self._run)
-        if folder.is_complete():
-            result = folder.load()
-            self._journal.append(
-                "trial_finished",
-                trial=proposal.trial,
-                cell=proposal.cell,
-                seconds=result.seconds,
-                **_headline(result.metrics()),
-            )
-            self._tracker.finish_trial(proposal.trial, folder, "finished")
-            self._progress.finished(proposal.cell, proposal.trial, result)
-            self._searcher.tell(trial.trial_id, result)
+        proposal = self._proposal(trial)
+        if proposal.trial in self._delivered:
             return
-        if reason is None:
-            self._journal.append("trial_interrupted", trial=proposal.trial, cell=proposal.cell)
-            self._tracker.finish_trial(proposal.trial, folder, "interrupted")
-            self._progress.interrupted(proposal.cell, proposal.trial)
-        else:
+        self._delivered.add(proposal.trial)
+        self._running.pop(proposal.trial, None)
+        folder = proposal.folder(self._context.folder)
+        result = folder.load() if folder.is_complete() else None
+        if result is not None:
+            self._finished(proposal, result)
+        elif proposal.trial in self._pruned:
+            self._was_pruned(proposal)
+        elif reason is not None:
             self._failed(proposal, reason)
-        self._searcher.tell(trial.trial_id, None)
+        else:
+            self._interrupted(proposal)
+        self._searcher.tell(trial.trial_id, result)
 
-    def give_up(self, proposed: Trial, reason: str) -> None:
+    def _finished(self, proposal: Proposal, result: TrialResult) -> None:
+        self._context.journal.append(
+            "trial_finished",
+            trial=proposal.trial,
+            cell=proposal.cell,
+            seconds=result.seconds,
+            **_headline(result.metrics()),
+        )
+        folder = proposal.folder(self._context.folder)
+        self._context.tracker.finish_trial(proposal.trial, folder, "finished")
+        self._display.finished(proposal.cell, proposal.trial, result)
+        self.ended.add(proposal.trial)
+
+    def _was_pruned(self, proposal: Proposal) -> None:
+        epoch = self._pruned[proposal.trial]
+        self._context.journal.append(
+            "trial_pruned", trial=proposal.trial, cell=proposal.cell, epoch=epoch
+        )
+        folder = proposal.folder(self._context.folder)
+        self._context.tracker.finish_trial(proposal.trial, folder, "pruned")
+        self._display.pruned(proposal.cell, proposal.trial, epoch)
+        self.ended.add(proposal.trial)
+
+    def _interrupted(self, proposal: Proposal) -> None:
+        """It goes on from its checkpoint when the sweep is resumed."""
+        self._context.journal.append("trial_interrupted", trial=proposal.trial, cell=proposal.cell)
+        folder = proposal.folder(self._context.folder)
+        self._context.tracker.finish_trial(proposal.trial, folder, "interrupted")
+        self._display.interrupted(proposal.trial)
+
+    def give_up(self, trial: Trial, reason: str) -> None:
         """A trial that cannot start, because none that it could start from has a result."""
-        proposal = proposed.proposal
-        self._tracker.start_trial(proposal.trial, proposal.cell, proposed.config, proposal.axes)
+        proposal = trial.proposal
+        self._context.tracker.start_trial(
+            proposal.trial, proposal.cell, trial.config, proposal.axes
+        )
         self._failed(proposal, reason)
 
     def _failed(self, proposal: Proposal, reason: str) -> None:
-        self.failed.add(proposal.trial)
-        self._journal.append(
+        self._context.journal.append(
             "trial_failed", trial=proposal.trial, cell=proposal.cell, reason=reason
         )
-        self._tracker.finish_trial(proposal.trial, proposal.folder(self._run), "failed", reason)
-        self._progress.failed(proposal.cell, proposal.trial, reason)
+        folder = proposal.folder(self._context.folder)
+        self._context.tracker.finish_trial(proposal.trial, folder, "failed", reason)
+        self._display.failed(proposal.cell, proposal.trial, reason)
+        self.ended.add(proposal.trial)
 
-    def _trial(self, trial: TuneTrial) -> Trial:
-        return self._searcher.trial_of(trial.trial_id)
+    def halt(self, reason: str) -> None:
+        """The whole sweep ends, to be resumed: said once."""
+        if self._switch.stop() is None:
+            self._display.note(f"STOPPING  {reason}: running trials end, no others start")
+        self._switch.cancel(Stop("system", reason))
+
+    def close(self) -> None:
+        """Tune has ended, or is left behind: what still ran is interrupted, and nothing more is
+        listened to.
+        """
+        for proposal in self._running.values():
+            self._left_behind(proposal)
+        self.closed = True
+
+    @guarded
+    def _left_behind(self, proposal: Proposal) -> None:
+        self._interrupted(proposal)
+
+    def _proposal(self, trial: TuneTrial) -> Proposal:
+        return self._searcher.trial_of(trial.trial_id).proposal
 
 
 def _headline(metrics: dict[str, float]) -> dict[str, float]:
     """The numbers `status` shows without opening the trial."""
     return {name: metrics[name] for name in ("selection_top1", "nonzero_params") if name in metrics}
-
-
-def _last_line(trial: TuneTrial) -> str:
-    """The exception behind a trial Tune gave up, in one line."""
-    try:
-        text = Path(trial.error_file).read_text() if trial.error_file else ""
-    except OSError:
-        text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "the worker died"

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table on a terminal, one line per event elsewhere.
+"""What a person sees while a sweep runs: a live table on a terminal, lines elsewhere.
 
 Knows no Ray.
 """
@@ -10,15 +10,24 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from orchestrator.record.running import Running, RunningTrial, all_seconds_left, duration
 from trainables.contract.artifacts import TrialResult
+
+LINE_EVERY_S = 180.0
+"""Without a terminal, a running trial says how far it is this often; a short one more often."""
+
+LINES_PER_TRIAL = 5
+SHORTEST_LINE_S = 10.0
 
 
 @dataclass
@@ -28,27 +37,64 @@ class CellState:
     total: int
     done: int = 0
     failed: int = 0
-    running: dict[str, str] = field(default_factory=dict)  # trial -> last epoch in words
+    pruned: int = 0
     best: float | None = None  # selection top-1, as a fraction
+    seconds: list[float] = field(default_factory=list)  # that its trials took in this run
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.failed + self.pruned
 
 
-class Progress(AbstractContextManager["Progress"]):
+@dataclass
+class Attempt:
+    """A trial that has a worker."""
+
+    now: RunningTrial
+    started: float
+    said: float  # when a line last spoke of it
+    first: tuple[float, int] | None = None  # time and epochs done of the first report
+
+    def report(self, time: float, metrics: Mapping[str, float]) -> None:
+        """metrics: what the trial reported, `epoch` (0-based) among them."""
+        done, top1 = int(metrics["epoch"]) + 1, metrics.get("selection_top1")
+        self.first = self.first or (time, done)
+        passed = done - self.first[1]
+        best = max((each for each in (top1, self.now.best_top1) if each is not None), default=None)
+        self.now = replace(
+            self.now,
+            epoch=done,
+            train_loss=metrics.get("train_loss"),
+            selection_top1=top1,
+            best_top1=best,
+            seconds_left=(
+                (time - self.first[0]) / passed * (self.now.epochs - done) if passed else None
+            ),
+        )
+
+    def line_is_due(self, time: float) -> bool:
+        left = self.now.seconds_left
+        if self.now.epoch >= self.now.epochs:
+            return False  # the line of its end comes next
+        if left is None:
+            return time - self.said >= LINE_EVERY_S
+        share = (time - self.started + left) / LINES_PER_TRIAL
+        return time - self.said >= min(max(share, SHORTEST_LINE_S), LINE_EVERY_S)
+
+
+class Display(AbstractContextManager["Display"]):
     """The state of all cells, shown on stderr until the context ends."""
 
-    def __init__(
-        self, totals: Mapping[str, int], epochs: int | None, console: Console | None = None
-    ) -> None:
-        """totals: trials per cell; epochs: of one trial where all
-        have the same, for "epoch 3/65".
-        """
+    def __init__(self, totals: Mapping[str, int], console: Console | None = None) -> None:
+        """totals: trials per cell."""
         self.console = console or Console(file=sys.stderr)
+        self.at_once = 1  # trials that run at a time
         self._cells = {cell: CellState(total) for cell, total in totals.items()}
-        self._epochs = epochs
+        self._running: dict[str, Attempt] = {}
         self._started = time.monotonic()
-        self._finished_here = 0
         self._lock = threading.Lock()
         self._live = (
-            Live(console=self.console, get_renderable=self._table, refresh_per_second=2)
+            Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
             if self.console.is_terminal
             else None
         )
@@ -74,57 +120,83 @@ class Progress(AbstractContextManager["Progress"]):
     def complete_before(self, cell: str, result: TrialResult) -> None:
         """A trial that an earlier run of the sweep completed."""
         with self._lock:
-            self._cells[cell].done += 1
-            self._better(cell, result.selection_top1)
+            self._done(cell, result)
 
     def failed_before(self, cell: str) -> None:
         """A trial that an earlier run of the sweep gave up."""
         with self._lock:
             self._cells[cell].failed += 1
 
-    def started(self, cell: str, trial: str) -> None:
+    def started(self, cell: str, trial: str, epochs: int) -> None:
+        """A worker has taken the trial, to train it up to `epochs`."""
+        now = time.monotonic()
         with self._lock:
-            self._cells[cell].running[trial] = "starting"
+            self._running[trial] = Attempt(RunningTrial(trial, cell, epochs), now, now)
         self._event(f"started   {trial}")
 
-    def epoch(self, cell: str, trial: str, metrics: Mapping[str, float]) -> None:
-        """metrics: what the trial reported, `epoch` among them."""
-        total = f"/{self._epochs}" if self._epochs else ""
-        words = f"epoch {int(metrics['epoch']) + 1}{total} loss {metrics['train_loss']:.3f}"
-        if "selection_top1" in metrics:
-            words += f" selection {100 * metrics['selection_top1']:.1f} %"
+    def epoch(self, trial: str, metrics: Mapping[str, float]) -> None:
+        """metrics: what the trial reported, `epoch` (0-based) among them."""
+        now = time.monotonic()
         with self._lock:
-            self._cells[cell].running[trial] = words
+            attempt = self._running.get(trial)
+            if attempt is None:
+                return
+            attempt.report(now, metrics)
+            due = attempt.line_is_due(now)
+            if due:
+                attempt.said = now
+        if due:
+            self._event(f"running   {trial}: {attempt.now.words}")
 
     def finished(self, cell: str, trial: str, result: TrialResult) -> None:
         with self._lock:
-            state = self._cells[cell]
-            state.running.pop(trial, None)
-            state.done += 1
-            self._finished_here += 1
-            self._better(cell, result.selection_top1)
+            attempt = self._running.pop(trial, None)
+            if attempt is not None:
+                self._cells[cell].seconds.append(time.monotonic() - attempt.started)
+            self._done(cell, result)
+            count = self._count()
         top1 = (
             ""
             if result.selection_top1 is None
             else f"  selection {100 * result.selection_top1:.1f} %"
         )
-        self._event(f"finished  {trial}{top1}  ({self._count()})")
+        self._event(f"finished  {trial}{top1}  ({count})")
 
     def failed(self, cell: str, trial: str, reason: str) -> None:
         with self._lock:
-            self._cells[cell].running.pop(trial, None)
+            self._running.pop(trial, None)
             self._cells[cell].failed += 1
         self.note(f"FAILED    {trial}: {reason}")
 
-    def interrupted(self, cell: str, trial: str) -> None:
+    def pruned(self, cell: str, trial: str, epoch: int) -> None:
+        """A stopping rule has ended it after `epoch` (0-based)."""
         with self._lock:
-            words = self._cells[cell].running.pop(trial, "")
-        self._event(f"stopped   {trial} ({words})")
+            self._running.pop(trial, None)
+            self._cells[cell].pruned += 1
+        self._event(f"pruned    {trial} after epoch {epoch + 1}")
 
-    def _better(self, cell: str, top1: float | None) -> None:
+    def interrupted(self, trial: str) -> None:
+        with self._lock:
+            attempt = self._running.pop(trial, None)
+        self._event(f"stopped   {trial}{'' if attempt is None else f' ({attempt.now.words})'}")
+
+    def restarted(self, trial: str, attempt: int, of: int, reason: str) -> None:
+        """The trial goes on from its checkpoint as soon as a worker takes it."""
+        with self._lock:
+            self._running.pop(trial, None)
+        self.note(f"RESTART   {trial}: restart {attempt} of {of}: {reason}")
+
+    def snapshot(self) -> Running:
+        """How far everything is."""
+        with self._lock:
+            trials = tuple(attempt.now for attempt in self._running.values())
+            return Running(trials, self._seconds_left())
+
+    def _done(self, cell: str, result: TrialResult) -> None:
         state = self._cells[cell]
-        if top1 is not None and (state.best is None or top1 > state.best):
-            state.best = top1
+        state.done += 1
+        if result.selection_top1 is not None:
+            state.best = max(result.selection_top1, state.best or 0.0)
 
     def _event(self, text: str) -> None:
         """Events are lines only where no live table shows them."""
@@ -132,34 +204,78 @@ class Progress(AbstractContextManager["Progress"]):
             self.note(text)
 
     def _count(self) -> str:
-        done = sum(state.done + state.failed for state in self._cells.values())
-        return f"{done}/{sum(state.total for state in self._cells.values())} trials"
+        ended = sum(state.ended for state in self._cells.values())
+        return f"{ended}/{sum(state.total for state in self._cells.values())} trials"
 
-    def _time_left(self) -> str:
-        """From the trials finished since this run began; empty before the first."""
-        left = sum(state.total - state.done - state.failed for state in self._cells.values())
-        if not self._finished_here or not left:
-            return ""
-        seconds = (time.monotonic() - self._started) / self._finished_here * left
-        return (
-            f", about {seconds / 60:.0f} min left"
-            if seconds >= 90
-            else f", about {seconds:.0f} s left"
-        )
+    def _seconds_left(self) -> float | None:
+        """None while no trial has shown how long it takes."""
+        taken = [each for state in self._cells.values() for each in state.seconds] or [
+            attempt.now.seconds_left * attempt.now.epochs / (attempt.now.epochs - attempt.now.epoch)
+            for attempt in self._running.values()
+            if attempt.now.seconds_left
+        ]
+        running = [attempt.now for attempt in self._running.values()]
+        waiting = sum(cell.total - cell.ended for cell in self._cells.values()) - len(running)
+        return all_seconds_left(running, waiting, fmean(taken) if taken else None, self.at_once)
 
-    def _table(self) -> Table:
-        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        table = Table(
-            title=f"{self._count()}, {minutes}:{seconds:02d} elapsed{self._time_left()}",
-            title_justify="left",
-        )
-        for name in ("cell", "done", "failed", "best selection top-1", "running"):
-            table.add_column(name, justify="left" if name in ("cell", "running") else "right")
+    def render(self) -> RenderableType:
+        """The live table, no higher than the terminal: running trials first, then as many cells as
+        fit, the others summed up.
+        """
         with self._lock:
-            for cell, state in self._cells.items():
-                best = "" if state.best is None else f"{100 * state.best:.1f} %"
-                running = "\n".join(state.running.values())
-                table.add_row(
-                    cell, f"{state.done}/{state.total}", str(state.failed or ""), best, running
-                )
-        return table
+            minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+            left = self._seconds_left()
+            title = f"{self._count()}, {minutes}:{seconds:02d} elapsed"
+            title += f", about {duration(left)} left" if left else ""
+            running = [attempt.now for attempt in self._running.values()]
+            # the title, two heads, two lines for what does not fit, and the line below
+            lines = max(self.console.size.height - 6, 2)
+            trials = running[: max(lines - min(len(self._cells), lines // 3), 1)]
+            cells = dict(list(self._cells.items())[: max(lines - len(trials), 1)])
+            parts: list[RenderableType] = [Text(title)]
+            if running:
+                parts.append(_running_table(trials))
+            parts += _rest(len(running) - len(trials), "running trials")
+            parts.append(_cell_table(cells))
+            hidden = [state for cell, state in self._cells.items() if cell not in cells]
+            ended, total = sum(s.ended for s in hidden), sum(s.total for s in hidden)
+            parts += _rest(len(hidden), "cells", f": {ended}/{total} trials")
+            return Group(*parts)
+
+
+def _rest(number: int, what: str, details: str = "") -> list[RenderableType]:
+    return [Text(f"... and {number} more {what}{details}")] if number else []
+
+
+def _table(first: str, *numbers: str) -> Table:
+    made = Table(box=None, pad_edge=False)
+    made.add_column(first, no_wrap=True, overflow="ellipsis", min_width=16)
+    for name in numbers:
+        made.add_column(name, justify="right", no_wrap=True)
+    return made
+
+
+def _running_table(trials: list[RunningTrial]) -> Table:
+    table = _table("running", "epoch", "loss", "selection", "best", "left")
+    for trial in trials:
+        table.add_row(
+            trial.trial,
+            f"{trial.epoch}/{trial.epochs}",
+            "" if trial.train_loss is None else f"{trial.train_loss:.3f}",
+            percent(trial.selection_top1),
+            percent(trial.best_top1),
+            "" if trial.seconds_left is None else duration(trial.seconds_left),
+        )
+    return table
+
+
+def _cell_table(cells: Mapping[str, CellState]) -> Table:
+    table = _table("cell", "done", "pruned", "failed", "best selection")
+    for cell, state in cells.items():
+        numbers = [str(number or "") for number in (state.pruned, state.failed)]
+        table.add_row(cell, f"{state.done}/{state.total}", *numbers, percent(state.best))
+    return table
+
+
+def percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.1f} %"

@@ -1,309 +1,296 @@
-"""Run the trials of a sweep that are not complete yet, as one Tune run.
+"""Run the trials of a sweep that have not ended yet, as one Tune run.
 
 Knows nothing of ensembles or reports.
 """
 
 from __future__ import annotations
 
-import gc
-import os
 import shutil
-import socket
+import threading
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
+from ray.tune import Stopper, TuneError
 
-from orchestrator.record.journal import Journal
+from orchestrator.record.running import Running, remove_running, write_running
 from orchestrator.record.stop_requests import Stop, StopRequests
-from orchestrator.sweep import Resources, Sweep
-from orchestrator.tracking.tracker import Tracker
+from orchestrator.search.listed import SEARCHES
+from orchestrator.stopping.rules import RULES
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.callbacks import SweepCallback
-from orchestrator.tuning.progress import Progress
-from orchestrator.tuning.searcher import SEARCHES, SweepSearcher
+from orchestrator.tuning.cluster import (
+    Cluster,
+    ClusterLost,
+    Slots,
+    WaitingForCores,
+    fit_slots,
+    live_nodes,
+    ray_cluster,
+)
+from orchestrator.tuning.progress import Display
+from orchestrator.tuning.scheduler import SweepScheduler
+from orchestrator.tuning.searcher import SweepSearcher
+from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
 from orchestrator.tuning.sources import Sources
-from orchestrator.tuning.stopping import SCHEDULERS, signals_cancel, time_budget
-from trainables.contract.errors import UserError
+from orchestrator.tuning.sweep_run import SweepRun
+from orchestrator.tuning.workers import survivable_deaths
+from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import TrialRequest, train
 
 SCRATCH = ".tune"
 """Tune's own folder in the sweep's: nothing in it is needed after the run."""
 
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """What one trial gets, and how many run at once."""
-
-    cpus: float
-    gpus: float
-    concurrent: int
-
-    @property
-    def threads(self) -> int:
-        """Threads of one CPU trial; two trials never share a team."""
-        return max(1, int(self.cpus))
+TICK_S = 1.0
+RECORD_EVERY_S = 5.0
+"""Between two records of how far the running trials are."""
 
 
-def run_trials(
-    sweep: Sweep,
-    trials: Sequence[Trial],
-    run: Path,
-    journal: Journal,
-    tracker: Tracker,
-    address: str | None,
-    seconds_left: float | None,
-    fetched: Mapping[str, Path],
-) -> Stop | None:
-    """Run every trial whose folder holds no result and no final failure; returns why the run was
-    cut short, or None.
+def run_trials(context: SweepRun) -> Stop | None:
+    """Run every trial that has no ending yet; returns why the run was cut short, or None where all
+    of them have one.
 
-    address: HOST:PORT of a Ray cluster to join; None starts Ray on this machine (or joins the
-    cluster in RAY_ADDRESS).
-    seconds_left: of the sweep's time budget; None is no limit. fetched: folders that stand for
-    MLflow runs in `sparsity.from`.
+    UserError where Ray cannot be had or no node can hold a trial.
     """
-    requests = StopRequests(run)
+    requests = StopRequests(context.folder)
     requests.clear()
-    totals = {
-        cell: sum(p.proposal.cell == cell for p in trials)
-        for cell in dict.fromkeys(p.proposal.cell for p in trials)
-    }
-    waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
-    epochs = {p.config.total_epochs for p in trials}
+    switch = StopSwitch(requests)
+    waiting: dict[str, list[Trial]] = {}
+    for trial in context.trials:
+        waiting.setdefault(trial.proposal.cell, [])
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(totals, epochs.pop() if len(epochs) == 1 else None))
-        for trial in trials:
-            _sort_in(trial, run, waiting, progress, tracker)
+        totals = dict.fromkeys(waiting, 0)
+        for trial in context.trials:
+            totals[trial.proposal.cell] += 1
+        display = stack.enter_context(Display(totals))
+        for trial in context.trials:
+            _sort_in(trial, context, waiting, display)
         if not any(waiting.values()):
             return None
-        stack.enter_context(_ray(address))
-        stack.enter_context(signals_cancel(requests, progress.note))
-        stack.enter_context(time_budget(requests, seconds_left, progress.note))
-        slots = fit_slots(
-            sweep.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        )
-        failed = _fit(
-            sweep,
-            waiting,
-            Sources(sweep, run, trials, fetched),
-            slots,
-            run,
-            requests,
-            journal,
-            tracker,
-            progress,
-        )
-    ended = all(
-        p.proposal.trial in failed or p.proposal.folder(run).is_complete()
-        for cell in waiting.values()
-        for p in cell
-    )
-    stop = requests.stop()
+        take_signals = stack.enter_context(signals_cancel(switch, display.note))
+        cluster = stack.enter_context(ray_cluster(context.address, display.note))
+        take_signals()  # Ray has handlers of its own
+        stack.enter_context(time_budget(switch, context.seconds_left, display.note))
+        slots = fit_slots(context.sweep.resources, live_nodes())
+        display.at_once = slots.concurrent
+        display.note(f"{slots.concurrent} trials at a time, each with {slots.words}")
+        tune_run = TuneRun(context, waiting, slots, switch, requests, display)
+        ended = tune_run.fit(cluster)
+    stop = switch.stop()
     requests.clear()
-    return None if ended else stop
+    names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
+    if names <= ended:
+        return None
+    return stop or Stop("system", f"{len(names - ended)} trials have not ended")
 
 
 def _sort_in(
-    trial: Trial,
-    run: Path,
-    waiting: dict[str, list[Trial]],
-    progress: Progress,
-    tracker: Tracker,
+    trial: Trial, context: SweepRun, waiting: Mapping[str, list[Trial]], display: Display
 ) -> None:
     """Complete and given-up trials are counted, and told to a tracker that may have missed their
     end; the others wait to run.
     """
     proposal = trial.proposal
-    folder = proposal.folder(run)
+    folder = proposal.folder(context.folder)
     if folder.is_complete():
-        progress.complete_before(proposal.cell, folder.load())
+        display.complete_before(proposal.cell, folder.load())
     elif folder.load_failure() is not None:
-        progress.failed_before(proposal.cell)
+        display.failed_before(proposal.cell)
     else:
         waiting[proposal.cell].append(trial)
         return
-    tracker.settle_trial(proposal.trial, proposal.cell, trial.config, proposal.axes, folder)
+    context.tracker.settle_trial(proposal.trial, proposal.cell, trial.config, proposal.axes, folder)
 
 
-def _fit(
-    sweep: Sweep,
-    waiting: Mapping[str, list[Trial]],
-    sources: Sources,
-    slots: Slots,
-    run: Path,
-    requests: StopRequests,
-    journal: Journal,
-    tracker: Tracker,
-    progress: Progress,
-) -> set[str]:
-    """The Tune run itself; returns the trials that failed in it."""
+class EndAtOnce(Stopper):  # type: ignore[misc]  # Ray ships no types
+    """Ends the Tune run without waiting for trials that could not be asked to stop."""
 
-    def request(trial: Trial) -> dict[str, Any]:
+    def __init__(self, switch: StopSwitch) -> None:
+        self._switch = switch
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._switch.at_once
+
+
+@dataclass
+class TuneRun:
+    """One Tune run over the trials that wait, watched from the main thread."""
+
+    context: SweepRun
+    waiting: Mapping[str, list[Trial]]  # by cell
+    slots: Slots
+    switch: StopSwitch
+    requests: StopRequests
+    display: Display
+
+    def fit(self, cluster: Cluster) -> set[str]:
+        """Run it; returns the trials that have an ending.
+
+        Where the disk is full or the cluster is gone, the switch says so. Any other exception is
+        raised as it was, not as Tune's text of it.
+        """
+        pending = [trial.proposal.trial for trials in self.waiting.values() for trial in trials]
+        sources = Sources(
+            self.context.sweep, self.context.folder, self.context.trials, self.context.fetched
+        )
+        searcher = SweepSearcher(
+            {cell: SEARCHES[self.context.sweep.method.name](t) for cell, t in self.waiting.items()},
+            lambda trial: self._request(trial, sources),
+            self.switch.closed,
+            pending,
+            lambda trial, reason: callback.give_up(trial, reason),
+        )
+        rule = RULES[self.context.sweep.early_terminate.type]
+        scheduler = SweepScheduler(
+            {cell: rule() for cell in self.waiting},
+            lambda tune_id: searcher.trial_of(tune_id).proposal,
+        )
+        callback = SweepCallback(
+            self.context, searcher, self.switch, self.display, scheduler.pruned
+        )
+        watch = Watch(self, cluster)
+        try:
+            with warnings.catch_warnings(), survivable_deaths():
+                warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
+                tuner = self._tuner(searcher, scheduler, callback, len(pending))
+                beside(tuner.fit, watch.tick)
+        except ClusterLost as error:
+            self.switch.cancel(Stop("system", str(error)))
+        except Exception as error:
+            self._stop_or_raise(error)
+        finally:
+            callback.close()
+            watch.close()
+            shutil.rmtree(self.context.folder / SCRATCH, ignore_errors=True)
+        if callback.error is not None:
+            self._stop_or_raise(callback.error)
+        return callback.ended
+
+    def _request(self, trial: Trial, sources: Sources) -> dict[str, Any]:
         source = sources.folder(trial)
         return dict(
             TrialRequest(
                 config=trial.config.model_dump_json(),
                 root=str(Path.cwd()),
-                out=str(trial.proposal.folder(run).path.absolute()),
+                out=str(trial.proposal.folder(self.context.folder).path.absolute()),
                 source=None if source is None else str(source),
-                cancel_file=str(requests.cancel_file.absolute()),
-                threads=slots.threads,
-                gpu_fraction=slots.gpus,
+                cancel_file=str(self.requests.cancel_file.absolute()),
+                threads=self.slots.threads,
+                gpu_fraction=self.slots.gpus,
             )
         )
 
-    searches = {cell: SEARCHES[sweep.method.name](trials) for cell, trials in waiting.items()}
-    pending = [trial.proposal.trial for trials in waiting.values() for trial in trials]
-    searcher = SweepSearcher(
-        searches,
-        request,
-        requests.closed,
-        pending,
-        lambda trial, reason: callback.give_up(trial, reason),
-    )
-    callback = SweepCallback(run, searcher, journal, tracker, progress)
-    tuner = tune.Tuner(
-        tune.with_resources(train, {"cpu": slots.cpus, "gpu": slots.gpus, **_memory(sweep)}),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=SCHEDULERS[sweep.early_terminate.type](),
-            num_samples=len(pending),
-            max_concurrent_trials=slots.concurrent,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: str(trial.trial_id),
-            trial_dirname_creator=lambda trial: str(trial.trial_id),
-        ),
-        run_config=tune.RunConfig(
-            name="run",
-            storage_path=str((run / SCRATCH).absolute()),
-            callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=sweep.failure.max_restarts),
-            verbose=0,
-        ),
-    )
-    shutil.rmtree(run / SCRATCH, ignore_errors=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are deliberate
-        tuner.fit()
-    shutil.rmtree(run / SCRATCH, ignore_errors=True)
-    return callback.failed
+    def _tuner(
+        self,
+        searcher: SweepSearcher,
+        scheduler: SweepScheduler,
+        callback: SweepCallback,
+        trials: int,
+    ) -> tune.Tuner:
+        folder = self.context.folder / SCRATCH
+        shutil.rmtree(folder, ignore_errors=True)
+        memory = self.context.sweep.resources.per_trial_memory_gb
+        wanted = {"cpu": self.slots.cpus, "gpu": self.slots.gpus}
+        if memory is not None:
+            wanted["memory"] = memory * 2**30  # Ray counts it in bytes
+        return tune.Tuner(
+            tune.with_resources(train, wanted),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=trials,
+                max_concurrent_trials=self.slots.concurrent,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.trial_id),
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="run",
+                storage_path=str(folder.absolute()),
+                callbacks=[callback],
+                failure_config=tune.FailureConfig(
+                    max_failures=self.context.sweep.failure.max_restarts
+                ),
+                stop=EndAtOnce(self.switch),
+                verbose=0,
+            ),
+        )
+
+    def _stop_or_raise(self, error: BaseException) -> None:
+        """A full disk ends the sweep resumably; any other error is raised as it was before Tune
+        made a text of it.
+        """
+        problem = disk_problem(error)
+        if problem is None:
+            while isinstance(error, TuneError) and error.__context__ is not None:
+                error = error.__context__
+            raise error
+        self.switch.cancel(Stop("system", problem))
 
 
-def _memory(sweep: Sweep) -> dict[str, float]:
-    """Ray counts memory in bytes."""
-    gigabytes = sweep.resources.per_trial_memory_gb
-    return {} if gigabytes is None else {"memory": gigabytes * 2**30}
-
-
-def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
-    """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where
-    there are GPUs, none elsewhere.
-
-    nodes: what each node has, by Ray's names (CPU, GPU, memory in bytes). A trial runs on one node.
+class Watch:
+    """What is looked after while Tune runs: the cluster's head, free cores, the record for
+    `status`.
     """
-    gpus = (
-        (1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0)
-        if wanted.gpus == "auto"
-        else float(wanted.gpus)
-    )
-    concurrent = sum(_trials_on(node, wanted, gpus) for node in nodes)
-    if concurrent < 1:
-        have = "; ".join(
-            f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs,"
-            f" {node.get('memory', 0) / 2**30:.1f} GB"
-            for node in nodes
+
+    def __init__(self, tune_run: TuneRun, cluster: Cluster) -> None:
+        self._run = tune_run
+        self._cluster = cluster
+        self._cores = WaitingForCores(
+            tune_run.context.sweep.resources, tune_run.slots, tune_run.display.note
         )
-        memory = (
-            ""
-            if wanted.per_trial_memory_gb is None
-            else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
-        )
-        raise UserError(
-            f"resources: one trial must fit on one node, asked for cpus={wanted.cpus:g}"
-            f" gpus={gpus:g}{memory}, the nodes have {have}"
-        )
-    return Slots(wanted.cpus, gpus, min(concurrent, wanted.max_concurrent or concurrent))
+        self._written = Running()
+        self._write_at = 0.0
 
-
-def _trials_on(node: Mapping[str, float], wanted: Resources, gpus: float) -> int:
-    """How many trials fit on a node at once; a fraction of a GPU is never spread over two."""
-    fits = [int(node.get("CPU", 0) // wanted.cpus)]
-    if gpus:
-        cards = int(node.get("GPU", 0))
-        fits.append(cards * int(1 / gpus + 1e-9) if gpus < 1 else int(cards // gpus))
-    if wanted.per_trial_memory_gb is not None:
-        fits.append(int(node.get("memory", 0) // (wanted.per_trial_memory_gb * 2**30)))
-    return min(fits)
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """Ray for the time of the run: quiet, without its usage report, and ended afterwards."""
-    for name, value in RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
-    local: dict[str, Any] = {}
-    if where == "local":
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        local = {"include_dashboard": False}
-    else:
-        check_address(where)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    def tick(self) -> None:
+        """Called about once a second. ClusterLost where there is nothing to wait for any more."""
+        self._cluster.check()
+        running = self._run.display.snapshot()
+        if self._cluster.shared:
+            self._cores.check(len(running.trials))
+        now = time.monotonic()
+        if now < self._write_at or running == self._written:
+            return
         try:
-            ray.init(address=where, log_to_driver=False, logging_level="error", **local)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
-            ) from error
-    try:
-        yield
-    finally:
-        # Ray ends the process where a reference to one of its objects is dropped while it shuts
-        # down, and Python collects cycles in whatever
-        # thread allocates, such as that which writes to MLflow: so everything is collected before,
-        # and nothing meanwhile.
-        gc.collect()
-        gc.disable()
-        try:
-            ray.shutdown()
-        finally:
-            gc.enable()
+            write_running(self._run.context.folder, running)
+        except OSError as error:
+            self._run.switch.cancel(Stop("system", disk_problem(error) or str(error)))
+        self._written, self._write_at = running, now + RECORD_EVERY_S
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        with suppress(OSError):
+            remove_running(self._run.context.folder)
 
 
-def check_address(address: str) -> None:
-    """UserError where no Ray cluster can be joined, at once: Ray
-    itself keeps trying for minutes.
+def beside(work: Callable[[], Any], tick: Callable[[], None]) -> None:
+    """Do `work` in a thread of its own, and `tick` every TICK_S seconds in this one until it ends;
+    an exception of either is raised here, one of `tick` without waiting for the work.
+
+    Signal handlers are set and called in the main thread alone, so they stay ours whatever Tune
+    would like to install.
     """
-    if address == "auto":
-        return
-    if "://" in address:
-        raise UserError(
-            f"--address: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol"
-            " cannot run a sweep: start it on a machine of the cluster, for example with `ray job"
-            " submit`"
-        )
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--address: must be HOST:PORT of a running Ray cluster, got '{address}': {error}"
-        ) from error
+    errors: list[BaseException] = []
 
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
 
-RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal and the trials' files are the record
-    # signals are ours: the first one lets trials write a checkpoint
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's snapshot
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
+    thread = threading.Thread(target=run, name="tune", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(TICK_S)
+        if thread.is_alive():
+            tick()
+    if errors:
+        raise errors[0]

@@ -4,41 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.search.listed import CellSearch
 from orchestrator.trials.space import Trial
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import TrialFailed
-
-
-class CellSearch(Protocol):
-    """Proposes the trials of one cell.
-
-    Trials of different cells never compete, so each cell has a search of its own.
-    """
-
-    def ask(self) -> Trial | None:
-        """The next trial to run; None when the cell has no more."""
-        ...
-
-    def tell(self, trial: str, result: TrialResult | None) -> None:
-        """How a proposed trial ended; None: without a result."""
-        ...
-
-
-class ListedSearch:
-    """A cell whose trials are all known beforehand: grid and random search."""
-
-    def __init__(self, trials: Iterable[Trial]) -> None:
-        self._waiting = deque(trials)
-
-    def ask(self) -> Trial | None:
-        return self._waiting.popleft() if self._waiting else None
-
-    def tell(self, trial: str, result: TrialResult | None) -> None:
-        """A listed search learns nothing."""
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
@@ -72,6 +45,10 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         self._pending = set(pending)
         self._held: list[Trial] = []
         self._given: dict[str, Trial] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles it for a restore of its own; a sweep continues from its files instead."""
+        return {}
 
     def trial_of(self, tune_id: str) -> Trial:
         """What runs under Tune's trial id."""
@@ -133,10 +110,3 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore, see `save`."""
-
-
-SEARCHES: dict[str, Callable[[Iterable[Trial]], CellSearch]] = {
-    "grid": ListedSearch,
-    "random": ListedSearch,
-}
-"""method.name -> the search of one cell."""

@@ -1,29 +1,190 @@
-"""What Tune says of trials reaches the person who runs the sweep."""
+"""What Tune says of trials reaches the journal, the tracker and the person, once."""
 
+import errno
 import io
+import json
 from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
+from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning.callbacks import SweepCallback
-from orchestrator.tuning.progress import Progress
-from trainables.ray_trainable import WARNING
+from orchestrator.tuning.progress import Display
+from orchestrator.tuning.signals import StopSwitch
+from tests.orchestrator.fake_run import Trial as Made
+from tests.orchestrator.fake_run import result_of
+from trainables.contract.artifacts import write_json
+from trainables.ray_trainable import DISK, FAILED, WARNING
 
 
-def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(tmp_path):
-    shown, logged = io.StringIO(), []
-    proposal = Proposal("st_gcn-1", "st_gcn", {}, {}, 0)
-    searcher = SimpleNamespace(trial_of=lambda tune_id: SimpleNamespace(proposal=proposal))
-    tracker = SimpleNamespace(
-        log_epoch=lambda trial, epoch, metrics: logged.append((trial, epoch, metrics))
-    )
-    with Progress({"st_gcn": 1}, 2, Console(file=shown)) as progress:
-        callback = SweepCallback(tmp_path, searcher, None, tracker, progress)
-        trial = SimpleNamespace(trial_id="a")
-        callback.on_trial_result(
-            0, [trial], trial, {WARNING: "level 0.99 leaves no weight in blocks.0.conv"}
+class Told:
+    """A tracker or searcher that remembers what it is told."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+    def named(self, name):
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+class Scene:
+    """A listener on one trial, and everything it tells."""
+
+    def __init__(self, folder):
+        self.proposal = Proposal("st_gcn-1", "st_gcn", {}, {}, 0)
+        self.shown, self.tracker, self.searcher = io.StringIO(), Told(), Told()
+        self.searcher.trial_of = lambda tune_id: SimpleNamespace(
+            proposal=self.proposal, config=SimpleNamespace(total_epochs=2)
         )
-        callback.on_trial_result(0, [trial], trial, {"epoch": 0, "train_loss": 1.0})
-    assert shown.getvalue() == "warning   st_gcn-1: level 0.99 leaves no weight in blocks.0.conv\n"
-    assert logged == [("st_gcn-1", 0, {"train_loss": 1.0})]
+        self.folder = folder
+        self.context = SimpleNamespace(
+            folder=folder,
+            journal=Journal(folder / "journal.jsonl"),
+            tracker=self.tracker,
+            sweep=SimpleNamespace(failure=SimpleNamespace(max_restarts=3)),
+        )
+        self.switch = StopSwitch(StopRequests(folder))
+        self.pruned = {}
+        display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
+        self.callback = SweepCallback(
+            self.context, self.searcher, self.switch, display, self.pruned
+        )
+        self.trial = SimpleNamespace(
+            trial_id="a", config={"source": None}, last_result={}, get_pickled_error=lambda: None
+        )
+
+    def tell(self, event, *arguments):
+        getattr(self.callback, f"on_trial_{event}")(0, [self.trial], self.trial, *arguments)
+
+    def finish(self):
+        write_json(
+            self.proposal.folder(self.folder).result_file,
+            json.loads(result_of(Made("joint", 0.0)).model_dump_json()),
+        )
+
+    def events(self):
+        return [event["event"] for event in read_journal(self.context.journal.path)]
+
+    def lines(self):
+        return self.shown.getvalue().splitlines()
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path)
+
+
+def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(scene):
+    scene.tell("result", {WARNING: "level 0.99 leaves no weight in blocks.0.conv"})
+    scene.tell("result", {"epoch": 0, "train_loss": 1.0})
+    assert scene.lines() == ["warning   st_gcn-1: level 0.99 leaves no weight in blocks.0.conv"]
+    assert scene.tracker.named("log_epoch") == [("st_gcn-1", 0, {"train_loss": 1.0})]
+
+
+def test_an_end_that_is_delivered_again_is_told_once(scene):
+    scene.tell("start")
+    scene.finish()
+    for _ in range(2):
+        scene.tell("complete")
+    scene.tell("error")
+    assert scene.events() == ["trial_started", "trial_finished"]
+    assert [call[2] for call in scene.tracker.named("finish_trial")] == ["finished"]
+    assert len(scene.searcher.named("tell")) == 1
+    assert scene.callback.ended == {"st_gcn-1"}
+    assert len(scene.lines()) == 2
+
+
+def test_an_epoch_that_is_delivered_again_is_told_once(scene):
+    scene.tell("start")
+    for epoch in (0, 1, 1, 0):
+        scene.tell("result", {"epoch": epoch, "train_loss": 1.0})
+    assert [epoch for _, epoch, _ in scene.tracker.named("log_epoch")] == [0, 1]
+
+
+def test_restarts_are_counted_and_said_with_their_reason(scene):
+    for _ in range(2):
+        scene.tell("start")
+        scene.tell("recover")
+    scene.tell("error")
+    assert scene.lines()[1:4:2] == [
+        f"RESTART   st_gcn-1: restart {number} of 3: the worker died" for number in (1, 2)
+    ]
+    assert scene.lines()[-1] == "FAILED    st_gcn-1: the worker died, after 2 restarts"
+    restarts = [
+        (event["attempt"], event["of"], event["reason"])
+        for event in read_journal(scene.context.journal.path)
+        if event["event"] == "trial_restarted"
+    ]
+    assert restarts == [(1, 3, "the worker died"), (2, 3, "the worker died")]
+    assert scene.callback.ended == {"st_gcn-1"}
+
+
+def test_a_trial_that_says_why_it_failed_has_an_ending(scene):
+    scene.tell("start")
+    scene.trial.last_result = {FAILED: "train_loss must be finite"}
+    scene.tell("complete")
+    assert scene.events() == ["trial_started", "trial_failed"]
+    assert scene.callback.ended == {"st_gcn-1"}
+
+
+def test_a_trial_ended_by_a_rule_is_pruned(scene):
+    scene.tell("start")
+    scene.pruned["st_gcn-1"] = 4
+    scene.tell("complete")
+    assert scene.events() == ["trial_started", "trial_pruned"]
+    assert scene.lines()[-1] == "pruned    st_gcn-1 after epoch 5"
+    assert scene.callback.ended == {"st_gcn-1"}
+
+
+def test_a_trial_that_was_stopped_has_no_ending(scene):
+    scene.tell("start")
+    scene.trial.last_result = {"interrupted": "stopped in epoch 3"}
+    scene.tell("complete")
+    assert scene.events() == ["trial_started", "trial_interrupted"]
+    assert scene.callback.ended == set()
+
+
+def test_a_full_disk_of_a_trial_ends_the_sweep_and_not_the_trial(scene):
+    scene.tell("start")
+    for _ in range(3):
+        scene.tell("result", {DISK: "No space left on device: x/last.pt"})
+    scene.trial.last_result = {DISK: "No space left on device: x/last.pt"}
+    scene.tell("complete")
+    assert scene.events() == ["trial_started", "trial_interrupted"]
+    assert scene.callback.ended == set()
+    assert scene.switch.stop() == Stop("system", "No space left on device: x/last.pt")
+    assert sum("No space left" in line for line in scene.lines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full", "journal.jsonl"), "No space left on device: journal.jsonl"),
+        (KeyError("a mistake of ours"), "KeyError: 'a mistake of ours'"),
+    ],
+)
+def test_an_exception_in_a_listener_ends_the_sweep_and_is_kept(scene, error, said):
+    def fail(*_, **__):
+        raise error
+
+    scene.context.journal = SimpleNamespace(append=fail)
+    scene.tell("start")
+    assert scene.callback.error is error
+    assert scene.switch.closed()
+    assert scene.lines() == [f"STOPPING  {said}: running trials end, no others start"]
+
+
+def test_what_still_runs_when_tune_ends_is_interrupted_and_nothing_is_heard_after(scene):
+    scene.tell("start")
+    scene.callback.close()
+    assert scene.events() == ["trial_started", "trial_interrupted"]
+    assert [call[2] for call in scene.tracker.named("finish_trial")] == ["interrupted"]
+    scene.finish()
+    scene.tell("complete")
+    assert scene.callback.ended == set()

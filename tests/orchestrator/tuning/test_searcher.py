@@ -1,8 +1,9 @@
 from ray.tune.search import Searcher
 
+from orchestrator.search.listed import ListedSearch
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
-from orchestrator.tuning.searcher import ListedSearch, SweepSearcher
+from orchestrator.tuning.searcher import SweepSearcher
 from trainables.contract.config import DataConfig, TrialConfig
 from trainables.contract.errors import TrialFailed
 

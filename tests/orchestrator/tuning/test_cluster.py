@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from orchestrator.sweep import Resources
-from orchestrator.tuning.run import check_address, fit_slots
+from orchestrator.tuning.cluster import check_address, fit_slots
 from trainables.contract.errors import UserError
 
 GB = 2**30

@@ -1,0 +1,274 @@
+"""Ray's own life: started or joined, what its nodes have, whether it is still there.
+
+Knows nothing of trials.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from orchestrator.sweep import Resources
+from trainables.contract.errors import Interrupted, UserError
+
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal and the trials' files are the record
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # a restart and a failure are one line each, of ours
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's snapshot
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1e9",  # `WaitingForCores` says it
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "1e9",
+}
+
+LOST_AFTER_S = 15.0
+"""A head that does not answer for so long is gone. Ray itself ends the process without a word after
+60 s.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What one trial gets, and how many run at once."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one CPU trial; two trials never share a team."""
+        return max(1, int(self.cpus))
+
+    @property
+    def words(self) -> str:
+        """`1 CPU`, `4 CPUs and 0.5 GPUs`."""
+        gpus = f" and {_counted(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{_counted(self.cpus, 'CPU')}{gpus}"
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
+
+
+def live_nodes() -> list[dict[str, float]]:
+    """What each node of the cluster has, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
+    """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where
+    there are GPUs, none elsewhere.
+
+    nodes: what each node has, by Ray's names (CPU, GPU, memory in bytes). A trial runs on one node.
+    """
+    gpus = (
+        (1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0)
+        if wanted.gpus == "auto"
+        else float(wanted.gpus)
+    )
+    concurrent = sum(_trials_on(node, wanted, gpus) for node in nodes)
+    if concurrent < 1:
+        have = "; ".join(
+            f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs,"
+            f" {node.get('memory', 0) / 2**30:.1f} GB"
+            for node in nodes
+        )
+        memory = (
+            ""
+            if wanted.per_trial_memory_gb is None
+            else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
+        )
+        raise UserError(
+            f"resources: one trial must fit on one node, asked for cpus={wanted.cpus:g}"
+            f" gpus={gpus:g}{memory}, the nodes have {have}"
+        )
+    return Slots(wanted.cpus, gpus, min(concurrent, wanted.max_concurrent or concurrent))
+
+
+def _trials_on(node: Mapping[str, float], wanted: Resources, gpus: float) -> int:
+    """How many trials fit on a node at once; a fraction of a GPU is never spread over two."""
+    fits = [int(node.get("CPU", 0) // wanted.cpus)]
+    if gpus:
+        cards = int(node.get("GPU", 0))
+        fits.append(cards * int(1 / gpus + 1e-9) if gpus < 1 else int(cards // gpus))
+    if wanted.per_trial_memory_gb is not None:
+        fits.append(int(node.get("memory", 0) // (wanted.per_trial_memory_gb * 2**30)))
+    return min(fits)
+
+
+class ClusterLost(Exception):
+    """The cluster's head does not answer any more."""
+
+
+class Cluster:
+    """The Ray cluster that the sweep runs on."""
+
+    def __init__(self, head: str, *, shared: bool) -> None:
+        """head: HOST:PORT of its control service; shared: other sweeps may run on it too."""
+        self.shared = shared
+        self._head = head
+        self._answered = time.monotonic()
+        self.lost = False
+
+    def check(self) -> None:
+        """ClusterLost once the head has not answered for LOST_AFTER_S seconds."""
+        now = time.monotonic()
+        if answers(self._head, timeout=1.0):
+            self._answered = now
+        elif now - self._answered > LOST_AFTER_S:
+            self.lost = True
+            raise ClusterLost(f"the Ray cluster at {self._head} does not answer any more")
+
+
+@contextmanager
+def ray_cluster(address: str | None, note: Callable[[str], None]) -> Iterator[Cluster]:
+    """Ray for the time of the run: quiet, without its usage report, and ended afterwards.
+
+    address: HOST:PORT of a cluster to join; None is that in RAY_ADDRESS, else a Ray of this machine
+    alone.
+    """
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    local: dict[str, Any] = {}
+    if where == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        local = {"include_dashboard": False}
+        note("starting Ray on this machine")
+    else:
+        check_address(where)
+        note(f"joining the Ray cluster at {where}")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ray.init(address=where, log_to_driver=False, logging_level="error", **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
+            ) from error
+    cluster = Cluster(ray.get_runtime_context().gcs_address, shared=where != "local")
+    try:
+        yield cluster
+    finally:
+        _leave(cluster)
+
+
+def _leave(cluster: Cluster) -> None:
+    """Disconnect. Where the head is gone Ray would wait for it, and then end the process in its own
+    way: the process ends in ours once everything else is done.
+    """
+    if cluster.lost:
+        atexit.register(_end_process)  # last registered, first called: before Ray's own
+        return
+    # Ray ends the process where a reference to one of its objects is dropped while it shuts down,
+    # and Python collects cycles in whatever thread allocates, such as that which writes to MLflow:
+    # so everything is collected before, and nothing meanwhile.
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
+
+
+def _end_process() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Interrupted.exit_code)
+
+
+def check_address(address: str) -> None:
+    """UserError where no Ray cluster can be joined, at once: Ray
+    itself keeps trying for minutes.
+    """
+    if address == "auto":
+        return
+    if "://" in address:
+        raise UserError(
+            f"--address: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol"
+            " cannot run a sweep: start it on a machine of the cluster, for example with `ray job"
+            " submit`"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--address: must be HOST:PORT of a running Ray cluster, got '{address}': {error}"
+        ) from error
+
+
+def answers(address: str, timeout: float) -> bool:
+    """Whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
+    except OSError:
+        return False
+    return True
+
+
+WAIT_S = 5.0
+"""Without a running trial for so long, the sweep says what it waits for."""
+
+SAY_AGAIN_S = 300.0
+
+
+class WaitingForCores:
+    """Says that no trial can start because the cluster is busy or has become too small."""
+
+    def __init__(self, wanted: Resources, slots: Slots, note: Callable[[str], None]) -> None:
+        self._wanted = wanted
+        self._slots = slots
+        self._note = note
+        self._idle_since = time.monotonic()
+        self._say_at = 0.0
+
+    def check(self, running: int) -> None:
+        """running: trials of this sweep that have a worker now."""
+        now = time.monotonic()
+        if running:
+            self._idle_since, self._say_at = now, 0.0
+            return
+        if now - self._idle_since < WAIT_S or now < self._say_at:
+            return
+        text = self.reason(live_nodes(), ray.available_resources())
+        if text:
+            self._note(text)
+            self._say_at = now + SAY_AGAIN_S
+
+    def reason(self, nodes: Sequence[Mapping[str, float]], free: Mapping[str, float]) -> str | None:
+        """What is missing, by what each node has and what of all is free; None where a trial should
+        start soon.
+        """
+        try:
+            fit_slots(self._wanted, nodes)
+        except UserError as error:
+            return f"waiting   no node can hold a trial now: {error}"
+        asked = {"CPU": self._slots.cpus, "GPU": self._slots.gpus}
+        if self._wanted.per_trial_memory_gb is not None:
+            asked["memory"] = self._wanted.per_trial_memory_gb * 2**30
+        if all(free.get(name, 0.0) >= amount for name, amount in asked.items()):
+            return None
+        has = ", ".join(
+            f"{_counted(sum(node.get(name, 0.0) for node in nodes), name)}"
+            f" ({free.get(name, 0.0):g} free)"
+            for name in ("CPU", "GPU")
+            if asked[name]
+        )
+        return f"waiting   for {self._slots.words} per trial: the cluster has {has}"

@@ -1,0 +1,91 @@
+"""Whatever a worker dies of is told in one line, and costs a restart."""
+
+import pytest
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.tune.execution import tune_controller
+
+from orchestrator.tuning.workers import ActorManager, WorkerDied, death, survivable_deaths
+
+KILLED_FOR_MEMORY = """Task was killed due to the node running low on memory.
+Memory on the node (IP: 10.0.0.1, ID: 1f) where the task (actor ID: 2a, name=T, pid=7, memory used=\
+0.31GB) was running was 22.80GB / 24.00GB (0.950), which exceeds the memory usage threshold of 0.95.
+Ray killed this worker (ID: 3c) because it was the most recently scheduled task; ...
+Top 10 memory users: ..."""
+
+
+def died(text):
+    error = ActorDiedError()
+    error.error_msg = text
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OutOfMemoryError(KILLED_FOR_MEMORY),
+            "the worker died: killed for memory (the trial held 0.31GB, the node 22.80GB of"
+            " 24.00GB)",
+        ),
+        (OutOfMemoryError("changed"), "the worker died: killed for memory"),
+        (WorkerDied(error_msg="the worker died: killed for memory"), None),
+        (
+            died("The actor is dead because its node has died. Node Id: 1f"),
+            "the worker died: its node was lost",
+        ),
+        (died("The actor is dead because its worker process has died.\nmore"), "the worker died"),
+        (NodeDiedError("Node 1f is dead"), "the worker died: Node 1f is dead"),
+        (WorkerCrashedError(), None),
+        (None, "the worker died"),
+        (
+            RayTaskError("train", "Traceback ...\n  File x\nValueError: no such thing\n", None),
+            "ValueError: no such thing",
+        ),
+    ],
+)
+def test_a_death_is_one_line(error, words):
+    text = death(error)
+    assert "\n" not in text
+    assert text.startswith("the worker died") or isinstance(error, RayTaskError)
+    assert words is None or text == words
+
+
+class Tracked:
+    """A worker's task as Ray's manager knows it; remembers what it is told."""
+
+    def __init__(self):
+        self.told = []
+        self._tracked_actor = self
+        self.actor_id = 1
+
+    def _on_error(self, actor, error):
+        self.told.append(error)
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError(KILLED_FOR_MEMORY), NodeDiedError("lost")])
+def test_a_death_that_ray_does_not_count_among_actor_errors_does_not_end_the_run(error):
+    manager, task = ActorManager.__new__(ActorManager), Tracked()
+    manager._failed_actor_ids = set()
+    manager._cleanup_actor = lambda tracked_actor: None
+    manager._actor_task_failed(task, error)
+    assert [type(each) for each in task.told] == [WorkerDied, WorkerDied]  # the actor, the task
+    assert death(task.told[0]) == death(error)
+
+
+def test_an_error_that_is_no_death_stays_one():
+    manager = ActorManager.__new__(ActorManager)
+    with pytest.raises(RuntimeError, match="unexpected"):
+        manager._actor_task_failed(Tracked(), ValueError("a mistake of ours"))
+
+
+def test_tune_gets_the_manager_for_the_time_of_the_run_only():
+    before = tune_controller.RayActorManager
+    with survivable_deaths():
+        assert tune_controller.RayActorManager is ActorManager
+    assert tune_controller.RayActorManager is before
