@@ -280,6 +280,23 @@ def test_files_of_a_process_killed_while_writing_are_cleared(store, tmp_path):
     assert not leftover.exists()
 
 
+def test_the_weights_that_are_shipped_are_those_of_the_epoch_that_is_said(
+    store, tmp_path, monkeypatch
+):
+    """The second of four epochs is made the best one."""
+    seen = []
+
+    def evaluate(fit, _selection):
+        seen.append(fit.model.state_dict()["head.fc.weight"].clone())
+        return {"selection_loss": 1.0, "selection_top1": (0.1, 0.9, 0.2, 0.3)[fit.progress.epoch]}
+
+    monkeypatch.setattr("trainables.training.loop.Fit._evaluate", evaluate)
+    out = TrialDir(tmp_path / "trial")
+    assert run_trial(config_of(store), out).kept_epoch == 1
+    shipped = load_deploy(out.deploy_file).head.fc.weight
+    assert [torch.equal(shipped, weight) for weight in seen] == [False, True, False, False]
+
+
 def test_a_complete_trial_is_returned_as_it_is(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     first = run_trial(config_of(store), out)

@@ -1,5 +1,5 @@
 """The state of a training run on disk: everything that an exact continuation needs, in one file,
-written atomically.
+written atomically, and the weights of the best epoch in another that always agrees with it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,41 @@ def load_checkpoint(
         return None
     state = load_tensors(path, device)
     return state["model"], state["optimizer"], Progress(**state["progress"])
+
+
+def save_best(best: Path, model: dict[str, Any], epoch: int) -> None:
+    """Write the weights of a new best epoch beside `best`, which keeps those of the epoch before
+    until the checkpoint that names the new one is written.
+    """
+    save_tensors(_next(best), {"model": model, "epoch": epoch})
+
+
+def keep_best(best: Path) -> None:
+    """Put what `save_best` wrote in the place of `best`: its checkpoint is written."""
+    _next(best).replace(best)
+
+
+def settle_best(best: Path, epoch: int) -> bool:
+    """Finish or undo what a killed process began, so that `best` holds the epoch that the
+    checkpoint names (-1: none); returns whether it does.
+
+    False if the file was lost, or its process was killed between the two files before version 0.3.
+    """
+    waiting = _next(best)
+    if waiting.is_file():
+        if _epoch_of(waiting) == epoch:
+            waiting.replace(best)
+        else:
+            waiting.unlink()
+    return best.is_file() and _epoch_of(best) == epoch
+
+
+def _next(best: Path) -> Path:
+    return best.with_name(f"next.{best.name}")
+
+
+def _epoch_of(best: Path) -> int:
+    return int(load_tensors(best, torch.device("cpu"))["epoch"])
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:

@@ -22,9 +22,11 @@ from trainables.seeding import derive
 from trainables.training.checkpoint import (
     EpochMetrics,
     Progress,
+    keep_best,
     load_checkpoint,
+    save_best,
     save_checkpoint,
-    save_tensors,
+    settle_best,
 )
 from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
 from trainables.training.optimiser import build_optimizer, learning_rate
@@ -119,11 +121,14 @@ class Fit:
 
     def _restore(self, outside: Outside) -> None:
         state = load_checkpoint(outside.checkpoint, self.device)
-        if state is None:
-            return
-        model, optimizer, self.progress = state
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+        if state is not None:
+            model, optimizer, self.progress = state
+            self.model.load_state_dict(model)
+            self.optimizer.load_state_dict(optimizer)
+        progress = self.progress
+        if not settle_best(outside.best, progress.best_epoch):
+            # weights that are lost cannot be shipped: the best of the epochs to come is
+            progress.best_epoch, progress.best_top1, progress.best_loss = -1, -1.0, math.inf
 
     def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
         """The remaining steps of the current epoch.
@@ -236,7 +241,9 @@ class Fit:
                     f"selection_loss must be finite, got {metrics['selection_loss']} in epoch"
                     f" {progress.epoch}"
                 )
-            self._keep_best(metrics, outside.best)
+        is_best = selection is not None and self._is_best(metrics)
+        if is_best:
+            save_best(outside.best, self.model.state_dict(), progress.epoch)
         progress.history.append(metrics)
         self.schedule.end_epoch(progress.epoch, self.optimizer)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = (
@@ -249,6 +256,8 @@ class Fit:
         save_checkpoint(
             outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress
         )
+        if is_best:
+            keep_best(outside.best)
         outside.report(metrics)
 
     def _evaluate(self, selection: EpochBatches) -> EpochMetrics:
@@ -264,20 +273,21 @@ class Fit:
         y = torch.cat(labels).cpu()
         return {"selection_loss": cross_entropy(logits, y), "selection_top1": top_k(logits, y, 1)}
 
-    def _keep_best(self, metrics: EpochMetrics, path: Path) -> None:
-        """Higher top-1 wins, then lower loss; epochs of a dense warm-up do not count."""
+    def _is_best(self, metrics: EpochMetrics) -> bool:
+        """Whether the epoch is the best so far, which is noted: higher top-1 wins, then lower loss;
+        epochs of a dense warm-up do not count.
+        """
         progress = self.progress
         rank = (metrics["selection_top1"], -metrics["selection_loss"])
-        if progress.epoch >= self.course.first_kept_epoch and rank > (
-            progress.best_top1,
-            -progress.best_loss,
-        ):
-            progress.best_epoch, progress.best_top1, progress.best_loss = (
-                progress.epoch,
-                rank[0],
-                -rank[1],
-            )
-            save_tensors(path, {"model": self.model.state_dict(), "epoch": progress.epoch})
+        best = (progress.best_top1, -progress.best_loss)
+        if progress.epoch < self.course.first_kept_epoch or rank <= best:
+            return False
+        progress.best_epoch, progress.best_top1, progress.best_loss = (
+            progress.epoch,
+            rank[0],
+            -rank[1],
+        )
+        return True
 
 
 def _by_plain_name(model: nn.Module) -> list[nn.Parameter]:

@@ -144,6 +144,89 @@ def test_best_epoch_is_never_from_the_dense_warm_up(tmp_path):
     assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == progress.best_epoch
 
 
+def ranked(monkeypatch, *top1):
+    """Every run's epochs get these accuracies, whatever its weights are worth."""
+    monkeypatch.setattr(
+        Fit,
+        "_evaluate",
+        lambda fit, _selection: {
+            "selection_loss": 1.0,
+            "selection_top1": top1[fit.progress.epoch],
+        },
+    )
+
+
+def test_the_first_sparse_epoch_can_be_the_best(tmp_path, monkeypatch):
+    ranked(monkeypatch, 0.9, 0.8, 0.7, 0.6)
+    progress = fit_of(network(), sparse=True).run(Clips(), Clips(2), outside(tmp_path))
+    assert progress.best_epoch == 2
+
+
+@pytest.mark.parametrize("write", ["save_checkpoint", "keep_best"])
+@pytest.mark.parametrize("epoch", [0, 2, 3])
+def test_the_best_weights_are_those_of_the_epoch_that_is_said_wherever_a_process_dies(
+    tmp_path, monkeypatch, write, epoch
+):
+    """Killed around the checkpoint of a new best epoch; the second process trains otherwise, as on
+    a GPU, and its epoch is no longer the best.
+    """
+    from trainables.training import loop
+
+    killed, kept = fit_of(network(), False), getattr(loop, write)
+
+    def dies(*arguments):
+        if killed.progress.history[-1]["epoch"] == epoch:
+            raise SystemExit("killed")
+        kept(*arguments)
+
+    ranked(monkeypatch, 0.1, 0.2, 0.3, 0.4)
+    monkeypatch.setattr(loop, write, dies)
+    with pytest.raises(SystemExit):
+        killed.run(Clips(), Clips(2), outside(tmp_path))
+    monkeypatch.setattr(loop, write, kept)
+    told = []
+    ranked(monkeypatch, *(0.0 if other == epoch else 0.1 * (other + 1) for other in range(3)), 0.0)
+    model = network()
+    progress = fit_of(model, False, seed=4).run(Clips(), Clips(2), outside(tmp_path, reports=told))
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["epoch"] == progress.best_epoch
+    rows = {row["epoch"]: row["selection_top1"] for row in progress.history}
+    assert progress.best_top1 == rows[progress.best_epoch] == max(rows.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_best_weights_that_were_lost_are_not_shipped(tmp_path, monkeypatch):
+    """As version 0.2 left them, killed between its two files: `best.pt` is ahead."""
+    ranked(monkeypatch, 0.9, 0.1, 0.2, 0.3)
+    fit_of(network(), False, epochs=1).run(Clips(), Clips(2), outside(tmp_path))
+    state = torch.load(tmp_path / "best.pt", weights_only=True)
+    torch.save({**state, "epoch": 1}, tmp_path / "best.pt")
+    progress = fit_of(network(), False).run(Clips(), Clips(2), outside(tmp_path))
+    assert progress.best_epoch == 3
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 3
+
+
+def test_training_seconds_count_all_attempts(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    class Timed(Clips):
+        def epoch(self, epoch, first_step=0):
+            for batch in super().epoch(epoch, first_step):
+                clock.now += 1.0  # a second per batch
+                yield batch
+
+    monkeypatch.setattr(
+        "trainables.training.loop.time", SimpleNamespace(perf_counter=lambda: clock.now)
+    )
+    for stop_after in (1, 4):  # in the first epoch, and in the third
+        with pytest.raises(Interrupted):
+            fit_of(network(), False).run(Timed(), None, outside(tmp_path, stop_after))
+        clock.now += 100.0  # between attempts
+    progress = fit_of(network(), False).run(Timed(), None, outside(tmp_path))
+    assert progress.seconds == 12.0
+    assert [row["clips_per_s"] for row in progress.history] == [8.0] * 4
+
+
 def test_a_non_finite_loss_ends_the_trial_and_keeps_the_last_good_checkpoint(tmp_path):
     good = Clips()
     model = network()
