@@ -6,9 +6,9 @@ import math
 
 
 def is_among_best(scores, label, k):
-    """Whether `label` is among the last k of a stable ascending argsort."""
-    order = sorted(range(len(scores)), key=lambda c: scores[c])
-    return label in order[-k:]
+    """Whether `label` is among the k highest scores, of equal ones the lower class first."""
+    order = sorted(range(len(scores)), key=lambda c: -scores[c])  # stable
+    return label in order[:k]
 
 
 def top_k(rows, labels, k):
@@ -48,6 +48,13 @@ def weighted_probabilities(tables, weights):
             ]
         )
     return mixed
+
+
+def over_deviation(row):
+    """A clip's scores over their standard deviation."""
+    mean = sum(row) / len(row)
+    deviation = math.sqrt(sum((x - mean) ** 2 for x in row) / len(row))
+    return [x / deviation for x in row]
 
 
 def difference_error(first, second):

@@ -10,10 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from orchestrator.ensembling.combine import check_same_clips, combine_scores
 from orchestrator.ensembling.members import Division, Member, SeedScores
-from orchestrator.ensembling.strategies import STRATEGIES, combine_scores
+from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.sweep.leaves import label
 from orchestrator.sweep.presets import PRESETS, Combine
+from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
@@ -35,7 +39,7 @@ class Ensemble:
     weights: dict[str, float]  # source -> weight
     members: tuple[Member, ...]  # the networks it needs, each once
     missing: tuple[str, ...]  # sources that have no scores
-    left_out: tuple[str, ...]  # sources that the weights do not name
+    left_out: tuple[str, ...]  # sources that got no weight
     selection: Scores | None  # with labels
     test: Scores  # unlabelled
     # the same recipe on the trials of each seed that all its sources have
@@ -145,24 +149,25 @@ def _build(
 ) -> Ensemble | str:
     """The ensemble, or why there is none."""
     given = _given_weights(recipe, expected)
-    left_out = tuple(
-        each for each in expected if recipe.weights is not None and not given.get(each)
-    )
-    wanted = [each for each in expected if each not in left_out]
+    unnamed = [each for each in expected if recipe.weights is not None and not given.get(each)]
+    wanted = [each for each in expected if each not in unnamed]
     present = [each for each in wanted if each in available]
     missing = tuple(each for each in wanted if each not in available)
     if len(present) < 2:
         return f"needs at least 2 sources, has {len(present)} of {len(wanted)}" + (
             f"; without scores: {', '.join(missing)}" if missing else ""
         )
-    chosen = STRATEGIES[recipe.method](present, given)
-    sources = [available[each] for each in chosen]
-    divisions = {source.division for source in sources}
+    divisions = {available[each].division for each in present}
     if len(divisions) > 1:
         raise UserError(
             f"ensembles.{recipe.name}: sources must share store, protocol and selection, '{name}'"
             f" mixes {len(divisions)}"
         )
+    seen = _seen({each: available[each] for each in present}, given)
+    if STRATEGIES.find(recipe.method).needs_selection and not seen.ids:
+        return f"method {recipe.method} chooses on held-out clips, and nothing was held out"
+    chosen = _chosen(recipe, seen)
+    sources = [available[each] for each in chosen]
     factors = list(chosen.values())
     combined = _combined(
         [SeedScores(source.selection, source.test) for source in sources], factors, recipe.combine
@@ -183,7 +188,7 @@ def _build(
         weights=chosen,
         members=tuple(networks.values()),
         missing=missing,
-        left_out=left_out,
+        left_out=(*unnamed, *(each for each in present if each not in chosen)),
         selection=combined.selection,
         test=combined.test,
         by_seed={
@@ -191,6 +196,43 @@ def _build(
             for seed in seeds
         },
     )
+
+
+def _seen(sources: Mapping[str, Member | Ensemble], given: Mapping[str, float]) -> Sources:
+    """What a strategy may see of the sources: their selection scores, read-only."""
+    tables = {name: source.selection for name, source in sources.items()}
+    known = [each for each in tables.values() if each is not None]
+    classes = next(iter(sources.values())).test.logits.shape[1]
+    values = np.zeros((len(sources), 0, classes), np.float32)
+    labels = np.zeros(0, np.int64)
+    ids: tuple[str, ...] = ()
+    if known and len(known) == len(tables) and known[0].labels is not None:
+        for other in known[1:]:
+            check_same_clips(known[0], other)
+        values, ids = np.stack([each.logits for each in known]), known[0].ids
+        labels = known[0].labels.copy()
+    values.setflags(write=False)
+    labels.setflags(write=False)
+    return Sources(tuple(sources), values, labels, ids, dict(given))
+
+
+def _chosen(recipe: EnsembleConfig, seen: Sources) -> dict[str, float]:
+    """The weights that the recipe's strategy gives; UserError where they are none."""
+    card = STRATEGIES.find(recipe.method)
+    weights = card.load()(seen, card.options.model_validate(recipe.options))
+    unknown = [name for name in weights if name not in seen.members]
+    if unknown:
+        raise UserError(
+            f"ensembles.{recipe.name}: method {recipe.method} must give weights to the sources"
+            f" ({', '.join(seen.members)}), got {', '.join(map(str, unknown))}"
+        )
+    chosen = {name: float(weights[name]) for name in seen.members if weights.get(name)}
+    if not chosen or not all(np.isfinite(list(chosen.values()))):
+        raise UserError(
+            f"ensembles.{recipe.name}: method {recipe.method} must give numbers, one of them other"
+            f" than 0, got {dict(weights)}"
+        )
+    return chosen
 
 
 def _combined(sources: Sequence[SeedScores], factors: Sequence[float], how: Combine) -> SeedScores:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.ensembling.strategies import combine_rows
+from orchestrator.ensembling.combine import combine_rows
 from orchestrator.record.proposals import load_proposals
 from trainables.contract.artifacts import TrialDir, write_json
 from trainables.contract.config import DataConfig

@@ -5,10 +5,10 @@ Reads files only; the test labels are not among them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
 from orchestrator.record.proposals import load_proposals
@@ -21,7 +21,9 @@ from trainables.contract.scores import Scores
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
-__all__ = ["Candidate", "Member", "collect", "missing_cells", "order"]
+__all__ = ["Candidate", "Member", "collect", "comparable", "missing_cells", "order"]
+
+Seeds = TypeVar("Seeds", bound=Collection[object])
 
 # trials that differ in nothing but the seed, by seed
 Candidate = list[tuple[Proposal, TrialResult]]
@@ -32,15 +34,25 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
 
     Within the metric constraints, the first objective decides, the others break ties, then the
     trial's id. Several seeds of one assignment count by their mean and are represented by the first
-    seed: taking the best seed would be choosing by luck.
+    seed: taking the best seed would be choosing by luck. For the same reason an assignment of which
+    fewer seeds have finished than of another one takes no part.
     """
     members: list[Member] = []
     for candidates in _complete_by_cell(run).values():
-        allowed = [each for each in candidates if _satisfies(each, sweep)]
+        allowed = comparable(each for each in candidates if _satisfies(each, sweep))
         if allowed:
             members.append(_member(run, min(allowed, key=lambda each: order(each, sweep))))
     _check_same_clips(members)
     return tuple(members)
+
+
+def comparable(assignments: Iterable[Seeds]) -> list[Seeds]:
+    """Those of a cell's assignments, each the trials of its seeds, of which the most seeds have
+    finished: a mean over three and a single value that may be a lucky one do not compare.
+    """
+    known = list(assignments)
+    most = max((len(each) for each in known), default=0)
+    return [each for each in known if len(each) == most]
 
 
 def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:

@@ -54,9 +54,9 @@ class Paired(Frozen):
 def ranks(scores: FloatArray, labels: IntArray) -> IntArray:
     """How many classes stand before the label: 0 where it wins, (N,).
 
-    scores: (N, K). Classes are ordered as a stable ascending argsort read from its end, so that of
-    equal scores the higher class number wins; counted instead of sorted: the scores above the
-    label's, and the equal ones of higher class number.
+    scores: (N, K). Of equal scores the lower class number stands first, as np.argmax has it, which
+    the papers' scripts take; counted instead of sorted: the scores above the label's, and the equal
+    ones of lower class number.
     """
     _check(scores, labels)
     found = np.empty(len(labels), dtype=np.int64)
@@ -67,7 +67,7 @@ def ranks(scores: FloatArray, labels: IntArray) -> IntArray:
         before = np.count_nonzero(rows > own, axis=1)
         equal = rows == own
         if np.count_nonzero(equal) > len(rows):  # a tie somewhere
-            before += np.count_nonzero(equal & (classes > label), axis=1)
+            before += np.count_nonzero(equal & (classes < label), axis=1)
         found[start : start + CHUNK] = before
     return found
 
@@ -130,9 +130,9 @@ def sign_test(wins: int, losses: int) -> float:
     """Two-sided probability of a split at least this uneven when wins and losses are equally
     likely; 1 without any.
     """
-    total = wins + losses
-    tail = sum(math.comb(total, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, float(2 * tail / 2**total))
+    from scipy.stats import binomtest  # half a second of import: only where it is needed
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def _check(scores: FloatArray, labels: IntArray) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,19 @@ from orchestrator.ensembling.results import (
     Comparison,
     FinalEvaluation,
     LevelRow,
+    Role,
     Row,
     SeedGain,
     SeedSpread,
     Size,
     TestSplit,
 )
-from orchestrator.ensembling.sealed import TestLabels, read_test_labels
+from orchestrator.ensembling.sealed import (
+    TestLabels,
+    digest_of_store,
+    read_test_labels,
+    unchanged,
+)
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
 from trainables.contract.artifacts import write_json
@@ -47,13 +53,18 @@ def finalize(
     """Build the ensembles, read the test labels, evaluate, write `ensembles/` and `evaluation.json`
     (last).
 
-    missing: cells without a member and why. The same members and recipes are evaluated once: a
-    second call returns what is on disk and leaves the test labels alone, also where a cell without
-    a member has another reason by now. Without any member nothing is read either.
+    missing: cells without a member and why. The same members, recipes and stores are evaluated
+    once: a second call returns what is on disk and leaves the test labels alone, also where a cell
+    without a member has another reason by now. Without any member nothing is read either.
     """
     inputs = _digest(sweep, members)
     known = FinalEvaluation.load(run)
-    if known is not None and known.inputs == inputs and known.missing.keys() == missing.keys():
+    if (
+        known is not None
+        and known.inputs == inputs
+        and known.missing.keys() == missing.keys()
+        and unchanged(known.stores)
+    ):
         if known.missing != dict(missing):
             known = known.model_copy(update={"missing": dict(missing)})
             known.save(run)
@@ -142,6 +153,9 @@ def _evaluate(
     by_name = {row.name: row for row in rows}
     return FinalEvaluation(
         inputs=inputs,
+        stores={
+            division.store: digest_of_store(labels.checksums) for division, labels in truth.items()
+        },
         splits=tuple(_split(division, labels, members) for division, labels in truth.items()),
         rows=rows,
         comparisons=tuple(
@@ -155,7 +169,9 @@ def _evaluate(
 
 
 def _split(division: Division, labels: TestLabels, members: Sequence[Member]) -> TestSplit:
-    selection = next(member.selection for member in members if member.division == division)
+    own = [member for member in members if member.division == division]
+    selection = own[0].selection
+    noted = [member.result.store_checksums for member in own]
     return TestSplit(
         division=division,
         dataset=labels.dataset,
@@ -164,6 +180,7 @@ def _split(division: Division, labels: TestLabels, members: Sequence[Member]) ->
         test_clips=len(labels.labels),
         clean_clips=int(labels.clean.sum()),
         clean_classes=len(np.unique(labels.labels[labels.clean])),
+        same_store=all(each == labels.checksums for each in noted) if all(noted) else None,
     )
 
 
@@ -302,39 +319,45 @@ def _comparisons(
     truth: Truth,
 ) -> list[Comparison]:
     """The ensemble against its best member and against the best dense network, both chosen on the
-    selection split where there is one.
+    selection split where there is one; against each of them where several are equally good there.
     """
-    chosen_on: Literal["selection", "test"] = "selection" if ensemble.division.held_out else "test"
-    part = truth[ensemble.division].clean_part
 
     def skill(member: Member) -> float:
         row = rows[member.name]
         return row.selection.top1 if row.selection is not None else row.test.top1
 
-    opponents: dict[Literal["best member", "dense network"], Sequence[Member]] = {
+    opponents: dict[Role, Sequence[Member]] = {
         "best member": ensemble.members,
         "dense network": _dense_counterparts(ensemble, members),
     }
     found: list[Comparison] = []
     for role, networks in opponents.items():
-        if networks:
-            network = max(networks, key=skill)
-            other, gain = network.name, _gain(ensemble, network, truth[ensemble.division])
-            first, second = hits[ensemble.name], hits[other]
-            clean = None if part is None else paired(first[part], second[part])
-            test = paired(first, second)
-            found.append(
-                Comparison(
-                    ensemble=ensemble.name,
-                    against=other,
-                    role=role,
-                    chosen_on=chosen_on,
-                    test=test,
-                    clean=clean,
-                    over_seeds=gain,
-                )
-            )
+        top = max(map(skill, networks), default=0.0)
+        best = [network for network in networks if skill(network) == top]
+        tied = tuple(network.name for network in best) if len(best) > 1 else ()
+        for network in best:
+            comparison = _comparison(ensemble, network, role, hits, truth[ensemble.division])
+            found.append(comparison.model_copy(update={"tied": tied}))
     return found
+
+
+def _comparison(
+    ensemble: Ensemble,
+    network: Member,
+    role: Role,
+    hits: Mapping[str, BoolArray],
+    truth: TestLabels,
+) -> Comparison:
+    first, second, part = hits[ensemble.name], hits[network.name], truth.clean_part
+    return Comparison(
+        ensemble=ensemble.name,
+        against=network.name,
+        role=role,
+        chosen_on="selection" if ensemble.division.held_out else "test",
+        test=paired(first, second),
+        clean=None if part is None else paired(first[part], second[part]),
+        over_seeds=_gain(ensemble, network, truth),
+    )
 
 
 def _gain(ensemble: Ensemble, network: Member, truth: TestLabels) -> SeedGain | None:

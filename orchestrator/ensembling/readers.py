@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.ensembling.combine import combine_rows
 from orchestrator.ensembling.evaluate import Accuracy, IntArray, Paired, accuracy, paired, ranks
-from orchestrator.ensembling.strategies import combine_rows
 from orchestrator.sweep.presets import Combine
 from trainables.contract.errors import UserError
 from trainables.contract.pickles import load_pickle

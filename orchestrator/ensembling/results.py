@@ -16,10 +16,14 @@ from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"
-VERSION = 4
+VERSION = 5
 """Of what an evaluation holds: one of an earlier version still loads, and is made again by the next
 final evaluation.
 """
+
+
+Role = Literal["best member", "dense network"]
+"""What a network is to the ensemble that is compared with it."""
 
 
 class Size(Frozen):
@@ -101,9 +105,12 @@ class Comparison(Frozen):
 
     ensemble: str
     against: str
-    role: Literal["best member", "dense network"]
+    role: Role
     # test: nothing was held out, which leans towards `against`
     chosen_on: Literal["selection", "test"]
+    # all networks of this role that are equally good there, `against` among them; empty where it is
+    # the only one, and in evaluations of version 4
+    tied: tuple[str, ...] = ()
     test: Paired
     clean: Paired | None = None  # on the clips of `Row.clean`
     over_seeds: SeedGain | None = None  # None with a single seed, and in evaluations of version 3
@@ -120,6 +127,8 @@ class TestSplit(Frozen):
     clean_clips: int
     # classes that occur among the clean clips; None in evaluations of version 1
     clean_classes: int | None = None
+    # whether the store is still the one the members were trained on; None: not noted by the trials
+    same_store: bool | None = None
 
 
 class FinalEvaluation(Frozen):
@@ -127,6 +136,8 @@ class FinalEvaluation(Frozen):
 
     # digest of the trials and recipes evaluated: the same inputs are not evaluated twice
     inputs: str
+    # store -> digest of its content, whose labels were read
+    stores: dict[str, str] = Field(default_factory=dict)
     splits: tuple[TestSplit, ...]
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]

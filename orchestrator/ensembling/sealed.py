@@ -4,6 +4,8 @@ journal when it happens.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from orchestrator.ensembling.evaluate import BoolArray, IntArray
 from orchestrator.ensembling.members import Division
 from orchestrator.record.journal import Journal
 from trainables.contract.errors import UserError
-from trainables.data.store.cache import open_store
+from trainables.data.store.cache import is_uri, open_store
 from trainables.data.store.reading import Store
 
 
@@ -27,6 +29,7 @@ class TestLabels:
     clean: BoolArray
     classes: int
     dataset: str
+    checksums: Mapping[str, str]  # of the store's files
 
     @property
     def clean_part(self) -> BoolArray | None:
@@ -68,6 +71,30 @@ def read_test_labels(
             clean,
             len(store.info.classes),
             store.info.name,
+            store.info.checksums,
         )
         for division, store, positions, clean in opened
     }
+
+
+def digest_of_store(checksums: Mapping[str, str]) -> str:
+    """Names the content of a store by the checksums of its files."""
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unchanged(stores: Mapping[str, str]) -> bool:
+    """Whether the stores, with the digests of when their labels were read, are as they were.
+
+    A store that is not on this machine, or at a URI, counts as unchanged: what was found with it
+    stays readable without it.
+    """
+    for location, digest in stores.items():
+        if is_uri(location):
+            continue
+        try:
+            checksums = open_store(location).info.checksums
+        except UserError:
+            continue
+        if digest_of_store(checksums) != digest:
+            return False
+    return True

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from orchestrator.ensembling.collect import comparable
 from orchestrator.record.states import TrialState
 
 Goals = Mapping[str, str]
@@ -44,14 +45,17 @@ def non_dominated(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
 
 
 def _choices(trials: Sequence[TrialState], goals: Goals) -> list[Choice]:
-    alike: dict[tuple[str, str], list[TrialState]] = {}
+    """Per cell, the assignments of which the most seeds have finished."""
+    cells: dict[str, dict[str, list[TrialState]]] = {}
     for state in trials:
         if state.result is not None:
-            alike.setdefault(
-                (state.proposal.cell, repr(sorted(state.proposal.assignment.items()))), []
-            ).append(state)
+            proposal = state.proposal
+            alike = cells.setdefault(proposal.cell, {}).setdefault(
+                repr(sorted(proposal.assignment.items())), []
+            )
+            alike.append(state)
     found: list[Choice] = []
-    for states in alike.values():
+    for states in (each for groups in cells.values() for each in comparable(groups.values())):
         metrics = [state.result.metrics() for state in states if state.result is not None]
         if all(goals.keys() <= each.keys() for each in metrics):
             values = {metric: fmean(each[metric] for each in metrics) for metric in goals}

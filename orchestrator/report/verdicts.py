@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.ensembling.evaluate import Paired
-from orchestrator.ensembling.results import Comparison, FinalEvaluation, Row
+from orchestrator.ensembling.results import Comparison, FinalEvaluation, Role, Row
 from orchestrator.report.tables import percent
+
+MOST_TIED = 6  # networks that are equally good are named, the others counted
 
 
 def verdicts(evaluation: FinalEvaluation) -> list[str]:
@@ -19,17 +23,56 @@ def verdicts(evaluation: FinalEvaluation) -> list[str]:
 
 def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
     """One line for each network the ensemble is held against; its best member may be the dense
-    network, too.
+    network, too. Networks that are equally good where they are chosen share a line.
     """
-    against: dict[str, list[Comparison]] = {}
-    for each in evaluation.comparisons:
-        if each.ensemble == row.name:
-            against.setdefault(each.against, []).append(each)
-    owner = {"best member": "its best member", "dense network": "the dense single network"}
-    return [
-        _verdict(same[0], ", which is ".join(owner[each.role] for each in same), evaluation)
-        for same in against.values()
+    own = [each for each in evaluation.comparisons if each.ensemble == row.name]
+    lines: list[str] = []
+    for role in dict.fromkeys(each.role for each in own):
+        same = [each for each in own if each.role == role]
+        if len(same) > 1:
+            lines.append(_tie(same, evaluation))
+            continue
+        roles = [each.role for each in own if each.against == same[0].against and not each.tied]
+        if role == roles[0]:  # else the line of its other role says it
+            names = ", which is ".join(OWNERS[each] for each in roles)
+            lines.append(_verdict(same[0], names, evaluation))
+    return lines
+
+
+OWNERS: dict[Role, str] = {
+    "best member": "its best member",
+    "dense network": "the dense single network",
+}
+
+
+def _tie(same: Sequence[Comparison], evaluation: FinalEvaluation) -> str:
+    """The ensemble against several networks of which none is better than the others where they are
+    chosen: against each, and what holds for all of them.
+    """
+    rows, first = {row.name: row for row in evaluation.rows}, same[0]
+    ensemble, chosen = rows[first.ensemble], rows[first.against]
+    found = chosen.selection if first.chosen_on == "selection" else chosen.test
+    known = "" if found is None else f" ({percent(found.top1)} %)"
+    singles = [
+        f"`{each.against}` ({percent(rows[each.against].test.top1)} %)"
+        f" {100 * each.test.difference:+.2f} points, standard error {100 * each.test.error:.2f},"
+        f" sign test p = {each.test.p_value:.2g}"
+        for each in same[:MOST_TIED]
     ]
+    if len(same) > MOST_TIED:
+        singles.append(f"{len(same) - MOST_TIED} more in tables/comparisons.csv")
+    kinds: dict[str, list[Comparison]] = {}
+    for each in same:
+        kinds.setdefault(_judgement(each.test), []).append(each)
+    summary = ", ".join(
+        _judgement(alike[0].test, "each of them" if len(kinds) == 1 else f"{len(alike)} of them")
+        for alike in kinds.values()
+    )
+    return (
+        f"`{first.ensemble}` ({percent(ensemble.test.top1)} %) against {OWNERS[first.role]}:"
+        f" {len(same)} networks are equally good on {first.chosen_on}{known}, so none of them is"
+        f" the best. Against {'; '.join(singles)}. **The ensemble is {summary}**."
+    )
 
 
 def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
@@ -77,11 +120,11 @@ def _clean_clause(found: Comparison, ensemble: Row, other: Row) -> str:
     )
 
 
-def _judgement(found: Paired) -> str:
+def _judgement(found: Paired, other: str = "it") -> str:
     """What the sign test allows to be said of the first of the two."""
     if not found.distinguishable:
-        return "not distinguishable from it on these clips"
-    return "better than it" if found.difference > 0 else "worse than it"
+        return f"not distinguishable from {other} on these clips"
+    return f"{'better' if found.difference > 0 else 'worse'} than {other}"
 
 
 def _without_dense(row: Row, evaluation: FinalEvaluation) -> list[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator.sweep.document import Document, Path, plain
 from orchestrator.sweep.leaves import label
-from orchestrator.sweep.problems import nearest, one_of
+from orchestrator.sweep.problems import nearest, one_of, report
 from orchestrator.sweep.schema import EnsembleConfig, Parameter
+from orchestrator.sweep.strategies import STRATEGIES
 
 
 def default_ensembles(searched: Mapping[str, Parameter]) -> tuple[EnsembleConfig, ...]:
@@ -55,6 +58,7 @@ def resolve_ensembles(
         )
         axes_of[ensemble.name] = per
         _check_axes(document, place, ensemble, axes)
+        _check_options(document, place, ensemble)
         filled = ensemble.model_copy(update={"per": per})
         if ensemble.over in values:
             filled = filled.model_copy(
@@ -104,6 +108,15 @@ def _check_axes(
             )
 
 
+def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) -> None:
+    """The options of the method, by its card."""
+    card = STRATEGIES.find(ensemble.method)
+    try:
+        card.options.model_validate(ensemble.options)
+    except ValidationError as error:
+        report(document, (*place, "options"), error.errors(), card.options)
+
+
 def _weights(
     document: Document, place: Path, ensemble: EnsembleConfig, values: Sequence[Any]
 ) -> dict[str, Any]:
@@ -111,12 +124,14 @@ def _weights(
     preset combines.
     """
     place = (*place, "weights")
-    weights = ensemble.weights
-    if ensemble.method == "mean" and weights is not None:
-        document.add(place, "have no meaning for method mean; use method: weights")
-    if ensemble.method == "weights" and weights is None:
-        document.add(place, "method weights needs them: a preset's name, or a weight per value")
-    if ensemble.method == "mean" or weights is None:
+    weights, takes = ensemble.weights, STRATEGIES.find(ensemble.method).takes_weights
+    if weights is not None and not takes:
+        document.add(place, f"have no meaning for method {ensemble.method}; use method: weights")
+    if weights is None and takes:
+        document.add(
+            place, f"method {ensemble.method} needs them: a preset's name, or a weight per value"
+        )
+    if weights is None or not takes:
         return {}
     labels = [label(value) for value in values]
     if isinstance(weights, str):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from orchestrator.sweep.leaves import LEAVES, NOT_SEARCHABLE, SECTIONS, Leaf
 from orchestrator.sweep.schema import CELL_AXES, MetricLimit, ParameterSpec, Settings
+from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import STREAM_PRESETS, STREAMS, TrialConfig
 
@@ -31,6 +32,9 @@ def sweep_schema() -> Schema:
     definitions["ParameterSpec"]["properties"]["preset"]["enum"] = list(STREAM_PRESETS)
     for name in ("Objective", "MetricLimit"):
         definitions[name]["properties"]["metric"]["enum"] = list(RESULT_METRICS)
+    definitions["EnsembleConfig"]["properties"]["method"] |= {
+        "anyOf": [{"enum": list(STRATEGIES.names())}, {"type": "string", "pattern": ":"}]
+    }
     definitions["DataConfig"].pop("required")  # store and protocol may stand under parameters
     definitions["DataConfig"]["properties"]["stream"] |= _leaf_schema(
         LEAVES["data.stream"], definitions

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Combine = Literal["logits", "probabilities"]
+Combine = Literal["logits", "probabilities", "normalised"]
+"""What is summed; normalised: logits over their standard deviation, clip by clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,9 @@ PRESETS: dict[str, Preset] = {
         },
         "logits",
     ),
+    # HD-GCN's ensemble script (Lee et al. 2023): one vote each, logits over their standard
+    # deviation.
+    "hd_gcn": Preset({}, "normalised"),
     # Sparse ST-GCN over levels: one vote each, on softmax probabilities.
     "equal": Preset({}, "probabilities"),
 }

@@ -82,7 +82,9 @@ def report(document: Document, base: Path, errors: Sequence[ErrorDetails], annot
     misnamed = {
         tuple(e["loc"][:-1])
         for e in errors
-        if e["type"] == "literal_error" and e["loc"] and e["loc"][-1] in DISCRIMINATORS
+        if e["type"] in ("literal_error", "value_error")
+        and e["loc"]
+        and e["loc"][-1] in DISCRIMINATORS
     }
     for location, group in _by_location(document, base, errors).items():
         kinds = {error["type"] for error in group}

@@ -12,6 +12,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -23,7 +24,9 @@ from pydantic import (
 
 from orchestrator.sweep.document import Path, locate
 from orchestrator.sweep.leaves import SECTIONS, leaves_of
+from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import nearest
+from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
 
@@ -159,6 +162,11 @@ class Tracking(Frozen):
     experiment: str | None = None  # default: the sweep's name
 
 
+def _strategy(name: str) -> str:
+    STRATEGIES.find(name)
+    return name
+
+
 class EnsembleConfig(Frozen):
     """One ensemble per combination of the `per` axes: members along the `over` axis, combined with
     weights.
@@ -171,11 +179,13 @@ class EnsembleConfig(Frozen):
     per: tuple[str, ...] = ()  # cell axes that stay apart; default: all that remain
     # earlier ensembles that are the members; default: the best trial of each cell
     from_: tuple[str, ...] = Field(default=(), alias="from")
-    method: Literal["mean", "weights"] = "mean"  # weights: as given in `weights`
+    # how the weights are found: mean, weights (as given in `weights`), or package.module:NAME
+    method: Annotated[str, AfterValidator(_strategy)] = "mean"
+    options: dict[str, Any] = Field(default_factory=dict)  # of the method
     # a preset's name, or value: weight; values left out take no part
     weights: str | dict[str, Annotated[float, Field(ge=0.0)]] | None = None
-    # what is averaged; a preset brings its own
-    combine: Literal["probabilities", "logits"] = "probabilities"
+    # what is summed; normalised: logits over their standard deviation; a preset brings its own
+    combine: Combine = "probabilities"
 
 
 class Final(Frozen):

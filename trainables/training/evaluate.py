@@ -61,9 +61,13 @@ def log_mean_softmax(logits: Tensor) -> Tensor:
 
 
 def top_k(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Fraction of rows whose label is among the k largest logits."""
-    best = logits.topk(min(k, logits.shape[1]), dim=1).indices
-    return float((best == labels[:, None]).any(dim=1).double().mean())
+    """Fraction of rows whose label is among the k largest logits; of equal logits the lower class
+    stands first, as in argmax. A row of NaN has no label among its k.
+    """
+    label = labels[:, None]
+    own, classes = logits.gather(1, label), torch.arange(logits.shape[1], device=logits.device)
+    after = (logits < own) | ((logits == own) & (classes >= label))
+    return float(((~after).sum(dim=1) < min(k, logits.shape[1])).double().mean())
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> float:

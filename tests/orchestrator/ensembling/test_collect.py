@@ -87,6 +87,18 @@ def test_seeds_count_by_their_mean_and_the_first_represents(tmp_path):
 
 
 @pytest.mark.parametrize("state", ["failed", "unfinished"])
+def test_one_finished_seed_does_not_compete_with_the_mean_of_three(tmp_path, state):
+    lucky = [
+        Trial("joint", 0.0, lr=0.1, seed=seed, state="complete" if seed == 1 else state)
+        for seed in range(3)
+    ]
+    steady = [Trial("joint", 0.0, lr=0.2, seed=seed, wrong_selection=(0,)) for seed in range(3)]
+    alone = Trial("bone", 0.0, seed=1)
+    run = make_run(tmp_path, [*lucky, *steady, alone, Trial("bone", 0.0, state=state)])
+    assert [member.trial for member in collect(run, make_sweep())] == [steady[0].name, alone.name]
+
+
+@pytest.mark.parametrize("state", ["failed", "unfinished"])
 def test_trials_that_did_not_finish_are_no_members_and_are_named(tmp_path, state):
     trials = [Trial("joint", 0.0), Trial("bone", 0.0, state=state)]
     run = make_run(tmp_path, trials)

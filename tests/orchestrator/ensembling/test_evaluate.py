@@ -52,9 +52,12 @@ def test_rank_below_k_means_among_the_best_k(k, ties):
     ).all()
 
 
-def test_of_equal_scores_the_higher_class_wins():
-    rows = np.zeros((3, 3), dtype=np.float32)
-    assert ranks(rows, np.array([0, 1, 2])).tolist() == [2, 1, 0]
+def test_of_equal_scores_the_first_class_wins_as_in_argmax():
+    rows = np.array([[1, 0, 1], [0, 2, 2], [0, 0, 0]], dtype=np.float32)
+    assert [(ranks(rows, np.full(3, label)) == 0).tolist() for label in range(3)] == [
+        (rows.argmax(axis=1) == label).tolist() for label in range(3)
+    ]
+    assert ranks(np.zeros((3, 3), np.float32), np.array([0, 1, 2])).tolist() == [0, 1, 2]
 
 
 def test_no_cross_entropy_without_probabilities():
@@ -99,6 +102,14 @@ def test_identical_classifiers_are_not_distinguishable():
 )
 def test_sign_test_by_hand(wins, losses, p):
     assert sign_test(wins, losses) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("wins", range(12))
+def test_sign_test_matches_its_sum(wins):
+    for losses in range(12):
+        total, tail = wins + losses, range(min(wins, losses) + 1)
+        expected = min(1.0, 2 * sum(math.comb(total, k) for k in tail) / 2**total)
+        assert sign_test(wins, losses) == pytest.approx(expected)
 
 
 def test_sign_test_of_many_disagreements_stays_a_number():

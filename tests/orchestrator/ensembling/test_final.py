@@ -5,16 +5,17 @@ once.
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.combine import combine_rows, combine_scores
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.sealed import read_test_labels
-from orchestrator.ensembling.strategies import combine_rows, combine_scores
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep.presets import PRESETS
@@ -24,6 +25,7 @@ from tests.orchestrator.fake_run import (
     TEST,
     Trial,
     make_run,
+    make_store,
     make_sweep,
     note_digests,
     scores,
@@ -74,6 +76,25 @@ def test_combined_rows_match_naive(weights):
     assert logits == pytest.approx(
         sum(w * t for w, t in zip(weights, tables, strict=True)), rel=1e-5, abs=1e-5
     )
+
+
+def test_normalised_logits_match_naive():
+    tables = [np.random.default_rng(i).normal(size=(9, 4)).astype(np.float32) * 3 for i in range(2)]
+    first, second = ([naive_scores.over_deviation(row) for row in t.tolist()] for t in tables)
+    expected = 2 * np.array(first) + np.array(second)
+    assert combine_rows(tables, [2.0, 1.0], "normalised") == pytest.approx(expected, rel=1e-4)
+    alike = combine_rows([np.ones((1, 3), np.float32), tables[0][:1, :3]], [1, 1], "normalised")
+    assert np.isfinite(alike).all()
+
+
+@pytest.mark.parametrize("combine", ["logits", "normalised"])
+def test_a_negative_weight_counts_against_a_class_in_sums_of_logits_alone(combine):
+    tables = [np.array([[3.0, 0.0]], np.float32), np.array([[5.0, 0.0]], np.float32)]
+    assert combine_rows(tables, [2.0, -1.0], combine)[0, 0] == pytest.approx(
+        1.0 if combine == "logits" else 2.0
+    )
+    with pytest.raises(UserError, match=r"must not be negative where probabilities are averaged"):
+        combine_rows(tables, [2.0, -1.0], "probabilities")
 
 
 def test_very_sure_members_give_finite_scores():
@@ -298,6 +319,27 @@ def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
     scores("c", TEST, (0, 1, 2), labelled=False).save(second.folder(run).test_scores)
     note_digests(second.folder(run))
     assert complete(run, sweep).rows[0].seeds.test_mean == pytest.approx(1 - 1.5 / TEST)
+
+
+def test_a_store_with_another_content_is_evaluated_again_and_it_is_noted(tmp_path):
+    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS)
+    info = tmp_path / "store" / "dataset.json"
+    for folder in (proposal.folder(run) for proposal in load_proposals(run)):
+        result = folder.load()
+        noted = json.loads(info.read_text())["checksums"]
+        folder.result_file.write_text(
+            result.model_copy(update={"store_checksums": noted}).model_dump_json()
+        )
+    first = complete(run, sweep)
+    assert first.splits[0].same_store
+    shutil.rmtree(tmp_path / "store")
+    assert complete(run, sweep) == first  # nothing to compare with
+    make_store(tmp_path / "store", copies=3)
+    second = complete(run, sweep)
+    assert second.splits[0].clean_clips == TEST - 3
+    assert second.splits[0].same_store is False
+    assert complete(run, sweep) == second
+    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
 
 
 def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_labels(tmp_path):

@@ -39,10 +39,15 @@ def evaluated(tmp_path, trials, *recipes, **options):
 
 
 def disjoint_errors(streams=("joint", "bone"), levels=(0.0, 0.6), size=7):
-    """Networks that never err on the same test clip."""
+    """Networks that never err on the same test clip, the first the best on the selection split."""
     grid = [(stream, level) for stream in streams for level in levels]
     return [
-        Trial(s, v, wrong_selection=(i,), wrong_test=tuple(range(size * i, size * i + size)))
+        Trial(
+            s,
+            v,
+            wrong_selection=tuple(range(i + 1)),
+            wrong_test=tuple(range(size * i, size * i + size)),
+        )
         for i, (s, v) in enumerate(grid)
     ]
 
@@ -82,6 +87,28 @@ def test_an_ensemble_that_is_better_is_called_better(tmp_path):
     assert "only the ensemble has 7 right, only the other 0" in lines[0]
     assert "the dense single network, `joint-0`" in lines[1]
     assert "with 2.80 times" in lines[1]
+
+
+def test_members_that_tie_on_selection_are_said_to_tie(tmp_path):
+    trials = disjoint_errors()
+    for trial in trials:
+        trial.wrong_selection = (0,)
+    trials[1].wrong_test = (20, 21)
+    found = FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL))
+    best, dense = verdicts(found)
+    assert best.startswith(
+        "`final` (100.00 %) against its best member: 4 networks are equally good on selection"
+        " (91.67 %), so none of them is the best. Against `joint-0` (76.67 %) +23.33 points,"
+        " standard error 7.72, sign test p = 0.016; `joint-0.6` (93.33 %) +6.67 points"
+    )
+    assert best.endswith(
+        "**The ensemble is better than 3 of them, not distinguishable from 1 of them on these"
+        " clips**."
+    )
+    assert "the dense single network: 2 networks are equally good on selection" in dense
+    assert dense.endswith("**The ensemble is better than each of them**.")
+    ties = {each.tied for each in found.comparisons if each.ensemble == "final"}
+    assert ties == {("joint-0", "joint-0.6", "bone-0", "bone-0.6"), ("joint-0", "bone-0")}
 
 
 def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp_path, capsys):

@@ -85,3 +85,13 @@ def test_the_report_has_a_table_where_there_are_several_objectives(tmp_path):
     assert "maximize selection_top1, minimize nonzero_params" in section
     assert f"| `joint-0.6` | 0.1 | 1 | 400 | `{trials[0].name}` |" in section
     assert trials[1].name not in section  # as large, and worse
+
+
+def test_one_seed_does_not_beat_the_mean_of_two():
+    steady = [state(0, "a", 0.8, 10, seed=i) for i in range(2)]
+    (found,) = non_dominated([*steady, state(1, "b", 0.1, 9), state(2, "b", 0.2, 9)], GOALS)
+    assert found.trial.proposal.cell == "b"
+    other = [state(2, "a", 0.7, 9, seed=i) for i in range(2)]
+    lucky = [state(1, "a", 0.9, 8, seed=1)]
+    names = [each.trial.proposal.trial for each in non_dominated([*steady, *lucky, *other], GOALS)]
+    assert names == ["a-0-0", "a-2-0"]

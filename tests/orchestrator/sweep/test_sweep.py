@@ -407,8 +407,16 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
         ),
         (
             "{name: a, over: data.stream, method: greedy, budget: 3}",
-            "method: must be mean or weights, got 'greedy'",
+            "method: must be mean, weights or package.module:NAME, got 'greedy'",
         ),
+        (
+            "{name: a, over: data.stream, method: 'no_such_package.votes:CARD'}",
+            (
+                "method: strategy no_such_package.votes:CARD: there is no module no_such_package;"
+                " install its package"
+            ),
+        ),
+        ("{name: a, over: data.stream, options: {k: 3}}", "options.k: unknown key"),
         ("{name: a, over: data.stream, method: weights}", "weights: method weights needs them"),
         (
             "{name: a, over: data.stream, weights: {joint: 1, bone: 1}}",
@@ -424,7 +432,7 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
         ),
         (
             "{name: a, over: data.stream, method: weights, weights: pskl}",
-            "weights: must be hpi_gcn, pyskl, ctr_gcn, infogcn or equal",
+            "weights: must be hpi_gcn, pyskl, ctr_gcn, infogcn, hd_gcn or equal",
         ),
         (
             "{name: a, over: sparsity.level, method: weights, weights: pyskl}",

@@ -80,3 +80,10 @@ def test_views_of_a_clip_become_one_row_wherever_batches_end():
     )
     assert single.tolist() == [3, 5, 8]
     assert torch.equal(untouched, rows[::3])
+
+
+def test_of_equal_logits_the_first_class_wins_and_nan_never_does():
+    rows = torch.tensor([[1.0, 0.0, 1.0], [0.0, 2.0, 2.0], [0.0, 0.0, 0.0], [torch.nan] * 3])
+    for label in range(3):
+        right = [float(top_k(row[None], torch.tensor([label]), 1)) for row in rows]
+        assert right == [*(rows[:3].argmax(dim=1) == label).double().tolist(), 0.0]

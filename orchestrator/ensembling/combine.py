@@ -1,10 +1,10 @@
-"""How the scores of several members become one: sums of logits or of probabilities, with equal or
-given weights. Pure functions.
+"""How the scores of several members become one: sums of logits, of probabilities or of normalised
+logits with given weights. Pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,41 +15,26 @@ from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
 
-def mean(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
-    """The same weight for every member; weights cannot be given."""
-    if given:
-        raise UserError(f"ensembles.weights: must be absent for method 'mean', got {dict(given)}")
-    return {name: 1.0 / len(names) for name in names}
-
-
-def weights(names: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
-    """The given weights, as they are; members without one are left out."""
-    return {name: float(given[name]) for name in names if given.get(name)}
-
-
-STRATEGIES: dict[str, Callable[[Sequence[str], Mapping[str, float]], dict[str, float]]] = {
-    "mean": mean,
-    "weights": weights,
-}
-"""Method of an ensemble -> function from the names of its sources and the weights in the file to
-the weights used.
-"""
-
-
 def combine_scores(scores: Sequence[Scores], factors: Sequence[float], how: Combine) -> Scores:
     """One score table from several that hold the same ids.
 
     logits: sum_i w_i x_i. probabilities: log(sum_i w_i softmax(x_i) / sum_i w_i), again logits:
-    their softmax is the mean probability.
+    their softmax is the mean probability. normalised: sum_i w_i x_i / std(x_i), the standard
+    deviation over the classes of a clip, as HD-GCN's script has it (Lee et al. 2023).
     """
     first = scores[0]
     for other in scores[1:]:
-        if other.ids != first.ids:
-            raise UserError(
-                f"members must be scored on the same clips, got {_difference(first.ids, other.ids)}"
-            )
+        check_same_clips(first, other)
     rows = combine_rows([each.logits for each in scores], factors, how)
     return Scores(ids=first.ids, logits=rows, labels=first.labels)
+
+
+def check_same_clips(first: Scores, other: Scores) -> None:
+    """UserError where two score tables are not of the same clips."""
+    if other.ids != first.ids:
+        raise UserError(
+            f"members must be scored on the same clips, got {_difference(first.ids, other.ids)}"
+        )
 
 
 def combine_rows(
@@ -64,7 +49,9 @@ def combine_rows(
         )
     if not all(np.isfinite(factors)) or sum(factors) <= 0:
         raise UserError(f"weights must be numbers with a positive sum, got {list(factors)}")
-    return _sum_logits(rows, factors) if how == "logits" else _mean_probabilities(rows, factors)
+    if how == "probabilities":
+        return _mean_probabilities(rows, factors)
+    return _sum_logits(rows if how == "logits" else [_normalised(each) for each in rows], factors)
 
 
 def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> npt.NDArray[np.float32]:
@@ -78,12 +65,23 @@ def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> npt.NDA
     return total
 
 
+def _normalised(rows: FloatArray) -> FloatArray:
+    """Each row (K,) over its standard deviation; a row of equal scores stays as it is."""
+    deviations = rows.std(axis=1, keepdims=True)
+    return rows / np.where(deviations > 0, deviations, 1)
+
+
 def _mean_probabilities(
     rows: Sequence[FloatArray], factors: Sequence[float]
 ) -> npt.NDArray[np.float32]:
     """log(sum_i w_i softmax(x_i) / sum_i w_i); probabilities below what float32 holds count as its
-    smallest normal number.
+    smallest normal number. A negative weight could make negative probabilities: UserError.
     """
+    if min(factors) < 0:
+        raise UserError(
+            "weights must not be negative where probabilities are averaged, got"
+            f" {list(factors)}; --combine logits takes them"
+        )
     total = np.zeros(rows[0].shape, dtype=np.float64)
     for each, factor in zip(rows, factors, strict=True):
         total += factor * np.exp(log_softmax(each))

@@ -1,0 +1,42 @@
+"""The cards of the strategies that a sweep file may name in `ensembles[].method`.
+
+Knows what a file must know of them; what they do is in orchestrator/ensembling/strategies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from trainables.contract.cards import Card, CardTable
+
+
+class NoOptions(BaseModel):
+    """Of a strategy that has no options."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyCard(Card):
+    """What is known of a strategy before it is loaded.
+
+    `module` names a function from the sources of an ensemble (`ensembling.strategies.sources`) and
+    the options to a weight per source; sources without a weight, or with 0, are left out.
+    """
+
+    options: type[BaseModel] = NoOptions  # of `ensembles[].options`, with their defaults
+    takes_weights: bool = False  # whether `ensembles[].weights` must be there; else it must not
+    needs_selection: bool = False  # whether it needs clips that were held out of training
+
+
+STRATEGIES = CardTable(
+    "strategy",
+    "orchestrate.strategies",
+    StrategyCard,
+    {
+        "mean": "orchestrator.ensembling.strategies.mean:CARD",
+        "weights": "orchestrator.ensembling.strategies.given:CARD",
+    },
+)
