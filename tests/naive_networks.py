@@ -28,13 +28,17 @@ def drawn(shape: list[int], offset: float, scale: float, seed: int) -> Tensor:
 
 
 def checkpoint(name: str) -> dict[str, Tensor]:
-    """What the released code would save; tensors without a rule
-    (counters, fixed graphs) are zero.
+    """What the released code would save; tensors without a rule (counters, fixed graphs) are zero,
+    and so are DG-STGCN's factors after the first, which no gradient reaches.
     """
-    return {
+    found = {
         key: torch.zeros(shape, dtype=torch.float64) if rule is None else drawn(shape, *rule)
         for key, shape, rule in vectors(name)["state"]
     }
+    for key, tensor in found.items():
+        if name.startswith("dg_stgcn") and key.endswith((".alpha", ".beta")):
+            tensor[1:] = 0.0
+    return found
 
 
 def clips(name: str) -> Tensor:

@@ -1,17 +1,13 @@
-"""From a checkpoint file of another code base to a network of ours, with a strict account of every
+"""From the named tensors of another code base to a network of ours, with a strict account of every
 tensor.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
-import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +17,8 @@ from torch import Tensor
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.contract.model import option_used
-from trainables.deploy.form import FORMAT as DEPLOY_FORMAT
+from trainables.cost.counting.count import count
 from trainables.deploy.form import DeployForm, deploy
-from trainables.deploy.weights import FORMAT as WEIGHTS_FORMAT
 from trainables.foreign import (
     ctr_gcn,
     hd_gcn,
@@ -34,12 +29,23 @@ from trainables.foreign import (
     pyskl_dg_stgcn,
     pyskl_st_gcn,
 )
-from trainables.foreign.family import COUNTER, Converted, Family, Tensors, convert, their_names
+from trainables.foreign.family import (
+    COUNTER,
+    Architecture,
+    Converted,
+    Family,
+    Prepared,
+    Said,
+    Tensors,
+    convert,
+    their_names,
+)
+from trainables.foreign.sparse_scores import masked
+from trainables.foreign.state_file import plain_name, reason_of
 from trainables.graphs import centre_joint
 from trainables.layouts import Layout
 from trainables.models.build import Backbone, build_backbone
 from trainables.reparam.fusible import RELEASED
-from trainables.training.checkpoint import Progress
 
 FAMILIES: tuple[Family, ...] = (
     hpi_gcn.TRAINED,
@@ -54,28 +60,14 @@ FAMILIES: tuple[Family, ...] = (
     hd_gcn.HD_GCN,
 )
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
-"""Keys under which training code puts the tensors beside an optimiser and an epoch."""
-
-WRAPPED_AT_MOST = 8
-"""Wrappers inside each other; a dictionary that holds itself has no last one."""
-
-PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-DENSE = "must be a dense tensor of integers or of float16, bfloat16, float32 or float64"
 NO_COUNTER = "a count of training steps that the network here does not keep"
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-)
-"""What a damaged file makes torch raise."""
+DEFAULT_PERSONS = 2
+
+LARGER_THAN_FILE = 16
+"""Times as many parameters as a file stores: what a deploy form's training form may have."""
+
+FRAMES_TO_COUNT = 64  # parameters do not depend on them
 
 
 @dataclass(frozen=True)
@@ -87,127 +79,8 @@ class Imported:
     matched: int  # tensors of theirs that were taken over
     unused: dict[str, str]  # their names -> why they are not needed
     constructed: tuple[str, ...]  # our tensors such a checkpoint does not hold
-    assumed: tuple[str, ...]  # what changes results and was neither in the file nor said
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a checkpoint; nothing in the file is executed.
-
-    Wrappers and `module.` prefixes are taken off.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: must be a checkpoint, got no such file")
-    try:
-        # of pickles older or newer than torch's own
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (*_UNREADABLE, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path}: not a checkpoint that can be read without running code from it:"
-            f" {_reason(error)}"
-        ) from error
-    if (own := _own(content)) is not None:
-        raise UserError(f"{path}: must be a checkpoint of released code, got {own}")
-    content = _unwrapped(path, content)
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
-        raise UserError(
-            f"{path}: must hold a state dict of tensors, as it is or under {', '.join(WRAPPERS)},"
-            " got something else"
-        )
-    stored: dict[str, list[str]] = {}
-    for name in content:
-        stored.setdefault(re.sub(r"^(module\.)+", "", str(name)), []).append(str(name))
-    problems = [
-        f"{path}: {name}: must be stored once, got {' beside '.join(names)}"
-        for name, names in stored.items()
-        if len(names) > 1
-    ]
-    kinds = ((name, _unusual(tensor)) for name, tensor in content.items())
-    problems += [f"{path}: {name}: {DENSE}, got {kind}" for name, kind in kinds if kind is not None]
-    if problems:
-        raise UserError.of(problems)
-    return dict(zip(stored, content.values(), strict=True))
-
-
-def _own(content: Any) -> str | None:
-    """What a file is that was written here, and what loads it; None for other files."""
-    if not isinstance(content, dict):
-        return None
-    for kind, what, loader in (
-        (DEPLOY_FORMAT, "a deploy form", "trainables.deploy.form.load_deploy"),
-        (WEIGHTS_FORMAT, "a file of weights", "trainables.deploy.weights.load_weights"),
-    ):
-        if str(content.get("format")).startswith(kind.rstrip(" 0123456789")):
-            return f"{what} of orchestrate, which {loader} loads"
-    progress = content.get("progress")
-    if isinstance(progress, dict) and progress.keys() == {field.name for field in fields(Progress)}:
-        return (
-            "the checkpoint a trial of orchestrate resumes from"
-            " (trainables.training.checkpoint.load_checkpoint); trainables.deploy.form.load_deploy"
-            " loads the deploy.pt of a finished one"
-        )
-    return None
-
-
-def _unwrapped(path: Path, content: Any) -> Any:
-    """What lies under the wrappers; UserError where two of one dictionary hold something, or where
-    there is no end to them.
-    """
-    for _ in range(WRAPPED_AT_MOST + 1):
-        inside = (
-            {key: content[key] for key in WRAPPERS if isinstance(content.get(key), dict)}
-            if isinstance(content, dict)
-            else {}
-        )
-        holding = {
-            key: value
-            for key, value in inside.items()
-            if any(isinstance(item, Tensor | dict) for item in value.values())
-        }
-        if len({id(value) for value in holding.values()}) > 1:
-            raise UserError(f"{path}: must hold one state dict, got {' beside '.join(holding)}")
-        if not any(inside.values()):
-            return content
-        content = next(value for value in (*holding.values(), *inside.values()) if value)
-    raise UserError(
-        f"{path}: must wrap its state dict at most {WRAPPED_AT_MOST} times, got more, or a"
-        " dictionary that holds itself"
-    )
-
-
-def _unusual(tensor: Tensor) -> str | None:
-    """What makes a tensor one that no network here is filled with; None if nothing does."""
-    for found, kind in (
-        (tensor.is_nested, "a nested one"),
-        (tensor.layout != torch.strided, f"one of layout {_name(tensor.layout)}"),
-        (tensor.is_quantized, f"a quantised one, {_name(tensor.dtype)}"),
-        (tensor.is_meta, "one without data (meta)"),
-        (
-            (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype not in PRECISIONS,
-            f"one of {_name(tensor.dtype)}",
-        ),
-    ):
-        if found:
-            return kind
-    return None
-
-
-def _name(kind: torch.dtype | torch.layout) -> str:
-    return str(kind).removeprefix("torch.")
-
-
-def _reason(error: Exception) -> str:
-    """In one line, without torch's advice to run the code all the same."""
-    asked = re.search(r"Unsupported global: GLOBAL (\S+)", str(error)) or re.search(
-        r"WeightsUnpickler error:\s*(.+)", str(error)
-    )
-    if asked is None:
-        return next(iter(str(error).splitlines()), type(error).__name__)
-    return f"it asks for {asked[1]}" if "GLOBAL" in asked[0] else asked[1].strip()
+    # what changes results and was neither in the file nor said
+    assumed: tuple[str, ...] = ()
 
 
 def import_tensors(
@@ -217,83 +90,140 @@ def import_tensors(
     *,
     persons: int | None = None,
     options: dict[str, Any] | None = None,
+    level: float | None = None,
 ) -> Imported:
     """The network `backbone` of ours filled with `theirs`; UserError names every tensor that is
     left over, missing or of another shape.
 
-    persons: needed where the tensors do not show it. options: of the model, where the tensors do
-    not show them.
+    persons, level and options: see `Said`; needed where the tensors do not show them.
     """
+    said = Said(persons=persons, level=level, options=options or {})
     family = _family(theirs, backbone)
-    try:
-        architecture = family.architecture(theirs)
-    except UserError as error:
-        raise UserError(
-            f"the network cannot be read off the checkpoint ({family.source}): {error}"
-        ) from error
+    prepared, architecture = _prepared(family, theirs, said)
     if (shown := architecture.model["backbone"]) != backbone:
         raise UserError(
             f"the checkpoint must be of {backbone}, got {shown} ({family.source}); use --as {shown}"
         )
-    denied = {
-        name: value
-        for name, value in (options or {}).items()
-        if architecture.model.get(name, value) != value
-    }
-    if denied:
-        raise UserError.of(
-            f"--set model.{name}: the file shows {_plain(architecture.model[name])}, got"
-            f" {_plain(value)}"
-            for name, value in denied.items()
-        )
-    model = {**architecture.model, **(options or {})}
     if architecture.joints != layout.size:
         raise UserError(
             f"layout must have the checkpoint's {architecture.joints} joints, got {layout.name}"
             f" with {layout.size}"
         )
-    precision = _precision(theirs.values())
+    network = _built(architecture, layout, said, prepared.tensors)
+    target = deploy(network, RELEASED) if family.deployed else network
     try:
-        config = ModelConfig.model_validate(model)
-        network = build_backbone(
+        converted = convert(family, prepared.tensors)
+    # tensors that no network of that code has
+    except (LookupError, RuntimeError, ValueError, TypeError) as error:
+        raise UserError(
+            f"the checkpoint's tensors do not fit together ({family.source}): {error}"
+        ) from error
+    filled = _filled(target, family, prepared.tensors, converted)
+    return replace(
+        filled,
+        unused=filled.unused | prepared.unused,
+        assumed=prepared.assumed + _assumed(family, architecture, network, said),
+    )
+
+
+def _prepared(family: Family, theirs: Tensors, said: Said) -> tuple[Prepared, Architecture]:
+    """Their tensors as the family's rules know them, and the architecture these show; UserError
+    where the user says otherwise.
+    """
+    try:
+        sparse = masked(theirs, said, family.masking, family.source)
+        dense = family.prepared(sparse.tensors, said)
+        architecture = family.architecture(dense.tensors)
+    except UserError as error:
+        raise UserError(
+            f"the network cannot be read off the checkpoint ({family.source}): {error}"
+        ) from error
+    shown = architecture.model | dense.model
+    denied = {
+        name: value for name, value in said.options.items() if shown.get(name, value) != value
+    }
+    if denied and shown["backbone"] in family.backbones:
+        raise UserError.of(
+            f"--set model.{name}: the file shows {_plain(shown[name])}, got {_plain(value)}"
+            for name, value in denied.items()
+        )
+    prepared = Prepared(dense.tensors, sparse.unused | dense.unused, sparse.assumed + dense.assumed)
+    return prepared, replace(architecture, model=shown)
+
+
+def _built(architecture: Architecture, layout: Layout, said: Said, theirs: Tensors) -> Backbone:
+    """The network of that architecture, not filled yet, in the precision of `theirs`."""
+    precision = _precision(theirs.values())
+    persons = architecture.persons or said.persons or DEFAULT_PERSONS
+    try:
+        config = ModelConfig.model_validate({**architecture.model, **said.options})
+        _check_effect(config, said)
+        _check_size(config, architecture, layout, persons, theirs)
+        return build_backbone(
             config,
             layout,
             classes=architecture.classes,
-            persons=architecture.persons or persons or 2,
+            persons=persons,
             stream=StreamConfig(),
             seed=0,
         ).to(precision)
-        target = deploy(network, RELEASED) if family.deployed else network
     except ValidationError as error:
         raise UserError.of(
             f"the checkpoint's network cannot be built here: {rule}" for rule in _rules(error)
         ) from error
     except (RuntimeError, MemoryError) as error:
         raise UserError(
-            f"the checkpoint's network cannot be built here: {_reason(error)}"
+            f"the checkpoint's network cannot be built here: {reason_of(error)}"
         ) from error
-    idle = [
-        option for option in options or {} if not option_used(option, backbone, config.temporal)
-    ]
+
+
+def _check_effect(config: ModelConfig, said: Said) -> None:
+    """UserError names options that the network does not have."""
+    backbone, temporal = config.backbone, config.temporal
+    idle = [option for option in said.options if not option_used(option, backbone, temporal)]
     if idle:
         raise UserError.of(
-            f"model.{option}: has no effect in {backbone} with the temporal module"
-            f" {config.temporal}"
+            f"model.{option}: has no effect in {backbone} with the temporal module {temporal}"
             for option in idle
         )
-    try:
-        converted = convert(family, theirs)
-    # tensors that no network of that code has
-    except (LookupError, RuntimeError, ValueError, TypeError) as error:
+
+
+def _check_size(
+    config: ModelConfig, architecture: Architecture, layout: Layout, persons: int, theirs: Tensors
+) -> None:
+    """UserError where the network would be far larger than the file: one wide tensor asks for a
+    wide network.
+    """
+    counted = count(
+        config,
+        layout,
+        classes=architecture.classes,
+        persons=persons,
+        frames=FRAMES_TO_COUNT,
+        stream=StreamConfig(),
+    )
+    stored = sum(tensor.numel() for tensor in theirs.values())
+    if counted.training.params > LARGER_THAN_FILE * stored:
         raise UserError(
-            f"the checkpoint's tensors do not fit together ({family.source}): {error}"
-        ) from error
-    assumed = tuple(
+            f"the checkpoint must hold the weights of its network, which has"
+            f" {counted.training.params:,}, got {stored:,} numbers"
+        )
+
+
+def _assumed(
+    family: Family, architecture: Architecture, network: Backbone, said: Said
+) -> tuple[str, ...]:
+    """What changes results and was neither in the file nor said."""
+    persons = (
+        (f"persons={network.spec.persons}: not in the file, --persons",)
+        if architecture.persons is None and said.persons is None
+        else ()
+    )
+    return persons + tuple(
         item.text.format(root=centre_joint("root", network.spec.parents) + 1)
         for item in family.assumed
-        if item.option not in (options or {})
+        if item.option not in said.options
     )
-    return _filled(target, family, theirs, converted, assumed)
 
 
 def _plain(value: Any) -> str:
@@ -360,7 +290,6 @@ def _filled(
     family: Family,
     theirs: Tensors,
     converted: Converted,
-    assumed: tuple[str, ...],
 ) -> Imported:
     own = target.state_dict()
     state = {
@@ -407,7 +336,7 @@ def _filled(
         elif not piece.tensor.is_floating_point() and name not in counters:
             problems.append(
                 f"{' and '.join(piece.names)}: must be floating-point numbers, got"
-                f" {_name(piece.tensor.dtype)}"
+                f" {plain_name(piece.tensor.dtype)}"
             )
         elif not piece.tensor.isfinite().all():
             problems.append(
@@ -424,5 +353,4 @@ def _filled(
         matched,
         converted.unused | uncounted,
         tuple(sorted(constructed - state.keys())),
-        assumed,
     )

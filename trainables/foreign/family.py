@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -77,6 +77,35 @@ class Assumption:
 
 
 @dataclass(frozen=True)
+class Masking:
+    """How Sparse-ST-GCN's code finds the thresholds of one backbone's masks."""
+
+    scope: Literal["network", "block"]  # of the scores that one threshold is found among
+    # strided residuals are called without a threshold, which leaves it at 0
+    residuals_at_zero: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the user says of a checkpoint, where its tensors do not show it."""
+
+    layout: str | None = None  # a built-in layout or a layout file; None: the store's, or ntu25
+    persons: int | None = None  # M; None: the store's, or 2
+    level: float | None = None  # at which scores become masks (Sparse-ST-GCN)
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the model
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Their tensors, put into the form that a family's rules know."""
+
+    tensors: Tensors
+    unused: dict[str, str] = field(default_factory=dict)  # their name -> what became of it
+    assumed: tuple[str, ...] = ()  # what was concluded, as the report says it
+    model: dict[str, Any] = field(default_factory=dict)  # options that this shows
+
+
+@dataclass(frozen=True)
 class Family:
     """One code base's checkpoints of one backbone (or several of one build)."""
 
@@ -86,6 +115,9 @@ class Family:
     architecture: Callable[[Tensors], Architecture]
     # (pattern of their name, our name); the first that matches wins
     rules: tuple[tuple[str, str], ...]
+    # what the same tensors can mean is asked for or concluded; UserError where it must be said
+    prepared: Callable[[Tensors, Said], Prepared] = lambda theirs, _said: Prepared(theirs)
+    masking: Masking | None = None  # how Sparse-ST-GCN's code makes masks of its scores
     unused: tuple[tuple[str, str], ...] = ()  # (pattern of their name, why it is not needed)
     blocks_from: int = 0  # number of their first block: `blocks.N` in our names is counted from 0
     # names of tensors that are stored under two -> why this one is not needed

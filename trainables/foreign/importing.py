@@ -6,12 +6,13 @@ Knows no particular code base.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from trainables.contract.config import DataConfig, SelectionConfig, TrialConfig
 from trainables.contract.errors import UserError
@@ -24,7 +25,10 @@ from trainables.data.store.reading import Store
 from trainables.deploy.form import DeployForm, deploy, folded, save_deploy
 from trainables.deploy.predict import score_store
 from trainables.deploy.weights import save_weights
-from trainables.foreign.checkpoint import Imported, import_tensors, read_tensors
+from trainables.foreign.checkpoint import Imported, import_tensors
+from trainables.foreign.family import Said
+from trainables.foreign.state_file import read_tensors
+from trainables.layouts import Layout
 from trainables.models.backbone import NetworkSpec
 from trainables.models.build import Backbone
 
@@ -49,6 +53,7 @@ class Outputs:
     weights: Path | None = None  # training form
     deploy: Path | None = None
     scoring: Scoring | None = None
+    frames: int | None = None  # T of the clips to come; 64 for scores
     force: bool = False  # replace files that are there already
 
     @property
@@ -93,50 +98,68 @@ class Report:
 def import_checkpoint(
     checkpoint: Path,
     backbone: str,
+    said: Said | None = None,
     *,
-    layout: str | None = None,
-    persons: int | None = None,
-    frames: int | None = None,
-    options: dict[str, Any] | None = None,
     outputs: Outputs | None = None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> Report:
     """Read, match and fill; then write what `outputs` asks for, in float32.
 
-    layout: a built-in layout or a layout file; without it the store's, or ntu25. persons: M, where
-    the tensors do not show it; without it the store's, or 2. frames: T of the clips to come; 64 for
-    scores. options: of the model, where the tensors do not show them.
+    said: what the tensors do not show. Every UserError names the file.
     """
-    outputs = outputs or Outputs()
+    said, outputs = said or Said(), outputs or Outputs()
     _check_targets(outputs, checkpoint)
     store = open_store(outputs.scoring.store) if outputs.scoring else None
-    if store is not None and layout is not None and find_layout(layout) != store.layout:
+    if store is not None and said.layout is not None and find_layout(said.layout) != store.layout:
         raise UserError(
-            f"--layout: must be the store's layout {store.layout.name} or left out, got {layout}"
+            f"--layout: must be the store's layout {store.layout.name} or left out, got"
+            f" {said.layout}"
         )
-    skeleton = store.layout if store is not None else find_layout(layout or "ntu25")
-    asked = persons or (store.info.persons if store is not None else None)
-    found = import_tensors(
-        tensors := read_tensors(checkpoint), backbone, skeleton, persons=asked, options=options
-    )
+    skeleton = store.layout if store is not None else find_layout(said.layout or "ntu25")
+    theirs = read_tensors(checkpoint)
+    found = _imported(checkpoint, theirs, backbone, skeleton, _beside(said, store))
     network = found.network.float()
-    if persons is not None and network.spec.persons != persons:
+    if said.persons is not None and network.spec.persons != said.persons:
         raise UserError(
-            f"--persons: the checkpoint is of networks for {network.spec.persons}, got {persons}"
+            f"--persons: {checkpoint} is of networks for {network.spec.persons}, got {said.persons}"
         )
-    form = _deploy_form(network, frames)
+    form = _deploy_form(network, outputs.frames)
     if outputs.weights is not None and isinstance(network, DeployForm):
         raise UserError(
             f"--out: {checkpoint} is a deploy form already, which has no training form; use"
             " --deploy"
         )
     scores = (
-        _scores(form, store, outputs.scoring, frames or 64, note)
+        _scores(form, store, outputs.scoring, outputs.frames or 64, note)
         if store is not None and outputs.scoring is not None
         else None
     )
     _write(outputs, network, form.cpu(), scores)
-    return _report(checkpoint, found, form, len(tensors), skeleton.name, scores, outputs)
+    return _report(checkpoint, found, form, len(theirs), skeleton.name, scores, outputs)
+
+
+def _beside(said: Said, store: Store | None) -> Said:
+    """With the store's number of persons, where none is said."""
+    if store is None or said.persons is not None:
+        return said
+    return replace(said, persons=store.info.persons)
+
+
+def _imported(
+    checkpoint: Path, theirs: dict[str, Tensor], backbone: str, layout: Layout, said: Said
+) -> Imported:
+    """The filled network; UserError names the file in every line."""
+    try:
+        return import_tensors(
+            theirs,
+            backbone,
+            layout,
+            persons=said.persons,
+            options=dict(said.options),
+            level=said.level,
+        )
+    except UserError as error:
+        raise UserError.of(f"{checkpoint}: {problem}" for problem in error.problems) from error
 
 
 def _check_targets(outputs: Outputs, checkpoint: Path) -> None:

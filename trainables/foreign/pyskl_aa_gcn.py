@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import re
 
-from trainables.foreign.family import Architecture, Family, State, Tensors, joined, shape_of
+from trainables.foreign.family import (
+    Architecture,
+    Family,
+    Masking,
+    Prepared,
+    Said,
+    State,
+    Tensors,
+    joined,
+    shape_of,
+)
+from trainables.foreign.pyskl import one_norm_per_person
 
 FIRST = "backbone.gcn.0.gcn"
 
@@ -31,6 +42,10 @@ def _architecture(theirs: Tensors) -> Architecture:
     )
 
 
+def _prepared(theirs: Tensors, said: Said) -> Prepared:
+    return one_norm_per_person(theirs, said, shape_of(theirs, f"{FIRST}.A", 3)[1])
+
+
 def _one_embedding(state: State) -> State:
     """The two convolutions of every subset whose products are its similarity are one of all subsets
     in ours.
@@ -54,6 +69,8 @@ PYSKL = Family(
     backbones=("aa_gcn",),
     recognises=_recognises,
     architecture=_architecture,
+    prepared=_prepared,
+    masking=Masking("block", residuals_at_zero=True),
     rules=(
         (r"^backbone\.data_bn\.", "data_norm."),
         (r"^cls_head\.fc_cls\.", "head.fc."),

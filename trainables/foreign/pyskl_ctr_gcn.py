@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from trainables.foreign.ctr_gcn import gathered, unit_rules
-from trainables.foreign.family import Architecture, Family, Tensors, shape_of
+from trainables.foreign.family import (
+    Architecture,
+    Family,
+    Prepared,
+    Said,
+    Tensors,
+    shape_of,
+)
+from trainables.foreign.pyskl import one_norm_per_person
 
 
 def _recognises(theirs: Tensors) -> bool:
@@ -26,11 +34,16 @@ def _architecture(theirs: Tensors) -> Architecture:
     )
 
 
+def _prepared(theirs: Tensors, said: Said) -> Prepared:
+    return one_norm_per_person(theirs, said, shape_of(theirs, "backbone.net.0.gcn1.A", 3)[-1])
+
+
 PYSKL = Family(
     source="PYSKL's CTR-GCN",
     backbones=("ctr_gcn",),
     recognises=_recognises,
     architecture=_architecture,
+    prepared=_prepared,
     rules=(
         (r"^backbone\.data_bn\.", "data_norm."),
         (r"^cls_head\.fc_cls\.", "head.fc."),

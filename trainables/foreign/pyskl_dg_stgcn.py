@@ -4,7 +4,20 @@ variants that do not.
 
 from __future__ import annotations
 
-from trainables.foreign.family import Architecture, Family, Tensors, shape_of
+import re
+
+from trainables.contract.errors import UserError
+from trainables.foreign.family import (
+    Architecture,
+    Assumption,
+    Family,
+    Masking,
+    Prepared,
+    Said,
+    Tensors,
+    shape_of,
+)
+from trainables.foreign.pyskl import check_shared_norm
 from trainables.foreign.six_branch_tcn import SIX_BRANCH_RULES, one_embedding
 
 FIRST = "backbone.gcn.0"
@@ -34,11 +47,31 @@ def _architecture(theirs: Tensors) -> Architecture:
     )
 
 
+def _prepared(theirs: Tensors, _said: Said) -> Prepared:
+    """UserError where subsets have factors of their own: elements of alpha and beta that no
+    forward pass reads stay exactly 0.
+    """
+    check_shared_norm(theirs, shape_of(theirs, f"{FIRST}.gcn.A", 3)[1])
+    read = [
+        name
+        for name, tensor in theirs.items()
+        if re.search(r"\.gcn\.(alpha|beta)$", name) and tensor.dim() == 1 and tensor[1:].any()
+    ]
+    if read:
+        raise UserError(
+            f"{read[0]}: must be 0 after the first element, got a factor for each subset"
+            " (gcn_subset_wise=True), which the network here does not have"
+        )
+    return Prepared(theirs)
+
+
 PYSKL = Family(
     source="PYSKL's DG-STGCN",
     backbones=("dg_stgcn",),
     recognises=_recognises,
     architecture=_architecture,
+    prepared=_prepared,
+    masking=Masking("block"),
     rules=(
         (r"^backbone\.data_bn\.", "data_norm."),
         (r"^cls_head\.fc_cls\.", "head.fc."),
@@ -57,4 +90,10 @@ PYSKL = Family(
     ),
     unused=((r"^backbone\.A$", "the graph that the blocks' own matrices started from"),),
     gathered=one_embedding,
+    assumed=(
+        Assumption(
+            "gcn_ctr='T', gcn_ada='T' with tanh and softmax, as in all released networks: not in"
+            " the file"
+        ),
+    ),
 )

@@ -6,7 +6,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainables.foreign.family import Architecture, Family, Tensors, shape_of
+from trainables.foreign.family import (
+    Architecture,
+    Family,
+    Masking,
+    Prepared,
+    Said,
+    Tensors,
+    shape_of,
+)
+from trainables.foreign.pyskl import adjacency, check_shared_norm
 from trainables.foreign.six_branch_tcn import SIX_BRANCH_RULES, one_embedding
 
 _GRAPH = "backbone.gcn.0.gcn."
@@ -43,6 +52,11 @@ def _architecture(theirs: Tensors) -> Architecture:
     )
 
 
+def _prepared(theirs: Tensors, said: Said) -> Prepared:
+    check_shared_norm(theirs, shape_of(theirs, f"{_GRAPH}A", 3)[1])
+    return adjacency(theirs, said)
+
+
 _COMMON = (
     (r"^backbone\.data_bn\.", "data_norm."),
     (r"^cls_head\.fc_cls\.", "head.fc."),
@@ -59,6 +73,8 @@ ONE_CONVOLUTION = Family(
     backbones=("st_gcn", "st_gcn_pp"),
     recognises=_one_convolution,
     architecture=_architecture,
+    prepared=_prepared,
+    masking=Masking("network", residuals_at_zero=True),
     rules=(*_COMMON, (r"^backbone\.gcn\.(\d+)\.tcn\.(conv|bn)\.", r"blocks.\1.temporal.\2.")),
     unused=(
         (r"^backbone\.A$", "the skeleton graph all blocks were started from, which no layer reads"),

@@ -151,6 +151,15 @@ def import_weights(
         list[str] | None,
         typer.Option("--set", metavar="MODEL.OPTION=V", help="An option the file does not show."),
     ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            "--level",
+            min=0.0,
+            max=1.0,
+            help="Sparsity level of a Sparse-ST-GCN checkpoint, which holds scores of its masks.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the training form's weights.")
     ] = None,
@@ -190,6 +199,7 @@ def import_weights(
     if frames is not None and scores is None and deploy is None:
         raise UserError("--frames: has no effect without --deploy or --scores")
     options = _options(backbone, settings or ())
+    from trainables.foreign.family import Said
     from trainables.foreign.importing import Outputs, Scoring, import_checkpoint
 
     scoring = (
@@ -200,11 +210,8 @@ def import_weights(
     report = import_checkpoint(
         checkpoint,
         backbone,
-        layout=layout,
-        persons=persons,
-        frames=frames,
-        options=options,
-        outputs=Outputs(out, deploy, scoring, force),
+        Said(layout, persons, level, options),
+        outputs=Outputs(out, deploy, scoring, frames, force),
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     if as_json:

@@ -22,8 +22,10 @@ from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import deploy, load_deploy
 from trainables.deploy.predict import score_store
 from trainables.deploy.weights import load_weights
-from trainables.foreign.checkpoint import import_tensors, read_tensors
+from trainables.foreign.checkpoint import import_tensors
+from trainables.foreign.family import Said
 from trainables.foreign.importing import Outputs, Scoring, import_checkpoint
+from trainables.foreign.state_file import read_tensors
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
 from trainables.reparam.fusible import RELEASED
@@ -205,8 +207,7 @@ def test_weights_and_deploy_form_give_the_checkpoints_logits(saved, tmp_path):
     report = import_checkpoint(
         saved,
         "hpi_gcn_rp",
-        outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"),
-        frames=8,
+        outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt", frames=8),
     )
     assert (report.form, report.matched, report.tensors, report.classes, report.persons) == (
         "training form",
@@ -281,16 +282,15 @@ def test_a_deploy_form_of_theirs_becomes_one_of_ours_and_has_no_training_form(tm
         import_checkpoint(
             tmp_path / "theirs.pt",
             "hpi_gcn_rp",
-            options=options,
+            Said(options=options),
             outputs=Outputs(weights=tmp_path / "w.pt", deploy=tmp_path / "d.pt"),
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs.pt"]
     report = import_checkpoint(
         tmp_path / "theirs.pt",
         "hpi_gcn_rp",
-        options=options,
-        outputs=Outputs(deploy=tmp_path / "d.pt"),
-        frames=6,
+        Said(options=options),
+        outputs=Outputs(deploy=tmp_path / "d.pt", frames=6),
     )
     assert (report.form, report.params, report.model["input_block"]) == (
         "deploy form",
@@ -306,8 +306,10 @@ def test_a_deploy_form_of_theirs_becomes_one_of_ours_and_has_no_training_form(tm
 
 
 def test_persons_that_the_checkpoint_contradicts(saved, tmp_path):
-    with pytest.raises(UserError, match="--persons: the checkpoint is of networks for 2, got 1"):
-        import_checkpoint(saved, "hpi_gcn_rp", persons=1, outputs=Outputs(deploy=tmp_path / "d.pt"))
+    with pytest.raises(UserError, match=r"--persons: .* is of networks for 2, got 1"):
+        import_checkpoint(
+            saved, "hpi_gcn_rp", Said(persons=1), outputs=Outputs(deploy=tmp_path / "d.pt")
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -357,7 +359,9 @@ def test_scores_are_of_the_clips_as_trials_see_them(saved, store, tmp_path):
     before = bytes_of(store)
     scoring = Scoring(tmp_path / "s.parquet", store, "xsub")
     report = import_checkpoint(
-        saved, "hpi_gcn_rp", frames=8, outputs=Outputs(deploy=tmp_path / "d.pt", scoring=scoring)
+        saved,
+        "hpi_gcn_rp",
+        outputs=Outputs(deploy=tmp_path / "d.pt", scoring=scoring, frames=8),
     )
     found = Scores.load(tmp_path / "s.parquet")
     opened = Store.open(store)
@@ -373,7 +377,7 @@ def test_scores_are_of_the_clips_as_trials_see_them(saved, store, tmp_path):
     assert again.ids == found.ids == tuple(sorted(opened.column("id")[split.test]))
     assert np.allclose(again.logits, found.logits)
     moved = replace(scoring, file=tmp_path / "m.parquet", stream="joint_motion", part="train")
-    import_checkpoint(saved, "hpi_gcn_rp", frames=8, outputs=Outputs(scoring=moved))
+    import_checkpoint(saved, "hpi_gcn_rp", outputs=Outputs(scoring=moved, frames=8))
     assert set(Scores.load(tmp_path / "m.parquet").ids).isdisjoint(found.ids)
     assert bytes_of(store) == before
 
@@ -417,7 +421,7 @@ def test_a_store_of_other_classes_persons_or_joints(saved, tmp_path_factory, tmp
             import_checkpoint(
                 saved,
                 "hpi_gcn_rp",
-                layout=asked,
+                Said(layout=asked),
                 outputs=Outputs(scoring=Scoring(tmp_path / "s.parquet", path, "xsub")),
             )
         return str(caught.value)

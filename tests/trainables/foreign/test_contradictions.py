@@ -23,8 +23,9 @@ from tests.trainables.foreign.test_strictness import (
     tensors,
 )
 from trainables.contract.errors import UserError
-from trainables.foreign.checkpoint import import_tensors, read_tensors
+from trainables.foreign.checkpoint import import_tensors
 from trainables.foreign.importing import Outputs, import_checkpoint
+from trainables.foreign.state_file import read_tensors
 from trainables.layouts import load_layout
 from trainables.training.checkpoint import Progress, save_checkpoint
 

@@ -18,7 +18,7 @@ NETWORKS: dict[str, dict] = {  # file of vectors -> backbone, and options its te
     "hpi_gcn_rp_pa5_k5_bone": {"backbone": "hpi_gcn_rp"},
     "hpi_gcn_op_g8_k5_joint": {"backbone": "hpi_gcn_op"},
     "hpi_gcn_op_g8_k9_joint": {"backbone": "hpi_gcn_op"},
-    "st_gcn_pyskl": {"backbone": "st_gcn"},
+    "st_gcn_pyskl": {"backbone": "st_gcn", "adjacency": "scaled"},
     "st_gcn_random_init": {"backbone": "st_gcn"},
     "st_gcn_pp": {"backbone": "st_gcn_pp"},
     "aa_gcn_attention_on": {"backbone": "aa_gcn"},

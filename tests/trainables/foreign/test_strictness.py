@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tests import naive_networks
 from trainables.contract.errors import UserError
-from trainables.foreign.checkpoint import NO_COUNTER, Imported, import_tensors, read_tensors
-from trainables.foreign.family import OTHER_COUNT
+from trainables.foreign.checkpoint import NO_COUNTER, Imported, import_tensors
+from trainables.foreign.family import OTHER_COUNT, Said
 from trainables.foreign.importing import import_checkpoint
+from trainables.foreign.state_file import read_tensors
 from trainables.layouts import load_layout
 
 BACKBONES = {
@@ -30,6 +31,8 @@ BACKBONES = {
     "info_gcn_k_1": "info_gcn",
     "hd_gcn_com21": "hd_gcn",
 }
+# what the tensors, all of them drawn, do not show
+SAID = {"hd_gcn_com21": {"centre": 21}, "st_gcn_pyskl": {"adjacency": "scaled"}}
 RP, CTR, HD = "hpi_gcn_rp_pa5_k5_joint", "ctr_gcn_official", "hd_gcn_com21"
 
 
@@ -43,8 +46,9 @@ def tensors(name: str, steps: int = 0) -> dict[str, Tensor]:
 
 
 def imported(name: str, theirs: dict[str, Tensor], **options) -> Imported:
-    more = {"centre": 21} if name == HD else {}
-    return import_tensors(theirs, BACKBONES[name], load_layout("ntu25"), options=more | options)
+    return import_tensors(
+        theirs, BACKBONES[name], load_layout("ntu25"), options=SAID.get(name, {}) | options
+    )
 
 
 def refused(name: str, theirs: dict[str, Tensor], **options) -> tuple[str, ...]:
@@ -391,9 +395,9 @@ def test_branches_are_for_one_temporal_module_only(tmp_path):
     torch.save(tensors(CTR), tmp_path / "c.pt")
     with pytest.raises(
         UserError,
-        match=r"^model\.branches: has no effect in ctr_gcn with the temporal module ms_tcn$",
+        match=r"c\.pt: model\.branches: has no effect in ctr_gcn with the temporal module ms_tcn$",
     ):
-        import_checkpoint(tmp_path / "c.pt", "ctr_gcn", options={"branches": ["origin"]})
+        import_checkpoint(tmp_path / "c.pt", "ctr_gcn", Said(options={"branches": ["origin"]}))
     problem, *_ = refused(RP, tensors(RP), branches=["origin"], temporal="conv")
     assert problem == "model.branches: has no effect in hpi_gcn_rp with the temporal module conv"
     branches = ("origin", "pointwise", "average", 5)
