@@ -260,7 +260,9 @@ def test_import_takes_the_fixed_graph_from_the_checkpoint_and_not_the_shared_one
     theirs = naive_networks.checkpoint("st_gcn_pyskl") | {
         "backbone.A": torch.ones(3, 25, 25, dtype=torch.float64)
     }
-    imported = import_tensors(theirs, "st_gcn", load_layout("ntu25"))
+    imported = import_tensors(
+        theirs, "st_gcn", load_layout("ntu25"), options={"adjacency": "scaled"}
+    )
     assert list(imported.unused) == ["backbone.A"]
     mixing = imported.network.blocks[4].graph.mixing
     assert torch.equal(mixing.matrices, theirs["backbone.gcn.4.gcn.A"])
