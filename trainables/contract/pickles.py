@@ -1,44 +1,174 @@
 """Pickles of other code bases, read without running anything in them.
 
-Knows arrays and containers, nothing of what they mean.
+Knows arrays and containers, nothing of what they mean. Readers call `foreign_files.read_pickle`.
 
 A list of permitted names is not enough: numpy's own dtype takes its flags from the pickle, and an
 array whose type says that it holds no Python objects although it does turns bytes of the file into
 pointers. So numpy sees nothing of a pickle but checked types, shapes and bytes.
+
+Nor may a pickle change what reads it: opcode BUILD sets attributes of whatever the pickle got hold
+of. So it never gets a function or a class of ours, only a `_Name` that can be called.
+
+A megabyte of opcodes can ask for gigabytes: by a place in the memo, by a function that is called
+again and again on one shared value, by lists that hold one another many times. So opcodes are
+looked at before they run, what functions make is counted, and the content is measured as a reader
+walks through it: shared parts as often as they are met.
 """
 
 from __future__ import annotations
 
+import mmap
 import pickle
+import pickletools
 import re
-from collections import OrderedDict
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+FREE = 1 << 24
+"""Bytes that the content of any file may take in memory."""
+MOST_GROWTH = 32
+"""How many times its size the content of a larger file may take, shared parts counted each time."""
+DEEPEST = 100
+"""Containers inside each other."""
+
 # booleans, numbers and text: nothing that refers to other objects
 _PLAIN = re.compile(r"[biufcSU][0-9]{1,9}")
+_ENTRY = 8  # bytes of a reference
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_LEAVES = (str, bytes, bytearray, float, complex, bool, type(None), np.generic)
+
+
+class Refused(pickle.UnpicklingError):
+    """A pickle that is not read; the message is a clause that says why."""
 
 
 def load_pickle(file: Path) -> Any:
     """The content of a pickle of dict, list, tuple, set, text, bytes, numbers, and numpy's arrays
-    and scalars of numbers and text.
+    and scalars of numbers and text; an OrderedDict becomes a dict.
 
-    OSError where the file cannot be opened; pickle.UnpicklingError, which says why, where it asks
-    for anything else or is damaged.
+    OSError where the file cannot be opened; Refused where it asks for anything else, is damaged, or
+    grows to more than its size explains.
     """
     with file.open("rb") as stream:
+        size = file.stat().st_size
         try:
-            return _PlainUnpickler(stream, encoding="latin1").load()
-        except pickle.UnpicklingError:
+            _check_memo(stream, size)
+            content = _PlainUnpickler(stream, _Budget(size)).load()
+            check_extent(content, size)
+            return content
+        except Refused:
             raise
         # there is no list of what opcodes that were changed or cut off can raise
         except Exception as error:
-            raise pickle.UnpicklingError(
+            raise Refused(
                 f"it is damaged or cut short ({type(error).__name__}: {error})"
             ) from error
+
+
+def check_extent(content: Any, size: int) -> None:
+    """Refused where content made from `size` bytes is much larger with every shared
+    part counted as often as it is met, nested more than `DEEPEST` times, holds itself, or holds
+    anything but plain values, such as a whole number of more than 64 bits.
+    """
+    most = max(FREE, MOST_GROWTH * size)
+    extents: dict[int, int] = {}  # id of a container -> bytes, with all that it holds
+    above: set[int] = set()  # ids of the containers around the one that is looked at
+    waiting: list[Any] = [[content]]
+    while waiting:
+        value = waiting[-1]
+        key = id(value)
+        if key in extents:
+            waiting.pop()
+            continue
+        parts: Collection[Any] = [*value, *value.values()] if isinstance(value, dict) else value
+        below = [
+            part for part in parts if isinstance(part, _CONTAINERS) and id(part) not in extents
+        ]
+        if below:
+            if key in above:
+                raise Refused("it holds a container that holds itself")
+            above.add(key)
+            if len(above) > DEEPEST:
+                raise Refused(f"its containers are nested more than {DEEPEST} times")
+            waiting += below
+            continue
+        waiting.pop()
+        above.discard(key)
+        extents[key] = sum([_extent(part, extents) for part in parts])
+        if extents[key] > most:
+            raise Refused(
+                f"its {size} bytes grow to more than {most}, because it holds parts of itself many"
+                " times"
+            )
+
+
+def _extent(part: Any, extents: dict[int, int]) -> int:
+    """Bytes of a part and the reference to it."""
+    if isinstance(part, np.ndarray):
+        return part.nbytes + _ENTRY
+    if isinstance(part, str | bytes | bytearray):
+        return len(part) + _ENTRY
+    if isinstance(part, int):
+        if not -(2**63) <= part < 2**64:
+            raise Refused("it holds a whole number of more than 64 bits")
+        return _ENTRY
+    if isinstance(part, _CONTAINERS):
+        return extents[id(part)] + _ENTRY
+    if not isinstance(part, _LEAVES):
+        raise Refused(f"it holds something of type {type(part).__name__}")
+    return _ENTRY
+
+
+def _check_memo(stream: IO[bytes], size: int) -> None:
+    """Refused where an opcode names a place in the memo beyond the size of the file: ten
+    bytes make the interpreter prepare 64 GB of places.
+    """
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for opcode, place, _ in pickletools.genops(cast(IO[bytes], content)):
+            if opcode.name in _MEMO and not 0 <= cast(int, place) <= size:
+                raise Refused("it names a place that it cannot need")
+
+
+class _Budget:
+    """Counts the bytes that functions make of shared values; a pickle that asks for far more than
+    it holds is refused.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._left = size, max(FREE, MOST_GROWTH * size)
+
+    def spend(self, *values: Any) -> None:
+        for value in values:
+            if isinstance(value, str | bytes | bytearray):
+                self._left -= len(value)
+            elif isinstance(value, _CONTAINERS):
+                self._left -= 10 * _ENTRY * len(value)  # as a set or a dictionary has them
+        if self._left < 0:
+            raise Refused(f"its {self._size} bytes grow to more than their size explains")
+
+
+class _Name:
+    """What a pickle gets for a name that it asks for: it can be called, and nothing else."""
+
+    __slots__ = ("_budget", "_make")
+
+    def __init__(self, make: Callable[..., Any], budget: _Budget) -> None:
+        self._make, self._budget = make, budget
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._budget.spend(*arguments)
+        made = self._make(*arguments)
+        if isinstance(made, _Type):
+            made.budget = self._budget
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        raise Refused("it asks to change what reads it")
 
 
 class _Type:
@@ -46,10 +176,12 @@ class _Type:
     order is believed.
     """
 
+    budget: _Budget
+
     def __init__(self, text: str, *_: Any) -> None:
         if not _PLAIN.fullmatch(text):
-            raise pickle.UnpicklingError(
-                f"only arrays of numbers and text are loaded, the file holds one of type {text}"
+            raise Refused(
+                f"it holds an array of type {text}: only those of numbers and text are loaded"
             )
         self.dtype = np.dtype(text)
 
@@ -62,7 +194,9 @@ class _Array(np.ndarray[Any, np.dtype[Any]]):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         version, shape, of, fortran, raw = state
-        super().__setstate__((version, shape, _checked(of), fortran, _bytes(raw)))
+        dtype = _checked(of)
+        of.budget.spend(raw)
+        super().__setstate__((version, shape, dtype, fortran, _bytes(raw)))
 
 
 def _reconstruct(*_: Any) -> _Array:
@@ -88,15 +222,17 @@ def _scalar(of: Any, raw: Any = b"") -> Any:
 def _encoded(text: str = "", codec: str = "latin1") -> bytes:
     """Protocols up to 2 write bytes as text in latin1."""
     if codec != "latin1":
-        raise pickle.UnpicklingError(f"bytes must be written as latin1, the file has {codec}")
+        raise Refused(f"its bytes must be written as latin1, got {codec}")
     return text.encode("latin1")
+
+
+def _not_called(*_: Any) -> Any:
+    raise Refused("it makes an array in a way that numpy does not")
 
 
 def _checked(of: Any) -> np.dtype[Any]:
     if not isinstance(of, _Type):
-        raise pickle.UnpicklingError(
-            f"the type of an array must be a dtype, the file has a {type(of).__name__}"
-        )
+        raise Refused(f"the type of its arrays must be a dtype, got a {type(of).__name__}")
     return of.dtype
 
 
@@ -105,10 +241,10 @@ def _bytes(raw: Any) -> Any:
     return raw.encode("latin1") if isinstance(raw, str) else raw
 
 
-_PERMITTED: dict[tuple[str, str], Any] = {
+_PERMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Type,
-    ("numpy", "ndarray"): "ndarray",  # an argument of _reconstruct, never called
-    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy", "ndarray"): _not_called,  # an argument of _reconstruct
+    ("collections", "OrderedDict"): dict,  # a dict has no attributes that BUILD could set
     ("_codecs", "encode"): _encoded,
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
@@ -128,9 +264,13 @@ class _PlainUnpickler(pickle.Unpickler):
     refuses every other.
     """
 
+    def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._budget = budget
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PERMITTED:
-            raise pickle.UnpicklingError(
-                f"only arrays and plain containers are loaded, the file asks for {module}.{name}"
+            raise Refused(
+                f"it asks for {module}.{name}: only arrays and plain containers are loaded"
             )
-        return _PERMITTED[module, name]
+        return _Name(_PERMITTED[module, name], self._budget)

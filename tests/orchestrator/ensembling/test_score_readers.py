@@ -124,7 +124,7 @@ class Malicious:
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
     path = dump(tmp_path / "s.pkl", {"a": Malicious()})
-    with pytest.raises(UserError, match=r"the file asks for (posix|os)\.system"):
+    with pytest.raises(UserError, match=r"it asks for (posix|os)\.system"):
         read_scores(path)
 
 

@@ -638,7 +638,7 @@ class Hostile:
                 "split": {"train": ["a"], "val": ["b"]},
                 "annotations": [whole("a", label=Hostile()), GOOD],
             },
-            "the file asks for builtins.print",
+            "it asks for builtins.print",
         ),
     ],
 )
