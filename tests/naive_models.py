@@ -1,6 +1,4 @@
-"""Slow, obvious twins of the network's layers (loops, no tricks), and the means to fill networks
-with telling numbers.
-"""
+"""Slow, obvious twins of the network's layers (loops, no tricks)."""
 
 from __future__ import annotations
 
@@ -11,83 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.layouts import load_layout
-from trainables.models.build import Backbone, build_backbone
+from trainables.laws.narrow import (
+    build_narrow,
+    disturb,
+    narrow_backbone,
+    random_clips,
+    randomise_batch_norm,
+)
 from trainables.reparam.fusible import ConvBN
 from trainables.reparam.rep_tcn import AverageBranch, PaddedBranch, RepTCN
+
+__all__ = [
+    "build_narrow",
+    "disturb",
+    "narrow_backbone",
+    "random_clips",
+    "randomise_batch_norm",
+]
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def load_golden(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / name).read_text())
-
-
-def narrow_backbone(
-    name: str = "hpi_gcn_rp",
-    *,
-    layout: str = "ntu25",
-    persons: int = 1,
-    classes: int = 5,
-    stream: StreamConfig | None = None,
-    **model: Any,
-) -> Backbone:
-    """A network small enough for a loop of tests, in double precision, every tensor away from its
-    start.
-    """
-    config = ModelConfig(
-        **(
-            {"backbone": name, "channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3}
-            | model
-        )
-    )
-    network = build_backbone(
-        config,
-        load_layout(layout),
-        classes=classes,
-        persons=persons,
-        stream=stream or StreamConfig(),
-        seed=3,
-    ).double()
-    generator = torch.Generator().manual_seed(11)
-    randomise_batch_norm(network, generator)
-    disturb(network, generator)
-    return network
-
-
-def randomise_batch_norm(
-    module: nn.Module, generator: torch.Generator, *, smallest: float = -1.0
-) -> None:
-    """With fresh statistics and gamma 1, beta 0 a test of fusing proves nothing; gammas of both
-    signs from `smallest` on.
-    """
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor, low, high in (
-                (norm.weight, smallest, 1.5),
-                (norm.bias, -1, 1),
-                (norm.running_mean, -1, 1),
-                (norm.running_var, 0.5, 2),
-            ):
-                tensor.data.copy_(
-                    low
-                    + (high - low)
-                    * torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-                )
-
-
-def disturb(module: nn.Module, generator: torch.Generator) -> None:
-    """What starts at zero (gates, coefficients, biases) hides the branch behind it."""
-    for parameter in module.parameters():
-        if not parameter.detach().any():
-            parameter.data.copy_(
-                0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            )
-
-
-def random_clips(*shape: int, seed: int = 5) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def joint_mixing(x: Tensor, matrices: Tensor) -> Tensor:
@@ -185,13 +129,3 @@ def explicit_motion(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2
         start += width
     out = batch_norm(torch.cat(outs, dim=1), norm)
     return torch.where(out > 0, out, 0.1 * out)
-
-
-def build_narrow(options: dict[str, Any], *, classes: int) -> Backbone:
-    """A network of 8 channels on 20 joints in single precision, as it starts out."""
-    config = ModelConfig(
-        **({"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | options)
-    )
-    return build_backbone(
-        config, load_layout("ucla20"), classes=classes, persons=1, stream=StreamConfig(), seed=3
-    )

@@ -88,6 +88,9 @@ class Backbone(SkeletonNetwork):
     nothing.
     """
 
+    never_learns: ClassVar[tuple[str, ...]] = ()
+    """Parts of the names of parameters that checkpoints have and training does not use."""
+
     as_rows: ClassVar[bool] = False
     """Whether the deploy form is faster on a CPU with feature maps in memory as rows of
     channels.

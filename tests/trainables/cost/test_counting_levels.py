@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.models.test_conformance import measured_gmacs
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import StreamConfig, TrialConfig
 from trainables.cost.counting.count import count
 from trainables.cost.counting.levels import count_trial, training_share
 from trainables.deploy.form import deploy
+from trainables.laws.backbone import measured_gmacs
 from trainables.layouts import load_layout
 from trainables.models.multilevel import build_multi_level, multi_level_spec
 from trainables.reparam.fusible import FULL

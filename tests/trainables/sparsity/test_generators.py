@@ -8,7 +8,7 @@ import hashlib
 import pytest
 import torch
 
-from tests.trainables.models.test_conformance import CASES, clips_for, narrow
+from tests.trainables.models.test_conformance import CASES
 from tests.trainables.sparsity.small import (
     Clips,
     Interrupted,
@@ -21,6 +21,8 @@ from tests.trainables.sparsity.small import (
 from trainables.contract.config import STREAMS, ModelConfig, SparsityConfig
 from trainables.cost.counting.count import count
 from trainables.deploy.form import deploy
+from trainables.laws.backbone import narrow
+from trainables.laws.narrow import clips_for
 from trainables.layouts import load_layout
 from trainables.sparsity.build import GENERATORS, Subject, attach_sparsity
 from trainables.sparsity.generator import choose_masks
@@ -158,7 +160,7 @@ def test_masks_travel_by_copy_file_precision_and_device(root, name):
 @pytest.mark.parametrize("case", CASES)
 def test_numbers_on_every_backbone(case):
     options = {"channels": 8, "stages": (1, 1), "groups": 4, "adjacencies": 3} | CASES[case]
-    layers = maskable(list(narrow(case).blocks))
+    layers = maskable(list(narrow(CASES[case]).blocks))
     counted = count(
         ModelConfig(**options),
         load_layout("ntu25"),
@@ -195,7 +197,7 @@ def test_numbers_on_every_backbone(case):
 def test_every_backbone_trains_and_ships(backbone, generator):
     """Three steps of one epoch, then exact zeros and a deploy form with the same logits."""
     model = narrow(
-        next(case for case, options in CASES.items() if options["backbone"] == backbone),
+        {"backbone": backbone},
         dropout=0.0,
     ).train()
     config = SparsityConfig(

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tests.trainables.models.test_conformance import CASES, clips_for, narrow
+from tests.trainables.models.test_conformance import CASES
+from trainables.laws.backbone import narrow
+from trainables.laws.narrow import clips_for
 from trainables.sparsity.masks import attach, maskable
 from trainables.sparsity.paths import first_dead_block
 
@@ -15,7 +17,7 @@ def dead(model):
 @pytest.mark.parametrize("case", CASES)
 def test_a_residual_is_a_way_and_nothing_is_none(case):
     # the residual of the second block is the identity, that of the third a convolution
-    model = narrow(case, stages=(2, 1))
+    model = narrow(CASES[case], stages=(2, 1))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert dead(model) is None
     layers = maskable(list(model.blocks))
@@ -32,13 +34,13 @@ def test_a_residual_is_a_way_and_nothing_is_none(case):
 
 
 def test_one_layer_of_a_block_without_a_residual_is_enough():
-    model = narrow("st_gcn")
+    model = narrow({"backbone": "st_gcn"})
     attach(model.blocks[0].temporal.conv, torch.zeros_like(model.blocks[0].temporal.conv.weight))
     assert dead(model) == 0
 
 
 def test_one_weight_is_a_way():
-    model = narrow("st_gcn")
+    model = narrow({"backbone": "st_gcn"})
     for layer in (layer for block in maskable(list(model.blocks)) for layer in block):
         mask = torch.zeros_like(layer.weight)
         mask[0, 0, mask.shape[2] // 2] = 1  # of channel 0 to channel 0, at the middle tap

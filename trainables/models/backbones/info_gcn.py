@@ -289,6 +289,7 @@ class InfoGCN(Backbone):
     classifier.
     """
 
+    never_learns = ("logvar",)
     kept = "attention between joints (softmax of products of features), LayerNorm's division"
 
     head: LatentClassifier

@@ -1,0 +1,385 @@
+"""Laws that every backbone keeps: what it computes, learns, ships, and how it is counted.
+
+A subject is settings of `model`, `backbone` among them.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from itertools import product
+from math import isclose
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.cost.counting.count import count
+from trainables.deploy.form import Execution, deploy, load_deploy, nonzero_params, save_deploy
+from trainables.laws.law import Law, Subject, require, require_same
+from trainables.laws.narrow import (
+    NARROW,
+    build_narrow,
+    clips_for,
+    narrow_backbone,
+    random_clips,
+    randomise_batch_norm,
+)
+from trainables.layouts import load_layout
+from trainables.models.build import Backbone, build_backbone
+from trainables.reparam.fusible import FULL, RELEASED
+from trainables.sparsity.masks import attach
+
+STEPS = 150
+"""Updates within which a network must have learned 16 clips by heart."""
+
+
+def narrow(model: Subject, **changes: Any) -> Backbone:
+    """The narrow network of these settings."""
+    options = {**model, **changes}
+    return narrow_backbone(options.pop("backbone"), **options)
+
+
+def deploys_to_the_same_logits(
+    model: Subject, *, layout: str = "ntu25", persons: int = 2, frames: int = 8
+) -> None:
+    """Up to 1e-9 in double and 1e-4 in single precision, folded in full and as released."""
+    network = narrow(model, layout=layout, persons=persons).eval()
+    clips = clips_for(network, frames=frames)
+    with torch.no_grad():
+        expected = network(clips)
+        require_same(deploy(network, FULL, frames=frames)(clips), expected, 1e-9, "folded in full")
+        require_same(deploy(network, RELEASED)(clips), expected, 1e-9, "folded as released")
+        single = network.float()
+        form = deploy(single, FULL, frames=frames)
+        require_same(form(clips.float()), single(clips.float()), 1e-4, "in single precision")
+
+
+def skips_absent_persons(model: Subject) -> None:
+    """A person of zeros changes nothing, and the deploy form does not compute it."""
+    network = narrow(model, persons=2).eval()
+    clips = clips_for(network, count=4)
+    clips[0, ..., 1] = 0
+    clips[2, ..., 0] = 0
+    clips[3] = 0
+    form = deploy(network, FULL, frames=8)
+    with torch.no_grad():
+        expected = network(clips)
+        require_same(form(clips), expected, 1e-9, "clips with absent persons")
+        require_same(form(clips[3:]), expected[3:], 1e-9, "a clip without persons")
+        other = deploy(network, FULL, frames=5)
+        require_same(other(clips), expected, 1e-9, "clips of another length")
+        rows: list[int] = []
+        hook = next(form.blocks.children()).register_forward_pre_hook(
+            lambda _module, args: rows.append(len(args[0]))
+        )
+        form(clips)
+        hook.remove()
+    require(rows == [4], f"the first block must see 4 of the 8 persons once, but saw {rows}")
+
+
+def every_parameter_learns(model: Subject) -> None:
+    """Each has a gradient. A bias or shift right before a BatchNorm in training mode has no effect;
+    parameters that the network holds without using them are named in `Backbone.never_learns`.
+    """
+    network = narrow(model, persons=2, classes=4, dropout=0.0).train()
+    # a negative scale can silence a channel
+    randomise_batch_norm(network, torch.Generator().manual_seed(2), smallest=0.5)
+    logits = network(clips_for(network))
+    require(logits.shape == (2, 4), f"logits must be (2, 4), got {tuple(logits.shape)}")
+    loss = nn.functional.cross_entropy(logits, torch.tensor([0, 3]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    still = [
+        name
+        for name, parameter in network.named_parameters()
+        if (parameter.grad is None or not parameter.grad.any())
+        and not name.endswith("bias")
+        and not any(part in name for part in network.never_learns)
+    ]
+    require(not still, f"no gradient reaches {', '.join(still)}")
+
+
+def trains_and_runs_in_bfloat16(model: Subject) -> None:
+    """Under autocast, as GPUs train; the deploy form with an absent person, in every way to run."""
+    # the second block has an identity residual
+    network = narrow(model, persons=2, classes=4, stages=(2, 1)).float().train()
+    clips = clips_for(network, count=4).float()
+    clips[1, ..., 1] = 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, logits = network.objective(clips, torch.arange(4))
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [each.grad for each in network.parameters() if each.grad is not None]
+    for what, tensors in (("loss", [loss]), ("logits", [logits]), ("gradients", gradients)):
+        require(all(bool(each.isfinite().all()) for each in tensors), f"{what} must be finite")
+    form = deploy(network, frames=8)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for rows in (False, True):
+            form.arrange(Execution(rows=rows, at_once=3))
+            require(bool(form(clips).isfinite().all()), f"deployed logits must be finite, {rows=}")
+
+
+def clips_do_not_influence_each_other(model: Subject) -> None:
+    """Any batch gives a clip the same logits."""
+    network = narrow(model, persons=2).eval()
+    clips = clips_for(network, count=3, frames=6)
+    with torch.no_grad():
+        together, alone = network(clips), torch.cat([network(clip[None]) for clip in clips])
+    require_same(together, alone, 1e-10, "three clips at once and one by one")
+
+
+def weights_depend_on_the_seed_alone(model: Subject) -> None:
+    """Not on torch's global generator, which is left as it is."""
+    config = ModelConfig.model_validate(NARROW | {"groups": 2} | dict(model))
+
+    def state(seed: int) -> dict[str, Tensor]:
+        network = build_backbone(
+            config, load_layout("ntu25"), classes=3, persons=1, stream=StreamConfig(), seed=seed
+        )
+        return network.state_dict()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(123)
+        before = torch.random.get_rng_state()
+        first = state(5)
+        require(
+            torch.equal(torch.random.get_rng_state(), before), "building must not draw globally"
+        )
+        torch.rand(3)
+        second, other = state(5), state(6)
+    require(
+        all(torch.equal(first[key], second[key]) for key in first),
+        "the same seed must give the same weights",
+    )
+    require(
+        any(not torch.equal(first[key], other[key]) for key in first if key.startswith("head.")),
+        "another seed must give the head other weights",
+    )
+
+
+def ships_kernels_of_its_own(model: Subject) -> None:
+    """The deploy form is frozen, in evaluation mode, and shares no memory with the network."""
+    network = narrow(model).train()
+    before = copy.deepcopy(network.state_dict())
+    form = deploy(network, FULL, frames=8)
+    require(not form.training, "the deploy form must be in evaluation mode")
+    require(not any(p.requires_grad for p in form.parameters()), "the deploy form must be frozen")
+    with torch.no_grad():
+        for tensor in form.state_dict().values():
+            tensor.fill_(7)
+    require(network.training, "the network must stay in training mode")
+    shared = [
+        name
+        for name, tensor in network.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    ]
+    require(not shared, f"the deploy form shares memory with {', '.join(shared)}")
+
+
+def ships_with_its_masks(model: Subject) -> None:
+    """Masks on the blocks' convolutions are in the deploy form's weights and stay on the network's.
+
+    Every convolution of a block can be masked.
+    """
+    network = narrow(model).eval()
+    dense = nonzero_params(deploy(network, FULL))
+    generator = torch.Generator().manual_seed(8)
+    convs = [module for module in network.blocks.modules() if isinstance(module, nn.Conv2d)]
+    require(bool(convs), "the blocks must hold convolutions (nn.Conv2d), or masks touch nothing")
+    for conv in convs:
+        mask = (torch.rand(conv.weight.shape, generator=generator) > 0.8).float()
+        attach(conv, mask).active = True
+    clips = clips_for(network)
+    form = deploy(network, frames=8)
+    with torch.no_grad():
+        require_same(form(clips), network(clips), 1e-9, "masked")
+    masked = [name for name in form.state_dict() if "parametrizations" in name]
+    require(not masked, f"the deploy form must hold plain weights, got {', '.join(masked)}")
+    require(all(map(parametrize.is_parametrized, convs)), "masks must stay on the network")
+    left = nonzero_params(form)
+    require(left < dense, f"masks must leave fewer than {dense} parameters that are not 0: {left}")
+
+
+def comes_back_from_its_file(model: Subject) -> None:
+    """Bit for bit, with its specification."""
+    form = deploy(narrow(model, persons=2), frames=8)
+    clips = clips_for(form)
+    clips[0, ..., 1] = 0
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "deploy.pt")
+        save_deploy(form, path)
+        loaded = load_deploy(path)
+        files = [each.name for each in Path(folder).iterdir()]
+    require(files == ["deploy.pt"], f"saving must leave one file, got {files}")
+    require(not loaded.training, "a loaded form must be in evaluation mode")
+    same = (loaded.spec, loaded.folding, loaded.frames) == (form.spec, form.folding, 8)
+    require(same, f"the specification must come back, got {loaded.spec}")
+    with torch.no_grad():
+        require(torch.equal(loaded(clips), form(clips)), "a loaded form must give the same logits")
+
+
+def pickles_and_copies(model: Subject) -> None:
+    """Network and deploy form, bit for bit."""
+    network = narrow(model).eval()
+    clips = clips_for(network)
+    with torch.no_grad():
+        for what, module in (("network", network), ("deploy form", deploy(network, frames=8))):
+            expected = module(clips)
+            again = pickle.loads(pickle.dumps(module))
+            require(torch.equal(again(clips), expected), f"a pickled {what} gives other logits")
+            again = copy.deepcopy(module)
+            require(torch.equal(again(clips), expected), f"a copied {what} gives other logits")
+
+
+def compiles_without_a_break(model: Subject) -> None:
+    """Whole-graph capture is what a compiler needs of us; the code it then generates is its own
+    business.
+    """
+    torch._dynamo.reset()
+    network = narrow(model, persons=2).eval()
+    clips = clips_for(network)
+    with torch.no_grad():
+        for what, module in (("network", network), ("deploy form", deploy(network, frames=8))):
+            compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+            require_same(compiled(clips), module(clips), 1e-12, f"compiled {what}")
+
+
+def exports_for_any_batch(model: Subject) -> None:
+    """`torch.export` with a batch of 1 to 64 clips."""
+    network = narrow(model, persons=2).eval()
+    clips = clips_for(network, count=5)
+    clips[1, ..., 1] = 0
+    for what, module in (("network", network), ("deploy form", deploy(network, frames=8))):
+        program = torch.export.export(
+            module,
+            (clips_for(network, count=3),),
+            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=64)},),
+        )
+        with torch.no_grad():
+            require_same(program.module()(clips), module(clips), 1e-9, f"exported {what}")
+
+
+def learns_sixteen_clips_by_heart(model: Subject) -> None:
+    """All of them right within 150 updates."""
+    network = build_narrow({**model, "dropout": 0.0}, classes=4)
+    clips = random_clips(16, 3, 8, 20, 1).float()
+    labels = torch.arange(16) % 4
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, nesterov=True)
+    right = 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network.train()
+        for _ in range(STEPS):
+            loss, logits = network.objective(clips, labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            right = max(right, int((logits.argmax(dim=1) == labels).sum()))
+            if right == 16:
+                return
+    require(False, f"at most {right} of 16 clips were right after {STEPS} updates")
+
+
+def is_counted_as_it_is_built(
+    model: Subject, *, layout: str, persons: int, frames: int, changes: dict[str, Any]
+) -> None:
+    """Its counter gives the parameters and MACs of the network and of its deploy form, and the
+    weights of every block that masks may touch.
+    """
+    skeleton, classes = load_layout(layout), 12
+    config = ModelConfig.model_validate({**changes, **model})
+    sizes: dict[str, Any] = {"classes": classes, "persons": persons, "stream": StreamConfig()}
+    counted = count(config, skeleton, frames=frames, **sizes)
+    with torch.device("meta"):
+        network = build_backbone(config, skeleton, seed=0, **sizes).eval()
+        form = deploy(network, FULL)
+    weights = [
+        sorted(part.weight.numel() for part in block.modules() if isinstance(part, nn.Conv2d))
+        for block in network.blocks
+    ]
+    found = [sorted(block) for block in counted.maskable]
+    require(found == weights, f"weights of convolutions by block: counted {found}, built {weights}")
+    for what, cost, module in (
+        ("network", counted.training, network),
+        ("deploy form", counted.deploy, form),
+    ):
+        params = sum(parameter.numel() for parameter in module.parameters())
+        require(
+            cost.params == params,
+            f"parameters of the {what}: counted {cost.params}, built {params}",
+        )
+        gmacs, leaf = measured_gmacs(module, frames)
+        for name, counted_work, work in (
+            ("MACs", cost.gmacs, gmacs),
+            ("MACs of convolutions and linear layers", cost.leaf_gmacs, leaf),
+        ):
+            require(
+                isclose(counted_work, work, rel_tol=1e-12),
+                f"{name} of the {what}: counted {counted_work * 1e9:.0f}, ran {work * 1e9:.0f}",
+            )
+
+
+def measured_gmacs(module: Any, frames: int) -> tuple[float, float]:
+    """(all, convolutions and linear layers alone) as torch counts the operations of one clip."""
+    clip = torch.empty(1, 3, frames, module.spec.joints, module.spec.persons, device="meta")
+    # torch counts only the form that allocates
+    in_place = {
+        torch.ops.aten.baddbmm_: lambda _sum, left, right, **_: 2 * left.numel() * right[-1]
+    }
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        module(clip)
+    operations = counter.get_flop_counts()["Global"]
+    leaf = sum(
+        number
+        for operation, number in operations.items()
+        if str(operation) in ("aten.convolution", "aten.addmm")
+    )
+    return sum(operations.values()) / 2e9, leaf / 2e9
+
+
+SIZES: tuple[dict[str, Any], ...] = (
+    {"layout": "ntu25", "persons": 2, "frames": 64, "changes": {}},
+    {"layout": "ucla20", "persons": 1, "frames": 52, "changes": {"channels": 32}},
+    {
+        "layout": "coco17",
+        "persons": 3,
+        "frames": 33,
+        "changes": {"channels": 16, "stages": (2, 1), "adjacencies": 2, "groups": 4},
+    },
+    {
+        "layout": "openpose18",
+        "persons": 1,
+        "frames": 5,
+        "changes": {"channels": 8, "stages": (1, 1, 2, 1), "strides": (1, 2, 1, 2), "groups": 2},
+    },
+)
+"""Skeletons, clips and depths that counts are compared under."""
+
+LAWS: tuple[Law, ...] = (
+    Law(
+        "deploys to the same logits",
+        deploys_to_the_same_logits,
+        tuple(
+            {"layout": layout, "persons": persons, "frames": frames}
+            for frames, layout, persons in product((7, 8), ("ntu25", "ucla20", "coco17"), (1, 2))
+        ),
+    ),
+    Law("is counted as it is built", is_counted_as_it_is_built, SIZES),
+    Law("skips absent persons", skips_absent_persons),
+    Law("has a gradient for every parameter", every_parameter_learns),
+    Law("trains and runs in bfloat16", trains_and_runs_in_bfloat16),
+    Law("gives a clip the same logits in any batch", clips_do_not_influence_each_other),
+    Law("has weights that depend on the seed alone", weights_depend_on_the_seed_alone),
+    Law("ships frozen kernels of its own", ships_kernels_of_its_own),
+    Law("ships with its masks", ships_with_its_masks),
+    Law("comes back from its file bit for bit", comes_back_from_its_file),
+    Law("pickles and copies", pickles_and_copies),
+    Law("compiles without a break", compiles_without_a_break),
+    Law("exports for any batch", exports_for_any_batch),
+    Law("learns sixteen clips by heart", learns_sixteen_clips_by_heart),
+)

@@ -1,0 +1,77 @@
+"""A law: a sentence, the function that holds a part to it, and the settings it is held under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+Subject = Mapping[str, Any]
+"""What a law is held against: settings of `model`, or of `sparsity`, that name the part."""
+
+
+class LawBroken(AssertionError):
+    """The part does not keep the law; says what was found and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """`hold(subject, **setting)` raises LawBroken where the subject does not keep the law."""
+
+    says: str  # a sentence about the part
+    hold: Callable[..., None]
+    settings: tuple[Mapping[str, Any], ...] = ({},)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one law."""
+
+    law: str
+    reason: str  # why the part breaks it; empty: it keeps it
+
+    @property
+    def kept(self) -> bool:
+        """Whether the part keeps the law."""
+        return not self.reason
+
+
+def verdicts(laws: Sequence[Law], subject: Subject) -> Iterator[Verdict]:
+    """The subject held to each law, one after another; whatever goes wrong breaks the law."""
+    for law in laws:
+        yield Verdict(law.says, _broken(law, subject))
+
+
+def _broken(law: Law, subject: Subject) -> str:
+    for setting in law.settings:
+        try:
+            law.hold(subject, **setting)
+        except Exception as error:
+            kind = "" if isinstance(error, LawBroken) else f"{type(error).__name__}: "
+            under = ", ".join(f"{name}={value}" for name, value in setting.items())
+            return f"{f'with {under}: ' if under else ''}{kind}{error}".strip()
+    return ""
+
+
+def require(kept: bool, broken: str) -> None:
+    """LawBroken(broken) unless `kept`."""
+    if not kept:
+        raise LawBroken(broken)
+
+
+def require_same(logits: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """`tolerance` holds as it is for logits up to 1 and relative to the largest logit beyond:
+    adjacencies of ones make them large.
+    """
+    require(
+        logits.shape == expected.shape,
+        f"{what}: shape {tuple(logits.shape)}, expected {tuple(expected.shape)}",
+    )
+    scale = max(1.0, float(expected.abs().max()))
+    differ = float((logits - expected).abs().max()) / scale
+    require(
+        differ <= tolerance,
+        f"{what}: logits differ by {differ:.1e} of the largest, allowed are {tolerance:.0e}",
+    )
