@@ -23,6 +23,7 @@ Event = Literal[
     "trial_failed",
     "trial_interrupted",
     "trial_pruned",
+    "trial_discarded",
     "trial_restarted",
     "ensemble_built",
     "test_read",

@@ -1,9 +1,9 @@
-"""A cell whose trials are all known beforehand, and the table of searches."""
+"""What a search is, and the one whose trials are all known beforehand."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from orchestrator.trials.space import Trial
@@ -17,7 +17,9 @@ class CellSearch(Protocol):
     """
 
     def ask(self) -> Trial | None:
-        """The next trial to run; None when the cell has no more."""
+        """The next trial to run; None when the cell needs no more: those not asked for by then are
+        discarded.
+        """
         ...
 
     def tell(self, trial: str, result: TrialResult | None) -> None:
@@ -36,10 +38,3 @@ class ListedSearch:
 
     def tell(self, trial: str, result: TrialResult | None) -> None:
         """A listed search learns nothing."""
-
-
-SEARCHES: dict[str, Callable[[Iterable[Trial]], CellSearch]] = {
-    "grid": ListedSearch,
-    "random": ListedSearch,
-}
-"""method.name -> the search of one cell."""

@@ -29,6 +29,7 @@ from orchestrator.sweep.schema import (
     Settings,
     Sweep,
 )
+from orchestrator.sweep.searches import SEARCHES
 from trainables.contract.config import (
     DataConfig,
     ModelConfig,
@@ -257,7 +258,7 @@ def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
 
 
 def _check_method(document: Document, method: Method, searched: Mapping[str, Parameter]) -> None:
-    if method.name == "grid":
+    if SEARCHES.find(method.name).given == "combinations":
         for name in (name for name, parameter in searched.items() if parameter.distribution):
             document.add(
                 ("parameters", name),
@@ -275,7 +276,8 @@ def _check_method(document: Document, method: Method, searched: Mapping[str, Par
         and not _has_problem(document, "method")
     ):
         document.add(
-            ("method",), "random needs trials_per_cell: how many assignments are drawn in each cell"
+            ("method",),
+            f"{method.name} needs trials_per_cell: how many assignments are drawn in each cell",
         )
 
 

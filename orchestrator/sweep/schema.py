@@ -26,6 +26,7 @@ from orchestrator.sweep.document import Path, locate
 from orchestrator.sweep.leaves import SECTIONS, leaves_of
 from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import nearest
+from orchestrator.sweep.searches import SearchName
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
@@ -98,8 +99,8 @@ class Method(Frozen):
     """How assignments of the parameters are found within a cell."""
 
     # grid: every combination; random: trials_per_cell draws
-    name: Literal["grid", "random"] = "grid"
-    # random only: how many assignments are drawn in each cell
+    name: SearchName = "grid"
+    # not for a grid: how many assignments are drawn in each cell
     trials_per_cell: Annotated[int, Field(ge=1)] | None = None
     # how often each assignment is trained, with seeds seed, seed + 1, ...
     seeds: int = Field(default=1, ge=1)

@@ -20,6 +20,7 @@ from orchestrator.sweep.constraints import holds
 from orchestrator.sweep.document import Path, dotted, show
 from orchestrator.sweep.leaves import LEAVES, OF_PYSKL, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
+from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.cells import Cell, deciding_combinations, expand
 from orchestrator.trials.proposed import Proposal
 from trainables.contract.config import TrialConfig
@@ -223,7 +224,7 @@ def _allowed(sweep: Sweep, cell: Cell, assignment: Assignment) -> bool:
 
 def assignments(sweep: Sweep, cell: Cell) -> list[Assignment]:
     """What the sweep's method tries in this cell."""
-    if sweep.method.name == "grid":
+    if SEARCHES.find(sweep.method.name).given == "combinations":
         return grid(sweep, cell)
     assert sweep.method.trials_per_cell is not None
     return samples(sweep, cell, sweep.method.trials_per_cell)

@@ -66,6 +66,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self.ended: set[str] = set()  # trials that have an ending, and need no other run
         self.error: Exception | None = None  # the first within this listener
         self.closed = False
+        searcher.listen(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore of its own; a sweep continues from its files
@@ -198,6 +199,20 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._context.tracker.finish_trial(proposal.trial, folder, "interrupted")
         self._display.interrupted(proposal.trial)
 
+    @guarded
+    def discard(self, trial: Trial) -> None:
+        """Its cell's search does not need it."""
+        proposal = trial.proposal
+        self._context.journal.append(
+            "trial_discarded",
+            trial=proposal.trial,
+            cell=proposal.cell,
+            reason=f"method {self._context.sweep.method.name} did not ask for it",
+        )
+        self._display.discarded(proposal.cell)
+        self.ended.add(proposal.trial)
+
+    @guarded
     def give_up(self, trial: Trial, reason: str) -> None:
         """A trial that cannot start, because none that it could start from has a result."""
         proposal = trial.proposal

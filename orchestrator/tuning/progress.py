@@ -175,6 +175,11 @@ class Display(AbstractContextManager["Display"]):
             self._cells[cell].pruned += 1
         self._event(f"pruned    {trial} after epoch {epoch + 1}")
 
+    def discarded(self, cell: str) -> None:
+        """A trial of the cell that is not needed."""
+        with self._lock:
+            self._cells[cell].total -= 1
+
     def interrupted(self, trial: str) -> None:
         with self._lock:
             attempt = self._running.pop(trial, None)

@@ -20,8 +20,8 @@ from ray.tune import Stopper, TuneError
 
 from orchestrator.record.running import Running, remove_running, write_running
 from orchestrator.record.stop_requests import Stop, StopRequests
-from orchestrator.search.listed import SEARCHES
 from orchestrator.stopping.rules import RULES
+from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.cluster import (
@@ -137,16 +137,15 @@ class TuneRun:
         Where the disk is full or the cluster is gone, the switch says so. Any other exception is
         raised as it was, not as Tune's text of it.
         """
-        pending = [trial.proposal.trial for trials in self.waiting.values() for trial in trials]
         sources = Sources(
             self.context.sweep, self.context.folder, self.context.trials, self.context.fetched
         )
+        search = SEARCHES.find(self.context.sweep.method.name).load()
         searcher = SweepSearcher(
-            {cell: SEARCHES[self.context.sweep.method.name](t) for cell, t in self.waiting.items()},
+            {cell: search(trials) for cell, trials in self.waiting.items()},
+            self.waiting,
             lambda trial: self._request(trial, sources),
             self.switch.closed,
-            pending,
-            lambda trial, reason: callback.give_up(trial, reason),
         )
         rule = RULES[self.context.sweep.early_terminate.type]
         scheduler = SweepScheduler(
@@ -160,7 +159,7 @@ class TuneRun:
         try:
             with warnings.catch_warnings(), survivable_deaths():
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
-                tuner = self._tuner(searcher, scheduler, callback, len(pending))
+                tuner = self._tuner(searcher, scheduler, callback)
                 beside(tuner.fit, watch.tick)
         except ClusterLost as error:
             self.switch.cancel(Stop("system", str(error)))
@@ -189,11 +188,7 @@ class TuneRun:
         )
 
     def _tuner(
-        self,
-        searcher: SweepSearcher,
-        scheduler: SweepScheduler,
-        callback: SweepCallback,
-        trials: int,
+        self, searcher: SweepSearcher, scheduler: SweepScheduler, callback: SweepCallback
     ) -> tune.Tuner:
         folder = self.context.folder / SCRATCH
         shutil.rmtree(folder, ignore_errors=True)
@@ -206,7 +201,7 @@ class TuneRun:
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
-                num_samples=trials,
+                num_samples=sum(map(len, self.waiting.values())),
                 max_concurrent_trials=self.slots.concurrent,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.trial_id),

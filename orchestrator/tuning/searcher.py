@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
@@ -12,6 +12,18 @@ from orchestrator.search.listed import CellSearch
 from orchestrator.trials.space import Trial
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import TrialFailed
+
+
+class Listener(Protocol):
+    """Who is told of trials that end without having started."""
+
+    def give_up(self, trial: Trial, reason: str) -> None:
+        """It cannot start."""
+        ...
+
+    def discard(self, trial: Trial) -> None:
+        """Its cell's search does not need it."""
+        ...
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
@@ -25,26 +37,31 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
     def __init__(
         self,
         cells: Mapping[str, CellSearch],
+        trials: Mapping[str, Iterable[Trial]],
         request: Callable[[Trial], dict[str, Any]],
         closed: Callable[[], bool],
-        pending: Iterable[str],
-        give_up: Callable[[Trial, str], None],
     ) -> None:
-        """request: a trial's Tune configuration; TrialFailed where it cannot
-        start, which is passed on to `give_up`.
-
-        closed: asked before every trial; once true, no new trial is started. pending: the trials
-        that have not ended yet.
+        """trials: those that have not ended yet, by cell. request: a trial's Tune configuration;
+        TrialFailed where it cannot start. closed: asked before every trial; once true, no new trial
+        is started.
         """
         super().__init__()
         self._cells = dict(cells)
         self._turn = deque(cells)
         self._request = request
         self._closed = closed
-        self._give_up = give_up
-        self._pending = set(pending)
+        self._unasked = {
+            cell: {trial.proposal.trial: trial for trial in listed}
+            for cell, listed in trials.items()
+        }
+        self._pending = {name for listed in self._unasked.values() for name in listed}
         self._held: list[Trial] = []
         self._given: dict[str, Trial] = {}
+        self._listener: Listener | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """`listener` is told of trials that end without having started."""
+        self._listener = listener
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles it for a restore of its own; a sweep continues from its files instead."""
@@ -64,7 +81,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
             try:
                 request = self._request(trial)
             except TrialFailed as failure:
-                self._give_up(trial, str(failure))
+                if self._listener is not None:
+                    self._listener.give_up(trial, str(failure))
                 self._end(trial, None)
                 continue
             self._given[trial_id] = trial
@@ -72,23 +90,31 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         return finished
 
     def _next(self) -> Trial | None:
-        """A trial that can start: one that was held back, else the cells' in turn."""
-        for position, held in enumerate(self._held):
-            if not self._waits(held):
-                return self._held.pop(position)
-        while self._turn:
-            trial = self._cells[self._turn[0]].ask()
-            if trial is None:
-                self._turn.popleft()
-                continue
-            self._turn.rotate(-1)
-            if not self._waits(trial):
-                return trial
-            self._held.append(trial)
-        return None
+        """A trial that can start: the first of those held back, which the cells add to in turn."""
+        while True:
+            for position, held in enumerate(self._held):
+                if self._pending.isdisjoint(held.proposal.after):
+                    return self._held.pop(position)
+            if not self._turn:
+                return None
+            self._ask(self._turn[0])
 
-    def _waits(self, trial: Trial) -> bool:
-        return not self._pending.isdisjoint(trial.proposal.after)
+    def _ask(self, cell: str) -> None:
+        trial = self._cells[cell].ask()
+        if trial is None:
+            self._turn.popleft()
+            self._discard(cell)
+        else:
+            self._turn.rotate(-1)
+            self._unasked[cell].pop(trial.proposal.trial)
+            self._held.append(trial)
+
+    def _discard(self, cell: str) -> None:
+        """The cell's search needs no more: whatever it was given beyond that is not run."""
+        for name, trial in self._unasked.pop(cell).items():
+            self._pending.discard(name)
+            if self._listener is not None:
+                self._listener.discard(trial)
 
     def tell(self, tune_id: str, result: TrialResult | None) -> None:
         """Pass a trial's end on to its cell, and to those that wait for it."""

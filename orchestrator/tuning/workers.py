@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.air.execution._internal import RayActorManager
@@ -25,11 +27,16 @@ class ActorManager(RayActorManager):  # type: ignore[misc]
     """
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(
-            exception, RayActorError | RayTaskError
-        ):
-            exception = WorkerDied(error_msg=death(exception))
-        super()._actor_task_failed(tracked_actor_task, exception)
+        super()._actor_task_failed(tracked_actor_task, _as_actor_error(exception))
+
+    def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _as_actor_error(exception))
+
+
+def _as_actor_error(error: Exception) -> Exception:
+    if isinstance(error, RayError) and not isinstance(error, RayActorError | RayTaskError):
+        return WorkerDied(error_msg=death(error))
+    return error
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def death(error: BaseException | None) -> str:
     if isinstance(error, WorkerDied):
         return str(error)
     text = "" if error is None else str(error)
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, OutOfMemoryError) or "low on memory" in text:
         return f"{DIED}: killed for memory{_memory(text)}"
     if isinstance(error, RayTaskError):
         return _last_line(text) or type(error.cause).__name__
@@ -60,7 +67,7 @@ def death(error: BaseException | None) -> str:
 def _memory(text: str) -> str:
     """The figures of Ray's message: ` (the trial held 0.3GB, the node 22.8GB of 24.0GB)`."""
     held = re.search(r"memory used=([\d.]+ ?\w+)", text)
-    node = re.search(r"was ([\d.]+ ?\w+) / ([\d.]+ ?\w+)", text)
+    node = re.search(r"was ([\d.]+ ?\w+)(?: used)? / ([\d.]+ ?\w+)", text)
     if held is None or node is None:
         return ""
     return f" (the trial held {held[1]}, the node {node[1]} of {node[2]})"
@@ -72,8 +79,8 @@ def _last_line(text: str) -> str:
 
 
 def death_of(trial: TuneTrial) -> str:
-    """Why the trial's last attempt ended, as Tune noted it."""
+    """Why the trial's last attempt ended, from the exception that Tune keeps on this machine."""
     try:
-        return death(trial.get_pickled_error())
-    except Exception:  # whatever unpickling a stranger's exception may raise
+        return death(pickle.loads(Path(trial.pickled_error_file).read_bytes()))
+    except Exception:  # no file, or whatever unpickling a stranger's exception may raise
         return DIED

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from typing import Any, Generic, TypeVar
 
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
 from trainables.contract.errors import UserError
 
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -108,6 +112,31 @@ class CardTable(Generic[AnyCard]):
                 f" {self.kind} says where its module is"
             )
         return found
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Annotation of a text in a pydantic model: it must be a name that the table finds.
+
+    Editors are told those there are, or the form `package.module:NAME`.
+    """
+
+    table: CardTable[Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: type[str], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def _known(self, name: str) -> str:
+        self.table.find(name)
+        return name
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        names = {"enum": list(self.table.names())}
+        return {"type": "string", "anyOf": [names, {"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}]}
 
 
 def is_path(name: str) -> bool:

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     Field,
-    GetJsonSchemaHandler,
     JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -19,10 +17,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 from trainables.contract.backbones import BACKBONES, BackboneCard
+from trainables.contract.cards import NameOf
 from trainables.contract.frozen import Frozen
 from trainables.contract.streams import StreamConfig
 
@@ -33,23 +30,7 @@ Graph = Literal["spatial", "stgcn_spatial", "random"]
 Branch = Literal["origin", "pointwise", "average"] | Annotated[int, Field(ge=3)]
 
 
-def _known(name: str) -> str:
-    BACKBONES.find(name)
-    return name
-
-
-class _NamesOrPath:
-    """The schema of a backbone's name, for editors: those there are, or `package.module:NAME`."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        names = {"enum": list(BACKBONES.names())}
-        return {"type": "string", "anyOf": [names, {"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}]}
-
-
-BackboneName = Annotated[str, AfterValidator(_known), _NamesOrPath]
+BackboneName = Annotated[str, NameOf(BACKBONES)]
 """A name of the table of backbones, of an installed package, or `package.module:NAME`."""
 
 

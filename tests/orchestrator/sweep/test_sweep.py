@@ -252,7 +252,7 @@ GOLDEN = {
         "train:",
         "method: {name: tpe, startup: 5}\nearly_terminate: {type: asha, eta: 3}\ntrain:",
         [
-            "s.yaml:8 method.name: must be grid or random, got 'tpe'",
+            "s.yaml:8 method.name: must be grid, random or package.module:NAME, got 'tpe'",
             "s.yaml:9 early_terminate.type: must be none, got 'asha'",
         ],
     ),

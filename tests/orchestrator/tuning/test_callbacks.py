@@ -47,7 +47,9 @@ class Scene:
             folder=folder,
             journal=Journal(folder / "journal.jsonl"),
             tracker=self.tracker,
-            sweep=SimpleNamespace(failure=SimpleNamespace(max_restarts=3)),
+            sweep=SimpleNamespace(
+                failure=SimpleNamespace(max_restarts=3), method=SimpleNamespace(name="random")
+            ),
         )
         self.switch = StopSwitch(StopRequests(folder))
         self.pruned = {}
@@ -56,7 +58,7 @@ class Scene:
             self.context, self.searcher, self.switch, display, self.pruned
         )
         self.trial = SimpleNamespace(
-            trial_id="a", config={"source": None}, last_result={}, get_pickled_error=lambda: None
+            trial_id="a", config={"source": None}, last_result={}, pickled_error_file=None
         )
 
     def tell(self, event, *arguments):
@@ -139,6 +141,12 @@ def test_a_trial_ended_by_a_rule_is_pruned(scene):
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_pruned"]
     assert scene.lines()[-1] == "pruned    st_gcn-1 after epoch 5"
+    assert scene.callback.ended == {"st_gcn-1"}
+
+
+def test_a_trial_that_its_search_does_not_need_is_discarded(scene):
+    scene.callback.discard(SimpleNamespace(proposal=scene.proposal))
+    assert scene.events() == ["trial_discarded"]
     assert scene.callback.ended == {"st_gcn-1"}
 
 

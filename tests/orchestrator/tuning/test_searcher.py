@@ -15,18 +15,24 @@ def proposal(cell, number, *after):
     return Trial(proposal, TrialConfig(data=DataConfig(store="s", protocol="p"), seed=number))
 
 
+class Listening:
+    """Remembers what ends without having started."""
+
+    def __init__(self):
+        self.given_up, self.discarded = [], []
+
+    def give_up(self, trial, reason):
+        self.given_up.append((trial.proposal.trial, reason))
+
+    def discard(self, trial):
+        self.discarded.append(trial.proposal.trial)
+
+
 def searcher(
-    cells, closed=lambda: False, request=lambda p: {"trial": p.proposal.trial}, given_up=None
+    cells, closed=lambda: False, request=lambda p: {"trial": p.proposal.trial}, search=ListedSearch
 ):
-    names = [each.proposal.trial for proposals in cells.values() for each in proposals]
-    searches = {cell: ListedSearch(proposals) for cell, proposals in cells.items()}
-    return SweepSearcher(
-        searches,
-        request,
-        closed,
-        names,
-        lambda p, reason: given_up.append((p.proposal.trial, reason)),
-    )
+    searches = {cell: search(trials) for cell, trials in cells.items()}
+    return SweepSearcher(searches, cells, request, closed)
 
 
 def all_suggestions(search):
@@ -62,13 +68,7 @@ def test_ends_are_told_to_the_cell_of_the_trial():
         def tell(self, trial, result):
             told.append((trial, result))
 
-    search = SweepSearcher(
-        {"a": Remembering([proposal("a", 7)])},
-        lambda p: {},
-        lambda: False,
-        ["a-7"],
-        lambda p, reason: None,
-    )
+    search = searcher({"a": [proposal("a", 7)]}, search=Remembering)
     search.suggest("tune-id")
     assert search.trial_of("tune-id").proposal.trial == "a-7"
     search.tell("tune-id", None)
@@ -102,20 +102,19 @@ def test_what_cannot_start_is_given_up_and_the_rest_goes_on():
             raise TrialFailed("no dense trial to start from has a result")
         return {"trial": asked.proposal.trial}
 
-    given_up = []
+    listening = Listening()
     tickets = [
         proposal("sparse", 0, "dense-0"),
         proposal("sparse", 1, "dense-0"),
         proposal("sparse", 2),
     ]
-    search = searcher(
-        {"dense": [proposal("dense", 0)], "sparse": tickets}, request=request, given_up=given_up
-    )
+    search = searcher({"dense": [proposal("dense", 0)], "sparse": tickets}, request=request)
+    search.listen(listening)
     assert search.suggest("a") == {"trial": "dense-0"}
     assert search.suggest("b") == {"trial": "sparse-2"}
     search.tell("a", None)
     assert search.suggest("c") == Searcher.FINISHED
-    assert given_up == [
+    assert listening.given_up == [
         (f"sparse-{i}", "no dense trial to start from has a result") for i in range(2)
     ]
 
@@ -128,3 +127,32 @@ def test_a_closed_sweep_does_not_wait():
     )
     assert search.suggest("a") == {"trial": "dense-0"}
     assert search.suggest("b") == Searcher.FINISHED
+
+
+class OnlyOne(ListedSearch):
+    """A search that needs no more once it was told of an end."""
+
+    def __init__(self, trials):
+        super().__init__(trials)
+        self.told = 0
+
+    def ask(self):
+        return None if self.told else super().ask()
+
+    def tell(self, trial, result):
+        self.told += 1
+
+
+def test_what_a_search_does_not_ask_for_is_discarded_and_not_waited_for():
+    listening = Listening()
+    cells = {
+        "dense": [proposal("dense", 0), proposal("dense", 1), proposal("dense", 2)],
+        "sparse": [proposal("sparse", 0, "dense-2")],
+    }
+    search = searcher(cells, search=OnlyOne)
+    search.listen(listening)
+    assert search.suggest("a") == {"trial": "dense-0"}
+    search.tell("a", None)
+    assert search.suggest("b") == {"trial": "sparse-0"}
+    assert listening.discarded == ["dense-1", "dense-2"]
+    assert search.suggest("c") == Searcher.FINISHED

@@ -1,6 +1,9 @@
 """Whatever a worker dies of is told in one line, and costs a restart."""
 
+from types import SimpleNamespace
+
 import pytest
+from ray import cloudpickle
 from ray.exceptions import (
     ActorDiedError,
     NodeDiedError,
@@ -10,12 +13,16 @@ from ray.exceptions import (
 )
 from ray.tune.execution import tune_controller
 
-from orchestrator.tuning.workers import ActorManager, WorkerDied, death, survivable_deaths
+from orchestrator.tuning.workers import ActorManager, WorkerDied, death, death_of, survivable_deaths
 
-KILLED_FOR_MEMORY = """Task was killed due to the node running low on memory.
-Memory on the node (IP: 10.0.0.1, ID: 1f) where the task (actor ID: 2a, name=T, pid=7, memory used=\
-0.31GB) was running was 22.80GB / 24.00GB (0.950), which exceeds the memory usage threshold of 0.95.
-Ray killed this worker (ID: 3c) because it was the most recently scheduled task; ...
+KILLED_FOR_MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the\
+ node (IP: 10.0.0.1, ID: 1f) was 22.80GB used / 24.00GB limit (0.950000)
+OOM kill reason: Memory usage 24481313587B exceeded threshold of 24481259520B (95% of 25769803776B)
+Ray killed 1 worker(s) based on the killing policy
+Considered workers: [
+Selected to kill: (Task: job ID=01, task name=ImplicitFunc.train, required resources={CPU: 1}, \
+pid=3589, actual memory used=0.31GB, worker ID=4a)
+]
 Top 10 memory users: ..."""
 
 
@@ -56,6 +63,22 @@ def test_a_death_is_one_line(error, words):
     assert words is None or text == words
 
 
+@pytest.mark.parametrize("kept", [b"", b"no pickle", None])
+def test_without_a_readable_exception_the_worker_died(tmp_path, kept):
+    if kept is not None:
+        (tmp_path / "error.pkl").write_bytes(kept)
+    trial = SimpleNamespace(pickled_error_file=str(tmp_path / "error.pkl"))
+    assert death_of(trial) == "the worker died"
+    assert death_of(SimpleNamespace(pickled_error_file=None)) == "the worker died"
+
+
+def test_the_reason_is_read_from_the_exception_that_tune_keeps(tmp_path):
+    error = WorkerDied(error_msg=death(OutOfMemoryError(KILLED_FOR_MEMORY)))
+    (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(error))
+    trial = SimpleNamespace(pickled_error_file=str(tmp_path / "error.pkl"))
+    assert death_of(trial) == death(OutOfMemoryError(KILLED_FOR_MEMORY))
+
+
 class Tracked:
     """A worker's task as Ray's manager knows it; remembers what it is told."""
 
@@ -66,6 +89,14 @@ class Tracked:
 
     def _on_error(self, actor, error):
         self.told.append(error)
+
+
+def test_a_worker_that_is_killed_while_it_starts_died():
+    manager, task = ActorManager.__new__(ActorManager), Tracked()
+    manager._failed_actor_ids = set()
+    manager._cleanup_actor = lambda tracked_actor: None
+    manager._actor_start_failed(tracked_actor=task, exception=OutOfMemoryError(KILLED_FOR_MEMORY))
+    assert [type(each) for each in task.told] == [WorkerDied]
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError(KILLED_FOR_MEMORY), NodeDiedError("lost")])
