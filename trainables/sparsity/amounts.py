@@ -59,7 +59,6 @@ def unit_counts(
 
 def erk_counts(shapes: Sequence[Shape], level: float) -> list[int]:
     """How many weights each tensor loses under the Erdos-Renyi-kernel distribution (Evci et al.
-
     2020, RigL).
 
     A tensor keeps a share of its weights proportional to sum(shape) / prod(shape), at most all of

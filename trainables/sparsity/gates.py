@@ -26,9 +26,8 @@ mean squares of the tensor.
 
 
 def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
-    """sign(w) max(|w| - t, 0) (Kusupati et al.
-
-    2020, STR): exactly 0 where |w| <= t, exactly w at t = 0; t (): not negative.
+    """sign(w) max(|w| - t, 0) (Kusupati et al. 2020, STR): exactly 0 where |w| <= t, exactly w at t
+    = 0; t (): not negative.
 
     d/dw = 1[|w| > t], d/dt = -sign(w) 1[|w| > t].
     """

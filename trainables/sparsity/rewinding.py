@@ -22,9 +22,8 @@ network, what its tensors go back to.
 
 
 class Rewinding(MaskSchedule):
-    """Iterative magnitude pruning (Frankle et al.
-
-    2020, Linear mode connectivity and the lottery ticket hypothesis).
+    """Iterative magnitude pruning (Frankle et al. 2020, Linear mode connectivity and the lottery
+    ticket hypothesis).
 
     R + 1 trainings of one trial. After each but the last the smallest |w| of those left are
     removed, and everything that is left (kept weights, biases, BatchNorm, adjacency, classifier)

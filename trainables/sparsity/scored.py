@@ -158,9 +158,8 @@ def released_start(blocks: Sequence[nn.Module], generator: torch.Generator) -> N
 
 
 def _kaiming_uniform(layer: nn.Conv2d, generator: torch.Generator) -> Tensor:
-    """U(-b, b) of the weight's shape and kind, b = sqrt(6 / fan_in) (He et al.
-
-    2015); drawn on the CPU.
+    """U(-b, b) of the weight's shape and kind, b = sqrt(6 / fan_in) (He et al. 2015); drawn on the
+    CPU.
     """
     weight = layer.weight
     bound = math.sqrt(6.0 / weight[0].numel())

@@ -1,6 +1,5 @@
-"""PYSKL's pipelines for skeletons in space and in images (Duan et al.
-
-2022), decided batch by batch. Knows no seeds and no devices.
+"""PYSKL's pipelines for skeletons in space and in images (Duan et al. 2022), decided batch by
+batch. Knows no seeds and no devices.
 """
 
 from __future__ import annotations

@@ -135,7 +135,6 @@ def at_neighbours(x: Tensor, numbers: Tensor) -> Tensor:
 
 class HierarchyAttention(nn.Module):
     """A-HA: how much every layer of the hierarchy counts in every channel, in (0, 1) (Lee et al.
-
     2023, HD-GCN).
 
     y_l, the maximum over time of layer l's output, goes through a 1x1 convolution to C / 4 channels

@@ -181,9 +181,8 @@ class STGCN(Backbone):
 
 
 class STGCNPP(STGCN):
-    """ST-GCN++: a residual inside the graph convolution, six temporal branches (Duan et al.
-
-    2022).
+    """ST-GCN++: a residual inside the graph convolution, six
+    temporal branches (Duan et al. 2022).
     """
 
     graph_residual = True
