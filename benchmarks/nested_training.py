@@ -186,7 +186,7 @@ def _fit(side: str, setting: Setting, device: torch.device) -> Fit:
     if side == "single":
         single = build_backbone(model, layout, stream=StreamConfig(), seed=0, **sizes).to(device)
         masks = SparseGenerator(list(single.blocks), SparsityConfig(level=LEVELS[0]), 2, seed=0)
-        masks.silence(single, clip)
+        masks.mask_constant_channels(single, clip)
         return Fit(single, train, seed=0, objective=single.objective, schedule=masks)
     settings = SparsityConfig(network="nested", levels=LEVELS)
     spec = multi_level_spec(model, settings, layout, stream=StreamConfig(), **sizes)

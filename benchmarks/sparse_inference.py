@@ -102,7 +102,7 @@ def made(
         two_of_four(list(network.blocks))
     elif sparsity is not None:
         generator = SparseGenerator(list(network.blocks), sparsity, 0, seed=0)
-        generator.silence(network, torch.ones(1, 3, FRAMES, 25, PERSONS))
+        generator.mask_constant_channels(network, torch.ones(1, 3, FRAMES, 25, PERSONS))
         generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     form = deploy(network, frames=FRAMES)
     found = [(mask, form)]

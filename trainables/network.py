@@ -19,10 +19,10 @@ from trainables.models.build import Backbone, build_backbone
 from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
+from trainables.sparsity.connected import first_disconnected_block
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.sparsity.masks import kept_weights
-from trainables.sparsity.paths import first_dead_block
 from trainables.sparsity.sharing import kept_in_fused
 from trainables.training.schedule import Schedule
 
@@ -59,7 +59,7 @@ def with_masks(
     """The network with its masks, and what changes them; steps: of an epoch; root: where a relative
     file of masks starts; clip: see `one_clip`.
 
-    Random masks that cut the network in two, or one of its levels off, are drawn again: of those
+    Random masks that disconnect the network, or one of its levels, are drawn again: of those
     that leave a way from the clip to the classifier each is equally likely. TrialFailed where masks
     that stay as they are leave none at any level.
     """
@@ -69,7 +69,7 @@ def with_masks(
         masks = _attach(network, config, steps, root, clip, draw)
         # others change while they train: a way can come back
         stay = isinstance(network, MultiLevel) or isinstance(masks, SparseGenerator)
-        dead = dead_blocks(network, clip) if stay or (masks is not None and drawn) else {}
+        dead = disconnected_blocks(network, clip) if stay or (masks is not None and drawn) else {}
         if not (dead and drawn):
             break
     if stay:
@@ -82,7 +82,7 @@ def with_masks(
 def _refuse_cut(
     network: Backbone | MultiLevel, sparsity: SparsityConfig, dead: Mapping[str, str], tried: str
 ) -> None:
-    """TrialFailed where nothing gets through at any level; dead: see `dead_blocks`."""
+    """TrialFailed where nothing gets through at any level; dead: see `disconnected_blocks`."""
     if len(dead) == len(_levels(network)):
         advice = _less_sparse(sparsity)
         raise TrialFailed(
@@ -93,7 +93,7 @@ def _refuse_cut(
 
 
 def _less_sparse(sparsity: SparsityConfig) -> str:
-    """What to change where masks cut a network in two; nothing for those of a file."""
+    """What to change where masks disconnect a network; nothing for masks of a file."""
     if sparsity.generator == "predefined":
         return ""
     if sparsity.network != "single":
@@ -107,18 +107,18 @@ def _less_sparse(sparsity: SparsityConfig) -> str:
 
 def check_mask_file(config: TrialConfig, store: Store, root: Path) -> None:
     """Generator predefined: UserError where the file does not fit the network, TrialFailed where
-    its masks cut it in two; as in training.
+    its masks disconnect it; as in training.
     """
     with_masks(build_network(config, store), config, 1, root, one_clip(config, store))
 
 
 def mask_warnings(network: Backbone | MultiLevel, config: TrialConfig, clip: Tensor) -> list[str]:
-    """What a person should know of the masks as they are now: levels that are cut off, layers
+    """What a person should know of the masks as they are now: disconnected levels, layers
     without weights; nothing of a dense network.
     """
     if config.sparsity.dense:
         return []
-    dead, found = dead_blocks(network, clip), []
+    dead, found = disconnected_blocks(network, clip), []
     for name, single in _levels(network).items():
         level = f"level {name or config.sparsity.described}"
         if name in dead:
@@ -136,12 +136,12 @@ def mask_warnings(network: Backbone | MultiLevel, config: TrialConfig, clip: Ten
     return found
 
 
-def dead_blocks(network: Backbone | MultiLevel, clip: Tensor) -> dict[str, str]:
-    """Where masks cut the network in two: by the name of the level ('' of a single network), the
+def disconnected_blocks(network: Backbone | MultiLevel, clip: Tensor) -> dict[str, str]:
+    """Where masks disconnect the network: by the name of the level ('' of a single network), the
     first block that nothing gets through.
     """
     blocks = {
-        name: first_dead_block(single, list(single.blocks), clip)
+        name: first_disconnected_block(single, list(single.blocks), clip)
         for name, single in _levels(network).items()
     }
     return {name: f"blocks.{block}" for name, block in blocks.items() if block is not None}
@@ -177,6 +177,6 @@ def _attach(
         seed,
         clip,
         root,
-        when_fixed=lambda: _refuse_cut(network, sparsity, dead_blocks(network, clip), ""),
+        when_fixed=lambda: _refuse_cut(network, sparsity, disconnected_blocks(network, clip), ""),
     )
     return attach_sparsity(subject, config.sparsity)

@@ -17,7 +17,7 @@ from trainables.layouts import LAYOUTS
 from trainables.network import (
     build_network,
     check_mask_file,
-    dead_blocks,
+    disconnected_blocks,
     mask_warnings,
     one_clip,
     with_masks,
@@ -68,7 +68,7 @@ def test_random_masks_that_cut_the_network_in_two_are_drawn_again(monkeypatch):
 def test_masks_that_were_drawn_again_are_exact_in_number_and_the_same_every_time():
     for seed in range(2):
         network, clip = drawn(config_of(seed))
-        assert dead_blocks(network, clip) == {}
+        assert disconnected_blocks(network, clip) == {}
         for block in network.blocks:
             masks = list(masks_of([block]).values())
             size = sum(mask.numel() for mask in masks)
@@ -82,7 +82,7 @@ def test_masks_that_were_drawn_again_are_exact_in_number_and_the_same_every_time
 @pytest.mark.parametrize("network", ["experts", "nested", "mixture"])
 def test_no_level_of_several_is_cut_off(network):
     for seed in range(2):
-        assert dead_blocks(*drawn(config_of(seed, **EXPERTS | {"network": network}))) == {}
+        assert disconnected_blocks(*drawn(config_of(seed, **EXPERTS | {"network": network}))) == {}
 
 
 def test_masks_by_size_are_not_drawn_and_fail_at_once():
@@ -95,7 +95,7 @@ def test_masks_by_size_are_not_drawn_and_fail_at_once():
     ):
         drawn(config_of(generator="magnitude_at_init"))
     assert (
-        dead_blocks(
+        disconnected_blocks(
             *drawn(config_of(generator="magnitude_at_init", scope="tensor", distribution="erk"))
         )
         == {}
@@ -104,7 +104,7 @@ def test_masks_by_size_are_not_drawn_and_fail_at_once():
 
 def test_the_first_masks_of_an_exchange_are_drawn_again():
     for seed in range(2):
-        assert dead_blocks(*drawn(config_of(seed, generator="set", update_every=1))) == {}
+        assert disconnected_blocks(*drawn(config_of(seed, generator="set", update_every=1))) == {}
 
 
 def test_masks_that_move_may_start_cut_in_two_and_say_so():
@@ -220,4 +220,4 @@ def test_no_trial_of_a_shipped_sweep_is_cut_in_two(name):
             "fixed_random",
             "magnitude_at_init",
         ):
-            assert dead_blocks(*drawn(config)) == {}
+            assert disconnected_blocks(*drawn(config)) == {}

@@ -145,7 +145,7 @@ def emptied(
 
     Under erk the probability is 1. Of the N weights of a unit of the scope random masks keep k, and
     none of the n of a tensor with probability C(N - n, k) / C(N, k), not counting that masks are
-    drawn again where they cut the network in two.
+    drawn again where they disconnect the network.
     """
     known = config.distribution == "erk" or config.generator in DRAWN
     if config.dense or config.level == "learned" or structure_of(config) != "weight" or not known:

@@ -61,7 +61,7 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
 
 
 def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
-    return _silenced(
+    return _with_constant_channels_masked(
         SparseGenerator(
             subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed
         ),
@@ -72,7 +72,7 @@ def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
 def _predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     assert sparsity.mask is not None
     masks = load_masks(subject.root / sparsity.mask, subject.blocks, sparsity.expected_level)
-    return _silenced(
+    return _with_constant_channels_masked(
         SparseGenerator(
             subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed, masks
         ),
@@ -80,8 +80,8 @@ def _predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     )
 
 
-def _silenced(schedule: SparseGenerator, subject: Subject) -> SparseGenerator:
-    schedule.silence(subject.network, subject.clips)
+def _with_constant_channels_masked(schedule: SparseGenerator, subject: Subject) -> SparseGenerator:
+    schedule.mask_constant_channels(subject.network, subject.clips)
     return schedule
 
 

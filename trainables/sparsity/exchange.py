@@ -14,7 +14,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.sparsity import SparsityConfig
 from trainables.seeding import derive
 from trainables.sparsity.generator import MaskSchedule
-from trainables.sparsity.masks import attach_all, cut, maskable, random_scores, without_smallest
+from trainables.sparsity.masks import attach_all, maskable, prune, random_scores, without_smallest
 
 
 class Exchange(MaskSchedule):
@@ -43,7 +43,7 @@ class Exchange(MaskSchedule):
         """steps: of an epoch; seed: of the first mask and of what grows at random."""
         layers = maskable(blocks)
         scores = random_scores(layers, torch.Generator().manual_seed(seed))
-        masks = cut(scores, config.expected_level, config.scope, config.distribution)
+        masks = prune(scores, config.expected_level, config.scope, config.distribution)
         super().__init__(layers, attach_all(layers, masks), config)
         self._removed = [int((mask == 0).sum()) for block in masks for mask in block]
         self._steps = steps

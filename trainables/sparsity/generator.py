@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract.sparsity import SparsityConfig
+from trainables.sparsity.constant_channels import constant_channels
 from trainables.sparsity.masks import (
     Kept,
     Masked,
     Masks,
     Weighted,
     attach,
-    cut,
-    cut_structured,
     magnitudes,
+    prune,
+    prune_structured,
     random_scores,
     raw_weight,
 )
@@ -34,7 +35,6 @@ from trainables.sparsity.sharing import (
     put,
     removable,
 )
-from trainables.sparsity.silent import silent_channels
 from trainables.training.schedule import Schedule
 
 
@@ -189,15 +189,15 @@ class SparseGenerator(MaskSchedule):
         self._blocks = blocks
         self._scales: list[tuple[nn.BatchNorm2d, Masked]] = []
 
-    def silence(self, network: nn.Module, clips: Tensor) -> None:
-        """Mask the scales of channels of which the masks leave a constant, see `silent_channels`;
+    def mask_constant_channels(self, network: nn.Module, clips: Tensor) -> None:
+        """Mask the scales of channels of which the masks leave a constant, see `constant_channels`;
         before the first epoch.
 
         network: has the blocks; clips (N, 3, T, V, M): of the size it will take.
         """
         self._scales = [
             (norm, attach(norm, heard))
-            for norm, heard in silent_channels(network, self._blocks, clips)
+            for norm, heard in constant_channels(network, self._blocks, clips)
         ]
 
     def parameters(self) -> Pairs:
@@ -229,5 +229,5 @@ def choose_masks(layers: Sequence[Sequence[Weighted]], config: SparsityConfig, s
     else:
         scores = random_scores(layers, torch.Generator().manual_seed(seed), structure)
     if structure == "weight":
-        return cut(scores, config.expected_level, config.scope, config.distribution)
-    return cut_structured(scores, config.expected_level, structure)
+        return prune(scores, config.expected_level, config.scope, config.distribution)
+    return prune_structured(scores, config.expected_level, structure)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import SparsityConfig
 from trainables.cost.counting.count import removed_count
+from trainables.sparsity.constant_channels import constant_channels
 from trainables.sparsity.gates import GATES, attach_gate
-from trainables.sparsity.masks import Masked, attach, cut, maskable, raw_weight
-from trainables.sparsity.silent import silent_channels
+from trainables.sparsity.masks import Masked, attach, maskable, prune, raw_weight
 from trainables.training.schedule import Schedule
 
 RAMP = 0.8
@@ -56,7 +56,7 @@ class LearnedLevel(Schedule):
     the most open gate) of a tensor always stays. Gated weights become the weights, removed ones are
     zero with their momentum, and gates are open for good: from epoch E_w on this is training with a
     fixed mask, BatchNorm's scales of channels that have become constant included
-    (`silent_channels`).
+    (`constant_channels`).
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class LearnedLevel(Schedule):
             gate.mask.copy_(stays)
             gate.gate.fill_(gate.OPEN)
             gate.active = True
-        constant = dict(silent_channels(self._network, self._blocks, self._clips))
+        constant = dict(constant_channels(self._network, self._blocks, self._clips))
         for norm, scale in self._scales:
             if norm in constant:
                 scale.mask.copy_(constant[norm])
@@ -218,7 +218,7 @@ class LearnedLevel(Schedule):
             for gate, weight in zip(self._gates, self._weights(), strict=True)
         ]
         scores = [margin.masked_fill(_largest(margin), math.inf) for margin in margins]
-        (masks,) = cut([scores], target, "global")
+        (masks,) = prune([scores], target, "global")
         boundary = max(
             (
                 float(score[mask == 0].max())

@@ -74,9 +74,10 @@ class Together(Schedule):
 class NestedGenerator(Schedule):
     """Trains one set of weights to nested masks: what a level keeps is kept by every lower level.
 
-    The masks are one draw cut at each level. The lowest level, whose mask is the union of all, is
-    trained as a `SparseGenerator` does: dense with a penalty on what it will remove, then under its
-    mask. Every step trains it and one other, in turn, which is under its mask from the first step
+    The masks are one draw of scores, pruned at each level. The lowest level, whose mask is the
+    union of all, is trained as a `SparseGenerator` does: dense with a penalty on what it will
+    remove, then under its mask. Every step trains it and one other, in turn, which is under its
+    mask from the first step
     on: its few weights learn from the start to do without the others. What the lowest level removes
     ends exactly zero.
     """
@@ -99,7 +100,7 @@ class NestedGenerator(Schedule):
             for blocks, level in zip(network.level_blocks, sorted(config.levels), strict=True)
         ]
         for generator, backbone in zip(generators, network.backbones, strict=True):
-            generator.silence(backbone, clips)
+            generator.mask_constant_channels(backbone, clips)
         self._lowest = generators[0]
         for module in (
             module
@@ -136,5 +137,5 @@ def attach_levels(
         for number, (own, level) in each
     ]
     for generator, backbone in zip(generators, network.backbones, strict=True):
-        generator.silence(backbone, clips)
+        generator.mask_constant_channels(backbone, clips)
     return Together(generators)

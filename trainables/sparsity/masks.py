@@ -118,7 +118,7 @@ def magnitudes(layers: Sequence[Sequence[Weighted]]) -> Masks:
     return [[layer.weight.detach().abs().double().cpu() for layer in block] for block in layers]
 
 
-def cut(
+def prune(
     scores: Sequence[Sequence[Tensor]],
     level: float,
     scope: Scope = "block",
@@ -133,11 +133,11 @@ def cut(
     units = unit_counts(
         [[tuple(tensor.shape) for tensor in block] for block in scores], level, scope, distribution
     )
-    masks = iter(cut_units([tensor for block in scores for tensor in block], units))
+    masks = iter(prune_units([tensor for block in scores for tensor in block], units))
     return [[next(masks).double() for _ in block] for block in scores]
 
 
-def cut_units(scores: Sequence[Tensor], units: Sequence[tuple[int, int]]) -> list[Tensor]:
+def prune_units(scores: Sequence[Tensor], units: Sequence[tuple[int, int]]) -> list[Tensor]:
     """What stays, as booleans, when of every unit's scores the smallest go; of equal ones the
     first. Nothing leaves the device.
 
@@ -187,7 +187,7 @@ def _without_smallest_there(scores: Tensor, count: int) -> Tensor:
     return (scores > last) | (tied & spared)
 
 
-def cut_structured(scores: Sequence[Sequence[Tensor]], level: float, structure: str) -> Masks:
+def prune_structured(scores: Sequence[Sequence[Tensor]], level: float, structure: str) -> Masks:
     """0/1 masks, float64, of a structure: in every tensor the groups of weights with the smallest
     mean score go, of equal ones the first.
 
@@ -198,12 +198,12 @@ def cut_structured(scores: Sequence[Sequence[Tensor]], level: float, structure: 
     """
     if ":" in structure:
         return [
-            [_cut_n_of_m(tensor, *group_sizes(structure)) for tensor in block] for block in scores
+            [_prune_n_of_m(tensor, *group_sizes(structure)) for tensor in block] for block in scores
         ]
-    return [[_cut_groups(tensor, level, structure) for tensor in block] for block in scores]
+    return [[_prune_groups(tensor, level, structure) for tensor in block] for block in scores]
 
 
-def _cut_groups(scores: Tensor, level: float, structure: str) -> Tensor:
+def _prune_groups(scores: Tensor, level: float, structure: str) -> Tensor:
     shape = tuple(scores.shape)
     numbers, groups = group_numbers(shape, structure), group_count(shape, structure)
     sums = torch.zeros(groups, dtype=torch.float64).index_add_(
@@ -229,7 +229,7 @@ def group_numbers(shape: Sequence[int], structure: str) -> Tensor:
     return blocks[:, :, None, None] + places
 
 
-def _cut_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
+def _prune_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
     """Groups lie along the input channels, as kernels for n:m weights read a matrix (C_out taps,
     C_in).
     """

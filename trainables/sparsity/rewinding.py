@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.amounts import unit_counts
 from trainables.sparsity.generator import MaskSchedule
-from trainables.sparsity.masks import MASK, attach_all, cut_units, maskable
+from trainables.sparsity.masks import MASK, attach_all, maskable, prune_units
 
 REWIND_POINT = "rewind_point_"
 """What the names of buffers begin with that hold, inside the
@@ -82,7 +82,7 @@ class Rewinding(MaskSchedule):
         for magnitude, mask in zip(magnitudes, self.masks, strict=True):
             magnitude.masked_fill_(mask == 0, -1.0)  # what is gone goes first
         self.replace_masks(
-            cut_units(
+            prune_units(
                 magnitudes,
                 [
                     (tensors, size - self.kept(size, last, number))

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from trainables.contract.sparsity import SparsityConfig
 from trainables.sparsity.amounts import unit_counts
 from trainables.sparsity.generator import MaskSchedule
-from trainables.sparsity.masks import Layers, Masked, cut_units, maskable
+from trainables.sparsity.masks import Layers, Masked, maskable, prune_units
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -107,7 +107,7 @@ class TrainedScores(MaskSchedule):
     def _choose(self) -> None:
         """Make the masks anew from the scores. Thresholds stay on the device."""
         self.replace_masks(
-            cut_units([scored.scores for block in self._scored for scored in block], self._units)
+            prune_units([scored.scores for block in self._scored for scored in block], self._units)
         )
 
 

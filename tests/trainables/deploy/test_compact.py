@@ -69,7 +69,7 @@ def masked_by_channel(case: str, level: float = 0.75):
     network = network_of(case)
     config = SparsityConfig(level=level, sharing="channels")
     generator = SparseGenerator(list(network.blocks), config, 0, seed=2)
-    generator.silence(network, clips_of(1))
+    generator.mask_constant_channels(network, clips_of(1))
     generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     return network
 

@@ -11,10 +11,10 @@ from trainables.sparsity.masks import (
     _without_smallest_here,
     _without_smallest_there,
     attach,
-    cut,
     erk_counts,
     magnitudes,
     maskable,
+    prune,
     random_scores,
     raw_weight,
     removed_count,
@@ -35,7 +35,7 @@ PERCENTILE_RANKS = [
 
 
 def drawn(layers, seed: int, **sparsity) -> list[list[torch.Tensor]]:
-    return cut(random_scores(layers, torch.Generator().manual_seed(seed)), **sparsity)
+    return prune(random_scores(layers, torch.Generator().manual_seed(seed)), **sparsity)
 
 
 def blocks() -> list[nn.Module]:
@@ -116,7 +116,7 @@ def test_every_weight_is_equally_likely_to_go():
     generator = torch.Generator().manual_seed(0)
     kept = (
         sum(
-            cut(random_scores(layers, generator), 0.5, "tensor")[0][0].flatten()
+            prune(random_scores(layers, generator), 0.5, "tensor")[0][0].flatten()
             for _ in range(2000)
         )
         / 2000
@@ -165,7 +165,7 @@ def test_erk_loses_exactly_what_the_level_asks_for_and_spares_small_tensors(leve
 
 def test_magnitudes_keep_the_largest_weights():
     layers = maskable(blocks())
-    masks = cut(magnitudes(layers), 0.7, "global")
+    masks = prune(magnitudes(layers), 0.7, "global")
     weights = torch.cat(
         [layer.weight.detach().abs().flatten() for block in layers for layer in block]
     )

@@ -62,7 +62,7 @@ def generator_of(network, sharing: str, warmup_epochs: int = 0, **sparsity) -> S
         **{"level": LEVEL, "sharing": sharing, "penalty_weight": 1.0, **sparsity}
     )
     generator = SparseGenerator(list(network.blocks), config, warmup_epochs, seed=4)
-    generator.silence(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
+    generator.mask_constant_channels(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
     return generator
 
 
@@ -310,7 +310,7 @@ def test_without_sharing_holes_are_filled_as_expected(case, settings):
     config = SparsityConfig(level=0.9, **settings)
     network = network_of(case, channels=48)
     generator = SparseGenerator(list(network.blocks), config, 0, seed=1)
-    generator.silence(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
+    generator.mask_constant_channels(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
     generator.begin_epoch(0, optimizer_of(network))
     nonzero, exact = counted(network).deploy_nonzero_params(config)
     form = deploy(network)
@@ -329,7 +329,7 @@ def test_structures_of_what_ships(structure, level, sharing):
     config = SparsityConfig(level=level, structure=structure, sharing=sharing)
     network = network_of("hpi_gcn_op", channels=16)
     generator = SparseGenerator(list(network.blocks), config, 0, seed=1)
-    generator.silence(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
+    generator.mask_constant_channels(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
     generator.begin_epoch(0, optimizer_of(network))
     nonzero, exact = counted(network).deploy_nonzero_params(config)
     form = deploy(network)

@@ -11,7 +11,7 @@ from tests.naive_sparsity import block_mask, n_of_m_mask
 from trainables.contract.config import SparsityConfig
 from trainables.sparsity.amounts import group_count, removed_count, structured_count
 from trainables.sparsity.generator import choose_masks
-from trainables.sparsity.masks import cut_structured, group_numbers, random_scores
+from trainables.sparsity.masks import group_numbers, prune_structured, random_scores
 
 SHAPES = [(8, 6, 1, 1), (6, 8, 5, 1), (4, 3, 1, 1), (5, 7, 3, 1), (4, 1, 1, 1)]
 
@@ -24,7 +24,7 @@ def scores_of(shape):
 @pytest.mark.parametrize("level", [0.0, 0.3, 0.6, 0.95])
 def test_whole_channels_go_and_the_smallest_means_first(shape, level):
     scores = scores_of(shape)
-    ((mask,),) = cut_structured([[scores]], level, "channel")
+    ((mask,),) = prune_structured([[scores]], level, "channel")
     kept = mask.flatten(1).amax(dim=1)
     assert torch.equal(mask, kept.view(-1, 1, 1, 1).expand(shape))
     assert int((kept == 0).sum()) == removed_count(shape[0], level)
@@ -37,7 +37,7 @@ def test_whole_channels_go_and_the_smallest_means_first(shape, level):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (4, 3), (3, 1), (16, 16)])
 def test_blocks_equal_the_naive_twin(shape, height, width):
     scores, structure = scores_of(shape), f"{height}x{width}"
-    ((mask,),) = cut_structured([[scores]], 0.6, structure)
+    ((mask,),) = prune_structured([[scores]], 0.6, structure)
     groups = group_count(shape, structure)
     taps = scores[..., 0].permute(2, 0, 1).tolist()
     assert mask[..., 0].permute(2, 0, 1).tolist() == block_mask(
@@ -50,7 +50,7 @@ def test_blocks_equal_the_naive_twin(shape, height, width):
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 2), (1, 4), (3, 4), (1, 3)])
 def test_n_of_m_along_the_input_channels(shape, n, m):
     scores = scores_of(shape)
-    ((mask,),) = cut_structured([[scores]], 1 - n / m, f"{n}:{m}")
+    ((mask,),) = prune_structured([[scores]], 1 - n / m, f"{n}:{m}")
     for out in range(shape[0]):
         for tap in range(shape[2]):
             assert mask[out, :, tap, 0].tolist() == n_of_m_mask(
@@ -65,7 +65,7 @@ def test_groups_of_a_random_mask_are_equally_likely():
     generator = torch.Generator().manual_seed(0)
     kept = (
         sum(
-            cut_structured(random_scores(layers, generator, "1x2"), 0.5, "1x2")[0][0].flatten()
+            prune_structured(random_scores(layers, generator, "1x2"), 0.5, "1x2")[0][0].flatten()
             for _ in range(2000)
         )
         / 2000

@@ -1,5 +1,5 @@
-"""Channels of which masks leave a constant: found by running a network, silenced by masks on the
-scales of BatchNorms. Knows no backbone.
+"""Channels that masks leave constant: found by running the network, fixed by masks on the scales
+of BatchNorms. Knows no backbone.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ CONSTANT = 1e-9
 
 
 @torch.no_grad()
-def silent_channels(
+def constant_channels(
     network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor
 ) -> list[tuple[nn.BatchNorm2d, Tensor]]:
-    """The blocks' BatchNorms with channels that are constant under the masks, whatever the weights,
-    and a mask (C,) for their scale.
+    """BatchNorms of the blocks that have channels which are constant under the masks, whatever the
+    weights, each with a mask (C,) for its scale.
 
-    In training such a channel comes out as the shift beta. In evaluation it is beta + gamma (x -
-    mean) / sqrt(var + eps), where var goes to zero and mean runs after x: what little x moves is
-    enlarged by up to gamma / sqrt(eps), some three hundred times. With gamma 0 it is beta in both.
+    In training such a channel's output is the shift beta. In evaluation it is beta + gamma (x -
+    mean) / sqrt(var + eps), where var goes to zero and mean lags behind x: a small change of x is
+    enlarged by up to gamma / sqrt(eps), about 300 times. With gamma 0 it is beta in both.
 
-    A copy with random weights sees random clips, every shift positive, so that no ReLU makes a
-    constant. Channels are silenced as the network
-    runs: those behind them may then be constant too. blocks: of the network; clips: of the size it
-    will take.
+    A copy with random weights runs on random clips; every shift is positive, so that no ReLU makes
+    a constant. Scales are masked while the copy runs, because channels behind a constant one may be
+    constant too. blocks: of the network; clips: of the size it will take.
     """
     inside = {
         module
@@ -49,27 +48,30 @@ def silent_channels(
     }
     if not norms:
         return []
-    twin, generator = copy.deepcopy(network).cpu().double().eval(), torch.Generator().manual_seed(0)
-    _randomise(twin, generator)
-    heard: dict[str, Tensor] = {}
+    probe, generator = (
+        copy.deepcopy(network).cpu().double().eval(),
+        torch.Generator().manual_seed(0),
+    )
+    _randomise(probe, generator)
+    varies: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.BatchNorm2d, tuple[Tensor]], None]:
-        def note(norm: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
-            channels = given[0].transpose(0, 1).flatten(1)  # (C, N T V)
+        def note(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+            channels = inputs[0].transpose(0, 1).flatten(1)  # (C, N T V)
             low, high = channels.amin(dim=1), channels.amax(dim=1)
-            heard[name] = high - low > CONSTANT * (1 + torch.maximum(high, -low))
-            _scale(norm).mul_(heard[name])
+            varies[name] = high - low > CONSTANT * (1 + torch.maximum(high, -low))
+            _scale(norm).mul_(varies[name])
 
         return note
 
     for name in norms:
-        norm = twin.get_submodule(name)
+        norm = probe.get_submodule(name)
         norm.train().register_forward_pre_hook(watch(name))
-    twin(torch.rand(clips.shape, generator=generator, dtype=torch.float64))
+    probe(torch.rand(clips.shape, generator=generator, dtype=torch.float64))
     return [
-        (norms[name], varies.to(norms[name].weight))
-        for name, varies in heard.items()
-        if not varies.all()
+        (norms[name], mask.to(norms[name].weight))
+        for name, mask in varies.items()
+        if not mask.all()
     ]
 
 
@@ -82,8 +84,8 @@ def _scale(norm: nn.BatchNorm2d) -> Tensor:
 
 
 def _randomise(network: nn.Module, generator: torch.Generator) -> None:
-    """Every mask at work; weights of either sign that keep the size of what they take in, what is
-    one per channel near 1, no statistics.
+    """Activate every mask; draw weights of either sign that keep the size of their input, and
+    parameters of one value per channel near 1; forget the running statistics.
     """
     for module in network.modules():
         if isinstance(module, Masked | KernelMask):

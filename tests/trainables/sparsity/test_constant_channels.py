@@ -1,5 +1,5 @@
-"""Channels of which masks leave a constant: all of them are found, in every backbone, and what
-their statistics are changes nothing.
+"""Channels that masks leave constant: all of them are found, in every backbone, and their
+statistics change nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CASES: dict[str, dict] = {
 }
 
 
-def silenced(case: str, level: float = 0.95):
+def masked_network(case: str, level: float = 0.95):
     """(network with masks that apply, its generator): two blocks, the first one without a residual
     in most backbones.
     """
@@ -37,7 +37,7 @@ def silenced(case: str, level: float = 0.95):
     generator = SparseGenerator(
         list(network.blocks), SparsityConfig(level=level, sharing=sharing), 0, seed=2
     )
-    generator.silence(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
+    generator.mask_constant_channels(network, torch.ones(1, 3, FRAMES, JOINTS, 1))
     generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     return network, generator
 
@@ -74,23 +74,23 @@ def constant_channels(network, seed: int) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_exactly_the_channels_that_are_constant_whatever_the_weights_are_silenced(case):
-    network, generator = silenced(case)
+def test_exactly_the_channels_that_are_constant_whatever_the_weights_are_masked(case):
+    network, generator = masked_network(case)
     names = {module: name for name, module in network.blocks.named_modules()}
-    silent = {
+    masked = {
         (names[norm], channel)
         for norm, scale in generator._scales
         for channel in (scale.mask == 0).nonzero().flatten().tolist()
     }
-    assert silent
-    assert set.intersection(*(constant_channels(network, seed) for seed in range(3))) == silent
+    assert masked
+    assert set.intersection(*(constant_channels(network, seed) for seed in range(3))) == masked
 
 
 @pytest.mark.parametrize(
     "case", ["hpi_gcn_rp", "st_gcn_k5", "aa_gcn", "ctr_gcn", "dg_stgcn", "hd_gcn"]
 )
-def test_statistics_of_silent_channels_change_nothing(case):
-    network, generator = silenced(case)
+def test_statistics_of_constant_channels_change_nothing(case):
+    network, generator = masked_network(case)
     clips = naive_models.random_clips(2, 3, FRAMES, JOINTS, 1)
     with torch.no_grad():
         expected = network.eval()(clips)
@@ -102,11 +102,11 @@ def test_statistics_of_silent_channels_change_nothing(case):
 
 def test_what_is_drawn_while_looking_changes_no_random_number():
     before = torch.get_rng_state()
-    silenced("info_gcn")  # draws its own weights from a seed of their own
+    masked_network("info_gcn")  # draws its own weights from a seed of their own
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_only_the_norms_of_the_blocks_are_silenced():
+def test_only_the_norms_of_the_blocks_are_masked():
     model = small_network()
     schedule = attached(model, level=0.9)
     assert not schedule._scales

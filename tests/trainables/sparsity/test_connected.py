@@ -1,4 +1,4 @@
-"""Masks that cut a network in two are found, those that leave a way are not, on every backbone."""
+"""Masks that disconnect a network are found, others are not, on every backbone."""
 
 import pytest
 import torch
@@ -6,12 +6,12 @@ import torch
 from tests.trainables.models.test_conformance import CASES
 from trainables.laws.backbone import narrow
 from trainables.laws.narrow import clips_for
+from trainables.sparsity.connected import first_disconnected_block
 from trainables.sparsity.masks import attach, maskable
-from trainables.sparsity.paths import first_dead_block
 
 
 def dead(model):
-    return first_dead_block(model, list(model.blocks), clips_for(model))
+    return first_disconnected_block(model, list(model.blocks), clips_for(model))
 
 
 @pytest.mark.parametrize("case", CASES)

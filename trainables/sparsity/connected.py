@@ -1,4 +1,4 @@
-"""Whether anything of a clip still reaches the classifier of a masked network.
+"""Whether the classifier of a masked network is still connected to its input.
 
 Knows no backbone.
 """
@@ -18,13 +18,15 @@ from trainables.sparsity.masks import Masked
 
 
 @torch.no_grad()
-def first_dead_block(network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor) -> int | None:
-    """Number of the first block that nothing gets through, not even on a residual path; None if
-    something of every clip gets through them all.
+def first_disconnected_block(
+    network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor
+) -> int | None:
+    """Number of the first block whose output does not depend on the clip, not even through a
+    residual path; None where all blocks are connected.
 
-    A copy of the network is asked, in which every weight that is not removed is positive and every
-    shift zero: positive clips then give something positive exactly where a path leads. blocks: of
-    the network; clips: of any size it takes.
+    Runs a copy of the network in which every kept weight is positive and every shift zero: positive
+    clips then give a positive output exactly where a path leads. blocks: of the network; clips: of
+    any size it takes.
     """
     numbers = {id(block): number for number, block in enumerate(blocks)}
     places = [
@@ -32,26 +34,28 @@ def first_dead_block(network: nn.Module, blocks: Sequence[nn.Module], clips: Ten
         for name, module in network.named_modules()
         if id(module) in numbers
     ]
-    twin = copy.deepcopy(network).double().eval()
-    _make_positive(twin)
-    alive: dict[int, bool] = {}
+    probe = copy.deepcopy(network).double().eval()
+    _make_positive(probe)
+    connected: dict[int, bool] = {}
 
     def watch(number: int) -> Callable[[nn.Module, object, Tensor], None]:
-        def note(_module: nn.Module, _given: object, out: Tensor) -> None:
-            alive[number] = bool(out.any())
+        def note(_module: nn.Module, _inputs: object, out: Tensor) -> None:
+            connected[number] = bool(out.any())
 
         return note
 
     for name, number in places:
-        twin.get_submodule(name).register_forward_hook(watch(number))
+        probe.get_submodule(name).register_forward_hook(watch(number))
     # joints that differ: differences between them are paths too
     generator = torch.Generator().manual_seed(0)
-    twin((0.5 + torch.rand(clips.shape, generator=generator, dtype=torch.float64)).to(clips.device))
-    return next((number for number in sorted(alive) if not alive[number]), None)
+    probe(
+        (0.5 + torch.rand(clips.shape, generator=generator, dtype=torch.float64)).to(clips.device)
+    )
+    return next((number for number in sorted(connected) if not connected[number]), None)
 
 
 def _make_positive(network: nn.Module) -> None:
-    """Weights are means of what they take in, gates and shifts zero, normalisations do nothing."""
+    """Make every weight a mean of its input, gates and shifts zero, normalisations neutral."""
     for module in network.modules():
         if isinstance(module, Masked | KernelMask):
             module.active = True
