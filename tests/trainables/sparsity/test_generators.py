@@ -66,7 +66,7 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path, root, name):
     run = fit_of(whole, root, **SETTINGS[name])
     reference = run.run(Clips(), Clips(2), outside(tmp_path / "whole"))
     same = name in ("magnitude_at_init", "predefined")  # as fixed_random from the first step on
-    for stop_after in (7,) if same else (0, 4, 5, 8, 3 * run.epochs - 2):
+    for stop_after in (7,) if same else (0, 4, 5, 8, 3 * run.course.epochs - 2):
         folder = tmp_path / str(stop_after)
         with pytest.raises(Interrupted):
             fit_of(network(), root, **SETTINGS[name]).run(

@@ -88,7 +88,7 @@ def test_prunings_and_rewindings(tmp_path, rewind_epoch, scope):
 
     schedule._prune = watched
     run.run(Watching(), None, outside(tmp_path))
-    assert len(run.progress.history) == run.epochs == 4 + 2 * (4 - rewind_epoch)
+    assert len(run.progress.history) == run.course.epochs == 4 + 2 * (4 - rewind_epoch)
     assert [row["lr"] for row in run.progress.history[4:8]] == [
         learning_rate(run.config, e) for e in [*range(rewind_epoch, 4)] * 2
     ][:4]
@@ -109,7 +109,7 @@ def test_prunings_and_rewindings(tmp_path, rewind_epoch, scope):
         for tensor, first in zip(state, start, strict=True):
             # kernels are the only tensors of four axes
             assert torch.equal(tensor, first * next(gone) if tensor.ndim == 4 else first)
-    kept = [row for row in run.progress.history if row["epoch"] >= run.first_kept_epoch]
+    kept = [row for row in run.progress.history if row["epoch"] >= run.course.first_kept_epoch]
     assert len(kept) == 4 - rewind_epoch
 
 
