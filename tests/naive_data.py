@@ -121,7 +121,11 @@ def hops(data: np.ndarray, layout: Layout, stream: StreamConfig) -> np.ndarray:
     """Every joint minus its k-th ancestor (child_parent), or minus all its descendants k levels
     below (parent_children).
     """
-    up = stream.orientation == "child_parent"
+    theirs = "parent_children" if layout.name == "ucla20" else "child_parent"
+    up = "child_parent" in (
+        stream.orientation,
+        theirs if stream.orientation == "infogcn" else "",
+    )
     parents = (layout.hop_parents or layout.parents) if up else layout.parents
     out = data.copy()
     for joint in range(layout.size):

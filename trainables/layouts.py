@@ -90,10 +90,13 @@ class Layout:
         child_parent (InfoGCN): (I - P^k), P[child, parent] = 1: a joint minus its k-th ancestor;
         joints without one keep their position. parent_children (HPI-GCN's released code): (I -
         Q^k), Q = P^T over the layout's own tree: a joint minus the sum of all descendants exactly k
-        levels below.
+        levels below. infogcn: what InfoGCN's released code has for this skeleton, child_parent for
+        those it does not know.
         """
         if hops == 0:
             return np.eye(self.size)
+        if orientation == "infogcn":
+            orientation = _INFOGCN_LINKS.get(self.name, "child_parent")
         parents = (
             (self.hop_parents or self.parents) if orientation == "child_parent" else self.parents
         )
@@ -158,6 +161,9 @@ _COCO = "15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 
 _COCO_BONES = "1-0 2-0 3-1 4-2 5-0 6-0 7-5 8-6 9-7 10-8 11-0 12-0 13-11 14-12 15-13 16-14"
 _OPENPOSE = "4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14"
 _OPENPOSE_BONES = "1-0 2-1 3-2 4-3 5-1 6-5 7-6 8-2 9-8 10-9 11-5 12-11 13-12 14-0 15-0 16-14 17-15"
+
+_INFOGCN_LINKS = {"ucla20": "parent_children"}
+"""InfoGCN's graph of NW-UCLA lists (child, parent) where its graph of NTU lists (parent, child)."""
 
 LAYOUTS: dict[str, Layout] = {
     "ntu25": Layout(

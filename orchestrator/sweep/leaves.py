@@ -235,11 +235,17 @@ def _not_stepped(leaves: Leaves) -> bool:
     return bool(leaves["train.schedule"] != "step")
 
 
+def _not_ctr(leaves: Leaves) -> bool:
+    return leaves["data.pipeline"] in ("pyskl", "ucla")
+
+
 OF_PYSKL = ("data.align_spine", "data.views")
+OF_CTR = ("data.align_persons",)
 """What no other pipeline has."""
 
 UNUSED_WHEN: dict[str, Callable[[Leaves], bool]] = {
     **dict.fromkeys(OF_PYSKL, _not_pyskl),
+    **dict.fromkeys(OF_CTR, _not_ctr),
     "data.selection.fraction": _nothing_drawn,
     "data.selection.seed": _nothing_drawn,
     **{f"model.{name}": _no_option_of_the_model(name) for name in ModelConfig.model_fields},

@@ -9,11 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 from orchestrator.sweep import Parameter, Sweep
+from orchestrator.sweep.constraints import holds, leaf_names
 from orchestrator.sweep.leaves import DECIDING, UNUSED_WHEN, Leaves, completed, label
 
 _LONGEST_ID = 80
@@ -35,7 +37,8 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
     cell, `all`.
 
     Points that differ in nothing but an axis without effect beside the others (the penalty at level
-    0) are one cell, which lacks the axis.
+    0) are one cell, which lacks the axis. Points that a constraint rules out, whatever is searched
+    within them, are no cells, unless it rules out all of them.
     """
     names = sweep.cell_axes
     others = [sweep.leaves() | each for each in deciding_combinations(sweep, sweep.searched)]
@@ -43,7 +46,7 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
     for values in product(*(sweep.parameters[name].values for name in names)):
         point = _with_effect(dict(zip(names, values, strict=True)), others)
         found.setdefault(json.dumps(point), point)
-    points = list(found.values())
+    points = [point for point in found.values() if _possible(sweep, point)] or list(found.values())
     ids = [_slug(point) for point in points]
     ambiguous = {each for each in ids if ids.count(each) > 1}
     return tuple(
@@ -55,6 +58,20 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
         )
         for each, point in zip(ids, points, strict=True)
     )
+
+
+def _possible(sweep: Sweep, point: dict[str, Any]) -> bool:
+    """Whether the constraints that read nothing searched within the cell hold at that point.
+
+    A constraint without a value there holds: whoever makes the cell's trials reports it.
+    """
+    leaves = completed({**sweep.leaves(), **point})
+    for constraint in sweep.constraints:
+        if isinstance(constraint, str) and not set(leaf_names(constraint)) & set(sweep.searched):
+            with suppress(ValueError):
+                if not holds(constraint, leaves):
+                    return False
+    return True
 
 
 def deciding_combinations(sweep: Sweep, names: Iterable[str]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds
 from orchestrator.sweep.document import Path, dotted, show
-from orchestrator.sweep.leaves import LEAVES, OF_PYSKL, completed, nest, unused
+from orchestrator.sweep.leaves import LEAVES, OF_CTR, OF_PYSKL, completed, nest, unused
 from orchestrator.sweep.problems import rule_of
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.cells import Cell, deciding_combinations, expand
@@ -316,14 +316,14 @@ def _without_effect(sweep: Sweep) -> dict[str, str]:
 
 
 def _is_given_option(name: str, combinations: Sequence[Mapping[str, Any]]) -> bool:
-    is_option = name.startswith("model.") or name in (*OF_PYSKL, "sparsity.level")
+    is_option = name.startswith("model.") or name in (*OF_PYSKL, *OF_CTR, "sparsity.level")
     return is_option and any(
         leaves[name] != LEAVES[name].default_beside(leaves) for leaves in combinations
     )
 
 
 def _why(name: str, combinations: Sequence[Mapping[str, Any]]) -> str:
-    if name in OF_PYSKL:
+    if name in OF_PYSKL + OF_CTR:
         return (
             " under pipeline"
             f" {', '.join(dict.fromkeys(leaves['data.pipeline'] for leaves in combinations))}"

@@ -72,6 +72,9 @@ class DataConfig(Frozen):
     # pyskl: first spine upright along z, shoulders along x; None: where the layout names these
     # joints
     align_spine: bool | None = None
+    # ctr: every person turned by the body's own axes in the first frame, spine along z, hips along
+    # x, as InfoGCN does; persons who are not in that frame are left out
+    align_persons: bool = False
     # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
     views: int | None = Field(default=None, ge=1)
     repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips

@@ -20,7 +20,9 @@ class StreamConfig(Frozen):
     bone: bool = False  # difference to the other end of the bone instead of the position
     motion: bool = False  # difference to the next frame, zero at the last
     hops: int = Field(default=0, ge=0)  # k of the k-hop representation; 0 = off
-    orientation: Literal["parent_children", "child_parent"] = "parent_children"
+    # of the links whose k-th power is taken off, see `Layout.hop_matrix`; infogcn: as its released
+    # code has them for the skeleton, child_parent for NTU's and parent_children for NW-UCLA's
+    orientation: Literal["parent_children", "child_parent", "infogcn"] = "parent_children"
 
     @field_validator("orientation")
     @classmethod
@@ -41,12 +43,12 @@ STREAMS: dict[str, StreamConfig] = {
     "bone_hop1": StreamConfig(bone=True, hops=1),
     "joint_hop2": StreamConfig(hops=2),
     "bone_hop2": StreamConfig(bone=True, hops=2),
-    # InfoGCN's multi-modal representation: x - (k-th ancestor); its k = 8 is the plain joint
-    # stream.
-    "infogcn_hop1": StreamConfig(hops=1, orientation="child_parent"),
-    "infogcn_hop2": StreamConfig(hops=2, orientation="child_parent"),
-    "infogcn_hop1_motion": StreamConfig(hops=1, motion=True, orientation="child_parent"),
-    "infogcn_hop2_motion": StreamConfig(hops=2, motion=True, orientation="child_parent"),
+    # InfoGCN's multi-modal representation; its k = 8 is the plain joint stream. On NTU's skeleton
+    # it is x - (k-th ancestor); on NW-UCLA's the links are the other way round.
+    "infogcn_hop1": StreamConfig(hops=1, orientation="infogcn"),
+    "infogcn_hop2": StreamConfig(hops=2, orientation="infogcn"),
+    "infogcn_hop1_motion": StreamConfig(hops=1, motion=True, orientation="infogcn"),
+    "infogcn_hop2_motion": StreamConfig(hops=2, motion=True, orientation="infogcn"),
 }
 
 STREAM_PRESETS: dict[str, tuple[str, ...]] = {

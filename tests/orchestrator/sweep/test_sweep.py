@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import jsonschema
 import pytest
@@ -13,6 +14,7 @@ from orchestrator.sweep import load_sweep, shipped
 from orchestrator.sweep.constraints import holds, leaf_names
 from orchestrator.sweep.json_schema import sweep_schema
 from orchestrator.sweep.leaves import DECIDING, LEAVES, UNUSED_WHEN, leaves_of, nest
+from orchestrator.trials.cells import expand
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded, problems, written
 from trainables.contract.config import TrialConfig
@@ -485,6 +487,18 @@ def test_shipped_search_spaces_load_and_follow_the_schema(name: str) -> None:
     assert sweep.name == name
     assert all_trials(sweep)
     jsonschema.Draft7Validator(sweep_schema()).validate(yaml.safe_load(sweep.text))
+    lines = [line for line in sweep.text.splitlines() if "orchestrate " in line]
+    assert lines
+    assert all(re.match(r" *#   orchestrate \w+ [^#]+$", line) for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [("table1", 18), ("table2", 6), ("table3", 4), ("table4", 3), ("table5", 5)],
+)
+def test_nothing_competes_in_the_tables_of_the_first_paper(table: str, rows: int) -> None:
+    sweep = checked_sweep(f"hpi_gcn_{table}", data=False)
+    assert len(all_trials(sweep)) == len(expand(sweep)) == rows
 
 
 def test_schema_refuses_what_the_command_refuses() -> None:

@@ -98,3 +98,32 @@ def test_a_network_of_several_levels_is_one_cell_beside_single_ones_at_each(tmp_
     ]
     single, nested, _ = (trial.config.sparsity for trial in all_trials(sweep))
     assert (single.levels, nested.levels, nested.level) == ((), (0.6, 0.9), 0.0)
+
+
+def test_a_constraint_on_axes_alone_drops_cells(tmp_path) -> None:
+    def ids(*constraints: str) -> list[str]:
+        axes = "parameters.model.kernel_size={values: [5, 9], axis: cell}"
+        return [
+            cell.id
+            for cell in expand(
+                loaded(
+                    tmp_path,
+                    SMALL,
+                    "parameters.data.stream=[joint]",
+                    "parameters.sparsity.level=[0]",
+                    "parameters.model.channels=[8, 16]",
+                    axes,
+                    f"constraints=[{', '.join(constraints)}]",
+                )
+            )
+        ]
+
+    assert len(ids()) == 2
+    (left,) = ids("model.kernel_size == 5")
+    assert "kernel_size5" in left
+    # what is searched within a cell may still meet it
+    assert len(ids("model.kernel_size < model.channels")) == 2
+    # where nothing is left, every cell says so
+    assert len(ids("model.kernel_size > 9")) == 2
+    # text < number has no value, which is said of the trials
+    assert len(ids("model.backbone < 5")) == 2

@@ -5,7 +5,7 @@ again with. Knows no model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -162,8 +162,12 @@ class Batches:
         first = (self._clips.start[clips][clip] + who * self._clips.length[clips][clip])[
             :, None, None
         ]
+        chosen = plan.take(clip)
+        if self._pipeline.turns is not None:
+            turns = self._pipeline.turns[clips][clip, who]
+            chosen = replace(chosen, linear=chosen.linear @ turns)
         tracks = to_stream(
-            self._tracks(first, self._clips.units[clips][clip], plan.take(clip)),
+            self._tracks(first, self._clips.units[clips][clip], chosen),
             self._matrix,
             moving=self._motion,
         )

@@ -17,9 +17,11 @@ from trainables.contract.config import DataConfig
 from trainables.data.batches.pyskl import PYSKL
 from trainables.data.batches.ragged import Ragged, each_clip
 from trainables.data.batches.sampling import Pipeline, Plan, Presence, tracked, tracked_rows
+from trainables.data.batches.settings import hips_of
 from trainables.data.batches.transforms import (
     Floats,
     Ints,
+    body_axes,
     crop_evaluation,
     crop_training,
     fit_to_box,
@@ -40,7 +42,8 @@ class CTR:
     around all three axes.
 
     The centre is the layout's origin joint of person 0 in the first frame that has this person;
-    all-zero frames stay zero.
+    all-zero frames stay zero. With `align_persons` every person is first turned by the axes of the
+    body in the clip's first frame, as in InfoGCN's data preparation.
     """
 
     largest_rotation = 0.3  # radians
@@ -63,6 +66,7 @@ class CTR:
             self.present[clips.rows_of(number)] = there.ravel()
             first[number] += int(there[0].argmax())
         self._centre = store.joints[first, store.layout.origin] * clips.units
+        self.turns: Floats | None = person_turns(store, clips) if data.align_persons else None
 
     def plan(self, clips: Ints, view: Ints, rng: np.random.Generator) -> Plan:
         length = self._length[clips]
@@ -73,6 +77,26 @@ class CTR:
         return Plan(
             *resize(*crop, self._frames), linear=rotation(angles), centre=self._centre[clips]
         )
+
+
+def person_turns(store: Store, clips: Ragged) -> Floats:
+    """`body_axes` (n, M, 3, 3) of every person in a clip's first frame; zero for persons that a
+    clip does not have.
+    """
+    spine, hips = store.layout.spine, hips_of(store.layout)
+    assert spine is not None
+    assert hips is not None
+    turns = np.zeros((len(clips.length), store.info.persons, 3, 3))
+    offset = store.column("offset")[clips.position]
+    for person in range(store.info.persons):
+        there = np.flatnonzero(clips.persons > person)
+        row = offset[there] + person * clips.length[there]
+        (low, high), (left, right) = (
+            [store.joints[row, joint] * clips.units[there] for joint in ends]
+            for ends in (spine, hips)
+        )
+        turns[there, person] = body_axes(high - low, left - right)
+    return turns
 
 
 class UCLA:
@@ -89,6 +113,7 @@ class UCLA:
     largest_rotation = math.pi / 3  # radians; whole degrees are drawn
     by_joint = False
     leader: Ints | None = None
+    turns: Floats | None = None
 
     def __init__(
         self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int

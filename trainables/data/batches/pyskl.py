@@ -47,6 +47,7 @@ class PYSKL:
     largest_rotation = 0.2  # radians
     by_joint = True
     present: Presence | None = None
+    turns: Floats | None = None
 
     def __init__(
         self, store: Store, clips: Ragged, data: DataConfig, *, training: bool, views: int

@@ -55,6 +55,9 @@ class Pipeline(Protocol):
     present: Presence | None
     """Who is there, where that is decided frame by frame; None: everybody always."""
 
+    turns: Floats | None
+    """(clips, M, 3, 3): the map of every person before that of the clip; None: none has one."""
+
     leader: Ints | None
     """(clips,): the person who changes places with person 0; None: nobody."""
 

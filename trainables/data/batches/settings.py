@@ -14,7 +14,7 @@ from trainables.layouts import Layout
 
 DEFAULT_VIEWS = 10  # of a recording that pipeline pyskl scores
 
-PIPELINE_LEAVES = ("pipeline", "rotation", "align_spine", "views")
+PIPELINE_LEAVES = ("pipeline", "rotation", "align_spine", "align_persons", "views")
 """What `in_vain` speaks of."""
 
 
@@ -39,6 +39,14 @@ def aligns_spine(data: DataConfig, description: Description, layout: Layout) -> 
     return data.align_spine
 
 
+def hips_of(layout: Layout) -> tuple[int, int] | None:
+    """Left and right hip of a layout whose joints are called so."""
+    names = layout.joints
+    if "left_hip" not in names or "right_hip" not in names:
+        return None
+    return names.index("left_hip"), names.index("right_hip")
+
+
 def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[tuple[str, str]]:
     """Leaves that could not act on such a store, as (dotted name, broken rule); a default that
     cannot act is simply off.
@@ -52,6 +60,20 @@ def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[
                 (
                     f"must be pyskl for image coordinates (channels {description.channels}), got"
                     f" {pipeline}"
+                ),
+            )
+        )
+    if data.align_persons and (pipeline != "ctr" or flat):
+        found.append(
+            ("data.align_persons", f"has no effect under pipeline {pipeline}; leave it out")
+        )
+    elif data.align_persons and (layout.spine is None or hips_of(layout) is None):
+        found.append(
+            (
+                "data.align_persons",
+                (
+                    "needs a layout with a spine and joints left_hip and right_hip, which"
+                    f" '{layout.name}' does not have"
                 ),
             )
         )

@@ -190,6 +190,27 @@ def aligning(vector: Floats, axis: int) -> Floats:
     return turn
 
 
+def body_axes(spine: Floats, hips: Floats) -> Floats:
+    """Maps (N, 3, 3) of persons into their own axes: x along the hips, z along the spine (InfoGCN,
+    Chi et al. 2022).
+
+    spine: (N, 3), from its lower to its upper joint; hips: (N, 3), from the right to the left one.
+    v1 = spine / |spine|, v2 = h / |h| with h = hips - (hips . v1) v1, v3 = v2 x v1; x' = [v2 v3
+    v1]^-1 x, which is the transpose. All zero where the spine has no length: the person is left
+    out. The identity where h has none.
+    """
+    length = np.linalg.norm(spine, axis=1, keepdims=True)
+    up = np.divide(spine, length, out=np.zeros_like(spine), where=length > 0)
+    across = hips - (hips * up).sum(axis=1, keepdims=True) * up
+    width = np.linalg.norm(across, axis=1, keepdims=True)
+    wide = width > ROUNDING * np.linalg.norm(hips, axis=1, keepdims=True)
+    across = np.divide(across, width, out=np.zeros_like(across), where=wide)
+    axes: Floats = np.stack([across, np.cross(across, up), up], axis=1)
+    axes[~wide[:, 0]] = np.eye(3)
+    axes[length[:, 0] == 0] = 0.0
+    return axes
+
+
 def rotation(angles: Floats) -> Floats:
     """R = Rz Ry Rx (N, 3, 3) from angles (N, 3) in radians around x, y and z; x' = R x.
 

@@ -75,6 +75,8 @@ def test_spines_are_aligned_where_it_is_asked_for_or_can_be_done(layout, channel
      "must be pyskl for image coordinates (channels xyc), got ctr"),
     ("ucla", "xy", {}, "data.pipeline",
      "must be pyskl for image coordinates (channels xy), got ucla"),
+    ("pyskl", "xyz", {"align_persons": True}, "data.align_persons",
+     "has no effect under pipeline pyskl; leave it out"),
     ("ucla", "xyz", {"rotation": 0.005}, "data.rotation",
      "must be 0 or more than 0.00873 radians under pipeline ucla, which draws whole degrees,"
      " got 0.005 radians"),
@@ -89,6 +91,7 @@ def test_what_could_not_act_is_named(own, channels, leaves, leaf, rule):
     ("ucla", "xyz", {"rotation": 0.009}),
     ("ctr", "xyz", {"pipeline": "pyskl", "views": 10, "align_spine": True, "rotation": 0.0}),
     ("pyskl", "xyc", {"views": 3}),
+    ("ctr", "xyz", {"align_persons": True}),
 ])  # fmt: skip
 def test_what_acts_is_accepted(own, channels, leaves):
     assert in_vain(data(**leaves), description(own, channels), LAYOUTS["ntu25"]) == []

@@ -66,6 +66,30 @@ def test_infogcn_hop_8_is_the_joint_stream_and_hop_7_is_not():
     )
 
 
+@pytest.mark.parametrize("k", [1, 2, 7, 8])
+def test_infogcn_on_nw_ucla_has_its_links_the_other_way_round(k):
+    """Against the released graph: A[i, j] = 1 of every outward link (i, j), x - A^k x."""
+    inward = [
+        tuple(int(end) - 1 for end in link.split("-"))
+        for link in (
+            "1-2 2-3 4-3 5-3 6-5 7-6 8-7 9-3 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17"
+            " 19-18 20-19"
+        ).split()
+    ]
+    outward = np.zeros((20, 20))
+    for i, j in inward:
+        outward[j, i] = 1.0
+    stream = StreamConfig(hops=k, orientation="infogcn")
+    expected = np.eye(20) - np.linalg.matrix_power(outward, k)
+    assert np.array_equal(joint_matrix(LAYOUTS["ucla20"], stream), expected)
+    same = StreamConfig(hops=k, orientation="parent_children")
+    assert np.array_equal(joint_matrix(LAYOUTS["ucla20"], same), expected)
+    ntu = StreamConfig(hops=k, orientation="child_parent")
+    assert np.array_equal(
+        joint_matrix(LAYOUTS["ntu25"], stream), joint_matrix(LAYOUTS["ntu25"], ntu)
+    )
+
+
 def test_parent_children_hop_7_is_the_identity_and_hop_6_is_not():
     layout = LAYOUTS["ntu25"]
     assert np.array_equal(joint_matrix(layout, StreamConfig(hops=7)), np.eye(25))
