@@ -4,9 +4,8 @@ report.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +15,30 @@ from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
-from orchestrator.record.folder import folder_of, held, journal_of, load_folder, prepare
-from orchestrator.record.journal import Event, read_journal
+from orchestrator.record.commands import command
+from orchestrator.record.folder import (
+    Prepared,
+    folder_of,
+    held,
+    journal_of_run,
+    load_folder,
+    opened,
+    prepare,
+)
+from orchestrator.record.journal import Event, Journal, read_journal, running_seconds
+from orchestrator.record.proposals import load_proposals, propose
 from orchestrator.record.states import load_trials
 from orchestrator.record.stop_requests import Stop
 from orchestrator.report.markdown import write_report
 from orchestrator.sweep import Sweep
 from orchestrator.trials.space import all_trials
-from trainables.contract.errors import UserError
+from orchestrator.tuning.sweep_run import SweepRun
+from trainables.contract.errors import OutOfSpace, UserError
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
 
 DONE, TOO_MANY_FAILED, BUDGET_ENDED, INTERRUPTED = 0, 3, 5, 130
 """Exit codes of `orchestrate sweep`."""
@@ -43,56 +55,99 @@ class Outcome:
     messages: tuple[str, ...]  # for the person, in order
 
 
-def conduct(sweep: Sweep, address: str | None, note: Callable[[str], None]) -> Outcome:
+def conduct(
+    sweep: Sweep,
+    address: str | None,
+    note: Callable[[str], None],
+    *,
+    run: Path | None = None,
+    retry_failed: bool = False,
+) -> Outcome:
     """Run what is missing of a sweep, then build ensembles and the report; everything complete is
     kept as it is.
 
     address: HOST:PORT of a Ray cluster; None: this machine. note: says one line to the person.
+    run: the sweep's folder where it was given another name. retry_failed: trials that failed in
+    an earlier run are run again.
     """
-    trials = all_trials(sweep)
-    run = folder_of(sweep)
-    with held(run), _discarded_if_refused(run):
-        prepared = prepare(sweep, [trial.proposal for trial in trials])
-        journal = journal_of(run)
-        seconds_left = _seconds_left(sweep, read_journal(journal.path))
-        fetched = _fetch_sources(sweep, run)
-        tracker = _tracker(sweep, prepared.mark)
-        began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
-        journal.append(began, name=sweep.name, trials=len(trials), mlflow=tracker.link())
-        note(
-            f"{'continuing' if prepared.resumed else 'starting'} {sweep.name}: {len(trials)}"
-            f" trials, files in {run}"
-        )
+    run = run or folder_of(sweep)
+    with opened(run):
+        prepared = prepare(sweep, run)
+        context = _context(sweep, run, prepared, address)
         try:
+            _begin(context, prepared, note)
+            if retry_failed:
+                note(f"failed trials that are tried again: {_retry_failed(context)}")
             # Ray and torch are loaded only now that the file is known to be good
             from orchestrator.tuning.run import run_trials
-            from orchestrator.tuning.sweep_run import SweepRun
 
-            stop = run_trials(
-                SweepRun(sweep, run, trials, journal, tracker, address, seconds_left, fetched)
-            )
-            return (
-                _interrupt(run, tracker, stop) if stop is not None else _finish(sweep, run, tracker)
-            )
+            stop = run_trials(context) or _cut_short(run)
+            return _interrupt(context, stop) if stop is not None else _finish(context)
+        except OutOfSpace as error:
+            return _interrupt(context, Stop("system", str(error)))
         except BaseException as error:
-            journal.append("sweep_interrupted", reason=f"{type(error).__name__}: {error}")
-            tracker.finish_sweep("failed", {}, None)
+            _last_word(context.journal, f"{type(error).__name__}: {error}")
+            context.tracker.finish_sweep("failed", {}, None)
             raise
 
 
-@contextmanager
-def _discarded_if_refused(run: Path) -> Iterator[None]:
-    """Within: an exception before the first trial of a new sweep leaves no folder behind, as there
-    is nothing in it to go on from.
+def _context(sweep: Sweep, run: Path, prepared: Prepared, address: str | None) -> SweepRun:
+    """What this run of the sweep works with; its trials are those of earlier runs and the rest."""
+    events = read_journal(run / "journal.jsonl")
+    trials = all_trials(sweep, load_proposals(run))
+    fetched = _fetch_sources(sweep, run)
+    tracker = _tracker(sweep, prepared.mark)
+    seconds_left = _seconds_left(sweep, events)
+    journal = journal_of_run(run)
+    return SweepRun(sweep, run, trials, journal, tracker, address, seconds_left, fetched)
+
+
+def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -> None:
+    """Write down that the sweep runs, and those of its trials that are new as proposals."""
+    name, trials = context.sweep.name, context.trials
+    began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
+    where = {} if context.address is None else {"address": context.address}
+    context.journal.append(
+        began, name=name, trials=len(trials), mlflow=context.tracker.link(), **where
+    )
+    known = {proposal.trial for proposal in load_proposals(context.folder)}
+    new = [trial.proposal for trial in trials if trial.proposal.trial not in known]
+    propose(context.journal, new)
+    note(
+        f"{'continuing' if prepared.resumed else 'starting'} {name}: {len(trials)} trials,"
+        f" files in {context.folder}"
+    )
+
+
+def _retry_failed(context: SweepRun) -> int:
+    """Take the failures back, so that those trials are run again; returns how many there were."""
+    run = context.folder
+    failed = [state.proposal for state in load_trials(run) if state.ending == "failed"]
+    for proposal in failed:
+        proposal.folder(run).failure_file.unlink(missing_ok=True)
+    entries = [{"trial": proposal.trial, "cell": proposal.cell} for proposal in failed]
+    context.journal.append_all("trial_retried", entries)
+    return len(failed)
+
+
+def _cut_short(run: Path) -> Stop | None:
+    """The run ended and nobody asked it to: None if every trial has an ending, else why not to go
+    on to the test labels.
     """
+    states = load_trials(run)
+    left = sum(not state.ended for state in states)
+    if not left:
+        return None
+    reason = f"the run ended although {left} of {len(states)} trials have not"
+    return Stop("system", reason)
+
+
+def _last_word(journal: Journal, reason: str) -> None:
+    """Write down why the run ends; where the journal cannot be written, the reason matters more."""
     try:
-        yield
-    except BaseException:
-        if not any(
-            event["event"] == "trial_started" for event in read_journal(journal_of(run).path)
-        ):
-            shutil.rmtree(run, ignore_errors=True)
-        raise
+        journal.append("sweep_interrupted", reason=reason)
+    except OSError as error:
+        log.warning("%s", error)
 
 
 def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
@@ -102,14 +157,12 @@ def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
     that have.
     """
     with held(run):
-        unfinished = [
-            state.proposal.trial for state in load_trials(run) if state.status == "unfinished"
-        ]
+        unfinished = [state.proposal.trial for state in load_trials(run) if not state.ended]
         if unfinished and not partial:
             raise UserError(
                 f"{run}: {len(unfinished)} trials have not ended ({unfinished[0]}, ...);"
-                f" `orchestrate resume {run.name}` first, or use what there is with --partial: the"
-                " final evaluation opens the test split"
+                f" `{command('resume', run)}` first, or use what there is with --partial: the final"
+                " evaluation opens the test split"
             )
         return _evaluate(load_folder(run), run)
 
@@ -120,42 +173,51 @@ def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
     return evaluation, write_report(run)
 
 
-def _interrupt(run: Path, tracker: Tracker, stop: Stop) -> Outcome:
-    journal_of(run).append("sweep_interrupted", reason=stop.reason)
-    lost = tracker.finish_sweep("interrupted", {}, None)
-    code, command = INTERRUPTED, f"orchestrate resume {run.name}"
-    if stop.by == "budget":
-        code, command = (
-            BUDGET_ENDED,
-            "orchestrate sweep FILE --set budget.hours=H, the same file and more hours",
-        )
+def _interrupt(context: SweepRun, stop: Stop) -> Outcome:
+    run = context.folder
+    _last_word(context.journal, stop.reason)
+    lost = context.tracker.finish_sweep("interrupted", {}, None)
+    more = ("--set", "budget.hours=H") if stop.by == "budget" else ()
     return Outcome(
         run,
-        code,
+        BUDGET_ENDED if stop.by == "budget" else INTERRUPTED,
         None,
         None,
-        (*_undelivered(lost), f"stopped: {stop.reason}", f"continue with: {command}"),
+        (
+            *_undelivered(lost),
+            f"stopped: {stop.reason}",
+            f"continue with: {command('resume', run, *more, address=context.address)}",
+        ),
     )
 
 
-def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:
+def _finish(context: SweepRun) -> Outcome:
     """All trials have ended: evaluate, unless more of them failed than the sweep tolerates."""
-    states = load_trials(run)
-    failed = [state for state in states if state.status != "finished"]
+    sweep, run, tracker = context.sweep, context.folder, context.tracker
+    states = [state for state in load_trials(run) if state.ending != "discarded"]
+    failed = sum(state.ending == "failed" for state in states)
     messages = (
-        [f"{len(failed)} of {len(states)} trials failed; orchestrate status {run.name} says why"]
+        [f"{failed} of {len(states)} trials failed; {command('status', run)} says why"]
         if failed
         else []
     )
-    if len(failed) > sweep.failure.tolerated_fraction * len(states):
+    if failed > sweep.failure.tolerated_fraction * len(states):
         lost = tracker.finish_sweep("failed", {}, write_report(run).parent)
-        journal_of(run).append("sweep_finished", failed=len(failed), trials=len(states))
+        context.journal.append("sweep_finished", failed=failed, trials=len(states))
         hint = (
-            "more than failure.tolerated_fraction: the test split stays sealed; orchestrate"
-            f" ensemble {run.name} --partial opens it"
+            "more than failure.tolerated_fraction: the test split stays sealed;"
+            f" {command('resume', run, '--retry-failed', address=context.address)} tries them"
+            f" again, {command('ensemble', run, '--partial')} opens it"
         )
         return Outcome(run, TOO_MANY_FAILED, None, None, (*_undelivered(lost), *messages, hint))
     evaluation, report = _evaluate(sweep, run)
+    _track_ensembles(evaluation, run, tracker)
+    lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
+    context.journal.append("sweep_finished", failed=failed, trials=len(states))
+    return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
+
+
+def _track_ensembles(evaluation: FinalEvaluation, run: Path, tracker: Tracker) -> None:
     for row in evaluation.rows:
         if row.kind == "ensemble":
             metrics = {"test_top1": row.test.top1} | (
@@ -170,23 +232,13 @@ def _finish(sweep: Sweep, run: Path, tracker: Tracker) -> Outcome:
             tracker.log_ensemble(
                 row.name, row.trials, metrics, run / "ensembles" / row.name, bundle
             )
-    lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
-    journal_of(run).append("sweep_finished", failed=len(failed), trials=len(states))
-    return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
 
 
 def _seconds_left(sweep: Sweep, events: Sequence[Mapping[str, Any]]) -> float | None:
     """What earlier runs of the sweep have left of `budget.hours`; None is no limit."""
     if sweep.budget.hours is None:
         return None
-    used, began, last = 0.0, None, 0.0
-    for event in events:
-        if event["event"] in ("sweep_started", "sweep_resumed"):
-            used += last - began if began is not None else 0.0
-            began = event["time"]
-        last = event["time"]
-    used += last - began if began is not None else 0.0
-    return max(sweep.budget.hours * 3600 - used, 0.0)
+    return max(sweep.budget.hours * 3600 - running_seconds(events), 0.0)
 
 
 def _fetch_sources(sweep: Sweep, run: Path) -> dict[str, Path]:

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import torch
 
-from trainables.contract.artifacts import TrialDir, TrialResult, write_atomic, write_json
+from trainables.contract.artifacts import (
+    TrialDir,
+    TrialResult,
+    remove_leftovers,
+    write_atomic,
+    write_json,
+)
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
@@ -73,11 +79,10 @@ def run_trial(
         patience=LOCK_PATIENCE_S,
         busy=f"{out.path}: must be trained by one process at a time, but another one holds it",
     ):
-        if out.is_complete():
-            return out.load()
+        if (result := out.load_if_complete()) is not None:
+            return result
         out.failure_file.unlink(missing_ok=True)
-        for leftover in out.path.rglob(".*.partial"):  # of a process that was killed while it wrote
-            leftover.unlink()
+        remove_leftovers(out.path)
         write_atomic(out.config_file, config.model_dump_json(indent=2).encode())
         try:
             return _run(config, out, setup, watch or Watch())

@@ -4,18 +4,21 @@ become another sweep. Knows no trial's insides.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.record.journal import Journal
-from orchestrator.record.resolved import load_resolved
+from orchestrator.record.commands import command
+from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.resolved import FILE, load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
-from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
 from trainables.contract.artifacts import write_atomic, write_json
 from trainables.contract.errors import UserError
@@ -33,7 +36,7 @@ def folder_of(sweep: Sweep) -> Path:
 
 def list_folders(storage: str = "runs") -> list[Path]:
     """The folders of all sweeps, by name."""
-    return sorted(path.parent for path in Path(storage).glob("*/resolved.json"))
+    return sorted(path.parent for path in Path(storage).glob(f"*/{FILE}"))
 
 
 def find_folder(name: str, storage: str = "runs") -> Path:
@@ -41,7 +44,7 @@ def find_folder(name: str, storage: str = "runs") -> Path:
     are.
     """
     for candidate in (Path(storage) / name, Path(name)):
-        if (candidate / "resolved.json").is_file():
+        if (candidate / FILE).is_file():
             return candidate
     known = [path.name for path in list_folders(storage)]
     raise UserError(
@@ -50,11 +53,20 @@ def find_folder(name: str, storage: str = "runs") -> Path:
     )
 
 
-def load_folder(run: Path) -> Sweep:
+def load_folder(run: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep as it was when it last ran, independent of the file and the environment it came
-    from.
+    from; it is stored where its folder lies now. overrides: `a.b=value`, as for a sweep file.
     """
-    return parse_sweep(str(run / "resolved.json"), json.dumps(load_resolved(run)["sweep"]))
+    content = load_resolved(run)["sweep"]
+    own = {"name": content.get("name"), "storage": str(run.parent)}
+    sweep = parse_sweep(str(run / FILE), json.dumps(content | own), overrides)
+    for key, value in own.items():
+        if getattr(sweep, key) != value:
+            raise UserError(
+                f"--set {key}: must stay {value}, got {getattr(sweep, key)}: move the folder and"
+                " name the new place with --storage"
+            )
+    return sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +77,129 @@ class Prepared:
     resumed: bool
 
 
-def prepare(sweep: Sweep, proposals: Sequence[Proposal]) -> Prepared:
-    """Write what the folder says of the sweep.
+@contextmanager
+def opened(run: Path) -> Iterator[None]:
+    """Hold a folder for a run of a sweep; UserError where it holds something that is no sweep.
 
-    UserError names every difference to what an earlier run of it wrote there.
+    An exception before the first trial of a new sweep undoes what was written, as there is nothing
+    to go on from.
     """
-    run = folder_of(sweep)
-    resolved = sweep.resolved()
-    known = load_resolved(run) if (run / "resolved.json").is_file() else None
-    if known is not None:
-        before = known.get("sweep", {})
-        changes = list(_differences(_defining(before), _defining(resolved)))
-        if changes:
-            raise UserError(
-                f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
-                " or undo these changes:",
-                *changes,
-            )
+    made = not run.exists()
+    _check_free(run)
+    with held(run):
+        new = not (run / FILE).is_file()
+        try:
+            yield
+        except BaseException:
+            if new and not _has_begun(run):
+                _undo(run, made)
+            raise
+
+
+def prepare(sweep: Sweep, run: Path) -> Prepared:
+    """Write what the folder says of the sweep: resolved.json, by which it is one, then sweep.yaml.
+
+    UserError names every difference to the trials of the sweep that is there already.
+    """
+    known = load_resolved(run) if (run / FILE).is_file() else {}
+    if known:
+        _check_same(sweep, run, known)
+    mark = str(known.get("mark") or uuid.uuid4().hex[:12])
+    # of version 0.2, whose list of trials is the only record of their names
+    listed = {"trials": known["trials"]} if "trials" in known else {}
+    content = {"sweep": sweep.resolved(), "digest": sweep.digest(), "mark": mark, **listed}
+    store = store_digest(sweep.data.store) or known.get("store")
+    write_json(run / FILE, content | ({"store": store} if store else {}))
     write_atomic(run / "sweep.yaml", sweep.text.encode())
-    mark = known["mark"] if known is not None else uuid.uuid4().hex[:12]
-    entries = [asdict(trial) for trial in proposals]
-    write_json(
-        run / "resolved.json",
-        {"sweep": resolved, "digest": sweep.digest(), "mark": mark, "trials": entries},
+    return Prepared(mark, bool(known))
+
+
+def _check_free(run: Path) -> None:
+    """UserError where there is a folder that no sweep made; an empty one may be used."""
+    if (run / FILE).is_file() or not run.exists():
+        return
+    if not run.is_dir():
+        raise UserError(f"{run}: must be a folder, but is a file")
+    # a start that was killed leaves its lock, and a file half written
+    others = [
+        path.name
+        for path in run.iterdir()
+        if path.name != ".lock" and not (path.name.startswith(f".{FILE}.") and path.is_file())
+    ]
+    if others:
+        raise UserError(
+            f"{run}: must be a sweep's folder, an empty one or none, but holds {min(others)} and no"
+            f" {FILE}; take another name (--name) or another storage"
+        )
+
+
+_WRITTEN_BEFORE_TRIALS = (FILE, "sweep.yaml", "journal.jsonl", "drain", "cancel", ".lock")
+
+
+def _undo(run: Path, made: bool) -> None:
+    """Take back a start in a folder that was empty; what others put there meanwhile stays."""
+    for name in _WRITTEN_BEFORE_TRIALS:
+        (run / name).unlink(missing_ok=True)
+    for name in ("sources", ".tune"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    if made:
+        with suppress(OSError):  # it is not empty
+            run.rmdir()
+
+
+def _has_begun(run: Path) -> bool:
+    return any(event["event"] == "trial_started" for event in read_journal(run / "journal.jsonl"))
+
+
+def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
+    """UserError names every difference to the trials that the folder is of.
+
+    What was written before is read by today's schema first: a setting that came since has its
+    default there, and is no difference.
+    """
+    before, now = load_folder(run).resolved(), sweep.resolved()
+    old, new = before["data"]["store"], now["data"]["store"]
+    if old != new and _same_content(known, old, new):
+        before["data"] = {**before["data"], "store": new}
+    changes = list(_differences(_defining(before), _defining(now)))
+    if changes:
+        raise UserError(
+            f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
+            " or undo these changes:",
+            *changes,
+        )
+
+
+def store_digest(store: str) -> str | None:
+    """Names a store's content: its clips, its classes and how it splits; None where it cannot be
+    opened.
+    """
+    from trainables.data.store.cache import open_store
+
+    try:
+        info = open_store(store).info
+    except UserError:
+        return None
+    content = info.model_dump(
+        mode="json", include={"checksums", "classes", "protocols"}, exclude_defaults=True
     )
-    return Prepared(mark, known is not None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _same_content(known: Mapping[str, Any], old: str, new: str) -> bool:
+    """Whether the store that the sweep was made with lies at another place now."""
+    digest = known.get("store") or store_digest(old)
+    return digest is not None and digest == store_digest(new)
 
 
 def journal_of(run: Path) -> Journal:
-    """The sweep's record of events."""
+    """The sweep's record of events, for what is done outside its runs."""
     return Journal(run / "journal.jsonl")
+
+
+def journal_of_run(run: Path) -> Journal:
+    """The same for a run of the sweep that begins now."""
+    return Journal(run / "journal.jsonl", time.monotonic())
 
 
 def held(run: Path) -> AbstractContextManager[None]:
@@ -104,8 +209,8 @@ def held(run: Path) -> AbstractContextManager[None]:
         run,
         patience=1.0,
         busy=(
-            f"{run}: is being run by another process; `orchestrate status {run.name}` shows how far"
-            " it is"
+            f"{run}: is being run by another process; `{command('status', run)}` shows how far it"
+            " is"
         ),
     )
 

@@ -10,21 +10,27 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from trainables.contract.artifacts import make_folder, sync_folder
+from trainables.contract.errors import OutOfSpace
 
 log = logging.getLogger(__name__)
 
 Event = Literal[
     "sweep_started",
     "sweep_resumed",
+    "trial_proposed",
     "trial_started",
+    "trial_restarted",
+    "trial_retried",
     "trial_finished",
     "trial_failed",
     "trial_interrupted",
     "trial_pruned",
     "trial_discarded",
-    "trial_restarted",
     "ensemble_built",
     "test_read",
     "sweep_finished",
@@ -36,41 +42,59 @@ EVENTS: tuple[str, ...] = get_args(Event)
 class Journal:
     """Writer of one journal file; several writers may append to the same file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, began: float | None = None) -> None:
+        """began: `time.monotonic()` when a run of the sweep began: its events carry `elapsed`, the
+        seconds since then, which no change of the clock touches.
+        """
         self.path = path
+        self._began = began
 
     def append(self, event: Event, **fields: Any) -> None:
         """Add one line `{"time": seconds since the epoch, "event": ..., fields}` and force it to
-        disk.
+        disk. OutOfSpace where the disk is full.
+        """
+        self.append_all(event, [fields])
 
-        A line that a crash cut short is closed first, so that this event stays readable.
+    def append_all(self, event: Event, each: Iterable[Mapping[str, Any]]) -> None:
+        """Like `append` for every mapping of fields, forced to disk once.
+
+        A line that a crash cut short is closed first, so that these events stay readable.
         """
         assert event in EVENTS, event
-        line = json.dumps({"time": time.time(), "event": event, **fields}).encode() + b"\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        common: dict[str, Any] = {"time": time.time(), "event": event}
+        if self._began is not None:
+            common["elapsed"] = round(time.monotonic() - self._began, 3)
+        lines = b"".join(json.dumps(common | dict(fields)).encode() + b"\n" for fields in each)
+        try:
+            self._write(lines)
+        except OSError as error:
+            if OutOfSpace.is_why(error):
+                raise OutOfSpace(self.path, error) from error
+            raise
+
+    def _write(self, lines: bytes) -> None:
+        make_folder(self.path.parent)
+        created = not self.path.exists()
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             # another writer's line, half visible, would look like one that a crash cut short
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                line = b"\n" + line
-            _write_all(descriptor, line)
+                lines = b"\n" + lines
+            while lines:  # one write in practice; the system may take only a part
+                lines = lines[os.write(descriptor, lines) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    """One write in practice; the rest follows should the system take only a part."""
-    while content:
-        content = content[os.write(descriptor, content) :]
+        if created:
+            sync_folder(self.path.parent)
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """Every whole event in the order written; lines cut by a crash are left out with a warning.
 
-    No file: no events.
+    Every event has its `event` and `time`, one of a trial its `trial`. No file: no events.
     """
     if not path.is_file():
         return []
@@ -80,11 +104,40 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             event = json.loads(line)
-        except ValueError:  # not JSON, or not UTF-8
+        except (ValueError, RecursionError):  # not JSON, or not UTF-8
             log.warning("%s:%d: incomplete line left out", path, number)
             continue
-        if isinstance(event, dict) and "event" in event:
+        if _is_event(event):
             events.append(event)
         else:
             log.warning("%s:%d: not an event, left out", path, number)
     return events
+
+
+def _is_event(event: Any) -> bool:
+    return (
+        isinstance(event, dict)
+        and isinstance(event.get("event"), str)
+        and isinstance(event.get("time"), int | float)
+        and (not event["event"].startswith("trial_") or isinstance(event.get("trial"), str))
+    )
+
+
+def running_seconds(events: Iterable[Mapping[str, Any]]) -> float:
+    """How long the sweep's runs took together, as far as their events tell: pauses, and whatever
+    was done after a run's end, do not count.
+    """
+    total = span = 0.0
+    start: Mapping[str, Any] | None = None
+    for event in events:
+        if event["event"] in ("sweep_started", "sweep_resumed"):
+            total, span, start = total + span, 0.0, event
+        elif start is None:
+            continue
+        elif "elapsed" in start:
+            span = max(span, event.get("elapsed", 0.0))
+        elif event["event"].startswith(("trial_", "sweep_")):  # written by version 0.2
+            span = max(span, event["time"] - start["time"])
+        if event["event"] in ("sweep_finished", "sweep_interrupted"):
+            total, span, start = total + span, 0.0, None
+    return total + span

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from trainables.contract.artifacts import read_json
 from trainables.contract.errors import UserError
+
+FILE = "resolved.json"
 
 
 def load_resolved(run: Path) -> dict[str, Any]:
-    """The content of resolved.json: the expanded `sweep`, its `digest` and its `trials`; UserError
-    if the folder holds none.
+    """The content of resolved.json: the expanded `sweep`, its `digest`, the folder's `mark`, and
+    in folders of version 0.2 the list of `trials`. UserError if the folder holds none.
     """
-    path = run / "resolved.json"
-    try:
-        resolved = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{run}: not the folder of a sweep, resolved.json is missing") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(resolved, dict) or not {"sweep", "trials"} <= set(resolved):
-        raise UserError(f"{path}: must be a record with the sweep and its trials")
+    path = run / FILE
+    if not path.is_file():
+        raise UserError(f"{run}: is not the folder of a sweep, {FILE} is missing")
+    resolved = read_json(path)
+    if not isinstance(resolved, dict) or not isinstance(resolved.get("sweep"), dict):
+        raise UserError(f"{path}: must be a record with the sweep")
     return resolved

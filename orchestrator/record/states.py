@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from orchestrator.record.journal import read_journal
 from orchestrator.record.proposals import load_proposals
 from orchestrator.trials.proposed import Proposal
 from trainables.contract.artifacts import TrialResult
+
+Ending = Literal["finished", "failed", "interrupted", "pruned", "discarded"]
+"""finished: with a result. failed: for a reason that another attempt would meet again.
+interrupted: it goes on when the sweep does. pruned: stopped early by comparison with others; its
+curve is kept and it is no failure. discarded: its proposal was withdrawn.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,48 +24,93 @@ class TrialState:
     """One proposed trial and how far it came."""
 
     proposal: Proposal
-    result: TrialResult | None
-    failure: str | None
+    ending: Ending | None = None  # None: it waits, or it runs
+    result: TrialResult | None = None  # of a finished trial
+    reason: str | None = None  # why it failed, was pruned or was discarded
+    stopped_at: int | None = None  # epochs that a pruned trial was trained
+    restarts: int = 0  # how often its worker died and it went on from its checkpoint
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trial needs no further run."""
+        return self.ending not in (None, "interrupted")
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed; None if it did not."""
+        return self.reason or "no reason given" if self.ending == "failed" else None
 
     @property
     def status(self) -> str:
-        return "finished" if self.result else "failed" if self.failure is not None else "unfinished"
+        """The ending in a word; `unfinished` where the trial is to be run, or runs."""
+        return str(self.ending) if self.ended else "unfinished"
+
+    @property
+    def described(self) -> str:
+        """The same with the reason or the epoch."""
+        if self.failure is not None:
+            return f"failed: {self.failure}"
+        if self.ending == "pruned" and self.stopped_at is not None:
+            return f"pruned after {self.stopped_at} epochs"
+        if self.ending == "discarded" and self.reason:
+            return f"discarded: {self.reason}"
+        return self.status
 
 
 def load_trials(run: Path) -> tuple[TrialState, ...]:
-    """Every proposed trial of the sweep in `run`, from its folder; for trials given up without a
-    word of their own, from the journal.
+    """Every proposed trial of the sweep in `run`: its own files have the first word, the journal
+    the second.
     """
-    failures = load_failures(run)
-    states: list[TrialState] = []
-    for proposal in load_proposals(run):
-        folder = proposal.folder(run)
-        result = folder.load() if folder.is_complete() else None
-        states.append(
-            TrialState(proposal, result, None if result else failures.get(proposal.trial))
-        )
-    return tuple(states)
+    events = read_journal(run / "journal.jsonl")
+    last, restarts = _last_words(events), _restarts(events)
+    return tuple(
+        _state(run, proposal, last.get(proposal.trial), restarts.get(proposal.trial, 0))
+        for proposal in load_proposals(run)
+    )
 
 
 def load_failures(run: Path) -> dict[str, str]:
-    """Why a proposed trial failed, by trial: its own word, or the journal's where the trial was
-    given up without one (a dead worker).
+    """Why a proposed trial failed, by trial."""
+    return {
+        state.proposal.trial: state.failure
+        for state in load_trials(run)
+        if state.failure is not None
+    }
 
-    A complete trial has not failed, whatever went before; neither has one that was started again
-    since the journal's word.
-    """
-    given_up: dict[str, str] = {}
-    for event in read_journal(run / "journal.jsonl"):
-        if event["event"] == "trial_failed":
-            given_up[event["trial"]] = event["reason"]
-        elif event["event"].startswith("trial_"):
-            given_up.pop(event["trial"], None)
-    failures: dict[str, str] = {}
-    for proposal in load_proposals(run):
-        folder = proposal.folder(run)
-        reason = (
-            None if folder.is_complete() else folder.load_failure() or given_up.get(proposal.trial)
-        )
-        if reason is not None:
-            failures[proposal.trial] = reason
-    return failures
+
+def _last_words(events: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The last event of every trial that says where it stands."""
+    return {
+        event["trial"]: event
+        for event in events
+        if event["event"].startswith("trial_") and event["event"] != "trial_proposed"
+    }
+
+
+def _restarts(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for event in events:
+        if event["event"] == "trial_restarted":
+            counts[event["trial"]] = counts.get(event["trial"], 0) + 1
+    return counts
+
+
+def _state(
+    run: Path, proposal: Proposal, last: Mapping[str, Any] | None, restarts: int
+) -> TrialState:
+    folder = proposal.folder(run)
+    result = folder.load_if_complete()
+    if result is not None:
+        return TrialState(proposal, "finished", result, restarts=restarts)
+    event = last["event"] if last is not None else ""
+    told = last.get("reason") if last is not None else None
+    if event == "trial_pruned" and last is not None:
+        return TrialState(proposal, "pruned", None, told, last["epoch"] + 1, restarts)
+    if event == "trial_discarded":
+        return TrialState(proposal, "discarded", reason=told, restarts=restarts)
+    # a trial that was given up without a word of its own (a dead worker) has the journal's
+    failure = folder.load_failure() or (told if event == "trial_failed" else None)
+    if failure is not None:
+        return TrialState(proposal, "failed", reason=failure, restarts=restarts)
+    ending: Ending | None = "interrupted" if event == "trial_interrupted" else None
+    return TrialState(proposal, ending, restarts=restarts)

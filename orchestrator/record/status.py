@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from orchestrator.record.commands import command
 from orchestrator.record.folder import is_running
 from orchestrator.record.journal import read_journal
 from orchestrator.record.states import load_trials
@@ -24,6 +25,8 @@ class CellStatus:
     total: int = 0
     done: int = 0
     failed: int = 0
+    pruned: int = 0  # stopped early by comparison with others
+    discarded: int = 0  # withdrawn before they started
     running: int = 0
     waiting: int = 0  # for the dense trials they start from
     best: float | None = None  # selection top-1, as a fraction
@@ -59,7 +62,7 @@ def load_status(run: Path) -> Status:
     cells: dict[str, CellStatus] = {}
     failures: dict[str, str] = {}
     states = load_trials(run)
-    unfinished = {state.proposal.trial for state in states if state.status == "unfinished"}
+    unfinished = {state.proposal.trial for state in states if not state.ended}
     for trial in states:
         cell = cells.setdefault(trial.proposal.cell, CellStatus(trial.proposal.cell))
         cell.total += 1
@@ -71,11 +74,15 @@ def load_status(run: Path) -> Status:
         elif trial.failure is not None:
             cell.failed += 1
             failures[trial.proposal.trial] = trial.failure
+        elif trial.ending == "pruned":
+            cell.pruned += 1
+        elif trial.ending == "discarded":
+            cell.discarded += 1
         elif trial.proposal.trial in active:
             cell.running += 1
         elif not unfinished.isdisjoint(trial.proposal.after):
             cell.waiting += 1
-    left = sum(cell.total - cell.done - cell.failed for cell in cells.values())
+    left = len(unfinished)
     finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == [
         "sweep_finished"
     ]
@@ -88,7 +95,7 @@ def load_status(run: Path) -> Status:
         tuple(cells.values()),
         failures,
         _seconds_left(events, left) if running else None,
-        _next_step(run, state),
+        _next_step(run, state, _address(events)),
     )
 
 
@@ -100,7 +107,7 @@ def _active(events: list[dict[str, Any]]) -> set[str]:
             active.clear()
         elif event["event"] == "trial_started":
             active.add(event["trial"])
-        elif event["event"].startswith("trial_"):
+        elif event["event"].startswith("trial_") and event["event"] != "trial_restarted":
             active.discard(event["trial"])
     return active
 
@@ -121,17 +128,23 @@ def _seconds_left(events: list[dict[str, Any]], left: int) -> float | None:
     return left * fmean(after - before for before, after in zip([began, *ends], ends, strict=False))
 
 
-def _next_step(run: Path, state: str) -> str:
+def _address(events: list[dict[str, Any]]) -> str | None:
+    """Of the Ray cluster that the sweep last ran on; None: this machine."""
+    starts = [event for event in events if event["event"] in ("sweep_started", "sweep_resumed")]
+    return starts[-1].get("address") if starts else None
+
+
+def _next_step(run: Path, state: str, address: str | None) -> str:
     if state == "running":
         stop = StopRequests(run).stop()
         if stop is not None:
             return f"asked to stop: {stop.reason}"
         return (
-            f"orchestrate stop {run.name} (no new trials) or orchestrate cancel {run.name}"
+            f"{command('stop', run)} (no new trials) or {command('cancel', run)}"
             " (checkpoint and end now)"
         )
     return (
         f"see {run / 'report' / 'report.md'}"
         if state == "finished"
-        else f"continue with: orchestrate resume {run.name}"
+        else f"continue with: {command('resume', run, address=address)}"
     )

@@ -5,12 +5,12 @@ Knows neither Ray nor signals.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainables.contract.artifacts import write_json
+from trainables.contract.artifacts import read_json, write_json
+from trainables.contract.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,14 @@ class Stop:
     # system: a full disk, a cluster that is gone, Tune itself
     by: Literal["person", "budget", "system"]
     reason: str
+
+
+def _read(path: Path) -> Stop:
+    """A request stands from the moment its file is there, whatever is in it."""
+    try:
+        return Stop(**read_json(path))
+    except (UserError, TypeError):
+        return Stop("person", f"the file {path.name} was found")
 
 
 class StopRequests:
@@ -52,5 +60,5 @@ class StopRequests:
         """The request that stands; None if there is none."""
         for path in (self.cancel_file, self.drain_file):
             if path.exists():
-                return Stop(**json.loads(path.read_text()))
+                return _read(path)
         return None

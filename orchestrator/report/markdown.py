@@ -5,6 +5,7 @@ files of the sweep.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,17 +93,15 @@ def _overview(
     journal: Sequence[Mapping[str, Any]],
 ) -> str:
     """Data, protocol, how many trials, how long, how often the test labels were read."""
-    counts = {
-        status: sum(state.status == status for state in trials)
-        for status in ("finished", "failed", "unfinished")
-    }
+    counts = Counter(state.status for state in trials)
+    rare = [f"{counts[word]} {word}" for word in ("pruned", "discarded") if counts[word]]
+    told = [f"{counts[word]} {word}" for word in ("finished", "failed", "unfinished")]
     seconds = sum(state.result.seconds for state in trials if state.result)
     reads = sum(event["event"] == "test_read" for event in journal)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
     lines.append(
         f"- **Trials**: {len(trials)} in {len({state.proposal.cell for state in trials})} cells;"
-        f" {counts['finished']} finished, {counts['failed']} failed, {counts['unfinished']}"
-        f" unfinished; {seconds / 60:.1f} minutes of training in total"
+        f" {', '.join(told + rare)}; {seconds / 60:.1f} minutes of training in total"
     )
     times = [
         float(event["time"]) for event in journal if isinstance(event.get("time"), int | float)
@@ -449,7 +448,7 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
         "cell": f"`{proposal.cell}`",
         **{name: _value(state, name) for name in searched},
         "seed": str(proposal.seed),
-        "status": f"failed: {state.failure}" if state.failure is not None else state.status,
+        "status": state.described,
     }
     if result is None:
         numbers = dict.fromkeys(TRIAL_NUMBERS, "")

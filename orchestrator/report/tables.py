@@ -62,7 +62,7 @@ def trial_cells(state: TrialState) -> Cells:
         "cell": state.proposal.cell,
         "seed": state.proposal.seed,
         "status": state.status,
-        "reason": state.failure or "",
+        "reason": state.reason or "",
         **{f"axis.{axis}": value for axis, value in state.proposal.axes.items()},
         **{f"parameter.{name}": value for name, value in state.proposal.assignment.items()},
         **(state.result.metrics() if state.result else {}),

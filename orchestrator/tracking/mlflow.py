@@ -29,7 +29,8 @@ MLFLOW_STATUS: dict[Status, str] = {
     "finished": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
-    "pruned": "FINISHED",
+    "pruned": "KILLED",
+    "discarded": "KILLED",
 }
 
 SQLITE = "sqlite:///"

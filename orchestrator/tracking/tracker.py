@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 
-Status = Literal["finished", "failed", "interrupted", "pruned"]
+Status = Literal["finished", "failed", "interrupted", "pruned", "discarded"]
 
 
 class Tracker(Protocol):

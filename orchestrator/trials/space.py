@@ -230,27 +230,41 @@ def assignments(sweep: Sweep, cell: Cell) -> list[Assignment]:
     return samples(sweep, cell, sweep.method.trials_per_cell)
 
 
-def trials(sweep: Sweep, cell: Cell) -> list[Trial]:
+def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[Trial]:
     """All trials of a cell: every assignment with every seed.
 
-    What they wait for is known among all trials of the sweep alone.
+    recorded: proposals of the cell that an earlier run of the sweep wrote down. They keep their
+    names, whatever names this version would give, and fill the cell's slots first.
+    What a trial waits for is known among all trials of the sweep alone.
     """
-    found: list[Trial] = []
-    for assignment in assignments(sweep, cell):
+    found = [
+        Trial(each, build_config(sweep, cell, each.assignment, each.seed)) for each in recorded
+    ]
+    known = {(_key(dict(each.assignment)), each.seed) for each in recorded}
+    tried = assignments(sweep, cell)
+    slots = len(tried) * sweep.method.seeds
+    for assignment in tried:
         for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
+            if (_key(assignment), seed) in known or len(found) >= slots:
+                continue
             config = build_config(sweep, cell, assignment, seed)
-            proposal = Proposal(
-                f"{cell.id}-{config.digest()}", cell.id, cell.axes, assignment, seed
-            )
-            found.append(Trial(proposal, config))
+            name = f"{cell.id}-{config.digest()}"
+            found.append(Trial(Proposal(name, cell.id, cell.axes, assignment, seed), config))
     return found
 
 
-def all_trials(sweep: Sweep) -> list[Trial]:
+def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
     """All trials of all cells, cell by cell; those that start from the dense trial of the sweep
-    know which can be that.
+    know which can be that. recorded: see `trials`.
     """
-    found = [trial for cell in expand(sweep) for trial in trials(sweep, cell)]
+    by_axes: dict[str, list[Proposal]] = {}
+    for proposal in recorded:
+        by_axes.setdefault(_key(dict(proposal.axes)), []).append(proposal)
+    found: list[Trial] = []
+    for cell in expand(sweep):
+        known = by_axes.get(_key(dict(cell.axes)), [])
+        # the cell keeps the name it was written down with, too
+        found += trials(sweep, replace(cell, id=known[0].cell) if known else cell, known)
     sources: dict[str, list[str]] = {}
     for trial in found:
         if trial.config.sparsity.dense:

@@ -19,6 +19,7 @@ from ray import tune
 from ray.tune import Stopper, TuneError
 
 from orchestrator.record.running import Running, remove_running, write_running
+from orchestrator.record.states import TrialState, load_trials
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.stopping.rules import RULES
 from orchestrator.sweep.searches import SEARCHES
@@ -68,8 +69,9 @@ def run_trials(context: SweepRun) -> Stop | None:
         for trial in context.trials:
             totals[trial.proposal.cell] += 1
         display = stack.enter_context(Display(totals))
+        states = {state.proposal.trial: state for state in load_trials(context.folder)}
         for trial in context.trials:
-            _sort_in(trial, context, waiting, display)
+            _sort_in(trial, states[trial.proposal.trial], context, waiting, display)
         if not any(waiting.values()):
             return None
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
@@ -90,18 +92,22 @@ def run_trials(context: SweepRun) -> Stop | None:
 
 
 def _sort_in(
-    trial: Trial, context: SweepRun, waiting: Mapping[str, list[Trial]], display: Display
+    trial: Trial,
+    state: TrialState,
+    context: SweepRun,
+    waiting: Mapping[str, list[Trial]],
+    display: Display,
 ) -> None:
-    """Complete and given-up trials are counted, and told to a tracker that may have missed their
-    end; the others wait to run.
+    """Trials that have ended are counted, and told to a tracker that may have missed their end; the
+    others wait to run.
     """
     proposal = trial.proposal
     folder = proposal.folder(context.folder)
-    if folder.is_complete():
-        display.complete_before(proposal.cell, folder.load())
-    elif folder.load_failure() is not None:
+    if state.result is not None:
+        display.complete_before(proposal.cell, state.result)
+    elif state.ending == "failed":
         display.failed_before(proposal.cell)
-    else:
+    elif not state.ended:
         waiting[proposal.cell].append(trial)
         return
     context.tracker.settle_trial(proposal.trial, proposal.cell, trial.config, proposal.axes, folder)

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.conduct import _seconds_left, conclude, conduct
-from orchestrator.record.folder import folder_of, held, journal_of, prepare
+from orchestrator.record.folder import held, journal_of
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep import parse_sweep
-from orchestrator.trials.space import all_trials
+from tests.orchestrator.recorded import recorded
 from trainables.contract.errors import UserError
 
 TEXT = """
@@ -52,14 +52,15 @@ def test_no_budget_is_no_limit():
 def unfinished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", TEXT)
-    prepare(sweep, [trial.proposal for trial in all_trials(sweep)])
-    return folder_of(sweep)
+    return recorded(sweep)[0]
 
 
 def test_the_test_split_is_not_opened_before_every_trial_has_ended(unfinished):
     with pytest.raises(UserError, match=r"1 trials have not ended .* --partial"):
         conclude(unfinished, partial=False)
-    assert read_journal(unfinished / "journal.jsonl") == []
+    assert not any(
+        event["event"] == "test_read" for event in read_journal(journal_of(unfinished).path)
+    )
     assert not (unfinished / "evaluation.json").exists()
 
 

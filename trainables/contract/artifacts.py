@@ -4,32 +4,73 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from trainables.contract.config import Frozen, TrialConfig
-from trainables.contract.errors import UserError
+from trainables.contract.errors import LaterForm, OutOfSpace, UserError
+
+log = logging.getLogger(__name__)
+
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+"""The name of a file that `write_atomic` had not finished when its process was killed."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` so that a reader sees the old file, the whole new one, or none; survives a
-    power cut.
+    """Write `content` so that a reader sees the old file, the whole new one, or none; once it
+    returns, a power cut does not undo it. OutOfSpace where the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
+        make_folder(path.parent)
         with partial.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and OutOfSpace.is_why(error):
+            raise OutOfSpace(path, error) from error
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; a power cut does not take their names away."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk: a new file's content alone is not the file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `write_atomic` left half written in or below a folder when its process was
+    killed; no other process may be writing there.
+    """
+    for path in folder.rglob(".*.partial"):
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -41,6 +82,29 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours; UserError where it cannot be read or is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged, it is not readable as JSON: {error}") from error
+
+
+def check_form(path: Path, form: Any, known: int) -> None:
+    """LaterForm where a file of ours has a form that this version does not know yet."""
+    if isinstance(form, int) and form > known:
+        raise LaterForm(
+            f"{path}: must be of a form up to {known}, got {form}: a later version of orchestrate"
+            " wrote it"
+        )
+
+
+FORM = 2
+"""Of result.json: files of an earlier form, or without one (version 0.2), are read as well."""
 
 
 class Cost(Frozen):
@@ -106,6 +170,7 @@ class LevelResult(Frozen):
 class TrialResult(Frozen):
     """How one trial ended; the numbers a sweep may choose, constrain and report by."""
 
+    form: int = FORM  # of the file
     trial: str
     epochs: int
     kept_epoch: int  # the epoch that was shipped
@@ -153,7 +218,7 @@ EPOCH_METRICS: tuple[str, ...] = (
 """What a trial reports after every epoch; `level` only where it is learned."""
 
 _NOT_NUMBERS = {
-    *("trial", "cost", "levels", "warnings", "digests", "store_checksums"),
+    *("form", "trial", "cost", "levels", "warnings", "digests", "store_checksums"),
     *("latency_device", "deploy_folded"),
 }
 
@@ -244,7 +309,7 @@ class TrialDir:
 
     def is_complete(self) -> bool:
         """True once everything is on disk: the result is written last."""
-        return self.result_file.is_file()
+        return self.load_if_complete() is not None
 
     def load_config(self) -> TrialConfig:
         return TrialConfig.model_validate_json(self.config_file.read_bytes())
@@ -284,13 +349,36 @@ class TrialDir:
         return file
 
     def load(self) -> TrialResult:
-        """The result of a complete trial."""
-        return TrialResult.model_validate_json(self.result_file.read_bytes())
+        """The result of a complete trial; UserError where there is none that can be read."""
+        found = read_json(self.result_file)
+        if isinstance(found, dict):
+            check_form(self.result_file, found.setdefault("form", 1), FORM)
+        try:
+            return TrialResult.model_validate(found)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise UserError(f"{self.result_file}: is damaged, {place}: {problem['msg']}") from error
+
+    def load_if_complete(self) -> TrialResult | None:
+        """The result; None where there is none, and with a warning where it is damaged: such a
+        trial is completed again, from its checkpoint. LaterForm where a later version wrote it.
+        """
+        if not self.result_file.is_file():
+            return None
+        try:
+            return self.load()
+        except LaterForm:
+            raise
+        except UserError as error:
+            log.warning("%s; the trial counts as not finished", error)
+            return None
 
     def load_failure(self) -> str | None:
         """The reason the trial failed for good, or None."""
-        return (
-            json.loads(self.failure_file.read_text())["reason"]
-            if self.failure_file.is_file()
-            else None
-        )
+        if not self.failure_file.is_file():
+            return None
+        try:
+            return str(read_json(self.failure_file)["reason"])
+        except (UserError, LookupError, TypeError):
+            return f"{self.failure_file} is damaged"

@@ -4,11 +4,13 @@ OrchestrateError            1  internal, or not said more precisely
 ├── UserError               2  wrong file, wrong value, missing or damaged data
 ├── TrialFailed             3  a trial ended for a reason that a retry cannot cure
 ├── GateFailed              4  a check that the user asked for did not hold (a leak was found)
+├── OutOfSpace            130  the disk or the quota is full; what was done is kept
 └── Interrupted           130  stopped from outside; what was done is kept
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 
@@ -33,6 +35,10 @@ class UserError(OrchestrateError, ValueError):
         return cls(*problems)
 
 
+class LaterForm(UserError):
+    """A file was written by a later version, in a form that this one does not know."""
+
+
 class TrialFailed(OrchestrateError):
     """A trial cannot go on (non-finite loss, deploy form that differs); no retry would help."""
 
@@ -43,6 +49,25 @@ class GateFailed(OrchestrateError):
     """A check the user asked for did not hold."""
 
     exit_code = 4
+
+
+class OutOfSpace(OrchestrateError, OSError):
+    """A file cannot be written because the disk or the quota is full; the file before it, if any,
+    is as it was, and work can go on from there once there is room.
+    """
+
+    exit_code = 130
+
+    def __init__(self, path: object, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written: {self.strerror}"
+
+    @classmethod
+    def is_why(cls, error: OSError) -> bool:
+        """Whether the operating system refused for want of room."""
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Interrupted(OrchestrateError):

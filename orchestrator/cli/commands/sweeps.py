@@ -16,8 +16,8 @@ from orchestrator.cli.commands.networks import COMMANDS
 from trainables.contract.errors import OrchestrateError, UserError
 
 if TYPE_CHECKING:
+    from orchestrator.conduct import Outcome
     from orchestrator.ensembling.results import FinalEvaluation
-    from orchestrator.sweep import Sweep
 
 app = typer.Typer(
     help="Sweeps of skeleton-action networks: from one YAML file to final ensemble scores.",
@@ -130,6 +130,12 @@ Address = Annotated[
 ]
 
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="Change a setting; may be repeated."),
+]
+
+
 @app.command()
 def sweep(
     file: File,
@@ -150,28 +156,44 @@ def sweep(
 
     checked = checked_sweep(file, [*(overrides or ()), *([f"name={name}"] if name else [])])
     check_budget(checked, plan_sweep(checked))
-    _run(checked, address, as_json)
+    from orchestrator.conduct import conduct
+
+    _show(conduct(checked, address, _note), as_json)
 
 
 @app.command()
 def resume(
-    name: Name, address: Address = None, storage: Storage = "runs", as_json: Json = False
+    name: Name,
+    overrides: Changes = None,
+    address: Address = None,
+    storage: Storage = "runs",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try trials that failed again.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Go on with a sweep after a crash or Ctrl-C, as it was when it last ran."""
+    """Go on with a sweep after a crash or Ctrl-C, as it was when it last ran.
+
+    What decides which trials there are stays as it is; budget, resources, tracking, ensembles and
+    the place of the store may change.
+    """
+    from orchestrator.conduct import conduct
     from orchestrator.planning.check import check_data, check_folders
     from orchestrator.record.folder import find_folder, load_folder
 
-    sweep = load_folder(find_folder(name, storage))
+    run = find_folder(name, storage)
+    sweep = load_folder(run, overrides or ())
     problems = check_data(sweep) + check_folders(sweep)
     if problems:
         raise UserError.of(problems)
-    _run(sweep, address, as_json)
+    _show(conduct(sweep, address, _note, run=run, retry_failed=retry_failed), as_json)
 
 
-def _run(checked: Sweep, address: str | None, as_json: bool) -> None:
-    from orchestrator.conduct import conduct
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
-    outcome = conduct(checked, address, note=lambda text: print(text, file=sys.stderr, flush=True))
+
+def _show(outcome: Outcome, as_json: bool) -> None:
     if outcome.evaluation is not None and outcome.report is not None:
         _print_evaluation(outcome.evaluation, outcome.report, outcome.run, as_json)
     for text in outcome.messages:
@@ -186,7 +208,9 @@ def _print_evaluation(evaluation: FinalEvaluation, report: Path, run: Path, as_j
     from orchestrator.cli.printing.evaluation import print_evaluation, print_report
 
     print_evaluation(evaluation)
-    print_report(report, f"orchestrate ui {run.name}")
+    from orchestrator.record.commands import command
+
+    print_report(report, command("ui", run))
 
 
 @app.command()
@@ -235,7 +259,7 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
 
     run = find_folder(name, storage)
     if not is_running(run):
-        raise UserError(f"{run}: must be running to be stopped, but is not")
+        raise UserError(f"{run}: is not running, so there is nothing to stop")
     requests = StopRequests(run)
     if cancel:
         requests.cancel(Stop("person", "asked to by orchestrate cancel"))

@@ -7,6 +7,7 @@ from orchestrator.record.folder import find_folder, folder_of, held, load_folder
 from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep import parse_sweep
 from orchestrator.trials.space import all_trials
+from tests.orchestrator.recorded import recorded
 from trainables.contract.errors import UserError
 
 TEXT = """
@@ -24,7 +25,9 @@ def sweep_of(text=TEXT, *overrides):
 
 
 def prepared(sweep):
-    return prepare(sweep, [trial.proposal for trial in all_trials(sweep)])
+    found = prepare(sweep, folder_of(sweep))
+    recorded(sweep)
+    return found
 
 
 @pytest.fixture(autouse=True)

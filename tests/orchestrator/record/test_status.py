@@ -2,12 +2,12 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli.commands.sweeps import app
-from orchestrator.record.folder import folder_of, held, is_running, journal_of, prepare
+from orchestrator.record.folder import held, is_running, journal_of
 from orchestrator.record.states import load_trials
 from orchestrator.record.status import load_status
 from orchestrator.record.stop_requests import StopRequests
 from orchestrator.sweep import parse_sweep
-from orchestrator.trials.space import all_trials
+from tests.orchestrator.recorded import recorded
 from trainables.contract.artifacts import write_json
 from trainables.contract.errors import UserError
 
@@ -25,9 +25,8 @@ def run(tmp_path, monkeypatch):
     """A sweep of three trials: one failed, one under way, one waiting."""
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", TEXT)
-    planned = [trial.proposal for trial in all_trials(sweep)]
-    prepare(sweep, planned)
-    folder = folder_of(sweep)
+    folder, trials = recorded(sweep)
+    planned = [trial.proposal for trial in trials]
     journal = journal_of(folder)
     journal.append("sweep_started", name="small")
     for trial in planned[:2]:
@@ -58,9 +57,8 @@ def test_a_running_sweep_counts_running_trials_and_failures(run):
 def test_trials_that_wait_for_what_they_start_from_are_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", TEXT + "sparsity: {from: dense}\n")
-    planned = [trial.proposal for trial in all_trials(sweep)]
-    prepare(sweep, planned)
-    folder = folder_of(sweep)
+    folder, trials = recorded(sweep)
+    planned = [trial.proposal for trial in trials]
     assert [cell.waiting for cell in load_status(folder).cells] == [0, 1, 1]
     shown = CliRunner().invoke(app, ["status", "small"]).stdout
     assert "waiting" in shown
@@ -107,4 +105,4 @@ def test_stop_and_cancel_write_requests_for_a_running_sweep_only(run):
         assert StopRequests(run).cancel_file.exists()
     refused = runner.invoke(app, ["stop", "small"])
     assert isinstance(refused.exception, UserError)
-    assert "must be running" in str(refused.exception)
+    assert "is not running" in str(refused.exception)

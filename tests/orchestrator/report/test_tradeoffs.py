@@ -26,7 +26,7 @@ def state(number, cell, top1, size, seed=0, assignment=None):
         seed,
     )
     result = SimpleNamespace(metrics=lambda: {"selection_top1": top1, "nonzero_params": size})
-    return TrialState(proposal, result, None)
+    return TrialState(proposal, "finished", result)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -65,7 +65,7 @@ def test_unfinished_trials_and_missing_metrics_take_no_part():
         SimpleNamespace(metrics=lambda: {"nonzero_params": 1}),
         None,
     )
-    unfinished = TrialState(Proposal("a-8", "a", {}, {"x": 8}, 0), None, None)
+    unfinished = TrialState(Proposal("a-8", "a", {}, {"x": 8}, 0))
     found = non_dominated(
         [without, unfinished, state(0, "a", 0.9, 10), state(1, "a", 0.8, 5)], GOALS
     )

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from orchestrator.cli.commands.sweeps import app
 from orchestrator.planning.check import check_folders, checked_sweep, runs_of, sources_of
-from orchestrator.record.folder import folder_of, journal_of, prepare
-from orchestrator.trials.space import all_trials
+from orchestrator.record.folder import journal_of
 from orchestrator.tuning.sources import Sources
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import make_run, result_of
+from tests.orchestrator.recorded import recorded
 from tests.orchestrator.sweep_files import SMALL, loaded, written
 from trainables.contract.artifacts import write_json
 from trainables.contract.errors import TrialFailed, UserError
@@ -110,9 +110,7 @@ def dense_and_sparse(tmp_path, monkeypatch):
     sweep = loaded(
         tmp_path, SMALL, ONE_STREAM, "sparsity.from=dense", "parameters.train.lr=[0.1, 0.2]"
     )
-    trials = all_trials(sweep)
-    prepare(sweep, [trial.proposal for trial in trials])
-    run = folder_of(sweep)
+    run, trials = recorded(sweep)
     return run, Sources(sweep, run, trials, {"mlflow:a": Path("elsewhere")}), trials
 
 
