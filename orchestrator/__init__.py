@@ -1,1 +1,3 @@
 """Sweeps: from one YAML file to trials, ensembles and final scores."""
+
+__version__ = "0.3.0"

@@ -33,6 +33,10 @@ def dotted(path: Path) -> str:
     return text
 
 
+LONGEST_SHOWN = 100
+"""Characters of a text that a message repeats."""
+
+
 def show(value: Any) -> str:
     """A value as a message shows it: text quoted, the rest as YAML writes it."""
     if value is None or isinstance(value, bool):
@@ -41,6 +45,8 @@ def show(value: Any) -> str:
         return f"[{', '.join(show(item) for item in value)}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {show(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        return f"{value[:LONGEST_SHOWN]!r}... of {len(value)} characters"
     return repr(value)
 
 

@@ -25,6 +25,7 @@ _BOUNDS = {
     "greater_than": ("must be greater than {}", "gt"),
     "less_than_equal": ("must be at most {}", "le"),
     "less_than": ("must be less than {}", "lt"),
+    "string_too_long": ("must have at most {} characters", "max_length"),
 }
 _WHOLE = {
     "extra_forbidden": "unknown key",

@@ -31,7 +31,8 @@ from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+"""Of a sweep or an ensemble: a folder is called by it, as short as those of cells."""
 Positive = Annotated[float, Field(gt=0.0)]
 Distribution = Literal["uniform", "log_uniform", "int_uniform", "int_log_uniform"]
 CELL_AXES = ("model.backbone", "data.stream", "sparsity.level")

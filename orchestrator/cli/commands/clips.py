@@ -21,24 +21,31 @@ def show(
         str,
         typer.Argument(
             metavar="STORE",
-            help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.",
+            help="Read the store in this folder, or a copy of it at a URI.",
         ),
     ],
-    clip: Annotated[str, typer.Argument(metavar="ID", help="Id of a clip.")],
+    clip: Annotated[str, typer.Argument(metavar="ID", help="Draw the clip of this id.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="A .png (poses side by side) or .gif (moving); ID.png here without."),
+        typer.Option(
+            help="Write this .png (poses side by side) or .gif (moving); ID.png here without."
+        ),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(help=f"Poses of a PNG ({POSES}), or pictures of a GIF (15 per second)."),
+        typer.Option(
+            help=f"Draw so many poses in a PNG ({POSES}), or pictures of a GIF (15 per second)."
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help=f"GIF: frames per second of the recording ({FPS:g}).")
+        float | None,
+        typer.Option(help=f"Play a GIF at so many frames per second of the recording ({FPS:g})."),
     ] = None,
     up: Annotated[
         str | None,
-        typer.Option(help="What points up, for positions in space: y (as with Kinect), z, -y, ..."),
+        typer.Option(
+            help="Say what points up, for positions in space: y (as with Kinect), z, -y, ..."
+        ),
     ] = None,
 ) -> None:
     """Draw one clip's skeletons, from the front and from the side or as in the image."""

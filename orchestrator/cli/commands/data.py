@@ -31,7 +31,7 @@ StorePath = Annotated[
     str,
     typer.Argument(
         metavar="STORE",
-        help="Folder made by 'data import' or 'data synth', or a URI of a copy of it.",
+        help="Read the store in this folder, or a copy of it at a URI.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -39,8 +39,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 
 @data_app.command("info")
 def info(store: StorePath, as_json: Json = False) -> None:
-    """What a store holds: clips, lengths, protocols, origin; how many clips of each class, subject
-    and camera.
+    """Say what a store holds: clips, lengths, protocols, origin, and how many clips of each class,
+    subject and camera.
     """
     from orchestrator.cli.printing.stores import print_summary
     from trainables.data.inspection.summary import summarise
@@ -57,19 +57,19 @@ def info(store: StorePath, as_json: Json = False) -> None:
 def audit(
     store: StorePath,
     protocol: Annotated[
-        str | None, typer.Option(help="One protocol only; all of the store's without.")
+        str | None, typer.Option(help="Look at one protocol only; all of the store's without.")
     ] = None,
     selection_kind: Annotated[
-        str | None, typer.Option(help="Held out of training: subject, clip, protocol or none.")
+        str | None, typer.Option(help="Hold this out of training: subject, clip, protocol or none.")
     ] = None,
     fraction: Annotated[
-        float | None, typer.Option(help="Of the training subjects or clips that is held out.")
+        float | None, typer.Option(help="Hold out this share of the training subjects or clips.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Which ones.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draw with this seed which ones.")] = None,
     near: Annotated[
         float,
         typer.Option(
-            help="How far near copies may differ: mm, or pixels in images; root mean square."
+            help="Let near copies differ so far: mm, or pixels in images; root mean square."
         ),
     ] = 1.0,
     strict: Annotated[

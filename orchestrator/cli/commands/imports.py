@@ -23,13 +23,13 @@ import_app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Out = Annotated[Path, typer.Argument(help="Folder to make.")]
+Out = Annotated[Path, typer.Argument(help="Make this folder.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a store that is there already.")]
 Storage = Annotated[
     Literal["float32", "int16"],
     typer.Option(
         "--storage",
-        help="int16: half the size, coordinates rounded to 0.1 mm (in images 0.05 pixels).",
+        help="Store so; int16 halves the size and rounds to 0.1 mm (in images 0.05 pixels).",
     ),
 ]
 
@@ -39,14 +39,14 @@ def import_nw_ucla(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Folder with all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json."
+            help="Read all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json here."
         ),
     ],
     out: Out,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """Northwestern-UCLA (Wang et al., CVPR 2014) as CTR-GCN's lists have it: 1484 clips, 10
+    """Import Northwestern-UCLA (Wang et al., CVPR 2014) as CTR-GCN's lists have it: 1484 clips, 10
     actions, protocol xview.
     """
     from trainables.data.readers.nw_ucla import read_nw_ucla
@@ -57,18 +57,21 @@ def import_nw_ucla(
 @import_app.command("msr-action3d")
 def import_msr_action3d(
     src: Annotated[
-        Path, typer.Argument(help="The MSRAction3D folder, with real_world_coordinates/ in it.")
+        Path,
+        typer.Argument(help="Read the MSRAction3D folder, with real_world_coordinates/ in it."),
     ],
     out: Out,
     all_clips: Annotated[
         bool,
-        typer.Option("--all-clips", help="Every clip there is, not only those that papers use."),
+        typer.Option(
+            "--all-clips", help="Take every clip there is, not only those that papers use."
+        ),
     ] = False,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """MSR-Action3D (Li et al., CVPR Workshops 2010): the 557 clips that papers use, 20 actions,
-    protocol xsub.
+    """Import MSR-Action3D (Li et al., CVPR Workshops 2010): the 557 clips that papers use,
+    20 actions, protocol xsub.
     """
     from trainables.data.readers.msr_action3d import read_msr_action3d
 
@@ -81,33 +84,35 @@ def import_ntu(
         Path,
         typer.Argument(
             help=(
-                "Folder, searched with all below it, or .zip of SsssCcccPpppRrrrAaaa.skeleton"
-                " files."
+                "Read the SsssCcccPpppRrrrAaaa.skeleton files of this folder and all below it, or"
+                " of a .zip."
             )
         ),
     ],
     out: Out,
     release: Annotated[
         Literal["auto", "60", "120"],
-        typer.Option(help="Whose samples and protocols; auto: as the files are."),
+        typer.Option(help="Take this one's samples and protocols; auto is as the files are."),
     ] = "auto",
     single_actor: Annotated[
         Literal["auto", "zero", "duplicate"],
         typer.Option(
-            help="What the second actor is where there is one; auto: zero in 60, duplicate in 120."
+            help="Fill the second actor, where there is one, so; auto: zero in 60, duplicate in 120."
         ),
     ] = "auto",
     strict: Annotated[
-        bool, typer.Option("--strict", help="A damaged file is an error, not left out and named.")
+        bool,
+        typer.Option("--strict", help="End at a damaged file instead of naming and skipping it."),
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes that read; one per core unless given.")
+        int | None,
+        typer.Option(min=1, help="Read with so many processes; one per core unless given."),
     ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """NTU RGB+D 60 or 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020) from raw skeletons:
-    protocols xsub and xview or xset.
+    """Import NTU RGB+D 60 or 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020) from raw
+    skeletons: protocols xsub and xview or xset.
     """
     from trainables.data.readers.ntu import read_ntu
     from trainables.data.readers.parallel import cores
@@ -128,22 +133,26 @@ def import_ntu(
 def import_ntu_npz(
     src: Annotated[
         Path,
-        typer.Argument(help=".npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz."),
+        typer.Argument(
+            help="Read this .npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz."
+        ),
     ],
     out: Out,
     protocol: Annotated[
         Literal["xsub", "xview", "xset", "split"] | None,
-        typer.Option(help="Its split; as the file's name says unless given."),
+        typer.Option(help="Say its split; as the file's name says unless given."),
     ] = None,
     names: Annotated[
         Path | None,
-        typer.Option(help="skes_available_name.txt: names, subjects, cameras, setups of rows."),
+        typer.Option(
+            help="Read names, subjects, cameras and setups of rows from skes_available_name.txt."
+        ),
     ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """NTU RGB+D as CTR-GCN's and HPI-GCN's preparation saves it, (N, 300, 150) arrays; compressed
-    or not, in little memory.
+    """Import NTU RGB+D as CTR-GCN's and HPI-GCN's preparation saves it, (N, 300, 150) arrays;
+    compressed or not, in little memory.
     """
     from trainables.data.readers.ntu_npz import read_ntu_npz
 
@@ -155,52 +164,59 @@ def import_pyskl(
     annotations: Annotated[
         Path,
         typer.Argument(
-            help="A pickle of PYSKL: splits and annotations, or annotations only, which train."
+            help="Read PYSKL's pickle: splits and annotations, or annotations only, which train."
         ),
     ],
     out: Out,
     test: Annotated[
-        Path | None, typer.Option(help="Annotations that test, where ANNOTATIONS has no splits.")
+        Path | None,
+        typer.Option(help="Test on these annotations, where ANNOTATIONS has no splits."),
     ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
-            help="Built-in layout, or a YAML file.",
+            help="Take this built-in layout, or a YAML file.",
             show_default="by joints: ntu25, coco17 or openpose18",
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the data set.", show_default="the file's")
+        str | None, typer.Option(help="Call the data set so.", show_default="the file's")
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(help="Text file with the name of a class per line.", show_default="numbers"),
+        typer.Option(
+            help="Read the name of a class per line from this text file.", show_default="numbers"
+        ),
     ] = None,
     max_persons: Annotated[
         int,
-        typer.Option(help="Per clip; those with the highest confidence, or the largest motion."),
+        typer.Option(
+            help="Keep so many persons per clip, with the highest confidence or the largest motion."
+        ),
     ] = 2,
     drop_confidence: Annotated[
-        bool, typer.Option("--drop-confidence", help="Store pixels only.")
+        bool, typer.Option("--drop-confidence", help="Store pixels only, without confidence.")
     ] = False,
     box_threshold: Annotated[
         float | None,
-        typer.Option(help="Kinetics-400: smallest score of a box that counts.", show_default="0.5"),
+        typer.Option(help="Count boxes from this score on (Kinetics-400).", show_default="0.5"),
     ] = None,
     valid_ratio: Annotated[
         float | None,
-        typer.Option(help="Kinetics-400: a training clip has a box in this share of its frames."),
+        typer.Option(
+            help="Keep training clips with a box in this share of their frames (Kinetics-400)."
+        ),
     ] = None,
     raw_root: Annotated[
         Path | None,
         typer.Option(
-            help="Kinetics-400: where the files of joints lie.", show_default="beside ANNOTATIONS"
+            help="Find the files of joints here (Kinetics-400).", show_default="beside ANNOTATIONS"
         ),
     ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """PYSKL's annotations: NTU RGB+D in 3-D and 2-D, Kinetics-400, FineGYM, UCF101, HMDB51,
+    """Import PYSKL's annotations: NTU RGB+D in 3-D and 2-D, Kinetics-400, FineGYM, UCF101, HMDB51,
     Diving48, and one's own.
     """
     from trainables.data.readers.layout_file import find_layout
@@ -235,14 +251,14 @@ def import_kinetics_skeleton(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json."
+            help="Read this folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json."
         ),
     ],
     out: Out,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """Kinetics-Skeleton (Yan et al., AAAI 2018): OpenPose's 18
+    """Import Kinetics-Skeleton (Yan et al., AAAI 2018): OpenPose's 18
     joints in the image, protocol split.
     """
     from trainables.data.readers.kinetics_skeleton import read_kinetics_skeleton
@@ -255,7 +271,7 @@ def import_arrays(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Folder with one .npy or .npz per clip id, or one .npz with an array per id."
+            help="Read a folder with one .npy or .npz per clip id, or one .npz with an array per id."
         ),
     ],
     out: Out,
@@ -263,31 +279,33 @@ def import_arrays(
         Path,
         typer.Option(
             help=(
-                "CSV: id, label, split or split_NAME (train, val, test); optional subject, camera,"
+                "Read a CSV: id, label, split or split_NAME (train, val, test); optional subject, camera,"
                 " take."
             )
         ),
     ],
     layout: Annotated[
         str,
-        typer.Option(help="Built-in layout, or a YAML file with name, joints, parents and origin."),
+        typer.Option(
+            help="Take this built-in layout, or a YAML file with name, joints, parents and origin."
+        ),
     ],
     channels: Annotated[
         Literal["xyz", "xy", "xyc"],
         typer.Option(
-            help="What a joint is: metres (2 numbers: z is 0), pixels, or pixels and confidence."
+            help="Say what joints are: metres (2 numbers: z is 0), pixels, pixels and confidence."
         ),
     ] = "xyz",
     pipeline: Annotated[
         Literal["ctr", "pyskl", "ucla"] | None,
         typer.Option(
-            help="Transforms that trials use by default.", show_default="ctr, for pixels pyskl"
+            help="Let trials use these transforms by default.", show_default="ctr, for pixels pyskl"
         ),
     ] = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """Any data set as arrays (frames, joints, 2 or 3) or (persons, frames, joints, 2 or 3)."""
+    """Import any data set as arrays (frames, joints, 2 or 3), persons before them or not."""
     from trainables.data.readers.arrays import read_arrays
     from trainables.data.readers.layout_file import find_layout
 
@@ -301,21 +319,31 @@ def import_arrays(
 
 def synth(
     out: Out,
-    classes: Annotated[int, typer.Option(help="Number of movements to tell apart.")] = 10,
-    clips_per_class: Annotated[int, typer.Option(help="At least subjects * views.")] = 60,
-    subjects: Annotated[int, typer.Option(help="Subjects; odd ones train in protocol xsub.")] = 10,
-    views: Annotated[int, typer.Option(help="Cameras; the last one tests in protocol xview.")] = 3,
-    frames: Annotated[int, typer.Option(help="Mean length of a clip.")] = 48,
-    persons: Annotated[int, typer.Option(help="Largest number of persons in a clip.")] = 1,
+    classes: Annotated[int, typer.Option(help="Make so many movements to tell apart.")] = 10,
+    clips_per_class: Annotated[
+        int, typer.Option(help="Make so many clips of each movement, at least subjects * views.")
+    ] = 60,
+    subjects: Annotated[
+        int, typer.Option(help="Make so many subjects; odd ones train in protocol xsub.")
+    ] = 10,
+    views: Annotated[
+        int, typer.Option(help="Make so many cameras; the last one tests in protocol xview.")
+    ] = 3,
+    frames: Annotated[int, typer.Option(help="Make clips of so many frames in the mean.")] = 48,
+    persons: Annotated[int, typer.Option(help="Put at most so many persons into a clip.")] = 1,
     noise: Annotated[
-        float, typer.Option(help="Standard deviation of the sensor noise in metres.")
+        float, typer.Option(help="Add sensor noise of this standard deviation, in metres.")
     ] = 0.04,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    layout: Annotated[str, typer.Option(help="Built-in layout, or a YAML file.")] = "ucla20",
+    seed: Annotated[
+        int, typer.Option(help="Draw with this seed; the same seed gives the same bytes.")
+    ] = 0,
+    layout: Annotated[
+        str, typer.Option(help="Take this built-in layout, or a YAML file.")
+    ] = "ucla20",
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
-    """A synthetic data set of moving bodies: learnable, not trivial, and there at once."""
+    """Make a synthetic data set of moving bodies: learnable, not trivial, and there at once."""
     from trainables.data.readers.layout_file import find_layout
     from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 

@@ -16,10 +16,12 @@ import typer
 from trainables.contract.errors import UserError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Layout = Annotated[str, typer.Option("--layout", help="Built-in layout, or a YAML file.")]
-Frames = Annotated[int, typer.Option("--frames", min=2, help="Length of a clip.")]
-Persons = Annotated[int, typer.Option("--persons", min=1, help="Persons in a clip.")]
-Classes = Annotated[int, typer.Option("--classes", min=1, help="Classes told apart.")]
+Layout = Annotated[str, typer.Option("--layout", help="Take this built-in layout, or a YAML file.")]
+Frames = Annotated[int, typer.Option("--frames", min=2, help="Take clips of so many frames.")]
+Persons = Annotated[int, typer.Option("--persons", min=1, help="Take clips of so many persons.")]
+Classes = Annotated[
+    int, typer.Option("--classes", min=1, help="Take networks that tell so many classes apart.")
+]
 
 
 def models(
@@ -29,9 +31,7 @@ def models(
     persons: Persons = 2,
     as_json: Json = False,
 ) -> None:
-    """The backbones: parameters and multiply-accumulates of both forms, the papers' figures, and
-    what can be searched.
-    """
+    """List the backbones: parameters and MACs of both forms, the papers' figures, options."""
     from orchestrator.planning.catalogue import catalogue
     from trainables.data.readers.layout_file import find_layout
 
@@ -47,43 +47,53 @@ def models(
 def bench(
     backbones: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BACKBONE]...", help="Backbones to measure; without a name all."),
+        typer.Argument(
+            metavar="[BACKBONE]...", help="Measure these backbones; without a name all."
+        ),
     ] = None,
     batch: Annotated[
         list[int] | None,
         typer.Option(
-            "--batch", min=1, help="Clips at a time; may be repeated.  [default: 1 and 64]"
+            "--batch",
+            min=1,
+            help="Run so many clips at a time; may be repeated.  [default: 1 and 64]",
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads.  [default: as torch takes]")
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Use so many CPU threads.  [default: as torch takes]"
+        ),
     ] = None,
     layout: Layout = "ntu25",
     frames: Frames = 64,
     persons: Persons = 2,
     classes: Classes = 120,
     channels: Annotated[
-        int, typer.Option("--channels", min=8, help="Width of the first stage.")
+        int, typer.Option("--channels", min=8, help="Build networks whose first stage is so wide.")
     ] = 64,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Turns that every network gets.")
+        int, typer.Option("--rounds", min=1, help="Give every network so many turns.")
     ] = 10,
     single: Annotated[
         float,
-        typer.Option("--single", min=0.0, max=1.0, help="Share of the clips with one person only."),
+        typer.Option(
+            "--single", min=0.0, max=1.0, help="Make this share of the clips hold one person only."
+        ),
     ] = 0.0,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto: cuda if there is one.")
+        Literal["auto", "cpu", "cuda"],
+        typer.Option("--device", help="Measure on this device; auto is cuda if there is one."),
     ] = "auto",
     settle: Annotated[
         bool,
         typer.Option(
-            "--settle", help="First find how each deploy form runs fastest on this machine."
+            "--settle", help="Find first how each deploy form runs fastest on this machine."
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Latency of deploy forms against training forms and against each other, on this machine."""
+    """Measure the latency of deploy forms and training forms on this machine."""
     from trainables.data.readers.layout_file import find_layout
     from trainables.deploy.bench import Setting
     from trainables.deploy.bench import bench as measure
@@ -120,36 +130,43 @@ def import_weights(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            metavar="CHECKPOINT", help="File of the released code; nothing in it is executed."
+            metavar="CHECKPOINT",
+            help="Read this file of the released code; nothing in it is executed.",
         ),
     ],
     backbone: Annotated[
         str,
         typer.Option(
-            "--as", metavar="BACKBONE", help="What the network is here (see 'orchestrate models')."
+            "--as",
+            metavar="BACKBONE",
+            help="Say what the network is here (see 'orchestrate models').",
         ),
     ],
     layout: Annotated[
         str | None,
-        typer.Option("--layout", help="Layout or YAML file.  [default: the store's, else ntu25]"),
+        typer.Option(
+            "--layout", help="Take this layout or YAML file.  [default: the store's, else ntu25]"
+        ),
     ] = None,
     persons: Annotated[
         int | None,
         typer.Option(
             "--persons",
             min=1,
-            help="Where the file does not show it.  [default: the store's, else 2]",
+            help="Say how many persons the clips have.  [default: the file's, the store's, else 2]",
         ),
     ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
-            "--frames", min=2, help="Length of the clips to come.  [default for scores: 64]"
+            "--frames", min=2, help="Expect clips of so many frames.  [default for scores: 64]"
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="MODEL.OPTION=V", help="An option the file does not show."),
+        typer.Option(
+            "--set", metavar="MODEL.OPTION=V", help="Say an option that the file does not show."
+        ),
     ] = None,
     level: Annotated[
         float | None,
@@ -157,7 +174,7 @@ def import_weights(
             "--level",
             min=0.0,
             max=1.0,
-            help="Sparsity level of a Sparse-ST-GCN checkpoint, which holds scores of its masks.",
+            help="Cut the scores of a Sparse-ST-GCN checkpoint to masks of this level.",
         ),
     ] = None,
     out: Annotated[
@@ -170,24 +187,27 @@ def import_weights(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="STORE", help="Store to score: a folder or a URI."),
+        typer.Option("--store", metavar="STORE", help="Score this store, a folder or a URI."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="One of the store's protocols.")
+        str | None, typer.Option("--protocol", help="Take this one of the store's protocols.")
     ] = None,
     stream: Annotated[
-        str, typer.Option("--stream", help="What the network was trained on, as in a sweep file.")
+        str,
+        typer.Option("--stream", help="Say what the network was trained on, as in a sweep file."),
     ] = "joint",
     split: Annotated[
         Literal["test", "train"],
-        typer.Option("--split", help="Part of the protocol; train: all that is not tested on."),
+        typer.Option(
+            "--split", help="Score this part of the protocol; train is all that is not tested on."
+        ),
     ] = "test",
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that are there already.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """A checkpoint of the released code as a network of ours: strict report, weights, deploy form,
+    """Read a checkpoint of released code as a network of ours: strict report, weights, deploy form,
     scores.
     """
     if (scores, store, protocol) != (None, None, None) and None in (scores, store, protocol):
@@ -231,13 +251,17 @@ def import_weights(
 
 def pack(
     source: Annotated[
-        Path, typer.Argument(metavar="TRIAL", help="Folder of a trial, or a deploy form's file.")
+        Path,
+        typer.Argument(
+            metavar="TRIAL", help="Take the folder of a trial, or a deploy form's file."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Write this file.")],
     half: Annotated[
         bool,
         typer.Option(
-            "--half", help="Round weights to half precision: half the size, scores change a little."
+            "--half",
+            help="Round weights to half precision: the file halves, scores change a little.",
         ),
     ] = False,
     force: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from orchestrator import __version__
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.networks import COMMANDS
 from trainables.contract.errors import OrchestrateError, UserError
@@ -24,14 +25,15 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
 
 File = Annotated[
     str,
     typer.Argument(
-        metavar="FILE", help="Sweep file, or the name of a shipped search space (quickstart)."
+        metavar="FILE",
+        help="Take this sweep file, or the shipped search space of this name (quickstart).",
     ),
 ]
 Overrides = Annotated[
@@ -43,9 +45,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(version("orchestrate"))
+        print(__version__)
         raise typer.Exit
 
 
@@ -66,7 +66,7 @@ def validate(
     no_data: Annotated[
         bool,
         typer.Option(
-            "--no-data", help="Leave the store alone: check the file and its trials only."
+            "--no-data", help="Check the file and its trials only, and leave the store alone."
         ),
     ] = False,
 ) -> None:
@@ -93,7 +93,7 @@ def validate(
 
 @app.command()
 def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None:
-    """What a sweep will cost before it runs: cells, trials, sizes, time, disk.
+    """Say what a sweep will cost before it runs: cells, trials, sizes, time, disk.
 
     Exits with 2 when the file's budget is too small.
     """
@@ -114,19 +114,19 @@ def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None
 
 @app.command()
 def schema() -> None:
-    """JSON schema of the sweep file, for editors."""
+    """Print the JSON schema of the sweep file, for editors."""
     from orchestrator.sweep.json_schema import sweep_schema
 
     print(json.dumps(sweep_schema(), indent=2))
 
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A sweep in the storage folder, or its folder.")
+    str, typer.Argument(metavar="NAME", help="Name a sweep in the storage folder, or its folder.")
 ]
-Storage = Annotated[str, typer.Option("--storage", help="Folder of the sweeps' folders.")]
+Storage = Annotated[str, typer.Option("--storage", help="Look for sweeps in this folder.")]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="HOST:PORT of a Ray cluster to run on; default: this machine."),
+    typer.Option("--address", help="Run on the Ray cluster at HOST:PORT instead of this machine."),
 ]
 
 
@@ -142,7 +142,7 @@ def sweep(
     overrides: Overrides = None,
     address: Address = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Another name than the file's.")
+        str | None, typer.Option("--name", help="Give the sweep another name than the file does.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -217,12 +217,14 @@ def _print_evaluation(evaluation: FinalEvaluation, report: Path, run: Path, as_j
 def status(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A sweep; without a name all of them, a line each."),
+        typer.Argument(
+            metavar="[NAME]", help="Show this sweep; without a name all of them, a line each."
+        ),
     ] = None,
     storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
-    """How far a sweep is: cells, best so far, failures with reasons, time left."""
+    """Say how far a sweep is: cells, best so far, failures with reasons, time left."""
     from orchestrator.cli.printing.evaluation import print_status, print_statuses
     from orchestrator.record.folder import find_folder, list_folders
     from orchestrator.record.status import load_status
@@ -273,29 +275,37 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
 def ensemble(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A sweep, to build its ensembles and report again."),
+        typer.Argument(
+            metavar="[NAME]", help="Build the ensembles and the report of this sweep again."
+        ),
     ] = None,
     scores: Annotated[
         list[Path] | None,
-        typer.Option("--scores", help="Score file (.parquet, .npy, .pkl); repeat for each member."),
+        typer.Option(
+            "--scores",
+            help="Read a member's score file (.parquet, .npy, .pkl); repeat it for each member.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="Label file (.parquet, .csv, .npy, .json, .pkl)."),
+        typer.Option(
+            "--labels", help="Read the labels from this file (.parquet, .csv, .npy, .json, .pkl)."
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="One weight per score file, separated by commas."),
+        typer.Option("--weights", help="Give one weight per score file, separated by commas."),
     ] = None,
     combine: Annotated[
         Literal["logits", "probabilities"] | None,
-        typer.Option("--combine", help="What is summed.  [default: logits]"),
+        typer.Option("--combine", help="Sum logits or probabilities.  [default: logits]"),
     ] = None,
     as_json: Json = False,
     partial: Annotated[
         bool,
         typer.Option(
-            "--partial", help="Of a sweep whose trials have not all ended; opens the test split."
+            "--partial",
+            help="Take a sweep whose trials have not all ended; this opens the test split.",
         ),
     ] = False,
     storage: Storage = "runs",
@@ -342,19 +352,23 @@ def report(name: Name, storage: Storage = "runs") -> None:
 @app.command()
 def ui(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A sweep; its tracking store is shown.")
+        str | None, typer.Argument(metavar="[NAME]", help="Show the tracking store of this sweep.")
     ] = None,
     uri: Annotated[
-        str, typer.Option("--uri", help="Tracking store to show where no sweep is named.")
+        str, typer.Option("--uri", help="Show this tracking store, where no sweep is named.")
     ] = "sqlite:///mlflow.db",
     host: Annotated[
         str,
-        typer.Option("--host", help="Address to serve on; 0.0.0.0 for everyone on the network."),
+        typer.Option(
+            "--host", help="Serve on this address; 0.0.0.0 is for everyone on the network."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Port to serve on.")] = 5000,
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65535, help="Serve on this port.")
+    ] = 5000,
     storage: Storage = "runs",
 ) -> None:
-    """MLflow's pages on the sweep's own store, until Ctrl-C."""
+    """Serve MLflow's pages on the sweep's own store, until Ctrl-C."""
     import socket
     import subprocess
 
@@ -377,6 +391,10 @@ def ui(
         )
     command = ui_command(uri, host, port)
     try:
+        socket.getaddrinfo(host, port)
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"--host: must be an address of this machine, got '{host}'") from error
+    try:
         socket.create_server((host, port)).close()
     except OSError as error:
         raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
@@ -397,6 +415,12 @@ def main() -> None:
     except OrchestrateError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # what the machine refuses is said by the file's name; other errors of the system are bugs
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
