@@ -97,7 +97,7 @@ def import_ntu(
     single_actor: Annotated[
         Literal["auto", "zero", "duplicate"],
         typer.Option(
-            help="Fill the second actor, where there is one, so; auto: zero in 60, duplicate in 120."
+            help="Fill the second actor so, where there is one; auto: zero in 60, duplicate in 120."
         ),
     ] = "auto",
     strict: Annotated[
@@ -271,7 +271,7 @@ def import_arrays(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Read a folder with one .npy or .npz per clip id, or one .npz with an array per id."
+            help="Read a folder with a .npy or .npz per clip id, or one .npz with an array per id."
         ),
     ],
     out: Out,
@@ -279,8 +279,8 @@ def import_arrays(
         Path,
         typer.Option(
             help=(
-                "Read a CSV: id, label, split or split_NAME (train, val, test); optional subject, camera,"
-                " take."
+                "Read a CSV: id, label, split or split_NAME (train, val, test); optional subject,"
+                " camera, take."
             )
         ),
     ],
