@@ -28,7 +28,8 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("orchestrator", "trainables", "search_spaces", "tests", "docs", "pyproject.toml")
-PATIENCE_S = 180.0  # a change that makes its tests endless is noticed
+PATIENCE = 4.0  # of the time that its tests take without a change: what is endless is noticed
+LEAST_PATIENCE_S = 60.0
 
 CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a change of it
     "orchestrator/trials/cells.py": ("orchestrator/trials",),
@@ -177,24 +178,29 @@ def sample(modules: Sequence[str], count: int, seed: int) -> list[Mutant]:
     return drawn
 
 
-def noticed(mutant: Mutant, home: Path) -> bool:
-    """Whether the tests beside the module fail on the mutant in the copy `home`."""
+def noticed(mutant: Mutant, home: Path, patience: float) -> bool:
+    """Whether the tests beside the module fail, or end too late, in the copy `home`."""
     file = home / mutant.module
     before = file.read_text()
     file.write_text(mutant.source)
     try:
-        return _tests_fail(mutant.module, home)
+        return _tests_fail(mutant.module, home, patience)
     finally:
         file.write_text(before)
 
 
-def _tests_fail(module: str, home: Path) -> bool:
+def _tests_fail(module: str, home: Path, patience: float | None = None) -> bool:
     tests = [f"tests/{part}" for part in CORE[module]]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not full", *tests]
     environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, cwd=home, env=environment, capture_output=True, timeout=PATIENCE_S, check=False
+            [*command, "-p", "no:cacheprovider"],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            timeout=patience,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return True
@@ -231,15 +237,18 @@ def main() -> int:
         homes: SimpleQueue[Path] = SimpleQueue()
         for home in copies(asked.jobs, Path(folder)):
             homes.put(home)
+        patience: dict[str, float] = {}
         for module in modules:  # tests that fail on the unchanged code would notice everything
+            start = time.monotonic()
             if _tests_fail(module, Path(folder) / "0"):
                 print(f"{module}: its tests fail without a change", file=sys.stderr)
                 return 2
+            patience[module] = max(LEAST_PATIENCE_S, PATIENCE * (time.monotonic() - start))
 
         def attempt(mutant: Mutant) -> None:
             home = homes.get()
             try:
-                if not noticed(mutant, home):
+                if not noticed(mutant, home, patience[mutant.module]):
                     survivors.append(mutant)
                     print(
                         f"not noticed: {mutant.module}:{mutant.line}: {mutant.change}", flush=True
