@@ -63,16 +63,16 @@ def distances(parents: Sequence[int], start: int) -> np.ndarray:
     frontier = [start]
     while frontier:
         reached = [
-            joint for near in frontier for joint in sorted(neighbours[near]) if joint not in found
+            joint for near in frontier for joint in sorted(neighbours[near]) if joint not in hops
         ]
-        found |= {
-            joint: found[near] + 1
+        hops |= {
+            joint: hops[near] + 1
             for near in frontier
             for joint in neighbours[near]
-            if joint not in found
+            if joint not in hops
         }
         frontier = list(dict.fromkeys(reached))
-    return np.array([found[joint] for joint in range(len(parents))])
+    return np.array([hops[joint] for joint in range(len(parents))])
 
 
 def hierarchy(parents: Sequence[int], centre: int) -> list[list[int]]:

@@ -86,6 +86,6 @@ class Fusion(Deployable):
 
     def mask_kernel(self, mask: Tensor) -> KernelMask:
         """Put `mask`, of the shape of `one_kernel`, on it; not active yet."""
-        found = KernelMask(mask)
-        self.add_module("masked", found)
-        return found
+        masked = KernelMask(mask)
+        self.add_module("masked", masked)
+        return masked

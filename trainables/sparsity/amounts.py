@@ -150,7 +150,7 @@ def emptied(
     known = config.distribution == "erk" or config.generator in DRAWN
     if config.dense or config.level == "learned" or structure_of(config) != "weight" or not known:
         return []
-    found, places = (
+    likely, places = (
         [],
         iter([(number, shape) for number, block in enumerate(shapes) for shape in block]),
     )
@@ -163,8 +163,8 @@ def emptied(
             (number, shape, _none_of(math.prod(shape), total, total - removed))
             for number, shape in unit
         ]
-        found += [each for each in chances if each[2] >= WORTH_A_WORD]
-    return found
+        likely += [each for each in chances if each[2] >= WORTH_A_WORD]
+    return likely
 
 
 def _none_of(size: int, total: int, kept: int) -> float:

@@ -196,8 +196,8 @@ class SparseGenerator(MaskSchedule):
         network: has the blocks; clips (N, 3, T, V, M): of the size it will take.
         """
         self._scales = [
-            (norm, attach(norm, heard))
-            for norm, heard in constant_channels(network, self._blocks, clips)
+            (norm, attach(norm, mask))
+            for norm, mask in constant_channels(network, self._blocks, clips)
         ]
 
     def parameters(self) -> Pairs:

@@ -25,12 +25,12 @@ def masks_of(blocks: Sequence[nn.Module]) -> dict[str, Tensor]:
     """By name of every maskable weight: its mask, or where none is attached 1 for what is not zero;
     uint8, on the CPU.
     """
-    found = {}
+    masks = {}
     for names, layers in zip(layer_names(blocks), maskable(blocks), strict=True):
         for name, layer in zip(names, layers, strict=True):
             mask = mask_of(layer)
-            found[name] = torch.ne(layer.weight if mask is None else mask, 0).to("cpu", torch.uint8)
-    return found
+            masks[name] = torch.ne(layer.weight if mask is None else mask, 0).to("cpu", torch.uint8)
+    return masks
 
 
 def save_masks(masks: Mapping[str, Tensor], path: Path) -> None:
@@ -61,7 +61,7 @@ def load_masks(path: Path, blocks: Sequence[nn.Module], level: float) -> Masks:
     ones, or the level the file has if it is not `level` to LEVEL_TOLERANCE or, in a small network,
     to one weight of each layer: rounding is no other level.
     """
-    found, names, layers = _read(path), layer_names(blocks), maskable(blocks)
+    masks, names, layers = _read(path), layer_names(blocks), maskable(blocks)
     shapes = {
         name: tuple(layer.weight.shape)
         for row, given in zip(names, layers, strict=True)
@@ -69,25 +69,25 @@ def load_masks(path: Path, blocks: Sequence[nn.Module], level: float) -> Masks:
     }
     problems = [
         f"{path}: {name}: no maskable weight of the network has this name"
-        for name in found.keys() - shapes
+        for name in masks.keys() - shapes
     ]
     for name, shape in shapes.items():
         rule = (
-            _problem(found[name], shape)
-            if name in found
+            _problem(masks[name], shape)
+            if name in masks
             else f"must have a mask of shape {shape}, got none"
         )
         problems += [f"{path}: {name}: {rule}"] if rule else []
     if problems:
         raise UserError.of(sorted(problems))
-    total = sum(mask.size for mask in found.values())
-    removed = total - sum(int(mask.sum()) for mask in found.values())
-    if abs(removed - level * total) > max(LEVEL_TOLERANCE * total, len(found)):
+    total = sum(mask.size for mask in masks.values())
+    removed = total - sum(int(mask.sum()) for mask in masks.values())
+    if abs(removed - level * total) > max(LEVEL_TOLERANCE * total, len(masks)):
         raise UserError(
             f"sparsity.level must be what {path} removes, {removed / total:.3f} ({removed:,} of"
             f" {total:,} weights), got {level:g}"
         )
-    return [[torch.from_numpy(found[name].astype(np.float64)) for name in row] for row in names]
+    return [[torch.from_numpy(masks[name].astype(np.float64)) for name in row] for row in names]
 
 
 def _problem(mask: np.ndarray, shape: tuple[int, ...]) -> str | None:

@@ -255,8 +255,8 @@ def attach(layer: nn.Conv2d | nn.BatchNorm2d, mask: Tensor) -> Masked:
 def attach_all(layers: Layers, masks: Sequence[Sequence[Tensor]]) -> list[list[Masked]]:
     """`attach` for every layer of every block; masks take their weight's dtype and device."""
     return [
-        [attach(layer, mask.to(layer.weight)) for layer, mask in zip(row, given, strict=True)]
-        for row, given in zip(layers, masks, strict=True)
+        [attach(layer, mask.to(layer.weight)) for layer, mask in zip(row, row_masks, strict=True)]
+        for row, row_masks in zip(layers, masks, strict=True)
     ]
 
 
@@ -313,19 +313,19 @@ def write_masks(network: nn.Module) -> None:
 
 def mask_of(layer: nn.Module) -> Tensor | None:
     """The mask on a layer's weight, None where there is none."""
-    found = [part for part in layer.modules() if isinstance(part, Masked)]
-    return found[0].mask if found else None
+    masked = [part for part in layer.modules() if isinstance(part, Masked)]
+    return masked[0].mask if masked else None
 
 
 def weights_with_masks_written(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict that `write_masks` would leave, from one of a network with masks; the weights
     of any moment after its masks were final.
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.endswith(ORIGINAL):
             layer = name.removesuffix(ORIGINAL)
-            found[f"{layer}.weight"] = tensor * state[layer + MASK]
+            weights[f"{layer}.weight"] = tensor * state[layer + MASK]
         elif ".parametrizations." not in name:
-            found[name] = tensor
-    return found
+            weights[name] = tensor
+    return weights

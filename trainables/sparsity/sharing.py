@@ -141,15 +141,15 @@ def counted_kernels(blocks: Sequence[nn.Module], sharing: str) -> list[list[Laye
 
 
 def _counted(block: nn.Module, sharing: str) -> list[Layer]:
-    found: list[Layer] = []
+    layers: list[Layer] = []
     inside: set[nn.Module] = set()
     for module in block.modules():
         if isinstance(module, Fusion) and _shares(module, sharing):
-            found.append(FusedKernel(module) if sharing == "fused" else BranchKernels(module))
+            layers.append(FusedKernel(module) if sharing == "fused" else BranchKernels(module))
             inside.update(module.parts())
         elif isinstance(module, nn.Conv2d) and module not in inside:
-            found.append(module)
-    return found
+            layers.append(module)
+    return layers
 
 
 def _shares(fusion: Fusion, sharing: str) -> bool:

@@ -23,7 +23,7 @@ whose effect shows in their names.
 """
 
 
-def source_folder(sparsity: SparsityConfig, given: Path | None, root: Path) -> Path | None:
+def source_folder(sparsity: SparsityConfig, fetched: Path | None, root: Path) -> Path | None:
     """The folder of the trial whose weights training starts from; None: it starts from the weights
     that were drawn.
 
@@ -31,12 +31,12 @@ def source_folder(sparsity: SparsityConfig, given: Path | None, root: Path) -> P
     """
     if sparsity.dense or sparsity.network != "single" or sparsity.source is None:
         return None
-    if given is None and sparsity.source == FROM_THE_SWEEP:
+    if fetched is None and sparsity.source == FROM_THE_SWEEP:
         raise UserError(
             f"sparsity.from: '{FROM_THE_SWEEP}' is known within a sweep alone; a trial needs the"
             " folder of a finished one"
         )
-    return root / sparsity.source if given is None else given
+    return root / sparsity.source if fetched is None else fetched
 
 
 def start_from(network: nn.Module, model: ModelConfig, folder: Path) -> None:

@@ -52,9 +52,9 @@ def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[
     cannot act is simply off.
     """
     pipeline, flat = pipeline_of(data, description), description.channels != "xyz"
-    found = []
+    unused = []
     if flat and pipeline != "pyskl":
-        found.append(
+        unused.append(
             (
                 "data.pipeline",
                 (
@@ -64,11 +64,11 @@ def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[
             )
         )
     if data.align_persons and (pipeline != "ctr" or flat):
-        found.append(
+        unused.append(
             ("data.align_persons", f"has no effect under pipeline {pipeline}; leave it out")
         )
     elif data.align_persons and (layout.spine is None or hips_of(layout) is None):
-        found.append(
+        unused.append(
             (
                 "data.align_persons",
                 (
@@ -82,13 +82,13 @@ def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[
             f" on image coordinates (channels {description.channels}), which are not turned; leave"
             " it out"
         )
-        found += [
+        unused += [
             (f"data.{name}", f"has no effect{reason}")
             for name in ("rotation", "align_spine")
             if getattr(data, name) is not None
         ]
     elif pipeline == "pyskl" and data.align_spine and layout.spine is None:
-        found.append(
+        unused.append(
             (
                 "data.align_spine",
                 (
@@ -99,7 +99,7 @@ def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[
         )
     elif pipeline != "pyskl":
         reason = f" under pipeline {pipeline}; leave it out"
-        found += [
+        unused += [
             (f"data.{name}", f"has no effect{reason}")
             for name in ("align_spine", "views")
             if getattr(data, name) is not None
@@ -109,8 +109,8 @@ def in_vain(data: DataConfig, description: Description, layout: Layout) -> list[
             f"{math.radians(0.5):.5f} radians under pipeline ucla, which draws whole degrees, got"
             f" {data.rotation:g} radians"
         )
-        found.append(("data.rotation", f"must be 0 or more than {angles}"))
-    return found
+        unused.append(("data.rotation", f"must be 0 or more than {angles}"))
+    return unused
 
 
 def check_settings(data: DataConfig, description: Description, layout: Layout) -> None:

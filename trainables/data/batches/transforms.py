@@ -151,20 +151,20 @@ def uniform_views(length: int, frames: int, views: int) -> Ints:
     """
     legacy = np.random.RandomState(SEED)
     edge = np.arange(frames + 1) * length // frames
-    found = np.empty((views, frames), np.int64)
+    numbers = np.empty((views, frames), np.int64)
     for view in range(views):
         legacy.random_sample()  # PYSKL draws which share of the clip to look at: always all of it
         if length < frames:
-            found[view] = (view if length < views else view * length // views) + np.arange(frames)
+            numbers[view] = (view if length < views else view * length // views) + np.arange(frames)
         elif length < 2 * frames:
             skipped = np.zeros(frames + 1, np.int64)
             skipped[legacy.choice(frames + 1, length - frames, replace=False)] = 1
-            found[view] = np.arange(frames) + skipped.cumsum()[:-1]
+            numbers[view] = np.arange(frames) + skipped.cumsum()[:-1]
         else:
-            found[view] = edge[:-1] + legacy.randint(np.diff(edge))
-    found %= length
-    found.flags.writeable = False
-    return found
+            numbers[view] = edge[:-1] + legacy.randint(np.diff(edge))
+    numbers %= length
+    numbers.flags.writeable = False
+    return numbers
 
 
 def aligning(vector: Floats, axis: int) -> Floats:

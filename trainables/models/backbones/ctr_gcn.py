@@ -167,12 +167,12 @@ def differences(related: Tensor, subsets: int, convention: Convention) -> Tensor
     persons, _, _, joints = related.shape
     # (K, P, r, V)
     p, q = related.reshape(persons, 2, subsets, -1, joints).permute(1, 2, 0, 3, 4).unbind()
-    found = (
+    relations = (
         p[..., None, :] - q[..., None]
         if convention == "official"
         else p[..., None] - q[..., None, :]
     )
-    return found.tanh_()
+    return relations.tanh_()
 
 
 def refined_mixing(
