@@ -59,7 +59,7 @@ def distances(parents: Sequence[int], start: int) -> np.ndarray:
         if child != parent:
             neighbours[child].add(parent)
             neighbours[parent].add(child)
-    found = {start: 0}
+    hops = {start: 0}
     frontier = [start]
     while frontier:
         reached = [
