@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.record.folder import known_proposals
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.leaves import LEAVES, leaves_of, unused
 from orchestrator.trials.cells import expand
@@ -128,9 +129,9 @@ def plan(sweep: Sweep) -> Plan:
 
     store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
-    everything = all_trials(sweep)
+    everything = all_trials(sweep, known_proposals(sweep))
     by_cell = {
-        cell: [trial for trial in everything if trial.proposal.cell == cell.id]
+        cell: [trial for trial in everything if trial.proposal.axes == cell.axes]
         for cell in expand(sweep)
     }
     cell_of = {trial.proposal.trial: trial.proposal.cell for trial in everything}

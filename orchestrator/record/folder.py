@@ -17,8 +17,10 @@ from typing import Any
 
 from orchestrator.record.commands import command
 from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import FILE, load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
+from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
 from trainables.contract.artifacts import write_atomic, write_json
 from trainables.contract.errors import UserError
@@ -168,6 +170,20 @@ def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
             " or undo these changes:",
             *changes,
         )
+
+
+def known_proposals(sweep: Sweep) -> tuple[Proposal, ...]:
+    """The trials that earlier runs of the sweep proposed; none where it has no folder, or the
+    folder is of a sweep with other trials.
+    """
+    run = folder_of(sweep)
+    if not (run / FILE).is_file():
+        return ()
+    try:
+        _check_same(sweep, run, load_resolved(run))
+        return load_proposals(run)
+    except UserError:
+        return ()
 
 
 def store_digest(store: str) -> str | None:

@@ -30,6 +30,7 @@ from orchestrator.sweep.searches import SearchName
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
+from trainables.contract.frozen import without_defaults
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 """Of a sweep or an ensemble: a folder is called by it, as short as those of cells."""
@@ -271,8 +272,11 @@ class Sweep(Frozen):
         )
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name the resolved sweep."""
-        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits that name the sweep; settings at their defaults take no
+        part.
+        """
+        content = json.dumps(without_defaults(self), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def leaves(self) -> dict[str, Any]:
         """What all trials share, JSON values by dotted leaf name."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.backbones import BACKBONES
-from trainables.contract.frozen import Frozen
+from trainables.contract.frozen import Frozen, without_defaults
 from trainables.contract.model import ModelConfig, option_used
 from trainables.contract.sparsity import SparsityConfig, dense_epochs, setting_used
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
@@ -283,9 +283,9 @@ class TrialConfig(Frozen):
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 
-        Trials that differ only in how they reach the joints are the same trial.
+        Trials that differ only in how they reach the joints are the same trial. Settings at their
+        defaults take no part, so that one added later renames no trial; a default must not change.
         """
-        text = json.dumps(
-            self.model_dump(mode="json", exclude={"data": {"residence"}}), sort_keys=True
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        content = without_defaults(self)
+        content["data"].pop("residence", None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
