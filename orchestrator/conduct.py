@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembling.bundle import write_bundle
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.members import Member
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
 from orchestrator.record.commands import command
@@ -168,9 +169,15 @@ def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
 
 
 def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
-    members = collect(run, sweep)
+    # trials that ended before the store was moved name its old place
+    members = [_with_store(member, sweep.data.store) for member in collect(run, sweep)]
     evaluation = finalize(run, sweep, members, missing_cells(run, members))
     return evaluation, write_report(run)
+
+
+def _with_store(member: Member, store: str) -> Member:
+    data = member.config.data.model_copy(update={"store": store})
+    return replace(member, config=member.config.model_copy(update={"data": data}))
 
 
 def _interrupt(context: SweepRun, stop: Stop) -> Outcome:

@@ -161,9 +161,12 @@ def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
     """
     before, now = load_folder(run).resolved(), sweep.resolved()
     old, new = before["data"]["store"], now["data"]["store"]
-    if old != new and _same_content(known, old, new):
-        before["data"] = {**before["data"], "store": new}
+    digest = known.get("store") or (store_digest(old) if old != new else None)
+    if old != new and digest is not None and digest == store_digest(new):
+        before["data"] = {**before["data"], "store": new}  # the same store at another place
     changes = list(_differences(_defining(before), _defining(now)))
+    if old != new and digest is None:
+        changes.append(f"  ({old} is not there, so it cannot be told whether {new} is the same)")
     if changes:
         raise UserError(
             f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
@@ -200,12 +203,6 @@ def store_digest(store: str) -> str | None:
         mode="json", include={"checksums", "classes", "protocols"}, exclude_defaults=True
     )
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _same_content(known: Mapping[str, Any], old: str, new: str) -> bool:
-    """Whether the store that the sweep was made with lies at another place now."""
-    digest = known.get("store") or store_digest(old)
-    return digest is not None and digest == store_digest(new)
 
 
 def journal_of(run: Path) -> Journal:

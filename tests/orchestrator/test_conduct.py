@@ -1,13 +1,26 @@
+import errno
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
-from orchestrator.conduct import _seconds_left, conclude, conduct
-from orchestrator.record.folder import held, journal_of
-from orchestrator.record.journal import read_journal
+from orchestrator import conduct as conduct_module
+from orchestrator.cli.commands.sweeps import app
+from orchestrator.conduct import INTERRUPTED, TOO_MANY_FAILED, _seconds_left, conclude, conduct
+from orchestrator.record.folder import folder_of, held, journal_of, load_folder
+from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.proposals import load_proposals
+from orchestrator.record.states import load_trials
+from orchestrator.record.stop_requests import Stop
 from orchestrator.sweep import parse_sweep
+from orchestrator.tracking.tracker import NullTracker
+from tests.orchestrator.fake_run import make_store
 from tests.orchestrator.recorded import recorded
-from trainables.contract.errors import UserError
+from trainables.contract.artifacts import write_json
+from trainables.contract.errors import OutOfSpace, UserError
 
 TEXT = """
 version: 1
@@ -15,52 +28,60 @@ name: small
 data: {store: nowhere, protocol: xsub}
 budget: {hours: 2}
 """
+UNTRACKED = TEXT + "tracking: {uri: none}\n"
+REFUSED = TEXT + "tracking: {uri: 'ftp://nobody'}\n"
 
 
-def event(kind, time):
-    return {"event": kind, "time": time}
+def sweep_of(text=UNTRACKED, *overrides):
+    return parse_sweep("small.yaml", text, overrides)
 
 
-@pytest.mark.parametrize(
-    ("events", "left"),
-    [
-        ([], 7200),
-        ([event("sweep_started", 100), event("trial_finished", 1100)], 6200),
-        (
-            [
-                event("sweep_started", 0),
-                event("trial_started", 600),
-                event("sweep_resumed", 9000),
-                event("sweep_interrupted", 9400),
-            ],
-            6200,
-        ),
-        ([event("sweep_started", 0), event("sweep_interrupted", 8000)], 0),
-    ],
-)
-def test_the_time_budget_is_of_all_runs_together_and_pauses_do_not_count(events, left):
-    assert _seconds_left(parse_sweep("small.yaml", TEXT), events) == left
+def quiet(text):
+    pass
 
 
-def test_no_budget_is_no_limit():
-    assert (
-        _seconds_left(parse_sweep("small.yaml", TEXT.replace("budget: {hours: 2}", "")), []) is None
-    )
+def kinds(run):
+    return [event["event"] for event in read_journal(run / "journal.jsonl")]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def unfinished(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    sweep = parse_sweep("small.yaml", TEXT)
-    return recorded(sweep)[0]
+def running(monkeypatch):
+    """What stands for Ray: replace `running.trials` to say what a run of the trials does."""
+    stage = SimpleNamespace(trials=lambda context: None, contexts=[])
+
+    def run_trials(context):
+        stage.contexts.append(context)
+        return stage.trials(context)
+
+    module = SimpleNamespace(run_trials=run_trials)
+    monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
+    return stage
+
+
+def test_the_time_budget_is_of_all_runs_together():
+    events = [
+        {"event": "sweep_started", "time": 0, "elapsed": 0},
+        {"event": "sweep_interrupted", "time": 1, "elapsed": 1000},
+    ]
+    assert _seconds_left(sweep_of(), events) == 6200
+    assert _seconds_left(sweep_of(TEXT.replace("hours: 2", "hours: 0.1")), events) == 0
+    assert _seconds_left(sweep_of(TEXT.replace("budget: {hours: 2}", "")), events) is None
+
+
+@pytest.fixture
+def unfinished():
+    return recorded(sweep_of())[0]
 
 
 def test_the_test_split_is_not_opened_before_every_trial_has_ended(unfinished):
     with pytest.raises(UserError, match=r"1 trials have not ended .* --partial"):
         conclude(unfinished, partial=False)
-    assert not any(
-        event["event"] == "test_read" for event in read_journal(journal_of(unfinished).path)
-    )
+    assert "test_read" not in kinds(unfinished)
     assert not (unfinished / "evaluation.json").exists()
 
 
@@ -69,24 +90,195 @@ def test_nothing_is_concluded_beside_a_running_sweep(unfinished):
         conclude(unfinished, partial=True)
 
 
-def test_a_sweep_refused_before_its_first_trial_leaves_no_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    sweep = parse_sweep("small.yaml", TEXT + "tracking: {uri: 'ftp://nobody'}\n")
+def test_all_trials_are_proposed_before_the_first_one_runs(running):
+    conduct(sweep_of(), None, quiet)
+    (context,) = running.contexts
+    assert kinds(context.folder)[:2] == ["sweep_started", "trial_proposed"]
+    assert load_proposals(context.folder) == tuple(t.proposal for t in context.trials)
+    conduct(sweep_of(), None, quiet)
+    assert kinds(context.folder).count("trial_proposed") == 1
+
+
+def test_a_run_that_ends_before_its_trials_is_no_finished_sweep(running):
+    outcome = conduct(sweep_of(), None, quiet)
+    assert outcome.exit_code == INTERRUPTED
+    assert outcome.evaluation is None
+    assert outcome.messages == (
+        "stopped: the run ended although 1 of 1 trials have not",
+        "continue with: orchestrate resume small",
+    )
+    assert "test_read" not in kinds(outcome.run)
+    assert kinds(outcome.run)[-1] == "sweep_interrupted"
+
+
+def test_hints_repeat_where_the_sweep_is_and_runs(running):
+    outcome = conduct(sweep_of(UNTRACKED + "storage: else where\n"), "head:6379", quiet)
+    hint = "orchestrate resume small --storage 'else where' --address head:6379"
+    assert outcome.messages[-1] == f"continue with: {hint}"
+    status = CliRunner().invoke(app, ["status", "small", "--storage", "else where"])
+    assert hint in status.stdout
+    running.trials = lambda context: Stop("budget", "budget.hours used up")
+    outcome = conduct(sweep_of(), None, quiet)
+    assert outcome.messages[-1] == ("continue with: orchestrate resume small --set budget.hours=H")
+
+
+def fail(context):
+    for trial in context.trials:
+        proposal = trial.proposal
+        write_json(proposal.folder(context.folder).failure_file, {"reason": "loss is nan"})
+        context.journal.append(
+            "trial_failed", trial=proposal.trial, cell=proposal.cell, reason="loss is nan"
+        )
+
+
+def test_failed_trials_are_tried_again_when_asked(running):
+    running.trials = fail
+    outcome = conduct(sweep_of(), None, quiet)
+    assert outcome.exit_code == TOO_MANY_FAILED
+    assert "orchestrate resume small --retry-failed" in outcome.messages[-1]
+    running.trials = lambda context: states.extend(load_trials(context.folder))
+    states = []
+    conduct(load_folder(outcome.run), None, quiet)
+    assert [state.ending for state in states] == ["failed"]
+    states = []
+    conduct(load_folder(outcome.run), None, quiet, retry_failed=True)
+    assert [state.ending for state in states] == [None]
+
+
+def test_a_full_disk_ends_the_sweep_resumably(running):
+    def full(context):
+        raise OutOfSpace("runs/small/x", OSError(errno.ENOSPC, "No space left on device"))
+
+    running.trials = full
+    outcome = conduct(sweep_of(), None, quiet)
+    assert outcome.exit_code == INTERRUPTED
+    assert outcome.messages[0] == (
+        "stopped: runs/small/x: cannot be written: No space left on device"
+    )
+
+
+def test_a_journal_that_cannot_be_written_does_not_hide_the_error_before_it(running, monkeypatch):
+    def end(context):
+        def refuse(event, **fields):
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(Journal, "append", lambda self, event, **fields: refuse(event))
+        raise ValueError("the first")
+
+    closed = []
+    tracker = NullTracker()
+    tracker.finish_sweep = lambda *told: closed.append(told[0]) or ()
+    monkeypatch.setattr(conduct_module, "_tracker", lambda sweep, mark: tracker)
+    running.trials = end
+    with pytest.raises(ValueError, match="the first"):
+        conduct(sweep_of(), None, quiet)
+    assert closed == ["failed"]
+
+
+def test_an_ensemble_made_later_costs_nothing_of_the_budget(running):
+    run = conduct(sweep_of(), None, quiet).run
+    journal_of(run).append("ensemble_built", ensemble="later")
+    path = run / "journal.jsonl"
+    path.write_text(path.read_text().replace('{"time": 1', '{"time": 9'))  # centuries
+    conduct(sweep_of(), None, quiet)
+    assert running.contexts[-1].seconds_left == pytest.approx(7200, abs=60)
+
+
+# --- what is made and undone
+
+
+@pytest.mark.parametrize("text", [UNTRACKED, REFUSED])
+@pytest.mark.parametrize("name", ["thesis.tex", "dataset.json", "sweep.yaml", "runs/deep/x"])
+def test_a_folder_that_no_sweep_made_is_refused_and_left_as_it_is(running, text, name):
+    file = Path("runs/small") / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    first = name.partition("/")[0]
+    with pytest.raises(UserError, match=rf"runs/small: must be a sweep's folder.*holds {first}"):
+        conduct(sweep_of(text), None, quiet)
+    assert file.read_text() == "mine"
+    assert [path for path in Path("runs").rglob("*") if path.is_file()] == [file]
+
+
+def test_a_start_that_is_refused_leaves_no_folder():
     with pytest.raises(UserError, match=r"tracking\.uri: must be an MLflow store that answers"):
-        conduct(sweep, None, lambda _: None)
+        conduct(sweep_of(REFUSED), None, quiet)
     assert list(Path("runs").iterdir()) == []
 
 
-def test_a_refusal_keeps_the_folder_of_a_sweep_that_had_begun(unfinished):
-    journal_of(unfinished).append("trial_started", trial="t", cell="c")
-    sweep = parse_sweep("small.yaml", TEXT + "tracking: {uri: 'ftp://nobody'}\n")
+def test_an_empty_folder_may_be_used_and_stays():
+    run = Path("runs/small")
+    run.mkdir(parents=True)
+    (run / ".lock").touch()  # of a start that was killed
+    (run / ".resolved.json.0123abcd.partial").touch()
     with pytest.raises(UserError, match=r"tracking\.uri"):
-        conduct(sweep, None, lambda _: None)
-    assert (unfinished / "resolved.json").is_file()
+        conduct(sweep_of(REFUSED), None, quiet)
+    assert [path.name for path in run.iterdir()] == [".resolved.json.0123abcd.partial"]
 
 
-def test_a_storage_that_cannot_be_a_folder_is_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_others_put_there_meanwhile_is_not_undone(running):
+    def end(context):
+        (context.folder / "notes.txt").write_text("mine")
+        raise UserError("no")
+
+    running.trials = end
+    with pytest.raises(UserError, match="no"):
+        conduct(sweep_of(), None, quiet)
+    assert [path.name for path in Path("runs/small").iterdir()] == ["notes.txt"]
+
+
+def test_a_refusal_keeps_the_folder_of_a_sweep_that_was_there_before(unfinished):
+    with pytest.raises(UserError, match=r"tracking\.uri"):
+        conduct(sweep_of(REFUSED), None, quiet)
+    assert len(load_proposals(unfinished)) == 1
+
+
+def test_a_storage_that_cannot_be_a_folder_is_one_clear_error():
     Path("file").write_text("")
-    with pytest.raises(UserError, match=r"file/small: must be a folder that can be written to"):
-        conduct(parse_sweep("small.yaml", TEXT + "storage: file\n"), None, lambda _: None)
+    with pytest.raises(UserError, match=r"file/small: must be a folder"):
+        conduct(sweep_of(TEXT + "storage: file\n"), None, quiet)
+
+
+# --- a folder, or a store, at another place
+
+
+def test_a_moved_folder_goes_on_where_it_lies(running):
+    run = conduct(sweep_of(), None, quiet).run
+    shutil.move("runs", "elsewhere")
+    Path("elsewhere/small").rename("elsewhere/renamed")
+    moved = Path("elsewhere/renamed")
+    outcome = conduct(load_folder(moved), None, quiet, run=moved)
+    assert running.contexts[-1].folder == outcome.run == moved
+    assert not run.exists()
+    assert load_folder(moved).storage == "elsewhere"
+    assert load_folder(moved).name == "small"  # by which MLflow knows it
+
+
+def test_a_store_with_the_same_content_may_be_told(running):
+    make_store(Path("nowhere"))
+    run = conduct(sweep_of(), None, quiet).run
+    names = [proposal.trial for proposal in load_proposals(run)]
+    shutil.move("nowhere", "somewhere")
+    conduct(load_folder(run, ["data.store=somewhere"]), None, quiet, run=run)
+    context = running.contexts[-1]
+    assert context.trials[0].config.data.store == "somewhere"
+    assert [trial.proposal.trial for trial in context.trials] == names
+    make_store(Path("other"), copies=2)
+    with pytest.raises(UserError, match=r"data\.store: was 'somewhere', is now 'other'"):
+        conduct(load_folder(run, ["data.store=other"]), None, quiet, run=run)
+
+
+def test_resume_takes_settings_that_may_change(running):
+    make_store(Path("nowhere"))
+    selected = UNTRACKED.replace("xsub}", "xsub, selection: {kind: protocol}}")
+    run = conduct(sweep_of(selected), None, quiet).run
+    layout = ["--set", "budget.hours=7", "--set", "resources.cpus=2"]
+    CliRunner().invoke(app, ["resume", "small", *layout])
+    sweep = load_folder(run)
+    assert (sweep.budget.hours, sweep.resources.cpus) == (7, 2)
+    refused = CliRunner().invoke(app, ["resume", "small", "--set", "train.lr=0.5"])
+    assert "train.lr: was 0.1, is now 0.5" in str(refused.exception)
+    for setting in ("name=other", "storage=other"):
+        refused = CliRunner().invoke(app, ["resume", "small", "--set", setting])
+        assert "move the folder and name the new place" in str(refused.exception)
+    assert folder_of(sweep) == run

@@ -43,10 +43,12 @@ def held(folder: Path, *, patience: float, busy: str) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the folder now."""
+    """Whether a process holds the folder now, as far as that can be seen: another user's lock may
+    be looked at, unless its owner forbids reading.
+    """
     try:
-        handle = os.open(folder / ".lock", os.O_RDWR)
-    except FileNotFoundError:
+        handle = os.open(folder / ".lock", os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
         return False
     try:
         return not _taken(handle, fcntl.LOCK_SH)

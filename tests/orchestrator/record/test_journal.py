@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import stat
 import threading
 import time
 
 import pytest
 
-from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.journal import Journal, read_journal, running_seconds
+from trainables.contract.errors import OutOfSpace
 
 
 def test_events_come_back_in_order_with_time_and_fields(tmp_path):
@@ -69,3 +74,135 @@ def test_writers_in_parallel_do_not_mix_their_lines(tmp_path):
         f"{w}-{n}" for w in range(4) for n in range(20)
     }
     assert len(lines) == 80
+
+
+def test_many_events_are_forced_to_disk_once_and_under_the_lock(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    path.touch()
+    done = []
+    for module, name in ((os, "fsync"), (os, "write"), (fcntl, "flock")):
+        monkeypatch.setattr(module, name, _told(getattr(module, name), name, done))
+    Journal(path).append_all("trial_proposed", [{"trial": "a"}, {"trial": "b"}])
+    assert done == ["flock", "write", "fsync"]
+    assert [event["trial"] for event in read_journal(path)] == ["a", "b"]
+
+
+def test_the_name_of_a_new_journal_is_forced_to_disk_too(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_mode))
+    Journal(tmp_path / "journal.jsonl").append("sweep_started")
+    assert [stat.S_ISDIR(mode) for mode in synced] == [False, True]
+
+
+def test_a_writer_waits_for_the_one_who_holds_the_journal(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path).append("trial_started", trial="a")
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b'{"time": 1.0, "event": "trial_sta')
+        other.flush()
+        writer = threading.Thread(target=Journal(path).append, args=("sweep_finished",))
+        writer.start()
+        other.write(b'rted", "trial": "b"}\n')
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+    writer.join()
+    assert len(read_journal(path)) == 3
+
+
+def test_a_full_disk_is_an_error_of_its_own_that_names_the_journal(tmp_path, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OutOfSpace, match=r"journal\.jsonl: cannot be written: No space left"):
+        Journal(tmp_path / "journal.jsonl").append("sweep_started")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "test_read"}',
+        b'{"event": "trial_started", "time": 1.0}',
+        b'{"event": 3, "time": 1.0}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_event_is_left_out(tmp_path, line):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(line + b"\n")
+    Journal(path).append("sweep_finished")
+    assert [event["event"] for event in read_journal(path)] == ["sweep_finished"]
+
+
+def _event(kind, time, elapsed=None, **fields):
+    spans = {} if elapsed is None else {"elapsed": elapsed}
+    return {"event": kind, "time": time, **spans, **fields}
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds"),
+    [
+        ([], 0),
+        # a clock that was set back, and one that was set forward
+        ([_event("sweep_started", 5000, 0), _event("trial_finished", 100, 60)], 60),
+        ([_event("sweep_started", 0, 0), _event("sweep_interrupted", 90_000, 60)], 60),
+        # what is done after a run's end
+        (
+            [
+                _event("sweep_started", 0, 0),
+                _event("sweep_interrupted", 60, 60),
+                _event("ensemble_built", 90_000),
+                _event("test_read", 90_001),
+            ],
+            60,
+        ),
+        # the same after a run that was killed
+        (
+            [
+                _event("sweep_started", 0, 0),
+                _event("trial_started", 60, 60),
+                _event("test_read", 90_000),
+            ],
+            60,
+        ),
+        # pauses between runs
+        (
+            [
+                _event("sweep_started", 0, 0),
+                _event("sweep_interrupted", 60, 60),
+                _event("sweep_resumed", 90_000, 0),
+                _event("trial_started", 90_030, 30),
+            ],
+            90,
+        ),
+        # version 0.2 wrote the time alone
+        ([_event("sweep_started", 100), _event("trial_finished", 1100)], 1000),
+        (
+            [
+                _event("sweep_started", 0),
+                _event("trial_started", 600),
+                _event("sweep_resumed", 9000),
+                _event("sweep_interrupted", 9400),
+                _event("ensemble_built", 90_000),
+            ],
+            1000,
+        ),
+    ],
+)
+def test_running_time_is_that_of_the_runs(events, seconds):
+    assert running_seconds(events) == seconds
+
+
+def test_events_of_a_run_say_how_long_it_has_been_running(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl", time.monotonic() - 100)
+    journal.append("sweep_interrupted", reason="r")
+    assert 100 <= read_journal(journal.path)[0]["elapsed"] < 110
+
+
+def _told(function, name, done):
+    def call(*arguments):
+        done.append(name)
+        return function(*arguments)
+
+    return call

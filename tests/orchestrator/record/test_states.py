@@ -1,0 +1,117 @@
+"""How a trial ended: its own files have the first word, the journal the second."""
+
+import json
+
+import pytest
+
+from orchestrator.record.folder import journal_of
+from orchestrator.record.states import load_failures, load_trials
+from orchestrator.record.status import load_status
+from orchestrator.report.markdown import write_report
+from orchestrator.sweep import parse_sweep
+from tests.orchestrator.fake_run import Trial, result_of
+from tests.orchestrator.recorded import recorded
+from trainables.contract.artifacts import write_atomic, write_json
+
+TEXT = "{version: 1, name: small, data: {store: nowhere, protocol: xsub}}"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A sweep of a single trial that has not begun."""
+    monkeypatch.chdir(tmp_path)
+    return recorded(parse_sweep("small.yaml", TEXT))[0]
+
+
+def tell(run, event, **fields):
+    state = load_trials(run)[0]
+    journal_of(run).append(event, trial=state.proposal.trial, cell=state.proposal.cell, **fields)
+
+
+def write_result(run):
+    folder = load_trials(run)[0].proposal.folder(run)
+    content = result_of(Trial("joint", 0.0)).model_dump_json()
+    write_atomic(folder.result_file, content.encode())
+    return folder.result_file
+
+
+PRUNED = ("trial_pruned", {"epoch": 6})
+FAILED = ("trial_failed", {"reason": "the worker died"})
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "ended", "described"),
+    [
+        ([], "unfinished", False, "unfinished"),
+        ([("trial_started", {})], "unfinished", False, "unfinished"),
+        ([("trial_interrupted", {})], "unfinished", False, "unfinished"),
+        ([FAILED], "failed", True, "failed: the worker died"),
+        ([FAILED, ("trial_retried", {})], "unfinished", False, "unfinished"),
+        ([PRUNED], "pruned", True, "pruned after 7 epochs"),
+        (
+            [("trial_discarded", {"reason": "the search moved on"})],
+            "discarded",
+            True,
+            "discarded: the search moved on",
+        ),
+        # without a result it has not finished: the folder was emptied since
+        ([("trial_finished", {})], "unfinished", False, "unfinished"),
+    ],
+)
+def test_a_trial_ends_in_one_of_five_ways(run, events, status, ended, described):
+    for event, fields in events:
+        tell(run, event, **fields)
+    (state,) = load_trials(run)
+    assert (state.status, state.ended, state.described) == (status, ended, described)
+    assert (state.failure is not None) == (status == "failed")
+    assert bool(load_failures(run)) == (status == "failed")
+    assert f"| {described} |" in write_report(run).read_text()
+
+
+def test_an_interrupted_trial_says_so_and_goes_on(run):
+    tell(run, "trial_interrupted")
+    assert load_trials(run)[0].ending == "interrupted"
+    tell(run, "trial_started")
+    assert load_trials(run)[0].ending is None
+
+
+@pytest.mark.parametrize("event", [PRUNED, FAILED, ("trial_interrupted", {})])
+def test_a_result_has_the_last_word(run, event):
+    tell(run, event[0], **event[1])
+    write_result(run)
+    assert load_trials(run)[0].ending == "finished"
+    assert load_status(run).cells[0].done == 1
+
+
+def test_a_pruned_trial_is_neither_done_nor_failed_nor_left(run):
+    tell(run, *PRUNED[:1], **PRUNED[1])
+    status = load_status(run)
+    (cell,) = status.cells
+    assert (cell.total, cell.done, cell.failed, cell.pruned) == (1, 0, 0, 1)
+    assert status.failures == {}
+    assert "1 pruned" in write_report(run).read_text()
+
+
+def test_restarts_are_counted(run):
+    for attempt in (1, 2):
+        tell(run, "trial_started")
+        tell(run, "trial_restarted", attempt=attempt, of=3, reason="the worker died")
+    assert load_trials(run)[0].restarts == 2
+    assert load_trials(run)[0].ending is None
+
+
+def test_a_damaged_result_leaves_the_trial_to_be_completed(run):
+    path = write_result(run)
+    path.write_bytes(path.read_bytes()[:100])
+    assert load_trials(run)[0].ending is None
+    assert load_status(run).cells[0].done == 0
+    write_report(run)
+
+
+def test_a_failure_of_its_own_goes_before_the_journal(run):
+    tell(run, *FAILED[:1], **FAILED[1])
+    folder = load_trials(run)[0].proposal.folder(run)
+    write_json(folder.failure_file, {"reason": "train_loss must be finite"})
+    assert load_trials(run)[0].reason == "train_loss must be finite"
+    folder.failure_file.write_text(json.dumps({"reas": 1}))
+    assert "is damaged" in load_trials(run)[0].reason
