@@ -5,16 +5,18 @@ Starts nothing and loads nothing heavy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
 from orchestrator.record.folder import is_running
 from orchestrator.record.journal import read_journal
-from orchestrator.record.states import load_trials
+from orchestrator.record.running import Running, RunningTrial, load_running
+from orchestrator.record.states import TrialState, load_trials
 from orchestrator.record.stop_requests import StopRequests
+
+State = Literal["running", "finished", "not running"]
 
 
 @dataclass
@@ -27,9 +29,11 @@ class CellStatus:
     failed: int = 0
     pruned: int = 0  # stopped early by comparison with others
     discarded: int = 0  # withdrawn before they started
+    restarts: int = 0  # how often a worker died and its trial went on from the checkpoint
     running: int = 0
     waiting: int = 0  # for the dense trials they start from
     best: float | None = None  # selection top-1, as a fraction
+    now: tuple[RunningTrial, ...] = ()  # how far those that run are
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,10 @@ class Status:
     """A sweep at a glance."""
 
     name: str
-    state: Literal["running", "finished", "not running"]
+    state: State
     cells: tuple[CellStatus, ...]
     failures: dict[str, str] = field(default_factory=dict)  # trial -> reason
-    seconds_left: float | None = None  # while it runs, once a trial has finished
+    seconds_left: float | None = None  # while it runs, once a trial has trained for two epochs
     next_step: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +52,7 @@ class Status:
         return {
             "name": self.name,
             "state": self.state,
-            "cells": [vars(cell) for cell in self.cells],
+            "cells": [asdict(cell) for cell in self.cells],
             "failures": self.failures,
             "seconds_left": self.seconds_left,
         }
@@ -58,74 +62,61 @@ def load_status(run: Path) -> Status:
     """The state of the sweep in `run`."""
     events = read_journal(run / "journal.jsonl")
     running = is_running(run)
-    active = _active(events) if running else set()
-    cells: dict[str, CellStatus] = {}
-    failures: dict[str, str] = {}
+    now = load_running(run) if running else Running()
     states = load_trials(run)
-    unfinished = {state.proposal.trial for state in states if not state.ended}
+    waits = {trial.proposal.trial for trial in states if not trial.ended}
+    starting = _started(events) - {trial.trial for trial in now.trials} if running else set()
+    cells: dict[str, CellStatus] = {}
     for trial in states:
         cell = cells.setdefault(trial.proposal.cell, CellStatus(trial.proposal.cell))
-        cell.total += 1
-        if trial.result is not None:
-            cell.done += 1
-            top1 = trial.result.selection_top1
-            if top1 is not None and (cell.best is None or top1 > cell.best):
-                cell.best = top1
-        elif trial.failure is not None:
-            cell.failed += 1
-            failures[trial.proposal.trial] = trial.failure
-        elif trial.ending == "pruned":
-            cell.pruned += 1
-        elif trial.ending == "discarded":
-            cell.discarded += 1
-        elif trial.proposal.trial in active:
+        _count(cell, trial)
+        if trial.proposal.trial in starting:
             cell.running += 1
-        elif not unfinished.isdisjoint(trial.proposal.after):
+        elif not trial.ended and not waits.isdisjoint(trial.proposal.after):
             cell.waiting += 1
-    left = len(unfinished)
-    finished = [event["event"] for event in events if event["event"].startswith("sweep_")][-1:] == [
-        "sweep_finished"
-    ]
-    state: Literal["running", "finished", "not running"] = (
-        "running" if running else "finished" if finished else "not running"
-    )
+    for each in now.trials:
+        if each.trial in waits:  # the record may be some seconds behind
+            cell = cells[each.cell]
+            cell.now = (*cell.now, each)
+            cell.running += 1
+    sweep_events = [event["event"] for event in events if event["event"].startswith("sweep_")]
+    finished = sweep_events[-1:] == ["sweep_finished"]
+    state: State = "running" if running else "finished" if finished else "not running"
     return Status(
         run.name,
         state,
         tuple(cells.values()),
-        failures,
-        _seconds_left(events, left) if running else None,
+        {trial.proposal.trial: trial.failure for trial in states if trial.failure is not None},
+        now.seconds_left,
         _next_step(run, state, _address(events)),
     )
 
 
-def _active(events: list[dict[str, Any]]) -> set[str]:
+def _count(cell: CellStatus, trial: TrialState) -> None:
+    """Add a trial that has ended to its cell."""
+    cell.total += 1
+    cell.restarts += trial.restarts
+    if trial.result is not None:
+        cell.done += 1
+        top1 = trial.result.selection_top1
+        if top1 is not None and (cell.best is None or top1 > cell.best):
+            cell.best = top1
+    cell.failed += trial.ending == "failed"
+    cell.pruned += trial.ending == "pruned"
+    cell.discarded += trial.ending == "discarded"
+
+
+def _started(events: list[dict[str, Any]]) -> set[str]:
     """Trials started and not ended since the driver began."""
-    active: set[str] = set()
+    started: set[str] = set()
     for event in events:
         if event["event"] in ("sweep_started", "sweep_resumed"):
-            active.clear()
+            started.clear()
         elif event["event"] == "trial_started":
-            active.add(event["trial"])
+            started.add(event["trial"])
         elif event["event"].startswith("trial_") and event["event"] != "trial_restarted":
-            active.discard(event["trial"])
-    return active
-
-
-def _seconds_left(events: list[dict[str, Any]], left: int) -> float | None:
-    """Trials left times the mean time between ends since the driver began; None before the first
-    end.
-    """
-    began = 0.0
-    ends: list[float] = []
-    for event in events:
-        if event["event"] in ("sweep_started", "sweep_resumed"):
-            began, ends = event["time"], []
-        elif event["event"] == "trial_finished":
-            ends.append(event["time"])
-    if not ends or not left:
-        return None
-    return left * fmean(after - before for before, after in zip([began, *ends], ends, strict=False))
+            started.discard(event["trial"])
+    return started
 
 
 def _address(events: list[dict[str, Any]]) -> str | None:

@@ -149,16 +149,10 @@ class MLflowTracker:
 
         self._put(f"end of trial {trial}", operation)
 
-    def settle_trial(
-        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir
-    ) -> None:
+    def knows_end(self, trial: str) -> bool:
         if self._settled is None:
             self._settled = self._ended_trials()
-        if trial in self._settled:
-            return
-        self.start_trial(trial, cell, config, axes)
-        reason = folder.load_failure()
-        self.finish_trial(trial, folder, "finished" if reason is None else "failed", reason or "")
+        return trial in self._settled
 
     def log_ensemble(
         self,

@@ -16,7 +16,7 @@ class Tracker(Protocol):
     """Listener to one sweep. Order of calls: start_sweep, any trial and ensemble calls,
     finish_sweep once.
 
-    Only start_sweep may raise; it and the first settle_trial wait for the tracker, the other calls
+    Only start_sweep may raise; it and the first knows_end wait for the tracker, the other calls
     return at once.
     """
 
@@ -42,11 +42,9 @@ class Tracker(Protocol):
         """
         ...
 
-    def settle_trial(
-        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir
-    ) -> None:
-        """A trial that ended in an earlier run of the sweep: whatever was not delivered before that
-        run died is made up for from its folder.
+    def knows_end(self, trial: str) -> bool:
+        """Whether the end of a trial of an earlier run of the sweep was delivered; if not, its
+        start and its end have to be told again.
         """
         ...
 
@@ -91,9 +89,9 @@ class NullTracker:
     def finish_trial(
         self, trial: str, folder: TrialDir, status: Status, reason: str = ""
     ) -> None: ...
-    def settle_trial(
-        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any], folder: TrialDir
-    ) -> None: ...
+    def knows_end(self, trial: str) -> bool:
+        return True
+
     def log_ensemble(
         self,
         name: str,

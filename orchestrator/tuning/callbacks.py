@@ -53,7 +53,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         display: Display,
         pruned: Mapping[str, int],
     ) -> None:
-        """pruned: trials that a stopping rule has ended, and after which epoch (0-based)."""
+        """pruned: trials that a stopping rule has ended, and how many epochs they had."""
         self._context = context
         self._searcher = searcher
         self._switch = switch
@@ -183,13 +183,13 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self.ended.add(proposal.trial)
 
     def _was_pruned(self, proposal: Proposal) -> None:
-        epoch = self._pruned[proposal.trial]
+        epochs = self._pruned[proposal.trial]
         self._context.journal.append(
-            "trial_pruned", trial=proposal.trial, cell=proposal.cell, epoch=epoch
+            "trial_pruned", trial=proposal.trial, cell=proposal.cell, epochs=epochs
         )
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "pruned")
-        self._display.pruned(proposal.cell, proposal.trial, epoch)
+        self._display.pruned(proposal.cell, proposal.trial, epochs)
         self.ended.add(proposal.trial)
 
     def _interrupted(self, proposal: Proposal) -> None:

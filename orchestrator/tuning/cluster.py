@@ -229,6 +229,15 @@ WAIT_S = 5.0
 SAY_AGAIN_S = 300.0
 
 
+def _has_reserved() -> bool:
+    """Whether cores are kept for a trial of this sweep, whose worker is then being started."""
+    job = ray.get_runtime_context().get_job_id()  # placement groups have it at the end of their ids
+    return any(
+        group["state"] == "CREATED" and number.endswith(job)
+        for number, group in ray.util.placement_group_table().items()
+    )
+
+
 class WaitingForCores:
     """Says that no trial can start because the cluster is busy or has become too small."""
 
@@ -248,7 +257,7 @@ class WaitingForCores:
         if now - self._idle_since < WAIT_S or now < self._say_at:
             return
         text = self.reason(live_nodes(), ray.available_resources())
-        if text:
+        if text and not _has_reserved():
             self._note(text)
             self._say_at = now + SAY_AGAIN_S
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.record.running import Running, RunningTrial, all_seconds_left, duration
+from orchestrator.record.states import Ending
 from trainables.contract.artifacts import TrialResult
 
 LINE_EVERY_S = 180.0
@@ -122,10 +123,13 @@ class Display(AbstractContextManager["Display"]):
         with self._lock:
             self._done(cell, result)
 
-    def failed_before(self, cell: str) -> None:
-        """A trial that an earlier run of the sweep gave up."""
+    def ended_before(self, cell: str, ending: Ending) -> None:
+        """A trial that ended without a result in an earlier run of the sweep."""
         with self._lock:
-            self._cells[cell].failed += 1
+            state = self._cells[cell]
+            state.failed += ending == "failed"
+            state.pruned += ending == "pruned"
+            state.total -= ending == "discarded"
 
     def started(self, cell: str, trial: str, epochs: int) -> None:
         """A worker has taken the trial, to train it up to `epochs`."""
@@ -168,12 +172,12 @@ class Display(AbstractContextManager["Display"]):
             self._cells[cell].failed += 1
         self.note(f"FAILED    {trial}: {reason}")
 
-    def pruned(self, cell: str, trial: str, epoch: int) -> None:
-        """A stopping rule has ended it after `epoch` (0-based)."""
+    def pruned(self, cell: str, trial: str, epochs: int) -> None:
+        """A stopping rule has ended it after so many epochs."""
         with self._lock:
             self._running.pop(trial, None)
             self._cells[cell].pruned += 1
-        self._event(f"pruned    {trial} after epoch {epoch + 1}")
+        self._event(f"pruned    {trial} after {epochs} epochs")
 
     def discarded(self, cell: str) -> None:
         """A trial of the cell that is not needed."""

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -61,17 +62,17 @@ def run_trials(context: SweepRun) -> Stop | None:
     requests = StopRequests(context.folder)
     requests.clear()
     switch = StopSwitch(requests)
-    waiting: dict[str, list[Trial]] = {}
-    for trial in context.trials:
-        waiting.setdefault(trial.proposal.cell, [])
+    states = {state.proposal.trial: state for state in load_trials(context.folder)}
+    totals = Counter(trial.proposal.cell for trial in context.trials)
+    waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
     with ExitStack() as stack:
-        totals = dict.fromkeys(waiting, 0)
-        for trial in context.trials:
-            totals[trial.proposal.cell] += 1
         display = stack.enter_context(Display(totals))
-        states = {state.proposal.trial: state for state in load_trials(context.folder)}
         for trial in context.trials:
-            _sort_in(trial, states[trial.proposal.trial], context, waiting, display)
+            state = states[trial.proposal.trial]
+            if state.ended:
+                _count_in(trial, state, context, display)
+            else:
+                waiting[trial.proposal.cell].append(trial)
         if not any(waiting.values()):
             return None
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
@@ -91,26 +92,21 @@ def run_trials(context: SweepRun) -> Stop | None:
     return stop or Stop("system", f"{len(names - ended)} trials have not ended")
 
 
-def _sort_in(
-    trial: Trial,
-    state: TrialState,
-    context: SweepRun,
-    waiting: Mapping[str, list[Trial]],
-    display: Display,
-) -> None:
-    """Trials that have ended are counted, and told to a tracker that may have missed their end; the
-    others wait to run.
+def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Display) -> None:
+    """Count a trial that ended in an earlier run of the sweep, and tell its end to a tracker that
+    may have missed it.
     """
-    proposal = trial.proposal
-    folder = proposal.folder(context.folder)
+    proposal, tracker = trial.proposal, context.tracker
     if state.result is not None:
         display.complete_before(proposal.cell, state.result)
-    elif state.ending == "failed":
-        display.failed_before(proposal.cell)
-    elif not state.ended:
-        waiting[proposal.cell].append(trial)
+    elif state.ending is not None:
+        display.ended_before(proposal.cell, state.ending)
+    if state.ending is None or state.ending == "discarded" or tracker.knows_end(proposal.trial):
         return
-    context.tracker.settle_trial(proposal.trial, proposal.cell, trial.config, proposal.axes, folder)
+    tracker.start_trial(proposal.trial, proposal.cell, trial.config, proposal.axes)
+    tracker.finish_trial(
+        proposal.trial, proposal.folder(context.folder), state.ending, state.reason or ""
+    )
 
 
 class EndAtOnce(Stopper):  # type: ignore[misc]  # Ray ships no types

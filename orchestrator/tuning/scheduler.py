@@ -23,7 +23,7 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray ships no types
         super().__init__()
         self._rules = dict(rules)
         self._proposal_of = proposal_of
-        self.pruned: dict[str, int] = {}  # trial -> the epoch (0-based) after which it was ended
+        self.pruned: dict[str, int] = {}  # trial -> how many epochs it was trained
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles it for a restore of its own; a sweep continues from its files instead."""
@@ -38,6 +38,6 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray ships no types
         proposal, epoch = self._proposal_of(trial.trial_id), int(result["epoch"])
         metrics = {name: float(result[name]) for name in EPOCH_METRICS if name in result}
         if self._rules[proposal.cell].ends(proposal.trial, epoch, metrics):
-            self.pruned[proposal.trial] = epoch
+            self.pruned[proposal.trial] = epoch + 1
             decision = TrialScheduler.STOP
         return decision

@@ -3,6 +3,7 @@ enough to train in a second.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -93,6 +94,27 @@ def wait_until(condition, process, seconds=120):
             process.kill()
             raise AssertionError(f"the sweep ended or hung: {process.communicate()}")
         time.sleep(0.1)
+
+
+def workers_of(driver):
+    """Processes that Ray has started under `driver` and that train a trial now."""
+    parents, workers = {}, []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(entry.name)] = int(
+                (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+            if "ImplicitFunc" in (entry / "cmdline").read_text():
+                workers.append(int(entry.name))
+        except OSError:  # it has ended
+            continue
+
+    def descends(process):
+        while process in parents and process != driver:
+            process = parents[process]
+        return process == driver
+
+    return [worker for worker in workers if descends(worker)]
 
 
 def long_trial_is_under_way(folder):
@@ -221,7 +243,7 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
     assert "train.lr: was 0.05, is now 0.1" in changed.stderr
 
 
-def test_kill_9_of_the_driver_loses_nothing_finished(folder):
+def test_kill_9_of_the_driver_and_of_a_worker_loses_nothing_finished(folder):
     process = start(folder)
     wait_until(lambda: long_trial_is_under_way(folder), process)
     process.kill()  # the driver alone: Ray's own processes find out by themselves
@@ -232,8 +254,13 @@ def test_kill_9_of_the_driver_loses_nothing_finished(folder):
         path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")
     }
     assert len(finished) == 1
-    again = command("sweep", "tiny.yaml", cwd=folder)
-    assert again.returncode == 0, again.stderr
+    again = start(folder)
+    wait_until(lambda: workers_of(again.pid), again)
+    os.kill(workers_of(again.pid)[0], signal.SIGKILL)
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert "restart 1 of 3: the worker died" in said
+    assert [event["attempt"] for event in events(folder, "trial_restarted")] == [1]
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     started = [event["trial"] for event in events(folder, "trial_started")]
     # the complete trial was not run again
@@ -241,15 +268,17 @@ def test_kill_9_of_the_driver_loses_nothing_finished(folder):
     check_finished(folder)
 
 
-def test_ctrl_c_writes_checkpoints_and_prints_how_to_go_on(folder):
+def test_a_signal_before_preemption_writes_checkpoints_and_the_test_split_stays_sealed(folder):
+    """SIGUSR1, which Tune would take for its own; Ctrl-C is sent by other tests here."""
     process = start(folder)
     wait_until(lambda: long_trial_is_under_way(folder), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGUSR1)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "orchestrate resume tiny" in said
     assert events(folder)[-1]["event"] == "sweep_interrupted"
     assert len(events(folder, "trial_interrupted")) == 1
+    assert not events(folder, "test_read")
     resumed = command("resume", "tiny", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     check_finished(folder)
@@ -300,7 +329,8 @@ def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
     process = start(folder)
     wait_until(lambda: events(folder, "trial_started"), process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     assert not any("source" in event for event in events(folder))
     done = command("sweep", "tiny.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,99 @@
+"""What a worker makes of a request, and what it reports of how the trial ended."""
+
+import errno
+
 import pytest
 import torch
+from ray import tune
 
-from trainables.contract.errors import UserError
-from trainables.ray_trainable import _device
+from trainables import run
+from trainables.contract.config import DataConfig, TrialConfig
+from trainables.contract.errors import Interrupted, TrialFailed, UserError
+from trainables.ray_trainable import DISK, FAILED, WARNING, TrialRequest, _device, train
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """What the worker reports to Tune."""
+    found = []
+    monkeypatch.setattr(tune, "report", found.append)
+    before = torch.get_num_threads()
+    yield found
+    torch.set_num_threads(before)
+
+
+def request(folder, threads=1):
+    config = TrialConfig(data=DataConfig(store="s", protocol="p"))
+    return TrialRequest(
+        config=config.model_dump_json(),
+        root=str(folder),
+        out=str(folder / "trial"),
+        source=None,
+        cancel_file=str(folder / "cancel"),
+        threads=threads,
+        gpu_fraction=0.0,
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_trial_runs_with_the_threads_of_its_request(tmp_path, reports, monkeypatch, threads):
+    seen = []
+
+    def trained(config, out, setup, watch):
+        seen.append((torch.get_num_threads(), out.path, setup.device.type, setup.root))
+        watch.warn("a sentence")
+        watch.report({"epoch": 0, "train_loss": 1.0})
+
+    monkeypatch.setattr(run, "run_trial", trained)
+    train(request(tmp_path, threads))
+    assert seen == [(threads, tmp_path / "trial", "cpu", tmp_path)]
+    assert reports == [
+        {WARNING: "a sentence"},
+        {"epoch": 0, "train_loss": 1.0},
+        {"complete": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [
+        (TrialFailed("train_loss must be finite"), {FAILED: "train_loss must be finite"}),
+        (UserError("no such store"), {FAILED: "no such store"}),
+        (Interrupted("stopped in epoch 3"), {"interrupted": "stopped in epoch 3"}),
+        (
+            OSError(errno.ENOSPC, "full", "trial/last.pt"),
+            {DISK: "No space left on device: trial/last.pt"},
+        ),
+    ],
+)
+def test_an_end_that_another_attempt_would_meet_again_is_reported(
+    tmp_path, reports, monkeypatch, error, reported
+):
+    def end(*_):
+        raise error
+
+    monkeypatch.setattr(run, "run_trial", end)
+    train(request(tmp_path))
+    assert reports == [reported]
+
+
+def test_any_other_exception_reaches_tune_which_starts_the_trial_again(
+    tmp_path, reports, monkeypatch
+):
+    def end(*_):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(run, "run_trial", end)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        train(request(tmp_path))
+    assert reports == []
+
+
+def test_a_cancelled_sweep_starts_no_trial(tmp_path, reports, monkeypatch):
+    monkeypatch.setattr(run, "run_trial", lambda *_: pytest.fail("it was started"))
+    (tmp_path / "cancel").touch()
+    train(request(tmp_path))
+    assert reports == [{"interrupted": "stopped before the first step"}]
 
 
 def test_a_cpu_trial_runs_on_the_cpu_whatever_the_machine_has(monkeypatch):

@@ -14,6 +14,7 @@ import typer
 from orchestrator import __version__
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.networks import COMMANDS
+from orchestrator.cli.commands.status import status
 from trainables.contract.errors import OrchestrateError, UserError
 
 if TYPE_CHECKING:
@@ -213,34 +214,7 @@ def _print_evaluation(evaluation: FinalEvaluation, report: Path, run: Path, as_j
     print_report(report, command("ui", run))
 
 
-@app.command()
-def status(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]", help="Show this sweep; without a name all of them, a line each."
-        ),
-    ] = None,
-    storage: Storage = "runs",
-    as_json: Json = False,
-) -> None:
-    """Say how far a sweep is: cells, best so far, failures with reasons, time left."""
-    from orchestrator.cli.printing.evaluation import print_status, print_statuses
-    from orchestrator.record.folder import find_folder, list_folders
-    from orchestrator.record.status import load_status
-
-    if name is None:
-        everything = [load_status(run) for run in list_folders(storage)]
-        if as_json:
-            print(json.dumps([each.to_json() for each in everything], indent=2))
-        else:
-            print_statuses(everything, storage)
-        return
-    found = load_status(find_folder(name, storage))
-    if as_json:
-        print(json.dumps(found.to_json(), indent=2))
-    else:
-        print_status(found)
+app.command()(status)
 
 
 @app.command()

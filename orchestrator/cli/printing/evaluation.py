@@ -1,11 +1,10 @@
-"""What `sweep`, `status` and `ensemble` print: tables on standard output.
+"""What `sweep` and `ensemble` print: tables on standard output.
 
 Knows how to print, not how to run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.ensembling.evaluate import Accuracy
     from orchestrator.ensembling.readers import FilesEvaluation
     from orchestrator.ensembling.results import FinalEvaluation, SeedSpread
-    from orchestrator.record.status import Status
 
 PLAIN = str.maketrans("", "", "`*")
 """Takes Markdown's marks out of a sentence."""
@@ -61,51 +59,6 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
         )
     for text in verdicts(evaluation):
         out.print(text.translate(PLAIN), soft_wrap=True)
-
-
-def print_status(status: Status) -> None:
-    """Cells, failures with reasons, and what to do next."""
-    # for the trials they start from
-    waits = ["waiting"] if any(cell.waiting for cell in status.cells) else []
-    rows = table(
-        "cell",
-        "done",
-        "failed",
-        "running",
-        *waits,
-        "best selection",
-        title=f"{status.name}: {status.state}",
-    )
-    for cell in status.cells:
-        best = "" if cell.best is None else f"{100 * cell.best:.1f} %"
-        waiting = [str(cell.waiting or "")] if waits else []
-        rows.add_row(
-            cell.cell,
-            f"{cell.done}/{cell.total}",
-            str(cell.failed or ""),
-            str(cell.running or ""),
-            *waiting,
-            best,
-        )
-    out = console()
-    out.print(rows)
-    for trial, reason in status.failures.items():
-        out.print(f"failed  {trial}: {reason}", soft_wrap=True)
-    if status.seconds_left is not None:
-        out.print(f"about {status.seconds_left / 60:.0f} min left at the pace so far")
-    out.print(status.next_step, soft_wrap=True)
-
-
-def print_statuses(everything: Sequence[Status], storage: str) -> None:
-    """All sweeps, a line each."""
-    rows = table("sweep", "trials done", "failed", text="state", title=f"Sweeps in {storage}")
-    for status in everything:
-        done, total, failed = (
-            sum(getattr(cell, field) for cell in status.cells)
-            for field in ("done", "total", "failed")
-        )
-        rows.add_row(status.name, f"{done}/{total}", str(failed or ""), status.state)
-    console().print(rows)
 
 
 def print_files_evaluation(found: FilesEvaluation) -> None:

@@ -1,14 +1,20 @@
+import io
+import re
+from functools import partial
+
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator.cli.commands.sweeps import app
 from orchestrator.record.folder import held, is_running, journal_of
+from orchestrator.record.running import Running, RunningTrial, write_running
 from orchestrator.record.states import load_trials
 from orchestrator.record.status import load_status
 from orchestrator.record.stop_requests import StopRequests
 from orchestrator.sweep import parse_sweep
 from tests.orchestrator.recorded import recorded
-from trainables.contract.artifacts import write_json
+from trainables.contract.artifacts import TrialDir, write_json
 from trainables.contract.errors import UserError
 
 TEXT = """
@@ -106,3 +112,84 @@ def test_stop_and_cancel_write_requests_for_a_running_sweep_only(run):
     refused = runner.invoke(app, ["stop", "small"])
     assert isinstance(refused.exception, UserError)
     assert "is not running" in str(refused.exception)
+
+
+def running(run, *, epoch=12, left=3000.0):
+    """A sweep whose second trial runs, and was restarted once."""
+    trial = load_trials(run)[1].proposal
+    journal_of(run).append(
+        "trial_restarted", trial=trial.trial, cell=trial.cell, attempt=1, of=3, reason="it died"
+    )
+    now = RunningTrial(trial.trial, trial.cell, 65, epoch, 1.2, 0.561, 0.6, left)
+    write_running(run, Running((now,), 7200.0))
+    return now
+
+
+def test_running_trials_say_how_far_they_are(run):
+    now = running(run)
+    with held(run):
+        status = load_status(run)
+    cell = status.cells[1]
+    assert (cell.now, cell.running, cell.restarts) == ((now,), 1, 1)
+    assert [each.running for each in status.cells] == [0, 1, 0]
+    assert status.seconds_left == 7200.0
+    assert status.to_json()["cells"][1]["now"][0]["epoch"] == 12
+
+
+def test_a_record_of_a_dead_driver_or_of_an_ended_trial_is_not_shown(run):
+    now = running(run)
+    assert load_status(run).cells[1].now == ()  # nobody holds the folder
+    assert load_status(run).seconds_left is None
+    write_json(TrialDir(run / "trials" / now.trial).failure_file, {"reason": "loss"})
+    with held(run):
+        assert load_status(run).cells[1].now == ()
+
+
+def invoked(monkeypatch, *arguments, width=80):
+    """What the command prints on a terminal of that width."""
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        "orchestrator.cli.printing.tables.Console",
+        partial(Console, file=screen, force_terminal=True, width=width, no_color=True),
+    )
+    found = CliRunner().invoke(app, list(arguments))
+    assert found.exit_code == 0, found.output
+    return re.sub(r"\x1b\[[\d;]*m", "", screen.getvalue())
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 140])
+def test_no_column_is_lost_on_a_narrow_terminal(run, monkeypatch, width):
+    running(run)
+    with held(run):
+        text = invoked(monkeypatch, "status", "small", width=width)
+    for word in "cell done failed restarts epoch top-1 left best 12/65 56.1 0/1".split():
+        assert word in text
+    assert "50 min" in text
+    assert "about 2.0 h left" in text
+    if width >= 80:
+        table = text[: text.index("failed  ")]
+        assert max(len(line.rstrip()) for line in table.splitlines()) <= width
+
+
+def test_watch_prints_until_the_sweep_ends(run, monkeypatch):
+    running(run)
+    states, paused = iter([True, True, False]), []
+    monkeypatch.setattr("orchestrator.record.status.is_running", lambda folder: next(states))
+    monkeypatch.setattr("orchestrator.cli.commands.status.time.sleep", paused.append)
+    text = invoked(monkeypatch, "status", "small", "--watch")
+    assert (text.count("small: running"), text.count("small: not running")) == (2, 1)
+    assert paused == [5.0, 5.0]
+
+
+def test_ctrl_c_ends_watching_without_an_error(run, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.record.status.is_running", lambda folder: True)
+    monkeypatch.setattr("orchestrator.cli.commands.status.time.sleep", interrupt)
+    assert "small: running" in invoked(monkeypatch, "status", "small", "--watch")
+
+
+def test_watching_needs_a_name(run):
+    refused = CliRunner().invoke(app, ["status", "--watch"])
+    assert isinstance(refused.exception, UserError)

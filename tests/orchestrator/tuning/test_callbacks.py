@@ -137,10 +137,10 @@ def test_a_trial_that_says_why_it_failed_has_an_ending(scene):
 
 def test_a_trial_ended_by_a_rule_is_pruned(scene):
     scene.tell("start")
-    scene.pruned["st_gcn-1"] = 4
+    scene.pruned["st_gcn-1"] = 5
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_pruned"]
-    assert scene.lines()[-1] == "pruned    st_gcn-1 after epoch 5"
+    assert scene.lines()[-1] == "pruned    st_gcn-1 after 5 epochs"
     assert scene.callback.ended == {"st_gcn-1"}
 
 

@@ -29,5 +29,5 @@ def test_each_cell_has_a_rule_of_its_own():
     assert decide("a", epoch=0, train_loss=2.0, pid=7) == TrialScheduler.CONTINUE
     assert decide("b", epoch=1, train_loss=2.0) == TrialScheduler.CONTINUE
     assert decide("a", epoch=1, train_loss=1.0) == TrialScheduler.STOP
-    assert scheduler.pruned == {"a-1": 1}
+    assert scheduler.pruned == {"a-1": 2}
     assert rules["a"].seen == [("a-1", 0, {"train_loss": 2.0}), ("a-1", 1, {"train_loss": 1.0})]

@@ -1,0 +1,81 @@
+"""The command `status`: once, or again and again until the sweep ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.contract.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.record.status import Status
+
+WATCH_S = 5.0
+
+
+def status(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Show this sweep; without a name all of them, a line each."
+        ),
+    ] = None,
+    storage: Annotated[
+        str, typer.Option("--storage", help="Folder of the sweeps' folders.")
+    ] = "runs",
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Print it again every few seconds until the sweep ends."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Say how far a sweep is: cells, running epochs, best so far, failures with reasons, time left."""
+    from orchestrator.record.folder import find_folder, list_folders
+    from orchestrator.record.status import load_status
+
+    if name is not None:
+        run = find_folder(name, storage)
+        if watch:
+            _watch(run, as_json)
+        else:
+            _show(load_status(run), as_json)
+        return
+    if watch:
+        raise UserError("--watch: needs the name of a sweep")
+    everything = [load_status(run) for run in list_folders(storage)]
+    if as_json:
+        print(json.dumps([each.to_json() for each in everything], indent=2))
+        return
+    from orchestrator.cli.printing.status import print_statuses
+
+    print_statuses(everything, storage)
+
+
+def _watch(run: Path, as_json: bool) -> None:
+    """Until the sweep does not run any more, or Ctrl-C, which is no error here."""
+    from orchestrator.record.status import load_status
+
+    try:
+        while True:
+            found = load_status(run)
+            if not as_json:
+                print(time.strftime("%H:%M:%S"))
+            _show(found, as_json)
+            if found.state != "running":
+                return
+            time.sleep(WATCH_S)
+    except KeyboardInterrupt:
+        return
+
+
+def _show(found: Status, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2), flush=True)
+        return
+    from orchestrator.cli.printing.status import print_status
+
+    print_status(found)

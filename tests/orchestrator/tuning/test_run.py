@@ -1,0 +1,245 @@
+"""The run of the trials: however Tune ends, trials without an ending make it cut short."""
+
+import errno
+import signal
+import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+from ray.tune import TuneError
+
+from orchestrator.record.folder import journal_of
+from orchestrator.record.running import load_running
+from orchestrator.record.stop_requests import Stop
+from orchestrator.sweep import parse_sweep
+from orchestrator.tracking.tracker import NullTracker
+from orchestrator.tuning import run as run_module
+from orchestrator.tuning.cluster import ClusterLost
+from orchestrator.tuning.run import beside, run_trials
+from orchestrator.tuning.sweep_run import SweepRun
+from tests.orchestrator.recorded import recorded
+from trainables.contract.artifacts import write_json
+from trainables.contract.errors import UserError
+
+TEXT = """
+version: 1
+name: small
+data: {store: nowhere, protocol: xsub}
+parameters:
+  sparsity.level: [0.0, 0.6, 0.8]
+tracking: {uri: none}
+resources: {gpus: 0}
+"""
+
+
+class FakeTuner:
+    """Stands for Tune: does with the callback and the searcher what a test wants."""
+
+    def __init__(self, trainable, tune_config, run_config):
+        self.searcher = tune_config.search_alg
+        [self.callback] = run_config.callbacks
+        self.stopper = run_config.stop
+
+    def start(self, number=0):
+        """Start the next trial; returns it as Tune knows it."""
+        config = self.searcher.suggest(f"t{number}")
+        trial = SimpleNamespace(
+            trial_id=f"t{number}", config=config, last_result={}, pickled_error_file=None
+        )
+        self.tell("start", trial)
+        return trial
+
+    def tell(self, event, trial, *arguments):
+        getattr(self.callback, f"on_trial_{event}")(0, [], trial, *arguments)
+
+    def fit(self):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    """Runs the trials of a sweep; `fit` stands for Tune's."""
+    monkeypatch.chdir(tmp_path)
+    sweep = parse_sweep("small.yaml", TEXT)
+    folder, trials = recorded(sweep)
+    context = SweepRun(sweep, folder, trials, journal_of(folder), NullTracker())
+    cluster = SimpleNamespace(check=lambda: None, shared=False)
+    monkeypatch.setattr(run_module, "ray_cluster", lambda address, note: nullcontext(cluster))
+    monkeypatch.setattr(run_module, "live_nodes", lambda: [{"CPU": 2}])
+    monkeypatch.setattr(run_module, "TICK_S", 0.01)
+    monkeypatch.setattr(run_module.tune, "with_resources", lambda trainable, wanted: trainable)
+    monkeypatch.setattr(run_module.tune, "Tuner", FakeTuner)
+
+    def run(fit):
+        monkeypatch.setattr(FakeTuner, "fit", fit)
+        return run_trials(context)
+
+    return SimpleNamespace(run=run, context=context, cluster=cluster, trials=trials)
+
+
+def fail(tuner, trial, reason="train_loss must be finite"):
+    trial.last_result = {"failed": reason}
+    tuner.tell("complete", trial)
+
+
+def test_a_run_whose_trials_all_have_an_ending_is_not_cut_short(scene):
+    def fit(tuner):
+        for number in range(3):
+            fail(tuner, tuner.start(number))
+
+    assert scene.run(fit) is None
+
+
+@pytest.mark.parametrize("started", [0, 1, 2])
+def test_a_run_that_tune_ends_early_is_cut_short(scene, started):
+    def fit(tuner):
+        for number in range(started):
+            fail(tuner, tuner.start(number))
+
+    assert scene.run(fit) == Stop("system", f"{3 - started} trials have not ended")
+
+
+def test_what_still_runs_when_tune_ends_has_no_ending(scene):
+    def fit(tuner):
+        for number in range(2):
+            fail(tuner, tuner.start(number))
+        tuner.start(2)
+
+    assert scene.run(fit) == Stop("system", "1 trials have not ended")
+
+
+def test_a_signal_while_tune_runs_cancels_whatever_tune_installs(scene, monkeypatch):
+    def fit(tuner):
+        with pytest.raises(ValueError, match="main thread"):
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        trial = tuner.start()
+        signal.raise_signal(signal.SIGUSR1)
+        cancelled.wait(10)
+        tuner.tell("complete", trial)
+
+    cancelled = threading.Event()
+    original = run_module.StopSwitch.cancel
+
+    def cancel(switch, stop):
+        original(switch, stop)
+        cancelled.set()
+
+    monkeypatch.setattr(run_module.StopSwitch, "cancel", cancel)
+    assert scene.run(fit) == Stop("person", "received SIGUSR1")
+
+
+def test_a_lost_cluster_ends_the_run_without_waiting_for_tune(scene):
+    def lost():
+        raise ClusterLost("the Ray cluster at h:1 does not answer any more")
+
+    release = threading.Event()
+    scene.cluster.check = lost
+    try:
+        stop = scene.run(lambda tuner: (tuner.start(), release.wait(30)))
+    finally:
+        release.set()
+    assert stop == Stop("system", "the Ray cluster at h:1 does not answer any more")
+
+
+@pytest.mark.parametrize("where", ["tune", "listener", "start"])
+def test_a_full_disk_ends_the_run_resumably(scene, monkeypatch, where):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full", "journal.jsonl")
+
+    def fit(tuner):
+        if where == "listener":
+            scene.context.journal.append = full
+            tuner.start()
+            return
+        try:
+            full()
+        except OSError:
+            raise TuneError("Traceback (most recent call last): ...")  # noqa: B904, as Tune does
+
+    if where == "start":
+        monkeypatch.setattr(run_module.tune, "with_resources", full)
+    assert scene.run(fit) == Stop("system", "No space left on device: journal.jsonl")
+
+
+@pytest.mark.parametrize("error", [UserError("sparsity.from: is gone"), KeyError("a mistake")])
+@pytest.mark.parametrize("where", ["tune", "listener"])
+def test_any_other_exception_is_raised_as_it_was(scene, monkeypatch, error, where):
+    def broken(*_, **__):
+        raise error
+
+    def fit(tuner):
+        if where == "listener":
+            scene.context.journal.append = broken
+            tuner.start()
+            return
+        try:
+            broken()
+        except Exception:
+            raise TuneError("Traceback (most recent call last): ...")  # noqa: B904, as Tune does
+
+    with pytest.raises(type(error)) as caught:
+        scene.run(fit)
+    assert caught.value is error
+
+
+def test_trials_that_could_not_be_asked_are_ended_at_once(scene, monkeypatch):
+    seen = []
+
+    def fit(tuner):
+        seen.append(tuner.stopper.stop_all())
+        trial = tuner.start()
+        monkeypatch.setattr(
+            "orchestrator.record.stop_requests.write_json",
+            lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")),
+        )
+        tuner.tell("result", trial, {"disk": "Read-only file system: last.pt"})
+        seen.append(tuner.stopper.stop_all())
+
+    assert scene.run(fit) == Stop("system", "Read-only file system: last.pt")
+    assert seen == [False, True]
+
+
+def test_how_far_trials_are_is_written_while_they_run_and_removed_after(scene):
+    folder, written = scene.context.folder, []
+
+    def fit(tuner):
+        trial = tuner.start()
+        tuner.tell("result", trial, {"epoch": 4, "train_loss": 1.0})
+        for _ in range(200):
+            written[:] = load_running(folder).trials
+            if written:
+                return
+            threading.Event().wait(0.05)
+
+    scene.run(fit)
+    assert [trial.epoch for trial in written] == [5]
+    assert load_running(folder).trials == ()
+
+
+def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
+    told = []
+
+    class Forgetful(NullTracker):
+        def knows_end(self, trial):
+            return trial != names[0]
+
+        def finish_trial(self, trial, folder, status, reason=""):
+            told.append((trial, status, reason))
+
+    names = [trial.proposal.trial for trial in scene.trials]
+    for trial in scene.trials[:2]:
+        write_json(
+            trial.proposal.folder(scene.context.folder).failure_file, {"reason": "loss is nan"}
+        )
+    object.__setattr__(scene.context, "tracker", Forgetful())
+    scene.run(lambda tuner: fail(tuner, tuner.start(), "later"))
+    assert told == [(names[0], "failed", "loss is nan"), (names[2], "failed", "later")]
+
+
+def test_beside_raises_what_the_work_raises():
+    def work():
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        beside(work, lambda: None)
