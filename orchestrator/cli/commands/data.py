@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.commands.clips import show
 from orchestrator.cli.commands.imports import import_app, synth
-from orchestrator.cli.commands.options import checked, progress
+from orchestrator.cli.commands.options import Json, checked, progress
 
 if TYPE_CHECKING:
     from trainables.contract.config import SelectionConfig
@@ -34,7 +34,6 @@ StorePath = Annotated[
         help="Read the store in this folder, or a copy of it at a URI.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @data_app.command("info")

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.cli.commands.options import Json
 from trainables.contract.errors import UserError
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Layout = Annotated[str, typer.Option("--layout", help="Take this built-in layout, or a YAML file.")]
 Frames = Annotated[int, typer.Option("--frames", min=2, help="Take clips of so many frames.")]
 Persons = Annotated[int, typer.Option("--persons", min=1, help="Take clips of so many persons.")]

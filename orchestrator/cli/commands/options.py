@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
 
 if TYPE_CHECKING:
     from trainables.contract.config import Frozen
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Storage = Annotated[str, typer.Option("--storage", help="Look for sweeps in this folder.")]
 
 
 @contextmanager

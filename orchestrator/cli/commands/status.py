@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.commands.options import Json, Storage
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,16 +25,14 @@ def status(
             metavar="[NAME]", help="Show this sweep; without a name all of them, a line each."
         ),
     ] = None,
-    storage: Annotated[
-        str, typer.Option("--storage", help="Folder of the sweeps' folders.")
-    ] = "runs",
+    storage: Storage = "runs",
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Print it again every few seconds until the sweep ends."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Say how far a sweep is: cells, running epochs, best so far, failures with reasons, time left."""
+    """Say how far a sweep is: cells, running trials, best so far, failures, time left."""
     from orchestrator.record.folder import find_folder, list_folders
     from orchestrator.record.status import load_status
 

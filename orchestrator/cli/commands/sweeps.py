@@ -14,6 +14,7 @@ import typer
 from orchestrator import __version__
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.networks import COMMANDS
+from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.status import status
 from trainables.contract.errors import OrchestrateError, UserError
 
@@ -41,7 +42,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=V", help="Override a value of the file; may be repeated."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -124,7 +124,6 @@ def schema() -> None:
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Name a sweep in the storage folder, or its folder.")
 ]
-Storage = Annotated[str, typer.Option("--storage", help="Look for sweeps in this folder.")]
 Address = Annotated[
     str | None,
     typer.Option("--address", help="Run on the Ray cluster at HOST:PORT instead of this machine."),
