@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembling.bundle import write_bundle
+from orchestrator.ensembling.bundle import final_row, write_bundle
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.members import Member
@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 
 DONE, TOO_MANY_FAILED, BUDGET_ENDED, INTERRUPTED = 0, 3, 5, 130
 """Exit codes of `orchestrate sweep`."""
+
+
+SHOWN = 5
+"""Of what MLflow lacks, in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,9 @@ def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
                 f" `{command('resume', run)}` first, or use what there is with --partial: the final"
                 " evaluation opens the test split"
             )
-        return _evaluate(load_folder(run), run)
+        evaluation, report = _evaluate(load_folder(run), run)
+        _bundle(run, evaluation)
+        return evaluation, report
 
 
 def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
@@ -178,6 +184,17 @@ def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
 def _with_store(member: Member, store: str) -> Member:
     data = member.config.data.model_copy(update={"store": store})
     return replace(member, config=member.config.model_copy(update={"data": data}))
+
+
+def _bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
+    """The folder that predicts from raw clips; where it cannot be written the evaluation still
+    stands, and why is said.
+    """
+    try:
+        return write_bundle(run, evaluation)
+    except UserError as error:
+        log.warning("%s: the model that predicts could not be written: %s", run, error)
+        return None
 
 
 def _interrupt(context: SweepRun, stop: Stop) -> Outcome:
@@ -218,27 +235,10 @@ def _finish(context: SweepRun) -> Outcome:
         )
         return Outcome(run, TOO_MANY_FAILED, None, None, (*_undelivered(lost), *messages, hint))
     evaluation, report = _evaluate(sweep, run)
-    _track_ensembles(evaluation, run, tracker)
+    tracker.log_evaluation(run, evaluation, _bundle(run, evaluation))
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
     context.journal.append("sweep_finished", failed=failed, trials=len(states))
     return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
-
-
-def _track_ensembles(evaluation: FinalEvaluation, run: Path, tracker: Tracker) -> None:
-    for row in evaluation.rows:
-        if row.kind == "ensemble":
-            metrics = {"test_top1": row.test.top1} | (
-                {"best/selection_top1": row.selection.top1} if row.selection else {}
-            )
-            metrics |= (
-                {"test_top1_mean": row.seeds.test_mean, "test_top1_std": row.seeds.test_std}
-                if row.seeds
-                else {}
-            )
-            bundle = write_bundle(run, row.name) if row.name == evaluation.rows[-1].name else None
-            tracker.log_ensemble(
-                row.name, row.trials, metrics, run / "ensembles" / row.name, bundle
-            )
 
 
 def _seconds_left(sweep: Sweep, events: Sequence[Mapping[str, Any]]) -> float | None:
@@ -266,11 +266,12 @@ def _tracker(sweep: Sweep, mark: str) -> Tracker:
     """MLflow, or nothing where the file says so; the sweep's parent run is found again by the
     folder's own mark.
     """
-    from orchestrator.tracking.mlflow import MLflowTracker
     from orchestrator.tracking.tracker import NullTracker
 
-    if sweep.tracking.uri == "none":
+    if sweep.tracking.is_off:
         return NullTracker()
+    from orchestrator.tracking.mlflow import MLflowTracker
+
     tracker = MLflowTracker(sweep.tracking.uri, sweep.tracking.experiment or sweep.name)
     params = {
         name: str(value)
@@ -286,10 +287,10 @@ def _tracker(sweep: Sweep, mark: str) -> Tracker:
 
 
 def _summary(evaluation: FinalEvaluation) -> dict[str, float]:
-    """The last ensemble's numbers (or the only member's) on the parent run."""
-    if not evaluation.rows:
+    """The numbers of what the sweep ships, on the parent run."""
+    last = final_row(evaluation)
+    if last is None:
         return {}
-    last = evaluation.rows[-1]
     return {
         "final/test_top1": last.test.top1,
         "final/nonzero_params": float(last.size.nonzero_params),
@@ -297,4 +298,11 @@ def _summary(evaluation: FinalEvaluation) -> dict[str, float]:
 
 
 def _undelivered(lost: tuple[str, ...]) -> tuple[str, ...]:
-    return (f"MLflow lacks: {'; '.join(lost)} (the sweep's files are complete)",) if lost else ()
+    """What MLflow lacks, in a line however much it is."""
+    if not lost:
+        return ()
+    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+    return (
+        f"MLflow lacks: {'; '.join(lost[:SHOWN])}{more} (the sweep's files are complete; the same"
+        " command delivers it once MLflow answers)",
+    )

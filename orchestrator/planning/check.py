@@ -12,6 +12,7 @@ from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.document import show
 from orchestrator.sweep.problems import nearest, one_of
+from orchestrator.sweep.secrets import expanded
 from orchestrator.trials.space import all_trials, check_space
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
@@ -28,11 +29,21 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
     problem.
     """
     sweep = load_sweep(path, overrides)
-    problems = check_space(sweep) + _check_dense(sweep)
+    problems = check_space(sweep) + _check_dense(sweep) + _check_tracking(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
     if problems:
         raise UserError.of(dict.fromkeys(problems))
     return sweep
+
+
+def _check_tracking(sweep: Sweep) -> list[str]:
+    """Variables of `tracking.uri` that are not set."""
+    place = sweep.problem(("tracking", "uri"), "").removesuffix(": ")
+    try:
+        expanded(sweep.tracking.uri, place)
+    except UserError as error:
+        return list(error.problems)
+    return []
 
 
 def check_data(sweep: Sweep) -> list[str]:

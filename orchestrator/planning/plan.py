@@ -181,9 +181,7 @@ def plan(sweep: Sweep) -> Plan:
             for trial in everything
         )
         / 1e9,
-        mlflow_runs=(
-            0 if sweep.tracking.uri == "none" else 1 + len(everything) + ensemble_count(sweep)
-        ),
+        mlflow_runs=(0 if sweep.tracking.is_off else 1 + len(everything) + ensemble_count(sweep)),
         machine=machine,
         assumptions=_ASSUMPTIONS,
         notes=(

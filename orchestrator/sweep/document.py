@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from orchestrator.sweep.secrets import VARIABLE, redacted
 from trainables.contract.errors import UserError
 
 Path = tuple[str | int, ...]
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 # private-use characters stand for a variable while YAML parses
 _MARKED = re.compile("\ue000([0-9]+)\ue001")
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -46,8 +46,8 @@ def show(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {show(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str) and len(value) > LONGEST_SHOWN:
-        return f"{value[:LONGEST_SHOWN]!r}... of {len(value)} characters"
-    return repr(value)
+        return f"{redacted(value)[:LONGEST_SHOWN]!r}... of {len(value)} characters"
+    return redacted(repr(value))
 
 
 _NOT_GIVEN = object()
@@ -64,6 +64,8 @@ class Document:
     problems: list[str] = field(default_factory=list)
     # values that could not be read: nothing more is said of them
     unread: set[Path] = field(default_factory=set)
+    # values whose variables stay as they are written
+    kept: frozenset[Path] = frozenset()
 
     def add(self, path: Path, rule: str, got: Any = _NOT_GIVEN) -> None:
         """Note a problem at `path`."""
@@ -97,11 +99,19 @@ def locate(places: Mapping[Path, str], name: str, path: Path) -> str:
     return place if not path or place == f"--set {dotted(path)}" else f"{place} {dotted(path)}"
 
 
-def parse(text: str, name: str, root: Path = (), place: str | None = None) -> Document:
+def parse(
+    text: str,
+    name: str,
+    root: Path = (),
+    place: str | None = None,
+    kept: frozenset[Path] = frozenset(),
+) -> Document:
     """Read YAML 1.2 scalars (`1e-3` is a number, `yes` is refused), keeping places; `place`
     overrides `name:line` everywhere.
+
+    kept: paths of values in which `${NAME}` stays as it is.
     """
-    document = Document(name)
+    document = Document(name, kept=kept)
     variables: list[re.Match[str]] = []
 
     def mark(match: re.Match[str]) -> str:
@@ -109,7 +119,7 @@ def parse(text: str, name: str, root: Path = (), place: str | None = None) -> Do
         return f"\ue000{len(variables) - 1}\ue001"
 
     try:
-        node = yaml.compose(_VARIABLE.sub(mark, text), Loader=yaml.BaseLoader)
+        node = yaml.compose(VARIABLE.sub(mark, text), Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{place or f'{name}:{line}'}: not valid YAML: {error.problem}") from error
@@ -173,9 +183,13 @@ class _Construction:
         return values
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        text = _MARKED.sub(
-            lambda match: self._variable(self.variables[int(match[1])], path), node.value
-        )
+        kept = path in self.document.kept
+
+        def value(found: re.Match[str]) -> str:
+            variable = self.variables[int(found[1])]
+            return variable[0] if kept else self._variable(variable, path)
+
+        text = _MARKED.sub(value, node.value)
         if node.style is not None:  # quoted or block text
             return text
         if text.lower() in _OLD_BOOLEANS:
@@ -223,10 +237,10 @@ def override(document: Document, assignment: str, long_keys: Iterable[str]) -> N
     target, equals, text = assignment.partition("=")
     place = f"--set {target}"
     if not equals or not target:
-        document.problems.append(f"--set {assignment}: must be of the form a.b=value")
+        document.problems.append(f"--set {redacted(assignment)}: must be of the form a.b=value")
         return
     path = _split(target, sorted(long_keys, key=len, reverse=True))
-    parsed = parse(text, place, root=path, place=place)
+    parsed = parse(text, place, path, place, document.kept)
     value: Any = document.values
     for depth, part in enumerate(path[:-1]):
         if isinstance(value, dict):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.sweep.constraints import leaf_names
 from orchestrator.sweep.document import Document, override, parse, show
+from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.ensembles import default_ensembles, resolve_ensembles
 from orchestrator.sweep.leaves import DERIVED_FROM, LEAVES, SECTIONS
 from orchestrator.sweep.parameters import read_parameters, read_sections
@@ -39,6 +40,9 @@ from trainables.contract.config import (
 )
 from trainables.contract.errors import UserError
 
+SECRET: frozenset[Place] = frozenset({("tracking", "uri")})
+"""Values that may hold a password: variables in them are read when they are used."""
+
 _BY_HAND = (*SECTIONS, "parameters", "constraints")
 """Top-level keys whose short forms pydantic does not read."""
 
@@ -54,7 +58,7 @@ def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
 
 def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
     """Like `load_sweep`, from the text of a sweep file; `name` is what messages call it."""
-    document = parse(text, name)
+    document = parse(text, name, kept=SECRET)
     if not isinstance(document.values, dict):
         raise UserError(f"{name}: must be a mapping (key: value), got {show(document.values)}")
     for assignment in overrides:

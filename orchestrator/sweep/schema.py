@@ -27,6 +27,7 @@ from orchestrator.sweep.leaves import SECTIONS, leaves_of
 from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import nearest
 from orchestrator.sweep.searches import SearchName
+from orchestrator.sweep.secrets import expanded, redacted
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
@@ -161,8 +162,15 @@ class Failure(Frozen):
 class Tracking(Frozen):
     """Where MLflow records the sweep."""
 
-    uri: str = "sqlite:///mlflow.db"  # of the MLflow store or server; none: no tracking
+    # of the MLflow store or server; none: no tracking. `${NAME}` stays as it is until the store is
+    # opened: what it holds is never written down.
+    uri: str = "sqlite:///mlflow.db"
     experiment: str | None = None  # default: the sweep's name
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is recorded."""
+        return expanded(self.uri, "tracking.uri") == "none"
 
 
 def _strategy(name: str) -> str:
@@ -249,7 +257,9 @@ class Sweep(Frozen):
     _places: dict[Path, str] = PrivateAttr(default_factory=dict)
 
     def resolved(self) -> dict[str, Any]:
-        """The whole sweep as JSON, defaults filled in; itself a valid sweep file."""
+        """The whole sweep as JSON, defaults filled in; itself a valid sweep file, without the
+        password of `tracking.uri`.
+        """
         surroundings = self.model_dump(
             mode="json", by_alias=True, exclude_none=True, exclude={*SECTIONS, "parameters"}
         )
@@ -260,6 +270,7 @@ class Sweep(Frozen):
             name: parameter.model_dump(mode="json", exclude_defaults=True)
             for name, parameter in self.parameters.items()
         }
+        surroundings["tracking"]["uri"] = redacted(self.tracking.uri)
         return (
             surroundings
             | trial
@@ -299,8 +310,8 @@ class Sweep(Frozen):
 
     @property
     def text(self) -> str:
-        """The file as it was read, before variables and `--set`."""
-        return self._text
+        """The file as it was read, before variables and `--set`, without passwords."""
+        return redacted(self._text)
 
     @property
     def cell_axes(self) -> tuple[str, ...]:

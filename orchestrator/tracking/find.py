@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.sweep import Sweep
-from orchestrator.tracking.mlflow import (
-    FOLDER,
-    MLFLOW_STATUS,
+from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.tracking.client import (
+    PLACE,
     SQLITE,
-    WEIGHTS,
     absolute_uri,
     load_mlflow,
     open_client,
+    reason_of,
+    reported,
 )
+from orchestrator.tracking.mlflow import FOLDER, MLFLOW_STATUS, WEIGHTS
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import run_of
@@ -54,7 +56,7 @@ class TrialRun:
         except load_mlflow() as error:
             raise UserError(
                 f"MLflow run {self.run}: its files must be there to start from it:"
-                f" {str(error).splitlines()[0][:200]}"
+                f" {reason_of(error)}"
             ) from error
         partial.rename(target)
         return target
@@ -64,23 +66,24 @@ def find_trial(uri: str, run: str) -> TrialRun:
     """The run `run` of the MLflow store at `uri`; UserError unless it is of a finished trial whose
     weights can be had.
     """
-    if uri == "none":
+    address, shown = absolute_uri(expanded(uri, PLACE)), redacted(uri)
+    if address == "none":
         raise UserError(
             "names an MLflow run, but tracking.uri, the store it is looked up in, is none"
         )
     # asked, MLflow would make one
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+    if address.startswith(SQLITE) and not Path(address.removeprefix(SQLITE)).is_file():
         raise UserError(
-            f"names an MLflow run, but there is no MLflow store at {uri} (tracking.uri)"
+            f"names an MLflow run, but there is no MLflow store at {shown} (tracking.uri)"
         )
-    errors = load_mlflow()
+    with reported(uri):
+        client = open_client(uri)
     try:
-        client = open_client(absolute_uri(uri))
         found = client.get_run(run)
         kind, status = found.data.tags.get("kind", "no trial"), found.info.status
         if kind != "trial" or status != MLFLOW_STATUS["finished"]:
             raise UserError(
-                f"must be the run of a finished trial, but run {run} at {uri} is {status} (kind:"
+                f"must be the run of a finished trial, but run {run} at {shown} is {status} (kind:"
                 f" {kind})"
             )
         folder = found.data.tags.get(FOLDER, "")
@@ -88,9 +91,9 @@ def find_trial(uri: str, run: str) -> TrialRun:
             return TrialRun(run, Path(folder), client)
         if client.list_artifacts(run, WEIGHTS):
             return TrialRun(run, None, client)
-    except errors as error:
+    except load_mlflow() as error:
         raise UserError(
-            f"must be a run of the MLflow store at {uri}: {str(error).splitlines()[0][:200]}"
+            f"must be a run of the MLflow store at {shown}: {reason_of(error)}"
         ) from error
     raise UserError(
         f"needs the weights of run {run}, but its folder '{folder}' is not here, and only dense"

@@ -10,27 +10,46 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from orchestrator.sweep.secrets import redacted
+
 log = logging.getLogger(__name__)
 
 Operation = Callable[[], None]
 LONGEST_PAUSE = 30.0  # seconds between two attempts
+LONGEST_CALL = 600.0
+"""Seconds after which a call that has not come back, such as a large upload, counts as hanging."""
+ATTEMPTS = 5
+"""Of an operation that fails although the service answers: then it is its own fault."""
+SAY_EVERY = 15.0  # seconds between two words of how much is still to be delivered
 
 
 class Outbox:
     """Operations in, deliveries out. `put` never blocks and never raises what the service raises.
 
-    transient: whether an error is worth another attempt; the operation then keeps its place. Any
-    other error drops it, with a warning.
+    may_pass: whether an error is worth another attempt; any other error drops the operation, with a
+    warning. answers: whether the service answers at all: while it does not, everything keeps its
+    place; while it does, an operation is dropped after `ATTEMPTS`, so that what is queued behind it
+    gets on.
     every: seconds between two rounds, so that what comes in meanwhile can be delivered together.
     """
 
-    def __init__(self, transient: Callable[[Exception], bool], *, every: float = 1.0) -> None:
-        self._transient = transient
+    def __init__(
+        self,
+        may_pass: Callable[[Exception], bool],
+        answers: Callable[[], bool],
+        *,
+        every: float = 1.0,
+    ) -> None:
+        self._may_pass = may_pass
+        self._answers = answers
         self._every = every
         self._waiting: deque[tuple[str, Operation]] = deque()
-        self._lost: list[str] = []
+        self._lost: dict[str, None] = {}  # labels, in order
+        self._attempts = 0  # of the first that waits
+        self._away = False
         self._closing = threading.Event()
-        self._deadline = float("inf")
+        self._patience = float("inf")
+        self._last_answer = time.monotonic()
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
         self._thread.start()
 
@@ -38,46 +57,79 @@ class Outbox:
         """Queue an operation; `label` names it should it never be delivered."""
         self._waiting.append((label, operation))
 
+    def answered(self) -> None:
+        """The service answered a call: it is there, however long the queue."""
+        self._last_answer = time.monotonic()
+
     def close(self, patience: float) -> tuple[str, ...]:
-        """Deliver what is left, for at most `patience` seconds while the service is away; the
-        labels of what was not delivered.
+        """Deliver what is left, however long it takes as long as the service answers; give up once
+        it has not for `patience` seconds. The labels of what was not delivered, each once.
+
+        Ctrl-C ends the waiting, not the sweep.
         """
-        self._deadline = time.monotonic() + patience
+        self._patience = patience
+        self._last_answer = said = time.monotonic()
         self._closing.set()
-        self._thread.join(patience + LONGEST_PAUSE)
-        return (*self._lost, *(label for label, _ in tuple(self._waiting)))
+        try:
+            while self._thread.is_alive():
+                self._thread.join(min(SAY_EVERY, max(patience, 0.05)))
+                now = time.monotonic()
+                if now - self._last_answer > patience + LONGEST_CALL:
+                    break
+                if self._thread.is_alive() and now - said >= SAY_EVERY:
+                    said = now
+                    log.warning("MLflow: %d entries are still to be delivered", len(self._waiting))
+        except KeyboardInterrupt:
+            log.warning("MLflow: interrupted, what is left is not delivered")
+        return tuple({**self._lost, **{label: None for label, _ in tuple(self._waiting)}})
 
     def _deliver(self) -> None:
         pause = self._every
         while True:
             self._closing.wait(pause)
             closing = self._closing.is_set()
-            away = not self._deliver_all()
-            if closing and (not away or time.monotonic() >= self._deadline):
+            waits = not self._deliver_all()
+            silent = time.monotonic() - self._last_answer
+            if closing and (not waits or silent >= self._patience):
                 return
-            pause = min(2 * pause, LONGEST_PAUSE) if away else self._every
+            pause = min(2 * pause, LONGEST_PAUSE) if waits else self._every
             if closing:
-                time.sleep(min(self._every, max(0.0, self._deadline - time.monotonic())))
+                time.sleep(min(self._every, max(0.0, self._patience - silent)))
 
     def _deliver_all(self) -> bool:
-        """Empty the queue; False as soon as the service turns out to be away."""
+        """Empty the queue; False as soon as an operation has to wait."""
         while self._waiting:
-            label, operation = self._waiting[0]
-            try:
-                operation()
-            # whatever goes wrong here must not end the sweep: its files are complete without the
-            # service
-            except Exception as error:
-                if self._transient(error):
-                    log.warning(
-                        "%s: not delivered yet, will try again: %s", label, _first_line(error)
-                    )
-                    return False
-                log.warning("%s: not delivered: %s", label, _first_line(error))
-                self._lost.append(label)
+            if not self._attempt(*self._waiting[0]):
+                return False
             self._waiting.popleft()
         return True
 
+    def _attempt(self, label: str, operation: Operation) -> bool:
+        """Whether the operation is done with: delivered, or given up."""
+        try:
+            operation()
+        # whatever goes wrong here must not end the sweep: its files are complete without the
+        # service
+        except Exception as error:
+            if self._may_pass(error):
+                away = not self._answers()
+                self._attempts += not away
+                if away or self._attempts < ATTEMPTS:
+                    self._say_away(label, error)
+                    return False
+            if label not in self._lost:
+                self._lost[label] = None
+                log.warning("%s: not delivered: %s", label, _first_line(error))
+        self._attempts, self._away = 0, False
+        self.answered()
+        return True
+
+    def _say_away(self, label: str, error: Exception) -> None:
+        """Once per time that the service is away."""
+        if not self._away:
+            self._away = True
+            log.warning("%s: not delivered yet, will try again: %s", label, _first_line(error))
+
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return redacted((str(error).splitlines() or [type(error).__name__])[0][:300])

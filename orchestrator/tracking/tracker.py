@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from orchestrator.ensembling.results import FinalEvaluation
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 
@@ -13,8 +14,8 @@ Status = Literal["finished", "failed", "interrupted", "pruned", "discarded"]
 
 
 class Tracker(Protocol):
-    """Listener to one sweep. Order of calls: start_sweep, any trial and ensemble calls,
-    finish_sweep once.
+    """Listener to one sweep. Order of calls: start_sweep, any trial calls, log_evaluation,
+    finish_sweep. A second finish_sweep does nothing.
 
     Only start_sweep may raise; it and the first knows_end wait for the tracker, the other calls
     return at once.
@@ -48,16 +49,9 @@ class Tracker(Protocol):
         """
         ...
 
-    def log_ensemble(
-        self,
-        name: str,
-        members: Sequence[str],
-        metrics: Mapping[str, float],
-        folder: Path,
-        bundle: Path | None = None,
-    ) -> None:
-        """An ensemble was built of the trials `members`; `folder` holds its files. `bundle`:
-        register it as a model that predicts.
+    def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
+        """The final evaluation of the sweep in the folder `run`: its networks and ensembles, in
+        numbers. `bundle`: register what `final_row` names as a model that predicts.
         """
         ...
 
@@ -92,13 +86,8 @@ class NullTracker:
     def knows_end(self, trial: str) -> bool:
         return True
 
-    def log_ensemble(
-        self,
-        name: str,
-        members: Sequence[str],
-        metrics: Mapping[str, float],
-        folder: Path,
-        bundle: Path | None = None,
+    def log_evaluation(
+        self, run: Path, evaluation: FinalEvaluation, bundle: Path | None
     ) -> None: ...
     def link(self) -> str:
         return ""

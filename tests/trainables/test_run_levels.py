@@ -126,7 +126,7 @@ def test_what_is_scored_is_what_is_shipped(store, trial):
             np.abs(alone.logits - Scores.load(out.level_scores(name, "test")).logits).max() < 1e-4
         )
     clips = [np.random.default_rng(0).normal(size=(1, 12, 17, 3)).astype(np.float32)]
-    assert score_clips([(out.deploy_file, config.data)], clips, opened.info)[0].shape == (1, 4)
+    assert score_clips([(shipped, config.data)], clips, opened.info)[0].shape == (1, 4)
     assert result.cost.deploy_params == sum(parameter.numel() for parameter in shipped.parameters())
     if kind == "nested":
         levels = [Scores.load(out.level_scores(name, "test")).logits for name in ("0.5", "0.9")]

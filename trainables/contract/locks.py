@@ -18,15 +18,15 @@ PAUSE_S = 0.05
 
 
 @contextmanager
-def held(folder: Path, *, patience: float, busy: str) -> Iterator[None]:
-    """Hold `folder` (made if it is not there) through its `.lock` file.
+def held(folder: Path, *, patience: float, busy: str, name: str = ".lock") -> Iterator[None]:
+    """Hold `folder` (made if it is not there) through its file `name`.
 
     UserError(busy) if another process holds it for `patience` seconds, and where there cannot be
     such a folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise UserError(
             f"{folder}: must be a folder that can be written to: {error.strerror}"

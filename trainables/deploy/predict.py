@@ -4,9 +4,10 @@ trials are scored with. Knows no ensemble.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,48 +18,44 @@ from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 from trainables.data.batches.batches import Batches
-from trainables.data.store.reading import Clip, Description, Store, write_store
-from trainables.deploy.form import load_deploy
+from trainables.data.readers.arrays import joints_of
+from trainables.data.readers.checks import Problems
+from trainables.data.store.description import Channels, Clip, Description, Joints, layout_of
+from trainables.data.store.protocols import ProtocolRule
+from trainables.data.store.reading import Store
+from trainables.data.store.writing import without_absent, write_store
+from trainables.deploy.form import DeployForm
+from trainables.layouts import Layout
+from trainables.models.multilevel import MultiLevel
 from trainables.training.evaluate import score
 
+Network = DeployForm | MultiLevel
+UNUSED = ProtocolRule(column="label", train=(0,), test=(1,))
 BATCH = 64
 
 
 def score_clips(
-    members: Sequence[tuple[Path, DataConfig]],
-    clips: Sequence[npt.NDArray[np.float32]],
-    description: Description,
+    networks: Sequence[tuple[Network, DataConfig]], clips: Iterable[Any], description: Description
 ) -> list[npt.NDArray[np.float32]]:
-    """One array (N, K) of logits per member, row i for clip i.
+    """One array (N, K) of logits per network, row i for clip i.
 
-    members: deploy form and what it sees. clips: raw recordings, each (T, V, 3) or (M, T, V, 3), in
-    the units the data set was imported in. description: of the data set the members were trained
-    on; its layout and pipeline are used.
+    networks: deploy forms and what each sees, all of one data set. clips: raw recordings, each
+    (T, V, C) or (M, T, V, C), in the units the data set was imported in and with its coordinates:
+    C = 3, or 2 where the third is not known. description: of the data set the networks were trained
+    on; its layout, coordinates and pipeline are used. UserError names every clip that no such
+    recording is.
     """
-    models = [load_deploy(path) for path, _ in members]
-    persons = max(model.spec.persons for model in models)
-    recorded = [
-        Clip(id=f"{number:09d}", label=0, joints=_as_recording(clip, persons, number))
-        for number, clip in enumerate(clips)
-    ]
+    persons = networks[0][0].spec.persons
+    recorded = _recordings(clips, persons, description)
+    # No protocol of the data set's: the columns it splits by say nothing of new clips.
+    place = description.model_copy(update={"persons": persons, "protocols": {"none": UNUSED}})
     found = []
     with TemporaryDirectory() as folder:
-        write_store(
-            Path(folder) / "clips", recorded, description.model_copy(update={"persons": persons})
-        )
+        write_store(Path(folder) / "clips", recorded, place)
         store = Store.open(Path(folder) / "clips")
-        for model, (_, data) in zip(models, members, strict=True):
-            batches = Batches(
-                store,
-                np.arange(len(clips)),
-                data,
-                batch_size=BATCH,
-                device=torch.device("cpu"),
-                training=False,
-                seed=0,
-                labelled=False,
-            )
-            found.append(score(model, batches.epoch(0))[1].numpy())
+        every = np.arange(len(recorded))
+        for network, data in networks:
+            found.append(_score(network, store, every, data, torch.device("cpu"))[1])
     return found
 
 
@@ -70,6 +67,18 @@ def score_store(
     device: torch.device,
 ) -> Scores:
     """Unlabelled scores of the clips at `indices` of a store, as `data` says they are seen."""
+    positions, logits = _score(model.to(device), store, indices, data, device)
+    return Scores.of(store.column("id")[positions].tolist(), logits)
+
+
+def _score(
+    model: nn.Module,
+    store: Store,
+    indices: npt.NDArray[np.int64],
+    data: DataConfig,
+    device: torch.device,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Positions in the store and logits (N, K) of the clips at `indices`, ascending."""
     batches = Batches(
         store,
         indices,
@@ -80,20 +89,40 @@ def score_store(
         seed=0,
         labelled=False,
     )
-    index, logits = score(model.to(device), batches.epoch(0))
-    return Scores.of(store.column("id")[index.numpy()].tolist(), logits.numpy())
+    positions, logits = score(model, batches.epoch(0))
+    return positions.numpy(), logits.numpy()
 
 
-def _as_recording(
-    clip: npt.NDArray[np.float32], persons: int, number: int
-) -> npt.NDArray[np.float32]:
-    """The clip as (M, T, V, 3), M at most `persons`."""
-    joints = np.asarray(clip, dtype=np.float32)
-    if joints.ndim == 3:
-        joints = joints[None]
-    if joints.ndim != 4 or joints.shape[3] != 3 or joints.shape[0] > persons:
+def _recordings(clips: Iterable[Any], persons: int, description: Description) -> list[Clip]:
+    """The clips as a store takes them, in order; UserError lists all that are none."""
+    layout, problems, found = layout_of(description.layout), Problems(), list[Clip]()
+    for number, clip in enumerate(clips):
+        try:
+            joints = _recording(f"clip {number}", clip, layout, description.channels)
+            if len(joints) > persons:
+                raise UserError(
+                    f"clip {number}: must have at most {persons} persons, got {len(joints)}"
+                )
+        except UserError as error:
+            problems.add(str(error))
+            continue
+        found.append(Clip(id=f"{number:09d}", label=0, joints=joints))
+    problems.raise_any()
+    if not found:
+        raise UserError("clips: must be at least one, got none")
+    return found
+
+
+def _recording(place: str, clip: Any, layout: Layout, channels: Channels) -> Joints:
+    """One clip as it would be imported, (M, T, V, 3), without last persons that are all zero."""
+    try:
+        values = np.asarray(clip)
+    except ValueError as error:
         raise UserError(
-            f"clip {number}: must be (frames, joints, 3) or (up to {persons} persons, frames,"
-            f" joints, 3), got {np.shape(clip)}"
-        )
-    return joints
+            f"{place}: must be an array (frames, joints, coordinates), got lists of different"
+            " lengths"
+        ) from error
+    # a store's own clips of image coordinates without confidence have a third number, which is 0
+    if channels == "xy" and values.ndim and values.shape[-1] == 3 and not values[..., 2].any():
+        values = values[..., :2]
+    return without_absent(joints_of(place, values, layout, channels))

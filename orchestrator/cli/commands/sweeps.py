@@ -342,10 +342,11 @@ def ui(
     storage: Storage = "runs",
 ) -> None:
     """Serve MLflow's pages on the sweep's own store, until Ctrl-C."""
+    import os
     import socket
     import subprocess
 
-    from orchestrator.tracking.mlflow import ui_command
+    from orchestrator.tracking.client import ui_command
 
     page = ""
     if name is not None:
@@ -362,7 +363,7 @@ def ui(
             ),
             "",
         )
-    command = ui_command(uri, host, port)
+    command, environment = ui_command(uri, host, port)
     try:
         socket.getaddrinfo(host, port)
     except (socket.gaierror, UnicodeError) as error:
@@ -372,7 +373,8 @@ def ui(
     except OSError as error:
         raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
     print(f"http://{host}:{port}/{page}\nready in a moment; Ctrl-C to end", file=sys.stderr)
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    served = subprocess.run(command, env=os.environ | environment, check=False)
+    raise typer.Exit(served.returncode)
 
 
 for _name, _command in COMMANDS.items():

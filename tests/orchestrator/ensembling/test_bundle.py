@@ -36,9 +36,9 @@ def test_the_network_of_another_trial_is_not_bundled(tmp_path):
     trials = [Trial("joint", 0.0), Trial("bone", 0.0)]
     run = make_run(tmp_path, trials)
     sweep = make_sweep({"name": "final", "over": "data.stream"})
-    finalize(run, sweep, collect(run, sweep), {})
+    evaluation = finalize(run, sweep, collect(run, sweep), {})
     mine, others = (run / "trials" / trial.name / "deploy.pt" for trial in trials)
     others.write_bytes(b"another network")
     shutil.copyfile(others, mine)
     with pytest.raises(UserError, match=rf"{trials[0].name}/deploy\.pt: must be the file"):
-        write_bundle(run, "final")
+        write_bundle(run, evaluation)

@@ -5,22 +5,29 @@ a sweep goes on after a crash.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 
 import pytest
 
+from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.final import finalize
+from orchestrator.tracking.client import absolute_uri, ui_command
 from orchestrator.tracking.find import find_sources, find_trial
-from orchestrator.tracking.mlflow import MLflowTracker, absolute_uri, flatten, ui_command
+from orchestrator.tracking.mlflow import MLflowTracker
+from orchestrator.tracking.records import flatten
+from orchestrator.tracking.runs import Runs
 from orchestrator.tracking.tracker import NullTracker, Tracker
-from tests.orchestrator.fake_run import Trial, make_run
+from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 
 # MLflow's tables use an option that its database layer has deprecated.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning",
 )
 
 
@@ -53,6 +60,25 @@ def start(tracker, folder):
     tracker.start_trial(folder.path.name, "cell", config, {"data.stream": config.data.stream})
 
 
+def evaluated(path, *ensembles):
+    """Folder and final evaluation of a sweep of two networks and, if asked for, ensembles."""
+    made = [Trial("joint", 0.6, wrong_test=(0, 1, 2)), Trial("bone", 0.6, wrong_selection=(0,))]
+    run, sweep = make_run(path, made), make_sweep(*ensembles)
+    members = collect(run, sweep)
+    return run, finalize(run, sweep, members, missing_cells(run, members))
+
+
+BOTH = {"name": "both", "over": "data.stream"}
+
+
+def told(tracker, run):
+    """A tracker that knows the trials of a sweep's folder."""
+    for path in sorted((run / "trials").iterdir()):
+        start(tracker, TrialDir(path))
+        tracker.finish_trial(path.name, TrialDir(path), "finished")
+    return tracker
+
+
 def runs(uri, experiment):
     from mlflow import MlflowClient
 
@@ -74,19 +100,13 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     tracker.finish_trial(done.path.name, done, "finished")
     tracker.finish_trial(failed.path.name, failed, "failed", "loss is nan")
     tracker.finish_trial(cut.path.name, cut, "interrupted")
-    (tmp_path / "result.json").write_text("{}")
-    tracker.log_ensemble("final", [done.path.name], {"test/top1": 0.9}, tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.md").write_text("# Sweep")
     assert tracker.finish_sweep("finished", {"final/test_top1": 0.9}, tmp_path / "report") == ()
 
     client, found = runs(uri, "whole")
     parent = next(run for run in found if run.data.tags["kind"] == "sweep")
-    children = {
-        run.data.tags.get("trial", run.data.tags.get("ensemble")): run
-        for run in found
-        if run is not parent
-    }
+    children = {run.data.tags["trial"]: run for run in found if run is not parent}
     assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {
         parent.info.run_id
     }
@@ -94,7 +114,6 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
         done.path.name: "FINISHED",
         failed.path.name: "FAILED",
         cut.path.name: "KILLED",
-        "final": "FINISHED",
     }
     assert parent.data.params == {"train.epochs": "3"}
     assert parent.data.metrics == {"final/test_top1": 0.9}
@@ -121,7 +140,8 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert len(trial.data.metrics) <= 20
     assert [
         metric.step for metric in client.get_metric_history(trial.info.run_id, "train_loss")
-    ] == [0, 1, 2]
+    ] == [1, 2, 3]
+    assert trial.data.metrics["best/epoch"] == 3  # people count from 1: kept_epoch is 2
     kept = {item.path for item in client.list_artifacts(trial.info.run_id)}
     assert {
         "config.json",
@@ -135,7 +155,6 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     pictures = {item.path for item in client.list_artifacts(trial.info.run_id, "figures")}
     assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
-    assert children["final"].data.tags["members"] == done.path.name
 
 
 def test_a_sweep_that_goes_on_shows_each_trial_once_with_each_epoch_once(uri, trials):
@@ -158,7 +177,7 @@ def test_a_sweep_that_goes_on_shows_each_trial_once_with_each_epoch_once(uri, tr
     assert by_trial[folder.path.name].info.status == "FINISHED"
     assert by_trial[orphan.path.name].info.status == "KILLED"
     history = client.get_metric_history(by_trial[folder.path.name].info.run_id, "train_loss")
-    assert [metric.step for metric in history] == [0, 1, 2]
+    assert [metric.step for metric in history] == [1, 2, 3]
 
 
 def test_another_sweep_of_the_same_name_gets_its_own_run(uri):
@@ -186,6 +205,7 @@ def test_a_server_that_dies_costs_a_warning_that_says_what_is_missing(uri, trial
     folder = trials["joint-0.6"]
     tracker = opened(uri, "dies", patience=0.2)
     tracker._client = Dead()
+    tracker._runs = Runs(tracker._client, tracker._runs.experiment)
     start(tracker, folder)
     epochs(tracker, folder, [0])
     missing = tracker.finish_sweep("finished", {}, None)
@@ -194,7 +214,7 @@ def test_a_server_that_dies_costs_a_warning_that_says_what_is_missing(uri, trial
         f"epochs of trial {folder.path.name}",
         "end of the sweep",
     )
-    assert "The files of the sweep are complete" in caplog.text
+    assert "not delivered yet, will try again: connection refused" in caplog.text
 
 
 class Dead:
@@ -299,16 +319,10 @@ def test_a_relative_database_becomes_absolute(tmp_path, monkeypatch):
 
 def test_the_interface_is_served_from_the_sweeps_own_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = ui_command("sqlite:///mlflow.db", "0.0.0.0", 5001)
-    assert command[1:4] == ["-m", "mlflow", "ui"]
-    assert command[4:] == [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/mlflow.db",
-        "--host",
-        "0.0.0.0",
-        "--port",
-        "5001",
-    ]
+    command, environment = ui_command("sqlite:///mlflow.db", "0.0.0.0", 5001)
+    assert command[1:] == ["-m", "mlflow", "ui", "--host", "0.0.0.0", "--port", "5001"]
+    # not in the command line, which everyone on the machine can read
+    assert environment == {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     with pytest.raises(UserError, match="is a server already"):
         ui_command("http://host:5000", "127.0.0.1", 5000)
 
@@ -323,13 +337,14 @@ def test_flatten():
 
 def test_without_tracking_mlflow_is_not_loaded(tmp_path):
     code = (
-        "import sys, orchestrator.tracking.tracker as t; t.NullTracker().start_sweep('s', {}, {});"
-        " sys.exit('mlflow' in sys.modules)"
+        "import sys, orchestrator.tracking.mlflow; from orchestrator.tracking.tracker import"
+        " NullTracker; NullTracker().start_sweep('s', {}, {}); sys.exit('mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_both_trackers_keep_the_protocol(uri, trials, tmp_path):
+    run, evaluation = evaluated(tmp_path)
     trackers: list[Tracker] = [NullTracker(), MLflowTracker(uri, "protocol")]
     folder = trials["joint-0.6"]
     for tracker in trackers:
@@ -337,6 +352,128 @@ def test_both_trackers_keep_the_protocol(uri, trials, tmp_path):
         tracker.start_trial(folder.path.name, "cell", folder.load_config(), {})
         tracker.log_epoch(folder.path.name, 0, {"lr": 0.1})
         tracker.finish_trial(folder.path.name, folder, "finished")
-        tracker.log_ensemble("e", [], {}, tmp_path)
+        told(tracker, run).log_evaluation(run, evaluation, None)
+        assert tracker.finish_sweep("finished", {}, None) == ()
         assert tracker.finish_sweep("finished", {}, None) == ()
     assert json.loads(folder.result_file.read_text())["epochs"] == 3
+
+
+def test_networks_have_a_test_accuracy_and_ensembles_sizes_and_recipe(uri, tmp_path):
+    run, evaluation = evaluated(tmp_path, BOTH)
+    for _ in range(2):  # the second time as after a crash: nothing is there twice
+        tracker = told(opened(uri, "evaluated"), run)
+        tracker.log_evaluation(run, evaluation, None)
+        assert tracker.finish_sweep("finished", {"final/test_top1": 1.0}, None) == ()
+    client, found = runs(uri, "evaluated")
+    assert sorted(r.data.tags["kind"] for r in found) == ["ensemble", "sweep", "trial", "trial"]
+    rows = {row.name: row for row in evaluation.rows}
+    tops = {row.trials[0]: row.test.top1 for row in rows.values() if row.kind == "member"}
+    for r in found:
+        assert r.info.status == "FINISHED"
+        for key in r.data.metrics:
+            steps = [(m.step, m.timestamp) for m in client.get_metric_history(r.info.run_id, key)]
+            assert len({step for step, _ in steps}) == len(steps), key
+        if r.data.tags["kind"] == "trial":
+            assert r.data.metrics["test_top1"] == tops[r.data.tags["trial"]]
+            assert len(r.data.metrics) <= 20
+    ensemble = next(r for r in found if r.data.tags["kind"] == "ensemble")
+    size = rows["both"].size
+    expected = {
+        "test_top1": rows["both"].test.top1,
+        "best/selection_top1": 1.0,
+        "members": 2,
+        "nonzero_params": size.nonzero_params,
+        "deploy_nonzero_params": size.deploy_nonzero_params,
+        "deploy_gmacs": size.deploy_gmacs,
+        "deploy_latency_ms": size.latency_ms,
+    }
+    assert {key: ensemble.data.metrics[key] for key in expected} == pytest.approx(expected)
+    assert ensemble.data.params["method"] == "mean"
+    assert json.loads(ensemble.data.params["weights"]) == rows["both"].weights
+    artifacts = {item.path for item in client.list_artifacts(ensemble.info.run_id)}
+    assert {"members.json", "weights.json", "result.json", "scores.parquet"} <= artifacts
+
+
+def test_an_ensemble_that_was_evaluated_anew_replaces_its_run(uri, tmp_path):
+    run, evaluation = evaluated(tmp_path, BOTH)
+    for change in ("", " "):
+        result = run / "ensembles" / "both" / "result.json"
+        result.write_text(result.read_text() + change)
+        tracker = told(opened(uri, "anew"), run)
+        tracker.log_evaluation(run, evaluation, None)
+        tracker.finish_sweep("finished", {}, None)
+    _, found = runs(uri, "anew")
+    assert [r.data.tags["kind"] for r in found].count("ensemble") == 1
+
+
+def test_a_sweep_refused_before_its_first_trial_leaves_no_run(uri, trials):
+    opened(uri, "refused").finish_sweep("failed", {}, None)
+    assert runs(uri, "refused")[1] == []
+    first = opened(uri, "refused")
+    start(first, trials["joint-0.6"])
+    first.finish_sweep("interrupted", {}, None)
+    opened(uri, "refused").finish_sweep("failed", {}, None)  # its second run is refused
+    parent = next(r for r in runs(uri, "refused")[1] if r.data.tags["kind"] == "sweep")
+    assert parent.info.status == "KILLED"
+
+
+def test_what_mlflow_refuses_does_not_hold_up_what_comes_behind(uri, trials, caplog):
+    from mlflow.exceptions import MlflowException
+
+    folder = trials["joint-0.6"]
+    tracker = opened(uri, "refusing")
+    client = tracker._client
+
+    class Refusing:
+        """Fails without a reason, as a broken store does, wherever a file is to be kept."""
+
+        def __getattr__(self, name):
+            def call(*arguments, **options):
+                if name == "log_artifact":
+                    raise MlflowException("no room for this file")
+                return getattr(client, name)(*arguments, **options)
+
+            return call
+
+    tracker._outbox._every = 0.01
+    tracker._client = Refusing()
+    tracker._runs = Runs(tracker._client, tracker._runs.experiment)
+    start(tracker, folder)
+    tracker.finish_trial(folder.path.name, folder, "finished")
+    start(tracker, trials["bone-0.6"])
+    assert tracker.finish_sweep("interrupted", {}, None) == (f"end of trial {folder.path.name}",)
+    assert "not delivered: no room for this file" in caplog.text
+    kinds = [r.data.tags["kind"] for r in runs(uri, "refusing")[1]]
+    assert sorted(kinds) == ["sweep", "trial", "trial"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "package"), [("psycopg2", "psycopg2-binary"), ("psycopg", "psycopg[binary]")]
+)
+def test_a_missing_driver_is_one_message(monkeypatch, driver, package):
+    monkeypatch.setitem(sys.modules, driver, None)
+    shown = f"postgresql+{driver}://someone:***@127.0.0.1:9/mlflow"
+    with pytest.raises(UserError) as caught:
+        MLflowTracker(shown.replace("***", "hunter2"), "e").start_sweep("s", {}, {})
+    assert str(caught.value) == (
+        f"tracking.uri: {shown} needs the Python package {driver}, which is not installed here: pip"
+        f" install '{package}'"
+    )
+
+
+def test_two_sweeps_at_once_make_one_database(tmp_path):
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+
+    def run(name):
+        tracker = MLflowTracker(uri, "e")
+        tracker.start_sweep(name, {}, {})
+        sys.exit(len(tracker.finish_sweep("finished", {}, None)))
+
+    fork = multiprocessing.get_context("fork")  # MLflow is loaded already
+    processes = [fork.Process(target=run, args=(name,)) for name in ("a", "b")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sorted(r.data.tags["sweep"] for r in runs(uri, "e")[1]) == ["a", "b"]

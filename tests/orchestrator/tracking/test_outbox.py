@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from orchestrator.tracking.outbox import Outbox
+from orchestrator.tracking.outbox import ATTEMPTS, Outbox
 
 
 class Service:
@@ -34,8 +34,8 @@ class Service:
         return operation
 
 
-def outbox(**options):
-    return Outbox(lambda error: isinstance(error, ConnectionError), every=0.01, **options)
+def outbox(answers=lambda: False):
+    return Outbox(lambda error: isinstance(error, ConnectionError), answers, every=0.01)
 
 
 def test_everything_arrives_in_order():
@@ -75,7 +75,7 @@ def test_a_service_that_stays_away_costs_only_the_patience():
 
 
 def test_an_operation_that_hangs_does_not_hang_the_sweep(monkeypatch):
-    monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_CALL", 0.1)
     box, release = outbox(), threading.Event()
     box.put("hangs", lambda: release.wait(10.0))
     assert box.close(0.1) == ("hangs",)
@@ -95,3 +95,44 @@ def test_an_operation_may_put_another_one(count):
     time.sleep(0.1)
     assert box.close(5.0) == ()
     assert service.seen == [3, 2, 1, 0]
+
+
+def test_what_fails_although_the_service_answers_is_dropped_after_some_attempts(caplog):
+    service, box = Service(away=ATTEMPTS), outbox(answers=lambda: True)
+    for name in ("a", "b"):
+        box.put(name, service.call(name))
+    assert box.close(5.0) == ("a",)
+    assert service.seen == ["b"]
+    assert "a: not delivered: nobody answers" in caplog.text
+
+
+def test_closing_waits_as_long_as_the_service_gets_on():
+    service, box = Service(), outbox()
+
+    def slow(name):
+        def operation():
+            time.sleep(0.06)
+            box.answered()  # a call of several
+            time.sleep(0.06)
+            service.seen.append(name)
+
+        return operation
+
+    for number in range(5):
+        box.put(str(number), slow(number))
+    assert box.close(0.1) == ()
+    assert service.seen == list(range(5))
+
+
+def test_a_time_of_absence_is_said_once(caplog):
+    service, box = Service(away=4), outbox()
+    box.put("a", service.call("a"))
+    assert box.close(5.0) == ()
+    assert caplog.text.count("will try again") == 1
+
+
+def test_what_is_lost_twice_is_named_once():
+    service, box = Service(), outbox()
+    for _ in range(3):
+        box.put("epochs", service.call("bad"))
+    assert box.close(5.0) == ("epochs",)

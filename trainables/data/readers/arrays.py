@@ -208,7 +208,7 @@ def _clips(
                     if archive is None
                     else _from_archive(src, archive, name)
                 )
-                joints = _three(place, values, layout, channels)
+                joints = joints_of(place, values, layout, channels)
             except UserError as error:
                 problems.add(str(error))
                 continue
@@ -287,7 +287,7 @@ def _damage(place: str) -> Iterator[None]:
         ) from error
 
 
-def _three(place: str, values: Any, layout: Layout, channels: Channels) -> Joints:
+def joints_of(place: str, values: Any, layout: Layout, channels: Channels) -> Joints:
     """Checked joints (M, T, V, 3); where there are two coordinates the third number is 0."""
     if values.dtype.kind not in "fiu":
         raise UserError(f"{place}: joints must be numbers, got {values.dtype}")

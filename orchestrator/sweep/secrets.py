@@ -1,0 +1,57 @@
+"""Passwords in addresses: taken from the environment when they are used, never shown or stored."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from trainables.contract.errors import UserError
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+"""`${NAME}` or `${NAME:-default}`."""
+
+HIDDEN = "***"
+# scheme://user:password@host; a password may hold "@" and "/"
+_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/@\s\"']*:)([^\s\"']+)(?=@)")
+_QUERY = re.compile(
+    r"([?&][^=&\s\"']*(?:pass|secret|token|access_key|api_?key)[^=&\s\"']*=)([^&\s\"']+)",
+    re.IGNORECASE,
+)
+
+
+def redacted(text: str) -> str:
+    """The text with the passwords of all addresses in it hidden; `${NAME}` is no password."""
+    return _QUERY.sub(_hide, _PASSWORD.sub(_hide, text))
+
+
+def _hide(found: re.Match[str]) -> str:
+    return found[0] if VARIABLE.fullmatch(found[2]) else f"{found[1]}{HIDDEN}"
+
+
+def expanded(text: str, place: str) -> str:
+    """The text with the environment's values; UserError where a variable is not set or a password
+    was not kept.
+
+    place: what messages call the text.
+    """
+    problems: list[str] = []
+
+    def value(found: re.Match[str]) -> str:
+        name, default = found[1], found[2]
+        known = os.environ.get(name, "")
+        if not known and default is None and name not in os.environ:
+            problems.append(
+                f"{place}: environment variable {name} is not set; set it or write"
+                f" ${{{name}:-default}}"
+            )
+        return known or default or ""
+
+    whole = VARIABLE.sub(value, text)
+    if f":{HIDDEN}@" in text or f"={HIDDEN}" in text:
+        problems.append(
+            f"{place}: the password of {text} is not kept with the sweep; write it as ${{VARIABLE}}"
+            " in the sweep file, or run the file again"
+        )
+    if problems:
+        raise UserError.of(problems)
+    return whole

@@ -1,0 +1,185 @@
+"""The door to an MLflow store: its address, one process at a time while it is made, and what its
+errors mean. Knows no sweeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from orchestrator.sweep.secrets import expanded, redacted
+from trainables.contract import locks
+from trainables.contract.errors import UserError
+
+SQLITE = "sqlite:///"
+PLACE = "tracking.uri"
+MAKING_S = 120.0
+"""How long to wait for another process that makes the database: it takes two seconds."""
+
+FINAL_CODES = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "CUSTOMER_UNAUTHORIZED",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+    "ENDPOINT_NOT_FOUND",
+    "NOT_FOUND",
+    "NOT_IMPLEMENTED",
+)
+"""Error codes of what would fail again, whoever answers."""
+
+QUIET = {
+    "alembic": logging.ERROR,
+    "mlflow.store.db.utils": logging.CRITICAL,  # tells every error again, with its traceback
+    "mlflow.models.signature": logging.ERROR,
+    "urllib3.connectionpool": logging.ERROR,
+}
+"""Loggers of others and from which level on they are heard."""
+
+
+def absolute_uri(uri: str) -> str:
+    """`sqlite:///relative.db` with the path made absolute, so that every process means the same
+    file; other addresses as they are.
+    """
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
+
+
+def load_mlflow() -> tuple[type[Exception], ...]:
+    """Load MLflow, quietly, here and nowhere earlier; returns what its calls raise."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # the outbox tries again; a single call must not take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # our standard output is data
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow.exceptions import MlflowException
+
+    return (MlflowException, OSError)
+
+
+@contextmanager
+def reported(uri: str) -> Iterator[None]:
+    """Within: whatever goes wrong between us and the store at `uri` is one clear error."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{PLACE}: {redacted(uri)} needs the Python package {error.name}, which is not"
+            f" installed here: pip install '{DRIVERS.get(error.name or '', error.name)}'"
+        ) from error
+    except Exception as error:  # of MLflow, its database layer, its drivers
+        raise UserError(
+            f"{PLACE}: must be an MLflow store that answers, got '{redacted(uri)}':"
+            f" {reason_of(error)}"
+        ) from error
+
+
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+"""Module of a database's driver -> package that has it, where the names differ."""
+
+
+def open_client(uri: str) -> Any:
+    """A client of the store at `uri` (variables of the environment still in it).
+
+    A database is made, where it is not there, by one process at a time: MLflow's own migration
+    leaves a broken one where two start at once.
+    """
+    address = absolute_uri(expanded(uri, PLACE))
+    load_mlflow()
+    from mlflow import MlflowClient
+
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
+    if not address.startswith(SQLITE):
+        return MlflowClient(tracking_uri=address)
+    file = Path(address.removeprefix(SQLITE))
+    busy = f"{PLACE}: {file} is being made by another process; try again"
+    with locks.held(file.parent, patience=MAKING_S, busy=busy, name=f".{file.name}.lock"):
+        return MlflowClient(tracking_uri=address)
+
+
+def experiment_id(client: Any, uri: str, name: str) -> str:
+    """Id of the experiment, made if it is not there; beside a database file its artifacts lie
+    beside that file.
+    """
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        address = absolute_uri(uri)
+        beside = (
+            (Path(address.removeprefix(SQLITE)).parent / "mlartifacts" / name).as_uri()
+            if address.startswith(SQLITE)
+            else None
+        )
+        try:
+            return str(client.create_experiment(name, artifact_location=beside))
+        except load_mlflow():
+            known = client.get_experiment_by_name(name)  # another sweep was faster
+            if known is None:
+                raise
+    if known.lifecycle_stage != "active":
+        raise UserError(
+            f"tracking.experiment: '{name}' was deleted from {redacted(uri)}; restore it or give"
+            " another name"
+        )
+    return str(known.experiment_id)
+
+
+class Answers:
+    """A client of which every answered call is counted."""
+
+    def __init__(self, client: Any, answered: Callable[[], None]) -> None:
+        self._client = client
+        self._answered = answered
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            answer = call(*arguments, **options)
+            self._answered()
+            return answer
+
+        return counted
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a later attempt could succeed: False for what MLflow refuses, True for a connection
+    that fails, a database that is locked and whatever a server cannot explain.
+    """
+    code = getattr(error, "error_code", None)
+    if code is not None:
+        return code not in FINAL_CODES
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno is None
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error, without passwords."""
+    return redacted((str(error).splitlines() or [type(error).__name__])[0][:300])
+
+
+def ui_command(uri: str, host: str, port: int) -> tuple[list[str], Mapping[str, str]]:
+    """The command line that serves MLflow's interface on the store at `uri`, and what its
+    environment needs beside ours: an address with a password is no business of a process list.
+
+    A server that already runs is an error that names it.
+    """
+    address = absolute_uri(expanded(uri, PLACE))
+    if address == "none":
+        raise UserError(f"{PLACE}: is none, this sweep was not recorded in MLflow")
+    if address.startswith(("http://", "https://")):
+        raise UserError(f"{PLACE}: {redacted(uri)} is a server already, open it in a browser")
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    return command, {"MLFLOW_BACKEND_STORE_URI": address}

@@ -1,0 +1,173 @@
+"""What a sweep's files say, in MLflow's terms: params, metrics, artifacts, pictures. Knows files,
+imports no MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.ensembling.results import Row
+from trainables.contract.artifacts import EPOCH_METRICS, FUSED, TrialDir
+from trainables.contract.config import TrialConfig
+
+FIRST_EPOCH = 1
+"""What people call the epoch that files call 0: MLflow's steps and `best/epoch` count from it."""
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"lr": 0.1}} -> {"train.lr": 0.1}."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
+    return flat
+
+
+def described_by(cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that a trial is searched and grouped by."""
+    return {
+        "cell": cell,
+        "backbone": config.model.backbone,
+        "stream": config.data.stream_name,
+        "sparsity": config.sparsity.described,
+        "stage": "train",
+        **{f"axis.{axis}": str(value) for axis, value in axes.items()},
+    }
+
+
+def final_metrics(folder: TrialDir) -> dict[str, float]:
+    """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under
+    `level/`, the deploy form under `deploy_`. Few keys, so that MLflow's pages stay readable.
+    """
+    result = folder.load()
+    known = result.metrics()
+    best = {
+        f"best/{name}": known[name]
+        for name in ("selection_top1", "selection_top5", "selection_loss")
+        if name in known
+    }
+    deploy = (
+        "params",
+        "nonzero_params",
+        "bytes",
+        "gmacs",
+        "peak_mb",
+        "latency_ms",
+        "batch64_latency_ms",
+        "max_abs_diff",
+    )
+    sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
+    levels = {
+        f"level/{each.level}": each.selection_top1
+        for each in result.levels
+        if each.selection_top1 is not None and each.level != FUSED
+    }
+    return {
+        **best,
+        "best/epoch": known["kept_epoch"] + FIRST_EPOCH,
+        **levels,
+        **{name: known[name] for name in sizes if name in known},
+    }
+
+
+def network_metrics(row: Row) -> dict[str, float]:
+    """What the final evaluation adds to a network's own metrics."""
+    spread = row.seeds
+    return {"test_top1": row.test.top1} | (
+        {"test_top1_mean": spread.test_mean, "test_top1_std": spread.test_std} if spread else {}
+    )
+
+
+def ensemble_metrics(row: Row) -> dict[str, float]:
+    """Accuracy and size of an ensemble under the names a single network has."""
+    size = row.size.model_dump(exclude={"params", "nonzero_params"})
+    sizes = {
+        name if name.startswith("deploy_") else f"deploy_{name}": value
+        for name, value in size.items()
+        if isinstance(value, int | float) and name != "latency_threads"
+    }
+    best = {"best/selection_top1": row.selection.top1} if row.selection else {}
+    return {
+        **network_metrics(row),
+        **best,
+        "nonzero_params": row.size.nonzero_params,
+        **sizes,
+        "members": len(row.trials),
+    }
+
+
+def ensemble_params(row: Row) -> dict[str, Any]:
+    """How an ensemble was built."""
+    return {
+        "method": row.method,
+        "combine": row.combine,
+        "sources": " ".join(row.weights),
+        "weights": json.dumps(row.weights),
+        "missing": " ".join(row.missing),
+        **{f"axis.{axis}": value for axis, value in row.axes.items()},
+    }
+
+
+def history_of(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
+    """(epoch, metrics) of a finished trial; nothing for one that never finished."""
+    if not folder.metrics_file.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(folder.metrics_file).to_pylist()
+    return [
+        (
+            int(row["epoch"]),
+            {name: row[name] for name in EPOCH_METRICS if row.get(name) is not None},
+        )
+        for row in rows
+    ]
+
+
+def files_of(folder: TrialDir) -> list[Path]:
+    """The files of a trial that are worth keeping with its run
+    and are there; checkpoints are not.
+    """
+    files = (
+        folder.config_file,
+        folder.metrics_file,
+        folder.deploy_file,
+        folder.selection_scores,
+        folder.test_scores,
+        folder.cost_file,
+        folder.sparsity_file,
+        folder.levels_file,
+        folder.result_file,
+        folder.failure_file,
+    )
+    return [path for path in files if path.is_file()]
+
+
+def draw(folder: TrialDir, out: Path) -> list[Path]:
+    """Training curves, confusion matrix and kept weights of a trial, as far as its files allow."""
+    from orchestrator.report.figures import draw_confusion, draw_curves, draw_kept
+    from trainables.contract.scores import Scores
+
+    drawn: list[Path] = []
+    if folder.metrics_file.is_file():
+        drawn.append(draw_curves({folder.path.name: folder.metrics_file}, out / "curves.png"))
+    if folder.sparsity_file.is_file():
+        drawn.append(draw_kept(folder.sparsity_file, out / "kept.png"))
+    if folder.selection_scores.is_file():
+        scores = Scores.load(folder.selection_scores)
+        if scores.labels is not None:
+            drawn.append(
+                draw_confusion(
+                    scores.logits.argmax(axis=1),
+                    scores.labels,
+                    scores.logits.shape[1],
+                    out / "confusion.png",
+                )
+            )
+    return drawn
