@@ -41,6 +41,11 @@ def combine_rows(
     rows: Sequence[FloatArray], factors: Sequence[float], how: Combine
 ) -> npt.NDArray[np.float32]:
     """The sums of `combine_scores` on bare arrays (N, K) whose rows belong together."""
+    return weighted_sum(rows, factors, how).astype(np.float32, copy=False)
+
+
+def weighted_sum(rows: Sequence[FloatArray], factors: Sequence[float], how: Combine) -> FloatArray:
+    """The same in the precision of the rows; probabilities in double precision."""
     if len(rows) != len(factors) or not rows:
         raise UserError(f"weights must be one per score table, got {len(factors)} for {len(rows)}")
     if any(each.shape != rows[0].shape for each in rows):
@@ -54,26 +59,25 @@ def combine_rows(
     return _sum_logits(rows if how == "logits" else [_normalised(each) for each in rows], factors)
 
 
-def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> npt.NDArray[np.float32]:
+def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> FloatArray:
     """sum_i w_i x_i, chunk by chunk so that the running sum stays in the cache."""
-    total = np.empty(rows[0].shape, dtype=np.float32)
+    total = np.empty(rows[0].shape, dtype=np.result_type(*rows))
     for start in range(0, len(total), CHUNK):
         part = slice(start, start + CHUNK)
-        np.multiply(rows[0][part], np.float32(factors[0]), out=total[part])
+        np.multiply(rows[0][part], float(factors[0]), out=total[part])
         for each, factor in zip(rows[1:], factors[1:], strict=True):
-            total[part] += each[part] * np.float32(factor)
+            total[part] += each[part] * float(factor)
     return total
 
 
 def _normalised(rows: FloatArray) -> FloatArray:
     """Each row (K,) over its standard deviation; a row of equal scores stays as it is."""
     deviations = rows.std(axis=1, keepdims=True)
-    return rows / np.where(deviations > 0, deviations, 1)
+    normalised: FloatArray = rows / np.where(deviations > 0, deviations, 1).astype(rows.dtype)
+    return normalised
 
 
-def _mean_probabilities(
-    rows: Sequence[FloatArray], factors: Sequence[float]
-) -> npt.NDArray[np.float32]:
+def _mean_probabilities(rows: Sequence[FloatArray], factors: Sequence[float]) -> FloatArray:
     """log(sum_i w_i softmax(x_i) / sum_i w_i); probabilities below what float32 holds count as its
     smallest normal number. A negative weight could make negative probabilities: UserError.
     """
@@ -85,7 +89,8 @@ def _mean_probabilities(
     total = np.zeros(rows[0].shape, dtype=np.float64)
     for each, factor in zip(rows, factors, strict=True):
         total += factor * np.exp(log_softmax(each))
-    return np.log(np.maximum(total / sum(factors), np.finfo(np.float32).tiny)).astype(np.float32)
+    mean: FloatArray = np.log(np.maximum(total / sum(factors), np.finfo(np.float32).tiny))
+    return mean
 
 
 def _difference(ids: tuple[str, ...], others: tuple[str, ...]) -> str:

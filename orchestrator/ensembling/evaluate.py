@@ -135,6 +135,14 @@ def sign_test(wins: int, losses: int) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
+def above_chance(found: Accuracy, classes: int) -> bool:
+    """Whether guessing among the classes would rarely (p < 0.01) get so many clips right."""
+    from scipy.stats import binomtest
+
+    test = binomtest(found.right, found.clips, 1 / classes, alternative="greater")
+    return bool(test.pvalue < 0.01)
+
+
 def _check(scores: FloatArray, labels: IntArray) -> None:
     """UserError for scores and labels that do not belong together, or are no numbers."""
     if scores.ndim != 2 or labels.shape != (scores.shape[0],):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
+from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, paired, ranks
 from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
 from orchestrator.ensembling.results import (
@@ -28,6 +29,7 @@ from orchestrator.ensembling.results import (
     SeedSpread,
     Size,
     TestSplit,
+    predictions_file,
 )
 from orchestrator.ensembling.sealed import (
     TestLabels,
@@ -90,8 +92,19 @@ def finalize(
     for row in evaluation.rows:
         if row.kind == "ensemble":
             write_json(_folder(run, row.name) / "result.json", row.model_dump(mode="json"))
+    _save_predictions(run, [*members, *built.ensembles], truth)
     evaluation.save(run)
     return evaluation
+
+
+def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None:
+    """What every entry says of each test clip, a table for each division."""
+    for number, (division, labels) in enumerate(truth.items()):
+        own = [entry for entry in entries if entry.division == division]
+        firsts = {entry.name: entry.test.logits.argmax(axis=1) for entry in own}
+        Predictions(own[0].test.ids, labels.labels, labels.classes, firsts).save(
+            predictions_file(run, number)
+        )
 
 
 def _digest(sweep: Sweep, members: Sequence[Member]) -> str:
@@ -175,7 +188,7 @@ def _split(division: Division, labels: TestLabels, members: Sequence[Member]) ->
     return TestSplit(
         division=division,
         dataset=labels.dataset,
-        classes=labels.classes,
+        classes=len(labels.classes),
         selection_clips=len(selection.ids) if selection else 0,
         test_clips=len(labels.labels),
         clean_clips=int(labels.clean.sum()),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.members import Division
 from trainables.contract.artifacts import write_atomic
@@ -144,6 +145,24 @@ class FinalEvaluation(Frozen):
     missing: dict[str, str]  # cell without a member -> why
     skipped: dict[str, str]  # ensemble that could not be built -> why
 
+    @property
+    def headline(self) -> Row | None:
+        """What the sweep was for: its last ensemble; without one the best member, on the selection
+        split where there is one.
+        """
+        ensembles = [row for row in self.rows if row.kind == "ensemble"]
+        if ensembles:
+            return ensembles[-1]
+        return max(self.rows, key=lambda row: (row.selection or row.test).top1, default=None)
+
+    def predictions(self, run: Path, row: Row) -> Predictions | None:
+        """What the row and all others of its division say of each test clip; None in evaluations of
+        version 4.
+        """
+        number = next(i for i, each in enumerate(self.splits) if each.division == row.division)
+        path = predictions_file(run, number)
+        return Predictions.load(path) if path.is_file() else None
+
     def without_copies(self, row: Row) -> Accuracy | None:
         """A row's accuracy without the copies: on all its test clips where none is a copy, None
         where every one is.
@@ -166,3 +185,8 @@ class FinalEvaluation(Frozen):
             raise UserError(
                 f"{path}: not a final evaluation of this version: {error.errors()[0]['msg']}"
             ) from error
+
+
+def predictions_file(run: Path, number: int) -> Path:
+    """What every row says of each test clip of the division with that number in `splits`."""
+    return run / "predictions" / f"{number}.parquet"

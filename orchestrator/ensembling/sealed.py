@@ -27,7 +27,7 @@ class TestLabels:
 
     labels: IntArray
     clean: BoolArray
-    classes: int
+    classes: tuple[str, ...]  # names
     dataset: str
     checksums: Mapping[str, str]  # of the store's files
 
@@ -69,7 +69,7 @@ def read_test_labels(
         division: TestLabels(
             store.column("label")[positions].astype(np.int64),
             clean,
-            len(store.info.classes),
+            tuple(store.info.classes),
             store.info.name,
             store.info.checksums,
         )

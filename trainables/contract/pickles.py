@@ -28,6 +28,8 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.tensors import storage, tensor
+
 FREE = 1 << 24
 """Bytes that the content of any file may take in memory."""
 MOST_GROWTH = 32
@@ -49,7 +51,7 @@ class Refused(pickle.UnpicklingError):
 
 def load_pickle(file: Path) -> Any:
     """The content of a pickle of dict, list, tuple, set, text, bytes, numbers, and numpy's arrays
-    and scalars of numbers and text; an OrderedDict becomes a dict.
+    and scalars of numbers and text; an OrderedDict becomes a dict, a tensor of torch an array.
 
     OSError where the file cannot be opened; Refused where it asks for anything else, is damaged, or
     grows to more than its size explains.
@@ -246,6 +248,8 @@ _PERMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _not_called,  # an argument of _reconstruct
     ("collections", "OrderedDict"): dict,  # a dict has no attributes that BUILD could set
     ("_codecs", "encode"): _encoded,
+    ("torch.storage", "_load_from_bytes"): storage,
+    ("torch._utils", "_rebuild_tensor_v2"): tensor,
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _PERMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct

@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.printing.tables import console, table
+from orchestrator.cli.printing.tables import Column, console, print_fitted
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.evaluate import Accuracy
-    from orchestrator.ensembling.readers import FilesEvaluation
     from orchestrator.ensembling.results import FinalEvaluation, SeedSpread
 
 PLAIN = str.maketrans("", "", "`*")
@@ -23,33 +22,15 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
     """Members and ensembles with their accuracies and sizes, then the verdicts."""
     from orchestrator.report.verdicts import verdicts
 
-    clean = any(row.clean is not None for row in evaluation.rows)
-    seeds = max((row.seeds.seeds for row in evaluation.rows if row.seeds), default=0)
-    spreads = (f"test, {seeds} seeds",) if seeds else ()
-    accuracies = ("selection", "test", *(("test clean",) if clean else ()), *spreads)
-    columns = (
-        *accuracies,
-        "non-zero params",
-        "deploy non-zero",
-        "latency ms",
-        "batch 64 ms",
-        "peak MB",
-    )
-    rows = table("network or ensemble", *columns, title="Final scores: top-1 in % ± standard error")
-    for row in evaluation.rows:
-        cells = [
-            _percent(row.selection),
-            _percent(row.test),
-            *([_percent(evaluation.without_copies(row))] if clean else []),
-        ]
-        cells += [_over_seeds(row.seeds) for _ in spreads]
-        sizes = [f"{row.size.nonzero_params:,}", f"{row.size.deploy_nonzero_params:,}"]
-        costs = [row.size.latency_ms, row.size.batch64_latency_ms, row.size.peak_mb]
-        rows.add_row(
-            row.name, *cells, *sizes, *("" if cost is None else f"{cost:.2f}" for cost in costs)
-        )
     out = console()
-    out.print(rows)
+    print_fitted(
+        out,
+        ("network or ensemble", [row.name for row in evaluation.rows]),
+        _columns(evaluation),
+        "Final scores: top-1 in % ± standard error",
+        "report/tables/results.csv and --json have every figure",
+    )
+    seeds = any(row.seeds for row in evaluation.rows)
     if seeds:
         out.print(
             "seeds: mean ± standard deviation over the seeds; the other figures are of the"
@@ -61,37 +42,27 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
         out.print(text.translate(PLAIN), soft_wrap=True)
 
 
-def print_files_evaluation(found: FilesEvaluation) -> None:
-    """Accuracies of score files and of their ensemble, and how the files were understood."""
-    rows = table(
-        "scores",
-        "weight",
-        "top-1 %",
-        "top-5 %",
-        "mean class %",
-        title=f"{found.ensemble.clips} clips, aligned {found.aligned}",
-    )
-    entries = [
-        (name, f"{found.weights[name]:g}", accuracy) for name, accuracy in found.members.items()
+def _columns(evaluation: FinalEvaluation) -> list[Column]:
+    """What the table of final scores says, the last to be left out first."""
+    rows = evaluation.rows
+    columns = [
+        ("selection", [_percent(row.selection) for row in rows], 1),
+        ("test", [_percent(row.test) for row in rows], 0),
     ]
-    for name, weight, accuracy in [*entries, (f"ensemble ({found.combine})", "", found.ensemble)]:
-        rows.add_row(
-            name,
-            weight,
-            _percent(accuracy),
-            f"{100 * accuracy.top5:.2f}",
-            f"{100 * accuracy.mean_class:.2f}",
-        )
-    out = console()
-    out.print(rows)
-    gain = found.against_best
-    out.print(
-        f"ensemble - {found.best}: {100 * gain.difference:+.2f} ± {100 * gain.error:.2f} points"
-        f" (sign test p = {gain.p_value:.2g})",
-        markup=False,
-    )
-    for text in found.notes:
-        out.print(f"note: {text}", soft_wrap=True)
+    if any(row.clean is not None for row in rows):
+        clean = [_percent(evaluation.without_copies(row)) for row in rows]
+        columns.append(("test clean", clean, 3))
+    if seeds := max((row.seeds.seeds for row in rows if row.seeds), default=0):
+        columns.append((f"test, {seeds} seeds", [_over_seeds(row.seeds) for row in rows], 4))
+    sizes = [row.size for row in rows]
+    columns += [
+        ("non-zero params", [f"{size.nonzero_params:,}" for size in sizes], 2),
+        ("deploy non-zero", [f"{size.deploy_nonzero_params:,}" for size in sizes], 6),
+        ("latency ms", [_known(size.latency_ms) for size in sizes], 5),
+        ("batch 64 ms", [_known(size.batch64_latency_ms) for size in sizes], 7),
+        ("peak MB", [_known(size.peak_mb) for size in sizes], 8),
+    ]
+    return [Column(*column) for column in columns]
 
 
 def print_report(report: Path, next_step: str) -> None:
@@ -99,6 +70,11 @@ def print_report(report: Path, next_step: str) -> None:
     out = console()
     out.print(f"report  {report}", soft_wrap=True)
     out.print(f"next    {next_step}", soft_wrap=True)
+
+
+def _known(number: float | None) -> str:
+    """A cost that may not have been measured."""
+    return "" if number is None else f"{number:.2f}"
 
 
 def _over_seeds(found: SeedSpread | None) -> str:

@@ -1,0 +1,52 @@
+"""Labels as CSV or TSV with columns label and id, and scores or labels as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.ensembling.readers.records import records
+from orchestrator.ensembling.readers.tables import Content
+from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import read_json, read_table
+from trainables.contract.names import shown
+
+
+def csv_labels(path: Path) -> Content:
+    """The columns label and, where there is one, id."""
+    table = read_table(path, "a table of labels")
+    if "label" not in table.header:
+        raise UserError(
+            f"{path}: must have a column 'label', has {', '.join(map(shown, table.header))}"
+        )
+    labels = [row["label"] for row in table.rows]
+    words = sorted({label for label in labels if not label.strip().lstrip("+-").isdigit()})
+    if words:
+        raise UserError(
+            f"{path}: labels must be class numbers, got {shown(words[0])}; a store's clips.parquet"
+            " has them"
+        )
+    ids = [row["id"] for row in table.rows] if "id" in table.header else None
+    return Content([int(label) for label in labels], ids)
+
+
+def json_scores(path: Path) -> Content:
+    """{sample: vector}, or a list of vectors."""
+    content = read_json(path, "a JSON file of scores")
+    return (
+        Content(list(content.values()), list(content))
+        if isinstance(content, dict)
+        else Content(content)
+    )
+
+
+def json_labels(path: Path) -> Content:
+    """{"labels": [...]}, perhaps with "ids"; a list of classes, or of records with a label."""
+    content: Any = read_json(path, "a JSON file of labels")
+    if not isinstance(content, dict):
+        return records(path, content)
+    if "labels" not in content:
+        raise UserError(
+            f"{path}: must have an entry 'labels', has {', '.join(map(shown, list(content)[:5]))}"
+        )
+    return Content(content["labels"], content.get("ids"))

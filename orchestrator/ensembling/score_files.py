@@ -1,0 +1,229 @@
+"""Score and label files of any origin, and their ensemble.
+
+Knows what scores are good for; how files are read is in `readers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.ensembling.classes import Predictions
+from orchestrator.ensembling.combine import weighted_sum
+from orchestrator.ensembling.evaluate import (
+    Accuracy,
+    FloatArray,
+    IntArray,
+    Paired,
+    above_chance,
+    accuracy,
+    paired,
+    ranks,
+)
+from orchestrator.ensembling.readers.alignment import Aligned, align
+from orchestrator.ensembling.readers.files import read_labels, read_scores
+from orchestrator.ensembling.readers.tables import LabelTable, ScoreTable
+from orchestrator.sweep.presets import Combine
+from trainables.contract.errors import UserError
+
+MOST_COPIES = 10  # of a test set in one file
+ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRequest:
+    """Which files are evaluated, and what the person says of them."""
+
+    scores: tuple[Path, ...]
+    labels: Path
+    weights: tuple[float, ...] = ()  # one per score file; none: all equal
+    # None: logits, or probabilities where the files hold them
+    combine: Combine | None = None
+    labels_from: int | None = None  # the first class's number; None: the labels must say
+    by_position: bool = False  # rows without names stand in the order of those with names
+    split: str | None = None  # the part of a PYSKL annotation file that was scored
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FilesEvaluation:
+    """What score files give alone and together."""
+
+    aligned: str  # "by id" or "by position"
+    notes: tuple[str, ...]  # what the reader should know about how the files were understood
+    members: dict[str, Accuracy]
+    weights: dict[str, float]
+    combine: Combine
+    ensemble: Accuracy
+    # the ensemble against the best single file, or against each of those that are equally good
+    against_best: dict[str, Paired]
+    predictions: Predictions  # of every file and of the ensemble
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the predictions."""
+        return {
+            "clips": self.ensemble.clips,
+            "aligned": self.aligned,
+            "notes": list(self.notes),
+            "combine": self.combine,
+            "weights": self.weights,
+            "members": {name: found.model_dump() for name, found in self.members.items()},
+            "ensemble": self.ensemble.model_dump(),
+            "against_best": {name: found.model_dump() for name, found in self.against_best.items()},
+        }
+
+
+def evaluate_files(request: FilesRequest) -> FilesEvaluation:
+    """Evaluate the weighted sum of score files against a label file.
+
+    The best single file is found with the labels of the evaluation itself, so the comparison leans
+    towards that file.
+    """
+    paths, weights = request.scores, request.weights
+    if not paths:
+        raise UserError("--scores: must name at least one file, got none")
+    if weights and len(weights) != len(paths):
+        raise UserError(
+            f"--weights: must be one per score file, got {len(weights)} for {len(paths)} files"
+        )
+    files = [read_scores(path) for path in paths]
+    labels = read_labels(request.labels, request.split)
+    combine, notes = _combine(files, request.combine)
+    table = align(files, labels, by_position=request.by_position)
+    truth = table.labels - _first_class(labels, files[0].values.shape[1], request.labels_from)
+    table, truth, repeated = _without_copies(table, truth)
+    names = _short_names(paths)
+    factors = weights or (1.0,) * len(paths)
+    together = weighted_sum(table.logits, factors, combine)
+    members = {
+        name: accuracy(rows, truth, logits=True)
+        for name, rows in zip(names, table.logits, strict=True)
+    }
+    firsts = {name: rows.argmax(axis=1) for name, rows in zip(names, table.values, strict=True)}
+    top = max(found.right for found in members.values())
+    hits = ranks(together, truth) == 0
+    return FilesEvaluation(
+        aligned=table.how,
+        notes=(*notes, *table.notes, *repeated, *_at_chance(members, table)),
+        members=members,
+        weights=dict(zip(names, factors, strict=True)),
+        combine=combine,
+        ensemble=accuracy(together, truth, logits=combine == "probabilities"),
+        against_best={
+            name: paired(hits, firsts[name] == truth)
+            for name, found in members.items()
+            if found.right == top
+        },
+        predictions=Predictions(
+            ids=table.ids or tuple(f"row {row}" for row in range(len(truth))),
+            labels=truth,
+            classes=tuple(map(str, range(together.shape[1]))),
+            firsts={**firsts, ENSEMBLE: together.argmax(axis=1)},
+        ),
+    )
+
+
+def _combine(files: Sequence[ScoreTable], asked: Combine | None) -> tuple[Combine, tuple[str, ...]]:
+    """What is summed; UserError where that would mix probabilities with logits in silence."""
+    soft = [each.path.name for each in files if each.probabilities]
+    hard = [each.path.name for each in files if not each.probabilities]
+    if asked == "probabilities":
+        return asked, tuple(
+            f"{name} holds probabilities (rows that sum to 1): no softmax is taken of them"
+            for name in soft
+        )
+    if soft and (hard or asked is not None):
+        others = f", {', '.join(hard)} logits" if hard else ""
+        raise UserError(
+            f"--combine: must be probabilities where files hold them, got {asked or 'none'}:"
+            f" {', '.join(soft)} holds probabilities (rows that sum to 1){others}"
+        )
+    if soft:
+        return "probabilities", ("every file holds probabilities: their weighted mean is taken",)
+    return asked or "logits", ()
+
+
+def _first_class(table: LabelTable, classes: int, asked: int | None) -> int:
+    """The number of the first class, 0 or 1; UserError where the labels do not tell."""
+    lowest, highest = int(table.labels.min()), int(table.labels.max())
+    if table.one_hot and asked:
+        raise UserError(f"--labels-from: one-hot labels have no numbers, got {asked}: {table.path}")
+    first = asked if asked is not None else 1 if lowest >= 1 and highest == classes else 0
+    if lowest < first or highest - first >= classes:
+        raise UserError(
+            f"{table.path}: labels must be class numbers {first} to {classes - 1 + first}, got"
+            f" {lowest} to {highest}"
+        )
+    if asked is None and lowest >= 1 and not table.one_hot:
+        ask = (
+            "which is how labels that count from 1 look: say --labels-from 1"
+            if first
+            else "so it is not known whether they count from 0 or from 1: say --labels-from 0 or"
+            " --labels-from 1"
+        )
+        raise UserError(
+            f"{table.path}: labels of {classes} classes run from {lowest} to {highest}, {ask}"
+        )
+    return first
+
+
+def _at_chance(members: dict[str, Accuracy], table: Aligned) -> tuple[str, ...]:
+    """What is to be said of files that are no better than guessing where rows were matched by
+    position: a wrong order looks like that.
+    """
+    if table.how == "by id":
+        return ()
+    classes = table.values[0].shape[1]
+    return tuple(
+        f"{name} is no better than guessing: are its rows in the order of the labels?"
+        for name, found in members.items()
+        if not above_chance(found, classes)
+    )
+
+
+def _without_copies(table: Aligned, truth: IntArray) -> tuple[Aligned, IntArray, tuple[str, ...]]:
+    """The first of several blocks of equal rows (from a loader that repeats its test set)."""
+    for copies in range(MOST_COPIES, 1, -1):
+        if (
+            table.how == "by position"
+            and len(truth) % copies == 0
+            and _repeats(truth, copies)
+            and all(_repeats(each, copies) for each in table.values)
+        ):
+            part = slice(0, len(truth) // copies)
+            note = (
+                f"rows repeat {copies} times: only the first {part.stop} are used, so that the"
+                " standard error is of distinct clips"
+            )
+            kept = Aligned(
+                [each[part] for each in table.values],
+                [each[part] for each in table.logits],
+                table.labels[part],
+                table.ids[part] if table.ids else None,
+                table.how,
+                table.notes,
+            )
+            return kept, truth[part], (note,)
+    return table, truth, ()
+
+
+def _repeats(values: FloatArray | IntArray, copies: int) -> bool:
+    blocks: npt.NDArray[Any] = values.reshape(copies, -1)
+    return len(blocks[0]) > 1 and np.allclose(blocks[1:], blocks[:1], rtol=1e-4, atol=1e-4)
+
+
+def _short_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """File names without ending, or whole paths where those repeat or one is `ensemble`; a file
+    given twice is numbered.
+    """
+    stems = [path.stem for path in paths]
+    unique = len(set(stems)) == len(stems) and ENSEMBLE not in stems
+    names = stems if unique else [str(path) for path in paths]
+    return tuple(
+        name if names.count(name) == 1 else f"{name}#{names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
+    )
