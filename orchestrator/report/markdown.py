@@ -96,6 +96,8 @@ def _overview(
     counts = Counter(state.status for state in trials)
     rare = [f"{counts[word]} {word}" for word in ("pruned", "discarded") if counts[word]]
     told = [f"{counts[word]} {word}" for word in ("finished", "failed", "unfinished")]
+    restarts = sum(state.restarts for state in trials)
+    rare += [f"{restarts} restart{'' if restarts == 1 else 's'}"] if restarts else []
     seconds = sum(state.result.seconds for state in trials if state.result)
     reads = sum(event["event"] == "test_read" for event in journal)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []

@@ -56,11 +56,12 @@ class Slots:
     @property
     def words(self) -> str:
         """`1 CPU`, `4 CPUs and 0.5 GPUs`."""
-        gpus = f" and {_counted(self.gpus, 'GPU')}" if self.gpus else ""
-        return f"{_counted(self.cpus, 'CPU')}{gpus}"
+        gpus = f" and {counted(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{counted(self.cpus, 'CPU')}{gpus}"
 
 
-def _counted(number: float, what: str) -> str:
+def counted(number: float, what: str) -> str:
+    """`1 CPU`, `0.5 CPUs`."""
     return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
@@ -275,7 +276,7 @@ class WaitingForCores:
         if all(free.get(name, 0.0) >= amount for name, amount in asked.items()):
             return None
         has = ", ".join(
-            f"{_counted(sum(node.get(name, 0.0) for node in nodes), name)}"
+            f"{counted(sum(node.get(name, 0.0) for node in nodes), name)}"
             f" ({free.get(name, 0.0):g} free)"
             for name in ("CPU", "GPU")
             if asked[name]

@@ -93,6 +93,7 @@ class Display(AbstractContextManager["Display"]):
         self._cells = {cell: CellState(total) for cell, total in totals.items()}
         self._running: dict[str, Attempt] = {}
         self._started = time.monotonic()
+        self._nothing_started = True
         self._lock = threading.Lock()
         self._live = (
             Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
@@ -136,7 +137,9 @@ class Display(AbstractContextManager["Display"]):
         now = time.monotonic()
         with self._lock:
             self._running[trial] = Attempt(RunningTrial(trial, cell, epochs), now, now)
-        self._event(f"started   {trial}")
+            first, self._nothing_started = self._nothing_started, False
+        after = f" (the first, after {duration(now - self._started)})" if first else ""
+        self._event(f"started   {trial}{after}")
 
     def epoch(self, trial: str, metrics: Mapping[str, float]) -> None:
         """metrics: what the trial reported, `epoch` (0-based) among them."""

@@ -31,6 +31,7 @@ from orchestrator.tuning.cluster import (
     ClusterLost,
     Slots,
     WaitingForCores,
+    counted,
     fit_slots,
     live_nodes,
     ray_cluster,
@@ -81,7 +82,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
         slots = fit_slots(context.sweep.resources, live_nodes())
         display.at_once = slots.concurrent
-        display.note(f"{slots.concurrent} trials at a time, each with {slots.words}")
+        display.note(f"{counted(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         tune_run = TuneRun(context, waiting, slots, switch, requests, display)
         ended = tune_run.fit(cluster)
     stop = switch.stop()
@@ -89,7 +90,8 @@ def run_trials(context: SweepRun) -> Stop | None:
     names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
     if names <= ended:
         return None
-    return stop or Stop("system", f"{len(names - ended)} trials have not ended")
+    left = counted(len(names - ended), "trial")
+    return stop or Stop("system", f"Ray Tune ended, but {left} did not")
 
 
 def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Display) -> None:

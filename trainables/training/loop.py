@@ -158,7 +158,7 @@ class Fit:
                     self.optimizer.state_dict(),
                     progress,
                 )
-                raise Interrupted(f"stopped in epoch {progress.epoch} after step {step}")
+                raise Interrupted(f"stopped in epoch {progress.epoch + 1} after step {step}")
         self._record(sums.tolist(), step, clips, started - seconds_before)
 
     def _learning_rate(self) -> float:
@@ -231,15 +231,15 @@ class Fit:
         }
         if not math.isfinite(metrics["train_loss"] + metrics["penalty"]):
             raise TrialFailed(
-                f"train_loss must be finite, got {metrics['train_loss']} in epoch {progress.epoch}"
-                f" (lr {metrics['lr']:.4g})"
+                f"train_loss must be finite, got {metrics['train_loss']} in epoch"
+                f" {progress.epoch + 1} (lr {metrics['lr']:.4g})"
             )
         if selection is not None:
             metrics |= self._evaluate(selection)
             if not math.isfinite(metrics["selection_loss"]):
                 raise TrialFailed(
                     f"selection_loss must be finite, got {metrics['selection_loss']} in epoch"
-                    f" {progress.epoch}"
+                    f" {progress.epoch + 1}"
                 )
         is_best = selection is not None and self._is_best(metrics)
         if is_best:

@@ -54,7 +54,7 @@ def test_time_left(running, waiting, trial_seconds, at_once, expected):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(45.4, "45 s"), (600, "10 min"), (12600, "3.5 h"), (0, "0 s")]
+    ("seconds", "words"), [(45.4, "45 s"), (600, "10 min"), (12600, "3.5 h"), (0, "1 s")]
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words

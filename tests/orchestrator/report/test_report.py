@@ -413,12 +413,16 @@ def test_backbones_have_a_panel_each_where_there_is_more_to_tell_apart(tmp_path)
 
 
 def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
-    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("bone", 0.0, state="unfinished")])
-    Journal(run / "journal.jsonl").append("sweep_started")
+    trials = [Trial("joint", 0.0), Trial("bone", 0.0, state="unfinished")]
+    run = make_run(tmp_path, trials)
+    journal = Journal(run / "journal.jsonl")
+    journal.append("sweep_started")
+    for attempt in (1, 2):
+        journal.append("trial_restarted", trial=trials[1].name, attempt=attempt)
     text = write_report(run).read_text()
     assert "there are no test figures" in text
     assert "were read not at all" in text
-    assert "1 finished, 0 failed, 1 unfinished" in text
+    assert "1 finished, 0 failed, 1 unfinished, 2 restarts" in text
 
 
 def test_tables_hold_every_number(tmp_path):

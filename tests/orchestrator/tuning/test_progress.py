@@ -77,7 +77,7 @@ def shown(terminal):
 def test_one_line_per_event_where_there_is_no_terminal():
     lines = shown(terminal=False).splitlines()
     assert lines[:5] == [
-        "started   a-1",
+        "started   a-1 (the first, after 1 s)",
         "finished  a-1  selection 90.0 %  (2/3 trials)",
         "started   a-2",
         "RESTART   a-2: restart 1 of 3: the worker died",

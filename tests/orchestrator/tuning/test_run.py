@@ -97,7 +97,9 @@ def test_a_run_that_tune_ends_early_is_cut_short(scene, started):
         for number in range(started):
             fail(tuner, tuner.start(number))
 
-    assert scene.run(fit) == Stop("system", f"{3 - started} trials have not ended")
+    assert scene.run(fit) == Stop(
+        "system", f"Ray Tune ended, but {['3 trials', '2 trials', '1 trial'][started]} did not"
+    )
 
 
 def test_what_still_runs_when_tune_ends_has_no_ending(scene):
@@ -106,7 +108,7 @@ def test_what_still_runs_when_tune_ends_has_no_ending(scene):
             fail(tuner, tuner.start(number))
         tuner.start(2)
 
-    assert scene.run(fit) == Stop("system", "1 trials have not ended")
+    assert scene.run(fit) == Stop("system", "Ray Tune ended, but 1 trial did not")
 
 
 def test_a_signal_while_tune_runs_cancels_whatever_tune_installs(scene, monkeypatch):

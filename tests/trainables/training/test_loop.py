@@ -231,7 +231,7 @@ def test_a_non_finite_loss_ends_the_trial_and_keeps_the_last_good_checkpoint(tmp
     good = Clips()
     model = network()
     fit_of(model, False, epochs=1).run(good, None, outside(tmp_path))
-    with pytest.raises(TrialFailed, match=r"train_loss must be finite, got nan in epoch 1"):
+    with pytest.raises(TrialFailed, match=r"train_loss must be finite, got nan in epoch 2"):
         fit_of(network(), False).run(Clips(poison=1), None, outside(tmp_path))
     state = load_checkpoint(tmp_path / "last.pt", torch.device("cpu"))
     assert state is not None
@@ -277,7 +277,7 @@ def test_dropout_differs_between_steps_and_between_epochs(tmp_path):
 
 
 def test_a_non_finite_selection_loss_ends_the_trial(tmp_path):
-    with pytest.raises(TrialFailed, match=r"selection_loss must be finite, got nan in epoch 0"):
+    with pytest.raises(TrialFailed, match=r"selection_loss must be finite, got nan in epoch 1"):
         fit_of(network(), False).run(Clips(), Clips(2, poison=1), outside(tmp_path))
     assert not (tmp_path / "best.pt").exists()
 
