@@ -135,7 +135,15 @@ def _check_free(run: Path) -> None:
         )
 
 
-_WRITTEN_BEFORE_TRIALS = (FILE, "sweep.yaml", "journal.jsonl", "drain", "cancel", ".lock")
+_WRITTEN_BEFORE_TRIALS = (
+    FILE,
+    "sweep.yaml",
+    "journal.jsonl",
+    "running.json",
+    "drain",
+    "cancel",
+    ".lock",
+)
 
 
 def _undo(run: Path, made: bool) -> None:

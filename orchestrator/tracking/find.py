@@ -58,6 +58,7 @@ class TrialRun:
                 f"MLflow run {self.run}: its files must be there to start from it:"
                 f" {reason_of(error)}"
             ) from error
+        shutil.rmtree(target, ignore_errors=True)  # an earlier copy, damaged since
         partial.rename(target)
         return target
 

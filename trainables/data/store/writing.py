@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.artifacts import sync_folder, write_atomic
 from trainables.contract.errors import UserError
 from trainables.data.store.description import (
     CLIPS_FILE,
@@ -103,8 +103,21 @@ def check_target(out: Path, *, force: bool = False) -> None:
                 raise UserError(f"{out}: must be a new folder or a store, but it holds other files")
             if not force:
                 raise UserError(f"{out}: there is a complete store already; --force replaces it")
+            if others := _not_of_a_store(out):
+                raise UserError(
+                    f"{out}: must hold a store and nothing else to be replaced, but holds"
+                    f" {others[0]} too"
+                )
         elif out.exists() and not out.is_dir():
             raise UserError(f"{out}: must be a folder, but it is a file")
+
+
+def _not_of_a_store(folder: Path) -> list[str]:
+    """Names in the folder that no import writes, whole or half."""
+    own = (INFO_FILE, CLIPS_FILE, JOINTS_FILE, _LOCK)
+    half = tuple(f".{name}." for name in own)
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if name not in own and not name.startswith(half)]
 
 
 def sha256(file: Path) -> str:
@@ -144,6 +157,8 @@ def _building(out: Path) -> Iterator[Path]:
     import fcntl
 
     folder = unfinished(out)
+    if folder.exists() and (not folder.is_dir() or _not_of_a_store(folder)):
+        raise UserError(f"{folder}: is in the way of the import, and no import made it")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:
@@ -168,25 +183,18 @@ def _put_in_place(folder: Path, out: Path) -> None:
     """Rename `folder` to `out`; an old store is moved aside first, so that one of the two is on
     disk at any moment.
     """
-    _sync(folder)
+    sync_folder(folder)
     old = replaced(out)
+    if old.exists() and (not (old / INFO_FILE).is_file() or _not_of_a_store(old)):
+        raise UserError(f"{old}: is in the way of the import, and no import made it")
     if old.exists() and (out / INFO_FILE).is_file():
         shutil.rmtree(old)
     if (out / INFO_FILE).is_file():
         out.rename(old)
     folder.rename(out)
-    _sync(out.parent)
+    sync_folder(out.parent)
     if old.exists():
         shutil.rmtree(old)
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def quantised(joints: Joints, channels: Channels) -> tuple[npt.NDArray[np.int16], float]:

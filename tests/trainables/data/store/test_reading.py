@@ -23,7 +23,7 @@ from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
 from trainables.data.batches.ragged import load_ragged
 from trainables.data.store import reading as store_module
-from trainables.data.store.description import COLUMNS, describe_layout, unfinished
+from trainables.data.store.description import COLUMNS, describe_layout, replaced, unfinished
 from trainables.data.store.reading import Clip, LayoutRecord, Store, write_store
 from trainables.layouts import LAYOUTS, Layout
 
@@ -362,6 +362,27 @@ def test_complete_store_is_replaced_only_when_forced(made: Store) -> None:
     write_store(made.path, [clip("z"), clip("zz", split="test")], description(), force=True)
     assert Store.open(made.path).column("id").tolist() == ["z", "zz"]
     assert [file.name for file in made.path.parent.iterdir()] == ["store"]
+
+
+def test_a_store_that_holds_other_files_too_is_not_replaced(made: Store) -> None:
+    notes = made.path / "small" / "resolved.json"  # a sweep in the store's folder
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with pytest.raises(UserError, match=r"must hold a store and nothing else .* holds small too"):
+        write_store(made.path, CLIPS, description(), force=True)
+    assert notes.read_text() == "mine"
+    assert len(Store.open(made.path).column("id")) == len(CLIPS)
+
+
+@pytest.mark.parametrize("place", [unfinished, replaced])
+def test_folders_that_no_import_made_are_not_removed(made: Store, place) -> None:
+    thesis = place(made.path) / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(UserError, match="is in the way of the import, and no import made it"):
+        write_store(made.path, CLIPS, description(), force=True)
+    assert thesis.read_text() == "mine"
+    assert len(Store.open(made.path).column("id")) == len(CLIPS)
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -1,0 +1,42 @@
+"""A lock can be looked at by whoever may read it."""
+
+import os
+
+import pytest
+
+from trainables.contract import locks
+from trainables.contract.errors import UserError
+
+
+def test_a_lock_is_looked_at_without_writing(tmp_path, monkeypatch):
+    opened, flags = os.open, []
+    monkeypatch.setattr(os, "open", lambda path, how: flags.append(how) or opened(path, how))
+    assert not locks.is_held(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opened)
+        held = locks.held(tmp_path, patience=0.0, busy="busy")
+        held.__enter__()
+    assert locks.is_held(tmp_path)
+    held.__exit__(None, None, None)
+    assert not locks.is_held(tmp_path)
+    assert set(flags) == {os.O_RDONLY}
+
+
+def test_a_lock_that_may_not_be_read_is_not_known_to_be_held(tmp_path, monkeypatch):
+    def refuse(path, how):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert not locks.is_held(tmp_path)
+
+
+def test_a_folder_that_may_not_be_locked_is_one_clear_error(tmp_path, monkeypatch):
+    def refuse(path, how, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with (
+        pytest.raises(UserError, match="must be a folder that can be written to: Permission"),
+        locks.held(tmp_path, patience=0.0, busy="busy"),
+    ):
+        pass
