@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
-from orchestrator.record.folder import is_running
+from orchestrator.record.folder import is_running, list_folders
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import Running, RunningTrial, load_running
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.record.stop_requests import StopRequests
+from trainables.contract.errors import UserError
 
-State = Literal["running", "finished", "not running"]
+State = Literal["running", "finished", "not running", "damaged"]
 
 
 @dataclass
@@ -55,7 +56,21 @@ class Status:
             "cells": [asdict(cell) for cell in self.cells],
             "failures": self.failures,
             "seconds_left": self.seconds_left,
+            "next_step": self.next_step,
         }
+
+
+def load_statuses(storage: str) -> list[Status]:
+    """The state of every sweep in a storage folder; one whose folder is damaged is among them, with
+    what is wrong as its next step.
+    """
+    found: list[Status] = []
+    for run in list_folders(storage):
+        try:
+            found.append(load_status(run))
+        except UserError as error:
+            found.append(Status(run.name, "damaged", (), next_step=str(error)))
+    return found
 
 
 def load_status(run: Path) -> Status:

@@ -286,7 +286,7 @@ class Sweep(Frozen):
         """Twelve hexadecimal digits that name the sweep; settings at their defaults take no
         part.
         """
-        content = json.dumps(without_defaults(self), sort_keys=True)
+        content = json.dumps(without_defaults(self, derived=False), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def leaves(self) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a sweep is: cells, running trials, best so far, failures, time left."""
-    from orchestrator.record.folder import find_folder, list_folders
-    from orchestrator.record.status import load_status
+    from orchestrator.record.folder import find_folder
+    from orchestrator.record.status import load_status, load_statuses
 
     if name is not None:
         run = find_folder(name, storage)
@@ -45,7 +45,7 @@ def status(
         return
     if watch:
         raise UserError("--watch: needs the name of a sweep")
-    everything = [load_status(run) for run in list_folders(storage)]
+    everything = load_statuses(storage)
     if as_json:
         print(json.dumps([each.to_json() for each in everything], indent=2))
         return

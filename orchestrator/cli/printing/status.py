@@ -70,7 +70,11 @@ def print_statuses(everything: Sequence[Status], storage: str) -> None:
             for field in ("done", "total", "failed")
         )
         rows.add_row(status.name, f"{done}/{total}", str(failed or ""), status.state)
-    print_whole(console(), rows)
+    out = console()
+    print_whole(out, rows)
+    for status in everything:
+        if status.state == "damaged":
+            out.print(status.next_step, soft_wrap=True)
 
 
 def _lines(cell: CellStatus, show: Callable[[RunningTrial], str]) -> str:

@@ -97,3 +97,9 @@ def test_one_driver_at_a_time():
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with held(run):
         pass  # the first hold has ended
+
+
+def test_a_sweep_whose_backbones_have_defaults_of_their_own_has_a_digest():
+    text = TEXT + "model: {layout: ntu25}\n"
+    both = text.replace("parameters:", "parameters:\n  model.backbone: [st_gcn, hpi_gcn_rp]")
+    assert sweep_of(both).digest() != sweep_of(text).digest()

@@ -193,3 +193,26 @@ def test_ctrl_c_ends_watching_without_an_error(run, monkeypatch):
 def test_watching_needs_a_name(run):
     refused = CliRunner().invoke(app, ["status", "--watch"])
     assert isinstance(refused.exception, UserError)
+
+
+@pytest.mark.parametrize("content", ["", '{"sweep"', "[]", '{"sweep": 1}', "[" * 100_000])
+def test_a_damaged_sweep_hides_no_other(run, content):
+    damaged = run.parent / "broken" / "resolved.json"
+    damaged.parent.mkdir()
+    damaged.write_text(content)
+    shown = CliRunner().invoke(app, ["status"])
+    assert shown.exit_code == 0
+    assert "damaged" in shown.stdout
+    assert "small" in shown.stdout
+    assert str(damaged) in shown.stdout
+    for command in (["status", "broken"], ["resume", "broken"], ["report", "broken"]):
+        refused = CliRunner().invoke(app, command)
+        assert isinstance(refused.exception, UserError)
+        assert str(damaged) in str(refused.exception)
+
+
+def test_a_stop_request_stands_whatever_its_file_holds(run):
+    requests = StopRequests(run)
+    for content in ("", "[]", '{"by": "person"}'):
+        requests.cancel_file.write_text(content)
+        assert requests.stop().reason == "the file cancel was found"
