@@ -14,8 +14,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, TrialConfig
-from trainables.contract.model import option_used
+from trainables.contract.model import option_used, own_options
 from trainables.contract.sparsity import dense_epochs, setting_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
@@ -180,7 +181,19 @@ def completed(leaves: Leaves) -> dict[str, Any]:
     for name in DERIVED_FROM:
         if found[name] is None:
             found[name] = LEAVES[name].default_beside(found)
+    if found["model.options"]:
+        found["model.options"] = _own_options(found["model.backbone"], found["model.options"])
     return found
+
+
+def _own_options(backbone: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A backbone's own options without those that are defaults; as they are where its card refuses
+    them, which is said where the configuration is built.
+    """
+    try:
+        return own_options(BACKBONES.find(backbone), given)
+    except ValueError:
+        return given
 
 
 def _descend(values: Any, leaf: Leaf) -> Any:

@@ -201,9 +201,12 @@ def _draw(parameter: Parameter, rng: random.Random) -> Any:
 
 
 def _canonical(sweep: Sweep, cell: Cell, assignment: Assignment) -> Assignment:
-    """Without the leaves that have no effect in this combination."""
-    useless = unused(_leaves(sweep, cell, assignment))
-    return {name: value for name, value in assignment.items() if name not in useless}
+    """Without the leaves that have no effect in this combination, and without options of a
+    backbone's own that are its defaults.
+    """
+    leaves = _leaves(sweep, cell, assignment)
+    useless = unused(leaves)
+    return {name: leaves[name] for name in assignment if name not in useless}
 
 
 def _key(assignment: Assignment) -> str:

@@ -68,13 +68,14 @@ class CardTable(Generic[AnyCard]):
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
+    def path(self, name: str) -> str:
+        """Where the card of that name is, `package.module:NAME`; UserError where there is none."""
+        return name if is_path(name) else self.own.get(name) or self._installed(name)
+
     def _load(self, name: str) -> AnyCard:
-        place = f"{self.kind} {name}"
-        if is_path(name):
-            return self._checked(load_object(name, place), place)
-        path = self.own.get(name) or self._installed(name)
+        place, path = f"{self.kind} {name}", self.path(name)
         found = self._checked(load_object(path, place), place)
-        if found.name != name:
+        if found.name != name and not is_path(name):
             raise UserError(f"{place}: the card at {path} must have this name, got '{found.name}'")
         return found
 
@@ -103,7 +104,9 @@ class CardTable(Generic[AnyCard]):
 
     def _taken_twice(self, name: str, places: list[str]) -> str:
         own = [self.own[name]] if name in self.own else []
-        return f"{self.kind} {name}: the name is taken twice, by {' and '.join([*own, *places])}"
+        return (
+            f"{self.kind} {name}: the name must be taken once, got {' and '.join([*own, *places])}"
+        )
 
     def _checked(self, found: object, place: str) -> AnyCard:
         if not isinstance(found, self.card):
@@ -153,21 +156,20 @@ def load_object(path: str, place: str) -> Any:
     module, _, name = path.partition(":")
     try:
         found = import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise UserError(f"{place}: {module} cannot be imported: {error}") from error
-        raise UserError(
-            f"{place}: there is no module {error.name}; install its package (pip install -e FOLDER)"
-            " or add its folder to PYTHONPATH"
-        ) from error
     except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module}.".startswith(f"{missing}."):
+            raise UserError(
+                f"{place}: must be importable, but there is no module {missing}; install its"
+                " package (pip install -e FOLDER) or add its folder to PYTHONPATH"
+            ) from error
         raise UserError(
-            f"{place}: {module} cannot be imported: {type(error).__name__}: {error}"
+            f"{place}: must be importable, but {module} raises {type(error).__name__}: {error}"
         ) from error
     if not hasattr(found, name):
         near = difflib.get_close_matches(name, [each for each in vars(found) if each[0] != "_"], 1)
         raise UserError(
-            f"{place}: module {module} has no {name}"
+            f"{place}: must be there, but module {module} has no {name}"
             + (f", did you mean '{near[0]}'?" if near else "")
         )
     return getattr(found, name)

@@ -11,10 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -177,14 +175,6 @@ class ModelConfig(Frozen):
         object.__setattr__(self, "options", Record(own_options(self.card, self.options)))
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Files and digests of networks without options of their own do not speak of them."""
-        found: dict[str, Any] = handler(self)
-        if not found.get("options", True):
-            del found["options"]
-        return found
-
     @property
     def card(self) -> BackboneCard:
         """What is known of the backbone without its network."""
@@ -297,8 +287,15 @@ def own_options(card: BackboneCard, given: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         raise ValueError(
             "; ".join(
-                f"options.{'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}"
+                f"options {'.'.join(map(str, item['loc']))}: {_plain(item['msg'])}, got"
+                f" {item['input']!r}"
                 for item in error.errors(include_url=False)
             )
         ) from error
     return found.model_dump(mode="json", exclude_defaults=True)
+
+
+def _plain(message: str) -> str:
+    """Pydantic's message as part of a sentence."""
+    text = message.removeprefix("Value error, ").removeprefix("Input ")
+    return text[:1].lower() + text[1:]

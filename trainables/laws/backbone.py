@@ -6,7 +6,10 @@ A subject is settings of `model`, `backbone` among them.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from itertools import product
 from math import isclose
 from pathlib import Path
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.cost.counting.count import count
 from trainables.deploy.form import Execution, deploy, load_deploy, nonzero_params, save_deploy
@@ -35,6 +39,8 @@ from trainables.models.build import Backbone, build_backbone
 from trainables.reparam.fusible import FULL, RELEASED
 from trainables.sparsity.masks import attach
 
+HEAVY = ("torch", "ray", "mlflow", "pandas")
+"""What a card must not import: validate, plan and status read cards."""
 STEPS = 150
 """Updates within which a network must have learned 16 clips by heart."""
 
@@ -43,6 +49,41 @@ def narrow(model: Subject, **changes: Any) -> Backbone:
     """The narrow network of these settings."""
     options = {**model, **changes}
     return narrow_backbone(options.pop("backbone"), **options)
+
+
+def card_is_light(model: Subject) -> None:
+    """Importing the card, in a process of its own, loads neither torch nor ray."""
+    module = BACKBONES.path(model["backbone"]).partition(":")[0]
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    require(found.returncode == 0, f"{module} cannot be imported: {found.stderr.strip()[-300:]}")
+    heavy = sorted(set(HEAVY) & set(found.stdout.split()))
+    require(not heavy, f"{module} must import no {' and no '.join(heavy)}")
+
+
+def card_names_what_there_is(model: Subject) -> None:
+    """Its settings are settings of `model`, its defaults make a valid one, and its module holds a
+    backbone.
+    """
+    card = BACKBONES.find(model["backbone"])
+    known = ModelConfig.model_fields.keys() - {"backbone", "layout", "branches", "options"}
+    strange = [name for name in (*card.settings, *card.defaults) if name not in known]
+    require(not strange, f"there is no setting {', '.join(strange)} of model")
+    idle = [name for name in card.defaults if name not in card.settings]
+    require(not idle, f"a default of a setting it does not use: {', '.join(idle)}")
+    require(bool(card.about) and "\n" not in card.about, f"about must be one line: {card.about!r}")
+    ModelConfig.model_validate({"backbone": model["backbone"]})
+    network = card.load()
+    require(
+        isinstance(network, type) and issubclass(network, Backbone),
+        f"{card.module} must be a subclass of trainables.models.backbone.Backbone, got {network!r}",
+    )
 
 
 def deploys_to_the_same_logits(
@@ -359,6 +400,12 @@ SIZES: tuple[dict[str, Any], ...] = (
     },
 )
 """Skeletons, clips and depths that counts are compared under."""
+
+CARD_LAWS: tuple[Law, ...] = (
+    Law("has a card that imports neither torch nor ray", card_is_light),
+    Law("has a card that names what there is", card_names_what_there_is),
+)
+"""Of the card alone, whatever the settings."""
 
 LAWS: tuple[Law, ...] = (
     Law(

@@ -12,6 +12,9 @@ Subject = Mapping[str, Any]
 """What a law is held against: settings of `model`, or of `sparsity`, that name the part."""
 
 
+LONGEST_REASON = 300
+
+
 class LawBroken(AssertionError):
     """The part does not keep the law; says what was found and what is allowed."""
 
@@ -51,8 +54,14 @@ def _broken(law: Law, subject: Subject) -> str:
         except Exception as error:
             kind = "" if isinstance(error, LawBroken) else f"{type(error).__name__}: "
             under = ", ".join(f"{name}={value}" for name, value in setting.items())
-            return f"{f'with {under}: ' if under else ''}{kind}{error}".strip()
+            return f"{f'with {under}: ' if under else ''}{kind}{_first_line(error)}"
     return ""
+
+
+def _first_line(error: Exception) -> str:
+    """What it says, without the pages that compilers add."""
+    line = next(filter(None, map(str.strip, str(error).splitlines())), "no reason given")
+    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 3]}..."
 
 
 def require(kept: bool, broken: str) -> None:

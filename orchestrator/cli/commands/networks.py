@@ -9,11 +9,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.commands.options import Json
+from orchestrator.cli.commands.options import Json, model_options
 from trainables.contract.errors import UserError
 
 Layout = Annotated[str, typer.Option("--layout", help="Take this built-in layout, or a YAML file.")]
@@ -218,7 +218,7 @@ def import_weights(
         raise UserError("--stream and --split: have no effect without --scores")
     if frames is not None and scores is None and deploy is None:
         raise UserError("--frames: has no effect without --deploy or --scores")
-    options = _options(backbone, settings or ())
+    options = model_options("--as", backbone, settings or ())
     from trainables.foreign.family import Said
     from trainables.foreign.importing import Outputs, Scoring, import_checkpoint
 
@@ -290,59 +290,6 @@ def pack(
             "many of its channels are useless: trainables.deploy.compact.compact(load_deploy(OUT))"
             " runs without them, faster"
         )
-
-
-def _options(backbone: str, settings: list[str] | tuple[()]) -> dict[str, Any]:
-    """Options of the model from `model.option=value`; UserError lists everything that is wrong with
-    them, and an unknown backbone.
-    """
-    from orchestrator.sweep.document import parse, show
-    from orchestrator.sweep.leaves import LEAVES
-    from orchestrator.sweep.problems import nearest, rule_of
-    from trainables.contract.backbones import BACKBONES
-    from trainables.contract.model import option_used
-
-    try:
-        BACKBONES.find(backbone)
-    except UserError as error:
-        raise UserError(f"--as: {error}") from error
-    known = [
-        name
-        for name in LEAVES
-        if name.startswith("model.") and name not in ("model.backbone", "model.layout")
-    ]
-    options: dict[str, Any] = {}
-    problems: list[str] = []
-    for text in settings:
-        name, equals, raw = text.partition("=")
-        option, place = name.removeprefix("model."), f"--set {name}"
-        if not equals:
-            problems.append(f"{place}: must be model.option=value")
-        elif name not in known:
-            problems.append(f"{place}: unknown{nearest(name, known)}")
-        elif option in options:
-            problems.append(f"{place}: must be given once")
-        # which temporal module it is, the checkpoint shows
-        elif not option_used(option, backbone, "rep_tcn"):
-            problems.append(f"{place}: has no effect in {backbone}")
-        else:
-            document = parse(raw, place, place=place)
-            value = options[option] = document.values
-            rules = (
-                []
-                if document.problems
-                else [rule_of(error) for error in LEAVES[name].errors(value)[:1]]
-            )
-            problems += [
-                *document.problems,
-                *(
-                    f"{place}: {rule}{'' if ', got ' in rule else f', got {show(value)}'}"
-                    for rule in rules
-                ),
-            ]
-    if problems:
-        raise UserError.of(problems)
-    return options
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

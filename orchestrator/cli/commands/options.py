@@ -51,3 +51,59 @@ def _option_problem(item: dict[str, Any]) -> str:
         return message
     name = "selection-kind" if item["loc"] == ("kind",) else str(item["loc"][0]).replace("_", "-")
     return f"--{name}: {message}, got {item['input']}"
+
+
+def model_options(
+    place_of_name: str, backbone: str, settings: list[str] | tuple[()]
+) -> dict[str, Any]:
+    """Options of the model from `model.option=value`; UserError lists everything that is wrong with
+    them, and an unknown backbone.
+    """
+    from orchestrator.sweep.document import parse, show
+    from orchestrator.sweep.leaves import LEAVES
+    from orchestrator.sweep.problems import nearest, rule_of
+    from trainables.contract.backbones import BACKBONES
+    from trainables.contract.errors import UserError
+    from trainables.contract.model import option_used
+
+    try:
+        BACKBONES.find(backbone)
+    except UserError as error:
+        raise UserError(f"{place_of_name}: {error}") from error
+    known = [
+        name
+        for name in LEAVES
+        if name.startswith("model.") and name not in ("model.backbone", "model.layout")
+    ]
+    options: dict[str, Any] = {}
+    problems: list[str] = []
+    for text in settings:
+        name, equals, raw = text.partition("=")
+        option, place = name.removeprefix("model."), f"--set {name}"
+        if not equals:
+            problems.append(f"{place}: must be model.option=value")
+        elif name not in known:
+            problems.append(f"{place}: unknown{nearest(name, known)}")
+        elif option in options:
+            problems.append(f"{place}: must be given once")
+        # which temporal module it is, the checkpoint shows
+        elif not option_used(option, backbone, "rep_tcn"):
+            problems.append(f"{place}: has no effect in {backbone}")
+        else:
+            document = parse(raw, place, place=place)
+            value = options[option] = document.values
+            rules = (
+                []
+                if document.problems
+                else [rule_of(error) for error in LEAVES[name].errors(value)[:1]]
+            )
+            problems += [
+                *document.problems,
+                *(
+                    f"{place}: {rule}{'' if ', got ' in rule else f', got {show(value)}'}"
+                    for rule in rules
+                ),
+            ]
+    if problems:
+        raise UserError.of(problems)
+    return options

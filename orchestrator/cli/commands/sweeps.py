@@ -15,6 +15,7 @@ from orchestrator import __version__
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
+from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.status import status
 from trainables.contract.errors import OrchestrateError, UserError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(check_app, name="check")
 
 File = Annotated[
     str,

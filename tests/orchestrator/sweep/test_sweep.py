@@ -414,8 +414,8 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
         (
             "{name: a, over: data.stream, method: 'no_such_package.votes:CARD'}",
             (
-                "method: strategy no_such_package.votes:CARD: there is no module no_such_package;"
-                " install its package"
+                "method: strategy no_such_package.votes:CARD: must be importable, but there is no"
+                " module no_such_package; install its package"
             ),
         ),
         ("{name: a, over: data.stream, options: {k: 3}}", "options.k: unknown key"),

@@ -84,24 +84,28 @@ def test_names_are_ours_and_then_those_of_packages(table, monkeypatch):
         ("../x.py:CARD", "must be kettle, misnamed, pan, twice or package.module:NAME, got"),
         (
             "no_such.net:CARD",
-            "pot no_such.net:CARD: there is no module no_such; install its package"
-            " (pip install -e FOLDER) or add its folder to PYTHONPATH",
+            "pot no_such.net:CARD: must be importable, but there is no module no_such; install its"
+            " package (pip install -e FOLDER) or add its folder to PYTHONPATH",
         ),
-        ("own_parts.net:CARD", "pot own_parts.net:CARD: there is no module own_parts.net; install"),
+        (
+            "own_parts.net:CARD",
+            "pot own_parts.net:CARD: must be importable, but there is no module own_parts.net",
+        ),
         (
             "needy_parts:CARD",
-            "pot needy_parts:CARD: needy_parts cannot be imported: No module named"
-            " 'no_such_dependency'",
+            "pot needy_parts:CARD: must be importable, but needy_parts raises ModuleNotFoundError:"
+            " No module named 'no_such_dependency'",
         ),
         (
             "broken_parts:CARD",
-            "pot broken_parts:CARD: broken_parts cannot be imported: ZeroDivisionError: division by"
-            " zero",
+            "pot broken_parts:CARD: must be importable, but broken_parts raises ZeroDivisionError:"
+            " division by zero",
         ),
-        ("leaving_parts:CARD", "leaving_parts cannot be imported: SystemExit: 3"),
+        ("leaving_parts:CARD", "must be importable, but leaving_parts raises SystemExit: 3"),
         (
             "own_parts:KETLE",
-            "pot own_parts:KETLE: module own_parts has no KETLE, did you mean 'KETTLE'?",
+            "pot own_parts:KETLE: must be there, but module own_parts has no KETLE, did you mean"
+            " 'KETTLE'?",
         ),
         ("own_parts:number", "pot own_parts:number: must be a PotCard, got int; the card of a pot"),
         ("own_parts:boil", "must be a PotCard, got a function"),
@@ -110,7 +114,7 @@ def test_names_are_ours_and_then_those_of_packages(table, monkeypatch):
             "misnamed",
             "pot misnamed: the card at own_parts:KETTLE must have this name, got 'kettle'",
         ),
-        ("twice", "pot twice: the name is taken twice, by own_parts:PAN and other_parts:PAN"),
+        ("twice", "pot twice: the name must be taken once, got own_parts:PAN and other_parts:PAN"),
     ],
 )
 def test_what_is_wrong_is_one_line(table, name, problem):
@@ -126,14 +130,16 @@ def test_a_package_cannot_take_a_name_of_ours(table, monkeypatch):
     )
     assert table.find("kettle").litres == 2.0
     with pytest.raises(
-        UserError, match="pot kettle: the name is taken twice, by own_parts:KETTLE and a:KETTLE"
+        UserError,
+        match="pot kettle: the name must be taken once, got own_parts:KETTLE and a:KETTLE",
     ):
         table.names()
 
 
 def test_a_card_whose_module_is_missing_says_so(table):
     with pytest.raises(
-        UserError, match="the card of lost, module: module own_parts has no nothing"
+        UserError,
+        match="the card of lost, module: must be there, but module own_parts has no nothing",
     ):
         table.find("own_parts:LOST").load()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainables.contract.backbones import BACKBONES
-from trainables.laws.backbone import LAWS
+from trainables.laws.backbone import CARD_LAWS, LAWS
 from trainables.laws.law import Law
 
 CASES: dict[str, dict] = {  # name of the case -> options of the model
@@ -68,6 +68,12 @@ MEETINGS = [
 
 def test_every_backbone_has_a_case():
     assert {options["backbone"] for options in CASES.values()} == set(BACKBONES.own)
+
+
+@pytest.mark.parametrize("law", CARD_LAWS, ids=lambda law: law.says)
+@pytest.mark.parametrize("name", BACKBONES.own)
+def test_our_cards_keep_their_laws(name, law):
+    law.hold({"backbone": name})
 
 
 def test_every_case_meets_every_law_that_is_not_slow_in_every_run():

@@ -1,0 +1,76 @@
+"""`orchestrate check`: a part of another package held to the laws that ours keep.
+
+A few lines each; imports inside keep --help light.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.commands.options import model_options
+from trainables.contract.errors import GateFailed, UserError
+
+if TYPE_CHECKING:
+    from trainables.laws.law import Verdict
+
+check_app = typer.Typer(
+    help="Hold a part, of ours or of another package, to every law of its kind.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
+Part = Annotated[
+    str, typer.Argument(metavar="PART", help="A name, or package.module:NAME of its card.")
+]
+
+
+@check_app.command("backbone")
+def check_backbone(
+    part: Part,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="MODEL.OPTION=V", help="A setting other than the default."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Shapes, deploy form, masks, files, counts, export: a line per law; exits with 4 where one is
+    broken.
+    """
+    from pydantic import ValidationError
+
+    from trainables.contract.model import ModelConfig
+
+    model = {"backbone": part} | model_options("PART", part, settings or ())
+    try:
+        ModelConfig.model_validate(model)
+    except ValidationError as error:
+        raise UserError.of(f"--set: {item['msg']}" for item in error.errors()) from error
+    from trainables.laws.backbone import CARD_LAWS, LAWS
+    from trainables.laws.law import verdicts
+
+    laws = (*CARD_LAWS, *LAWS)
+    _print(f"backbone {part}", verdicts(laws, model), len(laws), as_json)
+
+
+def _print(part: str, found: Iterator[Verdict], laws: int, as_json: bool) -> None:
+    """A line per verdict as it comes; GateFailed where a law is broken."""
+    verdicts: list[Verdict] = []
+    for verdict in found:
+        verdicts.append(verdict)
+        if not as_json:
+            print(
+                f"{'ok     ' if verdict.kept else 'failed '} {verdict.law}"
+                f"{'' if verdict.kept else f': {verdict.reason}'}",
+                flush=True,
+            )
+    if as_json:
+        rows = [{"law": each.law, "kept": each.kept, "reason": each.reason} for each in verdicts]
+        print(json.dumps(rows, indent=2))
+    broken = sum(not verdict.kept for verdict in verdicts)
+    if broken:
+        raise GateFailed(f"{part} breaks {broken} of {laws} laws")

@@ -1,0 +1,71 @@
+"""`orchestrate check`: a line per law, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cli
+from trainables.laws import backbone
+from trainables.laws.law import Law, require
+
+OUTSIDE = Path(__file__).parents[2] / "outside"
+
+
+@pytest.fixture
+def check(monkeypatch, capsys):
+    """Run `orchestrate check` under two laws of our own: (exit code, stdout, stderr)."""
+    monkeypatch.syspath_prepend(OUTSIDE)
+    few = Law(
+        "looks few hops ahead",
+        lambda model: require(model.get("options", {}).get("hops", 2) < 3, "3 hops are many"),
+    )
+    monkeypatch.setattr(backbone, "CARD_LAWS", (Law("has a name", lambda model: None),))
+    monkeypatch.setattr(backbone, "LAWS", (few,))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["orchestrate", "check", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_every_law_has_a_line(check):
+    code, out, err = check("backbone", "hop_mixer.card:CARD")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["ok      has a name", "ok      looks few hops ahead"]
+
+
+def test_a_broken_law_says_why_and_the_command_ends_with_4(check):
+    code, out, err = check("backbone", "hop_mixer.card:CARD", "--set", "model.options={hops: 3}")
+    assert (code, err) == (4, "backbone hop_mixer.card:CARD breaks 1 of 2 laws\n")
+    assert out.splitlines()[1] == "failed  looks few hops ahead: 3 hops are many"
+
+
+def test_verdicts_as_json(check):
+    code, out, _ = check("backbone", "st_gcn", "--json")
+    assert code == 0
+    assert json.loads(out)[0] == {"law": "has a name", "kept": True, "reason": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["no_such.net:CARD"], "PART: backbone no_such.net:CARD: must be importable, but there is"),
+        (["st_gc"], "or package.module:NAME, got 'st_gc', did you mean 'st_gcn'?"),
+        (["hop_mixer.card:CARD", "--set", "model.options={hops: 9}"], "options hops: should be"),
+        (["st_gcn", "--set", "model.groups=2"], "--set model.groups: has no effect in st_gcn"),
+    ],
+)
+def test_what_cannot_be_checked_ends_with_2(check, arguments, problem):
+    code, out, err = check("backbone", *arguments)
+    assert (code, out) == (2, "")
+    assert problem in err
