@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.commands.options import model_options
+from orchestrator.cli.commands.options import Json, model_options
 from trainables.contract.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ check_app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 Part = Annotated[
     str, typer.Argument(metavar="PART", help="A name, or package.module:NAME of its card.")
 ]
