@@ -257,11 +257,21 @@ def _size(networks: Sequence[Member]) -> Size:
         deploy_nonzero_params=sum(cost.deploy_nonzero_params for cost in costs),
         deploy_gmacs=sum(cost.deploy_gmacs for cost in costs),
         peak_mb=max(cost.deploy_peak_mb for cost in costs),
-        latency_ms=sum(cost.deploy_latency_ms for cost in costs),
-        batch64_latency_ms=sum(cost.deploy_batch64_latency_ms for cost in costs),
-        latency_device=", ".join(sorted({cost.latency_device for cost in costs})),
-        latency_threads=max(cost.latency_threads for cost in costs),
+        latency_ms=_total([cost.deploy_latency_ms for cost in costs]),
+        batch64_latency_ms=_total([cost.deploy_batch64_latency_ms for cost in costs]),
+        latency_device=", ".join(
+            sorted({cost.latency_device for cost in costs if cost.latency_device})
+        ),
+        latency_threads=max(
+            (cost.latency_threads for cost in costs if cost.latency_threads), default=None
+        ),
     )
+
+
+def _total(figures: Sequence[float | None]) -> float | None:
+    """Their sum; None where one of them was not measured."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
 
 
 def _level_rows(member: Member, truth: TestLabels) -> tuple[LevelRow, ...]:

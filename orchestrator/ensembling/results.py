@@ -39,10 +39,10 @@ class Size(Frozen):
     deploy_gmacs: float
     # activations at batch 1: the largest, not the sum; None in evaluations of version 2
     peak_mb: float | None = None
-    latency_ms: float
+    latency_ms: float | None  # None where it was not measured for every network
     batch64_latency_ms: float | None = None  # of a batch of 64; None in evaluations of version 2
     latency_device: str
-    latency_threads: int
+    latency_threads: int | None
 
 
 class SeedSpread(Frozen):

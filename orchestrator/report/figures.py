@@ -177,15 +177,10 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
         return _save(figure, path)
 
 
-def draw_confusion(
-    predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], classes: int, path: Path
-) -> Path:
+def draw_confusion(counts: npt.NDArray[np.int64], split: str, path: Path) -> Path:
     """How often each true class (row) was taken for each class (column), as a share of the true
-    class.
+    class; counts: (K, K) clips.
     """
-    counts = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(
-        classes, classes
-    )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with _DRAWING:
         figure, axes = _canvas(6.0, 5.2)
@@ -193,7 +188,7 @@ def draw_confusion(
         figure.colorbar(image, ax=axes, label="share of the true class")
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
-        axes.set_title(f"selection split, {len(labels)} clips", fontsize=9)
+        axes.set_title(f"{split}, {counts.sum()} clips", fontsize=9)
         return _save(figure, path)
 
 

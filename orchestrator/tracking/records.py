@@ -151,6 +151,7 @@ def files_of(folder: TrialDir) -> list[Path]:
 
 def draw(folder: TrialDir, out: Path) -> list[Path]:
     """Training curves, confusion matrix and kept weights of a trial, as far as its files allow."""
+    from orchestrator.ensembling.classes import confusion
     from orchestrator.report.figures import draw_confusion, draw_curves, draw_kept
     from trainables.contract.scores import Scores
 
@@ -164,9 +165,8 @@ def draw(folder: TrialDir, out: Path) -> list[Path]:
         if scores.labels is not None:
             drawn.append(
                 draw_confusion(
-                    scores.logits.argmax(axis=1),
-                    scores.labels,
-                    scores.logits.shape[1],
+                    confusion(scores.logits.argmax(axis=1), scores.labels, scores.logits.shape[1]),
+                    "selection split",
                     out / "confusion.png",
                 )
             )

@@ -53,7 +53,7 @@ def _columns(evaluation: FinalEvaluation) -> list[Column]:
         clean = [_percent(evaluation.without_copies(row)) for row in rows]
         columns.append(("test clean", clean, 3))
     if seeds := max((row.seeds.seeds for row in rows if row.seeds), default=0):
-        columns.append((f"test, {seeds} seeds", [_over_seeds(row.seeds) for row in rows], 4))
+        columns.append((f"test over {seeds} seeds", [_over_seeds(row.seeds) for row in rows], 4))
     sizes = [row.size for row in rows]
     columns += [
         ("non-zero params", [f"{size.nonzero_params:,}" for size in sizes], 2),

@@ -64,11 +64,13 @@ def test_the_report_shows_what_was_found(tmp_path):
         " 100.00 | 76.67 |" in text
     )
     assert "**Test labels** were read once" in text
-    final = next(line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
+    assert text.index("## Verdict") < text.index("## Final scores") < text.index("## Results")
+    short, final = (line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
+    assert "| **100.00 ± 0.00** | **100.00 ± 0.00** | 2,800 | 2.80 x |" in short
     assert "| 100.00 ± 0.00 |" in final
     assert "2,800" in final
     assert "2.80 x" in final
-    for figure in ("size_accuracy.png", "curves.png"):
+    for figure in ("size_accuracy.png", "curves.png", "confusion.png"):
         assert f"](figures/{figure})" in text
         assert (run / "report" / "figures" / figure).read_bytes().startswith(b"\x89PNG")
 
@@ -341,7 +343,7 @@ def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, caps
     ]
     run = evaluated(tmp_path, trials, LEVELS)
     text = write_report(run).read_text()
-    (line,) = (line for line in text.splitlines() if line.startswith("| `levels.joint` | ensemble"))
+    _, line = (line for line in text.splitlines() if line.startswith("| `levels.joint` | ensemble"))
     assert line.endswith("| 100.00 ± 0.00 (n=2) | 95.00 ± 7.07 (n=2) |")
     assert (
         "The same ensemble and the same network in 2 seeds: +0.00 points on average, standard"
@@ -350,7 +352,7 @@ def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, caps
     assert "every other figure is of the first seed" in text
     print_evaluation(FinalEvaluation.load(run))
     printed = capsys.readouterr().out
-    assert "test, 2 seeds" in printed
+    assert "test over 2 seeds" in printed
     assert "95.00 ± 7.07" in printed
 
 
@@ -423,6 +425,89 @@ def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
     assert "there are no test figures" in text
     assert "were read not at all" in text
     assert "1 finished, 0 failed, 1 unfinished, 2 restarts" in text
+
+
+def test_the_answer_of_a_large_sweep_is_on_the_first_page(tmp_path):
+    """200 cells: verdict and figures come before every long table."""
+    levels = [round(0.5 + i / 1000, 4) for i in range(100)]
+    run = evaluated(
+        tmp_path,
+        [Trial(s, v) for s in ("joint", "bone") for v in (0.0, *levels[1:])],
+        LEVELS,
+        FINAL,
+    )
+    lines = write_report(run).read_text().splitlines()
+    verdict = lines.index("## Verdict")
+    scores = lines.index("## Final scores (protocol: held out)")
+    assert verdict < 5
+    assert scores < 15
+    assert sum(line.startswith("| `") for line in lines[scores : scores + 20]) == 12
+    assert any(line.startswith("| `final` | ensemble") for line in lines[scores : scores + 20])
+    longest = next(i for i, line in enumerate(lines) if line.startswith("## Results"))
+    assert longest < 90
+    table = [line for line in lines[scores : scores + 20] if line.startswith("|")]
+    assert max(map(len, table)) < 140
+
+
+def test_classes_and_clips_are_told_of_every_network_and_ensemble(tmp_path):
+    """joint-0 takes clips 0 to 6 for the next class, joint-0.6 clips 7 to 13, and so on."""
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)
+    text = write_report(run).read_text()
+    section = text[text.index("## By class: `final`") :].split("\n## ")[0]
+    assert "All classes, on the 30 test clips; 0 of them are misclassified" in section
+    assert "| sit | 10 | 100.00 | 70.00 |  |" in section
+    tables = run / "report" / "tables"
+
+    def rows(name):
+        with (tables / f"{name}.csv").open(newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    (sit,) = (r for r in rows("per_class") if (r["name"], r["class"]) == ("joint-0", "sit"))
+    assert (sit["clips"], sit["right"], sit["taken_for"], sit["taken"]) == ("10", "7", "stand", "3")
+    (cell,) = (
+        r
+        for r in rows("confusion")
+        if (r["name"], r["class"], r["taken_for"]) == ("joint-0", "sit", "stand")
+    )
+    assert cell["clips"] == "3"  # clips 0, 3 and 6
+    wrong = {row["id"]: row for row in rows("misclassified")}
+    assert set(wrong) == {f"c{i:02d}" for i in range(28)}
+    assert (wrong["c03"]["class"], wrong["c03"]["wrong"], wrong["c03"]["joint-0"]) == (
+        "sit",
+        "1",
+        "stand",
+    )
+    assert wrong["c03"]["bone-0"] == ""
+
+
+def test_an_evaluation_of_version_4_has_a_report_without_classes(tmp_path):
+    """As sweeps of version 0.2 left it: no predictions, no store, no ties."""
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)
+    shutil.rmtree(run / "predictions")
+    content = json.loads((run / "evaluation.json").read_text())
+    del content["stores"]
+    for part in content["comparisons"]:
+        del part["tied"]
+    for part in content["splits"]:
+        del part["same_store"]
+    (run / "evaluation.json").write_text(json.dumps(content))
+    text = write_report(run).read_text()
+    assert "## By class" not in text
+    assert "**The ensemble is better than it**" in text
+    assert not (run / "report" / "tables" / "per_class.csv").exists()
+
+
+def test_an_assignment_with_fewer_seeds_is_said_to_take_no_part(tmp_path):
+    trials = [
+        Trial("joint", 0.0, lr=0.1, seed=0),
+        Trial("joint", 0.0, lr=0.1, seed=1, state="failed"),
+        *(Trial("joint", 0.0, lr=0.2, seed=seed) for seed in (0, 1)),
+    ]
+    text = write_report(evaluated(tmp_path, trials)).read_text()
+    assert (
+        "cell `joint-0`: train.lr 0.1 took no part in the choice, 1 of its 2 seeds have finished,"
+        " of another one 2" in text
+    )
 
 
 def test_tables_hold_every_number(tmp_path):

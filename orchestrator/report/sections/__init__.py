@@ -1,0 +1,1 @@
+"""What the report says, one file per part; each gives Markdown from values and reads no file."""

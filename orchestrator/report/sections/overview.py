@@ -1,0 +1,97 @@
+"""The sweep in a few lines: data, protocol, trials, time; and the settings it ran with."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.ensembling.results import FinalEvaluation, TestSplit
+from orchestrator.record.states import TrialState
+
+
+def overview(
+    trials: Sequence[TrialState],
+    evaluation: FinalEvaluation | None,
+    journal: Sequence[Mapping[str, Any]],
+) -> str:
+    """Data, protocol, how many trials, how long, how often the test labels were read."""
+    counts = Counter(state.status for state in trials)
+    rare = [f"{counts[word]} {word}" for word in ("pruned", "discarded") if counts[word]]
+    told = [f"{counts[word]} {word}" for word in ("finished", "failed", "unfinished")]
+    restarts = sum(state.restarts for state in trials)
+    rare += [f"{restarts} restart{'' if restarts == 1 else 's'}"] if restarts else []
+    seconds = sum(state.result.seconds for state in trials if state.result)
+    reads = sum(event["event"] == "test_read" for event in journal)
+    lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
+    lines.append(
+        f"- **Trials**: {len(trials)} in {len({state.proposal.cell for state in trials})} cells;"
+        f" {', '.join(told + rare)}; {seconds / 60:.1f} minutes of training in total"
+    )
+    times = [
+        float(event["time"]) for event in journal if isinstance(event.get("time"), int | float)
+    ]
+    if times:
+        first, last = (
+            datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            for when in (min(times), max(times))
+        )
+        lines.append(
+            f"- **Time**: {first} to {last} UTC, {(max(times) - min(times)) / 60:.1f} minutes,"
+            " pauses included"
+        )
+    lines.append(f"- **Test labels** were read {_times(reads)}")
+    return "\n".join(lines)
+
+
+def _split_line(split: TestSplit) -> str:
+    held = split.division.held_out
+    protocol = "held out" if held else "paper (nothing held out; last epoch, fixed weights)"
+    chosen = (
+        f"{split.selection_clips} selection clips ({split.division.selection.kind}), "
+        if held
+        else ""
+    )
+    copies = split.test_clips - split.clean_clips
+    clean = f", {copies} of them copies of training or selection clips" if copies else ""
+    if copies and not split.clean_clips:
+        clean += " (there is no accuracy without copies)"
+    elif copies and split.clean_classes is not None:
+        clean += (
+            f" (the other {split.clean_clips} hold {split.clean_classes} of the {split.classes}"
+            " classes)"
+        )
+    return (
+        f"- **Data**: {split.dataset} (`{split.division.store}`), protocol"
+        f" `{split.division.protocol}`, {split.classes} classes, {chosen}{split.test_clips} test"
+        f" clips{clean}\n- **Protocol**: {protocol}"
+    )
+
+
+def _times(count: int) -> str:
+    return {0: "not at all", 1: "once"}.get(count, f"{count} times")
+
+
+def settings(sweep: Mapping[str, Any]) -> str:
+    """The sweep as it was expanded, one leaf per line."""
+    # what all trials share
+    leaves = {
+        key: value
+        for key, value in _flatten(sweep).items()
+        if key not in sweep.get("parameters", {})
+    }
+    return "\n".join(
+        ["```", *(f"{key}: {json.dumps(value)}" for key, value in leaves.items()), "```"]
+    )
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, each in value.items()
+        for path, leaf in _flatten(each, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
