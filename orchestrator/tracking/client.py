@@ -40,6 +40,7 @@ QUIET = {
     "alembic": logging.ERROR,
     "mlflow.store.db.utils": logging.CRITICAL,  # tells every error again, with its traceback
     "mlflow.models.signature": logging.ERROR,
+    "mlflow.store.model_registry.abstract_store": logging.WARNING,  # tells that it waits
     "urllib3.connectionpool": logging.ERROR,
 }
 """Loggers of others and from which level on they are heard."""
@@ -50,6 +51,13 @@ def absolute_uri(uri: str) -> str:
     file; other addresses as they are.
     """
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).absolute()}" if uri.startswith(SQLITE) else uri
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of an SQLite store, None for any other."""
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(absolute_uri(uri).removeprefix(SQLITE).partition("?")[0])
 
 
 def load_mlflow() -> tuple[type[Exception], ...]:
@@ -101,9 +109,9 @@ def open_client(uri: str) -> Any:
 
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
-    if not address.startswith(SQLITE):
+    file = database_file(address)
+    if file is None:
         return MlflowClient(tracking_uri=address)
-    file = Path(address.removeprefix(SQLITE))
     busy = f"{PLACE}: {file} is being made by another process; try again"
     with locks.held(file.parent, patience=MAKING_S, busy=busy, name=f".{file.name}.lock"):
         return MlflowClient(tracking_uri=address)
@@ -115,12 +123,8 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     """
     known = client.get_experiment_by_name(name)
     if known is None:
-        address = absolute_uri(uri)
-        beside = (
-            (Path(address.removeprefix(SQLITE)).parent / "mlartifacts" / name).as_uri()
-            if address.startswith(SQLITE)
-            else None
-        )
+        file = database_file(uri)
+        beside = None if file is None else (file.parent / "mlartifacts" / name).as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=beside))
         except load_mlflow():

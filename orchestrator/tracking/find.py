@@ -12,8 +12,8 @@ from orchestrator.sweep import Sweep
 from orchestrator.sweep.secrets import expanded, redacted
 from orchestrator.tracking.client import (
     PLACE,
-    SQLITE,
     absolute_uri,
+    database_file,
     load_mlflow,
     open_client,
     reason_of,
@@ -73,7 +73,8 @@ def find_trial(uri: str, run: str) -> TrialRun:
             "names an MLflow run, but tracking.uri, the store it is looked up in, is none"
         )
     # asked, MLflow would make one
-    if address.startswith(SQLITE) and not Path(address.removeprefix(SQLITE)).is_file():
+    file = database_file(address)
+    if file is not None and not file.is_file():
         raise UserError(
             f"names an MLflow run, but there is no MLflow store at {shown} (tracking.uri)"
         )

@@ -23,6 +23,7 @@ parameters:
 model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
 train: {batch_size: 4, lr: 0.05, warmup_epochs: 0}
 resources: {gpus: 0}
+tracking: {uri: "sqlite:///mlflow.db?timeout=${PLANTED:-20}"}
 ensembles:
   - {name: both, over: train.epochs}
 """
@@ -219,7 +220,9 @@ def check_finished(folder):
     assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 60]
 
 
-def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
+def test_a_sweep_ends_with_scores_and_repeats_nothing(folder, monkeypatch):
+    secret = "2718281"  # part of the store's address, and nowhere to be seen afterwards
+    monkeypatch.setenv("PLANTED", secret)
     first = command("sweep", "tiny.yaml", cwd=folder)
     assert first.returncode == 0, first.stderr
     assert "Final scores" in first.stdout
@@ -241,6 +244,11 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder):
     changed = command("sweep", "tiny.yaml", "--set", "train.lr=0.1", cwd=folder)
     assert changed.returncode == 2
     assert "train.lr: was 0.05, is now 0.1" in changed.stderr
+    for run in (first, second, changed):
+        assert secret not in run.stdout + run.stderr
+    for path in folder.rglob("*"):
+        assert secret not in path.name
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
 
 def test_kill_9_of_the_driver_and_of_a_worker_loses_nothing_finished(folder):

@@ -1,13 +1,21 @@
+import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 
-from orchestrator.ensembling.bundle import Bundle, _combined, write_bundle
-from orchestrator.ensembling.collect import collect
+from orchestrator.ensembling.bundle import FILE, Bundle, _combined, final_row, write_bundle
+from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from trainables.contract.artifacts import TrialDir, write_json
+from trainables.contract.config import ModelConfig
 from trainables.contract.errors import UserError
+from trainables.data.store.reading import Store
+from trainables.deploy.form import deploy, save_deploy
+from trainables.models.backbone import NetworkSpec
+from trainables.models.build import build_network
 
 
 def softmax(rows):
@@ -42,3 +50,81 @@ def test_the_network_of_another_trial_is_not_bundled(tmp_path):
     shutil.copyfile(others, mine)
     with pytest.raises(UserError, match=rf"{trials[0].name}/deploy\.pt: must be the file"):
         write_bundle(run, evaluation)
+
+
+def shipped(path, *ensembles):
+    """Folder and evaluation of a sweep of two untrained networks, the second the better one."""
+    trials = [Trial("joint", 0.0, wrong_selection=(0, 1)), Trial("bone", 0.0, wrong_selection=(0,))]
+    run, sweep = make_run(path, trials), make_sweep(*ensembles)
+    for trial in trials:
+        _ship(TrialDir(run / "trials" / trial.name), path / "store")
+    members = collect(run, sweep)
+    return run, finalize(run, sweep, members, missing_cells(run, members))
+
+
+def _ship(folder, store):
+    """A network of the store in place of the made-up one."""
+    torch.manual_seed(0)
+    opened = Store.open(store)
+    model = ModelConfig(
+        backbone="hpi_gcn_op", channels=8, stages=(1,), groups=4, input_block="conv"
+    )
+    spec = NetworkSpec(model=model, parents=opened.layout.parents, classes=3, persons=1)
+    save_deploy(deploy(build_network(spec).eval(), frames=64), folder.deploy_file)
+    result = json.loads(folder.result_file.read_text())
+    result["digests"] = {}
+    write_json(folder.result_file, result)
+
+
+CLIPS = [np.ones((5, 2, 3), np.float32), np.ones((1, 4, 2, 3), np.float32)]
+FINAL = {"name": "final", "over": "data.stream"}
+
+
+@pytest.mark.parametrize("ensembles", [(), (FINAL,)])
+def test_a_bundle_predicts_and_reads_its_networks_once(tmp_path, monkeypatch, ensembles):
+    run, evaluation = shipped(tmp_path, *ensembles)
+    row = final_row(evaluation)
+    assert (row.kind, row.name) == (("ensemble", "final") if ensembles else ("member", "bone-0"))
+    folder = write_bundle(run, evaluation)
+    assert sorted(path.stem for path in folder.glob("*.pt")) == sorted(row.trials)
+    bundle = Bundle.load(folder)
+    first = bundle.predict(CLIPS)
+    np.testing.assert_allclose(first.sum(axis=1), 1.0)
+    assert first.shape == (2, 3)
+    monkeypatch.setattr("trainables.deploy.form.load_deploy", None)
+    np.testing.assert_array_equal(bundle.predict(CLIPS), first)
+
+
+def test_a_file_that_is_not_the_bundles_own_is_named(tmp_path):
+    run, evaluation = shipped(tmp_path, FINAL)
+    folder = write_bundle(run, evaluation)
+    first, second = sorted(folder.glob("*.pt"))
+    first.write_bytes(first.read_bytes() + b"x")
+    second.unlink()
+    with pytest.raises(UserError) as caught:
+        Bundle.load(folder)
+    assert sorted(caught.value.problems) == [
+        f"{first}: must be the file that bundle.json names, but it was changed",
+        f"{second}: is missing, bundle.json names it",
+    ]
+    write_bundle(run, evaluation)
+    Bundle.load(folder)
+
+
+def test_a_bundle_is_written_again_without_its_store_and_is_whole_or_not_there(tmp_path):
+    run, evaluation = shipped(tmp_path, FINAL)
+    folder = write_bundle(run, evaluation)
+    content = (folder / FILE).read_bytes()
+    (tmp_path / "store").rename(tmp_path / "away")
+    assert (write_bundle(run, evaluation) / FILE).read_bytes() == content
+    row = final_row(evaluation)
+    TrialDir(run / "trials" / row.trials[0]).deploy_file.unlink()
+    with pytest.raises(UserError, match=r"deploy\.pt: No such file"):
+        write_bundle(run, evaluation)
+    assert (folder / FILE).read_bytes() == content
+    assert [path.name for path in folder.parent.iterdir() if "partial" in path.name] == []
+
+
+def test_a_sweep_without_a_finished_trial_has_no_bundle(tmp_path):
+    run, evaluation = shipped(tmp_path)
+    assert write_bundle(run, evaluation.model_copy(update={"rows": ()})) is None

@@ -1,0 +1,98 @@
+"""A password in `tracking.uri` is used and never seen: not in messages, not in files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.conduct import conduct
+from orchestrator.record.folder import load_folder, prepare
+from orchestrator.sweep.document import show
+from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.tracking.find import find_trial
+from tests.orchestrator.sweep_files import SMALL, loaded
+from trainables.contract.errors import UserError
+
+SECRET = "hunter2"
+ADDRESS = f"http://nobody:{SECRET}@127.0.0.1:9"
+SHOWN = "http://nobody:***@127.0.0.1:9"
+
+
+def everything(folder):
+    """The content of all files under `folder`, their names before it."""
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_kept_secret(folder, *texts):
+    for text in texts:
+        assert SECRET not in text
+    for name, content in everything(folder).items():
+        assert SECRET not in name
+        assert SECRET.encode() not in content, name
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (ADDRESS, SHOWN),
+        ("postgresql+psycopg2://u:p@ss/w@h:5432/db", "postgresql+psycopg2://u:***@h:5432/db"),
+        ("mysql://h/db?user=u&password=geheim&x=1", "mysql://h/db?user=u&password=***&x=1"),
+        ("https://u:${PASSWORD}@h", "https://u:${PASSWORD}@h"),
+        ("https://u@h:80/a", "https://u@h:80/a"),
+        ("http://localhost:5000/#/experiments/1", "http://localhost:5000/#/experiments/1"),
+        ("sqlite:///a/b.db", "sqlite:///a/b.db"),
+        (f"uri: '{ADDRESS}' # and {ADDRESS}", f"uri: '{SHOWN}' # and {SHOWN}"),
+    ],
+)
+def test_redacted(text, shown):
+    assert redacted(text) == shown
+    assert redacted(shown) == shown
+
+
+def test_variables_are_read_when_they_are_used(monkeypatch):
+    monkeypatch.delenv("PW", raising=False)
+    with pytest.raises(UserError, match=r"s\.yaml:3: environment variable PW is not set"):
+        expanded("http://u:${PW}@h", "s.yaml:3")
+    monkeypatch.setenv("PW", SECRET)
+    assert expanded("http://u:${PW}@${HOST:-h}", "x") == f"http://u:{SECRET}@h"
+    with pytest.raises(UserError, match=r"the password of http://u:\*\*\*@h is not kept"):
+        expanded("http://u:***@h", "tracking.uri")
+
+
+@pytest.mark.parametrize("written", [ADDRESS, "http://nobody:${PLANTED}@127.0.0.1:9"])
+@pytest.mark.parametrize("by", ["file", "--set"])
+def test_a_sweeps_folder_holds_no_password(tmp_path, monkeypatch, written, by):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLANTED", SECRET)
+    text = SMALL + (f"tracking: {{uri: '{written}'}}\n" if by == "file" else "")
+    sweep = loaded(tmp_path, text, *([f"tracking.uri={written}"] if by == "--set" else []))
+    (tmp_path / "s.yaml").unlink()
+    assert expanded(sweep.tracking.uri, "") == ADDRESS
+    run = tmp_path / "runs" / "small"
+    prepare(sweep, run)
+    known = load_folder(run).tracking.uri
+    assert known == (written if "$" in written else SHOWN)
+    assert_kept_secret(tmp_path, json.dumps(sweep.resolved()), sweep.text, show(written))
+    monkeypatch.delenv("PLANTED")
+    assert load_folder(run).tracking.uri == known  # status and report need no secret
+    if "$" not in written:
+        with pytest.raises(UserError, match="is not kept with the sweep"):
+            expanded(known, "tracking.uri")
+
+
+def test_messages_of_a_store_that_does_not_answer_hold_no_password(
+    tmp_path, monkeypatch, caplog, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MAX_RETRIES", "TIMEOUT"):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
+    sweep = loaded(tmp_path, SMALL, f"tracking.uri={ADDRESS}")
+    notes = []
+    with pytest.raises(UserError, match="must be an MLflow store that answers") as caught:
+        conduct(sweep, None, notes.append)
+    with pytest.raises(UserError) as sought:
+        find_trial(ADDRESS, "a" * 32)
+    out, err = capfd.readouterr()
+    assert SHOWN in str(caught.value)
+    assert_kept_secret(tmp_path, str(caught.value), str(sought.value), caplog.text, out, err)
