@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembling.bundle import final_row, write_bundle
+from orchestrator.ensembling.bundle import write_bundle
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.members import Member
@@ -288,7 +288,7 @@ def _tracker(sweep: Sweep, mark: str) -> Tracker:
 
 def _summary(evaluation: FinalEvaluation) -> dict[str, float]:
     """The numbers of what the sweep ships, on the parent run."""
-    last = final_row(evaluation)
+    last = evaluation.headline
     if last is None:
         return {}
     return {

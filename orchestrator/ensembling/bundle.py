@@ -30,19 +30,6 @@ if TYPE_CHECKING:
 FILE = "bundle.json"
 
 
-def final_row(evaluation: FinalEvaluation) -> Row | None:
-    """What a sweep ships: its last ensemble or, where it has none, its best network; None where no
-    trial finished.
-
-    The best network is the one of highest top-1 on the selection split, on the test split where
-    nothing was held out (as everything is chosen there); of equal ones the first.
-    """
-    ensembles = [row for row in evaluation.rows if row.kind == "ensemble"]
-    if ensembles:
-        return ensembles[-1]
-    return max(evaluation.rows, key=lambda row: (row.selection or row.test).top1, default=None)
-
-
 def bundle_folder(run: Path, row: Row) -> Path:
     """Where the bundle of an ensemble or of a single network lies."""
     if row.kind == "ensemble":
@@ -51,13 +38,13 @@ def bundle_folder(run: Path, row: Row) -> Path:
 
 
 def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
-    """Gather the bundle of `final_row` anew; returns its folder, None where there is nothing to
-    ship.
+    """Gather the bundle of the evaluation's headline anew; returns its folder, None where there is
+    nothing to ship.
 
     The store's description is read, its clips are not; a store that is away by now is not asked
     where an earlier bundle has its description. UserError where a file is missing.
     """
-    row = final_row(evaluation)
+    row = evaluation.headline
     if row is None:
         return None
     out = bundle_folder(run, row)

@@ -33,10 +33,10 @@ from orchestrator.ensembling.results import (
 )
 from orchestrator.ensembling.sealed import (
     TestLabels,
-    digest_of_store,
     read_test_labels,
     unchanged,
 )
+from orchestrator.record.folder import store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
 from trainables.contract.artifacts import write_json
@@ -166,9 +166,7 @@ def _evaluate(
     by_name = {row.name: row for row in rows}
     return FinalEvaluation(
         inputs=inputs,
-        stores={
-            division.store: digest_of_store(labels.checksums) for division, labels in truth.items()
-        },
+        stores={division.store: store_digest(division.store) or "" for division in truth},
         splits=tuple(_split(division, labels, members) for division, labels in truth.items()),
         rows=rows,
         comparisons=tuple(

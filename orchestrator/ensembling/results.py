@@ -147,8 +147,11 @@ class FinalEvaluation(Frozen):
 
     @property
     def headline(self) -> Row | None:
-        """What the sweep was for: its last ensemble; without one the best member, on the selection
-        split where there is one.
+        """What a sweep ships: its last ensemble or, where it has none, its best network; None where
+        no trial finished.
+
+        The best network is the one of highest top-1 on the selection split, on the test split where
+        nothing was held out (as everything is chosen there); of equal ones the first.
         """
         ensembles = [row for row in self.rows if row.kind == "ensemble"]
         if ensembles:

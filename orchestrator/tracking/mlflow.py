@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.bundle import final_row
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.sweep.secrets import expanded, redacted
 from orchestrator.tracking.client import (
@@ -166,7 +165,7 @@ class MLflowTracker:
                 self._log_ensemble(row, run / "ensembles" / row.name)
             else:
                 self._log_test(row)
-        shipped = final_row(evaluation)
+        shipped = evaluation.headline
         if bundle is not None and shipped is not None:
             self._register(shipped, bundle)
 

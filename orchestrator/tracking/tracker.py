@@ -51,7 +51,7 @@ class Tracker(Protocol):
 
     def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
         """The final evaluation of the sweep in the folder `run`: its networks and ensembles, in
-        numbers. `bundle`: register what `final_row` names as a model that predicts.
+        numbers. `bundle`: register the headline as a model that predicts.
         """
         ...
 

@@ -63,10 +63,15 @@ def _split_line(split: TestSplit) -> str:
             f" (the other {split.clean_clips} hold {split.clean_classes} of the {split.classes}"
             " classes)"
         )
+    changed = (
+        "\n- **The store has changed** since these networks were trained on it"
+        if split.same_store is False
+        else ""
+    )
     return (
         f"- **Data**: {split.dataset} (`{split.division.store}`), protocol"
         f" `{split.division.protocol}`, {split.classes} classes, {chosen}{split.test_clips} test"
-        f" clips{clean}\n- **Protocol**: {protocol}"
+        f" clips{clean}{changed}\n- **Protocol**: {protocol}"
     )
 
 

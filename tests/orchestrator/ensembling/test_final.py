@@ -18,6 +18,7 @@ from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.sealed import read_test_labels
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
+from orchestrator.report.markdown import write_report
 from orchestrator.sweep.presets import PRESETS
 from tests import naive_scores
 from tests.orchestrator.fake_run import (
@@ -338,6 +339,7 @@ def test_a_store_with_another_content_is_evaluated_again_and_it_is_noted(tmp_pat
     second = complete(run, sweep)
     assert second.splits[0].clean_clips == TEST - 3
     assert second.splits[0].same_store is False
+    assert "**The store has changed** since" in write_report(run).read_text()
     assert complete(run, sweep) == second
     assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
 
