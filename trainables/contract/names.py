@@ -7,6 +7,8 @@ printed as it is, and no clip, class or data set is named with one.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from itertools import islice
 from reprlib import Repr
 from typing import Any
 
@@ -34,6 +36,12 @@ def printable(text: str) -> str:
 def shown(value: Any) -> str:
     """A foreign value in a message: short, in one line, without anything a terminal would obey."""
     return printable(" ".join(_SHORT.repr(value).split()))
+
+
+def listed(values: Collection[Any], most: int = 5) -> str:
+    """The first foreign values of many in a message."""
+    first = ", ".join(shown(value) for value in islice(values, most))
+    return f"{first}, ..." if len(values) > most else first or "none"
 
 
 def name_problem(name: str, *, file_name: bool = True) -> str | None:

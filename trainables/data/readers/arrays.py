@@ -5,20 +5,19 @@ Knows nothing of stores.
 
 from __future__ import annotations
 
-import csv
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
+from trainables.contract.archives import ArrayArchive
 from trainables.contract.errors import UserError
-from trainables.data.readers.checks import Problems, checked_joints
+from trainables.contract.foreign_files import Array, read_array, read_table
+from trainables.contract.names import listed, name_problem
+from trainables.data.readers.checks import Problems, checked_classes, checked_joints
 from trainables.data.readers.detected import hide_unseen
 from trainables.data.store.description import (
     MEASURED,
@@ -84,48 +83,36 @@ def read_arrays(
 
 
 def _read_table(table: Path) -> list[Row]:
-    """The rows of the CSV; ids and labels present, ids unique."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            header = list(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{table}: the table of clips cannot be read: {reason}") from error
+    """The rows of the CSV; ids and labels present and sound, ids unique."""
+    read = read_table(table, "a table of clips")
+    header, rows = read.header, read.rows
     missing = [name for name in ("id", "label") if name not in header]
     if missing:
         raise UserError(
             f"{table}: must have the columns id and label, lacks {', '.join(missing)}, has"
-            f" {', '.join(header) or 'none'}"
+            f" {listed(header)}"
         )
-    if len(set(header)) != len(header) or set(header) & set(MEASURED):
+    if taken := [name for name in MEASURED if name in header]:
         raise UserError(
-            f"{table}: column names must be unique and none of {', '.join(MEASURED)}, got"
-            f" {', '.join(header)}"
+            f"{table}: column names must be none of {', '.join(MEASURED)}, got {', '.join(taken)}"
         )
     if not rows:
         raise UserError(f"{table}: must name at least one clip, got none")
     problems, first = Problems(), dict[str, int]()
     for line, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            problems.add(f"{table}: row {line}: must have {len(header)} entries, as the first line")
-        elif not row["id"] or not row["label"]:
-            problems.add(
-                f"{table}: row {line}: id and label must not be empty, got id '{row['id']}', label"
-                f" '{row['label']}'"
-            )
-        elif re.search(r"[/\\]|\.\.", row["id"]):
-            problems.add(
-                f"{table}: row {line}: id must not hold '/', '\\' or '..', it names a file in the"
-                f" source, got '{row['id']}'"
-            )
-        elif row["id"] in first:
+        unsound = [
+            f"{name} {rule}"
+            for name, value in row.items()
+            if (value or name in ("id", "label"))
+            and (rule := name_problem(value, file_name=name == "id"))
+        ]
+        for rule in unsound:
+            problems.add(f"{table}: row {line}: {rule}")
+        if row["id"] in first and not unsound:
             problems.add(
                 f"{table}: row {line}: id '{row['id']}' is there already, in row {first[row['id']]}"
             )
-        else:
-            first[row["id"]] = line
+        first.setdefault(row["id"], line)
     problems.raise_any()
     return rows
 
@@ -143,7 +130,8 @@ def _classes(table: Path, rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
                 f"{table}: row {labels.index(min(labels)) + 2}: label must be 0 or more, got"
                 f" {min(labels)}"
             )
-        return tuple(str(k) for k in range(max(labels) + 1)), labels
+        place = f"{table}: row {labels.index(max(labels)) + 2}"
+        return tuple(str(k) for k in range(checked_classes(place, max(labels)))), labels
     mixed = next((text for text in texts if _is_whole(text)), None)
     if mixed is not None:
         name = next(text for text in texts if not _is_whole(text))
@@ -152,7 +140,9 @@ def _classes(table: Path, rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
             f" {texts.index(mixed) + 2} and '{name}'"
         )
     names = tuple(sorted(set(texts)))
-    return names, [names.index(text) for text in texts]
+    number = {name: k for k, name in enumerate(names)}
+    checked_classes(str(table), len(names) - 1)
+    return names, [number[text] for text in texts]
 
 
 def _protocols(table: Path, rows: list[Row]) -> dict[str, ProtocolRule]:
@@ -204,9 +194,7 @@ def _clips(
         for name, label, places, extra in clips:
             try:
                 place, values = (
-                    _from_folder(src, name)
-                    if archive is None
-                    else _from_archive(src, archive, name)
+                    _from_folder(src, name) if archive is None else _from_archive(archive, name)
                 )
                 joints = joints_of(place, values, layout, channels)
             except UserError as error:
@@ -216,75 +204,38 @@ def _clips(
     problems.raise_any()
 
 
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
-
-
 @contextmanager
-def _archive(src: Path) -> Iterator[NpzFile | None]:
+def _archive(src: Path) -> Iterator[ArrayArchive | None]:
     """The open archive at `src`, or None where `src` is a folder."""
     if src.is_dir():
         yield None
         return
-    if not src.is_file():
-        raise UserError(
-            f"{src}: must be a folder of .npy or .npz files, or one .npz, but it is not there"
-        )
-    with src.open("rb") as stream:
-        loaded = _load(str(src), stream)
-        if not isinstance(loaded, NpzFile):
-            raise UserError(
-                f"{src}: must be an .npz archive with one array per clip, got a single array"
-            )
-        yield loaded
+    with ArrayArchive(src, "a folder of .npy or .npz files, or one .npz") as archive:
+        yield archive
 
 
-def _load(place: str, stream: BinaryIO) -> Any:
-    with _damage(place):
-        return np.load(stream, allow_pickle=False)
-
-
-def _from_archive(src: Path, archive: NpzFile, name: str) -> tuple[str, Any]:
-    place = f"{src}[{name}]"
-    if name not in archive:
+def _from_archive(archive: ArrayArchive, name: str) -> tuple[str, Array]:
+    place = f"{archive.file}[{name}]"
+    if name not in archive.names:
         raise UserError(f"{place}: the clip is missing, the table names it")
-    return place, _array(place, archive, name)
+    return place, archive.array(name)
 
 
-def _from_folder(src: Path, name: str) -> tuple[str, Any]:
+def _from_folder(src: Path, name: str) -> tuple[str, Array]:
     """The array of one clip and the file it comes from."""
     files = [file for file in (src / f"{name}.npy", src / f"{name}.npz") if file.is_file()]
     if len(files) != 1:
         found = "neither is there" if not files else "both are there"
         raise UserError(f"{src / name}: the clip must be there as .npy or .npz, but {found}")
-    with files[0].open("rb") as stream:
-        loaded = _load(str(files[0]), stream)
-        if not isinstance(loaded, NpzFile):
-            return str(files[0]), loaded
-        if len(loaded.files) != 1:
+    file = files[0]
+    if file.suffix == ".npy":
+        return str(file), read_array(file)
+    with ArrayArchive(file) as archive:
+        if len(archive.names) != 1:
             raise UserError(
-                f"{files[0]}: must hold one array, got {len(loaded.files)}:"
-                f" {', '.join(loaded.files)}"
+                f"{file}: must hold one array, got {len(archive.names)}: {listed(archive.names)}"
             )
-        return str(files[0]), _array(str(files[0]), loaded, loaded.files[0])
-
-
-def _array(place: str, archive: NpzFile, name: str) -> Any:
-    with _damage(place):
-        return archive[name]
-
-
-@contextmanager
-def _damage(place: str) -> Iterator[None]:
-    """Turns what a damaged file can raise into one message."""
-    try:
-        yield
-    except _DAMAGE as error:
-        # NumPy takes any unknown file for a pickle and says how to load it unsafely
-        reason = "" if "pickle" in str(error) else f": {error}"
-        raise UserError(
-            f"{place}: must be a NumPy array file; it is damaged, cut short or of another"
-            f" kind{reason}"
-        ) from error
+        return str(file), archive.array(archive.names[0])
 
 
 def joints_of(place: str, values: Any, layout: Layout, channels: Channels) -> Joints:
@@ -316,4 +267,4 @@ def _whole_numbers(texts: list[str] | list[str | None]) -> list[int | str | None
 
 
 def _is_whole(text: str) -> bool:
-    return re.fullmatch(r"-?[0-9]+", text) is not None
+    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None

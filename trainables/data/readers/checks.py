@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainables.contract.errors import UserError
-from trainables.data.store.description import Joints
+from trainables.contract.foreign_files import read_text
+from trainables.contract.names import shown
+from trainables.data.store.description import MOST_CLASSES, Joints
 
 _SHOWN = 20
 
@@ -35,12 +36,27 @@ class Problems:
             )
 
 
-def parsed_json(file: Path, content: bytes) -> Any:
-    """The content of a JSON file."""
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{file}: must be JSON, but it is damaged or cut short: {error}") from error
+def checked_classes(place: str, largest: int) -> int:
+    """The number of classes where `largest` is the largest 0-based label; UserError where that
+    cannot be the number of a class.
+    """
+    if largest >= MOST_CLASSES:
+        raise UserError(
+            f"{place}: labels must be class numbers below {MOST_CLASSES}, got {shown(largest)}"
+        )
+    return largest + 1
+
+
+def class_names(file: Path, count: int) -> tuple[str, ...]:
+    """One name per line of a text file, for at least `count` classes."""
+    text = read_text(file, "a list of class names")
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    if len(names) < count or "" in names or len(set(names)) < len(names):
+        raise UserError(
+            f"{file}: must hold a name of its own on each line, for at least {count} classes, got"
+            f" {len(set(names) - {''})} in {len(names)}"
+        )
+    return names
 
 
 def checked_joints(place: str, values: Any, joints: int) -> Joints:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from trainables.contract.errors import UserError
-from trainables.data.readers.checks import Problems, checked_joints, parsed_json
+from trainables.contract.foreign_files import read_json
+from trainables.contract.names import listed, name_problem, shown
+from trainables.data.readers.checks import Problems, checked_classes, checked_joints
 from trainables.data.readers.detected import by_frame, hide_unseen
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
@@ -53,10 +55,11 @@ def read_kinetics_skeleton(src: Path) -> Recordings:
             f"{src}: must hold clips with a skeleton in every part, has none in"
             f" {', '.join(missing)}"
         )
+    classes = checked_classes(str(src), max(names))
     description = Description(
         name="kinetics-skeleton",
         layout="openpose18",
-        classes=tuple(names.get(label, str(label)) for label in range(max(names) + 1)),
+        classes=tuple(names.get(label, str(label)) for label in range(classes)),
         channels="xyc",
         persons=KEPT,
         pipeline="pyskl",
@@ -86,10 +89,7 @@ def _add_entries(
     `names`; the number of the other clips.
     """
     file = src / f"kinetics_{part}_label.json"
-    try:
-        content = parsed_json(file, file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: the list of labels cannot be read: {error.strerror}") from error
+    content = read_json(file, "the list of labels, as JSON")
     if not isinstance(content, dict) or not content:
         raise UserError(
             f"{file}: must be a record of clips, each with has_skeleton, label and label_index"
@@ -100,13 +100,15 @@ def _add_entries(
     if unlisted:
         problems.add(
             f"{file}: must name every clip of kinetics_{part}/, {len(unlisted)} are not in it:"
-            f" {', '.join(unlisted[:3])}"
+            f" {listed(unlisted)}"
         )
     known = {entry.id for entry in entries}
     without = 0
     for name, item in content.items():
         label = item.get("label_index") if isinstance(item, dict) else None
-        if (
+        if rule := name_problem(name):
+            problems.add(f"{file}: the name of a clip {rule}")
+        elif (
             not isinstance(label, int)
             or isinstance(label, bool)
             or label < 0
@@ -114,14 +116,14 @@ def _add_entries(
         ):
             problems.add(
                 f"{file}: clip '{name}' must have has_skeleton and a label_index from 0 on, got"
-                f" {item!r}"
+                f" {shown(item)}"
             )
         elif names.setdefault(label, str(item.get("label", label))) != str(
             item.get("label", label)
         ):
             problems.add(
-                f"{file}: label of clip '{name}' must be '{names[label]}', as that of others with"
-                f" index {label}, got {item['label']!r}"
+                f"{file}: label of clip '{name}' must be {shown(names[label])}, as that of others"
+                f" with index {label}, got {shown(item['label'])}"
             )
         elif name in known:
             problems.add(f"{file}: clip '{name}' is there already, in {_PARTS[0]}")
@@ -150,18 +152,13 @@ def _joints(file: Path, label: int) -> Joints:
     """(2, 300, 18, 3), pixels of the image and scores; frames that the file does not name are
     empty.
     """
-    try:
-        content = parsed_json(file, file.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{file}: the clip cannot be read, the list of labels names it: {error.strerror}"
-        ) from error
+    content = read_json(file, "the JSON of a clip, which the list of labels names")
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise UserError(f"{file}: must be a record with data, the list of frames")
     if content.get("label_index") != label:
         raise UserError(
             f"{file}: the list of labels says label_index {label}, the clip has"
-            f" {content.get('label_index')!r}"
+            f" {shown(content.get('label_index'))}"
         )
     frame, poses = _poses(file, content["data"])
     if not frame:
@@ -191,7 +188,7 @@ def _poses(file: Path, frames: list[Any]) -> tuple[list[int], Joints]:
         ):
             raise UserError(
                 f"{file}: each frame must have a skeleton and a frame_index of its own from 1 to"
-                f" {FRAMES}, got {index!r}"
+                f" {FRAMES}, got {shown(index)}"
             )
         seen.add(index)
         for person in skeletons[:LOOKED_AT]:

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import read_yaml, reading
+from trainables.contract.names import shown
 from trainables.layouts import LAYOUTS, Layout
 
 
@@ -27,18 +29,17 @@ def find_layout(value: str) -> Layout:
     if value in LAYOUTS:
         return LAYOUTS[value]
     file = Path(value)
-    if not file.is_file():
-        raise UserError(f"layout must be one of {', '.join(LAYOUTS)} or a YAML file, got '{value}'")
+    with reading(file, "a layout"):
+        there = file.is_file()
+    if not there:
+        raise UserError(
+            f"layout must be one of {', '.join(LAYOUTS)} or a YAML file, got {shown(value)}"
+        )
     return _load(file)
 
 
 def _load(file: Path) -> Layout:
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: must be YAML: {error}") from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file}: must be a record with name, joints, parents and origin")
     try:
@@ -51,18 +52,18 @@ def _load(file: Path) -> Layout:
         raise UserError.of(problems) from error
     number = {joint: v for v, joint in enumerate(record.joints)}
     unknown = [
-        f"{file}: parents: must be names of joints, got '{name}'"
+        f"{file}: parents: must be names of joints, got {shown(name)}"
         for name in record.parents
         if name not in number
     ]
     unknown += (
-        [f"{file}: origin: must be the name of a joint, got '{record.origin}'"]
+        [f"{file}: origin: must be the name of a joint, got {shown(record.origin)}"]
         if record.origin not in number
         else []
     )
     for field, ends in (("spine", record.spine), ("shoulders", record.shoulders)):
         unknown += [
-            f"{file}: {field}: must be names of joints, got '{name}'"
+            f"{file}: {field}: must be names of joints, got {shown(name)}"
             for name in ends or ()
             if name not in number
         ]

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import read_text
+from trainables.contract.names import shown
 from trainables.data.readers.checks import Problems, checked_joints
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
@@ -65,7 +67,7 @@ def read_msr_action3d(src: Path, *, all_clips: bool = False) -> Recordings:
         if not match or not 1 <= int(match[1]) <= len(CLASSES):
             problems.add(
                 f"{folder}: clip names must look like a01_s01_e01 with an action from 1 to"
-                f" {len(CLASSES)}, got '{name}'"
+                f" {len(CLASSES)}, got {shown(name)}"
             )
     problems.raise_any()
     description = Description(
@@ -99,12 +101,7 @@ def _present(folder: Path) -> list[str]:
 
 def _listed(file: Path) -> list[str]:
     """The clip names of a list file, sorted; each must be there once."""
-    try:
-        names = file.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file}: the list of clips cannot be read (--all-clips does without): {error}"
-        ) from error
+    names = read_text(file, "the list of clips (--all-clips does without)").split()
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         raise UserError(
@@ -131,12 +128,8 @@ def _clips(folder: Path, names: list[str]) -> Iterator[Clip]:
 def _joints(file: Path) -> Joints:
     """(1, T, 20, 3) in metres; the confidence is dropped."""
     count = LAYOUTS["msr20"].size
-    try:
-        rows = [
-            line.split() for line in file.read_text(encoding="ascii").splitlines() if line.strip()
-        ]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: the clip is missing or not text: {error}") from error
+    text = read_text(file, "the text of a clip")
+    rows = [line.split() for line in text.splitlines() if line.strip()]
     wrong = next((number for number, row in enumerate(rows, 1) if len(row) != 4), None)
     if wrong is not None:
         raise UserError(

@@ -5,8 +5,6 @@ Knows nothing of stores.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
@@ -14,7 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trainables.contract.archives import ZipArchive
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import read_bytes
+from trainables.contract.names import listed
 from trainables.data.readers.checks import Problems
 from trainables.data.readers.ntu_bodies import ntu_clip
 from trainables.data.readers.ntu_names import (
@@ -35,7 +36,7 @@ from trainables.data.store.description import Clip, Description, Joints, Recordi
 SingleActor = Literal["zero", "duplicate"]
 
 _SUFFIX = ".skeleton"
-_SHOWN = 5  # names in a note
+_SOURCE = f"a folder or a .zip of {_SUFFIX} files"
 _DAMAGED = 20  # damaged files in a note, one per line; a store's dataset.json names all
 SINGLE_ACTOR: dict[Release, SingleActor] = {60: "zero", 120: "duplicate"}
 """What the released preparation of each release leaves in the second actor's place when there is
@@ -148,18 +149,8 @@ def _places(src: Path) -> Iterator[str]:
         return
     if src.suffix == _SUFFIX:
         raise UserError(f"{src}: must be a folder or a .zip of {_SUFFIX} files, not one of them")
-    try:
-        with zipfile.ZipFile(src) as archive:
-            yield from (place for place in archive.namelist() if place.endswith(_SUFFIX))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{src}: must be a folder or a .zip of {_SUFFIX} files, but it is not there"
-        ) from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{src}: must be a folder or a .zip of {_SUFFIX} files; it is damaged, cut short or of"
-            f" another kind: {error}"
-        ) from error
+    with ZipArchive(src, _SOURCE) as archive:
+        yield from (place for place in archive.names if place.endswith(_SUFFIX))
 
 
 def _chosen(files: Files, release: Release, notes: list[str]) -> Files:
@@ -236,29 +227,23 @@ def _clips(
 def _read(src: Path, place: str) -> Joints | str:
     """The actors of one file, or what is wrong with it; runs in other processes."""
     try:
-        content = (src / place).read_bytes() if src.is_dir() else _archive(src).read(place)
+        content = read_bytes(src / place) if src.is_dir() else _archive(src).read(place)
+    except UserError as error:
+        return f"cannot be read: {str(error).partition(', but ')[2] or error}"
+    try:
         return ntu_clip(parse_skeleton(content))
-    except (
-        OSError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        return f"cannot be read: {error}"
     except UserError as error:
         return str(error)
 
 
 @lru_cache(maxsize=1)
-def _archive(src: Path) -> zipfile.ZipFile:
+def _archive(src: Path) -> ZipArchive:
     """The archive, opened once per process: reading its table of contents takes longer than reading
     a clip.
     """
-    return zipfile.ZipFile(src)
+    return ZipArchive(src, _SOURCE)
 
 
 def _listed(names: list[str]) -> str:
     """How many, and the first of them."""
-    return f"{len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+    return f"{len(names)} ({listed(names)})"

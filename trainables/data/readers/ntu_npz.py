@@ -8,19 +8,19 @@ coordinate. y_train, y_test: (N, K) one-hot.
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.archives import ArrayArchive
 from trainables.contract.errors import UserError
-from trainables.data.readers.checks import Problems
+from trainables.contract.foreign_files import ArrayHead, read_text
+from trainables.contract.names import listed, shown
+from trainables.data.readers.checks import Problems, checked_classes
 from trainables.data.readers.ntu import named_clip, ntu_description
 from trainables.data.readers.ntu_names import (
     EXAMPLE,
@@ -45,24 +45,6 @@ _FILE_NAMES: tuple[tuple[str, Protocol], ...] = (
     ("cv|xview", "xview"),
     ("cset|xset", "xset"),
 )
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Array:
-    """What the head of one member says."""
-
-    member: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +65,10 @@ def read_ntu_npz(
     No protocol: the one that the file's name says. With `names`, the list of sample names that the
     archive was made from, rows bear these names and all that they say.
     """
-    with _opened(src) as archive:
-        notes = _check_members(src, archive)
-        heads = {part: _head(src, archive, f"x_{part}") for part in PARTS}
-        labels, classes = _labels(src, archive)
+    with ArrayArchive(src) as archive:
+        notes = _check_members(archive)
+        heads = {part: archive.head(f"x_{part}") for part in PARTS}
+        labels, classes = _labels(archive)
         _check_shapes(src, heads, labels)
     protocol = protocol or _protocol_of(src.stem.lower())
     if names is None:
@@ -102,7 +84,7 @@ def read_ntu_npz(
     else:
         rows, release = _named(names, protocol, labels, classes)
         description = ntu_description(release, kind="ntu-npz", protocol=protocol, names=names.name)
-    return Recordings(description, _clips(src, heads, rows), sum(map(len, rows.values())), notes)
+    return Recordings(description, _clips(src, rows), sum(map(len, rows.values())), notes)
 
 
 def _protocol_of(stem: str) -> Protocol:
@@ -166,20 +148,13 @@ def _named(
 
 
 def _read_names(file: Path) -> tuple[list[str], list[NtuName]]:
-    try:
-        texts = file.read_text(encoding="ascii").split()
-    except OSError as error:
-        raise UserError(f"{file}: the list of names cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file}: must be a list of names such as {EXAMPLE}, got other text"
-        ) from error
+    texts = read_text(file, f"a list of names such as {EXAMPLE}").split()
     problems = Problems()
     named: list[NtuName] = []
     for line, text in enumerate(texts, 1):
         name = parse_name(text)
         if name is None:
-            problems.add(f"{file}: name {line} must look like {EXAMPLE}, got '{text}'")
+            problems.add(f"{file}: name {line} must look like {EXAMPLE}, got {shown(text)}")
         else:
             named.append(name)
     if len(set(texts)) != len(texts):
@@ -190,13 +165,13 @@ def _read_names(file: Path) -> tuple[list[str], list[NtuName]]:
     return texts, named
 
 
-def _clips(src: Path, heads: dict[str, _Array], rows: dict[str, list[_Row]]) -> Iterator[Clip]:
+def _clips(src: Path, rows: dict[str, list[_Row]]) -> Iterator[Clip]:
     """Every row, in the order of the archive; all problems together at the end."""
     problems = Problems()
-    with _opened(src) as archive:
+    with ArrayArchive(src) as archive:
         for part in PARTS:
             for i, (row, frames) in enumerate(
-                zip(rows[part], _each_row(src, archive, heads[part]), strict=True)
+                zip(rows[part], _each_row(archive, part), strict=True)
             ):
                 place, broken = (
                     f"{src}[x_{part}][{i}]",
@@ -230,75 +205,57 @@ def _joints(frames: Joints) -> Joints:
     )
 
 
-def _each_row(src: Path, archive: zipfile.ZipFile, head: _Array) -> Iterator[Joints]:
+def _each_row(archive: ArrayArchive, part: str) -> Iterator[Joints]:
     """The frames (T, 150) of every row."""
-    for block in _blocks(src, archive, head):
+    for block in archive.blocks(f"x_{part}", BLOCK):
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
             rows = block.astype(np.float32, copy=False)
         yield from rows
 
 
-def _blocks(src: Path, archive: zipfile.ZipFile, head: _Array) -> Iterator[npt.NDArray[Any]]:
-    """The rows of a member, some at a time, whether it is compressed or not; at the end its
-    checksum has been checked.
-    """
-    size = head.dtype.itemsize * int(np.prod(head.shape[1:]))
-    with _damage(src, head.member), archive.open(f"{head.member}.npy") as stream:
-        _read_head(stream)
-        for begin in range(0, head.shape[0], max(1, BLOCK // size)):
-            count = min(max(1, BLOCK // size), head.shape[0] - begin)
-            content = stream.read(count * size)
-            if len(content) != count * size:
-                raise EOFError(f"it ends in row {begin + len(content) // size} of {head.shape[0]}")
-            yield np.frombuffer(content, head.dtype).reshape(count, *head.shape[1:])
-        if stream.read(1):
-            raise ValueError(f"it goes on after its {head.shape[0]} rows")
-
-
-def _labels(src: Path, archive: zipfile.ZipFile) -> tuple[dict[str, npt.NDArray[np.int64]], int]:
+def _labels(archive: ArrayArchive) -> tuple[dict[str, npt.NDArray[np.int64]], int]:
     """The class of every row and the number of classes."""
     labels, classes = {}, {}
     for part in PARTS:
-        head = _head(src, archive, f"y_{part}")
+        place, head = archive.place(f"y_{part}"), archive.head(f"y_{part}")
         if len(head.shape) != 2 or not all(head.shape) or head.dtype.kind not in "fiub":
             raise UserError(
-                f"{src}[y_{part}]: must be one-hot numbers (rows, classes), got {head.dtype}"
-                f" {head.shape}"
+                f"{place}: must be one-hot numbers (rows, classes), got {head.dtype} {head.shape}"
             )
-        hot = np.concatenate(list(_blocks(src, archive, head)))
-        wrong = np.flatnonzero((np.count_nonzero(hot, axis=1) != 1) | (hot.max(axis=1) != 1))
-        if len(wrong):
+        classes[part] = checked_classes(place, head.shape[1] - 1)
+        wrong, found = [], []
+        for hot in archive.blocks(f"y_{part}", BLOCK):
+            wrong.append((np.count_nonzero(hot, axis=1) != 1) | (hot.max(axis=1) != 1))
+            found.append(hot.argmax(axis=1).astype(np.int64))
+        labels[part], unsound = np.concatenate(found), np.flatnonzero(np.concatenate(wrong))
+        if len(unsound):
             raise UserError(
-                f"{src}[y_{part}]: every row must be zero but for a single 1, {len(wrong)} are not,"
-                f" the first is row {wrong[0]}"
+                f"{place}: every row must be zero but for a single 1, {len(unsound)} are not,"
+                f" the first is row {unsound[0]}"
             )
-        labels[part], classes[part] = hot.argmax(axis=1).astype(np.int64), head.shape[1]
     if classes["train"] != classes["test"]:
         raise UserError(
-            f"{src}: y_train and y_test must have the same number of classes, got"
+            f"{archive.file}: y_train and y_test must have the same number of classes, got"
             f" {classes['train']} and {classes['test']}"
         )
     return labels, classes["train"]
 
 
-def _check_members(src: Path, archive: zipfile.ZipFile) -> list[str]:
+def _check_members(archive: ArrayArchive) -> list[str]:
     """That the four arrays are there; a note about others."""
     wanted = [f"{kind}_{part}" for part in PARTS for kind in "xy"]
-    found = [
-        member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")
-    ]
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in archive.names]
     if missing:
         raise UserError(
-            f"{src}: must hold {', '.join(wanted)}, lacks {', '.join(missing)}, has"
-            f" {', '.join(found) or 'nothing'}"
+            f"{archive.file}: must hold {', '.join(wanted)}, lacks {', '.join(missing)}, has"
+            f" {listed(archive.names)}"
         )
-    others = [name for name in found if name not in wanted]
-    return [f"{', '.join(others)} in the archive not read"] if others else []
+    others = [name for name in archive.names if name not in wanted]
+    return [f"{listed(others)} in the archive not read"] if others else []
 
 
 def _check_shapes(
-    src: Path, heads: dict[str, _Array], labels: dict[str, npt.NDArray[np.int64]]
+    src: Path, heads: dict[str, ArrayHead], labels: dict[str, npt.NDArray[np.int64]]
 ) -> None:
     problems = Problems()
     columns = ACTORS * JOINTS * 3
@@ -319,51 +276,3 @@ def _check_shapes(
                 f" {head.shape[0]} and {len(labels[part])}"
             )
     problems.raise_any()
-
-
-def _head(src: Path, archive: zipfile.ZipFile, member: str) -> _Array:
-    """Shape and type of a member, without its content."""
-    with _damage(src, member), archive.open(f"{member}.npy") as stream:
-        shape, fortran, dtype = _read_head(stream)
-    if fortran or dtype.hasobject:
-        raise UserError(
-            f"{src}[{member}]: must be numbers in C order, got"
-            f" {'objects' if dtype.hasobject else 'Fortran order'}"
-        )
-    return _Array(member, shape, dtype)
-
-
-def _read_head(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran order, and type; leaves the stream at the first number."""
-    version = np.lib.format.read_magic(stream)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    return read(stream)
-
-
-@contextmanager
-def _opened(src: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(src)
-    except FileNotFoundError as error:
-        raise UserError(f"{src}: must be an .npz archive, but it is not there") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(
-            f"{src}: must be an .npz archive; it is damaged, cut short or of another kind: {error}"
-        ) from error
-    with archive:
-        yield archive
-
-
-@contextmanager
-def _damage(src: Path, member: str) -> Iterator[None]:
-    """Turns what a damaged archive can raise into one message."""
-    try:
-        yield
-    except UserError:
-        raise
-    except _DAMAGE as error:
-        raise UserError(f"{src}[{member}]: the archive is damaged or cut short: {error}") from error

@@ -9,14 +9,15 @@ Recognition", CVPR 2014.
 from __future__ import annotations
 
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from trainables.contract.archives import tar_members
 from trainables.contract.errors import UserError
-from trainables.data.readers.checks import Problems, checked_joints, parsed_json
+from trainables.contract.foreign_files import parse_json, read_bytes, read_json
+from trainables.contract.names import shown
+from trainables.data.readers.checks import Problems, checked_joints
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
@@ -82,31 +83,35 @@ def _add_entries(
     file: Path, cameras: tuple[int, ...], entries: dict[str, _Entry], problems: Problems
 ) -> None:
     """Check one list file and add what it names to `entries`."""
-    content = parsed_json(file, _bytes_of(file))
+    content = read_json(file, "a list of clips, as JSON")
     if not isinstance(content, list) or not content:
         raise UserError(f"{file}: must be a list of records with file_name, length and label")
     for place, item in enumerate(content):
         where = f"{file}[{place}]"
         if not isinstance(item, dict) or not {"file_name", "length", "label"} <= item.keys():
             problems.add(
-                f"{where}: must be a record with file_name, length and label, got {item!r}"
+                f"{where}: must be a record with file_name, length and label, got {shown(item)}"
             )
             continue
         name, length, label = str(item["file_name"]), item["length"], item["label"]
         match = _NAME.fullmatch(name)
         if not match:
-            problems.add(f"{where}: file_name must look like a01_s01_e00_v01, got '{name}'")
+            problems.add(f"{where}: file_name must look like a01_s01_e00_v01, got {shown(name)}")
         elif name in entries:
             problems.add(f"{where}: clip '{name}' is named twice, first in {entries[name].source}")
         elif int(match[4]) not in cameras:
-            problems.add(f"{where}: camera must be {' or '.join(map(str, cameras))}, got '{name}'")
+            problems.add(
+                f"{where}: camera must be {' or '.join(map(str, cameras))}, got {shown(name)}"
+            )
         elif not isinstance(label, int) or not 1 <= label <= len(CLASSES):
             problems.add(
                 f"{where}: label of '{name}' must be a number from 1 to {len(CLASSES)}, got"
-                f" {label!r}"
+                f" {shown(label)}"
             )
         elif not isinstance(length, int):
-            problems.add(f"{where}: length of '{name}' must be a number of frames, got {length!r}")
+            problems.add(
+                f"{where}: length of '{name}' must be a number of frames, got {shown(length)}"
+            )
         else:
             entries[name] = _Entry(file.name, length, label - 1)
 
@@ -139,17 +144,14 @@ def _contents(folder: Path, entries: dict[str, _Entry]) -> Iterator[tuple[str, b
     if folder.is_dir():
         for name in sorted(entries):
             file = folder / f"{name}.json"
-            yield name, file.read_bytes() if file.is_file() else None
+            yield name, read_bytes(file) if file.is_file() else None
         return
-    packed: dict[str, bytes] = {}
-    try:
-        with tarfile.open(folder) as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.isfile() else None
-                if content and PurePosixPath(member.name).stem in entries:
-                    packed[PurePosixPath(member.name).stem] = content.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{folder}: the archive is damaged or cut short: {error}") from error
+    packed = {
+        PurePosixPath(member).stem: content
+        for member, content in tar_members(
+            folder, lambda member: PurePosixPath(member).stem in entries
+        )
+    }
     for name in sorted(entries):
         yield name, packed.get(name)
 
@@ -158,25 +160,19 @@ def _joints(file: Path, content: bytes | None, name: str, entry: _Entry) -> Join
     """The checked joints of one clip, (1, T, 20, 3)."""
     if content is None:
         raise UserError(f"{file}: the clip is missing, {entry.source} names it")
-    record = parsed_json(file, content)
+    record = parse_json(file, content)
     if not isinstance(record, dict) or not {"file_name", "skeletons", "label"} <= record.keys():
         raise UserError(f"{file}: must be a record with file_name, skeletons and label")
     joints = checked_joints(str(file), record["skeletons"], LAYOUTS["ucla20"].size)
     if record["file_name"] != name:
-        raise UserError(f"{file}: file_name must be '{name}', got {record['file_name']!r}")
+        raise UserError(f"{file}: file_name must be '{name}', got {shown(record['file_name'])}")
     if joints.shape[0] != 1 or joints.shape[1] != entry.length:
         raise UserError(
             f"{file}: {entry.source} says {entry.length} frames, the clip has {joints.shape[1]}"
         )
     if record["label"] != entry.label + 1:
         raise UserError(
-            f"{file}: {entry.source} says label {entry.label + 1}, the clip has {record['label']!r}"
+            f"{file}: {entry.source} says label {entry.label + 1}, the clip has"
+            f" {shown(record['label'])}"
         )
     return joints
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: the list cannot be read: {error.strerror}") from error

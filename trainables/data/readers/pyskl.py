@@ -18,7 +18,9 @@ from pydantic import Field
 
 from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
-from trainables.data.readers.checks import Problems
+from trainables.contract.foreign_files import read_pickle
+from trainables.contract.names import name_problem, shown
+from trainables.data.readers.checks import Problems, checked_classes, class_names
 from trainables.data.readers.detected import chief_persons, hide_unseen
 from trainables.data.readers.ntu import named_clip
 from trainables.data.readers.ntu_names import actions, parse_name
@@ -28,7 +30,6 @@ from trainables.data.readers.pyskl_joints import (
     boxes,
     form,
     read_joints,
-    read_pickle,
 )
 from trainables.data.readers.pyskl_splits import Splits, read_splits
 from trainables.data.store.description import (
@@ -173,11 +174,13 @@ def _annotations(
         )
         if not isinstance(name, str) or not name:
             problems.add(
-                f"{place}: must be a record with the clip's name as frame_dir, got {name!r}"
+                f"{place}: must be a record with the clip's name as frame_dir, got {shown(name)}"
             )
+        elif rule := name_problem(name):
+            problems.add(f"{place}: frame_dir {rule}")
         elif not isinstance(label, int | np.integer) or isinstance(label, bool) or label < 0:
             problems.add(
-                f"{place}: label of '{name}' must be a whole number from 0 on, got {label!r}"
+                f"{place}: label of '{name}' must be a whole number from 0 on, got {shown(label)}"
             )
         elif name in seen:
             problems.add(f"{place}: clip '{name}' is there already, {seen[name]}")
@@ -322,7 +325,8 @@ def _class_names(file: Path | None, annotations: list[Annotation]) -> tuple[str,
     """One name per line, enough for all labels; without a file the actions of NTU RGB+D where all
     clips are of it, the numbers elsewhere.
     """
-    count = max(annotation.label for annotation in annotations) + 1
+    largest = max(annotations, key=lambda annotation: annotation.label)
+    count = checked_classes(largest.place, largest.label)
     if file is None:
         known = [
             name
@@ -334,15 +338,4 @@ def _class_names(file: Path | None, annotations: list[Annotation]) -> tuple[str,
         ):
             return actions()[: 60 if all(name.in_60 for name in known) else 120]
         return tuple(str(k) for k in range(count))
-    try:
-        names = tuple(
-            line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines()
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: the names of classes cannot be read: {error}") from error
-    if len(names) < count or "" in names or len(set(names)) < len(names):
-        raise UserError(
-            f"{file}: must hold a name of its own on each line, for at least {count} classes, got"
-            f" {len(set(names) - {''})} in {len(names)}"
-        )
-    return names
+    return class_names(file, count)

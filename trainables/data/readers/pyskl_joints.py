@@ -4,7 +4,6 @@ found somebody. Knows no splits.
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.errors import UserError
-from trainables.contract.pickles import load_pickle
+from trainables.contract.foreign_files import read_pickle
+from trainables.contract.names import listed, shown
 from trainables.data.readers.checks import checked_joints
 from trainables.data.readers.detected import by_frame
 from trainables.data.store.description import Channels, Joints
@@ -99,20 +99,6 @@ class RawFiles:
         return below if below.is_file() else self._root / named.name
 
 
-def read_pickle(file: Path) -> Any:
-    """The plain content of a pickle; UserError where it is missing, damaged or asks for code."""
-    try:
-        return load_pickle(file)
-    except OSError as error:
-        raise UserError(f"{file}: the file cannot be read: {error.strerror}") from error
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{file}: must be a whole pickle of plain arrays; it is damaged, cut short or of"
-            f" another kind: {reason}"
-        ) from error
-
-
 def boxes(annotation: Annotation, threshold: float) -> Boxes:
     """The boxes with a score of at least `threshold`; all of them where there are no scores."""
     record, place = annotation.record, annotation.place
@@ -139,7 +125,7 @@ def boxes(annotation: Annotation, threshold: float) -> Boxes:
     if not isinstance(total, int | np.integer) or total < max(len(distinct), 1):
         raise UserError(
             f"{place}: total_frames must be at least the {len(distinct)} frames that frame_inds"
-            f" name, got {total!r}"
+            f" name, got {shown(total)}"
         )
     return Boxes(kept, number.astype(np.int64), int(total))
 
@@ -181,8 +167,7 @@ def _keypoint(annotation: Annotation, raw: RawFiles) -> Numbers:
         found = raw.keypoint(annotation)
     else:
         raise UserError(
-            f"{place}: must have keypoint, or raw_file and frame_inds, has"
-            f" {', '.join(map(str, record))}"
+            f"{place}: must have keypoint, or raw_file and frame_inds, has {listed(record)}"
         )
     wanted = "(poses, joints, 3)" if annotation.compressed else "(persons, frames, joints, 2 or 3)"
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
@@ -203,7 +188,7 @@ def _whole(annotation: Annotation, keypoint: Numbers) -> Joints:
     if frames != keypoint.shape[1]:
         raise UserError(
             f"{place}: total_frames must be the {keypoint.shape[1]} frames of keypoint, got"
-            f" {frames!r}"
+            f" {shown(frames)}"
         )
     if score is not None and (keypoint.shape[-1] == 3 or np.shape(score) != keypoint.shape[:-1]):
         raise UserError(

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from trainables.contract.names import listed, shown
 from trainables.data.readers.checks import Problems
 from trainables.data.store.protocols import ProtocolRule
 
 _NAME = re.compile(r"(?:(?P<name>.+)_)?(?P<part>train|val|test)(?P<number>[0-9]*)")
-_EXAMPLES = 3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,7 +77,7 @@ def read_splits(
     if not rules:
         problems.add(
             f"{place}: splits must be called train and val or test, alone or as NAME_train or"
-            f" train1, got {', '.join(map(str, splits))}"
+            f" train1, got {listed(splits)}"
         )
     used = {name for protocol in rules for name in together[protocol].values()}
     return Splits(rules, parts, tuple(str(name) for name in splits if name not in used))
@@ -96,7 +96,7 @@ def _parts(
         clips = splits[name]
         if not isinstance(clips, list | tuple | set | frozenset | np.ndarray) or not len(clips):
             problems.add(
-                f"{place}: split '{name}' must be a list of at least one clip, got {clips!r}"
+                f"{place}: split '{name}' must be a list of at least one clip, got {shown(clips)}"
             )
             continue
         wanted = dict.fromkeys(str(clip) for clip in clips)
@@ -104,17 +104,13 @@ def _parts(
         if unknown:
             problems.add(
                 f"{place}: split '{name}' must name clips that have an annotation, {len(unknown)}"
-                f" have none: {_listed(unknown)}"
+                f" have none: {listed(unknown)}"
             )
         twice = [clip for clip in wanted if clip in found]
         if twice:
             problems.add(
                 f"{place}: a clip must be in one of {', '.join(names.values())}, {len(twice)} are"
-                f" in two: {_listed(twice)}"
+                f" in two: {listed(twice)}"
             )
         found |= dict.fromkeys(wanted, kind)
     return found
-
-
-def _listed(clips: list[str]) -> str:
-    return ", ".join(clips[:_EXAMPLES]) + (", ..." if len(clips) > _EXAMPLES else "")

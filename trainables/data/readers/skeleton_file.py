@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.errors import UserError
+from trainables.contract.names import printable
 from trainables.data.store.description import Joints
 
 JOINTS = 25
@@ -130,4 +131,4 @@ def _what(lines: list[str], at: int) -> str:
 
 
 def _start(line: str) -> str:
-    return line if len(line) <= 60 else f"{line[:57]}..."
+    return printable(line if len(line) <= 60 else f"{line[:57]}...")

@@ -43,6 +43,9 @@ CONFIDENCE_STEP = 1e-4
 LEAST_CONFIDENCE = 0.01
 """Of a joint in an image; what is not surer was not seen (PYSKL's PreNormalize2D)."""
 
+MOST_CLASSES = 10_000
+"""A label of a billion is an id or a mistake: a classifier would get as many outputs."""
+
 MEASURED = ("length", "persons", "offset", "step", "hash", "absent", "broken")
 """Columns of the clips table that are found from the joints."""
 COLUMNS = ("id", "label", "subject", "camera", "take", *MEASURED)

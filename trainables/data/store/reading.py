@@ -21,6 +21,8 @@ from pydantic import ValidationError
 
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import FAILURES, parse_json, read_array, reason
+from trainables.contract.names import shown
 from trainables.data.store.description import (
     CLIPS_FILE,
     COLUMNS,
@@ -212,8 +214,9 @@ class Store:
 
 def _load_info(path: Path) -> StoreInfo:
     """The checked content of dataset.json."""
+    file = path / INFO_FILE
     try:
-        content = (path / INFO_FILE).read_bytes()
+        return parse_info(file.read_bytes(), file)
     except (FileNotFoundError, NotADirectoryError) as error:
         left = [
             str(place)
@@ -231,22 +234,24 @@ def _load_info(path: Path) -> StoreInfo:
         raise UserError(
             f"{path}: must be a store made by 'orchestrate data', but {found}{hint}"
         ) from error
-    return parse_info(content, path / INFO_FILE)
+    except OSError as error:
+        raise UserError(f"{file}: must be a file of a store, but {reason(error)}") from error
 
 
 def parse_info(text: bytes, file: Path | str) -> StoreInfo:
     """The checked content of a dataset.json; `file` is what messages call it."""
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        content = parse_json(file, text)
+        plain = json.dumps(content)
+    except (UserError, RecursionError) as error:
         _damaged(file, f"it is not JSON: {error}")
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise UserError(
-            f"{file}: version must be {VERSION}, got {version}; import the data set again"
+            f"{file}: version must be {VERSION}, got {shown(version)}; import the data set again"
         )
     try:
-        return StoreInfo.model_validate_json(json.dumps(content))
+        return StoreInfo.model_validate_json(plain)
     except ValidationError as error:
         problems = (
             f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
@@ -264,12 +269,18 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        # opened here: Arrow itself takes no name that is not UTF-8
+        with (
+            file.open("rb") as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as parquet,
+        ):
             yield parquet
     except FileNotFoundError:
         _damaged(file, "it is missing")
-    except (OSError, pa.ArrowException) as error:
-        _damaged(file, f"it cannot be read: {error}")
+    except (*FAILURES, pa.ArrowException) as error:
+        if isinstance(error, UserError):
+            raise
+        _damaged(file, f"it cannot be read: {reason(error)}")
 
 
 def _read_names(file: Path, info: StoreInfo) -> list[str]:
@@ -306,15 +317,11 @@ def _read_column(file: Path, name: str) -> Column:
 
 def _map_joints(file: Path) -> np.memmap[Any, np.dtype[Any]]:
     try:
-        joints = np.load(file, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        _damaged(file, "it is missing")
-    except (OSError, ValueError, EOFError) as error:
-        _damaged(file, f"it was cut short or is not an array: {error}")
-    assert isinstance(joints, np.memmap)
-    wanted = joints.offset + joints.nbytes
-    if file.stat().st_size != wanted:
-        _damaged(file, f"it must have {wanted} bytes, got {file.stat().st_size}")
+        joints = read_array(file, mapped=True)
+    except UserError as error:
+        _damaged(file, str(error).partition(", but ")[2])
+    if not isinstance(joints, np.memmap):
+        _damaged(file, "it holds no rows")
     return joints
 
 

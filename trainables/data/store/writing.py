@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from trainables.contract.artifacts import sync_folder, write_atomic
 from trainables.contract.errors import UserError
+from trainables.contract.names import listed, name_problem, shown
 from trainables.data.store.description import (
     CLIPS_FILE,
     COLUMNS,
@@ -26,6 +28,7 @@ from trainables.data.store.description import (
     DTYPES,
     INFO_FILE,
     JOINTS_FILE,
+    MOST_CLASSES,
     ROWS,
     STEP,
     VERSION,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOCK = "lock"
+MOST_PROBLEMS = 20  # in one message
 LARGEST = int(np.iinfo(np.int16).max)
 
 
@@ -65,6 +69,7 @@ def write_store(
     """
     out = out.absolute()
     check_target(out, force=force)
+    _check_names(description)
     with _writing(out), _building(out) as folder:
         rows, table = _write_joints(
             folder / JOINTS_FILE,
@@ -245,9 +250,18 @@ def _write_joints(
 
 
 def _checked(clip: Clip, layout: Layout) -> Joints:
-    """The joints of a clip, contiguous; UserError where they are of another shape, or a further
-    column is named as one of the store's own.
+    """The joints of a clip, contiguous; UserError where they are of another shape, a name may not
+    be one, or a further column is named as one of the store's own.
     """
+    if rule := name_problem(clip.id):
+        raise UserError(f"the id of a clip {rule}")
+    values = {"subject": clip.subject, "camera": clip.camera, "take": clip.take} | dict(clip.extra)
+    for name, value in values.items():
+        rule = name_problem(name)
+        if rule is None and isinstance(value, str) and value:
+            rule = name_problem(value, file_name=False)
+        if rule:
+            raise UserError(f"clip '{clip.id}': column {shown(name)} {rule}")
     joints = np.ascontiguousarray(clip.joints, dtype="<f4")
     if joints.ndim != 4 or joints.shape[0] < 1 or joints.shape[2:] != (layout.size, 3):
         raise UserError(
@@ -343,6 +357,30 @@ def _write_table(file: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True)
     write_atomic(file, sink.getvalue().to_pybytes())
+
+
+def _check_names(description: Description) -> None:
+    """UserError names what is called by a name that may not be one, and classes that share one."""
+    named = {
+        "the name of a data set": (description.name,),
+        "the name of a class": description.classes,
+        "the name of a protocol": tuple(description.protocols),
+    }
+    problems = [
+        f"{what} {rule}"
+        for what, names in named.items()
+        for name in names
+        if (rule := name_problem(name, file_name=what != "the name of a class"))
+    ]
+    twice = [name for name, count in Counter(description.classes).items() if count > 1]
+    if twice:
+        problems.append(f"classes must have names of their own, got {listed(twice)} twice")
+    if len(description.classes) > MOST_CLASSES:
+        problems.append(
+            f"there must be at most {MOST_CLASSES} classes, got {len(description.classes)}"
+        )
+    if problems:
+        raise UserError.of(problems[:MOST_PROBLEMS])
 
 
 def _check_protocols(description: Description, columns: list[str]) -> None:

@@ -164,11 +164,13 @@ def test_all_wrong_clips_are_named_at_once(src: Path, tmp_path: Path) -> None:
     second.unlink()
     changed(third, label_index=2)
     found = said(src, tmp_path / "refused").splitlines()
-    assert found[0].startswith(f"{first}: must be JSON, but it is damaged or cut short")
+    assert found[0].startswith(
+        f"{first}: must be the JSON of a clip, which the list of labels names, but it is damaged"
+    )
     assert (
         found[1]
-        == f"{second}: the clip cannot be read, the list of labels names it: No such file or"
-        " directory"
+        == f"{second}: must be the JSON of a clip, which the list of labels names, but it is not"
+        " there"
     )
     assert found[2] == f"{third}: the list of labels says label_index 0, the clip has 2"
     assert len(found) == 3
@@ -208,7 +210,7 @@ def test_a_wrong_list_is_named(
 
 def test_lists_and_folders_belong_together(src: Path, tmp_path: Path) -> None:
     (src / "kinetics_train" / "extra.json").write_text("{}")
-    assert "must name every clip of kinetics_train/, 1 are not in it: extra" in said(
+    assert "must name every clip of kinetics_train/, 1 are not in it: 'extra'" in said(
         src, tmp_path / "refused"
     )
     (src / "kinetics_train" / "extra.json").unlink()
@@ -226,6 +228,7 @@ def test_lists_and_folders_belong_together(src: Path, tmp_path: Path) -> None:
         src, tmp_path / "refused"
     )
     (src / "kinetics_val_label.json").unlink()
-    assert "kinetics_val_label.json: the list of labels cannot be read: No such file" in said(
-        src, tmp_path / "refused"
+    assert (
+        "kinetics_val_label.json: must be the list of labels, as JSON, but it is not there"
+        in said(src, tmp_path / "refused")
     )

@@ -491,8 +491,8 @@ def test_damaged_files_are_skipped_and_named_or_refused(tmp_path: Path) -> None:
     store, notes = imported(src, tmp_path / "store")
     assert store.column("id").tolist() == [names[0], names[8]]
     assert (
-        notes[0]
-        == ".skeleton files that are not named like S001C001P001R001A001, left out: 1 (S1.skeleton)"
+        notes[0] == ".skeleton files that are not named like S001C001P001R001A001, left out: 1"
+        " ('S1.skeleton')"
     )
     reason = f"{names[1]}: line 85: a joint must have 12 values"
     said = notes[-1].splitlines()
@@ -523,15 +523,15 @@ def test_damaged_members_of_an_archive_are_named(tmp_path: Path) -> None:
     store, notes = imported(tmp_path / "src.zip", tmp_path / "store")
     assert store.column("id").tolist() == names[1:]
     assert (
-        f"damaged files, left out (--strict refuses them): 1\n  {names[0]}: cannot be read: Bad"
-        " CRC-32" in notes[-1]
+        f"damaged files, left out (--strict refuses them): 1\n  {names[0]}: cannot be read: it is"
+        " damaged, cut short or of another kind: Bad CRC-32" in notes[-1]
     )
     (tmp_path / "src.zip").write_bytes(content[:-40])
     with pytest.raises(
         UserError,
         match=(
-            r"src\.zip: must be a folder or a \.zip of \.skeleton files; it is damaged, cut short"
-            r" or of another kind"
+            r"src\.zip: must be a folder or a \.zip of \.skeleton files, but it is damaged, cut"
+            r" short or of another kind"
         ),
     ):
         read_ntu(tmp_path / "src.zip")

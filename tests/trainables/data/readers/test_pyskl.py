@@ -313,7 +313,9 @@ def test_names_of_classes(tmp_path: Path) -> None:
             match=r"names\.txt: must hold a name of its own on each line, for at least 3 classes",
         ):
             imported(tmp_path / "refused", file, classes=names)
-    with pytest.raises(UserError, match=r"absent\.txt: the names of classes cannot be read"):
+    with pytest.raises(
+        UserError, match=r"absent\.txt: must be a list of class names, but it is not there"
+    ):
         imported(tmp_path / "refused", file, classes=tmp_path / "absent.txt")
 
 
@@ -380,7 +382,10 @@ def test_joints_in_files_of_their_own(tmp_path: Path) -> None:
         )
         np.testing.assert_array_equal(made.clip(position), naive.unseen_hidden(wanted))
     (tmp_path / "k400" / "kpfiles").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"kpfiles/p\.pkl: the file cannot be read"):
+    with pytest.raises(
+        UserError,
+        match=r"kpfiles/p\.pkl: must be a whole pickle of plain arrays, but it is not there",
+    ):
         imported(tmp_path / "refused", file)
     imported(tmp_path / "again", file, raw_root=tmp_path / "elsewhere")  # by their bare names
     assert bytes_of(tmp_path / "again") == bytes_of(tmp_path / "store")
@@ -522,7 +527,7 @@ GOOD = whole("b")
         ),
         (
             whole("a", keypoint=None),
-            "clip 'a': must have keypoint, or raw_file and frame_inds, has frame_dir, label",
+            "clip 'a': must have keypoint, or raw_file and frame_inds, has 'frame_dir', 'label'",
         ),
         (
             whole(
@@ -584,11 +589,11 @@ def test_all_wrong_annotations_are_named_at_once(tmp_path: Path) -> None:
     [
         (
             {"train": ["a", "x", "y"], "val": ["b"]},
-            "split 'train' must name clips that have an annotation, 2 have none: x, y",
+            "split 'train' must name clips that have an annotation, 2 have none: 'x', 'y'",
         ),
         (
             {"train": ["a", "b"], "val": ["b"]},
-            "a clip must be in one of train, val, 1 are in two: b",
+            "a clip must be in one of train, val, 1 are in two: 'b'",
         ),
         (
             {"train": ["a", "b"], "val": []},
@@ -602,7 +607,7 @@ def test_all_wrong_annotations_are_named_at_once(tmp_path: Path) -> None:
             {"train": ["a", "b"]},
             (
                 "splits must be called train and val or test, alone or as NAME_train or train1, got"
-                " train"
+                " 'train'"
             ),
         ),
         ({}, "splits must be called train and val or test"),
@@ -653,8 +658,8 @@ def test_missing_and_cut_files_are_named(tmp_path: Path) -> None:
     file = dump(tmp_path / "x.pkl", halves([whole("a"), whole("b")]))
     file.write_bytes(file.read_bytes()[:-100])
     for place, message in (
-        (file, "must be a whole pickle of plain arrays; it is damaged, "),
-        (tmp_path / "y.pkl", "cannot be read: No such file"),
+        (file, "must be a whole pickle of plain arrays, but it is damaged "),
+        (tmp_path / "y.pkl", "must be a whole pickle of plain arrays, but it is not there"),
     ):
         with pytest.raises(UserError, match=message):
             read_pyskl(place, PysklOptions())

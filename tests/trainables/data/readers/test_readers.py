@@ -78,7 +78,7 @@ def test_packed_ucla_gives_the_same_store(ucla: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "packed") == bytes_of(tmp_path / "folder")
     content = (ucla / "all_sqe.tar.gz").read_bytes()
     (ucla / "all_sqe.tar.gz").write_bytes(content[: len(content) // 2])
-    assert "all_sqe.tar.gz: the archive is damaged or cut short" in problems(
+    assert "all_sqe.tar.gz: must be a .tar.gz archive, but it is damaged" in problems(
         lambda: read_nw_ucla(ucla)
     )
 
@@ -120,7 +120,7 @@ def test_all_damaged_ucla_clips_are_named_at_once(ucla: Path, tmp_path: Path) ->
     second.unlink()
     third.write_text("[]")
     said = problems(lambda: read_nw_ucla(ucla))
-    assert f"{first.name}: must be JSON, but it is damaged or cut short" in said
+    assert f"{first.name}: must be JSON, but it is damaged, cut short" in said
     assert f"{second.name}: the clip is missing, ucla_train.json names it" in said
     assert f"{third.name}: must be a record with" in said
     assert len(said.splitlines()) == 3
@@ -263,8 +263,9 @@ def test_wrong_msr_source_is_named(msr: Path, tmp_path: Path) -> None:
         lambda: read_msr_action3d(msr)
     )
     listed.write_text("a01_s09_e09")
-    assert "a01_s09_e09_skeleton3D.txt: the clip is missing" in problems(
-        lambda: read_msr_action3d(msr)
+    assert (
+        "a01_s09_e09_skeleton3D.txt: must be the text of a clip, but it is not there"
+        in problems(lambda: read_msr_action3d(msr))
     )
     listed.unlink()
     assert "--all-clips does without" in problems(lambda: read_msr_action3d(msr))
@@ -312,8 +313,9 @@ def test_one_archive_gives_the_same_clips(clips: Path, tmp_path: Path) -> None:
     assert bytes_of(tmp_path / "folder") == bytes_of(tmp_path / "archive")
     content = (tmp_path / "clips.npz").read_bytes()
     (tmp_path / "clips.npz").write_bytes(content[:-30])
-    assert "clips.npz: must be a NumPy array file; it is damaged" in problems(
-        lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr")
+    assert (
+        "clips.npz: must be a folder of .npy or .npz files, or one .npz, but it is damaged"
+        in problems(lambda: read_arrays(tmp_path / "clips.npz", listed, COCO, "ctr"))
     )
 
 
@@ -370,11 +372,11 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
         ("id,label", ("a,0",), "must have a column 'split' or 'split_NAME'"),
         ("id,label,split", (), "must name at least one clip"),
         ("id,label,split", ("a,0,train", "a,0,test"), "row 3: id 'a' is there already, in row 2"),
-        ("id,label,split", ("a,,train", "b,0,test"), "row 2: id and label must not be empty"),
+        ("id,label,split", ("a,,train", "b,0,test"), "row 2: label must not be empty"),
         (
             "id,label,split",
             ("a,0,train", "../b,0,test"),
-            "row 3: id must not hold '/', '\\' or '..', it names a file in the source, got '../b'",
+            "row 3: id must not hold '/', '\\' or '..', got '../b'",
         ),
         ("id,label,split", ("x/a,0,train", "b,0,test"), "row 2: id must not hold"),
         ("id,label,split", ("a,0", "b,0,test"), "row 2: must have 3 entries"),
@@ -395,13 +397,13 @@ def test_labels_may_be_numbers(clips: Path, tmp_path: Path) -> None:
             ("a,0,train", "b,0,val"),
             "column split must have both train and test clips, lacks test",
         ),
-        ("id,label,split,hash", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,hash", ("a,0,train,1",), "column names must be none of length"),
         (
             "id,label,split,absent",
             ("a,0,train,1",),
-            "column names must be unique and none of length",
+            "column names must be none of length",
         ),
-        ("id,label,split,step", ("a,0,train,1",), "column names must be unique and none of length"),
+        ("id,label,split,step", ("a,0,train,1",), "column names must be none of length"),
     ],
 )
 def test_wrong_table_is_named(
@@ -424,7 +426,7 @@ def test_wrong_table_is_named(
         (np.full((4, 17, 3), np.inf), "every coordinate must be finite, got 204"),
         (np.full((1, 17, 3), 1e300), "every coordinate must be finite, got 51"),
         (np.full((4, 17, 3), "x"), "joints must be numbers, got <U1"),
-        (np.full((4, 17, 3), None), "damaged, cut short"),
+        (np.full((4, 17, 3), None), "array of numbers or text, got Python objects"),
     ],
 )
 def test_wrong_array_is_named(
@@ -446,8 +448,8 @@ def test_missing_cut_and_ambiguous_arrays_are_named_at_once(clips: Path, tmp_pat
         tmp_path / "t.csv", "id,label,split", "a,0,train", "b,0,test", "c,0,test", "d,0,test"
     )
     said = problems(lambda: read_arrays(clips, listed, COCO, "ctr"))
-    assert "a.npy: must be a NumPy array file; it is damaged, cut short" in said
-    assert "b.npz: must hold one array, got 2: x, y" in said
+    assert "a.npy: must be a NumPy array (.npy), but its head" in said
+    assert "b.npz: must hold one array, got 2: 'x', 'y'" in said
     assert "must be there as .npy or .npz, but both are there" in said
     assert "must be there as .npy or .npz, but neither is there" in said
     assert "it is not there" in problems(
