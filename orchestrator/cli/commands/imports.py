@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from orchestrator.cli.commands.options import checked, progress
+from trainables.contract.names import printable
 
 if TYPE_CHECKING:
+    from trainables.data.readers.units import Unit
     from trainables.data.store.description import Recordings
 
 import_app = typer.Typer(
@@ -33,6 +36,31 @@ Storage = Annotated[
     ),
 ]
 
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="Call the data set so in tables and reports.", show_default="by its source"
+    ),
+]
+SpaceUnit = Annotated[
+    Literal["m", "cm", "mm", "px"] | None,
+    typer.Option(
+        "--unit",
+        help="Say what the coordinates are; they are stored in metres, in images in pixels.",
+        show_default="m or px, refused where no body has that size",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a store is written, and how."""
+
+    out: Path
+    storage: Literal["float32", "int16"]
+    force: bool
+    name: str | None
+
 
 @import_app.command("nw-ucla")
 def import_nw_ucla(
@@ -43,6 +71,7 @@ def import_nw_ucla(
         ),
     ],
     out: Out,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -51,7 +80,7 @@ def import_nw_ucla(
     """
     from trainables.data.readers.nw_ucla import read_nw_ucla
 
-    _write(out, lambda: read_nw_ucla(src), storage, force)
+    _write(lambda: read_nw_ucla(src), Target(out, storage, force, name))
 
 
 @import_app.command("msr-action3d")
@@ -67,6 +96,7 @@ def import_msr_action3d(
             "--all-clips", help="Take every clip there is, not only those that papers use."
         ),
     ] = False,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -75,7 +105,7 @@ def import_msr_action3d(
     """
     from trainables.data.readers.msr_action3d import read_msr_action3d
 
-    _write(out, lambda: read_msr_action3d(src, all_clips=all_clips), storage, force)
+    _write(lambda: read_msr_action3d(src, all_clips=all_clips), Target(out, storage, force, name))
 
 
 @import_app.command("ntu")
@@ -108,6 +138,7 @@ def import_ntu(
         int | None,
         typer.Option(min=1, help="Read with so many processes; one per core unless given."),
     ] = None,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -120,12 +151,10 @@ def import_ntu(
     number: Literal[60, 120] | None = {"60": 60, "120": 120, "auto": None}[release]
     alone = None if single_actor == "auto" else single_actor
     _write(
-        out,
         lambda: read_ntu(
             src, release=number, single_actor=alone, strict=strict, jobs=jobs or cores()
         ),
-        storage,
-        force,
+        Target(out, storage, force, name),
     )
 
 
@@ -148,6 +177,7 @@ def import_ntu_npz(
             help="Read names, subjects, cameras and setups of rows from skes_available_name.txt."
         ),
     ] = None,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -156,7 +186,9 @@ def import_ntu_npz(
     """
     from trainables.data.readers.ntu_npz import read_ntu_npz
 
-    _write(out, lambda: read_ntu_npz(src, protocol=protocol, names=names), storage, force)
+    _write(
+        lambda: read_ntu_npz(src, protocol=protocol, names=names), Target(out, storage, force, name)
+    )
 
 
 @import_app.command("pyskl")
@@ -178,9 +210,6 @@ def import_pyskl(
             help="Take this built-in layout, or a YAML file.",
             show_default="by joints: ntu25, coco17 or openpose18",
         ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Call the data set so.", show_default="the file's")
     ] = None,
     classes: Annotated[
         Path | None,
@@ -213,6 +242,8 @@ def import_pyskl(
             help="Find the files of joints here (Kinetics-400).", show_default="beside ANNOTATIONS"
         ),
     ] = None,
+    unit: SpaceUnit = None,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -231,18 +262,17 @@ def import_pyskl(
     )
     known = None if layout is None else find_layout(layout)
     _write(
-        out,
         lambda: read_pyskl(
             annotations,
             options,
-            name=name,
             test=test,
             layout=known,
             classes=classes,
             raw_root=raw_root,
         ),
-        storage,
-        force,
+        Target(out, storage, force, name),
+        unit,
+        ask=True,
     )
 
 
@@ -255,6 +285,7 @@ def import_kinetics_skeleton(
         ),
     ],
     out: Out,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -263,7 +294,7 @@ def import_kinetics_skeleton(
     """
     from trainables.data.readers.kinetics_skeleton import read_kinetics_skeleton
 
-    _write(out, lambda: read_kinetics_skeleton(src), storage, force)
+    _write(lambda: read_kinetics_skeleton(src), Target(out, storage, force, name))
 
 
 @import_app.command("arrays")
@@ -302,6 +333,8 @@ def import_arrays(
             help="Let trials use these transforms by default.", show_default="ctr, for pixels pyskl"
         ),
     ] = None,
+    unit: SpaceUnit = None,
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -310,10 +343,59 @@ def import_arrays(
     from trainables.data.readers.layout_file import find_layout
 
     _write(
-        out,
         lambda: read_arrays(src, table, find_layout(layout), pipeline, channels),
-        storage,
-        force,
+        Target(out, storage, force, name),
+        unit,
+        ask=True,
+    )
+
+
+@import_app.command("nctvm")
+def import_nctvm(
+    src: Annotated[
+        Path,
+        typer.Argument(
+            help="Read train_data_joint.npy or train_data.npy, train_label.pkl, val_... here."
+        ),
+    ],
+    out: Out,
+    layout: Annotated[
+        str,
+        typer.Option(help="Take this built-in layout, or a YAML file."),
+    ] = "ntu25",
+    channels: Annotated[
+        Literal["xyz", "xy", "xyc"],
+        typer.Option(
+            help="Say what joints are: metres (2 numbers: z is 0), pixels, pixels and confidence."
+        ),
+    ] = "xyz",
+    protocol: Annotated[
+        str, typer.Option(help="Call the split so: train trains, val tests.")
+    ] = "split",
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read a text file with the name of a class per line.", show_default="numbers"
+        ),
+    ] = None,
+    unit: SpaceUnit = None,
+    name: Name = None,
+    storage: Storage = "float32",
+    force: Force = False,
+) -> None:
+    """Import the arrays (clips, channels, frames, joints, persons) of ST-GCN and 2s-AGCN with their
+    pickles of names and labels, in little memory.
+    """
+    from trainables.data.readers.layout_file import find_layout
+    from trainables.data.readers.nctvm import read_nctvm
+
+    _write(
+        lambda: read_nctvm(
+            src, find_layout(layout), protocol=protocol, channels=channels, classes=classes
+        ),
+        Target(out, storage, force, name),
+        unit,
+        ask=True,
     )
 
 
@@ -340,6 +422,7 @@ def synth(
     layout: Annotated[
         str, typer.Option(help="Take this built-in layout, or a YAML file.")
     ] = "ucla20",
+    name: Name = None,
     storage: Storage = "float32",
     force: Force = False,
 ) -> None:
@@ -356,30 +439,40 @@ def synth(
     config = checked(
         SyntheticConfig, **amounts, frames=frames, persons=persons, noise=noise, seed=seed
     )
-    _write(out, lambda: synthetic_recordings(config, find_layout(layout)), storage, force)
+    _write(
+        lambda: synthetic_recordings(config, find_layout(layout)), Target(out, storage, force, name)
+    )
 
 
 def _write(
-    out: Path, read: Callable[[], Recordings], storage: Literal["float32", "int16"], force: bool
+    read: Callable[[], Recordings], target: Target, unit: Unit | None = None, *, ask: bool = False
 ) -> None:
-    """Read and write one store; the last line names the next command."""
+    """Read and write one store; the last line names the next command.
+
+    ask: whether the unit is not fixed by the format and can be said with --unit.
+    """
+    from trainables.data.readers.units import in_store_units
     from trainables.data.store.writing import check_target, write_store
 
-    check_target(out.absolute(), force=force)
-    recordings = read()
+    out = target.out
+    check_target(out.absolute(), force=target.force)
+    recordings = in_store_units(read(), unit, target.storage, ask=ask)
+    description = recordings.description
+    if target.name is not None:
+        description = description.model_copy(update={"name": target.name})
     with progress("importing", recordings.count) as advance:
         info = write_store(
             out,
             _counted(recordings.clips, advance),
-            recordings.description,
-            storage=storage,
-            force=force,
+            description,
+            storage=target.storage,
+            force=target.force,
         )
     for note in recordings.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {printable(note)}", err=True)
     typer.echo(
-        f"{out}: {info.clips} clips, {len(info.classes)} classes, {info.rows} frames, protocols"
-        f" {', '.join(info.protocols)}"
+        f"{out}: {info.name}, {info.clips} clips, {len(info.classes)} classes, {info.rows} frames,"
+        f" protocols {', '.join(info.protocols)}"
     )
     typer.echo(f"next: orchestrate data audit {shlex.quote(str(out))}")
 

@@ -721,3 +721,111 @@ def test_synth_defaults_are_those_of_the_generator() -> None:
     assert {
         name: shown[name] for name in SyntheticConfig.model_fields
     } == SyntheticConfig().model_dump()
+
+
+HOSTILE = ("\x1b[31mred", "../../etc", "a/b", "a\\b", "walk ", "x" * 300, "a\nb")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", ["arrays", "pyskl", "kinetics", "nctvm"])
+def test_every_importer_refuses_the_same_ids(tmp_path: Path, kind: str, name: str) -> None:
+    """And shows none of them as it is."""
+    src, out = tmp_path / "src", tmp_path / "store"
+    src.mkdir()
+    annotation = {"label": 0, "keypoint": array(1, 4, 20, 3)[None], "total_frames": 4}
+    if kind == "arrays":
+        listed = table(src / "t.csv", "id,label,split", f"{name},1,train", "b,2,test")
+        arguments = ["arrays", src, out, "--table", listed, "--layout", "ucla20"]
+    elif kind == "pyskl":
+        records = [{"frame_dir": each} | annotation for each in (name, "b")]
+        content = {"split": {"train": [name], "val": ["b"]}, "annotations": records}
+        (src / "a.pkl").write_bytes(pickle.dumps(content))
+        arguments = ["pyskl", src / "a.pkl", out, "--layout", "ucla20"]
+    elif kind == "nctvm":
+        for part in ("train", "val"):
+            np.save(src / f"{part}_data.npy", np.ones((1, 3, 2, 20, 1)))
+            (src / f"{part}_label.pkl").write_bytes(pickle.dumps(([name], [0])))
+        arguments = ["nctvm", src, out, "--layout", "ucla20"]
+    else:
+        for part in ("train", "val"):
+            entry = {"has_skeleton": True, "label": "wave", "label_index": 0}
+            (src / f"kinetics_{part}_label.json").write_text(json.dumps({name: entry}))
+        arguments = ["kinetics-skeleton", src, out]
+    with pytest.raises(UserError) as error:
+        run("import", *arguments)
+    rules = ("must not hold", "must be printable", "white space", "at most 200 characters")
+    assert any(rule in str(error.value) for rule in rules)
+    assert all(line.isprintable() for line in str(error.value).splitlines())
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["arrays", "pyskl", "kinetics", "ntu-npz"])
+def test_a_billion_classes_are_refused(tmp_path: Path, kind: str) -> None:
+    src, out = tmp_path / "src", tmp_path / "store"
+    src.mkdir()
+    if kind == "arrays":
+        listed = table(src / "t.csv", "id,label,split", "a,0,train", "b,1000000000,test")
+        arguments = ["arrays", src, out, "--table", listed, "--layout", "ucla20"]
+    elif kind == "pyskl":
+        records = [
+            {
+                "frame_dir": name,
+                "label": label,
+                "keypoint": array(1, 4, 20, 3)[None],
+                "total_frames": 4,
+            }
+            for name, label in (("a", 0), ("b", 10**9))
+        ]
+        content = {"split": {"train": ["a"], "val": ["b"]}, "annotations": records}
+        (src / "a.pkl").write_bytes(pickle.dumps(content))
+        arguments = ["pyskl", src / "a.pkl", out, "--layout", "ucla20"]
+    elif kind == "kinetics":
+        for name, part, label in (("a", "train", 0), ("b", "val", 10**9)):
+            entry = {"has_skeleton": True, "label": f"c{label}", "label_index": label}
+            (src / f"kinetics_{part}_label.json").write_text(json.dumps({name: entry}))
+        arguments = ["kinetics-skeleton", src, out]
+    else:
+        one, many = np.ones((1, 3, 150), np.float32), np.zeros((1, 20_000), np.uint8)
+        np.savez(src / "a.npz", x_train=one, y_train=many, x_test=one, y_test=many)
+        arguments = ["ntu-npz", src / "a.npz", out]
+    with pytest.raises(UserError, match="labels must be class numbers below 10000"):
+        run("import", *arguments)
+
+
+def arrays_source(folder: Path, factor: float = 1.0) -> list[object]:
+    """Arguments of `import arrays` for two clips of a body, times `factor`."""
+    made = Store.open(synthetic(folder / "made"))
+    (folder / "src").mkdir()
+    for name, position in (("a", 0), ("b", 1)):
+        np.save(folder / "src" / f"{name}.npy", made.clip(position) * factor)
+    listed = table(folder / "t.csv", "id,label,split", "a,walk,train", "b,run,test")
+    return ["arrays", folder / "src", folder / "out", "--table", listed, "--layout", "ucla20"]
+
+
+def synthetic(out: Path) -> Path:
+    run(*SYNTH, out)
+    return out
+
+
+def test_millimetres_are_asked_for(tmp_path: Path) -> None:
+    arguments = arrays_source(tmp_path, 1000)
+    with pytest.raises(UserError, match=r"it would be a body in mm\), got 1[0-9]{3} across"):
+        run("import", *arguments)
+    assert not (tmp_path / "out").exists()
+    run("import", *arguments, "--unit", "mm")
+    made, found = Store.open(tmp_path / "made"), Store.open(tmp_path / "out")
+    np.testing.assert_allclose(found.clip(0), made.clip(0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_data_set_has_the_name_it_is_given(tmp_path: Path) -> None:
+    arguments = arrays_source(tmp_path)
+    run("import", *arguments)
+    assert Store.open(tmp_path / "out").info.name == "src"
+    assert "out: gestures, 2 clips" in run("import", *arguments, "--force", "--name", "gestures")
+    assert Store.open(tmp_path / "out").info.name == "gestures"
+    for name in ("x" * 300, "a/b", "", "\x1b[2J"):
+        with pytest.raises(UserError, match="the name of a data set must"):
+            run("import", *arguments, "--force", "--name", name)
+    for importer in import_app.registered_commands:
+        assert importer.callback is not None
+        assert "name" in inspect.signature(importer.callback).parameters
