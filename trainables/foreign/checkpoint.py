@@ -41,7 +41,7 @@ from trainables.foreign.family import (
     their_names,
 )
 from trainables.foreign.sparse_scores import masked
-from trainables.foreign.state_file import plain_name, reason_of
+from trainables.foreign.state_file import plain_name
 from trainables.graphs import centre_joint
 from trainables.layouts import Layout
 from trainables.models.build import Backbone, build_backbone
@@ -173,8 +173,12 @@ def _built(architecture: Architecture, layout: Layout, said: Said, theirs: Tenso
         ) from error
     except (RuntimeError, MemoryError) as error:
         raise UserError(
-            f"the checkpoint's network cannot be built here: {reason_of(error)}"
+            f"the checkpoint's network cannot be built here: {_first_line(error)}"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_effect(config: ModelConfig, said: Said) -> None:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import reason
+from trainables.contract.names import printable
 from trainables.deploy.form import FORMAT as DEPLOY_FORMAT
 from trainables.deploy.weights import FORMAT as WEIGHTS_FORMAT
 from trainables.training.checkpoint import Progress
@@ -120,8 +122,8 @@ def _loaded(path: Path) -> Any:
     # there is no list of what damaged files make torch raise
     except Exception as error:
         raise UserError(
-            f"{path}: not a checkpoint that can be read without running code from it:"
-            f" {reason_of(error)}"
+            f"{path}: must be a checkpoint that can be read without running code from it, but"
+            f" {_reason(error)}"
         ) from error
 
 
@@ -228,16 +230,11 @@ def plain_name(kind: torch.dtype | torch.layout) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def reason_of(error: BaseException) -> str:
-    """Why torch refused, in one line and without its advice to run the code all the same."""
+def _reason(error: BaseException) -> str:
+    """Why torch refused, as a clause and without its advice to run the code all the same."""
     text = str(error)
     if (asked := re.search(r"Unsupported global: GLOBAL (\S+)", text)) is not None:
-        return f"it asks for {asked[1]}"
+        return f"it asks for {printable(asked[1])}"
     if "TorchScript" in text:
         return "it is a TorchScript program, not a state dict"
-    if (found := re.search(r"WeightsUnpickler error:\s*(.+)", text)) is not None:
-        text = found[1].strip()
-    first = next(iter(text.splitlines()), "")
-    if not first or re.search(r"weights_only|trust|add_safe_globals", first, re.IGNORECASE):
-        return f"it is damaged ({type(error).__name__})"
-    return first
+    return reason(error)

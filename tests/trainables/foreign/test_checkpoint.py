@@ -93,7 +93,7 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path):
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps({"fc.weight": Runs(tmp_path / "ran")}))
     for name in ("zip.pt", "bare.pkl"):
         with pytest.raises(
-            UserError, match="not a checkpoint that can be read without running code from it"
+            UserError, match="must be a checkpoint that can be read without running code from it"
         ) as caught:
             read_tensors(tmp_path / name)
         assert "\n" not in str(caught.value)
@@ -104,10 +104,10 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a checkpoint"),
-        (b"not a checkpoint at all", "not a checkpoint"),
-        (b"PK\x03\x04 cut", "not a checkpoint"),
-        (pickle.dumps([1, 2]), "not a checkpoint|must hold a state dict"),
+        (b"", "must be a checkpoint"),
+        (b"not a checkpoint at all", "must be a checkpoint"),
+        (b"PK\x03\x04 cut", "must be a checkpoint"),
+        (pickle.dumps([1, 2]), "must be a checkpoint|must hold a state dict"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, content, message):

@@ -83,7 +83,7 @@ def test_truncated_files(keep, new, tmp_path) -> None:
     )
     content = (tmp_path / "c.pth").read_bytes()
     (tmp_path / "c.pth").write_bytes(content[: int(keep * len(content))])
-    assert refusal(tmp_path / "c.pth").startswith("not a checkpoint that can be read")
+    assert refusal(tmp_path / "c.pth").startswith("must be a checkpoint that can be read")
 
 
 def test_every_single_byte_may_be_wrong(tmp_path) -> None:
