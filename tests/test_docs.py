@@ -11,7 +11,6 @@ from orchestrator.sweep import shipped
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES.remove(ROOT / "docs" / "data.md")
 COLUMNS = 100
 
 
