@@ -46,7 +46,7 @@ def masked(theirs: Tensors, said: Said, masking: Masking | None, source: str) ->
     if said.level is None:
         raise UserError(
             "the checkpoint holds the scores of masks (weight_score, Sparse-ST-GCN's code), but not"
-            " the sparsity level they are cut at: --level 0.8, say"
+            " the sparsity level of the masks: --level 0.8, say"
         )
     masks = _masks(theirs, masking, said.level)
     tensors = {

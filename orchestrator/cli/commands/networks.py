@@ -174,7 +174,7 @@ def import_weights(
             "--level",
             min=0.0,
             max=1.0,
-            help="Cut the scores of a Sparse-ST-GCN checkpoint to masks of this level.",
+            help="Make masks of this level from the scores of a Sparse-ST-GCN checkpoint.",
         ),
     ] = None,
     out: Annotated[

@@ -252,7 +252,7 @@ def test_the_threshold_is_the_kth_smallest(level, expected) -> None:
 def test_scores_that_cannot_become_masks() -> None:
     masking = Masking("block")
     for theirs, said, source, rule in (
-        (SMALL, Said(), masking, "not the sparsity level they are cut at: --level 0.8, say"),
+        (SMALL, Said(), masking, "not the sparsity level of the masks: --level 0.8, say"),
         (SMALL, Said(level=0.8), None, "cannot be read for PYSKL's CTR-GCN"),
         ({"a": torch.ones(1)}, Said(level=0.8), masking, "--level: has no effect"),
         (
