@@ -34,6 +34,7 @@ RAY_SETTINGS = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "1e9",
 }
 
+ASK_EVERY_S = 3.0
 LOST_AFTER_S = 15.0
 """A head that does not answer for so long is gone. Ray itself ends the process without a word after
 60 s.
@@ -56,11 +57,11 @@ class Slots:
     @property
     def words(self) -> str:
         """`1 CPU`, `4 CPUs and 0.5 GPUs`."""
-        gpus = f" and {counted(self.gpus, 'GPU')}" if self.gpus else ""
-        return f"{counted(self.cpus, 'CPU')}{gpus}"
+        gpus = f" and {in_words(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{in_words(self.cpus, 'CPU')}{gpus}"
 
 
-def counted(number: float, what: str) -> str:
+def in_words(number: float, what: str) -> str:
     """`1 CPU`, `0.5 CPUs`."""
     return f"{number:g} {what}{'' if number == 1 else 's'}"
 
@@ -123,11 +124,15 @@ class Cluster:
         self.shared = shared
         self._head = head
         self._answered = time.monotonic()
+        self._ask_at = 0.0
         self.lost = False
 
     def check(self) -> None:
         """ClusterLost once the head has not answered for LOST_AFTER_S seconds."""
         now = time.monotonic()
+        if now < self._ask_at:
+            return
+        self._ask_at = now + ASK_EVERY_S
         if answers(self._head, timeout=1.0):
             self._answered = now
         elif now - self._answered > LOST_AFTER_S:
@@ -276,7 +281,7 @@ class WaitingForCores:
         if all(free.get(name, 0.0) >= amount for name, amount in asked.items()):
             return None
         has = ", ".join(
-            f"{counted(sum(node.get(name, 0.0) for node in nodes), name)}"
+            f"{in_words(sum(node.get(name, 0.0) for node in nodes), name)}"
             f" ({free.get(name, 0.0):g} free)"
             for name in ("CPU", "GPU")
             if asked[name]

@@ -94,7 +94,7 @@ class Display(AbstractContextManager["Display"]):
         self._running: dict[str, Attempt] = {}
         self._started = time.monotonic()
         self._nothing_started = True
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may speak while its thread holds it
         self._live = (
             Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
             if self.console.is_terminal

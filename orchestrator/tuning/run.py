@@ -31,8 +31,8 @@ from orchestrator.tuning.cluster import (
     ClusterLost,
     Slots,
     WaitingForCores,
-    counted,
     fit_slots,
+    in_words,
     live_nodes,
     ray_cluster,
 )
@@ -82,7 +82,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
         slots = fit_slots(context.sweep.resources, live_nodes())
         display.at_once = slots.concurrent
-        display.note(f"{counted(slots.concurrent, 'trial')} at a time, each with {slots.words}")
+        display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         tune_run = TuneRun(context, waiting, slots, switch, requests, display)
         ended = tune_run.fit(cluster)
     stop = switch.stop()
@@ -90,7 +90,7 @@ def run_trials(context: SweepRun) -> Stop | None:
     names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
     if names <= ended:
         return None
-    left = counted(len(names - ended), "trial")
+    left = in_words(len(names - ended), "trial")
     return stop or Stop("system", f"Ray Tune ended, but {left} did not")
 
 
@@ -159,19 +159,19 @@ class TuneRun:
         callback = SweepCallback(
             self.context, searcher, self.switch, self.display, scheduler.pruned
         )
-        watch = Watch(self, cluster)
+        monitor = Monitor(self, cluster)
         try:
             with warnings.catch_warnings(), survivable_deaths():
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
                 tuner = self._tuner(searcher, scheduler, callback)
-                beside(tuner.fit, watch.tick)
+                beside(tuner.fit, monitor.tick)
         except ClusterLost as error:
             self.switch.cancel(Stop("system", str(error)))
         except Exception as error:
             self._stop_or_raise(error)
         finally:
             callback.close()
-            watch.close()
+            monitor.close()
             shutil.rmtree(self.context.folder / SCRATCH, ignore_errors=True)
         if callback.error is not None:
             self._stop_or_raise(callback.error)
@@ -235,7 +235,7 @@ class TuneRun:
         self.switch.cancel(Stop("system", problem))
 
 
-class Watch:
+class Monitor:
     """What is looked after while Tune runs: the cluster's head, free cores, the record for
     `status`.
     """

@@ -156,6 +156,10 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
 
+    again = opened(uri, "whole")
+    assert [again.knows_end(folder.path.name) for folder in trials.values()] == [True, True, False]
+    again.finish_sweep("finished", {}, None)
+
 
 def test_a_sweep_that_goes_on_shows_each_trial_once_with_each_epoch_once(uri, trials):
     folder, orphan = trials["joint-0.6"], trials["bone-0.6"]

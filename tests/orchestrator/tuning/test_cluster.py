@@ -122,7 +122,9 @@ def test_a_head_that_does_not_answer_is_lost_after_a_while(monkeypatch):
     for answer, second in ((True, 1000), (False, 1010), (True, 1014), (False, 1020), (False, 1029)):
         answers[0], now[0] = answer, float(second)
         watched.check()
-    now[0] = 1030.0
+    now[0] = 1031.0  # it was asked two seconds ago
+    watched.check()
+    now[0] = 1032.0
     with pytest.raises(ClusterLost, match=r"the Ray cluster at 10\.0\.0\.1:6379 does not answer"):
         watched.check()
     assert watched.lost

@@ -91,15 +91,13 @@ def test_a_run_whose_trials_all_have_an_ending_is_not_cut_short(scene):
     assert scene.run(fit) is None
 
 
-@pytest.mark.parametrize("started", [0, 1, 2])
-def test_a_run_that_tune_ends_early_is_cut_short(scene, started):
+@pytest.mark.parametrize(("started", "left"), [(0, "3 trials"), (1, "2 trials"), (2, "1 trial")])
+def test_a_run_that_tune_ends_early_is_cut_short(scene, started, left):
     def fit(tuner):
         for number in range(started):
             fail(tuner, tuner.start(number))
 
-    assert scene.run(fit) == Stop(
-        "system", f"Ray Tune ended, but {['3 trials', '2 trials', '1 trial'][started]} did not"
-    )
+    assert scene.run(fit) == Stop("system", f"Ray Tune ended, but {left} did not")
 
 
 def test_what_still_runs_when_tune_ends_has_no_ending(scene):
