@@ -22,7 +22,8 @@ def test_what_is_written_is_read(tmp_path):
     running = Running((trial(40.0, epoch=12, train_loss=1.25, selection_top1=0.5),), 100.0)
     write_running(tmp_path, running)
     assert load_running(tmp_path) == running
-    remove_running(tmp_path)
+    for _ in range(2):
+        remove_running(tmp_path)
     assert load_running(tmp_path) == Running()
 
 
@@ -34,6 +35,7 @@ def test_a_damaged_record_is_none(tmp_path, text):
 
 def test_words_count_epochs_from_one():
     assert trial().words == "before its first epoch"
+    assert trial(epoch=1, train_loss=0.5).words == "epoch 1/65, loss 0.500"
     words = trial(2400.0, epoch=12, train_loss=1.2345, selection_top1=0.561).words
     assert words == "epoch 12/65, loss 1.234, selection 56.1 %, about 40 min left"
 

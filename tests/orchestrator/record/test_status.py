@@ -13,6 +13,7 @@ from orchestrator.record.states import load_trials
 from orchestrator.record.status import load_status
 from orchestrator.record.stop_requests import StopRequests
 from orchestrator.sweep import parse_sweep
+from tests.orchestrator.fake_run import Trial, make_run
 from tests.orchestrator.recorded import recorded
 from trainables.contract.artifacts import TrialDir, write_json
 from trainables.contract.errors import UserError
@@ -112,6 +113,15 @@ def test_stop_and_cancel_write_requests_for_a_running_sweep_only(run):
     refused = runner.invoke(app, ["stop", "small"])
     assert isinstance(refused.exception, UserError)
     assert "is not running" in str(refused.exception)
+
+
+def test_the_best_of_a_cell_is_that_of_its_finished_trials(tmp_path):
+    trials = [
+        Trial("joint", 0.0, lr=lr, wrong_selection=tuple(range(wrong)))
+        for lr, wrong in ((0.1, 6), (0.2, 3), (0.3, 9))
+    ]
+    [cell] = load_status(make_run(tmp_path, trials)).cells
+    assert (cell.done, cell.best) == (3, 0.75)
 
 
 def running(run, *, epoch=12, left=3000.0):

@@ -141,7 +141,26 @@ def test_a_trial_ended_by_a_rule_is_pruned(scene):
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_pruned"]
     assert scene.lines()[-1] == "pruned    st_gcn-1 after 5 epochs"
+    assert [call[2] for call in scene.tracker.named("finish_trial")] == ["pruned"]
     assert scene.callback.ended == {"st_gcn-1"}
+
+
+def test_a_trial_that_cannot_start_is_told_with_its_reason(scene):
+    trial = SimpleNamespace(proposal=scene.proposal, config="its configuration")
+    scene.callback.give_up(trial, "no dense trial has a result")
+    assert scene.events() == ["trial_failed"]
+    assert scene.tracker.named("start_trial") == [("st_gcn-1", "st_gcn", "its configuration", {})]
+    assert [call[2:] for call in scene.tracker.named("finish_trial")] == [
+        ("failed", "no dense trial has a result")
+    ]
+    assert scene.callback.ended == {"st_gcn-1"}
+
+
+def test_a_trial_between_two_attempts_does_not_run(scene):
+    scene.tell("start")
+    scene.tell("recover")
+    scene.callback.close()
+    assert scene.events() == ["trial_started", "trial_restarted"]
 
 
 def test_a_trial_that_its_search_does_not_need_is_discarded(scene):
