@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainables.contract.artifacts import (
     Cost,
+    Latency,
     LevelResult,
     TrialDir,
     TrialResult,
@@ -27,10 +28,10 @@ from trainables.contract.artifacts import (
 )
 from trainables.contract.config import TrialConfig
 from trainables.cost.counting.levels import count_trial
-from trainables.cost.measured import device_name, latency_ms, parameter_count, peak_activation_bytes
+from trainables.cost.measured import parameter_count, peak_activation_bytes
 from trainables.data.batches.batches import Batches
-from trainables.deploy.compact import compact_form
 from trainables.deploy.form import DeployForm, deploy_forms, folded, nonzero_params, save_deploy
+from trainables.deploy.timing import clip_for, structure_of
 from trainables.inputs import Inputs, Part
 from trainables.models.build import Backbone
 from trainables.models.multilevel import Mixture, MultiLevel
@@ -63,6 +64,16 @@ class Trained:
     kept_epoch: int  # whose weights the network has
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """The deploy form of a trained network, proven equal to it."""
+
+    form: DeployForm | MultiLevel
+    # on the clips to choose on, or on the test clips where none are held out
+    proof: Proof
+    latency: Latency | None  # None: it is timed when all trials have ended
+
+
 def settle_masks(
     network: Backbone | MultiLevel, schedule: Schedule | None, inputs: Inputs
 ) -> Removal:
@@ -85,26 +96,24 @@ def write_outcome(
     inputs: Inputs,
     parts: Mapping[Part, Batches],
     trained: Trained,
-    shipped: DeployForm | MultiLevel,
-    proof: Proof,
+    shipped: Shipped,
     out: TrialDir,
 ) -> TrialResult:
-    """Score and weigh the deploy form and write every file of the trial, the result last.
-
-    proof: on the clips to choose on, or on the test clips where none are held out.
-    """
-    labels = None
+    """Score and weigh the deploy form and write every file of the trial, the result last."""
+    form, proof, labels = shipped.form, shipped.proof, None
     if inputs.held_out:
         labels = inputs.labels(proof.index)
         inputs.scores(proof.index, proof.logits, labels).save(out.selection_scores)
-        index, logits = score(shipped, parts["test"].epoch(0))
+        index, logits = score(form, parts["test"].epoch(0))
     else:
         index, logits = proof.index, proof.logits
     inputs.scores(index, logits).save(out.test_scores)
-    cost = _cost(inputs, trained, shipped, proof.difference).model_copy(
-        update={"deploy_bytes": save_deploy(shipped, out.deploy_file)}
+    cost = _cost(inputs, trained, shipped).model_copy(
+        update={"deploy_bytes": save_deploy(form, out.deploy_file)}
     )
-    levels = _levels(trained.network, shipped, inputs, parts, out)
+    if shipped.latency is not None:
+        cost = cost.timed(shipped.latency)
+    levels = _levels(trained.network, form, inputs, parts, out)
     if levels:
         top1 = None if labels is None else top_k(proof.logits, labels, 1)
         levels.append(LevelResult.fused(top1, cost))
@@ -200,17 +209,16 @@ def _clip_shares(shipped: MultiLevel, batches: Batches | None) -> list[float] | 
     return shares
 
 
-def _cost(
-    inputs: Inputs, trained: Trained, shipped: DeployForm | MultiLevel, difference: float
-) -> Cost:
-    """What both forms cost; difference: see `Proof`."""
+def _cost(inputs: Inputs, trained: Trained, shipped: Shipped) -> Cost:
+    """What both forms cost; the size of the file is filled in once it is written."""
+    form = shipped.form
     config, store, model, removal = inputs.config, inputs.store, trained.network, trained.removal
     counted = count_trial(
         config,
         store.layout,
         classes=len(store.info.classes),
         persons=store.info.persons,
-        merges=[form.folding.merge for form in deploy_forms(shipped)],
+        merges=[part.folding.merge for part in deploy_forms(form)],
     )
     maskable = len(config.sparsity.disjoint) * counted.maskable_params
     if config.sparsity.counts_fused:
@@ -224,29 +232,16 @@ def _cost(
         released_leaf_params=counted.released.leaf_params,
         released_gmacs=counted.released.gmacs,
         released_leaf_gmacs=counted.released.leaf_gmacs,
-        deploy_params=parameter_count(shipped),
+        deploy_params=parameter_count(form),
         deploy_leaf_params=counted.deploy.leaf_params,
-        deploy_nonzero_params=nonzero_params(shipped),
+        deploy_nonzero_params=nonzero_params(form),
         deploy_gmacs=counted.deploy.gmacs,
         deploy_leaf_gmacs=counted.deploy.leaf_gmacs,
-        deploy_folded=folded(model, shipped),
-        deploy_max_abs_diff=difference,
-        **_measured(shipped, one_clip(config, store).to(inputs.device)),
+        deploy_folded=folded(model, form),
+        deploy_max_abs_diff=shipped.proof.difference,
+        deploy_peak_mb=peak_activation_bytes(form, clip_for(form)) / 1e6,
+        deploy_structure=structure_of(form),
     )
-
-
-def _measured(shipped: DeployForm | MultiLevel, clip: Tensor) -> dict[str, Any]:
-    """The cost's figures that are measured on this machine; clip: see `one_clip`."""
-    batch, small = clip.expand(64, -1, -1, -1, -1), compact_form(shipped)
-    return {
-        "deploy_peak_mb": peak_activation_bytes(shipped, clip) / 1e6,
-        "deploy_latency_ms": latency_ms(shipped, clip),
-        "deploy_batch64_latency_ms": latency_ms(shipped, batch),
-        "compact_latency_ms": None if small is None else latency_ms(small, clip),
-        "compact_batch64_latency_ms": None if small is None else latency_ms(small, batch),
-        "latency_device": device_name(clip.device),
-        "latency_threads": torch.get_num_threads(),
-    }
 
 
 def _sparsity(config: TrialConfig, removal: Removal, cost: Cost) -> dict[str, object]:

@@ -43,6 +43,7 @@ class TrialRequest(TypedDict):
     cancel_file: str  # training checkpoints and ends once this file exists
     threads: int
     gpu_fraction: float  # 0 for a CPU trial
+    timed: bool  # the trial measures the latency of its network itself, beside other trials
 
 
 def train(request: TrialRequest) -> None:
@@ -73,6 +74,7 @@ def train(request: TrialRequest) -> None:
                 device=_device(request["gpu_fraction"]),
                 root=Path(request["root"]),
                 source=None if source is None else Path(source),
+                timed=request["timed"],
             ),
             Watch(
                 report=lambda metrics: tune.report(dict(metrics)),
@@ -92,6 +94,16 @@ def train(request: TrialRequest) -> None:
             tune.report({FAILED: str(error)})
         else:
             raise
+
+
+def time_form(deploy_file: str, threads: int, gpu_fraction: float) -> str:
+    """A `Latency` as JSON: how long the deploy form of that file takes in this process."""
+    import torch
+
+    from trainables.deploy.timing import time_file
+
+    torch.set_num_threads(threads)
+    return time_file(Path(deploy_file), _device(gpu_fraction)).model_dump_json()
 
 
 class StopFile:

@@ -23,11 +23,12 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.deploy.form import deploy
+from trainables.deploy.timing import time_form
 from trainables.inputs import Inputs
 from trainables.models.build import Backbone
 from trainables.models.multilevel import MultiLevel
 from trainables.network import build_network, mask_warnings, one_clip, with_masks
-from trainables.outcome import Trained, settle_masks, write_outcome
+from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
@@ -51,6 +52,8 @@ class Setup:
     # the folder of the finished trial that `sparsity.from` stands for, where that is not itself a
     # folder
     source: Path | None = None
+    # measure the latency now, beside whatever else runs: a sweep that chooses by it needs it
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,13 @@ def _run(config: TrialConfig, out: TrialDir, setup: Setup, watch: Watch) -> Tria
     if source is not None:
         start_from(network, config.model, source)
     trained = _train(network, inputs, out, setup.root, watch)
-    shipped = deploy(trained.network, frames=config.data.frames)
+    form = deploy(trained.network, frames=config.data.frames)
     parts = inputs.scored()
     compared = parts.get("selection", parts["test"])
     rounding = prove_folding(trained.network, compared, config.data.frames)
-    proof = prove_equal(trained.network, shipped, compared, rounding)
-    return write_outcome(inputs, parts, trained, shipped, proof, out)
+    proof = prove_equal(trained.network, form, compared, rounding)
+    latency = time_form(form, "in trial") if setup.timed else None
+    return write_outcome(inputs, parts, trained, Shipped(form, proof, latency), out)
 
 
 def _train(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,8 @@ def finalize(
 
     missing: cells without a member and why. The same members, recipes and stores are evaluated
     once: a second call returns what is on disk and leaves the test labels alone, also where a cell
-    without a member has another reason by now. Without any member nothing is read either.
+    without a member has another reason by now or a network was timed again. Without any member
+    nothing is read either.
     """
     inputs = _digest(sweep, members)
     known = FinalEvaluation.load(run)
@@ -67,10 +68,10 @@ def finalize(
         and known.missing.keys() == missing.keys()
         and unchanged(known.stores)
     ):
-        if known.missing != dict(missing):
-            known = known.model_copy(update={"missing": dict(missing)})
-            known.save(run)
-        return known
+        now = _timed_again(known, members).model_copy(update={"missing": dict(missing)})
+        if now != known:
+            now.save(run)
+        return now
     cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
     built = build_ensembles(sweep, members, cells)
     journal = Journal(run / "journal.jsonl")
@@ -257,19 +258,37 @@ def _size(networks: Sequence[Member]) -> Size:
         peak_mb=max(cost.deploy_peak_mb for cost in costs),
         latency_ms=_total([cost.deploy_latency_ms for cost in costs]),
         batch64_latency_ms=_total([cost.deploy_batch64_latency_ms for cost in costs]),
-        latency_device=", ".join(
-            sorted({cost.latency_device for cost in costs if cost.latency_device})
-        ),
-        latency_threads=max(
-            (cost.latency_threads for cost in costs if cost.latency_threads), default=None
-        ),
+        latency_device=_words(cost.latency_device for cost in costs),
+        latency_threads=max(cost.latency_threads or 0 for cost in costs) or None,
+        latency_measured=_words(cost.latency_measured for cost in costs),
     )
+
+
+def _timed_again(known: FinalEvaluation, members: Sequence[Member]) -> FinalEvaluation:
+    """The evaluation of these members with what their latencies are by now."""
+    networks = {member.trial: member for member in members}
+    rows = [
+        row.model_copy(
+            update={
+                "size": _size([networks[trial] for trial in row.trials])
+                if networks.keys() >= set(row.trials)
+                else row.size
+            }
+        )
+        for row in known.rows
+    ]
+    return known.model_copy(update={"rows": tuple(rows)})
 
 
 def _total(figures: Sequence[float | None]) -> float | None:
     """Their sum; None where one of them was not measured."""
     known = [figure for figure in figures if figure is not None]
     return sum(known) if len(known) == len(figures) else None
+
+
+def _words(each: Iterable[str | None]) -> str | None:
+    """Every different one; None without any."""
+    return ", ".join(sorted({word for word in each if word is not None})) or None
 
 
 def _level_rows(member: Member, truth: TestLabels) -> tuple[LevelRow, ...]:

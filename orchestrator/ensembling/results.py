@@ -27,6 +27,14 @@ Role = Literal["best member", "dense network"]
 """What a network is to the ensemble that is compared with it."""
 
 
+TIMED: dict[str, str] = {
+    "in trial": "measured in each trial, beside whatever else ran then",
+    "alone": "measured when the trials had ended, each distinct network alone",
+    "bench": "measured again by orchestrate bench, the networks in turns",
+}
+"""What `latency_measured` says, in words."""
+
+
 class Size(Frozen):
     """What a network costs; for an ensemble the sum over its members, which run one after the
     other.
@@ -39,10 +47,20 @@ class Size(Frozen):
     deploy_gmacs: float
     # activations at batch 1: the largest, not the sum; None in evaluations of version 2
     peak_mb: float | None = None
-    latency_ms: float | None  # None where it was not measured for every network
+    latency_ms: float | None  # None: not timed
     batch64_latency_ms: float | None = None  # of a batch of 64; None in evaluations of version 2
-    latency_device: str
+    latency_device: str | None
     latency_threads: int | None
+    latency_measured: str | None = "in trial"  # so evaluations of before 0.3.0
+
+    @property
+    def timing(self) -> str:
+        """Where and when the latency was measured, in words; empty where it was not."""
+        if self.latency_ms is None or self.latency_threads is None:
+            return ""
+        threads = f"{self.latency_threads} thread{'' if self.latency_threads == 1 else 's'}"
+        times = [TIMED[word] for word in (self.latency_measured or "").split(", ") if word]
+        return ", ".join([str(self.latency_device), threads, " or ".join(times)])
 
 
 class SeedSpread(Frozen):

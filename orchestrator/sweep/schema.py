@@ -29,7 +29,7 @@ from orchestrator.sweep.problems import nearest
 from orchestrator.sweep.searches import SearchName
 from orchestrator.sweep.secrets import expanded, redacted
 from orchestrator.sweep.strategies import STRATEGIES
-from trainables.contract.artifacts import RESULT_METRICS
+from trainables.contract.artifacts import LATENCIES, RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
 from trainables.contract.frozen import without_defaults
 
@@ -331,6 +331,13 @@ class Sweep(Frozen):
     def expressions(self) -> tuple[str, ...]:
         """Constraints on the configuration: checked before a trial exists."""
         return tuple(constraint for constraint in self.constraints if isinstance(constraint, str))
+
+    @property
+    def chooses_by_latency(self) -> bool:
+        """Whether an objective or a limit is a latency: every trial then measures its own."""
+        named = [each.metric for each in self.objectives]
+        named += [each.metric for each in self.metric_limits]
+        return not set(LATENCIES).isdisjoint(named)
 
     @property
     def metric_limits(self) -> tuple[MetricLimit, ...]:

@@ -43,7 +43,7 @@ from orchestrator.tracking.records import (
 )
 from orchestrator.tracking.runs import LONGEST_PARAM, Entry, Runs
 from orchestrator.tracking.tracker import Status
-from trainables.contract.artifacts import TrialDir
+from trainables.contract.artifacts import LATENCIES, Latency, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 
@@ -158,6 +158,18 @@ class MLflowTracker:
         if self._settled is None:
             self._settled = self._ended_trials()
         return trial in self._settled
+
+    def log_latency(self, trial: str, latency: Latency) -> None:
+        figures = {
+            name: value for name in LATENCIES if (value := getattr(latency, name)) is not None
+        }
+
+        def operation() -> None:
+            identity = {PARENT: self._parent, "kind": "trial", "trial": trial}
+            for run in self._runs.find(identity)[:1]:
+                self._runs.write_metrics(run.info.run_id, figures)
+
+        self._put(f"latency of trial {trial}", operation)
 
     def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
         for row in evaluation.rows:

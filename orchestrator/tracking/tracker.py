@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from orchestrator.ensembling.results import FinalEvaluation
-from trainables.contract.artifacts import TrialDir
+from trainables.contract.artifacts import Latency, TrialDir
 from trainables.contract.config import TrialConfig
 
 Status = Literal["finished", "failed", "interrupted", "pruned", "discarded"]
@@ -49,6 +49,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def log_latency(self, trial: str, latency: Latency) -> None:
+        """The network of a trial that has ended was timed; a trial that the tracker lacks is
+        skipped.
+        """
+        ...
+
     def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
         """The final evaluation of the sweep in the folder `run`: its networks and ensembles, in
         numbers. `bundle`: register the headline as a model that predicts.
@@ -86,6 +92,7 @@ class NullTracker:
     def knows_end(self, trial: str) -> bool:
         return True
 
+    def log_latency(self, trial: str, latency: Latency) -> None: ...
     def log_evaluation(
         self, run: Path, evaluation: FinalEvaluation, bundle: Path | None
     ) -> None: ...

@@ -42,6 +42,7 @@ from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
+from orchestrator.tuning.timing import Timing, untimed
 from orchestrator.tuning.workers import survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import TrialRequest, train
@@ -74,7 +75,7 @@ def run_trials(context: SweepRun) -> Stop | None:
                 _count_in(trial, state, context, display)
             else:
                 waiting[trial.proposal.cell].append(trial)
-        if not any(waiting.values()):
+        if not any(waiting.values()) and not untimed(context):
             return None
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
         cluster = stack.enter_context(ray_cluster(context.address, display.note))
@@ -84,10 +85,14 @@ def run_trials(context: SweepRun) -> Stop | None:
         display.at_once = slots.concurrent
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         tune_run = TuneRun(context, waiting, slots, switch, requests, display)
-        ended = tune_run.fit(cluster)
+        ended = tune_run.fit(cluster) if any(waiting.values()) else set()
+        names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
+        if names <= ended:
+            Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
+                untimed(context)
+            )
     stop = switch.stop()
     requests.clear()
-    names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
     if names <= ended:
         return None
     left = in_words(len(names - ended), "trial")
@@ -188,6 +193,7 @@ class TuneRun:
                 cancel_file=str(self.requests.cancel_file.absolute()),
                 threads=self.slots.threads,
                 gpu_fraction=self.slots.gpus,
+                timed=self.context.sweep.chooses_by_latency,
             )
         )
 

@@ -207,6 +207,9 @@ def check_finished(folder):
     """What every finished sweep shows, however often it was interrupted."""
     results = sorted(folder.glob("runs/tiny/trials/*/result.json"))
     assert len(results) == 2
+    # both trials have the same network: it was timed once, when both had ended
+    latencies = {path.with_name("latency.json").read_text() for path in results}
+    assert [json.loads(latency)["latency_measured"] for latency in latencies] == ["alone"]
     assert (folder / "runs/tiny/report/report.md").is_file()
     assert (folder / "runs/tiny/ensembles/both/result.json").is_file()
     assert len(events(folder, "test_read")) == 1

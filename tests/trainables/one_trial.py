@@ -10,5 +10,5 @@ CPU = torch.device("cpu")
 
 def run_trial(config, out, **options):
     """options: fields of `Setup` and `Watch`."""
-    places = {name: options.pop(name) for name in ("root", "source") if name in options}
+    places = {name: options.pop(name) for name in ("root", "source", "timed") if name in options}
     return run(config, out, Setup(CPU, **places), Watch(**options))

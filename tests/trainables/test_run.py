@@ -10,7 +10,7 @@ import torch
 
 from tests import naive_models
 from tests.trainables.one_trial import CPU, run_trial
-from trainables.contract.artifacts import TrialDir
+from trainables.contract.artifacts import LATENCIES, TrialDir
 from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
@@ -18,6 +18,7 @@ from trainables.cost.counting.count import count
 from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import deploy, load_deploy
+from trainables.deploy.timing import structure_of
 from trainables.layouts import LAYOUTS
 from trainables.proof import DEPLOY_TOLERANCE, prove_equal, prove_folding
 from trainables.sparsity.mask_file import save_masks
@@ -297,6 +298,26 @@ def test_the_weights_that_are_shipped_are_those_of_the_epoch_that_is_said(
     assert [torch.equal(shipped, weight) for weight in seen] == [False, True, False, False]
 
 
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_trial_times_its_network_only_where_the_sweep_chooses_by_it(
+    store, tmp_path, monkeypatch, timed
+):
+    calls = []
+    monkeypatch.setattr(
+        "trainables.deploy.timing.latency_ms", lambda _, clips: float(calls.append(1) or len(clips))
+    )
+    out = TrialDir(tmp_path / "trial")
+    cost = run_trial(
+        config_of(store, epochs=1, warmup_epochs=0, milestones=[]), out, timed=timed
+    ).cost
+    assert cost.deploy_structure == structure_of(load_deploy(out.deploy_file))
+    assert len(calls) == (2 if timed else 0)
+    expected = (1.0, 64.0, "in trial") if timed else (None, None, None)
+    figures = (cost.deploy_latency_ms, cost.deploy_batch64_latency_ms, cost.latency_measured)
+    assert figures == expected
+    assert set(LATENCIES).isdisjoint(out.load().metrics()) != timed
+
+
 def test_a_complete_trial_is_returned_as_it_is(store, tmp_path):
     out = TrialDir(tmp_path / "trial")
     first = run_trial(config_of(store), out)
@@ -329,13 +350,13 @@ def test_interrupted_and_continued_gives_the_same_logits(store, tmp_path):
 def test_a_trial_whose_masks_survive_fusing_can_be_interrupted_anywhere(
     store, tmp_path, sharing, monkeypatch
 ):
-    monkeypatch.setattr("trainables.outcome.latency_ms", lambda *_: 1.0)  # seconds each
+    monkeypatch.setattr("trainables.deploy.timing.latency_ms", lambda *_: 1.0)  # seconds each
     config = config_of(store, 0.8)
     config = config.model_copy(
         update={"sparsity": config.sparsity.model_copy(update={"sharing": sharing})}
     )
     whole, parts = TrialDir(tmp_path / "whole"), TrialDir(tmp_path / "parts")
-    result = run_trial(config, whole)
+    result = run_trial(config, whole, timed=True)
     for stop_after in (1, 2, 1):  # in the warm-up, twice behind it
         steps = iter(range(100))
         with pytest.raises(Interrupted):
@@ -601,10 +622,7 @@ def test_masks_that_cut_the_network_in_two_fail_the_trial(store, tmp_path):
     assert "nothing gets through blocks." in out.load_failure()
 
 
-def test_layers_without_weights_are_named_before_training_and_in_the_result(
-    store, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("trainables.outcome.latency_ms", lambda *_: 1.0)  # seconds each
+def test_layers_without_weights_are_named_before_training_and_in_the_result(store, tmp_path):
     out, said = TrialDir(tmp_path / "trial"), []
     result = run_trial(sparse(store, level=0.97), out, warn=said.append, report=said.append)
     found = json.loads(out.sparsity_file.read_text())

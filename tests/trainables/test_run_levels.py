@@ -221,6 +221,7 @@ def test_results_of_single_networks_need_no_levels():
     cost = {
         name: "" if field.annotation is str else 1
         for name, field in TrialResult.model_fields["cost"].annotation.model_fields.items()
+        if field.is_required()
     }
     result = TrialResult.model_validate({**fields, "trial": "t", "cost": cost})
     assert result.levels == ()

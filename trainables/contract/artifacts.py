@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from trainables.contract.config import Frozen, TrialConfig
 from trainables.contract.errors import LaterForm, OutOfSpace, UserError
@@ -107,6 +107,29 @@ FORM = 2
 """Of result.json: files of an earlier form, or without one (version 0.2), are read as well."""
 
 
+Measured = Literal["in trial", "alone", "bench"]
+"""When a latency was measured: by the trial, beside other trials; after all trials, with nothing
+beside it; or again by `orchestrate bench`.
+"""
+
+
+class Latency(Frozen):
+    """How long a deploy form takes; see the same names in `Cost`."""
+
+    deploy_latency_ms: float
+    deploy_batch64_latency_ms: float
+    compact_latency_ms: float | None = None
+    compact_batch64_latency_ms: float | None = None
+    latency_device: str
+    latency_threads: int
+    latency_measured: Measured
+    deploy_structure: str | None  # of the form that was timed
+
+
+LATENCIES = tuple(name for name in Latency.model_fields if name.endswith("_ms"))
+"""Metrics that are absent until the deploy form is timed."""
+
+
 class Cost(Frozen):
     """What the trained network costs: the training form's size and the deploy form's size, work and
     time.
@@ -129,16 +152,32 @@ class Cost(Frozen):
     deploy_gmacs: float  # 1e9 multiply-accumulates per clip, all persons, joint mixing included
     deploy_leaf_gmacs: float  # convolutions and linear layers only
     deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
-    deploy_latency_ms: float  # median of one clip at batch 1
-    deploy_batch64_latency_ms: float  # of a batch of 64
+    # names the structure of the deploy form: equal ones take equally long; None: not noted (before
+    # 0.3.0)
+    deploy_structure: str | None = None
+    deploy_latency_ms: float | None = None  # median of one clip at batch 1; None: not timed yet
+    deploy_batch64_latency_ms: float | None = None  # of a batch of 64
     # of the deploy form without the channels that masks made useless; None: hardly any, or not
-    # noted
+    # timed
     compact_latency_ms: float | None = None
     compact_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
-    latency_device: str
-    latency_threads: int
+    latency_device: str | None = None
+    latency_threads: int | None = None
+    latency_measured: Measured | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_it_was_noted(cls, value: Any) -> Any:
+        """Until 0.3.0 every trial timed its own network."""
+        if isinstance(value, dict) and value.get("deploy_latency_ms") is not None:
+            return {"latency_measured": "in trial", **value}
+        return value
+
+    def timed(self, latency: Latency) -> Cost:
+        """The same with another latency."""
+        return self.model_copy(update=latency.model_dump())
 
 
 FUSED = "fused"
@@ -219,7 +258,7 @@ EPOCH_METRICS: tuple[str, ...] = (
 
 _NOT_NUMBERS = {
     *("form", "trial", "cost", "levels", "warnings", "digests", "store_checksums"),
-    *("latency_device", "deploy_folded"),
+    *("latency_device", "latency_measured", "deploy_folded", "deploy_structure"),
 }
 
 RESULT_METRICS: tuple[str, ...] = (
@@ -294,6 +333,11 @@ class TrialDir:
         return self.path / "cost.json"
 
     @property
+    def latency_file(self) -> Path:
+        """How long the deploy form takes, where it was timed after the trial."""
+        return self.path / "latency.json"
+
+    @property
     def sparsity_file(self) -> Path:
         """Which tensors keep how many weights; absent for a dense network."""
         return self.path / "sparsity.json"
@@ -349,12 +393,14 @@ class TrialDir:
         return file
 
     def load(self) -> TrialResult:
-        """The result of a complete trial; UserError where there is none that can be read."""
+        """The result of a complete trial, with the latency that was measured last; UserError where
+        there is none that can be read.
+        """
         found = read_json(self.result_file)
         if isinstance(found, dict):
             check_form(self.result_file, found.setdefault("form", 1), FORM)
         try:
-            return TrialResult.model_validate(found)
+            return self._timed(TrialResult.model_validate(found))
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))
@@ -373,6 +419,23 @@ class TrialDir:
         except UserError as error:
             log.warning("%s; the trial counts as not finished", error)
             return None
+
+    def _timed(self, result: TrialResult) -> TrialResult:
+        """With the latency that was measured after the trial, where there is one of its network."""
+        if not self.latency_file.is_file():
+            return result
+        try:
+            latency = Latency.model_validate(read_json(self.latency_file))
+        except (UserError, ValidationError) as error:
+            log.warning("%s: is damaged and left out: %s", self.latency_file, error)
+            return result
+        if result.cost.deploy_structure not in (None, latency.deploy_structure):
+            return result  # of another network: the trial was trained again
+        return result.model_copy(update={"cost": result.cost.timed(latency)})
+
+    def save_latency(self, latency: Latency) -> None:
+        """Note how long the deploy form of the complete trial takes, atomically."""
+        write_atomic(self.latency_file, latency.model_dump_json(indent=2).encode())
 
     def load_failure(self) -> str | None:
         """The reason the trial failed for good, or None."""

@@ -30,6 +30,8 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
         "Final scores: top-1 in % ± standard error",
         "report/tables/results.csv and --json have every figure",
     )
+    for timing in sorted({row.size.timing for row in evaluation.rows} - {""}):
+        out.print(f"latency: {timing}", soft_wrap=True)
     seeds = any(row.seeds for row in evaluation.rows)
     if seeds:
         out.print(

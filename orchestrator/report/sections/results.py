@@ -155,13 +155,7 @@ def _result_line(
 
 def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
     """How to read the columns."""
-    devices = sorted(
-        {
-            f"{row.size.latency_device}, {_threads(row.size.latency_threads)}"
-            for row in evaluation.rows
-            if row.size.latency_threads is not None
-        }
-    )
+    timings = sorted({row.size.timing for row in evaluation.rows} - {""})
     lines = [
         (
             "± is one standard error, sqrt(p (1 - p) / n), of the clips drawn; it says nothing of"
@@ -185,9 +179,9 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
             " different places, and a weight of the sum is zero only where all of its parts are."
         ),
         (
-            f"Latency: one clip, or a batch of 64, float32, median ({'; '.join(devices)}), timed at"
-            " the end of each trial beside whatever else ran then. `peak MB`: most bytes (1e6) of"
-            " activations alive at once, one clip; the largest of an ensemble's networks."
+            "Latency: one clip, or a batch of 64, float32, median"
+            f" ({'; '.join(timings) or 'not measured'}). `peak MB`: most bytes (1e6) of activations"
+            " alive at once, one clip; the largest of an ensemble's networks."
         ),
         *(
             [_SCATTERED]
@@ -231,7 +225,3 @@ def _recipe_line(row: Row) -> dict[str, str]:
         "missing": ", ".join(row.missing) or "none",
         "left out by its weights": ", ".join(row.left_out) or "none",
     }
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
