@@ -5,6 +5,7 @@ Arithmetic on the file and the store; nothing is trained.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,34 +13,26 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.memory import Memory, memory_of, memory_problems
+from orchestrator.planning.sizes import BYTES, FLOPS_PER_MAC, PASSES, Sizes, clip_flops
+from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import known_proposals
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.leaves import LEAVES, leaves_of, unused
+from orchestrator.sweep.leaves import LEAVES, unused
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import Trial, all_trials
-from trainables.contract.config import SparsityConfig, TrialConfig
 from trainables.contract.errors import UserError
-from trainables.contract.sparsity import level_name
-from trainables.cost.counting.count import Count
-from trainables.cost.counting.levels import count_trial, training_share
-from trainables.sparsity.amounts import emptied
 
 if TYPE_CHECKING:
-    from trainables.data.store.reading import Store
+    from trainables.data.store.reading import Split
 
 CPU_RATE = 30e9
 """Assumed training speed of one CPU core, FLOP/s sustained: a round figure, replaced by the
 measured rate once a trial is complete.
 """
+MOST_NAMED = 5  # of many cells
 GPU_RATE = 20e12
 """Assumed training speed of one GPU, FLOP/s sustained."""
-FLOPS_PER_MAC = 2
-PASSES = 3
-"""One training step costs about three forward passes: one forward, two for the gradients of
-activations and weights.
-"""
-BYTES = 4
-"""Of one float32."""
 
 
 @dataclass(frozen=True)
@@ -56,34 +49,11 @@ class CellPlan:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A network: model and input, at one or several sparsity levels."""
-
-    # leaves of the model: the backbone and those in which the variants differ
-    settings: dict[str, Any]
-    streams: tuple[str, ...]  # with the same input block, so of the same size
-    trials: int
-    params: int
-    deploy_params: int
-    # of the training form, by sparsity level (and scope, structure and sharing, where there are
-    # several)
-    nonzero_params: dict[str, int]
-    # of those levels, the ones that a price decides in training: no more than all parameters stay
-    at_most: tuple[str, ...]
-    deploy_nonzero_params: dict[str, int]  # of the deploy form
-    # levels at which the deploy form's figure is an expected value: masks meet there in one kernel
-    # by chance
-    expected: tuple[str, ...]
-    gmacs: float  # training form, 1e9 multiply-accumulates per clip
-    deploy_gmacs: float
-    seconds_per_trial: float  # mean over the variant's trials
-
-
-@dataclass(frozen=True)
 class Machine:
     """What the time estimate assumes of the machine."""
 
     device: str
+    gpus: float  # of one trial
     flops_per_s: float  # of one trial
     concurrent: int
     measured: bool
@@ -113,6 +83,7 @@ class Plan:
     training_hours: float  # of all trials still to run, one after another
     wall_hours: float  # as many at a time as the machine takes, none before the one it starts from
     disk_gb: float
+    memory: Memory
     mlflow_runs: int
     machine: Machine
     assumptions: tuple[str, ...]
@@ -123,51 +94,40 @@ class Plan:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What a plan is made of."""
+
+    sweep: Sweep
+    split: Split
+    sizes: Sizes
+    everything: Sequence[Trial]
+    complete: Sequence[Trial]
+    machine: Machine
+    seconds: Mapping[str, float]  # of training, by trial
+
+    @property
+    def left(self) -> dict[str, float]:
+        """Hours of training of the trials that are not complete."""
+        done = {trial.proposal.trial for trial in self.complete}
+        return {name: value / 3600 for name, value in self.seconds.items() if name not in done}
+
+
 def plan(sweep: Sweep) -> Plan:
     """The cost of a checked sweep; UserError if its store cannot be read."""
-    from trainables.data.store.cache import open_store
-
-    store = open_store(sweep.data.store)
-    split = store.split(sweep.data.protocol, sweep.data.selection)
-    everything = all_trials(sweep, known_proposals(sweep))
-    by_cell = {
-        cell: [trial for trial in everything if trial.proposal.axes == cell.axes]
-        for cell in expand(sweep)
-    }
-    cell_of = {trial.proposal.trial: trial.proposal.cell for trial in everything}
-    run = Path(sweep.storage) / sweep.name
-    complete = [trial for trial in everything if trial.proposal.folder(run).is_complete()]
-    done = {trial.proposal.trial for trial in complete}
-    counts = {trial.proposal.trial: _count(trial.config, store) for trial in everything}
-    machine = _machine(sweep, _measured_rate(run, complete, counts))
-    seconds = {
-        trial.proposal.trial: (
-            training_flops(trial.config, counts[trial.proposal.trial], len(split.train))
-            / machine.flops_per_s
-        )
-        for trial in everything
-    }
-    left = {name: value / 3600 for name, value in seconds.items() if name not in done}
+    facts = _facts(sweep)
+    split, store, everything = facts.split, facts.sizes.store, facts.everything
+    left, cells = facts.left, _cells(facts)
     score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
+    disk = sum(facts.sizes.disk_bytes(trial.config) + score_bytes for trial in everything)
+    runs = 1 + len(everything) + ensemble_count(sweep)
     return Plan(
         name=sweep.name,
         digest=sweep.digest(),
-        cells=tuple(
-            CellPlan(
-                cell=cell.id,
-                axes=dict(cell.axes),
-                trials=len(group),
-                trials_done=sum(trial.proposal.trial in done for trial in group),
-                hours=sum(seconds[trial.proposal.trial] for trial in group) / 3600,
-                after=tuple(
-                    dict.fromkeys(cell_of[name] for trial in group for name in trial.proposal.after)
-                ),
-            )
-            for cell, group in by_cell.items()
-        ),
-        variants=_variants(everything, counts, seconds),
+        cells=cells,
+        variants=variants_of(everything, facts.sizes, facts.seconds),
         trials=len(everything),
-        done=len(done),
+        done=len(facts.complete),
         waiting=sum(
             bool(trial.proposal.after) for trial in everything if trial.proposal.trial in left
         ),
@@ -175,19 +135,60 @@ def plan(sweep: Sweep) -> Plan:
         selection_clips=len(split.selection),
         test_clips=len(split.test),
         training_hours=sum(left.values()),
-        wall_hours=_wall_hours(everything, left, machine.concurrent),
-        disk_gb=sum(
-            disk_bytes(counts[trial.proposal.trial], trial.config) + score_bytes
-            for trial in everything
-        )
-        / 1e9,
-        mlflow_runs=(0 if sweep.tracking.is_off else 1 + len(everything) + ensemble_count(sweep)),
-        machine=machine,
+        wall_hours=_wall_hours(everything, left, facts.machine.concurrent),
+        disk_gb=disk / 1e9,
+        memory=memory_of(everything, facts.sizes, split, facts.machine.gpus),
+        mlflow_runs=0 if sweep.tracking.is_off else runs,
+        machine=facts.machine,
         assumptions=_ASSUMPTIONS,
         notes=(
-            *_notes(sweep, [len(group) for group in by_cell.values()], everything),
-            *_bare_layers(everything, counts),
+            *_notes(facts, [cell.trials for cell in cells]),
+            *bare_layers(everything, facts.sizes),
         ),
+    )
+
+
+def _facts(sweep: Sweep) -> _Facts:
+    from trainables.data.store.cache import open_store
+
+    store = open_store(sweep.data.store)
+    split = store.split(sweep.data.protocol, sweep.data.selection)
+    everything, sizes = all_trials(sweep, known_proposals(sweep)), Sizes(store)
+    run = Path(sweep.storage) / sweep.name
+    complete = (
+        [trial for trial in everything if trial.proposal.folder(run).is_complete()]
+        if run.is_dir()
+        else []
+    )
+    machine = _machine(sweep, _measured_rate(run, complete, sizes))
+    seconds = {
+        trial.proposal.trial: (
+            sizes.training_flops(trial.config, len(split.train)) / machine.flops_per_s
+        )
+        for trial in everything
+    }
+    return _Facts(sweep, split, sizes, everything, complete, machine, seconds)
+
+
+def _cells(facts: _Facts) -> tuple[CellPlan, ...]:
+    """Cells with a trial, in the order of the sweep."""
+    done = {trial.proposal.trial for trial in facts.complete}
+    cell_of = {trial.proposal.trial: trial.proposal.cell for trial in facts.everything}
+    groups: dict[str, list[Trial]] = {}
+    for trial in facts.everything:
+        groups.setdefault(trial.proposal.cell, []).append(trial)
+    return tuple(
+        CellPlan(
+            cell=cell,
+            axes=dict(group[0].proposal.axes),
+            trials=len(group),
+            trials_done=sum(trial.proposal.trial in done for trial in group),
+            hours=sum(facts.seconds[trial.proposal.trial] for trial in group) / 3600,
+            after=tuple(
+                dict.fromkeys(cell_of[name] for trial in group for name in trial.proposal.after)
+            ),
+        )
+        for cell, group in groups.items()
     )
 
 
@@ -205,34 +206,6 @@ _ASSUMPTIONS = (
         " the scores of every trial"
     ),
 )
-
-
-def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2;
-    of nested levels the MACs of those that a step trains.
-    """
-    return clips * config.data.repeat * config.total_epochs * _clip_flops(config, cost)
-
-
-def _clip_flops(config: TrialConfig, cost: Count) -> float:
-    """Work of a step on one clip."""
-    return PASSES * training_share(config.sparsity) * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
-
-
-def disk_bytes(cost: Count, config: TrialConfig) -> float:
-    """What one trial leaves on disk without its scores: weights and momentum, best weights, deploy
-    form, and in both checkpoints masks, the scores or gates they are made of with their momentum,
-    and what weights go back to.
-    """
-    sparsity = config.sparsity
-    networks = 0 if sparsity.dense else max(1, len(sparsity.levels))  # each with masks of its own
-    masks = 2 * networks * cost.maskable_params
-    # a gate per weight, with means of its gradient and square
-    gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"
-    scored = sparsity.level != "learned" and sparsity.generator in ("score_trainable", "supermask")
-    scores = (6 * gated + 3 * scored) * cost.maskable_params if masks else 0
-    rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
-    return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)
 
 
 def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurrent: int) -> float:
@@ -259,8 +232,10 @@ def ensemble_count(sweep: Sweep) -> int:
     return total
 
 
-def check_budget(sweep: Sweep, planned: Plan) -> None:
-    """UserError where the plan needs more than the file's budget, one line per figure."""
+def check_fit(sweep: Sweep, planned: Plan, address: str | None = None) -> None:
+    """UserError where the plan needs more than the file's budget, or a trial more memory than it
+    gets, one line per figure. address: of the cluster that the sweep runs on; None: this machine.
+    """
     needs: Mapping[str, tuple[float, str]] = {
         "hours": (
             planned.wall_hours,
@@ -269,32 +244,23 @@ def check_budget(sweep: Sweep, planned: Plan) -> None:
         "disk_gb": (planned.disk_gb, f"{planned.disk_gb:.3g} GB"),
         "trials": (planned.trials, f"{planned.trials} trials"),
     }
-    problems = []
+    problems = memory_problems(sweep, planned.memory, here=address is None)
     for key, (need, text) in needs.items():
         allowed = getattr(sweep.budget, key)
         if allowed is not None and need > allowed:
-            problems.append(
-                sweep.problem(
-                    ("budget", key),
-                    f"the sweep is expected to need {text}, the budget allows {allowed:g}",
-                )
-            )
+            rule = f"the sweep is expected to need {text}, the budget allows {allowed:g}"
+            problems.append(sweep.problem(("budget", key), rule))
     if problems:
         raise UserError.of(problems)
 
 
-def _count(config: TrialConfig, store: Store) -> Count:
-    return count_trial(
-        config, store.layout, classes=len(store.info.classes), persons=store.info.persons
-    )
-
-
-def _measured_rate(run: Path, done: Iterable[Trial], counts: Mapping[str, Count]) -> float | None:
+def _measured_rate(run: Path, done: Iterable[Trial], sizes: Sizes) -> float | None:
     """Median training FLOP/s of the complete trials, None without any."""
     rates = []
     for trial in done:
-        result = trial.proposal.folder(run).load()
-        rates.append(result.clips_per_s * _clip_flops(trial.config, counts[trial.proposal.trial]))
+        result = trial.proposal.folder(run).load_if_complete()
+        if result is not None:
+            rates.append(result.clips_per_s * clip_flops(trial.config, sizes.count(trial.config)))
     return median(rates) if rates else None
 
 
@@ -319,7 +285,7 @@ def _machine(sweep: Sweep, measured: float | None) -> Machine:
             f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}",
         )
     concurrent = max(1, min(fits, wanted.max_concurrent or fits))
-    return Machine(device, measured or rate, concurrent, measured is not None)
+    return Machine(device, per_trial, measured or rate, concurrent, measured is not None)
 
 
 def _present() -> tuple[int, int]:
@@ -332,139 +298,10 @@ def _present() -> tuple[int, int]:
     )
 
 
-def _variants(
-    everything: Sequence[Trial], counts: Mapping[str, Count], seconds: Mapping[str, float]
-) -> tuple[Variant, ...]:
-    """Trials grouped by what decides a network's size."""
-    groups: dict[tuple[str, str, int, str], list[Trial]] = {}
-    for trial in everything:
-        model, data = trial.config.model, trial.config.data
-        sparsity = trial.config.sparsity
-        several = sparsity.model_dump_json() if sparsity.network != "single" else ""
-        groups.setdefault(
-            (
-                model.model_dump_json(),
-                model.input_block_for(data.stream_config),
-                data.frames,
-                several,
-            ),
-            [],
-        ).append(trial)
-    models = [group[0].config.model.model_dump(mode="json") for group in groups.values()]
-    differing = [
-        name
-        for name in models[0]
-        if name == "backbone" or len({str(model[name]) for model in models}) > 1
-    ]
-    found = []
-    for settings, group in zip(models, groups.values(), strict=True):
-        idle = unused(leaves_of(group[0].config))
-        cost, levels = counts[group[0].proposal.trial], _levels(group)
-        found.append(
-            Variant(
-                settings={
-                    **{
-                        f"model.{name}": settings[name]
-                        for name in differing
-                        if f"model.{name}" not in idle
-                    },
-                    **(
-                        {"sparsity.network": network}
-                        if (network := group[0].config.sparsity.network) != "single"
-                        else {}
-                    ),
-                },
-                streams=tuple(dict.fromkeys(trial.config.data.stream_name for trial in group)),
-                trials=len(group),
-                params=cost.training.params,
-                deploy_params=cost.deploy.params,
-                nonzero_params={
-                    name: cost.nonzero_params(sparsity) for name, sparsity in levels.items()
-                },
-                at_most=tuple(
-                    name for name, sparsity in levels.items() if sparsity.price is not None
-                ),
-                deploy_nonzero_params={
-                    name: cost.deploy_nonzero_params(sparsity)[0]
-                    for name, sparsity in levels.items()
-                },
-                expected=tuple(
-                    name
-                    for name, sparsity in levels.items()
-                    if not cost.deploy_nonzero_params(sparsity)[1]
-                ),
-                gmacs=cost.training.gmacs,
-                deploy_gmacs=cost.deploy.gmacs,
-                seconds_per_trial=sum(seconds[trial.proposal.trial] for trial in group)
-                / len(group),
-            )
-        )
-    return tuple(found)
-
-
-def _levels(group: Sequence[Trial]) -> dict[str, SparsityConfig]:
-    """What the group removes, by level, and by scope, structure and sharing where it has several of
-    them.
-    """
-    settings = ("scope", "structure", "sharing")
-    configs = sorted(
-        (trial.config.sparsity for trial in group),
-        key=lambda each: (each.expected_level, *(getattr(each, s) for s in settings)),
-    )
-    several = [
-        name
-        for name in settings
-        if len({getattr(config, name) for config in configs if _chooses(config)}) > 1
-    ]
-    return {
-        " ".join(
-            [
-                config.described,
-                *(str(getattr(config, name)) for name in several if _chooses(config)),
-            ]
-        ): config
-        for config in configs
-    }
-
-
-def _chooses(config: SparsityConfig) -> bool:
-    """Whether settings beside the level say how many weights go; a learned level is one of all
-    tensors together.
-    """
-    return not config.dense and config.level != "learned"
-
-
-def _bare_layers(everything: Sequence[Trial], counts: Mapping[str, Count]) -> tuple[str, ...]:
-    """Layers that a level leaves without any weight, as far as that is known before masks are
-    drawn; each network once.
-    """
-    found = []
-    for trial in everything:
-        for single in (
-            trial.config.sparsity.singles if trial.config.sparsity.sharing == "none" else ()
-        ):
-            bare = emptied(counts[trial.proposal.trial].kernels, single)
-            layers = [
-                (f"{'x'.join(map(str, shape))} in block {block}", chance)
-                for block, shape, chance in bare
-            ]
-            words = {
-                layer: "" if chance == 1 else f" ({100 * chance:.0f} %)" for layer, chance in layers
-            }
-            if words:
-                verb = "leaves" if all(chance == 1 for _, chance in layers) else "may leave"
-                text = ", ".join(f"{layer}{chance}" for layer, chance in words.items())
-                found.append(
-                    f"sparsity.level {level_name(single.expected_level)} {verb} no weight in"
-                    f" {trial.config.model.backbone}'s {text}"
-                )
-    return tuple(dict.fromkeys(found))
-
-
-def _notes(
-    sweep: Sweep, trials_per_cell: Sequence[int], everything: Sequence[Trial]
-) -> Iterable[str]:
+def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
     """What a user might not expect."""
+    sweep, everything = facts.sweep, facts.everything
+    yield from _empty_cells(facts)
     asked = {
         "cpus": sweep.resources.cpus,
         "gpus": 0 if sweep.resources.gpus == "auto" else sweep.resources.gpus,
@@ -493,9 +330,22 @@ def _notes(
                 f"a trial that rewinds its weights trains {total} epochs in all, {own} of them"
                 " before the first pruning"
             )
-    idle = frozenset(LEAVES)
+    idle, shared = frozenset(LEAVES), sweep.leaves()
     for trial in everything:
-        leaves = sweep.leaves() | dict(trial.proposal.axes) | dict(trial.proposal.assignment)
-        idle &= unused(leaves)
+        idle &= unused({**shared, **trial.proposal.axes, **trial.proposal.assignment})
     for name in sorted(name for name in idle if sweep.is_written(sweep.place_of_leaf(name))):
         yield sweep.problem(sweep.place_of_leaf(name), "has no effect on any trial of this sweep")
+
+
+def _empty_cells(facts: _Facts) -> Iterable[str]:
+    """Cells that the constraints leave without a trial: those are dropped."""
+    filled = {json.dumps(dict(trial.proposal.axes)) for trial in facts.everything}
+    free = facts.sweep.model_copy(update={"constraints": ()})
+    empty = [cell.id for cell in expand(free) if json.dumps(dict(cell.axes)) not in filled]
+    if empty:
+        rule = (
+            f"{len(empty)} cell{'' if len(empty) == 1 else 's'} in which no combination satisfies"
+            f" the constraints {'is' if len(empty) == 1 else 'are'} left out:"
+            f" {', '.join(empty[:MOST_NAMED])}{', ...' if len(empty) > MOST_NAMED else ''}"
+        )
+        yield facts.sweep.problem(("constraints",), rule)

@@ -4,10 +4,11 @@ accepts, which are in use.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -56,15 +57,22 @@ class Leaf:
         """JSON form of the contract's default; one that is derived looks at the leaves of its
         section in `leaves`.
         """
-        section = self.name.rpartition(".")[0]
+        factory: Any = self.field.default_factory
+        if factory is None:
+            return copy.copy(_plain_default(self.name))
+        if not _looks_at_others(self.name):
+            return self.adapter.dump_python(factory(), mode="json")
         beside = {
-            name.rpartition(".")[2]: value
-            for name, value in leaves.items()
-            if name.rpartition(".")[0] == section
+            last: leaves[name]
+            for name, last in _section(self.name.rpartition(".")[0])
+            if name in leaves
         }
-        return self.adapter.dump_python(
-            self.field.get_default(call_default_factory=True, validated_data=beside), mode="json"
-        )
+        key = (self.name, repr(beside))
+        if key not in _DERIVED:
+            if len(_DERIVED) >= MOST_KEPT:
+                _DERIVED.clear()
+            _DERIVED[key] = self.adapter.dump_python(factory(beside), mode="json")
+        return copy.copy(_DERIVED[key])
 
     @property
     def is_list(self) -> bool:
@@ -121,6 +129,31 @@ def _walk(model: type[BaseModel], prefix: str) -> dict[str, Leaf]:
 LEAVES: dict[str, Leaf] = _walk(TrialConfig, "")
 
 
+_DERIVED: dict[tuple[str, str], Any] = {}
+MOST_KEPT = 10_000
+"""Answers that many trials ask for are kept; beyond so many, none of the earlier ones."""
+
+
+@cache
+def _plain_default(name: str) -> Any:
+    return LEAVES[name].adapter.dump_python(LEAVES[name].field.get_default(), mode="json")
+
+
+@cache
+def _looks_at_others(name: str) -> bool:
+    return bool(LEAVES[name].field.default_factory_takes_validated_data)
+
+
+@cache
+def _section(section: str) -> tuple[tuple[str, str], ...]:
+    """(dotted name, its last part) of the leaves directly in a section."""
+    return tuple(
+        (name, last)
+        for name, (parent, _, last) in ((name, name.rpartition(".")) for name in LEAVES)
+        if parent == section
+    )
+
+
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     info = LEAVES[name].field
@@ -146,11 +179,30 @@ def leaves_of(config: Any) -> dict[str, Any]:
     return {name: _descend(values, leaf) for name, leaf in LEAVES.items()}
 
 
+def without_effect(leaves: Leaves) -> dict[str, Any]:
+    """The leaves that have no effect beside the others, with their defaults."""
+    idle = unused(leaves)
+    derived = [name for name in idle if LEAVES[name].field.default_factory is not None]
+    return {**_plain_defaults(idle), **{n: LEAVES[n].default_beside(leaves) for n in derived}}
+
+
+@lru_cache(maxsize=1000)
+def _plain_defaults(names: frozenset[str]) -> dict[str, Any]:
+    return {n: _plain_default(n) for n in names if LEAVES[n].field.default_factory is None}
+
+
+@cache
+def _path(name: str) -> tuple[tuple[str, ...], str]:
+    """(sections, last part) of a leaf's name."""
+    *sections, last = name.split(".")
+    return tuple(sections), last
+
+
 def nest(leaves: Leaves) -> dict[str, Any]:
     """The inverse of `leaves_of`, for any of the leaves."""
     nested: dict[str, Any] = {}
     for name, value in leaves.items():
-        *parents, last = name.split(".")
+        parents, last = _path(name)
         target = nested
         for part in parents:
             target = target.setdefault(part, {})
@@ -296,6 +348,25 @@ Of those that are numbers a larger one never takes another leaf's effect away.
 """
 
 
+_LOOKED_AT = (
+    *DECIDING,
+    "data.selection.kind",
+    *(name for name in LEAVES if name.startswith("sparsity.") and name not in DECIDING),
+)
+"""All leaves that UNUSED_WHEN looks at."""
+
+_UNUSED: dict[str, frozenset[str]] = {}
+
+
 def unused(leaves: Leaves) -> frozenset[str]:
-    """Names of the leaves that have no effect beside the others; `leaves` must be complete."""
-    return frozenset(name for name, useless in UNUSED_WHEN.items() if useless(leaves))
+    """Names of the leaves that have no effect beside the others; `leaves` must be complete.
+
+    Sweeps ask this of every trial, and few of their leaves decide it: answers are kept.
+    """
+    key = repr([leaves[name] for name in _LOOKED_AT])
+    if key not in _UNUSED:
+        if len(_UNUSED) >= MOST_KEPT:
+            _UNUSED.clear()
+        seen = {name: leaves[name] for name in _LOOKED_AT}  # a rule that looks elsewhere fails
+        _UNUSED[key] = frozenset(name for name, useless in UNUSED_WHEN.items() if useless(seen))
+    return _UNUSED[key]

@@ -104,9 +104,9 @@ class Method(Frozen):
     # grid: every combination; random: trials_per_cell draws
     name: SearchName = "grid"
     # not for a grid: how many assignments are drawn in each cell
-    trials_per_cell: Annotated[int, Field(ge=1)] | None = None
+    trials_per_cell: Annotated[int, Field(ge=1, le=100_000)] | None = None
     # how often each assignment is trained, with seeds seed, seed + 1, ...
-    seeds: int = Field(default=1, ge=1)
+    seeds: int = Field(default=1, ge=1, le=1000)
     seed: int = Field(default=0, ge=0)  # of the draws
 
 

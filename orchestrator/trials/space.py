@@ -18,7 +18,15 @@ from pydantic import ValidationError
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds
 from orchestrator.sweep.document import Path, dotted, show
-from orchestrator.sweep.leaves import LEAVES, OF_CTR, OF_PYSKL, completed, nest, unused
+from orchestrator.sweep.leaves import (
+    LEAVES,
+    OF_CTR,
+    OF_PYSKL,
+    completed,
+    nest,
+    unused,
+    without_effect,
+)
 from orchestrator.sweep.problems import rule_of
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.cells import Cell, deciding_combinations, expand
@@ -54,7 +62,7 @@ def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: 
     together.
     """
     leaves = _leaves(sweep, cell, assignment)
-    leaves |= {name: LEAVES[name].default_beside(leaves) for name in unused(leaves)}
+    leaves |= without_effect(leaves)
     try:
         return TrialConfig.model_validate_json(
             json.dumps(nest(leaves) | {"seed": seed}), strict=True
@@ -75,7 +83,19 @@ def _problem(sweep: Sweep, location: Sequence[str | int], rule: str) -> str:
 
 
 def _leaves(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    return completed(sweep.leaves() | dict(cell.axes) | dict(assignment))
+    return completed(_shared(sweep) | dict(cell.axes) | dict(assignment))
+
+
+_LAST_SHARED: list[tuple[Sweep, dict[str, Any]]] = []
+
+
+def _shared(sweep: Sweep) -> dict[str, Any]:
+    """The leaves that all trials share; kept for the sweep that was asked about last, as every
+    trial asks.
+    """
+    if not _LAST_SHARED or _LAST_SHARED[0][0] is not sweep:
+        _LAST_SHARED[:] = [(sweep, sweep.leaves())]
+    return _LAST_SHARED[0][1]
 
 
 def _concerned(sweep: Sweep, location: Sequence[str | int], rule: str) -> Path:
@@ -97,7 +117,7 @@ def _concerned(sweep: Sweep, location: Sequence[str | int], rule: str) -> Path:
 
 def grid(sweep: Sweep, cell: Cell) -> list[Assignment]:
     """Every combination of the searched values that the constraints allow, each once; the last
-    parameter changes fastest.
+    parameter changes fastest. There may be none.
     """
     names = sweep.searched
     if math.prod(len(sweep.parameters[name].values) for name in names) > MAX_COMBINATIONS:
@@ -113,12 +133,6 @@ def grid(sweep: Sweep, cell: Cell) -> list[Assignment]:
         assignment = _canonical(sweep, cell, dict(zip(names, values, strict=True)))
         if _allowed(sweep, cell, assignment):
             found.setdefault(_key(assignment), assignment)
-    if not found:
-        raise UserError(
-            sweep.problem(
-                ("constraints",), f"cell {cell.id}: no combination satisfies the constraints"
-            )
-        )
     return list(found.values())
 
 
@@ -143,14 +157,6 @@ def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
     found: dict[str, Assignment] = {}
     for index in range(count):
         assignment = _draw_allowed(sweep, cell, index, found)
-        if assignment is None and not found:
-            raise UserError(
-                sweep.problem(
-                    ("constraints",),
-                    f"cell {cell.id}: none of {MAX_TRIES} random assignments satisfies the"
-                    " constraints",
-                )
-            )
         if assignment is None:
             break
         found[_key(assignment)] = assignment
@@ -215,6 +221,8 @@ def _key(assignment: Assignment) -> str:
 
 def _allowed(sweep: Sweep, cell: Cell, assignment: Assignment) -> bool:
     """Whether every constraint on the configuration holds."""
+    if not sweep.expressions:
+        return True
     leaves = _leaves(sweep, cell, assignment)
     for position, constraint in enumerate(sweep.constraints):
         try:
@@ -247,19 +255,41 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
     tried = assignments(sweep, cell)
     slots = len(tried) * sweep.method.seeds
     for assignment in tried:
+        config: TrialConfig | None = None
         for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
             if (_key(assignment), seed) in known or len(found) >= slots:
                 continue
-            config = build_config(sweep, cell, assignment, seed)
+            config = (
+                build_config(sweep, cell, assignment, seed)
+                if config is None
+                else config.model_copy(update={"seed": seed})
+            )
             name = f"{cell.id}-{config.digest()}"
             found.append(Trial(Proposal(name, cell.id, cell.axes, assignment, seed), config))
     return found
 
 
+_LAST_TRIALS: dict[str, list[Trial]] = {}
+
+
 def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
     """All trials of all cells, cell by cell; those that start from the dense trial of the sweep
-    know which can be that. recorded: see `trials`.
+    know which can be that. recorded: see `trials`. Cells that the constraints leave empty have
+    none; UserError where all cells are empty.
+
+    Those of the last sweep are kept: its checks, its plan and its run ask for them.
     """
+    if recorded:
+        return _all_trials(sweep, recorded)
+    digest = sweep.digest()
+    if digest not in _LAST_TRIALS:
+        found = _all_trials(sweep, ())
+        _LAST_TRIALS.clear()
+        _LAST_TRIALS[digest] = found
+    return list(_LAST_TRIALS[digest])
+
+
+def _all_trials(sweep: Sweep, recorded: Sequence[Proposal]) -> list[Trial]:
     by_axes: dict[str, list[Proposal]] = {}
     for proposal in recorded:
         by_axes.setdefault(_key(dict(proposal.axes)), []).append(proposal)
@@ -268,7 +298,11 @@ def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
         known = by_axes.get(_key(dict(cell.axes)), [])
         # the cell keeps the name it was written down with, too
         found += trials(sweep, replace(cell, id=known[0].cell) if known else cell, known)
+    if not found:
+        raise UserError(_nothing_allowed(sweep))
     sources: dict[str, list[str]] = {}
+    if not any(map(_starts_from_dense, found)):
+        return found
     for trial in found:
         if trial.config.sparsity.dense:
             sources.setdefault(_common(trial), []).append(trial.proposal.trial)
@@ -283,6 +317,15 @@ def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
         )
         for trial in found
     ]
+
+
+def _nothing_allowed(sweep: Sweep) -> str:
+    drawn = any(parameter.distribution for parameter in sweep.parameters.values())
+    return sweep.problem(
+        ("constraints",),
+        "no combination of values satisfies the constraints"
+        + (f", of {MAX_TRIES} drawn in each cell" if drawn else ""),
+    )
 
 
 def _starts_from_dense(trial: Trial) -> bool:
@@ -366,13 +409,25 @@ def check_space(sweep: Sweep) -> list[str]:
     problems = {
         name: sweep.problem(sweep.place_of_leaf(name), rule) for name, rule in in_vain.items()
     }
-    # From here on by the message without the cell and the assignment.
+    try:
+        all_trials(sweep)
+    except UserError:
+        return list((problems | _trial_problems(sweep)).values())
+    return list(problems.values())
+
+
+def _trial_problems(sweep: Sweep) -> dict[str, str]:
+    """What is wrong with the trials, by the message without the cell and the assignment."""
+    problems: dict[str, str] = {}
+    empty = True
     for cell in expand(sweep):
         try:
             tried = assignments(sweep, cell)
         except UserError as error:
             problems |= {text: text for text in error.problems if text not in problems}
+            empty = False
             continue
+        empty &= not tried
         for assignment in tried:
             try:
                 build_config(sweep, cell, assignment, sweep.seed)
@@ -381,4 +436,6 @@ def check_space(sweep: Sweep) -> list[str]:
                 drawn = any(sweep.parameters[name].distribution for name in assignment)
                 for text in error.problems:
                     problems.setdefault(text.partition(", got " if drawn else " (cell ")[0], text)
-    return list(problems.values())
+    if empty:
+        problems["constraints"] = _nothing_allowed(sweep)
+    return problems

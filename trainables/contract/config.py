@@ -65,7 +65,9 @@ class DataConfig(Frozen):
     protocol: str  # one of the store's protocols
     selection: SelectionConfig = SelectionConfig()
     stream: str | StreamConfig = "joint"
-    frames: int = Field(default=64, ge=2)  # length every clip is brought to
+    # length every clip is brought to; the longest recordings of the known data sets have some
+    # thousands, and a network's memory grows with it
+    frames: int = Field(default=64, ge=2, le=10_000)
     pipeline: Literal["auto", "ctr", "pyskl", "ucla"] = "auto"  # auto: what the store recommends
     # largest training rotation in radians; None: the pipeline's own
     rotation: float | None = Field(default=None, ge=0.0)
@@ -76,8 +78,10 @@ class DataConfig(Frozen):
     # x, as InfoGCN does; persons who are not in that frame are left out
     align_persons: bool = False
     # pyskl: views of a recording whose softmax is averaged in final scores; None: 10
-    views: int | None = Field(default=None, ge=1)
-    repeat: int = Field(default=1, ge=1)  # how often one epoch passes over the training clips
+    views: int | None = Field(default=None, ge=1, le=1000)
+    repeat: int = Field(
+        default=1, ge=1, le=10_000
+    )  # how often one epoch passes over the training clips
     # where joints are kept while training; changes no result
     residence: Literal["auto", "device", "host", "mmap"] = "auto"
 
@@ -127,9 +131,10 @@ def _default_milestones(before: Mapping[str, Any]) -> tuple[int, ...]:
 class TrainConfig(Frozen):
     """The recipe of one training run."""
 
-    epochs: int = Field(default=110, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    eval_batch_size: int = Field(default=256, ge=1)  # every view of a recording counts
+    # beyond these bounds there is no recipe, only a slip of the keyboard
+    epochs: int = Field(default=110, ge=1, le=100_000)
+    batch_size: int = Field(default=128, ge=1, le=100_000)
+    eval_batch_size: int = Field(default=256, ge=1, le=100_000)  # every view of a recording counts
     optimizer: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.1, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)

@@ -123,9 +123,9 @@ class ModelConfig(Frozen):
     backbone: BackboneName = DEFAULT_BACKBONE
     layout: str = "auto"  # auto: the store's; a name is checked against the store
     # width of the first stage, a multiple of 8; every later stage is twice as wide
-    channels: int = Field(default=64, ge=1)
+    channels: int = Field(default=64, ge=1, le=4096)
     # blocks per stage
-    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default_factory=_default_stages)
+    stages: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default_factory=_default_stages)
     # of time, by each stage's first block
     strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field(default_factory=_default_strides)
     # the module of every block that convolves over time
@@ -137,10 +137,10 @@ class ModelConfig(Frozen):
     # rep_tcn: a number k is a 1x1-then-kx1 branch
     branches: tuple[Branch, ...] = Field(default_factory=_default_branches)
     # hpi_gcn_rp: parallel adjacency matrices (PA) that sum to one at inference
-    adjacencies: int = Field(default=5, ge=1)
+    adjacencies: int = Field(default=5, ge=1, le=1000)
     groups: int = Field(default=8, ge=1)  # hpi_gcn_op: channel groups with an adjacency each
     # adjacency matrices with weights of their own (K of DG-STGCN)
-    subsets: int = Field(default_factory=_default_subsets, ge=1)
+    subsets: int = Field(default_factory=_default_subsets, ge=1, le=1000)
     # scaled: a fixed graph times learned factors
     adjacency: Literal["learned", "scaled", "fixed"] = "learned"
     graph: Graph = Field(default_factory=_default_graph)  # what the adjacency matrices start from

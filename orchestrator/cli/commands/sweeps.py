@@ -44,6 +44,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=V", help="Override a value of the file; may be repeated."),
 ]
+SweepName = Annotated[
+    str | None, typer.Option("--name", help="Give the sweep another name than the file does.")
+]
 
 
 def _show_version(asked: bool) -> None:
@@ -94,17 +97,26 @@ def validate(
     )
 
 
-@app.command()
-def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Say what a sweep will cost before it runs: cells, trials, sizes, time, disk.
+def _named(overrides: list[str] | None, name: str | None) -> list[str]:
+    return [*(overrides or ()), *([f"name={name}"] if name else [])]
 
-    Exits with 2 when the file's budget is too small.
+
+@app.command()
+def plan(
+    file: File,
+    overrides: Overrides = None,
+    name: SweepName = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a sweep will cost before it runs: cells, trials, sizes, time, memory, disk.
+
+    Exits with 2 when the file's budget is too small, or a trial does not fit into memory.
     """
     from orchestrator.planning.check import checked_sweep
-    from orchestrator.planning.plan import check_budget
+    from orchestrator.planning.plan import check_fit
     from orchestrator.planning.plan import plan as plan_sweep
 
-    sweep = checked_sweep(file, overrides or ())
+    sweep = checked_sweep(file, _named(overrides, name))
     planned = plan_sweep(sweep)
     if as_json:
         print(json.dumps(planned.to_json(), indent=2))
@@ -112,7 +124,7 @@ def plan(file: File, overrides: Overrides = None, as_json: Json = False) -> None
         from orchestrator.cli.printing.costs import print_plan
 
         print_plan(planned)
-    check_budget(sweep, planned)
+    check_fit(sweep, planned)
 
 
 @app.command()
@@ -143,9 +155,7 @@ def sweep(
     file: File,
     overrides: Overrides = None,
     address: Address = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Give the sweep another name than the file does.")
-    ] = None,
+    name: SweepName = None,
     as_json: Json = False,
 ) -> None:
     """Run it all: trials, ensembles, report.
@@ -153,11 +163,11 @@ def sweep(
     The same file again continues; Ctrl-C once to stop with checkpoints, twice to end at once.
     """
     from orchestrator.planning.check import checked_sweep
-    from orchestrator.planning.plan import check_budget
+    from orchestrator.planning.plan import check_fit
     from orchestrator.planning.plan import plan as plan_sweep
 
-    checked = checked_sweep(file, [*(overrides or ()), *([f"name={name}"] if name else [])])
-    check_budget(checked, plan_sweep(checked))
+    checked = checked_sweep(file, _named(overrides, name))
+    check_fit(checked, plan_sweep(checked), address)
     from orchestrator.conduct import conduct
 
     _show(conduct(checked, address, _note), as_json)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.printing.tables import console, plain, table
-from orchestrator.planning.plan import Plan, Variant
+from orchestrator.cli.printing.tables import Column, console, plain, print_fitted
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.variants import Variant
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
 
 MOST_LEVELS = 12  # of a variant in the table of non-zeros
@@ -17,10 +18,10 @@ MOST_LEVELS = 12  # of a variant in the table of non-zeros
 def print_plan(plan: Plan) -> None:
     """Cells, variants, totals, and what the estimate rests on, to standard output."""
     out = console()
-    out.print(_cells(plan))
-    out.print(_variants(plan))
+    print_cells(out, plan)
+    print_variants(out, plan)
     if any(level != "0" for variant in plan.variants for level in variant.nonzero_params):
-        out.print(_nonzeros(plan))
+        print_nonzeros(out, plan)
         if any(variant.expected for variant in plan.variants):
             print(
                 "~: expected; fusing adds and multiplies kernels, whose masks fill each other's"
@@ -43,6 +44,7 @@ def print_plan(plan: Plan) -> None:
         f"time       {duration(plan.training_hours)} of training, {duration(plan.wall_hours)} on"
         f" this machine: {plan.machine.describe()}"
     )
+    print(f"memory     {_memory(plan)}")
     print(f"disk       {plan.disk_gb:.3f} GB")
     print(f"MLflow     {plan.mlflow_runs} runs")
     for text in plan.assumptions:
@@ -59,69 +61,67 @@ def duration(hours: float) -> str:
     return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:,.1f} h"
 
 
-def _cells(plan: Plan) -> Table:
-    waits = any(cell.after for cell in plan.cells)
-    rows = table(
-        "cell",
-        "trials",
-        "complete",
-        "training",
-        text="starts from" if waits else None,
-        title="Cells",
-    )
-    for cell in plan.cells:
-        after = [", ".join(cell.after)] if waits else []
-        rows.add_row(
-            cell.cell, str(cell.trials), str(cell.trials_done), duration(cell.hours), *after
-        )
-    return rows
+def _memory(plan: Plan) -> str:
+    """What the largest trial is expected to take, beside what there is."""
+    memory = plan.memory
+    there = "" if memory.machine_gb is None else f" of {memory.machine_gb:.3g}"
+    card = "" if memory.card_gb is None else f" of {memory.card_gb:.3g}"
+    gpu = f", {memory.gpu_gb:.2g}{card} GB of GPU memory" if memory.gpu_gb else ""
+    return f"{memory.main_gb:.2g}{there} GB of main memory{gpu} for the largest trial, about"
 
 
-def _variants(plan: Plan) -> Table:
-    rows = table(
-        "model, streams",
-        "params",
-        "deploy\nparams",
-        "GMACs",
-        "deploy\nGMACs",
-        "trials",
-        "each",
-        title="Variants",
-    )
-    for variant in plan.variants:
-        rows.add_row(
-            _name(variant),
-            f"{variant.params:,}",
-            f"{variant.deploy_params:,}",
-            f"{variant.gmacs:.3f}",
-            f"{variant.deploy_gmacs:.3f}",
-            str(variant.trials),
-            duration(variant.seconds_per_trial / 3600),
-        )
-    return rows
+ELSEWHERE = "--json has every figure"
 
 
-def _nonzeros(plan: Plan) -> Table:
+def print_cells(out: Console, plan: Plan) -> None:
+    """How many trials every cell has, how many are complete, and how long all take."""
+    columns = [
+        Column("trials", [str(cell.trials) for cell in plan.cells], 1),
+        Column("complete", [str(cell.trials_done) for cell in plan.cells], 2),
+        Column("training", [duration(cell.hours) for cell in plan.cells], 0),
+    ]
+    if any(cell.after for cell in plan.cells):
+        columns.append(Column("starts from", [", ".join(cell.after) for cell in plan.cells], 3))
+    print_fitted(out, ("cell", [cell.cell for cell in plan.cells]), columns, "Cells", ELSEWHERE)
+
+
+def print_variants(out: Console, plan: Plan) -> None:
+    """The different networks: sizes, work, and how long a trial takes."""
+    found = plan.variants
+    columns = [
+        Column("params", [f"{variant.params:,}" for variant in found], 0),
+        Column("deploy params", [f"{variant.deploy_params:,}" for variant in found], 2),
+        Column("GMACs", [f"{variant.gmacs:.3f}" for variant in found], 4),
+        Column("deploy GMACs", [f"{variant.deploy_gmacs:.3f}" for variant in found], 5),
+        Column("trials", [str(variant.trials) for variant in found], 3),
+        Column("each", [duration(variant.seconds_per_trial / 3600) for variant in found], 1),
+    ]
+    names = [_name(variant) for variant in found]
+    print_fitted(out, ("model, streams", names), columns, "Variants", ELSEWHERE)
+
+
+def print_nonzeros(out: Console, plan: Plan) -> None:
+    """Two rows per network, training form and deploy form; a column per level, of which a narrow
+    terminal shows the lowest.
+    """
     levels = list(dict.fromkeys(level for variant in plan.variants for level in _shown(variant)))
-    rows = table("model, streams", "form", *levels, title="Non-zero parameters by sparsity level")
-    for variant in plan.variants:
-        for name, form, params, about in (
-            (_name(variant), "training", variant.nonzero_params, ()),
-            ("", "deploy", variant.deploy_nonzero_params, variant.expected),
-        ):
-            signs = {
-                level: "<= " if level in variant.at_most else "~" if level in about else ""
-                for level in params
-            }
-            rows.add_row(
-                name,
-                form,
-                *(
-                    f"{signs[level]}{params[level]:,}" if level in params else ""
-                    for level in levels
-                ),
-            )
-    return rows
+    rows = [
+        row
+        for variant in plan.variants
+        for row in (
+            (_name(variant), "training", variant, variant.nonzero_params, ()),
+            ("", "deploy", variant, variant.deploy_nonzero_params, variant.expected),
+        )
+    ]
+    columns = [Column("form", [form for _, form, *_ in rows], -1)]
+    for rank, level in enumerate(levels):
+        cells = []
+        for _, _, variant, params, about in rows:
+            sign = "<= " if level in variant.at_most else "~" if level in about else ""
+            cells.append(f"{sign}{params[level]:,}" if level in params else "")
+        columns.append(Column(level, cells, rank))
+    title = "Non-zero parameters by sparsity level"
+    print_fitted(out, ("model, streams", [name for name, *_ in rows]), columns, title, ELSEWHERE)
 
 
 def _shown(variant: Variant) -> list[str]:

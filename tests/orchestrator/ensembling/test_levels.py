@@ -13,7 +13,8 @@ from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import check_data
-from orchestrator.planning.plan import plan, training_flops
+from orchestrator.planning.plan import plan
+from orchestrator.planning.sizes import training_flops
 from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import write_report

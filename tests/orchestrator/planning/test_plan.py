@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from math import comb
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +11,14 @@ import pytest
 
 from orchestrator.cli.printing.costs import print_plan
 from orchestrator.planning.check import check_data
+from orchestrator.planning.memory import ALIVE, CUDA, PROCESS
 from orchestrator.planning.plan import (
     CPU_RATE,
-    check_budget,
-    disk_bytes,
+    check_fit,
     ensemble_count,
     plan,
-    training_flops,
 )
+from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes, training_flops
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.artifacts import Cost, TrialResult, write_atomic
@@ -103,7 +104,7 @@ def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
 def test_over_budget_names_the_figure(planned, tmp_path) -> None:
     sweep, found = planned("budget={hours: 1e-9, disk_gb: 1e-9, trials: 3}")
     with pytest.raises(UserError) as caught:
-        check_budget(sweep, found)
+        check_fit(sweep, found)
     hours, disk, count_of_trials = caught.value.problems
     assert f"{found.wall_hours:.3g} h" in hours
     assert f"{found.disk_gb:.3g} GB" in disk
@@ -111,15 +112,15 @@ def test_over_budget_names_the_figure(planned, tmp_path) -> None:
         count_of_trials
         == "--set budget budget.trials: the sweep is expected to need 4 trials, the budget allows 3"
     )
-    check_budget(*planned("budget={hours: 99, disk_gb: 9, trials: 4}"))
+    check_fit(*planned("budget={hours: 99, disk_gb: 9, trials: 4}"))
 
 
 def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
     sweep, before = planned()
     trial = all_trials(sweep)[0]
     folder = trial.proposal.folder(tmp_path / "runs" / "small")
-    words = {name: "" for name, field in Cost.model_fields.items() if field.annotation is str}
-    cost = Cost(**dict.fromkeys(Cost.model_fields, 1) | words)
+    needed = {name: field for name, field in Cost.model_fields.items() if field.is_required()}
+    cost = Cost(**{name: "" if each.annotation is str else 1 for name, each in needed.items()})
     result = TrialResult(
         trial=trial.proposal.trial,
         epochs=2,
@@ -141,6 +142,71 @@ def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
     # clips x epochs / clips per second
     assert after.variants[0].seconds_per_trial == pytest.approx(9 * 2 / 100)
     assert after.training_hours < sum(cell.hours for cell in after.cells)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("data.frames=5000", "resources: trial "),
+        ("train.batch_size=30000", "resources: trial "),
+        ("resources.per_trial_memory_gb=0.1", "resources.per_trial_memory_gb: trial "),
+    ],
+)
+def test_a_trial_that_cannot_fit_into_memory_is_refused(
+    planned, monkeypatch, change, place
+) -> None:
+    monkeypatch.setattr("orchestrator.planning.memory.machine_bytes", lambda: 700_000_000)
+    check_fit(*planned())
+    sweep, found = planned("model.channels=64", "data.repeat=1000", change)
+    with pytest.raises(UserError, match=rf"{place}\S+ is expected to take .* GB of main memory"):
+        check_fit(sweep, found)
+    if "per_trial" not in change:
+        check_fit(sweep, found, "head:6379")  # the cluster has other machines
+
+
+def test_memory_grows_with_what_a_step_keeps(planned, store) -> None:
+    def network_gb(*overrides: str) -> float:
+        return planned(*overrides)[1].memory.main_gb - PROCESS / 1e9
+
+    one, two = (network_gb("data.repeat=10", f"train.batch_size={size}") for size in (64, 65))
+    sweep, _ = planned()
+    trial = all_trials(sweep)[0].config
+    form = Sizes(Store.open(store)).count(trial).training
+    assert two - one == pytest.approx(BYTES * ALIVE * form.features / 1e9, rel=1e-6)
+    # on a GPU the network's part is there, and the process beside it
+    sweep, found = planned("resources.gpus=1")
+    assert found.memory.main_gb == pytest.approx(PROCESS / 1e9)
+    assert found.memory.gpu_gb > CUDA / 1e9
+
+
+def test_cells_that_constraints_leave_empty_are_dropped_and_named(planned) -> None:
+    constraint = "constraints=[data.stream != 'bone' or sparsity.level > 0]"
+    _, found = planned(constraint)
+    assert [cell.cell for cell in found.cells] == [
+        "joint-level0",
+        "joint-level0.8",
+        "bone-level0.8",
+    ]
+    assert found.trials == 3
+    text = "1 cell in which no combination satisfies the constraints is left out: bone-level0"
+    assert f"--set constraints: {text}" in found.notes
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_tables_keep_names_and_say_what_they_leave_out(planned, width) -> None:
+    from rich.console import Console
+
+    from orchestrator.cli.printing import costs
+
+    levels = "parameters.sparsity.level=[0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99]"
+    _, found = planned(levels)
+    out = Console(width=width, file=io.StringIO(), markup=False, highlight=False)
+    costs.print_nonzeros(out, found)
+    lines = out.file.getvalue().rstrip().splitlines()
+    assert max(map(len, lines[:-1])) <= width
+    assert any(line.strip().startswith("hpi_gcn_rp:") for line in lines)
+    assert lines[-1].startswith(f"left out at {width} columns: ") == (width < 140)
+    assert "…" not in out.file.getvalue()
 
 
 def test_trials_at_a_time_share_the_wall_clock(planned) -> None:

@@ -35,6 +35,9 @@ class Cost:
     leaf_gmacs: float
     head_params: int = 0  # of params: the classifier
     head_gmacs: float = 0.0  # of gmacs
+    # numbers in the outputs of all convolutions and joint mixings, for one clip, and in the largest
+    features: int = 0
+    largest_output: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +148,6 @@ def _cost(tally: Tally) -> Cost:
         leaf_gmacs=tally.leaf_macs / GIGA,
         head_params=tally.head_params,
         head_gmacs=tally.head_macs / GIGA,
+        features=tally.features,
+        largest_output=tally.largest_output,
     )

@@ -124,4 +124,6 @@ def _sum(costs: Sequence[Cost], *, minus: Cost = NOTHING) -> Cost:
         leaf_params=sum(cost.leaf_params for cost in costs) - minus.leaf_params,
         gmacs=sum(cost.gmacs for cost in costs) - minus.gmacs,
         leaf_gmacs=sum(cost.leaf_gmacs for cost in costs) - minus.leaf_gmacs,
+        features=sum(cost.features for cost in costs),
+        largest_output=max(cost.largest_output for cost in costs),
     )

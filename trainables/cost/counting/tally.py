@@ -79,6 +79,9 @@ class Tally:
     # of leaf_params: what comes after the mean over frames, joints and persons
     head_params: int = field(default=0, init=False)
     head_macs: int = field(default=0, init=False)  # of leaf_macs
+    # numbers in the outputs of all convolutions and joint mixings, of a clip with all its persons
+    features: int = field(default=0, init=False)
+    largest_output: int = field(default=0, init=False)  # numbers in the largest of them
 
     def begin_block(self) -> None:
         """The convolutions that follow belong to the next block: masks may touch them."""
@@ -111,9 +114,13 @@ class Tally:
         self.leaf_params += weights + outside * bias
         if self.pieces:
             self.pieces[-1].append(kernel)
-        self.leaf_macs += (
-            weights * frames * (self.joints if joints is None else joints) * self.persons
-        )
+        positions = frames * (self.joints if joints is None else joints) * self.persons
+        self.leaf_macs += weights * positions
+        self._output(outside * positions)
+
+    def _output(self, numbers: int) -> None:
+        self.features += numbers
+        self.largest_output = max(self.largest_output, numbers)
 
     def fuse(self, how: Literal["product", "difference"]) -> None:
         """The last two convolutions (product), or the two halves of the last one (difference), ship
@@ -173,3 +180,4 @@ class Tally:
     def joint_mixing(self, channels: int, frames: int) -> None:
         """One product of every channel with a (V, V) matrix."""
         self.mixing_macs += channels * frames * self.joints**2 * self.persons
+        self._output(channels * frames * self.joints * self.persons)
