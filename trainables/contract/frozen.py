@@ -5,9 +5,12 @@ specifications, records.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 
@@ -32,10 +35,44 @@ def without_defaults(value: Any, *, derived: bool = True) -> Any:
         return to_jsonable_python(value)
     found: dict[str, Any] = {}
     before: dict[str, Any] = {}
-    for name, info in type(value).model_fields.items():
+    for name, default in _defaults(type(value)):
         field = getattr(value, name)
-        known = not info.is_required() and (derived or info.default_factory is None)
-        if not known or field != info.get_default(call_default_factory=True, validated_data=before):
+        known = default is not None and (derived or not default.is_derived)
+        if default is None or not known or field != default(before):
             found[name] = without_defaults(field, derived=derived)
         before[name] = field
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Default:
+    """What a field holds unless it is given: as `FieldInfo.get_default`, which looks at the
+    signature of a factory at every call.
+    """
+
+    info: FieldInfo
+    looks_at_others: bool
+
+    @property
+    def is_derived(self) -> bool:
+        return self.info.default_factory is not None
+
+    def __call__(self, before: Mapping[str, Any]) -> Any:
+        factory: Any = self.info.default_factory
+        if factory is None:
+            return self.info.default
+        return factory(before) if self.looks_at_others else factory()
+
+
+@cache
+def _defaults(record: type[Frozen]) -> tuple[tuple[str, _Default | None], ...]:
+    """Of each field in order; None: it must be given."""
+    return tuple(
+        (
+            name,
+            None
+            if info.is_required()
+            else _Default(info, bool(info.default_factory_takes_validated_data)),
+        )
+        for name, info in record.model_fields.items()
+    )
