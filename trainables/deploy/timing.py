@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.contract.artifacts import Latency, Measured
-from trainables.cost.measured import device_name, latency_ms
+from trainables.cost.measured import call_seconds, device_name, latency_ms
 from trainables.deploy.compact import compact_form
 from trainables.deploy.form import DeployForm, deploy_forms, load_deploy
 from trainables.models.multilevel import MultiLevel
+from trainables.precision import full_float32
 
 BATCH = 64
+TURN_S = 0.05
+"""A network's turn in a round is at least one call, and as many as fit into this time."""
+MOST_CALLS = 50
 
 
 def structure_of(form: DeployForm | MultiLevel) -> str:
@@ -68,3 +75,62 @@ def time_file(path: Path, device: torch.device) -> Latency:
     damaged.
     """
     return time_form(load_deploy(path).to(device), "alone")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How networks are timed against each other."""
+
+    device: torch.device
+    rounds: int = 10  # in each of them every network gets a turn, another one first each time
+    threads: int | None = None  # None: as many as torch takes
+
+
+@torch.inference_mode()
+def time_in_turns(
+    files: Sequence[Path], turns: Turns, note: Callable[[str], None] = lambda _text: None
+) -> list[Latency]:
+    """The latencies of deploy forms in files, in their order, taken in turns, so that a machine
+    whose speed drifts treats all alike; UserError where a file is missing or damaged.
+    """
+    torch.set_num_threads(turns.threads or torch.get_num_threads())
+    forms = [load_deploy(path).to(turns.device) for path in files]
+    small = [compact_form(form) for form in forms]
+    networks: list[nn.Module] = [*forms, *(form for form in small if form is not None)]
+    clips = [*map(clip_for, forms), *(clip_for(form) for form in small if form is not None)]
+    times: dict[int, list[float]] = {}
+    for batch in (1, BATCH):
+        note(f"timing    batch {batch}: {len(networks)} networks, {turns.rounds} rounds")
+        batches = [clip.expand(batch, -1, -1, -1, -1) for clip in clips]
+        times[batch] = _medians(networks, batches, turns.rounds)
+    compact = iter(range(len(forms), len(networks)))
+    found = []
+    for position, form in enumerate(forms):
+        other = None if small[position] is None else next(compact)
+        found.append(
+            Latency(
+                deploy_latency_ms=times[1][position],
+                deploy_batch64_latency_ms=times[BATCH][position],
+                compact_latency_ms=None if other is None else times[1][other],
+                compact_batch64_latency_ms=None if other is None else times[BATCH][other],
+                latency_device=device_name(turns.device),
+                latency_threads=torch.get_num_threads(),
+                latency_measured="bench",
+                deploy_structure=structure_of(form),
+            )
+        )
+    return found
+
+
+def _medians(networks: Sequence[nn.Module], batches: Sequence[Tensor], rounds: int) -> list[float]:
+    """Milliseconds of a call of each network with its batch, median over all its turns."""
+    seconds: list[list[float]] = [[] for _ in networks]
+    with full_float32():
+        for round_ in range(rounds + 1):  # the first one warms up
+            for turn in range(len(networks)):
+                position = (turn + round_) % len(networks)
+                calls = [call_seconds(networks[position], batches[position])]
+                while sum(calls) < TURN_S and len(calls) < MOST_CALLS:
+                    calls.append(call_seconds(networks[position], batches[position]))
+                seconds[position] += calls if round_ else []
+    return [1e3 * statistics.median(each) for each in seconds]

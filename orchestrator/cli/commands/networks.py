@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.commands.options import Json, model_options
+from orchestrator.cli.commands.options import Json, Storage, model_options
 from trainables.contract.errors import UserError
 
 Layout = Annotated[str, typer.Option("--layout", help="Take this built-in layout, or a YAML file.")]
@@ -48,7 +48,9 @@ def bench(
     backbones: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[BACKBONE]...", help="Measure these backbones; without a name all."
+            metavar="[NAME]...",
+            help="Measure these backbones, or the networks of these sweeps; without a name all"
+            " backbones.",
         ),
     ] = None,
     batch: Annotated[
@@ -91,9 +93,23 @@ def bench(
             "--settle", help="Find first how each deploy form runs fastest on this machine."
         ),
     ] = False,
+    storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
-    """Measure the latency of deploy forms and training forms on this machine."""
+    """Measure the latency of deploy forms and training forms on this machine.
+
+    Those of a sweep's trials are timed again, in turns, and noted as measured by bench.
+    """
+    runs = _sweeps(backbones or (), storage)
+    if runs:
+        given = (batch, layout, frames, persons, classes, channels, single, settle)
+        if given != (None, "ntu25", 64, 2, 120, 64, 0.0, False):
+            raise UserError(
+                "bench: of a sweep's networks --threads, --rounds and --device can be chosen; the"
+                " trials decide everything else"
+            )
+        _bench_sweeps(runs, threads, rounds, device, as_json)
+        return
     from trainables.data.readers.layout_file import find_layout
     from trainables.deploy.bench import Setting
     from trainables.deploy.bench import bench as measure
@@ -124,6 +140,55 @@ def bench(
         from orchestrator.cli.printing.networks import print_bench
 
         print_bench(found)
+
+
+def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
+    """The folders of the sweeps that all of `names` are; nothing where none is one."""
+    from orchestrator.record.folder import find_folder, list_folders
+    from trainables.contract.backbones import BACKBONES
+
+    known = {path.name for path in list_folders(storage)} - set(BACKBONES.names())
+    runs = {
+        name: find_folder(name, storage)
+        for name in names
+        if name in known or Path(name, "resolved.json").is_file()
+    }
+    others = [name for name in names if name not in runs]
+    if runs and others:
+        raise UserError(
+            f"bench: name backbones or sweeps, got sweep {next(iter(runs))} beside {others[0]}"
+        )
+    return list(runs.values())
+
+
+def _bench_sweeps(
+    runs: Sequence[Path], threads: int | None, rounds: int, device: str, as_json: bool
+) -> None:
+    from orchestrator.record.networks import networks_of
+    from trainables.deploy.bench import find_device
+    from trainables.deploy.timing import Turns, time_in_turns
+
+    networks = networks_of(runs)
+    latencies = time_in_turns(
+        [network.trials[0].deploy_file for network in networks],
+        Turns(find_device(device), rounds, threads),
+        note=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    for network, latency in zip(networks, latencies, strict=True):
+        for trial in network.trials:
+            trial.save_latency(latency)
+    if as_json:
+        rows = [
+            {"trials": [str(trial.path) for trial in network.trials], **latency.model_dump()}
+            for network, latency in zip(networks, latencies, strict=True)
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    from orchestrator.cli.printing.networks import print_latencies
+
+    print_latencies(networks, latencies)
+    for run in runs:
+        print(f"next: orchestrate ensemble {run.name} writes the figures into its report")
 
 
 def import_weights(

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.printing.tables import console, plain, table
+from orchestrator.cli.printing.tables import Column, console, plain, print_fitted, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.planning.catalogue import Catalogue, Entry
+    from orchestrator.record.networks import Network
+    from trainables.contract.artifacts import Latency
     from trainables.deploy.bench import Bench, Measured
     from trainables.foreign.importing import Report
 
@@ -152,6 +156,28 @@ def print_bench(found: Bench) -> None:
         "ratios    above 1: this network is that much faster; GMACs per clip with all its persons",
         soft_wrap=True,
     )
+
+
+def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency]) -> None:
+    """The networks of sweeps, one row for each structure, and where they were timed."""
+    out = console()
+
+    def milliseconds(name: str) -> list[str]:
+        known = [getattr(latency, name) for latency in latencies]
+        return ["" if each is None else f"{each:.2f}" for each in known]
+
+    columns = [
+        Column("deploy params", [f"{each.cost.deploy_params:,}" for each in networks], 3),
+        Column("GMACs", [f"{each.cost.deploy_gmacs:.3f}" for each in networks], 4),
+        Column("latency ms", milliseconds("deploy_latency_ms"), 0),
+        Column("batch 64 ms", milliseconds("deploy_batch64_latency_ms"), 1),
+        Column("compact ms", milliseconds("compact_latency_ms"), 2),
+    ]
+    names = [network.name for network in networks]
+    print_fitted(out, ("network", names), columns, "Deploy forms", "--json has every figure")
+    first = latencies[0]
+    threads = f"{first.latency_threads} thread{'s' if first.latency_threads > 1 else ''}"
+    out.print(f"on        {first.latency_device}, {threads}, float32; in turns", soft_wrap=True)
 
 
 def _runs(found: Bench, row: Measured) -> str:

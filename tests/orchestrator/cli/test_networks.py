@@ -16,14 +16,20 @@ import pytest
 import torch
 
 from orchestrator import cli
+from orchestrator.cli.commands.networks import bench
+from orchestrator.record.proposals import load_proposals
 from tests import naive_networks
+from tests.naive_models import narrow_backbone
+from tests.orchestrator.fake_run import Trial, make_run
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.contract.errors import UserError
 from trainables.contract.model import option_used
 from trainables.cost.counting.count import count
 from trainables.data.store.reading import write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
-from trainables.deploy.form import load_deploy
+from trainables.deploy.form import deploy, load_deploy, save_deploy
+from trainables.deploy.timing import structure_of
 from trainables.deploy.weights import load_weights
 from trainables.layouts import load_layout
 
@@ -382,3 +388,26 @@ def test_options_of_the_model_reach_the_network(orchestrate, sources, tmp_path) 
     )
     assert code == 0
     assert load_weights(tmp_path / "w.pt").spec.model.dropout == 0.5
+
+
+def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch):
+    """Two trials of one structure, one trial of another; the options of backbones are refused."""
+    monkeypatch.setattr("trainables.deploy.timing.TURN_S", 0.0)
+    run = make_run(tmp_path, [Trial("joint", 0.0, lr=0.1 * (n + 1)) for n in range(3)])
+    folders = [proposal.folder(run) for proposal in load_proposals(run)]
+    for folder, backbone in zip(folders, ("st_gcn", "hpi_gcn_op", "st_gcn"), strict=True):
+        form = deploy(narrow_backbone(backbone, layout="coco17").float().eval(), frames=8)
+        save_deploy(form, folder.deploy_file)
+        result = folder.load()
+        cost = result.cost.model_copy(update={"deploy_structure": structure_of(form)})
+        folder.result_file.write_text(result.model_copy(update={"cost": cost}).model_dump_json())
+    bench([str(run)], rounds=1)
+    printed = capsys.readouterr().out
+    assert f"{folders[0].path.name} and 1 more" in printed
+    costs = [folder.load().cost for folder in folders]
+    assert {cost.latency_measured for cost in costs} == {"bench"}
+    assert costs[0].deploy_latency_ms == costs[2].deploy_latency_ms != costs[1].deploy_latency_ms
+    with pytest.raises(UserError, match="the trials decide everything else"):
+        bench([str(run)], frames=32)
+    with pytest.raises(UserError, match="name backbones or sweeps"):
+        bench([str(run), "st_gcn"])

@@ -1,0 +1,49 @@
+"""The different networks that the finished trials of sweeps ship."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.record.folder import is_running
+from orchestrator.record.proposals import load_proposals
+from trainables.contract.artifacts import Cost, TrialDir
+from trainables.contract.errors import UserError
+
+
+@dataclass(frozen=True)
+class Network:
+    """Trials whose deploy forms have one structure, so that they take equally long."""
+
+    trials: tuple[TrialDir, ...]
+    cost: Cost  # of the first
+
+    @property
+    def name(self) -> str:
+        """`joint-level0.6-0a1b2c3d`, or the same `and 3 more`."""
+        more = len(self.trials) - 1
+        return self.trials[0].path.name + (f" and {more} more" if more else "")
+
+
+def networks_of(runs: Sequence[Path]) -> list[Network]:
+    """Of sweeps in these folders; UserError where one is running or none has a finished trial.
+
+    Trials of version 0.2 say nothing of their structures: each stands for itself.
+    """
+    found: dict[str, list[TrialDir]] = {}
+    costs: dict[str, Cost] = {}
+    for run in runs:
+        if is_running(run):
+            raise UserError(f"{run}: must not be running while its networks are timed")
+        for proposal in load_proposals(run):
+            folder = proposal.folder(run)
+            result = folder.load_if_complete()
+            if result is not None:
+                key = result.cost.deploy_structure or str(folder.path)
+                found.setdefault(key, []).append(folder)
+                costs.setdefault(key, result.cost)
+    if not found:
+        names = ", ".join(map(str, runs))
+        raise UserError(f"{names}: must have a finished trial whose network can be timed")
+    return [Network(tuple(trials), costs[key]) for key, trials in found.items()]
