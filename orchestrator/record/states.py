@@ -105,7 +105,7 @@ def _state(
     event = last["event"] if last is not None else ""
     told = last.get("reason") if last is not None else None
     if event == "trial_pruned" and last is not None:
-        return TrialState(proposal, "pruned", None, told, last["epoch"] + 1, restarts)
+        return TrialState(proposal, "pruned", None, told, last.get("epochs"), restarts)
     if event == "trial_discarded":
         return TrialState(proposal, "discarded", reason=told, restarts=restarts)
     # a trial that was given up without a word of its own (a dead worker) has the journal's

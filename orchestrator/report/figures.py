@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.artifacts import load_curve
 from trainables.figures import DPI, blank_figure
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
     """Loss and selection accuracy by epoch, one line per trial; `tables` holds metrics.parquet
     files by trial.
     """
-    import pyarrow.parquet as pq
     from matplotlib.ticker import MaxNLocator
 
-    curves = {name: pq.read_table(table).to_pydict() for name, table in tables.items()}
+    found = {name: load_curve(table) for name, table in tables.items()}
+    curves = {name: columns for name, columns in found.items() if columns}
     with _DRAWING:
         figure = blank_figure(11.0, 4.2)
         loss, top1 = figure.subplots(1, 2)

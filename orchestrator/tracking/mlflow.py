@@ -49,6 +49,9 @@ from trainables.contract.errors import UserError
 
 log = logging.getLogger(__name__)
 
+STOPPED_AT = "stopped_at"
+"""Tag of a pruned trial's run: the epochs that it was trained. An interrupted one has none."""
+
 MLFLOW_STATUS: dict[Status, str] = {
     "finished": "FINISHED",
     "failed": "FAILED",
@@ -133,7 +136,14 @@ class MLflowTracker:
         # takes along all that wait by then
         self._put(f"epochs of trial {trial}", lambda: self._write_epochs(trial))
 
-    def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None:
+    def finish_trial(
+        self,
+        trial: str,
+        folder: TrialDir,
+        status: Status,
+        reason: str = "",
+        stopped_at: int | None = None,
+    ) -> None:
         def operation() -> None:
             run = self._write_epochs(trial).run
             # reported, but lost with a dead sweep
@@ -142,6 +152,8 @@ class MLflowTracker:
             self._runs.write_epochs(run, history, self._trials[trial].known)
             if reason:
                 self._runs.tag(run, "reason", reason)
+            if stopped_at is not None:
+                self._runs.tag(run, STOPPED_AT, str(stopped_at))
             self._runs.attach(run, files_of(folder))
             if status == "finished":
                 self._runs.write_metrics(run, final_metrics(folder))
@@ -258,8 +270,9 @@ class MLflowTracker:
         try:
             return {
                 run.data.tags["trial"]
-                for status in ("FINISHED", "FAILED")
+                for status in ("FINISHED", "FAILED", "KILLED")
                 for run in self._runs.find({PARENT: self._parent, "kind": "trial"}, status)
+                if status != "KILLED" or STOPPED_AT in run.data.tags
             }
         except load_mlflow() as error:
             log.warning(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import Row
-from trainables.contract.artifacts import EPOCH_METRICS, FUSED, TrialDir
+from trainables.contract.artifacts import EPOCH_METRICS, FUSED, TrialDir, load_curve
 from trainables.contract.config import TrialConfig
 
 FIRST_EPOCH = 1
@@ -116,17 +116,11 @@ def ensemble_params(row: Row) -> dict[str, Any]:
 
 def history_of(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
     """(epoch, metrics) of a finished trial; nothing for one that never finished."""
-    if not folder.metrics_file.is_file():
-        return []
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(folder.metrics_file).to_pylist()
+    columns = load_curve(folder.metrics_file)
+    names = [name for name in EPOCH_METRICS if name in columns]
     return [
-        (
-            int(row["epoch"]),
-            {name: row[name] for name in EPOCH_METRICS if row.get(name) is not None},
-        )
-        for row in rows
+        (int(epoch), {name: columns[name][row] for name in names if columns[name][row] is not None})
+        for row, epoch in enumerate(columns.get("epoch", ()))
     ]
 
 

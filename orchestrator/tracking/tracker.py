@@ -37,9 +37,16 @@ class Tracker(Protocol):
         """What the trial reported after `epoch` (0-based)."""
         ...
 
-    def finish_trial(self, trial: str, folder: TrialDir, status: Status, reason: str = "") -> None:
-        """The trial ended; numbers and files are read from its
-        folder, `reason` says why it failed.
+    def finish_trial(
+        self,
+        trial: str,
+        folder: TrialDir,
+        status: Status,
+        reason: str = "",
+        stopped_at: int | None = None,
+    ) -> None:
+        """The trial ended; numbers and files are read from its folder. reason: why it failed.
+        stopped_at: the epochs that a pruned trial was trained.
         """
         ...
 
@@ -87,7 +94,12 @@ class NullTracker:
     ) -> None: ...
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
     def finish_trial(
-        self, trial: str, folder: TrialDir, status: Status, reason: str = ""
+        self,
+        trial: str,
+        folder: TrialDir,
+        status: Status,
+        reason: str = "",
+        stopped_at: int | None = None,
     ) -> None: ...
     def knows_end(self, trial: str) -> bool:
         return True

@@ -188,7 +188,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             "trial_pruned", trial=proposal.trial, cell=proposal.cell, epochs=epochs
         )
         folder = proposal.folder(self._context.folder)
-        self._context.tracker.finish_trial(proposal.trial, folder, "pruned")
+        self._context.tracker.finish_trial(proposal.trial, folder, "pruned", "", epochs)
         self._display.pruned(proposal.cell, proposal.trial, epochs)
         self.ended.add(proposal.trial)
 

@@ -112,7 +112,11 @@ def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Displ
         return
     tracker.start_trial(proposal.trial, proposal.cell, trial.config, proposal.axes)
     tracker.finish_trial(
-        proposal.trial, proposal.folder(context.folder), state.ending, state.reason or ""
+        proposal.trial,
+        proposal.folder(context.folder),
+        state.ending,
+        state.reason or "",
+        state.stopped_at,
     )
 
 

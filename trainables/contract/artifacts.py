@@ -273,6 +273,27 @@ RESULT_METRICS: tuple[str, ...] = (
 """What a finished trial reports; objectives and constraints name one of these."""
 
 
+def load_curve(path: Path) -> dict[str, list[Any]]:
+    """The columns of a trial's metrics.parquet, a value per epoch; nothing where there is no such
+    file, and with a warning where it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        log.warning("%s: is damaged, the curve is left out: %s", path, reason)
+        return {}
+    if "epoch" not in columns:
+        log.warning("%s: is damaged, the curve is left out: it has no column 'epoch'", path)
+        return {}
+    return columns
+
+
 @dataclass(frozen=True, slots=True)
 class TrialDir:
     """The folder of one trial."""

@@ -35,7 +35,7 @@ def write_result(run):
     return folder.result_file
 
 
-PRUNED = ("trial_pruned", {"epoch": 6})
+PRUNED = ("trial_pruned", {"epochs": 7})
 FAILED = ("trial_failed", {"reason": "the worker died"})
 
 
@@ -103,6 +103,7 @@ def test_restarts_are_counted(run):
 def test_a_damaged_result_leaves_the_trial_to_be_completed(run):
     path = write_result(run)
     path.write_bytes(path.read_bytes()[:100])
+    path.with_name("metrics.parquet").write_bytes(b"PAR1 and no more")
     assert load_trials(run)[0].ending is None
     assert load_status(run).cells[0].done == 0
     write_report(run)

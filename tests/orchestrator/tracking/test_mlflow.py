@@ -161,6 +161,25 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     again.finish_sweep("finished", {}, None)
 
 
+def test_a_pruned_trial_is_killed_and_says_where_it_stopped(uri, trials):
+    folder, cut = trials["bone-0.6"], trials["joint-0.6"]
+    tracker = opened(uri, "pruned")
+    for each in (folder, cut):
+        start(tracker, each)
+        epochs(tracker, each, range(2))
+    tracker.finish_trial(folder.path.name, folder, "pruned", "", 2)
+    tracker.finish_trial(cut.path.name, cut, "interrupted")
+    assert tracker.finish_sweep("interrupted", {}, None) == ()
+    client, found = runs(uri, "pruned")
+    run = next(run for run in found if run.data.tags.get("trial") == folder.path.name)
+    assert (run.info.status, run.data.tags["stopped_at"]) == ("KILLED", "2")
+    assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2  # keeps its curve
+    again = opened(uri, "pruned")
+    assert again.knows_end(folder.path.name)
+    assert not again.knows_end(cut.path.name)
+    again.finish_sweep("interrupted", {}, None)
+
+
 def test_a_sweep_that_goes_on_shows_each_trial_once_with_each_epoch_once(uri, trials):
     folder, orphan = trials["joint-0.6"], trials["bone-0.6"]
     first = opened(uri, "resumed")

@@ -224,7 +224,7 @@ def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
         def knows_end(self, trial):
             return trial != names[0]
 
-        def finish_trial(self, trial, folder, status, reason=""):
+        def finish_trial(self, trial, folder, status, reason="", stopped_at=None):
             told.append((trial, status, reason))
 
     names = [trial.proposal.trial for trial in scene.trials]
