@@ -94,7 +94,9 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     labels = read_labels(request.labels, request.split)
     combine, notes = _combine(files, request.combine)
     table = align(files, labels, by_position=request.by_position)
-    truth = table.labels - _first_class(labels, files[0].values.shape[1], request.labels_from)
+    classes = files[0].values.shape[1]
+    first = _first_class(labels, classes, request.labels_from)
+    truth = _class_numbers(labels, table.labels, classes, first)
     table, truth, repeated = _without_copies(table, truth)
     names = _short_names(paths)
     factors = weights or (1.0,) * len(paths)
@@ -152,23 +154,28 @@ def _first_class(table: LabelTable, classes: int, asked: int | None) -> int:
     lowest, highest = int(table.labels.min()), int(table.labels.max())
     if table.one_hot and asked:
         raise UserError(f"--labels-from: one-hot labels have no numbers, got {asked}: {table.path}")
-    first = asked if asked is not None else 1 if lowest >= 1 and highest == classes else 0
-    if lowest < first or highest - first >= classes:
-        raise UserError(
-            f"{table.path}: labels must be class numbers {first} to {classes - 1 + first}, got"
-            f" {lowest} to {highest}"
-        )
     if asked is None and lowest >= 1 and not table.one_hot:
         ask = (
             "which is how labels that count from 1 look: say --labels-from 1"
-            if first
+            if highest == classes
             else "so it is not known whether they count from 0 or from 1: say --labels-from 0 or"
             " --labels-from 1"
         )
         raise UserError(
             f"{table.path}: labels of {classes} classes run from {lowest} to {highest}, {ask}"
         )
-    return first
+    return asked or 0
+
+
+def _class_numbers(table: LabelTable, labels: IntArray, classes: int, first: int) -> IntArray:
+    """The labels of the scored clips, counted from 0; UserError where there is no such class."""
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < first or highest - first >= classes:
+        raise UserError(
+            f"{table.path}: labels must be class numbers {first} to {classes - 1 + first}, got"
+            f" {lowest} to {highest}"
+        )
+    return labels - first
 
 
 def _at_chance(members: dict[str, Accuracy], table: Aligned) -> tuple[str, ...]:

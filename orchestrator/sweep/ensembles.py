@@ -109,8 +109,13 @@ def _check_axes(
 
 
 def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) -> None:
-    """The options of the method, by its card."""
+    """The options of the method and what it needs, by its card."""
     card = STRATEGIES.find(ensemble.method)
+    if card.needs_selection and document.lookup(("data", "selection", "kind")) == "none":
+        document.add(
+            (*place, "method"),
+            f"{card.name} chooses on held-out clips, and data.selection.kind none holds out none",
+        )
     try:
         card.options.model_validate(ensemble.options)
     except ValidationError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.report.sections.words import NONE
@@ -85,18 +87,11 @@ def misclassified_cells(tables: Sequence[Predictions]) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for found in tables:
-        wrong = {
-            name: first.tolist() if (first != found.labels).any() else None
-            for name, first in found.firsts.items()
-        }
-        for row, (clip, label) in enumerate(zip(found.ids, found.labels.tolist(), strict=True)):
-            taken = {
-                name: found.classes[first[row]]
-                for name, first in wrong.items()
-                if first is not None and first[row] != label
-            }
-            if taken:
-                rows.append(
-                    {"id": clip, "class": found.classes[label], "wrong": len(taken), **taken}
-                )
+        names = list(found.firsts)
+        firsts = np.stack([found.firsts[name] for name in names])
+        wrong = firsts != found.labels  # (networks, clips)
+        for row in np.flatnonzero(wrong.any(axis=0)):
+            taken = {names[i]: found.classes[firsts[i, row]] for i in np.flatnonzero(wrong[:, row])}
+            label = found.classes[found.labels[row]]
+            rows.append({"id": found.ids[row], "class": label, "wrong": len(taken), **taken})
     return sorted(rows, key=lambda row: -row["wrong"])

@@ -148,3 +148,6 @@ def test_a_sweep_file_names_a_strategy_and_its_options_are_checked(tmp_path):
     assert sweep.ensembles[0].options == {"count": 2}
     with pytest.raises(UserError, match=r"options\.count: must be at least 1, got 0"):
         loaded(tmp_path, SMALL + f"ensembles: [{recipe % 0}]\n")
+    nothing = ("data.selection.kind=none", "train.keep=last")
+    with pytest.raises(UserError, match=r"method: best chooses on held-out clips, and data\.sel"):
+        loaded(tmp_path, SMALL + f"ensembles: [{recipe % 2}]\n", *nothing)
