@@ -126,6 +126,19 @@ def memory_problems(sweep: Sweep, memory: Memory, *, here: bool) -> list[str]:
     return problems
 
 
+def together(sweep: Sweep, memory: Memory, concurrent: int) -> list[str]:
+    """A note where trials that fit one by one do not fit beside each other."""
+    total = memory.main_gb * concurrent
+    if memory.machine_gb is None or total <= memory.machine_gb:
+        return []
+    rule = (
+        f"{concurrent} trials at a time are expected to take {total:.3g} GB of main memory, this"
+        f" machine has {memory.machine_gb:.3g}: lower max_concurrent or set"
+        " per_trial_memory_gb"
+    )
+    return [sweep.problem(("resources",), rule)]
+
+
 def machine_bytes() -> int | None:
     """Main memory that this process and its workers may take: the machine's, or less in a
     container; None where that cannot be told.

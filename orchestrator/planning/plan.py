@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.planning.memory import Memory, memory_of, memory_problems
+from orchestrator.planning.memory import Memory, memory_of, memory_problems, together
 from orchestrator.planning.sizes import BYTES, FLOPS_PER_MAC, PASSES, Sizes, clip_flops
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import known_proposals
@@ -118,6 +118,7 @@ def plan(sweep: Sweep) -> Plan:
     facts = _facts(sweep)
     split, store, everything = facts.split, facts.sizes.store, facts.everything
     left, cells = facts.left, _cells(facts)
+    memory = memory_of(everything, facts.sizes, split, facts.machine.gpus)
     score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
     disk = sum(facts.sizes.disk_bytes(trial.config) + score_bytes for trial in everything)
     runs = 1 + len(everything) + ensemble_count(sweep)
@@ -137,13 +138,14 @@ def plan(sweep: Sweep) -> Plan:
         training_hours=sum(left.values()),
         wall_hours=_wall_hours(everything, left, facts.machine.concurrent),
         disk_gb=disk / 1e9,
-        memory=memory_of(everything, facts.sizes, split, facts.machine.gpus),
+        memory=memory,
         mlflow_runs=0 if sweep.tracking.is_off else runs,
         machine=facts.machine,
         assumptions=_ASSUMPTIONS,
         notes=(
             *_notes(facts, [cell.trials for cell in cells]),
             *bare_layers(everything, facts.sizes),
+            *together(sweep, memory, facts.machine.concurrent),
         ),
     )
 

@@ -6,6 +6,7 @@ A few lines each; imports inside keep --help light.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,7 +169,7 @@ def _bench_sweeps(
     from trainables.deploy.bench import find_device
     from trainables.deploy.timing import Turns, time_in_turns
 
-    networks = networks_of(runs)
+    networks, load = networks_of(runs), os.getloadavg()[0]
     latencies = time_in_turns(
         [network.trials[0].deploy_file for network in networks],
         Turns(find_device(device), rounds, threads),
@@ -186,7 +187,7 @@ def _bench_sweeps(
         return
     from orchestrator.cli.printing.networks import print_latencies
 
-    print_latencies(networks, latencies)
+    print_latencies(networks, latencies, load)
     for run in runs:
         print(f"next: orchestrate ensemble {run.name} writes the figures into its report")
 

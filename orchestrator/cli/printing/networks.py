@@ -12,6 +12,8 @@ from orchestrator.cli.printing.tables import Column, console, plain, print_fitte
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from orchestrator.planning.catalogue import Catalogue, Entry
     from orchestrator.record.networks import Network
     from trainables.contract.artifacts import Latency
@@ -142,12 +144,7 @@ def print_bench(found: Bench) -> None:
         f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}",
         soft_wrap=True,
     )
-    if found.load > BUSY:
-        out.print(
-            f"note      the machine was busy: its load was {found.load:.1f} before the start;"
-            " measure on an idle one",
-            soft_wrap=True,
-        )
+    _warn_of(out, found.load)
     out.print(
         f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up",
         soft_wrap=True,
@@ -158,8 +155,20 @@ def print_bench(found: Bench) -> None:
     )
 
 
-def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency]) -> None:
-    """The networks of sweeps, one row for each structure, and where they were timed."""
+def _warn_of(out: Console, load: float) -> None:
+    """Say that figures are doubtful where the machine had other work."""
+    if load > BUSY:
+        out.print(
+            f"note      the machine was busy: its load was {load:.1f} before the start;"
+            " measure on an idle one",
+            soft_wrap=True,
+        )
+
+
+def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency], load: float) -> None:
+    """The networks of sweeps, one row for each structure, and where they were timed; load: of the
+    machine in the minute before.
+    """
     out = console()
 
     def milliseconds(name: str) -> list[str]:
@@ -178,6 +187,7 @@ def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency]) -
     first = latencies[0]
     threads = f"{first.latency_threads} thread{'s' if first.latency_threads > 1 else ''}"
     out.print(f"on        {first.latency_device}, {threads}, float32; in turns", soft_wrap=True)
+    _warn_of(out, load)
 
 
 def _runs(found: Bench, row: Measured) -> str:

@@ -164,6 +164,14 @@ def test_a_trial_that_cannot_fit_into_memory_is_refused(
         check_fit(sweep, found, "head:6379")  # the cluster has other machines
 
 
+def test_trials_that_fit_one_by_one_but_not_together_are_noted(planned, monkeypatch) -> None:
+    monkeypatch.setattr("orchestrator.planning.memory.machine_bytes", lambda: 1_000_000_000)
+    monkeypatch.setattr("orchestrator.planning.plan._present", lambda: (4, 0))
+    _, found = planned("resources={gpus: 0, cpus: 1, max_concurrent: 4}")
+    assert [note for note in found.notes if "4 trials at a time are expected to take" in note]
+    assert not any("at a time" in note for note in planned()[1].notes)
+
+
 def test_memory_grows_with_what_a_step_keeps(planned, store) -> None:
     def network_gb(*overrides: str) -> float:
         return planned(*overrides)[1].memory.main_gb - PROCESS / 1e9
