@@ -17,7 +17,9 @@ from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.status import status
+from orchestrator.cli.printing.output import standard_output
 from trainables.contract.errors import OrchestrateError, UserError
+from trainables.contract.names import printable
 
 if TYPE_CHECKING:
     from orchestrator.conduct import Outcome
@@ -454,15 +456,16 @@ def main() -> None:
     traceback and exit code 1.
     """
     try:
-        app()
+        with standard_output():
+            app()
     except OrchestrateError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         # what the machine refuses is said by the file's name; other errors of the system are bugs
         if error.filename is None:
             raise
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        print(printable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

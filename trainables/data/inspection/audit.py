@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from trainables.data.store.protocols import Column, Positions, Split
 from trainables.data.store.reading import Store
 
 _EXAMPLES = 5
+SelectionKind = Literal["subject", "clip", "protocol", "none"]
 _PER_UNIT: dict[Channels, float] = {"xyz": 1e-3, "xyc": 1.0, "xy": 1.0}
 _UNIT: dict[Channels, str] = {"xyz": "mm", "xyc": "px", "xy": "px"}
 _PAIRS = (("train", "selection"), ("train", "test"), ("selection", "test"))
@@ -29,14 +32,22 @@ DAMAGE = ("nan", "empty", "all_zero", "unknown_label")
 
 
 class Finding(Frozen):
-    """How many, and the ids of the first few."""
+    """The ids of all clips (or subjects) that have it."""
 
-    count: int
-    examples: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, ids: Sequence[str]) -> Finding:
-        return cls(count=len(ids), examples=tuple(ids[:_EXAMPLES]))
+        return cls(ids=tuple(ids))
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The first few."""
+        return self.ids[:_EXAMPLES]
 
 
 class Duplicates(Frozen):
@@ -109,8 +120,9 @@ class Audit(Frozen):
     unusable: dict[str, str]
 
     def record(self) -> dict[str, object]:
-        """JSON form: counts only; `duplicates` and `near_duplicates` hold, over all audited
-        protocols, the largest count of each kind.
+        """JSON form: counts, and below `ids` the clips behind every count that is not 0;
+        `duplicates` and `near_duplicates` hold, over all audited protocols, the largest count of
+        each kind.
         """
         protocols = {
             name: audit.model_dump(
@@ -125,7 +137,15 @@ class Audit(Frozen):
             | {
                 "shared_subjects": {
                     pair: finding.count for pair, finding in audit.shared_subjects.items()
-                }
+                },
+                "ids": _ids(
+                    {"unused": audit.unused, "shared": audit.shared}
+                    | {f"duplicates.{k}": v for k, v in audit.duplicates.findings().items()}
+                    | {
+                        f"near_duplicates.{k}": v
+                        for k, v in audit.near_duplicates.findings().items()
+                    }
+                ),
             }
             for name, audit in self.protocols.items()
         }
@@ -143,6 +163,7 @@ class Audit(Frozen):
             "damage": self.damage(),
             "protocols": protocols,
             "unusable": self.unusable,
+            "ids": _ids({name: value for name, value in self if isinstance(value, Finding)}),
         }
 
     def damage(self) -> list[str]:
@@ -159,6 +180,11 @@ class Audit(Frozen):
                 if count:
                     reasons.append(f"{name}: {count} clips have {twin} in another part")
         return reasons
+
+
+def _ids(findings: Mapping[str, Finding]) -> dict[str, list[str]]:
+    """Finding -> the ids of its clips, of those that have some."""
+    return {name: list(finding.ids) for name, finding in findings.items() if finding.count}
 
 
 def _largest(found: Sequence[Duplicates]) -> dict[str, int]:
@@ -180,7 +206,8 @@ def audit_store(
 
     `clip_done` is called after each clip.
 
-    Without `selection` the default is used, or none where the store has no subjects to hold out.
+    Without `selection` the part that a protocol has to choose on is held out (kind `protocol`),
+    where it has none whole subjects, and nothing where nobody knows them.
     near: tolerance of near copies, in millimetres where joints are positions, in pixels where they
     are places in an image.
     """
@@ -333,12 +360,11 @@ def _split(store: Store, protocol: str, selection: SelectionConfig | None) -> tu
     """The split and the kind of selection it has."""
     if selection is not None:
         return selection.kind, store.split(protocol, selection)
-    default = SelectionConfig()
-    try:
-        return default.kind, store.split(protocol, default)
-    except UserError:  # no subjects to hold out: look at what is left
-        none = SelectionConfig(kind="none")
-        return none.kind, store.split(protocol, none)
+    own: tuple[SelectionKind, ...] = ("protocol",) if store.rule(protocol).selection else ()
+    for kind in (*own, SelectionConfig().kind):
+        with suppress(UserError):  # no clips of that part, no subjects to hold out
+            return kind, store.split(protocol, SelectionConfig(kind=kind))
+    return "none", store.split(protocol, SelectionConfig(kind="none"))
 
 
 def _twins(group: Positions, parts: Mapping[str, Positions]) -> dict[str, Positions]:

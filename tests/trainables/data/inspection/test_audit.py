@@ -167,6 +167,28 @@ def test_examples_are_few_and_counts_whole(tmp_path: Path) -> None:
     found = audit_store(store(tmp_path / "s", clips), ["split"], SelectionConfig(kind="none"))
     assert found.copies.count == 11
     assert found.copies.examples == ("01", "02", "03", "04", "05")
+    every = [f"{i:02}" for i in range(1, 12)]
+    record = found.record()
+    assert record["ids"] == {"copies": every}
+    own = record["protocols"]["split"]["ids"]  # type: ignore[index]
+    assert own == {"duplicates.within_train": every[1:], "duplicates.train_test": ["00"]}
+
+
+def test_a_part_to_choose_on_is_what_is_held_out(tmp_path: Path) -> None:
+    """As a sweep does with `selection.kind: protocol`; an identical clip in it is a leak."""
+    made = store(
+        tmp_path / "s",
+        [
+            clip("a", fill=1, subject=1),
+            clip("b", fill=2, subject=2),
+            clip("c", fill=1, split="val", subject=3),
+            clip("d", fill=3, split="test", subject=4),
+        ],
+    )
+    own = audit_store(made).protocols["split"]
+    assert (own.selection_kind, own.train, own.selection, own.test) == ("protocol", 2, 1, 1)
+    assert own.duplicates.train_selection.ids == ("c",)
+    assert own.unused.count == 0
 
 
 def test_default_selection_needs_subjects_and_says_when_there_are_none(tmp_path: Path) -> None:
