@@ -22,6 +22,11 @@ _MARKED = re.compile("\ue000([0-9]+)\ue001")
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OLD_BOOLEANS = ("yes", "no", "on", "off")
+MOST_VALUES = 100_000
+DEEPEST = 50
+"""Lists and mappings inside each other."""
+MOST_DIGITS = 20
+"""Of a whole number; longer ones stay text, which no setting takes for a number."""
 _PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 
 
@@ -120,16 +125,18 @@ def parse(
 
     try:
         node = yaml.compose(VARIABLE.sub(mark, text), Loader=yaml.BaseLoader)
+        document.values = (
+            _Construction(document, variables, place).build(node, root, ())
+            if node is not None
+            else None
+        )
+    except RecursionError as error:
+        raise UserError(f"{place or name}: YAML must not be nested so deeply") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{place or f'{name}:{line}'}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{place or name}: not valid YAML: {error}") from error
-    document.values = (
-        _Construction(document, variables, place).build(node, root, ())
-        if node is not None
-        else None
-    )
     return document
 
 
@@ -140,12 +147,21 @@ class _Construction:
     document: Document
     variables: list[re.Match[str]]
     place: str | None
+    built: int = 0  # values so far, those of an alias as often as it stands there
 
     def build(self, node: yaml.Node, path: Path, above: tuple[int, ...]) -> Any:
+        self.built += 1
+        if self.built > MOST_VALUES:
+            raise UserError(
+                f"{self._line(node)}: there must be at most {MOST_VALUES} values, those of aliases"
+                " among them, got more"
+            )
         self.document.places.setdefault(path, self._line(node))
         if node.tag not in _PLAIN_TAGS:
             self._unreadable(path, f"YAML tags are not supported, got '{node.tag}'")
             return None
+        if len(above) > DEEPEST:
+            raise UserError(f"{self._line(node)}: YAML must not be nested so deeply")
         if id(node) in above:
             self._unreadable(path, "an alias must not contain itself")
             return None
@@ -222,7 +238,7 @@ def plain(text: str) -> str | int | float | bool | None:
         return None
     if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
         return text.lower() == "true"
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) <= MOST_DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)

@@ -39,6 +39,7 @@ from trainables.contract.config import (
     TrainConfig,
 )
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import LARGEST_YAML, read_text, reason
 
 SECRET: frozenset[Place] = frozenset({("tracking", "uri")})
 """Values that may hold a password: variables in them are read when they are used."""
@@ -122,13 +123,11 @@ def _read(path: Path) -> tuple[str, str]:
                     f" ({', '.join(known)}){nearest(path, known)}"
                 )
             return f"search_spaces/{path}.yaml", known[str(path)].read_text(encoding="utf-8")
-        return str(path), path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}"
-        ) from error
+    except (OSError, ValueError) as error:  # such as a name that no file system takes
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: must be a sweep file, but {reason(error)}") from error
+    return str(path), read_text(path, "a sweep file", most=LARGEST_YAML)
 
 
 def _settings(document: Document) -> Settings:

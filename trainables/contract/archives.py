@@ -132,6 +132,13 @@ class ArrayArchive(ZipArchive):
             stream.read(1)  # at its end the checksum is compared
 
 
+def check_growth(file: Path, what: str) -> None:
+    """UserError where a .zip that another library reads would unpack to far more than its size."""
+    with ZipArchive(file, what) as archive:
+        for member in archive.names:
+            archive.check_growth(member)
+
+
 def tar_members(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Name and content of the wanted files of a .tar or .tar.gz, in its order."""
     what = "a .tar.gz archive"

@@ -17,8 +17,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from trainables.contract.archives import check_growth
 from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import reason
 from trainables.contract.frozen import Frozen
 from trainables.cost.measured import call_seconds
 from trainables.deploy.packing import pack, unpack
@@ -421,6 +423,7 @@ def read_file(path: Path, what: str, *formats: str) -> dict[str, Any]:
             f"{path}: must be a {what}, got"
             f" {'another kind of file' if path.exists() else 'no such file'}"
         )
+    check_growth(path, f"a {what}")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not look at the checksums it writes
@@ -435,7 +438,7 @@ def read_file(path: Path, what: str, *formats: str) -> dict[str, Any]:
         zipfile.BadZipFile,
         pickle.UnpicklingError,
     ) as error:
-        raise UserError(f"{path}: not a readable {what}: {error}") from error
+        raise UserError(f"{path}: must be a readable {what}, but {reason(error)}") from error
     if not isinstance(content, dict) or content.get("format") not in formats:
         raise UserError(
             f"{path}: must be a file of format {' or '.join(repr(each) for each in formats)}, got"

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.contract.archives import MOST_GROWTH, SMALL, ArrayArchive, check_growth
 from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import reason
 from trainables.contract.sparsity import LEVEL_TOLERANCE
 from trainables.sparsity.masks import Masks, layer_names, mask_of, maskable
 
@@ -104,19 +106,23 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if path.suffix not in KINDS or not path.is_file():
         got = "another kind of file" if path.is_file() else "no such file"
         raise UserError(f"sparsity.mask: {path}: must be a file of masks, .npz or .pt, got {got}")
+    what = "a file with one array per weight by name"
     try:
         if path.suffix == ".npz":
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return dict(arrays)
+            with ArrayArchive(path, what) as archive:
+                return {name: archive.array(name) for name in archive.names}
+        check_growth(path, what)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        most = max(SMALL, MOST_GROWTH * path.stat().st_size)
+        if any(tensor.numel() > most for tensor in content.values()):
+            raise ValueError(f"a tensor in it has more than {most} values")
         return {
             name: (
                 tensor.to_dense().float().numpy() if tensor.is_floating_point() else tensor.numpy()
             )
             for name, tensor in content.items()
         }
-    except Exception as error:  # numpy and torch raise almost anything for damaged files
-        raise UserError(
-            f"sparsity.mask: {path}: must hold one array per weight by name, got something else:"
-            f" {error}"
-        ) from error
+    except UserError as error:
+        raise UserError(f"sparsity.mask: {error}") from error
+    except Exception as error:  # torch raises almost anything for damaged files
+        raise UserError(f"sparsity.mask: {path}: must be {what}, but {reason(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -473,7 +474,7 @@ def test_not_yaml_and_not_there(tmp_path) -> None:
         loaded(tmp_path, "a: 1\nb: c: d\n")
     with pytest.raises(UserError, match="must be a mapping"):
         loaded(tmp_path, "- 1\n")
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="it is not there"):
         load_sweep(tmp_path / "other.yaml")
     with pytest.raises(UserError, match="did you mean 'quickstart'"):
         load_sweep("quikstart")
@@ -577,3 +578,30 @@ def test_expressions_that_are_refused(expression: str) -> None:
 def test_expressions_without_a_value() -> None:
     with pytest.raises(ValueError, match=r"has no value for data.stream='joint'"):
         holds("data.stream < 3", {"data.stream": "joint"})
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 8)}]\n" for i in range(12)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 20_000, "YAML must not be nested so deeply"),
+        (b"a: " + b"[" * 300 + b"]" * 300, "x.yaml:1: YAML must not be nested so deeply"),
+        (LAUGHS.encode(), "there must be at most 100000 values, those of aliases among them"),
+        (b"# " + b"x" * (1 << 20), "must be a sweep file of at most 1048576 bytes, got more"),
+        (b"a: \xff", "must be a sweep file, but byte 3 is not text in utf-8"),
+        (b"name: x\ntrials: " + b"1" * 5000, "trials"),
+    ],
+)
+def test_hostile_files_are_one_message(tmp_path, content: bytes, message: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_sweep(file)
+    with pytest.raises(UserError, match="must be a sweep file, but it cannot be read: File name"):
+        load_sweep(Path("x" * 300))
+    with pytest.raises(UserError, match="must be a sweep file, but it is a folder"):
+        load_sweep(tmp_path)

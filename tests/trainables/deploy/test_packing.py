@@ -291,7 +291,8 @@ def test_a_single_wrong_bit_is_found(sparse_file, tmp_path):
     content[largest.header_offset + 1000] ^= 1
     (tmp_path / "deploy.pt").write_bytes(content)
     with pytest.raises(
-        UserError, match=r"deploy\.pt: not a readable deploy form: .* does not match its checksum"
+        UserError,
+        match=r"deploy\.pt: must be a readable deploy form, but .* does not match its checksum",
     ):
         load_deploy(tmp_path / "deploy.pt")
 

@@ -94,11 +94,11 @@ def test_a_level_that_is_not_the_file_s(tmp_path):
         (
             "cut.npz",
             b"PK\x03\x04 cut short",
-            "must hold one array per weight by name, got something else",
+            "must be a file with one array per weight by name, but",
         ),
-        ("text.pt", b"hello", "must hold one array per weight by name, got something else"),
-        ("text.npz", b"hello", "must hold one array per weight by name, got something else"),
-        ("empty.pt", b"", "must hold one array per weight by name, got something else"),
+        ("text.pt", b"hello", "must be a file with one array per weight by name, but"),
+        ("text.npz", b"hello", "must be a file with one array per weight by name, but"),
+        ("empty.pt", b"", "must be a file with one array per weight by name, but"),
     ],
 )
 def test_files_that_are_none(tmp_path, name, content, said):
@@ -111,7 +111,7 @@ def test_files_that_are_none(tmp_path, name, content, said):
 @pytest.mark.parametrize("content", [torch.ones(2), [torch.ones(2)], {"a": 1}])
 def test_other_things_torch_saves(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="must hold one array per weight by name"):
+    with pytest.raises(UserError, match="must be a file with one array per weight by name"):
         load_masks(tmp_path / "other.pt", blocks(), 0.5)
 
 
