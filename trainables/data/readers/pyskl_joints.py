@@ -19,6 +19,7 @@ from trainables.data.readers.detected import by_frame
 from trainables.data.store.description import Channels, Joints
 
 Numbers = npt.NDArray[Any]
+MOST_FRAMES = 1_000_000  # of a clip: nine hours of video
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -179,6 +180,11 @@ def _keypoint(annotation: Annotation, raw: RawFiles) -> Numbers:
         (3,) if annotation.compressed else (2, 3)
     ):
         raise UserError(f"{place}: keypoint must be {wanted}, got {found.shape}")
+    if max(found.shape) > MOST_FRAMES:  # an array of no persons may announce any number
+        raise UserError(
+            f"{place}: keypoint must have at most {MOST_FRAMES} frames and joints, got"
+            f" {found.shape}"
+        )
     return found
 
 

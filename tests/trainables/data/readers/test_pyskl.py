@@ -517,6 +517,10 @@ GOOD = whole("b")
             "clip 'a': keypoint must be (persons, frames, joints, 2 or 3), got (5, 17, 2)",
         ),
         (
+            whole("a", keypoint=np.ones((0, 10**12, 17, 3)), total_frames=10**12),
+            "clip 'a': keypoint must have at most 1000000 frames and joints, got (0, 1000000000000",
+        ),
+        (
             whole("a", keypoint=np.ones((1, FRAMES, 17, 4))),
             "clip 'a': keypoint must be (persons, frames, joints, 2 or 3), got (1, 5, 17, 4)",
         ),
