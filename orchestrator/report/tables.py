@@ -117,7 +117,7 @@ def percent(fraction: float) -> str:
 
 
 def _numeric(text: str) -> bool:
-    return not text.strip("0123456789.,+- ±x%n/a")
+    return not text.strip("0123456789.,+- ±x%n/a*")
 
 
 def _over_seeds(found: SeedSpread | None) -> Cells:

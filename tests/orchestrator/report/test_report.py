@@ -544,6 +544,7 @@ def test_the_report_needs_neither_the_store_nor_anything_heavy(tmp_path):
 def test_markdown_cells_cannot_break_the_table():
     lines = markdown_table([{"a": "x|y\nz", "n": "1.5"}]).splitlines()
     assert lines == ["| a | n |", "| --- | ---: |", "| x\\|y z | 1.5 |"]
+    assert markdown_table([{"n": "**1.50 ± 0.10**"}]).splitlines()[1] == "| ---: |"
 
 
 def test_csv_rows_of_different_columns(tmp_path):
