@@ -1,4 +1,4 @@
-"""What happens in a sweep, told to MLflow.
+"""The tracker that passes what happens in a sweep on to MLflow.
 
 The sweep's own files stay the truth and never wait for it.
 """

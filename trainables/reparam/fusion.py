@@ -1,4 +1,4 @@
-"""Modules whose deploy form makes one kernel of several, and a mask on that kernel.
+"""Modules that hold several kernels and ship one, with a mask on that one.
 
 Knows torch, no network and no way of choosing masks.
 """

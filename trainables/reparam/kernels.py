@@ -1,4 +1,4 @@
-"""The six exact blendings that turn trained branches into one temporal kernel.
+"""How trained branches are fused into one temporal kernel: six exact steps.
 
 Pure functions of tensors; knows no modules.
 

@@ -1,4 +1,4 @@
-"""How many weights a level of sparsity removes, and where, by arithmetic.
+"""How many weights a level removes (its rounding), and how they are shared out among tensors.
 
 Knows shapes of tensors, no torch.
 """

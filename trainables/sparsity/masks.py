@@ -1,4 +1,4 @@
-"""0/1 masks on weights: how many to remove, which ones, and attaching them as parametrizations.
+"""0/1 masks on weights: which weights go, and attaching masks as parametrizations.
 
 Knows no model.
 """

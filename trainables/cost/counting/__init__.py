@@ -1,1 +1,1 @@
-"""Parameters and MACs by arithmetic: one file per backbone, no torch."""
+"""Parameters and MACs by arithmetic, without torch; what a backbone adds stands in its card."""
