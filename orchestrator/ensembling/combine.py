@@ -83,8 +83,7 @@ def _mean_probabilities(rows: Sequence[FloatArray], factors: Sequence[float]) ->
     """
     if min(factors) < 0:
         raise UserError(
-            "weights must not be negative where probabilities are averaged, got"
-            f" {list(factors)}; --combine logits takes them"
+            f"weights must not be negative where probabilities are averaged, got {list(factors)}"
         )
     total = np.zeros(rows[0].shape, dtype=np.float64)
     for each, factor in zip(rows, factors, strict=True):

@@ -136,11 +136,11 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def above_chance(found: Accuracy, classes: int) -> bool:
-    """Whether guessing among the classes would rarely (p < 0.01) get so many clips right."""
+    """Whether guessing among the classes would rarely (p < 0.05) get so many clips right."""
     from scipy.stats import binomtest
 
     test = binomtest(found.right, found.clips, 1 / classes, alternative="greater")
-    return bool(test.pvalue < 0.01)
+    return bool(test.pvalue < 0.05)
 
 
 def _check(scores: FloatArray, labels: IntArray) -> None:

@@ -186,7 +186,7 @@ def _at_chance(members: dict[str, Accuracy], table: Aligned) -> tuple[str, ...]:
         return ()
     classes = table.values[0].shape[1]
     return tuple(
-        f"{name} is no better than guessing: are its rows in the order of the labels?"
+        f"{name} is not clearly better than guessing: are its rows in the order of the labels?"
         for name, found in members.items()
         if not above_chance(found, classes)
     )

@@ -297,7 +297,7 @@ def test_a_wrong_order_of_rows_looks_like_guessing_and_that_is_said(tmp_path):
     np.save(tmp_path / "shuffled.npy", np.eye(3)[np.random.default_rng(0).permutation(labels)] * 5)
     found = evaluate([tmp_path / "right.npy", tmp_path / "shuffled.npy"], tmp_path / "l.npy")
     assert found.notes == (
-        "shuffled is no better than guessing: are its rows in the order of the labels?",
+        "shuffled is not clearly better than guessing: are its rows in the order of the labels?",
     )
 
 
