@@ -459,7 +459,9 @@ def main() -> None:
         with standard_output():
             app()
     except OrchestrateError as error:
-        print(printable(str(error)), file=sys.stderr)
+        from orchestrator.sweep.secrets import redacted
+
+        print(printable(redacted(str(error))), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         # what the machine refuses is said by the file's name; other errors of the system are bugs
