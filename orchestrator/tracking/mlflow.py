@@ -152,6 +152,8 @@ class MLflowTracker:
             self._runs.write_epochs(run, history, self._trials[trial].known)
             if reason:
                 self._runs.tag(run, "reason", reason)
+            elif "reason" in self._client.get_run(run).data.tags:
+                self._client.delete_tag(run, "reason")  # it was tried again
             if stopped_at is not None:
                 self._runs.tag(run, STOPPED_AT, str(stopped_at))
             self._runs.attach(run, files_of(folder))

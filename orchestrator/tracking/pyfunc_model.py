@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
@@ -17,8 +16,8 @@ from orchestrator.ensembling.bundle import Bundle
 
 
 class EnsembleModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
-    """Input: a list of clips, each (frames, joints, 3) or (persons, frames, joints, 3); output: one
-    row per clip, one column per class.
+    """Input: clips as `Bundle.predict` takes them, arrays or lists; output: one row per clip, one
+    column per class.
     """
 
     def load_context(self, context: Any) -> None:
@@ -27,9 +26,8 @@ class EnsembleModel(PythonModel):  # type: ignore[misc]  # MLflow ships no types
     def predict(
         self, context: Any, model_input: list[Any], params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        clips = [np.asarray(clip, dtype=np.float32) for clip in model_input]
         return pd.DataFrame(
-            self._bundle.predict(clips), columns=list(self._bundle.description.classes)
+            self._bundle.predict(model_input), columns=list(self._bundle.description.classes)
         )
 
 

@@ -203,6 +203,17 @@ def test_a_sweep_that_goes_on_shows_each_trial_once_with_each_epoch_once(uri, tr
     assert [metric.step for metric in history] == [1, 2, 3]
 
 
+def test_a_failed_trial_that_is_tried_again_loses_its_reason(uri, trials):
+    folder = trials["joint-0.6"]
+    for status, reason in (("failed", "loss is nan"), ("finished", "")):
+        tracker = opened(uri, "again")
+        start(tracker, folder)
+        tracker.finish_trial(folder.path.name, folder, status, reason)
+        tracker.finish_sweep("finished", {}, None)
+    (run,) = (r for r in runs(uri, "again")[1] if r.data.tags["kind"] == "trial")
+    assert (run.info.status, run.data.tags.get("reason")) == ("FINISHED", None)
+
+
 def test_another_sweep_of_the_same_name_gets_its_own_run(uri):
     for digest in ("abc", "abd", "abc"):
         tracker = MLflowTracker(uri, "names")
