@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
-from trainables.contract.sparsity import DRAWN, SparsityConfig
+from trainables.contract.sparsity import SparsityConfig
 from trainables.data.store.reading import Store
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
@@ -63,7 +63,7 @@ def with_masks(
     that leave a way from the clip to the classifier each is equally likely. TrialFailed where masks
     that stay as they are leave none at any level.
     """
-    drawn = config.sparsity.generator in DRAWN
+    drawn = config.sparsity.card.drawn
     for draw in range(MOST_DRAWS):
         network = copy.deepcopy(plain)
         masks = _attach(network, config, steps, root, clip, draw)
@@ -94,7 +94,7 @@ def _refuse_cut(
 
 def _less_sparse(sparsity: SparsityConfig) -> str:
     """What to change where masks disconnect a network; nothing for masks of a file."""
-    if sparsity.generator == "predefined":
+    if sparsity.card.from_file:
         return ""
     if sparsity.network != "single":
         return "lower sparsity.levels"

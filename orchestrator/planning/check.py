@@ -83,7 +83,7 @@ def _check_mask_files(sweep: Sweep, store: Store) -> list[str]:
     configs = [
         config
         for config in _configs(sweep)
-        if config.sparsity.generator == "predefined" and not config.sparsity.dense
+        if config.sparsity.card.from_file and not config.sparsity.dense
     ]
     if not configs:
         return []

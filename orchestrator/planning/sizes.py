@@ -81,7 +81,7 @@ def disk_bytes(cost: Count, config: TrialConfig) -> float:
     masks = 2 * networks * cost.maskable_params
     # a gate per weight, with means of its gradient and square
     gated = sparsity.level == "learned" and sparsity.gate == "hard_concrete"
-    scored = sparsity.level != "learned" and sparsity.generator in ("score_trainable", "supermask")
+    scored = sparsity.level != "learned" and sparsity.card.scored
     scores = (6 * gated + 3 * scored) * cost.maskable_params if masks else 0
     rewind_point = 2 * cost.training.params if sparsity.rewinds and sparsity.rewind_epoch else 0
     return BYTES * (3 * cost.training.params + masks + scores + rewind_point + cost.deploy.params)

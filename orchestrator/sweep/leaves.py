@@ -17,7 +17,9 @@ from pydantic_core import ErrorDetails
 
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, TrialConfig
-from trainables.contract.model import option_used, own_options
+from trainables.contract.generators import GENERATORS
+from trainables.contract.model import option_used
+from trainables.contract.options import own_options
 from trainables.contract.sparsity import dense_epochs, setting_used
 
 SECTIONS = ("data", "model", "sparsity", "train")
@@ -32,6 +34,7 @@ NOT_SEARCHABLE = {
 """Beginnings of leaves that all trials share, and why."""
 
 Leaves = Mapping[str, Any]
+GENERATOR = "sparsity.generator"
 
 
 @dataclass(frozen=True)
@@ -233,17 +236,19 @@ def completed(leaves: Leaves) -> dict[str, Any]:
     for name in DERIVED_FROM:
         if found[name] is None:
             found[name] = LEAVES[name].default_beside(found)
-    if found["model.options"]:
-        found["model.options"] = _own_options(found["model.backbone"], found["model.options"])
+    for options, named in (("model.options", "model.backbone"), ("sparsity.options", GENERATOR)):
+        if found[options]:
+            found[options] = _without_defaults(named, found[named], found[options])
     return found
 
 
-def _own_options(backbone: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A backbone's own options without those that are defaults; as they are where its card refuses
+def _without_defaults(named: str, part: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A part's own options without those that are defaults; as they are where its card refuses
     them, which is said where the configuration is built.
     """
     try:
-        return own_options(BACKBONES.find(backbone), given)
+        card = (GENERATORS if named == GENERATOR else BACKBONES).find(part)
+        return own_options(part, card.options, given)
     except ValueError:
         return given
 

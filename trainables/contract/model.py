@@ -4,14 +4,11 @@ combinations that cannot be built.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    JsonValue,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -19,6 +16,7 @@ from pydantic import (
 from trainables.contract.backbones import BACKBONES, BackboneCard
 from trainables.contract.cards import NameOf
 from trainables.contract.frozen import Frozen
+from trainables.contract.options import OwnOptions, Record, own_options
 from trainables.contract.streams import StreamConfig
 
 DEFAULT_BACKBONE = "hpi_gcn_rp"
@@ -30,13 +28,6 @@ Branch = Literal["origin", "pointwise", "average"] | Annotated[int, Field(ge=3)]
 
 BackboneName = Annotated[str, NameOf(BACKBONES)]
 """A name of the table of backbones, of an installed package, or `package.module:NAME`."""
-
-
-class Record(dict[str, Any]):
-    """JSON settings of a backbone's own; hashable by content, as all of a configuration is."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(json.dumps(self, sort_keys=True))
 
 
 def _card(before: Mapping[str, Any]) -> BackboneCard:
@@ -158,7 +149,7 @@ class ModelConfig(Frozen):
     # before the classifier
     dropout: float = Field(default_factory=_default_dropout, ge=0.0, lt=1.0)
     # settings that only a backbone of another package has, by name; its card checks them
-    options: Mapping[str, JsonValue] = Field(default_factory=Record)
+    options: OwnOptions = Field(default_factory=Record)
 
     @field_validator("kernel_size")
     @classmethod
@@ -172,7 +163,8 @@ class ModelConfig(Frozen):
         """Options as the card's model has them, without those that are defaults: a default that is
         written down makes no other trial.
         """
-        object.__setattr__(self, "options", Record(own_options(self.card, self.options)))
+        own = own_options(self.card.name, self.card.options, self.options)
+        object.__setattr__(self, "options", own)
         return self
 
     @property
@@ -272,30 +264,3 @@ def option_used(name: str, backbone: str, temporal: str) -> bool:
     if name == "options":
         return card.options is not None
     return name in ("backbone", "layout") or name in card.settings
-
-
-def own_options(card: BackboneCard, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON form of `model.options`, without defaults; ValueError where the card refuses
-    them.
-    """
-    if card.options is None:
-        if given:
-            raise ValueError(f"options must be left out: {card.name} has none, got {dict(given)}")
-        return {}
-    try:
-        found = card.options.model_validate_json(json.dumps(given), strict=True)
-    except ValidationError as error:
-        raise ValueError(
-            "; ".join(
-                f"options {'.'.join(map(str, item['loc']))}: {_plain(item['msg'])}, got"
-                f" {item['input']!r}"
-                for item in error.errors(include_url=False)
-            )
-        ) from error
-    return found.model_dump(mode="json", exclude_defaults=True)
-
-
-def _plain(message: str) -> str:
-    """Pydantic's message as part of a sentence."""
-    text = message.removeprefix("Value error, ").removeprefix("Input ")
-    return text[:1].lower() + text[1:]

@@ -11,39 +11,29 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from trainables.contract.cards import NameOf
 from trainables.contract.frozen import Frozen
+from trainables.contract.generators import GENERATORS, GeneratorCard
+from trainables.contract.options import OwnOptions, Record, own_options
 
 Level = Annotated[float, Field(ge=0.0, lt=1.0)]
 """Fraction of the maskable weights that is removed."""
 
 Scope = Literal["block", "tensor", "global"]
 Distribution = Literal["uniform", "erk"]
-Generator = Literal[
-    "fixed_random",
-    "magnitude_at_init",
-    "predefined",
-    "score_trainable",
-    "supermask",
-    "rewinding",
-    "rigl",
-    "set",
-]
+Generator = Annotated[str, NameOf(GENERATORS)]
+"""A name of the table of generators, of an installed package, or `package.module:NAME`."""
+
 Network = Literal["single", "experts", "nested", "mixture"]
 
 FROM_THE_SWEEP = "dense"
 """`sparsity.from`: the dense trial of the same sweep that agrees in everything else."""
-
-DRAWN = frozenset({"fixed_random", "rigl", "set"})
-"""Generators whose masks, or first masks, are drawn at random."""
 
 LEVEL_TOLERANCE = 0.001
 """How far `sparsity.level` may be from what a mask file, or n:m, removes: a level is written with a
 few digits.
 """
 
-_SCORED = frozenset({"fixed_random", "magnitude_at_init"})
-_FIXED = _SCORED | {"predefined"}
-_WARMED_UP = _FIXED | {"score_trainable"}
 _STRUCTURE = re.compile(r"weight|channel|[1-9]\d*:[1-9]\d*|[1-9]\d*x[1-9]\d*")
 
 
@@ -118,6 +108,8 @@ class SparsityConfig(Frozen):
     target: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     # level learned: loss for keeping all weights, instead of a target
     price: Annotated[float, Field(gt=0.0)] | None = None
+    # settings that only a generator of another package has, by name; its card checks them
+    options: OwnOptions = Field(default_factory=Record)
 
     @field_validator("structure")
     @classmethod
@@ -130,6 +122,17 @@ class SparsityConfig(Frozen):
         if m and int(n) >= int(m):
             raise ValueError(f"n of n:m must be less than m, got '{value}'")
         return value
+
+    @model_validator(mode="after")
+    def _options_are_its_own(self) -> Self:
+        own = own_options(self.card.name, self.card.options, self.options)
+        object.__setattr__(self, "options", own)
+        return self
+
+    @property
+    def card(self) -> GeneratorCard:
+        """What is known of the generator without its code."""
+        return GENERATORS.find(self.generator)
 
     @property
     def dense(self) -> bool:
@@ -215,15 +218,17 @@ class SparsityConfig(Frozen):
         return self
 
     def _check_masks(self, level: float) -> None:
-        if self.generator == "predefined" and self.mask is None:
-            raise ValueError("generator predefined needs mask, a file with one mask per weight")
-        if self.generator != "predefined" and self.mask is not None:
+        if self.card.from_file and self.mask is None:
+            raise ValueError(
+                f"generator {self.generator} needs mask, a file with one mask per weight"
+            )
+        if not self.card.from_file and self.mask is not None:
             raise ValueError(
                 f"mask is for generator predefined alone, got mask={self.mask} and"
                 f" generator={self.generator}"
             )
         n, _, m = self.structure.partition(":")
-        if m and self.generator in _SCORED and abs(level - (1 - int(n) / int(m))) > LEVEL_TOLERANCE:
+        if m and self.card.structured and abs(level - (1 - int(n) / int(m))) > LEVEL_TOLERANCE:
             raise ValueError(
                 f"level must be 1 - n/m = {1 - int(n) / int(m):.4g} where structure is"
                 f" {self.structure}, got {level:g}"
@@ -276,7 +281,7 @@ class SparsityConfig(Frozen):
     @property
     def rewinds(self) -> bool:
         """Trained in rounds, from the same weights again and again."""
-        return self.generator == "rewinding" and not self.dense and self.level != "learned"
+        return self.card.rewinds and not self.dense and self.level != "learned"
 
     def total_epochs(self, epochs: int) -> int:
         """Epochs of a trial whose recipe has `epochs`: rewinding goes through them once and, from
@@ -314,18 +319,17 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
     """Whether the setting `name` changes anything beside the others, whatever the number of epochs;
     value: of another setting.
     """
-    generator, network = value("generator"), value("network")
+    card, network = GENERATORS.find(value("generator")), value("network")
     single, learned = network == "single", network == "single" and value("level") == "learned"
     if name == "network" or (name == "level" and single):
         return True
     if value("level") == 0 and single:
         return False
-    from_file = generator == "predefined" and not learned
-    structured = generator in _SCORED and not learned and network == "single"
+    structured = card.structured and not learned and network == "single"
     # these alone say what goes together, in every tensor alike
     channels = structured and value("sharing") == "channels"
     scoped = (
-        not from_file
+        "scope" in card.settings
         and not learned
         and not channels
         and not (structured and value("structure") != "weight")
@@ -335,27 +339,21 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         "levels": network != "single",
         "generator": not learned,
         "structure": structured and not channels,
-        "mask": from_file,
         "from": network == "single",
         "scope": scoped,
         "distribution": scoped and value("scope") == "tensor" and network == "single",
         "sharing": structured,
-        "warmup": learned or generator in _WARMED_UP,
-        "penalty": not learned and generator in _WARMED_UP,
-        "penalty_weight": not learned and generator in _WARMED_UP and value("penalty") != "none",
-        "train_head": generator == "supermask" and not learned,
-        **dict.fromkeys(("rounds", "rewind_epoch"), generator == "rewinding" and not learned),
-        **dict.fromkeys(
-            ("update_every", "update_share", "update_until"),
-            generator in ("rigl", "set") and not learned,
-        ),
+        "warmup": learned or "warmup" in card.settings,
+        "penalty_weight": "penalty" in card.settings and not learned and value("penalty") != "none",
+        "options": card.options is not None and not learned,
         "fusion": network == "experts",
         "expert_losses": network in ("experts", "nested"),
         "divergence": network == "experts",
         "active": network == "mixture",
         **dict.fromkeys(("gate", "target", "price"), learned),
     }
-    return used[name]
+    # the others are a generator's own
+    return used.get(name, name in card.settings and not learned)
 
 
 def run_of(source: str) -> str | None:

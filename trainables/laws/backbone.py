@@ -6,10 +6,7 @@ A subject is settings of `model`, `backbone` among them.
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 from itertools import product
 from math import isclose
 from pathlib import Path
@@ -25,7 +22,7 @@ from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.cost.counting.count import count
 from trainables.deploy.form import Execution, deploy, load_deploy, nonzero_params, save_deploy
-from trainables.laws.law import Law, Subject, require, require_same
+from trainables.laws.law import Law, Subject, card_is_light, require, require_same
 from trainables.laws.narrow import (
     NARROW,
     build_narrow,
@@ -39,8 +36,6 @@ from trainables.models.build import Backbone, build_backbone
 from trainables.reparam.fusible import FULL, RELEASED
 from trainables.sparsity.masks import attach
 
-HEAVY = ("torch", "ray", "mlflow", "pandas")
-"""What a card must not import: validate, plan and status read cards."""
 STEPS = 150
 """Updates within which a network must have learned 16 clips by heart."""
 
@@ -49,22 +44,6 @@ def narrow(model: Subject, **changes: Any) -> Backbone:
     """The narrow network of these settings."""
     options = {**model, **changes}
     return narrow_backbone(options.pop("backbone"), **options)
-
-
-def card_is_light(model: Subject) -> None:
-    """Importing the card, in a process of its own, loads neither torch nor ray."""
-    module = BACKBONES.path(model["backbone"]).partition(":")[0]
-    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    require(found.returncode == 0, f"{module} cannot be imported: {found.stderr.strip()[-300:]}")
-    heavy = sorted(set(HEAVY) & set(found.stdout.split()))
-    require(not heavy, f"{module} must import no {' and no '.join(heavy)}")
 
 
 def card_names_what_there_is(model: Subject) -> None:
@@ -402,7 +381,10 @@ SIZES: tuple[dict[str, Any], ...] = (
 """Skeletons, clips and depths that counts are compared under."""
 
 CARD_LAWS: tuple[Law, ...] = (
-    Law("has a card that imports neither torch nor ray", card_is_light),
+    Law(
+        "has a card that imports neither torch nor ray",
+        lambda model: card_is_light(BACKBONES.path(model["backbone"])),
+    ),
     Law("has a card that names what there is", card_names_what_there_is),
 )
 """Of the card alone, whatever the settings."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +15,8 @@ Subject = Mapping[str, Any]
 """What a law is held against: settings of `model`, or of `sparsity`, that name the part."""
 
 
+HEAVY = ("torch", "ray", "mlflow", "pandas")
+"""What a card must not import: validate, plan and status read cards."""
 LONGEST_REASON = 300
 
 
@@ -84,3 +89,19 @@ def require_same(logits: Tensor, expected: Tensor, tolerance: float, what: str) 
         differ <= tolerance,
         f"{what}: logits differ by {differ:.1e} of the largest, allowed are {tolerance:.0e}",
     )
+
+
+def card_is_light(path: str) -> None:
+    """Importing the card at `package.module:NAME`, in a process of its own, loads nothing heavy."""
+    module = path.partition(":")[0]
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    require(found.returncode == 0, f"{module} cannot be imported: {found.stderr.strip()[-200:]}")
+    heavy = sorted(set(HEAVY) & set(found.stdout.split()))
+    require(not heavy, f"{module} must import no {' and no '.join(heavy)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainables.contract.sparsity import DRAWN, Distribution, Scope, SparsityConfig
+from trainables.contract.sparsity import Distribution, Scope, SparsityConfig
 
 WORTH_A_WORD = 0.05
 """From this probability on it is said that a tensor may keep no weight."""
@@ -120,9 +120,7 @@ def structure_of(config: SparsityConfig) -> str:
     """The structure the masks of a configuration have: that of a generator that chooses by a score,
     weight for the others.
     """
-    return (
-        config.structure if config.generator in ("fixed_random", "magnitude_at_init") else "weight"
-    )
+    return config.structure if config.card.structured else "weight"
 
 
 def removed_params(shapes: Sequence[Sequence[Shape]], config: SparsityConfig) -> int:
@@ -147,7 +145,7 @@ def emptied(
     none of the n of a tensor with probability C(N - n, k) / C(N, k), not counting that masks are
     drawn again where they disconnect the network.
     """
-    known = config.distribution == "erk" or config.generator in DRAWN
+    known = config.distribution == "erk" or config.card.drawn
     if config.dense or config.level == "learned" or structure_of(config) != "weight" or not known:
         return []
     likely, places = (

@@ -57,10 +57,12 @@ def attach_sparsity(subject: Subject, sparsity: SparsityConfig) -> Schedule | No
             subject.clips,
             subject.when_fixed,
         )
-    return GENERATORS[sparsity.generator](subject, sparsity)
+    schedule: Schedule = sparsity.card.load()(subject, sparsity)
+    return schedule
 
 
-def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+def fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    """Masks that are chosen before training and stay."""
     return _with_constant_channels_masked(
         SparseGenerator(
             subject.blocks, sparsity, sparsity.warmup_epochs(subject.epochs), subject.seed
@@ -69,7 +71,8 @@ def _fixed(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     )
 
 
-def _predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+def predefined(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    """The masks of `sparsity.mask`."""
     assert sparsity.mask is not None
     masks = load_masks(subject.root / sparsity.mask, subject.blocks, sparsity.expected_level)
     return _with_constant_channels_masked(
@@ -85,14 +88,16 @@ def _with_constant_channels_masked(schedule: SparseGenerator, subject: Subject) 
     return schedule
 
 
-def _scores(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+def trained_scores(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    """Scores that move with the weights."""
     warmup = sparsity.warmup_epochs(subject.epochs)
     return TrainedScores(
         subject.blocks, sparsity, warmup, subject.seed, redraw=sparsity.source is None
     )
 
 
-def _supermask(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+def supermask(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    """Scores that are trained in place of the weights."""
     trained = subject.head if sparsity.train_head else None
     return Supermask(
         subject.network,
@@ -104,22 +109,11 @@ def _supermask(subject: Subject, sparsity: SparsityConfig) -> Schedule:
     )
 
 
-def _rewinding(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+def rewinding(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    """Pruned in rounds, rewound after each."""
     return Rewinding(subject.network, subject.blocks, sparsity, subject.epochs)
 
 
-def _exchange(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+def exchange(subject: Subject, sparsity: SparsityConfig) -> Schedule:
+    """Weights dropped and grown while training."""
     return Exchange(subject.blocks, sparsity, subject.epochs, subject.steps, subject.seed)
-
-
-GENERATORS: dict[str, Callable[[Subject, SparsityConfig], Schedule]] = {
-    "fixed_random": _fixed,
-    "magnitude_at_init": _fixed,
-    "predefined": _predefined,
-    "score_trainable": _scores,
-    "supermask": _supermask,
-    "rewinding": _rewinding,
-    "rigl": _exchange,
-    "set": _exchange,
-}
-"""sparsity.generator -> what trains with such masks."""

@@ -37,8 +37,8 @@ def check_backbone(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Shapes, deploy form, masks, files, counts, export: a line per law; exits with 4 where one is
-    broken.
+    """Hold a backbone to its laws: deploy form, masks, files, counts, export; exit code 4 where it
+    breaks one.
     """
     from pydantic import ValidationError
 
@@ -54,6 +54,43 @@ def check_backbone(
 
     laws = (*CARD_LAWS, *LAWS)
     _print(f"backbone {part}", verdicts(laws, model), len(laws), as_json)
+
+
+@check_app.command("generator")
+def check_generator(
+    part: Part,
+    settings: Annotated[
+        str | None,
+        typer.Option("--with", metavar="{...}", help="Other settings of `sparsity`, as YAML."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold a sparsity generator to its laws: amounts, exact zeros, seeds, deploy form, state; exit
+    code 4 where it breaks one.
+    """
+    from pydantic import ValidationError
+
+    from orchestrator.sweep.document import parse
+    from trainables.contract.generators import GENERATORS
+    from trainables.contract.sparsity import SparsityConfig
+
+    try:
+        GENERATORS.find(part)
+    except UserError as error:
+        raise UserError(f"PART: {error}") from error
+    document = parse(settings or "{}", "--with", place="--with")
+    if document.problems or not isinstance(document.values, dict):
+        raise UserError.of(document.problems or ["--with: must be a mapping, {setting: value}"])
+    sparsity = {**document.values, "generator": part}
+    try:
+        SparsityConfig.model_validate({**sparsity, "level": 0.75})
+    except ValidationError as error:
+        raise UserError.of(f"--with: {item['msg']}" for item in error.errors()) from error
+    from trainables.laws.generator import CARD_LAWS, LAWS
+    from trainables.laws.law import verdicts
+
+    laws = (*CARD_LAWS, *LAWS)
+    _print(f"generator {part}", verdicts(laws, sparsity), len(laws), as_json)
 
 
 def _print(part: str, found: Iterator[Verdict], laws: int, as_json: bool) -> None:

@@ -18,13 +18,14 @@ from tests.trainables.sparsity.small import (
     outside,
     subject_of,
 )
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import STREAMS, ModelConfig, SparsityConfig
+from trainables.contract.generators import GENERATORS
 from trainables.cost.counting.count import count
-from trainables.deploy.form import deploy
 from trainables.laws.backbone import narrow
-from trainables.laws.narrow import clips_for
+from trainables.laws.generator import CARD_LAWS, LAWS, removes_what_the_level_says
 from trainables.layouts import load_layout
-from trainables.sparsity.build import GENERATORS, Subject, attach_sparsity
+from trainables.sparsity.build import attach_sparsity
 from trainables.sparsity.generator import choose_masks
 from trainables.sparsity.mask_file import masks_of, save_masks
 from trainables.sparsity.masks import kept_weights, maskable, removed_count, write_masks
@@ -57,7 +58,7 @@ def root(tmp_path_factory):
 
 
 def test_every_generator_has_a_case():
-    assert {options["generator"] for options in SETTINGS.values()} == set(GENERATORS)
+    assert {options["generator"] for options in SETTINGS.values()} == set(GENERATORS.own)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -193,54 +194,17 @@ def test_numbers_on_every_backbone(case):
 
 
 @pytest.mark.parametrize("generator", ["score_trainable", "supermask", "rewinding", "rigl"])
-@pytest.mark.parametrize("backbone", sorted({options["backbone"] for options in CASES.values()}))
+@pytest.mark.parametrize("backbone", BACKBONES.own)
 def test_every_backbone_trains_and_ships(backbone, generator):
     """Three steps of one epoch, then exact zeros and a deploy form with the same logits."""
-    model = narrow(
-        {"backbone": backbone},
-        dropout=0.0,
-    ).train()
-    config = SparsityConfig(
-        level=0.75, generator=generator, rounds=1, update_every=1, warmup=0.0, update_until=0.9
-    )
-    schedule = attach_sparsity(
-        Subject(
-            model,
-            list(model.blocks),
-            model.head,
-            epochs=1,
-            steps=3,
-            seed=4,
-            clips=clips_for(model)[:1],
-        ),
-        config,
-    )
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3
-    )
-    clips = clips_for(model)
-    schedule.begin_epoch(0, optimizer)
-    for step in range(3):
-        schedule.begin_step(0, step)
-        loss, _ = model.objective(clips, torch.tensor([0, 1]))
-        optimizer.zero_grad()
-        loss.backward()
-        schedule.before_update(0, step, optimizer)
-        optimizer.step()
-        schedule.after_update(0, step, optimizer)
-    schedule.end_epoch(0, optimizer)
-    asked = sum(
-        removed_count(sum(layer.weight.numel() for layer in block), 0.75)
-        for block in schedule._layers
-    )
-    assert sum(each.removed for each in kept_weights(model, list(model.blocks))) == asked
-    write_masks(model.eval())
-    with torch.no_grad():
-        expected = model(clips)
-        # rounding
-        assert (deploy(model, frames=8)(clips) - expected).abs().max() <= 1e-9 * max(
-            1.0, float(expected.abs().max())
-        )
+    removes_what_the_level_says({"generator": generator}, level=0.75, backbone=backbone)
+
+
+@pytest.mark.parametrize("law", [*CARD_LAWS, *LAWS], ids=lambda law: law.says)
+@pytest.mark.parametrize("generator", [name for name in GENERATORS.own if name != "predefined"])
+def test_our_generators_keep_the_laws(generator, law):
+    for setting in law.settings:
+        law.hold({"generator": generator}, **setting)
 
 
 def test_draws_are_the_same_in_every_process():
