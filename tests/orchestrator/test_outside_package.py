@@ -9,12 +9,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from orchestrator import cli
+from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.planning.catalogue import catalogue
 from orchestrator.planning.check import checked_sweep
 from orchestrator.planning.plan import plan
+from orchestrator.sweep.strategies import NoOptions
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import written
 from tests.trainables.one_trial import run_trial
@@ -23,11 +28,12 @@ from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
 from trainables.cost.counting.count import count
-from trainables.data.store.reading import write_store
+from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import load_deploy
 from trainables.layouts import load_layout
 
+TOP1 = "selection_top1"
 OUTSIDE = Path(__file__).parents[1] / "outside"
 SWEEP = """
 version: 1
@@ -149,6 +155,56 @@ def test_a_trial_trains_ships_and_costs_what_was_counted(folder, number):
     form = load_deploy(out.deploy_file)
     assert form.spec.model.options == config.model.options
     assert type(out.load_config().model.card).__name__ == "BackboneCard"
+
+
+def test_its_reader_fills_a_store(folder, monkeypatch, capsys):
+    (folder / "src").mkdir()
+    still = np.random.default_rng(0).normal(size=(4, 20, 3)).tolist()
+    for person in (1, 2, 3):
+        record = {"label": person % 2, "person": person, "joints": still}
+        (folder / "src" / f"c{person}.json").write_text(json.dumps(record))
+    arguments = ["data", "import", "other", "walks.card:CARD", "src", "store"]
+    monkeypatch.setattr("sys.argv", ["orchestrate", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert "store: walks, 3 clips, 2 classes" in capsys.readouterr().out
+    assert Store.open(folder / "store").info.protocols["xsub"].test == (3,)
+
+
+def test_its_reader_is_named_where_it_is_not_there(folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["orchestrate", "data", "import", "other", "walk", "a", "b"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "READER: must be package.module:NAME, got 'walk'\n"
+
+
+def test_its_search_and_its_strategy_are_named_in_the_sweep(folder):
+    text = SWEEP.replace(
+        "over: sparsity.level}", 'over: sparsity.level, method: "choices.best_half:CARD"}'
+    )
+    text += 'method: {name: "choices.first_few_card:CARD", trials_per_cell: 2}\n'
+    assert len(all_trials(checked_sweep(written(folder, text)))) == 6
+
+
+def test_its_search_ends_a_cell_that_gets_no_better(folder):
+    from choices.first_few import FirstFew
+
+    search = FirstFew(range(9))
+    for asked, top1 in enumerate([0.5, 0.6, 0.4, 0.6, 0.1]):
+        assert search.ask() == asked
+        search.tell(f"t{asked}", SimpleNamespace(metrics=lambda top1=top1: {TOP1: top1}))
+    assert search.ask() is None
+
+
+def test_its_strategy_keeps_the_better_half(folder):
+    from choices.best_half import choose
+
+    values = np.zeros((3, 2, 2), dtype=np.float32)
+    values[0, :, 1] = values[2, 1, 1] = 1.0
+    sources = Sources(("a", "b", "c"), values, np.array([1, 1]), ("x", "y"), {})
+    assert choose(sources, NoOptions()) == {"a": 0.5, "c": 0.5}
 
 
 @pytest.mark.full

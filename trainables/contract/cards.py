@@ -86,8 +86,8 @@ class CardTable(Generic[AnyCard]):
             known = (*self.own, *outside)
             near = difflib.get_close_matches(name, known, n=1)
             raise UserError(
-                f"must be {', '.join(known)} or package.module:NAME, got '{name}'"
-                + (f", did you mean '{near[0]}'?" if near else "")
+                f"must be {', '.join(known)}{' or ' if known else ''}package.module:NAME, got"
+                f" '{name}'" + (f", did you mean '{near[0]}'?" if near else "")
             )
         if len(outside[name]) > 1:
             raise UserError(self._taken_twice(name, outside[name]))

@@ -62,6 +62,31 @@ class Target:
     name: str | None
 
 
+@import_app.command("other")
+def import_other(
+    reader: Annotated[
+        str,
+        typer.Argument(
+            metavar="READER", help="Read with this reader: its name, or package.module:NAME."
+        ),
+    ],
+    src: Annotated[Path, typer.Argument(help="Read this file or folder.")],
+    out: Out,
+    name: Name = None,
+    storage: Storage = "float32",
+    force: Force = False,
+) -> None:
+    """Import a format that another package reads."""
+    from trainables.contract.errors import UserError
+    from trainables.contract.readers import READERS
+
+    try:
+        card = READERS.find(reader)
+    except UserError as error:
+        raise UserError(f"READER: {error}") from error
+    _write(lambda: card.load()(src), Target(out, storage, force, name))
+
+
 @import_app.command("nw-ucla")
 def import_nw_ucla(
     src: Annotated[

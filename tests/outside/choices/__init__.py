@@ -1,0 +1,1 @@
+"""A search and a strategy as another package has them, each beside its card."""

@@ -1,0 +1,27 @@
+"""Random search of a cell that ends after three trials in a row without a better one."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from orchestrator.trials.space import Trial
+from trainables.contract.artifacts import TrialResult
+
+
+class FirstFew:
+    """The trials of one cell in their order; None from `ask` ends the cell."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._waiting = deque(trials)
+        self._best, self._worse = -1.0, 0
+
+    def ask(self) -> Trial | None:
+        """The next trial to run."""
+        return self._waiting.popleft() if self._waiting and self._worse < 3 else None
+
+    def tell(self, trial: str, result: TrialResult | None) -> None:
+        """How a trial ended; None: without a result."""
+        if result is None:
+            return
+        top1 = result.metrics()["selection_top1"]
+        self._worse = 0 if top1 > self._best else self._worse + 1
+        self._best = max(self._best, top1)
