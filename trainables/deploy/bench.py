@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
-from trainables.cost.counting.count import Cost, count
+from trainables.cost.counting.count import FormCost, count
 from trainables.cost.measured import (
     call_seconds,
     device_name,
@@ -108,7 +108,7 @@ class _Form:
     backbone: str
     name: FormName
     network: Backbone | DeployForm
-    cost: Cost
+    cost: FormCost
 
 
 def bench(

@@ -25,7 +25,7 @@ from trainables.contract.frozen import Frozen
 from trainables.cost.measured import call_seconds
 from trainables.deploy.packing import pack, unpack
 from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork, person_features
-from trainables.models.build import build_network
+from trainables.models.build import build_training_form
 from trainables.models.multilevel import MultiLevel, MultiLevelSpec, build_multi_level
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 from trainables.reparam.fusion import Fusion
@@ -384,7 +384,7 @@ def _form_of(content: dict[str, Any]) -> DeployForm:
         NetworkSpec.model_validate(content["spec"]),
         Folding.model_validate(content["folding"]),
     )
-    return DeployForm(spec, folding, build_network(spec), content["frames"])
+    return DeployForm(spec, folding, build_training_form(spec), content["frames"])
 
 
 def _levels_of(content: dict[str, Any]) -> MultiLevel:

@@ -15,7 +15,7 @@ from trainables.contract.artifacts import write_atomic
 from trainables.contract.errors import UserError
 from trainables.deploy.form import read_file
 from trainables.models.backbone import Backbone, NetworkSpec
-from trainables.models.build import build_network
+from trainables.models.build import build_training_form
 
 FORMAT = "orchestrate weights 1"
 
@@ -41,7 +41,7 @@ def load_weights(path: Path) -> Backbone:
     try:
         spec, state = NetworkSpec.model_validate(content["spec"]), dict(content["state"])
         with torch.random.fork_rng(devices=[]):  # every weight is replaced
-            network = build_network(spec)
+            network = build_training_form(spec)
         network.to(next(tensor.dtype for tensor in state.values() if tensor.is_floating_point()))
         network.load_state_dict(state, strict=True)
     except (

@@ -22,7 +22,7 @@ from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.cost.counting.count import count
 from trainables.deploy.form import Execution, deploy, load_deploy, nonzero_params, save_deploy
-from trainables.laws.law import Law, Subject, card_is_light, require, require_same
+from trainables.laws.law import Law, PartSettings, card_is_light, require, require_same
 from trainables.laws.narrow import (
     NARROW,
     build_narrow,
@@ -40,13 +40,13 @@ STEPS = 150
 """Updates within which a network must have learned 16 clips by heart."""
 
 
-def narrow(model: Subject, **changes: Any) -> Backbone:
+def narrow(model: PartSettings, **changes: Any) -> Backbone:
     """The narrow network of these settings."""
     options = {**model, **changes}
     return narrow_backbone(options.pop("backbone"), **options)
 
 
-def card_names_what_there_is(model: Subject) -> None:
+def card_fits_model(model: PartSettings) -> None:
     """Its settings are settings of `model`, its defaults make a valid one, and its module holds a
     backbone.
     """
@@ -66,7 +66,7 @@ def card_names_what_there_is(model: Subject) -> None:
 
 
 def deploys_to_the_same_logits(
-    model: Subject, *, layout: str = "ntu25", persons: int = 2, frames: int = 8
+    model: PartSettings, *, layout: str = "ntu25", persons: int = 2, frames: int = 8
 ) -> None:
     """Up to 1e-9 in double and 1e-4 in single precision, folded in full and as released."""
     network = narrow(model, layout=layout, persons=persons).eval()
@@ -80,7 +80,7 @@ def deploys_to_the_same_logits(
         require_same(form(clips.float()), single(clips.float()), 1e-4, "in single precision")
 
 
-def skips_absent_persons(model: Subject) -> None:
+def skips_absent_persons(model: PartSettings) -> None:
     """A person of zeros changes nothing, and the deploy form does not compute it."""
     network = narrow(model, persons=2).eval()
     clips = clips_for(network, count=4)
@@ -103,7 +103,7 @@ def skips_absent_persons(model: Subject) -> None:
     require(rows == [4], f"the first block must see 4 of the 8 persons once, but saw {rows}")
 
 
-def every_parameter_learns(model: Subject) -> None:
+def every_parameter_learns(model: PartSettings) -> None:
     """Each has a gradient. A bias or shift right before a BatchNorm in training mode has no effect;
     parameters that the network holds without using them are named in `Backbone.never_learns`.
     """
@@ -124,7 +124,7 @@ def every_parameter_learns(model: Subject) -> None:
     require(not still, f"no gradient reaches {', '.join(still)}")
 
 
-def trains_and_runs_in_bfloat16(model: Subject) -> None:
+def trains_and_runs_in_bfloat16(model: PartSettings) -> None:
     """Under autocast, as GPUs train; the deploy form with an absent person, in every way to run."""
     # the second block has an identity residual
     network = narrow(model, persons=2, classes=4, stages=(2, 1)).float().train()
@@ -143,7 +143,7 @@ def trains_and_runs_in_bfloat16(model: Subject) -> None:
             require(bool(form(clips).isfinite().all()), f"deployed logits must be finite, {rows=}")
 
 
-def clips_do_not_influence_each_other(model: Subject) -> None:
+def clips_do_not_influence_each_other(model: PartSettings) -> None:
     """Any batch gives a clip the same logits."""
     network = narrow(model, persons=2).eval()
     clips = clips_for(network, count=3, frames=6)
@@ -152,7 +152,7 @@ def clips_do_not_influence_each_other(model: Subject) -> None:
     require_same(together, alone, 1e-10, "three clips at once and one by one")
 
 
-def weights_depend_on_the_seed_alone(model: Subject) -> None:
+def weights_depend_on_the_seed_alone(model: PartSettings) -> None:
     """Not on torch's global generator, which is left as it is."""
     config = ModelConfig.model_validate(NARROW | {"groups": 2} | dict(model))
 
@@ -181,7 +181,7 @@ def weights_depend_on_the_seed_alone(model: Subject) -> None:
     )
 
 
-def ships_kernels_of_its_own(model: Subject) -> None:
+def ships_kernels_of_its_own(model: PartSettings) -> None:
     """The deploy form is frozen, in evaluation mode, and shares no memory with the network."""
     network = narrow(model).train()
     before = copy.deepcopy(network.state_dict())
@@ -200,7 +200,7 @@ def ships_kernels_of_its_own(model: Subject) -> None:
     require(not shared, f"the deploy form shares memory with {', '.join(shared)}")
 
 
-def ships_with_its_masks(model: Subject) -> None:
+def ships_with_its_masks(model: PartSettings) -> None:
     """Masks on the blocks' convolutions are in the deploy form's weights and stay on the network's.
 
     Every convolution of a block can be masked.
@@ -224,7 +224,7 @@ def ships_with_its_masks(model: Subject) -> None:
     require(left < dense, f"masks must leave fewer than {dense} parameters that are not 0: {left}")
 
 
-def comes_back_from_its_file(model: Subject) -> None:
+def comes_back_from_its_file(model: PartSettings) -> None:
     """Bit for bit, with its specification."""
     form = deploy(narrow(model, persons=2), frames=8)
     clips = clips_for(form)
@@ -242,7 +242,7 @@ def comes_back_from_its_file(model: Subject) -> None:
         require(torch.equal(loaded(clips), form(clips)), "a loaded form must give the same logits")
 
 
-def pickles_and_copies(model: Subject) -> None:
+def pickles_and_copies(model: PartSettings) -> None:
     """Network and deploy form, bit for bit."""
     network = narrow(model).eval()
     clips = clips_for(network)
@@ -255,7 +255,7 @@ def pickles_and_copies(model: Subject) -> None:
             require(torch.equal(again(clips), expected), f"a copied {what} gives other logits")
 
 
-def compiles_without_a_break(model: Subject) -> None:
+def compiles_without_a_break(model: PartSettings) -> None:
     """Whole-graph capture is what a compiler needs of us; the code it then generates is its own
     business.
     """
@@ -268,7 +268,7 @@ def compiles_without_a_break(model: Subject) -> None:
             require_same(compiled(clips), module(clips), 1e-12, f"compiled {what}")
 
 
-def exports_for_any_batch(model: Subject) -> None:
+def exports_for_any_batch(model: PartSettings) -> None:
     """`torch.export` with a batch of 1 to 64 clips."""
     network = narrow(model, persons=2).eval()
     clips = clips_for(network, count=5)
@@ -283,7 +283,7 @@ def exports_for_any_batch(model: Subject) -> None:
             require_same(program.module()(clips), module(clips), 1e-9, f"exported {what}")
 
 
-def learns_sixteen_clips_by_heart(model: Subject) -> None:
+def learns_sixteen_clips_by_heart(model: PartSettings) -> None:
     """All of them right within 150 updates."""
     network = build_narrow({**model, "dropout": 0.0}, classes=4)
     clips = random_clips(16, 3, 8, 20, 1).float()
@@ -306,7 +306,7 @@ def learns_sixteen_clips_by_heart(model: Subject) -> None:
 
 
 def is_counted_as_it_is_built(
-    model: Subject, *, layout: str, persons: int, frames: int, changes: dict[str, Any]
+    model: PartSettings, *, layout: str, persons: int, frames: int, changes: dict[str, Any]
 ) -> None:
     """Its counter gives the parameters and MACs of the network and of its deploy form, and the
     weights of every block that masks may touch.
@@ -385,7 +385,7 @@ CARD_LAWS: tuple[Law, ...] = (
         "has a card that imports neither torch nor ray",
         lambda model: card_is_light(BACKBONES.path(model["backbone"])),
     ),
-    Law("has a card that names what there is", card_names_what_there_is),
+    Law("has a card that names what there is", card_fits_model),
 )
 """Of the card alone, whatever the settings."""
 

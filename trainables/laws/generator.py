@@ -13,12 +13,11 @@ import torch
 from trainables.contract.config import SparsityConfig
 from trainables.contract.generators import GENERATORS
 from trainables.deploy.form import deploy
-from trainables.laws.law import Law, Subject, card_is_light, require, require_same
+from trainables.laws.law import Law, PartSettings, card_is_light, require, require_same
 from trainables.laws.narrow import clips_for, narrow_backbone
 from trainables.models.build import Backbone
 from trainables.sparsity.amounts import removed_count
-from trainables.sparsity.build import Subject as Masked
-from trainables.sparsity.build import attach_sparsity
+from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.masks import kept_weights, maskable, write_masks
 from trainables.training.schedule import Schedule
 
@@ -27,7 +26,7 @@ QUICK = {"rounds": 1, "update_every": 1, "update_until": 0.9, "warmup": 0.0}
 """Settings under which every generator of ours has chosen within three steps."""
 
 
-def card_names_what_there_is(sparsity: Subject) -> None:
+def card_fits_sparsity(sparsity: PartSettings) -> None:
     """Its settings are settings of `sparsity`, and its module can be loaded."""
     card = GENERATORS.find(sparsity["generator"])
     known = {field.alias or name for name, field in SparsityConfig.model_fields.items()}
@@ -37,7 +36,7 @@ def card_names_what_there_is(sparsity: Subject) -> None:
     require(callable(card.load()), f"{card.module} must be a function, got {card.load()!r}")
 
 
-def level_zero_leaves_the_network_alone(sparsity: Subject) -> None:
+def level_zero_leaves_the_network_alone(sparsity: PartSettings) -> None:
     """No mask is attached and no weight changes."""
     network = narrow_backbone("st_gcn")
     before = copy.deepcopy(network.state_dict())
@@ -49,7 +48,7 @@ def level_zero_leaves_the_network_alone(sparsity: Subject) -> None:
 
 
 def removes_what_the_level_says(
-    sparsity: Subject, *, level: float, backbone: str = "st_gcn"
+    sparsity: PartSettings, *, level: float, backbone: str = "st_gcn"
 ) -> None:
     """Of every block exactly round(level * weights) after an epoch, and the deploy form with exact
     zeros has the same logits.
@@ -70,7 +69,7 @@ def removes_what_the_level_says(
         require_same(deploy(network, frames=8)(clips), network(clips), 1e-9, "deployed")
 
 
-def masks_depend_on_the_seed_alone(sparsity: Subject) -> None:
+def masks_depend_on_the_seed_alone(sparsity: PartSettings) -> None:
     """The same seed gives the same masks, whatever else was drawn; torch's generator is left as it
     is.
     """
@@ -91,7 +90,7 @@ def masks_depend_on_the_seed_alone(sparsity: Subject) -> None:
     require(not differ, f"the same seed must give the same {', '.join(differ[:3])}")
 
 
-def comes_back_from_its_state(sparsity: Subject) -> None:
+def comes_back_from_its_state(sparsity: PartSettings) -> None:
     """All that it keeps is in the network's state: a fresh network that loads it gives the same
     logits.
     """
@@ -105,8 +104,8 @@ def comes_back_from_its_state(sparsity: Subject) -> None:
         require_same(fresh(clips), network(clips), 1e-12, "loaded")
 
 
-def _attach(network: Backbone, sparsity: Subject) -> Schedule | None:
-    subject = Masked(
+def _attach(network: Backbone, sparsity: PartSettings) -> Schedule | None:
+    subject = Subject(
         network,
         list(network.blocks),
         network.head,
@@ -118,7 +117,7 @@ def _attach(network: Backbone, sparsity: Subject) -> Schedule | None:
     return attach_sparsity(subject, SparsityConfig.model_validate(sparsity))
 
 
-def _train(network: Backbone, sparsity: Subject) -> None:
+def _train(network: Backbone, sparsity: PartSettings) -> None:
     """One epoch of three steps."""
     schedule = _attach(network, {**QUICK, **sparsity})
     require(schedule is not None, "a level above 0 must give a schedule")
@@ -149,7 +148,7 @@ CARD_LAWS: tuple[Law, ...] = (
         "has a card that imports neither torch nor ray",
         lambda sparsity: card_is_light(GENERATORS.path(sparsity["generator"])),
     ),
-    Law("has a card that names what there is", card_names_what_there_is),
+    Law("has a card that names what there is", card_fits_sparsity),
 )
 LAWS: tuple[Law, ...] = (
     Law("leaves the network alone at level 0", level_zero_leaves_the_network_alone),

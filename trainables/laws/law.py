@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-Subject = Mapping[str, Any]
+PartSettings = Mapping[str, Any]
 """What a law is held against: settings of `model`, or of `sparsity`, that name the part."""
 
 
@@ -46,13 +46,13 @@ class Verdict:
         return not self.reason
 
 
-def verdicts(laws: Sequence[Law], subject: Subject) -> Iterator[Verdict]:
+def held_to(laws: Sequence[Law], subject: PartSettings) -> Iterator[Verdict]:
     """The subject held to each law, one after another; whatever goes wrong breaks the law."""
     for law in laws:
         yield Verdict(law.says, _broken(law, subject))
 
 
-def _broken(law: Law, subject: Subject) -> str:
+def _broken(law: Law, subject: PartSettings) -> str:
     for setting in law.settings:
         try:
             law.hold(subject, **setting)

@@ -13,7 +13,7 @@ from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 from trainables.models.backbone import Backbone, NetworkSpec
 
-__all__ = ["Backbone", "build_backbone", "build_network", "network_spec"]
+__all__ = ["Backbone", "build_backbone", "build_training_form", "network_spec"]
 
 
 def network_spec(
@@ -33,7 +33,7 @@ def network_spec(
     )
 
 
-def build_network(spec: NetworkSpec) -> Backbone:
+def build_training_form(spec: NetworkSpec) -> Backbone:
     """The training form of `spec`, weights drawn from torch's global generator."""
     card = spec.model.card
     network = card.load()(spec)
@@ -60,4 +60,4 @@ def build_backbone(
     spec = network_spec(model, layout, classes=classes, persons=persons, stream=stream)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return build_network(spec)
+        return build_training_form(spec)

@@ -21,7 +21,7 @@ from trainables.contract.frozen import Frozen
 from trainables.contract.sparsity import Level, SparsityConfig, level_name
 from trainables.layouts import Layout
 from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork
-from trainables.models.build import build_network, network_spec
+from trainables.models.build import build_training_form, network_spec
 from trainables.reparam.fusible import FULL, deployed
 from trainables.seeding import derive
 
@@ -487,7 +487,7 @@ def _drawn(spec: NetworkSpec, seed: int, *purpose: str | int, head: bool = True)
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, *purpose) if purpose else seed)
-        network = build_network(spec)
+        network = build_training_form(spec)
     if not head:
         network.head = nn.Identity()
     return network

@@ -50,10 +50,10 @@ def check_backbone(
     except ValidationError as error:
         raise UserError.of(f"--set: {item['msg']}" for item in error.errors()) from error
     from trainables.laws.backbone import CARD_LAWS, LAWS
-    from trainables.laws.law import verdicts
+    from trainables.laws.law import held_to
 
     laws = (*CARD_LAWS, *LAWS)
-    _print(f"backbone {part}", verdicts(laws, model), len(laws), as_json)
+    _print(f"backbone {part}", held_to(laws, model), len(laws), as_json)
 
 
 @check_app.command("generator")
@@ -87,10 +87,10 @@ def check_generator(
     except ValidationError as error:
         raise UserError.of(f"--with: {item['msg']}" for item in error.errors()) from error
     from trainables.laws.generator import CARD_LAWS, LAWS
-    from trainables.laws.law import verdicts
+    from trainables.laws.law import held_to
 
     laws = (*CARD_LAWS, *LAWS)
-    _print(f"generator {part}", verdicts(laws, sparsity), len(laws), as_json)
+    _print(f"generator {part}", held_to(laws, sparsity), len(laws), as_json)
 
 
 def _print(part: str, found: Iterator[Verdict], laws: int, as_json: bool) -> None:

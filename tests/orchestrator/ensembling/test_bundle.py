@@ -15,7 +15,7 @@ from trainables.contract.errors import UserError
 from trainables.data.store.reading import Store
 from trainables.deploy.form import deploy, save_deploy
 from trainables.models.backbone import NetworkSpec
-from trainables.models.build import build_network
+from trainables.models.build import build_training_form
 
 
 def softmax(rows):
@@ -70,7 +70,7 @@ def _ship(folder, store):
         backbone="hpi_gcn_op", channels=8, stages=(1,), groups=4, input_block="conv"
     )
     spec = NetworkSpec(model=model, parents=opened.layout.parents, classes=3, persons=1)
-    save_deploy(deploy(build_network(spec).eval(), frames=64), folder.deploy_file)
+    save_deploy(deploy(build_training_form(spec).eval(), frames=64), folder.deploy_file)
     result = json.loads(folder.result_file.read_text())
     result["digests"] = {}
     write_json(folder.result_file, result)

@@ -15,7 +15,7 @@ from trainables.deploy.form import deploy
 from trainables.deploy.predict import score_clips, score_store
 from trainables.layouts import LAYOUTS
 from trainables.models.backbone import NetworkSpec
-from trainables.models.build import build_network
+from trainables.models.build import build_training_form
 
 FRAMES = 8
 SPLIT = ProtocolRule(column="split", train=("train",), test=("test",))
@@ -79,7 +79,7 @@ def network_of(store):
     model = ModelConfig(
         backbone="hpi_gcn_op", channels=8, stages=(1,), groups=4, input_block="conv"
     )
-    network = build_network(
+    network = build_training_form(
         NetworkSpec(model=model, parents=store.layout.parents, classes=3, persons=2)
     )
     network(torch.randn(4, 3, FRAMES, store.layout.size, 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainables.laws.backbone import CARD_LAWS, LAWS
-from trainables.laws.law import Law, LawBroken, Verdict, require, verdicts
+from trainables.laws.law import Law, LawBroken, Verdict, held_to, require
 
 OUTSIDE = Path(__file__).parents[2] / "outside"
 BY_NAME = {law.says: law for law in (*CARD_LAWS, *LAWS)}
@@ -46,7 +46,7 @@ def outside(monkeypatch):
     ],
 )
 def test_a_law_notices_who_breaks_it(card, law, reason):
-    (verdict,) = verdicts([BY_NAME[law]], {"backbone": f"broken_nets:{card}"})
+    (verdict,) = held_to([BY_NAME[law]], {"backbone": f"broken_nets:{card}"})
     assert not verdict.kept
     assert reason in verdict.reason
 
@@ -54,7 +54,7 @@ def test_a_law_notices_who_breaks_it(card, law, reason):
 @pytest.mark.parametrize("law", ["deploys to the same logits", "ships with its masks"])
 def test_a_sound_backbone_of_another_package_keeps_the_law(law):
     subject = {"backbone": "hop_mixer.card:CARD", "options": {"hops": 3}}
-    (verdict,) = verdicts([BY_NAME[law]], subject)
+    (verdict,) = held_to([BY_NAME[law]], subject)
     assert verdict == Verdict(law, "")
 
 
@@ -63,10 +63,10 @@ def test_whatever_goes_wrong_breaks_the_law_under_its_setting():
         require(subject["x"] / by > 1, f"{subject['x']} / {by} must be above 1")
 
     law = Law("is large", divides, ({"by": 1}, {"by": 4}, {"by": 0}))
-    assert list(verdicts([law], {"x": 2})) == [
+    assert list(held_to([law], {"x": 2})) == [
         Verdict("is large", "with by=4: 2 / 4 must be above 1")
     ]
-    assert list(verdicts([Law("is large", divides, ({"by": 0},))], {"x": 2})) == [
+    assert list(held_to([Law("is large", divides, ({"by": 0},))], {"x": 2})) == [
         Verdict("is large", "with by=0: ZeroDivisionError: division by zero")
     ]
     with pytest.raises(LawBroken, match="2 / 4 must be above 1"):

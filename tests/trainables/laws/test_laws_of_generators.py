@@ -11,7 +11,7 @@ import torch
 
 from trainables.contract.generators import GeneratorCard
 from trainables.laws.generator import CARD_LAWS, LAWS
-from trainables.laws.law import verdicts
+from trainables.laws.law import held_to
 
 OUTSIDE = Path(__file__).parents[2] / "outside"
 BY_NAME = {law.says: law for law in (*CARD_LAWS, *LAWS)}
@@ -60,7 +60,7 @@ def nothing(subject, sparsity):
 def test_a_generator_of_another_package_keeps_the_law(monkeypatch, law):
     monkeypatch.syspath_prepend(OUTSIDE)
     subject = {"generator": "every_nth.card:CARD", "options": {"start": 2}}
-    (verdict,) = verdicts([law], subject)
+    (verdict,) = held_to([law], subject)
     assert verdict.reason == ""
 
 
@@ -73,11 +73,11 @@ def test_a_generator_of_another_package_keeps_the_law(monkeypatch, law):
     ],
 )
 def test_a_law_notices_who_breaks_it(broken, attach, law, reason):
-    (verdict,) = verdicts([BY_NAME[law]], {"generator": broken(attach)})
+    (verdict,) = held_to([BY_NAME[law]], {"generator": broken(attach)})
     assert reason in verdict.reason
 
 
 def test_a_card_that_speaks_of_settings_there_are_not(broken):
     path = broken(sound, settings=("colour",))
-    (verdict,) = verdicts([BY_NAME["has a card that names what there is"]], {"generator": path})
+    (verdict,) = held_to([BY_NAME["has a card that names what there is"]], {"generator": path})
     assert verdict.reason == "there is no setting colour of sparsity"

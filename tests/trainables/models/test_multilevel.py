@@ -26,7 +26,7 @@ from trainables.deploy.form import (
     save_deploy,
 )
 from trainables.layouts import load_layout
-from trainables.models.build import build_network
+from trainables.models.build import build_training_form
 from trainables.models.multilevel import (
     BALANCE_WEIGHT,
     Experts,
@@ -272,7 +272,7 @@ class TestMembers:
         clips, apart = clips_for(network), []
         for number in range(3):
             torch.manual_seed(derive(7, "level", number))
-            apart.append(build_network(spec.member).double().train())
+            apart.append(build_training_form(spec.member).double().train())
         for mine, theirs in zip(network.members, apart, strict=True):
             assert torch.equal(mine.features(clips), theirs.features(clips))
         assert not torch.equal(apart[0].head.fc.weight, apart[1].head.fc.weight)

@@ -16,13 +16,13 @@ from trainables.graphs import graph_parents
 from trainables.layouts import Layout
 from trainables.sparsity.amounts import mask_units, removed_count
 
-__all__ = ["Cost", "Count", "count", "mask_units", "removed_count"]
+__all__ = ["Count", "FormCost", "count", "mask_units", "removed_count"]
 
 GIGA = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class FormCost:
     """Sizes in numbers, work in 1e9 multiply-accumulates for one clip with all its persons.
 
     `leaf` leaves adjacency matrices and joint mixing out, as the papers count. Normalisation and
@@ -44,9 +44,9 @@ class Cost:
 class Count:
     """What one configuration costs, in each of its forms."""
 
-    training: Cost
-    released: Cost  # as the released code computes at inference: the figures of the papers
-    deploy: Cost  # what is shipped here, everything folded
+    training: FormCost
+    released: FormCost  # as the released code computes at inference: the figures of the papers
+    deploy: FormCost  # what is shipped here, everything folded
     # how many more numbers the deploy form of one network has that keeps the convolutions around
     # adjacencies apart
     apart: int
@@ -140,8 +140,8 @@ def count(
     )
 
 
-def _cost(tally: Tally) -> Cost:
-    return Cost(
+def _cost(tally: Tally) -> FormCost:
+    return FormCost(
         params=tally.leaf_params + tally.adjacency_params,
         leaf_params=tally.leaf_params,
         gmacs=(tally.leaf_macs + tally.mixing_macs) / GIGA,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from trainables.contract.config import TrialConfig
 from trainables.contract.sparsity import SparsityConfig
-from trainables.cost.counting.count import GIGA, Cost, Count, count
+from trainables.cost.counting.count import GIGA, Count, FormCost, count
 from trainables.layouts import Layout
 
 
@@ -42,7 +42,7 @@ def count_trial(
     members = [single(number) for number in range(levels)]
     gate = single(levels, gate=True) if sparsity.network == "mixture" else None
 
-    def form(name: Literal["training", "released", "deploy"]) -> Cost:
+    def form(name: Literal["training", "released", "deploy"]) -> FormCost:
         costs = [getattr(member, name) for member in members]
         return _together(
             sparsity,
@@ -66,12 +66,12 @@ def training_share(sparsity: SparsityConfig) -> float:
 
 def _together(
     sparsity: SparsityConfig,
-    members: Sequence[Cost],
-    gate: Cost | None,
+    members: Sequence[FormCost],
+    gate: FormCost | None,
     width: int,
     *,
     shared: bool,
-) -> Cost:
+) -> FormCost:
     """One form of the whole: nested levels one after the other, experts beside each other, a gate
     and the experts that it chooses.
 
@@ -83,7 +83,7 @@ def _together(
         return replace(work, params=first.params, leaf_params=first.leaf_params) if shared else work
     bodies, head = (
         [_headless(member) for member in members],
-        Cost(first.head_params, first.head_params, first.head_gmacs, first.head_gmacs),
+        FormCost(first.head_params, first.head_params, first.head_gmacs, first.head_gmacs),
     )
     if gate is not None:
         chosen = sparsity.active / levels
@@ -96,7 +96,7 @@ def _together(
     return _sum([*bodies, _linear(own_heads, 0), _fusion(sparsity, levels, width), head])
 
 
-def _fusion(sparsity: SparsityConfig, experts: int, width: int) -> Cost:
+def _fusion(sparsity: SparsityConfig, experts: int, width: int) -> FormCost:
     match sparsity.fusion:
         case "concat":
             return _linear((experts * width + 1) * width, experts * width**2)
@@ -105,21 +105,21 @@ def _fusion(sparsity: SparsityConfig, experts: int, width: int) -> Cost:
     return NOTHING
 
 
-NOTHING = Cost(0, 0, 0.0, 0.0)
+NOTHING = FormCost(0, 0, 0.0, 0.0)
 
 
-def _headless(cost: Cost) -> Cost:
+def _headless(cost: FormCost) -> FormCost:
     return _sum(
-        [cost], minus=Cost(cost.head_params, cost.head_params, cost.head_gmacs, cost.head_gmacs)
+        [cost], minus=FormCost(cost.head_params, cost.head_params, cost.head_gmacs, cost.head_gmacs)
     )
 
 
-def _linear(params: int, macs: int) -> Cost:
-    return Cost(params, params, macs / GIGA, macs / GIGA)
+def _linear(params: int, macs: int) -> FormCost:
+    return FormCost(params, params, macs / GIGA, macs / GIGA)
 
 
-def _sum(costs: Sequence[Cost], *, minus: Cost = NOTHING) -> Cost:
-    return Cost(
+def _sum(costs: Sequence[FormCost], *, minus: FormCost = NOTHING) -> FormCost:
+    return FormCost(
         params=sum(cost.params for cost in costs) - minus.params,
         leaf_params=sum(cost.leaf_params for cost in costs) - minus.leaf_params,
         gmacs=sum(cost.gmacs for cost in costs) - minus.gmacs,
