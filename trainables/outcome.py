@@ -17,16 +17,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from trainables.contract.artifacts import (
-    Cost,
-    Latency,
-    LevelResult,
-    TrialDir,
-    TrialResult,
-    write_atomic,
-    write_json,
-)
+from trainables.contract.artifacts import Cost, Latency, LevelResult, TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
+from trainables.contract.disk import write_atomic, write_json
 from trainables.cost.counting.levels import count_trial
 from trainables.cost.measured import parameter_count, peak_activation_bytes
 from trainables.data.batches.batches import Batches

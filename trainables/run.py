@@ -12,14 +12,9 @@ from pathlib import Path
 
 import torch
 
-from trainables.contract.artifacts import (
-    TrialDir,
-    TrialResult,
-    remove_leftovers,
-    write_atomic,
-    write_json,
-)
+from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
+from trainables.contract.disk import remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.deploy.form import deploy

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from orchestrator.ensembling.combine import combine_rows
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from trainables.contract.artifacts import TrialDir, write_json
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
+from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 from trainables.data.store.cache import open_store
 from trainables.data.store.description import Description

@@ -39,7 +39,7 @@ from orchestrator.ensembling.sealed import (
 from orchestrator.record.folder import store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
-from trainables.contract.artifacts import write_json
+from trainables.contract.disk import write_json
 from trainables.contract.scores import Scores
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.members import Division
-from trainables.contract.artifacts import write_atomic
 from trainables.contract.config import Frozen
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"

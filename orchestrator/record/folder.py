@@ -22,7 +22,7 @@ from orchestrator.record.resolved import FILE, load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
 from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
-from trainables.contract.artifacts import write_atomic, write_json
+from trainables.contract.disk import write_atomic, write_json
 from trainables.contract.errors import UserError
 
 DEFINING = ("data", "parameters", "constraints", "sparsity", "model", "train", "method", "seed")

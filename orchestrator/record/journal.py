@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from trainables.contract.artifacts import make_folder, sync_folder
+from trainables.contract.disk import make_folder, sync_folder
 from trainables.contract.errors import OutOfSpace
 
 log = logging.getLogger(__name__)

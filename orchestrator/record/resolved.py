@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainables.contract.artifacts import read_json
+from trainables.contract.disk import read_json
 from trainables.contract.errors import UserError
 
 FILE = "resolved.json"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainables.contract.artifacts import write_json
+from trainables.contract.disk import write_json
 
 FILE = "running.json"
 

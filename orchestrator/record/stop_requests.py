@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainables.contract.artifacts import read_json, write_json
+from trainables.contract.disk import read_json, write_json
 from trainables.contract.errors import UserError
 
 

@@ -37,7 +37,7 @@ from orchestrator.report.tables import (
     trial_cells,
     write_csv,
 )
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.disk import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
 

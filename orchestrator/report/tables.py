@@ -14,8 +14,8 @@ from typing import Any
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, SeedSpread
 from orchestrator.record.states import TrialState
-from trainables.contract.artifacts import write_atomic
 from trainables.contract.config import Frozen
+from trainables.contract.disk import write_atomic
 
 Cells = dict[str, Any]  # column -> value
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.sweep import EnsembleConfig, MetricLimit, Objective
-from trainables.contract.artifacts import Cost, TrialDir, TrialResult, write_json
+from trainables.contract.artifacts import Cost, TrialDir, TrialResult
 from trainables.contract.config import (
     DataConfig,
     SelectionConfig,
@@ -23,6 +23,7 @@ from trainables.contract.config import (
     TrainConfig,
     TrialConfig,
 )
+from trainables.contract.disk import write_json
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Clip, Description, ProtocolRule, write_store
 from trainables.layouts import Layout

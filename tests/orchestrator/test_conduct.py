@@ -19,7 +19,7 @@ from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from tests.orchestrator.fake_run import make_store
 from tests.orchestrator.recorded import recorded
-from trainables.contract.artifacts import write_json
+from trainables.contract.disk import write_json
 from trainables.contract.errors import OutOfSpace, UserError
 
 TEXT = """

@@ -1,11 +1,105 @@
-"""Which errors mean that the disk takes no more: they concern the whole sweep, not one trial."""
+"""Files of ours on disk: written atomically and for good, read with one clear error; and which
+errors mean that the disk takes no more.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import re
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from trainables.contract.errors import LaterForm, OutOfSpace, UserError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""They concern the whole sweep, not one trial."""
+
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+"""The name of a file that `write_atomic` had not finished when its process was killed."""
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file, the whole new one, or none; once it
+    returns, a power cut does not undo it. OutOfSpace where the disk is full.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        make_folder(path.parent)
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and OutOfSpace.is_why(error):
+            raise OutOfSpace(path, error) from error
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; a power cut does not take their names away."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk: a new file's content alone is not the file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `write_atomic` left half written in or below a folder when its process was
+    killed; no other process may be writing there.
+    """
+    for path in folder.rglob(".*.partial"):
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours; UserError where it cannot be read or is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged, it is not readable as JSON: {error}") from error
+
+
+def check_form(path: Path, form: Any, known: int) -> None:
+    """LaterForm where a file of ours has a form that this version does not know yet."""
+    if isinstance(form, int) and form > known:
+        raise LaterForm(
+            f"{path}: must be of a form up to {known}, got {form}: a later version of orchestrate"
+            " wrote it"
+        )
 
 
 def disk_problem(error: BaseException) -> str | None:

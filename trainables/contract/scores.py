@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trainables.contract.archives import check_growth
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import reason
 from trainables.contract.frozen import Frozen

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.deploy.form import read_file
 from trainables.models.backbone import Backbone, NetworkSpec

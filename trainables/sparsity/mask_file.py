@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract.archives import MOST_GROWTH, SMALL, ArrayArchive, check_growth
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import reason
 from trainables.contract.sparsity import LEVEL_TOLERANCE

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from trainables.contract.artifacts import write_atomic
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 
 EpochMetrics = dict[str, float]

@@ -49,7 +49,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw one clip's skeletons, from the front and from the side or as in the image."""
-    from trainables.contract.artifacts import write_atomic
+    from trainables.contract.disk import write_atomic
     from trainables.contract.errors import UserError
     from trainables.data.inspection.drawing import moving_gif, picture_of, poses_png
     from trainables.data.store.cache import open_store

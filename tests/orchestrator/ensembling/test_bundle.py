@@ -9,8 +9,9 @@ from orchestrator.ensembling.bundle import FILE, Bundle, _combined, final_row, w
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
-from trainables.contract.artifacts import TrialDir, write_json
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig
+from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 from trainables.data.store.reading import Store
 from trainables.deploy.form import deploy, save_deploy

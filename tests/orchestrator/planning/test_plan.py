@@ -21,7 +21,8 @@ from orchestrator.planning.plan import (
 from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes, training_flops
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
-from trainables.contract.artifacts import Cost, TrialResult, write_atomic
+from trainables.contract.artifacts import Cost, TrialResult
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import SparsityConfig
 from trainables.cost.counting.count import count, removed_count

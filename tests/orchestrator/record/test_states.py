@@ -11,7 +11,7 @@ from orchestrator.report.markdown import write_report
 from orchestrator.sweep import parse_sweep
 from tests.orchestrator.fake_run import Trial, result_of
 from tests.orchestrator.recorded import recorded
-from trainables.contract.artifacts import write_atomic, write_json
+from trainables.contract.disk import write_atomic, write_json
 
 TEXT = "{version: 1, name: small, data: {store: nowhere, protocol: xsub}}"
 

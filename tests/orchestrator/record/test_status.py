@@ -15,7 +15,8 @@ from orchestrator.record.stop_requests import StopRequests
 from orchestrator.sweep import parse_sweep
 from tests.orchestrator.fake_run import Trial, make_run
 from tests.orchestrator.recorded import recorded
-from trainables.contract.artifacts import TrialDir, write_json
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 
 TEXT = """

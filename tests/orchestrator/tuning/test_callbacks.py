@@ -16,7 +16,7 @@ from orchestrator.tuning.progress import Display
 from orchestrator.tuning.signals import StopSwitch
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
-from trainables.contract.artifacts import write_json
+from trainables.contract.disk import write_json
 from trainables.ray_trainable import DISK, FAILED, WARNING
 
 

@@ -19,7 +19,7 @@ from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.run import beside, run_trials
 from orchestrator.tuning.sweep_run import SweepRun
 from tests.orchestrator.recorded import recorded
-from trainables.contract.artifacts import write_json
+from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 
 TEXT = """

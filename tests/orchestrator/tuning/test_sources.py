@@ -18,7 +18,7 @@ from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import make_run, result_of
 from tests.orchestrator.recorded import recorded
 from tests.orchestrator.sweep_files import SMALL, loaded, written
-from trainables.contract.artifacts import write_json
+from trainables.contract.disk import write_json
 from trainables.contract.errors import TrialFailed, UserError
 
 ONE_STREAM = "parameters.data.stream=[joint]"

@@ -1,9 +1,70 @@
+"""What is written is whole and stays, what cannot be read is said, a full disk is known as such."""
+
 import errno
+import os
+import stat
+from pathlib import Path
 
 import pytest
 
-from trainables.contract.disk import disk_problem
-from trainables.contract.errors import UserError
+from trainables.contract.disk import disk_problem, read_json, remove_leftovers, write_atomic
+from trainables.contract.errors import OutOfSpace, UserError
+
+
+def test_the_content_then_the_name_are_forced_to_disk(tmp_path, monkeypatch):
+    done = []
+    replace = Path.replace
+
+    def synced(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "content")
+
+    def renamed(path, target):
+        done.append("renamed")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_atomic(tmp_path / "a", b"1")
+    assert done == ["content", "renamed", "folder"]
+    done.clear()
+    write_atomic(tmp_path / "new" / "a", b"1")
+    assert done == ["folder", "content", "renamed", "folder"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch, code):
+    path = tmp_path / "a"
+    write_atomic(path, b"old")
+
+    def full(handle):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutOfSpace) as caught:
+        write_atomic(path, b"new")
+    assert str(caught.value) == f"{path}: cannot be written: {os.strerror(code)}"
+    assert caught.value.errno == code
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_what_a_killed_write_left_is_removed(tmp_path):
+    mine = [tmp_path / "deep" / ".result.json.0123abcd.partial"]
+    theirs = [tmp_path / ".notes.partial", tmp_path / "deep" / "x.0123abcd.partial"]
+    for path in mine + theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert not mine[0].exists()
+    assert all(path.exists() for path in theirs)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json: is damaged"):
+        read_json(path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.contract.artifacts import sync_folder, write_atomic
+from trainables.contract.disk import sync_folder, write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.names import listed, name_problem, shown
 from trainables.data.store.description import (
