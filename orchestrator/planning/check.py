@@ -144,7 +144,7 @@ def _unfinished(folder: Path) -> str:
     """Why the folder cannot be that of a finished trial; empty if it can."""
     if not folder.is_dir():
         return "which is not there"
-    return "" if TrialDir(folder).is_complete() else "which holds no result.json"
+    return "" if TrialDir(folder).is_complete() else "which holds no readable result.json"
 
 
 def _check_dense(sweep: Sweep) -> list[str]:

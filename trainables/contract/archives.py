@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self, cast
@@ -24,6 +25,7 @@ from trainables.contract.foreign_files import (
     read_head,
     reading,
 )
+from trainables.contract.names import listed
 
 SMALL = 1 << 26
 """Bytes that any member may unpack to."""
@@ -88,6 +90,10 @@ class ArrayArchive(ZipArchive):
         self.names = tuple(
             name.removesuffix(_ARRAY) for name in self.names if name.endswith(_ARRAY)
         )
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            self.close()
+            raise UserError(f"{file}: names of arrays must be unique, got {listed(twice)} twice")
 
     def head(self, name: str) -> ArrayHead:
         """Shape and type of an array; UserError unless its member holds exactly that."""

@@ -330,8 +330,9 @@ class TrialDir:
         there is none that can be read.
         """
         found = read_json(self.result_file)
-        if isinstance(found, dict):
-            check_form(self.result_file, found.setdefault("form", 1), FORM)
+        if not isinstance(found, dict):
+            raise UserError(f"{self.result_file}: is damaged, it must be a record of results")
+        check_form(self.result_file, found.setdefault("form", 1), FORM)
         try:
             return self._timed(TrialResult.model_validate(found))
         except ValidationError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.contract.errors import LaterForm, OutOfSpace, UserError
+from trainables.contract.names import said
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """They concern the whole sweep, not one trial."""
@@ -90,7 +91,10 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is damaged, it is not readable as JSON: {error}") from error
+        text = said(error)
+        raise UserError(
+            f"{path}: is damaged, it is not readable as JSON{f': {text}' if text else ''}"
+        ) from error
 
 
 def check_form(path: Path, form: Any, known: int) -> None:

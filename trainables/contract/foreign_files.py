@@ -12,12 +12,12 @@ import lzma
 import math
 import os
 import pickle
-import re
 import struct
 import tarfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.errors import UserError
-from trainables.contract.names import printable, shown
+from trainables.contract.names import said, shown
 from trainables.contract.pickles import Refused, check_extent, load_pickle
 
 Array = npt.NDArray[Any]
@@ -40,8 +40,6 @@ LARGEST_YAML = 1 << 20
 MOST_DIGITS = 20
 """Of a whole number: what 64 bits hold."""
 MOST_COLUMNS = 1000
-LONGEST_REASON = 200
-"""Characters of what a library says."""
 
 FAILURES: tuple[type[Exception], ...] = (
     OSError,  # no such file, no permission, a folder
@@ -65,8 +63,8 @@ FAILURES: tuple[type[Exception], ...] = (
 """What can go wrong when a damaged or hostile file is read; PyYAML's errors are read in its own
 door, pyarrow's are ValueError, OSError, LookupError or RuntimeError."""
 
-_ADVICE = re.compile(r"allow_pickle|weights_only|max_header_size|set_int_max_str_digits|pickled")
-"""Advice of libraries that no user should follow, or that is of no use outside the code."""
+_WHOLE_CLAUSES = (RecursionError, MemoryError, UnicodeDecodeError, Refused)
+"""Errors of which what is said needs no other word."""
 
 
 @contextmanager
@@ -94,22 +92,10 @@ def reason(error: BaseException) -> str:
         return "permission to read it is denied"
     if isinstance(error, OSError) and error.strerror:
         return f"it cannot be read: {error.strerror}"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, MemoryError):
-        return "it needs more memory than there is"
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not text in {error.encoding}"
-    text = printable(" ".join(str(error).split()))
-    if len(text) > LONGEST_REASON:
-        text = f"{text[:LONGEST_REASON]}..."
-    if isinstance(error, Refused):
+    text = said(error)
+    if text and isinstance(error, _WHOLE_CLAUSES):
         return text
-    if "digits" in text:
-        return "a number in it has too many digits"
-    if not text or _ADVICE.search(text):
-        return "it is damaged, cut short or of another kind"
-    return f"it is damaged, cut short or of another kind: {text}"
+    return f"it is damaged, cut short or of another kind{f': {text}' if text else ''}"
 
 
 def read_bytes(file: Path, what: str = "a readable file", *, most: int = LARGEST_TEXT) -> bytes:
@@ -138,17 +124,28 @@ def read_json(file: Path, what: str = "JSON") -> Any:
 def parse_json(place: Path | str, content: bytes | str, what: str = "JSON") -> Any:
     """What JSON text holds; `place` is what messages call it."""
     with reading(place, what):
-        return json.loads(content, parse_int=_whole_number)
+        return json.loads(content, parse_int=_whole_number, object_pairs_hook=_record)
 
 
 def read_yaml(file: Path, what: str = "YAML") -> Any:
     """The content of a YAML file, every scalar as text: a joint called `on` is no boolean."""
     import yaml
 
+    class Loader(yaml.BaseLoader):
+        """Yaml's own takes the last of several entries of one name."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            record: dict[Any, Any] = super().construct_mapping(node, deep)
+            if len(record) < len(node.value):
+                raise yaml.constructor.ConstructorError(
+                    problem="a name occurs twice in one record", problem_mark=node.start_mark
+                )
+            return record
+
     text = read_text(file, what, most=LARGEST_YAML)
     with reading(file, what):
         try:
-            content = yaml.load(text, Loader=yaml.BaseLoader)
+            content = yaml.load(text, Loader=Loader)
         except yaml.YAMLError as error:
             raise UserError(f"{file}: must be {what}: {' '.join(str(error).split())}") from error
         check_extent(content, len(text))
@@ -249,6 +246,15 @@ def differs(head: ArrayHead, size: int) -> str:
     """What is wrong with an array whose content has `size` bytes, as a clause."""
     wanted = f"its head announces {head.dtype} {shown(head.shape)}, {head.bytes} bytes"
     return f"{wanted}, and {size} follow: it was cut short or changed"
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python's own takes the last of several entries of one name."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        (twice, count), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise Refused(f"the name {shown(twice)} occurs {count} times in one record")
+    return record
 
 
 def _whole_number(text: str) -> int:

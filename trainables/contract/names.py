@@ -1,4 +1,5 @@
-"""Names that come from foreign files: what a name may be, and how foreign values are shown.
+"""Names that come from foreign files: what a name may be, how foreign values are shown, and what
+libraries say of such files.
 
 Knows no format. A terminal obeys escape sequences, a folder obeys `..`: so no foreign text is
 printed as it is, and no clip, class or data set is named with one.
@@ -16,6 +17,11 @@ LONGEST_NAME = 200
 """Characters of a clip's, class's, column's or data set's name: a file name has at most 255
 bytes."""
 
+LONGEST_REASON = 200
+"""Characters of what a library says."""
+
+_ADVICE = re.compile(r"allow_pickle|weights_only|max_header_size|set_int_max_str_digits|pickled")
+"""Advice of libraries that no user should follow, or that is of no use outside the code."""
 _PATH = re.compile(r"[/\\]|\.\.")
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
@@ -42,6 +48,24 @@ def listed(values: Collection[Any], most: int = 5) -> str:
     """The first foreign values of many in a message."""
     first = ", ".join(shown(value) for value in islice(values, most))
     return f"{first}, ..." if len(values) > most else first or "none"
+
+
+def said(error: BaseException) -> str:
+    """What a library says is wrong with a file, in one short line; empty where it says nothing, or
+    gives advice that is of no use to who has the file.
+    """
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not text in {error.encoding}"
+    text = printable(" ".join(str(error).split()))
+    if "digits" in text:
+        return "a number in it has too many digits"
+    if _ADVICE.search(text):
+        return ""
+    return f"{text[:LONGEST_REASON]}..." if len(text) > LONGEST_REASON else text
 
 
 def name_problem(name: str, *, file_name: bool = True) -> str | None:

@@ -28,6 +28,7 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.names import said
 from trainables.contract.tensors import storage, tensor
 
 FREE = 1 << 24
@@ -46,7 +47,7 @@ _LEAVES = (str, bytes, bytearray, float, complex, bool, type(None), np.generic)
 
 
 class Refused(pickle.UnpicklingError):
-    """A pickle that is not read; the message is a clause that says why."""
+    """Content that is not read; the message is a clause that says why."""
 
 
 def load_pickle(file: Path) -> Any:
@@ -67,9 +68,8 @@ def load_pickle(file: Path) -> Any:
             raise
         # there is no list of what opcodes that were changed or cut off can raise
         except Exception as error:
-            raise Refused(
-                f"it is damaged or cut short ({type(error).__name__}: {error})"
-            ) from error
+            text = said(error)
+            raise Refused(f"it is damaged or cut short{f': {text}' if text else ''}") from error
 
 
 def check_extent(content: Any, size: int) -> None:

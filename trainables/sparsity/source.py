@@ -58,7 +58,7 @@ def start_from(network: nn.Module, model: ModelConfig, folder: Path) -> None:
 def _finished(folder: Path, model: ModelConfig) -> TrialDir:
     trial = TrialDir(folder)
     if not folder.is_dir() or not trial.is_complete():
-        reason = "a folder without a result" if folder.is_dir() else "no such folder"
+        reason = "a folder without a readable result" if folder.is_dir() else "no such folder"
         raise UserError(
             f"sparsity.from: {folder}: must be the folder of a finished trial, got {reason}"
         )

@@ -155,7 +155,7 @@ def _whole(value: Any) -> float:
         return _whole(value.item())
     if isinstance(value, list | tuple) and len(value) == 1:
         return _whole(value[0])
-    if isinstance(value, str) and not value.strip().lstrip("+-").isdigit():
+    if isinstance(value, str) and not value.strip().lstrip("+-").isdecimal():
         raise ValueError(f"a label is {shown(value)}")
     return float(value)
 

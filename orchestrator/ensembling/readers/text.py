@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.readers.records import records
 from orchestrator.ensembling.readers.tables import Content
 from trainables.contract.errors import UserError
-from trainables.contract.foreign_files import read_json, read_table
+from trainables.contract.foreign_files import MOST_DIGITS, read_json, read_table
 from trainables.contract.names import shown
+
+_WHOLE = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}")
 
 
 def csv_labels(path: Path) -> Content:
@@ -20,7 +23,7 @@ def csv_labels(path: Path) -> Content:
             f"{path}: must have a column 'label', has {', '.join(map(shown, table.header))}"
         )
     labels = [row["label"] for row in table.rows]
-    words = sorted({label for label in labels if not label.strip().lstrip("+-").isdigit()})
+    words = sorted({label for label in labels if not _WHOLE.fullmatch(label.strip())})
     if words:
         raise UserError(
             f"{path}: labels must be class numbers, got {shown(words[0])}; a store's clips.parquet"

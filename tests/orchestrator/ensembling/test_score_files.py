@@ -348,6 +348,20 @@ def test_damaged_files_are_one_clear_error(tmp_path, name, content, message):
         read_scores(tmp_path / name)
 
 
+@pytest.mark.parametrize("label", ["9" * 5000, "\u00b2", "+", "1.0"])
+def test_a_label_that_is_no_class_number_is_shown_in_short(tmp_path, label):
+    (tmp_path / "l.csv").write_text(f"id,label\na,{label}\n")
+    with pytest.raises(UserError, match=r"l\.csv: labels must be class numbers, got '") as caught:
+        read_labels(tmp_path / "l.csv")
+    assert len(str(caught.value)) < 250 + len(str(tmp_path))
+
+
+def test_a_json_file_that_scores_a_sample_twice_is_refused(tmp_path):
+    (tmp_path / "s.json").write_text('{"a": [1, 2], "b": [2, 1], "a": [2, 1]}')
+    with pytest.raises(UserError, match=r"s\.json: must be .*'a' occurs 2 times"):
+        read_scores(tmp_path / "s.json")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(
         UserError, match=r"absent\.npy: must be a NumPy array .*, but it is not there"

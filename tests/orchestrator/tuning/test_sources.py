@@ -68,7 +68,7 @@ def test_a_folder_must_be_that_of_a_finished_trial(tmp_path, monkeypatch) -> Non
     )
     assert check_folders(sweep) == [
         f"{place}, got 'nowhere', which is not there",
-        f"{place}, got 'empty', which holds no result.json",
+        f"{place}, got 'empty', which holds no readable result.json",
     ]
     assert sources_of(loaded(tmp_path, SMALL)) == []
     assert runs_of(loaded(tmp_path, SMALL, "sparsity.from=mlflow:0a1b")) == ["mlflow:0a1b"]

@@ -67,6 +67,15 @@ def test_an_array_that_its_member_does_not_hold(tmp_path: Path) -> None:
         archive.array("a")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_array_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("x.npy", "y.npy", "x.npy"):
+            archive.writestr(name, b"")
+    with pytest.raises(UserError, match=r"a\.npz: names of arrays must be unique, got 'x' twice"):
+        ArrayArchive(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
 def test_much_out_of_little_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: int

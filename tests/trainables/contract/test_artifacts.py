@@ -48,6 +48,15 @@ def test_a_result_that_lacks_a_number_is_damaged_and_says_which(folder):
         folder.load()
 
 
+@pytest.mark.parametrize("content", ["[1]", "null", '"form"', "1" * 5000, f"[{'1' * 5000}]"])
+def test_a_result_that_is_no_record_says_so_in_words(folder, content):
+    folder.result_file.write_text(content)
+    with pytest.raises(UserError, match=r"result\.json: is damaged, it .*[a-z]$") as caught:
+        folder.load()
+    assert "set_int_max_str_digits" not in str(caught.value)
+    assert not folder.is_complete()
+
+
 def test_a_result_of_a_later_version_is_not_taken_for_a_damaged_one(folder):
     content = read_json(folder.result_file)
     write_json(folder.result_file, content | {"form": FORM + 1, "invented": 1})

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.orchestrator.fake_run import Trial, result_of
 from tests.trainables.sparsity.small import attached, network
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
@@ -25,7 +26,7 @@ def trial(tmp_path):
     )
     folder.path.mkdir()
     folder.config_file.write_text(config.model_dump_json())
-    folder.result_file.write_text("{}")
+    folder.result_file.write_text(result_of(Trial("joint", 0.0)).model_dump_json())
     for path, value in ((folder.best_file, 1.0), (folder.checkpoint_file, 2.0)):
         save_tensors(
             path,
@@ -87,9 +88,9 @@ def test_a_folder_that_is_none_or_not_finished(trial, tmp_path):
     assert refused(network(), TrialDir(tmp_path / "no")) == [
         "must be the folder of a finished trial, got no such folder"
     ]
-    trial.result_file.unlink()
+    trial.result_file.write_text("{}")
     assert refused(network(), trial) == [
-        "must be the folder of a finished trial, got a folder without a result"
+        "must be the folder of a finished trial, got a folder without a readable result"
     ]
 
 
