@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from orchestrator.ensembling.combine import combine_rows
 from orchestrator.ensembling.results import FinalEvaluation, Row
@@ -21,6 +20,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import FAILURES, reason
 from trainables.data.store.cache import open_store
 from trainables.data.store.description import Description
 from trainables.data.store.writing import sha256
@@ -124,8 +124,9 @@ class Bundle:
         self.recipe = recipe
 
     @classmethod
-    def load(cls, folder: Path) -> Bundle:
+    def load(cls, folder: Path | str) -> Bundle:
         """What `write_bundle` wrote; UserError where a file is missing, damaged or another one."""
+        folder = Path(folder)
         try:
             content = json.loads((folder / FILE).read_text())
             members = {
@@ -133,11 +134,12 @@ class Bundle:
             }
             description = Description.model_validate(content["description"])
             recipe = content["recipe"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+            digests = dict(content.get("digests", {}))
+        except FAILURES as error:
             raise UserError(
-                f"{folder}: must be a bundle with a readable {FILE}: {error}"
+                f"{folder}: must be a bundle with a readable {FILE}, but {reason(error)}"
             ) from error
-        _check_digests(folder, content.get("digests", {}))
+        _check_digests(folder, digests)
         return cls(folder, description, members, recipe)
 
     @cached_property

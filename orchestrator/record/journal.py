@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from trainables.contract.disk import make_folder, sync_folder
+from trainables.contract.disk import make_folder, sync_folder, warn_once
 from trainables.contract.errors import OutOfSpace
 
 log = logging.getLogger(__name__)
@@ -105,12 +105,12 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):  # not JSON, or not UTF-8
-            log.warning("%s:%d: incomplete line left out", path, number)
+            warn_once(log, f"{path}:{number}: incomplete line left out")
             continue
         if _is_event(event):
             events.append(event)
         else:
-            log.warning("%s:%d: not an event, left out", path, number)
+            warn_once(log, f"{path}:{number}: not an event, left out")
     return events
 
 

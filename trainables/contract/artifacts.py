@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from trainables.contract.config import Frozen, TrialConfig
-from trainables.contract.disk import check_form, digest_of, read_json, write_atomic
+from trainables.contract.disk import check_form, digest_of, read_json, warn_once, write_atomic
 from trainables.contract.errors import LaterForm, UserError
 
 log = logging.getLogger(__name__)
@@ -198,10 +198,10 @@ def load_curve(path: Path) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        log.warning("%s: is damaged, the curve is left out: %s", path, reason)
+        warn_once(log, f"{path}: is damaged, the curve is left out: {reason}")
         return {}
     if "epoch" not in columns:
-        log.warning("%s: is damaged, the curve is left out: it has no column 'epoch'", path)
+        warn_once(log, f"{path}: is damaged, the curve is left out: it has no column 'epoch'")
         return {}
     return columns
 
@@ -351,7 +351,7 @@ class TrialDir:
         except LaterForm:
             raise
         except UserError as error:
-            log.warning("%s; the trial counts as not finished", error)
+            warn_once(log, f"{error}; the trial counts as not finished")
             return None
 
     def _timed(self, result: TrialResult) -> TrialResult:
@@ -361,7 +361,7 @@ class TrialDir:
         try:
             latency = Latency.model_validate(read_json(self.latency_file))
         except (UserError, ValidationError) as error:
-            log.warning("%s: is damaged and left out: %s", self.latency_file, error)
+            warn_once(log, f"{self.latency_file}: is damaged and left out: {error}")
             return result
         if result.cost.deploy_structure not in (None, latency.deploy_structure):
             return result  # of another network: the trial was trained again

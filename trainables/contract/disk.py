@@ -7,10 +7,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import uuid
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,14 @@ def read_json(path: Path) -> Any:
         raise UserError(
             f"{path}: is damaged, it is not readable as JSON{f': {text}' if text else ''}"
         ) from error
+
+
+@cache
+def warn_once(log: logging.Logger, text: str) -> None:
+    """Log a warning the first time that this process has reason to: one command reads some files
+    again and again.
+    """
+    log.warning("%s", text)
 
 
 def check_form(path: Path, form: Any, known: int) -> None:

@@ -54,12 +54,13 @@ SpaceUnit = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a store is written, and how."""
+    """Where a store is written, how, and from what."""
 
     out: Path
     storage: Literal["float32", "int16"]
     force: bool
     name: str | None
+    source: Path | None = None  # None: it is made, not read
 
 
 @import_app.command("other")
@@ -84,7 +85,7 @@ def import_other(
         card = READERS.find(reader)
     except UserError as error:
         raise UserError(f"READER: {error}") from error
-    _write(lambda: card.load()(src), Target(out, storage, force, name))
+    _write(lambda: card.load()(src), Target(out, storage, force, name, src))
 
 
 @import_app.command("nw-ucla")
@@ -105,7 +106,7 @@ def import_nw_ucla(
     """
     from trainables.data.readers.nw_ucla import read_nw_ucla
 
-    _write(lambda: read_nw_ucla(src), Target(out, storage, force, name))
+    _write(lambda: read_nw_ucla(src), Target(out, storage, force, name, src))
 
 
 @import_app.command("msr-action3d")
@@ -130,7 +131,9 @@ def import_msr_action3d(
     """
     from trainables.data.readers.msr_action3d import read_msr_action3d
 
-    _write(lambda: read_msr_action3d(src, all_clips=all_clips), Target(out, storage, force, name))
+    _write(
+        lambda: read_msr_action3d(src, all_clips=all_clips), Target(out, storage, force, name, src)
+    )
 
 
 @import_app.command("ntu")
@@ -179,7 +182,7 @@ def import_ntu(
         lambda: read_ntu(
             src, release=number, single_actor=alone, strict=strict, jobs=jobs or cores()
         ),
-        Target(out, storage, force, name),
+        Target(out, storage, force, name, src),
     )
 
 
@@ -212,7 +215,8 @@ def import_ntu_npz(
     from trainables.data.readers.ntu_npz import read_ntu_npz
 
     _write(
-        lambda: read_ntu_npz(src, protocol=protocol, names=names), Target(out, storage, force, name)
+        lambda: read_ntu_npz(src, protocol=protocol, names=names),
+        Target(out, storage, force, name, src),
     )
 
 
@@ -295,7 +299,7 @@ def import_pyskl(
             classes=classes,
             raw_root=raw_root,
         ),
-        Target(out, storage, force, name),
+        Target(out, storage, force, name, annotations),
         unit,
         ask=True,
     )
@@ -319,7 +323,7 @@ def import_kinetics_skeleton(
     """
     from trainables.data.readers.kinetics_skeleton import read_kinetics_skeleton
 
-    _write(lambda: read_kinetics_skeleton(src), Target(out, storage, force, name))
+    _write(lambda: read_kinetics_skeleton(src), Target(out, storage, force, name, src))
 
 
 @import_app.command("arrays")
@@ -369,7 +373,7 @@ def import_arrays(
 
     _write(
         lambda: read_arrays(src, table, find_layout(layout), pipeline, channels),
-        Target(out, storage, force, name),
+        Target(out, storage, force, name, src),
         unit,
         ask=True,
     )
@@ -418,7 +422,7 @@ def import_nctvm(
         lambda: read_nctvm(
             src, find_layout(layout), protocol=protocol, channels=channels, classes=classes
         ),
-        Target(out, storage, force, name),
+        Target(out, storage, force, name, src),
         unit,
         ask=True,
     )
@@ -481,7 +485,7 @@ def _write(
 
     out = target.out
     check_target(out.absolute(), force=target.force)
-    recordings = in_store_units(read(), unit, target.storage, ask=ask)
+    recordings = in_store_units(read(), unit, target.storage, ask=ask, place=target.source)
     description = recordings.description
     if target.name is not None:
         description = description.model_copy(update={"name": target.name})

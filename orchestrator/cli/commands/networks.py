@@ -159,6 +159,15 @@ def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
         raise UserError(
             f"bench: name backbones or sweeps, got sweep {next(iter(runs))} beside {others[0]}"
         )
+    for name in others:
+        try:
+            BACKBONES.find(name)
+        except UserError as error:
+            there = ", ".join(sorted(known)) or "none"
+            raise UserError(
+                f"bench: {name}: must be a backbone or a sweep; the sweeps in {storage}/ are"
+                f" {there}; a backbone {error}"
+            ) from error
     return list(runs.values())
 
 

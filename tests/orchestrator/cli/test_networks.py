@@ -213,7 +213,8 @@ def test_bench_as_json(orchestrate) -> None:
 def test_bench_of_a_backbone_nobody_knows(orchestrate) -> None:
     code, out, err = orchestrate("bench", "hpi_gcn", *SHORT)
     assert (code, out) == (2, "")
-    assert err.startswith("backbone must be hpi_gcn_baseline, ")
+    place = "bench: hpi_gcn: must be a backbone or a sweep; the sweeps in runs/ are none; "
+    assert err.startswith(f"{place}a backbone must be hpi_gcn_baseline, ")
     assert err.endswith(", got 'hpi_gcn', did you mean 'hpi_gcn_rp'?\n")
 
 

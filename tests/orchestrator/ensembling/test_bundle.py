@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.ensembling.bundle import FILE, Bundle, _combined, final_row, write_bundle
+from orchestrator.ensembling.bundle import FILE, Bundle, _combined, write_bundle
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
@@ -39,6 +39,15 @@ def test_an_ensemble_of_ensembles_is_combined_level_by_level():
 def test_a_folder_without_a_bundle_is_named(tmp_path):
     with pytest.raises(UserError, match=r"must be a bundle with a readable bundle\.json"):
         Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "[" * 100_000, "1" * 5000])
+def test_a_damaged_bundle_may_be_named_in_text_and_is_refused_in_words(tmp_path, content):
+    (tmp_path / "bundle.json").write_text(content)
+    with pytest.raises(UserError, match="must be a bundle with a readable bundle") as caught:
+        Bundle.load(str(tmp_path))
+    assert "unsupported operand" not in str(caught.value)
+    assert "set_int_max" not in str(caught.value)
 
 
 def test_the_network_of_another_trial_is_not_bundled(tmp_path):
@@ -84,7 +93,7 @@ FINAL = {"name": "final", "over": "data.stream"}
 @pytest.mark.parametrize("ensembles", [(), (FINAL,)])
 def test_a_bundle_predicts_and_reads_its_networks_once(tmp_path, monkeypatch, ensembles):
     run, evaluation = shipped(tmp_path, *ensembles)
-    row = final_row(evaluation)
+    row = evaluation.headline
     assert (row.kind, row.name) == (("ensemble", "final") if ensembles else ("member", "bone-0"))
     folder = write_bundle(run, evaluation)
     assert sorted(path.stem for path in folder.glob("*.pt")) == sorted(row.trials)
@@ -118,7 +127,7 @@ def test_a_bundle_is_written_again_without_its_store_and_is_whole_or_not_there(t
     content = (folder / FILE).read_bytes()
     (tmp_path / "store").rename(tmp_path / "away")
     assert (write_bundle(run, evaluation) / FILE).read_bytes() == content
-    row = final_row(evaluation)
+    row = evaluation.headline
     TrialDir(run / "trials" / row.trials[0]).deploy_file.unlink()
     with pytest.raises(UserError, match=r"deploy\.pt: No such file"):
         write_bundle(run, evaluation)

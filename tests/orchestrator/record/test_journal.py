@@ -57,6 +57,17 @@ def test_a_line_cut_within_a_character_is_left_out(tmp_path):
     assert read_journal(path) == [{"event": "test_read", "time": 2.0}]
 
 
+def test_a_damaged_line_is_said_once_however_often_it_is_read(tmp_path, caplog):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'[1]\n{"time": 1')
+    for _ in range(3):
+        read_journal(path)
+    assert caplog.messages == [
+        f"{path}:1: not an event, left out",
+        f"{path}:2: incomplete line left out",
+    ]
+
+
 def test_writers_in_parallel_do_not_mix_their_lines(tmp_path):
     path = tmp_path / "journal.jsonl"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -31,13 +32,18 @@ LEAST_STEPS = 100
 
 
 def in_store_units(
-    recordings: Recordings, unit: Unit | None, storage: Storage, *, ask: bool
+    recordings: Recordings,
+    unit: Unit | None,
+    storage: Storage,
+    *,
+    ask: bool,
+    place: Path | str | None = None,
 ) -> Recordings:
     """The same recordings in metres or pixels; iterating raises UserError, before the first clip
     comes, where the bodies have no size that a body has in the unit and none was named.
 
     ask: whether the command has --unit to answer with; the units of the other
-    formats are fixed.
+    formats are fixed; place: the file or folder that they come from, for messages.
     """
     space = recordings.description.channels == "xyz"
     if unit is not None and (unit == "px") == space:
@@ -45,11 +51,11 @@ def in_store_units(
             f"--unit must be {'m, cm or mm for positions in space' if space else 'px in images'},"
             f" got {unit}"
         )
-    return replace(recordings, clips=_measured(recordings, unit, storage, ask))
+    return replace(recordings, clips=_measured(recordings, unit, storage, ask, place or "units"))
 
 
 def _measured(
-    recordings: Recordings, unit: Unit | None, storage: Storage, ask: bool
+    recordings: Recordings, unit: Unit | None, storage: Storage, ask: bool, place: Path | str
 ) -> Iterator[Clip]:
     clips = iter(recordings.clips)
     factor = FACTORS[unit or "m"]
@@ -57,32 +63,31 @@ def _measured(
     space = recordings.description.channels == "xyz"
     size = body_size([clip.joints for clip in first], 3 if space else 2)
     if size:
-        _check(size / factor, size, unit, space, ask)
+        if unit is None:
+            _check(size, space, ask, place)
         step = STEP[recordings.description.channels]
         if storage == "int16" and size < LEAST_STEPS * step:
             raise UserError(
-                f"--storage int16: a body must measure at least {LEAST_STEPS} steps of {step:g}"
-                f" {'m' if space else 'px'}, a typical one here measures {size:.3g}"
+                f"{place}: --storage int16: a body must measure at least {LEAST_STEPS} steps of"
+                f" {step:g} {'m' if space else 'px'}, a typical one here measures {size:.3g}"
             )
     yield from chain(first, (_scaled(clip, factor) for clip in clips))
 
 
-def _check(read: float, size: float, unit: Unit | None, space: bool, ask: bool) -> None:
-    """UserError where a typical body of `size` in the store's unit, `read` in the file's, is none
-    and nobody said that it is.
-    """
+def _check(size: float, space: bool, ask: bool, place: Path | str) -> None:
+    """UserError where a typical body of `size` in the store's unit is none."""
     least, most = METRES if space else (LEAST_PIXELS, np.inf)
-    if least <= size <= most or unit is not None:
+    if least <= size <= most:
         return
     if space:
-        fits = [name for name in ("cm", "mm") if least <= read * FACTORS[name] <= most]
+        fits = [name for name in ("cm", "mm") if least <= size * FACTORS[name] <= most]
         guess = f" (it would be a body in {' or '.join(fits)})" if fits else ""
         rule, named = f"between {least:g} and {most:g} metres{guess}", "m, cm or mm"
     else:
         rule, named = f"at least {least:g} pixels (fractions of an image are not pixels)", "px"
     answer = f"; --unit {named} says what the numbers are" if ask else ""
     raise UserError(
-        f"units: a typical body must measure {rule}, got {read:.4g} across all joints{answer}"
+        f"{place}: a typical body must measure {rule}, got {size:.4g} across all joints{answer}"
     )
 
 

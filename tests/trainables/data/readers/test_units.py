@@ -91,6 +91,14 @@ def test_formats_of_a_fixed_unit_offer_no_option() -> None:
         list(in_store_units(recordings(1000), None, "float32", ask=False).clips)
 
 
+def test_what_is_in_other_units_is_named() -> None:
+    place = "dumps/joints.npz"
+    with pytest.raises(UserError, match=r"^dumps/joints\.npz: a typical body"):
+        list(in_store_units(recordings(1000), None, "float32", ask=True, place=place).clips)
+    with pytest.raises(UserError, match=r"^dumps/joints\.npz: --storage int16"):
+        list(in_store_units(recordings(1e-3), "m", "int16", ask=True, place=place).clips)
+
+
 def test_a_joint_that_was_not_found_has_no_place() -> None:
     joints = np.zeros((2, 3, 4, 3), np.float32)
     joints[0, :2, :2] = [[100, 0, 0], [100, 3, 4]]
