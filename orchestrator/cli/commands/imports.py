@@ -50,6 +50,16 @@ SpaceUnit = Annotated[
         show_default="m or px, refused where no body has that size",
     ),
 ]
+LabelsFrom = Annotated[
+    int | None,
+    typer.Option(
+        "--labels-from",
+        min=0,
+        max=1,
+        help="Count the numbers of classes from 0 or from 1.",
+        show_default="0, refused where no label is 0",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +281,7 @@ def import_pyskl(
             help="Find the files of joints here (Kinetics-400).", show_default="beside ANNOTATIONS"
         ),
     ] = None,
+    labels_from: LabelsFrom = None,
     unit: SpaceUnit = None,
     name: Name = None,
     storage: Storage = "float32",
@@ -288,6 +299,7 @@ def import_pyskl(
         drop_confidence=drop_confidence,
         box_threshold=box_threshold,
         valid_ratio=valid_ratio,
+        labels_from=labels_from,
     )
     known = None if layout is None else find_layout(layout)
     _write(
@@ -362,6 +374,7 @@ def import_arrays(
             help="Let trials use these transforms by default.", show_default="ctr, for pixels pyskl"
         ),
     ] = None,
+    labels_from: LabelsFrom = None,
     unit: SpaceUnit = None,
     name: Name = None,
     storage: Storage = "float32",
@@ -372,7 +385,7 @@ def import_arrays(
     from trainables.data.readers.layout_file import find_layout
 
     _write(
-        lambda: read_arrays(src, table, find_layout(layout), pipeline, channels),
+        lambda: read_arrays(src, table, find_layout(layout), pipeline, channels, labels_from),
         Target(out, storage, force, name, src),
         unit,
         ask=True,
@@ -407,6 +420,7 @@ def import_nctvm(
             help="Read a text file with the name of a class per line.", show_default="numbers"
         ),
     ] = None,
+    labels_from: LabelsFrom = None,
     unit: SpaceUnit = None,
     name: Name = None,
     storage: Storage = "float32",
@@ -420,7 +434,12 @@ def import_nctvm(
 
     _write(
         lambda: read_nctvm(
-            src, find_layout(layout), protocol=protocol, channels=channels, classes=classes
+            src,
+            find_layout(layout),
+            protocol=protocol,
+            channels=channels,
+            classes=classes,
+            labels_from=labels_from,
         ),
         Target(out, storage, force, name, src),
         unit,

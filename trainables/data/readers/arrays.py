@@ -17,7 +17,7 @@ from trainables.contract.archives import ArrayArchive
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import Array, read_array, read_table
 from trainables.contract.names import listed, name_problem
-from trainables.data.readers.checks import Problems, checked_classes, checked_joints
+from trainables.data.readers.checks import Problems, checked_classes, checked_joints, from_zero
 from trainables.data.readers.detected import hide_unseen
 from trainables.data.store.description import (
     MEASURED,
@@ -42,14 +42,20 @@ _COORDINATES: dict[Channels, tuple[int, ...]] = {"xyz": (2, 3), "xy": (2,), "xyc
 
 
 def read_arrays(
-    src: Path, table: Path, layout: Layout, pipeline: Pipeline | None, channels: Channels = "xyz"
+    src: Path,
+    table: Path,
+    layout: Layout,
+    pipeline: Pipeline | None,
+    channels: Channels = "xyz",
+    labels_from: int | None = None,
 ) -> Recordings:
     """Clips named by `table`, from `src`: a folder with one .npy or .npz per id, or one .npz with
     an array per id.
 
     An array is (T, V, C) or (M, T, V, C). xyz: C = 3, or C = 2, which gets z = 0; xy: C = 2; xyc: C
     = 3, joints not seen are put at (0, 0).
-    pipeline: None for that of the channels, ctr in space and pyskl in the image.
+    pipeline: None for that of the channels, ctr in space and pyskl in the image. labels_from: the
+    number of the first class, 0 or 1; None where a label is 0 or labels are names.
     """
     if channels != "xyz" and pipeline not in (None, "pyskl"):
         raise UserError(
@@ -57,7 +63,7 @@ def read_arrays(
             f" got {pipeline}"
         )
     rows = _read_table(table)
-    classes, labels = _classes(table, rows)
+    classes, labels = _classes(table, rows, labels_from)
     places = {name: _whole_numbers([row.get(name) or None for row in rows]) for name in _PLACES}
     own = [name for name in rows[0] if name not in ("id", "label", *_PLACES)]
     description = Description(
@@ -117,9 +123,11 @@ def _read_table(table: Path) -> list[Row]:
     return rows
 
 
-def _classes(table: Path, rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
-    """Class names and one 0-based label per row: labels are all numbers from 0, or all names
-    (numbered in alphabetical order).
+def _classes(
+    table: Path, rows: list[Row], labels_from: int | None
+) -> tuple[tuple[str, ...], list[int]]:
+    """Class names and one 0-based label per row: labels are all numbers from 0 or `labels_from`, or
+    all names (numbered in alphabetical order).
     """
     texts = [row["label"] for row in rows]
     numbers = _whole_numbers(texts)
@@ -131,13 +139,19 @@ def _classes(table: Path, rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
                 f" {min(labels)}"
             )
         place = f"{table}: row {labels.index(max(labels)) + 2}"
-        return tuple(str(k) for k in range(checked_classes(place, max(labels)))), labels
+        checked_classes(place, max(labels) - (labels_from or 0))
+        labels = from_zero(table, labels, labels_from)
+        return tuple(map(str, range(max(labels) + 1))), labels
     mixed = next((text for text in texts if _is_whole(text)), None)
     if mixed is not None:
         name = next(text for text in texts if not _is_whole(text))
         raise UserError(
             f"{table}: labels must be all numbers or all names, got '{mixed}' in row"
             f" {texts.index(mixed) + 2} and '{name}'"
+        )
+    if labels_from is not None:
+        raise UserError(
+            f"{table}: --labels-from goes with labels that are numbers, got '{texts[0]}' in row 2"
         )
     names = tuple(sorted(set(texts)))
     number = {name: k for k, name in enumerate(names)}

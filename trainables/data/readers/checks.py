@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ def checked_classes(place: str, largest: int) -> int:
             f"{place}: labels must be class numbers below {MOST_CLASSES}, got {shown(largest)}"
         )
     return largest + 1
+
+
+def from_zero(place: Path, labels: Sequence[int], first: int | None) -> list[int]:
+    """The labels counted from 0. first: what the first class is called, 0 or 1; None: UserError
+    where no label is 0, as is usual where they count from 1.
+    """
+    least, most = min(labels), max(labels)
+    if first is None and least > 0:
+        raise UserError(
+            f"{place}: labels run from {least} to {shown(most)}, so it is not known whether they"
+            " count from 0 or from 1: say --labels-from 0 or --labels-from 1"
+        )
+    if least < (first or 0):
+        raise UserError(f"{place}: labels must be {first} or more (--labels-from), got {least}")
+    return [label - (first or 0) for label in labels]
 
 
 def class_names(file: Path, count: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ Networks for Skeleton-Based Action Recognition", CVPR 2019.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -23,10 +23,11 @@ from trainables.data.readers.checks import (
     checked_classes,
     checked_joints,
     class_names,
+    from_zero,
 )
 from trainables.data.readers.detected import hide_unseen
 from trainables.data.readers.ntu import named_clip
-from trainables.data.readers.ntu_names import actions, parse_name
+from trainables.data.readers.ntu_names import NtuName, actions, parse_name
 from trainables.data.store.description import (
     Channels,
     Clip,
@@ -62,12 +63,14 @@ def read_nctvm(
     protocol: str = "split",
     channels: Channels = "xyz",
     classes: Path | None = None,
+    labels_from: int | None = None,
 ) -> Recordings:
     """The clips of `train_data_joint.npy` (or `train_data.npy`) and `val_...` in `src`, with the
     names and labels of `train_label.pkl` and `val_label.pkl`: a pair of two lists.
 
     `train` trains and `val` tests. A clip ends with its last frame that is not zero. classes: a
-    text file with one name per line.
+    text file with one name per line. labels_from: the number of the first class, 0 or 1; None
+    where a label is 0, or names of NTU RGB+D or of `classes` say what the numbers mean.
     """
     parts = {part: _part(src, part) for part in _PARTS}
     problems = Problems()
@@ -79,11 +82,15 @@ def read_nctvm(
         problems.add(f"{src}: a clip must be in one part, {shown(twice[0])} is in both")
     problems.raise_any()
     labels = [label for part in parts.values() for label in part.labels]
-    count = checked_classes(str(src), max(labels))
+    checked_classes(str(src), max(labels) - (labels_from or 0))
     known = [parse_name(name) for part in parts.values() for name in part.names]
-    ntu = all(
-        name is not None and name.label == label for name, label in zip(known, labels, strict=True)
-    )
+    first = 0 if labels_from is None and (classes or _agree(known, labels)) else labels_from
+    labels = from_zero(src, labels, first)
+    count, ntu = max(labels) + 1, _agree(known, labels)
+    parts = {
+        name: replace(part, labels=tuple(from_zero(src, part.labels, first or 0)))
+        for name, part in parts.items()
+    }
     pipeline: Pipeline = "ctr" if channels == "xyz" else "pyskl"
     description = Description(
         name=src.resolve().name,
@@ -102,6 +109,13 @@ def read_nctvm(
         provenance={"kind": "nctvm", "arrays": [part.file.name for part in parts.values()]},
     )
     return Recordings(description, _clips(parts, layout, channels), len(labels))
+
+
+def _agree(names: Sequence[NtuName | None], labels: Sequence[int]) -> bool:
+    """Whether every clip has a name of NTU RGB+D with the action of its 0-based label."""
+    return all(
+        name is not None and name.label == label for name, label in zip(names, labels, strict=True)
+    )
 
 
 def _part(src: Path, part: str) -> _Part:

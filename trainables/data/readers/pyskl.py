@@ -20,7 +20,7 @@ from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import read_pickle
 from trainables.contract.names import name_problem, shown
-from trainables.data.readers.checks import Problems, checked_classes, class_names
+from trainables.data.readers.checks import Problems, checked_classes, class_names, from_zero
 from trainables.data.readers.detected import chief_persons, hide_unseen
 from trainables.data.readers.ntu import named_clip
 from trainables.data.readers.ntu_names import actions, parse_name
@@ -60,6 +60,8 @@ class PysklOptions(Frozen):
     box_threshold: float | None = Field(default=None, ge=0, le=1)
     # compressed clips with fewer frames with a box do not train
     valid_ratio: float | None = Field(default=None, ge=0, le=1)
+    # the number of the first class; None where a label is 0 or names say what the numbers mean
+    labels_from: int | None = Field(default=None, ge=0, le=1)
 
     @property
     def threshold(self) -> float:
@@ -83,7 +85,9 @@ def read_pyskl(
     which it is. classes: a text file with one name per line. raw_root: folder of the files of
     joints that annotations name, where that is not the folder of `file`.
     """
-    annotations, splits, notes = _selected(file, *_read(file, test), options)
+    everything, all_splits = _read(file, test)
+    everything = _counted_from_zero(file, everything, options.labels_from, named=bool(classes))
+    annotations, splits, notes = _selected(file, everything, all_splits, options)
     raw = RawFiles(raw_root)
     channels, layout = _form(annotations, layout, raw)
     if options.drop_confidence and channels != "xyc":
@@ -321,6 +325,26 @@ def _clips(
     problems.raise_any()
 
 
+def _counted_from_zero(
+    file: Path, annotations: list[Annotation], first: int | None, *, named: bool
+) -> list[Annotation]:
+    """The annotations with labels from 0. named: a file names the classes, as clips of NTU RGB+D
+    do themselves.
+    """
+    if first is None and (named or _are_ntu(annotations)):
+        return annotations
+    labels = from_zero(file, [each.label for each in annotations], first)
+    return [replace(each, label=label) for each, label in zip(annotations, labels, strict=True)]
+
+
+def _are_ntu(annotations: list[Annotation]) -> bool:
+    """Whether every clip has a name of NTU RGB+D with the action of its 0-based label."""
+    return all(
+        (name := parse_name(each.id)) is not None and name.label == each.label
+        for each in annotations
+    )
+
+
 def _class_names(file: Path | None, annotations: list[Annotation]) -> tuple[str, ...]:
     """One name per line, enough for all labels; without a file the actions of NTU RGB+D where all
     clips are of it, the numbers elsewhere.
@@ -328,14 +352,8 @@ def _class_names(file: Path | None, annotations: list[Annotation]) -> tuple[str,
     largest = max(annotations, key=lambda annotation: annotation.label)
     count = checked_classes(largest.place, largest.label)
     if file is None:
-        known = [
-            name
-            for name in (parse_name(annotation.id) for annotation in annotations)
-            if name is not None
-        ]
-        if len(known) == len(annotations) and all(
-            name.label == each.label for name, each in zip(known, annotations, strict=True)
-        ):
-            return actions()[: 60 if all(name.in_60 for name in known) else 120]
+        if _are_ntu(annotations):
+            names = [parse_name(annotation.id) for annotation in annotations]
+            return actions()[: 60 if all(name and name.in_60 for name in names) else 120]
         return tuple(str(k) for k in range(count))
     return class_names(file, count)

@@ -155,3 +155,18 @@ def test_damaged_sources(tmp_path: Path) -> None:
         read_nctvm(src, LAYOUT)
     with pytest.raises(UserError, match="neither is there"):
         read_nctvm(tmp_path, LAYOUT)
+
+
+def test_labels_without_a_0_are_asked_for(tmp_path: Path) -> None:
+    src = source(tmp_path / "src", labels=[1, 2])
+    part_labels = pickle.loads((src / "val_label.pkl").read_bytes())
+    (src / "val_label.pkl").write_bytes(pickle.dumps((part_labels[0], [3])))
+    with pytest.raises(UserError, match=r"src: labels run from 1 to 3, .* say --labels-from 0 or"):
+        read_nctvm(src, LAYOUT)
+    made = read_nctvm(src, LAYOUT, labels_from=1)
+    assert made.description.classes == ("0", "1", "2")
+    assert sorted(clip.label for clip in made.clips) == [0, 1, 2]
+    assert len(read_nctvm(src, LAYOUT, labels_from=0).description.classes) == 4
+    names = tmp_path / "names.txt"
+    names.write_text("none\nwave\nsit\nrun\n")
+    assert read_nctvm(src, LAYOUT, classes=names).description.classes[1] == "wave"

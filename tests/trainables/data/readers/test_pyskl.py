@@ -699,3 +699,15 @@ def test_a_protocol_without_clips_is_refused(tmp_path: Path) -> None:
     assert "must keep at least one val clip" in refused(
         tmp_path, halves([boxed("a"), boxed("b", box_score=np.zeros(12))])
     )
+
+
+def test_labels_without_a_0_are_asked_for(tmp_path: Path) -> None:
+    content = halves([boxed("a", 1), boxed("b", 2), boxed("c", 3), boxed("d", 1)])
+    said = refused(tmp_path, content)
+    assert "bad.pkl: labels run from 1 to 3, so it is not known" in said
+    assert "say --labels-from 0 or --labels-from 1" in said
+    made = imported(tmp_path / "one", dump(tmp_path / "one.pkl", content), labels_from=1)
+    assert made.info.classes == ("0", "1", "2")
+    assert made.column("label").tolist() == [0, 1, 2, 0]
+    made = imported(tmp_path / "zero", dump(tmp_path / "zero.pkl", content), labels_from=0)
+    assert made.column("label").tolist() == [1, 2, 3, 1]

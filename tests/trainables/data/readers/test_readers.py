@@ -21,7 +21,7 @@ from trainables.data.readers.arrays import read_arrays
 from trainables.data.readers.layout_file import find_layout
 from trainables.data.readers.msr_action3d import read_msr_action3d
 from trainables.data.readers.nw_ucla import read_nw_ucla
-from trainables.data.store.description import Channels, Recordings
+from trainables.data.store.description import Channels, Description, Recordings
 from trainables.data.store.reading import Store, write_store
 from trainables.layouts import LAYOUTS
 
@@ -538,3 +538,24 @@ def test_unknown_layout_lists_the_known_ones() -> None:
         UserError, match=r"layout must be one of ntu25, .* or a YAML file, got 'ntu26'"
     ):
         find_layout("ntu26")
+
+
+def numbered(tmp_path: Path, labels: list[str], labels_from: int | None) -> Description:
+    rows = [f"{name},{label},train" for name, label in zip("abc", labels, strict=True)]
+    listed = table(tmp_path / "t.csv", "id,label,split", *rows, f"d,{labels[0]},test")
+    return read_arrays(tmp_path, listed, COCO, None, "xyz", labels_from).description
+
+
+def test_labels_of_a_table_without_a_0_are_asked_for(tmp_path: Path) -> None:
+    assert "t.csv: labels run from 1 to 3, so it is not known whether they count from 0" in (
+        problems(lambda: numbered(tmp_path, ["1", "2", "3"], None))
+    )
+    assert numbered(tmp_path, ["1", "2", "3"], 1).classes == ("0", "1", "2")
+    assert numbered(tmp_path, ["1", "2", "3"], 0).classes == ("0", "1", "2", "3")
+    assert numbered(tmp_path, ["0", "2", "3"], None).classes == ("0", "1", "2", "3")
+    assert "labels must be 1 or more (--labels-from), got 0" in (
+        problems(lambda: numbered(tmp_path, ["0", "2", "3"], 1))
+    )
+    assert "--labels-from goes with labels that are numbers, got 'wave' in row 2" in (
+        problems(lambda: numbered(tmp_path, ["wave", "sit", "run"], 1))
+    )
