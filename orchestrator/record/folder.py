@@ -84,17 +84,25 @@ def opened(run: Path) -> Iterator[None]:
     """Hold a folder for a run of a sweep; UserError where it holds something that is no sweep.
 
     An exception before the first trial of a new sweep undoes what was written, as there is nothing
-    to go on from.
+    to go on from. An earlier sweep stays as it was until its journal says that it goes on.
     """
     made = not run.exists()
     _check_free(run)
     with held(run):
         new = not (run / FILE).is_file()
+        journal = run / "journal.jsonl"
+        earlier = {
+            path: path.read_bytes() for path in (run / FILE, run / "sweep.yaml") if path.is_file()
+        }
+        length = journal.stat().st_size if journal.is_file() else 0
         try:
             yield
         except BaseException:
             if new and not _has_begun(run):
                 _undo(run, made)
+            elif not new and length == (journal.stat().st_size if journal.is_file() else 0):
+                for path, content in earlier.items():
+                    write_atomic(path, content)
             raise
 
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ from trainables.contract.names import printable
 
 if TYPE_CHECKING:
     from trainables.data.readers.units import Unit
-    from trainables.data.store.description import Recordings
+    from trainables.data.store.description import Clip, Recordings
 
 import_app = typer.Typer(
     help="Turn recordings into a store: checked once, then memory-mapped by every trial.",
@@ -508,15 +508,22 @@ def _write(
     description = recordings.description
     if target.name is not None:
         description = description.model_copy(update={"name": target.name})
+    labels: set[int] = set()
     with progress("importing", recordings.count) as advance:
         info = write_store(
             out,
-            _counted(recordings.clips, advance),
+            _counted(recordings.clips, advance, labels),
             description,
             storage=target.storage,
             force=target.force,
         )
-    for note in recordings.notes:
+    notes = list(recordings.notes)
+    if 0 not in labels and len(info.classes) - 1 in labels:
+        notes.append(
+            f"no clip is of the first class, {info.classes[0]}: where the files count classes"
+            " from 1, subtract 1"
+        )
+    for note in notes:
         typer.echo(f"note: {printable(note)}", err=True)
     typer.echo(
         f"{out}: {info.name}, {info.clips} clips, {len(info.classes)} classes, {info.rows} frames,"
@@ -525,10 +532,11 @@ def _write(
     typer.echo(f"next: orchestrate data audit {shlex.quote(str(out))}")
 
 
-T = TypeVar("T")
-
-
-def _counted(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:
-    for item in items:
-        yield item
+def _counted(
+    clips: Iterable[Clip], advance: Callable[[], None], labels: set[int]
+) -> Iterator[Clip]:
+    """The same clips; `labels` gets the classes that they are of."""
+    for clip in clips:
+        labels.add(clip.label)
+        yield clip
         advance()

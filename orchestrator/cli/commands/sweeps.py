@@ -19,7 +19,7 @@ from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.status import status
 from orchestrator.cli.printing.output import standard_output
 from trainables.contract.errors import OrchestrateError, UserError
-from trainables.contract.names import printable
+from trainables.contract.names import printable, shown
 
 if TYPE_CHECKING:
     from orchestrator.conduct import Outcome
@@ -463,6 +463,16 @@ def main() -> None:
 
         print(printable(redacted(str(error))), file=sys.stderr)
         sys.exit(error.exit_code)
+    except UnicodeEncodeError as error:
+        # only names of files are written in that encoding; the streams escape what they lack
+        if error.encoding != sys.getfilesystemencoding():
+            raise
+        print(
+            f"{shown(error.object)}: must be a file name in {error.encoding}, as this terminal has"
+            " them; set PYTHONUTF8=1",
+            file=sys.stderr,
+        )
+        sys.exit(UserError.exit_code)
     except OSError as error:
         # what the machine refuses is said by the file's name; other errors of the system are bugs
         if error.filename is None:

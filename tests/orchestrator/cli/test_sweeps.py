@@ -223,6 +223,21 @@ def test_ctrl_c_inside_a_command_is_said(orchestrate, monkeypatch) -> None:
     assert orchestrate("validate", "quickstart") == (130, "", "interrupted\n")
 
 
+def test_a_file_name_that_the_locale_cannot_write_is_named(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    monkeypatch.setattr("orchestrator.cli.commands.sweeps.app", lambda: "däta".encode("ascii"))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "must be a file name in ascii, as this terminal has them; set PYTHONUTF8=1\n"
+    )
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "utf-8")
+    with pytest.raises(UnicodeEncodeError):
+        cli.main()
+
+
 def test_a_bug_is_a_traceback_and_not_a_message(monkeypatch) -> None:
     def fail() -> None:
         raise ZeroDivisionError("bug")

@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.record.folder import find_folder, folder_of, held, load_folder, prepare
+from orchestrator.record.folder import (
+    find_folder,
+    folder_of,
+    held,
+    journal_of_run,
+    load_folder,
+    opened,
+    prepare,
+)
 from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep import parse_sweep
 from orchestrator.trials.space import all_trials
@@ -87,6 +95,24 @@ def test_a_sweep_is_found_by_name_and_by_path_and_a_wrong_name_lists_them():
     assert find_folder("runs/small") == Path("runs/small")
     with pytest.raises(UserError, match="there are small"):
         find_folder("large")
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_resume_that_is_refused_changes_nothing(goes_on):
+    prepared(sweep_of())
+    run = folder_of(sweep_of())
+    changed = sweep_of(f"{TEXT}tracking: {{uri: 'http://127.0.0.1:9'}}\n")
+
+    def begin():
+        prepare(changed, run)
+        if goes_on:
+            journal_of_run(run).append("sweep_resumed")
+        raise UserError("nobody answers")
+
+    with pytest.raises(UserError, match="nobody answers"), opened(run):
+        begin()
+    assert (load_folder(run).tracking.uri == "http://127.0.0.1:9") == goes_on
+    assert ((run / "sweep.yaml").read_text() == TEXT) != goes_on
 
 
 def test_one_driver_at_a_time():
