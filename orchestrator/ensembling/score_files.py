@@ -118,7 +118,7 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
         against_best={
             name: paired(hits, firsts[name] == truth)
             for name, found in members.items()
-            if found.right == top
+            if found.right == top and len(members) > 1  # one file is its own ensemble
         },
         predictions=Predictions(
             ids=table.ids or tuple(f"row {row}" for row in range(len(truth))),

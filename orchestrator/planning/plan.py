@@ -60,9 +60,10 @@ class Machine:
 
     def describe(self) -> str:
         source = "measured on complete trials of this sweep" if self.measured else "assumed"
+        rate = self.flops_per_s / 1e9
         return (
-            f"{self.flops_per_s / 1e9:,.0f} GFLOP/s per trial on {self.device} ({source}),"
-            f" {self.concurrent} at a time"
+            f"{rate:{',.0f' if rate >= 10 else '.2g'}} GFLOP/s per trial on {self.device}"
+            f" ({source}), {self.concurrent} at a time"
         )
 
 

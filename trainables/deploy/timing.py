@@ -100,7 +100,10 @@ def time_in_turns(
     clips = [*map(clip_for, forms), *(clip_for(form) for form in small if form is not None)]
     times: dict[int, list[float]] = {}
     for batch in (1, BATCH):
-        note(f"timing    batch {batch}: {len(networks)} networks, {turns.rounds} rounds")
+        note(
+            f"timing    batch {batch}: {len(networks)} network{'s' * (len(networks) != 1)},"
+            f" {turns.rounds} round{'s' * (turns.rounds != 1)}"
+        )
         batches = [clip.expand(batch, -1, -1, -1, -1) for clip in clips]
         times[batch] = _medians(networks, batches, turns.rounds)
     compact = iter(range(len(forms), len(networks)))

@@ -146,7 +146,8 @@ def print_bench(found: Bench) -> None:
     )
     _warn_of(out, found.load)
     out.print(
-        f"input     {sizes}, float32; {setting.rounds} rounds in turns after warm-up",
+        f"input     {sizes}, float32; {setting.rounds} round{'s' * (setting.rounds != 1)} in turns"
+        " after warm-up",
         soft_wrap=True,
     )
     out.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +12,19 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 200  # of a file or a pipe, which has no margin to fold at
+WIDTH = 200  # of a file or a pipe, which has no margin to fold at, without COLUMNS
 LEAST_NAME = 16  # characters of a line of a name
 
 
 def console(*, least: int = 0) -> Console:
     """Standard output, printed as it is: no markup, no highlighting.
 
-    On a terminal narrower than `least` lines run on: no column is lost.
+    Where that is narrower than `least` lines run on: no column is lost. A file or a pipe is as wide
+    as COLUMNS says.
     """
     out = Console(markup=False, highlight=False)
-    out.width = max(out.width, least) if out.is_terminal else WIDTH
+    told = out.is_terminal or os.environ.get("COLUMNS", "").isdigit()  # as Rich reads it
+    out.width = max(out.width, least) if told else WIDTH
     return out
 
 

@@ -69,7 +69,7 @@ class Content:
 def score_table(path: Path, content: Content) -> ScoreTable:
     """The scores as numbers, (N, K); UserError where they are none."""
     with reading(path, "score vectors of the same number of classes"):
-        values = _numbers(content.values)
+        values = _numbers(path, "scores", content.values)
     if values.ndim == 3 and values.shape[1] == 1:  # (N, 1, K): one view of each clip
         values = values[:, 0]
     if values.ndim != 2 or not len(values) or values.shape[1] < 2:
@@ -93,7 +93,7 @@ def label_table(path: Path, content: Content) -> LabelTable:
     """
     with reading(path, "labels that are whole numbers"):
         values = (
-            _numbers(content.values)
+            _numbers(path, "labels", content.values)
             if isinstance(content.values, np.ndarray) or _has_rows(content.values)
             else np.array([_whole(value) for value in content.values])
         )
@@ -124,8 +124,9 @@ def label_table(path: Path, content: Content) -> LabelTable:
     return LabelTable(path, whole, _names(path, content, len(whole)), one_hot, content.parts)
 
 
-def _numbers(content: Any) -> npt.NDArray[Any]:
-    """An array, or a list of rows, as an array of numbers; ValueError where they are none.
+def _numbers(path: Path, what: str, content: Any) -> npt.NDArray[Any]:
+    """An array, or a list of rows, as an array of numbers; UserError where it holds others,
+    ValueError where there is none.
 
     The type of a list is never left to NumPy: of text it would make an array as wide as the longest
     entry.
@@ -139,7 +140,7 @@ def _numbers(content: Any) -> npt.NDArray[Any]:
         )
     numbers: npt.NDArray[Any] = content
     if numbers.dtype.kind not in "iuf":
-        raise ValueError(f"it holds {numbers.dtype}")
+        raise UserError(f"{path}: {what} must be numbers, got {numbers.dtype}")
     return numbers
 
 

@@ -373,3 +373,8 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path):
     np.save(tmp_path / "l.npy", np.array([0.5, 1.0]))
     with pytest.raises(UserError, match="whole numbers"):
         read_labels(tmp_path / "l.npy")
+
+
+def test_one_file_is_not_compared_with_itself(tmp_path):
+    found = evaluate([scores_file(tmp_path, "npy")], labels_file(tmp_path, "npy"))
+    assert found.against_best == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,8 +139,12 @@ def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
     )
     write_atomic(folder.result_file, result.model_dump_json().encode())
     after = plan(sweep)
+    resources = sweep.resources.model_copy(update={"cpus": 1000})
+    unfit = sweep.model_copy(update={"resources": resources})
+    assert "does not fit on this machine" in " ".join(plan(unfit).notes)
     assert (after.done, after.cells[0].trials_done, after.machine.measured) == (1, 1, True)
     assert not before.machine.measured
+    assert replace(after.machine, flops_per_s=2.34e7).describe().startswith("0.023 GFLOP/s per")
     # clips x epochs / clips per second
     assert after.variants[0].seconds_per_trial == pytest.approx(9 * 2 / 100)
     assert after.training_hours < sum(cell.hours for cell in after.cells)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from orchestrator.cli.printing.evaluation import print_evaluation
+from orchestrator.cli.printing.tables import console
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
@@ -78,3 +79,11 @@ def test_long_names_fold_and_lose_nothing(capsys, monkeypatch, evaluation):
     lines = [line.split("  ")[0].strip() for line in text.splitlines()]
     assert name in "".join(lines)
     assert FIGURES["test"] in text
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("", 200)])
+def test_a_pipe_is_as_wide_as_columns_says(capsys, monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    assert console().width == width
+    assert console(least=150).width == max(width, 150)
