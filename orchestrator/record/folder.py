@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
@@ -37,8 +38,16 @@ def folder_of(sweep: Sweep) -> Path:
 
 
 def list_folders(storage: str = "runs") -> list[Path]:
-    """The folders of all sweeps, by name."""
-    return sorted(path.parent for path in Path(storage).glob(f"*/{FILE}"))
+    """The folders of all sweeps, by name; UserError where the storage folder may not be read."""
+    try:
+        folders = sorted(Path(storage).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(
+            f"{storage}: must be a folder that can be read: {error.strerror}"
+        ) from error
+    return [folder for folder in folders if os.access(folder / FILE, os.F_OK)]
 
 
 def find_folder(name: str, storage: str = "runs") -> Path:

@@ -508,22 +508,15 @@ def _write(
     description = recordings.description
     if target.name is not None:
         description = description.model_copy(update={"name": target.name})
-    labels: set[int] = set()
     with progress("importing", recordings.count) as advance:
         info = write_store(
             out,
-            _counted(recordings.clips, advance, labels),
+            _counted(recordings.clips, advance),
             description,
             storage=target.storage,
             force=target.force,
         )
-    notes = list(recordings.notes)
-    if 0 not in labels and len(info.classes) - 1 in labels:
-        notes.append(
-            f"no clip is of the first class, {info.classes[0]}: where the files count classes"
-            " from 1, subtract 1"
-        )
-    for note in notes:
+    for note in recordings.notes:
         typer.echo(f"note: {printable(note)}", err=True)
     typer.echo(
         f"{out}: {info.name}, {info.clips} clips, {len(info.classes)} classes, {info.rows} frames,"
@@ -532,11 +525,7 @@ def _write(
     typer.echo(f"next: orchestrate data audit {shlex.quote(str(out))}")
 
 
-def _counted(
-    clips: Iterable[Clip], advance: Callable[[], None], labels: set[int]
-) -> Iterator[Clip]:
-    """The same clips; `labels` gets the classes that they are of."""
+def _counted(clips: Iterable[Clip], advance: Callable[[], None]) -> Iterator[Clip]:
     for clip in clips:
-        labels.add(clip.label)
         yield clip
         advance()

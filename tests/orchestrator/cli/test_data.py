@@ -726,20 +726,6 @@ def test_synth_defaults_are_those_of_the_generator() -> None:
 HOSTILE = ("\x1b[31mred", "../../etc", "a/b", "a\\b", "walk ", "x" * 300, "a\nb")
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_classes_that_are_counted_from_one_are_said(tmp_path: Path, first: int) -> None:
-    src = tmp_path / "src"
-    src.mkdir()
-    for number, part in enumerate(("train", "val")):
-        np.save(
-            src / f"{part}_data.npy", np.random.default_rng(number).normal(size=(1, 3, 2, 20, 1))
-        )
-        label = pickle.dumps(([f"clip{number}"], [first + number]))
-        (src / f"{part}_label.pkl").write_bytes(label)
-    result = run("import", "nctvm", src, tmp_path / "store", "--layout", "ucla20")
-    assert ("no clip is of the first class, 0: " in result.stderr) == bool(first)
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("kind", ["arrays", "pyskl", "kinetics", "nctvm"])
 def test_every_importer_refuses_the_same_ids(tmp_path: Path, kind: str, name: str) -> None:

@@ -8,6 +8,7 @@ from orchestrator.record.folder import (
     folder_of,
     held,
     journal_of_run,
+    list_folders,
     load_folder,
     opened,
     prepare,
@@ -95,6 +96,19 @@ def test_a_sweep_is_found_by_name_and_by_path_and_a_wrong_name_lists_them():
     assert find_folder("runs/small") == Path("runs/small")
     with pytest.raises(UserError, match="there are small"):
         find_folder("large")
+
+
+def test_a_storage_folder_that_is_closed_is_not_an_empty_one(monkeypatch):
+    assert list_folders("absent") == []
+    prepared(sweep_of())
+    assert list_folders() == [Path("runs/small")]
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(UserError, match="runs: must be a folder that can be read: Permission"):
+        list_folders()
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
