@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.sweep.secrets import VARIABLE, redacted
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import yaml_loader
 
 Path = tuple[str | int, ...]
 
@@ -124,7 +125,7 @@ def parse(
         return f"\ue000{len(variables) - 1}\ue001"
 
     try:
-        node = yaml.compose(VARIABLE.sub(mark, text), Loader=yaml.BaseLoader)
+        node = yaml.compose(VARIABLE.sub(mark, text), Loader=yaml_loader())
         document.values = (
             _Construction(document, variables, place).build(node, root, ())
             if node is not None

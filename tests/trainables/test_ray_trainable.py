@@ -32,6 +32,7 @@ def request(folder, threads=1):
         cancel_file=str(folder / "cancel"),
         threads=threads,
         gpu_fraction=0.0,
+        timed=False,
     )
 
 

@@ -37,6 +37,8 @@ LARGEST_TEXT = 1 << 29
 """Bytes of a file of text; such files are read as a whole."""
 LARGEST_YAML = 1 << 20
 """Bytes of a YAML file: people write them."""
+DEEPEST_YAML = 100
+"""Brackets inside brackets; before PyYAML gives up on more, it looks at them for minutes."""
 MOST_DIGITS = 20
 """Of a whole number: what 64 bits hold."""
 MOST_COLUMNS = 1000
@@ -127,11 +129,28 @@ def parse_json(place: Path | str, content: bytes | str, what: str = "JSON") -> A
         return json.loads(content, parse_int=_whole_number, object_pairs_hook=_record)
 
 
+def yaml_loader() -> Any:
+    """PyYAML's loader of plain text, every scalar as text; a YAMLError for brackets nested deeper
+    than DEEPEST_YAML.
+    """
+    import yaml
+
+    class Loader(yaml.BaseLoader):
+        def fetch_flow_collection_start(self, token: Any) -> None:
+            if self.flow_level >= DEEPEST_YAML:
+                raise yaml.scanner.ScannerError(
+                    problem="it is nested too deeply", problem_mark=self.get_mark()
+                )
+            super().fetch_flow_collection_start(token)
+
+    return Loader
+
+
 def read_yaml(file: Path, what: str = "YAML") -> Any:
     """The content of a YAML file, every scalar as text: a joint called `on` is no boolean."""
     import yaml
 
-    class Loader(yaml.BaseLoader):
+    class Loader(yaml_loader()):  # type: ignore[misc]
         """Yaml's own takes the last of several entries of one name."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -588,8 +588,8 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 20_000, "YAML must not be nested so deeply"),
-        (b"a: " + b"[" * 300 + b"]" * 300, "x.yaml:1: YAML must not be nested so deeply"),
+        (b"[" * 20_000, "x.yaml:1: not valid YAML: it is nested too deeply"),
+        (b"a: " + b"[" * 300 + b"]" * 300, "x.yaml:1: not valid YAML: it is nested too deeply"),
         (LAUGHS.encode(), "there must be at most 100000 values, those of aliases among them"),
         (b"# " + b"x" * (1 << 20), "must be a sweep file of at most 1048576 bytes, got more"),
         (b"a: \xff", "must be a sweep file, but byte 3 is not text in utf-8"),

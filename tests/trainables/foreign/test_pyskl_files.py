@@ -274,7 +274,9 @@ def test_scores_that_cannot_become_masks() -> None:
         assert rule in str(caught.value)
 
 
-def test_a_wide_tensor_asks_for_a_network_that_the_file_cannot_hold() -> None:
+def test_a_wide_tensor_asks_for_a_network_that_is_refused() -> None:
     theirs = tensors(AA)
     theirs["backbone.gcn.0.tcn.conv.weight"] = torch.zeros(40_000, 1, 9, 1)
+    assert "channels: Input should be less than or equal to 4096, got 40000" in refused(AA, theirs)
+    theirs["backbone.gcn.0.tcn.conv.weight"] = torch.zeros(4_000, 1, 9, 1)
     assert "the checkpoint must hold the weights of its network, which has" in refused(AA, theirs)
