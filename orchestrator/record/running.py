@@ -61,7 +61,7 @@ def load_running(run: Path) -> Running:
         content = json.loads((run / FILE).read_text())
         trials = tuple(RunningTrial(**each) for each in content["trials"])
         return Running(trials, content["seconds_left"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return Running()
 
 

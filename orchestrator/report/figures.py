@@ -5,7 +5,6 @@ Knows nothing of reports or MLflow.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.artifacts import load_curve
+from trainables.contract.disk import read_json
 from trainables.figures import DPI, blank_figure
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def draw_kept(sparsity: Path, path: Path) -> Path:
     """How much of every tensor stays (logarithmic), beside the overall share; `sparsity` is a
     trial's sparsity.json.
     """
-    found = json.loads(sparsity.read_text())
+    found = read_json(sparsity)
     shares = [100 * tensor["kept"] / math.prod(tensor["shape"]) for tensor in found["tensors"]]
     names = [
         f"{tensor['name']}  {'x'.join(map(str, tensor['shape']))}" for tensor in found["tensors"]

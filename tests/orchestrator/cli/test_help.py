@@ -13,6 +13,7 @@ import orchestrator
 from orchestrator.cli.commands.sweeps import app, main
 
 ROOT = Path(__file__).parents[3]
+HOSTILE = "\x1b[31mred"
 LONG = "a" * 300
 
 
@@ -66,6 +67,24 @@ def test_one_version_everywhere(capsys, monkeypatch) -> None:
 def test_completion_is_offered(capsys, monkeypatch) -> None:
     _, out, _ = run(capsys, monkeypatch, "--help")
     assert "--install-completion" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", HOSTILE),
+        ("sweep", HOSTILE),
+        ("validate", "quickstart", "--set", f"{HOSTILE}=1"),
+        ("ensemble", "--scores", f"{HOSTILE}.json", "--labels", f"{HOSTILE}.csv"),
+        ("data", "info", HOSTILE),
+        ("bench", HOSTILE),
+    ],
+)
+def test_what_is_typed_is_not_printed_back_as_it_is(arguments, capsys, monkeypatch) -> None:
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert "\x1b" not in out + err
+    assert r"\x1b[31mred" in err
 
 
 @pytest.mark.parametrize(

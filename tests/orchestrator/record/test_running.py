@@ -27,7 +27,9 @@ def test_what_is_written_is_read(tmp_path):
     assert load_running(tmp_path) == Running()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"trials": [{"unknown": 1}]}', "null"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 100_000, '{"trials": [{"unknown": 1}]}', "null"]
+)
 def test_a_damaged_record_is_none(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     assert load_running(tmp_path) == Running()
