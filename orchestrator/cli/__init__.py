@@ -3,6 +3,7 @@
 Imports heavy things inside commands only.
 """
 
+import os
 import sys
 
 
@@ -10,8 +11,20 @@ def main() -> None:
     """Run the command. It is loaded here, so that Ctrl-C meanwhile is no traceback and processes
     that the command starts do not load it.
     """
+    _use_utf8()
     try:
         from orchestrator.cli.commands.sweeps import main as run
     except KeyboardInterrupt:
         sys.exit(130)
     run()
+
+
+def _use_utf8() -> None:
+    """Start Python again in its UTF-8 mode where the locale knows ASCII or one region's letters: a
+    sweep file is UTF-8 whatever the locale, and so are the names that it gives files. Processes
+    that the command starts inherit the mode.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -25,6 +26,8 @@ from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
 from trainables.contract.disk import write_atomic, write_json
 from trainables.contract.errors import UserError
+
+log = logging.getLogger(__name__)
 
 DEFINING = ("data", "parameters", "constraints", "sparsity", "model", "train", "method", "seed")
 """Parts of a sweep file that decide which trials there are; resources, budget, tracking and
@@ -48,6 +51,17 @@ def list_folders(storage: str = "runs") -> list[Path]:
             f"{storage}: must be a folder that can be read: {error.strerror}"
         ) from error
     return [folder for folder in folders if os.access(folder / FILE, os.F_OK)]
+
+
+def closed_folders(storage: str = "runs") -> list[Path]:
+    """The folders in a storage folder that this user may not look into, by name: whether they are
+    of sweeps is not known.
+    """
+    if not Path(storage).is_dir():
+        return []
+    return sorted(
+        path for path in Path(storage).iterdir() if path.is_dir() and not os.access(path, os.X_OK)
+    )
 
 
 def find_folder(name: str, storage: str = "runs") -> Path:
@@ -92,26 +106,22 @@ class Prepared:
 def opened(run: Path) -> Iterator[None]:
     """Hold a folder for a run of a sweep; UserError where it holds something that is no sweep.
 
-    An exception before the first trial of a new sweep undoes what was written, as there is nothing
-    to go on from. An earlier sweep stays as it was until its journal says that it goes on.
+    An exception before this run's first trial undoes what was written: of a new sweep everything,
+    as there is nothing to go on from; of one that is there already what the folder says of it, so
+    that a refused change of a setting is not kept.
     """
     made = not run.exists()
     _check_free(run)
     with held(run):
-        new = not (run / FILE).is_file()
-        journal = run / "journal.jsonl"
-        earlier = {
+        before = {
             path: path.read_bytes() for path in (run / FILE, run / "sweep.yaml") if path.is_file()
         }
-        length = journal.stat().st_size if journal.is_file() else 0
+        started = _trials_started(run)
         try:
             yield
         except BaseException:
-            if new and not _has_begun(run):
-                _undo(run, made)
-            elif not new and length == (journal.stat().st_size if journal.is_file() else 0):
-                for path, content in earlier.items():
-                    write_atomic(path, content)
+            if _trials_started(run) == started:
+                _restore(before) if run / FILE in before else _undo(run, made)
             raise
 
 
@@ -174,8 +184,20 @@ def _undo(run: Path, made: bool) -> None:
             run.rmdir()
 
 
-def _has_begun(run: Path) -> bool:
-    return any(event["event"] == "trial_started" for event in read_journal(run / "journal.jsonl"))
+def _restore(before: Mapping[Path, bytes]) -> None:
+    """Give files their former content; the error that is on its way matters more than one here."""
+    for path, content in before.items():
+        try:
+            if path.read_bytes() != content:
+                write_atomic(path, content)
+        except OSError as error:
+            log.warning("%s: what it was before cannot be written back: %s", path, error)
+
+
+def _trials_started(run: Path) -> int:
+    """How often a trial of the sweep was started, in all its runs."""
+    events = read_journal(run / "journal.jsonl")
+    return sum(event["event"] == "trial_started" for event in events)
 
 
 def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:

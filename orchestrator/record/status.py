@@ -5,19 +5,21 @@ Starts nothing and loads nothing heavy.
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
-from orchestrator.record.folder import is_running, list_folders
+from orchestrator.record.folder import closed_folders, is_running, list_folders
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import Running, RunningTrial, load_running
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.record.stop_requests import StopRequests
 from trainables.contract.errors import UserError
 
-State = Literal["running", "finished", "not running", "damaged"]
+State = Literal["running", "finished", "not running", "damaged", "unreadable"]
 
 
 @dataclass
@@ -61,15 +63,21 @@ class Status:
 
 
 def load_statuses(storage: str) -> list[Status]:
-    """The state of every sweep in a storage folder; one whose folder is damaged is among them, with
-    what is wrong as its next step.
+    """The state of every sweep in a storage folder; one whose folder is damaged or closed to this
+    user is among them, with what is wrong as its next step.
     """
+    folders, closed = list_folders(storage), closed_folders(storage)
     found: list[Status] = []
-    for run in list_folders(storage):
+    for run in sorted({*folders, *closed}):
         try:
+            if run in closed:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(run))
             found.append(load_status(run))
         except UserError as error:
             found.append(Status(run.name, "damaged", (), next_step=str(error)))
+        except OSError as error:
+            problem = f"{error.filename or run}: cannot be read: {error.strerror}"
+            found.append(Status(run.name, "unreadable", (), next_step=problem))
     return found
 
 
@@ -95,7 +103,8 @@ def load_status(run: Path) -> Status:
             cell.now = (*cell.now, each)
             cell.running += 1
     sweep_events = [event["event"] for event in events if event["event"].startswith("sweep_")]
-    finished = sweep_events[-1:] == ["sweep_finished"]
+    # a result that was lost or damaged since is made again by the next run
+    finished = sweep_events[-1:] == ["sweep_finished"] and not waits
     state: State = "running" if running else "finished" if finished else "not running"
     return Status(
         run.name,

@@ -29,6 +29,7 @@ data: {store: nowhere, protocol: xsub}
 budget: {hours: 2}
 """
 UNTRACKED = TEXT + "tracking: {uri: none}\n"
+CHANGED = UNTRACKED + "resources: {cpus: 99}\n"
 REFUSED = TEXT + "tracking: {uri: 'ftp://nobody'}\n"
 
 
@@ -204,6 +205,33 @@ def test_a_start_that_is_refused_leaves_no_folder():
     with pytest.raises(UserError, match=r"tracking\.uri: must be an MLflow store that answers"):
         conduct(sweep_of(REFUSED), None, quiet)
     assert list(Path("runs").iterdir()) == []
+
+
+def refuse(context):
+    raise UserError("resources: one trial must fit on one node")
+
+
+def start_and_end(context):
+    proposal = context.trials[0].proposal
+    context.journal.append("trial_started", trial=proposal.trial, cell=proposal.cell)
+    raise ValueError("later")
+
+
+@pytest.mark.parametrize(
+    ("text", "trials", "kept"),
+    [(REFUSED, refuse, True), (CHANGED, refuse, True), (CHANGED, start_and_end, False)],
+    ids=["tracking", "resources", "a trial started"],
+)
+def test_a_refused_run_of_a_sweep_leaves_its_settings_as_they_were(running, text, trials, kept):
+    run = conduct(sweep_of(), None, quiet).run
+    files = [run / "resolved.json", run / "sweep.yaml"]
+    before = [file.read_bytes() for file in files]
+    running.trials = trials
+    with pytest.raises((UserError, ValueError)):
+        conduct(sweep_of(text), None, quiet)
+    assert ([file.read_bytes() for file in files] == before) is kept
+    running.trials = lambda context: None
+    assert conduct(load_folder(run), None, quiet).exit_code == INTERRUPTED
 
 
 def test_an_empty_folder_may_be_used_and_stays():

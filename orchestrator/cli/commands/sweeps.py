@@ -19,11 +19,12 @@ from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.status import status
 from orchestrator.cli.printing.output import standard_output
 from trainables.contract.errors import OrchestrateError, UserError
-from trainables.contract.names import printable, shown
+from trainables.contract.names import printable
 
 if TYPE_CHECKING:
     from orchestrator.conduct import Outcome
     from orchestrator.ensembling.results import FinalEvaluation
+    from orchestrator.sweep import Sweep
 
 app = typer.Typer(
     help="Sweeps of skeleton-action networks: from one YAML file to final ensemble scores.",
@@ -99,8 +100,21 @@ def validate(
     )
 
 
-def _named(overrides: list[str] | None, name: str | None) -> list[str]:
-    return [*(overrides or ()), *([f"name={name}"] if name else [])]
+def _checked(file: str, overrides: list[str] | None, name: str | None) -> Sweep:
+    """The sweep of a file, found good; `name` is what --name gives it, always text."""
+    from orchestrator.planning.check import checked_sweep
+
+    if name is None:
+        return checked_sweep(file, overrides or ())
+    named = f"name={json.dumps(name, ensure_ascii=False)}"
+    try:
+        return checked_sweep(file, [*(overrides or ()), named])
+    except UserError as error:
+        problems = (
+            f"--name:{text.removeprefix('--set name:')}" if text.startswith("--set name:") else text
+            for text in error.problems
+        )
+        raise UserError.of(problems) from error
 
 
 @app.command()
@@ -114,11 +128,10 @@ def plan(
 
     Exits with 2 when the file's budget is too small, or a trial does not fit into memory.
     """
-    from orchestrator.planning.check import checked_sweep
     from orchestrator.planning.plan import check_fit
     from orchestrator.planning.plan import plan as plan_sweep
 
-    sweep = checked_sweep(file, _named(overrides, name))
+    sweep = _checked(file, overrides, name)
     planned = plan_sweep(sweep)
     if as_json:
         print(json.dumps(planned.to_json(), indent=2))
@@ -164,11 +177,10 @@ def sweep(
 
     The same file again continues; Ctrl-C once to stop with checkpoints, twice to end at once.
     """
-    from orchestrator.planning.check import checked_sweep
     from orchestrator.planning.plan import check_fit
     from orchestrator.planning.plan import plan as plan_sweep
 
-    checked = checked_sweep(file, _named(overrides, name))
+    checked = _checked(file, overrides, name)
     check_fit(checked, plan_sweep(checked), address)
     from orchestrator.conduct import conduct
 
@@ -463,16 +475,6 @@ def main() -> None:
 
         print(printable(redacted(str(error))), file=sys.stderr)
         sys.exit(error.exit_code)
-    except UnicodeEncodeError as error:
-        # only names of files are written in that encoding; the streams escape what they lack
-        if error.encoding != sys.getfilesystemencoding():
-            raise
-        print(
-            f"{shown(error.object)}: must be a file name in {error.encoding}, as this terminal has"
-            " them; set PYTHONUTF8=1",
-            file=sys.stderr,
-        )
-        sys.exit(UserError.exit_code)
     except OSError as error:
         # what the machine refuses is said by the file's name; other errors of the system are bugs
         if error.filename is None:

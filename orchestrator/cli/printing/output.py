@@ -23,6 +23,12 @@ R = TypeVar("R")
 class OutputFull(OrchestrateError):
     """Standard output takes no more; what was computed is on disk."""
 
+    exit_code = 2
+
+
+class OutputClosed(SystemExit):
+    """Nobody reads standard output any more, which needs no word."""
+
 
 @contextmanager
 def standard_output() -> Iterator[None]:
@@ -41,25 +47,23 @@ def standard_output() -> Iterator[None]:
             yield
         finally:
             out.flush()
-    except (OutputFull, BrokenPipeError) as error:
+    except (OutputFull, OutputClosed):
         with suppress(OSError, ValueError):  # what is left: the interpreter would fail on it again
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        if isinstance(error, BrokenPipeError):
-            sys.exit(1)  # as Typer does; nobody reads any more
         raise
     finally:
         del out.write, out.flush
 
 
 def _guarded(act: Callable[P, R]) -> Callable[P, R]:
-    """`act`, whose error is told from those of other files; a closed pipe is Typer's."""
+    """`act`, whose error is told from those of other files."""
 
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return act(*args, **kwargs)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise
+                raise OutputClosed(OutputFull.exit_code) from error
             raise OutputFull(
                 f"standard output cannot be written: {error.strerror or error}"
             ) from error

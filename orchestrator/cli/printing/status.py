@@ -73,7 +73,7 @@ def print_statuses(everything: Sequence[Status], storage: str) -> None:
     out = console()
     print_whole(out, rows)
     for status in everything:
-        if status.state == "damaged":
+        if status.state in ("damaged", "unreadable"):
             out.print(status.next_step, soft_wrap=True)
 
 

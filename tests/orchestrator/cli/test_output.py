@@ -39,8 +39,9 @@ def test_a_full_output_is_one_error(monkeypatch: pytest.MonkeyPatch, text: str) 
     stream = FULL.open("w", encoding="utf-8")
     monkeypatch.setattr(sys, "stdout", stream)
     rule = "standard output cannot be written: No space left on device"
-    with pytest.raises(OutputFull, match=rule), standard_output():
+    with pytest.raises(OutputFull, match=rule) as caught, standard_output():
         sys.stdout.write(text)
+    assert caught.value.exit_code == 2
     stream.close()
 
 
@@ -54,21 +55,30 @@ def test_a_closed_pipe_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> N
     os.close(read)
     stream = os.fdopen(write, "w")
     monkeypatch.setattr(sys, "stdout", stream)
-    with pytest.raises(SystemExit), standard_output():
+    with pytest.raises(SystemExit) as caught, standard_output():
         sys.stdout.write("x")
+    assert caught.value.code == 2
     stream.close()
 
 
-def test_a_store_called_with_umlauts_in_a_c_locale(tmp_path: Path) -> None:
-    store(tmp_path / "dätä", [clip("a"), clip("b", split="test")])
+@pytest.mark.parametrize(
+    "arguments", [["data", "info", "dätä"], ["validate", "swö.yaml"]], ids=["data info", "validate"]
+)
+def test_names_with_umlauts_in_a_c_locale(tmp_path: Path, arguments: list[str]) -> None:
+    """Those that are typed, and those that stand in a sweep file."""
+    store(tmp_path / "dätä", [clip("a"), clip("b"), clip("c", split="test")])
+    text = (
+        "version: 1\nname: small\ndata: {store: dätä, protocol: split, selection: {kind: none}}\n"
+    )
+    (tmp_path / "swö.yaml").write_text(text, encoding="utf-8")
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     code = "from orchestrator.cli import main; main()"
     found = subprocess.run(
-        [sys.executable, "-c", code, "data", "info", str(tmp_path / "dätä")],
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
-        env=environment,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
         check=False,
-        cwd=Path(__file__).parents[3],
+        cwd=tmp_path,
     )
     assert found.returncode == 0, found.stderr
-    assert "dätä".encode() in found.stdout
+    assert arguments[-1].encode() in found.stdout

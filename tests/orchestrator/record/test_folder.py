@@ -119,8 +119,9 @@ def test_a_resume_that_is_refused_changes_nothing(goes_on):
 
     def begin():
         prepare(changed, run)
+        journal_of_run(run).append("sweep_resumed")
         if goes_on:
-            journal_of_run(run).append("sweep_resumed")
+            journal_of_run(run).append("trial_started", trial="t", cell="c")
         raise UserError("nobody answers")
 
     with pytest.raises(UserError, match="nobody answers"), opened(run):

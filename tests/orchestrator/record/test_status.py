@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import re
 from functools import partial
 
@@ -7,6 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator.cli.commands.sweeps import app
+from orchestrator.record import status as status_module
 from orchestrator.record.folder import held, is_running, journal_of
 from orchestrator.record.running import Running, RunningTrial, write_running
 from orchestrator.record.states import load_trials
@@ -94,6 +97,8 @@ def test_a_trial_given_up_after_restarts_is_a_failure(run):
 
 
 def test_a_finished_sweep_stays_finished_whatever_is_made_of_it_later(run):
+    for state in load_trials(run):
+        write_json(state.proposal.folder(run).failure_file, {"reason": "train_loss"})
     journal = journal_of(run)
     journal.append("sweep_finished")
     journal.append("ensemble_built", ensemble="later")
@@ -101,6 +106,20 @@ def test_a_finished_sweep_stays_finished_whatever_is_made_of_it_later(run):
     assert load_status(run).state == "finished"
     journal.append("sweep_resumed")
     assert load_status(run).state == "not running"
+
+
+@pytest.mark.parametrize("content", [None, "", "{}"])
+def test_a_sweep_that_lost_a_result_is_not_finished(tmp_path, content):
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("bone", 0.0)])
+    journal_of(run).append("sweep_finished")
+    assert load_status(run).state == "finished"
+    result = load_trials(run)[0].proposal.folder(run).result_file
+    result.unlink()
+    if content is not None:
+        result.write_text(content)
+    status = load_status(run)
+    assert status.state == "not running"
+    assert "orchestrate resume" in status.next_step
 
 
 def test_stop_and_cancel_write_requests_for_a_running_sweep_only(run):
@@ -220,6 +239,31 @@ def test_a_damaged_sweep_hides_no_other(run, content):
         refused = CliRunner().invoke(app, command)
         assert isinstance(refused.exception, UserError)
         assert str(damaged) in str(refused.exception)
+
+
+def test_a_folder_that_may_not_be_read_is_said(run, monkeypatch):
+    """Whether the folder is closed or a file in it."""
+    for name in ("closed", "half"):
+        (run.parent / name).mkdir()
+    (run.parent / "half" / "resolved.json").write_text("{}")
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path.name != "closed" and access(path, mode)
+    )
+    journal = status_module.read_journal
+
+    def read_journal(path):
+        if path.parent.name == "half":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return journal(path)
+
+    monkeypatch.setattr(status_module, "read_journal", read_journal)
+    shown = CliRunner().invoke(app, ["status"])
+    assert shown.exit_code == 0
+    assert shown.stdout.count("unreadable") == 2
+    assert "small" in shown.stdout
+    assert "runs/closed: cannot be read: Permission denied" in shown.stdout
+    assert "runs/half/journal.jsonl: cannot be read: Permission denied" in shown.stdout
 
 
 def test_a_stop_request_stands_whatever_its_file_holds(run):
