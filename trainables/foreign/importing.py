@@ -135,7 +135,7 @@ def import_checkpoint(
         else None
     )
     _write(outputs, network, form.cpu(), scores)
-    return _report(checkpoint, found, form, len(theirs), skeleton.name, scores, outputs)
+    return _report(_Source(checkpoint, len(theirs), skeleton.name), found, form, scores, outputs)
 
 
 def _beside(said: Said, store: Store | None) -> Said:
@@ -273,12 +273,19 @@ def _write(
         raise UserError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What was imported: a file, how many tensors it holds, and the skeleton they are for."""
+
+    checkpoint: Path
+    tensors: int
+    layout: str
+
+
 def _report(
-    checkpoint: Path,
+    source: _Source,
     found: Imported,
     form: DeployForm,
-    tensors: int,
-    layout: str,
     scores: Scores | None,
     outputs: Outputs,
 ) -> Report:
@@ -290,15 +297,15 @@ def _report(
         if option_used(option, name, temporal)
     }
     return Report(
-        checkpoint=str(checkpoint),
+        checkpoint=str(source.checkpoint),
         source=found.source,
         form="training form" if training else "deploy form",
         backbone=name,
         model=used,
-        layout=layout,
+        layout=source.layout,
         classes=spec.classes,
         persons=spec.persons,
-        tensors=tensors,
+        tensors=source.tensors,
         matched=found.matched,
         unused=found.unused,
         constructed=found.constructed,

@@ -6,6 +6,7 @@ Knows nothing of stores.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -77,7 +78,7 @@ def read_ntu(
     description = ntu_description(release, kind="ntu", single_actor=single_actor, skipped=skipped)
     return Recordings(
         description,
-        _clips(src, files, release, single_actor, strict, jobs, skipped, notes),
+        _clips(_Source(src, files, release, jobs), single_actor, strict, skipped, notes),
         len(files),
         notes,
     )
@@ -181,13 +182,20 @@ def _gaps(names: list[NtuName], release: Release) -> Iterator[str]:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The files to read, and with how many processes."""
+
+    src: Path
+    files: Files
+    release: Release
+    jobs: int
+
+
 def _clips(
-    src: Path,
-    files: Files,
-    release: Release,
+    source: _Source,
     single_actor: SingleActor,
     strict: bool,
-    jobs: int,
     skipped: list[str],
     notes: list[str],
 ) -> Iterator[Clip]:
@@ -196,7 +204,8 @@ def _clips(
     """
     problems = Problems()
     good: list[NtuName] = []
-    made = ordered(partial(_read, src), [place for _, place in files.values()], jobs)
+    src, files = source.src, source.files
+    made = ordered(partial(_read, src), [place for _, place in files.values()], source.jobs)
     try:
         for (text, (name, place)), joints in zip(files.items(), made, strict=True):
             if isinstance(joints, str):
@@ -210,7 +219,7 @@ def _clips(
         _archive.cache_clear()
     if strict or not good:
         problems.raise_any()
-    notes += _gaps(good, release)
+    notes += _gaps(good, source.release)
     if skipped:
         more = [f"... and {len(skipped) - _DAMAGED} more"] if len(skipped) > _DAMAGED else []
         notes.append(
