@@ -295,6 +295,7 @@ def test_a_signal_before_preemption_writes_checkpoints_and_the_test_split_stays_
     check_finished(folder)
 
 
+@pytest.mark.full
 def test_a_diverging_trial_fails_once_with_its_reason_and_the_rest_goes_on(folder):
     text = SWEEP.replace(
         "train.epochs: {values: [2, 60], axis: cell}",
@@ -334,6 +335,7 @@ ensembles: []
 """
 
 
+@pytest.mark.full
 def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
     """Also where the sweep is interrupted while they wait."""
     Path(folder / "tiny.yaml").write_text(TICKETS)
