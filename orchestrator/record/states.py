@@ -27,8 +27,9 @@ class TrialState:
     ending: Ending | None = None  # None: it waits, or it runs
     result: TrialResult | None = None  # of a finished trial
     reason: str | None = None  # why it failed, was pruned or was discarded
-    stopped_at: int | None = None  # epochs that a pruned trial was trained
+    stopped_at: int | None = None  # epochs that a pruned or interrupted trial was trained, if known
     restarts: int = 0  # how often its worker died and it went on from its checkpoint
+    best_top1: float | None = None  # of an interrupted trial on the selection split, if known
 
     @property
     def ended(self) -> bool:
@@ -112,5 +113,7 @@ def _state(
     failure = folder.load_failure() or (told if event == "trial_failed" else None)
     if failure is not None:
         return TrialState(proposal, "failed", reason=failure, restarts=restarts)
-    ending: Ending | None = "interrupted" if event == "trial_interrupted" else None
-    return TrialState(proposal, ending, restarts=restarts)
+    if event == "trial_interrupted" and last is not None:
+        epochs, best = last.get("epochs"), last.get("best_top1")
+        return TrialState(proposal, "interrupted", None, None, epochs, restarts, best)
+    return TrialState(proposal, restarts=restarts)

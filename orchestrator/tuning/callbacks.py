@@ -194,7 +194,16 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
 
     def _interrupted(self, proposal: Proposal) -> None:
         """It goes on from its checkpoint when the sweep is resumed."""
-        self._context.journal.append("trial_interrupted", trial=proposal.trial, cell=proposal.cell)
+        shown = self._display.snapshot().trials
+        now = next((each for each in shown if each.trial == proposal.trial), None)
+        known = (
+            {"epochs": now.epoch, "best_top1": now.best_top1}
+            if now is not None and now.epoch
+            else {}
+        )
+        self._context.journal.append(
+            "trial_interrupted", trial=proposal.trial, cell=proposal.cell, **known
+        )
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "interrupted")
         self._display.interrupted(proposal.trial)

@@ -201,6 +201,24 @@ def test_no_column_is_lost_on_a_narrow_terminal(run, monkeypatch, width):
         assert max(len(line.rstrip()) for line in table.splitlines()) <= width
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"epochs": 12, "best_top1": 0.561}, "at epoch 12, best 56.1 %"),
+        ({"epochs": 12, "best_top1": None}, "at epoch 12"),
+        ({}, None),
+    ],
+)
+def test_a_stopped_sweep_says_how_far_its_trials_are(run, told, words):
+    trial = load_trials(run)[1].proposal
+    journal_of(run).append("trial_interrupted", trial=trial.trial, cell=trial.cell, **told)
+    assert load_status(run).stopped == ({} if words is None else {trial.trial: words})
+    shown = CliRunner().invoke(app, ["status", "small"]).stdout
+    assert ("stopped " in shown) == (words is not None)
+    with held(run):
+        assert load_status(run).stopped == {}
+
+
 def test_watch_prints_until_the_sweep_ends(run, monkeypatch):
     running(run)
     states, paused = iter([True, True, False]), []

@@ -177,6 +177,16 @@ def test_a_trial_that_was_stopped_has_no_ending(scene):
     assert scene.callback.ended == set()
 
 
+def test_a_trial_that_was_stopped_says_how_far_it_is(scene):
+    scene.tell("start")
+    for epoch, top1 in enumerate((0.5, 0.75, 0.25)):
+        scene.tell("result", {"epoch": epoch, "train_loss": 1.0, "selection_top1": top1})
+    scene.trial.last_result = {"interrupted": "stopped in epoch 3"}
+    scene.tell("complete")
+    last = read_journal(scene.context.journal.path)[-1]
+    assert (last["epochs"], last["best_top1"]) == (3, 0.75)
+
+
 def test_a_full_disk_of_a_trial_ends_the_sweep_and_not_the_trial(scene):
     scene.tell("start")
     for _ in range(3):
