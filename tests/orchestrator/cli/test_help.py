@@ -91,7 +91,7 @@ def test_what_is_typed_is_not_printed_back_as_it_is(arguments, capsys, monkeypat
     ("arguments", "message"),
     [
         (("validate", "quickstart", "--no-data", "--set", f"name={LONG}"), "--set name: must have"),
-        (("sweep", "quickstart", "--name", "a b"), "--set name: must be letters, digits"),
+        (("sweep", "quickstart", "--name", "a b"), "--name: must be letters, digits"),
         (
             (
                 "validate",
