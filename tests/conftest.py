@@ -1,8 +1,14 @@
-"""What every test shares: one thread, so that tests do not slow each other down."""
+"""What every test shares: one thread, so that tests do not slow each other down, and no terminal,
+whose width workers of pytest-xdist are told.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
