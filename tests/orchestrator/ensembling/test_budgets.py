@@ -1,0 +1,58 @@
+"""What an ensemble costs, and what a budget lets through."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.ensembling.budgets import MEASURES, Budget, figures_of, written
+from tests.orchestrator.fake_run import Trial, result_of
+
+FIGURES = {
+    "a": {"nonzero_params": 400.0, "latency_ms": 1.5, "members": 1.0, "bytes": 100.0},
+    "b": {"nonzero_params": 500.0, "latency_ms": 2.0, "members": 1.0, "bytes": 200.0},
+    "c": {"nonzero_params": 200.0, "members": 1.0},  # not timed, before files were measured
+}
+
+
+def test_a_network_counts_once_however_often_it_is_named() -> None:
+    expected = {"nonzero_params": 900.0, "latency_ms": 3.5, "members": 2.0, "bytes": 300.0}
+    assert Budget({}, FIGURES).cost(["a", "b", "a"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "trials", "fits"),
+    [
+        ({}, ["a", "b", "c"], True),
+        ({"nonzero_params": 900}, ["a", "b"], True),
+        ({"nonzero_params": 899}, ["a", "b"], False),
+        ({"members": 2}, ["a", "b", "a"], True),
+        ({"members": 1}, ["a", "b"], False),
+        ({"latency_ms": 3.5, "bytes": 299}, ["a", "b"], False),
+        ({"nonzero_params": 1e9}, ["a", "c"], True),
+        ({"latency_ms": 1e9}, ["a", "c"], False),
+        ({"members": 1}, ["unknown"], False),
+    ],
+)
+def test_every_limit_must_hold(limits, trials, fits: bool) -> None:
+    budget = Budget(limits, FIGURES)
+    assert budget.fits(trials) is fits
+    assert bool(budget.excess(trials)) is not fits
+
+
+def test_what_exceeds_a_limit_is_said_with_cost_and_limit() -> None:
+    text = Budget({"nonzero_params": 899, "members": 5}, FIGURES).excess(["a", "b"])
+    assert text == "nonzero_params 900, the limit is 899"
+    assert Budget({"latency_ms": 9}, FIGURES).excess(["a", "c"]) == "latency_ms of c is not known"
+
+
+def test_the_figures_are_those_of_the_deploy_form() -> None:
+    cost = result_of(Trial("joint", 0.6, latency=2.5)).cost
+    assert figures_of(cost) == {"nonzero_params": 200.0, "latency_ms": 2.5, "members": 1.0}
+    known = figures_of(cost.model_copy(update={"deploy_bytes": 7}))
+    assert tuple(known) == MEASURES
+    assert known["bytes"] == 7
+
+
+@pytest.mark.parametrize(("figure", "text"), [(12345.0, "12,345"), (3.25, "3.25"), (1, "1")])
+def test_figures_are_written_for_people(figure: float, text: str) -> None:
+    assert written(figure) == text
