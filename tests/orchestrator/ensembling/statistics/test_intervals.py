@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from orchestrator.ensembling.statistics.intervals import (
+    bootstrap_interval,
+    interval,
+    resampled_means,
+)
+from tests import naive_statistics as naive
+from trainables.contract.errors import UserError
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (1, 1), (92, 100), (15340, 16487)])
+def test_wilson_matches_its_definition_and_scipy(right, n):
+    found = interval(right, n)
+    assert found == pytest.approx(naive.acceptable_accuracies(right, n), abs=1e-5)
+    assert found == pytest.approx(
+        tuple(stats.binomtest(right, n).proportion_ci(method="wilson")), abs=1e-12
+    )
+
+
+def test_wilson_contains_the_accuracy_also_at_its_ends():
+    assert interval(0, 3)[0] == 0.0
+    assert interval(7, 7)[1] == 1.0
+
+
+@pytest.mark.parametrize(("right", "n"), [(-1, 3), (4, 3), (0, 0)])
+def test_impossible_counts_are_refused(right, n):
+    with pytest.raises(UserError, match="right must be between 0 and n"):
+        interval(right, n)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_resampled_means_match_naive(clustered):
+    rng = np.random.default_rng(0)
+    values = rng.choice([-1, 0, 1], p=[0.1, 0.6, 0.3], size=60)
+    clusters = np.sort(rng.integers(0, 9, 60)) if clustered else None
+    fast = resampled_means(values, 2000, rng, clusters)
+    slow = np.array(naive.resampled_means(values.tolist(), 2000, 1, clusters))
+    assert fast.mean() == pytest.approx(slow.mean(), abs=5 * slow.std() / 2000**0.5)
+    assert fast.std() == pytest.approx(slow.std(), rel=0.08)
+    np.testing.assert_allclose(
+        np.quantile(fast, [0.025, 0.5, 0.975]),
+        np.quantile(slow, [0.025, 0.5, 0.975]),
+        atol=0.25 * slow.std(),
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.repeat([1, 0], [460, 40]),  # an accuracy
+        np.repeat([1, 0, -1], [30, 250, 12]),  # a difference
+        np.repeat([1, 0], [3, 197]),  # a skewed one
+    ],
+)
+def test_the_bootstrap_matches_scipy(values):
+    ours = bootstrap_interval(values, seed=3, draws=20_000)
+    theirs = stats.bootstrap(
+        (values.astype(float),), np.mean, n_resamples=4000, batch=500, rng=5
+    ).confidence_interval
+    step = 1 / len(values)  # neither can come closer than one clip
+    assert ours == pytest.approx(tuple(theirs), abs=1.5 * step)
+
+
+def test_the_same_seed_gives_the_same_interval_and_equal_values_one_of_no_width():
+    values = np.repeat([1, 0], [80, 20])
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(np.ones(20), seed=1) == (1.0, 1.0)
+
+
+def test_clips_of_few_subjects_say_less_than_as_many_independent_ones():
+    """20 subjects of 50 clips, of which each is always or hardly ever understood."""
+    rng = np.random.default_rng(0)
+    skill = np.where(np.arange(20) < 12, 0.95, 0.2)
+    subjects = np.repeat(np.arange(20), 50)
+    hits = rng.random(1000) < skill[subjects]
+    low, high = bootstrap_interval(hits, seed=0)
+    wide_low, wide_high = bootstrap_interval(hits, seed=0, clusters=subjects)
+    assert wide_high - wide_low > 3 * (high - low)
+
+
+COVERAGE = [
+    (interval_name, accuracy, clips)
+    for interval_name in ("wilson", "bootstrap")
+    for accuracy, clips in [(0.6, 100), (0.9, 400), (0.97, 1000)]
+]
+
+
+@pytest.mark.parametrize(("kind", "accuracy", "clips"), COVERAGE)
+def test_intervals_cover_the_true_accuracy_as_often_as_they_say(kind, accuracy, clips):
+    """2,000 samples (Wilson) and 400 (bootstrap): the share covered has a standard error of 0.5 and
+    1.1 points.
+    """
+    rng = np.random.default_rng(1)
+    samples = 2000 if kind == "wilson" else 400
+    covered = 0
+    for right in rng.binomial(clips, accuracy, samples):
+        low, high = (
+            interval(int(right), clips)
+            if kind == "wilson"
+            else bootstrap_interval(
+                np.repeat([1, 0], [right, clips - right]), seed=int(right), draws=1000
+            )
+        )
+        covered += low <= accuracy <= high
+    assert covered / samples >= 0.925
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.8])
+def test_the_paired_interval_covers_the_true_difference(shared):
+    """Two classifiers of accuracy 0.9 and 0.85, independent or mostly right on the same clips."""
+    rng = np.random.default_rng(2)
+    covered = 0
+    for seed in range(400):
+        common, clips = rng.random(500) < shared, np.zeros((2, 500), bool)
+        ease = rng.random(500)
+        for row, accuracy in enumerate([0.9, 0.85]):
+            clips[row] = np.where(common, ease, rng.random(500)) < accuracy
+        low, high = bootstrap_interval(
+            clips[0].astype(int) - clips[1].astype(int), seed=seed, draws=1000
+        )
+        covered += low <= 0.05 <= high
+    assert covered / 400 >= 0.925
