@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.sweep.presets import Combine
 from trainables.contract.cards import Card, CardTable
 
 
@@ -23,12 +24,15 @@ class StrategyCard(Card):
     """What is known of a strategy before it is loaded.
 
     `module` names a function from the sources of an ensemble (`ensembling.strategies.sources`) and
-    the options to a weight per source; sources without a weight, or with 0, are left out.
+    the options to a weight per source, or to a `Choice`; sources without a weight, or with 0, are
+    left out.
     """
 
     options: type[BaseModel] = NoOptions  # of `ensembles[].options`, with their defaults
     takes_weights: bool = False  # whether `ensembles[].weights` must be there; else it must not
     needs_selection: bool = False  # whether it needs clips that were held out of training
+    keeps_budget: bool = False  # whether what it chooses stays within `sources.budget`
+    combine: Combine | None = None  # the only way of summing it has weights for; None: any
 
 
 STRATEGIES = CardTable(

@@ -114,7 +114,28 @@ def test_a_strategy_is_asked_before_the_test_labels_are_read_and_sees_no_test_cl
         "labels",
         "ids",
         "given",
+        "networks",
+        "families",
+        "combine",
     }
+
+
+def test_sources_know_their_networks_and_families_or_take_each_for_its_own():
+    values, labels = np.zeros((2, 1, 3), np.float32), np.zeros(1, np.int64)
+    plain = Sources(("a", "b"), values, labels, ("clip",), {})
+    assert plain.networks == (frozenset({"a"}), frozenset({"b"}))
+    assert plain.families == ("a", "b")
+    known = Sources(
+        ("a", "b"),
+        values,
+        labels,
+        ("clip",),
+        {},
+        networks=(frozenset({"t1", "t2"}), frozenset({"t3"})),
+        families=("joint", ""),
+    )
+    assert known.networks[0] == {"t1", "t2"}
+    assert known.families == ("joint", "b")
 
 
 def test_a_strategy_that_needs_held_out_clips_is_skipped_where_there_are_none(tmp_path):
