@@ -27,3 +27,16 @@ def resampled_means(values, draws, seed, clusters=None):
             sample += [value for value, own in zip(values, clusters, strict=True) if own == group]
         means.append(sum(sample) / len(sample))
     return means
+
+
+def out_of_bag_accuracies(hits, bags):
+    """For each bag (a list of clips, with repeats): the accuracy of the contender that is best in
+    it, of equal ones the first, on the clips that are not in it.
+    """
+    found = []
+    for bag in bags:
+        totals = [sum(int(row[clip]) for clip in bag) for row in hits]
+        best = totals.index(max(totals))
+        outside = [clip for clip in range(len(hits[0])) if clip not in bag]
+        found.append(sum(int(hits[best][clip]) for clip in outside) / len(outside))
+    return found
