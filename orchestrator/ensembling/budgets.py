@@ -1,6 +1,6 @@
 """What an ensemble may cost, and what it costs: the sum over the networks it needs, each once.
 
-Limits are plain numbers here; what they are relative to is settled before. Knows no scores.
+Knows no scores.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from math import fsum
 from typing import Literal, get_args
 
+from orchestrator.sweep.limits import EnsembleBudget, share_of
 from trainables.contract.artifacts import Cost
+from trainables.contract.errors import UserError
 
 Measure = Literal["nonzero_params", "latency_ms", "members", "bytes"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -75,6 +77,35 @@ class Budget:
     def lacking(self, trials: Iterable[str], measure: Measure) -> list[str]:
         """The networks whose figure is not known."""
         return [trial for trial in trials if measure not in self.figures.get(trial, {})]
+
+
+def resolved(
+    asked: EnsembleBudget, networks: Mapping[str, Cost], dense: Cost | None, unmasked: Cost | None
+) -> Budget:
+    """The limits as numbers. UserError where the network that one is relative to is not known.
+
+    networks: all that the ensemble may use, by trial. dense: the dense network's cost. unmasked: of
+    a network that would be dense without its mask; as many parameters has a dense one.
+    """
+    limits: dict[Measure, float] = {}
+    for name, limit in asked.given.items():
+        measure: Measure = next(each for each in MEASURES if each == name)
+        share = share_of(limit)
+        if share is None:
+            limits[measure] = float(limit)
+            continue
+        if dense is not None:
+            whole = figures_of(dense).get(measure)
+        else:
+            whole = unmasked.deploy_params if unmasked and measure == "nonzero_params" else None
+        if whole is None:
+            raise UserError(
+                f"its budget {measure} {limit} is relative to a dense network, and"
+                f" {'there is none' if dense is None else 'that of the dense one is not known'};"
+                " give a number, or train level 0 as well"
+            )
+        limits[measure] = share * whole
+    return Budget(limits, {trial: figures_of(cost) for trial, cost in networks.items()})
 
 
 def written(figure: float) -> str:

@@ -5,16 +5,25 @@ Chooses nothing on the test split and never sees its labels.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.ensembling.combine import check_same_clips, combine_scores
-from orchestrator.ensembling.members import Division, Member, SeedScores
-from orchestrator.ensembling.strategies.sources import Sources
+from orchestrator.ensembling.budgets import Budget, Measure, resolved, written
+from orchestrator.ensembling.combine import check_factors, check_same_clips, combine_scores
+from orchestrator.ensembling.grouping import Axes, Group, groups_of, wants_seeds
+from orchestrator.ensembling.members import (
+    Division,
+    Member,
+    SeedScores,
+    by_its_seeds,
+    dense_counterparts,
+)
+from orchestrator.ensembling.strategies.sources import Choice, Sources
+from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import label
 from orchestrator.sweep.presets import PRESETS, Combine
 from orchestrator.sweep.strategies import STRATEGIES
@@ -22,9 +31,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
 if TYPE_CHECKING:
-    from orchestrator.sweep import EnsembleConfig, Sweep
-
-Axes = Mapping[str, Any]
+    from orchestrator.sweep import EnsembleConfig
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,15 +47,33 @@ class Ensemble:
     members: tuple[Member, ...]  # the networks it needs, each once
     missing: tuple[str, ...]  # sources that have no scores
     left_out: tuple[str, ...]  # sources that got no weight
-    selection: Scores | None  # with labels
-    test: Scores  # unlabelled
+    scores: SeedScores
     # the same recipe on the trials of each seed that all its sources have
     by_seed: dict[int, SeedScores]
+    temperatures: dict[str, float] = field(default_factory=dict)  # of sources that have one
+    cost: Mapping[Measure, float] = field(default_factory=dict)  # of its networks together
+    limits: Mapping[Measure, float] = field(default_factory=dict)  # of its budget
+    # what its weights were chosen on, and how; None: by a fixed recipe
+    chosen_on: Sources | None = None
+    choose: Callable[[Sources], Mapping[str, float] | Choice] | None = None
+
+    @property
+    def selection(self) -> Scores | None:
+        """With labels; None when nothing was held out."""
+        return self.scores.selection
+
+    @property
+    def test(self) -> Scores:
+        """Unlabelled."""
+        return self.scores.test
 
     @property
     def has_probabilities(self) -> bool:
         """Whether the softmax of its scores means probabilities."""
         return self.combine == "probabilities"
+
+
+Source = Member | Ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,201 +82,297 @@ class Built:
 
     ensembles: tuple[Ensemble, ...]
     skipped: dict[str, str]
+    # networks that they combine and that stand for no cell: further seeds
+    others: tuple[Member, ...] = ()
 
 
-def build_ensembles(sweep: Sweep, members: Sequence[Member], cells: Mapping[str, Axes]) -> Built:
-    """Every ensemble the sweep asks for; `cells` holds the axes of all cells, with or without a
+def build_ensembles(
+    recipes: Sequence[EnsembleConfig], members: Sequence[Member], cells: Mapping[str, Axes]
+) -> Built:
+    """Every ensemble the recipes ask for; `cells` holds the axes of all cells, with or without a
     member.
 
-    An ensemble takes its sources from the cells, or from the groups of earlier ensembles (`from`).
-    `per` makes one ensemble for each combination of these axes; `over` is the axis its weights
-    speak of. Sources without scores are named in `missing`; with fewer than two left the ensemble
-    is skipped.
+    An ensemble takes its sources from the cells, from their seeds, or from the groups of earlier
+    ensembles (`from`). `per` makes one ensemble for each combination of these axes; `over` names
+    the axes that are combined. Sources without scores are named in `missing`; with fewer than two
+    left, or beyond its budget, the ensemble is skipped.
     """
-    available: dict[str, Member | Ensemble] = {member.name: member for member in members}
-    groups_of: dict[str, dict[str, Axes]] = {}
+    available: dict[str, Source] = {member.name: member for member in members}
+    seeds = {each.name: each for member in members for each in by_its_seeds(member)}
+    earlier: dict[str, dict[str, Axes]] = {}
     skipped: dict[str, str] = {}
-    for recipe in sweep.ensembles:
-        expected = _expected(recipe, cells, groups_of)
-        groups_of[recipe.name] = {}
-        for name, axes, names in _groups(recipe, expected):
-            if name in available:
+    for recipe in recipes:
+        groups = list(groups_of(recipe, cells, members, earlier))
+        earlier[recipe.name] = {group.name: group.axes for group in groups}
+        for group in groups:
+            if group.name in available:
                 raise UserError(
-                    f"ensembles.{recipe.name}: must have a name of its own, '{name}' is a cell or"
-                    " another ensemble"
+                    f"ensembles.{recipe.name}: must have a name of its own, '{group.name}' is a"
+                    " cell or another ensemble"
                 )
-            groups_of[recipe.name][name] = axes
-            outcome = _build(
-                recipe, name, axes, {each: expected[each] for each in names}, available
-            )
+            present = {**available, **seeds} if wants_seeds(recipe) else available
+            outcome = _build(recipe, group, present, members)
             if isinstance(outcome, str):
-                skipped[name] = outcome
+                skipped[group.name] = outcome
             else:
-                available[name] = outcome
-    return Built(tuple(each for each in available.values() if isinstance(each, Ensemble)), skipped)
-
-
-def _expected(
-    recipe: EnsembleConfig, cells: Mapping[str, Axes], groups_of: Mapping[str, Mapping[str, Axes]]
-) -> dict[str, Axes]:
-    """Names and axes of all sources the recipe speaks of, present or not."""
-    if not recipe.from_:
-        return dict(cells)
-    unknown = [name for name in recipe.from_ if name not in groups_of]
-    if unknown:
-        raise UserError(
-            f"ensembles.{recipe.name}.from: must name ensembles above it, got {', '.join(unknown)}"
-        )
-    return {name: axes for earlier in recipe.from_ for name, axes in groups_of[earlier].items()}
-
-
-def _groups(
-    recipe: EnsembleConfig, expected: Mapping[str, Axes]
-) -> Iterable[tuple[str, Axes, list[str]]]:
-    """(name, shared axes, sources) of every ensemble the recipe makes; a source that lacks one of
-    its axes is in none.
-    """
-    needed, known = (
-        (*recipe.per, recipe.over),
-        dict.fromkeys(axis for axes in expected.values() for axis in axes),
-    )
-    absent = [axis for axis in needed if axis not in known]
-    if absent:
-        raise UserError(
-            f"ensembles.{recipe.name}: must be over and per axes of its sources"
-            f" ({', '.join(known)}), got {', '.join(absent)}"
-        )
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name, axes in expected.items():
-        if not axes.keys() >= set(needed):
-            continue
-        found.setdefault(tuple(label(axes[axis]) for axis in recipe.per), []).append(name)
-    for values, names in found.items():
-        shared = {axis: expected[names[0]][axis] for axis in recipe.per}
-        yield (
-            ".".join([recipe.name, *(["-".join(map(_slug, values))] if values else [])]),
-            shared,
-            names,
-        )
-
-
-def _slug(text: str) -> str:
-    """The text as part of a folder's name."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", text)
+                available[group.name] = outcome
+    ensembles = tuple(each for each in available.values() if isinstance(each, Ensemble))
+    used = {member.name: member for each in ensembles for member in each.members}
+    others = tuple(member for name, member in used.items() if name not in available)
+    return Built(ensembles, skipped, others)
 
 
 def _build(
     recipe: EnsembleConfig,
-    name: str,
-    axes: Axes,
-    expected: Mapping[str, Axes],
-    available: Mapping[str, Member | Ensemble],
+    group: Group,
+    available: Mapping[str, Source],
+    members: Sequence[Member],
 ) -> Ensemble | str:
     """The ensemble, or why there is none."""
-    given = _given_weights(recipe, expected)
-    unnamed = [each for each in expected if recipe.weights is not None and not given.get(each)]
-    wanted = [each for each in expected if each not in unnamed]
-    present = [each for each in wanted if each in available]
+    given = _given_weights(recipe, group.sources)
+    unnamed = [each for each in group.sources if recipe.weights is not None and not given.get(each)]
+    wanted = [each for each in group.sources if each not in unnamed]
+    present = {each: available[each] for each in wanted if each in available}
     missing = tuple(each for each in wanted if each not in available)
     if len(present) < 2:
         return f"needs at least 2 sources, has {len(present)} of {len(wanted)}" + (
             f"; without scores: {', '.join(missing)}" if missing else ""
         )
-    divisions = {available[each].division for each in present}
+    divisions = {source.division for source in present.values()}
     if len(divisions) > 1:
         raise UserError(
-            f"ensembles.{recipe.name}: sources must share store, protocol and selection, '{name}'"
-            f" mixes {len(divisions)}"
+            f"ensembles.{recipe.name}: sources must share store, protocol and selection,"
+            f" '{group.name}' mixes {len(divisions)}"
         )
-    seen = _seen({each: available[each] for each in present}, given)
-    if STRATEGIES.find(recipe.method).needs_selection and not seen.ids:
+    division = divisions.pop()
+    if STRATEGIES.find(recipe.method).needs_selection and not division.held_out:
         return f"method {recipe.method} chooses on held-out clips, and nothing was held out"
-    chosen = _chosen(recipe, seen)
-    sources = [available[each] for each in chosen]
-    factors = list(chosen.values())
-    combined = _combined(
-        [SeedScores(source.selection, source.test) for source in sources], factors, recipe.combine
-    )
-    by_seed = [source.by_seed for source in sources]
-    seeds = [seed for seed in by_seed[0] if all(seed in each for each in by_seed)]
-    networks = {
-        member.trial: member
-        for source in sources
-        for member in (source.members if isinstance(source, Ensemble) else (source,))
-    }
+    try:
+        budget = _budget(recipe, group.axes, division, present, members)
+    except UserError as error:
+        return str(error)
+    if nothing := _nothing_fits(budget, present):
+        return nothing
+    seen = _seen(recipe, present, given, budget)
+    choice = _chosen(recipe, seen)
+    sources = {name: present[name] for name in choice.weights}
+    networks = {network.trial: network for each in sources.values() for network in _networks(each)}
+    if excess := budget.excess(networks):
+        return f"exceeds its budget: {excess}"
+    chooses = STRATEGIES.find(recipe.method).needs_selection
     return Ensemble(
-        name=name,
-        axes=axes,
-        division=divisions.pop(),
+        name=group.name,
+        axes=group.axes,
+        division=division,
         method=recipe.method,
         combine=recipe.combine,
-        weights=chosen,
+        weights=dict(choice.weights),
+        temperatures=dict(choice.temperatures),
         members=tuple(networks.values()),
         missing=missing,
-        left_out=(*unnamed, *(each for each in present if each not in chosen)),
-        selection=combined.selection,
-        test=combined.test,
-        by_seed={
-            seed: _combined([each[seed] for each in by_seed], factors, recipe.combine)
-            for seed in seeds
-        },
+        left_out=(*unnamed, *(each for each in present if each not in sources)),
+        scores=_combined([_scores(each) for each in sources.values()], choice, recipe.combine),
+        by_seed=_by_seed(recipe, sources, choice),
+        cost=budget.cost(networks),
+        limits=budget.limits,
+        chosen_on=seen if chooses else None,
+        choose=_strategy(recipe) if chooses else None,
     )
 
 
-def _seen(sources: Mapping[str, Member | Ensemble], given: Mapping[str, float]) -> Sources:
-    """What a strategy may see of the sources: their selection scores, read-only."""
-    tables = {name: source.selection for name, source in sources.items()}
-    known = [each for each in tables.values() if each is not None]
-    classes = next(iter(sources.values())).test.logits.shape[1]
-    values = np.zeros((len(sources), 0, classes), np.float32)
-    labels = np.zeros(0, np.int64)
-    ids: tuple[str, ...] = ()
-    if known and len(known) == len(tables) and known[0].labels is not None:
-        for other in known[1:]:
-            check_same_clips(known[0], other)
-        values, ids = np.stack([each.logits for each in known]), known[0].ids
-        labels = known[0].labels.copy()
+def _networks(source: Source) -> tuple[Member, ...]:
+    return source.members if isinstance(source, Ensemble) else (source,)
+
+
+def _scores(source: Source) -> SeedScores:
+    return source.scores if isinstance(source, Ensemble) else source.seeds[0].scores
+
+
+def _budget(
+    recipe: EnsembleConfig,
+    axes: Axes,
+    division: Division,
+    sources: Mapping[str, Source],
+    members: Sequence[Member],
+) -> Budget:
+    """The recipe's limits as numbers; UserError where the dense network is missing that one is
+    relative to.
+
+    That is the dense network with the ensemble's axes, of several the best on the selection split,
+    of equally good ones the smallest.
+    """
+    networks = [network for source in sources.values() for network in _networks(source)]
+    dense = min(dense_counterparts(axes, division, members), key=_best_then_smallest, default=None)
+    unmasked = [each.result.cost for each in networks if each.config.sparsity.network == "single"]
+    return resolved(
+        recipe.budget,
+        {network.trial: network.result.cost for network in networks},
+        dense.result.cost if dense else None,
+        min(unmasked, key=lambda cost: cost.deploy_params, default=None),
+    )
+
+
+def _best_then_smallest(member: Member) -> tuple[float, int]:
+    return -(member.result.selection_top1 or 0.0), member.result.cost.deploy_nonzero_params
+
+
+def _nothing_fits(budget: Budget, sources: Mapping[str, Source]) -> str:
+    """Why no source fits into the budget; empty where one does."""
+    trials = {name: [each.trial for each in _networks(source)] for name, source in sources.items()}
+    if any(budget.fits(each) for each in trials.values()):
+        return ""
+    least: list[str] = []
+    for measure, most in budget.limits.items():
+        costs = {name: budget.cost(each).get(measure) for name, each in trials.items()}
+        known = {name: cost for name, cost in costs.items() if cost is not None}
+        if not known:
+            least.append(f"{measure} is known of none of them")
+        elif min(known.values()) > most:
+            name = min(known, key=known.__getitem__)
+            least.append(f"{name} has least {measure}, {written(known[name])} of {written(most)}")
+    return "none of its sources fits into the budget" + (f": {'; '.join(least)}" if least else "")
+
+
+def _seen(
+    recipe: EnsembleConfig,
+    sources: Mapping[str, Source],
+    given: Mapping[str, float],
+    budget: Budget,
+) -> Sources:
+    """What a strategy may see of the sources: their selection scores, read-only; none where it
+    chooses nothing on them.
+    """
+    tables = [_scores(source) for source in sources.values()]
+    first = tables[0].selection
+    if not STRATEGIES.find(recipe.method).needs_selection or first is None or first.labels is None:
+        values, labels = np.zeros((len(tables), 0, 0), np.float32), np.zeros(0, np.int64)
+        ids: tuple[str, ...] = ()
+    else:
+        values = np.empty((len(tables), *first.logits.shape), np.float32)
+        labels, ids = first.labels.copy(), first.ids
+        for i, table in enumerate(tables):
+            scores = table.selection
+            assert scores is not None  # all are of one division
+            check_same_clips(first, scores)
+            values[i] = scores.logits
     values.setflags(write=False)
     labels.setflags(write=False)
-    return Sources(tuple(sources), values, labels, ids, dict(given))
+    return Sources(
+        members=tuple(sources),
+        values=values,
+        labels=labels,
+        ids=ids,
+        given=dict(given),
+        networks=tuple(
+            frozenset(network.trial for network in _networks(source)) for source in sources.values()
+        ),
+        families=tuple(map(_family, sources.values())),
+        combine=recipe.combine,
+        budget=budget,
+    )
 
 
-def _chosen(recipe: EnsembleConfig, seen: Sources) -> dict[str, float]:
-    """The weights that the recipe's strategy gives; UserError where they are none."""
+def _family(source: Source) -> str:
+    """What sources have in common that differ in the seed or the sparsity level only."""
+    axes = {
+        axis: value for axis, value in source.axes.items() if axis not in (SEED, "sparsity.level")
+    }
+    return " ".join(f"{axis}={label(value)}" for axis, value in axes.items()) or "all"
+
+
+def _strategy(recipe: EnsembleConfig) -> Callable[[Sources], Mapping[str, float] | Choice]:
+    """The recipe's strategy with its options."""
     card = STRATEGIES.find(recipe.method)
-    weights = card.load()(seen, card.options.model_validate(recipe.options))
-    unknown = [name for name in weights if name not in seen.members]
+    options, choose = card.options.model_validate(recipe.options), card.load()
+
+    def chosen(sources: Sources) -> Mapping[str, float] | Choice:
+        answer: Mapping[str, float] | Choice = choose(sources, options)
+        return answer
+
+    return chosen
+
+
+def _chosen(recipe: EnsembleConfig, seen: Sources) -> Choice:
+    """The weights that the recipe's strategy gives; UserError where they are none."""
+    answer = _strategy(recipe)(seen)
+    choice = answer if isinstance(answer, Choice) else Choice(answer)
+    unknown = [name for name in (*choice.weights, *choice.temperatures) if name not in seen.members]
     if unknown:
         raise UserError(
             f"ensembles.{recipe.name}: method {recipe.method} must give weights to the sources"
             f" ({', '.join(seen.members)}), got {', '.join(map(str, unknown))}"
         )
-    chosen = {name: float(weights[name]) for name in seen.members if weights.get(name)}
-    if not chosen or not all(np.isfinite(list(chosen.values()))):
+    weights = {
+        name: float(choice.weights[name]) for name in seen.members if choice.weights.get(name)
+    }
+    if not weights or not all(np.isfinite(list(weights.values()))):
         raise UserError(
             f"ensembles.{recipe.name}: method {recipe.method} must give numbers, one of them other"
-            f" than 0, got {dict(weights)}"
+            f" than 0, got {dict(choice.weights)}"
         )
-    return chosen
+    temperatures = {
+        name: float(value)
+        for name, value in choice.temperatures.items()
+        if name in weights and value != 1
+    }
+    if not all(np.isfinite(value) and value > 0 for value in temperatures.values()):
+        raise UserError(
+            f"ensembles.{recipe.name}: method {recipe.method} must give temperatures above 0, got"
+            f" {temperatures}"
+        )
+    check_factors(list(weights.values()), recipe.combine)
+    return Choice(weights, temperatures)
 
 
-def _combined(sources: Sequence[SeedScores], factors: Sequence[float], how: Combine) -> SeedScores:
-    selections = [source.selection for source in sources if source.selection is not None]
-    return SeedScores(
-        selection=(
-            combine_scores(selections, factors, how) if len(selections) == len(sources) else None
-        ),
-        test=combine_scores([source.test for source in sources], factors, how),
-    )
+def _combined(sources: Sequence[SeedScores], choice: Choice, how: Combine) -> SeedScores:
+    """The sums, each made when it is asked for and then kept."""
+    factors = list(choice.weights.values())
+    warmth = [choice.temperatures.get(name, 1.0) for name in choice.weights]
+
+    @cache
+    def selection() -> Scores:
+        tables = (each.selection for each in sources)
+        known = (table for table in tables if table is not None)
+        return combine_scores(map(_cooled, known, warmth), factors, how)
+
+    @cache
+    def test() -> Scores:
+        return combine_scores(map(_cooled, (each.test for each in sources), warmth), factors, how)
+
+    return SeedScores(selection if all(each.held_out for each in sources) else None, test)
 
 
-def _given_weights(recipe: EnsembleConfig, expected: Mapping[str, Axes]) -> dict[str, float]:
-    """Weight of each source by the value it has on the axis `over`; sources whose value is not
-    named get none. Empty for a plain mean.
+def _cooled(scores: Scores, temperature: float) -> Scores:
+    """The logits over a temperature."""
+    if temperature == 1:
+        return scores
+    return Scores(scores.ids, scores.logits / np.float32(temperature), scores.labels)
+
+
+def _by_seed(
+    recipe: EnsembleConfig, sources: Mapping[str, Source], choice: Choice
+) -> dict[int, SeedScores]:
+    """The same recipe on the trials of each seed that all its sources have; none where seeds are
+    what is combined.
     """
-    values = {name: label(axes[recipe.over]) for name, axes in expected.items()}
-    if isinstance(recipe.weights, str):
-        by_value = PRESETS[recipe.weights].weights or dict.fromkeys(values.values(), 1.0)
-    else:
-        by_value = recipe.weights or {}
+    own = [source.by_seed for source in sources.values()]
+    seeds = [seed for seed in own[0] if all(seed in each for each in own)]
+    if SEED in recipe.axes:
+        return {}
+    return {seed: _combined([each[seed] for each in own], choice, recipe.combine) for seed in seeds}
+
+
+def _given_weights(
+    recipe: EnsembleConfig, expected: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float]:
+    """Weight of each source by the value it has on the axis `over`; sources whose value is not
+    named get none. Empty for a plain mean; a preset without weights gives all the same.
+    """
+    preset = PRESETS[recipe.weights] if isinstance(recipe.weights, str) else None
+    if preset is not None and not preset.weights:
+        return dict.fromkeys(expected, 1.0)
+    by_value = preset.weights if preset is not None else recipe.weights
+    if not isinstance(by_value, Mapping):
+        return {}
+    values = {name: label(axes[recipe.axes[0]]) for name, axes in expected.items()}
     return {name: by_value[value] for name, value in values.items() if value in by_value}

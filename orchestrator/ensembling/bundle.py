@@ -92,7 +92,8 @@ def _description(store: str, earlier: Path) -> Description:
 
 def _recipe(evaluation: FinalEvaluation, name: str) -> dict[str, Any]:
     """{"trial": id} for a network, {"combine": ..., "sources": [[weight, recipe], ...]} for an
-    ensemble of networks or ensembles.
+    ensemble of networks or ensembles; a source's weight is followed by its recipe and, where it has
+    one, by the temperature that its logits are divided by.
     """
     row = next(row for row in evaluation.rows if row.name == name)
     if row.kind == "member":
@@ -100,7 +101,12 @@ def _recipe(evaluation: FinalEvaluation, name: str) -> dict[str, Any]:
     return {
         "combine": row.combine,
         "sources": [
-            [weight, _recipe(evaluation, source)] for source, weight in row.weights.items()
+            [
+                weight,
+                _recipe(evaluation, source),
+                *([row.temperatures[source]] if source in row.temperatures else []),
+            ]
+            for source, weight in row.weights.items()
         ],
     }
 
@@ -185,7 +191,9 @@ def _combined(
 ) -> npt.NDArray[np.float32]:
     if "trial" in recipe:
         return logits[recipe["trial"]]
-    weights, sources = zip(*recipe["sources"], strict=True)
-    return combine_rows(
-        [_combined(source, logits) for source in sources], weights, recipe["combine"]
-    )
+    rows, weights = [], []
+    for weight, source, *temperature in recipe["sources"]:
+        own = _combined(source, logits)
+        rows.append(own / np.float32(temperature[0]) if temperature else own)
+        weights.append(weight)
+    return combine_rows(rows, weights, recipe["combine"])

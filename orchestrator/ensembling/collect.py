@@ -6,22 +6,23 @@ Reads files only; the test labels are not among them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
+from orchestrator.ensembling.members import Division, Load, Member, SeedRun, SeedScores
+from orchestrator.ensembling.stored import TABLES
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_failures
 from orchestrator.trials.proposed import Proposal
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import UserError
-from trainables.contract.scores import Scores
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
-__all__ = ["Candidate", "Member", "collect", "comparable", "contenders", "missing_cells", "order"]
+__all__ = ["Candidate", "Member", "collect", "comparable", "missing_cells", "order"]
 
 Seeds = TypeVar("Seeds", bound=Collection[object])
 
@@ -37,23 +38,13 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
     seed: taking the best seed would be choosing by luck. For the same reason an assignment of which
     fewer seeds have finished than of another one takes no part.
     """
-    members = [
-        _member(run, min(candidates, key=lambda each: order(each, sweep)))
-        for candidates in contenders(run, sweep).values()
-    ]
+    members: list[Member] = []
+    for candidates in _complete_by_cell(run).values():
+        allowed = comparable(each for each in candidates if _satisfies(each, sweep))
+        if allowed:
+            members.append(_member(run, min(allowed, key=lambda each: order(each, sweep))))
     _check_same_clips(members)
     return tuple(members)
-
-
-def contenders(run: Path, sweep: Sweep) -> dict[str, list[Candidate]]:
-    """What every cell's member is chosen from, in the order in which it was proposed: complete,
-    comparable and within the metric constraints. A cell without any is not named.
-    """
-    allowed = {
-        cell: comparable(each for each in candidates if _satisfies(each, sweep))
-        for cell, candidates in _complete_by_cell(run).items()
-    }
-    return {cell: candidates for cell, candidates in allowed.items() if candidates}
 
 
 def comparable(assignments: Iterable[Seeds]) -> list[Seeds]:
@@ -145,8 +136,6 @@ def _member(run: Path, candidate: Candidate) -> Member:
         trial=proposal.trial,
         config=folder.load_config(),
         result=first.result,
-        selection=first.scores.selection,
-        test=first.scores.test,
         seeds=seeds,
     )
 
@@ -154,11 +143,11 @@ def _member(run: Path, candidate: Candidate) -> Member:
 def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
     folder = proposal.folder(run)
 
+    def stored(file: Path) -> Load:
+        return partial(TABLES.load, folder.checked(file, result))
+
     def scores(selection: Path, test: Path) -> SeedScores:
-        return SeedScores(
-            Scores.load(folder.checked(selection, result)) if result.selection_clips else None,
-            Scores.load(folder.checked(test, result)),
-        )
+        return SeedScores(stored(selection) if result.selection_clips else None, stored(test))
 
     levels = {
         each.level: scores(folder.level_scores(each.level, "selection"), test)
@@ -176,20 +165,21 @@ def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
 
 def _check_same_clips(members: Sequence[Member]) -> None:
     """UserError if two members of one division were scored on different clips."""
-    first: dict[Division, Member] = {}
+    first: dict[Division, SeedRun] = {}
     problems: list[str] = []
-    for member in members:
-        other = first.setdefault(member.division, member)
+    runs = [(member.division, run) for member in members for run in member.seeds]
+    for division, run in runs:
+        other = first.setdefault(division, run)
         for split, mine, theirs in (
-            ("selection", member.selection, other.selection),
-            ("test", member.test, other.test),
+            ("selection", run.scores.selection, other.scores.selection),
+            ("test", run.scores.test, other.scores.test),
         ):
             if (mine.ids if mine else None) != (theirs.ids if theirs else None):
                 counts = (
                     f"{len(mine.ids) if mine else 0} and {len(theirs.ids) if theirs else 0} clips"
                 )
                 problems.append(
-                    f"{member.trial}: must have {split} scores of the same clips as {other.trial},"
+                    f"{run.trial}: must have {split} scores of the same clips as {other.trial},"
                     f" got {counts}"
                 )
     if problems:

@@ -4,7 +4,7 @@ logits with given weights. Pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,36 @@ from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
 
-def combine_scores(scores: Sequence[Scores], factors: Sequence[float], how: Combine) -> Scores:
-    """One score table from several that hold the same ids.
+def combine_scores(scores: Iterable[Scores], factors: Sequence[float], how: Combine) -> Scores:
+    """One score table from several that hold the same ids, which are taken one after the other.
 
     logits: sum_i w_i x_i. probabilities: log(sum_i w_i softmax(x_i) / sum_i w_i), again logits:
     their softmax is the mean probability. normalised: sum_i w_i x_i / std(x_i), the standard
     deviation over the classes of a clip, as HD-GCN's script has it (Lee et al. 2023).
     """
-    first = scores[0]
-    for other in scores[1:]:
-        check_same_clips(first, other)
-    rows = combine_rows([each.logits for each in scores], factors, how)
+    check_factors(factors, how)
+    first: Scores | None = None
+    total: FloatArray = np.empty(0)
+    for each, factor in zip(scores, factors, strict=True):
+        term = _term(each.logits, factor, how)
+        if first is None:
+            first, total = each, term
+        else:
+            check_same_clips(first, each)
+            total += term
+    assert first is not None  # check_factors: there is a factor
+    if how == "probabilities":
+        total = _as_logits(total, factors)
+    rows = total.astype(np.float32, copy=False)
     return Scores(ids=first.ids, logits=rows, labels=first.labels)
+
+
+def _term(rows: FloatArray, factor: float, how: Combine) -> FloatArray:
+    """What a table adds to the sum."""
+    if how == "probabilities":
+        return factor * np.exp(log_softmax(rows))
+    term: FloatArray = (rows if how == "logits" else _normalised(rows)) * float(factor)
+    return term
 
 
 def check_same_clips(first: Scores, other: Scores) -> None:
@@ -52,8 +70,7 @@ def weighted_sum(rows: Sequence[FloatArray], factors: Sequence[float], how: Comb
         raise UserError(
             f"score tables must have the same rows and classes, got {[each.shape for each in rows]}"
         )
-    if not all(np.isfinite(factors)) or sum(factors) <= 0:
-        raise UserError(f"weights must be numbers with a positive sum, got {list(factors)}")
+    check_factors(factors, how)
     if how == "probabilities":
         return _mean_probabilities(rows, factors)
     return _sum_logits(rows if how == "logits" else [_normalised(each) for each in rows], factors)
@@ -78,18 +95,29 @@ def _normalised(rows: FloatArray) -> FloatArray:
 
 
 def _mean_probabilities(rows: Sequence[FloatArray], factors: Sequence[float]) -> FloatArray:
-    """log(sum_i w_i softmax(x_i) / sum_i w_i); probabilities below what float32 holds count as its
-    smallest normal number. A negative weight could make negative probabilities: UserError.
+    """log(sum_i w_i softmax(x_i) / sum_i w_i)."""
+    total: FloatArray = np.zeros(rows[0].shape, dtype=np.float64)
+    for each, factor in zip(rows, factors, strict=True):
+        total += _term(each, factor, "probabilities")
+    return _as_logits(total, factors)
+
+
+def _as_logits(total: FloatArray, factors: Sequence[float]) -> FloatArray:
+    """Of summed probabilities; those below what float32 holds count as its smallest normal
+    number.
     """
-    if min(factors) < 0:
+    mean: FloatArray = np.log(np.maximum(total / sum(factors), np.finfo(np.float32).tiny))
+    return mean
+
+
+def check_factors(factors: Sequence[float], how: Combine) -> None:
+    """UserError where weights cannot be; a negative one could make negative probabilities."""
+    if not all(np.isfinite(factors)) or sum(factors) <= 0:
+        raise UserError(f"weights must be numbers with a positive sum, got {list(factors)}")
+    if how == "probabilities" and min(factors) < 0:
         raise UserError(
             f"weights must not be negative where probabilities are averaged, got {list(factors)}"
         )
-    total = np.zeros(rows[0].shape, dtype=np.float64)
-    for each, factor in zip(rows, factors, strict=True):
-        total += factor * np.exp(log_softmax(each))
-    mean: FloatArray = np.log(np.maximum(total / sum(factors), np.finfo(np.float32).tiny))
-    return mean
 
 
 def _difference(ids: tuple[str, ...], others: tuple[str, ...]) -> str:

@@ -5,13 +5,17 @@ Knows nothing of where they lie or how they were chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.sweep.ensembles import SEED
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.config import Frozen, SelectionConfig, TrialConfig
 from trainables.contract.scores import Scores
+
+SWEEP = "sweep"
+"""The axis of members that come from several sweeps."""
 
 
 class Division(Frozen):
@@ -29,12 +33,36 @@ class Division(Frozen):
         return self.selection.kind != "none"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class SeedScores:
-    """What a network, or an ensemble, of trials of one seed says."""
+Load = Callable[[], Scores]
+"""A score table that is read, or made, when it is asked for."""
 
-    selection: Scores | None  # with labels; None when nothing was held out
-    test: Scores  # unlabelled
+
+class SeedScores:
+    """What a network, or an ensemble, of trials of one seed says.
+
+    A table that is given as a function is asked for at every use: hundreds of networks need not be
+    in memory at once.
+    """
+
+    __slots__ = ("_selection", "_test")
+
+    def __init__(self, selection: Scores | Load | None, test: Scores | Load) -> None:
+        self._selection, self._test = selection, test
+
+    @property
+    def held_out(self) -> bool:
+        """Whether there is a selection table; nothing is read."""
+        return self._selection is not None
+
+    @property
+    def selection(self) -> Scores | None:
+        """With labels; None when nothing was held out."""
+        return self._selection() if callable(self._selection) else self._selection
+
+    @property
+    def test(self) -> Scores:
+        """Unlabelled."""
+        return self._test() if callable(self._test) else self._test
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,9 +89,17 @@ class Member:
     trial: str
     config: TrialConfig
     result: TrialResult
-    selection: Scores | None  # with labels; None when nothing was held out
-    test: Scores  # unlabelled
     seeds: tuple[SeedRun, ...]  # the member itself first
+
+    @property
+    def selection(self) -> Scores | None:
+        """With labels; None when nothing was held out."""
+        return self.seeds[0].scores.selection
+
+    @property
+    def test(self) -> Scores:
+        """Unlabelled."""
+        return self.seeds[0].scores.test
 
     @property
     def division(self) -> Division:
@@ -77,3 +113,46 @@ class Member:
     @property
     def by_seed(self) -> dict[int, SeedScores]:
         return {run.seed: run.scores for run in self.seeds}
+
+
+def by_its_seeds(member: Member) -> tuple[Member, ...]:
+    """The trials of a cell that differ in nothing but the seed, each a member by itself with an
+    axis `seed`; the first keeps the cell's name.
+    """
+    return tuple(
+        replace(
+            member,
+            name=seed_name(member.name, run.seed) if i else member.name,
+            axes={**member.axes, SEED: run.seed},
+            trial=run.trial,
+            config=member.config.model_copy(update={"seed": run.seed}),
+            result=run.result,
+            seeds=(run,),
+        )
+        for i, run in enumerate(member.seeds)
+    )
+
+
+def seed_name(cell: str, seed: int) -> str:
+    """How a trial of a cell is called that is not the cell's first seed."""
+    return f"{cell}-seed{seed}"
+
+
+def dense_counterparts(
+    axes: Mapping[str, Any], division: Division, members: Iterable[Member]
+) -> list[Member]:
+    """The dense networks to hold a network or an ensemble with these axes against: those that share
+    them, but for the sparsity's and what says nothing of the network.
+    """
+    shared = {
+        axis: value
+        for axis, value in axes.items()
+        if not axis.startswith("sparsity.") and axis not in (SEED, SWEEP)
+    }
+    return [
+        member
+        for member in members
+        if member.dense
+        and member.division == division
+        and all(member.axes.get(axis) == value for axis, value in shared.items())
+    ]

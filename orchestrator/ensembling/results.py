@@ -106,8 +106,11 @@ class Row(Frozen):
     trials: tuple[str, ...]  # the networks it needs
     dense: bool  # a single network without a mask
     weights: dict[str, float] = Field(default_factory=dict)  # source -> weight; ensembles only
+    # source -> what its logits are divided by before they are summed; those that have one
+    temperatures: dict[str, float] = Field(default_factory=dict)
     method: str | None = None
     combine: str | None = None
+    budget: dict[str, float] = Field(default_factory=dict)  # measure -> limit of its networks
     missing: tuple[str, ...] = ()  # sources that should be in it and have no scores
     left_out: tuple[str, ...] = ()  # sources that its weights do not name
     selection: Accuracy | None

@@ -18,6 +18,7 @@ from orchestrator.planning.sizes import BYTES, FLOPS_PER_MAC, PASSES, Sizes, cli
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import known_proposals
 from orchestrator.sweep import Sweep
+from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import LEAVES, unused
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import Trial, all_trials
@@ -230,7 +231,7 @@ def ensemble_count(sweep: Sweep) -> int:
     for recipe in sweep.ensembles:
         groups = 1
         for axis in recipe.per:
-            groups *= len(sweep.parameters[axis].values)
+            groups *= sweep.method.seeds if axis == SEED else len(sweep.parameters[axis].values)
         total += groups
     return total
 

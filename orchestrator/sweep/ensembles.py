@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +12,10 @@ from orchestrator.sweep.leaves import label
 from orchestrator.sweep.problems import nearest, one_of, report
 from orchestrator.sweep.schema import EnsembleConfig, Parameter
 from orchestrator.sweep.strategies import STRATEGIES
+
+SEED = "seed"
+"""The axis of trials that differ in nothing but the seed."""
+_ONE_AXIS = "are per value of one axis: combine one axis after the other (from)"
 
 
 def default_ensembles(searched: Mapping[str, Parameter]) -> tuple[EnsembleConfig, ...]:
@@ -35,12 +39,20 @@ def default_ensembles(searched: Mapping[str, Parameter]) -> tuple[EnsembleConfig
 
 
 def resolve_ensembles(
-    document: Document, ensembles: Sequence[EnsembleConfig], searched: Mapping[str, Parameter]
+    document: Document,
+    ensembles: Sequence[EnsembleConfig],
+    searched: Mapping[str, Parameter],
+    seeds: Sequence[int],
 ) -> tuple[EnsembleConfig, ...]:
-    """The ensembles with `per` and `combine` filled in; problems go to the document."""
-    values = {
+    """The ensembles with `per` and `combine` filled in; problems go to the document.
+
+    seeds: those with which every assignment is trained; several are an axis.
+    """
+    values: dict[str, Sequence[Any]] = {
         name: parameter.values for name, parameter in searched.items() if parameter.axis == "cell"
     }
+    if len(seeds) > 1:
+        values[SEED] = seeds
     # by name of an ensemble: what still tells its results apart
     axes_of: dict[str, tuple[str, ...]] = {}
     resolved: list[EnsembleConfig] = []
@@ -51,21 +63,26 @@ def resolve_ensembles(
                 (*place, "name"), "must differ from the other ensembles' names", ensemble.name
             )
         axes = _axes_of_sources(document, place, ensemble, axes_of, tuple(values))
-        per = (
-            ensemble.per
-            if "per" in ensemble.model_fields_set
-            else tuple(axis for axis in axes if axis != ensemble.over)
-        )
+        per = ensemble.per if "per" in ensemble.model_fields_set else _remaining(ensemble, axes)
         axes_of[ensemble.name] = per
         _check_axes(document, place, ensemble, axes)
         _check_options(document, place, ensemble)
         filled = ensemble.model_copy(update={"per": per})
-        if ensemble.over in values:
-            filled = filled.model_copy(
-                update=_weights(document, place, ensemble, values[ensemble.over])
-            )
+        if values.keys() >= set(ensemble.axes):
+            filled = filled.model_copy(update=_weights(document, place, ensemble, values))
         resolved.append(filled)
     return tuple(resolved)
+
+
+def _remaining(ensemble: EnsembleConfig, axes: Iterable[str]) -> tuple[str, ...]:
+    """What `per` is where the file does not say it: the axes that are not combined. Seeds of a cell
+    stay apart only where the file says so: its first seed stands for it.
+    """
+    return tuple(
+        axis
+        for axis in axes
+        if axis not in ensemble.axes and (axis != SEED or bool(ensemble.from_))
+    )
 
 
 def _axes_of_sources(
@@ -73,39 +90,37 @@ def _axes_of_sources(
     place: Path,
     ensemble: EnsembleConfig,
     axes_of: Mapping[str, tuple[str, ...]],
-    cell_axes: tuple[str, ...],
+    axes: tuple[str, ...],
 ) -> tuple[str, ...]:
     """The axes by which the ensemble's sources are told apart."""
     if not ensemble.from_:
-        return cell_axes
+        return axes
     known = [axes_of[name] for name in ensemble.from_ if name in axes_of]
     for j, name in enumerate(ensemble.from_):
         if name not in axes_of:
             document.add(
                 (*place, "from", j), f"must name an ensemble above it{nearest(name, axes_of)}", name
             )
-    return tuple(axis for axis in cell_axes if all(axis in axes for axes in known))
+    return tuple(axis for axis in axes if all(axis in each for each in known))
 
 
 def _check_axes(
     document: Document, place: Path, ensemble: EnsembleConfig, axes: Sequence[str]
 ) -> None:
-    listed = ", ".join(axes) or "none"
-    if ensemble.over not in axes:
-        document.add(
-            (*place, "over"),
-            f"must be a cell axis of its sources ({listed}){nearest(ensemble.over, axes)}",
-            ensemble.over,
-        )
+    rule = f"must be a cell axis of its sources ({', '.join(axes) or 'none'})"
+    for j, axis in enumerate(ensemble.axes):
+        own = (*place, "over") if isinstance(ensemble.over, str) else (*place, "over", j)
+        if axis == SEED and SEED not in axes and not ensemble.from_:
+            document.add(own, "combines several seeds of a network, but method.seeds is 1")
+        elif axis not in axes:
+            document.add(own, f"{rule}{nearest(axis, axes)}", axis)
+        elif axis in ensemble.axes[:j]:
+            document.add(own, "must name each axis once", axis)
     for j, axis in enumerate(ensemble.per):
-        if axis == ensemble.over:
+        if axis in ensemble.axes:
             document.add((*place, "per", j), "must not be the axis that is combined (over)", axis)
         elif axis not in axes:
-            document.add(
-                (*place, "per", j),
-                f"must be a cell axis of its sources ({listed}){nearest(axis, axes)}",
-                axis,
-            )
+            document.add((*place, "per", j), f"{rule}{nearest(axis, axes)}", axis)
 
 
 def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) -> None:
@@ -116,6 +131,12 @@ def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) ->
             (*place, "method"),
             f"{card.name} chooses on held-out clips, and data.selection.kind none holds out none",
         )
+    if ensemble.budget.given and card.needs_selection and not card.keeps_budget:
+        document.add(
+            (*place, "budget"),
+            f"method {card.name} cannot keep a budget; use greedy, or mean or weights, which are"
+            " skipped where they exceed it",
+        )
     try:
         card.options.model_validate(ensemble.options)
     except ValidationError as error:
@@ -123,7 +144,7 @@ def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) ->
 
 
 def _weights(
-    document: Document, place: Path, ensemble: EnsembleConfig, values: Sequence[Any]
+    document: Document, place: Path, ensemble: EnsembleConfig, values: Mapping[str, Sequence[Any]]
 ) -> dict[str, Any]:
     """Fields of the ensemble that its weights decide: the weights by label of the value, and what a
     preset combines.
@@ -138,20 +159,25 @@ def _weights(
         )
     if weights is None or not takes:
         return {}
-    labels = [label(value) for value in values]
+    several = len(ensemble.axes) > 1
+    labels = [] if several else [label(value) for value in values[ensemble.axes[0]]]
     if isinstance(weights, str):
         return _preset(document, place, ensemble, weights, labels)
+    if several:
+        document.add(place, _ONE_AXIS, weights)
+        return {}
     by_label = {label(plain(key)): (key, weight) for key, weight in weights.items()}
     for name, (key, _) in by_label.items():
         if name not in labels:
             document.add(
                 (*place, key),
-                f"must be a value of {ensemble.over} ({', '.join(labels)}){nearest(name, labels)}",
+                f"must be a value of {ensemble.axes[0]} ({', '.join(labels)})"
+                f"{nearest(name, labels)}",
                 key,
             )
     if sum(weight > 0 for _, weight in by_label.values()) < 2:
         document.add(
-            place, f"must give at least two values of {ensemble.over} a weight above 0", weights
+            place, f"must give at least two values of {ensemble.axes[0]} a weight above 0", weights
         )
     return {"weights": {name: weight for name, (_, weight) in by_label.items()}}
 
@@ -168,6 +194,8 @@ def _preset(
         )
         return {}
     preset = PRESETS[name]
+    if preset.weights and len(ensemble.axes) > 1:
+        document.add(place, _ONE_AXIS, name)
     lacking = [value for value in labels if preset.weights and value not in preset.weights]
     if lacking:
         document.add(

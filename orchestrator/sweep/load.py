@@ -78,7 +78,8 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
         settings.ensembles if settings.ensembles is not None else default_ensembles(searched)
     )
     if len(document.problems) == before or not document.lookup(("ensembles",)):
-        ensembles = resolve_ensembles(document, ensembles, searched)
+        seeds = [settings.seed + i for i in range(settings.method.seeds)]
+        ensembles = resolve_ensembles(document, ensembles, searched, seeds)
     if document.problems:
         raise UserError.of(_by_line(document))
     tracking = settings.tracking.model_copy(

@@ -24,6 +24,7 @@ from pydantic import (
 
 from orchestrator.sweep.document import Path, locate
 from orchestrator.sweep.leaves import SECTIONS, leaves_of
+from orchestrator.sweep.limits import EnsembleBudget
 from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import nearest
 from orchestrator.sweep.searches import SearchName
@@ -143,7 +144,7 @@ class Resources(Frozen):
         return value
 
 
-class Budget(Frozen):
+class SweepBudget(Frozen):
     """What the whole sweep may use; `plan` refuses a sweep that is expected to need more."""
 
     hours: Positive | None = None  # wall clock
@@ -179,24 +180,32 @@ def _strategy(name: str) -> str:
 
 
 class EnsembleConfig(Frozen):
-    """One ensemble per combination of the `per` axes: members along the `over` axis, combined with
+    """One ensemble per combination of the `per` axes: members along the `over` axes, combined with
     weights.
     """
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: Name
-    over: str  # the cell axis whose values are combined
-    per: tuple[str, ...] = ()  # cell axes that stay apart; default: all that remain
+    # the cell axis whose values are combined, or a list of axes: all their combinations at once;
+    # `seed` is an axis, too
+    over: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    per: tuple[str, ...] = ()  # axes that stay apart; default: all cell axes that remain
     # earlier ensembles that are the members; default: the best trial of each cell
     from_: tuple[str, ...] = Field(default=(), alias="from")
-    # how the weights are found: mean, weights (as given in `weights`), or package.module:NAME
+    # how the weights are found: a strategy's name, or package.module:NAME
     method: Annotated[str, AfterValidator(_strategy)] = "mean"
     options: dict[str, Any] = Field(default_factory=dict)  # of the method
     # a preset's name, or value: weight; values left out take no part
     weights: str | dict[str, Annotated[float, Field(ge=0.0)]] | None = None
     # what is summed; normalised: logits over their standard deviation; a preset brings its own
     combine: Combine = "probabilities"
+    budget: EnsembleBudget = EnsembleBudget()  # what its networks may cost together
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes that are combined."""
+        return (self.over,) if isinstance(self.over, str) else self.over
 
 
 class Final(Frozen):
@@ -216,7 +225,7 @@ class Settings(Frozen):
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = None
     early_terminate: EarlyTerminate = EarlyTerminate()
     resources: Resources = Resources()
-    budget: Budget = Budget()
+    budget: SweepBudget = SweepBudget()
     failure: Failure = Failure()
     tracking: Tracking = Tracking()
     storage: str = Field(default="runs", min_length=1)  # folder of the sweeps' folders
@@ -245,7 +254,7 @@ class Sweep(Frozen):
     objectives: tuple[Objective, ...]
     early_terminate: EarlyTerminate
     resources: Resources
-    budget: Budget
+    budget: SweepBudget
     failure: Failure
     tracking: Tracking
     storage: str

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.readers.keys import NAMES, first_of, named_labels, named_scores
-from orchestrator.ensembling.readers.records import is_records, records, scored
+from orchestrator.ensembling.readers.records import records
 from orchestrator.ensembling.readers.tables import Content
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import MOST_DIGITS, read_json, read_table
@@ -30,19 +29,18 @@ def csv_labels(path: Path) -> Content:
             f"{path}: labels must be class numbers, got {shown(words[0])}; a store's clips.parquet"
             " has them"
         )
-    name = first_of(NAMES, table.header)
-    ids = None if name is None else [row[name] for row in table.rows]
+    ids = [row["id"] for row in table.rows] if "id" in table.header else None
     return Content([int(label) for label in labels], ids)
 
 
 def json_scores(path: Path) -> Content:
-    """{sample: vector}, a list of vectors or of records; {"scores": table, ...} with labels and
-    names where there are some.
-    """
+    """{sample: vector}, or a list of vectors."""
     content = read_json(path, "a JSON file of scores")
-    if isinstance(content, dict):
-        return named_scores(content) or Content(list(content.values()), list(content))
-    return scored(path, content) if is_records(content) else Content(content)
+    return (
+        Content(list(content.values()), list(content))
+        if isinstance(content, dict)
+        else Content(content)
+    )
 
 
 def json_labels(path: Path) -> Content:
@@ -50,9 +48,8 @@ def json_labels(path: Path) -> Content:
     content: Any = read_json(path, "a JSON file of labels")
     if not isinstance(content, dict):
         return records(path, content)
-    found = named_labels(content)
-    if found is None:
+    if "labels" not in content:
         raise UserError(
             f"{path}: must have an entry 'labels', has {', '.join(map(shown, list(content)[:5]))}"
         )
-    return found
+    return Content(content["labels"], content.get("ids"))

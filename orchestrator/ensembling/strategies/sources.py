@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.ensembling.budgets import Budget
 from orchestrator.sweep.presets import Combine
 
 
@@ -32,6 +33,8 @@ class Sources:
     # where it is empty, each is its own
     families: tuple[str, ...] = ()
     combine: Combine = "probabilities"  # what is summed with the weights
+    # what the networks of the chosen sources may cost together
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         networks = self.networks or tuple(frozenset({name}) for name in self.members)

@@ -34,6 +34,8 @@ def test_an_ensemble_of_ensembles_is_combined_level_by_level():
     assert np.allclose(softmax(_combined(outer, logits)), expected, atol=1e-6)  # float32 scores
     summed = {"combine": "logits", "sources": [[1.1, {"trial": "a"}], [0.9, {"trial": "c"}]]}
     assert np.allclose(_combined(summed, logits), 1.1 * logits["a"] + 0.9 * logits["c"], atol=1e-6)
+    warm = {"combine": "logits", "sources": [[1.0, {"trial": "a"}, 2.0], [1.0, {"trial": "c"}]]}
+    assert np.allclose(_combined(warm, logits), logits["a"] / 2 + logits["c"], atol=1e-6)
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path):

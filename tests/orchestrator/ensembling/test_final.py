@@ -56,7 +56,9 @@ def grid(**states):
 
 def built(run, sweep):
     return build_ensembles(
-        sweep, collect(run, sweep), {planned.cell: planned.axes for planned in load_proposals(run)}
+        sweep.ensembles,
+        collect(run, sweep),
+        {planned.cell: planned.axes for planned in load_proposals(run)},
     )
 
 

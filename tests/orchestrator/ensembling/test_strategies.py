@@ -63,7 +63,7 @@ def trials():
 
 def built(run, sweep):
     cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
-    return build_ensembles(sweep, collect(run, sweep), cells)
+    return build_ensembles(sweep.ensembles, collect(run, sweep), cells)
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
@@ -117,6 +117,7 @@ def test_a_strategy_is_asked_before_the_test_labels_are_read_and_sees_no_test_cl
         "networks",
         "families",
         "combine",
+        "budget",
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from orchestrator.planning.check import checked_sweep
+from orchestrator.planning.plan import ensemble_count
 from orchestrator.sweep import load_sweep, shipped
 from orchestrator.sweep.constraints import holds, leaf_names
 from orchestrator.sweep.json_schema import sweep_schema
@@ -441,6 +442,44 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
             "{name: a, over: sparsity.level, method: weights, weights: pyskl}",
             "weights: preset pyskl has no weight for 0, 0.8",
         ),
+        (
+            "{name: a, over: [data.stream, data.steam]}",
+            "over[1]: must be a cell axis of its sources (data.stream, sparsity.level), did you",
+        ),
+        ("{name: a, over: [data.stream, data.stream]}", "over[1]: must name each axis once"),
+        ("{name: a, over: []}", "over: must be text or must not be empty"),
+        (
+            "{name: a, over: seed}",
+            "over: combines several seeds of a network, but method.seeds is 1",
+        ),
+        (
+            "{name: a, over: [data.stream, sparsity.level], method: weights, weights: pyskl}",
+            "weights: are per value of one axis: combine one axis after the other (from)",
+        ),
+        (
+            "{name: a, over: data.stream, budget: {nonzero_params: 0.66y}}",
+            "budget.nonzero_params: must be a number above 0, or a share of the dense network's"
+            " such as 0.66x, got '0.66y'",
+        ),
+        (
+            "{name: a, over: data.stream, budget: {latency_ms: 0}}",
+            "budget.latency_ms: must be a number above 0, or a share of the dense network's such"
+            " as 0.66x, got 0",
+        ),
+        ("{name: a, over: data.stream, budget: {bytes: 0x}}", "budget.bytes: must be a number"),
+        (
+            "{name: a, over: data.stream, budget: {members: 2.5}}",
+            "budget.members: must be a whole number, got 2.5",
+        ),
+        (
+            "{name: a, over: data.stream, budget: {nonzero_parms: 1x}}",
+            "budget.nonzero_parms: unknown key, did you mean 'nonzero_params'?",
+        ),
+        (
+            "{name: a, over: data.stream, budget: {members: 2},"
+            " method: 'tests.orchestrator.ensembling.test_strategies:BEST'}",
+            "budget: method best cannot keep a budget",
+        ),
     ],
 )
 def test_wrong_ensembles(tmp_path, ensemble: str, message: str) -> None:
@@ -465,6 +504,32 @@ def test_ensembles_are_completed(tmp_path) -> None:
     assert levels.weights == {"0.8": 1.0, "0": 2.0}
     assert (levels.per, streams.per, soft.per) == (("data.stream",), (), ("sparsity.level",))
     assert (streams.combine, soft.combine) == ("logits", "probabilities")
+
+
+def test_several_axes_and_seeds_are_combined(tmp_path) -> None:
+    text = """
+ensembles:
+  - {name: seeds, over: seed}
+  - {name: flat, over: [sparsity.level, data.stream]}
+  - {name: by_seed, over: [sparsity.level, data.stream], per: [seed]}
+  - {name: then_seeds, from: [by_seed], over: seed, budget: {members: 8, bytes: .5x, latency_ms: 3}}
+"""
+    sweep = loaded(tmp_path, SMALL + "method: {name: grid, seeds: 3}" + text)
+    seeds, flat, by_seed, then_seeds = sweep.ensembles
+    assert seeds.per == ("data.stream", "sparsity.level")
+    assert (flat.per, flat.axes) == ((), ("sparsity.level", "data.stream"))
+    assert (by_seed.per, then_seeds.per) == (("seed",), ())
+    assert then_seeds.budget.given == {"members": 8, "bytes": ".5x", "latency_ms": 3.0}
+    again = load_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"))
+    assert (again.ensembles, again.digest()) == (sweep.ensembles, sweep.digest())
+    assert ensemble_count(sweep) == 4 + 1 + 3 + 1
+
+
+def test_settings_of_ensembles_that_came_later_change_no_digest(tmp_path) -> None:
+    """The digests that these files had when an ensemble had neither budgets nor several axes."""
+    text = SMALL + "ensembles: [{name: a, over: data.stream, method: mean}]\n"
+    assert loaded(tmp_path, text).digest() == "71c196887afa"
+    assert loaded(tmp_path, SMALL).digest() == "e847e216b914"
 
 
 def test_not_yaml_and_not_there(tmp_path) -> None:
