@@ -5,8 +5,9 @@ else is `run_trial`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
@@ -26,6 +27,13 @@ WARNING = "warning"
 """Key of a report, before the first epoch, of what a person should know of the trial's masks; its
 value is a sentence.
 """
+
+STEP, STEPS = "step", "steps"
+"""Keys of a report within an epoch, which is `IN_EPOCH` (0-based): steps done, and of how many."""
+IN_EPOCH = "in_epoch"
+
+STEPS_EVERY_S = 60.0
+"""Between two reports within an epoch that takes minutes."""
 
 STOP_CHECK_S = 0.5
 """A stop request is looked for at most this often: it is a file, possibly on a network disk."""
@@ -80,6 +88,7 @@ def train(request: TrialRequest) -> None:
                 report=lambda metrics: tune.report(dict(metrics)),
                 warn=lambda text: tune.report({WARNING: text}),
                 should_stop=stopped,
+                stepped=StepReports(tune.report),
             ),
         )
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
@@ -104,6 +113,20 @@ def time_form(deploy_file: str, threads: int, gpu_fraction: float) -> str:
 
     torch.set_num_threads(threads)
     return time_file(Path(deploy_file), _device(gpu_fraction)).model_dump_json()
+
+
+class StepReports:
+    """Callable: reports how far an epoch is, every STEPS_EVERY_S seconds."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self._report = report
+        self._next = time.monotonic() + STEPS_EVERY_S
+
+    def __call__(self, epoch: int, step: int, steps: int) -> None:
+        now = time.monotonic()
+        if now >= self._next and step < steps:  # the report of the epoch comes next
+            self._next = now + STEPS_EVERY_S
+            self._report({IN_EPOCH: epoch, STEP: step, STEPS: steps})
 
 
 class StopFile:

@@ -60,6 +60,8 @@ class Watch:
     # called before training with each sentence on the masks that a person should read
     warn: Callable[[str], None] = log.warning
     should_stop: Callable[[], bool] = lambda: False  # asked after every step
+    # called after every step: the epoch (0-based), how many of its steps are done, and of how many
+    stepped: Callable[[int, int, int], None] = lambda _epoch, _step, _steps: None
 
 
 def run_trial(
@@ -125,11 +127,14 @@ def _train(
         course=Course.of(config),
         schedule=masks,
     )
-    progress = fit.run(
-        batches,
-        inputs.selection(),
-        Outside(out.checkpoint_file, out.best_file, watch.report, watch.should_stop),
+    outside = Outside(
+        out.checkpoint_file,
+        out.best_file,
+        watch.report,
+        watch.should_stop,
+        lambda epoch, step: watch.stepped(epoch, step, batches.steps),
     )
+    progress = fit.run(batches, inputs.selection(), outside)
     kept_epoch = _load_kept(network, config, out, progress)
     return Trained(network, settle_masks(network, masks, inputs), progress, kept_epoch)
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Event = Literal[
     "sweep_started",
     "sweep_resumed",
+    "sweep_running",
     "trial_proposed",
     "trial_started",
     "trial_restarted",
@@ -38,6 +39,11 @@ Event = Literal[
 ]
 EVENTS: tuple[str, ...] = get_args(Event)
 
+HEARTBEAT_S = 300.0
+"""A run in which nothing happens says this often that it goes on: no more than this of its time is
+lost where its process is killed.
+"""
+
 
 class Journal:
     """Writer of one journal file; several writers may append to the same file."""
@@ -48,12 +54,18 @@ class Journal:
         """
         self.path = path
         self._began = began
+        self._written = time.monotonic()  # when this writer last wrote
 
     def append(self, event: Event, **fields: Any) -> None:
         """Add one line `{"time": seconds since the epoch, "event": ..., fields}` and force it to
         disk. OutOfSpace where the disk is full.
         """
         self.append_all(event, [fields])
+
+    def heartbeat(self) -> None:
+        """Say that the run goes on, where nothing was said for HEARTBEAT_S."""
+        if time.monotonic() - self._written >= HEARTBEAT_S:
+            self.append("sweep_running")
 
     def append_all(self, event: Event, each: Iterable[Mapping[str, Any]]) -> None:
         """Like `append` for every mapping of fields, forced to disk once.
@@ -67,6 +79,7 @@ class Journal:
         lines = b"".join(json.dumps(common | dict(fields)).encode() + b"\n" for fields in each)
         try:
             self._write(lines)
+            self._written = time.monotonic()
         except OSError as error:
             if OutOfSpace.is_why(error):
                 raise OutOfSpace(self.path, error) from error

@@ -26,13 +26,24 @@ class RunningTrial:
     selection_top1: float | None = None  # of the last epoch, as a fraction
     best_top1: float | None = None  # of the epochs that this driver saw
     seconds_left: float | None = None  # None before the second epoch
+    step: int = 0  # how many steps of the epoch under way are done, once it takes minutes
+    steps: int = 0  # of that epoch; 0 while nothing is known of it
+
+    @property
+    def position(self) -> str:
+        """`12/65`, and `12/65, step 40/600` in a long epoch."""
+        within = f", step {self.step}/{self.steps}" if self.steps else ""
+        return f"{self.epoch}/{self.epochs}{within}"
 
     @property
     def words(self) -> str:
-        """`epoch 12/65, loss 1.234, selection 56.1 %, about 40 min left`."""
+        """`epoch 12/65, loss 1.234, selection 56.1 %, about 40 min left`; in a first epoch that
+        takes minutes `still in epoch 1, step 40/600`.
+        """
         if not self.epoch:
-            return "before its first epoch"
-        parts = [f"epoch {self.epoch}/{self.epochs}"]
+            steps = f"still in epoch 1, step {self.step}/{self.steps}"
+            return steps if self.steps else "before its first epoch"
+        parts = [f"epoch {self.position}"]
         if self.train_loss is not None:
             parts.append(f"loss {self.train_loss:.3f}")
         if self.selection_top1 is not None:

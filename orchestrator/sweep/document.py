@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.sweep.secrets import VARIABLE, redacted
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import yaml_loader
+from trainables.contract.secrets import VARIABLE, redacted
 
 Path = tuple[str | int, ...]
 

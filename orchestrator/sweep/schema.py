@@ -28,11 +28,12 @@ from orchestrator.sweep.limits import EnsembleBudget
 from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import nearest
 from orchestrator.sweep.searches import SearchName
-from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.sweep.secrets import expanded
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import LATENCIES, RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
 from trainables.contract.frozen import without_defaults
+from trainables.contract.secrets import redacted
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 """Of a sweep or an ensemble: a folder is called by it, as short as those of cells."""

@@ -1,4 +1,4 @@
-"""Passwords in addresses: taken from the environment when they are used, never shown or stored."""
+"""Passwords in addresses: taken from the environment when they are used, never stored."""
 
 from __future__ import annotations
 
@@ -6,26 +6,7 @@ import os
 import re
 
 from trainables.contract.errors import UserError
-
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-"""`${NAME}` or `${NAME:-default}`."""
-
-HIDDEN = "***"
-# scheme://user:password@host; a password may hold "@" and "/"
-_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/@\s\"']*:)([^\s\"']+)(?=@)")
-_QUERY = re.compile(
-    r"([?&][^=&\s\"']*(?:pass|secret|token|access_key|api_?key)[^=&\s\"']*=)([^&\s\"']+)",
-    re.IGNORECASE,
-)
-
-
-def redacted(text: str) -> str:
-    """The text with the passwords of all addresses in it hidden; `${NAME}` is no password."""
-    return _QUERY.sub(_hide, _PASSWORD.sub(_hide, text))
-
-
-def _hide(found: re.Match[str]) -> str:
-    return found[0] if VARIABLE.fullmatch(found[2]) else f"{found[1]}{HIDDEN}"
+from trainables.contract.secrets import HIDDEN, VARIABLE
 
 
 def expanded(text: str, place: str) -> str:

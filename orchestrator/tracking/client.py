@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.sweep.secrets import expanded
 from trainables.contract import locks
 from trainables.contract.errors import UserError
+from trainables.contract.secrets import redacted
 
 SQLITE = "sqlite:///"
 PLACE = "tracking.uri"

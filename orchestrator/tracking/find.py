@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
     absolute_uri,
@@ -22,6 +22,7 @@ from orchestrator.tracking.client import (
 from orchestrator.tracking.mlflow import FOLDER, MLFLOW_STATUS, WEIGHTS
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
+from trainables.contract.secrets import redacted
 from trainables.contract.sparsity import run_of
 
 

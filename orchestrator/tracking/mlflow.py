@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
     Answers,
@@ -46,6 +46,7 @@ from orchestrator.tracking.tracker import Status
 from trainables.contract.artifacts import LATENCIES, Latency, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
+from trainables.contract.secrets import redacted
 
 log = logging.getLogger(__name__)
 

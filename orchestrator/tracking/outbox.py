@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from orchestrator.sweep.secrets import redacted
+from trainables.contract.secrets import redacted
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.workers import death_of
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
 from trainables.contract.disk import disk_problem
-from trainables.ray_trainable import DISK, FAILED, WARNING
+from trainables.ray_trainable import DISK, FAILED, IN_EPOCH, STEP, STEPS, WARNING
 
 
 def guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -108,8 +108,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._display.note(f"warning   {name}: {result[WARNING]}")
         if DISK in result:
             self.halt(result[DISK])
+        if STEP in result:
+            self._display.step(name, result[IN_EPOCH], result[STEP], result[STEPS])
         if "epoch" not in result:
-            return  # a warning, or the closing line of a trial that did not finish
+            return  # a warning, steps of an epoch, or the last line of a trial without an end
         epoch = int(result["epoch"])
         metrics = {key: float(result[key]) for key in EPOCH_METRICS if key in result}
         if epoch > self._last_epoch.get(name, -1):

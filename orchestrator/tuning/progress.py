@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -65,6 +65,8 @@ class Attempt:
         self.now = replace(
             self.now,
             epoch=done,
+            step=0,
+            steps=0,
             train_loss=metrics.get("train_loss"),
             selection_top1=top1,
             best_top1=best,
@@ -143,12 +145,24 @@ class Display(AbstractContextManager["Display"]):
 
     def epoch(self, trial: str, metrics: Mapping[str, float]) -> None:
         """metrics: what the trial reported, `epoch` (0-based) among them."""
+        self._heard(trial, lambda attempt, now: attempt.report(now, metrics))
+
+    def step(self, trial: str, epoch: int, step: int, steps: int) -> None:
+        """An epoch (0-based) takes minutes, and so many of its steps are done."""
+
+        def note(attempt: Attempt, now: float) -> None:
+            attempt.now = replace(attempt.now, epoch=epoch, step=step, steps=steps)
+
+        self._heard(trial, note)
+
+    def _heard(self, trial: str, note: Callable[[Attempt, float], None]) -> None:
+        """A trial that runs has reported: `note` it, and say a line where one is due."""
         now = time.monotonic()
         with self._lock:
             attempt = self._running.get(trial)
             if attempt is None:
                 return
-            attempt.report(now, metrics)
+            note(attempt, now)
             due = attempt.line_is_due(now)
             if due:
                 attempt.said = now
@@ -272,7 +286,7 @@ def _running_table(trials: list[RunningTrial]) -> Table:
     for trial in trials:
         table.add_row(
             trial.trial,
-            f"{trial.epoch}/{trial.epochs}",
+            trial.position,
             "" if trial.train_loss is None else f"{trial.train_loss:.3f}",
             percent(trial.selection_top1),
             percent(trial.best_top1),

@@ -265,14 +265,18 @@ class Monitor:
         running = self._run.display.snapshot()
         if self._cluster.shared:
             self._cores.check(len(running.trials))
+        try:
+            self._run.context.journal.heartbeat()
+            self._write(running)
+        except OSError as error:
+            self._run.switch.cancel(Stop("system", disk_problem(error) or str(error)))
+
+    def _write(self, running: Running) -> None:
         now = time.monotonic()
         if now < self._write_at or running == self._written:
             return
-        try:
-            write_running(self._run.context.folder, running)
-        except OSError as error:
-            self._run.switch.cancel(Stop("system", disk_problem(error) or str(error)))
         self._written, self._write_at = running, now + RECORD_EVERY_S
+        write_running(self._run.context.folder, running)
 
     def close(self) -> None:
         """Nothing runs any more."""

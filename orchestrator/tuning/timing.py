@@ -84,6 +84,7 @@ class Timing:
         """What the worker says; None where the sweep was asked to stop meanwhile."""
         while not ray.wait([asked], timeout=TICK_S)[0]:
             self.cluster.check()
+            self.context.journal.heartbeat()
             if self.stopped():
                 ray.cancel(asked, force=True)
                 return None

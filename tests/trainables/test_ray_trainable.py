@@ -6,10 +6,21 @@ import pytest
 import torch
 from ray import tune
 
-from trainables import run
+from trainables import ray_trainable, run
 from trainables.contract.config import DataConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
-from trainables.ray_trainable import DISK, FAILED, WARNING, TrialRequest, _device, train
+from trainables.ray_trainable import (
+    DISK,
+    FAILED,
+    IN_EPOCH,
+    STEP,
+    STEPS,
+    WARNING,
+    StepReports,
+    TrialRequest,
+    _device,
+    train,
+)
 
 
 @pytest.fixture
@@ -52,6 +63,20 @@ def test_a_trial_runs_with_the_threads_of_its_request(tmp_path, reports, monkeyp
         {WARNING: "a sentence"},
         {"epoch": 0, "train_loss": 1.0},
         {"complete": True},
+    ]
+
+
+def test_an_epoch_that_takes_minutes_says_how_far_it_is(monkeypatch):
+    now, reports = [0.0], []
+    monkeypatch.setattr(ray_trainable.time, "monotonic", lambda: now[0])
+    stepped = StepReports(reports.append)
+    for step in range(1, 11):
+        now[0] += 20.0
+        stepped(4, step, 10)
+    assert [(row[IN_EPOCH], row[STEP], row[STEPS]) for row in reports] == [
+        (4, 3, 10),
+        (4, 6, 10),
+        (4, 9, 10),
     ]
 
 

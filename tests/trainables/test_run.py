@@ -195,8 +195,16 @@ def test_the_penalty_is_on_during_the_warm_up_only_and_the_dense_epochs_are_neve
     config = config.model_copy(
         update={"sparsity": config.sparsity.model_copy(update={"warmup": 0.8})}
     )
-    reports = []
-    result = run_trial(config, TrialDir(tmp_path / "trial"), report=reports.append)
+    reports, steps = [], []
+    result = run_trial(
+        config,
+        TrialDir(tmp_path / "trial"),
+        report=reports.append,
+        stepped=lambda *step: steps.append(step),
+    )
+    assert {epoch for epoch, _, _ in steps} == {row["epoch"] for row in reports}
+    assert all(1 <= step <= of for _, step, of in steps)
+    assert steps[-1][1] == steps[-1][2]  # an epoch is told to its last step
     # lambda ramps from 0
     assert [row["penalty"] > 0 for row in reports] == [False, True, True, True, False]
     # though every dense epoch may be better than one of fine-tuning at this rate

@@ -4,7 +4,8 @@ trials are scored with. Knows no ensemble.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,7 +97,7 @@ def _score(
 def _recordings(clips: Iterable[Any], persons: int, description: Description) -> list[Clip]:
     """The clips as a store takes them, in order; UserError lists all that are none."""
     layout, problems, found = layout_of(description.layout), Problems(), list[Clip]()
-    for number, clip in enumerate(clips):
+    for number, clip in enumerate(_listed(clips)):
         try:
             joints = _recording(f"clip {number}", clip, layout, description.channels)
             if len(joints) > persons:
@@ -111,6 +112,14 @@ def _recordings(clips: Iterable[Any], persons: int, description: Description) ->
     if not found:
         raise UserError("clips: must be at least one, got none")
     return found
+
+
+def _listed(clips: Iterable[Any]) -> Iterator[Any]:
+    """One after another; UserError where they are no list of anything."""
+    if not isinstance(clips, str | bytes | Mapping):
+        with suppress(TypeError):  # an array without dimensions says so only here
+            return iter(clips)
+    raise UserError(f"clips: must be arrays, one per clip, got {type(clips).__name__}")
 
 
 def _recording(place: str, clip: Any, layout: Layout, channels: Channels) -> Joints:

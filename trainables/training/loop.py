@@ -47,6 +47,8 @@ class Outside:
     best: Path  # weights of the best epoch on the selection split
     report: Callable[[EpochMetrics], None]  # called after every epoch, once its checkpoint is safe
     should_stop: Callable[[], bool]  # asked after every step
+    # called after every step with the epoch (0-based) and how many of its steps are done
+    stepped: Callable[[int, int], None] = lambda _epoch, _step: None
 
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -150,6 +152,7 @@ class Fit:
         for batch in train.epoch(progress.epoch, step):
             sums += self._step(batch, progress.epoch, step)
             step, clips = step + 1, clips + len(batch.index)
+            outside.stepped(progress.epoch, step)
             if outside.should_stop():
                 self._record(sums.tolist(), step, clips, started - seconds_before)
                 save_checkpoint(

@@ -471,7 +471,7 @@ def main() -> None:
         with standard_output():
             app()
     except OrchestrateError as error:
-        from orchestrator.sweep.secrets import redacted
+        from trainables.contract.secrets import redacted
 
         print(printable(redacted(str(error))), file=sys.stderr)
         sys.exit(error.exit_code)

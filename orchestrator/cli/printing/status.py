@@ -85,7 +85,7 @@ def _lines(cell: CellStatus, show: Callable[[RunningTrial], str]) -> str:
 
 
 def _epoch(trial: RunningTrial) -> str:
-    return f"{trial.epoch}/{trial.epochs}"
+    return trial.position
 
 
 def _selection(trial: RunningTrial) -> str:

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from orchestrator.record import journal as journal_module
 from orchestrator.record.journal import Journal, read_journal, running_seconds
 from trainables.contract.errors import OutOfSpace
 
@@ -209,6 +210,25 @@ def test_events_of_a_run_say_how_long_it_has_been_running(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl", time.monotonic() - 100)
     journal.append("sweep_interrupted", reason="r")
     assert 100 <= read_journal(journal.path)[0]["elapsed"] < 110
+
+
+def test_a_run_in_which_nothing_happens_says_that_it_goes_on(tmp_path, monkeypatch):
+    """A driver that is killed in a quiet trial has lost no more than one interval."""
+    now = [1000.0]
+    monkeypatch.setattr(journal_module.time, "monotonic", lambda: now[0])
+    journal = Journal(tmp_path / "journal.jsonl", now[0])
+    journal.append("sweep_started")
+    for _ in range(3600):  # an hour, a look a second, as the driver does
+        now[0] += 1
+        journal.heartbeat()
+    events = read_journal(journal.path)
+    assert [event["event"] for event in events] == ["sweep_started", *["sweep_running"] * 12]
+    assert running_seconds(events) == 3600
+    now[0] += 200
+    journal.append("trial_finished", trial="a")
+    now[0] += 200
+    journal.heartbeat()
+    assert read_journal(journal.path)[-1]["event"] == "trial_finished"
 
 
 def _told(function, name, done):

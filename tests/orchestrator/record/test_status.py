@@ -166,6 +166,14 @@ def test_running_trials_say_how_far_they_are(run):
     assert status.to_json()["cells"][1]["now"][0]["epoch"] == 12
 
 
+def test_a_first_epoch_that_takes_minutes_shows_its_steps(run, monkeypatch):
+    trial = load_trials(run)[1].proposal
+    now = RunningTrial(trial.trial, trial.cell, 65, step=40, steps=600)
+    write_running(run, Running((now,)))
+    with held(run):
+        assert "0/65, step 40/600" in invoked(monkeypatch, "status", "small", width=100)
+
+
 def test_a_record_of_a_dead_driver_or_of_an_ended_trial_is_not_shown(run):
     now = running(run)
     assert load_status(run).cells[1].now == ()  # nobody holds the folder

@@ -7,12 +7,14 @@ import json
 import pytest
 
 from orchestrator.conduct import conduct
+from orchestrator.planning.check import checked_sweep
 from orchestrator.record.folder import load_folder, prepare
 from orchestrator.sweep.document import show
-from orchestrator.sweep.secrets import expanded, redacted
+from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.find import find_trial
-from tests.orchestrator.sweep_files import SMALL, loaded
+from tests.orchestrator.sweep_files import SMALL, loaded, written
 from trainables.contract.errors import UserError
+from trainables.contract.secrets import redacted
 
 SECRET = "hunter2"
 ADDRESS = f"http://nobody:{SECRET}@127.0.0.1:9"
@@ -40,6 +42,8 @@ def assert_kept_secret(folder, *texts):
         ("mysql://h/db?user=u&password=geheim&x=1", "mysql://h/db?user=u&password=***&x=1"),
         ("https://u:${PASSWORD}@h", "https://u:${PASSWORD}@h"),
         ("https://u@h:80/a", "https://u@h:80/a"),
+        ("https://h/s?sig=a: must", "https://h/s?sig=***: must"),
+        ("https://h/s?design=a&region=b", "https://h/s?design=a&region=b"),
         ("http://localhost:5000/#/experiments/1", "http://localhost:5000/#/experiments/1"),
         ("sqlite:///a/b.db", "sqlite:///a/b.db"),
         (f"uri: '{ADDRESS}' # and {ADDRESS}", f"uri: '{SHOWN}' # and {SHOWN}"),
@@ -79,6 +83,20 @@ def test_a_sweeps_folder_holds_no_password(tmp_path, monkeypatch, written, by):
     if "$" not in written:
         with pytest.raises(UserError, match="is not kept with the sweep"):
             expanded(known, "tracking.uri")
+
+
+@pytest.mark.parametrize(
+    "store", [f"s3://key:{SECRET}@b/s", f"s3://key:a/{SECRET}@b/s", f"https://h/s?sig={SECRET}"]
+)
+def test_a_data_store_with_a_password_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, caplog, capfd, store
+):
+    monkeypatch.chdir(tmp_path)
+    file = written(tmp_path, SMALL)
+    with pytest.raises(UserError, match="must not hold a password") as caught:
+        checked_sweep(file, [f"data.store={store}"])
+    out, err = capfd.readouterr()
+    assert_kept_secret(tmp_path, str(caught.value), caplog.text, out, err)
 
 
 def test_messages_of_a_store_that_does_not_answer_hold_no_password(

@@ -17,7 +17,7 @@ from orchestrator.tuning.signals import StopSwitch
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
 from trainables.contract.disk import write_json
-from trainables.ray_trainable import DISK, FAILED, WARNING
+from trainables.ray_trainable import DISK, FAILED, IN_EPOCH, STEP, STEPS, WARNING
 
 
 class Told:
@@ -87,6 +87,17 @@ def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(scene):
     scene.tell("result", {"epoch": 0, "train_loss": 1.0})
     assert scene.lines() == ["warning   st_gcn-1: level 0.99 leaves no weight in blocks.0.conv"]
     assert scene.tracker.named("log_epoch") == [("st_gcn-1", 0, {"train_loss": 1.0})]
+
+
+def test_steps_of_an_epoch_are_shown_and_tracked_by_nobody(scene):
+    scene.tell("start")
+    scene.tell("result", {IN_EPOCH: 0, STEP: 40, STEPS: 600})
+    [trial] = scene.callback._display.snapshot().trials
+    assert (trial.position, trial.words) == (
+        "0/2, step 40/600",
+        "still in epoch 1, step 40/600",
+    )
+    assert scene.tracker.named("log_epoch") == []
 
 
 def test_an_end_that_is_delivered_again_is_told_once(scene):

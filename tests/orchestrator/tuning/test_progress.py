@@ -122,6 +122,29 @@ def test_a_line_says_how_far_the_trial_is(clock):
     )
 
 
+def test_without_a_terminal_a_long_first_epoch_is_not_silent(clock):
+    stream = io.StringIO()
+    with Display({"a": 1}, Console(file=stream)) as display:
+        display.started("a", "a-1", 65)
+        for minute in range(1, 10):
+            clock[0] += 60.0
+            display.step("a-1", 0, 60 * minute, 600)
+        clock[0] += 60.0
+        display.epoch("a-1", {"epoch": 0, "train_loss": 1.5, "selection_top1": 0.25})
+    assert stream.getvalue().splitlines()[1:] == [
+        f"running   a-1: still in epoch 1, step {step}/600" for step in (180, 360, 540)
+    ]
+    assert display.snapshot().trials[0].position == "1/65"
+
+
+def test_a_trial_that_goes_on_within_an_epoch_says_which(clock):
+    display = Display({"a": 1}, Console(file=io.StringIO()))
+    display.started("a", "a-1", 100)
+    display.step("a-1", 89, 7, 600)
+    [trial] = display.snapshot().trials
+    assert trial.words == "epoch 89/100, step 7/600"
+
+
 def test_a_trial_that_goes_on_counts_the_epochs_of_this_attempt(clock):
     display = Display({"a": 1}, Console(file=io.StringIO()))
     display.started("a", "a-1", 100)

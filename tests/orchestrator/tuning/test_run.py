@@ -10,6 +10,7 @@ import pytest
 from ray.tune import TuneError
 
 from orchestrator.record.folder import journal_of
+from orchestrator.record.journal import read_journal
 from orchestrator.record.running import load_running
 from orchestrator.record.stop_requests import Stop
 from orchestrator.sweep import parse_sweep
@@ -215,6 +216,23 @@ def test_how_far_trials_are_is_written_while_they_run_and_removed_after(scene):
     scene.run(fit)
     assert [trial.epoch for trial in written] == [5]
     assert load_running(folder).trials == ()
+
+
+def test_a_quiet_trial_costs_its_time_even_where_the_driver_is_killed(scene, monkeypatch):
+    """What is left of `budget.hours` is counted from the journal alone."""
+    monkeypatch.setattr("orchestrator.record.journal.HEARTBEAT_S", 0.05)
+    path = scene.context.journal.path
+
+    def fit(tuner):
+        trial = tuner.start()
+        for _ in range(200):
+            if any(event["event"] == "sweep_running" for event in read_journal(path)):
+                break
+            threading.Event().wait(0.05)
+        fail(tuner, trial)
+
+    scene.run(fit)
+    assert "sweep_running" in [event["event"] for event in read_journal(path)]
 
 
 def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):

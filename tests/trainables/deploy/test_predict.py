@@ -130,6 +130,13 @@ BAD[0, 0, 0] = np.nan
     ("kind", "clips", "message"),
     [
         ("arrays", [], "clips: must be at least one, got none"),
+        ("arrays", None, "^clips: must be arrays, one per clip, got NoneType$"),
+        ("arrays", 5, "^clips: must be arrays, one per clip, got int$"),
+        ("arrays", "clip.npy", "^clips: must be arrays, one per clip, got str$"),
+        ("arrays", {"a": BAD}, "^clips: must be arrays, one per clip, got dict$"),
+        ("arrays", np.float32(1), "^clips: must be arrays, one per clip, got float32$"),
+        ("arrays", np.array(1.0), "^clips: must be arrays, one per clip, got ndarray$"),
+        ("arrays", [None], "^clip 0: joints must be numbers"),
         ("arrays", [BAD], "clip 0: every coordinate must be finite, got 1 that are NaN"),
         ("arrays", [np.ones((4, 25, 3))], r"clip 0: shape must be \(frames, 17, 2 or 3\)"),
         ("arrays xy", [np.ones((4, 17, 3))], r"clip 0: shape must be \(frames, 17, 2\)"),

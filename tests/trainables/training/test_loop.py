@@ -3,6 +3,7 @@ milliseconds.
 """
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -123,6 +124,14 @@ def test_level_zero_generator_with_penalty_off_trains_bit_equal_to_no_generator(
     assert torch.equal(plain[4].weight, masked[4].weight)
     x = Clips().x[0]
     assert torch.equal(plain.eval()(x), masked.eval()(x))
+
+
+def test_every_step_is_told_with_its_epoch(tmp_path):
+    told = []
+    told_to = replace(outside(tmp_path), stepped=lambda *step: told.append(step))
+    fit_of(network(), False).run(Clips(), None, told_to)
+    steps = len(list(Clips().epoch(0)))
+    assert told == [(epoch, step) for epoch in range(CONFIG.epochs) for step in range(1, steps + 1)]
 
 
 def test_another_seed_gives_other_weights(tmp_path):

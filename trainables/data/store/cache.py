@@ -20,11 +20,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial as bound
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.locks import held
+from trainables.contract.secrets import redacted
 from trainables.data.store.description import CLIPS_FILE, INFO_FILE, JOINTS_FILE, StoreInfo
 from trainables.data.store.reading import Store, parse_info
 
@@ -90,15 +91,14 @@ class _Remote:
         try:
             place = urlsplit(uri)
         except ValueError as error:
-            raise UserError(f"{uri}: must be a path or a URI: {error}") from error
+            raise UserError(f"{redacted(uri)}: must be a path or a URI: {error}") from error
         if not (place.netloc + place.path).strip("/"):
             raise UserError(f"{uri}: must name a store: {place.scheme}://BUCKET/STORE or the like")
-        if place.password is not None:
-            rule = (
-                "must not hold a password, which every trial would write down; credentials come"
-                " from the environment"
+        if place.password is not None or _ends_within_a_password(place) or redacted(uri) != uri:
+            raise UserError(
+                f"{redacted(uri)}: must not hold a password, which every trial would write down;"
+                " credentials come from the environment"
             )
-            raise UserError(f"{place.scheme}://{place.hostname}{place.path}: {rule}")
         self.uri = uri
         self._cache = cache_folder()
         # holds the name of the copy last used
@@ -171,6 +171,15 @@ class _Remote:
             raise UserError(f"{self.uri}: cannot be downloaded: {_reason(error)}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _ends_within_a_password(place: SplitResult) -> bool:
+    """Whether a host was read of KEY:SECRET/WITH/SLASHES@HOST: what should be its port is none."""
+    try:
+        place.port  # noqa: B018, reading it checks it
+    except ValueError:
+        return True
+    return False
 
 
 def _file_system(uri: str) -> tuple[FileSystem, str]:

@@ -1,0 +1,26 @@
+"""Passwords in addresses: what counts as one, and texts with them hidden."""
+
+from __future__ import annotations
+
+import re
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+"""`${NAME}` or `${NAME:-default}`."""
+
+HIDDEN = "***"
+# scheme://user:password@host; a password may hold "@" and "/"
+_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/@\s\"']*:)([^\s\"']+)(?=@)")
+_QUERY = re.compile(
+    r"([?&](?:sig|[^=&\s\"']*(?:pass|secret|token|signature|(?:access|account|api)_?key)[^=&\s\"']*)=)"
+    r"([^&\s\"']+?)(?=:?(?:[&\s\"']|$))",
+    re.IGNORECASE,
+)
+
+
+def redacted(text: str) -> str:
+    """The text with the passwords of all addresses in it hidden; `${NAME}` is no password."""
+    return _QUERY.sub(_hide, _PASSWORD.sub(_hide, text))
+
+
+def _hide(found: re.Match[str]) -> str:
+    return found[0] if VARIABLE.fullmatch(found[2]) else f"{found[1]}{HIDDEN}"
