@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.contract.config import DataConfig, StreamConfig
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.batches.transforms import crop_training, sample_training
 from trainables.data.store.reading import Clip, Description, ProtocolRule, Store, write_store
 
@@ -179,16 +179,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def dealing(store: Store, data: DataConfig) -> Callable[[int], Iterator[int]]:
     """A function that deals some epochs of training batches and gives their sizes."""
     everything = np.arange(store.info.clips)
-    batches = Batches(
-        store,
-        everything,
-        data,
-        batch_size=BATCH,
-        device=torch.device("cpu"),
-        training=True,
-        seed=0,
-        labelled=True,
-    )
+    batches = Batches(store, everything, data, Dealing(BATCH, training=True, labelled=True))
     return lambda turn: (
         len(dealt.x) for epoch in range(PASSES) for dealt in batches.epoch(PASSES * turn + epoch)
     )
@@ -438,17 +429,8 @@ def batches_of(path: Path) -> Batches:
         Store.open(path),
         DataConfig(store=str(path), protocol="all", frames=FRAMES["ctr"]),
     )
-    everything, device = np.arange(store.info.clips), torch.device("cpu")
-    return Batches(
-        store,
-        everything,
-        data,
-        batch_size=BATCH,
-        device=device,
-        training=True,
-        seed=0,
-        labelled=True,
-    )
+    everything = np.arange(store.info.clips)
+    return Batches(store, everything, data, Dealing(BATCH, training=True, labelled=True))
 
 
 def pad_to_npz(store: Store, path: Path) -> None:

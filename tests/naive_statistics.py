@@ -27,3 +27,56 @@ def resampled_means(values, draws, seed, clusters=None):
             sample += [value for value, own in zip(values, clusters, strict=True) if own == group]
         means.append(sum(sample) / len(sample))
     return means
+
+
+def out_of_bag_accuracies(hits, bags):
+    """For each bag (a list of clips, with repeats): the accuracy of the contender that is best in
+    it, of equal ones the first, on the clips that are not in it.
+    """
+    found = []
+    for bag in bags:
+        totals = [sum(int(row[clip]) for clip in bag) for row in hits]
+        best = totals.index(max(totals))
+        outside = [clip for clip in range(len(hits[0])) if clip not in bag]
+        found.append(sum(int(hits[best][clip]) for clip in outside) / len(outside))
+    return found
+
+
+def calibration_error(rows, labels, bin_of):
+    """Expected calibration error: mean gap between confidence and accuracy, weighted by clips;
+    `bin_of` gives the bin of each clip.
+    """
+    confidence = [max(row) for row in rows]
+    hits = [row.index(max(row)) == label for row, label in zip(rows, labels, strict=True)]
+    bins = bin_of(confidence)
+    error = 0.0
+    for number in set(bins):
+        own = [i for i, each in enumerate(bins) if each == number]
+        sure = sum(confidence[i] for i in own) / len(own)
+        right = sum(hits[i] for i in own) / len(own)
+        error += len(own) / len(rows) * abs(right - sure)
+    return error
+
+
+def bins_of_equal_width(confidence, count=15):
+    return [next(b for b in range(count) if p <= (b + 1) / count) for p in confidence]
+
+
+def bins_of_equal_mass(confidence, count=15):
+    order = sorted(range(len(confidence)), key=lambda i: confidence[i])
+    return [order.index(i) * count // len(confidence) for i in range(len(confidence))]
+
+
+def brier(rows, labels):
+    total = 0.0
+    for row, label in zip(rows, labels, strict=True):
+        total += sum((p - (k == label)) ** 2 for k, p in enumerate(row))
+    return total / len(rows)
+
+
+def pair_counts(first, second, labels):
+    """(both right, only the first, only the second, both wrong)"""
+    kinds = [(a == y, b == y) for a, b, y in zip(first, second, labels, strict=True)]
+    return tuple(
+        kinds.count(kind) for kind in [(True, True), (True, False), (False, True), (False, False)]
+    )

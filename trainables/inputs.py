@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainables.contract.config import TrialConfig
 from trainables.contract.scores import Scores
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.store.cache import open_store
 from trainables.data.store.reading import Split, Store
 
@@ -84,10 +84,12 @@ class Inputs:
             self.store,
             clips,
             self.config.data,
-            batch_size=size,
-            device=self.device,
-            training=training,
-            seed=self.config.seed,
-            labelled=labelled,
-            views=views,
+            Dealing(
+                size,
+                device=self.device,
+                training=training,
+                seed=self.config.seed,
+                labelled=labelled,
+                views=views,
+            ),
         )

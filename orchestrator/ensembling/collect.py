@@ -22,7 +22,7 @@ from trainables.contract.errors import UserError
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
-__all__ = ["Candidate", "Member", "collect", "comparable", "missing_cells", "order"]
+__all__ = ["Candidate", "Member", "collect", "comparable", "contenders", "missing_cells", "order"]
 
 Seeds = TypeVar("Seeds", bound=Collection[object])
 
@@ -38,13 +38,23 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
     seed: taking the best seed would be choosing by luck. For the same reason an assignment of which
     fewer seeds have finished than of another one takes no part.
     """
-    members: list[Member] = []
-    for candidates in _complete_by_cell(run).values():
-        allowed = comparable(each for each in candidates if _satisfies(each, sweep))
-        if allowed:
-            members.append(_member(run, min(allowed, key=lambda each: order(each, sweep))))
+    members = [
+        _member(run, min(candidates, key=lambda each: order(each, sweep)))
+        for candidates in contenders(run, sweep).values()
+    ]
     _check_same_clips(members)
     return tuple(members)
+
+
+def contenders(run: Path, sweep: Sweep) -> dict[str, list[Candidate]]:
+    """What every cell's member is chosen from, in the order in which it was proposed: complete,
+    comparable and within the metric constraints. A cell without any is not named.
+    """
+    allowed = {
+        cell: comparable(each for each in candidates if _satisfies(each, sweep))
+        for cell, candidates in _complete_by_cell(run).items()
+    }
+    return {cell: candidates for cell, candidates in allowed.items() if candidates}
 
 
 def comparable(assignments: Iterable[Seeds]) -> list[Seeds]:

@@ -135,12 +135,12 @@ def sign_test(wins: int, losses: int) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def above_chance(found: Accuracy, classes: int) -> bool:
+def above_chance(found: Accuracy, classes: int, p_value: float = 0.05) -> bool:
     """Whether guessing among the classes would rarely (p < 0.05) get so many clips right."""
     from scipy.stats import binomtest
 
     test = binomtest(found.right, found.clips, 1 / classes, alternative="greater")
-    return bool(test.pvalue < 0.05)
+    return bool(test.pvalue < p_value)
 
 
 def _check(scores: FloatArray, labels: IntArray) -> None:

@@ -10,28 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.combine import weighted_sum
 from orchestrator.ensembling.evaluate import (
     Accuracy,
-    FloatArray,
     IntArray,
     Paired,
-    above_chance,
     accuracy,
     paired,
     ranks,
 )
-from orchestrator.ensembling.readers.alignment import Aligned, align
+from orchestrator.ensembling.readers.alignment import align
 from orchestrator.ensembling.readers.files import read_labels, read_scores
 from orchestrator.ensembling.readers.tables import LabelTable, ScoreTable
+from orchestrator.ensembling.row_order import check_order
 from orchestrator.sweep.presets import Combine
 from trainables.contract.errors import UserError
 
-MOST_COPIES = 10  # of a test set in one file
 ENSEMBLE = "ensemble"
 
 
@@ -97,7 +92,6 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     classes = files[0].values.shape[1]
     first = _first_class(labels, classes, request.labels_from)
     truth = _class_numbers(labels, table.labels, classes, first)
-    table, truth, repeated = _without_copies(table, truth)
     names = _short_names(paths)
     factors = weights or (1.0,) * len(paths)
     together = weighted_sum(table.logits, factors, combine)
@@ -105,12 +99,14 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
         name: accuracy(rows, truth, logits=True)
         for name, rows in zip(names, table.logits, strict=True)
     }
-    firsts = {name: rows.argmax(axis=1) for name, rows in zip(names, table.values, strict=True)}
+    rows_of = dict(zip(names, table.values, strict=True))
+    order = () if table.how == "by id" else check_order(rows_of, members, truth)
+    firsts = {name: rows.argmax(axis=1) for name, rows in rows_of.items()}
     top = max(found.right for found in members.values())
     hits = ranks(together, truth) == 0
     return FilesEvaluation(
         aligned=table.how,
-        notes=(*notes, *table.notes, *repeated, *_at_chance(members, table)),
+        notes=(*notes, *table.notes, *order),
         members=members,
         weights=dict(zip(names, factors, strict=True)),
         combine=combine,
@@ -176,51 +172,6 @@ def _class_numbers(table: LabelTable, labels: IntArray, classes: int, first: int
             f" {lowest} to {highest}"
         )
     return labels - first
-
-
-def _at_chance(members: dict[str, Accuracy], table: Aligned) -> tuple[str, ...]:
-    """What is to be said of files that are no better than guessing where rows were matched by
-    position: a wrong order looks like that.
-    """
-    if table.how == "by id":
-        return ()
-    classes = table.values[0].shape[1]
-    return tuple(
-        f"{name} is not clearly better than guessing: are its rows in the order of the labels?"
-        for name, found in members.items()
-        if not above_chance(found, classes)
-    )
-
-
-def _without_copies(table: Aligned, truth: IntArray) -> tuple[Aligned, IntArray, tuple[str, ...]]:
-    """The first of several blocks of equal rows (from a loader that repeats its test set)."""
-    for copies in range(MOST_COPIES, 1, -1):
-        if (
-            table.how == "by position"
-            and len(truth) % copies == 0
-            and _repeats(truth, copies)
-            and all(_repeats(each, copies) for each in table.values)
-        ):
-            part = slice(0, len(truth) // copies)
-            note = (
-                f"rows repeat {copies} times: only the first {part.stop} are used, so that the"
-                " standard error is of distinct clips"
-            )
-            kept = Aligned(
-                [each[part] for each in table.values],
-                [each[part] for each in table.logits],
-                table.labels[part],
-                table.ids[part] if table.ids else None,
-                table.how,
-                table.notes,
-            )
-            return kept, truth[part], (note,)
-    return table, truth, ()
-
-
-def _repeats(values: FloatArray | IntArray, copies: int) -> bool:
-    blocks: npt.NDArray[Any] = values.reshape(copies, -1)
-    return len(blocks[0]) > 1 and np.allclose(blocks[1:], blocks[:1], rtol=1e-4, atol=1e-4)
 
 
 def _short_names(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -216,9 +216,9 @@ def test_test_clips_are_never_dealt_with_labels(store, tmp_path, monkeypatch):
 
     dealt = []
 
-    def remember(opened, indices, *arguments, labelled, **options):
-        dealt.append((set(indices.tolist()), labelled))
-        return Batches(opened, indices, *arguments, labelled=labelled, **options)
+    def remember(opened, indices, data, dealing):
+        dealt.append((set(indices.tolist()), dealing.labelled))
+        return Batches(opened, indices, data, dealing)
 
     monkeypatch.setattr("trainables.inputs.Batches", remember)
     config = config_of(store)
@@ -465,7 +465,7 @@ def test_two_processes_cannot_train_one_trial(store, tmp_path, monkeypatch):
 
 
 def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, monkeypatch):
-    from trainables.data.batches.batches import Batches
+    from trainables.data.batches.batches import Batches, Dealing
     from trainables.training.evaluate import score
 
     config = config_of(store)
@@ -476,8 +476,8 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
     )
     dealt = []
 
-    def remember(*arguments, **options):
-        dealt.append(Batches(*arguments, **options))
+    def remember(*arguments):
+        dealt.append(Batches(*arguments))
         return dealt[-1]
 
     monkeypatch.setattr("trainables.inputs.Batches", remember)
@@ -493,16 +493,7 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
     scores, model = Scores.load(out.test_scores), load_deploy(out.deploy_file)
     assert list(scores.ids) == list(opened.column("id")[split.test])
     views = []
-    for batch in Batches(
-        opened,
-        split.test,
-        config.data,
-        batch_size=3,
-        device=CPU,
-        training=False,
-        seed=0,
-        labelled=False,
-    ).epoch(0):
+    for batch in Batches(opened, split.test, config.data, Dealing(3)).epoch(0):
         views.append(model(batch.x).softmax(dim=1).mean(dim=0))  # one clip
     torch.testing.assert_close(
         torch.from_numpy(scores.logits).softmax(dim=1),
@@ -510,17 +501,7 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
         atol=1e-6,
         rtol=0,
     )
-    probe = Batches(
-        opened,
-        split.selection,
-        config.data,
-        batch_size=4,
-        device=CPU,
-        training=False,
-        seed=0,
-        labelled=False,
-        views=1,
-    )
+    probe = Batches(opened, split.selection, config.data, Dealing(4, views=1))
     last = score(model, probe.epoch(0))[1]
     labels = torch.from_numpy(opened.column("label")[split.selection])
     assert result.selection_loss != pytest.approx(

@@ -14,7 +14,7 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.contract.scores import Scores
 from trainables.cost.counting.levels import count_trial
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import deploy, load_deploy
@@ -155,16 +155,7 @@ def test_a_mixture_says_how_often_each_expert_is_chosen(store, trial):
         return
     form, opened = load_deploy(out.deploy_file), Store.open(store)
     indices = opened.split("xsub", config.data.selection).selection
-    held_out = Batches(
-        opened,
-        indices,
-        config.data,
-        batch_size=5,
-        device=CPU,
-        training=False,
-        seed=0,
-        labelled=False,
-    )
+    held_out = Batches(opened, indices, config.data, Dealing(5))
     counts = [0, 0]
     for batch in held_out.epoch(0):
         gate = form.choice(form.gate.features(batch.x))

@@ -110,7 +110,7 @@ def _clips(config: SyntheticConfig, layout: Layout) -> Iterator[Clip]:
         order = np.lexsort((places, view, subject))
         for take, place in enumerate(order):
             s, v = int(subject[place]), int(view[place])
-            joints = _scene(rng, config, layout, movement, subjects, s, v)
+            joints = _scene(rng, config, layout, movement, subjects[s:] + subjects[:s], v)
             name = "_".join(
                 f"{letter}{value:0{len(str(largest))}}"
                 for letter, value, largest in (
@@ -203,16 +203,17 @@ def _scene(
     layout: Layout,
     movement: _Movement,
     subjects: list[_Subject],
-    subject: int,
     view: int,
 ) -> npt.NDArray[np.float32]:
-    """(M, T, V, 3) as the camera `view` sees it: metres, y up, z away from the camera."""
+    """(M, T, V, 3) as the camera `view` sees it: metres, y up, z away from the camera; the first
+    subject moves, others stand beside.
+    """
     length = int(rng.integers(config.frames // 2, config.frames * 3 // 2 + 1))
     count = int(rng.integers(1, config.persons + 1))
     still = _Movement(movement.axis, np.zeros(layout.size), movement.phase, 1.0, 1.0)
     bodies = []
     for m in range(count):
-        who = subjects[(subject + m) % len(subjects)]
+        who = subjects[m % len(subjects)]
         body = _body(rng, layout, who, movement if m == 0 else still, length)
         bodies.append(body + np.array([0.9 * m, 0.0, 0.0]))
     yaw = np.pi / 4 * view + rng.normal(0.0, 0.15)

@@ -18,7 +18,7 @@ from torch import nn
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.readers.arrays import joints_of
 from trainables.data.readers.checks import Problems
 from trainables.data.store.description import Channels, Clip, Description, Joints, layout_of
@@ -80,16 +80,7 @@ def _score(
     device: torch.device,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Positions in the store and logits (N, K) of the clips at `indices`, ascending."""
-    batches = Batches(
-        store,
-        indices,
-        data,
-        batch_size=BATCH,
-        device=device,
-        training=False,
-        seed=0,
-        labelled=False,
-    )
+    batches = Batches(store, indices, data, Dealing(BATCH, device=device))
     positions, logits = score(model, batches.epoch(0))
     return positions.numpy(), logits.numpy()
 

@@ -5,11 +5,13 @@ names them or the person asks for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.ensembling.readers.copies import folded
+from orchestrator.ensembling.readers.own_labels import check_own_labels
 from orchestrator.ensembling.readers.tables import FloatTable, Ids, LabelTable, ScoreTable
 from trainables.contract.errors import UserError
 from trainables.contract.names import shown
@@ -45,7 +47,8 @@ def align(files: Sequence[ScoreTable], labels: LabelTable, *, by_position: bool)
         return _by_position(files, labels, None, ())
     if all(_are_row_numbers(each) for each in named):
         note = "names test_0, test_1, ... are taken for the numbers of the rows"
-        return _by_position([_in_row_order(each) for each in files], labels, None, (note,))
+        ordered = [_in_row_order(each) for each in files]
+        return _by_position(ordered, _labels_in_row_order(labels), None, (note,))
     if not by_position:
         nameless = ", ".join(each.path.name for each in tables if each.ids is None)
         raise UserError(
@@ -65,6 +68,7 @@ def align(files: Sequence[ScoreTable], labels: LabelTable, *, by_position: bool)
 def _by_position(
     files: Sequence[ScoreTable], labels: LabelTable, ids: Ids | None, notes: tuple[str, ...]
 ) -> Aligned:
+    files, labels, copies = folded(files, labels)
     counts = {each.path.name: len(each) for each in files} | {labels.path.name: len(labels)}
     if len(set(counts.values())) > 1:
         parts = ", ".join(f"{shown(name)} {count}" for name, count in labels.parts.items())
@@ -72,13 +76,15 @@ def _by_position(
             f"files without ids must have the same number of rows, got {counts}"
             + (f"; {labels.path.name} has the parts {parts}: --split" if parts else "")
         )
+    for each in files:
+        check_own_labels(each, slice(None), labels, labels.labels)
     return Aligned(
         [each.values for each in files],
         [each.logits for each in files],
         labels.labels,
         ids,
         "by position",
-        notes,
+        (*notes, *copies),
     )
 
 
@@ -91,7 +97,18 @@ def _in_row_order(table: ScoreTable) -> ScoreTable:
     if table.ids is None:
         return table
     order = _positions(table.ids, [f"test_{row}" for row in range(len(table))])
-    return ScoreTable(table.path, table.values[order], None, table.probabilities)
+    truth = None if table.truth is None else _labels_at(table.truth, order)
+    return replace(table, values=table.values[order], ids=None, truth=truth)
+
+
+def _labels_in_row_order(table: LabelTable) -> LabelTable:
+    if table.ids is None:
+        return table
+    return _labels_at(table, _positions(table.ids, [f"test_{row}" for row in range(len(table))]))
+
+
+def _labels_at(table: LabelTable, order: IntArray) -> LabelTable:
+    return replace(table, labels=table.labels[order], ids=None)
 
 
 def _by_id(files: Sequence[ScoreTable], labels: LabelTable) -> Aligned:
@@ -112,10 +129,13 @@ def _by_id(files: Sequence[ScoreTable], labels: LabelTable) -> Aligned:
             f" {shown(unlabelled[:3])}"
         )
     rows = [_positions(each.ids, order) for each in files]
+    expected = labels.labels[_positions(labels.ids, order)]
+    for each, own in zip(files, rows, strict=True):
+        check_own_labels(each, own, labels, expected, order)
     return Aligned(
         [each.values[own] for each, own in zip(files, rows, strict=True)],
         [each.logits[own] for each, own in zip(files, rows, strict=True)],
-        labels.labels[_positions(labels.ids, order)],
+        expected,
         tuple(order),
         "by id",
         (),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from orchestrator.ensembling.readers.numpy_files import npy, npz_labels
-from orchestrator.ensembling.readers.parquet import parquet_labels, parquet_scores
+from orchestrator.ensembling.readers.columns import csv_scores, parquet_scores
+from orchestrator.ensembling.readers.numpy_files import npy, npz_labels, npz_scores
+from orchestrator.ensembling.readers.parquet import parquet_labels
 from orchestrator.ensembling.readers.pickled import pickled_labels, pickled_scores
 from orchestrator.ensembling.readers.tables import (
     Content,
@@ -24,7 +25,10 @@ Reader = Callable[[Path], Content]
 
 SCORE_READERS: dict[str, Reader] = {
     ".parquet": parquet_scores,
+    ".csv": csv_scores,
+    ".tsv": csv_scores,
     ".npy": npy,
+    ".npz": npz_scores,
     ".pkl": pickled_scores,
     ".pickle": pickled_scores,
     ".json": json_scores,

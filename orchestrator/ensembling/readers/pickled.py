@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.ensembling.readers.keys import named_labels, named_scores
 from orchestrator.ensembling.readers.records import (
-    SCORES,
     annotated,
     is_annotations,
     is_records,
     records,
+    scored,
 )
 from orchestrator.ensembling.readers.tables import Content
 from trainables.contract.errors import UserError
@@ -18,25 +19,25 @@ from trainables.contract.foreign_files import read_pickle
 
 def pickled_scores(path: Path) -> Content:
     """{sample: vector} (CTR-GCN and its followers), a list of vectors (PYSKL), or of MMAction2's
-    records.
+    records; {"scores": table, ...} with labels and names where there are some.
     """
     content = read_pickle(path, "a pickle of scores")
     if is_annotations(content):
         raise UserError(f"{path}: must be a file of scores, got one of annotations: --labels")
     if isinstance(content, dict):
-        return Content(list(content.values()), list(content))
-    return records(path, content, SCORES) if is_records(content) else Content(content)
+        return named_scores(content) or Content(list(content.values()), list(content))
+    return scored(path, content) if is_records(content) else Content(content)
 
 
 def pickled_labels(path: Path, part: str | None) -> Content:
-    """{sample: class}, (names, classes) as in ST-GCN's val_label.pkl, a list of classes or of
-    records, a PYSKL annotation file, or MMAction2's dump of test results.
+    """{sample: class}, {"labels": classes, ...}, (names, classes) as in ST-GCN's val_label.pkl, a
+    list of classes or of records, a PYSKL annotation file, or MMAction2's dump of test results.
     """
     content = read_pickle(path, "a pickle of labels")
     if is_annotations(content):
         return annotated(path, content, part)
     if isinstance(content, dict):
-        return Content(list(content.values()), list(content))
+        return named_labels(content) or Content(list(content.values()), list(content))
     pair = isinstance(content, tuple | list) and len(content) == 2
     if pair and isinstance(content[0], list | tuple):
         return Content(content[1], content[0])

@@ -42,6 +42,13 @@ def records(path: Path, content: Any, keys: Sequence[str] = LABELS) -> Content:
     return Content(values, None if name is None else [record[name] for record in content])
 
 
+def scored(path: Path, content: Any) -> Content:
+    """MMAction2's dump of test results: scores, the names and the labels that its records have."""
+    found = records(path, content, SCORES)
+    own = records(path, content, LABELS) if _common(content, LABELS) else None
+    return Content(found.values, found.ids, labels=None if own is None else own.values)
+
+
 def annotated(path: Path, content: dict[str, Any], part: str | None) -> Content:
     """The labels of a PYSKL annotation file {"split": {part: names}, "annotations": [records]}, of
     one part of it in the order in which PYSKL tests it, or of all.

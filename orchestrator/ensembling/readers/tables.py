@@ -29,6 +29,7 @@ class ScoreTable:
     values: FloatTable  # logits, or probabilities
     ids: Ids | None
     probabilities: bool  # whether every row is >= 0 and sums to 1
+    truth: LabelTable | None = None  # the labels that the file holds itself, in the same order
 
     def __len__(self) -> int:
         return len(self.values)
@@ -64,6 +65,7 @@ class Content:
     values: Any
     ids: Sequence[Any] | None = None
     parts: Mapping[str, int] = field(default_factory=dict)
+    labels: Any = None  # of a file of scores that has them, too
 
 
 def score_table(path: Path, content: Content) -> ScoreTable:
@@ -82,9 +84,14 @@ def score_table(path: Path, content: Content) -> ScoreTable:
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise UserError(f"{path}: scores must be finite numbers, got NaN or infinity in row {row}")
-    return ScoreTable(
-        path, values, _names(path, content, len(values)), _probabilities(path, values)
-    )
+    ids = _names(path, content, len(values))
+    truth = None if content.labels is None else label_table(path, Content(content.labels))
+    if truth is not None and len(truth) != len(values):
+        raise UserError(
+            f"{path}: its labels must be one per row of its scores, got {len(truth)} for"
+            f" {len(values)}"
+        )
+    return ScoreTable(path, values, ids, _probabilities(path, values), truth)
 
 
 def label_table(path: Path, content: Content) -> LabelTable:
@@ -164,7 +171,10 @@ def _whole(value: Any) -> float:
 def _names(path: Path, content: Content, count: int) -> Ids | None:
     if content.ids is None:
         return None
-    ids = tuple(str(name) for name in content.ids)
+    ids = tuple(
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        for name in content.ids
+    )
     if len(ids) != count:
         raise UserError(f"{path}: every row must have a name, got {len(ids)} names, {count} rows")
     if len(set(ids)) != len(ids):
@@ -184,5 +194,11 @@ def _probabilities(path: Path, values: FloatTable) -> bool:
         raise UserError(
             f"{path}: rows must all be probabilities or all be logits, got {int(are.sum())} of"
             f" {len(are)} that sum to 1, and row {row} that does not"
+        )
+    percent = np.abs(values.sum(axis=1) - 100) <= 100 * SUM_TOLERANCE
+    if values.min() >= 0 and percent.all():
+        raise UserError(
+            f"{path}: rows must be logits, or probabilities that sum to 1, got rows that sum to 100"
+            " as per cent do: divide them by 100"
         )
     return bool(are.all())

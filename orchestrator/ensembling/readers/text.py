@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.readers.records import records
+from orchestrator.ensembling.readers.keys import NAMES, first_of, named_labels, named_scores
+from orchestrator.ensembling.readers.records import is_records, records, scored
 from orchestrator.ensembling.readers.tables import Content
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import MOST_DIGITS, read_json, read_table
@@ -29,18 +30,19 @@ def csv_labels(path: Path) -> Content:
             f"{path}: labels must be class numbers, got {shown(words[0])}; a store's clips.parquet"
             " has them"
         )
-    ids = [row["id"] for row in table.rows] if "id" in table.header else None
+    name = first_of(NAMES, table.header)
+    ids = None if name is None else [row[name] for row in table.rows]
     return Content([int(label) for label in labels], ids)
 
 
 def json_scores(path: Path) -> Content:
-    """{sample: vector}, or a list of vectors."""
+    """{sample: vector}, a list of vectors or of records; {"scores": table, ...} with labels and
+    names where there are some.
+    """
     content = read_json(path, "a JSON file of scores")
-    return (
-        Content(list(content.values()), list(content))
-        if isinstance(content, dict)
-        else Content(content)
-    )
+    if isinstance(content, dict):
+        return named_scores(content) or Content(list(content.values()), list(content))
+    return scored(path, content) if is_records(content) else Content(content)
 
 
 def json_labels(path: Path) -> Content:
@@ -48,8 +50,9 @@ def json_labels(path: Path) -> Content:
     content: Any = read_json(path, "a JSON file of labels")
     if not isinstance(content, dict):
         return records(path, content)
-    if "labels" not in content:
+    found = named_labels(content)
+    if found is None:
         raise UserError(
             f"{path}: must have an entry 'labels', has {', '.join(map(shown, list(content)[:5]))}"
         )
-    return Content(content["labels"], content.get("ids"))
+    return found

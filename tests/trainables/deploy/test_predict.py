@@ -8,7 +8,7 @@ import torch
 
 from trainables.contract.config import DataConfig, ModelConfig
 from trainables.contract.errors import UserError
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.readers.detected import hide_unseen
 from trainables.data.store.reading import Clip, Description, ProtocolRule, Store, write_store
 from trainables.deploy.form import deploy
@@ -169,16 +169,5 @@ def test_the_pipeline_that_was_asked_for_is_kept(tmp_path):
     data = seen(store, "joint").model_copy(update={"pipeline": "pyskl", "views": 1})
     network = network_of(store)
     (ours,) = score_clips([(network, data)], [store.clip(2)], store.info)
-    batch = next(
-        Batches(
-            store,
-            np.array([2]),
-            data,
-            batch_size=1,
-            device=torch.device("cpu"),
-            training=False,
-            seed=0,
-            labelled=False,
-        ).epoch(0)
-    )
+    batch = next(Batches(store, np.array([2]), data, Dealing(1)).epoch(0))
     np.testing.assert_allclose(ours, network(batch.x).numpy(), rtol=1e-4, atol=1e-5)

@@ -32,6 +32,7 @@ from trainables.data.store.description import LEAST_CONFIDENCE
 from trainables.data.store.reading import Store
 from trainables.seeding import derive
 
+CPU = torch.device("cpu")
 AHEAD = 256  # clips made in one go: the cost of a call is shared by a few small batches
 
 
@@ -49,6 +50,18 @@ class Batch:
     index: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """How clips are dealt as batches; in evaluation unless said."""
+
+    batch_size: int
+    device: torch.device = CPU
+    training: bool = False
+    seed: int = 0  # of everything that is drawn in training
+    labelled: bool = False  # whether the store's labels are read
+    views: int | None = None  # of each clip in evaluation; None: what the data's settings ask for
+
+
 class Batches:
     """The clips at `indices` of a store, as batches of one stream.
 
@@ -56,9 +69,7 @@ class Batches:
     a few neighbouring steps sharing one generator; `data.repeat` passes per epoch; only whole
     batches, unless there is not one. Evaluation: every clip once, ascending, nothing random, the
     last batch may be short. A clip of which there are several views is dealt as often; batches then
-    may begin and end within it. Without `labelled` the store's labels are never read.
-
-    views: of each clip in evaluation; None: what `data` asks for.
+    may begin and end within it.
     """
 
     def __init__(
@@ -66,14 +77,9 @@ class Batches:
         store: Store,
         indices: npt.NDArray[np.int64],
         data: DataConfig,
-        *,
-        batch_size: int,
-        device: torch.device,
-        training: bool,
-        seed: int,
-        labelled: bool,
-        views: int | None = None,
+        dealing: Dealing,
     ) -> None:
+        device, training = dealing.device, dealing.training
         if len(indices) == 0:
             raise UserError(
                 f"{data.store}: {'training' if training else 'evaluation'} needs at least one clip,"
@@ -81,17 +87,18 @@ class Batches:
             )
         check_settings(data, store.info, store.layout)
         indices = np.sort(np.asarray(indices, dtype=np.int64))
-        self._frames, self._device, self._training, self._seed = data.frames, device, training, seed
+        self._frames, self._device, self._training = data.frames, device, training
+        self._seed = dealing.seed
         self._full_precision = torch.autocast(device.type, enabled=False)
         self._persons = store.info.persons
         self._clips = load_ragged(store, indices, device, data.residence)
-        asked = views_of(data, store.info) if views is None else views
+        asked = views_of(data, store.info) if dealing.views is None else dealing.views
         self._views = 1 if training else asked
         self._pipeline = PIPELINES[pipeline_of(data, store.info)](
             store, self._clips, data, training=training, views=self._views
         )
         self._confident = store.info.channels == "xyc"
-        self._labels = store.column("label")[indices].astype(np.int64) if labelled else None
+        self._labels = store.column("label")[indices].astype(np.int64) if dealing.labelled else None
         stream = data.stream_config
         self._motion = stream.motion and not self._pipeline.by_joint
         matrix = (
@@ -104,7 +111,7 @@ class Batches:
         )
         self._passes = data.repeat if training else 1
         total = len(indices) * self._passes * self._views
-        self._batch_size = min(batch_size, total)
+        self._batch_size = min(dealing.batch_size, total)
         self.steps = total // self._batch_size if training else -(-total // self._batch_size)
         self.clips = self.steps * self._batch_size if training else total
         """Clips dealt in one epoch, every view counted."""

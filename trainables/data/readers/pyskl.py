@@ -72,7 +72,6 @@ def read_pyskl(
     file: Path,
     options: PysklOptions,
     *,
-    name: str | None = None,
     test: Path | None = None,
     layout: Layout | None = None,
     classes: Path | None = None,
@@ -96,7 +95,7 @@ def read_pyskl(
             f" {channels}"
         )
     description = Description(
-        name=name or file.stem,
+        name=file.stem,
         layout=describe_layout(layout),
         classes=_class_names(classes, annotations),
         channels="xy" if options.drop_confidence else channels,

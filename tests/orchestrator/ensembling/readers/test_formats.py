@@ -7,6 +7,8 @@ import json
 import pickle
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -28,6 +30,8 @@ def written(path, content):
         np.save(path, content)
     elif path.suffix == ".npz":
         np.savez(path, **content)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table(content), path)
     else:
         path.write_bytes(pickle.dumps(content))
     return path
@@ -46,6 +50,8 @@ def dumped(wrap, label="gt_label", score="pred_score", item=False):
     ]
 
 
+PAIRS = list(zip(ROWS.tolist(), LABELS, strict=True))
+NAMED = [[name, *row] for name, row in zip(NAMES, ROWS.tolist(), strict=True)]
 NEWER = {"label": "gt_labels", "score": "pred_scores", "item": True}
 SCORES = {
     "npy": ("s.npy", ROWS, False),
@@ -60,7 +66,58 @@ SCORES = {
     "mmaction tensors": ("s.pkl", dumped(torch.from_numpy), True),
     "mmaction items": ("s.pkl", dumped(torch.from_numpy, **NEWER), True),
     "mmaction item arrays": ("s.pkl", dumped(np.asarray, **NEWER), True),
+    "mmaction json": ("s.json", [{"pred_score": row, "gt_label": [y]} for row, y in PAIRS], False),
+    "npz": ("s.npz", {"scores": ROWS}, False),
+    "npz of one array": ("s.npz", {"arr_0": ROWS}, False),
+    "npz whole": ("s.npz", {"logits": ROWS, "y": np.array(LABELS), "ids": np.array(NAMES)}, True),
+    "npz bytes": ("s.npz", {"pred": ROWS, "names": np.array(NAMES, "S"), "y": LABELS}, True),
+    "npz one-hot": ("s.npz", {"x": ROWS, "y_test": np.eye(3)[LABELS]}, False),
+    "record": ("s.pkl", {"scores": ROWS, "labels": LABELS, "ids": NAMES}, True),
+    "json record": ("s.json", {"scores": ROWS.tolist(), "labels": LABELS, "ids": NAMES}, True),
+    "csv": ("s.csv", [["id", "0", "1", "2"], *NAMED], True),
+    "csv without header": ("s.csv", NAMED, True),
+    "csv without names": ("s.csv", ROWS.tolist(), False),
+    "csv numbered": ("s.csv", [[0, 1, 2], *ROWS.tolist()], False),
+    "csv labels": (
+        "s.csv",
+        [
+            ["file_name", "label", "sit", "walk", "wave"],
+            *([name, y, *row] for name, y, row in zip(NAMES, LABELS, ROWS.tolist(), strict=True)),
+        ],
+        True,
+    ),
+    "csv of pandas": ("s.csv", [["", "class_0", "class_1", "class_2"], *NAMED], True),
+    "tsv": ("s.tsv", [["id", "1", "2", "3"], *NAMED], True),
+    "parquet": ("s.parquet", {"id": NAMES, "logits": ROWS.tolist(), "label": LABELS}, True),
+    "parquet nameless": ("s.parquet", {"anything": ROWS.tolist()}, False),
+    "parquet columns": ("s.parquet", {"id": NAMES, **dict(zip("012", ROWS.T, strict=True))}, True),
+    "parquet of pandas": (
+        "s.parquet",
+        {"b": ROWS[:, 0], "c": ROWS[:, 1], "a": ROWS[:, 2], "__index_level_0__": NAMES},
+        True,
+    ),
 }
+WITH_LABELS = [
+    *("npz whole", "npz bytes", "npz one-hot", "record", "json record", "csv labels", "parquet"),
+    *(kind for kind in SCORES if kind.startswith("mmaction")),
+]
+
+
+@pytest.mark.parametrize("kind", WITH_LABELS)
+def test_labels_that_a_score_file_holds_are_read(tmp_path, kind):
+    name, content, _ = SCORES[kind]
+    found = read_scores(written(tmp_path / name, content))
+    assert found.truth.labels.tolist() == LABELS
+
+
+def test_numbered_columns_are_classes_in_the_order_of_their_numbers(tmp_path):
+    """As a table sorted by the names of its columns has them: c1, c10, c2, ..."""
+    header = ["id", *(f"c{i}" for i in (1, 10, 2, 3, 4, 5, 6, 7, 8, 9))]
+    path = written(tmp_path / "s.csv", [header, ["a", 0, 9, 1, 2, 3, 4, 5, 6, 7, 8]])
+    assert read_scores(path).values.tolist() == [list(range(10))]
+    columns = {name: [float(name[1:])] for name in header[1:]}
+    path = written(tmp_path / "s.parquet", columns)
+    assert read_scores(path).values.tolist() == [list(range(1, 11))]
 
 
 @pytest.mark.parametrize("kind", SCORES)
@@ -90,6 +147,11 @@ TRUTH = {
     "npz": ("l.npz", {"x_test": np.zeros(2), "y_test": np.eye(3)[LABELS]}, False),
     "csv": ("l.csv", TABLE, True),
     "csv without names": ("l.csv", [["label"], [0], [1], [2]], False),
+    "csv file names": ("l.csv", [["file_name", "label"], *TABLE[1:]], True),
+    "npz named": ("l.npz", {"labels": np.array(LABELS), "ids": np.array(NAMES)}, True),
+    "record": ("l.pkl", {"labels": LABELS, "ids": NAMES, "scores": ROWS}, True),
+    "parquet": ("l.parquet", {"id": NAMES, "label": LABELS}, True),
+    "mmaction json": ("l.json", [{"pred_score": row, "gt_label": [y]} for row, y in PAIRS], False),
     "tsv": ("l.tsv", TABLE, True),
     "json": ("l.json", {"preds": [1, 1, 1], "labels": LABELS}, False),
     "json named": ("l.json", {"labels": LABELS, "ids": NAMES}, True),
@@ -114,7 +176,7 @@ def test_labels_of_every_format(tmp_path, kind):
     found = read_labels(written(tmp_path / name, content))
     assert found.labels.tolist() == LABELS
     assert found.ids == (NAMES if named else None)
-    assert found.one_hot == ("one-hot" in kind or kind == "npz")
+    assert found.one_hot == ("one-hot" in kind or kind == "npz")  # CTR-GCN's
 
 
 def test_a_part_of_a_pyskl_file_has_the_order_in_which_it_is_tested(tmp_path):
@@ -168,6 +230,34 @@ WRONG_SCORES = {
     "annotations": ("s.pkl", PYSKL, "got one of annotations: --labels"),
     "labels": ("s.pkl", PYSKL["annotations"], "must have an entry pred_score or pred_scores"),
     "nothing": ("s.pkl", [], "must be score vectors"),
+    "per cent": ("s.npy", np.full((2, 4), 25.0), "sum to 100 as per cent do: divide them by 100"),
+    "data": (
+        "s.npz",
+        {"x_test": np.zeros((3, 4, 150)), "y_train": np.eye(3), "y_test": np.eye(3)},
+        r"must hold one table of scores.*has 'x_test' \(3, 4, 150\), 'y_train' \(3, 3\)",
+    ),
+    "two tables": ("s.npz", {"a": ROWS, "b": ROWS}, "must hold one table of scores"),
+    "labels too few": ("s.npz", {"a": ROWS, "y": [1]}, "one per row of its scores, got 1 for 3"),
+    "multi-label": ("s.npz", {"a": ROWS, "y": np.ones((3, 3))}, "labels of shape.*one-hot"),
+    "csv words": (
+        "s.csv",
+        [["id", "0", "1"], ["a", 1, "x"]],
+        "line 2, '1': scores must be numbers, got 'x'$",
+    ),
+    "csv short line": ("s.csv", [[1, 2, 3], [1, 2]], "line 2: must have 3 entries.* got 2$"),
+    "csv nan": ("s.csv", [[1.5, 2], ["nan", 2]], "NaN or infinity in row 1"),
+    "csv gap": ("s.csv", [["id", "c0", "c2"], ["a", 1, 2]], "numbered from 0 or 1 without a gap"),
+    "csv more": ("s.csv", [["id", "0", "1", "pred"], ["a", 1, 2, 0]], "got 'pred' beside numbered"),
+    "csv counted": ("s.csv", [[i, 1.5, 2.5] for i in range(4)], "the first column counts the rows"),
+    "csv twice": ("s.csv", [["id", "0", "0"], ["a", 1, 2]], "must be unique, got '0' twice"),
+    "csv header alone": ("s.csv", [["id", "0", "1"]], "must be score vectors"),
+    "csv semicolons": ("s.csv", [["a;1;2"], ["b;2;1"]], "separated by commas, got 'column 1'$"),
+    "parquet ragged": ("s.parquet", {"x": [[1.0, 2.0], [1.0], [1.0, 2.0, 3.0]]}, "score vectors"),
+    "parquet missing": ("s.parquet", {"x": [[1.0, 2.0], None]}, "score vectors"),
+    "parquet hole": ("s.parquet", {"x": [[1.0, 2.0], [1.0, None]]}, "NaN or infinity in row 1"),
+    "parquet text": ("s.parquet", {"id": ["a"], "0": ["x"], "1": ["y"]}, "a column of string"),
+    "parquet alone": ("s.parquet", {"id": ["a"]}, "must be score vectors"),
+    "parquet many": ("s.parquet", {"x": [[1, 2]], "z": [[1, 2]]}, "one column of vectors, or"),
 }
 
 

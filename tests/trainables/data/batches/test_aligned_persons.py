@@ -11,7 +11,7 @@ import torch
 from tests import naive_data
 from trainables.contract.config import DataConfig
 from trainables.contract.errors import UserError
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.batches.transforms import body_axes
 from trainables.data.store.reading import Clip, Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
@@ -68,16 +68,7 @@ def first_batch(store: Store, *, training: bool = False, **data) -> torch.Tensor
     config = DataConfig(
         store=str(store.path), protocol="xsub", pipeline="ctr", frames=FRAMES, **data
     )
-    batches = Batches(
-        store,
-        np.arange(4),
-        config,
-        batch_size=4,
-        device=CPU,
-        training=training,
-        seed=5,
-        labelled=False,
-    )
+    batches = Batches(store, np.arange(4), config, Dealing(4, training=training, seed=5))
     (batch,) = batches.epoch(0)
     return batch.x[np.argsort(batch.index.numpy())]
 
@@ -132,9 +123,5 @@ def test_a_layout_without_hips_is_refused(store) -> None:
             store,
             np.arange(4),
             DataConfig(store=str(store.path), protocol="xsub", pipeline="ucla", align_persons=True),
-            batch_size=4,
-            device=CPU,
-            training=False,
-            seed=0,
-            labelled=False,
+            Dealing(4),
         )

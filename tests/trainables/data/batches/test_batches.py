@@ -14,7 +14,7 @@ import torch
 from tests import naive_data
 from trainables.contract.config import STREAMS, DataConfig
 from trainables.contract.errors import UserError
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.batches.pipelines import CTR, PIPELINES, UCLA, hull
 from trainables.data.batches.ragged import compact, load_ragged
 from trainables.data.batches.transforms import crop_training, rotation, sample_training
@@ -86,12 +86,7 @@ def batches(
         store,
         indices,
         config,
-        batch_size=batch_size,
-        device=CPU,
-        training=training,
-        seed=seed,
-        labelled=labelled,
-        views=1,
+        Dealing(batch_size, training=training, seed=seed, labelled=labelled, views=1),
     )
 
 

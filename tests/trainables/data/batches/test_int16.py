@@ -15,7 +15,7 @@ from tests import naive_data
 from tests.naive_stores import bytes_of
 from trainables.contract.config import STREAMS, DataConfig
 from trainables.contract.errors import UserError
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.batches.transforms import crop_training, gather, in_float32, sample_training
 from trainables.data.store.description import (
     CONFIDENCE_STEP,
@@ -220,16 +220,7 @@ def test_batches_match_naive_on_the_dequantised_joints(
         store="tiny", protocol="half", frames=FRAMES, stream=stream, pipeline=pipeline
     )
     everything = np.arange(store.info.clips)
-    batches = Batches(
-        store,
-        everything,
-        data,
-        batch_size=9,
-        device=torch.device("cpu"),
-        training=True,
-        seed=SEED,
-        labelled=True,
-    )
+    batches = Batches(store, everything, data, Dealing(9, training=True, seed=SEED, labelled=True))
     (batch,) = batches.epoch(0)
     index = batch.index.numpy()
     for got, i, draws in zip(

@@ -15,7 +15,7 @@ import torch
 from tests import naive_data, naive_pyskl
 from trainables.contract.config import STREAMS, DataConfig, StreamConfig
 from trainables.contract.errors import UserError
-from trainables.data.batches.batches import Batches, trading_places
+from trainables.data.batches.batches import Batches, Dealing, trading_places
 from trainables.data.batches.ragged import compact, load_ragged
 from trainables.data.batches.transforms import aligning, sample_uniform, uniform_views
 from trainables.data.store.reading import (
@@ -149,12 +149,7 @@ def batches(
         store,
         everything,
         config,
-        batch_size=batch_size,
-        device=CPU,
-        training=training,
-        seed=SEED,
-        labelled=True,
-        views=views,
+        Dealing(batch_size, training=training, seed=SEED, labelled=True, views=views),
     )
 
 
@@ -292,16 +287,7 @@ def test_evaluation_looks_at_ten_views_and_at_one_where_it_is_told_so(stores):
     assert batches(store, training=False).clips == 10 * store.info.clips
     assert batches(store, training=False, views=1).clips == store.info.clips
     config = DataConfig(store="tiny", protocol="half", views=3)
-    three = Batches(
-        store,
-        np.arange(4),
-        config,
-        batch_size=5,
-        device=CPU,
-        training=False,
-        seed=0,
-        labelled=False,
-    )
+    three = Batches(store, np.arange(4), config, Dealing(5))
     assert [batch.index.tolist() for batch in three.epoch(0)] == [
         [0, 0, 0, 1, 1],
         [1, 2, 2, 2, 3],
@@ -390,12 +376,7 @@ def test_compact_copy_and_other_clips_beside_it_change_nothing(stores, monkeypat
             store,
             np.array([9, 3]),
             DataConfig(store="s", protocol="p", frames=FRAMES),
-            batch_size=2,
-            device=CPU,
-            training=False,
-            seed=0,
-            labelled=False,
-            views=2,
+            Dealing(2, views=2),
         )
         assert torch.equal(torch.cat([batch.x for batch in some.epoch(0)]), whole[[6, 7, 18, 19]])
 
@@ -422,17 +403,7 @@ def test_rotation_can_be_switched_off(stores):
     for training, rotation in ((False, None), (True, 0.0), (True, None)):
         config = DataConfig(**whole, rotation=rotation)
         clip = np.array([names.index("plain2")])
-        dealt = Batches(
-            store,
-            clip,
-            config,
-            batch_size=1,
-            device=CPU,
-            training=training,
-            seed=0,
-            labelled=False,
-            views=1,
-        )
+        dealt = Batches(store, clip, config, Dealing(1, training=training, views=1))
         seen += [batch.x for batch in dealt.epoch(0)]
     assert torch.equal(seen[0], seen[1])
     assert not torch.allclose(seen[0], seen[2], atol=1e-3)

@@ -14,7 +14,7 @@ from tests.naive_stores import clip, description
 from trainables.contract.config import DataConfig, TrialConfig
 from trainables.contract.errors import UserError
 from trainables.data.batches import ragged
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.batches.ragged import RESIDENT_SHARE, load_ragged, memory_left, settle
 from trainables.data.store.description import Storage
 from trainables.data.store.reading import Store, write_store
@@ -53,9 +53,7 @@ def test_every_residence_deals_the_same_batches(
             pipeline=pipeline,
             residence=residence,
         )
-        batches = Batches(
-            store, CHOSEN, data, batch_size=2, device=CPU, training=training, seed=1, labelled=True
-        )
+        batches = Batches(store, CHOSEN, data, Dealing(2, training=training, seed=1, labelled=True))
         dealt[residence] = [batch for epoch in range(2) for batch in batches.epoch(epoch)]
     assert dealt["mmap"]
     for batches in dealt.values():

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.naive_data import crop_evaluation, resize
 from tests.naive_ntu import Part, made, one_hot, padded, prepared, written
 from trainables.contract.config import DataConfig, SelectionConfig
 from trainables.contract.errors import UserError
-from trainables.data.batches.batches import Batches
+from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.readers import ntu_npz
 from trainables.data.readers.ntu import read_ntu
 from trainables.data.readers.ntu_npz import read_ntu_npz
@@ -227,16 +226,7 @@ def test_batches_are_those_of_the_feeder(tmp_path: Path) -> None:
     store, _ = imported(tmp_path / "store", saved(tmp_path / "NTU120_CSub.npz", content))
     data = DataConfig(store=str(store.path), protocol="xsub", frames=64)
     everything = np.arange(store.info.clips)
-    dealt = Batches(
-        store,
-        everything,
-        data,
-        batch_size=8,
-        device=torch.device("cpu"),
-        training=False,
-        seed=0,
-        labelled=True,
-    )
+    dealt = Batches(store, everything, data, Dealing(8, labelled=True))
     (batch,) = dealt.epoch(0)
     for name, x in zip(store.column("id").tolist(), batch.x.numpy(), strict=True):
         part, row = name.split("_")

@@ -273,12 +273,12 @@ def test_lists_without_splits(tmp_path: Path) -> None:
         dump(tmp_path / "train.pkl", [whole("a"), whole("b")]),
         dump(tmp_path / "test.pkl", {"annotations": [whole("c", 3)]}),
     )
-    made = imported(tmp_path / "store", train, test=test, name="mine")
+    made = imported(tmp_path / "store", train, test=test)
     split = made.split("split", SelectionConfig(kind="none"))
     assert (split.train.tolist(), split.test.tolist(), made.info.name, len(made.info.classes)) == (
         [0, 1],
         [2],
-        "mine",
+        "train",
         4,
     )
     assert "--test must name the annotations that test" in refused(tmp_path, [whole("a")])
