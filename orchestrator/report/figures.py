@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DRAWING = threading.Lock()  # matplotlib's font and text caches are not made for several threads
+DRAWING = threading.Lock()  # matplotlib's font and text caches are not made for several threads
 NAME_SIZE = 7  # points
 MOST_NAMES = 16  # with more points than this only ensembles and dense members are named
 LEAST_SHARE = 0.1  # %: where the axis of kept weights begins
@@ -65,7 +65,7 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
     """Top-1 against non-zero parameters (logarithmic), with one standard error; `split` names the
     clips.
     """
-    with _DRAWING:
+    with DRAWING:
         figure, axes = _canvas(8.0, 5.0)
         styles = {
             "member": ("o", "tab:blue"),
@@ -96,7 +96,7 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
         _name_points(
             figure, axes, [point for point in points if not crowded or point.kind != "member"]
         )
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def draw_levels(
@@ -109,7 +109,7 @@ def draw_levels(
     are for a network. A dense network is a horizontal line, an ensemble over the levels a dotted
     one in the colour of its members.
     """
-    with _DRAWING:
+    with DRAWING:
         figure = blank_figure(max(7.0, 4.8 * len(panels)), 4.6)
         every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         colours = {
@@ -146,7 +146,7 @@ def draw_levels(
             ncols=min(3, len(known)),
             fontsize=8,
         )
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
@@ -157,7 +157,7 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
 
     found = {name: load_curve(table) for name, table in tables.items()}
     curves = {name: columns for name, columns in found.items() if columns}
-    with _DRAWING:
+    with DRAWING:
         figure = blank_figure(11.0, 4.2)
         loss, top1 = figure.subplots(1, 2)
         for name, columns in curves.items():
@@ -175,7 +175,7 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
             )
         if loss.lines and len(curves) <= NAMED_CURVES:
             figure.legend(handles=loss.lines, loc="outside lower center", ncols=2, fontsize=7)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def draw_confusion(counts: npt.NDArray[np.int64], split: str, path: Path) -> Path:
@@ -183,14 +183,14 @@ def draw_confusion(counts: npt.NDArray[np.int64], split: str, path: Path) -> Pat
     class; counts: (K, K) clips.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with _DRAWING:
+    with DRAWING:
         figure, axes = _canvas(6.0, 5.2)
         image = axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="Blues")
         figure.colorbar(image, ax=axes, label="share of the true class")
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.set_title(f"{split}, {counts.sum()} clips", fontsize=9)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def draw_kept(sparsity: Path, path: Path) -> Path:
@@ -203,7 +203,7 @@ def draw_kept(sparsity: Path, path: Path) -> Path:
         f"{tensor['name']}  {'x'.join(map(str, tensor['shape']))}" for tensor in found["tensors"]
     ]
     blocks = [int(tensor["name"].split(".")[1]) for tensor in found["tensors"]]
-    with _DRAWING:
+    with DRAWING:
         figure, axes = _canvas(7.5, 1.0 + 0.14 * len(names))
         places = np.arange(len(names))
         axes.barh(
@@ -224,7 +224,7 @@ def draw_kept(sparsity: Path, path: Path) -> Path:
         axes.set_xlabel("weights kept, % of the tensor; neighbouring blocks in two colours")
         axes.grid(alpha=0.3, axis="x", which="both")
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def _name_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
@@ -302,7 +302,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

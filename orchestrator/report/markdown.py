@@ -37,15 +37,23 @@ from orchestrator.report.tables import (
     trial_cells,
     write_csv,
 )
+from orchestrator.report.violins import (
+    THRESHOLD,
+    draw_violins,
+    violin_cells,
+    violin_section,
+    violins,
+)
 from trainables.contract.disk import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
     """Write `run`/report/ (report.md, tables/*.csv, figures/*.png) and return report.md.
 
-    Works before the sweep has ended, too.
+    Works before the sweep has ended, too. confidence: the probability below which clips are in the
+    second row of the violins.
     """
     sweep, trials = load_resolved(run)["sweep"], load_trials(run)
     evaluation, journal = FinalEvaluation.load(run), read_journal(run / "journal.jsonl")
@@ -53,6 +61,9 @@ def write_report(run: Path) -> Path:
     predictions = _predictions(run, evaluation)
     _write_tables(out / "tables", trials, evaluation, list(predictions.values()))
     figures = _draw(run, trials, evaluation, out / "figures")
+    sureness = violins(run, evaluation, confidence)
+    if sureness:
+        write_csv(out / "tables" / "violins.csv", [violin_cells(each) for each in sureness])
     headline = evaluation.headline if evaluation is not None else None
     by_class: list[str] = []
     if evaluation is not None and headline is not None:
@@ -73,6 +84,7 @@ def write_report(run: Path) -> Path:
         *(["## Figures"] if figures else []),
         *(f"![{title}](figures/{path.name})" for title, path in figures.items()),
         *by_class,
+        *violin_section(sureness, draw_violins(sureness, out / "figures" / "violins.png")),
         *results(evaluation),
         *tradeoffs(trials, goals),
         *levels(trials, evaluation),

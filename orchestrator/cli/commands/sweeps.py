@@ -396,12 +396,24 @@ def _conclude(name: str, storage: str, *, partial: bool, details: bool, as_json:
 
 
 @app.command()
-def report(name: Name, storage: Storage = "runs") -> None:
+def report(
+    name: Name,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            "--confidence",
+            min=0.0,
+            max=1.0,
+            help="Show apart, in the violins, test clips whose highest probability is below this.",
+        ),
+    ] = 0.5,
+    storage: Storage = "runs",
+) -> None:
     """Write a sweep's report again from its files."""
     from orchestrator.record.folder import find_folder
     from orchestrator.report.markdown import write_report
 
-    print(write_report(find_folder(name, storage)))
+    print(write_report(find_folder(name, storage), confidence))
 
 
 @app.command()
