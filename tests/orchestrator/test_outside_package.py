@@ -19,6 +19,7 @@ from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.planning.catalogue import catalogue
 from orchestrator.planning.check import checked_sweep
 from orchestrator.planning.plan import plan
+from orchestrator.record.journal import read_journal
 from orchestrator.sweep.strategies import NoOptions
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import written
@@ -209,8 +210,14 @@ def test_its_strategy_keeps_the_better_half(folder):
 
 @pytest.mark.full
 def test_a_whole_sweep_trains_it_in_workers(folder):
-    """Ray's workers import the package from PYTHONPATH, as the command does."""
-    text = SWEEP.replace("[{hops: 1}, {hops: 2}]", "[{hops: 1}]").replace("0, 0.6, 0.9", "0, 0.9")
+    """Ray's workers import the package from PYTHONPATH, as the command does. A search and a
+    strategy of strangers decide what is trained and what is combined.
+    """
+    text = SWEEP.replace("0, 0.6, 0.9", "0, 0.9").replace("cpus: 1", "cpus: 1, max_concurrent: 1")
+    text = text.replace(
+        "over: sparsity.level}", 'over: sparsity.level, method: "choices.best_half:CARD"}'
+    )
+    text += 'method: {name: "tests.orchestrator.search.strangers:CARD", trials_per_cell: 2}\n'
     written(folder, text)
     done = subprocess.run(
         [sys.executable, "-c", "from orchestrator.cli import main; main()", "sweep", "s.yaml"],
@@ -224,4 +231,15 @@ def test_a_whole_sweep_trains_it_in_workers(folder):
     results = sorted(folder.glob("runs/hops/trials/*/result.json"))
     assert len(results) == 2
     configs = [json.loads((path.parent / "config.json").read_text()) for path in results]
-    assert {config["model"]["options"]["hops"] for config in configs} == {1}
+    assert {config["model"]["backbone"] for config in configs} == {"hop_mixer.card:CARD"}
+    assert sorted(config["sparsity"]["level"] for config in configs) == [0, 0.9]
+    # each cell ends with its first result, and of two sources the strategy keeps one
+    discarded = [
+        event
+        for event in read_journal(folder / "runs/hops/journal.jsonl")
+        if event["event"] == "trial_discarded"
+    ]
+    assert len(discarded) == 2
+    evaluation = json.loads((folder / "runs/hops/evaluation.json").read_text())
+    (ensemble,) = [row for row in evaluation["rows"] if row["name"] == "all"]
+    assert sorted(ensemble["weights"].values()) == [1.0]

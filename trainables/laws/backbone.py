@@ -22,7 +22,14 @@ from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.cost.counting.count import count
 from trainables.deploy.form import Execution, deploy, load_deploy, nonzero_params, save_deploy
-from trainables.laws.law import Law, PartSettings, card_is_light, require, require_same
+from trainables.laws.law import (
+    Law,
+    PartSettings,
+    card_is_light,
+    check_about,
+    require,
+    require_same,
+)
 from trainables.laws.narrow import (
     NARROW,
     build_narrow,
@@ -56,7 +63,7 @@ def card_fits_model(model: PartSettings) -> None:
     require(not strange, f"there is no setting {', '.join(strange)} of model")
     idle = [name for name in card.defaults if name not in card.settings]
     require(not idle, f"a default of a setting it does not use: {', '.join(idle)}")
-    require(bool(card.about) and "\n" not in card.about, f"about must be one line: {card.about!r}")
+    check_about(card)
     ModelConfig.model_validate({"backbone": model["backbone"]})
     network = card.load()
     require(

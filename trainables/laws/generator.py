@@ -13,7 +13,14 @@ import torch
 from trainables.contract.config import SparsityConfig
 from trainables.contract.generators import GENERATORS
 from trainables.deploy.form import deploy
-from trainables.laws.law import Law, PartSettings, card_is_light, require, require_same
+from trainables.laws.law import (
+    Law,
+    PartSettings,
+    card_is_light,
+    check_about,
+    require,
+    require_same,
+)
 from trainables.laws.narrow import clips_for, narrow_backbone
 from trainables.models.build import Backbone
 from trainables.sparsity.amounts import removed_count
@@ -32,7 +39,7 @@ def card_fits_sparsity(sparsity: PartSettings) -> None:
     known = {field.alias or name for name, field in SparsityConfig.model_fields.items()}
     strange = [name for name in card.settings if name not in known]
     require(not strange, f"there is no setting {', '.join(strange)} of sparsity")
-    require(bool(card.about) and "\n" not in card.about, f"about must be one line: {card.about!r}")
+    check_about(card)
     require(callable(card.load()), f"{card.module} must be a function, got {card.load()!r}")
 
 

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from trainables.contract.cards import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PartSettings = Mapping[str, Any]
-"""What a law is held against: settings of `model`, or of `sparsity`, that name the part."""
+"""What a law is held against: it names the part, with settings of `model`, of `sparsity`, or what
+else a part of its kind needs.
+"""
 
 
 HEAVY = ("torch", "ray", "mlflow", "pandas")
@@ -89,6 +94,11 @@ def require_same(logits: Tensor, expected: Tensor, tolerance: float, what: str) 
         differ <= tolerance,
         f"{what}: logits differ by {differ:.1e} of the largest, allowed are {tolerance:.0e}",
     )
+
+
+def check_about(card: Card) -> None:
+    """The card says in one line what the part is."""
+    require(bool(card.about) and "\n" not in card.about, f"about must be one line: {card.about!r}")
 
 
 def card_is_light(path: str) -> None:

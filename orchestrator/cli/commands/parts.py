@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ from orchestrator.cli.commands.options import Json, model_options
 from trainables.contract.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
+    from trainables.contract.cards import CardTable
     from trainables.laws.law import Verdict
 
 check_app = typer.Typer(
@@ -70,18 +72,11 @@ def check_generator(
     """
     from pydantic import ValidationError
 
-    from orchestrator.sweep.document import parse
     from trainables.contract.generators import GENERATORS
     from trainables.contract.sparsity import SparsityConfig
 
-    try:
-        GENERATORS.find(part)
-    except UserError as error:
-        raise UserError(f"PART: {error}") from error
-    document = parse(settings or "{}", "--with", place="--with")
-    if document.problems or not isinstance(document.values, dict):
-        raise UserError.of(document.problems or ["--with: must be a mapping, {setting: value}"])
-    sparsity = {**document.values, "generator": part}
+    _known(GENERATORS, part)
+    sparsity = {**_mapping(settings), "generator": part}
     try:
         SparsityConfig.model_validate({**sparsity, "level": 0.75})
     except ValidationError as error:
@@ -91,6 +86,90 @@ def check_generator(
 
     laws = (*CARD_LAWS, *LAWS)
     _print(f"generator {part}", held_to(laws, sparsity), len(laws), as_json)
+
+
+@check_app.command("reader")
+def check_reader(
+    part: Part,
+    sample: Annotated[
+        Path, typer.Argument(metavar="SAMPLE", help="Read this file or folder, a small one.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Hold a reader to its laws on a sample: the same clips twice, damage named; exit code 4 where
+    it breaks one.
+    """
+    from trainables.contract.readers import READERS
+
+    _known(READERS, part)
+    if not sample.exists():
+        raise UserError(f"SAMPLE: {sample} must be there, but it is not")
+    from trainables.laws.law import held_to
+    from trainables.laws.reader import CARD_LAWS, LAWS
+
+    laws = (*CARD_LAWS, *LAWS)
+    subject = {"reader": part, "sample": sample}
+    _print(f"reader {part}", held_to(laws, subject), len(laws), as_json)
+
+
+@check_app.command("search")
+def check_search(part: Part, as_json: Json = False) -> None:
+    """Hold a search to its laws: its cell's trials, each once, whatever ends they have; exit code 4
+    where it breaks one.
+    """
+    from orchestrator.sweep.searches import SEARCHES
+
+    _known(SEARCHES, part)
+    from orchestrator.laws.search import CARD_LAWS, LAWS
+    from trainables.laws.law import held_to
+
+    laws = (*CARD_LAWS, *LAWS)
+    _print(f"search {part}", held_to(laws, {"search": part}), len(laws), as_json)
+
+
+@check_app.command("strategy")
+def check_strategy(
+    part: Part,
+    settings: Annotated[
+        str | None, typer.Option("--with", metavar="{...}", help="Other options, as YAML.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold an ensemble strategy to its laws: weights of its sources alone, repeatable, scores left
+    alone; exit code 4 where it breaks one.
+    """
+    from orchestrator.sweep.strategies import STRATEGIES
+
+    _known(STRATEGIES, part)
+    options = _mapping(settings)
+    from orchestrator.laws.strategy import CARD_LAWS, LAWS, options_of
+    from trainables.laws.law import held_to
+
+    try:
+        options_of(STRATEGIES.find(part), options)
+    except UserError as error:
+        raise UserError.of(f"--with: {problem}" for problem in error.problems) from error
+    laws = (*CARD_LAWS, *LAWS)
+    subject = {"strategy": part, "options": options}
+    _print(f"strategy {part}", held_to(laws, subject), len(laws), as_json)
+
+
+def _known(table: CardTable[Any], part: str) -> None:
+    """UserError where the table has no such card."""
+    try:
+        table.find(part)
+    except UserError as error:
+        raise UserError(f"PART: {error}") from error
+
+
+def _mapping(settings: str | None) -> dict[str, Any]:
+    """What `--with` says, as YAML."""
+    from orchestrator.sweep.document import parse
+
+    document = parse(settings or "{}", "--with", place="--with")
+    if document.problems or not isinstance(document.values, dict):
+        raise UserError.of(document.problems or ["--with: must be a mapping, {setting: value}"])
+    return document.values
 
 
 def _print(part: str, found: Iterator[Verdict], laws: int, as_json: bool) -> None:

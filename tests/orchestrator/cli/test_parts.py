@@ -56,6 +56,29 @@ def test_verdicts_as_json(check):
     assert json.loads(out)[0] == {"law": "has a name", "kept": True, "reason": ""}
 
 
+def test_a_strategy_is_held_to_laws_with_its_options(check):
+    code, out, err = check("strategy", "choices.best_half:CARD", "--json")
+    assert (code, err) == (0, "")
+    assert {"law": "answers the same twice", "kept": True, "reason": ""} in json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["search", "gird"], "PART: must be grid, random or package.module:NAME, got 'gird', did"),
+        (["reader", "walk", "."], "PART: must be package.module:NAME, got 'walk'"),
+        (["reader", "walks.card:CARD", "nowhere"], "SAMPLE: nowhere must be there, but it is not"),
+        (["strategy", "mean", "--with", "{a: 1}"], "--with: options a: Extra inputs are not"),
+        (["strategy", "mean", "--with", "[1]"], "--with: must be a mapping, {setting: value}"),
+        (["generator", "magnitud"], "PART: must be "),
+    ],
+)
+def test_other_kinds_that_cannot_be_checked_end_with_2(check, arguments, problem):
+    code, out, err = check(*arguments)
+    assert (code, out) == (2, "")
+    assert problem in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -20,8 +20,8 @@ class FirstFew:
 
     def tell(self, trial: str, result: TrialResult | None) -> None:
         """How a trial ended; None: without a result."""
-        if result is None:
+        top1 = None if result is None else result.selection_top1
+        if top1 is None:  # no result, or no clips were held out to choose on
             return
-        top1 = result.metrics()["selection_top1"]
         self._worse = 0 if top1 > self._best else self._worse + 1
         self._best = max(self._best, top1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.contract.errors import UserError
+from trainables.contract.foreign_files import reading
 from trainables.data.store.description import Clip, Description, Recordings
 from trainables.data.store.protocols import ProtocolRule
 
@@ -29,6 +30,7 @@ def read_walks(src: Path) -> Recordings:
 
 def _clip(path: Path) -> Clip:
     """joints: (M, T, V, 3)."""
-    record = json.loads(path.read_text())
-    joints = np.asarray(record["joints"], dtype=np.float32)[None]
-    return Clip(path.stem, record["label"], joints, subject=record["person"])
+    with reading(path, "a clip in JSON"):  # one UserError, whatever is wrong with the file
+        record = json.loads(path.read_text())
+        joints = np.asarray(record["joints"], dtype=np.float32)[None]
+        return Clip(path.stem, record["label"], joints, subject=record["person"])
