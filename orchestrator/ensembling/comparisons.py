@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
+import numpy as np
+
 from orchestrator.ensembling.build import Ensemble
 from orchestrator.ensembling.evaluate import BoolArray, paired
 from orchestrator.ensembling.members import Division, Member, dense_counterparts
 from orchestrator.ensembling.results import Comparison, Role, Row, SeedGain
-from orchestrator.ensembling.rows import hits_of
+from orchestrator.ensembling.rows import SEED, hits_of
 from orchestrator.ensembling.sealed import TestLabels
+from orchestrator.ensembling.statistics.intervals import bootstrap
 
 Truth = Mapping[Division, TestLabels]
 
@@ -61,6 +64,7 @@ def _comparison(
         test=paired(first, second),
         clean=None if part is None else paired(first[part], second[part]),
         over_seeds=_gain(ensemble, network, truth),
+        bootstrap=bootstrap(first.astype(np.int64) - second, truth.subjects, SEED),
     )
 
 

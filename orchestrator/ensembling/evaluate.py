@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.ensembling.statistics.intervals import Interval, interval
 from trainables.contract.config import Frozen
 from trainables.contract.errors import UserError
 
@@ -28,6 +29,8 @@ class Accuracy(Frozen):
     right: int  # clips whose label has the highest score
     top1: float
     top1_error: float  # standard error of top1, sqrt(p (1 - p) / n)
+    # Wilson's, of top1, at 95 %; None in evaluations of version 5 and earlier
+    interval: Interval | None = None
     top5: float
     mean_class: float  # top-1 of each class that occurs, averaged over these classes
     cross_entropy: float | None  # nats; None where the scores are no logits of probabilities
@@ -103,6 +106,7 @@ def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
         right=int(hits.sum()),
         top1=top1,
         top1_error=math.sqrt(top1 * (1 - top1) / len(labels)),
+        interval=interval(int(hits.sum()), len(labels)),
         top5=float((rank < 5).mean()),
         mean_class=float(recall.mean()),
         cross_entropy=entropy,

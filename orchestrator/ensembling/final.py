@@ -167,6 +167,7 @@ def _evaluate(
     )
     by_name = {row.name: row for row in rows}
     return FinalEvaluation(
+        version=VERSION,
         inputs=inputs,
         stores={division.store: store_digest(division.store) or "" for division in truth},
         splits=tuple(_split(division, labels, members) for division, labels in truth.items()),

@@ -12,12 +12,15 @@ from pydantic import Field, ValidationError
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.members import Division
+from orchestrator.ensembling.statistics.calibration import Calibration
+from orchestrator.ensembling.statistics.diversity import Diversity
+from orchestrator.ensembling.statistics.intervals import Bootstrap
 from trainables.contract.config import Frozen
-from trainables.contract.disk import write_atomic
+from trainables.contract.disk import read_json, write_atomic
 from trainables.contract.errors import UserError
 
 FILE = "evaluation.json"
-VERSION = 5
+VERSION = 6
 """Of what an evaluation holds: one of an earlier version still loads, and is made again by the next
 final evaluation.
 """
@@ -120,6 +123,11 @@ class Row(Frozen):
     share_of_dense: float | None  # nonzero_params over those of the dense network
     seeds: SeedSpread | None = None
     levels: tuple[LevelRow, ...] = ()  # of a network of several levels: each by itself
+    # on the test clips, None in evaluations of version 5: how sure top-1 is
+    bootstrap: Bootstrap | None = None
+    # None where the scores are no logits of probabilities, too
+    calibration: Calibration | None = None
+    diversity: Diversity | None = None  # of the networks of an ensemble; None of a single one
 
 
 class Comparison(Frozen):
@@ -136,6 +144,7 @@ class Comparison(Frozen):
     test: Paired
     clean: Paired | None = None  # on the clips of `Row.clean`
     over_seeds: SeedGain | None = None  # None with a single seed, and in evaluations of version 3
+    bootstrap: Bootstrap | None = None  # of `test.difference`; None in evaluations of version 5
 
 
 class TestSplit(Frozen):
@@ -156,6 +165,7 @@ class TestSplit(Frozen):
 class FinalEvaluation(Frozen):
     """Everything the final evaluation found."""
 
+    version: int | None = None  # of this form; None: 5 or earlier
     # digest of the trials and recipes evaluated: the same inputs are not evaluated twice
     inputs: str
     # store -> digest of its content, whose labels were read
@@ -206,8 +216,12 @@ class FinalEvaluation(Frozen):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
+            found = read_json(path)
+            version = found.get("version") if isinstance(found, dict) else None
             raise UserError(
-                f"{path}: not a final evaluation of this version: {error.errors()[0]['msg']}"
+                f"{path}: must be a final evaluation of form {VERSION} or earlier"
+                + (f", got form {version}" if isinstance(version, int) else "")
+                + f": {error.errors()[0]['msg']}"
             ) from error
 
 

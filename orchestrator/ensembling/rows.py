@@ -10,13 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.build import Ensemble
-from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, ranks
+from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, log_softmax, ranks
 from orchestrator.ensembling.members import Member, SeedScores
 from orchestrator.ensembling.results import LevelRow, Row, SeedSpread, Size
 from orchestrator.ensembling.sealed import TestLabels
+from orchestrator.ensembling.statistics.calibration import calibration
+from orchestrator.ensembling.statistics.diversity import Diversity, diversity
+from orchestrator.ensembling.statistics.intervals import bootstrap
 from trainables.contract.scores import Scores
 
 Entry = Member | Ensemble
+
+SEED = 0
+"""Of what is drawn in the final evaluation; written down beside it."""
 
 
 def evaluated_row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> Row:
@@ -41,6 +47,10 @@ def evaluated_row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> R
         "size": size,
         "share_of_dense": size.nonzero_params / dense_params if dense_params else None,
         "seeds": _spread(list(entry.by_seed.values()), truth),
+        "bootstrap": bootstrap(hits_of(entry.test, truth.labels), truth.subjects, SEED),
+        "calibration": (
+            calibration(np.exp(log_softmax(entry.test.logits)), truth.labels) if logits else None
+        ),
     }
     if isinstance(entry, Member):
         return Row(kind="member", dense=entry.dense, levels=_level_rows(entry, truth), **common)
@@ -54,8 +64,15 @@ def evaluated_row(entry: Entry, dense: Sequence[Member], truth: TestLabels) -> R
         budget=dict(entry.limits),
         missing=entry.missing,
         left_out=entry.left_out,
+        diversity=_diversity(networks, truth),
         **common,
     )
+
+
+def _diversity(networks: Sequence[Member], truth: TestLabels) -> Diversity | None:
+    """Of the networks of an ensemble, each once, whatever its weight."""
+    firsts = np.stack([network.test.logits.argmax(axis=1) for network in networks])
+    return diversity(firsts.astype(np.int64), truth.labels)
 
 
 def _on_selection(scores: Scores | None, logits: bool = True) -> Accuracy | None:

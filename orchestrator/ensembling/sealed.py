@@ -21,11 +21,12 @@ from trainables.data.store.reading import Store
 @dataclass(frozen=True, eq=False, slots=True)
 class TestLabels:
     """Labels (N,) of the test clips in the order of the ids asked for, and which clips have no copy
-    in training or selection.
+    in training or selection; the subject of each as a number, None where not all are known.
     """
 
     labels: IntArray
     clean: BoolArray
+    subjects: IntArray | None
     classes: tuple[str, ...]  # names
     dataset: str
     checksums: Mapping[str, str]  # of the store's files
@@ -68,12 +69,21 @@ def read_test_labels(
         division: TestLabels(
             store.column("label")[positions].astype(np.int64),
             clean,
+            _subjects(store, positions),
             tuple(store.info.classes),
             store.info.name,
             store.info.checksums,
         )
         for division, store, positions, clean in opened
     }
+
+
+def _subjects(store: Store, positions: IntArray) -> IntArray | None:
+    names = [str(name) for name in store.column("subject")[positions] if name is not None]
+    if len(names) < len(positions):
+        return None
+    numbers: IntArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return numbers
 
 
 def unchanged(stores: Mapping[str, str]) -> bool:

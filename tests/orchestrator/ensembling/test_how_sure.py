@@ -1,0 +1,77 @@
+"""How sure the figures of a final evaluation are, and what is said of them beside the accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.ensembling.statistics.intervals import interval
+from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
+from trainables.contract.errors import UserError
+
+LEVELS = {"name": "multi_level", "over": "sparsity.level", "per": ["data.stream"]}
+
+
+def complete(run, sweep):
+    members = collect(run, sweep)
+    return finalize(run, sweep, members, missing_cells(run, members))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"version": 99}', r"of form \d or earlier, got form 99: "),
+        ('{"rows": []}', r"of form \d or earlier: Field required"),
+        ("[]", "must be a final evaluation"),
+        ("{", "evaluation.json"),
+    ],
+)
+def test_a_file_that_is_no_evaluation_is_refused(tmp_path, text, message):
+    (tmp_path / "evaluation.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        FinalEvaluation.load(tmp_path)
+
+
+def test_how_sure_the_figures_are_can_be_counted_by_hand(tmp_path):
+    """Both networks err on clips 0 and 1, one more on clip 2; they are weakly wrong (0.5 against 0,
+    0: probability 0.45) and surely right (2 against 0, 0: 0.787).
+    """
+    trials = [
+        Trial("joint", 0.0, wrong_test=(0, 1)),
+        Trial("joint", 0.6, wrong_test=(0, 1, 2)),
+    ]
+    found = complete(make_run(tmp_path, trials), make_sweep(LEVELS))
+    dense, sparse, ensemble = found.rows
+    assert sparse.test.interval == interval(TEST - 3, TEST)
+    low, high = sparse.bootstrap.clips
+    assert low < 0.9 < high <= 1
+    # one subject performs all test clips: there are no others to draw
+    assert (sparse.bootstrap.subjects, sparse.bootstrap.subject_count) == (None, 1)
+    right, wrong = np.exp(2) / (np.exp(2) + 2), np.exp(0.5) / (np.exp(0.5) + 2)
+    assert dense.calibration.ece == pytest.approx((28 * (1 - right) + 2 * wrong) / TEST, rel=1e-5)
+    assert [each.clips for each in dense.calibration.bins] == [2, 28]
+    assert ensemble.diversity.error_overlap == pytest.approx(2 / 3)
+    assert ensemble.diversity.double_fault == pytest.approx(2 / TEST)
+    assert ensemble.diversity.q == 1.0
+    assert dense.diversity is None
+    better = next(each for each in found.comparisons if each.against == "joint-0.6")
+    assert better.test.difference == pytest.approx(1 / TEST)
+    assert better.bootstrap.clips[0] == 0.0
+
+
+def test_other_subjects_are_other_draws(tmp_path, monkeypatch):
+    """Ten subjects; one of them is never understood."""
+    monkeypatch.setattr("orchestrator.ensembling.sealed._subjects", lambda *_: np.arange(TEST) // 3)
+    wrong = Trial("joint", 0.0, wrong_test=(0, 1, 2))
+    (row,) = complete(make_run(tmp_path, [wrong]), make_sweep()).rows
+    assert row.bootstrap.subject_count == 10
+    assert row.bootstrap.subjects[0] < row.bootstrap.clips[0]
+
+
+def test_scores_that_are_no_probabilities_have_no_calibration(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6)])
+    rows = complete(run, make_sweep({**LEVELS, "combine": "logits"})).rows
+    assert [row.calibration is None for row in rows] == [row.kind == "ensemble" for row in rows]
