@@ -22,7 +22,16 @@ from trainables.contract.errors import UserError
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
-__all__ = ["Candidate", "Member", "collect", "comparable", "contenders", "missing_cells", "order"]
+__all__ = [
+    "Candidate",
+    "Member",
+    "collect",
+    "comparable",
+    "contenders",
+    "member_of",
+    "missing_cells",
+    "order",
+]
 
 Seeds = TypeVar("Seeds", bound=Collection[object])
 
@@ -39,7 +48,7 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
     fewer seeds have finished than of another one takes no part.
     """
     members = [
-        _member(run, min(candidates, key=lambda each: order(each, sweep)))
+        member_of(run, min(candidates, key=lambda each: order(each, sweep)))
         for candidates in contenders(run, sweep).values()
     ]
     _check_same_clips(members)
@@ -134,7 +143,8 @@ def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
     return (*keys, candidate[0][0].trial)
 
 
-def _member(run: Path, candidate: Candidate) -> Member:
+def member_of(run: Path, candidate: Candidate) -> Member:
+    """The trials of one assignment as a member; no score table is read yet."""
     seeds = tuple(_seed_run(run, proposal, result) for proposal, result in candidate)
     proposal, first = candidate[0][0], seeds[0]
     folder = proposal.folder(run)

@@ -10,10 +10,11 @@ import numpy as np
 from orchestrator.ensembling.build import Ensemble
 from orchestrator.ensembling.evaluate import BoolArray, paired
 from orchestrator.ensembling.members import Division, Member, dense_counterparts
-from orchestrator.ensembling.results import Comparison, Role, Row, SeedGain
+from orchestrator.ensembling.results import Comparison, FirstTried, Role, Row, SeedGain
 from orchestrator.ensembling.rows import SEED, hits_of
 from orchestrator.ensembling.sealed import TestLabels
 from orchestrator.ensembling.statistics.intervals import bootstrap
+from orchestrator.ensembling.whole_choice import Contest
 
 Truth = Mapping[Division, TestLabels]
 
@@ -65,6 +66,27 @@ def _comparison(
         clean=None if part is None else paired(first[part], second[part]),
         over_seeds=_gain(ensemble, network, truth),
         bootstrap=bootstrap(first.astype(np.int64) - second, truth.subjects, SEED),
+    )
+
+
+def against_first(contest: Contest, truth: TestLabels) -> FirstTried | None:
+    """The chosen trial of a cell against the first one; None where there was no other, or nothing
+    to choose on.
+    """
+    chosen, first = contest.chosen, contest.first_tried
+    if len(contest.rivals) < 2 or not chosen.division.held_out:
+        return None
+    ours, theirs = (
+        [hits_of(run.scores.test, truth.labels) for run in each.seeds] for each in (chosen, first)
+    )
+    return FirstTried(
+        cell=chosen.cell,
+        contenders=len(contest.rivals),
+        first=first.trial,
+        chosen=chosen.trial,
+        first_top1=float(np.mean(theirs)),
+        chosen_top1=float(np.mean(ours)),
+        test=None if first.trial == chosen.trial else paired(ours[0], theirs[0]),
     )
 
 

@@ -14,15 +14,18 @@ import numpy as np
 
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.classes import Predictions
-from orchestrator.ensembling.comparisons import Truth, comparisons_of
+from orchestrator.ensembling.collect import contenders
+from orchestrator.ensembling.comparisons import Truth, against_first, comparisons_of
 from orchestrator.ensembling.members import Division, Member, SeedRun, dense_counterparts
 from orchestrator.ensembling.results import (
     VERSION,
     FinalEvaluation,
+    FirstTried,
     TestSplit,
     predictions_file,
 )
 from orchestrator.ensembling.rows import (
+    SEED,
     Entry,
     evaluated_row,
     hits_of,
@@ -33,6 +36,7 @@ from orchestrator.ensembling.sealed import (
     read_test_labels,
     unchanged,
 )
+from orchestrator.ensembling.whole_choice import Choices, Contest, choices_of
 from orchestrator.record.folder import store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
@@ -53,7 +57,7 @@ def finalize(
     without a member has another reason by now or a network was timed again. Without any member
     nothing is read either.
     """
-    inputs = _digest(sweep, members)
+    inputs = _digest(run, sweep, members)
     known = FinalEvaluation.load(run)
     if (
         known is not None
@@ -67,6 +71,7 @@ def finalize(
         return now
     cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
     built = build_ensembles(sweep.ensembles, members, cells)
+    choices = choices_of(run, sweep, members, built.ensembles, cells, SEED)
     journal = Journal(run / "journal.jsonl")
     for ensemble in built.ensembles:
         _save(run, ensemble)
@@ -82,7 +87,7 @@ def finalize(
         if members
         else {}
     )
-    evaluation = _evaluate(inputs, members, built, truth, missing)
+    evaluation = _evaluate(inputs, members, built, choices, truth, missing)
     for row in evaluation.rows:
         if row.kind == "ensemble":
             write_json(_folder(run, row.name) / "result.json", row.model_dump(mode="json"))
@@ -101,14 +106,15 @@ def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None
         )
 
 
-def _digest(sweep: Sweep, members: Sequence[Member]) -> str:
-    """Names what the evaluation depends on: its version, the recipes and what the trials of all
-    seeds say, however they came to say it.
+def _digest(run: Path, sweep: Sweep, members: Sequence[Member]) -> str:
+    """Names what the evaluation depends on: its version, the recipes, what the trials of all seeds
+    say, however they came to say it, and which trials they were chosen from.
     """
     recipes = [recipe.model_dump(mode="json") for recipe in sweep.ensembles]
     trials = [[member.cell, *(_named(run) for run in member.seeds)] for member in members]
+    rivals = [each[0][0].trial for own in contenders(run, sweep).values() for each in own]
     return hashlib.sha256(
-        json.dumps([VERSION, recipes, trials], sort_keys=True).encode()
+        json.dumps([VERSION, recipes, trials, rivals], sort_keys=True).encode()
     ).hexdigest()[:16]
 
 
@@ -154,7 +160,12 @@ def _save(run: Path, ensemble: Ensemble) -> None:
 
 
 def _evaluate(
-    inputs: str, members: Sequence[Member], built: Built, truth: Truth, missing: Mapping[str, str]
+    inputs: str,
+    members: Sequence[Member],
+    built: Built,
+    choices: Choices,
+    truth: Truth,
+    missing: Mapping[str, str],
 ) -> FinalEvaluation:
     """Pure: entries and labels in, everything the report says about accuracy out."""
     entries: list[Entry] = [*members, *built.others, *built.ensembles]
@@ -162,7 +173,7 @@ def _evaluate(
     rows = tuple(
         evaluated_row(
             each, dense_counterparts(each.axes, each.division, members), truth[each.division]
-        )
+        ).model_copy(update={"luck": choices.lucks.get(each.name)})
         for each in entries
     )
     by_name = {row.name: row for row in rows}
@@ -177,9 +188,15 @@ def _evaluate(
             for ensemble in built.ensembles
             for each in comparisons_of(ensemble, members, by_name, hits, truth)
         ),
+        first_tried=_first_tried(choices.contests, truth),
         missing=dict(missing),
         skipped=built.skipped,
     )
+
+
+def _first_tried(contested: Mapping[str, Contest], truth: Truth) -> tuple[FirstTried, ...]:
+    found = [against_first(each, truth[each.chosen.division]) for each in contested.values()]
+    return tuple(each for each in found if each is not None)
 
 
 def _split(division: Division, labels: TestLabels, members: Sequence[Member]) -> TestSplit:

@@ -15,6 +15,7 @@ from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.statistics.calibration import Calibration
 from orchestrator.ensembling.statistics.diversity import Diversity
 from orchestrator.ensembling.statistics.intervals import Bootstrap
+from orchestrator.ensembling.statistics.luck import Luck
 from trainables.contract.config import Frozen
 from trainables.contract.disk import read_json, write_atomic
 from trainables.contract.errors import UserError
@@ -128,6 +129,8 @@ class Row(Frozen):
     # None where the scores are no logits of probabilities, too
     calibration: Calibration | None = None
     diversity: Diversity | None = None  # of the networks of an ensemble; None of a single one
+    # how much of `selection` is luck; None where nothing was chosen, or nothing was held out
+    luck: Luck | None = None
 
 
 class Comparison(Frozen):
@@ -145,6 +148,25 @@ class Comparison(Frozen):
     clean: Paired | None = None  # on the clips of `Row.clean`
     over_seeds: SeedGain | None = None  # None with a single seed, and in evaluations of version 3
     bootstrap: Bootstrap | None = None  # of `test.difference`; None in evaluations of version 5
+
+
+class FirstTried(Frozen):
+    """The chosen trial of a cell against the one that was tried first there (Overtuning; arXiv
+    2506.19540): top-1 on test, means over the seeds of each.
+    """
+
+    cell: str
+    contenders: int  # assignments that the chosen one was chosen from
+    first: str  # trial
+    chosen: str
+    first_top1: float
+    chosen_top1: float
+    # of the first seeds: the chosen one against the first; None where they are one
+    test: Paired | None
+
+    @property
+    def difference(self) -> float:
+        return self.chosen_top1 - self.first_top1
 
 
 class TestSplit(Frozen):
@@ -173,6 +195,8 @@ class FinalEvaluation(Frozen):
     splits: tuple[TestSplit, ...]
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
+    # cells in which there was a choice; none where nothing was held out, and in version 5
+    first_tried: tuple[FirstTried, ...] = ()
     missing: dict[str, str]  # cell without a member -> why
     skipped: dict[str, str]  # ensemble that could not be built -> why
 

@@ -1,0 +1,291 @@
+"""The whole choice of a sweep, made again on parts of the selection clips: the trial of every cell,
+then the ensembles with their weights.
+
+What is chosen on some clips is evaluated on others, so that the luck of choosing shows. Test scores
+and test labels take no part. What was settled before the stored scores is not chosen again: which
+epoch of a trial was kept, which trials were stopped early, which are within the constraints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.ensembling.build import Ensemble, build_ensembles
+from orchestrator.ensembling.collect import contenders, member_of
+from orchestrator.ensembling.evaluate import BoolArray, IntArray, log_softmax, ranks
+from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
+from orchestrator.ensembling.statistics.luck import Bags, Luck, first_best, luck, out_of_bag
+from orchestrator.sweep.strategies import STRATEGIES
+from trainables.contract.scores import Scores
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import EnsembleConfig, Objective, Sweep
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Axes = Mapping[str, Any]
+
+TRIAL_DRAWS = 500
+MOST_ENSEMBLE_DRAWS, LEAST_ENSEMBLE_DRAWS = 200, 50
+LOGITS_IN_ALL = 400_000_000
+"""Of the members in all draws together, about: large sweeps get fewer draws, which are counted."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Contest:
+    """The trials of one cell among which its member was chosen, and what each selection clip says
+    of them.
+    """
+
+    chosen: Member
+    rivals: tuple[Member, ...]  # T of them in the order of their ids, the chosen one among them
+    first_tried: Member  # the rival that was proposed first
+    hits: BoolArray  # (T, N) of the first seed, which stands for the trial
+    keys: tuple[FloatArray, ...]  # what decides, the most important first: (T, N) by clip or (T,)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the selection clips."""
+        scores = self.chosen.selection
+        return scores.ids if scores is not None else ()
+
+    def winners(self, bags: Bags) -> IntArray:
+        """Which rival each bag chooses, (B,)."""
+        shape = (len(bags.counts), len(self.rivals))
+        return first_best(
+            [
+                bags.totals(key) if key.ndim == 2 else np.broadcast_to(key, shape)
+                for key in self.keys
+            ]
+        )
+
+    def luck(self, seed: int) -> Luck | None:
+        """Of choosing this trial; None where there was nothing to choose, or on nothing."""
+        clips = self.hits.shape[1]
+        if len(self.rivals) < 2 or clips < 2:
+            return None
+        bags = Bags.drawn(clips, TRIAL_DRAWS, np.random.default_rng(seed))
+        accuracies = out_of_bag(self.hits, self.winners(bags), bags)
+        naive = self.hits[self.rivals.index(self.chosen)].mean()
+        return luck(len(self.rivals), float(naive), accuracies, clips, seed)
+
+
+def contests(run: Path, sweep: Sweep, members: Sequence[Member]) -> dict[str, Contest]:
+    """By name of a member: the trials that it was chosen from. Their selection scores are read one
+    after the other, and only what each clip says of the objectives is kept.
+
+    A member has no rivals where it was not chosen in this sweep, or where they were scored on other
+    clips.
+    """
+    candidates = contenders(run, sweep)
+    found: dict[str, Contest] = {}
+    for member in members:
+        own = [member_of(run, each) for each in candidates.get(member.cell, ())]
+        if member.trial not in [each.trial for each in own]:
+            own = [member]
+        # the chosen one as it is, the others with its store, which may have moved
+        placed = [member if each.trial == member.trial else _beside(each, member) for each in own]
+        alike = all(_comparable(each, member) for each in placed)
+        found[member.name] = _contest(member, placed if alike else [member], sweep.objectives)
+    return found
+
+
+def _comparable(rival: Member, member: Member) -> bool:
+    """Whether the two were scored on the same clips."""
+    tables = [each.selection for each in (rival, member)]
+    ids = [None if table is None else table.ids for table in tables]
+    return rival.division == member.division and ids[0] == ids[1]
+
+
+def _beside(rival: Member, member: Member) -> Member:
+    data = rival.config.data.model_copy(update={"store": member.config.data.store})
+    return replace(rival, name=member.name, config=rival.config.model_copy(update={"data": data}))
+
+
+def _contest(
+    member: Member, proposed: Sequence[Member], objectives: Sequence[Objective]
+) -> Contest:
+    rivals = sorted(proposed, key=lambda each: each.trial)
+    criteria = [_criteria(each, objectives) for each in rivals]
+    return Contest(
+        chosen=member,
+        rivals=tuple(rivals),
+        first_tried=proposed[0],
+        hits=np.stack([_hits(each.seeds[0].scores.selection) for each in rivals]),
+        keys=tuple(np.stack(each) for each in zip(*criteria, strict=True)),
+    )
+
+
+def _criteria(member: Member, objectives: Sequence[Objective]) -> list[FloatArray]:
+    """How good a trial is by each objective, more is better: by clip, (N,), summed over the seeds,
+    where selection clips decide; one number where they do not.
+    """
+    found: list[FloatArray] = []
+    for objective in objectives:
+        sign = 1.0 if objective.goal == "maximize" else -1.0
+        tables = [each.scores.selection for each in member.seeds]
+        by_clip = [_by_clip(table, objective.metric) for table in tables if table is not None]
+        if by_clip and all(each is not None for each in by_clip):
+            found.append(sign * np.sum(np.stack([each for each in by_clip if each is not None]), 0))
+            continue
+        values = [each.result.metrics().get(objective.metric) for each in member.seeds]
+        known = [value for value in values if value is not None]
+        total = sign * sum(known) if len(known) == len(values) else -np.inf
+        found.append(np.array(total))
+    return found
+
+
+def _by_clip(scores: Scores, metric: str) -> FloatArray | None:
+    """What each clip adds to a metric, (N,); None where it is not one of selection clips."""
+    assert scores.labels is not None  # selection scores have them
+    if metric == "selection_loss":
+        own = np.take_along_axis(log_softmax(scores.logits), scores.labels[:, None], axis=1)
+        return -own[:, 0]
+    most = {"selection_top1": 1, "selection_top5": 5}.get(metric)
+    if most is None:
+        return None
+    return (ranks(scores.logits, scores.labels) < most).astype(np.float32)
+
+
+def _hits(scores: Scores | None) -> BoolArray:
+    if scores is None or scores.labels is None:
+        return np.zeros(0, dtype=bool)
+    right: BoolArray = ranks(scores.logits, scores.labels) == 0
+    return right
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WholeChoice:
+    """Everything that chooses on selection clips, of the members of one division."""
+
+    contests: Mapping[str, Contest]
+    recipes: Sequence[EnsembleConfig]
+    cells: Mapping[str, Axes]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose: one of several trials, or weights."""
+        return any(len(each.rivals) > 1 for each in self.contests.values()) or any(
+            STRATEGIES.find(recipe.method).needs_selection for recipe in self.recipes
+        )
+
+    def ensembles(
+        self, members: Sequence[Member], inside: IntArray, outside: IntArray
+    ) -> tuple[Ensemble, ...]:
+        """The ensembles chosen on the clips `inside` (some of them repeated); their `test` scores
+        are of the clips `outside`.
+        """
+        ids = next(iter(self.contests.values())).ids
+        seen, left = ((_distinct(ids, rows), rows) for rows in (inside, outside))
+        parts = [_of_parts(member, seen, left) for member in members]
+        return build_ensembles(self.recipes, parts, self.cells).ensembles
+
+    def luck(self, built: Sequence[Ensemble], seed: int) -> dict[str, Luck]:
+        """By name of an ensemble: how much of its selection figure is luck, of choosing trials and
+        weights together. Nothing is said of one that most draws could not build.
+        """
+        first = next(iter(self.contests.values()))
+        labels = _labels(first.chosen)
+        clips = len(labels)
+        if clips < 2 or not self.chooses:
+            return {}
+        classes = first.chosen.selection.logits.shape[1] if first.chosen.selection else 1
+        work = LOGITS_IN_ALL // (len(self.contests) * clips * classes)
+        draws = min(MOST_ENSEMBLE_DRAWS, max(LEAST_ENSEMBLE_DRAWS, work))
+        bags = Bags.drawn(clips, draws, np.random.default_rng(seed))
+        accuracies: dict[str, list[float]] = {}
+        for bag, members in enumerate(self._members(bags)):
+            outside = bags.outside(bag)
+            for ensemble in self.ensembles(members, bags.inside(bag), outside):
+                hits = ranks(ensemble.test.logits, labels[outside]) == 0
+                accuracies.setdefault(ensemble.name, []).append(float(hits.mean()))
+        contending = sum(len(each.rivals) for each in self.contests.values())
+        return {
+            each.name: luck(
+                contending, float(_hits(each.selection).mean()), np.array(known), clips, seed
+            )
+            for each in built
+            if len(known := accuracies.get(each.name, [])) > len(bags.counts) / 2
+        }
+
+    def _members(self, bags: Bags) -> Iterator[list[Member]]:
+        """The members that each bag chooses."""
+        winners = {name: each.winners(bags) for name, each in self.contests.items()}
+        for bag in range(len(bags.counts)):
+            yield [each.rivals[winners[name][bag]] for name, each in self.contests.items()]
+
+
+Part = tuple[tuple[str, ...], IntArray]  # names of rows, and which rows of a table they are
+
+
+def _distinct(ids: tuple[str, ...], rows: IntArray) -> tuple[str, ...]:
+    """A name for each of the rows (which rise), sorted: a clip's own, and one that follows it
+    before any other clip's where the clip is repeated.
+    """
+    times = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    return tuple(
+        f"{ids[row]}\0{time:04d}" if time else ids[row]
+        for row, time in zip(rows.tolist(), times.tolist(), strict=True)
+    )
+
+
+def _of_parts(member: Member, selection: Part, test: Part) -> Member:
+    """The member as if `selection` were all selection clips and `test`, other selection clips, the
+    test split.
+    """
+
+    def of(run: SeedRun) -> SeedRun:
+        scores = SeedScores(
+            partial(_rows, run.scores, *selection, labelled=True),
+            partial(_rows, run.scores, *test, labelled=False),
+        )
+        return replace(run, scores=scores, levels={})
+
+    return replace(member, seeds=tuple(map(of, member.seeds)))
+
+
+def _rows(scores: SeedScores, ids: tuple[str, ...], rows: IntArray, *, labelled: bool) -> Scores:
+    table = scores.selection
+    assert table is not None
+    labels = table.labels[rows] if labelled and table.labels is not None else None
+    return Scores(ids, table.logits[rows], labels)
+
+
+def _labels(member: Member) -> IntArray:
+    scores = member.selection
+    return np.zeros(0, np.int64) if scores is None or scores.labels is None else scores.labels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Choices:
+    """What is known of how the members and ensembles of a sweep were chosen, by their names."""
+
+    contests: Mapping[str, Contest]
+    lucks: Mapping[str, Luck]  # of those that were chosen, and on clips that were held out
+
+
+def choices_of(
+    run: Path,
+    sweep: Sweep,
+    members: Sequence[Member],
+    built: Sequence[Ensemble],
+    cells: Mapping[str, Axes],
+    seed: int,
+) -> Choices:
+    """Make the choice of every member and ensemble again; `cells` holds the axes of all cells."""
+    found = contests(run, sweep, members)
+    lucks = {name: own for name, each in found.items() if (own := each.luck(seed)) is not None}
+    divisions: dict[Division, dict[str, Contest]] = {}
+    for name, each in found.items():
+        divisions.setdefault(each.chosen.division, {})[name] = each
+    for division, contested in divisions.items():
+        ensembles = [each for each in built if each.division == division]
+        if division.held_out and ensembles:
+            lucks |= WholeChoice(contested, sweep.ensembles, cells).luck(ensembles, seed)
+    return Choices(found, lucks)

@@ -1,0 +1,172 @@
+"""The whole choice made again on parts of the selection clips: trials, weights, ensembles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.ensembling.build import build_ensembles
+from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.statistics.luck import Bags
+from orchestrator.ensembling.whole_choice import WholeChoice, choices_of, contests
+from orchestrator.record.proposals import load_proposals
+from tests import naive_scores
+from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep
+from trainables.contract.scores import Scores
+
+STREAMS = {"name": "streams", "over": "data.stream"}
+
+
+def rivals():
+    """Two cells of four learning rates; what is chosen differs from clip to clip."""
+    wrong = {
+        "joint": [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10)],
+        "bone": [(0, 1), (2, 3), (4, 5, 6), (1, 2)],
+    }
+    return [
+        Trial(stream, 0.0, lr=0.1 + 0.1 * i, wrong_selection=clips, wrong_test=(i,) * (i > 0))
+        for stream, each in wrong.items()
+        for i, clips in enumerate(each)
+    ]
+
+
+def whole(run, sweep):
+    cells = {each.cell: each.axes for each in load_proposals(run)}
+    return WholeChoice(contests(run, sweep, collect(run, sweep)), sweep.ensembles, cells)
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [
+        [("selection_top1", "maximize")],
+        [("selection_loss", "minimize")],
+        [("selection_top5", "maximize"), ("selection_top1", "maximize")],
+        [("deploy_latency_ms", "minimize"), ("selection_top1", "maximize")],
+        [("selection_top1", "minimize")],
+    ],
+)
+def test_on_all_clips_the_chosen_trial_wins(tmp_path, objectives):
+    trials = rivals()
+    for i, trial in enumerate(trials):
+        trial.latency = 1.0 + i // 2
+    run = make_run(tmp_path, trials)
+    for each in load_proposals(run):  # the fake losses are no losses of the scores
+        folder = each.folder(run)
+        scores = Scores.load(folder.selection_scores)
+        loss = naive_scores.cross_entropy(scores.logits.tolist(), scores.labels.tolist())
+        found = folder.load().model_copy(update={"selection_loss": loss})
+        folder.result_file.write_text(found.model_dump_json())
+    sweep = make_sweep(objectives=objectives)
+    everything = Bags(np.ones((1, SELECTION), np.float32))
+    for contest in contests(run, sweep, collect(run, sweep)).values():
+        assert len(contest.rivals) == 4
+        assert contest.rivals[contest.winners(everything)[0]] is contest.chosen
+
+
+def test_several_seeds_count_by_their_mean_and_the_first_stands_for_them(tmp_path):
+    trials = [
+        Trial("joint", 0.0, lr=lr, seed=seed, wrong_selection=wrong)
+        for lr, each in ((0.1, [(0,), (1, 2, 3)]), (0.2, [(4, 5), (4,)]))
+        for seed, wrong in enumerate(each)
+    ]
+    run, sweep = make_run(tmp_path, trials), make_sweep()
+    (contest,) = contests(run, sweep, collect(run, sweep)).values()
+    assert sorted(contest.hits.sum(axis=1)) == [SELECTION - 2, SELECTION - 1]
+    first = np.zeros((1, SELECTION), np.float32)
+    first[0, :4] = 3  # 2 seeds are right 4 times against 8
+    assert contest.rivals[contest.winners(Bags(first))[0]].config.train.lr == 0.2
+
+
+def test_what_an_ensemble_says_out_of_the_bag_matches_naive(tmp_path):
+    run, sweep = make_run(tmp_path, rivals()), make_sweep(STREAMS)
+    choice, bags = whole(run, sweep), Bags.drawn(SELECTION, 20, np.random.default_rng(0))
+    for bag, members in enumerate(choice._members(bags)):
+        inside, outside = bags.inside(bag), bags.outside(bag)
+        best = []
+        for contest in choice.contests.values():
+            right = [sum(bool(row[clip]) for clip in inside) for row in contest.hits]
+            best.append(contest.rivals[right.index(max(right))])
+        assert [each.trial for each in best] == [each.trial for each in members]
+        (ensemble,) = choice.ensembles(members, inside, outside)
+        tables = [each.selection.logits[outside].tolist() for each in best]
+        expected = np.array(naive_scores.weighted_probabilities(tables, [1.0, 1.0]))
+        assert np.exp(ensemble.test.logits) == pytest.approx(expected, rel=1e-5)
+        assert ensemble.test.labels is None
+        assert ensemble.selection.labels.tolist() == (inside % 3).tolist()
+
+
+def test_a_chosen_ensemble_sees_every_clip_of_the_bag_as_often_as_it_is_there(tmp_path):
+    """The strategy of a stranger that keeps the best source alone."""
+    recipe = {**STREAMS, "method": "tests.orchestrator.ensembling.test_strategies:BEST"}
+    run, sweep = make_run(tmp_path, rivals()), make_sweep(recipe)
+    choice = whole(run, sweep)
+    members = collect(run, sweep)  # joint errs on 9 and 10, bone on 0 and 1
+    for inside, best in (
+        ([9, 9, 0], "bone-0"),
+        ([0, 0, 9], "joint-0"),
+        ([0, 1, 9, 9, 9], "bone-0"),
+    ):
+        (ensemble,) = choice.ensembles(members, np.sort(inside), np.array([2]))
+        assert list(ensemble.weights) == [best]
+
+
+def test_the_final_evaluation_says_how_much_is_luck(tmp_path):
+    run, sweep = make_run(tmp_path, rivals()), make_sweep(STREAMS)
+    members = collect(run, sweep)
+    rows = {row.name: row for row in finalize(run, sweep, members, {}).rows}
+    for name, contending in (("joint-0", 4), ("bone-0", 4), ("streams", 8)):
+        found = rows[name].luck
+        assert (found.contenders, found.clips) == (contending, SELECTION)
+        assert found.naive == pytest.approx(rows[name].selection.top1)
+        assert found.interval[0] <= found.corrected <= found.interval[1]
+    # the trials of a cell err on clips of their own: the luckiest of them is no better
+    assert rows["joint-0"].luck.bias > 0.03
+    assert finalize(run, sweep, members, {}).rows[0].luck == rows["joint-0"].luck
+
+
+def test_where_nothing_is_chosen_or_held_out_nothing_is_said_of_luck(tmp_path):
+    run, sweep = make_run(tmp_path, rivals()[::4]), make_sweep(STREAMS)
+    found = finalize(run, sweep, collect(run, sweep), {})
+    assert [row.luck for row in found.rows] == [None] * 3
+    assert found.first_tried == ()
+    run = make_run(tmp_path / "paper", rivals(), kind="none")
+    found = finalize(run, sweep, collect(run, sweep), {})
+    assert [row.luck for row in found.rows] == [None] * 3
+    assert found.first_tried == ()
+
+
+def test_the_chosen_trial_is_held_against_the_first_one_tried(tmp_path):
+    run, sweep = make_run(tmp_path, rivals()), make_sweep()
+    members = collect(run, sweep)
+    joint, bone = finalize(run, sweep, members, missing_cells(run, members)).first_tried
+    assert (joint.contenders, joint.first, joint.chosen) == (
+        4,
+        load_proposals(run)[0].trial,
+        members[0].trial,
+    )
+    assert joint.difference == pytest.approx(-1 / TEST)  # the first has all test clips right
+    assert (joint.test.first_only, joint.test.second_only) == (0, 1)
+    assert bone.first == load_proposals(run)[4].trial
+
+
+def test_a_sweep_that_went_on_is_evaluated_again(tmp_path):
+    trials = rivals()
+    trials[2].state = "unfinished"
+    run, sweep = make_run(tmp_path, trials), make_sweep()
+    first = finalize(run, sweep, collect(run, sweep), {})
+    again = make_run(tmp_path / "more", rivals(), store="../store")
+    second = finalize(again, sweep, collect(again, sweep), {})
+    assert first.inputs != second.inputs
+    assert [each.contenders for each in second.first_tried] == [4, 4]
+
+
+def test_an_ensemble_that_is_rarely_built_has_no_figure(tmp_path):
+    """Its budget holds the chosen trials and not those that most bags choose."""
+    run, sweep = make_run(tmp_path, rivals()), make_sweep({**STREAMS, "budget": {"members": 2}})
+    cells = {each.cell: each.axes for each in load_proposals(run)}
+    members = collect(run, sweep)
+    built = build_ensembles(sweep.ensembles, members, cells).ensembles
+    tight = make_sweep({**STREAMS, "budget": {"members": 1}})
+    assert "streams" in choices_of(run, sweep, members, built, cells, 0).lucks
+    assert "streams" not in choices_of(run, tight, members, built, cells, 0).lucks
