@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.ensembling.bundle import write_bundle
-from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
-from orchestrator.ensembling.members import Member
+from orchestrator.ensembling.pools import check_ended, pool_of_sweep
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
 from orchestrator.record.commands import command
@@ -162,28 +161,17 @@ def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
     that have.
     """
     with held(run):
-        unfinished = [state.proposal.trial for state in load_trials(run) if not state.ended]
-        if unfinished and not partial:
-            raise UserError(
-                f"{run}: {len(unfinished)} trials have not ended ({unfinished[0]}, ...);"
-                f" `{command('resume', run)}` first, or use what there is with --partial: the final"
-                " evaluation opens the test split"
-            )
+        if not partial:
+            check_ended(run)
         evaluation, report = _evaluate(load_folder(run), run)
         _bundle(run, evaluation)
         return evaluation, report
 
 
 def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
-    # trials that ended before the store was moved name its old place
-    members = [_with_store(member, sweep.data.store) for member in collect(run, sweep)]
-    evaluation = finalize(run, sweep, members, missing_cells(run, members))
+    pool = pool_of_sweep(run, sweep)
+    evaluation = finalize(run, sweep, pool.members, pool.missing)
     return evaluation, write_report(run)
-
-
-def _with_store(member: Member, store: str) -> Member:
-    data = member.config.data.model_copy(update={"store": store})
-    return replace(member, config=member.config.model_copy(update={"data": data}))
 
 
 def _bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:

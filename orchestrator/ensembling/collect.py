@@ -51,7 +51,7 @@ def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
         member_of(run, min(candidates, key=lambda each: order(each, sweep)))
         for candidates in contenders(run, sweep).values()
     ]
-    _check_same_clips(members)
+    check_same_clips(members)
     return tuple(members)
 
 
@@ -183,7 +183,7 @@ def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
     )
 
 
-def _check_same_clips(members: Sequence[Member]) -> None:
+def check_same_clips(members: Sequence[Member]) -> None:
     """UserError if two members of one division were scored on different clips."""
     first: dict[Division, SeedRun] = {}
     problems: list[str] = []

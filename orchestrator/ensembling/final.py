@@ -17,6 +17,7 @@ from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.collect import contenders
 from orchestrator.ensembling.comparisons import Truth, against_first, comparisons_of
 from orchestrator.ensembling.members import Division, Member, SeedRun, dense_counterparts
+from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import (
     VERSION,
     FinalEvaluation,
@@ -41,6 +42,7 @@ from orchestrator.record.folder import store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
 from trainables.contract.disk import write_json
+from trainables.contract.frozen import without_defaults
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
@@ -49,16 +51,26 @@ if TYPE_CHECKING:
 def finalize(
     run: Path, sweep: Sweep, members: Sequence[Member], missing: Mapping[str, str]
 ) -> FinalEvaluation:
-    """Build the ensembles, read the test labels, evaluate, write `ensembles/` and `evaluation.json`
-    (last).
-
-    missing: cells without a member and why. The same members, recipes and stores are evaluated
-    once: a second call returns what is on disk and leaves the test labels alone, also where a cell
-    without a member has another reason by now or a network was timed again. Without any member
-    nothing is read either.
+    """The final evaluation of a sweep, in its folder; see `evaluate`. missing: cells without a
+    member and why.
     """
-    inputs = _digest(run, sweep, members)
-    known = FinalEvaluation.load(run)
+    cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
+    pool = Pool(tuple(members), cells, dict(missing), (run,))
+    return evaluate(run, sweep, pool, "final evaluation")
+
+
+def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluation:
+    """Build the sweep's ensembles of the pool's networks, read the test labels, evaluate, write
+    `ensembles/` and `evaluation.json` (last) into the folder `out`; the journals of the pool's
+    sweeps note that labels were read.
+
+    The same members, recipes and stores are evaluated once: a second call returns what is on disk
+    and leaves the test labels alone, also where a cell without a member has another reason by now
+    or a network was timed again. Without any member nothing is read either.
+    """
+    members, missing = pool.members, pool.missing
+    inputs = _digest(pool, sweep)
+    known = FinalEvaluation.load(out)
     if (
         known is not None
         and known.inputs == inputs
@@ -67,32 +79,30 @@ def finalize(
     ):
         now = _timed_again(known, members).model_copy(update={"missing": dict(missing)})
         if now != known:
-            now.save(run)
+            now.save(out)
         return now
-    cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
-    built = build_ensembles(sweep.ensembles, members, cells)
-    choices = choices_of(run, sweep, members, built.ensembles, cells, SEED)
-    journal = Journal(run / "journal.jsonl")
+    built = build_ensembles(sweep.ensembles, members, pool.cells)
+    choices = choices_of(pool.runs[0], sweep, members, built.ensembles, pool.cells, SEED)
+    places = [run / "journal.jsonl" for run in dict.fromkeys((out, *pool.runs))]
+    journal = Journal(places[0], others=places[1:])
     for ensemble in built.ensembles:
-        _save(run, ensemble)
+        _save(out, ensemble)
         journal.append(
             "ensemble_built",
             ensemble=ensemble.name,
             members=[member.trial for member in ensemble.members],
         )
     truth = (
-        read_test_labels(
-            {each.division: each.test.ids for each in members}, journal, "final evaluation"
-        )
+        read_test_labels({each.division: each.test.ids for each in members}, journal, purpose)
         if members
         else {}
     )
     evaluation = _evaluate(inputs, members, built, choices, truth, missing)
     for row in evaluation.rows:
         if row.kind == "ensemble":
-            write_json(_folder(run, row.name) / "result.json", row.model_dump(mode="json"))
-    _save_predictions(run, [*members, *built.others, *built.ensembles], truth)
-    evaluation.save(run)
+            write_json(_folder(out, row.name) / "result.json", row.model_dump(mode="json"))
+    _save_predictions(out, [*members, *built.others, *built.ensembles], truth)
+    evaluation.save(out)
     return evaluation
 
 
@@ -106,15 +116,20 @@ def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None
         )
 
 
-def _digest(run: Path, sweep: Sweep, members: Sequence[Member]) -> str:
+def _digest(pool: Pool, sweep: Sweep) -> str:
     """Names what the evaluation depends on: its version, the recipes, what the trials of all seeds
     say, however they came to say it, and which trials they were chosen from.
     """
-    recipes = [recipe.model_dump(mode="json") for recipe in sweep.ensembles]
-    trials = [[member.cell, *(_named(run) for run in member.seeds)] for member in members]
-    rivals = [each[0][0].trial for own in contenders(run, sweep).values() for each in own]
+    asked = [without_defaults(recipe) for recipe in sweep.ensembles]
+    trials = [[member.cell, *(_named(run) for run in member.seeds)] for member in pool.members]
+    rivals = [
+        each[0][0].trial
+        for run in pool.runs
+        for own in contenders(run, sweep).values()
+        for each in own
+    ]
     return hashlib.sha256(
-        json.dumps([VERSION, recipes, trials, rivals], sort_keys=True).encode()
+        json.dumps([VERSION, asked, trials, rivals], sort_keys=True).encode()
     ).hexdigest()[:16]
 
 

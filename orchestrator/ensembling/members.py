@@ -106,6 +106,13 @@ class Member:
         data = self.config.data
         return Division(store=data.store, protocol=data.protocol, selection=data.selection)
 
+    def at_store(self, store: str) -> Member:
+        """The same with the store at another place: a trial that ended before the store was moved
+        names its old one.
+        """
+        data = self.config.data.model_copy(update={"store": store})
+        return replace(self, config=self.config.model_copy(update={"data": data}))
+
     @property
     def dense(self) -> bool:
         return self.config.sparsity.dense

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -48,11 +48,15 @@ lost where its process is killed.
 class Journal:
     """Writer of one journal file; several writers may append to the same file."""
 
-    def __init__(self, path: Path, began: float | None = None) -> None:
+    def __init__(
+        self, path: Path, began: float | None = None, *, others: Sequence[Path] = ()
+    ) -> None:
         """began: `time.monotonic()` when a run of the sweep began: its events carry `elapsed`, the
-        seconds since then, which no change of the clock touches.
+        seconds since then, which no change of the clock touches. others: journals that are told the
+        same, before this one.
         """
         self.path = path
+        self._others = tuple(others)
         self._began = began
         self._written = time.monotonic()  # when this writer last wrote
 
@@ -78,30 +82,32 @@ class Journal:
             common["elapsed"] = round(time.monotonic() - self._began, 3)
         lines = b"".join(json.dumps(common | dict(fields)).encode() + b"\n" for fields in each)
         try:
-            self._write(lines)
+            for path in (*self._others, self.path):
+                _write(path, lines)
             self._written = time.monotonic()
         except OSError as error:
             if OutOfSpace.is_why(error):
                 raise OutOfSpace(self.path, error) from error
             raise
 
-    def _write(self, lines: bytes) -> None:
-        make_folder(self.path.parent)
-        created = not self.path.exists()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            # another writer's line, half visible, would look like one that a crash cut short
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                lines = b"\n" + lines
-            while lines:  # one write in practice; the system may take only a part
-                lines = lines[os.write(descriptor, lines) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if created:
-            sync_folder(self.path.parent)
+
+def _write(path: Path, lines: bytes) -> None:
+    make_folder(path.parent)
+    created = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        # another writer's line, half visible, would look like one that a crash cut short
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            lines = b"\n" + lines
+        while lines:  # one write in practice; the system may take only a part
+            lines = lines[os.write(descriptor, lines) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if created:
+        sync_folder(path.parent)
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

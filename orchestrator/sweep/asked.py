@@ -1,0 +1,67 @@
+"""An ensemble that is asked for on the command line, checked as one of a sweep file is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.sweep.document import Document, plain
+from orchestrator.sweep.ensembles import SEED, resolve_ensembles
+from orchestrator.sweep.problems import report
+from orchestrator.sweep.schema import EnsembleConfig, Parameter
+from trainables.contract.errors import UserError
+
+_PLACE = re.compile(r"^asked ensembles\[0\]\.?(\w*)(?:\[\d+\])?\.?")
+_OPTIONS = {"options": "option"}  # field -> option, where the names differ
+
+
+def asked_ensemble(
+    fields: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], *, held_out: bool
+) -> EnsembleConfig:
+    """The ensemble that these fields of `ensembles[]` describe, completed.
+
+    axes: those of the networks, with their values; `seed` among them. UserError names every option
+    that is wrong.
+    """
+    kind = "held out" if held_out else "none"
+    values = {"ensembles": [dict(fields)], "data": {"selection": {"kind": kind}}}
+    document = Document("asked", values)
+    cells = {
+        axis: Parameter(values=tuple(each), axis="cell")
+        for axis, each in axes.items()
+        if axis != SEED
+    }
+    try:
+        asked = EnsembleConfig.model_validate_json(json.dumps(fields), strict=True)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        report(document, ("ensembles", 0), errors, EnsembleConfig)
+    else:
+        (ensemble,) = resolve_ensembles(document, [asked], cells, axes.get(SEED, ()))
+        if not document.problems:
+            return ensemble
+    raise UserError.of(_by_option(problem) for problem in document.problems)
+
+
+def settings_of(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """`name=value`, each value as YAML has it, of an option that may be repeated."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value) or name in found:
+            raise UserError(f"{option}: must be NAME=VALUE, each name once, got '{text}'")
+        found[name] = plain(value)
+    return found
+
+
+def _by_option(problem: str) -> str:
+    """The problem of a field as one of the option that gives it."""
+    match = _PLACE.match(problem)
+    if match is None:
+        return problem
+    name, rest = match[1], problem[match.end() :]
+    return f"--{_OPTIONS.get(name, name)}{'' if rest.startswith(':') else ' '}{rest}"
