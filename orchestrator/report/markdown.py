@@ -28,6 +28,7 @@ from orchestrator.report.sections.classes import (
     misclassified_cells,
 )
 from orchestrator.report.sections.overview import overview, settings
+from orchestrator.report.sections.papers import paper_cells, papers, tables_of_papers
 from orchestrator.report.sections.results import answer, results
 from orchestrator.report.sections.trials import absent, levels, tradeoffs, trial_table, warnings
 from orchestrator.report.tables import (
@@ -44,6 +45,8 @@ from orchestrator.report.violins import (
     violin_section,
     violins,
 )
+from trainables.contract.artifacts import TrialResult
+from trainables.contract.config import TrialConfig
 from trainables.contract.disk import write_atomic
 
 MOST_CURVES = 24  # trials in the figure of training curves
@@ -64,6 +67,9 @@ def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
     sureness = violins(run, evaluation, confidence)
     if sureness:
         write_csv(out / "tables" / "violins.csv", [violin_cells(each) for each in sureness])
+    published = tables_of_papers(evaluation, *_evaluated(run, trials, evaluation), predictions)
+    if published:
+        write_csv(out / "tables" / "papers.csv", paper_cells(published))
     headline = evaluation.headline if evaluation is not None else None
     by_class: list[str] = []
     if evaluation is not None and headline is not None:
@@ -86,6 +92,7 @@ def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
         *by_class,
         *violin_section(sureness, draw_violins(sureness, out / "figures" / "violins.png")),
         *results(evaluation),
+        *papers(published),
         *tradeoffs(trials, goals),
         *levels(trials, evaluation),
         *trial_table(trials),
@@ -94,6 +101,19 @@ def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
     ]
     write_atomic(out / "report.md", ("\n\n".join(parts) + "\n").encode())
     return out / "report.md"
+
+
+def _evaluated(
+    run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation | None
+) -> tuple[dict[str, TrialConfig], dict[str, TrialResult]]:
+    """Configuration and result of each trial that was evaluated."""
+    rows = evaluation.rows if evaluation is not None else ()
+    names = {trial for row in rows for trial in row.trials}
+    found = [state for state in trials if state.proposal.trial in names]
+    return (
+        {state.proposal.trial: state.proposal.folder(run).load_config() for state in found},
+        {state.proposal.trial: state.result for state in found if state.result is not None},
+    )
 
 
 def _predictions(run: Path, evaluation: FinalEvaluation | None) -> dict[Division, Predictions]:
