@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.commands.options import Json, Storage, model_options
+from orchestrator.cli.commands.options import Json, Storage
+from orchestrator.cli.commands.weights import import_weights
 from trainables.contract.errors import UserError
 
 Layout = Annotated[str, typer.Option("--layout", help="Take this built-in layout, or a YAML file.")]
@@ -22,6 +23,44 @@ Frames = Annotated[int, typer.Option("--frames", min=2, help="Take clips of so m
 Persons = Annotated[int, typer.Option("--persons", min=1, help="Take clips of so many persons.")]
 Classes = Annotated[
     int, typer.Option("--classes", min=1, help="Take networks that tell so many classes apart.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Measure these backbones, or the networks of these sweeps; without a name all"
+        " backbones.",
+    ),
+]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Run so many clips at a time; may be repeated.  [default: 1 and 64]",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Use so many CPU threads.  [default: as torch takes]"),
+]
+Channels = Annotated[
+    int, typer.Option("--channels", min=8, help="Build networks whose first stage is so wide.")
+]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Give every network so many turns.")]
+Single = Annotated[
+    float,
+    typer.Option(
+        "--single", min=0.0, max=1.0, help="Make this share of the clips hold one person only."
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option("--device", help="Measure on this device; auto is cuda if there is one."),
+]
+Settle = Annotated[
+    bool,
+    typer.Option("--settle", help="Find first how each deploy form runs fastest on this machine."),
 ]
 
 
@@ -46,54 +85,18 @@ def models(
 
 
 def bench(
-    backbones: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME]...",
-            help="Measure these backbones, or the networks of these sweeps; without a name all"
-            " backbones.",
-        ),
-    ] = None,
-    batch: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--batch",
-            min=1,
-            help="Run so many clips at a time; may be repeated.  [default: 1 and 64]",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", min=1, help="Use so many CPU threads.  [default: as torch takes]"
-        ),
-    ] = None,
+    backbones: Names = None,
+    batch: BatchSizes = None,
+    threads: Threads = None,
     layout: Layout = "ntu25",
     frames: Frames = 64,
     persons: Persons = 2,
     classes: Classes = 120,
-    channels: Annotated[
-        int, typer.Option("--channels", min=8, help="Build networks whose first stage is so wide.")
-    ] = 64,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Give every network so many turns.")
-    ] = 10,
-    single: Annotated[
-        float,
-        typer.Option(
-            "--single", min=0.0, max=1.0, help="Make this share of the clips hold one person only."
-        ),
-    ] = 0.0,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option("--device", help="Measure on this device; auto is cuda if there is one."),
-    ] = "auto",
-    settle: Annotated[
-        bool,
-        typer.Option(
-            "--settle", help="Find first how each deploy form runs fastest on this machine."
-        ),
-    ] = False,
+    channels: Channels = 64,
+    rounds: Rounds = 10,
+    single: Single = 0.0,
+    device: Device = "auto",
+    settle: Settle = False,
     storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
@@ -199,129 +202,6 @@ def _bench_sweeps(
     print_latencies(networks, latencies, load)
     for run in runs:
         print(f"next: orchestrate ensemble {run.name} writes the figures into its report")
-
-
-def import_weights(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="Read this file of the released code; nothing in it is executed.",
-        ),
-    ],
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--as",
-            metavar="BACKBONE",
-            help="Say what the network is here (see 'orchestrate models').",
-        ),
-    ],
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            "--layout", help="Take this layout or YAML file.  [default: the store's, else ntu25]"
-        ),
-    ] = None,
-    persons: Annotated[
-        int | None,
-        typer.Option(
-            "--persons",
-            min=1,
-            help="Say how many persons the clips have.  [default: the file's, the store's, else 2]",
-        ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            "--frames", min=2, help="Expect clips of so many frames.  [default for scores: 64]"
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="MODEL.OPTION=V", help="Say an option that the file does not show."
-        ),
-    ] = None,
-    level: Annotated[
-        float | None,
-        typer.Option(
-            "--level",
-            min=0.0,
-            max=1.0,
-            help="Make masks of this level from the scores of a Sparse-ST-GCN checkpoint.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write the training form's weights.")
-    ] = None,
-    deploy: Annotated[Path | None, typer.Option("--deploy", help="Write the deploy form.")] = None,
-    scores: Annotated[
-        Path | None,
-        typer.Option("--scores", help="Write a score table (.parquet) of a store's clips."),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", metavar="STORE", help="Score this store, a folder or a URI."),
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", help="Take this one of the store's protocols.")
-    ] = None,
-    stream: Annotated[
-        str,
-        typer.Option("--stream", help="Say what the network was trained on, as in a sweep file."),
-    ] = "joint",
-    split: Annotated[
-        Literal["test", "train"],
-        typer.Option(
-            "--split", help="Score this part of the protocol; train is all that is not tested on."
-        ),
-    ] = "test",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace files that are there already.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Read a checkpoint of released code as a network of ours: strict report, weights, deploy form,
-    scores.
-    """
-    if (scores, store, protocol) != (None, None, None) and None in (scores, store, protocol):
-        raise UserError("--scores, --store and --protocol: must be given together")
-    if scores is not None and scores.suffix != ".parquet":
-        raise UserError(f"--scores: must end in .parquet, got {scores}")
-    if scores is None and (stream, split) != ("joint", "test"):
-        raise UserError("--stream and --split: have no effect without --scores")
-    if frames is not None and scores is None and deploy is None:
-        raise UserError("--frames: has no effect without --deploy or --scores")
-    options = model_options("--as", backbone, settings or ())
-    from trainables.foreign.family import Said
-    from trainables.foreign.importing import Outputs, Scoring, import_checkpoint
-
-    scoring = (
-        Scoring(scores, store, protocol, split, stream)
-        if scores is not None and store is not None and protocol is not None
-        else None
-    )
-    report = import_checkpoint(
-        checkpoint,
-        backbone,
-        Said(layout, persons, level, options),
-        outputs=Outputs(out, deploy, scoring, frames, force),
-        note=lambda text: print(text, file=sys.stderr, flush=True),
-    )
-    if as_json:
-        print(json.dumps(report.to_json(), indent=2))
-        return
-    from orchestrator.cli.printing.networks import print_import
-
-    print_import(report)
-    if scoring is not None:
-        from trainables.data.store.cache import local_store
-
-        print(
-            f"next: orchestrate ensemble --scores {scoring.file} --labels"
-            f" {local_store(scoring.store) / 'clips.parquet'}"
-        )
 
 
 def pack(
