@@ -28,7 +28,8 @@ import torch
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrainConfig
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.models.multilevel import build_multi_level, multi_level_spec
+from trainables.models.build_levels import build_multi_level
+from trainables.models.multilevel import multi_level_spec
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.training.evaluate import score

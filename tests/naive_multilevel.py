@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.naive_models import disturb, randomise_batch_norm
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.layouts import load_layout
-from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
+from trainables.models.build_levels import build_multi_level
+from trainables.models.multilevel import MultiLevel, multi_level_spec
 
 
 def narrow_levels(

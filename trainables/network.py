@@ -16,7 +16,8 @@ from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import SparsityConfig
 from trainables.data.store.reading import Store
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.multilevel import MultiLevel, build_multi_level, multi_level_spec
+from trainables.models.build_levels import build_multi_level
+from trainables.models.multilevel import MultiLevel, multi_level_spec
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.connected import first_disconnected_block

@@ -27,7 +27,8 @@ from trainables.deploy.form import DeployForm, deploy_forms, folded, nonzero_par
 from trainables.deploy.timing import clip_for, structure_of
 from trainables.inputs import Inputs, Part
 from trainables.models.build import Backbone
-from trainables.models.multilevel import Mixture, MultiLevel
+from trainables.models.mixture import Mixture
+from trainables.models.multilevel import MultiLevel
 from trainables.network import mask_warnings, one_clip
 from trainables.precision import full_float32
 from trainables.proof import Proof

@@ -26,7 +26,8 @@ from trainables.cost.measured import call_seconds
 from trainables.deploy.packing import pack, unpack
 from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork, person_features
 from trainables.models.build import build_training_form
-from trainables.models.multilevel import MultiLevel, MultiLevelSpec, build_multi_level
+from trainables.models.build_levels import build_multi_level
+from trainables.models.multilevel import MultiLevel, MultiLevelSpec
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 from trainables.reparam.fusion import Fusion
 

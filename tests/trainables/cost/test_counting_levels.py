@@ -13,7 +13,8 @@ from trainables.cost.counting.levels import count_trial, training_share
 from trainables.deploy.form import deploy
 from trainables.laws.backbone import measured_gmacs
 from trainables.layouts import load_layout
-from trainables.models.multilevel import build_multi_level, multi_level_spec
+from trainables.models.build_levels import build_multi_level
+from trainables.models.multilevel import multi_level_spec
 from trainables.reparam.fusible import FULL
 
 LAYOUT = load_layout("ucla20")

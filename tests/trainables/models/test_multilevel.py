@@ -27,17 +27,11 @@ from trainables.deploy.form import (
 )
 from trainables.layouts import load_layout
 from trainables.models.build import build_training_form
-from trainables.models.multilevel import (
-    BALANCE_WEIGHT,
-    Experts,
-    Mixture,
-    Nested,
-    batch_divergence,
-    build_multi_level,
-    log_mean_probability,
-    multi_level_spec,
-    squared_variation,
-)
+from trainables.models.build_levels import build_multi_level
+from trainables.models.experts import Experts, batch_divergence
+from trainables.models.mixture import BALANCE_WEIGHT, Mixture, squared_variation
+from trainables.models.multilevel import multi_level_spec
+from trainables.models.nested import Nested, log_mean_probability
 from trainables.seeding import derive
 from trainables.sparsity.levels import attach_levels
 

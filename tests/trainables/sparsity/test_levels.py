@@ -19,7 +19,7 @@ from trainables.contract.config import SparsityConfig, StreamConfig, TrainConfig
 from trainables.contract.errors import Interrupted
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.models.multilevel import build_multi_level
+from trainables.models.build_levels import build_multi_level
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.levels import attach_levels
 from trainables.sparsity.masks import Masked, mask_of, removed_count
