@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from orchestrator import cli
 from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.planning.catalogue import catalogue
 from orchestrator.planning.check import checked_sweep
@@ -22,6 +21,7 @@ from orchestrator.planning.plan import plan
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep.strategies import NoOptions
 from orchestrator.trials.space import all_trials
+from tests.orchestrator.in_process import run_captured
 from tests.orchestrator.sweep_files import written
 from tests.trainables.one_trial import run_trial
 from trainables.contract.artifacts import TrialDir
@@ -158,27 +158,23 @@ def test_a_trial_trains_ships_and_costs_what_was_counted(folder, number):
     assert type(out.load_config().model.card).__name__ == "BackboneCard"
 
 
-def test_its_reader_fills_a_store(folder, monkeypatch, capsys):
+def test_its_reader_fills_a_store(folder, capsys):
     (folder / "src").mkdir()
     still = np.random.default_rng(0).normal(size=(4, 20, 3)).tolist()
     for person in (1, 2, 3):
         record = {"label": person % 2, "person": person, "joints": still}
         (folder / "src" / f"c{person}.json").write_text(json.dumps(record))
-    arguments = ["data", "import", "other", "walks.card:CARD", "src", "store"]
-    monkeypatch.setattr("sys.argv", ["orchestrate", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert not end.value.code
-    assert "store: walks, 3 clips, 2 classes" in capsys.readouterr().out
+    code, out, _ = run_captured(
+        capsys, "data", "import", "other", "walks.card:CARD", "src", "store"
+    )
+    assert code == 0
+    assert "store: walks, 3 clips, 2 classes" in out
     assert Store.open(folder / "store").info.protocols["xsub"].test == (3,)
 
 
-def test_its_reader_is_named_where_it_is_not_there(folder, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["orchestrate", "data", "import", "other", "walk", "a", "b"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 2
-    assert capsys.readouterr().err == "READER: must be package.module:NAME, got 'walk'\n"
+def test_its_reader_is_named_where_it_is_not_there(folder, capsys):
+    code, _, err = run_captured(capsys, "data", "import", "other", "walk", "a", "b")
+    assert (code, err) == (2, "READER: must be package.module:NAME, got 'walk'\n")
 
 
 def test_its_search_and_its_strategy_are_named_in_the_sweep(folder):

@@ -9,17 +9,15 @@ import pytest
 import torch
 
 from tests import naive_models
-from tests.trainables.one_trial import CPU, run_trial
+from tests.trainables.one_trial import CPU, run_trial, write_synthetic
 from trainables.contract.artifacts import LATENCIES, TrialDir
 from trainables.contract.config import ModelConfig, SparsityConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.cost.counting.count import count
-from trainables.data.store.reading import Store, write_store
-from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.data.store.reading import Store
 from trainables.deploy.form import deploy, load_deploy
 from trainables.deploy.timing import structure_of
-from trainables.layouts import LAYOUTS
 from trainables.proof import DEPLOY_TOLERANCE, prove_equal, prove_folding
 from trainables.sparsity.mask_file import save_masks
 from trainables.sparsity.masks import removed_count
@@ -28,13 +26,7 @@ from trainables.training.checkpoint import load_tensors
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "synth"
-    made = synthetic_recordings(
-        SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12),
-        LAYOUTS["coco17"],
-    )
-    write_store(path, made.clips, made.description)
-    return path
+    return write_synthetic(tmp_path_factory.mktemp("data") / "synth")
 
 
 def config_of(store, level=0.0, **train):

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.one_trial import CPU, run_trial
+from tests.trainables.one_trial import CPU, run_trial, write_synthetic
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.contract.scores import Scores
 from trainables.cost.counting.levels import count_trial
 from trainables.data.batches.batches import Batches, Dealing
-from trainables.data.store.reading import Store, write_store
-from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
+from trainables.data.store.reading import Store
 from trainables.deploy.form import deploy, load_deploy
 from trainables.deploy.predict import score_clips, score_store
 from trainables.layouts import LAYOUTS
@@ -40,13 +39,7 @@ def quick_latency():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "synth"
-    made = synthetic_recordings(
-        SyntheticConfig(classes=4, clips_per_class=12, subjects=6, views=2, frames=12),
-        LAYOUTS["coco17"],
-    )
-    write_store(path, made.clips, made.description)
-    return path
+    return write_synthetic(tmp_path_factory.mktemp("data") / "synth")
 
 
 def config_of(store, kind, **sparsity):

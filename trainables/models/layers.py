@@ -5,6 +5,7 @@ Knows no particular backbone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -413,6 +414,22 @@ def bias_of(conv: nn.Conv2d) -> Tensor:
 def convs(modules: Iterable[nn.Module]) -> list[nn.Conv2d]:
     """`modules`, known to be convolutions."""
     return [module for module in modules if isinstance(module, nn.Conv2d)]
+
+
+def start_as_residual(
+    project: Iterable[nn.Module], bn: nn.BatchNorm2d, residual: nn.Module
+) -> None:
+    """Initial weights of a sum of S projections, its BatchNorm and the residual path beside it.
+
+    Projections: N(0, 2 / (weights of one * S)), biases 0; BN's scale 1e-6: the block starts as its
+    residual.
+    """
+    projections = convs(project)
+    for conv in projections:
+        nn.init.normal_(conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(projections))))
+        nn.init.zeros_(bias_of(conv))
+    nn.init.constant_(bn.weight, 1e-6)
+    kaiming_convs(residual)
 
 
 def side_by_side(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:

@@ -10,17 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from orchestrator import cli
 from orchestrator.cli.commands.networks import bench
 from orchestrator.record.proposals import load_proposals
 from tests import naive_networks
 from tests.naive_models import narrow_backbone
 from tests.orchestrator.fake_run import Trial, make_run
+from tests.orchestrator.in_process import run_captured
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
@@ -58,18 +59,7 @@ def orchestrate(tmp_path, monkeypatch, capsys):
     """Run the command in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = 0
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", ["orchestrate", *map(str, arguments)])
-            try:
-                cli.main()
-            except SystemExit as end:
-                code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(run_captured, capsys)
 
 
 def test_models_has_a_row_for_every_backbone_with_what_is_counted(orchestrate) -> None:

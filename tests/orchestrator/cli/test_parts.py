@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from orchestrator import cli
+from tests.orchestrator.in_process import run_captured
 from trainables.laws import backbone
 from trainables.laws.law import Law, require
 
@@ -25,17 +26,7 @@ def check(monkeypatch, capsys):
     monkeypatch.setattr(backbone, "CARD_LAWS", (Law("has a name", lambda model: None),))
     monkeypatch.setattr(backbone, "LAWS", (few,))
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["orchestrate", "check", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(run_captured, capsys, "check")
 
 
 def test_every_law_has_a_line(check):

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.cli.commands.sweeps import app
+from tests.orchestrator.in_process import run_code
 from tests.orchestrator.sweep_files import SMALL, written
 from trainables.contract.errors import GateFailed
 
@@ -26,17 +27,6 @@ def store(tmp_path_factory) -> str:
         == 0
     )
     return str(path)
-
-
-def run_code(*arguments: str) -> int:
-    """The exit code of the command, run in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["orchestrate", *arguments])
-        try:
-            cli.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture

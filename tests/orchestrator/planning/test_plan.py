@@ -242,14 +242,19 @@ def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:
     assert idle == "--set model.groups: has no effect on any trial of this sweep"
 
 
-@pytest.mark.parametrize("scope", ["block", "tensor", "global"])
-def test_planned_zeros_are_those_of_the_masks(planned, store, scope) -> None:
-    sweep, found = planned(
-        f"sparsity.scope={scope}",
-        "parameters.data.stream=[joint]",
-        "sparsity.warmup=0.5",
-        "model.stages=[2, 1]",
-    )
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            (f"sparsity.scope={scope}", "model.stages=[2, 1]")
+            for scope in ("block", "tensor", "global")
+        ),
+        *((f"sparsity.structure={structure}",) for structure in ("channel", "4x2")),
+    ],
+    ids=" ".join,
+)
+def test_planned_zeros_are_those_of_the_masks(planned, store, settings) -> None:
+    sweep, found = planned(*settings, "parameters.data.stream=[joint]", "sparsity.warmup=0.5")
     config, layout = all_trials(sweep)[1].config, Store.open(store).layout
     model = build_backbone(
         config.model, layout, classes=3, persons=1, stream=config.data.stream_config, seed=0
@@ -259,24 +264,6 @@ def test_planned_zeros_are_those_of_the_masks(planned, store, scope) -> None:
     ).removed
     params = sum(parameter.numel() for parameter in model.parameters())
     assert found.variants[0].nonzero_params == {"0": params, "0.8": params - removed}
-
-
-@pytest.mark.parametrize("structure", ["channel", "4x2"])
-def test_planned_zeros_of_structures_are_those_of_the_masks(planned, store, structure) -> None:
-    sweep, found = planned(
-        f"sparsity.structure={structure}", "parameters.data.stream=[joint]", "sparsity.warmup=0.5"
-    )
-    config, layout = all_trials(sweep)[1].config, Store.open(store).layout
-    model = build_backbone(
-        config.model, layout, classes=3, persons=1, stream=config.data.stream_config, seed=0
-    )
-    removed = SparseGenerator(
-        list(model.blocks), config.sparsity, config.warmup_epochs, seed=0
-    ).removed
-    assert (
-        found.variants[0].nonzero_params["0.8"]
-        == sum(parameter.numel() for parameter in model.parameters()) - removed
-    )
 
 
 def test_layers_that_erk_leaves_bare_are_noted(planned) -> None:

@@ -4,8 +4,6 @@ channels. Knows nothing of data or masks.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,10 +15,9 @@ from trainables.models.layers import (
     Classifier,
     DataNorm,
     bias_of,
-    convs,
-    kaiming_convs,
     residual_path,
     side_by_side,
+    start_as_residual,
 )
 from trainables.reparam.fusible import (
     Deployable,
@@ -65,13 +62,7 @@ class AdaptiveGraphConv(Deployable):
         for part in self.embed.weight.data.chunk(2 * len(self.project)):
             nn.init.kaiming_normal_(part, mode="fan_out")
         nn.init.zeros_(bias_of(self.embed))
-        for conv in convs(self.project):
-            nn.init.normal_(
-                conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project)))
-            )
-            nn.init.zeros_(bias_of(conv))
-        nn.init.constant_(self.bn.weight, 1e-6)
-        kaiming_convs(self.residual)
+        start_as_residual(self.project, self.bn, self.residual)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = mixed_by_similarity(x, self.embed(x), self.adjacency, self.alpha)

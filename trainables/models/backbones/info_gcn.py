@@ -14,13 +14,12 @@ from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.layers import (
     COORDINATES,
     Block,
-    bias_of,
     by_person,
-    convs,
     kaiming_convs,
     residual_path,
     rows_last,
     side_by_side,
+    start_as_residual,
 )
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
@@ -140,13 +139,7 @@ class SelfAttentionGraphConv(Deployable):
 
     def _initialise(self) -> None:
         nn.init.normal_(self.compare.weight)
-        for conv in convs(self.project):
-            nn.init.normal_(
-                conv.weight, 0.0, math.sqrt(2.0 / (conv.weight.numel() * len(self.project)))
-            )
-            nn.init.zeros_(bias_of(conv))
-        nn.init.constant_(self.bn.weight, 1e-6)
-        kaiming_convs(self.residual)
+        start_as_residual(self.project, self.bn, self.residual)
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.permute(0, 2, 3, 1).contiguous()  # (N, T, V, C)

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from tests import naive_data
+from tests.trainables.data.batches.drawing import drawn
 from trainables.contract.config import STREAMS, DataConfig
 from trainables.contract.errors import UserError
 from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.batches.pipelines import CTR, PIPELINES, UCLA, hull
 from trainables.data.batches.ragged import compact, load_ragged
-from trainables.data.batches.transforms import crop_training, rotation, sample_training
+from trainables.data.batches.transforms import rotation
 from trainables.data.store.reading import (
     Clip,
     Description,
@@ -95,25 +96,9 @@ def made(pipeline, store, clips, *, training, rotation=None):
     return pipeline(store, clips, config, training=training, views=1)
 
 
-def drawn(pipeline: str, lengths: np.ndarray, epoch: int) -> list[naive_data.Draws]:
-    """What the first steps of an epoch draw for their clips, in the order in which the pipelines
-    draw it.
-    """
-    rng = np.random.default_rng(derive(SEED, "augment", epoch, 0))
-    if pipeline == "ctr":
-        first, kept = crop_training(lengths, rng)
-        angles = rng.uniform(-0.3, 0.3, size=(len(lengths), 3))
-        return [
-            naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i]))
-            for i in range(len(lengths))
-        ]
-    degrees = rng.integers(-60, 60, size=(len(lengths), 2), endpoint=True)
-    scale = rng.uniform(0.5, 1.5, size=len(lengths))
-    frames = sample_training(lengths, FRAMES, rng)
-    return [
-        naive_data.Draws(degrees=tuple(degrees[i]), scale=scale[i], frames=frames[i])
-        for i in range(len(lengths))
-    ]
+def first_draws(epoch: int) -> np.random.Generator:
+    """What the first steps of an epoch draw from."""
+    return np.random.default_rng(derive(SEED, "augment", epoch, 0))
 
 
 def fixed(length: int) -> naive_data.Draws:
@@ -148,7 +133,7 @@ def test_batches_match_naive(store, stream, pipeline, training):
     dealt = list(batches(store, training=training, stream=stream, pipeline=pipeline).epoch(2))
     index = torch.cat([batch.index for batch in dealt]).numpy()
     draws = (
-        drawn(pipeline, lengths[index], 2)
+        drawn(pipeline, lengths[index], FRAMES, first_draws(2))
         if training
         else [fixed(length) for length in lengths[index]]
     )

@@ -13,10 +13,11 @@ import torch
 
 from tests import naive_data
 from tests.naive_stores import bytes_of
+from tests.trainables.data.batches.drawing import drawn
 from trainables.contract.config import STREAMS, DataConfig
 from trainables.contract.errors import UserError
 from trainables.data.batches.batches import Batches, Dealing
-from trainables.data.batches.transforms import crop_training, gather, in_float32, sample_training
+from trainables.data.batches.transforms import gather, in_float32
 from trainables.data.store.description import (
     CONFIDENCE_STEP,
     STEP,
@@ -192,25 +193,6 @@ def dequantised(store: Store, index: int) -> np.ndarray:
     return store.stored(index).astype(np.float64) * store.units[index]
 
 
-def drawn(pipeline: str, lengths: np.ndarray) -> list[naive_data.Draws]:
-    """What the first step of epoch 0 draws for its clips."""
-    rng = np.random.default_rng(derive(SEED, "augment", 0, 0))
-    if pipeline == "ctr":
-        first, kept = crop_training(lengths, rng)
-        angles = rng.uniform(-0.3, 0.3, size=(len(lengths), 3))
-        return [
-            naive_data.Draws(first=first[i], kept=kept[i], angles=tuple(angles[i]))
-            for i in range(len(lengths))
-        ]
-    degrees = rng.integers(-60, 60, size=(len(lengths), 2), endpoint=True)
-    scale = rng.uniform(0.5, 1.5, size=len(lengths))
-    frames = sample_training(lengths, FRAMES, rng)
-    return [
-        naive_data.Draws(degrees=tuple(degrees[i]), scale=scale[i], frames=frames[i])
-        for i in range(len(lengths))
-    ]
-
-
 @pytest.mark.parametrize("stream", ["joint", "bone_motion", "infogcn_hop1"])
 @pytest.mark.parametrize("pipeline", ["ctr", "ucla"])
 def test_batches_match_naive_on_the_dequantised_joints(
@@ -223,8 +205,10 @@ def test_batches_match_naive_on_the_dequantised_joints(
     batches = Batches(store, everything, data, Dealing(9, training=True, seed=SEED, labelled=True))
     (batch,) = batches.epoch(0)
     index = batch.index.numpy()
+    lengths = store.column("length")[index]
+    rng = np.random.default_rng(derive(SEED, "augment", 0, 0))
     for got, i, draws in zip(
-        batch.x.numpy(), index, drawn(pipeline, store.column("length")[index]), strict=True
+        batch.x.numpy(), index, drawn(pipeline, lengths, FRAMES, rng), strict=True
     ):
         joints = dequantised(store, i)
         moved = (

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tests import naive_models
+from tests.trainables.models import counts
+from tests.trainables.models.counts import check_counts
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.model import Temporal
-from trainables.cost.counting.count import count
 from trainables.deploy.form import deploy
 from trainables.graphs import spatial
 from trainables.layouts import load_layout
@@ -226,14 +227,7 @@ def test_released_sizes(options, training, released, gmacs):
 
 def count_of(*, classes, frames, **options):
     config = ModelConfig(backbone="ctr_gcn", **options)
-    return count(
-        config,
-        load_layout("ntu25"),
-        classes=classes,
-        persons=2,
-        frames=frames,
-        stream=StreamConfig(),
-    )
+    return counts.count_of(config, classes=classes, frames=frames)
 
 
 def test_released_work_of_longer_clips():
@@ -266,13 +260,4 @@ def test_counted_parameters_are_the_built_ones(convention, temporal):
     config = ModelConfig(
         backbone="ctr_gcn", channels=16, stages=(2, 1), convention=convention, temporal=temporal
     )
-    counted = count(
-        config, load_layout("ucla20"), classes=7, persons=1, frames=9, stream=StreamConfig()
-    )
-    with torch.device("meta"):
-        network = build_backbone(
-            config, load_layout("ucla20"), classes=7, persons=1, stream=StreamConfig(), seed=0
-        ).eval()
-        form = deploy(network, FULL)
-    for cost, module in ((counted.training, network), (counted.deploy, form)):
-        assert cost.params == sum(parameter.numel() for parameter in module.parameters())
+    check_counts(config, persons=1, frames=9)

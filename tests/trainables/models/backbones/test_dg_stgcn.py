@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from tests import naive_models
+from tests.trainables.models.counts import check_deploy_form
 from trainables.contract.config import STREAMS, ModelConfig
 from trainables.contract.model import Temporal
-from trainables.cost.counting.count import count
-from trainables.deploy.form import deploy
 from trainables.graphs import spatial, stgcn_spatial
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.reparam.fusible import FULL
 
 
 def pointwise(x: Tensor, conv: nn.Module) -> Tensor:
@@ -112,28 +110,7 @@ def test_only_the_first_coefficients_are_used():
 @pytest.mark.parametrize(("layout", "persons", "frames"), [("ntu25", 2, 9), ("ucla20", 1, 8)])
 def test_deploy_form_of_every_temporal_module(temporal, subsets, layout, persons, frames):
     network = narrow(layout=layout, persons=persons, temporal=temporal, subsets=subsets)
-    clips = naive_models.random_clips(2, 3, frames, network.spec.joints, persons)
-    form = deploy(network, FULL)
-    with torch.no_grad():
-        expected = network(clips)
-        assert (form(clips) - expected).abs().max() <= 1e-9 * max(1.0, expected.abs().max())
-    assert not any(
-        isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        for block in form.blocks
-        for module in block.graph.modules()
-    )
-    # pre, p and q, post, residual
-    assert sum(isinstance(module, nn.Conv2d) for module in form.blocks[0].graph.modules()) == 4
-    counted = count(
-        network.spec.model,
-        load_layout(layout),
-        classes=network.spec.classes,
-        persons=persons,
-        frames=frames,
-        stream=STREAMS["joint"],
-    )
-    for cost, module in ((counted.training, network), (counted.deploy, form)):
-        assert cost.params == sum(parameter.numel() for parameter in module.parameters())
+    check_deploy_form(network, frames, convolutions=4)  # pre, p and q, post, residual
 
 
 def built(**options):

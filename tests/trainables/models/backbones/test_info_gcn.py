@@ -9,11 +9,10 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests import naive_models, naive_networks
+from tests.trainables.models.counts import check_counts
 from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.cost.counting.count import count
 from trainables.deploy.form import deploy
 from trainables.foreign.checkpoint import import_tensors
 from trainables.layouts import load_layout
@@ -262,19 +261,7 @@ def test_counted_equals_built_with_every_temporal_module(temporal):
     config = ModelConfig(
         backbone="info_gcn", channels=16, stages=(1, 1), temporal=temporal, subsets=2
     )
-    cost = count(
-        config, load_layout("ucla20"), classes=7, persons=2, frames=13, stream=StreamConfig()
-    )
-    with torch.device("meta"):
-        network = build_backbone(
-            config, load_layout("ucla20"), classes=7, persons=2, stream=StreamConfig(), seed=0
-        ).eval()
-        form = deploy(network, FULL)
-        for counted, module in ((cost.training, network), (cost.deploy, form)):
-            with FlopCounterMode(display=False) as counter:
-                module(torch.empty(1, 3, 13, 20, 2))
-            assert counted.params == sum(parameter.numel() for parameter in module.parameters())
-            assert counted.gmacs * 2e9 == pytest.approx(counter.get_total_flops(), rel=1e-12)
+    check_counts(config, persons=2, frames=13, work=True)
 
 
 def test_deploy_form_has_neither_variance_nor_normalisation():

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tests import naive_models
+from tests.trainables.models.counts import check_counts, count_of
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.model import Temporal
-from trainables.cost.counting.count import count
 from trainables.deploy.form import deploy
 from trainables.layouts import load_layout
 from trainables.models.backbones.st_gcn_k5 import NormalisedGraphConv
@@ -128,24 +128,6 @@ def test_initial_weights():
     assert network.head.fc.bias.any()
 
 
-def count_of(
-    config: ModelConfig,
-    *,
-    classes: int = 120,
-    layout: str = "ntu25",
-    persons: int = 2,
-    frames: int = 64,
-):
-    return count(
-        config,
-        load_layout(layout),
-        classes=classes,
-        persons=persons,
-        frames=frames,
-        stream=StreamConfig(),
-    )
-
-
 @pytest.mark.parametrize(
     ("temporal", "training", "gmacs"), [("conv", 2_108_322, 2.527), ("rep_tcn", 4_220_962, 4.991)]
 )
@@ -167,11 +149,4 @@ def test_counted_parameters_are_the_built_ones(temporal):
     config = ModelConfig(
         backbone="st_gcn_k5", channels=16, stages=(2, 1), subsets=2, temporal=temporal
     )
-    counted = count_of(config, classes=7, layout="ucla20", persons=1, frames=9)
-    with torch.device("meta"):
-        network = build_backbone(
-            config, load_layout("ucla20"), classes=7, persons=1, stream=StreamConfig(), seed=0
-        ).eval()
-        form = deploy(network, FULL)
-    for cost, module in ((counted.training, network), (counted.deploy, form)):
-        assert cost.params == sum(parameter.numel() for parameter in module.parameters())
+    check_counts(config, persons=1, frames=9)
