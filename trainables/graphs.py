@@ -47,9 +47,9 @@ def stgcn_spatial(parents: Sequence[int]) -> Matrix:
     for child, parent in enumerate(parents):
         links[child, parent] = links[parent, child] = 1.0
     normalised = column_normalised(links)
-    own = np.eye(len(parents), dtype=bool)
-    outside = (far[:, None] >= far[None, :]) & ~own
-    return np.stack([normalised * own, normalised * outside, normalised * ~(own | outside)])
+    itself = np.eye(len(parents), dtype=bool)
+    outside = (far[:, None] >= far[None, :]) & ~itself
+    return np.stack([normalised * itself, normalised * outside, normalised * ~(itself | outside)])
 
 
 def distances(parents: Sequence[int], start: int) -> np.ndarray:

@@ -119,11 +119,11 @@ def mask_warnings(network: Backbone | MultiLevel, config: TrialConfig, clip: Ten
     """
     if config.sparsity.dense:
         return []
-    dead, found = disconnected_blocks(network, clip), []
+    dead, warnings = disconnected_blocks(network, clip), []
     for name, single in _levels(network).items():
         level = f"level {name or config.sparsity.described}"
         if name in dead:
-            found.append(
+            warnings.append(
                 f"{level} leaves no way from the clip to the classifier: nothing gets through"
                 f" {dead[name]}"
             )
@@ -133,8 +133,8 @@ def mask_warnings(network: Backbone | MultiLevel, config: TrialConfig, clip: Ten
             if each.kept == 0
         ]
         if bare:
-            found.append(f"{level} leaves no weight in {', '.join(bare)}")
-    return found
+            warnings.append(f"{level} leaves no weight in {', '.join(bare)}")
+    return warnings
 
 
 def disconnected_blocks(network: Backbone | MultiLevel, clip: Tensor) -> dict[str, str]:

@@ -89,17 +89,17 @@ def _check_mask_files(sweep: Sweep, store: Store) -> list[str]:
         return []
     from trainables.network import check_mask_file
 
-    found: list[str] = []
+    problems: list[str] = []
     for config in {
         config.model_copy(update={"seed": 0}).digest(): config for config in configs
     }.values():
         try:
             check_mask_file(config, store, Path())
         except (UserError, TrialFailed) as error:
-            found += str(error).splitlines()
+            problems += str(error).splitlines()
     return [
         _problem(sweep, "sparsity.mask", text.removeprefix("sparsity.mask: "))
-        for text in dict.fromkeys(found)
+        for text in dict.fromkeys(problems)
     ]
 
 
@@ -187,13 +187,13 @@ def _check_dense(sweep: Sweep) -> list[str]:
 def _check_layout(sweep: Sweep, store: Store) -> list[str]:
     parameter = sweep.parameters.get("model.layout")
     asked = [str(value) for value in parameter.values] if parameter else [sweep.model.layout]
-    own = store.layout.name
-    wrong = [name for name in asked if name not in ("auto", own)]
+    stored = store.layout.name
+    wrong = [name for name in asked if name not in ("auto", stored)]
     return [
         _problem(
             sweep,
             "model.layout",
-            f"must be auto or {own}, the layout of {sweep.data.store}, got '{name}'",
+            f"must be auto or {stored}, the layout of {sweep.data.store}, got '{name}'",
         )
         for name in wrong
     ]
@@ -235,8 +235,8 @@ def _check_settings(sweep: Sweep, store: Store) -> list[str]:
 
     searched = not sweep.parameters.keys().isdisjoint(f"data.{name}" for name in PIPELINE_LEAVES)
     configs = [config.data for config in _configs(sweep)] if searched else [sweep.data]
-    found = [problem for data in configs for problem in in_vain(data, store.info, store.layout)]
-    return [_problem(sweep, leaf, rule) for leaf, rule in dict.fromkeys(found)]
+    problems = [problem for data in configs for problem in in_vain(data, store.info, store.layout)]
+    return [_problem(sweep, leaf, rule) for leaf, rule in dict.fromkeys(problems)]
 
 
 def _problem(sweep: Sweep, leaf: str, rule: str) -> str:

@@ -320,7 +320,7 @@ def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
             )
             yield sweep.problem(("resources", name), rule)
     wanted = (sweep.method.trials_per_cell or 0) * sweep.method.seeds
-    fewer = sum(found < wanted for found in trials_per_cell)
+    fewer = sum(drawn < wanted for drawn in trials_per_cell)
     if fewer:
         yield (
             f"{fewer} cells have fewer than {sweep.method.trials_per_cell} different assignments"

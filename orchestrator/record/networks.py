@@ -31,7 +31,7 @@ def networks_of(runs: Sequence[Path]) -> list[Network]:
 
     Trials of version 0.2 say nothing of their structures: each stands for itself.
     """
-    found: dict[str, list[TrialDir]] = {}
+    by_structure: dict[str, list[TrialDir]] = {}
     costs: dict[str, Cost] = {}
     for run in runs:
         if is_running(run):
@@ -41,9 +41,9 @@ def networks_of(runs: Sequence[Path]) -> list[Network]:
             result = folder.load_if_complete()
             if result is not None:
                 key = result.cost.deploy_structure or str(folder.path)
-                found.setdefault(key, []).append(folder)
+                by_structure.setdefault(key, []).append(folder)
                 costs.setdefault(key, result.cost)
-    if not found:
+    if not by_structure:
         names = ", ".join(map(str, runs))
         raise UserError(f"{names}: must have a finished trial whose network can be timed")
-    return [Network(tuple(trials), costs[key]) for key, trials in found.items()]
+    return [Network(tuple(trials), costs[key]) for key, trials in by_structure.items()]

@@ -25,7 +25,7 @@ def load_proposals(run: Path) -> tuple[Proposal, ...]:
 
     Version 0.2 listed them in resolved.json; they come first. UserError where one is incomplete.
     """
-    found: dict[str, Proposal] = {}
+    proposals: dict[str, Proposal] = {}
     for place, entry in _entries(run):
         try:
             proposal = Proposal(
@@ -34,8 +34,8 @@ def load_proposals(run: Path) -> tuple[Proposal, ...]:
             )
         except (KeyError, TypeError) as error:
             raise UserError(f"{place}: a proposed trial is incomplete: {error}") from error
-        found.setdefault(proposal.trial, proposal)
-    return tuple(found.values())
+        proposals.setdefault(proposal.trial, proposal)
+    return tuple(proposals.values())
 
 
 def _entries(run: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -70,18 +70,18 @@ def load_statuses(storage: str) -> list[Status]:
     user is among them, with what is wrong as its next step.
     """
     folders, closed = list_folders(storage), closed_folders(storage)
-    found: list[Status] = []
+    statuses: list[Status] = []
     for run in sorted({*folders, *closed}):
         try:
             if run in closed:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(run))
-            found.append(load_status(run))
+            statuses.append(load_status(run))
         except UserError as error:
-            found.append(Status(run.name, "damaged", (), next_step=str(error)))
+            statuses.append(Status(run.name, "damaged", (), next_step=str(error)))
         except OSError as error:
             problem = f"{error.filename or run}: cannot be read: {error.strerror}"
-            found.append(Status(run.name, "unreadable", (), next_step=problem))
-    return found
+            statuses.append(Status(run.name, "unreadable", (), next_step=problem))
+    return statuses
 
 
 def load_status(run: Path) -> Status:

@@ -82,14 +82,14 @@ def find_trial(uri: str, run: str) -> TrialRun:
     with reported(uri):
         client = open_client(uri)
     try:
-        found = client.get_run(run)
-        kind, status = found.data.tags.get("kind", "no trial"), found.info.status
+        tracked = client.get_run(run)
+        kind, status = tracked.data.tags.get("kind", "no trial"), tracked.info.status
         if kind != "trial" or status != MLFLOW_STATUS["finished"]:
             raise UserError(
                 f"must be the run of a finished trial, but run {run} at {shown} is {status} (kind:"
                 f" {kind})"
             )
-        folder = found.data.tags.get(FOLDER, "")
+        folder = tracked.data.tags.get(FOLDER, "")
         if folder and TrialDir(Path(folder)).is_complete():
             return TrialRun(run, Path(folder), client)
         if client.list_artifacts(run, WEIGHTS):

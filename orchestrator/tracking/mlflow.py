@@ -289,10 +289,10 @@ class MLflowTracker:
         """Id of the run of a trial or an ensemble that was told of, now or in an earlier run of the
         sweep.
         """
-        found = self._runs.find({PARENT: self._parent, "kind": kind, kind: name})
-        if not found:
+        runs = self._runs.find({PARENT: self._parent, "kind": kind, kind: name})
+        if not runs:
             raise UserError(f"{kind} {name}: its run could not be opened")
-        return str(found[-1].info.run_id)
+        return str(runs[-1].info.run_id)
 
     def _log_test(self, row: Row) -> None:
         """A network's test accuracy, with the run of the trial that it is."""

@@ -32,7 +32,7 @@ class Runs:
         """The runs that carry all `tags`, oldest first."""
         terms = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
         terms += [f"attributes.status = '{status}'"] if status else []
-        found: list[Any] = []
+        runs: list[Any] = []
         token = None
         while True:
             page = self.client.search_runs(
@@ -41,10 +41,10 @@ class Runs:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def open(
         self,
@@ -58,15 +58,15 @@ class Runs:
         """
         from mlflow.entities import Param
 
-        found = self.find(identity)
-        if found:
-            run: str = found[0].info.run_id
+        runs = self.find(identity)
+        if runs:
+            run: str = runs[0].info.run_id
             self.client.update_run(run, status="RUNNING")
         else:
             run = self.client.create_run(
                 self.experiment, tags={**identity, **(tags or {})}, run_name=name
             ).info.run_id
-        known = found[0].data.params if found else {}
+        known = runs[0].data.params if runs else {}
         entries = [
             Param(key, str(value)[:LONGEST_PARAM])
             for key, value in params.items()

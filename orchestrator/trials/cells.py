@@ -42,11 +42,13 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
     """
     names = sweep.cell_axes
     others = [sweep.leaves() | each for each in deciding_combinations(sweep, sweep.searched)]
-    found: dict[str, dict[str, Any]] = {}
+    distinct: dict[str, dict[str, Any]] = {}
     for values in product(*(sweep.parameters[name].values for name in names)):
         point = _with_effect(dict(zip(names, values, strict=True)), others)
-        found.setdefault(json.dumps(point), point)
-    points = [point for point in found.values() if _possible(sweep, point)] or list(found.values())
+        distinct.setdefault(json.dumps(point), point)
+    points = [point for point in distinct.values() if _possible(sweep, point)] or list(
+        distinct.values()
+    )
     ids = [_slug(point) for point in points]
     ambiguous = {each for each in ids if ids.count(each) > 1}
     return tuple(

@@ -68,10 +68,10 @@ def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: 
             json.dumps(nest(leaves) | {"seed": seed}), strict=True
         )
     except ValidationError as error:
-        found = error.errors(include_url=False)
-    given = ", ".join(f"{name}={show(value)}" for name, value in assignment.items())
-    where = f"(cell {cell.id}{', ' + given if given else ''})"
-    raise UserError.of(f"{_problem(sweep, item['loc'], rule_of(item))} {where}" for item in found)
+        errors = error.errors(include_url=False)
+    settings = ", ".join(f"{name}={show(value)}" for name, value in assignment.items())
+    where = f"(cell {cell.id}{', ' + settings if settings else ''})"
+    raise UserError.of(f"{_problem(sweep, item['loc'], rule_of(item))} {where}" for item in errors)
 
 
 def _problem(sweep: Sweep, location: Sequence[str | int], rule: str) -> str:
@@ -128,12 +128,12 @@ def grid(sweep: Sweep, cell: Cell) -> list[Assignment]:
                 " random",
             )
         )
-    found: dict[str, Assignment] = {}
+    assignments: dict[str, Assignment] = {}
     for values in product(*(sweep.parameters[name].values for name in names)):
         assignment = _canonical(sweep, cell, dict(zip(names, values, strict=True)))
         if _allowed(sweep, cell, assignment):
-            found.setdefault(_key(assignment), assignment)
-    return list(found.values())
+            assignments.setdefault(_key(assignment), assignment)
+    return list(assignments.values())
 
 
 def sample(sweep: Sweep, cell: Cell, index: int) -> Assignment:
@@ -154,13 +154,13 @@ def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
         combinations = grid(sweep, cell)
         _generator(sweep, cell).shuffle(combinations)
         return combinations[:count]
-    found: dict[str, Assignment] = {}
+    assignments: dict[str, Assignment] = {}
     for index in range(count):
-        assignment = _draw_allowed(sweep, cell, index, found)
+        assignment = _draw_allowed(sweep, cell, index, assignments)
         if assignment is None:
             break
-        found[_key(assignment)] = assignment
-    return list(found.values())
+        assignments[_key(assignment)] = assignment
+    return list(assignments.values())
 
 
 def _draw_allowed(
@@ -248,16 +248,14 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
     names, whatever names this version would give, and fill the cell's slots first.
     What a trial waits for is known among all trials of the sweep alone.
     """
-    found = [
-        Trial(each, build_config(sweep, cell, each.assignment, each.seed)) for each in recorded
-    ]
+    made = [Trial(each, build_config(sweep, cell, each.assignment, each.seed)) for each in recorded]
     known = {(_key(dict(each.assignment)), each.seed) for each in recorded}
     tried = assignments(sweep, cell)
     slots = len(tried) * sweep.method.seeds
     for assignment in tried:
         config: TrialConfig | None = None
         for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
-            if (_key(assignment), seed) in known or len(found) >= slots:
+            if (_key(assignment), seed) in known or len(made) >= slots:
                 continue
             config = (
                 build_config(sweep, cell, assignment, seed)
@@ -265,8 +263,8 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
                 else config.model_copy(update={"seed": seed})
             )
             name = f"{cell.id}-{config.digest()}"
-            found.append(Trial(Proposal(name, cell.id, cell.axes, assignment, seed), config))
-    return found
+            made.append(Trial(Proposal(name, cell.id, cell.axes, assignment, seed), config))
+    return made
 
 
 _LAST_TRIALS: dict[str, list[Trial]] = {}
@@ -283,9 +281,9 @@ def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
         return _all_trials(sweep, recorded)
     digest = sweep.digest()
     if digest not in _LAST_TRIALS:
-        found = _all_trials(sweep, ())
+        made = _all_trials(sweep, ())
         _LAST_TRIALS.clear()
-        _LAST_TRIALS[digest] = found
+        _LAST_TRIALS[digest] = made
     return list(_LAST_TRIALS[digest])
 
 
@@ -293,17 +291,17 @@ def _all_trials(sweep: Sweep, recorded: Sequence[Proposal]) -> list[Trial]:
     by_axes: dict[str, list[Proposal]] = {}
     for proposal in recorded:
         by_axes.setdefault(_key(dict(proposal.axes)), []).append(proposal)
-    found: list[Trial] = []
+    made: list[Trial] = []
     for cell in expand(sweep):
         known = by_axes.get(_key(dict(cell.axes)), [])
         # the cell keeps the name it was written down with, too
-        found += trials(sweep, replace(cell, id=known[0].cell) if known else cell, known)
-    if not found:
+        made += trials(sweep, replace(cell, id=known[0].cell) if known else cell, known)
+    if not made:
         raise UserError(_nothing_allowed(sweep))
     sources: dict[str, list[str]] = {}
-    if not any(map(_starts_from_dense, found)):
-        return found
-    for trial in found:
+    if not any(map(_starts_from_dense, made)):
+        return made
+    for trial in made:
         if trial.config.sparsity.dense:
             sources.setdefault(_common(trial), []).append(trial.proposal.trial)
     return [
@@ -315,7 +313,7 @@ def _all_trials(sweep: Sweep, recorded: Sequence[Proposal]) -> list[Trial]:
             if _starts_from_dense(trial)
             else trial
         )
-        for trial in found
+        for trial in made
     ]
 
 

@@ -27,7 +27,7 @@ def untimed(context: SweepRun) -> Untimed:
     """What is still to be timed. A structure that a trial of the sweep was timed with already is
     not timed again: its other trials get that figure.
     """
-    found: Untimed = {}
+    waiting: Untimed = {}
     known: dict[str, Latency] = {}
     for trial in context.trials:
         folder = trial.proposal.folder(context.folder)
@@ -36,12 +36,12 @@ def untimed(context: SweepRun) -> Untimed:
         if result is None or structure is None:
             continue  # a trial of version 0.2 has timed itself
         if result.cost.deploy_latency_ms is None:
-            found.setdefault(structure, []).append(folder)
+            waiting.setdefault(structure, []).append(folder)
         elif result.cost.latency_measured == "alone":
             known[structure] = Latency.model_validate_json(folder.latency_file.read_bytes())
-    for structure in known.keys() & found.keys():
-        _save(known[structure], found.pop(structure), context.tracker)
-    return found
+    for structure in known.keys() & waiting.keys():
+        _save(known[structure], waiting.pop(structure), context.tracker)
+    return waiting
 
 
 @dataclass

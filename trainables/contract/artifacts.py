@@ -329,12 +329,12 @@ class TrialDir:
         """The result of a complete trial, with the latency that was measured last; UserError where
         there is none that can be read.
         """
-        found = read_json(self.result_file)
-        if not isinstance(found, dict):
+        record = read_json(self.result_file)
+        if not isinstance(record, dict):
             raise UserError(f"{self.result_file}: is damaged, it must be a record of results")
-        check_form(self.result_file, found.setdefault("form", 1), FORM)
+        check_form(self.result_file, record.setdefault("form", 1), FORM)
         try:
-            return self._timed(TrialResult.model_validate(found))
+            return self._timed(TrialResult.model_validate(record))
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))

@@ -74,10 +74,10 @@ class CardTable(Generic[AnyCard]):
 
     def _load(self, name: str) -> AnyCard:
         place, path = f"{self.kind} {name}", self.path(name)
-        found = self._checked(load_object(path, place), place)
-        if found.name != name and not is_path(name):
-            raise UserError(f"{place}: the card at {path} must have this name, got '{found.name}'")
-        return found
+        card = self._checked(load_object(path, place), place)
+        if card.name != name and not is_path(name):
+            raise UserError(f"{place}: the card at {path} must have this name, got '{card.name}'")
+        return card
 
     def _installed(self, name: str) -> str:
         """Where an installed package has the card of that name."""
@@ -95,12 +95,12 @@ class CardTable(Generic[AnyCard]):
 
     def _outside(self) -> dict[str, list[str]]:
         """Name -> paths of the cards that installed packages offer under it."""
-        found: dict[str, list[str]] = {}
+        by_name: dict[str, list[str]] = {}
         for point in metadata.entry_points(group=self.group):
-            places = found.setdefault(point.name, [])
+            places = by_name.setdefault(point.name, [])
             if point.value not in places:
                 places.append(point.value)
-        return found
+        return by_name
 
     def _taken_twice(self, name: str, places: list[str]) -> str:
         own = [self.own[name]] if name in self.own else []
@@ -108,13 +108,13 @@ class CardTable(Generic[AnyCard]):
             f"{self.kind} {name}: the name must be taken once, got {' and '.join([*own, *places])}"
         )
 
-    def _checked(self, found: object, place: str) -> AnyCard:
-        if not isinstance(found, self.card):
+    def _checked(self, value: object, place: str) -> AnyCard:
+        if not isinstance(value, self.card):
             raise UserError(
-                f"{place}: must be a {self.card.__name__}, got {_kind_of(found)}; the card of a"
+                f"{place}: must be a {self.card.__name__}, got {_kind_of(value)}; the card of a"
                 f" {self.kind} says where its module is"
             )
-        return found
+        return value
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def load_object(path: str, place: str) -> Any:
         raise UserError(f"{place}: must have the form package.module:NAME, got '{path}'")
     module, _, name = path.partition(":")
     try:
-        found = import_module(module)
+        imported = import_module(module)
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module}.".startswith(f"{missing}."):
@@ -166,16 +166,18 @@ def load_object(path: str, place: str) -> Any:
         raise UserError(
             f"{place}: must be importable, but {module} raises {type(error).__name__}: {error}"
         ) from error
-    if not hasattr(found, name):
-        near = difflib.get_close_matches(name, [each for each in vars(found) if each[0] != "_"], 1)
+    if not hasattr(imported, name):
+        near = difflib.get_close_matches(
+            name, [each for each in vars(imported) if each[0] != "_"], 1
+        )
         raise UserError(
             f"{place}: must be there, but module {module} has no {name}"
             + (f", did you mean '{near[0]}'?" if near else "")
         )
-    return getattr(found, name)
+    return getattr(imported, name)
 
 
-def _kind_of(found: object) -> str:
-    if isinstance(found, type):
-        return f"the class {found.__name__}"
-    return "a function" if callable(found) else f"{type(found).__name__}"
+def _kind_of(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "a function" if callable(value) else f"{type(value).__name__}"

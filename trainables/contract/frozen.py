@@ -33,15 +33,15 @@ def without_defaults(value: Any, *, derived: bool = True) -> Any:
         return [without_defaults(each, derived=derived) for each in value]
     if not isinstance(value, Frozen):
         return to_jsonable_python(value)
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     before: dict[str, Any] = {}
     for name, default in _defaults(type(value)):
         field = getattr(value, name)
         known = default is not None and (derived or not default.is_derived)
         if default is None or not known or field != default(before):
-            found[name] = without_defaults(field, derived=derived)
+            changed[name] = without_defaults(field, derived=derived)
         before[name] = field
-    return found
+    return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,8 @@ def _default_strides(before: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _default_temporal(before: Mapping[str, Any]) -> Temporal:
-    found: Temporal = _own_default("temporal", before) or "conv"
-    return found
+    temporal: Temporal = _own_default("temporal", before) or "conv"
+    return temporal
 
 
 def _default_kernel_size(before: Mapping[str, Any]) -> int:
@@ -96,8 +96,8 @@ def _default_subsets(before: Mapping[str, Any]) -> int:
 
 
 def _default_graph(before: Mapping[str, Any]) -> Graph:
-    found: Graph = _own_default("graph", before) or "random"
-    return found
+    graph: Graph = _own_default("graph", before) or "random"
+    return graph
 
 
 def _default_dropout(before: Mapping[str, Any]) -> float:

@@ -28,7 +28,7 @@ def own_options(part: str, known: type[BaseModel] | None, given: OwnOptions) -> 
             raise ValueError(f"options must be left out: {part} has none, got {dict(given)}")
         return Record()
     try:
-        found = known.model_validate_json(json.dumps(given), strict=True)
+        options = known.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         raise ValueError(
             "; ".join(
@@ -37,7 +37,7 @@ def own_options(part: str, known: type[BaseModel] | None, given: OwnOptions) -> 
                 for item in error.errors(include_url=False)
             )
         ) from error
-    return Record(found.model_dump(mode="json", exclude_defaults=True))
+    return Record(options.model_dump(mode="json", exclude_defaults=True))
 
 
 def _plain(message: str) -> str:

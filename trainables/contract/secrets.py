@@ -22,5 +22,5 @@ def redacted(text: str) -> str:
     return _QUERY.sub(_hide, _PASSWORD.sub(_hide, text))
 
 
-def _hide(found: re.Match[str]) -> str:
-    return found[0] if VARIABLE.fullmatch(found[2]) else f"{found[1]}{HIDDEN}"
+def _hide(match: re.Match[str]) -> str:
+    return match[0] if VARIABLE.fullmatch(match[2]) else f"{match[1]}{HIDDEN}"

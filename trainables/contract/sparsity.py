@@ -360,5 +360,5 @@ def run_of(source: str) -> str | None:
     """The id of the MLflow run that a `sparsity.from` names as `mlflow:ID` or `runs:/ID`; None
     where it is a folder or `dense`.
     """
-    found = re.fullmatch(r"(?:mlflow:|runs:/)([A-Za-z0-9]+)", source)
-    return found[1] if found else None
+    match = re.fullmatch(r"(?:mlflow:|runs:/)([A-Za-z0-9]+)", source)
+    return match[1] if match else None

@@ -84,8 +84,8 @@ class PartialConv(nn.Module):
         self.register_buffer("written", written)
 
     def forward(self, total: Tensor, x: Tensor) -> Tensor:
-        found = self.conv(x).to(total.dtype)  # they differ under autocast
-        return total.add_(found) if self.all else total.index_add_(1, self.written, found)
+        output = self.conv(x).to(total.dtype)  # they differ under autocast
+        return total.add_(output) if self.all else total.index_add_(1, self.written, output)
 
 
 class CompactBlock(nn.Module):

@@ -249,11 +249,11 @@ def settle(
         for folding, way in times:
             forms[folding].arrange(way)
             times[folding, way] += [call_seconds(forms[folding], clips)] if turn else []
-    found = {choice: statistics.median(seconds) for choice, seconds in times.items()}
-    folding, way = min(found, key=lambda choice: found[choice])
+    medians = {choice: statistics.median(seconds) for choice, seconds in times.items()}
+    folding, way = min(medians, key=lambda choice: medians[choice])
     forms[folding].arrange(way)
     return forms[folding], {
-        f"{folding}; {way}": seconds for (folding, way), seconds in found.items()
+        f"{folding}; {way}": seconds for (folding, way), seconds in medians.items()
     }
 
 
@@ -405,14 +405,14 @@ def _levels_of(content: dict[str, Any]) -> MultiLevel:
 
 def _unpacked(state: dict[str, Any], form: nn.Module) -> dict[str, Any]:
     """Tensors in place of what was packed; their sizes are the form's, not the file's."""
-    expected, found = form.state_dict(), dict(state)
+    expected, tensors = form.state_dict(), dict(state)
     for name, entry in state.items():
         if isinstance(entry, dict) and name in expected:
             try:
-                found[name] = unpack(entry, expected[name].shape)
+                tensors[name] = unpack(entry, expected[name].shape)
             except (ValueError, KeyError, AttributeError) as error:
                 raise TypeError(f"{name}: {error}") from error
-    return found
+    return tensors
 
 
 def read_file(path: Path, what: str, *formats: str) -> dict[str, Any]:

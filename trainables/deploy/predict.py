@@ -50,14 +50,14 @@ def score_clips(
     recorded = _recordings(clips, persons, description)
     # No protocol of the data set's: the columns it splits by say nothing of new clips.
     place = description.model_copy(update={"persons": persons, "protocols": {"none": UNUSED}})
-    found = []
+    logits = []
     with TemporaryDirectory() as folder:
         write_store(Path(folder) / "clips", recorded, place)
         store = Store.open(Path(folder) / "clips")
         every = np.arange(len(recorded))
         for network, data in networks:
-            found.append(_score(network, store, every, data, torch.device("cpu"))[1])
-    return found
+            logits.append(_score(network, store, every, data, torch.device("cpu"))[1])
+    return logits
 
 
 def score_store(
@@ -87,7 +87,7 @@ def _score(
 
 def _recordings(clips: Iterable[Any], persons: int, description: Description) -> list[Clip]:
     """The clips as a store takes them, in order; UserError lists all that are none."""
-    layout, problems, found = layout_of(description.layout), Problems(), list[Clip]()
+    layout, problems, recorded = layout_of(description.layout), Problems(), list[Clip]()
     for number, clip in enumerate(_listed(clips)):
         try:
             joints = _recording(f"clip {number}", clip, layout, description.channels)
@@ -98,11 +98,11 @@ def _recordings(clips: Iterable[Any], persons: int, description: Description) ->
         except UserError as error:
             problems.add(str(error))
             continue
-        found.append(Clip(id=f"{number:09d}", label=0, joints=joints))
+        recorded.append(Clip(id=f"{number:09d}", label=0, joints=joints))
     problems.raise_any()
-    if not found:
+    if not recorded:
         raise UserError("clips: must be at least one, got none")
-    return found
+    return recorded
 
 
 def _listed(clips: Iterable[Any]) -> Iterator[Any]:

@@ -107,10 +107,10 @@ def time_in_turns(
         batches = [clip.expand(batch, -1, -1, -1, -1) for clip in clips]
         times[batch] = _medians(networks, batches, turns.rounds)
     compact = iter(range(len(forms), len(networks)))
-    found = []
+    latencies = []
     for position, form in enumerate(forms):
         other = None if small[position] is None else next(compact)
-        found.append(
+        latencies.append(
             Latency(
                 deploy_latency_ms=times[1][position],
                 deploy_batch64_latency_ms=times[BATCH][position],
@@ -122,7 +122,7 @@ def time_in_turns(
                 deploy_structure=structure_of(form),
             )
         )
-    return found
+    return latencies
 
 
 def _medians(networks: Sequence[nn.Module], batches: Sequence[Tensor], rounds: int) -> list[float]:

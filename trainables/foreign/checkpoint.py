@@ -247,19 +247,19 @@ def _rules(error: ValidationError) -> list[str]:
     """What pydantic found, with place and value; not that it made no default beside something
     wrong.
     """
-    found = []
+    rules = []
     for item in error.errors():
         place, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
         if item["type"] != "default_factory_not_called":
             value = "" if not place or ", got " in message else f", got {item['input']!r}"
-            found.append(f"{place}: {message}{value}" if place else message)
-    return found
+            rules.append(f"{place}: {message}{value}" if place else message)
+    return rules
 
 
 def _family(theirs: Tensors, backbone: str) -> Family:
     """The first family of that backbone whose names these are."""
-    own = [family for family in FAMILIES if backbone in family.backbones]
-    found = next((family for family in own if family.recognises(theirs)), None)
+    families = [family for family in FAMILIES if backbone in family.backbones]
+    found = next((family for family in families if family.recognises(theirs)), None)
     if found is None:
         other = next((family for family in FAMILIES if family.recognises(theirs)), None)
         seen = (
@@ -270,7 +270,7 @@ def _family(theirs: Tensors, backbone: str) -> Family:
         expected = (
             "; ".join(
                 family.source
-                for family in own
+                for family in families
                 if backbone in (family.known_for or family.backbones)
             )
             or "no known code base"
@@ -295,20 +295,20 @@ def _filled(
     theirs: Tensors,
     converted: Converted,
 ) -> Imported:
-    own = target.state_dict()
+    expected = target.state_dict()
     state = {
         name: piece
         for name, piece in converted.state.items()
-        if name in own or not name.endswith(COUNTER)
+        if name in expected or not name.endswith(COUNTER)
     }
     uncounted = {
         name: NO_COUNTER
         for key in converted.state.keys() - state.keys()
         for name in converted.state[key].names
     }
-    counters = {name for name in own if name.endswith(COUNTER)}
+    counters = {name for name in expected if name.endswith(COUNTER)}
     constructed = {
-        name for name in own if any(re.search(pattern, name) for pattern in family.absent)
+        name for name in expected if any(re.search(pattern, name) for pattern in family.absent)
     } | counters
     problems = [
         f"{name}: no rule of {family.source} covers this tensor" for name in converted.unknown
@@ -319,9 +319,9 @@ def _filled(
     ]
     problems += [
         f"{name}: must be a tensor of the network, which has none of this name"
-        for name in sorted(state.keys() - own.keys())
+        for name in sorted(state.keys() - expected.keys())
     ]
-    missing = sorted(own.keys() - state.keys() - constructed) + [
+    missing = sorted(expected.keys() - state.keys() - constructed) + [
         part for piece in state.values() for part in piece.missing
     ]
     lacking = dict.fromkeys(
@@ -331,11 +331,12 @@ def _filled(
     for name, piece in state.items():
         if piece.misfit:
             problems.append(f"{' and '.join(piece.names)}: {piece.misfit}")
-        if name not in own or not piece.whole:
+        if name not in expected or not piece.whole:
             continue
-        if piece.tensor.shape != own[name].shape:
+        if piece.tensor.shape != expected[name].shape:
             problems.append(
-                f"{name}: must have shape {tuple(own[name].shape)}, got {tuple(piece.tensor.shape)}"
+                f"{name}: must have shape {tuple(expected[name].shape)},"
+                f" got {tuple(piece.tensor.shape)}"
             )
         elif not piece.tensor.is_floating_point() and name not in counters:
             problems.append(

@@ -33,11 +33,11 @@ def gathered(state: State) -> State:
     """The convolutions to p and q of every block are one in ours,
     and so are MS-TCN's first three.
     """
-    found: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
     for name in state:
         if match := re.match(r"^(.+)\.[pq]_(\d+)\.", name):
-            found.setdefault(match[1], set()).add(int(match[2]))
-    for graph, subsets in found.items():
+            numbers.setdefault(match[1], set()).add(int(match[2]))
+    for graph, subsets in numbers.items():
         state = joined(
             state,
             [f"{graph}.{part}_{subset}" for part in "pq" for subset in sorted(subsets)],

@@ -49,13 +49,13 @@ def shape_of(theirs: Tensors, name: str, axes: int) -> tuple[int, ...]:
     """
     if name not in theirs:
         raise UserError(f"{name}: must be in the checkpoint, but is missing")
-    found = tuple(theirs[name].shape)
-    if len(found) != axes or 0 in found:
+    shape = tuple(theirs[name].shape)
+    if len(shape) != axes or 0 in shape:
         raise UserError(
             f"{name}: must have {axes} {'axis, not' if axes == 1 else 'axes, none'} empty, got"
-            f" shape {found}"
+            f" shape {shape}"
         )
-    return found
+    return shape
 
 
 @dataclass(frozen=True)
@@ -210,13 +210,13 @@ def joined(state: State, parts: Sequence[str], whole: str) -> State:
     Counts of training steps are not added up: the first stands for those that are equal. What is
     missing or does not fit is noted.
     """
-    found = dict(state)
+    tensors = dict(state)
     endings = dict.fromkeys(
         name.removeprefix(part) for part in parts for name in state if name.startswith(f"{part}.")
     )
     for ending in endings:
-        missing = tuple(part + ending for part in parts if part + ending not in found)
-        pieces = [found.pop(part + ending) for part in parts if part + ending in found]
+        missing = tuple(part + ending for part in parts if part + ending not in tensors)
+        pieces = [tensors.pop(part + ending) for part in parts if part + ending in tensors]
         tensor, misfit = pieces[0].tensor, ""
         if ending.endswith(COUNTER):
             missing = ()
@@ -227,7 +227,7 @@ def joined(state: State, parts: Sequence[str], whole: str) -> State:
                 misfit = f"do not fit together, with shapes {' and '.join(map(str, shapes))}"
             else:
                 tensor = torch.cat([piece.tensor for piece in pieces])
-        found[whole + ending] = Piece(
+        tensors[whole + ending] = Piece(
             tensor, tuple(name for piece in pieces for name in piece.names), missing, misfit
         )
-    return found
+    return tensors

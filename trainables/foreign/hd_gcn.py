@@ -43,7 +43,7 @@ def _aliases(theirs: Tensors) -> dict[str, str]:
     """Their `conv_d` is a second name of the last layer's modules, `conv.<L - 1>`; where both are
     stored it is the one that loading leaves.
     """
-    found = {}
+    aliases = {}
     layers = Counter(
         match[1]
         for name in theirs
@@ -51,13 +51,13 @@ def _aliases(theirs: Tensors) -> dict[str, str]:
     )
     for module, count in layers.items():
         for name in [name for name in theirs if name.startswith(f"{module}_d.")]:
-            found[name.replace("_d.", f".{count - 1}.", 1)] = "conv_d holds the same layer"
-    return {name: why for name, why in found.items() if name in theirs}
+            aliases[name.replace("_d.", f".{count - 1}.", 1)] = "conv_d holds the same layer"
+    return {name: why for name, why in aliases.items() if name in theirs}
 
 
 def _gathered(state: State) -> State:
     """The layers of a hierarchy, separate modules there, are one module in ours."""
-    found = dict(state)
+    tensors = dict(state)
     for graph in sorted({name.split(".layer_")[0] for name in state if ".layer_" in name}):
         layers = 1 + max(
             int(name.split(".layer_")[1].split(".")[0])
@@ -66,14 +66,14 @@ def _gathered(state: State) -> State:
         )
         ends = [name for name in state if name.startswith(f"{graph}.last.")]
         for name in ends:
-            found[name.replace(".last.", f".layer_{layers - 1}.")] = found.pop(name)
+            tensors[name.replace(".last.", f".layer_{layers - 1}.")] = tensors.pop(name)
         for part, ours, subsets in (
             ("reduce", "reduce", ("",)),
             ("subset", "embed", ("_0", "_1", "_2")),
             ("edge", "edge", ("",)),
         ):
-            found = joined(
-                found,
+            tensors = joined(
+                tensors,
                 [
                     f"{graph}.layer_{layer}.{part}{subset}"
                     for layer in range(layers)
@@ -83,13 +83,13 @@ def _gathered(state: State) -> State:
             )
         if ends:  # parts that are missing have the rules' names
             last = (rf"\.layer_{layers - 1}\.(subset|edge)", r".last.\1")
-            found = {
+            tensors = {
                 name: replace(piece, missing=tuple(re.sub(*last, part) for part in piece.missing))
-                for name, piece in found.items()
+                for name, piece in tensors.items()
             }
     renamed = {
         re.sub(r"\.embed\.bn\.", ".embed_bn.", re.sub(r"\.embed\.conv\.", ".embed.", name)): piece
-        for name, piece in found.items()
+        for name, piece in tensors.items()
     }
     return one_squeeze(
         {

@@ -117,8 +117,8 @@ def import_checkpoint(
         )
     skeleton = store.layout if store is not None else find_layout(said.layout or "ntu25")
     theirs = read_tensors(checkpoint)
-    found = _imported(checkpoint, theirs, backbone, skeleton, _beside(said, store))
-    network = found.network.float()
+    imported = _imported(checkpoint, theirs, backbone, skeleton, _beside(said, store))
+    network = imported.network.float()
     if said.persons is not None and network.spec.persons != said.persons:
         raise UserError(
             f"--persons: {checkpoint} is of networks for {network.spec.persons}, got {said.persons}"
@@ -135,7 +135,7 @@ def import_checkpoint(
         else None
     )
     _write(outputs, network, form.cpu(), scores)
-    return _report(_Source(checkpoint, len(theirs), skeleton.name), found, form, scores, outputs)
+    return _report(_Source(checkpoint, len(theirs), skeleton.name), imported, form, scores, outputs)
 
 
 def _beside(said: Said, store: Store | None) -> Said:
@@ -284,12 +284,12 @@ class _Source:
 
 def _report(
     source: _Source,
-    found: Imported,
+    imported: Imported,
     form: DeployForm,
     scores: Scores | None,
     outputs: Outputs,
 ) -> Report:
-    spec, training = found.network.spec, isinstance(found.network, Backbone)
+    spec, training = imported.network.spec, isinstance(imported.network, Backbone)
     name, temporal = spec.model.backbone, spec.model.temporal
     used = {
         option: value
@@ -298,7 +298,7 @@ def _report(
     }
     return Report(
         checkpoint=str(source.checkpoint),
-        source=found.source,
+        source=imported.source,
         form="training form" if training else "deploy form",
         backbone=name,
         model=used,
@@ -306,13 +306,13 @@ def _report(
         classes=spec.classes,
         persons=spec.persons,
         tensors=source.tensors,
-        matched=found.matched,
-        unused=found.unused,
-        constructed=found.constructed,
-        assumed=found.assumed,
-        params=parameter_count(found.network) if training else None,
+        matched=imported.matched,
+        unused=imported.unused,
+        constructed=imported.constructed,
+        assumed=imported.assumed,
+        params=parameter_count(imported.network) if training else None,
         deploy_params=parameter_count(form),
-        folded=folded(found.network, form) if isinstance(found.network, Backbone) else "",
+        folded=folded(imported.network, form) if isinstance(imported.network, Backbone) else "",
         scored_clips=None if scores is None else len(scores.ids),
         written={name: str(path) for name, path in outputs.files.items()},
     )

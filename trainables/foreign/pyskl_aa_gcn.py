@@ -50,11 +50,11 @@ def _one_embedding(state: State) -> State:
     """The two convolutions of every subset whose products are its similarity are one of all subsets
     in ours.
     """
-    found: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
     for name in state:
         if match := re.match(r"^(.+\.graph)\.conv_[ab]\.(\d+)\.", name):
-            found.setdefault(match[1], set()).add(int(match[2]))
-    for graph, subsets in found.items():
+            numbers.setdefault(match[1], set()).add(int(match[2]))
+    for graph, subsets in numbers.items():
         pairs = [
             f"{graph}.{conv}.{subset}"
             for subset in sorted(subsets)

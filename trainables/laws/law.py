@@ -105,13 +105,15 @@ def card_is_light(path: str) -> None:
     """Importing the card at `package.module:NAME`, in a process of its own, loads nothing heavy."""
     module = path.partition(":")[0]
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    require(found.returncode == 0, f"{module} cannot be imported: {found.stderr.strip()[-200:]}")
-    heavy = sorted(set(HEAVY) & set(found.stdout.split()))
+    require(
+        process.returncode == 0, f"{module} cannot be imported: {process.stderr.strip()[-200:]}"
+    )
+    heavy = sorted(set(HEAVY) & set(process.stdout.split()))
     require(not heavy, f"{module} must import no {' and no '.join(heavy)}")

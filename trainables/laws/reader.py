@@ -134,8 +134,8 @@ def _written(recordings: object, out: Path, place: Path) -> StoreInfo:
         f"it must give Recordings, got {type(recordings).__name__}",
     )
     assert isinstance(recordings, Recordings)
-    found = in_store_units(recordings, None, "float32", ask=False, place=place)
-    return write_store(out, found.clips, found.description)
+    converted = in_store_units(recordings, None, "float32", ask=False, place=place)
+    return write_store(out, converted.clips, converted.description)
 
 
 def _content(sample: Path) -> dict[str, str]:

@@ -40,8 +40,8 @@ class Experts(MultiLevel):
         loss, logits = experts[0].head_objective(self.head, self.fusion(features), labels)
         if self.spec.own_heads:
             loss = loss + sum(
-                expert.head_objective(expert.head, own, labels)[0]
-                for expert, own in zip(experts, features, strict=True)
+                expert.head_objective(expert.head, pooled, labels)[0]
+                for expert, pooled in zip(experts, features, strict=True)
             )
         if self.divergence:
             loss = loss + self.divergence * batch_divergence(features.float())

@@ -65,8 +65,8 @@ def top_k(logits: Tensor, labels: Tensor, k: int) -> float:
     stands first, as in argmax. A row of NaN has no label among its k.
     """
     label = labels[:, None]
-    own, classes = logits.gather(1, label), torch.arange(logits.shape[1], device=logits.device)
-    after = (logits < own) | ((logits == own) & (classes >= label))
+    of_label, classes = logits.gather(1, label), torch.arange(logits.shape[1], device=logits.device)
+    after = (logits < of_label) | ((logits == of_label) & (classes >= label))
     return float(((~after).sum(dim=1) < min(k, logits.shape[1])).double().mean())
 
 

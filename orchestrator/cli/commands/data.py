@@ -91,13 +91,13 @@ def audit(
     opened = open_store(store)
     chosen = None if protocol is None else [protocol]
     with progress("reading", opened.info.clips) as advance:
-        found = audit_store(opened, chosen, selection, near=near, clip_done=advance)
+        findings = audit_store(opened, chosen, selection, near=near, clip_done=advance)
     if as_json:
-        typer.echo(json.dumps(found.record(), indent=2))
+        typer.echo(json.dumps(findings.record(), indent=2))
     else:
-        print_audit(found)
-    if strict and found.damage():
-        raise GateFailed("\n".join(f"{store}: {reason}" for reason in found.damage()))
+        print_audit(findings)
+    if strict and findings.damage():
+        raise GateFailed("\n".join(f"{store}: {reason}" for reason in findings.damage()))
 
 
 def _selection(
@@ -106,9 +106,9 @@ def _selection(
     """The contract's selection with the given options changed; None when none is given."""
     from trainables.contract.config import SelectionConfig
 
-    given = {
+    chosen = {
         name: value
         for name, value in (("kind", kind), ("fraction", fraction), ("seed", seed))
         if value is not None
     }
-    return checked(SelectionConfig, **given) if given else None
+    return checked(SelectionConfig, **chosen) if chosen else None

@@ -75,13 +75,13 @@ def models(
     from orchestrator.planning.catalogue import catalogue
     from trainables.data.readers.layout_file import find_layout
 
-    found = catalogue(find_layout(layout), classes=classes, frames=frames, persons=persons)
+    listed = catalogue(find_layout(layout), classes=classes, frames=frames, persons=persons)
     if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(listed.to_json(), indent=2))
     else:
         from orchestrator.cli.printing.networks import print_catalogue
 
-        print_catalogue(found)
+        print_catalogue(listed)
 
 
 def bench(
@@ -106,8 +106,8 @@ def bench(
     """
     runs = _sweeps(backbones or (), storage)
     if runs:
-        given = (batch, layout, frames, persons, classes, channels, single, settle)
-        if given != (None, "ntu25", 64, 2, 120, 64, 0.0, False):
+        of_backbones = (batch, layout, frames, persons, classes, channels, single, settle)
+        if of_backbones != (None, "ntu25", 64, 2, 120, 64, 0.0, False):
             raise UserError(
                 "bench: of a sweep's networks --threads, --rounds and --device can be chosen; the"
                 " trials decide everything else"
@@ -132,18 +132,18 @@ def bench(
         device,
         settle,
     )
-    found = measure(
+    measured = measure(
         backbones or (),
         skeleton,
         setting,
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(measured.to_json(), indent=2))
     else:
         from orchestrator.cli.printing.networks import print_bench
 
-        print_bench(found)
+        print_bench(measured)
 
 
 def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
@@ -229,18 +229,20 @@ def pack(
 
     from trainables.deploy.rewrite import pack_deploy
 
-    found = pack_deploy(source, out, half=half, force=force)
+    packed = pack_deploy(source, out, half=half, force=force)
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        print(json.dumps(asdict(packed), indent=2))
         return
-    print(f"{found.source}: {found.params:,} parameters in {found.bytes_before:,} bytes")
-    print(f"{found.out}: {found.nonzero_params:,} that are not zero in {found.bytes_after:,} bytes")
-    if found.rounded:
+    print(f"{packed.source}: {packed.params:,} parameters in {packed.bytes_before:,} bytes")
+    print(
+        f"{packed.out}: {packed.nonzero_params:,} that are not zero in {packed.bytes_after:,} bytes"
+    )
+    if packed.rounded:
         print(
-            f"rounded to half precision: by at most {found.largest_change:.1e} of the largest"
+            f"rounded to half precision: by at most {packed.largest_change:.1e} of the largest"
             " weight of a tensor"
         )
-    if found.compact:
+    if packed.compact:
         print(
             "many of its channels are useless: trainables.deploy.compact.compact(load_deploy(OUT))"
             " runs without them, faster"

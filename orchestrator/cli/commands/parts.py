@@ -172,10 +172,10 @@ def _mapping(settings: str | None) -> dict[str, Any]:
     return document.values
 
 
-def _print(part: str, found: Iterator[Verdict], laws: int, as_json: bool) -> None:
+def _print(part: str, judged: Iterator[Verdict], laws: int, as_json: bool) -> None:
     """A line per verdict as it comes; GateFailed where a law is broken."""
     verdicts: list[Verdict] = []
-    for verdict in found:
+    for verdict in judged:
         verdicts.append(verdict)
         if not as_json:
             print(

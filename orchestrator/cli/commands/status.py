@@ -60,21 +60,21 @@ def _watch(run: Path, as_json: bool) -> None:
 
     try:
         while True:
-            found = load_status(run)
+            status = load_status(run)
             if not as_json:
                 print(time.strftime("%H:%M:%S"))
-            _show(found, as_json)
-            if found.state != "running":
+            _show(status, as_json)
+            if status.state != "running":
                 return
             time.sleep(WATCH_S)
     except KeyboardInterrupt:
         return
 
 
-def _show(found: Status, as_json: bool) -> None:
+def _show(status: Status, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found.to_json(), indent=2), flush=True)
+        print(json.dumps(status.to_json(), indent=2), flush=True)
         return
     from orchestrator.cli.printing.status import print_status
 
-    print_status(found)
+    print_status(status)

@@ -87,16 +87,16 @@ def print_cells(out: Console, plan: Plan) -> None:
 
 def print_variants(out: Console, plan: Plan) -> None:
     """The different networks: sizes, work, and how long a trial takes."""
-    found = plan.variants
+    variants = plan.variants
     columns = [
-        Column("params", [f"{variant.params:,}" for variant in found], 0),
-        Column("deploy params", [f"{variant.deploy_params:,}" for variant in found], 2),
-        Column("GMACs", [f"{variant.gmacs:.3f}" for variant in found], 4),
-        Column("deploy GMACs", [f"{variant.deploy_gmacs:.3f}" for variant in found], 5),
-        Column("trials", [str(variant.trials) for variant in found], 3),
-        Column("each", [duration(variant.seconds_per_trial / 3600) for variant in found], 1),
+        Column("params", [f"{variant.params:,}" for variant in variants], 0),
+        Column("deploy params", [f"{variant.deploy_params:,}" for variant in variants], 2),
+        Column("GMACs", [f"{variant.gmacs:.3f}" for variant in variants], 4),
+        Column("deploy GMACs", [f"{variant.deploy_gmacs:.3f}" for variant in variants], 5),
+        Column("trials", [str(variant.trials) for variant in variants], 3),
+        Column("each", [duration(variant.seconds_per_trial / 3600) for variant in variants], 1),
     ]
-    names = [_name(variant) for variant in found]
+    names = [_name(variant) for variant in variants]
     print_fitted(out, ("model, streams", names), columns, "Variants", ELSEWHERE)
 
 

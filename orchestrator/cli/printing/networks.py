@@ -26,12 +26,12 @@ BUSY = 0.5
 """Load of the machine (processes that want to run) above which figures are said to be doubtful."""
 
 
-def print_catalogue(found: Catalogue) -> None:
+def print_catalogue(catalogue: Catalogue) -> None:
     """Backbones with their sizes, their defaults, then what every option may be."""
     out = console(least=SIZES_WIDTH)
     sizes = (
-        f"{found.layout}, {found.classes} classes, {found.frames} frames, {found.persons}"
-        f" person{'s' if found.persons > 1 else ''}"
+        f"{catalogue.layout}, {catalogue.classes} classes, {catalogue.frames} frames,"
+        f" {catalogue.persons} person{'s' if catalogue.persons > 1 else ''}"
     )
     columns = (
         "params",
@@ -49,7 +49,7 @@ def print_catalogue(found: Catalogue) -> None:
         text="defaults",
         title="Their options; those of all backbones only where the default differs",
     )
-    for entry in found.backbones:
+    for entry in catalogue.backbones:
         share = f"{100 * entry.maskable_params / entry.params:.0f}"
         numbers = (
             f"{entry.params:,}",
@@ -64,12 +64,12 @@ def print_catalogue(found: Catalogue) -> None:
             f"{entry.released_leaf_gmacs:.3f}",
         )
         rows.add_row(entry.backbone, *numbers, *released)
-        defaults.add_row(entry.backbone, _defaults(found, entry))
+        defaults.add_row(entry.backbone, _defaults(catalogue, entry))
     out.print(rows)
     out.print(defaults)
     options = table("option", text="may be", title="Options, under model. in a sweep file")
     options.add_column("is", overflow="fold")
-    for option in found.options:
+    for option in catalogue.options:
         options.add_row(option.name, option.allowed, option.meaning)
     out.print(options)
     out.print(
@@ -83,26 +83,26 @@ def print_catalogue(found: Catalogue) -> None:
     )
 
 
-def _defaults(found: Catalogue, entry: Entry) -> str:
+def _defaults(catalogue: Catalogue, entry: Entry) -> str:
     """`groups=8, input_block=auto, ...`: without the common options whose default is the same
     everywhere.
     """
     same = {
         option.name
-        for option in found.options
+        for option in catalogue.options
         if option.common
-        and len({repr(other.options[option.name]) for other in found.backbones}) == 1
+        and len({repr(other.options[option.name]) for other in catalogue.backbones}) == 1
     }
     return ", ".join(
         f"{name}={plain(value)}" for name, value in entry.options.items() if name not in same
     )
 
 
-def print_bench(found: Bench) -> None:
+def print_bench(bench: Bench) -> None:
     """One table per batch size, and what was measured on."""
     out = console(least=SIZES_WIDTH)
-    setting = found.setting
-    first = next(row.backbone for row in found.measured if row.form == "deploy")
+    setting = bench.setting
+    first = next(row.backbone for row in bench.measured if row.form == "deploy")
     for position, batch in enumerate(setting.batches):
         columns = (
             "params",
@@ -114,8 +114,8 @@ def print_bench(found: Bench) -> None:
             "training /\nthis",
             f"{first}\ndeploy / this",
         )
-        rows = table("network", *columns, title=f"Batch {batch}{_singles(found, batch)}")
-        for row in found.measured:
+        rows = table("network", *columns, title=f"Batch {batch}{_singles(bench, batch)}")
+        for row in bench.measured:
             timing = row.timings[position]
             times = (
                 f"{timing.median_ms:.2f}",
@@ -127,7 +127,7 @@ def print_bench(found: Bench) -> None:
                 f"{timing.to_first:.2f}" if row.form == "deploy" else "",
             )
             rows.add_row(
-                f"{row.backbone} {row.form}{_runs(found, row)}",
+                f"{row.backbone} {row.form}{_runs(bench, row)}",
                 f"{row.params:,}",
                 f"{row.gmacs:.3f}",
                 f"{timing.peak_mb:.1f}",
@@ -135,16 +135,16 @@ def print_bench(found: Bench) -> None:
                 *ratios,
             )
         out.print(rows)
-    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    threads = f"{bench.threads} thread{'s' if bench.threads > 1 else ''}"
     sizes = (
         f"{setting.layout}, {setting.frames} frames, {setting.persons} persons, {setting.classes}"
         f" classes, {setting.channels} channels"
     )
     out.print(
-        f"on        {found.processor} ({found.device}), {threads}, torch {found.torch}",
+        f"on        {bench.processor} ({bench.device}), {threads}, torch {bench.torch}",
         soft_wrap=True,
     )
-    _warn_of(out, found.load)
+    _warn_of(out, bench.load)
     out.print(
         f"input     {sizes}, float32; {setting.rounds} round{'s' * (setting.rounds != 1)} in turns"
         " after warm-up",
@@ -191,15 +191,15 @@ def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency], l
     _warn_of(out, load)
 
 
-def _runs(found: Bench, row: Measured) -> str:
+def _runs(bench: Bench, row: Measured) -> str:
     """How a deploy form was found to run fastest."""
-    return f" ({row.runs})" if found.setting.settle and row.form == "deploy" else ""
+    return f" ({row.runs})" if bench.setting.settle and row.form == "deploy" else ""
 
 
-def _singles(found: Bench, batch: int) -> str:
+def _singles(bench: Bench, batch: int) -> str:
     return (
-        f", {found.single_clips[batch]} of {batch} clips with one person"
-        if found.setting.single
+        f", {bench.single_clips[batch]} of {batch} clips with one person"
+        if bench.setting.single
         else ""
     )
 

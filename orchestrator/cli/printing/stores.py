@@ -205,16 +205,16 @@ def print_audit(found: Audit) -> None:
         out.print(rows)
 
 
-def _add_findings(rows: Table, kind: str, found: dict[str, Finding]) -> None:
+def _add_findings(rows: Table, kind: str, findings: dict[str, Finding]) -> None:
     """A row for each place where something was found, or one that says that there is nothing."""
-    for place, finding in found.items():
+    for place, finding in findings.items():
         if finding.count:
             rows.add_row(
                 f"{kind}: {place.replace('_', ' ')}",
                 str(finding.count),
                 _listed(finding.examples, finding.count),
             )
-    if not any(finding.count for finding in found.values()):
+    if not any(finding.count for finding in findings.values()):
         rows.add_row(kind, "0")
 
 

@@ -87,9 +87,9 @@ class Count:
         Of the deploy forms with and without the convolutions around adjacencies as one, the sparser
         one ships. What masks do not touch is taken to be non-zero.
         """
-        found = [self._deployed_zeros(each) for each in sparsity.singles]
-        return self.deploy.params - sum(zeros for zeros, _ in found), all(
-            exact for _, exact in found
+        counted = [self._deployed_zeros(each) for each in sparsity.singles]
+        return self.deploy.params - sum(zeros for zeros, _ in counted), all(
+            exact for _, exact in counted
         )
 
     def _deployed_zeros(self, sparsity: SparsityConfig) -> tuple[int, bool]:

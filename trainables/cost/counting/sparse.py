@@ -113,8 +113,8 @@ def _kept_shares(pieces: Pieces, sparsity: SparsityConfig) -> Iterator[tuple[Pie
             [[kernel for kernels in block for kernel in kernels] for block in masks], sparsity
         )
     )
-    for block, found in zip(pieces, masks, strict=True):
-        for piece, kernels in zip(block, found, strict=True):
+    for block, kept in zip(pieces, masks, strict=True):
+        for piece, kernels in zip(block, kept, strict=True):
             yield piece, [next(shares) for _ in kernels]
 
 

@@ -131,8 +131,8 @@ class PYSKL:
         )
 
         def place(joint: int) -> Floats:
-            found: Floats = store.joints[row, joint] * clips.units
-            return found
+            positions: Floats = store.joints[row, joint] * clips.units
+            return positions
 
         centre = place(store.layout.origin)
         linear: Floats = np.tile(np.eye(3), (len(row), 1, 1))

@@ -170,8 +170,8 @@ class Audit(Frozen):
         """What `--strict` refuses: worthless clips, and clips that leak from one part of a split
         into another.
         """
-        found = {name: getattr(self, name).count for name in DAMAGE}
-        reasons = [f"{name}: {count} clips" for name, count in found.items() if count]
+        counts = {name: getattr(self, name).count for name in DAMAGE}
+        reasons = [f"{name}: {count} clips" for name, count in counts.items() if count]
         for name, audit in self.protocols.items():
             for count, twin in (
                 (audit.duplicates.across, "an identical clip"),
@@ -296,9 +296,9 @@ def _read_clips(
         joints = store.clip(position)
         looks.append(_look(joints, store.layout.origin, flat=store.info.channels != "xyz"))
         if first[position] == position and not looks[-1].nan:
-            own = sketch(joints, DIMENSIONS[store.info.channels])
-            if own is not None:
-                sketches[position] = own
+            sketched = sketch(joints, DIMENSIONS[store.info.channels])
+            if sketched is not None:
+                sketches[position] = sketched
         clip_done()
     return {
         name: np.array([getattr(look, name) for look in looks], dtype=np.bool_)
@@ -369,15 +369,15 @@ def _split(store: Store, protocol: str, selection: SelectionConfig | None) -> tu
 
 def _twins(group: Positions, parts: Mapping[str, Positions]) -> dict[str, Positions]:
     """Clips with another of their group in a part, for each field of `Duplicates`; ascending."""
-    found = {}
+    twins = {}
     for part, positions in parts.items():
         _, firsts = np.unique(group[positions], return_index=True)
-        found[f"within_{part}"] = np.delete(positions, firsts)
+        twins[f"within_{part}"] = np.delete(positions, firsts)
     for earlier, later in _PAIRS:
-        found[f"{earlier}_{later}"] = parts[later][
+        twins[f"{earlier}_{later}"] = parts[later][
             np.isin(group[parts[later]], group[parts[earlier]])
         ]
-    return found
+    return twins
 
 
 def _shared_subjects(subjects: Column, parts: Mapping[str, Positions]) -> dict[str, Finding]:

@@ -65,7 +65,7 @@ def read_arrays(
     rows = _read_table(table)
     classes, labels = _classes(table, rows, labels_from)
     places = {name: _whole_numbers([row.get(name) or None for row in rows]) for name in _PLACES}
-    own = [name for name in rows[0] if name not in ("id", "label", *_PLACES)]
+    further = [name for name in rows[0] if name not in ("id", "label", *_PLACES)]
     description = Description(
         name=src.stem if src.is_file() else src.resolve().name,
         layout=describe_layout(layout),
@@ -80,7 +80,7 @@ def read_arrays(
             row["id"],
             labels[i],
             {name: places[name][i] for name in _PLACES},
-            {name: row[name] or None for name in own},
+            {name: row[name] or None for name in further},
         )
         for i, row in enumerate(rows)
     ]
@@ -239,8 +239,8 @@ def _from_folder(src: Path, name: str) -> tuple[str, Array]:
     """The array of one clip and the file it comes from."""
     files = [file for file in (src / f"{name}.npy", src / f"{name}.npz") if file.is_file()]
     if len(files) != 1:
-        found = "neither is there" if not files else "both are there"
-        raise UserError(f"{src / name}: the clip must be there as .npy or .npz, but {found}")
+        state = "neither is there" if not files else "both are there"
+        raise UserError(f"{src / name}: the clip must be there as .npy or .npz, but {state}")
     file = files[0]
     if file.suffix == ".npy":
         return str(file), read_array(file)

@@ -163,9 +163,9 @@ def _joints(file: Path, label: int) -> Joints:
     frame, poses = _poses(file, content["data"])
     if not frame:
         return np.zeros((KEPT, FRAMES, _JOINTS, 3), np.float32)
-    found = checked_joints(str(file), poses, _JOINTS)[0]
-    found[..., :2] *= np.array(IMAGE, np.float32)
-    return by_frame(hide_unseen(found), np.array(frame), FRAMES, KEPT, ranked=True)
+    joints = checked_joints(str(file), poses, _JOINTS)[0]
+    joints[..., :2] *= np.array(IMAGE, np.float32)
+    return by_frame(hide_unseen(joints), np.array(frame), FRAMES, KEPT, ranked=True)
 
 
 def _poses(file: Path, frames: list[Any]) -> tuple[list[int], Joints]:

@@ -123,8 +123,8 @@ def _part(src: Path, part: str) -> _Part:
     with reading(src, "a folder of arrays"):
         present = [file for file in files if file.is_file()]
     if len(present) != 1:
-        found = "both are there" if present else "neither is there"
-        raise UserError(f"{src}: must hold {files[0].name} or {files[1].name}, but {found}")
+        state = "both are there" if present else "neither is there"
+        raise UserError(f"{src}: must hold {files[0].name} or {files[1].name}, but {state}")
     names, labels = _names_and_labels(src / f"{part}_label.pkl")
     return _Part(present[0], read_array(present[0], mapped=True), names, labels)
 

@@ -137,8 +137,8 @@ def _named(
         rows[part] = [_Row(texts[place], named[place].label, named[place]) for place in order]
         wrong = [i for i, row in enumerate(rows[part]) if row.label != labels[part][i]]
         if wrong:
-            row, found = rows[part][wrong[0]], labels[part][wrong[0]]
-            first = f"first row {wrong[0]}: {row.id} is of class {row.label}, y_{part} says {found}"
+            row, label = rows[part][wrong[0]], labels[part][wrong[0]]
+            first = f"first row {wrong[0]}: {row.id} is of class {row.label}, y_{part} says {label}"
             problems.add(
                 f"{file}: must give every row of y_{part} its class, but {len(wrong)} of"
                 f" {len(order)} differ, {first}"

@@ -139,21 +139,21 @@ def _read(file: Path, test: Path | None) -> tuple[list[Annotation], Splits]:
             f"{file}: split must be a record of lists of clips, got {type(splits).__name__}"
         )
     problems, seen = Problems(), dict[str, str]()
-    own = [_annotations(source, content, seen, problems) for source, content in contents]
+    by_source = [_annotations(source, content, seen, problems) for source, content in contents]
     problems.raise_any()
     if splits is None:
         splits = {
             part: [annotation.id for annotation in each]
-            for part, each in zip(("train", "test"), own, strict=True)
+            for part, each in zip(("train", "test"), by_source, strict=True)
         }
-    found = read_splits(str(file), splits, seen, problems)
+    parts = read_splits(str(file), splits, seen, problems)
     problems.raise_any()
     return (
         sorted(
-            (annotation for each in own for annotation in each),
+            (annotation for each in by_source for annotation in each),
             key=lambda each: str(each.record.get("raw_file", "")),
         ),
-        found,
+        parts,
     )
 
 
@@ -167,7 +167,7 @@ def _annotations(
             f"{file}: must hold a list of annotations, got"
             f" {'an empty one' if records == [] else type(records).__name__}"
         )
-    found = []
+    annotations = []
     for number, record in enumerate(records):
         place = f"{file}: annotations[{number}]"
         name, label = (
@@ -189,8 +189,8 @@ def _annotations(
             problems.add(f"{place}: clip '{name}' is there already, {seen[name]}")
         else:
             seen[str(name)] = place
-            found.append(Annotation(str(name), int(label), record, file))
-    return found
+            annotations.append(Annotation(str(name), int(label), record, file))
+    return annotations
 
 
 def _selected(
@@ -242,15 +242,15 @@ def _weak(
     problems, empty, short = Problems(), set[str](), set[str]()
     for annotation in compressed:
         try:
-            found = boxes(annotation, options.threshold)
+            boxed = boxes(annotation, options.threshold)
         except UserError as error:
             problems.add(str(error))
             continue
-        if not found.frames:
+        if not boxed.frames:
             empty.add(annotation.id)
         elif (
             options.valid_ratio is not None
-            and found.frames / found.total_frames < options.valid_ratio
+            and boxed.frames / boxed.total_frames < options.valid_ratio
         ):
             short.add(annotation.id)
     problems.raise_any()
@@ -294,11 +294,11 @@ def _clips(
     problems = Problems()
     for annotation in annotations:
         try:
-            own, _ = form(annotation, raw)
-            if own != channels:
+            channels_of_clip, _ = form(annotation, raw)
+            if channels_of_clip != channels:
                 raise UserError(
                     f"{annotation.place}: joints must have channels {channels}, as those of other"
-                    f" clips, got {own}"
+                    f" clips, got {channels_of_clip}"
                 )
             joints = read_joints(
                 annotation, raw, layout.size, options.threshold, options.max_persons

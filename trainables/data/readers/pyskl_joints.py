@@ -163,29 +163,29 @@ def _keypoint(annotation: Annotation, raw: RawFiles) -> Numbers:
     """The array of positions: (M, T, V, 2 or 3), compressed (N, V, 3)."""
     record, place = annotation.record, annotation.place
     if "keypoint" in record:
-        found = record["keypoint"]
+        keypoint = record["keypoint"]
     elif "raw_file" in record and annotation.compressed:
-        found = raw.keypoint(annotation)
+        keypoint = raw.keypoint(annotation)
     else:
         raise UserError(
             f"{place}: must have keypoint, or raw_file and frame_inds, has {listed(record)}"
         )
     wanted = "(poses, joints, 3)" if annotation.compressed else "(persons, frames, joints, 2 or 3)"
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+    if not isinstance(keypoint, np.ndarray) or keypoint.dtype.kind not in "fiu":
         raise UserError(
             f"{place}: keypoint must be an array of numbers {wanted}, got"
-            f" {getattr(found, 'dtype', type(found).__name__)}"
+            f" {getattr(keypoint, 'dtype', type(keypoint).__name__)}"
         )
-    if found.ndim != (3 if annotation.compressed else 4) or found.shape[-1] not in (
+    if keypoint.ndim != (3 if annotation.compressed else 4) or keypoint.shape[-1] not in (
         (3,) if annotation.compressed else (2, 3)
     ):
-        raise UserError(f"{place}: keypoint must be {wanted}, got {found.shape}")
-    if max(found.shape) > MOST_FRAMES:  # an array of no persons may announce any number
+        raise UserError(f"{place}: keypoint must be {wanted}, got {keypoint.shape}")
+    if max(keypoint.shape) > MOST_FRAMES:  # an array of no persons may announce any number
         raise UserError(
             f"{place}: keypoint must have at most {MOST_FRAMES} frames and joints, got"
-            f" {found.shape}"
+            f" {keypoint.shape}"
         )
-    return found
+    return keypoint
 
 
 def _whole(annotation: Annotation, keypoint: Numbers) -> Joints:
@@ -219,12 +219,12 @@ def _decompressed(
     `persons`, those of every frame are sorted by falling confidence, otherwise they stay in the
     order of the file.
     """
-    found = boxes(annotation, threshold)
-    if len(found.kept) != len(keypoint):
+    boxed = boxes(annotation, threshold)
+    if len(boxed.kept) != len(keypoint):
         raise UserError(
-            f"{annotation.place}: keypoint must have a pose for each of {len(found.kept)}"
+            f"{annotation.place}: keypoint must have a pose for each of {len(boxed.kept)}"
             f" frame_inds, got {len(keypoint)}"
         )
-    poses = checked_joints(annotation.place, keypoint[found.kept], keypoint.shape[1])[0]
-    most = int(np.bincount(found.frame).max())
-    return by_frame(poses, found.frame, found.frames, min(most, persons), ranked=most > persons)
+    poses = checked_joints(annotation.place, keypoint[boxed.kept], keypoint.shape[1])[0]
+    most = int(np.bincount(boxed.frame).max())
+    return by_frame(poses, boxed.frame, boxed.frames, min(most, persons), ranked=most > persons)

@@ -91,7 +91,7 @@ def _parts(
     problems: Problems,
 ) -> dict[str, str]:
     """id -> train, val or test, for the splits `names` of one protocol."""
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for kind, name in names.items():
         clips = splits[name]
         if not isinstance(clips, list | tuple | set | frozenset | np.ndarray) or not len(clips):
@@ -106,11 +106,11 @@ def _parts(
                 f"{place}: split '{name}' must name clips that have an annotation, {len(unknown)}"
                 f" have none: {listed(unknown)}"
             )
-        twice = [clip for clip in wanted if clip in found]
+        twice = [clip for clip in wanted if clip in parts]
         if twice:
             problems.add(
                 f"{place}: a clip must be in one of {', '.join(names.values())}, {len(twice)} are"
                 f" in two: {listed(twice)}"
             )
-        found |= dict.fromkeys(wanted, kind)
-    return found
+        parts |= dict.fromkeys(wanted, kind)
+    return parts

@@ -98,13 +98,11 @@ def body_size(clips: Iterable[Joints], dimensions: int) -> float:
     sizes = []
     for joints in clips:
         places = joints[..., :dimensions]
-        found = (places != 0).any(axis=-1, keepdims=True)  # (M, T, V, 1)
+        seen = (places != 0).any(axis=-1, keepdims=True)  # (M, T, V, 1)
         with np.errstate(invalid="ignore", over="ignore"):
-            extent = np.where(found, places, -np.inf).max(2) - np.where(found, places, np.inf).min(
-                2
-            )
+            extent = np.where(seen, places, -np.inf).max(2) - np.where(seen, places, np.inf).min(2)
             diagonal = np.sqrt((extent.astype(np.float64) ** 2).sum(-1))
-        sizes.append(diagonal[(found.sum(axis=(2, 3)) > 1) & np.isfinite(diagonal)])
+        sizes.append(diagonal[(seen.sum(axis=(2, 3)) > 1) & np.isfinite(diagonal)])
     every = np.concatenate(sizes) if sizes else np.empty(0)
     return float(np.median(every)) if len(every) else 0.0
 

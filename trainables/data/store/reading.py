@@ -224,7 +224,7 @@ def _load_info(path: Path) -> StoreInfo:
             if place.exists()
         ]
         hint = f" (an interrupted import left {' and '.join(left)}; import again)" if left else ""
-        found = (
+        missing = (
             f"there is no {INFO_FILE} in it"
             if path.is_dir()
             else "it is a file"
@@ -232,7 +232,7 @@ def _load_info(path: Path) -> StoreInfo:
             else f"{path.absolute()} is not there"
         )
         raise UserError(
-            f"{path}: must be a store made by 'orchestrate data', but {found}{hint}"
+            f"{path}: must be a store made by 'orchestrate data', but {missing}{hint}"
         ) from error
     except OSError as error:
         raise UserError(f"{file}: must be a file of a store, but {reason(error)}") from error
