@@ -100,7 +100,8 @@ class NTUFeeder(Dataset[Sample]):
 
     def crop(self, data: np.ndarray, valid: int) -> torch.Tensor:
         """A random half to whole of the valid frames, brought to `frames` frames."""
-        kept = min(max(int(np.floor(valid * np.random.uniform(0.5, 1))), 64), valid)  # noqa: NPY002 - as the feeder draws
+        share = np.random.uniform(0.5, 1)  # noqa: NPY002 - as the feeder draws
+        kept = min(max(int(np.floor(valid * share)), 64), valid)
         first = np.random.randint(0, valid - kept + 1)  # noqa: NPY002 - as the feeder draws
         coordinates, _, joints, persons = data.shape
         flat = (

@@ -40,7 +40,8 @@ def batches_table(rows: Sequence[Row]) -> str:
                 f"{row[f'{storage}_ratio_{name}']:10.1f}x" for name in ("0", "2", "2_per_core")
             )
             lines.append(
-                f"{row['pipeline']:9}{row['stream']:14}{storage:9}{speeds}{ratios}{row[f'{storage}_of_limit']:11.0%}"
+                f"{row['pipeline']:9}{row['stream']:14}{storage:9}{speeds}{ratios}"
+                f"{row[f'{storage}_of_limit']:11.0%}"
             )
     copied = statistics.median(row["bandwidth"] for row in rows)
     needed = {

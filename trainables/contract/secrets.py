@@ -10,8 +10,9 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 HIDDEN = "***"
 # scheme://user:password@host; a password may hold "@" and "/"
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/@\s\"']*:)([^\s\"']+)(?=@)")
+_SECRET = r"(?:pass|secret|token|signature|(?:access|account|api)_?key)"
 _QUERY = re.compile(
-    r"([?&](?:sig|[^=&\s\"']*(?:pass|secret|token|signature|(?:access|account|api)_?key)[^=&\s\"']*)=)"
+    rf"([?&](?:sig|[^=&\s\"']*{_SECRET}[^=&\s\"']*)=)"
     r"([^&\s\"']+?)(?=:?(?:[&\s\"']|$))",
     re.IGNORECASE,
 )

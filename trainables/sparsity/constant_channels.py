@@ -77,10 +77,9 @@ def constant_channels(
 
 def _scale(norm: nn.BatchNorm2d) -> Tensor:
     """The parameter, masked or not."""
-    if hasattr(norm, "parametrizations"):
-        masked: Tensor = norm.parametrizations.weight.original  # type: ignore[union-attr, assignment]
-        return masked
-    return norm.weight
+    masked = getattr(norm, "parametrizations", None)
+    scale: Tensor = norm.weight if masked is None else masked.weight.original
+    return scale
 
 
 def _randomise(network: nn.Module, generator: torch.Generator) -> None:

@@ -16,8 +16,10 @@ from orchestrator.cli.commands.options import Json, model_options
 from trainables.contract.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from trainables.contract.cards import CardTable
-    from trainables.laws.law import Verdict
+    from trainables.laws.law import PartSettings, Verdict
 
 check_app = typer.Typer(
     help="Hold a part, of ours or of another package, to every law of its kind.",
@@ -51,11 +53,9 @@ def check_backbone(
         ModelConfig.model_validate(model)
     except ValidationError as error:
         raise UserError.of(f"--set: {item['msg']}" for item in error.errors()) from error
-    from trainables.laws.backbone import CARD_LAWS, LAWS
-    from trainables.laws.law import held_to
+    from trainables.laws import backbone
 
-    laws = (*CARD_LAWS, *LAWS)
-    _print(f"backbone {part}", held_to(laws, model), len(laws), as_json)
+    _hold(f"backbone {part}", backbone, model, as_json)
 
 
 @check_app.command("generator")
@@ -81,11 +81,9 @@ def check_generator(
         SparsityConfig.model_validate({**sparsity, "level": 0.75})
     except ValidationError as error:
         raise UserError.of(f"--with: {item['msg']}" for item in error.errors()) from error
-    from trainables.laws.generator import CARD_LAWS, LAWS
-    from trainables.laws.law import held_to
+    from trainables.laws import generator
 
-    laws = (*CARD_LAWS, *LAWS)
-    _print(f"generator {part}", held_to(laws, sparsity), len(laws), as_json)
+    _hold(f"generator {part}", generator, sparsity, as_json)
 
 
 @check_app.command("reader")
@@ -104,12 +102,9 @@ def check_reader(
     _known(READERS, part)
     if not sample.exists():
         raise UserError(f"SAMPLE: {sample} must be there, but it is not")
-    from trainables.laws.law import held_to
-    from trainables.laws.reader import CARD_LAWS, LAWS
+    from trainables.laws import reader
 
-    laws = (*CARD_LAWS, *LAWS)
-    subject = {"reader": part, "sample": sample}
-    _print(f"reader {part}", held_to(laws, subject), len(laws), as_json)
+    _hold(f"reader {part}", reader, {"reader": part, "sample": sample}, as_json)
 
 
 @check_app.command("search")
@@ -120,11 +115,9 @@ def check_search(part: Part, as_json: Json = False) -> None:
     from orchestrator.sweep.searches import SEARCHES
 
     _known(SEARCHES, part)
-    from orchestrator.laws.search import CARD_LAWS, LAWS
-    from trainables.laws.law import held_to
+    from orchestrator.laws import search
 
-    laws = (*CARD_LAWS, *LAWS)
-    _print(f"search {part}", held_to(laws, {"search": part}), len(laws), as_json)
+    _hold(f"search {part}", search, {"search": part}, as_json)
 
 
 @check_app.command("strategy")
@@ -142,16 +135,13 @@ def check_strategy(
 
     _known(STRATEGIES, part)
     options = _mapping(settings)
-    from orchestrator.laws.strategy import CARD_LAWS, LAWS, options_of
-    from trainables.laws.law import held_to
+    from orchestrator.laws import strategy
 
     try:
-        options_of(STRATEGIES.find(part), options)
+        strategy.options_of(STRATEGIES.find(part), options)
     except UserError as error:
         raise UserError.of(f"--with: {problem}" for problem in error.problems) from error
-    laws = (*CARD_LAWS, *LAWS)
-    subject = {"strategy": part, "options": options}
-    _print(f"strategy {part}", held_to(laws, subject), len(laws), as_json)
+    _hold(f"strategy {part}", strategy, {"strategy": part, "options": options}, as_json)
 
 
 def _known(table: CardTable[Any], part: str) -> None:
@@ -170,6 +160,14 @@ def _mapping(settings: str | None) -> dict[str, Any]:
     if document.problems or not isinstance(document.values, dict):
         raise UserError.of(document.problems or ["--with: must be a mapping, {setting: value}"])
     return document.values
+
+
+def _hold(part: str, kind: ModuleType, subject: PartSettings, as_json: bool) -> None:
+    """Hold the subject to every law of its kind, `kind` being the module of those laws."""
+    from trainables.laws.law import held_to
+
+    laws = (*kind.CARD_LAWS, *kind.LAWS)
+    _print(part, held_to(laws, subject), len(laws), as_json)
 
 
 def _print(part: str, judged: Iterator[Verdict], laws: int, as_json: bool) -> None:

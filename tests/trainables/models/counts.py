@@ -13,7 +13,7 @@ from trainables.cost.counting.count import Count, count
 from trainables.deploy.form import deploy
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
-from trainables.reparam.fusible import FULL
+from trainables.reparam.fusible import FULL, RELEASED
 
 
 def count_of(
@@ -55,6 +55,17 @@ def check_counts(model: ModelConfig, *, persons: int, frames: int, work: bool = 
                 with FlopCounterMode(display=False) as counter:
                     module(torch.empty(1, 3, frames, layout.size, persons))
                 assert counted.gmacs * 2e9 == pytest.approx(counter.get_total_flops(), rel=1e-12)
+
+
+def check_foldings(network: nn.Module, frames: int) -> None:
+    """The deploy form, folded in full and as released, has the logits of the network."""
+    spec = network.spec
+    clips = naive_models.random_clips(2, 3, frames, spec.joints, spec.persons)
+    with torch.no_grad():
+        expected = network(clips)
+        for folding in (FULL, RELEASED):
+            differ = (deploy(network, folding, frames=frames)(clips) - expected).abs().max()
+            assert differ <= 1e-9 * expected.abs().max().clamp(min=1)
 
 
 def check_deploy_form(network: nn.Module, frames: int, convolutions: int) -> None:

@@ -316,7 +316,8 @@ def test_subjects_of_several_parts_are_named_and_are_no_damage(placed: Store) ->
         "train_test": ("1", "2"),
         "selection_test": (),
     }
-    assert found.record()["protocols"]["split"]["shared_subjects"]["train_test"] == 2  # type: ignore[index]
+    record = found.record()
+    assert record["protocols"]["split"]["shared_subjects"]["train_test"] == 2
     assert not any("subject" in reason for reason in found.damage())
 
 

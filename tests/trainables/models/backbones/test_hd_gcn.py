@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import naive_models, naive_networks
-from tests.trainables.models.counts import check_counts
+from tests.trainables.models.counts import check_counts, check_foldings
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.deploy.form import deploy
 from trainables.foreign.checkpoint import import_tensors
@@ -334,13 +334,7 @@ def test_deploy_form_with_every_temporal_module(temporal, layout, persons, frame
     network = naive_models.narrow_backbone(
         "hd_gcn", layout=layout, persons=persons, temporal=temporal
     ).eval()
-    clips = naive_models.random_clips(2, 3, frames, load_layout(layout).size, persons)
-    with torch.no_grad():
-        expected = network(clips)
-        for folding in (FULL, RELEASED):
-            assert (
-                deploy(network, folding, frames=frames)(clips) - expected
-            ).abs().max() <= 1e-9 * expected.abs().max().clamp(min=1)
+    check_foldings(network, frames)
 
 
 @pytest.mark.parametrize("temporal", TEMPORAL)
