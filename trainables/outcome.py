@@ -216,12 +216,12 @@ def _cost(inputs: Inputs, trained: Trained, shipped: Shipped) -> Cost:
     )
     maskable = len(config.sparsity.disjoint) * counted.maskable_params
     if config.sparsity.counts_fused:
-        maskable = sum(math.prod(each.shape) for each in removal.counted)
+        maskable = sum(math.prod(tensor.shape) for tensor in removal.counted)
     return Cost(
         params=parameter_count(model),
-        nonzero_params=parameter_count(model) - sum(each.removed for each in removal.kept),
+        nonzero_params=parameter_count(model) - sum(tensor.removed for tensor in removal.kept),
         maskable_params=maskable,
-        removed_params=sum(each.removed for each in removal.counted),
+        removed_params=sum(tensor.removed for tensor in removal.counted),
         released_params=counted.released.params,
         released_leaf_params=counted.released.leaf_params,
         released_gmacs=counted.released.gmacs,
@@ -254,7 +254,7 @@ def _sparsity(config: TrialConfig, removal: Removal, cost: Cost) -> dict[str, ob
             else "convolutions of the training form"
         ),
         "warnings": removal.warnings,
-        "tensors": [asdict(each) for each in removal.counted],
+        "tensors": [asdict(tensor) for tensor in removal.counted],
     }
 
 

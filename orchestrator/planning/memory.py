@@ -62,7 +62,7 @@ def memory_of(everything: Sequence[Trial], sizes: Sizes, split: Split, gpus: flo
         for trial in different.values()
     }
     largest = max(needs, key=lambda name: sum(needs[name]))
-    main, gpu = (max(each) for each in zip(*needs.values(), strict=True))
+    main, gpu = (max(amounts) for amounts in zip(*needs.values(), strict=True))
     card = gpu_bytes()
     return Memory(
         main / 1e9,

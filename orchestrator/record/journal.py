@@ -71,7 +71,7 @@ class Journal:
         if time.monotonic() - self._written >= HEARTBEAT_S:
             self.append("sweep_running")
 
-    def append_all(self, event: Event, each: Iterable[Mapping[str, Any]]) -> None:
+    def append_all(self, event: Event, entries: Iterable[Mapping[str, Any]]) -> None:
         """Like `append` for every mapping of fields, forced to disk once.
 
         A line that a crash cut short is closed first, so that these events stay readable.
@@ -80,7 +80,7 @@ class Journal:
         common: dict[str, Any] = {"time": time.time(), "event": event}
         if self._began is not None:
             common["elapsed"] = round(time.monotonic() - self._began, 3)
-        lines = b"".join(json.dumps(common | dict(fields)).encode() + b"\n" for fields in each)
+        lines = b"".join(json.dumps(common | dict(fields)).encode() + b"\n" for fields in entries)
         try:
             for path in (*self._others, self.path):
                 _write(path, lines)

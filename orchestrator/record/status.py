@@ -100,10 +100,10 @@ def load_status(run: Path) -> Status:
             cell.running += 1
         elif not trial.ended and not waits.isdisjoint(trial.proposal.after):
             cell.waiting += 1
-    for each in now.trials:
-        if each.trial in waits:  # the record may be some seconds behind
-            cell = cells[each.cell]
-            cell.now = (*cell.now, each)
+    for attempt in now.trials:
+        if attempt.trial in waits:  # the record may be some seconds behind
+            cell = cells[attempt.cell]
+            cell.now = (*cell.now, attempt)
             cell.running += 1
     sweep_events = [event["event"] for event in events if event["event"].startswith("sweep_")]
     # a result that was lost or damaged since is made again by the next run

@@ -64,9 +64,9 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     )
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
     levels = {
-        f"level/{each.level}": each.selection_top1
-        for each in result.levels
-        if each.selection_top1 is not None and each.level != FUSED
+        f"level/{level_result.level}": level_result.selection_top1
+        for level_result in result.levels
+        if level_result.selection_top1 is not None and level_result.level != FUSED
     }
     return {
         **best,

@@ -248,8 +248,11 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
     names, whatever names this version would give, and fill the cell's slots first.
     What a trial waits for is known among all trials of the sweep alone.
     """
-    made = [Trial(each, build_config(sweep, cell, each.assignment, each.seed)) for each in recorded]
-    known = {(_key(dict(each.assignment)), each.seed) for each in recorded}
+    made = [
+        Trial(proposal, build_config(sweep, cell, proposal.assignment, proposal.seed))
+        for proposal in recorded
+    ]
+    known = {(_key(dict(proposal.assignment)), proposal.seed) for proposal in recorded}
     tried = assignments(sweep, cell)
     slots = len(tried) * sweep.method.seeds
     for assignment in tried:
@@ -362,7 +365,8 @@ def _without_effect(sweep: Sweep) -> dict[str, str]:
     """
     shared = sweep.leaves()
     combinations = [
-        completed(shared | each) for each in deciding_combinations(sweep, sweep.parameters)
+        completed(shared | combination)
+        for combination in deciding_combinations(sweep, sweep.parameters)
     ]
     idle = frozenset.intersection(*map(unused, combinations))
     in_vain = [

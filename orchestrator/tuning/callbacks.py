@@ -197,7 +197,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     def _interrupted(self, proposal: Proposal) -> None:
         """It goes on from its checkpoint when the sweep is resumed."""
         shown = self._display.snapshot().trials
-        now = next((each for each in shown if each.trial == proposal.trial), None)
+        now = next((attempt for attempt in shown if attempt.trial == proposal.trial), None)
         known = (
             {"epochs": now.epoch, "best_top1": now.best_top1}
             if now is not None and now.epoch

@@ -235,7 +235,7 @@ class Display(AbstractContextManager["Display"]):
 
     def _seconds_left(self) -> float | None:
         """None while no trial has shown how long it takes."""
-        taken = [each for state in self._cells.values() for each in state.seconds] or [
+        taken = [seconds for state in self._cells.values() for seconds in state.seconds] or [
             attempt.now.seconds_left * attempt.now.epochs / (attempt.now.epochs - attempt.now.epoch)
             for attempt in self._running.values()
             if attempt.now.seconds_left

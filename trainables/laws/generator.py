@@ -66,7 +66,7 @@ def removes_what_the_level_says(
         sum(layer.weight.numel() for layer in block) for block in maskable(list(network.blocks))
     ]
     asked = sum(removed_count(size, level) for size in sizes)
-    removed = sum(each.removed for each in kept_weights(network, list(network.blocks)))
+    removed = sum(kept.removed for kept in kept_weights(network, list(network.blocks)))
     require(removed == asked, f"{removed} weights are gone, asked were {asked}")
     write_masks(network.eval())
     zeros = sum(int((layer.weight == 0).sum()) for layer in _layers(network))

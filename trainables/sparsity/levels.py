@@ -131,10 +131,10 @@ def attach_levels(
     """
     if config.network == "nested":
         return NestedGenerator(cast("NestedNetwork", network), config, warmup_epochs, seed, clips)
-    each = enumerate(zip(network.level_blocks, map(config.at, config.levels), strict=True))
+    numbered = enumerate(zip(network.level_blocks, map(config.at, config.levels), strict=True))
     generators = [
         SparseGenerator(own, level, warmup_epochs, derive(seed, number))
-        for number, (own, level) in each
+        for number, (own, level) in numbered
     ]
     for generator, backbone in zip(generators, network.backbones, strict=True):
         generator.mask_constant_channels(backbone, clips)

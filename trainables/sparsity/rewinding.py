@@ -70,9 +70,9 @@ class Rewinding(MaskSchedule):
         if epoch + 1 == self.config.rewind_epoch:
             torch._foreach_copy_(self._rewind_point(), self._state())
         trained = epoch + 1 - self._epochs  # epochs since the end of the first training
-        each = self._epochs - self.config.rewind_epoch
-        if trained >= 0 and trained % each == 0 and trained // each < self.config.rounds:
-            self._prune(trained // each + 1)
+        per_round = self._epochs - self.config.rewind_epoch
+        if trained >= 0 and trained % per_round == 0 and trained // per_round < self.config.rounds:
+            self._prune(trained // per_round + 1)
             self._rewind(optimizer)
 
     @torch.no_grad()

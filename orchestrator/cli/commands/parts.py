@@ -182,7 +182,10 @@ def _print(part: str, judged: Iterator[Verdict], laws: int, as_json: bool) -> No
                 flush=True,
             )
     if as_json:
-        rows = [{"law": each.law, "kept": each.kept, "reason": each.reason} for each in verdicts]
+        rows = [
+            {"law": verdict.law, "kept": verdict.kept, "reason": verdict.reason}
+            for verdict in verdicts
+        ]
         print(json.dumps(rows, indent=2))
     broken = sum(not verdict.kept for verdict in verdicts)
     if broken:

@@ -47,7 +47,7 @@ def status(
         raise UserError("--watch: needs the name of a sweep")
     everything = load_statuses(storage)
     if as_json:
-        print(json.dumps([each.to_json() for each in everything], indent=2))
+        print(json.dumps([sweep_status.to_json() for sweep_status in everything], indent=2))
         return
     from orchestrator.cli.printing.status import print_statuses
 

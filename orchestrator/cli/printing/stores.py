@@ -121,12 +121,12 @@ def _bars(bins: list[dict[str, int]], block: str, longest: int) -> Table:
     one block.
     """
     bars = table("frames", "clips", text="")
-    most = max(each["clips"] for each in bins)
-    for each in bins:
+    most = max(span["clips"] for span in bins)
+    for span in bins:
         frames = (
-            f"{each['from']} to {each['to']}" if each["from"] < each["to"] else str(each["from"])
+            f"{span['from']} to {span['to']}" if span["from"] < span["to"] else str(span["from"])
         )
-        bars.add_row(frames, str(each["clips"]), block * math.ceil(longest * each["clips"] / most))
+        bars.add_row(frames, str(span["clips"]), block * math.ceil(longest * span["clips"] / most))
     return bars
 
 

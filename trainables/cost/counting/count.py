@@ -77,7 +77,7 @@ class Count:
         at most that many where a price decides.
         """
         return self.training.params - sum(
-            trained_zeros(self.pieces, each) for each in sparsity.disjoint
+            trained_zeros(self.pieces, single) for single in sparsity.disjoint
         )
 
     def deploy_nonzero_params(self, sparsity: SparsityConfig) -> tuple[int, bool]:
@@ -87,7 +87,7 @@ class Count:
         Of the deploy forms with and without the convolutions around adjacencies as one, the sparser
         one ships. What masks do not touch is taken to be non-zero.
         """
-        counted = [self._deployed_zeros(each) for each in sparsity.singles]
+        counted = [self._deployed_zeros(single) for single in sparsity.singles]
         return self.deploy.params - sum(zeros for zeros, _ in counted), all(
             exact for _, exact in counted
         )

@@ -164,10 +164,10 @@ class UCLA:
         """Smallest and largest coordinates (N, 3) of each clip after its linear map."""
         count = self._count[clips][:, None]
         # the last corner again where a clip has fewer
-        each = np.minimum(np.arange(count.max()), count - 1)
+        frame = np.minimum(np.arange(count.max()), count - 1)
         # (N, 3, corners)
         points = linear @ np.swapaxes(
-            self._corners.take(self._first[clips][:, None] + each, axis=0), 1, 2
+            self._corners.take(self._first[clips][:, None] + frame, axis=0), 1, 2
         )
         return points.min(axis=2), points.max(axis=2)
 

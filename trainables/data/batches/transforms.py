@@ -282,23 +282,23 @@ def gather_seen(
     for tap in range(taps):
         joints = rows.index_select(0, index[:, :, tap].flatten()).view(tracks, frames, -1)
         joints = joints.float() if rows.dtype == torch.int16 else joints
-        each = joints.view(tracks, frames, -1, 3)
-        seen = (each[..., 0] != 0) | (each[..., 1] != 0)
+        tracked = joints.view(tracks, frames, -1, 3)
+        seen = (tracked[..., 0] != 0) | (tracked[..., 1] != 0)
         seen = (
-            seen | (each[..., 2] != 0)
+            seen | (tracked[..., 2] != 0)
             if least is None
-            else seen & (each[..., 2] > least[:, None, None])
+            else seen & (tracked[..., 2] > least[:, None, None])
         )
         joints -= everywhere
         # nearly everything is seen in space, and a GPU need not be waited for
         if rows.is_cuda or not seen.all():
-            each[..., :places] *= seen[..., None]
+            tracked[..., :places] *= seen[..., None]
         share = weight[:, :, tap, None]
         if least is None:
             joints *= share
         else:
-            each[..., :2] *= share[..., None]
-            each[..., 2] *= share.abs() / taps
+            tracked[..., :2] *= share[..., None]
+            tracked[..., 2] *= share.abs() / taps
         total = joints if total is None else total.add_(joints)
     assert total is not None
     return total

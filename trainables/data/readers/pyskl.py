@@ -143,15 +143,15 @@ def _read(file: Path, test: Path | None) -> tuple[list[Annotation], Splits]:
     problems.raise_any()
     if splits is None:
         splits = {
-            part: [annotation.id for annotation in each]
-            for part, each in zip(("train", "test"), by_source, strict=True)
+            part: [annotation.id for annotation in annotations]
+            for part, annotations in zip(("train", "test"), by_source, strict=True)
         }
     parts = read_splits(str(file), splits, seen, problems)
     problems.raise_any()
     return (
         sorted(
-            (annotation for each in by_source for annotation in each),
-            key=lambda each: str(each.record.get("raw_file", "")),
+            (annotation for annotations in by_source for annotation in annotations),
+            key=lambda annotation: str(annotation.record.get("raw_file", "")),
         ),
         parts,
     )
@@ -332,15 +332,18 @@ def _counted_from_zero(
     """
     if first is None and (named or _are_ntu(annotations)):
         return annotations
-    labels = from_zero(file, [each.label for each in annotations], first)
-    return [replace(each, label=label) for each, label in zip(annotations, labels, strict=True)]
+    labels = from_zero(file, [annotation.label for annotation in annotations], first)
+    return [
+        replace(annotation, label=label)
+        for annotation, label in zip(annotations, labels, strict=True)
+    ]
 
 
 def _are_ntu(annotations: list[Annotation]) -> bool:
     """Whether every clip has a name of NTU RGB+D with the action of its 0-based label."""
     return all(
-        (name := parse_name(each.id)) is not None and name.label == each.label
-        for each in annotations
+        (name := parse_name(annotation.id)) is not None and name.label == annotation.label
+        for annotation in annotations
     )
 
 
