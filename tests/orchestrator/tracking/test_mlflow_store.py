@@ -1,0 +1,230 @@
+"""The store behind MLflow: addresses, servers that die, artifacts, trials found by their run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.tracking.client import absolute_uri, ui_command
+from orchestrator.tracking.find import find_sources, find_trial
+from orchestrator.tracking.mlflow import MLflowTracker
+from orchestrator.tracking.records import flatten
+from orchestrator.tracking.runs import Runs
+from tests.orchestrator.fake_run import Trial, make_run
+from tests.orchestrator.sweep_files import SMALL, loaded
+from tests.orchestrator.tracking.mlflow_cases import epochs, opened, runs, start
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.errors import UserError
+
+# MLflow's tables use an option that its database layer has deprecated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning",
+)
+
+
+def test_a_server_that_dies_costs_a_warning_that_says_what_is_missing(uri, trials, caplog):
+    folder = trials["joint-0.6"]
+    tracker = opened(uri, "dies", patience=0.2)
+    tracker._client = Dead()
+    tracker._runs = Runs(tracker._client, tracker._runs.experiment)
+    start(tracker, folder)
+    epochs(tracker, folder, [0])
+    missing = tracker.finish_sweep("finished", {}, None)
+    assert missing == (
+        f"start of trial {folder.path.name}",
+        f"epochs of trial {folder.path.name}",
+        "end of the sweep",
+    )
+    assert "not delivered yet, will try again: connection refused" in caplog.text
+
+
+class Dead:
+    """A client whose server is gone."""
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            raise ConnectionError("connection refused")
+
+        return call
+
+
+def test_a_store_that_does_not_answer_at_the_start_is_an_error(tmp_path):
+    with pytest.raises(
+        UserError, match=r"tracking\.uri: must be an MLflow store that answers, got 'nonsense://x'"
+    ):
+        MLflowTracker("nonsense://x", "e").start_sweep("s", {}, {})
+
+
+def test_artifacts_lie_beside_the_database_whatever_the_current_folder(uri):
+    opened(uri, "beside").finish_sweep("finished", {}, None)
+    client, _ = runs(uri, "beside")
+    assert client.get_experiment_by_name("beside").artifact_location.endswith("/mlartifacts/beside")
+    assert (
+        absolute_uri(uri).removeprefix("sqlite:///").rsplit("/", 1)[0]
+        in client.get_experiment_by_name("beside").artifact_location
+    )
+
+
+@pytest.fixture
+def tracked(uri, tmp_path):
+    """MLflow's runs of a dense and a sparse trial, finished, by level; the folders of both."""
+    made = [Trial("joint", 0.0), Trial("joint", 0.6)]
+    run = make_run(tmp_path, made)
+    folders = {trial.level: TrialDir(run / "trials" / trial.name) for trial in made}
+    experiment = f"sources-{tmp_path.name}"
+    tracker = opened(uri, experiment)
+    for folder in folders.values():
+        folder.checkpoint_file.parent.mkdir()
+        folder.best_file.write_bytes(b"best weights")
+        start(tracker, folder)
+        tracker.finish_trial(folder.path.name, folder, "finished")
+    assert tracker.finish_sweep("finished", {}, None) == ()
+    by_trial = {run.data.tags.get("trial"): run.info.run_id for run in runs(uri, experiment)[1]}
+    return {level: by_trial[folder.path.name] for level, folder in folders.items()} | {
+        "sweep": by_trial[None]
+    }, folders
+
+
+def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_path):
+    ids, folders = tracked
+    for level, folder in folders.items():
+        assert find_trial(uri, ids[level]).fetch(tmp_path / "keep") == folder.path.absolute()
+    assert not (tmp_path / "keep").exists()
+    with pytest.raises(
+        UserError,
+        match=r"must be the run of a finished trial, but run .* is FINISHED \(kind: sweep\)",
+    ):
+        find_trial(uri, ids["sweep"])
+    with pytest.raises(UserError, match=r"must be a run of the MLflow store at .*: .*not found"):
+        find_trial(uri, "0" * 32)
+    with pytest.raises(UserError, match=r"tracking.uri, the store it is looked up in, is none"):
+        find_trial("none", ids[0.0])
+
+
+def test_a_dense_trial_whose_folder_is_gone_is_downloaded_once(uri, tracked, tmp_path):
+    ids, folders = tracked
+    for folder in folders.values():
+        folder.path.rename(folder.path.with_name(f"moved-{folder.path.name}"))
+    keep = tmp_path / "keep"
+    (keep / f".{ids[0.0]}.partial").mkdir(parents=True)  # of a download that was killed
+    fetched = TrialDir(find_trial(uri, ids[0.0]).fetch(keep))
+    assert fetched.path == keep / ids[0.0]
+    assert fetched.is_complete()
+    assert fetched.kept_file.read_bytes() == b"best weights"
+    assert fetched.load_config().sparsity.dense
+    stamp = fetched.result_file.stat().st_mtime_ns
+    find_trial(uri, ids[0.0]).fetch(keep)
+    assert fetched.result_file.stat().st_mtime_ns == stamp
+    assert [path.name for path in keep.iterdir()] == [ids[0.0]]
+    with pytest.raises(UserError, match="only dense trials log theirs"):
+        find_trial(uri, ids[0.6])
+
+
+def test_every_run_that_no_trial_can_start_from_is_named_at_its_line(uri, tracked, tmp_path):
+    ids, _ = tracked
+    sweep = loaded(tmp_path, SMALL + "sparsity: {from: dense}\n", f"tracking.uri={uri}")
+    found = find_sources(sweep, [f"mlflow:{ids[0.0]}", f"runs:/{ids[0.6]}"])
+    assert [each.run for each in found.values()] == [ids[0.0], ids[0.6]]
+    with pytest.raises(UserError) as caught:
+        find_sources(sweep, ["mlflow:aa", f"mlflow:{ids[0.0]}", "mlflow:bb"])
+    assert [
+        problem.partition("s.yaml")[2].partition(" must")[0] for problem in caught.value.problems
+    ] == [":9 sparsity.from:"] * 2
+
+
+def test_a_relative_database_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("sqlite:///a/mlflow.db") == f"sqlite:///{tmp_path}/a/mlflow.db"
+    assert absolute_uri("http://host:5000") == "http://host:5000"
+
+
+def test_the_interface_is_served_from_the_sweeps_own_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command, environment = ui_command("sqlite:///mlflow.db", "0.0.0.0", 5001)
+    assert command[1:] == ["-m", "mlflow", "ui", "--host", "0.0.0.0", "--port", "5001"]
+    # not in the command line, which everyone on the machine can read
+    assert environment == {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    with pytest.raises(UserError, match="is a server already"):
+        ui_command("http://host:5000", "127.0.0.1", 5000)
+
+
+def test_flatten():
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1]}) == {
+        "a.b": 1,
+        "a.c.d": None,
+        "e": [1],
+    }
+
+
+def test_without_tracking_mlflow_is_not_loaded(tmp_path):
+    code = (
+        "import sys, orchestrator.tracking.mlflow; from orchestrator.tracking.tracker import"
+        " NullTracker; NullTracker().start_sweep('s', {}, {}); sys.exit('mlflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_mlflow_refuses_does_not_hold_up_what_comes_behind(uri, trials, caplog):
+    from mlflow.exceptions import MlflowException
+
+    folder = trials["joint-0.6"]
+    tracker = opened(uri, "refusing")
+    client = tracker._client
+
+    class Refusing:
+        """Fails without a reason, as a broken store does, wherever a file is to be kept."""
+
+        def __getattr__(self, name):
+            def call(*arguments, **options):
+                if name == "log_artifact":
+                    raise MlflowException("no room for this file")
+                return getattr(client, name)(*arguments, **options)
+
+            return call
+
+    tracker._outbox._every = 0.01
+    tracker._client = Refusing()
+    tracker._runs = Runs(tracker._client, tracker._runs.experiment)
+    start(tracker, folder)
+    tracker.finish_trial(folder.path.name, folder, "finished")
+    start(tracker, trials["bone-0.6"])
+    assert tracker.finish_sweep("interrupted", {}, None) == (f"end of trial {folder.path.name}",)
+    assert "not delivered: no room for this file" in caplog.text
+    kinds = [r.data.tags["kind"] for r in runs(uri, "refusing")[1]]
+    assert sorted(kinds) == ["sweep", "trial", "trial"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "package"), [("psycopg2", "psycopg2-binary"), ("psycopg", "psycopg[binary]")]
+)
+def test_a_missing_driver_is_one_message(monkeypatch, driver, package):
+    monkeypatch.setitem(sys.modules, driver, None)
+    shown = f"postgresql+{driver}://someone:***@127.0.0.1:9/mlflow"
+    with pytest.raises(UserError) as caught:
+        MLflowTracker(shown.replace("***", "hunter2"), "e").start_sweep("s", {}, {})
+    assert str(caught.value) == (
+        f"tracking.uri: {shown} needs the Python package {driver}, which is not installed here: pip"
+        f" install '{package}'"
+    )
+
+
+def test_two_sweeps_at_once_make_one_database(tmp_path):
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+
+    def run(name):
+        tracker = MLflowTracker(uri, "e")
+        tracker.start_sweep(name, {}, {})
+        sys.exit(len(tracker.finish_sweep("finished", {}, None)))
+
+    fork = multiprocessing.get_context("fork")  # MLflow is loaded already
+    processes = [fork.Process(target=run, args=(name,)) for name in ("a", "b")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sorted(r.data.tags["sweep"] for r in runs(uri, "e")[1]) == ["a", "b"]
