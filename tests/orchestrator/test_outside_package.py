@@ -34,7 +34,6 @@ from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.deploy.form import load_deploy
 from trainables.layouts import load_layout
 
-TOP1 = "selection_top1"
 OUTSIDE = Path(__file__).parents[1] / "outside"
 SWEEP = """
 version: 1
@@ -191,7 +190,7 @@ def test_its_search_ends_a_cell_that_gets_no_better(folder):
     search = FirstFew(range(9))
     for asked, top1 in enumerate([0.5, 0.6, 0.4, 0.6, 0.1]):
         assert search.ask() == asked
-        search.tell(f"t{asked}", SimpleNamespace(metrics=lambda top1=top1: {TOP1: top1}))
+        search.tell(f"t{asked}", SimpleNamespace(selection_top1=top1))
     assert search.ask() is None
 
 
