@@ -89,7 +89,7 @@ def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> FloatAr
 
 def _normalised(rows: FloatArray) -> FloatArray:
     """Each row (K,) over its standard deviation; a row of equal scores stays as it is."""
-    deviations = rows.std(axis=1, keepdims=True)
+    deviations = rows.std(axis=-1, keepdims=True)
     normalised: FloatArray = rows / np.where(deviations > 0, deviations, 1).astype(rows.dtype)
     return normalised
 
@@ -118,6 +118,19 @@ def check_factors(factors: Sequence[float], how: Combine) -> None:
         raise UserError(
             f"weights must not be negative where probabilities are averaged, got {list(factors)}"
         )
+
+
+def summands(scores: npt.NDArray[np.float32], how: Combine) -> npt.NDArray[np.float32]:
+    """What the weights multiply, (..., K), of scores of that shape: the scores themselves, their
+    softmax, or themselves over their standard deviation, in single precision.
+    """
+    if how == "logits":
+        return scores
+    if how == "normalised":
+        return _normalised(scores).astype(np.float32, copy=False)
+    powers: npt.NDArray[np.float32] = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def _difference(ids: tuple[str, ...], others: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -113,14 +114,15 @@ def _sources(card: StrategyCard, number: int, clips: int) -> Sources:
     names = tuple(f"cell-{source}" for source in range(number))
     given = {name: 1.0 + place for place, name in enumerate(names)} if card.takes_weights else {}
     ids = tuple(f"clip-{place:03d}" for place in range(clips))
-    made = Sources(names, values, labels.astype(np.int64), ids, given)
+    combine = card.combine or "probabilities"
+    made = Sources(names, values, labels.astype(np.int64), ids, given, combine=combine)
     return _with_values(made, values)
 
 
 def _with_values(sources: Sources, values: npt.NDArray[np.float32]) -> Sources:
     values, labels = values.copy(), sources.labels.copy()
     values.flags.writeable = labels.flags.writeable = False
-    return Sources(sources.members, values, labels, sources.ids, sources.given)
+    return replace(sources, values=values, labels=labels)
 
 
 CARD_LAWS: tuple[Law, ...] = (

@@ -67,7 +67,7 @@ def resolve_ensembles(
         axes_of[ensemble.name] = per
         _check_axes(document, place, ensemble, axes)
         _check_options(document, place, ensemble)
-        filled = ensemble.model_copy(update={"per": per})
+        filled = ensemble.model_copy(update={"per": per} | _summed(document, place, ensemble))
         if values.keys() >= set(ensemble.axes):
             filled = filled.model_copy(update=_weights(document, place, ensemble, values))
         resolved.append(filled)
@@ -141,6 +141,18 @@ def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) ->
         card.options.model_validate(ensemble.options)
     except ValidationError as error:
         report(document, (*place, "options"), error.errors(), card.options)
+
+
+def _summed(document: Document, place: Path, ensemble: EnsembleConfig) -> dict[str, Any]:
+    """`combine` where the method has weights for one way of summing only."""
+    only = STRATEGIES.find(ensemble.method).combine
+    if only is None:
+        return {}
+    if "combine" in ensemble.model_fields_set and ensemble.combine != only:
+        document.add(
+            (*place, "combine"), f"must be {only} for method {ensemble.method}", ensemble.combine
+        )
+    return {"combine": only}
 
 
 def _weights(

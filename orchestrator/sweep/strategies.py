@@ -42,5 +42,9 @@ STRATEGIES = CardTable(
     {
         "mean": "orchestrator.ensembling.strategies.mean:CARD",
         "weights": "orchestrator.ensembling.strategies.given:CARD",
+        "greedy": "orchestrator.ensembling.strategies.greedy:CARD",
+        "simplex": "orchestrator.ensembling.strategies.simplex:CARD",
+        "stacking": "orchestrator.ensembling.strategies.stacking:CARD",
+        "temperature": "orchestrator.ensembling.strategies.temperature:CARD",
     },
 )

@@ -174,3 +174,20 @@ def test_a_sweep_file_names_a_strategy_and_its_options_are_checked(tmp_path):
     nothing = ("data.selection.kind=none", "train.keep=last")
     with pytest.raises(UserError, match=r"method: best chooses on held-out clips, and data\.sel"):
         loaded(tmp_path, SMALL + f"ensembles: [{recipe % 2}]\n", *nothing)
+
+
+def test_a_method_that_sums_one_way_only_brings_it(tmp_path):
+    text = SMALL + "ensembles: [{name: a, over: data.stream, method: stacking%s}]\n"
+    assert loaded(tmp_path, text % "").ensembles[0].combine == "logits"
+    assert loaded(tmp_path, text % ", combine: logits").ensembles[0].combine == "logits"
+    with pytest.raises(UserError, match="combine: must be logits for method stacking, got 'norm"):
+        loaded(tmp_path, text % ", combine: normalised")
+
+
+@pytest.mark.parametrize("method", ["greedy", "simplex", "stacking", "temperature"])
+def test_our_strategies_build_ensembles_of_a_sweep(tmp_path, method):
+    run = make_run(tmp_path, trials())
+    sweep = make_sweep({**OVER, "method": method, "combine": "logits"})
+    (ensemble,) = built(run, sweep).ensembles
+    assert set(ensemble.weights) <= {"joint-0", "bone-0", "joint_motion-0"}
+    assert min(ensemble.weights.values()) > 0

@@ -410,8 +410,9 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
             "from[0]: must name an ensemble above it, got 'b'",
         ),
         (
-            "{name: a, over: data.stream, method: greedy, budget: 3}",
-            "method: must be mean, weights or package.module:NAME, got 'greedy'",
+            "{name: a, over: data.stream, method: gredy, budget: 3}",
+            "method: must be mean, weights, greedy, simplex, stacking, temperature or"
+            " package.module:NAME, got 'gredy', did you mean 'greedy'?",
         ),
         (
             "{name: a, over: data.stream, method: 'no_such_package.votes:CARD'}",

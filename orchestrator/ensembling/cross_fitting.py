@@ -1,0 +1,101 @@
+"""Honest figures of a chosen ensemble from the clips it is chosen on: each part of the clips is
+scored with what was chosen on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.ensembling.combine import combine_rows
+from orchestrator.ensembling.strategies.sources import Choice, Sources
+from trainables.contract.errors import UserError
+
+Integers = npt.NDArray[np.int64]
+Choose = Callable[[Sources], Choice | Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CrossFitted:
+    """What was chosen without each fold, and what it says of the fold's clips."""
+
+    rows: npt.NDArray[np.float32]  # (N, K) combined scores, in the order of the sources' clips
+    fold: Integers  # (N,): the fold of each clip
+    choices: tuple[Choice, ...]  # of each fold, made on all others
+
+    def mean_weights(self, members: tuple[str, ...]) -> dict[str, float]:
+        """Each source's share of the weight, the mean over the folds."""
+        return {
+            name: float(
+                np.mean(
+                    [
+                        each.weights.get(name, 0.0) / sum(each.weights.values())
+                        for each in self.choices
+                    ]
+                )
+            )
+            for name in members
+        }
+
+
+def cross_fitted(sources: Sources, choose: Choose, folds: int, seed: int) -> CrossFitted:
+    """Choose on all folds but one and score that one, for each fold.
+
+    UserError where a fold would be without clips. Every choice sees `sources` with fewer clips and
+    otherwise the same.
+    """
+    fold = folds_of(sources.labels, folds, seed)
+    rows = np.empty(sources.values.shape[1:], np.float32)
+    choices = []
+    for number in range(folds):
+        choice = _choice(choose(part_of(sources, fold != number)))
+        own = np.flatnonzero(fold == number)
+        rows[own] = combined(part_of(sources, own), choice)
+        choices.append(choice)
+    return CrossFitted(rows, fold, tuple(choices))
+
+
+def combined(sources: Sources, choice: Choice) -> npt.NDArray[np.float32]:
+    """What a choice says of the sources' clips, (N, K)."""
+    numbers = {name: number for number, name in enumerate(sources.members)}
+    names = [name for name, weight in choice.weights.items() if weight]
+    return combine_rows(
+        [
+            sources.values[numbers[name]] / np.float32(choice.temperatures.get(name, 1.0))
+            for name in names
+        ],
+        [choice.weights[name] for name in names],
+        sources.combine,
+    )
+
+
+def _choice(answer: Choice | Mapping[str, float]) -> Choice:
+    return answer if isinstance(answer, Choice) else Choice(answer)
+
+
+def folds_of(labels: Integers, folds: int, seed: int) -> Integers:
+    """The fold of each clip, (N,): drawn, as even as can be in size and within each class.
+
+    UserError for fewer than 2 folds, or more folds than clips.
+    """
+    if not 2 <= folds <= len(labels):
+        raise UserError(
+            f"folds: must be at least 2 and at most the {len(labels)} clips, got {folds}"
+        )
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    fold = np.empty(len(labels), np.int64)
+    fold[by_class] = np.arange(len(labels)) % folds
+    return fold
+
+
+def part_of(sources: Sources, clips: npt.NDArray[np.bool_] | Integers) -> Sources:
+    """The same sources on some of their clips."""
+    chosen = np.flatnonzero(clips) if clips.dtype == np.bool_ else clips
+    values, labels = sources.values[:, chosen], sources.labels[chosen]
+    values.setflags(write=False)
+    labels.setflags(write=False)
+    return replace(sources, values=values, labels=labels, ids=tuple(sources.ids[i] for i in chosen))

@@ -1,0 +1,140 @@
+"""Selection with replacement (Caruana et al. 2004, 2006): again and again the source that helps the
+sum most, and of the sums on the way the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.ensembling.strategies.losses import MeanLoss
+from orchestrator.ensembling.strategies.rivals import Rivals, Sum
+from orchestrator.ensembling.strategies.rules import Rules
+from orchestrator.ensembling.strategies.sources import Choice, Sources
+from orchestrator.ensembling.strategies.temperatures import Softened
+from orchestrator.sweep.strategies import StrategyCard
+from trainables.contract.errors import UserError
+
+Bools = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+DIGITS = 6  # of a log-loss: what differs by less is equally good
+SHARE_OF_MEMBERS = 0.5  # of the sources that a bag over members may choose from
+
+
+class Options(BaseModel):
+    """How sources are selected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # what is to be best; of sums with as many clips right the one with the lower log-loss
+    metric: Literal["top1", "log_loss"] = "top1"
+    rounds: int = Field(default=50, ge=1, le=1000)  # sources in a sum, at most
+    bags: int = Field(default=1, ge=1, le=1000)  # selections whose mean weights are taken
+    # what a bag draws, where there are several: as many clips with replacement, or half the members
+    bag_over: Literal["clips", "members"] = "clips"
+    cap: float = Field(default=1.0, gt=0.0, le=1.0)  # the share of the weight of one family
+    temperature: bool = (
+        False  # whether each source is softened first, so that its log-loss is least
+    )
+    seed: int = Field(default=0, ge=0)  # of the bags
+
+
+CARD = StrategyCard(
+    name="greedy",
+    module="orchestrator.ensembling.strategies.greedy:choose",
+    about="again and again the source that helps the sum most, within a budget",
+    options=Options,
+    needs_selection=True,
+    keeps_budget=True,
+)
+
+
+def choose(sources: Sources, options: Options) -> Choice:
+    """Weights with sum 1; UserError where the budget or the cap admits no ensemble.
+
+    Equally good sources: one that is in the sum already, then the one with the lower log-loss, then
+    the first. The budget is kept by every sum on the way, and over all bags together: a later bag
+    may use what an earlier one has paid for.
+    """
+    if not len(sources.labels):
+        raise UserError("greedy: must have clips that were held out, got none")
+    softened = Softened.of(sources, options.temperature)
+    rivals = Rivals.of(softened, options.rounds)
+    weights, filled = np.zeros(len(sources.members)), 0
+    rules = Rules.of(sources, options.cap, options.rounds)
+    for counts, allowed in _bags(sources, options):
+        state = Sum(rivals, counts), MeanLoss(softened, rivals.own, counts)
+        bag = _selected(*state, rules.among(allowed), options)
+        if bag:
+            rules = rules.spend(bag)
+            weights += np.bincount(bag, minlength=len(weights)) / len(bag)
+            filled += 1
+    if not filled:
+        raise UserError(f"greedy: {rules.why_empty()}")
+    chosen = {
+        name: float(weight) / filled
+        for name, weight in zip(sources.members, weights, strict=True)
+        if weight
+    }
+    return Choice(chosen, {name: t for name, t in softened.named().items() if name in chosen})
+
+
+def _bags(sources: Sources, options: Options) -> Iterator[tuple[Integers, Bools]]:
+    """How often each clip counts, (N,), and which sources may be chosen, (S,), bag by bag."""
+    clips, members = len(sources.labels), len(sources.members)
+    draw = np.random.default_rng(options.seed)
+    for _ in range(options.bags):
+        counts, allowed = np.ones(clips, np.int64), np.ones(members, np.bool_)
+        if options.bags > 1 and options.bag_over == "clips":
+            counts = np.bincount(draw.integers(clips, size=clips), minlength=clips)
+        elif options.bags > 1:
+            few = math.floor(members * (1 - SHARE_OF_MEMBERS))
+            allowed[draw.choice(members, few, replace=False)] = False
+        yield counts, allowed
+
+
+def _selected(total: Sum, loss: MeanLoss, rules: Rules, options: Options) -> list[int]:
+    """The sources of the best sum on the way, each as often as it was added; none where the rules
+    admit none. Of equally good sums the shortest.
+    """
+    bag: list[int] = []
+    kept: list[int] = []
+    least = (math.inf, math.inf)
+    for _ in range(options.rounds):
+        admitted = np.flatnonzero(rules.admitted(bag))
+        if not len(admitted):
+            break
+        source, wrong = _best(admitted, bag, total, loss, options.metric)
+        bag.append(source)
+        total.add(source)
+        loss.add(source)
+        if rules.kept(bag) and wrong <= least[0]:
+            badness = (wrong, round(loss.now(), DIGITS))
+            if badness < least:
+                kept, least = bag.copy(), badness
+    return kept
+
+
+def _best(
+    candidates: Integers, bag: Sequence[int], total: Sum, loss: MeanLoss, metric: str
+) -> tuple[int, int]:
+    """The source to add, and how many clips the sum then gets wrong; 0 where none are counted."""
+    wrong, losses = 0, None
+    if metric == "top1":
+        right = total.right()[candidates]
+        wrong = loss.clips - int(right.max())
+        candidates = candidates[right == right.max()]
+    else:
+        losses = loss.of(candidates).round(DIGITS)
+        candidates = candidates[losses == losses.min()]
+    used = candidates[np.isin(candidates, bag)]
+    candidates = used if len(used) else candidates
+    if len(candidates) > 1 and losses is None:
+        candidates = candidates[[loss.of(candidates).round(DIGITS).argmin()]]
+    return int(candidates[0]), wrong

@@ -1,0 +1,101 @@
+"""Which sources a growing sum may take next: those within the budget and the cap per family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.ensembling.strategies.sources import Sources
+from trainables.contract.errors import UserError
+
+Bools = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+
+NOTHING = 1e-9  # so that 3 times a third is 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rules:
+    """What a sum of sources must keep: it is a list of their numbers, one as often as it counts."""
+
+    sources: Sources
+    families: Integers  # (S,), numbered
+    cap: float  # the most a family may have of the weight
+    allowed: Bools  # (S,)
+    spent: frozenset[str] = frozenset()  # networks that are paid for
+
+    @classmethod
+    def of(cls, sources: Sources, cap: float, rounds: int) -> Rules:
+        """UserError for a cap that no sum of so many sources keeps."""
+        _, families = np.unique(sources.families, return_inverse=True)
+        least = math.ceil(1 / cap - NOTHING)  # families in a sum that keeps the cap
+        count = len(set(sources.families))
+        for name, most, what in (("families", count, ""), ("rounds", rounds, ", or more rounds")):
+            if least > most:
+                raise UserError(
+                    f"cap: must be at least 1 / {most} with {most} {name}{what}, got {cap:g}"
+                )
+        return cls(sources, families, cap, np.ones(len(families), np.bool_))
+
+    def among(self, allowed: Bools) -> Rules:
+        """The same for these sources only."""
+        return replace(self, allowed=allowed)
+
+    def spend(self, bag: Sequence[int]) -> Rules:
+        """The same once the networks of these sources are paid for."""
+        return replace(self, spent=self._networks(bag))
+
+    def admitted(self, bag: Sequence[int]) -> Bools:
+        """Which sources may be added, (S,).
+
+        Those whose family then keeps the cap; where there is none, those whose family would keep it
+        with its share rounded up: one source alone has all of the weight.
+        """
+        affordable = self.allowed & self._affordable(bag)
+        counts = np.bincount(self.families[list(bag)], minlength=self.families.max() + 1)
+        share = self.cap * (len(bag) + 1)
+        grown = counts[self.families] + 1
+        strict = affordable & (grown <= share + NOTHING)
+        return strict if strict.any() else affordable & (grown <= math.ceil(share - NOTHING))
+
+    def kept(self, bag: Sequence[int]) -> bool:
+        """Whether no family has more than its share."""
+        return bool(np.bincount(self.families[list(bag)]).max() <= self.cap * len(bag) + NOTHING)
+
+    def why_empty(self) -> str:
+        """Why no sum keeps the rules, in words."""
+        budget, sources = self.sources.budget, self.sources
+        dear = {
+            name: budget.excess(networks)
+            for name, networks in zip(sources.members, sources.networks, strict=True)
+        }
+        if all(dear.values()):
+            name = min(sources.members, key=self._excess)
+            return f"budget: must let in one source, but of {name}, the smallest, {dear[name]}"
+        return (
+            f"budget and cap: must be kept by a sum of sources, but no sum of those within the"
+            f" budget keeps the cap {self.cap:g}"
+        )
+
+    def _excess(self, name: str) -> float:
+        """How many times the limit that a source alone exceeds most."""
+        budget, networks = self.sources.budget, self.sources.networks
+        cost = budget.cost(networks[self.sources.members.index(name)])
+        return max(
+            cost.get(measure, math.inf) / most if most else math.inf
+            for measure, most in budget.limits.items()
+        )
+
+    def _affordable(self, bag: Sequence[int]) -> Bools:
+        """Which sources the budget admits beside those of the bag, (S,)."""
+        budget, paid = self.sources.budget, self._networks(bag)
+        return np.array(
+            [each <= paid or budget.fits(paid | each) for each in self.sources.networks], np.bool_
+        )
+
+    def _networks(self, bag: Sequence[int]) -> frozenset[str]:
+        return self.spent.union(*(self.sources.networks[source] for source in bag))
