@@ -37,6 +37,7 @@ def align(files: Sequence[ScoreTable], labels: LabelTable, *, by_position: bool)
 
     by_position: the person says that rows without names stand in the order of those with names.
     """
+    _check_classes(files)
     tables: list[Table] = [*files, labels]
     named = [each for each in tables if each.ids is not None]
     if len(named) == len(tables):
@@ -65,6 +66,17 @@ def align(files: Sequence[ScoreTable], labels: LabelTable, *, by_position: bool)
     return _by_position(files, labels, named[0].ids, (note,))
 
 
+def _check_classes(files: Sequence[ScoreTable]) -> None:
+    """UserError where score files are of different numbers of classes."""
+    counts = {each.path.name: each.values.shape[1] for each in files}
+    for each in files:
+        if each.values.shape[1] != files[0].values.shape[1]:
+            raise UserError(
+                f"{each.path}: must have a score for each of the classes of {files[0].path.name},"
+                f" got {counts}; give files of one data set"
+            )
+
+
 def _by_position(
     files: Sequence[ScoreTable], labels: LabelTable, ids: Ids | None, notes: tuple[str, ...]
 ) -> Aligned:
@@ -73,8 +85,12 @@ def _by_position(
     if len(set(counts.values())) > 1:
         parts = ", ".join(f"{shown(name)} {count}" for name, count in labels.parts.items())
         raise UserError(
-            f"files without ids must have the same number of rows, got {counts}"
-            + (f"; {labels.path.name} has the parts {parts}: --split" if parts else "")
+            f"files without ids must have the same number of rows, got {counts}; "
+            + (
+                f"{labels.path.name} has the parts {parts}: --split"
+                if parts
+                else "give files of one split, or files that name their clips"
+            )
         )
     for each in files:
         check_own_labels(each, slice(None), labels, labels.labels)
@@ -119,14 +135,15 @@ def _by_id(files: Sequence[ScoreTable], labels: LabelTable) -> Aligned:
         if missing or extra:
             raise UserError(
                 f"{each.path}: must hold the samples of {files[0].path.name}, lacks {len(missing)}"
-                f" {shown(missing[:3])}, adds {len(extra)} {shown(extra[:3])}"
+                f" {shown(missing[:3])}, adds {len(extra)} {shown(extra[:3])}; give files of one"
+                " split"
             )
     # labels of further samples, such as a whole data set's, do no harm
     unlabelled = sorted(set(order) - set(labels.ids or ()))
     if unlabelled:
         raise UserError(
             f"{labels.path}: must hold a label of every scored sample, lacks {len(unlabelled)}"
-            f" {shown(unlabelled[:3])}"
+            f" {shown(unlabelled[:3])}; is it of another split, or are clips named otherwise?"
         )
     rows = [_positions(each.ids, order) for each in files]
     expected = labels.labels[_positions(labels.ids, order)]

@@ -67,4 +67,8 @@ def _reader(path: Path, readers: dict[str, Reader], what: str) -> Reader:
         raise UserError(
             f"{path}: {what} must be a file of type {', '.join(readers)}, got {shown(path.suffix)}"
         )
+    if path.is_file() and not path.stat().st_size:
+        raise UserError(
+            f"{path}: must be a file of {what}, got an empty one: copy or write it again"
+        )
     return readers[path.suffix]

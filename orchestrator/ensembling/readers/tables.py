@@ -83,7 +83,10 @@ def score_table(path: Path, content: Content) -> ScoreTable:
         values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise UserError(f"{path}: scores must be finite numbers, got NaN or infinity in row {row}")
+        raise UserError(
+            f"{path}: scores must be finite numbers, got NaN or infinity in row {row}: that network"
+            " diverged, or the file is damaged; leave it out, or write it again"
+        )
     ids = _names(path, content, len(values))
     truth = None if content.labels is None else label_table(path, Content(content.labels))
     if truth is not None and len(truth) != len(values):

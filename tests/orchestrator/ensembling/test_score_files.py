@@ -13,6 +13,8 @@ import pytest
 
 from orchestrator.ensembling.readers.files import read_labels, read_scores
 from orchestrator.ensembling.score_files import FilesRequest, evaluate_files
+from tests.orchestrator.fake_run import Trial, make_run
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
@@ -495,6 +497,18 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path):
     np.save(tmp_path / "l.npy", np.array([0.5, 1.0]))
     with pytest.raises(UserError, match="whole numbers"):
         read_labels(tmp_path / "l.npy")
+
+
+def test_files_of_others_are_combined_with_the_networks_of_a_sweep_by_name(tmp_path):
+    """A trial's table, a foreign archive in another order, and the labels of the store."""
+    trial = Trial("joint", 0.0, wrong_test=(0, 1, 2))
+    run = make_run(tmp_path, [trial])
+    own = TrialDir(run / "trials" / trial.name).test_scores
+    ours = Scores.load(own)
+    np.savez(tmp_path / "theirs.npz", logits=2 * ours.logits[::-1], ids=np.array(ours.ids[::-1]))
+    found = evaluate([own, tmp_path / "theirs.npz"], tmp_path / "store" / "clips.parquet")
+    assert (found.aligned, found.ensemble.clips) == ("by id", 30)
+    assert [each.right for each in (*found.members.values(), found.ensemble)] == [27, 27, 27]
 
 
 def test_one_file_is_not_compared_with_itself(tmp_path):
