@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.planning.stopping import check_stopping
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.document import show
@@ -30,10 +31,22 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
     """
     sweep = load_sweep(path, overrides)
     problems = check_space(sweep) + _check_dense(sweep) + _check_tracking(sweep)
+    problems += check_early(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
     if problems:
         raise UserError.of(dict.fromkeys(problems))
     return sweep
+
+
+def check_early(sweep: Sweep) -> list[str]:
+    """Comparisons of trials that the sweep's early stopping could not make."""
+    if sweep.early_terminate.type == "none":
+        return []
+    try:
+        trials = all_trials(sweep)
+    except UserError:
+        return []  # reported as a problem of the space
+    return check_stopping(sweep, trials)
 
 
 def _check_tracking(sweep: Sweep) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.planning.memory import Memory, memory_of, memory_problems, together
 from orchestrator.planning.sizes import BYTES, FLOPS_PER_MAC, PASSES, Sizes, clip_flops
+from orchestrator.planning.stopping import EarlyStopping, early_stopping
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import known_proposals
 from orchestrator.sweep import Sweep
@@ -82,18 +83,27 @@ class Plan:
     training_clips: int
     selection_clips: int
     test_clips: int
-    training_hours: float  # of all trials still to run, one after another
+    training_hours: float  # of all trials still to run, to their last epochs, one after another
     wall_hours: float  # as many at a time as the machine takes, none before the one it starts from
     disk_gb: float
     memory: Memory
     mlflow_runs: int
     machine: Machine
+    early: EarlyStopping | None  # None: every trial trains to its last epoch
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON."""
         return asdict(self)
+
+    @property
+    def expected_hours(self) -> tuple[float, float]:
+        """The range of `wall_hours` with early stopping."""
+        if self.early is None:
+            return self.wall_hours, self.wall_hours
+        low, high = self.early.low / self.early.total, self.early.high / self.early.total
+        return low * self.wall_hours, high * self.wall_hours
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,7 @@ def plan(sweep: Sweep) -> Plan:
         memory=memory,
         mlflow_runs=0 if sweep.tracking.is_off else runs,
         machine=facts.machine,
+        early=early_stopping(sweep, everything, facts.machine.concurrent),
         assumptions=_ASSUMPTIONS,
         notes=(
             *_notes(facts, [cell.trials for cell in cells]),
@@ -242,8 +253,8 @@ def check_fit(sweep: Sweep, planned: Plan, address: str | None = None) -> None:
     """
     needs: Mapping[str, tuple[float, str]] = {
         "hours": (
-            planned.wall_hours,
-            f"{planned.wall_hours:.3g} h on this machine ({planned.machine.describe()})",
+            planned.expected_hours[1],
+            f"{planned.expected_hours[1]:.3g} h on this machine ({planned.machine.describe()})",
         ),
         "disk_gb": (planned.disk_gb, f"{planned.disk_gb:.3g} GB"),
         "trials": (planned.trials, f"{planned.trials} trials"),

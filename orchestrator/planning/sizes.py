@@ -19,6 +19,18 @@ activations and weights.
 """
 BYTES = 4
 """Of one float32."""
+SIZE_METRICS = (
+    "params",
+    "nonzero_params",
+    "maskable_params",
+    "deploy_params",
+    "deploy_leaf_params",
+    "deploy_nonzero_params",
+    "deploy_gmacs",
+    "deploy_leaf_gmacs",
+    "level",
+)
+"""Metrics of a result that are known before the trial."""
 
 
 class Sizes:
@@ -46,6 +58,23 @@ class Sizes:
                 config, self.store.layout, classes=len(info.classes), persons=info.persons
             )
         return self._counts[key]
+
+    def metrics(self, config: TrialConfig) -> dict[str, float]:
+        """Those of SIZE_METRICS, as far as they are known before the trial: expected ones where
+        masks meet by chance.
+        """
+        count, sparsity = self.count(config), config.sparsity
+        return {
+            "params": count.training.params,
+            "nonzero_params": count.nonzero_params(sparsity),
+            "maskable_params": count.maskable_params,
+            "deploy_params": count.deploy.params,
+            "deploy_leaf_params": count.deploy.leaf_params,
+            "deploy_nonzero_params": count.deploy_nonzero_params(sparsity)[0],
+            "deploy_gmacs": count.deploy.gmacs,
+            "deploy_leaf_gmacs": count.deploy.leaf_gmacs,
+            "level": sparsity.expected_level,
+        }
 
     def disk_bytes(self, config: TrialConfig) -> float:
         """See `disk_bytes`."""

@@ -28,6 +28,7 @@ class TrialState:
     result: TrialResult | None = None  # of a finished trial
     reason: str | None = None  # why it failed, was pruned or was discarded
     stopped_at: int | None = None  # epochs that a pruned or interrupted trial was trained, if known
+    stopped_of: int | None = None  # epochs that a pruned trial would have been trained, if known
     restarts: int = 0  # how often its worker died and it went on from its checkpoint
     best_top1: float | None = None  # of an interrupted trial on the selection split, if known
 
@@ -79,6 +80,28 @@ def load_failures(run: Path) -> dict[str, str]:
     }
 
 
+def saved_epochs(states: Iterable[TrialState]) -> str:
+    """What early stopping saved: `12 of 40 trials were stopped early, which saved 530 of 1,200
+    epochs (44 %)`; empty where no trial was stopped, or it is not known at what epoch.
+    """
+    counted = [state for state in states if state.ending != "discarded"]
+    pairs = [
+        (state.stopped_at, state.stopped_of)
+        for state in counted
+        if state.ending == "pruned" and state.stopped_at and state.stopped_of
+    ]
+    if not pairs:
+        return ""
+    saved = sum(of - at for at, of in pairs)
+    total = sum(of for _, of in pairs)
+    total += sum(state.result.epochs for state in counted if state.result is not None)
+    were = "trial was" if len(counted) == 1 else "trials were"
+    return (
+        f"{len(pairs)} of {len(counted)} {were} stopped early, which saved {saved:,} of"
+        f" {total:,} epochs ({100 * saved / total:.0f} %)"
+    )
+
+
 def _last_words(events: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The last event of every trial that says where it stands."""
     return {
@@ -106,7 +129,8 @@ def _state(
     event = last["event"] if last is not None else ""
     told = last.get("reason") if last is not None else None
     if event == "trial_pruned" and last is not None:
-        return TrialState(proposal, "pruned", None, told, last.get("epochs"), restarts)
+        epochs, of = last.get("epochs"), last.get("of")
+        return TrialState(proposal, "pruned", None, told, epochs, of, restarts)
     if event == "trial_discarded":
         return TrialState(proposal, "discarded", reason=told, restarts=restarts)
     # a trial that was given up without a word of its own (a dead worker) has the journal's
@@ -115,5 +139,5 @@ def _state(
         return TrialState(proposal, "failed", reason=failure, restarts=restarts)
     if event == "trial_interrupted" and last is not None:
         epochs, best = last.get("epochs"), last.get("best_top1")
-        return TrialState(proposal, "interrupted", None, None, epochs, restarts, best)
+        return TrialState(proposal, "interrupted", None, None, epochs, None, restarts, best)
     return TrialState(proposal, restarts=restarts)

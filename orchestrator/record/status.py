@@ -16,7 +16,7 @@ from orchestrator.record.commands import command
 from orchestrator.record.folder import closed_folders, is_running, list_folders
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import Running, RunningTrial, load_running
-from orchestrator.record.states import TrialState, load_trials
+from orchestrator.record.states import TrialState, load_trials, saved_epochs
 from orchestrator.record.stop_requests import StopRequests
 from trainables.contract.errors import UserError
 
@@ -49,6 +49,7 @@ class Status:
     cells: tuple[CellStatus, ...]
     failures: dict[str, str] = field(default_factory=dict)  # trial -> reason
     stopped: dict[str, str] = field(default_factory=dict)  # interrupted trial -> how far it is
+    saved: str = ""  # what early stopping saved, in words
     seconds_left: float | None = None  # while it runs, once a trial has trained for two epochs
     next_step: str = ""
 
@@ -60,6 +61,7 @@ class Status:
             "cells": [asdict(cell) for cell in self.cells],
             "failures": self.failures,
             "stopped": self.stopped,
+            "saved": self.saved,
             "seconds_left": self.seconds_left,
             "next_step": self.next_step,
         }
@@ -115,6 +117,7 @@ def load_status(run: Path) -> Status:
         tuple(cells.values()),
         {trial.proposal.trial: trial.failure for trial in states if trial.failure is not None},
         {} if running else _stopped(states),
+        saved_epochs(states),
         now.seconds_left,
         _next_step(run, state, _address(events)),
     )

@@ -113,8 +113,11 @@ def _described(schema: Schema, *models: type[BaseModel]) -> Schema:
 
 
 def field_comments(model: type[BaseModel]) -> dict[str, str]:
-    """Field -> the comment on its line or above it; fields without one are left out."""
-    found = _FIELD.findall(inspect.getsource(model))
+    """Field -> the comment on its line or above it, also of fields that the model inherits from
+    another one; fields without one are left out.
+    """
+    sources = [base for base in reversed(model.__mro__) if issubclass(base, BaseModel)]
+    found = [each for base in sources[1:] for each in _FIELD.findall(inspect.getsource(base))]
     above = {name: " ".join(re.findall(r"# (.+)", block)) for block, name, _ in found}
     return {name: text for _, name, beside in found if (text := beside or above[name])}
 

@@ -300,6 +300,13 @@ def _objectives(
         if selection_kind == "none" and objective.metric.startswith("selection_"):
             rule = "needs a selection split, but data.selection.kind is none; use train_loss"
             document.add(("objectives", i, "metric"), rule, objective.metric)
+        before = [each for each in settings.objectives[:i] if each.metric == objective.metric]
+        if before and before[0].goal != objective.goal:
+            rule = f"contradicts the objective above that is to {before[0].goal} {objective.metric}"
+            document.add(("objectives", i, "goal"), rule, objective.goal)
+        elif before:
+            rule = "must differ from the other objectives' metrics"
+            document.add(("objectives", i, "metric"), rule, objective.metric)
     return settings.objectives
 
 

@@ -80,6 +80,7 @@ def report(document: Document, base: Path, errors: Sequence[ErrorDetails], annot
     """Add pydantic's errors below `base` to the document's problems; the models in `annotation`
     give known keys for suggestions.
     """
+    errors = [_of_tag(error) for error in errors]
     misnamed = {
         tuple(e["loc"][:-1])
         for e in errors
@@ -126,6 +127,17 @@ def report(document: Document, base: Path, errors: Sequence[ErrorDetails], annot
             document.add(location, rule, document.lookup(location))
 
 
+def _of_tag(error: ErrorDetails) -> ErrorDetails:
+    """The error; one on the tag that tells the members of a union apart as one on that key."""
+    kinds = {"union_tag_invalid": "literal_error", "union_tag_not_found": "missing"}
+    if error["type"] not in kinds:
+        return error
+    context = error["ctx"]
+    place = (*error["loc"], context["discriminator"].strip("'"))
+    expected = {"expected": context.get("expected_tags", "")}
+    return {**error, "type": kinds[error["type"]], "loc": place, "ctx": expected}
+
+
 def _by_location(
     document: Document, base: Path, errors: Sequence[ErrorDetails]
 ) -> dict[Path, list[ErrorDetails]]:
@@ -154,10 +166,14 @@ def _by_location(
 
 
 def _known_keys(annotation: Any, location: Sequence[str | int]) -> list[str]:
-    """Keys a mapping at `location` may have."""
+    """Keys a mapping at `location` may have, which names the member of a union by its tag."""
     models = _models_in(annotation)
     for part in location:
         if isinstance(part, int):
+            continue
+        tagged = [model for model in models if _is_tag_of(part, model)]
+        if tagged:
+            models = tagged
             continue
         fields: list[Any] = [
             m.model_fields[name].annotation
@@ -168,6 +184,11 @@ def _known_keys(annotation: Any, location: Sequence[str | int]) -> list[str]:
         inside = [found for annotation in fields for found in _models_in(annotation)]
         models = inside or [m for m in models if not fields]
     return [_name(m, name) for m in models for name in m.model_fields]
+
+
+def _is_tag_of(part: str, model: type[BaseModel]) -> bool:
+    fields = [model.model_fields[key] for key in DISCRIMINATORS if key in model.model_fields]
+    return any(get_args(field.annotation) == (part,) for field in fields)
 
 
 def _name(model: type[BaseModel], field: str) -> str:

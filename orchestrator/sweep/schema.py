@@ -29,6 +29,7 @@ from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import nearest
 from orchestrator.sweep.searches import SearchName
 from orchestrator.sweep.secrets import expanded
+from orchestrator.sweep.stopping import NoEarlyTermination, StoppingOptions
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import LATENCIES, RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
@@ -119,12 +120,6 @@ class Objective(Frozen):
     goal: Literal["maximize", "minimize"]  # which way is better
 
     _known = field_validator("metric")(known_metric)
-
-
-class EarlyTerminate(Frozen):
-    """Whether trials are stopped before their last epoch."""
-
-    type: Literal["none"] = "none"  # none: every trial trains to its end
 
 
 class Resources(Frozen):
@@ -224,7 +219,8 @@ class Settings(Frozen):
     method: Method = Method()
     # default: selection_top1, maximize
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = None
-    early_terminate: EarlyTerminate = EarlyTerminate()
+    # whether trials end before their last epoch; default: none
+    early_terminate: StoppingOptions = NoEarlyTermination()
     resources: Resources = Resources()
     budget: SweepBudget = SweepBudget()
     failure: Failure = Failure()
@@ -253,7 +249,7 @@ class Sweep(Frozen):
     train: SkipValidation[TrainConfig]
     method: Method
     objectives: tuple[Objective, ...]
-    early_terminate: EarlyTerminate
+    early_terminate: StoppingOptions
     resources: Resources
     budget: SweepBudget
     failure: Failure

@@ -6,7 +6,7 @@ How a trial ended is read from its folder.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from orchestrator.record.stop_requests import Stop
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
+from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch
@@ -51,14 +52,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         searcher: SweepSearcher,
         switch: StopSwitch,
         display: Display,
-        pruned: Mapping[str, int],
+        early: EarlyStops,
     ) -> None:
-        """pruned: trials that a stopping rule has ended, and how many epochs they had."""
+        """early: knows the trials that a stopping rule has ended."""
         self._context = context
         self._searcher = searcher
         self._switch = switch
         self._display = display
-        self._pruned = pruned
+        self._early = early
         self._restarts: Counter[str] = Counter()
         self._running: dict[str, Proposal] = {}
         self._delivered: set[str] = set()  # trials whose end was told; Tune may tell it again
@@ -163,12 +164,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         result = folder.load() if folder.is_complete() else None
         if result is not None:
             self._finished(proposal, result)
-        elif proposal.trial in self._pruned:
-            self._was_pruned(proposal)
+        elif proposal.trial in self._early.pruned:
+            self._was_pruned(self._searcher.trial_of(trial.trial_id))
         elif reason is not None:
             self._failed(proposal, reason)
         else:
             self._interrupted(proposal)
+        if proposal.trial in self.ended:
+            self._early.forget(proposal.trial)
         self._searcher.tell(trial.trial_id, result)
 
     def _finished(self, proposal: Proposal, result: TrialResult) -> None:
@@ -184,11 +187,9 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._display.finished(proposal.cell, proposal.trial, result)
         self.ended.add(proposal.trial)
 
-    def _was_pruned(self, proposal: Proposal) -> None:
-        epochs = self._pruned[proposal.trial]
-        self._context.journal.append(
-            "trial_pruned", trial=proposal.trial, cell=proposal.cell, epochs=epochs
-        )
+    def _was_pruned(self, trial: Trial) -> None:
+        proposal = trial.proposal
+        epochs = self._early.end(self._context.journal, trial)
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "pruned", "", epochs)
         self._display.pruned(proposal.cell, proposal.trial, epochs)

@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from ray.tune import Stopper, TuneError
 from orchestrator.record.running import Running, remove_running, write_running
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.record.stop_requests import Stop, StopRequests
-from orchestrator.stopping.rules import RULES
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.callbacks import SweepCallback
@@ -36,6 +35,7 @@ from orchestrator.tuning.cluster import (
     live_nodes,
     ray_cluster,
 )
+from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
@@ -65,12 +65,17 @@ def run_trials(context: SweepRun) -> Stop | None:
     requests.clear()
     switch = StopSwitch(requests)
     states = {state.proposal.trial: state for state in load_trials(context.folder)}
+    ended_before = [name for name, state in states.items() if state.ended]
+    early = EarlyStops(context.sweep, context.folder, context.trials, ended_before)
     totals = Counter(trial.proposal.cell for trial in context.trials)
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
     with ExitStack() as stack:
         display = stack.enter_context(Display(totals))
         for trial in context.trials:
             state = states[trial.proposal.trial]
+            if not state.ended and trial.proposal.trial in early.pruned:
+                epochs = early.end(context.journal, trial)  # the last run was killed before it
+                state = replace(state, ending="pruned", stopped_at=epochs)
             if state.ended:
                 _count_in(trial, state, context, display)
             else:
@@ -84,7 +89,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         slots = fit_slots(context.sweep.resources, live_nodes())
         display.at_once = slots.concurrent
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
-        tune_run = TuneRun(context, waiting, slots, switch, requests, display)
+        tune_run = TuneRun(context, waiting, slots, switch, requests, display, early)
         ended = tune_run.fit(cluster) if any(waiting.values()) else set()
         names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
         if names <= ended:
@@ -143,6 +148,7 @@ class TuneRun:
     switch: StopSwitch
     requests: StopRequests
     display: Display
+    early: EarlyStops
 
     def fit(self, cluster: Cluster) -> set[str]:
         """Run it; returns the trials that have an ending.
@@ -160,14 +166,8 @@ class TuneRun:
             lambda trial: self._request(trial, sources),
             self.switch.closed,
         )
-        rule = RULES[self.context.sweep.early_terminate.type]
-        scheduler = SweepScheduler(
-            {cell: rule() for cell in self.waiting},
-            lambda tune_id: searcher.trial_of(tune_id).proposal,
-        )
-        callback = SweepCallback(
-            self.context, searcher, self.switch, self.display, scheduler.pruned
-        )
+        scheduler = SweepScheduler(self.early, searcher.trial_of)
+        callback = SweepCallback(self.context, searcher, self.switch, self.display, self.early)
         monitor = Monitor(self, cluster)
         try:
             with warnings.catch_warnings(), survivable_deaths():

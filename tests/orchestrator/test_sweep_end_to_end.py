@@ -372,3 +372,30 @@ def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
         "FINISHED",
         "FINISHED",
     ]
+
+
+def test_trials_that_asha_ends_are_killed_in_mlflow_and_keep_their_curves(folder):
+    """Four recipes one after the other, the worse the later: a loss that hardly moves ends it."""
+    changes = (
+        "parameters={train.lr: [0.05, 0.01, 0.001, 0.0001]}",
+        "train.epochs=4",
+        "early_terminate={type: asha, eta: 2, grace: 1}",
+        "objectives=[{metric: train_loss, goal: minimize}]",
+        "resources.max_concurrent=1",
+        "ensembles=[]",
+    )
+    arguments = [part for change in changes for part in ("--set", change)]
+    first = command("sweep", "tiny.yaml", *arguments, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    pruned = {event["trial"]: event["epochs"] for event in events(folder, "trial_pruned")}
+    assert pruned
+    assert set(pruned.values()) <= {1, 2}
+    assert "stopped early, which saved" in (folder / "runs/tiny/report/report.md").read_text()
+    found = {
+        trial: (status, epochs) for kind, trial, status, epochs in mlflow_runs(folder) if trial
+    }
+    for trial, epochs in pruned.items():
+        assert found.pop(trial) == ("KILLED", epochs)
+        assert not (trial_folder(folder, trial) / "result.json").exists()
+        assert (trial_folder(folder, trial) / "metrics.parquet").is_file()
+    assert set(found.values()) == {("FINISHED", 4)}

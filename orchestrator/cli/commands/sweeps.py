@@ -203,12 +203,12 @@ def resume(
     the place of the store may change.
     """
     from orchestrator.conduct import conduct
-    from orchestrator.planning.check import check_data, check_folders
+    from orchestrator.planning.check import check_data, check_early, check_folders
     from orchestrator.record.folder import find_folder, load_folder
 
     run = find_folder(name, storage)
     sweep = load_folder(run, overrides or ())
-    problems = check_data(sweep) + check_folders(sweep)
+    problems = check_data(sweep) + check_folders(sweep) + check_early(sweep)
     if problems:
         raise UserError.of(problems)
     _show(conduct(sweep, address, _note, run=run, retry_failed=retry_failed), as_json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.printing.tables import Column, console, plain, print_fitted
 from orchestrator.planning.plan import Plan
+from orchestrator.planning.stopping import EarlyStopping
 from orchestrator.planning.variants import Variant
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def print_plan(plan: Plan) -> None:
         f"time       {duration(plan.training_hours)} of training, {duration(plan.wall_hours)} on"
         f" this machine: {plan.machine.describe()}"
     )
+    if plan.early is not None:
+        print_early(plan, plan.early)
     print(f"memory     {_memory(plan)}")
     print(f"disk       {plan.disk_gb:.3f} GB")
     print(f"MLflow     {plan.mlflow_runs} runs")
@@ -51,6 +54,27 @@ def print_plan(plan: Plan) -> None:
         print(f"assuming   {text}")
     for text in plan.notes:
         print(f"note       {text}")
+
+
+def print_early(plan: Plan, early: EarlyStopping) -> None:
+    """Where trials are compared, how many go on, and what that is expected to save."""
+    for kind in early.kinds:
+        cells = "1 cell" if kind.cells == 1 else f"{kind.cells} cells"
+        if not kind.points:
+            continue
+        *first, last = map(str, kind.points)
+        places = f"{', '.join(first)} and {last}" if first else last
+        reach = ", ".join(
+            f"{low}" if low == high else f"{low} to {high}" for low, high in kind.reach
+        )
+        print(
+            f"stopping   {early.rule} in {cells} of {kind.trials} trials, after {places} of"
+            f" {kind.epochs} epochs: {reach} go on"
+        )
+    if early.never:
+        print(f"stopping   never of the {early.never} dense trials that others start from")
+    low, high = plan.expected_hours
+    print(f"expected   {early.words}: {duration(low)} to {duration(high)} on this machine")
 
 
 def duration(hours: float) -> str:

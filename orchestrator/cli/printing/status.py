@@ -43,6 +43,8 @@ def print_status(status: Status) -> None:
         out.print(f"failed  {trial}: {reason}", soft_wrap=True)
     for trial, words in status.stopped.items():
         out.print(f"stopped {trial}: {words}", soft_wrap=True)
+    if status.saved:
+        out.print(status.saved, soft_wrap=True)
     if status.seconds_left is not None:
         out.print(f"about {duration(status.seconds_left)} left at the pace so far")
     out.print(status.next_step, soft_wrap=True)

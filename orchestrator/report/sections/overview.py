@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, TestSplit
-from orchestrator.record.states import TrialState
+from orchestrator.record.states import TrialState, saved_epochs
 
 
 def overview(
@@ -30,6 +30,8 @@ def overview(
         f"- **Trials**: {len(trials)} in {len({state.proposal.cell for state in trials})} cells;"
         f" {', '.join(told + rare)}; {seconds / 60:.1f} minutes of training in total"
     )
+    saved = saved_epochs(trials)
+    lines += [f"- **Early stopping**: {saved}"] if saved else []
     times = [
         float(event["time"]) for event in journal if isinstance(event.get("time"), int | float)
     ]

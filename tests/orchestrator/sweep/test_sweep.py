@@ -252,12 +252,15 @@ GOLDEN = {
         ["s.yaml:8 train.epochs: must be a whole number, got true"],
     ),
     "missing": (", protocol: xsub", "", ["s.yaml:3 data.protocol: required, but not given"]),
-    "not yet there": (
+    "a name of each kind": (
         "train:",
-        "method: {name: tpe, startup: 5}\nearly_terminate: {type: asha, eta: 3}\ntrain:",
+        "method: {name: tpe, startup: 5}\nearly_terminate: {type: ashaa, eta: 3}\ntrain:",
         [
             "s.yaml:8 method.name: must be grid, random or package.module:NAME, got 'tpe'",
-            "s.yaml:9 early_terminate.type: must be none, got 'asha'",
+            (
+                "s.yaml:9 early_terminate.type: must be none, asha, median, plateau or"
+                " after_epochs, got 'ashaa', did you mean 'asha'?"
+            ),
         ],
     ),
     "union": (

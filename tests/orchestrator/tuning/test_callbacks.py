@@ -10,8 +10,10 @@ from rich.console import Console
 
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.sweep.stopping import NoEarlyTermination
 from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning.callbacks import SweepCallback
+from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.signals import StopSwitch
 from tests.orchestrator.fake_run import Trial as Made
@@ -52,11 +54,10 @@ class Scene:
             ),
         )
         self.switch = StopSwitch(StopRequests(folder))
-        self.pruned = {}
+        sweep = SimpleNamespace(early_terminate=NoEarlyTermination())
+        self.early = EarlyStops(sweep, folder, [])
         display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
-        self.callback = SweepCallback(
-            self.context, self.searcher, self.switch, display, self.pruned
-        )
+        self.callback = SweepCallback(self.context, self.searcher, self.switch, display, self.early)
         self.trial = SimpleNamespace(
             trial_id="a", config={"source": None}, last_result={}, pickled_error_file=None
         )
@@ -148,7 +149,7 @@ def test_a_trial_that_says_why_it_failed_has_an_ending(scene):
 
 def test_a_trial_ended_by_a_rule_is_pruned(scene):
     scene.tell("start")
-    scene.pruned["st_gcn-1"] = 5
+    scene.early.pruned["st_gcn-1"] = 5
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_pruned"]
     assert scene.lines()[-1] == "pruned    st_gcn-1 after 5 epochs"

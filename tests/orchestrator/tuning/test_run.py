@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 from ray.tune import TuneError
 
+from orchestrator.record.epochs import EpochLog
 from orchestrator.record.folder import journal_of
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import load_running
+from orchestrator.record.states import load_trials
 from orchestrator.record.stop_requests import Stop
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
@@ -20,6 +22,7 @@ from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.run import beside, run_trials
 from orchestrator.tuning.sweep_run import SweepRun
 from tests.orchestrator.recorded import recorded
+from trainables.contract.artifacts import load_curve
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 
@@ -59,10 +62,10 @@ class FakeTuner:
 
 
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
+def scene(tmp_path, monkeypatch, request):
     """Runs the trials of a sweep; `fit` stands for Tune's."""
     monkeypatch.chdir(tmp_path)
-    sweep = parse_sweep("small.yaml", TEXT)
+    sweep = parse_sweep("small.yaml", TEXT, getattr(request, "param", ()))
     folder, trials = recorded(sweep)
     context = SweepRun(sweep, folder, trials, journal_of(folder), NullTracker())
     cluster = SimpleNamespace(check=lambda: None, shared=False)
@@ -253,6 +256,34 @@ def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
     object.__setattr__(scene.context, "tracker", Forgetful())
     scene.run(lambda tuner: fail(tuner, tuner.start(), "later"))
     assert told == [(names[0], "failed", "loss is nan"), (names[2], "failed", "later")]
+
+
+ONE_CELL = [
+    "parameters.sparsity.level={values: [0.6, 0.8, 0.9], axis: trial}",
+    "early_terminate={type: asha, grace: 1}",
+]
+
+
+@pytest.mark.parametrize("scene", [ONE_CELL], indirect=True)
+def test_a_trial_that_a_rule_ended_before_the_driver_was_killed_is_not_run_again(scene):
+    folder, (first, second, third) = scene.context.folder, scene.trials
+    last = first.config.first_kept_epoch
+    for trial, top1 in ((first, 0.9), (second, 0.1)):
+        trial.proposal.folder(folder).path.mkdir(parents=True)
+        EpochLog(folder).append(trial.proposal.trial, last, {"selection_top1": top1})
+    started = []
+
+    def fit(tuner):
+        for number in range(2):
+            trial = tuner.start(number)
+            started.append(tuner.searcher.trial_of(trial.trial_id))
+            fail(tuner, trial)
+
+    assert scene.run(fit) is None
+    assert started == [first, third]
+    state = load_trials(folder)[1]
+    assert (state.ending, state.stopped_at) == ("pruned", last + 1)
+    assert load_curve(second.proposal.folder(folder).metrics_file)["selection_top1"] == [0.1]
 
 
 def test_beside_raises_what_the_work_raises():

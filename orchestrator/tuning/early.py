@@ -1,0 +1,93 @@
+"""Early stopping over all runs of a sweep: what its trials reported, and which of them end by it.
+
+Knows no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from orchestrator.planning.sizes import SIZE_METRICS, Sizes
+from orchestrator.record.epochs import EpochLog, write_curve
+from orchestrator.record.journal import Journal
+from orchestrator.stopping.judge import Judge, KnownMetrics
+from orchestrator.sweep import Sweep
+from orchestrator.sweep.stopping import NoEarlyTermination
+from orchestrator.trials.space import Trial
+
+
+class EarlyStops:
+    """The rules of a sweep as they stand after everything that its trials have reported, in this
+    run and in earlier ones: told the same in the same order, they decide the same.
+    """
+
+    def __init__(
+        self, sweep: Sweep, run: Path, trials: Iterable[Trial], ended: Collection[str] = ()
+    ) -> None:
+        """trials: all of the sweep. ended: those that have an ending, whose curves are written."""
+        self.pruned: dict[str, int] = {}  # trial -> how many epochs it was trained
+        self._run = run
+        self._log = EpochLog(run)
+        self._curves: dict[str, list[dict[str, float]]] = {}  # of trials that have no ending
+        self._judge: Judge | None = None
+        options = sweep.early_terminate
+        if isinstance(options, NoEarlyTermination):
+            return
+        by_name = {trial.proposal.trial: trial for trial in trials}
+        needed = {name for trial in by_name.values() for name in trial.proposal.after}
+        self._judge = Judge(options, sweep.objectives, needed, _known_metrics(sweep))
+        for name, epoch, metrics in self._log.load():
+            if name in by_name:
+                self._judged(self._judge, by_name[name], epoch, metrics)
+        for name in ended:
+            self.forget(name)
+
+    def ends(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Whether the trial ends after this epoch (0-based). The report is written down first, so
+        that a sweep that is killed decides the same again.
+        """
+        name = trial.proposal.trial
+        if self._judge is None or not self._judge.is_new(name, epoch):
+            return name in self.pruned
+        self._log.append(name, epoch, metrics)
+        return self._judged(self._judge, trial, epoch, metrics)
+
+    def _judged(self, judge: Judge, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
+        name = trial.proposal.trial
+        if judge.is_new(name, epoch):
+            self._curves.setdefault(name, []).append({"epoch": epoch, **metrics})
+        if judge.ends(trial, epoch, metrics) or name in self.pruned:
+            self.pruned[name] = judge.epochs(name)
+        return name in self.pruned
+
+    def end(self, journal: Journal, trial: Trial) -> int:
+        """Write down that a rule has ended the trial, its curve first; returns for how many epochs
+        it was trained.
+        """
+        proposal, epochs = trial.proposal, self.pruned[trial.proposal.trial]
+        curve = self._curves.get(proposal.trial)
+        if curve:
+            write_curve(proposal.folder(self._run).metrics_file, curve)
+        journal.append(
+            "trial_pruned",
+            trial=proposal.trial,
+            cell=proposal.cell,
+            epochs=epochs,
+            of=trial.config.total_epochs,
+        )
+        return epochs
+
+    def forget(self, trial: str) -> None:
+        """It has an ending: its curve is in its folder."""
+        self._curves.pop(trial, None)
+
+
+def _known_metrics(sweep: Sweep) -> KnownMetrics:
+    """What is known of a trial's size, where the sweep has an objective of it."""
+    if not any(each.metric in SIZE_METRICS for each in sweep.objectives):
+        return lambda trial: {}
+    from trainables.data.store.cache import open_store
+
+    sizes = Sizes(open_store(sweep.data.store))
+    return lambda trial: sizes.metrics(trial.config)
