@@ -5,6 +5,7 @@ Reads files only; the test labels are not among them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,10 +145,7 @@ def _on_same_clips(members: Sequence[Member], names: Sequence[str]) -> tuple[Mem
     if not members:
         raise UserError(f"{', '.join(names)}: have no finished network to combine")
     first = members[0].division
-    digests = {
-        store: store_digest(store) or store
-        for store in dict.fromkeys(member.division.store for member in members)
-    }
+    digests = {member.division.store: _content(member) for member in members}
     problems: dict[str, None] = {}
     for member in members:
         for what, own, other in _differences(member, members[0], digests):
@@ -160,6 +158,16 @@ def _on_same_clips(members: Sequence[Member], names: Sequence[str]) -> tuple[Mem
     same = tuple(member.at_store(first.store) for member in members)
     check_same_clips(same)
     return same
+
+
+def _content(member: Member) -> str:
+    """Names the content of the store: by what the trial noted of it, by what it is now or, where it
+    is not on this machine, by its place.
+    """
+    noted = member.result.store_checksums
+    if noted:
+        return json.dumps(dict(noted), sort_keys=True)
+    return store_digest(member.division.store) or member.division.store
 
 
 def _differences(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +18,52 @@ from trainables.contract.errors import UserError
 
 _PLACE = re.compile(r"^asked ensembles\[0\]\.?(\w*)(?:\[\d+\])?\.?")
 _OPTIONS = {"options": "option"}  # field -> option, where the names differ
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says of an ensemble; what it leaves out has its default."""
+
+    method: str | None = None
+    options: Sequence[str] = ()  # NAME=VALUE, of the method
+    budget: Sequence[str] = ()  # MEASURE=LIMIT
+    over: Sequence[str] = ()
+    per: Sequence[str] = ()
+    combine: str | None = None
+    weights: str | None = None  # a preset's name, or VALUE=WEIGHT,VALUE=WEIGHT
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing."""
+        return self == Asked()
+
+    def fields(self, name: str, axes: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """As `ensembles[]` says it. Without a method greedy chooses, or the weights that are given
+        are taken; without axes to combine all are that have several values, seeds only where there
+        is nothing else.
+        """
+        several = [axis for axis, values in axes.items() if len(values) > 1]
+        others = [axis for axis in several if axis not in self.per and axis != SEED]
+        over = list(self.over) or others or [SEED]
+        asked: dict[str, Any] = {
+            "name": name,
+            "over": over[0] if len(over) == 1 else over,
+            "method": self.method or ("weights" if self.weights else "greedy"),
+        }
+        if self.per or not self.over:
+            asked["per"] = list(self.per)
+        if self.options:
+            asked["options"] = settings_of(self.options, "--option")
+        if self.budget:
+            asked["budget"] = settings_of(self.budget, "--budget")
+        if self.combine:
+            asked["combine"] = self.combine
+        if self.weights:
+            given = self.weights.split(",")
+            asked["weights"] = (
+                settings_of(given, "--weights") if "=" in self.weights else self.weights
+            )
+        return asked
 
 
 def asked_ensemble(

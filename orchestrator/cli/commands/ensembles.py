@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,15 +17,59 @@ from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.results import FinalEvaluation
+    from orchestrator.sweep.asked import Asked
+
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="Find the weights by this strategy, or package.module:NAME.  [default: greedy]",
+    ),
+]
+MethodOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="NAME=VALUE", help="Set an option of the method; may be repeated."
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="MEASURE=LIMIT",
+        help="Limit nonzero_params, latency_ms, members or bytes of all networks together, to a"
+        " number or to 0.66x of the dense network's; may be repeated.",
+    ),
+]
+Over = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--over",
+        metavar="AXIS",
+        help="Combine along this axis (sparsity.level, data.stream, seed, sweep, ...); may be"
+        " repeated.  [default: all that --per leaves]",
+    ),
+]
+Per = Annotated[
+    list[str] | None,
+    typer.Option("--per", metavar="AXIS", help="Make an ensemble for each value; may be repeated."),
+]
 
 
 def ensemble(
-    name: Annotated[
-        str | None,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[NAME]", help="Build the ensembles and the report of this sweep again."
+            metavar="[NAME]...",
+            help="Build the ensembles and the report of this sweep again; or, with options that"
+            " describe an ensemble, build that one of the networks of these sweeps.",
         ),
     ] = None,
+    method: Method = None,
+    option: MethodOptions = None,
+    budget: Limits = None,
+    over: Over = None,
+    per: Per = None,
     scores: Annotated[
         list[Path] | None,
         typer.Option(
@@ -38,14 +86,18 @@ def ensemble(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="Give one weight per score file, separated by commas."),
+        typer.Option(
+            "--weights",
+            help="Give one weight per score file, separated by commas; for a sweep a preset's name"
+            " or VALUE=WEIGHT,VALUE=WEIGHT.",
+        ),
     ] = None,
     combine: Annotated[
         Literal["logits", "probabilities", "normalised"] | None,
         typer.Option(
             "--combine",
             help="Sum logits, probabilities, or logits over their standard deviation (normalised)."
-            "  [default: probabilities where the files hold them, else logits]",
+            "  [default: probabilities; of score files that hold logits, logits]",
         ),
     ] = None,
     labels_from: Annotated[
@@ -81,20 +133,46 @@ def ensemble(
             help="Take a sweep whose trials have not all ended; this opens the test split.",
         ),
     ] = False,
+    called: Annotated[
+        str | None,
+        typer.Option(
+            "--called",
+            help="Give the ensemble that the options describe this name."
+            "  [default: by its method and what is asked]",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write that ensemble here.  [default: asked/NAME in the first sweep]"
+        ),
+    ] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Build a sweep's ensembles again, or evaluate an ensemble of score files of any origin."""
-    if (name is None) == (not scores):
+    """Build a sweep's ensembles again, another one of the networks of one or several sweeps, or one
+    of score files of any origin.
+    """
+    if bool(names) == bool(scores):
         raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
-    if name is not None:
-        given = (labels, weights, combine, labels_from, split, by_position or None)
-        if any(each is not None for each in given):
+    if names:
+        from orchestrator.sweep.asked import Asked
+
+        if any(each is not None for each in (labels, labels_from, split, by_position or None)):
             raise UserError(
-                "ensemble: --labels, --weights, --combine, --labels-from, --by-position and --split"
-                " go with --scores; a sweep's ensembles are described in its file"
+                "ensemble: --labels, --labels-from, --by-position and --split go with --scores; a"
+                " sweep's networks are known"
             )
-        _conclude(name, storage, partial=partial, details=details, as_json=as_json)
+        asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
+        shown = {"details": details, "as_json": as_json}
+        if asked.is_empty and len(names) == 1 and called is None and out is None:
+            _conclude(names[0], storage, partial=partial, **shown)
+        else:
+            _combine([*names], asked, _Place(called, out, storage, partial), **shown)
         return
+    if budget or over or per or called or out:
+        raise UserError(
+            "ensemble: --budget, --over, --per, --called and --out go with the name of a sweep"
+        )
     if labels is None:
         raise UserError("--labels: must name a label file where --scores is given")
     from orchestrator.cli.printing.score_files import print_files_evaluation
@@ -110,6 +188,78 @@ def ensemble(
         split=split,
     )
     print_files_evaluation(evaluate_files(request), details=details, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where sweeps are looked for, and where what is built of them goes."""
+
+    called: str | None
+    out: Path | None
+    storage: str
+    partial: bool
+
+
+def _combine(
+    names: Sequence[str], asked: Asked, place: _Place, *, details: bool, as_json: bool
+) -> None:
+    """Build and evaluate the ensemble that is asked for."""
+    from orchestrator.ensembling.asked import evaluate_asked
+    from orchestrator.ensembling.pools import check_ended
+    from orchestrator.record.folder import find_folder, held
+
+    runs = [find_folder(name, place.storage) for name in names]
+    with ExitStack() as stack:
+        for run in sorted({run.resolve(): run for run in runs}.values()):
+            stack.enter_context(held(run))
+            if not place.partial:
+                check_ended(run)
+        evaluation, out = evaluate_asked(runs, asked, place.called, place.out)
+    _print(evaluation, out, details=details, as_json=as_json)
+    if not as_json:
+        print(f"files   {out}")
+
+
+def what_if(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Take the networks of these sweeps.")
+    ],
+    method: Method = None,
+    option: MethodOptions = None,
+    budget: Limits = None,
+    over: Over = None,
+    per: Per = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="Take a preset's weights, or VALUE=WEIGHT,VALUE=WEIGHT."),
+    ] = None,
+    combine: Annotated[
+        Literal["logits", "probabilities", "normalised"] | None,
+        typer.Option("--combine", help="Sum these.  [default: probabilities]"),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="CELL", help="Leave this cell out; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+    storage: Storage = "runs",
+) -> None:
+    """Say which networks an ensemble would be made of, and how good it is on the held-out clips it
+    is chosen on. The test split stays closed.
+    """
+    from orchestrator.cli.printing.what_if import print_answer
+    from orchestrator.ensembling.pools import pool_of
+    from orchestrator.ensembling.what_if import what_if as answer
+    from orchestrator.record.folder import find_folder
+    from orchestrator.sweep.asked import Asked, asked_ensemble
+
+    pool = pool_of([find_folder(name, storage) for name in names]).without(without or ())
+    asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
+    axes = pool.axes()
+    recipe = asked_ensemble(asked.fields("what-if", axes), axes, held_out=pool.held_out)
+    for cell, why in pool.missing.items():
+        print(f"without {cell}: {why}", file=sys.stderr)
+    print_answer(answer(pool, recipe), as_json=as_json)
 
 
 def _numbers(weights: str | None) -> tuple[float, ...]:
@@ -134,12 +284,20 @@ def show_evaluation(
     evaluation: FinalEvaluation, report: Path, run: Path, as_json: bool, *, details: bool = False
 ) -> None:
     """Print what a final evaluation found, and where its report is."""
-    from orchestrator.cli.printing.evaluation import print_evaluation, print_report
-    from orchestrator.cli.printing.score_files import print_details
+    from orchestrator.cli.printing.evaluation import print_report
     from orchestrator.record.commands import command
 
+    _print(evaluation, run, details=details, as_json=as_json)
+    if not as_json:
+        print_report(report, command("ui", run))
+
+
+def _print(evaluation: FinalEvaluation, folder: Path, *, details: bool, as_json: bool) -> None:
+    from orchestrator.cli.printing.evaluation import print_evaluation
+    from orchestrator.cli.printing.score_files import print_details
+
     best = evaluation.headline if details else None
-    predictions = evaluation.predictions(run, best) if best is not None else None
+    predictions = evaluation.predictions(folder, best) if best is not None else None
     if as_json:
         content = evaluation.model_dump(mode="json")
         if best is not None and predictions is not None:
@@ -149,4 +307,3 @@ def show_evaluation(
     print_evaluation(evaluation)
     if best is not None and predictions is not None:
         print_details(predictions, best.name)
-    print_report(report, command("ui", run))

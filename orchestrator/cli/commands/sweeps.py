@@ -12,7 +12,7 @@ import typer
 
 from orchestrator import __version__
 from orchestrator.cli.commands.data import data_app
-from orchestrator.cli.commands.ensembles import ensemble, show_evaluation
+from orchestrator.cli.commands.ensembles import ensemble, show_evaluation, what_if
 from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
@@ -258,6 +258,7 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
 
 
 app.command()(ensemble)
+app.command("what-if")(what_if)
 
 
 @app.command()

@@ -1,0 +1,61 @@
+"""What `what-if` prints. Knows how to print, not how to choose."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.printing.tables import console, table
+from orchestrator.ensembling.budgets import MEASURES, written
+
+if TYPE_CHECKING:
+    from orchestrator.ensembling.evaluate import Accuracy
+    from orchestrator.ensembling.what_if import Answer, Imagined
+
+
+def print_answer(answer: Answer, *, as_json: bool) -> None:
+    """Every ensemble with its networks, its cost and its figures, and whose figures they are."""
+    if as_json:
+        print(json.dumps(answer.to_json(), indent=2))
+        return
+    out = console()
+    for ensemble in answer.ensembles:
+        out.print(f"{ensemble.name}: {_recipe(ensemble)}", soft_wrap=True)
+        found = table("network", "weight")
+        total = sum(ensemble.weights.values())
+        for source, weight in ensemble.weights.items():
+            found.add_row(source, f"{weight / total:.3f}")
+        out.print(found)
+        out.print(f"cost: {_cost(ensemble)}", soft_wrap=True)
+        out.print(f"selection top-1: {_percent(ensemble.selection)}", soft_wrap=True)
+        if ensemble.cross_fitted is not None:
+            out.print(
+                f"cross-fitted: {_percent(ensemble.cross_fitted)}, each fifth of the clips with the"
+                " weights chosen on the others",
+                soft_wrap=True,
+            )
+    for name, why in answer.skipped.items():
+        out.print(f"{name}: {why}", soft_wrap=True)
+    out.print(
+        "These figures are of the selection split: what is chosen there looks better than it is,"
+        " the cross-fitted figure much less so. The test split was not opened.",
+        soft_wrap=True,
+    )
+
+
+def _recipe(ensemble: Imagined) -> str:
+    networks = f"{ensemble.networks} network{'' if ensemble.networks == 1 else 's'}"
+    return f"{networks}, {ensemble.method} of {ensemble.combine}"
+
+
+def _cost(ensemble: Imagined) -> str:
+    return ", ".join(
+        f"{measure} {written(ensemble.cost[measure])}"
+        + (f" of {written(ensemble.limits[measure])}" if measure in ensemble.limits else "")
+        for measure in MEASURES
+        if measure in ensemble.cost
+    )
+
+
+def _percent(found: Accuracy) -> str:
+    return f"{100 * found.top1:.2f} % ± {100 * found.top1_error:.2f} ({found.clips} clips)"

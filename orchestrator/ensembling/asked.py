@@ -1,0 +1,59 @@
+"""An ensemble that is asked for on the command line, built and evaluated beside what its sweeps
+have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.ensembling.build import build_ensembles
+from orchestrator.ensembling.final import evaluate
+from orchestrator.ensembling.pools import pool_of
+from orchestrator.ensembling.results import FILE, FinalEvaluation
+from orchestrator.record.folder import load_folder
+from orchestrator.sweep.asked import Asked, asked_ensemble
+from trainables.contract.errors import UserError
+from trainables.contract.frozen import without_defaults
+
+FOLDER = "asked"
+"""In a sweep's folder: ensembles that its file does not describe."""
+
+
+def evaluate_asked(
+    runs: Sequence[Path], asked: Asked, called: str | None, out: Path | None
+) -> tuple[FinalEvaluation, Path]:
+    """Evaluate the ensemble that is asked for, of the networks of all the sweeps; returns what was
+    found and the folder that holds it. The sweeps' own evaluations stay as they are; their journals
+    note that the test labels were read.
+
+    UserError, before anything is written or read, where no ensemble can be built.
+    """
+    pool = pool_of(runs)
+    axes = pool.axes()
+    name = called or "asked"
+    recipe = asked_ensemble(asked.fields(name, axes), axes, held_out=pool.held_out)
+    if called is None:
+        content = json.dumps([without_defaults(recipe), *map(str, runs)], sort_keys=True)
+        name = f"{recipe.method}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+        name = name.rpartition(":")[2]  # of a strategy by its path
+        recipe = recipe.model_copy(update={"name": name})
+    place = out or runs[0] / FOLDER / name
+    _check_free(place)
+    built = build_ensembles((recipe,), pool.members, pool.cells)
+    if not built.ensembles:
+        raise UserError.of(f"{each}: {why}" for each, why in built.skipped.items())
+    sweep = load_folder(runs[0]).model_copy(update={"ensembles": (recipe,)})
+    return evaluate(place, sweep, pool, f"ensemble {name}"), place
+
+
+def _check_free(place: Path) -> None:
+    """UserError where the folder holds something else than an ensemble that was asked for."""
+    if not place.exists() or ((place / FILE).is_file() and not (place / "resolved.json").exists()):
+        return
+    if place.is_file() or any(place.iterdir()):
+        raise UserError(
+            f"{place}: must be a new or an empty folder, or one of an ensemble that was asked for"
+        )

@@ -1,0 +1,116 @@
+"""What ensembles would be chosen, from stored selection scores alone.
+
+Never opens the test split: neither its labels nor, but for the names of its clips, its scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.ensembling.budgets import Measure
+from orchestrator.ensembling.build import Ensemble, build_ensembles
+from orchestrator.ensembling.cross_fitting import cross_fitted
+from orchestrator.ensembling.evaluate import Accuracy, accuracy
+from orchestrator.ensembling.pools import Pool
+from trainables.contract.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import EnsembleConfig
+
+FOLDS, SEED = 5, 0
+"""Of the cross-fitted figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """An ensemble as the selection split has it."""
+
+    name: str
+    axes: Mapping[str, Any]
+    method: str
+    combine: str
+    weights: Mapping[str, float]  # source -> weight
+    networks: int
+    cost: Mapping[Measure, float]  # of its networks together, as far as it is known
+    limits: Mapping[Measure, float]  # of its budget
+    selection: Accuracy
+    # of each fifth of the clips with the weights chosen on the others; None where nothing is chosen
+    cross_fitted: Accuracy | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "name": self.name,
+            "axes": dict(self.axes),
+            "method": self.method,
+            "combine": self.combine,
+            "weights": dict(self.weights),
+            "networks": self.networks,
+            "cost": dict(self.cost),
+            "budget": dict(self.limits),
+            "selection": self.selection.model_dump(),
+            "cross_fitted": self.cross_fitted.model_dump() if self.cross_fitted else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What would be chosen, and what could not be."""
+
+    ensembles: tuple[Imagined, ...]
+    skipped: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, and that the figures are of the selection split."""
+        return {
+            "split": "selection",
+            "ensembles": [each.to_json() for each in self.ensembles],
+            "skipped": dict(self.skipped),
+        }
+
+
+def what_if(pool: Pool, recipe: EnsembleConfig) -> Answer:
+    """The ensembles that the recipe makes of the pool's networks; UserError where it makes none, or
+    nothing was held out.
+    """
+    if not pool.held_out:
+        raise UserError(
+            "what-if answers on held-out clips, and these sweeps held out none"
+            " (data.selection.kind none)"
+        )
+    built = build_ensembles((recipe,), pool.members, pool.cells)
+    if not built.ensembles:
+        raise UserError.of(f"{name}: {why}" for name, why in built.skipped.items())
+    return Answer(tuple(map(_imagined, built.ensembles)), built.skipped)
+
+
+def _imagined(ensemble: Ensemble) -> Imagined:
+    found = ensemble.selection
+    assert found is not None  # clips were held out
+    assert found.labels is not None
+    logits = ensemble.has_probabilities
+    return Imagined(
+        name=ensemble.name,
+        axes=ensemble.axes,
+        method=ensemble.method,
+        combine=ensemble.combine,
+        weights=ensemble.weights,
+        networks=len(ensemble.members),
+        cost=ensemble.cost,
+        limits=ensemble.limits,
+        selection=accuracy(found.logits, found.labels, logits=logits),
+        cross_fitted=cross_fitted_accuracy(ensemble),
+    )
+
+
+def cross_fitted_accuracy(ensemble: Ensemble) -> Accuracy | None:
+    """How good what is chosen is on clips that it was not chosen on; None for a fixed recipe, and
+    where there are fewer clips than folds.
+    """
+    sources, choose = ensemble.chosen_on, ensemble.choose
+    if sources is None or choose is None or len(sources.labels) < FOLDS:
+        return None
+    rows = cross_fitted(sources, choose, FOLDS, SEED).rows
+    return accuracy(rows, sources.labels, logits=ensemble.has_probabilities)

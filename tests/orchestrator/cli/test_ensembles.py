@@ -1,0 +1,239 @@
+"""Ensembles that are asked for on the command line: of one sweep, of several, and imagined ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator import cli
+from orchestrator.ensembling import sealed
+from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.record.journal import read_journal
+from orchestrator.sweep.strategies import StrategyCard
+from tests.orchestrator.finished import finished
+from tests.orchestrator.sweep_files import SMALL
+from trainables.data.store.reading import Store
+
+HERE = __name__
+OTHER = SMALL.replace("name: small", "name: other").replace("  data.stream: [joint, bone]\n", "")
+SEEDS = SMALL.replace("name: small", "name: seeds") + "method: {name: grid, seeds: 2}\n"
+PAPER = SMALL.replace("name: small", "name: paper") + "train.keep: last\n"
+MEAN = ("--method", "mean")
+
+
+@pytest.fixture
+def orchestrate(tmp_path, monkeypatch, capsys):
+    """Run the command in a folder with its sweeps in `runs`: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["orchestrate", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def sealed_test(monkeypatch):
+    """Whoever opens the test split fails."""
+
+    def broken(*arguments, **options):
+        raise AssertionError("the test split was opened")
+
+    monkeypatch.setattr(sealed, "read_test_labels", broken)
+    monkeypatch.setattr(Store, "clean_test", broken)
+
+
+def choose(sources, options):
+    return dict.fromkeys(sources.members, 1.0)
+
+
+CHOOSES = StrategyCard(
+    name="chooses", module=f"{HERE}:choose", about="for these tests", needs_selection=True
+)
+
+
+def files(folder) -> set:
+    return {path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def events(run, name: str) -> list:
+    return [each for each in read_journal(run / "journal.jsonl") if each["event"] == name]
+
+
+def test_what_if_says_members_cost_and_figures_and_leaves_the_test_split_closed(
+    tmp_path, orchestrate, sealed_test
+):
+    run = finished(tmp_path)
+    before = files(tmp_path)
+    code, out, err = orchestrate("what-if", "small", *MEAN, "--without", "bone-level0.8", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    (ensemble,) = found["ensembles"]
+    assert found["split"] == "selection"
+    assert set(ensemble["weights"]) == {"joint-level0", "joint-level0.8", "bone-level0"}
+    assert ensemble["cost"]["nonzero_params"] == 500 + 200 + 500
+    assert (ensemble["selection"]["clips"], ensemble["cross_fitted"]) == (12, None)
+    assert ensemble["selection"]["right"] == 11  # all err on the first
+    assert files(tmp_path) == before
+    code, out, _ = orchestrate("what-if", "small", *MEAN, "--budget", "nonzero_params=3x")
+    assert code == 0
+    assert "nonzero_params 1,400 of 1,500" in out
+    assert "91.67 % ± 7.98 (12 clips)" in out
+    assert "The test split was not opened" in out
+    assert not events(run, "test_read")
+
+
+def test_cells_of_several_sweeps_keep_apart_and_share_their_axes(tmp_path, orchestrate):
+    finished(tmp_path)
+    finished(tmp_path, OTHER, begin=4)
+    code, out, err = orchestrate("what-if", "small", "other", *MEAN, "--json")
+    assert (code, err) == (0, "")
+    (ensemble,) = json.loads(out)["ensembles"]
+    assert len(ensemble["weights"]) == 6
+    assert {"small/joint-level0", "other/level0"} <= ensemble["weights"].keys()
+    arguments = ("--over", "sweep", "--over", "sparsity.level", "--per", "data.stream")
+    _, out, _ = orchestrate("what-if", "small", "other", *MEAN, *arguments, "--json")
+    joint, bone = json.loads(out)["ensembles"]
+    assert [*joint["weights"]] == [
+        *("small/joint-level0", "small/joint-level0.8", "other/level0", "other/level0.8")
+    ]
+    assert len(bone["weights"]) == 2
+
+
+def test_an_asked_ensemble_is_evaluated_beside_the_sweeps_own(tmp_path, orchestrate):
+    run, other = finished(tmp_path), finished(tmp_path, OTHER, begin=4)
+    assert orchestrate("ensemble", "small")[0] == 0
+    own = (run / "evaluation.json").read_bytes()
+    arguments = ("ensemble", "small", "other", *MEAN, "--called", "both", "--json")
+    code, out, err = orchestrate(*arguments)
+    assert (code, err) == (0, "")
+    assert (run / "evaluation.json").read_bytes() == own
+    row = json.loads(out)["rows"][-1]
+    assert (row["name"], len(row["trials"]), row["test"]["right"]) == ("both", 6, 29)
+    place = run / "asked" / "both"
+    assert FinalEvaluation.load(place).rows[-1].name == "both"
+    assert (place / "ensembles" / "both" / "weights.json").is_file()
+    assert [each["purpose"] for each in events(other, "test_read")] == ["ensemble both"]
+    assert [each["purpose"] for each in events(run, "test_read")][1:] == ["ensemble both"]
+    assert orchestrate(*arguments) == (0, out, "")  # the labels are not read again
+    assert len(events(other, "test_read")) == 1
+    assert orchestrate("ensemble", "small")[0] == 0  # the sweep's own is as it was
+    assert (run / "evaluation.json").read_bytes() == own
+
+
+def test_seeds_weights_and_a_place_are_asked_for(tmp_path, orchestrate):
+    finished(tmp_path, SEEDS)
+    code, out, err = orchestrate("ensemble", "seeds", *MEAN, "--over", "seed", "--out", "here")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "files   here"
+    names = [row.name for row in FinalEvaluation.load(tmp_path / "here").rows]
+    assert sum(name.startswith("mean-") for name in names) == 4
+    assert "joint-level0-seed1" in names
+    weights = ("--weights", "joint=2,bone=1", "--over", "data.stream", "--combine", "logits")
+    code, out, _ = orchestrate("ensemble", "seeds", *weights, "--called", "w", "--json")
+    assert json.loads(out)["rows"][-1]["weights"] == {"joint-level0.8": 2.0, "bone-level0.8": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("small", "--without", "joint-level9"), "--without: must be a cell (joint-level0, "),
+        (
+            ("small", "--budget", "nonzero_params=0.66y"),
+            "--budget nonzero_params: must be a number",
+        ),
+        (("small", "--budget", "members"), "--budget: must be NAME=VALUE, each name once, got"),
+        (
+            ("small", "--budget", "nonzero_params=10"),
+            ": none of its sources fits into the budget",
+        ),
+        (("small", "--budget", "bytes=1x"), "its budget bytes 1x is relative to a dense network"),
+        (("small", "--over", "data.steam"), "--over: must be a cell axis of its sources (data.st"),
+        (("small", "--over", "seed"), "--over: combines several seeds of a network, but"),
+        (("small", "--weights", "pskl", "--over", "data.stream"), "--weights: must be hpi_gcn,"),
+        (("small", "--option", "k=3"), "--option k: unknown key"),
+        (("small", "small"), "must be named once"),
+        (("small", "elsewhere"), "elsewhere: must have the store of small to be combined with"),
+        (("small", "paper"), "paper: must have the selection of small to be combined with it"),
+        (("paper",), "what-if answers on held-out clips, and these sweeps held out none"),
+        (("paper", "--method", f"{HERE}:CHOOSES"), "--method: chooses chooses on held-out clips"),
+        (("none",), "none: must be a sweep in runs/ or a sweep's folder; there are elsewhere,"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_at_once(tmp_path, orchestrate, arguments, message: str):
+    run = finished(tmp_path)
+    (tmp_path / "far").mkdir()
+    away = finished(tmp_path / "far", SMALL.replace("name: small", "name: elsewhere"))
+    for result in away.glob("trials/*/result.json"):
+        noted = json.loads(result.read_text()) | {"store_checksums": {"clips": "others"}}
+        result.write_text(json.dumps(noted))
+    away.rename(tmp_path / "runs" / "elsewhere")
+    finished(tmp_path, SMALL.replace("name: small", "name: paper"), kind="none")
+    method = () if {"--method", "--weights"} & set(arguments) else MEAN
+    before = files(tmp_path)
+    only_imagined = "--without" in arguments or arguments == ("paper",)
+    for command in ("what-if",) if only_imagined else ("what-if", "ensemble"):
+        code, out, err = orchestrate(command, *arguments, *method)
+        assert (code, out) == (2, ""), err
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert files(tmp_path) == before
+    assert not events(run, "test_read")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, orchestrate):
+    run = finished(tmp_path)
+    for place in ("runs/small", "store"):
+        code, _, err = orchestrate("ensemble", "small", *MEAN, "--out", place)
+        assert (code, err.count("must be a new or an empty folder")) == (2, 1)
+    assert not events(run, "test_read")
+
+
+def test_trials_that_have_not_ended_keep_the_test_split_closed(tmp_path, orchestrate):
+    run = finished(tmp_path)
+    next((run / "trials").iterdir()).joinpath("result.json").unlink()
+    code, _, err = orchestrate("ensemble", "small", *MEAN)
+    assert code == 2
+    assert "1 trials have not ended" in err
+    assert orchestrate("ensemble", "small", *MEAN, "--partial")[0] == 0
+    code, _, err = orchestrate("what-if", "small", *MEAN)
+    assert code == 0
+    assert err.startswith("without ")
+
+
+def test_a_laptop_without_torch_builds_and_imagines(tmp_path):
+    finished(tmp_path)
+    finished(tmp_path, OTHER, begin=4)
+    probe = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "ray", "mlflow", "pandas"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refused())
+from orchestrator import cli
+for arguments in ("what-if small other --method mean", "ensemble small other --method mean",
+                  "ensemble small --over seed --method mean --partial"):
+    sys.argv = ["orchestrate", *arguments.split()]
+    try:
+        cli.main()
+    except SystemExit as end:
+        print(arguments, "->", end.code or 0, file=sys.stderr)
+    else:
+        print(arguments, "-> 0", file=sys.stderr)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    ends = [line.rpartition("-> ")[2] for line in found.stderr.splitlines() if "->" in line]
+    assert ends == ["0", "0", "2"], found.stderr
