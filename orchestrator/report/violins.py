@@ -174,19 +174,18 @@ def violin_section(found: Sequence[Violin], figure: Path | None) -> list[str]:
     """What the violins say, in a sentence, a figure and a table; nothing without any."""
     if not found or figure is None:
         return []
-    threshold = found[0].threshold
+    threshold, columns = found[0].threshold, _by_division(found)
     text = (
         "Of each test clip the highest probability of a class; of an ensemble, of the mean of its"
         " networks' probabilities, whatever it sums. The second row has only the clips below"
-        f" {threshold:g}. {_summary(found)} The mean of several networks is less sure than each of"
-        " them where they disagree: fewer clips below the threshold mean surer, not more often"
-        " right. All quantiles are in `tables/violins.csv`."
+        f" {threshold:g}. {' '.join(map(_summary, columns.values()))} The mean of several networks"
+        " is less sure than each of them where they disagree: fewer clips below the threshold mean"
+        " surer, not more often right. All quantiles are in `tables/violins.csv`."
     )
-    several = len({violin.division for violin in found}) > 1
     lines = [
         {
             "name": f"`{violin.name}`",
-            **({"test clips of": _title(violin.division)} if several else {}),
+            **({"test clips of": _title(violin.division)} if len(columns) > 1 else {}),
             "mean": f"{violin.highest.mean():.3f}",
             "median": f"{np.median(violin.highest):.3f}",
             f"clips below {threshold:g}": f"{len(violin.below):,}",
@@ -203,10 +202,18 @@ def violin_section(found: Sequence[Violin], figure: Path | None) -> list[str]:
     ]
 
 
-def _summary(found: Sequence[Violin]) -> str:
-    """The last ensemble beside the first dense network, or the last row alone."""
-    last = found[-1]
-    own = [violin for violin in found if violin.division == last.division]
+def _by_division(found: Sequence[Violin]) -> dict[Division, list[Violin]]:
+    columns: dict[Division, list[Violin]] = {}
+    for violin in found:
+        columns.setdefault(violin.division, []).append(violin)
+    return columns
+
+
+def _summary(own: Sequence[Violin]) -> str:
+    """Of one division the last row, an ensemble where there is one, beside the first dense
+    network.
+    """
+    last = own[-1]
     dense = next((violin for violin in own if violin.kind == "dense"), None)
     text = (
         f"`{last.name}` is below it on {len(last.below):,} of {len(last.highest):,} clips"
@@ -228,9 +235,9 @@ def draw_violins(found: Sequence[Violin], path: Path) -> Path | None:
     """
     if not found:
         return None
-    columns: dict[Division, list[Violin]] = {}
-    for violin in found:
-        columns.setdefault(violin.division, []).append(violin)
+    from matplotlib.patches import Patch
+
+    columns = _by_division(found)
     widths = [max(3.2, 1.2 + 0.75 * len(own)) for own in columns.values()]
     with DRAWING:
         figure = blank_figure(max(6.5, sum(widths)), 7.0)
@@ -256,6 +263,14 @@ def draw_violins(found: Sequence[Violin], path: Path) -> Path | None:
                 )
             names = [violin.name for violin in own]
             lower.set_xticks(range(len(own)), names, rotation=35, ha="right", fontsize=8)
+        kinds = [kind for kind in COLOURS if any(violin.kind == kind for violin in found)]
+        figure.legend(
+            handles=[Patch(color=COLOURS[kind], alpha=0.45, label=kind) for kind in kinds],
+            loc="outside upper center",
+            ncols=len(kinds),
+            fontsize=8,
+            frameon=False,
+        )
         panels[0, 0].set_ylabel("highest probability, all clips")
         panels[1, 0].set_ylabel(f"highest probability, clips below {found[0].threshold:g}")
         return save_figure(figure, path)
