@@ -36,7 +36,7 @@ test-full: $(INSTALLED)  ## the rest of the tests: more cases of the same laws
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m full
 
 mutants: $(INSTALLED)  ## would the tests notice? changes of the core, one at a time
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python -m tests.mutants
 
 check: $(INSTALLED)  ## style, types and import directions
 	$(BIN)/ruff check .

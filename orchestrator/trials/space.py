@@ -136,13 +136,6 @@ def grid(sweep: Sweep, cell: Cell) -> list[Assignment]:
     return list(assignments.values())
 
 
-def sample(sweep: Sweep, cell: Cell, index: int) -> Assignment:
-    """The index-th random assignment of a cell: a function of the method's seed, the cell and the
-    index. IndexError past the last.
-    """
-    return samples(sweep, cell, index + 1)[index]
-
-
 def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
     """The first `count` random assignments, all different; fewer where the space holds fewer.
 

@@ -274,8 +274,9 @@ def _rest(number: int, what: str, details: str = "") -> list[RenderableType]:
 
 
 def _table(first: str, *numbers: str) -> Table:
+    """A table whose first column gives way where the terminal is narrow; numbers stay whole."""
     made = Table(box=None, pad_edge=False)
-    made.add_column(first, no_wrap=True, overflow="ellipsis", min_width=16)
+    made.add_column(first, overflow="ellipsis", min_width=16)
     for name in numbers:
         made.add_column(name, justify="right", no_wrap=True)
     return made
@@ -285,7 +286,7 @@ def _running_table(trials: list[RunningTrial]) -> Table:
     table = _table("running", "epoch", "loss", "selection", "best", "left")
     for trial in trials:
         table.add_row(
-            trial.trial,
+            Text(trial.trial, no_wrap=True),
             trial.position,
             "" if trial.train_loss is None else f"{trial.train_loss:.3f}",
             percent(trial.selection_top1),
@@ -299,7 +300,8 @@ def _cell_table(cells: Mapping[str, CellState]) -> Table:
     table = _table("cell", "done", "pruned", "failed", "best selection")
     for cell, state in cells.items():
         numbers = [str(number or "") for number in (state.pruned, state.failed)]
-        table.add_row(cell, f"{state.done}/{state.total}", *numbers, percent(state.best))
+        counts = (f"{state.done}/{state.total}", *numbers, percent(state.best))
+        table.add_row(Text(cell, no_wrap=True), *counts)
     return table
 
 

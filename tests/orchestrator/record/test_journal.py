@@ -231,6 +231,30 @@ def test_a_run_in_which_nothing_happens_says_that_it_goes_on(tmp_path, monkeypat
     assert read_journal(journal.path)[-1]["event"] == "trial_finished"
 
 
+def test_elapsed_seconds_have_three_digits(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 112.3456789)
+    journal = Journal(tmp_path / "journal.jsonl", began=100.0)
+    journal.append("test_read")
+    assert read_journal(journal.path)[0]["elapsed"] == 12.346
+
+
+def test_a_journal_that_cannot_be_written_for_another_reason_says_that(tmp_path, monkeypatch):
+    def denied(descriptor, content):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "write", denied)
+    with pytest.raises(PermissionError):
+        Journal(tmp_path / "journal.jsonl").append("sweep_started")
+
+
+def test_a_write_that_takes_only_a_part_is_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:7]))
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("trial_started", trial="a")
+    assert [event["trial"] for event in read_journal(journal.path)] == ["a"]
+
+
 def _told(function, name, done):
     def call(*arguments):
         done.append(name)

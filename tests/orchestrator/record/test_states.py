@@ -1,6 +1,7 @@
 """How a trial ended: its own files have the first word, the journal the second."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -116,3 +117,34 @@ def test_a_failure_of_its_own_goes_before_the_journal(run):
     assert load_trials(run)[0].reason == "train_loss must be finite"
     folder.failure_file.write_text(json.dumps({"reas": 1}))
     assert "is damaged" in load_trials(run)[0].reason
+
+
+def test_events_of_the_sweep_and_of_its_proposals_say_nothing_of_a_trial(run):
+    tell(run, *FAILED[:1], **FAILED[1])
+    state = load_trials(run)[0]
+    journal = journal_of(run)
+    journal.append("trial_proposed", **asdict(state.proposal))
+    journal.append("ensemble_built", name="e")
+    journal.append("sweep_finished")
+    assert load_trials(run) == (state,)
+
+
+def test_how_far_an_interrupted_trial_was(run):
+    tell(run, "trial_interrupted", epochs=7, best_top1=0.25)
+    (state,) = load_trials(run)
+    assert (state.stopped_at, state.best_top1, state.restarts) == (7, 0.25, 0)
+    assert (state.status, state.described) == ("unfinished", "unfinished")
+
+
+@pytest.mark.parametrize(
+    ("event", "described"),
+    [(("trial_pruned", {}), "pruned"), (("trial_discarded", {}), "discarded")],
+)
+def test_an_ending_without_details(run, event, described):
+    tell(run, event[0], **event[1])
+    assert load_trials(run)[0].described == described
+
+
+def test_a_failure_without_a_word_says_that(run):
+    tell(run, "trial_failed", reason="")
+    assert load_trials(run)[0].described == "failed: no reason given"

@@ -297,3 +297,52 @@ def test_a_stop_request_stands_whatever_its_file_holds(run):
     for content in ("", "[]", '{"by": "person"}'):
         requests.cancel_file.write_text(content)
         assert requests.stop().reason == "the file cancel was found"
+
+
+def test_trials_that_are_not_needed_are_counted_for_themselves(run):
+    trial = load_trials(run)[2].proposal
+    journal_of(run).append("trial_discarded", trial=trial.trial, cell=trial.cell)
+    cells = load_status(run).cells
+    assert [(cell.total, cell.failed, cell.discarded, cell.pruned) for cell in cells] == [
+        (1, 1, 0, 0),
+        (1, 0, 0, 0),
+        (1, 0, 1, 0),
+    ]
+
+
+def test_only_what_this_driver_started_and_has_not_ended_runs(run):
+    journal, (_, second, third) = journal_of(run), [each.proposal for each in load_trials(run)]
+
+    def runs():
+        with held(run):
+            return [cell.running for cell in load_status(run).cells]
+
+    journal.append("test_read", purpose="report")
+    journal.append("trial_restarted", trial=second.trial, attempt=1, of=3, reason="it died")
+    assert runs() == [0, 1, 0]
+    journal.append("trial_interrupted", trial=second.trial)
+    assert runs() == [0, 0, 0]
+    journal.append("trial_started", trial=third.trial)
+    assert runs() == [0, 0, 1]
+    journal.append("sweep_resumed")
+    assert runs() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+def test_a_sweep_is_continued_on_the_cluster_it_last_ran_on(run, address):
+    journal_of(run).append("sweep_resumed", address=address)
+    journal_of(run).append("sweep_interrupted", reason="a person")
+    next_step = load_status(run).next_step
+    assert next_step.startswith("continue with: orchestrate resume small")
+    assert next_step.endswith(f" --address {address}") == (address is not None)
+
+
+def test_how_far_stopped_trials_are(run):
+    _, second, third = (each.proposal.trial for each in load_trials(run))
+    for trial, known in ((second, {"epochs": 12, "best_top1": 0.561}), (third, {"epochs": 3})):
+        journal_of(run).append("trial_interrupted", trial=trial, **known)
+    assert load_status(run).stopped == {second: "at epoch 12, best 56.1 %", third: "at epoch 3"}
+    journal_of(run).append("trial_interrupted", trial=third, epochs=0)
+    assert list(load_status(run).stopped) == [second]
+    with held(run):
+        assert load_status(run).stopped == {}

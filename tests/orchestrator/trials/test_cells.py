@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
-from orchestrator.trials.cells import expand
+from orchestrator.trials.cells import _digest, expand
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
 
@@ -36,6 +37,26 @@ def test_ids_are_safe_short_and_unique(tmp_path) -> None:
     ids = [cell.id for cell in expand(sweep)]
     assert len(set(ids)) == len(ids) == 16
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,80}", each) for each in ids)
+
+
+def test_an_id_of_eighty_characters_stays_a_longer_one_ends_with_a_digest(tmp_path) -> None:
+    long, longer = "x" * 74, "x" * 75
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        f"parameters={{model.layout: {{values: [{long}, {longer}], axis: cell}}}}",
+    )
+    digest = hashlib.sha256(f'{{"model.layout": "{longer}"}}'.encode()).hexdigest()[:8]
+    assert [cell.id for cell in expand(sweep)] == [
+        f"layout{long}",
+        f"layout{'x' * 65}-{digest}",
+    ]
+
+
+def test_the_digest_of_a_point_knows_no_order_of_the_axes() -> None:
+    point = {"b": 1, "a": [2, "c"]}
+    assert _digest(point) == _digest(dict(reversed(point.items())))
+    assert _digest(point) == hashlib.sha256(b'{"a": [2, "c"], "b": 1}').hexdigest()[:8]
 
 
 def test_values_that_look_alike_get_different_ids(tmp_path) -> None:

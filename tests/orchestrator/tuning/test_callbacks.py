@@ -237,3 +237,76 @@ def test_what_still_runs_when_tune_ends_is_interrupted_and_nothing_is_heard_afte
     scene.finish()
     scene.tell("complete")
     assert scene.callback.ended == set()
+
+
+def told(scene):
+    """What the journal holds, without the times."""
+    events = read_journal(scene.context.journal.path)
+    return [{name: value for name, value in event.items() if name != "time"} for event in events]
+
+
+@pytest.mark.parametrize("source", [None, "dense/best.pt"])
+def test_the_journal_says_where_a_trial_starts_and_how_it_ended(scene, source):
+    scene.trial.config["source"] = source
+    scene.tell("start")
+    scene.finish()
+    scene.tell("complete")
+    result = result_of(Made("joint", 0.0))
+    trial = {"trial": "st_gcn-1", "cell": "st_gcn"}
+    assert told(scene) == [
+        {"event": "trial_started", **trial, **({"source": source} if source else {})},
+        {
+            "event": "trial_finished",
+            **trial,
+            "seconds": result.seconds,
+            "selection_top1": result.selection_top1,
+            "nonzero_params": result.cost.nonzero_params,
+        },
+    ]
+    assert scene.searcher.named("tell") == [("a", result)]
+    assert scene.tracker.named("start_trial")[0][:2] == ("st_gcn-1", "st_gcn")
+
+
+def test_what_is_not_needed_is_no_part_of_the_count(scene):
+    scene.callback.discard(SimpleNamespace(proposal=scene.proposal))
+    scene.finish()
+    scene.tell("complete")
+    assert scene.lines()[-1].endswith("(1/0 trials)")
+    assert told(scene)[0]["reason"] == "method random did not ask for it"
+
+
+def test_one_restart_is_singular_and_none_is_not_told(scene):
+    scene.tell("start")
+    scene.tell("recover")
+    scene.tell("error")
+    assert scene.lines()[-1] == "FAILED    st_gcn-1: the worker died, after 1 restart"
+
+
+def test_a_trial_that_failed_at_once(scene):
+    scene.tell("start")
+    scene.tell("error")
+    assert scene.lines()[-1] == "FAILED    st_gcn-1: the worker died"
+
+
+def test_a_trial_stopped_before_its_first_epoch_says_nothing_of_epochs(scene):
+    scene.tell("start")
+    scene.tell("complete")
+    assert told(scene)[-1] == {
+        "event": "trial_interrupted",
+        "trial": "st_gcn-1",
+        "cell": "st_gcn",
+    }
+    assert scene.lines()[-1] == "stopped   st_gcn-1 (before its first epoch)"
+    assert scene.searcher.named("tell") == [("a", None)]
+
+
+def test_a_pruned_trial_says_after_how_many_epochs(scene):
+    scene.tell("start")
+    scene.pruned["st_gcn-1"] = 5
+    scene.tell("complete")
+    assert told(scene)[-1]["epochs"] == 5
+    assert scene.tracker.named("finish_trial")[0][2:] == ("pruned", "", 5)
+
+
+def test_what_tune_pickles_is_empty(scene):
+    assert scene.callback.__getstate__() == {}

@@ -1,4 +1,7 @@
+import gc
+import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,12 +10,14 @@ from orchestrator.tuning import cluster
 from orchestrator.tuning.cluster import (
     Cluster,
     ClusterLost,
+    Slots,
     WaitingForCores,
     answers,
     check_address,
     fit_slots,
+    ray_cluster,
 )
-from trainables.contract.errors import UserError
+from trainables.contract.errors import Interrupted, UserError
 
 GB = 2**30
 
@@ -112,6 +117,11 @@ def test_it_is_said_when_nothing_has_run_for_seconds_and_again_after_minutes(mon
         waiting.check(running=1 if 340 <= second < 350 else 0)
         counts.append(len(said))
     assert [counts.index(n) * 2 for n in range(1, 5)] == [6, 306, 354, 654]
+    now[0] = 0.5  # a machine that has just been started
+    waiting.check(running=1)
+    waiting._idle_since = -10.0
+    waiting.check(running=0)
+    assert len(said) == counts[-1] + 1
 
 
 def test_a_head_that_does_not_answer_is_lost_after_a_while(monkeypatch):
@@ -135,3 +145,169 @@ def test_whether_something_listens():
         port = server.getsockname()[1]
         assert answers(f"127.0.0.1:{port}", timeout=1.0)
     assert not answers(f"127.0.0.1:{port}", timeout=1.0)
+
+
+class FakeRay:
+    """Stands for Ray: writes down what it is asked."""
+
+    def __init__(self, monkeypatch, refuses=None):
+        self.calls = []
+        self.refuses = refuses
+        for name in ("init", "shutdown", "get_runtime_context"):
+            monkeypatch.setattr(cluster.ray, name, getattr(self, name))
+
+    def init(self, **asked):
+        self.calls.append(asked)
+        if self.refuses:
+            raise self.refuses
+
+    def shutdown(self):
+        self.calls.append(f"shutdown, collecting={gc.isenabled()}")
+
+    def get_runtime_context(self):
+        return SimpleNamespace(gcs_address="10.0.0.1:6379", get_job_id=lambda: "0a0b")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """The environment, without what a machine says of Ray; as before afterwards."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    monkeypatch.setattr(os, "environ", own)
+    return own
+
+
+def test_ray_of_this_machine_alone(monkeypatch, environment):
+    fake, said = FakeRay(monkeypatch), []
+    environment["TUNE_GLOBAL_CHECKPOINT_S"] = "7"  # what a person sets stays
+    with ray_cluster(None, said.append) as joined:
+        assert not joined.shared
+        assert not joined.lost
+    assert said == ["starting Ray on this machine"]
+    assert fake.calls == [
+        {
+            "address": "local",
+            "log_to_driver": False,
+            "logging_level": "error",
+            "include_dashboard": False,
+        },
+        "shutdown, collecting=False",
+    ]
+    assert gc.isenabled()
+    assert environment["RAY_AUTH_MODE"] == "disabled"
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert environment["TUNE_GLOBAL_CHECKPOINT_S"] == "7"
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_a_cluster_that_others_use_is_joined(monkeypatch, environment, by):
+    fake, said = FakeRay(monkeypatch), []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        environment["RAY_ADDRESS"] = address if by == "environment" else "10.0.0.9:1"
+        with ray_cluster(address if by == "argument" else None, said.append) as joined:
+            assert joined.shared
+    assert said == [f"joining the Ray cluster at {address}"]
+    assert fake.calls[0] == {"address": address, "log_to_driver": False, "logging_level": "error"}
+    assert "RAY_AUTH_MODE" not in environment
+
+
+def test_a_ray_that_refuses_is_one_line(monkeypatch, environment):
+    FakeRay(monkeypatch, refuses=RuntimeError("version mismatch\nand forty lines"))
+    with (
+        pytest.raises(
+            UserError, match=r"^--address: Ray must be reachable at local: version misma"
+        ),
+        ray_cluster(None, lambda _: None),
+    ):
+        pass
+
+
+def test_nothing_is_asked_of_a_lost_head_and_the_process_ends_last(monkeypatch, environment):
+    fake, last = FakeRay(monkeypatch), []
+    monkeypatch.setattr(cluster.atexit, "register", last.append)
+    monkeypatch.setattr(cluster.os, "_exit", last.append)
+    with ray_cluster(None, lambda _: None) as joined:
+        joined.lost = True
+    assert len(fake.calls) == 1
+    last[0]()
+    assert last[1:] == [Interrupted.exit_code]
+
+
+def test_ray_is_left_when_the_run_fails(monkeypatch, environment):
+    fake = FakeRay(monkeypatch)
+    with pytest.raises(KeyError), ray_cluster(None, lambda _: None):
+        raise KeyError
+    assert fake.calls[1:] == ["shutdown, collecting=False"]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("groups", "reserved"),
+    [
+        ({}, False),
+        ({"ff0a0b": "CREATED"}, True),
+        ({"ff0a0b": "PENDING"}, False),
+        ({"0a0bff": "CREATED", "ff0c0d": "CREATED"}, False),  # of other sweeps
+        ({"ff0c0d": "CREATED", "ee0a0b": "CREATED"}, True),
+    ],
+)
+def test_cores_that_are_kept_for_this_sweep(monkeypatch, groups, reserved):
+    FakeRay(monkeypatch)
+    table = {number: {"state": state} for number, state in groups.items()}
+    monkeypatch.setattr(cluster.ray.util, "placement_group_table", lambda: table)
+    assert cluster._has_reserved() is reserved
+
+
+def test_a_worker_that_is_being_started_is_not_waited_for_aloud(monkeypatch):
+    now, said = [100.0], []
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cluster, "live_nodes", lambda: [{"CPU": 2}])
+    monkeypatch.setattr(cluster.ray, "available_resources", dict)
+    monkeypatch.setattr(cluster, "_has_reserved", lambda: True)
+    wanted = Resources(gpus=0.0)
+    waiting = WaitingForCores(wanted, fit_slots(wanted, [{"CPU": 2}]), said.append)
+    now[0] = 110.0
+    waiting.check(running=0)
+    assert said == []
+
+
+def test_only_nodes_that_live_count(monkeypatch):
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 9}}]
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
+    assert cluster.live_nodes() == [{"CPU": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "threads", "words"),
+    [
+        (0.5, 0.0, 1, "0.5 CPUs"),
+        (1.0, 1.0, 1, "1 CPU and 1 GPU"),
+        (4.0, 0.5, 4, "4 CPUs and 0.5 GPUs"),
+    ],
+)
+def test_what_a_trial_gets(cpus, gpus, threads, words):
+    slots = Slots(cpus, gpus, concurrent=1)
+    assert (slots.threads, slots.words) == (threads, words)
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        (3 * GB, "waiting   for 1 CPU per trial: the cluster has 2 CPUs (2 free)"),
+        (4 * GB, None),
+    ],
+)
+def test_memory_is_waited_for_too(memory, said):
+    nodes = [{"CPU": 2, "memory": 8 * GB}]
+    wanted = Resources(gpus=0.0, per_trial_memory_gb=4.0)
+    waiting = WaitingForCores(wanted, fit_slots(wanted, nodes), lambda _: None)
+    assert waiting.reason(nodes, {"CPU": 2.0, "memory": memory}) == said
+
+
+def test_what_a_node_lacks_in_memory_is_said():
+    with pytest.raises(UserError, match=r"gpus=0 per_trial_memory_gb=6, .* 2 CPUs, 0 GPUs, 4\.0 G"):
+        fit_slots(Resources(gpus=0.0, per_trial_memory_gb=6.0), [{"CPU": 2, "memory": 4 * GB}])
+
+
+def test_a_cluster_that_ray_finds_itself_is_not_asked_before():
+    check_address("auto")

@@ -188,3 +188,166 @@ def test_the_table_fits_the_terminal_and_shows_what_runs(height):
     else:
         hidden = 30 - sum("0/4" in line for line in lines)
         assert f"... and {hidden} more cells: 0/{4 * hidden} trials" in lines
+
+
+def display_of(totals, clock=None):
+    stream = io.StringIO()
+    return Display(totals, Console(file=stream, width=200)), stream
+
+
+def test_what_earlier_runs_did_is_counted():
+    display, stream = display_of({"a": 6, "b": 1})
+    for ending in ("failed", "pruned", "discarded", "interrupted"):
+        display.ended_before("a", ending)
+    display.complete_before("b", result(0.7))
+    display.finished("a", "a-1", result(None))
+    # 6 + 1, one of them discarded; failed, pruned and two finished have ended
+    assert stream.getvalue() == "finished  a-1  (4/6 trials)\n"
+
+
+def test_pruned_interrupted_and_discarded_trials_are_lines_and_leave(clock):
+    display, stream = display_of({"a": 4})
+    for number in (1, 2, 3):
+        display.started("a", f"a-{number}", 10)
+    display.epoch("a-2", {"epoch": 3, "train_loss": 1.5})
+    display.pruned("a", "a-1", 5)
+    display.interrupted("a-2")
+    display.interrupted("a-9")
+    display.discarded("a")
+    display.epoch("a-1", {"epoch": 4})  # a late report of a trial that has ended
+    assert stream.getvalue().splitlines()[3:] == [
+        "pruned    a-1 after 5 epochs",
+        "stopped   a-2 (epoch 4/10, loss 1.500)",
+        "stopped   a-9",
+    ]
+    assert [trial.trial for trial in display.snapshot().trials] == ["a-3"]
+    display.restarted("a-3", 1, 3, "it died")
+    assert display.snapshot().trials == ()
+    display.finished("a", "a-4", result(0.5))
+    assert stream.getvalue().endswith("selection 50.0 %  (2/3 trials)\n")
+
+
+def test_the_first_start_is_told_with_its_time(clock):
+    display, stream = display_of({"a": 2})
+    clock[0] += 30.0
+    display.started("a", "a-1", 10)
+    display.started("a", "a-2", 10)
+    assert stream.getvalue().splitlines() == [
+        "started   a-1 (the first, after 30 s)",
+        "started   a-2",
+    ]
+
+
+def test_the_best_is_that_of_all_epochs(clock):
+    display, _ = display_of({"a": 1})
+    display.started("a", "a-1", 10)
+    for epoch, top1 in enumerate((0.5, 0.75, 0.25)):
+        display.epoch("a-1", {"epoch": epoch, "selection_top1": top1})
+    (trial,) = display.snapshot().trials
+    assert (trial.epoch, trial.selection_top1, trial.best_top1) == (3, 0.25, 0.75)
+    assert trial.train_loss is None
+
+
+@pytest.mark.parametrize(
+    ("epoch_s", "epochs", "lines"),
+    [
+        (100.0, 3, [200.0]),  # two epochs of a hundred seconds: not before three minutes
+        (4.0, 10, [12.0, 24.0, 36.0]),  # a fifth of 40 s would be 8 s: ten at least
+        (10.0, 30, [60.0, 120.0, 180.0, 240.0]),  # a fifth of 300 s
+    ],
+)
+def test_when_a_running_trial_speaks(clock, epoch_s, epochs, lines):
+    display, stream = display_of({"a": 1})
+    display.started("a", "a-1", epochs)
+    spoke = []
+    for epoch in range(epochs):
+        clock[0] += epoch_s
+        before = len(stream.getvalue())
+        display.epoch("a-1", {"epoch": epoch})
+        if len(stream.getvalue()) > before:
+            spoke.append(clock[0] - 1000.0)
+    assert spoke == lines
+
+
+def test_time_left_after_trials_have_ended_is_the_mean_of_theirs(clock):
+    display, _ = display_of({"a": 5})
+    for trial, seconds in (("a-1", 100.0), ("a-2", 300.0)):
+        display.started("a", trial, 10)
+        clock[0] += seconds
+        display.finished("a", trial, result(0.5))
+    assert display.snapshot().seconds_left == 3 * 200.0
+    display.started("a", "a-3", 10)
+    assert display.snapshot().seconds_left == 3 * 200.0  # it has shown nothing of its own yet
+    for epoch in (0, 1):
+        clock[0] += 50.0
+        display.epoch("a-3", {"epoch": epoch})
+    assert display.snapshot().seconds_left == 8 * 50.0 + 2 * 200.0
+
+
+def printed(display, **size):
+    stream = io.StringIO()
+    Console(file=stream, no_color=True, **size).print(display.render())
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_the_live_table(clock):
+    display = Display({"a": 3, "b": 2}, Console(file=io.StringIO(), width=100, height=40))
+    display.started("a", "a-1", 10)
+    display.complete_before("b", result(0.7))
+    display.ended_before("b", "failed")
+    display.ended_before("a", "pruned")
+    for epoch, top1 in enumerate((0.5, 0.25)):
+        clock[0] += 50.0
+        display.epoch("a-1", {"epoch": epoch, "train_loss": 1.25, "selection_top1": top1})
+    assert printed(display, width=100) == [
+        "3/5 trials, 1:40 elapsed, about 15 min left",
+        "running           epoch   loss  selection    best   left",
+        "a-1                2/10  1.250     25.0 %  50.0 %  7 min",
+        "cell              done  pruned  failed  best selection",
+        "a                  0/3       1",
+        "b                  1/2               1          70.0 %",
+    ]
+
+
+def test_in_a_narrow_live_table_names_are_cut_and_numbers_are_not(clock):
+    display = Display({"c" * 60: 1, "d": 1}, Console(file=io.StringIO(), width=70, height=40))
+    display.started("d", "t" * 60, 10)
+    assert printed(display, width=70)[1:] == [
+        "running                             epoch  loss  selection  best  left",
+        "ttttttttttttttttttttttttttttttttt…   0/10",
+        "cell                              done  pruned  failed  best selection",
+        "ccccccccccccccccccccccccccccccc…   0/1",
+        "d                                  0/1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("height", "running", "trials", "cells"),
+    [
+        (24, 0, 0, 18),  # six lines are the title, two heads, two rests and the line below
+        (24, 5, 5, 13),
+        (24, 20, 12, 6),  # a third is for cells
+        (8, 20, 2, 1),
+        (5, 20, 2, 1),
+        (3, 0, 0, 2),
+    ],
+)
+def test_how_many_trials_and_cells_a_terminal_holds(clock, height, running, trials, cells):
+    totals = {f"cell{number:02d}": 30 for number in range(30)}
+    display = Display(totals, Console(file=io.StringIO(), width=80, height=height))
+    for number in range(running):
+        display.started("cell29", f"trial{number:02d}", 10)
+    lines = printed(display, width=80)
+    assert sum(line.startswith("trial") for line in lines) == trials
+    assert sum(line.startswith("cell0") or line.startswith("cell1") for line in lines) == cells
+    rest = f"... and {running - trials} more running trials"
+    assert (rest in lines) == (running > trials)
+    hidden = 30 - cells
+    assert lines[-1] == f"... and {hidden} more cells: 0/{30 * hidden} trials"
+
+
+def test_a_live_table_is_started_and_stopped(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=40)
+    with Display({"a": 1}, console) as display:
+        assert display._live.is_started
+    assert not display._live.is_started

@@ -27,6 +27,7 @@ def test_requests_are_files_that_can_be_cleared(tmp_path):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_cancels_and_the_handlers_are_put_back(tmp_path, number):
     switch, notes = StopSwitch(StopRequests(tmp_path)), []
+    assert not switch.at_once
     before = signal.getsignal(number)
     with signals_cancel(switch, notes.append):
         os.kill(os.getpid(), number)

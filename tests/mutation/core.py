@@ -1,0 +1,119 @@
+"""The modules whose tests are tested, and which tests should notice a change of each."""
+
+CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a change of it
+    "orchestrator/trials/cells.py": ("orchestrator/trials/test_cells.py",),
+    "orchestrator/trials/space.py": (
+        "orchestrator/trials/test_space.py",
+        "orchestrator/trials/test_random_draws.py",
+        "orchestrator/trials/test_settings.py",
+        "orchestrator/trials/test_trials.py",
+    ),
+    "orchestrator/sweep/constraints.py": (
+        "orchestrator/sweep/test_constraints.py",
+        "orchestrator/trials/test_space.py",
+    ),
+    "orchestrator/sweep/leaves.py": (
+        "orchestrator/sweep/test_sweep.py",
+        "orchestrator/trials/test_space.py",
+    ),
+    "orchestrator/record/journal.py": ("orchestrator/record/test_journal.py",),
+    "orchestrator/record/proposals.py": (
+        "orchestrator/record/test_folder.py",
+        "orchestrator/record/test_version_0_2.py",
+    ),
+    "orchestrator/record/states.py": ("orchestrator/record/test_states.py",),
+    "orchestrator/record/status.py": ("orchestrator/record/test_status.py",),
+    "orchestrator/record/running.py": ("orchestrator/record/test_running.py",),
+    "orchestrator/tuning/callbacks.py": (
+        "orchestrator/tuning/test_callbacks.py",
+        "orchestrator/tuning/test_run.py",
+    ),
+    "orchestrator/tuning/cluster.py": ("orchestrator/tuning/test_cluster.py",),
+    "orchestrator/tuning/progress.py": ("orchestrator/tuning/test_progress.py",),
+    "orchestrator/tuning/run.py": ("orchestrator/tuning/test_run.py",),
+    "orchestrator/tuning/searcher.py": (
+        "orchestrator/tuning/test_searcher.py",
+        "orchestrator/tuning/test_sources.py",
+    ),
+    "orchestrator/tuning/signals.py": ("orchestrator/tuning/test_signals.py",),
+    "orchestrator/tuning/workers.py": ("orchestrator/tuning/test_workers.py",),
+    "orchestrator/ensembling/build.py": (
+        "orchestrator/ensembling/test_collect.py",
+        "orchestrator/ensembling/test_strategies.py",
+        "orchestrator/ensembling/test_final.py",
+    ),
+    "orchestrator/ensembling/collect.py": (
+        "orchestrator/ensembling/test_collect.py",
+        "orchestrator/ensembling/test_levels.py",
+    ),
+    "orchestrator/ensembling/combine.py": (
+        "orchestrator/ensembling/test_evaluate.py",
+        "orchestrator/ensembling/test_score_files.py",
+    ),
+    "orchestrator/ensembling/evaluate.py": ("orchestrator/ensembling/test_evaluate.py",),
+    "orchestrator/ensembling/final.py": ("orchestrator/ensembling/test_final.py",),
+    "orchestrator/ensembling/readers/alignment.py": (
+        "orchestrator/ensembling/readers/test_formats.py",
+        "orchestrator/ensembling/test_score_files.py",
+    ),
+    "orchestrator/ensembling/readers/tables.py": (
+        "orchestrator/ensembling/readers/test_formats.py",
+        "orchestrator/ensembling/test_score_files.py",
+    ),
+    "orchestrator/planning/plan.py": ("orchestrator/planning/test_plan.py",),
+    "trainables/contract/config.py": (
+        "trainables/contract/test_config.py",
+        "trainables/training/test_optimiser.py",
+        "trainables/data/batches/test_settings.py",
+        "orchestrator/sweep/test_stream_presets.py",
+        "orchestrator/trials/test_space.py",
+    ),
+    "trainables/contract/pickles.py": ("trainables/contract/test_pickles.py",),
+    "trainables/contract/scores.py": (
+        "trainables/contract/test_scores.py",
+        "orchestrator/ensembling/test_score_files.py",
+    ),
+    "trainables/layouts.py": (
+        "trainables/test_layouts.py",
+        "trainables/data/batches/test_streams.py",
+        "trainables/data/batches/test_pyskl_pipeline.py",
+    ),
+    "trainables/data/batches/streams.py": ("trainables/data/batches/test_streams.py",),
+    "trainables/data/batches/transforms.py": (
+        "trainables/data/batches/test_transforms.py",
+        "trainables/data/batches/test_batches.py",
+        "trainables/data/batches/test_aligned_persons.py",
+        "trainables/data/batches/test_pyskl_pipeline.py",
+    ),
+    "trainables/data/store/protocols.py": (
+        "trainables/data/store/test_protocols.py",
+        "trainables/data/batches/test_settings.py",
+    ),
+    "trainables/reparam/kernels.py": (
+        "trainables/reparam/test_kernels.py",
+        "trainables/reparam/test_rep_tcn.py",
+    ),
+    "trainables/sparsity/amounts.py": (
+        "trainables/sparsity/test_amounts.py",
+        "trainables/sparsity/test_masks.py",
+        "trainables/sparsity/test_structures.py",
+    ),
+    "trainables/sparsity/generator.py": (
+        "trainables/sparsity/test_generator.py",
+        "trainables/sparsity/test_exchange.py",
+        "trainables/sparsity/test_rewinding.py",
+        "trainables/sparsity/test_scored.py",
+    ),
+    "trainables/sparsity/masks.py": (
+        "trainables/sparsity/test_masks.py",
+        "trainables/sparsity/test_structures.py",
+        "trainables/sparsity/test_exchange.py",
+        "trainables/sparsity/test_source.py",
+    ),
+    "trainables/training/checkpoint.py": ("trainables/training/test_loop.py",),
+    "trainables/training/evaluate.py": (
+        "trainables/training/test_evaluate.py",
+        "trainables/training/test_loop.py",
+    ),
+    "trainables/training/loop.py": ("trainables/training/test_loop.py",),
+}

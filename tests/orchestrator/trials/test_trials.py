@@ -1,0 +1,75 @@
+"""Trials of a space: recorded ones first, the largest grid, and options that nothing has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.trials import space
+from orchestrator.trials.cells import expand
+from orchestrator.trials.space import MAX_COMBINATIONS, check_space, grid, samples, trials
+from tests.orchestrator.sweep_files import SMALL, loaded
+from trainables.contract.errors import UserError
+
+
+def test_trials_that_were_written_down_come_first_and_keep_their_names(tmp_path) -> None:
+    sweep = loaded(
+        tmp_path, SMALL, "parameters={train.lr: [0.1, 0.2, 0.3]}", "method={seeds: 2}", "seed=5"
+    )
+    (cell,) = expand(sweep)
+    plain = trials(sweep, cell)
+    # one of the sweep's own, under an older name, and one that this version would not make
+    own = replace(plain[3].proposal, trial="old-name")
+    other = replace(own, trial="older", assignment={"train.lr": 0.7}, seed=9)
+    found = trials(sweep, cell, [own, other])
+    assert [trial.proposal.trial for trial in found[:2]] == ["old-name", "older"]
+    assert (found[1].config.train.lr, found[1].config.seed) == (0.7, 9)
+    # six slots in all: four are left, and what is written down is not proposed again
+    assert found[2:] == [plain[number] for number in (0, 1, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("model.branches=[3, 5]", "temporal modules (conv)"),
+        ("model.groups=4", "backbones (hpi_gcn_rp)"),
+    ],
+)
+def test_options_that_no_network_of_the_sweep_has(tmp_path, given, reason) -> None:
+    leaf = given.partition("=")[0]
+    sweep = loaded(tmp_path, SMALL, given, "model.backbone=hpi_gcn_rp", "model.temporal=conv")
+    assert check_space(sweep) == [
+        f"--set {leaf}: has no effect: none of the sweep's {reason} has it; leave it out"
+    ]
+
+
+def test_the_largest_grid(tmp_path, monkeypatch) -> None:
+    assert MAX_COMBINATIONS + 1 == 3 * 59 * 113
+    values = {
+        "train.epochs": [*range(2, 61)],
+        "train.batch_size": [*range(1, 114)],
+        "model.kernel_size": [3, 5, 7],
+    }
+    refused = loaded(tmp_path, SMALL, f"parameters={json.dumps(values)}")
+    with pytest.raises(UserError, match="a grid must have at most 20000 combinations per cell"):
+        grid(refused, expand(refused)[0])
+    monkeypatch.setattr(space, "MAX_COMBINATIONS", 4)
+    accepted = loaded(
+        tmp_path, SMALL, "parameters={model.kernel_size: [5, 9], train.lr: [0.1, 0.2]}"
+    )
+    assert len(grid(accepted, expand(accepted)[0])) == 4
+    # as many are listed for random draws, too: of four all come
+    assert len(samples(accepted, expand(accepted)[0], 9)) == 4
+
+
+def test_a_drawn_value_that_does_not_fit_is_said_once(tmp_path) -> None:
+    sweep = loaded(
+        tmp_path,
+        SMALL,
+        "parameters={train.warmup_epochs: {min: 2, max: 9}, train.lr: [0.1, 0.2]}",
+        "method={name: random, trials_per_cell: 4}",
+    )
+    (problem,) = check_space(sweep)
+    assert "warmup_epochs must be less than epochs, got warmup_epochs=" in problem
