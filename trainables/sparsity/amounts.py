@@ -69,11 +69,9 @@ def erk_counts(shapes: Sequence[Shape], level: float) -> list[int]:
     kept = sum(sizes) - removed_count(sum(sizes), level)
     weight = [float(sum(shape)) for shape in shapes]  # share * size is proportional to this
     full: set[int] = set()
-    while True:
-        rest = [i for i in range(len(sizes)) if i not in full]
-        factor = (
-            (kept - sum(sizes[i] for i in full)) / sum(weight[i] for i in rest) if rest else 0.0
-        )
+    factor = math.nan  # not asked for where all are full
+    while rest := [i for i in range(len(sizes)) if i not in full]:
+        factor = (kept - sum(sizes[i] for i in full)) / sum(weight[i] for i in rest)
         over = {i for i in rest if factor * weight[i] > sizes[i]}
         if not over:
             break

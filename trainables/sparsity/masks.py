@@ -284,12 +284,8 @@ def kept_weights(network: nn.Module, blocks: Sequence[nn.Module]) -> list[Kept]:
     """What the masks on the blocks leave, in layer order and by the names that layers have in the
     network.
     """
-    inside = {layer for block in maskable(blocks) for layer in block}
-    masks = [
-        (name, mask_of(layer))
-        for name, layer in network.named_modules()
-        if layer in inside and isinstance(layer, nn.Conv2d)
-    ]
+    inside: set[nn.Module] = {layer for block in maskable(blocks) for layer in block}
+    masks = [(name, mask_of(layer)) for name, layer in network.named_modules() if layer in inside]
     return [
         Kept(name, tuple(mask.shape), int(mask.count_nonzero()))
         for name, mask in masks
@@ -313,8 +309,7 @@ def write_masks(network: nn.Module) -> None:
 
 def mask_of(layer: nn.Module) -> Tensor | None:
     """The mask on a layer's weight, None where there is none."""
-    masked = [part for part in layer.modules() if isinstance(part, Masked)]
-    return masked[0].mask if masked else None
+    return next((part.mask for part in layer.modules() if isinstance(part, Masked)), None)
 
 
 def weights_with_masks_written(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -104,3 +104,154 @@ def test_an_orientation_needs_hops() -> None:
     with pytest.raises(ValidationError, match="has no effect at hops 0, got 'child_parent'"):
         StreamConfig(bone=True, orientation="child_parent")
     assert StreamConfig(hops=1, orientation="child_parent").hops == 1
+
+
+def test_defaults_never_change() -> None:
+    """They take no part in a trial's name: another default would give an old trial another
+    meaning.
+    """
+    config = TrialConfig.model_validate({"data": DATA})
+    assert config.model_dump(mode="json", include={"data", "train", "seed"}) == {
+        "data": {
+            **DATA,
+            "selection": {"kind": "subject", "fraction": 0.1, "seed": 7},
+            "stream": "joint",
+            "frames": 64,
+            "pipeline": "auto",
+            "rotation": None,
+            "align_spine": None,
+            "align_persons": False,
+            "views": None,
+            "repeat": 1,
+            "residence": "auto",
+        },
+        "train": {
+            "epochs": 110,
+            "batch_size": 128,
+            "eval_batch_size": 256,
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 4e-4,
+            "schedule": "step",
+            "warmup_epochs": 5,
+            "milestones": [90, 100],
+            "lr_decay": 0.1,
+            "clip_norm": None,
+            "precision": "auto",
+            "keep": "best",
+        },
+        "seed": 0,
+    }
+    assert len(config.digest()) == 8
+
+
+@pytest.mark.parametrize(
+    ("place", "fits", "does_not"),
+    [
+        ("data.frames", 2, 1),
+        ("data.frames", 10_000, 10_001),
+        ("data.views", 1, 0),
+        ("data.views", 1000, 1001),
+        ("data.repeat", 1, 0),
+        ("data.repeat", 10_000, 10_001),
+        ("data.rotation", 0.0, -0.1),
+        ("data.selection.fraction", 0.99, 1.0),
+        ("data.selection.fraction", 0.01, 0.0),
+        ("data.selection.seed", 0, -1),
+        ("train.epochs", 1, 0),
+        ("train.epochs", 100_000, 100_001),
+        ("train.batch_size", 1, 0),
+        ("train.batch_size", 100_000, 100_001),
+        ("train.eval_batch_size", 1, 0),
+        ("train.eval_batch_size", 100_000, 100_001),
+        ("train.lr", 1e-9, 0.0),
+        ("train.momentum", 0.99, 1.0),
+        ("train.momentum", 0.01, -0.1),
+        ("train.weight_decay", 0.0, -1e-9),
+        ("train.warmup_epochs", 0, -1),
+        ("train.milestones", [1], [0]),
+        ("train.lr_decay", 1.0, 1.1),
+        ("train.lr_decay", 0.01, 0.0),
+        ("train.clip_norm", 0.01, 0.0),
+        ("seed", 0, -1),
+    ],
+)
+def test_numbers_have_bounds(place: str, fits: object, does_not: object) -> None:
+    def config(value: object) -> TrialConfig:
+        *sections, name = place.split(".")
+        content: dict[str, object] = {"data": dict(DATA)}
+        inner = content
+        for section in sections:
+            inner = inner.setdefault(section, {})  # type: ignore[assignment]
+        inner[name] = value
+        return TrialConfig.model_validate(content)
+
+    config(fits)
+    with pytest.raises(ValidationError):
+        config(does_not)
+
+
+@pytest.mark.parametrize(
+    ("stream", "name"),
+    [
+        ("bone_motion", "bone_motion"),
+        ({"bone": True}, "bone"),
+        ({"bone": False, "motion": True}, "joint_motion"),
+        ({"hops": 5, "orientation": "parent_children"}, "joint_hop5_parent_children"),
+        (
+            {"hops": 6, "orientation": "infogcn", "bone": True, "motion": True},
+            "bone_hop6_infogcn_motion",
+        ),
+    ],
+)
+def test_streams_have_short_names(stream: object, name: str) -> None:
+    config = TrialConfig.model_validate({"data": {**DATA, "stream": stream}})
+    assert config.data.stream_name == name
+
+
+def test_nesterov_needs_momentum() -> None:
+    with pytest.raises(ValidationError, match=r"nesterov needs momentum > 0, got momentum=0\.0"):
+        TrainConfig(momentum=0.0)
+    assert TrainConfig(momentum=0.0, nesterov=False).momentum == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"temporal": "rep_tcn"}, None),
+        ({"temporal": "conv"}, "branches needs model.temporal rep_tcn, .* got conv"),
+        (
+            {"temporal": "rep_tcn", "branches": ["pointwise", "average"]},
+            r"a branch whose kernel can have any mask .* branches=\['pointwise', 'average'\]",
+        ),
+        ({"temporal": "rep_tcn", "branches": ["pointwise"]}, None),
+        ({"temporal": "rep_tcn", "branches": ["pointwise", "average", 5]}, None),
+    ],
+)
+def test_masks_are_shared_by_branches_that_can_have_them(
+    model: dict[str, object], message: str | None
+) -> None:
+    sparsity = {"level": 0.8, "sharing": "branches", "generator": "magnitude_at_init"}
+    content = {"data": DATA, "model": model, "sparsity": sparsity}
+    if message is None:
+        TrialConfig.model_validate(content)
+    else:
+        with pytest.raises(ValidationError, match=message):
+            TrialConfig.model_validate(content)
+
+
+def test_the_epoch_to_rewind_to_is_before_the_last() -> None:
+    def config(epoch: int) -> TrialConfig:
+        sparsity = {"level": 0.8, "generator": "rewinding", "rewind_epoch": epoch, "rounds": 2}
+        return TrialConfig.model_validate(
+            {"data": DATA, "sparsity": sparsity, "train": {"epochs": 10}}
+        )
+
+    assert config(9).total_epochs == 10 + 2 * 1
+    assert config(9).first_kept_epoch == 11
+    with pytest.raises(
+        ValidationError, match=r"rewind_epoch must be less than train\.epochs, got 10"
+    ):
+        config(10)

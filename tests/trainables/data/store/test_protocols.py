@@ -166,3 +166,34 @@ def test_unknown_subjects_are_refused() -> None:
 def test_rules_without_sense_are_refused(parts: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(ValidationError):
         ProtocolRule(column="camera", **parts)
+
+
+def test_every_class_keeps_exactly_one_clip_where_nearly_all_are_held_out() -> None:
+    made = split(kind="clip", fraction=0.999)
+    assert Counter(columns("label")[made.train].tolist()) == {0: 1, 1: 1, 2: 1, 3: 1}
+
+
+def test_classes_of_a_single_clip_have_none_to_hold_out() -> None:
+    def one_each(name: str) -> Column:
+        return np.arange(4) if name == "label" else columns(name)[:4]
+
+    rule = ProtocolRule(column="camera", train=(1, 2), test=(3,))
+    with pytest.raises(UserError, match="needs a class with at least 2 training clips, got 3"):
+        split_clips("p", rule, one_each, SelectionConfig(kind="clip", fraction=0.5))
+
+
+def test_values_of_two_parts_are_named() -> None:
+    with pytest.raises(ValidationError, match="belong to one part of the split, got 2 more than"):
+        ProtocolRule(column="camera", train=(1, 2), test=(2,))
+    for part in ("train", "test"):
+        with pytest.raises(ValidationError):
+            ProtocolRule(**{"column": "camera", "train": (1,), "test": (2,), part: ()})
+
+
+@pytest.mark.parametrize(("number", "more"), [(10, ""), (11, ", ...")])
+def test_a_part_that_matches_nothing_names_ten_values(number: int, more: str) -> None:
+    values = tuple(range(100, 100 + number))
+    listed = ", ".join(map(str, values[:10]))
+    rule = ProtocolRule(column="camera", train=(1,), test=values)
+    with pytest.raises(UserError, match=f"no camera is one of {listed}{more}$"):
+        split(rule)
