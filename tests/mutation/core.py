@@ -38,19 +38,25 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/tuning/signals.py": ("orchestrator/tuning/test_signals.py",),
     "orchestrator/tuning/workers.py": ("orchestrator/tuning/test_workers.py",),
     "orchestrator/ensembling/build.py": (
+        "orchestrator/ensembling/test_build.py",
         "orchestrator/ensembling/test_collect.py",
         "orchestrator/ensembling/test_strategies.py",
         "orchestrator/ensembling/test_final.py",
     ),
+    "orchestrator/ensembling/budgets.py": ("orchestrator/ensembling/test_budgets.py",),
     "orchestrator/ensembling/collect.py": (
         "orchestrator/ensembling/test_collect.py",
         "orchestrator/ensembling/test_levels.py",
     ),
     "orchestrator/ensembling/combine.py": (
+        "orchestrator/ensembling/test_combine.py",
         "orchestrator/ensembling/test_evaluate.py",
         "orchestrator/ensembling/test_score_files.py",
     ),
-    "orchestrator/ensembling/evaluate.py": ("orchestrator/ensembling/test_evaluate.py",),
+    "orchestrator/ensembling/evaluate.py": (
+        "orchestrator/ensembling/test_combine.py",
+        "orchestrator/ensembling/test_evaluate.py",
+    ),
     "orchestrator/ensembling/final.py": ("orchestrator/ensembling/test_final.py",),
     "orchestrator/ensembling/readers/alignment.py": (
         "orchestrator/ensembling/readers/test_formats.py",
@@ -60,7 +66,22 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/ensembling/readers/test_formats.py",
         "orchestrator/ensembling/test_score_files.py",
     ),
-    "orchestrator/planning/plan.py": ("orchestrator/planning/test_plan.py",),
+    "orchestrator/ensembling/statistics/calibration.py": (
+        "orchestrator/ensembling/statistics/test_calibration.py",
+    ),
+    "orchestrator/ensembling/statistics/intervals.py": (
+        "orchestrator/ensembling/statistics/test_intervals.py",
+    ),
+    "orchestrator/ensembling/strategies/greedy.py": (
+        "orchestrator/ensembling/strategies/test_greedy.py",
+    ),
+    "orchestrator/ensembling/strategies/simplex.py": (
+        "orchestrator/ensembling/strategies/test_fitted.py",
+    ),
+    "orchestrator/planning/plan.py": (
+        "orchestrator/planning/test_plan.py",
+        "orchestrator/planning/test_plan_of_sparsity.py",
+    ),
     "trainables/contract/config.py": (
         "trainables/contract/test_config.py",
         "trainables/training/test_optimiser.py",
