@@ -12,17 +12,20 @@ from orchestrator.planning.check import check_data
 from orchestrator.planning.memory import ALIVE, CUDA, PROCESS
 from orchestrator.planning.plan import (
     CPU_RATE,
+    _wall_hours,
     check_fit,
     ensemble_count,
     plan,
 )
 from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes, training_flops
-from orchestrator.trials.space import all_trials
+from orchestrator.trials.proposed import Proposal
+from orchestrator.trials.space import Trial, all_trials
 from trainables.contract.artifacts import Cost, TrialResult
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import SparsityConfig
 from trainables.cost.counting.count import count
+from trainables.data.store.cache import open_store
 from trainables.data.store.reading import Store
 
 
@@ -261,3 +264,46 @@ def test_leaves_of_data_that_the_store_has_no_use_for_are_found_before_any_trial
     assert check_data(planned("parameters.data.views=[3, 10]")[0]) == [
         f"--set parameters.data.views: {rule}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "present", "device", "concurrent"),
+    [
+        ("auto", (8, 0), "2 CPU cores", 4),
+        ("auto", (8, 1), "1 GPU", 1),
+        ("auto", (8, 3), "1 GPU", 3),
+        ("0.5", (8, 3), "0.5 GPU", 4),  # six fit on the cards, four on the cores
+        ("2", (8, 3), "2 GPU", 1),
+        ("1", (8, 0), "1 GPU", 1),  # a machine to come
+        ("0", (1, 0), "2 CPU cores", 1),
+    ],
+)
+def test_how_a_sweep_would_use_this_machine(
+    planned, monkeypatch, gpus, present, device, concurrent
+) -> None:
+    monkeypatch.setattr("orchestrator.planning.plan._present", lambda: present)
+    machine = planned(f"resources={{gpus: {gpus}, cpus: 2}}")[1].machine
+    assert (machine.device, machine.concurrent) == (device, concurrent)
+
+
+def test_disk_counts_the_scores_of_every_trial(planned, monkeypatch) -> None:
+    monkeypatch.setattr("orchestrator.planning.sizes.Sizes.disk_bytes", lambda *_: 0.0)
+    sweep, found = planned()
+    store = open_store(sweep.data.store)
+    split = store.split(sweep.data.protocol, sweep.data.selection)
+    assert len(split.selection)
+    clips = len(split.selection) + len(split.test)
+    assert found.disk_gb * 1e9 == pytest.approx(found.trials * clips * 3 * 4)
+
+
+def test_hours_of_trials_that_follow_one_another() -> None:
+    def trial(name: str, *after: str) -> Trial:
+        return Trial(Proposal(name, "cell", {}, {}, 0, after), None)  # type: ignore[arg-type]
+
+    chain = [trial("a"), trial("b", "a"), trial("c")]
+    hours = {"a": 4.0, "b": 3.0, "c": 1.0}
+    assert _wall_hours(chain, hours, 1) == 8.0
+    assert _wall_hours(chain, hours, 4) == 7.0  # b waits for a
+    assert _wall_hours(chain, {"b": 3.0, "c": 1.0}, 2) == 3.0  # a has ended
+    assert _wall_hours([trial("c")], {"c": 2.0}, 8) == 2.0
+    assert _wall_hours(chain, {}, 2) == 0.0

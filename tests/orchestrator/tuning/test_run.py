@@ -4,6 +4,7 @@ import errno
 import signal
 import threading
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -292,3 +293,86 @@ def test_beside_raises_what_the_work_raises():
 
     with pytest.raises(KeyError):
         beside(work, lambda: None)
+
+
+def test_what_tune_is_asked(scene, monkeypatch):
+    asked, wanted = [], []
+
+    def make(tuner, trainable, tune_config, run_config):
+        asked.extend((tune_config, run_config))
+        original(tuner, trainable, tune_config, run_config)
+
+    original = FakeTuner.__init__
+    monkeypatch.setattr(FakeTuner, "__init__", make)
+    monkeypatch.setattr(
+        run_module.tune, "with_resources", lambda trainable, given: wanted.append(given)
+    )
+    configs = []
+    scene.run(lambda tuner: configs.append(tuner.start().config))
+    tune_config, run_config = asked
+    assert wanted == [{"cpu": 1, "gpu": 0.0}]
+    assert (tune_config.num_samples, tune_config.max_concurrent_trials) == (3, 2)
+    assert tune_config.reuse_actors
+    assert tune_config.trial_name_creator(SimpleNamespace(trial_id=7)) == "7"
+    assert tune_config.trial_dirname_creator(SimpleNamespace(trial_id=7)) == "7"
+    assert run_config.verbose == 0
+    assert run_config.failure_config.max_failures == scene.context.sweep.failure.max_restarts
+    assert run_config.stop("t0", {"epoch": 3}) is False
+    [config] = configs
+    first = scene.trials[0]
+    folder = first.proposal.folder(scene.context.folder).path.absolute()
+    assert config["config"] == first.config.model_dump_json()
+    assert config["out"] == str(folder)
+    assert config["root"] == str(Path.cwd())
+    assert (config["source"], config["threads"], config["gpu_fraction"]) == (None, 1, 0.0)
+    assert config["timed"] is False
+    assert not (scene.context.folder / run_module.SCRATCH).exists()
+
+
+def test_a_record_that_cannot_be_written_ends_the_run(scene, monkeypatch):
+    stopped = threading.Event()
+
+    def unwritable(folder, running):
+        stopped.set()
+        raise OSError("it is gone")
+
+    def fit(tuner):
+        tuner.start()
+        stopped.wait(10)
+
+    monkeypatch.setattr(run_module, "write_running", unwritable)
+    assert scene.run(fit) == Stop("system", "it is gone")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_only_a_cluster_of_others_is_waited_for_aloud(scene, monkeypatch, shared):
+    asked = []
+    monkeypatch.setattr(
+        run_module.WaitingForCores, "check", lambda _, running: asked.append(running)
+    )
+    scene.cluster.shared = shared
+
+    def fit(tuner):
+        tuner.start()
+        threading.Event().wait(0.3)
+
+    scene.run(fit)
+    assert bool(asked) == shared
+    assert set(asked) <= {0, 1}
+
+
+def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scene, monkeypatch):
+    timed = []
+
+    class FakeTiming:
+        def __init__(self, context, slots, cluster, closed, note):
+            timed.append((slots.concurrent, closed()))
+
+        def run(self, todo):
+            timed.append("run")
+
+    monkeypatch.setattr(run_module, "Timing", FakeTiming)
+    scene.run(lambda tuner: tuner.start())
+    assert timed == []
+    scene.run(lambda tuner: [fail(tuner, tuner.start(number)) for number in range(3)])
+    assert timed == [(2, False), "run"]

@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from tests.naive_sparsity import kth_smallest_mask
+from trainables.contract.config import SparsityConfig
+from trainables.sparsity.generator import choose_masks
 from trainables.sparsity.masks import (
     _without_smallest_here,
     _without_smallest_there,
     attach,
     erk_counts,
+    kept_weights,
     magnitudes,
     maskable,
     prune,
@@ -171,3 +174,28 @@ def test_magnitudes_keep_the_largest_weights():
     )
     kept = torch.cat([mask.flatten() for block in masks for mask in block]) == 1
     assert weights[kept].min() >= weights[~kept].max()
+
+
+def test_only_layers_of_the_blocks_are_counted():
+    first, last = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1)), nn.Conv2d(4, 2, 1)
+    network = nn.ModuleDict({"blocks": nn.ModuleList([first]), "head": last})
+    for layer, removed in ((first[0], 3), (last, 1)):
+        mask = torch.ones_like(layer.weight)
+        mask.view(-1)[:removed] = 0
+        attach(layer, mask)
+    [kept] = kept_weights(network, [first])
+    assert (kept.name, kept.shape, kept.kept, kept.removed) == ("blocks.0.0", (4, 2, 1, 1), 5, 3)
+
+
+def test_seeds_and_generators_choose_other_masks():
+    layers = maskable(blocks())
+
+    def chosen(generator, seed):
+        config = SparsityConfig(level=0.5, generator=generator)
+        drawn = choose_masks(layers, config, seed)
+        return torch.cat([mask.flatten() for block in drawn for mask in block])
+
+    assert torch.equal(chosen("fixed_random", 1), chosen("fixed_random", 1))
+    assert not torch.equal(chosen("fixed_random", 1), chosen("fixed_random", 2))
+    assert torch.equal(chosen("magnitude_at_init", 1), chosen("magnitude_at_init", 2))
+    assert not torch.equal(chosen("magnitude_at_init", 1), chosen("fixed_random", 1))

@@ -14,7 +14,7 @@ from torch import nn
 from trainables.contract.config import SparsityConfig, TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.sparsity.generator import SparseGenerator
-from trainables.training.checkpoint import load_checkpoint
+from trainables.training.checkpoint import Progress, load_checkpoint, load_tensors
 from trainables.training.loop import Course, Fit, Outside
 from trainables.training.schedule import Schedule
 
@@ -337,3 +337,23 @@ def test_bf16_autocast_runs_and_keeps_fp32_weights(tmp_path):
     progress = fit_of(model, False, precision="bf16").run(Clips(), Clips(1), outside(tmp_path))
     assert model[0].weight.dtype == torch.float32
     assert math.isfinite(progress.history[-1]["selection_loss"])
+
+
+def test_a_run_that_has_not_begun_has_no_best_epoch():
+    assert Progress().best_epoch == -1
+    assert Progress().best_top1 < 0
+    assert Progress().best_loss == math.inf
+    assert (Progress().epoch, Progress().step, Progress().clip_count) == (0, 0, 0)
+    assert (Progress().loss_sum, Progress().correct_sum, Progress().penalty_sum) == (0, 0, 0)
+    assert (Progress().seconds, Progress().epoch_seconds) == (0, 0)
+
+
+def test_every_epoch_may_be_kept_where_nothing_else_is_said():
+    assert Course(3).first_kept_epoch == 0
+    assert Course(3).recipe_epoch(2) == 2
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    torch.save({"model": SimpleNamespace()}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt: not a readable checkpoint"):
+        load_tensors(tmp_path / "last.pt", torch.device("cpu"))

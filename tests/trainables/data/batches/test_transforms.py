@@ -18,6 +18,7 @@ from trainables.data.batches.transforms import (
     first_distinct,
     fit_to_box,
     gather,
+    in_float32,
     place,
     resize,
     rotation,
@@ -194,3 +195,20 @@ def test_subtract_centre_leaves_empty_frames_alone():
 def test_place_leaves_zeros_where_nobody_is():
     placed = place(torch.ones(2, 3), torch.tensor([2, 0]), torch.tensor([1, 3]))
     assert placed.tolist() == [[1, 1, 1], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        [[[0, 1], [1, 2]], [[5, 5], [6, 7]]],  # frames that are shared, up to the last
+        [[[0, 7], [7, 0]], [[7, 7], [0, 0]]],  # far from each other: one by one
+        [[[3, 3], [3, 3]], [[3, 3], [3, 3]]],
+    ],
+)
+def test_rows_of_int16_become_numbers_where_they_are_needed(index):
+    rows = (torch.arange(8 * 3).reshape(8, 3) - 12).to(torch.int16)
+    named = torch.tensor(index)
+    numbers, places = in_float32(rows, named)
+    assert numbers.dtype == torch.float32
+    assert torch.equal(numbers[places], rows[named].float())
+    assert len(numbers) <= named.numel()
