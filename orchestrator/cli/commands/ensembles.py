@@ -74,7 +74,7 @@ def ensemble(
         list[Path] | None,
         typer.Option(
             "--scores",
-            help="Read a member's score file (.parquet, .npy, .pkl, .json); repeat it for each.",
+            help="Read a member's score file (docs/scores.md has the formats); repeat it for each.",
         ),
     ] = None,
     labels: Annotated[

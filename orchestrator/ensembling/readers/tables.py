@@ -78,6 +78,7 @@ def score_table(path: Path, content: Content) -> ScoreTable:
         raise UserError(
             f"{path}: scores must be a table (samples, two or more classes), got shape"
             f" {shown(values.shape)}"
+            f"{': average the views of a sample first' if values.ndim == 3 else ''}"
         )
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)

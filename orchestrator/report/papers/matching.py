@@ -133,34 +133,37 @@ def entries_of(
     configs, results: of the trials that the rows name.
     """
     splits = {split.division: split for split in evaluation.splits}
-    return [
-        entry
+    known = [
+        _Networks(
+            row,
+            splits[row.division],
+            tuple(configs[trial] for trial in row.trials),
+            tuple(results[trial] for trial in row.trials),
+        )
         for row in evaluation.rows
         if all(trial in configs and trial in results for trial in row.trials)
-        for name, method in METHODS[paper].items()
-        if (
-            entry := _entry(
-                paper,
-                name,
-                method,
-                row,
-                splits[row.division],
-                [configs[trial] for trial in row.trials],
-                [results[trial] for trial in row.trials],
-            )
-        )
+    ]
+    return [
+        entry
+        for each in known
+        for name in METHODS[paper]
+        if (entry := _entry(paper, name, each)) is not None
     ]
 
 
-def _entry(
-    paper: str,
-    name: str,
-    method: Method,
-    row: Row,
-    split: TestSplit,
-    configs: Sequence[TrialConfig],
-    results: Sequence[TrialResult],
-) -> Entry | None:
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """A row with what is known of its networks."""
+
+    row: Row
+    split: TestSplit
+    configs: tuple[TrialConfig, ...]
+    results: tuple[TrialResult, ...]
+
+
+def _entry(paper: str, name: str, found: _Networks) -> Entry | None:
+    """The row as the paper's network of that name; None where it is not that one."""
+    row, split, configs, method = found.row, found.split, found.configs, METHODS[paper][name]
     level = _level(configs)
     streams = streams_of(name, (config.data.stream_name for config in configs))
     if (
@@ -173,23 +176,19 @@ def _entry(
     data = data_of(split)
     clips = TEST_CLIPS.get(data, split.test_clips)
     fewer = (f"{split.test_clips:,} of {clips:,} test clips",) if split.test_clips != clips else ()
+    network = (text for config in configs for text in method.differences(config.model))
+    masks = (text for config in configs for text in mask_differences(config.sparsity))
+    chosen = (f"weights by {row.method}",) if (row.method or "mean") not in FIXED else ()
     return Entry(
         method=name,
         streams=streams,
         level=level,
         data=data,
-        figures=_figures(paper, row, results),
+        figures=_figures(paper, level, found),
         whose="ours",
         row=row.name,
-        network=_once(
-            (*fewer, *(text for each in configs for text in method.differences(each.model)))
-        ),
-        masks=_once(
-            (
-                *(text for each in configs for text in mask_differences(each.sparsity)),
-                *((f"weights by {row.method}",) if (row.method or "mean") not in FIXED else ()),
-            )
-        ),
+        network=tuple(dict.fromkeys((*fewer, *network))),
+        masks=tuple(dict.fromkeys((*masks, *chosen))),
         trained=frozenset((config.data.frames, config.train.epochs) for config in configs),
     )
 
@@ -232,21 +231,23 @@ def _said(value: Any) -> str:
     return "none" if value is None else label(value)
 
 
-def _figures(paper: str, row: Row, results: Sequence[TrialResult]) -> dict[str, Figure]:
+def _figures(paper: str, level: str, found: _Networks) -> dict[str, Figure]:
     """Accuracy, and sizes as the paper counts them: HPI-GCN's of the released inference form
-    without adjacency matrices, the sparse study's of the training form.
+    without adjacency matrices; the sparse study's of a dense training form, and of several levels
+    the maskable weights that are left over those of one network.
     """
-    found = {"top1": Figure(100 * row.test.top1, 100 * row.test.top1_error)}
-    if row.size.batch64_latency_ms is not None:
-        found["latency_ms"] = Figure(row.size.batch64_latency_ms)
-    costs = [result.cost for result in results]
+    size, test = found.row.size, found.row.test
+    figures = {"top1": Figure(100 * test.top1, 100 * test.top1_error)}
+    if size.batch64_latency_ms is not None:
+        figures["latency_ms"] = Figure(size.batch64_latency_ms)
+    costs = [result.cost for result in found.results]
     if paper == "HPI-GCN":
-        found["gmacs"] = Figure(sum(cost.released_leaf_gmacs for cost in costs))
-        found["params_m"] = Figure(sum(cost.released_leaf_params for cost in costs) / 1e6)
-    else:
-        found["params_m"] = Figure(sum(cost.params for cost in costs) / 1e6)
-    return found
-
-
-def _once(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
+        figures["gmacs"] = Figure(sum(cost.released_leaf_gmacs for cost in costs))
+        figures["params_m"] = Figure(sum(cost.released_leaf_params for cost in costs) / 1e6)
+    elif level == DENSE:
+        figures["params_m"] = Figure(sum(cost.params for cost in costs) / 1e6)
+    elif level == ASSEMBLED:
+        figures["kept"] = Figure(
+            sum(1 - cost.removed_params / cost.maskable_params for cost in costs)
+        )
+    return figures

@@ -66,7 +66,8 @@ class Entry:
     streams: str  # joint, 2-stream, 4-stream, 6-stream; "as cited" or "" where a paper says no more
     level: str  # dense, 0.6, ..., or assemble: four levels together
     data: Data
-    figures: Mapping[str, Figure]  # top1, latency_ms (64 clips), gmacs, params_m
+    # top1, latency_ms (64 clips), gmacs, params_m, kept (of the maskable weights of one network)
+    figures: Mapping[str, Figure]
     whose: Whose = "published"
     row: str = ""  # of ours: its name in the evaluation
     network: tuple[str, ...] = ()  # of ours: in what the network is not the published one
@@ -77,17 +78,17 @@ class Entry:
 def load_published() -> dict[tuple[str, str], list[Entry]]:
     """(paper, table) -> its entries, in the order of the table.
 
-    Parameters that a table gives for a network on all data sets are with each of them.
+    Sizes that a paper gives for all data sets, or for all networks, are with each of them.
     """
     found: dict[tuple[str, str], dict[tuple[str, str, str, Data], Entry]] = {}
-    everywhere: list[tuple[tuple[str, str], str, str, Figure]] = []
+    everywhere: list[tuple[dict[str, str], Figure]] = []
     with FILE.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             table = (row["paper"], row["table"])
             figure = Figure(float(row["value"]), note=row["note"])
             name = row["figure"]
             if not row["protocol"]:
-                everywhere.append((table, row["method"], name, figure))
+                everywhere.append((row, figure))
                 continue
             data = Data(row["data"], row["protocol"])
             key = (row["method"], row["streams"], row["level"], data)
@@ -96,8 +97,9 @@ def load_published() -> dict[tuple[str, str], list[Entry]]:
             if name == "printed_delta":  # stands behind the accuracy it belongs to
                 name, figure = "top1", replace(known.figures["top1"], gain=figure.value)
             entries[key] = replace(known, figures={**known.figures, name: figure})
-    for table, method, name, figure in everywhere:
-        for key, entry in found[table].items():
-            if entry.method == method and entry.level == "dense":
-                found[table][key] = replace(entry, figures={**entry.figures, name: figure})
+    for row, figure in everywhere:
+        entries = found[row["paper"], row["table"]]
+        for key, entry in entries.items():
+            if row["method"] in ("", entry.method) and row["level"] == entry.level:
+                entries[key] = replace(entry, figures={**entry.figures, row["figure"]: figure})
     return {table: list(entries.values()) for table, entries in found.items()}

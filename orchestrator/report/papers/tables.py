@@ -78,7 +78,9 @@ SPECS: tuple[Spec, ...] = (
     ),
     _hpi("README", "results in the repository", ("HPI-GCN-RP", "HPI-GCN-OP-K9"), **_SEVERAL),
     _sparse("1", "accuracy by level", columns=(DENSE, *LEVELS), extra=("params_m",)),
-    _sparse("2", "four levels together", columns=(DENSE, ASSEMBLED), needs=ASSEMBLED),
+    _sparse(
+        "2", "four levels together", columns=(DENSE, ASSEMBLED), needs=ASSEMBLED, extra=("kept",)
+    ),
     _sparse(
         "3",
         "four streams at one level, and at four levels together",
@@ -253,7 +255,7 @@ def _fill(spec: Spec, line: Line, column: str, entry: Entry) -> None:
         line.rows[column] = entry.row
     if spec.by != "streams" or entry.streams == "joint":
         for name in spec.extra:
-            if name in entry.figures and (spec.by != "level" or entry.level == DENSE):
+            if name in entry.figures:
                 line.cells.setdefault(name, entry.figures[name])
     if entry.whose == "ours" and entry.data in TEST_CLIPS:
         line.trained = tuple(dict.fromkeys((*line.trained, *_training(spec, entry))))

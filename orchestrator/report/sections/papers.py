@@ -22,6 +22,7 @@ WORDS = {
     "latency_ms": "ms",
     "gmacs": "GMACs",
     "params_m": "parameters, M",
+    "kept": "maskable weights kept",
 }
 
 

@@ -222,6 +222,7 @@ def test_labels_that_mean_nothing_are_refused(tmp_path, kind):
 WRONG_SCORES = {
     "one class": ("s.npy", np.zeros((3, 1)), "two or more classes"),
     "classes": ("s.npy", np.zeros(3), "two or more classes"),
+    "views": ("s.npy", np.zeros((3, 10, 4)), r"got shape \(3, 10, 4\): average the views"),
     "nan": ("s.npy", np.array([[0.0, 1.0], [np.nan, 0.0]]), "NaN or infinity in row 1"),
     "text": ("s.npy", np.array([["a", "b"]]), "scores must be numbers, got <U1$"),
     "complex": ("s.npy", np.ones((3, 2), complex), "scores must be numbers, got complex128$"),

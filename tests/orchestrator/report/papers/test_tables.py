@@ -72,6 +72,7 @@ def test_levels_stand_beside_the_published_ones_of_their_data(tmp_path):
     second = tables(sweep)["Sparse ST-GCN", "2"]
     assert shown(second)[1]["four levels together"].startswith("90.00 ± 0.23 (+2.00 ± ")
     assert shown(second)[2]["four levels together"] == "+0.20 ± 0.23"
+    assert [line["maskable weights kept"] for line in shown(second)] == ["0.66", "0.66", ""]
 
 
 def test_without_predictions_the_differences_have_no_errors():
@@ -215,7 +216,7 @@ def test_every_figure_is_in_the_csv_file():
     assert (own["row"], own["figure"], own["data"]) == (dense, "top1", "NTU RGB+D 60 X-sub")
     assert own["value"] == pytest.approx(88, abs=0.01)
     assert {"AA-GCN", "DG-STGCN"} <= {each["line"] for each in cells}  # not trained, but published
-    assert {each["figure"] for each in cells} == {"top1", "params_m"}
+    assert {each["figure"] for each in cells} == {"top1", "params_m", "kept"}
 
 
 def test_the_report_has_the_tables(tmp_path, monkeypatch):
