@@ -15,7 +15,12 @@ from orchestrator.stopping.course import Course, fewest_trials, points_of
 from orchestrator.stopping.judge import group_of
 from orchestrator.stopping.rules import RULES
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.stopping import Comparing, NoEarlyTermination, PlateauOptions
+from orchestrator.sweep.stopping import (
+    Comparing,
+    MedianOptions,
+    NoEarlyTermination,
+    PlateauOptions,
+)
 from orchestrator.trials.space import Trial
 from trainables.contract.artifacts import EPOCH_METRICS, RESULT_METRICS
 
@@ -168,7 +173,7 @@ def _survivors(
     marks = [*(courses[0].start + point + 1 for point in points), courses[0].epochs]
     reach = [[sum(each >= mark for each in epochs) for epochs in played] for mark in marks]
     low, high = _range(spent)
-    if isinstance(options, PlateauOptions):  # how soon curves are flat is not known
+    if isinstance(options, PlateauOptions | MedianOptions):  # it is not known how curves rise
         high = total
         reach = [[*numbers, len(courses)] for numbers in reach]
     return Survivors(

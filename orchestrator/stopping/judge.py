@@ -51,6 +51,11 @@ class Judge:
         """How many epochs of training the trial has reported."""
         return self._epochs.get(trial, 0)
 
+    def first_epoch(self, trial: Trial) -> int:
+        """The first epoch (0-based) that counts; those before decide nothing."""
+        course, *_ = self._courses.get(trial.proposal.trial) or self._admit(trial)
+        return course.start
+
     def ends(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Whether the trial ends after this epoch (0-based), having reported `metrics`.
 

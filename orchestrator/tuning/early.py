@@ -30,6 +30,7 @@ class EarlyStops:
         self._run = run
         self._log = EpochLog(run)
         self._curves: dict[str, list[dict[str, float]]] = {}  # of trials that have no ending
+        self._ended = set(ended)
         self._judge: Judge | None = None
         options = sweep.early_terminate
         if isinstance(options, NoEarlyTermination):
@@ -40,8 +41,6 @@ class EarlyStops:
         for name, epoch, metrics in self._log.load():
             if name in by_name:
                 self._judged(self._judge, by_name[name], epoch, metrics)
-        for name in ended:
-            self.forget(name)
 
     def ends(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Whether the trial ends after this epoch (0-based). The report is written down first, so
@@ -55,7 +54,7 @@ class EarlyStops:
 
     def _judged(self, judge: Judge, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
         name = trial.proposal.trial
-        if judge.is_new(name, epoch):
+        if judge.is_new(name, epoch) and name not in self._ended:
             self._curves.setdefault(name, []).append({"epoch": epoch, **metrics})
         if judge.ends(trial, epoch, metrics) or name in self.pruned:
             self.pruned[name] = judge.epochs(name)
@@ -80,6 +79,7 @@ class EarlyStops:
 
     def forget(self, trial: str) -> None:
         """It has an ending: its curve is in its folder."""
+        self._ended.add(trial)
         self._curves.pop(trial, None)
 
 

@@ -1,14 +1,14 @@
-"""Which trial runs next: one search per cell, taken in turn by the one Tune run."""
+"""Tune's view of the searches of all cells: which trial runs next."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
 from orchestrator.search.listed import CellSearch
+from orchestrator.search.turns import Turns
 from orchestrator.trials.space import Trial
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import TrialFailed
@@ -27,12 +27,7 @@ class Listener(Protocol):
 
 
 class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
-    """Tune's view of all cells: asks them in turn, so that every cell makes progress from the
-    start.
-
-    A trial that starts from another trial's weights is held back until all trials it may start
-    from have ended. Tune's own trial ids are translated by `trial_of`.
-    """
+    """Gives Tune the trials of `Turns`. Tune's own trial ids are translated by `trial_of`."""
 
     def __init__(
         self,
@@ -46,16 +41,9 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         is started.
         """
         super().__init__()
-        self._cells = dict(cells)
-        self._turn = deque(cells)
+        self._turns = Turns(cells, trials, self._discard)
         self._request = request
         self._closed = closed
-        self._unasked = {
-            cell: {trial.proposal.trial: trial for trial in listed}
-            for cell, listed in trials.items()
-        }
-        self._pending = {name for listed in self._unasked.values() for name in listed}
-        self._held: list[Trial] = []
         self._given: dict[str, Trial] = {}
         self._listener: Listener | None = None
 
@@ -75,54 +63,27 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         """The next trial; None: none can start now, but one will when those that run have ended."""
         finished: str = Searcher.FINISHED
         while not self._closed():
-            trial = self._next()
+            trial = self._turns.next()
             if trial is None:
-                return None if self._held else finished
+                return None if self._turns.waits else finished
             try:
                 request = self._request(trial)
             except TrialFailed as failure:
                 if self._listener is not None:
                     self._listener.give_up(trial, str(failure))
-                self._end(trial, None)
+                self._turns.end(trial, None)
                 continue
             self._given[trial_id] = trial
             return request
         return finished
 
-    def _next(self) -> Trial | None:
-        """A trial that can start: the first of those held back, which the cells add to in turn."""
-        while True:
-            for position, held in enumerate(self._held):
-                if self._pending.isdisjoint(held.proposal.after):
-                    return self._held.pop(position)
-            if not self._turn:
-                return None
-            self._ask(self._turn[0])
-
-    def _ask(self, cell: str) -> None:
-        trial = self._cells[cell].ask()
-        if trial is None:
-            self._turn.popleft()
-            self._discard(cell)
-        else:
-            self._turn.rotate(-1)
-            self._unasked[cell].pop(trial.proposal.trial)
-            self._held.append(trial)
-
-    def _discard(self, cell: str) -> None:
-        """The cell's search needs no more: whatever it was given beyond that is not run."""
-        for name, trial in self._unasked.pop(cell).items():
-            self._pending.discard(name)
-            if self._listener is not None:
-                self._listener.discard(trial)
+    def _discard(self, trial: Trial) -> None:
+        if self._listener is not None:
+            self._listener.discard(trial)
 
     def tell(self, tune_id: str, result: TrialResult | None) -> None:
         """Pass a trial's end on to its cell, and to those that wait for it."""
-        self._end(self._given[tune_id], result)
-
-    def _end(self, trial: Trial, result: TrialResult | None) -> None:
-        self._pending.discard(trial.proposal.trial)
-        self._cells[trial.proposal.cell].tell(trial.proposal.trial, result)
+        self._turns.end(self._given[tune_id], result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

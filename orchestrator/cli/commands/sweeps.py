@@ -16,6 +16,7 @@ from orchestrator.cli.commands.ensembles import ensemble, show_evaluation, what_
 from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
+from orchestrator.cli.commands.simulation import curves, simulate
 from orchestrator.cli.commands.status import status
 from orchestrator.cli.printing.output import standard_output
 from trainables.contract.errors import OrchestrateError, UserError
@@ -227,6 +228,8 @@ def _show(outcome: Outcome, as_json: bool) -> None:
 
 
 app.command()(status)
+app.command()(curves)
+app.command()(simulate)
 
 
 @app.command()

@@ -10,6 +10,10 @@ import sys
 
 import pytest
 
+from orchestrator.simulation.curves import save_curves
+from orchestrator.sweep import load_sweep
+from orchestrator.trials.space import all_trials
+from tests.orchestrator.simulation.made_curves import made_curves
 from tests.orchestrator.sweep_files import SMALL, written
 from trainables.data.store.reading import write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
@@ -32,7 +36,8 @@ print(json.dumps(loaded))
 """
 NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
 FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
-COMMANDS = ["--help", "validate --help", "data --help", *FILES, *NETWORKS]
+SIMULATED = ["simulate simulated.yaml --curves curves.parquet", "curves --help"]
+COMMANDS = ["--help", "validate --help", "data --help", *FILES, *SIMULATED, *NETWORKS]
 """In this order in one process: what an earlier one loads, a later one has loaded too."""
 
 
@@ -44,6 +49,11 @@ def folder(tmp_path_factory):
     write_store(path / "nowhere", recordings.clips, recordings.description)
     ensembles = "ensembles: [{name: e, over: data.stream, method: weights, weights: pyskl}]\n"
     written(path, SMALL + ensembles)
+    simulated = SMALL.replace("epochs: 2, milestones: [1]", "epochs: 5")
+    curves = made_curves(
+        all_trials(load_sweep(written(path, simulated, "simulated.yaml"))), lambda trial: (0.5, 2.0)
+    )
+    save_curves(curves, path / "curves.parquet")
     return path
 
 

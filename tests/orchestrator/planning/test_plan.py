@@ -187,6 +187,27 @@ def test_tables_keep_names_and_say_what_they_leave_out(planned, width) -> None:
     assert "…" not in out.file.getvalue()
 
 
+def test_early_stopping_is_a_range_that_the_budget_is_held_against(planned, capsys) -> None:
+    from orchestrator.cli.printing.costs import print_plan
+
+    early = (
+        "train={epochs: 20}",
+        "parameters.train.lr=[0.01, 0.02, 0.03, 0.04, 0.05, 0.06]",
+        "early_terminate={type: asha}",
+    )
+    _, found = planned(*early)
+    low, high = found.expected_hours
+    assert 0 < low < high < found.wall_hours
+    print_plan(found)
+    out = capsys.readouterr().out
+    assert "stopping   asha in 2 cells of 6 trials, after 13 and 15 of 20 epochs: " in out
+    assert f"expected   {found.early.words}: " in out
+    hours = (high + found.wall_hours) / 2
+    check_fit(*planned(*early, f"budget.hours={hours}"))
+    with pytest.raises(UserError, match="budget allows"):
+        check_fit(*planned(*early[:2], f"budget.hours={hours}"))
+
+
 def test_trials_at_a_time_share_the_wall_clock(planned) -> None:
     _, one = planned()
     _, gpu = planned("resources={gpus: 0.5, cpus: 1, max_concurrent: 2}")

@@ -1,12 +1,12 @@
 """How a trial ended: its own files have the first word, the journal the second."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from orchestrator.record.folder import journal_of
-from orchestrator.record.states import load_failures, load_trials
+from orchestrator.record.states import load_failures, load_trials, saved_epochs
 from orchestrator.record.status import load_status
 from orchestrator.report.markdown import write_report
 from orchestrator.sweep import parse_sweep
@@ -91,6 +91,18 @@ def test_a_pruned_trial_is_neither_done_nor_failed_nor_left(run):
     assert (cell.total, cell.done, cell.failed, cell.pruned) == (1, 0, 0, 1)
     assert status.failures == {}
     assert "1 pruned" in write_report(run).read_text()
+    assert "Early stopping" not in write_report(run).read_text()  # of how many epochs, is not known
+
+
+def test_what_early_stopping_saved_is_a_line_of_status_and_report(run):
+    (state,) = load_trials(run)
+    finished = replace(state, ending="finished", result=result_of(Trial("joint", 0.0)))
+    tell(run, "trial_pruned", epochs=7, of=20)
+    said = "1 of 2 trials were stopped early, which saved 13 of 23 epochs (57 %)"
+    assert saved_epochs([*load_trials(run), finished]) == said
+    said = "1 of 1 trial was stopped early, which saved 13 of 20 epochs (65 %)"
+    assert load_status(run).to_json()["saved"] == said
+    assert f"- **Early stopping**: {said}" in write_report(run).read_text()
 
 
 def test_restarts_are_counted(run):

@@ -1,0 +1,66 @@
+"""The ways to run a sweep that are held against each other: its own, two plain ones, and what a
+person asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from orchestrator.sweep import Sweep
+from orchestrator.sweep.searches import SEARCHES
+from orchestrator.trials.space import all_trials
+from trainables.contract.errors import UserError
+
+BASELINE = "random to the end"
+"""The way whose epochs the others are measured by."""
+
+Load = Callable[[Sequence[str]], Sweep]
+"""The checked sweep of the file with changes `a.b=value`; UserError where it cannot be so."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the sweep."""
+
+    name: str
+    sweep: Sweep
+
+
+def ways_of(load: Load, methods: Sequence[str], stops: Sequence[str]) -> tuple[list[Way], str]:
+    """(the ways, why a plain one is left out or nothing): the file's own, random search to the end
+    and with `after_epochs`, and every combination of what is asked for, each beside the file's own.
+    """
+    own, reason = load(()), ""
+    found = [Way("the file's own", own)]
+    random = _method(own, "random")
+    found.append(Way(BASELINE, load([random, _stop("none")])))
+    try:
+        found.append(Way("random + after_epochs", load([random, _stop("after_epochs")])))
+    except UserError as error:
+        reason = f"random + after_epochs is left out: {error.problems[0]}"
+    if methods or stops:
+        for method, stop in product(methods or [""], stops or [""]):
+            changes = [_method(own, method)] if method else []
+            changes += [_stop(stop)] if stop else []
+            name = f"{method or own.method.name} + {stop or own.early_terminate.type}"
+            found.append(Way(name, load(changes)))
+    return found, reason
+
+
+def _method(own: Sweep, name: str) -> str:
+    """The change to another method with as many trials per cell as the largest cell has."""
+    given = own.method.model_dump(mode="json", exclude={"name", "trials_per_cell"})
+    changed = {"name": name, **given}
+    if SEARCHES.find(name).given == "draws":
+        counts = Counter(trial.proposal.cell for trial in all_trials(own))
+        changed["trials_per_cell"] = max(counts.values()) // own.method.seeds
+    return f"method={json.dumps(changed)}"
+
+
+def _stop(text: str) -> str:
+    """The change to another early termination: a type, or a mapping in YAML."""
+    return f"early_terminate={text if text.lstrip().startswith('{') else f'{{type: {text}}}'}"

@@ -1,0 +1,104 @@
+"""Which curve stands for a trial, and which curves are of another space."""
+
+from math import log
+
+import pytest
+
+from orchestrator.simulation.library import Library
+from orchestrator.sweep import parse_sweep
+from orchestrator.trials.space import all_trials
+from tests.orchestrator.simulation.made_curves import made_curves
+from trainables.contract.errors import UserError
+
+TEXT = """
+version: 1
+name: small
+data: {store: nowhere, protocol: xsub}
+parameters:
+  sparsity.level: [0.6, 0.99]
+  train.lr: {min: 0.001, max: 0.1, distribution: log_uniform}
+  train.schedule: [step, cosine]
+method: {name: random, trials_per_cell: 12}
+train: {epochs: 20}
+"""
+
+
+def sweep_of(*changes, text=TEXT):
+    sweep = parse_sweep("small.yaml", text, changes)
+    return sweep, all_trials(sweep)
+
+
+def library(*changes, of=()):
+    """The sweep's trials, and curves of the sweep with changes `of`."""
+    sweep, trials = sweep_of(*changes)
+    curves = made_curves(sweep_of(*of)[1], lambda trial: (0.5, 2.0))
+    return Library(curves, sweep, trials), trials, curves
+
+
+def test_a_trial_that_was_recorded_has_its_own_curve():
+    found, trials, curves = library()
+    assert [found.nearest(trial) for trial in trials] == [(curve, True) for curve in curves]
+
+
+def test_others_have_the_nearest_of_their_cell_on_the_scale_they_are_drawn_from():
+    found, trials, curves = library("method.seed=1")
+    for trial in trials:
+        curve, own = found.nearest(trial)
+        assert not own
+        assert curve.cell == trial.proposal.cell
+
+        def apart(other, trial=trial):
+            return (log(other.leaves["train.lr"] / trial.config.train.lr) / log(100)) ** 2 + (
+                other.leaves["train.schedule"] != trial.config.train.schedule
+            )
+
+        of_cell = [each for each in curves if each.cell == trial.proposal.cell]
+        assert apart(curve) == min(map(apart, of_cell))
+
+
+def test_repetitions_take_the_curves_of_their_seeds():
+    values = "parameters.train.lr=[0.01, 0.02]"
+    grid = ("method={name: grid, seeds: 3}", values)
+    found, trials, _ = library(*grid, of=grid)
+    assert all(found.nearest(trial)[0].seed == trial.proposal.seed for trial in trials)
+    found, trials, _ = library(*grid, of=("method={name: grid, seeds: 2}", values))
+    assert {found.nearest(trial)[0].seed for trial in trials} == {0, 1}
+
+
+def test_listed_numbers_are_near_by_their_rank():
+    found, trials, _ = library(
+        "method={name: grid}",
+        "parameters.train.lr=[0.03]",
+        of=("method={name: grid}", "parameters.train.lr=[0.001, 0.04, 0.1]"),
+    )
+    assert {found.nearest(trial)[0].leaves["train.lr"] for trial in trials} <= {0.001, 0.04}
+    assert {found.nearest(trial)[0].leaves["train.schedule"] for trial in trials} == {
+        "step",
+        "cosine",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            ["train.epochs=30"],
+            "cells level0.6, level0.99: the curves hold no finished trial of this space:"
+            " train.epochs is 20 in the curves and 30 in the sweep",
+        ),
+        (["data.frames=32", "model.channels=16"], "data.frames is 64 in the curves and 32 in"),
+        (
+            ["parameters.sparsity.level=[0.6, 0.7]"],
+            "cell level0.7: the curves hold no finished trial of this space: no trial of that cell",
+        ),
+        (["parameters.model.kernel_size={values: [5, 9], axis: cell}"], "no trial of that cell"),
+    ],
+)
+def test_curves_of_another_space_are_one_error(changes, said):
+    with pytest.raises(UserError) as caught:
+        library(*changes)
+    assert any(said in problem for problem in caught.value.problems)
+
+
+def test_where_the_clips_lie_does_not_matter():
+    library("data.store=elsewhere", "data.residence=mmap")
