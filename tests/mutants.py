@@ -1,7 +1,7 @@
 """Would the tests notice? Changes one operator, constant or statement of the core at a time and
 runs the tests that stand beside it.
 
-    python -m tests.mutants [--count 200] [--seed 0] [--module PART ...] [--jobs 2] [--least 85]
+    python -m tests.mutants [--count 300] [--seed 0] [--module PART ...] [--jobs 2] [--least 85]
 
 A module gives as many changes as its share of all possible ones; the same seed draws the same
 changes of the same code. Every test file is run once first, on the unchanged code, to see which
@@ -33,7 +33,7 @@ from tests.mutation.laboratory import Laboratory, copies
 def main() -> int:
     """Draw mutants, try them, print what survived."""
     parser = argparse.ArgumentParser(description="Would the tests notice a change of the core?")
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--module", action="append", help="only modules whose path holds this")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -47,6 +47,7 @@ def main() -> int:
         try:
             ran = dict(zip(files, threads.map(laboratory.watched, files), strict=True))
         except RuntimeError as error:
+            threads.shutdown(cancel_futures=True)
             print(error, file=sys.stderr)
             return 2
         print(f"{len(files)} files of tests ran in {_minutes(began)} min", flush=True)
@@ -70,7 +71,7 @@ def report(mutants: Sequence[Mutant], noticed: Sequence[bool], least: float, how
     """Print a table and the score; returns the exit code."""
     tried = Counter(mutant.module for mutant in mutants)
     right = Counter(mutant.module for mutant, one in zip(mutants, noticed, strict=True) if one)
-    for module, number in tried.items():
+    for module, number in sorted(tried.items()):
         print(f"{module:<50}{right[module]:>4} of {number}")
     for mutant in (mutant for mutant, one in zip(mutants, noticed, strict=True) if not one):
         print(f"not noticed: {mutant}")

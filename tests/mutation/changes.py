@@ -130,18 +130,21 @@ def _change(node: ast.AST, choice: int) -> str:
 
 
 def sample(modules: Sequence[str], count: int, seed: int) -> list[Mutant]:
-    """As many changes of each module as its share of all places, without repetition."""
+    """As many changes of each module as its share of all places, without repetition, in a random
+    order: the first of them are a sample, too.
+    """
     places = {module: list(places_of(module)) for module in modules}
     everything = sum(map(len, places.values()))
-    quotas = {
-        module: min(count, everything) * len(places[module]) / everything for module in places
-    }
+    count = min(count, everything)
+    quotas = {module: count * len(places[module]) / everything for module in modules}
     shares = {module: int(quota) for module, quota in quotas.items()}
     by_remainder = sorted(modules, key=lambda module: shares[module] - quotas[module])
-    for module in by_remainder[: min(count, everything) - sum(shares.values())]:
+    for module in by_remainder[: count - sum(shares.values())]:
         shares[module] += 1
-    return [
+    drawn = [
         mutant_at(module, *place)
         for module in modules
         for place in random.Random(f"{seed} {module}").sample(places[module], shares[module])
     ]
+    random.Random(seed).shuffle(drawn)
+    return drawn
