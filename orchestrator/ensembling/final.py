@@ -82,7 +82,7 @@ def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluati
             now.save(out)
         return now
     built = build_ensembles(sweep.ensembles, members, pool.cells)
-    choices = choices_of(pool.runs[0], sweep, members, built.ensembles, pool.cells, SEED)
+    choices = choices_of(pool.runs, sweep, members, built.ensembles, pool.cells, SEED)
     places = [run / "journal.jsonl" for run in dict.fromkeys((out, *pool.runs))]
     journal = Journal(places[0], others=places[1:])
     for ensemble in built.ensembles:

@@ -99,7 +99,7 @@ def pool_of(runs: Sequence[Path]) -> Pool:
     doubled = [run for i, run in enumerate(runs) if run.resolve() in _places(runs[:i])]
     if doubled:
         raise UserError(f"{doubled[0]}: must be named once")
-    names = _names(runs)
+    names = names_of(runs)
     axes = list(dict.fromkeys(axis for sweep in sweeps for axis in sweep.cell_axes))
     members, cells, missing = list[Member](), dict[str, Axes](), dict[str, str]()
     for name, sweep, pool in zip(names, sweeps, pools, strict=True):
@@ -119,7 +119,7 @@ def _places(runs: Sequence[Path]) -> set[Path]:
     return {run.resolve() for run in runs}
 
 
-def _names(runs: Sequence[Path]) -> list[str]:
+def names_of(runs: Sequence[Path]) -> list[str]:
     """The sweeps' names, or whole paths where those repeat."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]

@@ -20,8 +20,10 @@ import numpy.typing as npt
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.collect import contenders, member_of
 from orchestrator.ensembling.evaluate import BoolArray, IntArray, log_softmax, ranks
-from orchestrator.ensembling.members import Division, Member, SeedRun, SeedScores
+from orchestrator.ensembling.members import SWEEP, Division, Member, SeedRun, SeedScores
+from orchestrator.ensembling.pools import names_of
 from orchestrator.ensembling.statistics.luck import Bags, Luck, first_best, luck, out_of_bag
+from orchestrator.record.folder import load_folder
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.scores import Scores
 
@@ -76,24 +78,43 @@ class Contest:
         return luck(len(self.rivals), float(naive), accuracies, clips, seed)
 
 
-def contests(run: Path, sweep: Sweep, members: Sequence[Member]) -> dict[str, Contest]:
-    """By name of a member: the trials that it was chosen from. Their selection scores are read one
-    after the other, and only what each clip says of the objectives is kept.
+def contests(runs: Sequence[Path], sweep: Sweep, members: Sequence[Member]) -> dict[str, Contest]:
+    """By name of a member: the trials that it was chosen from, in its own sweep where there are
+    several. Their selection scores are read one after the other, and only what each clip says of
+    the objectives is kept.
 
-    A member has no rivals where it was not chosen in this sweep, or where they were scored on other
-    clips.
+    A member has no rivals where it was not chosen in these sweeps, or where they were scored on
+    other clips.
     """
-    candidates = contenders(run, sweep)
     found: dict[str, Contest] = {}
-    for member in members:
-        own = [member_of(run, each) for each in candidates.get(member.cell, ())]
-        if member.trial not in [each.trial for each in own]:
-            own = [member]
-        # the chosen one as it is, the others with its store, which may have moved
-        placed = [member if each.trial == member.trial else _beside(each, member) for each in own]
-        alike = all(_comparable(each, member) for each in placed)
-        found[member.name] = _contest(member, placed if alike else [member], sweep.objectives)
-    return found
+    for run, name in zip(runs, names_of(runs), strict=True):
+        several = len(runs) > 1
+        chooser = load_folder(run) if several else sweep
+        candidates = contenders(run, chooser)
+        for member in members:
+            if several and member.axes[SWEEP] != name:
+                continue
+            of_cell = [member_of(run, each) for each in candidates.get(member.cell, ())]
+            own = [_beside(each, member, f"{name}/" if several else "") for each in of_cell]
+            alike = all(_comparable(each, member) for each in own)
+            known = alike and member.trial in [each.trial for each in own]
+            # the chosen one as it is
+            rivals = [member if each.trial == member.trial else each for each in own]
+            found[member.name] = _contest(member, rivals if known else [member], chooser.objectives)
+    return {member.name: found[member.name] for member in members}
+
+
+def _beside(rival: Member, member: Member, sweep: str) -> Member:
+    """The rival in the place of the member: under its name and with its store, which may have
+    moved.
+    """
+    return replace(
+        rival,
+        name=member.name,
+        axes=member.axes,
+        trial=f"{sweep}{rival.trial}",
+        seeds=tuple(replace(run, trial=f"{sweep}{run.trial}") for run in rival.seeds),
+    ).at_store(member.division.store)
 
 
 def _comparable(rival: Member, member: Member) -> bool:
@@ -101,11 +122,6 @@ def _comparable(rival: Member, member: Member) -> bool:
     tables = [each.selection for each in (rival, member)]
     ids = [None if table is None else table.ids for table in tables]
     return rival.division == member.division and ids[0] == ids[1]
-
-
-def _beside(rival: Member, member: Member) -> Member:
-    data = rival.config.data.model_copy(update={"store": member.config.data.store})
-    return replace(rival, name=member.name, config=rival.config.model_copy(update={"data": data}))
 
 
 def _contest(
@@ -271,7 +287,7 @@ class Choices:
 
 
 def choices_of(
-    run: Path,
+    runs: Sequence[Path],
     sweep: Sweep,
     members: Sequence[Member],
     built: Sequence[Ensemble],
@@ -279,7 +295,7 @@ def choices_of(
     seed: int,
 ) -> Choices:
     """Make the choice of every member and ensemble again; `cells` holds the axes of all cells."""
-    found = contests(run, sweep, members)
+    found = contests(runs, sweep, members)
     lucks = {name: own for name, each in found.items() if (own := each.luck(seed)) is not None}
     divisions: dict[Division, dict[str, Contest]] = {}
     for name, each in found.items():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.members import Division
-from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.ensembling.statistics.calibration import Calibration
 from orchestrator.record.journal import read_journal
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.states import TrialState, load_trials
@@ -21,15 +22,18 @@ from orchestrator.report.figures import (
     draw_size_accuracy,
 )
 from orchestrator.report.level_lines import level_panels
+from orchestrator.report.reliability import draw_reliability
 from orchestrator.report.sections.classes import (
+    change_cells,
     class_cells,
     classes,
     confusion_cells,
     misclassified_cells,
 )
+from orchestrator.report.sections.doubt import doubt, first_tried_cells
 from orchestrator.report.sections.overview import overview, settings
 from orchestrator.report.sections.papers import paper_cells, papers, tables_of_papers
-from orchestrator.report.sections.results import answer, results
+from orchestrator.report.sections.results import answer, foremost, results
 from orchestrator.report.sections.trials import absent, levels, tradeoffs, trial_table, warnings
 from orchestrator.report.tables import (
     comparison_cells,
@@ -49,6 +53,7 @@ from trainables.contract.artifacts import TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.disk import write_atomic
 
+MOST_PANELS = 3  # in the figure of reliability
 MOST_CURVES = 24  # trials in the figure of training curves
 
 
@@ -73,6 +78,10 @@ def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
     headline = evaluation.headline if evaluation is not None else None
     by_class: list[str] = []
     if evaluation is not None and headline is not None:
+        if panels := _calibrations(evaluation, headline):
+            figures["Reliability on the test clips"] = draw_reliability(
+                panels, out / "figures" / "reliability.png"
+            )
         found = predictions.get(headline.division)
         by_class = classes(headline, evaluation, found)
         if found is not None:
@@ -91,6 +100,7 @@ def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
         *(f"![{title}](figures/{path.name})" for title, path in figures.items()),
         *by_class,
         *violin_section(sureness, draw_violins(sureness, out / "figures" / "violins.png")),
+        *doubt(evaluation, foremost(evaluation) if evaluation else ()),
         *results(evaluation),
         *papers(published),
         *tradeoffs(trials, goals),
@@ -126,6 +136,15 @@ def _predictions(run: Path, evaluation: FinalEvaluation | None) -> dict[Division
     }
 
 
+def _calibrations(evaluation: FinalEvaluation, headline: Row) -> dict[str, Calibration]:
+    """Of the headline and the networks it is held against, up to `MOST_PANELS` of them."""
+    rows = {row.name: row for row in evaluation.rows}
+    against = [each.against for each in evaluation.comparisons if each.ensemble == headline.name]
+    names = dict.fromkeys([headline.name, *against])
+    found = {name: sure for name in names if (sure := rows[name].calibration) is not None}
+    return dict(list(found.items())[:MOST_PANELS])
+
+
 def _write_tables(
     out: Path,
     trials: Sequence[TrialState],
@@ -139,8 +158,11 @@ def _write_tables(
     rows = [level_cells(row, level) for row in evaluation.rows for level in row.levels]
     write_csv(out / "levels.csv", rows)
     write_csv(out / "comparisons.csv", comparison_cells(evaluation))
+    if evaluation.first_tried:
+        write_csv(out / "first_tried.csv", first_tried_cells(evaluation))
     if predictions:
         write_csv(out / "per_class.csv", class_cells(predictions))
+        write_csv(out / "class_changes.csv", change_cells(predictions, evaluation))
         write_csv(out / "confusion.csv", confusion_cells(predictions))
         write_csv(out / "misclassified.csv", misclassified_cells(predictions))
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, SeedSpread
+from orchestrator.ensembling.statistics.calibration import Calibration
+from orchestrator.ensembling.statistics.diversity import Diversity
+from orchestrator.ensembling.statistics.intervals import Bootstrap, Interval
+from orchestrator.ensembling.statistics.luck import Luck
 from orchestrator.record.states import TrialState
 from trainables.contract.config import Frozen
 from trainables.contract.disk import write_atomic
@@ -35,6 +39,10 @@ def result_cells(row: Row) -> Cells:
         **row.size.model_dump(),
         "share_of_dense": row.share_of_dense,
         **_over_seeds(row.seeds),
+        **_prefixed("bootstrap", row.bootstrap, Bootstrap),
+        **_prefixed("calibration", row.calibration, Calibration, {"clips", "bins"}),
+        **_prefixed("diversity", row.diversity, Diversity, {"members"}),
+        **_prefixed("luck", row.luck, Luck),
         "method": row.method,
         "combine": row.combine,
         "weights": " ".join(f"{name}={weight:g}" for name, weight in row.weights.items()),
@@ -75,8 +83,9 @@ def comparison_cells(evaluation: FinalEvaluation) -> list[Cells]:
     """
     return [
         {
-            **each.model_dump(exclude={"test", "clean"}),
+            **each.model_dump(exclude={"test", "clean", "bootstrap"}),
             **each.test.model_dump(),
+            **_prefixed("bootstrap", each.bootstrap, Bootstrap),
             **_prefixed("clean", each.clean, Paired),
         }
         for each in evaluation.comparisons
@@ -116,6 +125,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
+def span(found: tuple[float, float]) -> str:
+    """An interval of fractions in per cent, without the sign."""
+    return f"{percent(found[0])} to {percent(found[1])}"
+
+
 def _numeric(text: str) -> bool:
     return not text.strip("0123456789.,+- ±x%n/a*")
 
@@ -124,11 +138,18 @@ def _over_seeds(found: SeedSpread | None) -> Cells:
     return {f"seeds.{name}": value for name, value in (found.model_dump() if found else {}).items()}
 
 
-def _prefixed(split: str, found: Frozen | None, kind: type[Frozen]) -> Cells:
-    """The fields of `kind` as columns, empty where nothing was found."""
-    return {
-        f"{split}.{name}": value
-        for name, value in (
-            found.model_dump() if found else dict.fromkeys(kind.model_fields)
-        ).items()
-    }
+def _prefixed(
+    split: str, found: Frozen | None, kind: type[Frozen], without: Collection[str] = ()
+) -> Cells:
+    """The fields of `kind` as columns, empty where nothing was found; an interval has two."""
+    cells: Cells = {}
+    for name, field in kind.model_fields.items():
+        if name in without:
+            continue
+        value = getattr(found, name) if found else None
+        if Interval in (field.annotation, *get_args(field.annotation)):
+            low, high = value or (None, None)
+            cells |= {f"{split}.{name}.low": low, f"{split}.{name}.high": high}
+        else:
+            cells[f"{split}.{name}"] = value
+    return cells

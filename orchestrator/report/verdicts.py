@@ -84,13 +84,22 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
     return (
         f"`{found.ensemble}` ({percent(ensemble.test.top1)} %) against {owner}, `{found.against}`"
         f" ({percent(other.test.top1)} %, chosen on {found.chosen_on}):"
-        f" {100 * test.difference:+.2f} points, standard error {100 * test.error:.2f}. Of"
+        f" {100 * test.difference:+.2f} points, standard error"
+        f" {100 * test.error:.2f}{_interval_clause(found)}. Of"
         f" {test.clips} test clips only the ensemble has {test.first_only} right, only the other"
         f" {test.second_only} (sign test p = {test.p_value:.2g}). **The ensemble is"
         f" {_judgement(test)}**, with {training:.2f} times its non-zero parameters in the training"
         f" form and {deploy:.2f} times in the deploy"
         f" form.{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
     )
+
+
+def _interval_clause(found: Comparison) -> str:
+    """The bootstrap interval of the difference; empty in evaluations of version 5."""
+    if found.bootstrap is None:
+        return ""
+    low, high = found.bootstrap.clips
+    return f", 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
 
 
 def _seeds_clause(found: Comparison) -> str:

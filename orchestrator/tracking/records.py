@@ -78,10 +78,14 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
 
 def network_metrics(row: Row) -> dict[str, float]:
     """What the final evaluation adds to a network's own metrics."""
-    spread = row.seeds
-    return {"test_top1": row.test.top1} | (
-        {"test_top1_mean": spread.test_mean, "test_top1_std": spread.test_std} if spread else {}
-    )
+    found, spread, sure = {"test_top1": row.test.top1}, row.seeds, row.calibration
+    if row.test.interval is not None:
+        found["test_top1_low"], found["test_top1_high"] = row.test.interval
+    if spread is not None:
+        found |= {"test_top1_mean": spread.test_mean, "test_top1_std": spread.test_std}
+    if row.test.cross_entropy is not None:
+        found["test_log_loss"] = row.test.cross_entropy
+    return found | ({"test_ece": sure.ece} if sure else {})
 
 
 def ensemble_metrics(row: Row) -> dict[str, float]:
@@ -93,9 +97,11 @@ def ensemble_metrics(row: Row) -> dict[str, float]:
         if isinstance(value, int | float) and name != "latency_threads"
     }
     best = {"best/selection_top1": row.selection.top1} if row.selection else {}
+    lucky = {"best/selection_top1_corrected": row.luck.corrected} if row.luck else {}
     return {
         **network_metrics(row),
         **best,
+        **lucky,
         "nonzero_params": row.size.nonzero_params,
         **sizes,
         "members": len(row.trials),

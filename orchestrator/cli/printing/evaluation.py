@@ -50,19 +50,20 @@ def _columns(evaluation: FinalEvaluation) -> list[Column]:
     columns = [
         ("selection", [_percent(row.selection) for row in rows], 1),
         ("test", [_percent(row.test) for row in rows], 0),
+        ("95 %", [_interval(row.test) for row in rows], 2),
     ]
     if any(row.clean is not None for row in rows):
         clean = [_percent(evaluation.without_copies(row)) for row in rows]
-        columns.append(("test clean", clean, 3))
+        columns.append(("test clean", clean, 4))
     if seeds := max((row.seeds.seeds for row in rows if row.seeds), default=0):
-        columns.append((f"test over {seeds} seeds", [_over_seeds(row.seeds) for row in rows], 4))
+        columns.append((f"test over {seeds} seeds", [_over_seeds(row.seeds) for row in rows], 5))
     sizes = [row.size for row in rows]
     columns += [
-        ("non-zero params", [f"{size.nonzero_params:,}" for size in sizes], 2),
-        ("deploy non-zero", [f"{size.deploy_nonzero_params:,}" for size in sizes], 6),
-        ("latency ms", [_known(size.latency_ms) for size in sizes], 5),
-        ("batch 64 ms", [_known(size.batch64_latency_ms) for size in sizes], 7),
-        ("peak MB", [_known(size.peak_mb) for size in sizes], 8),
+        ("non-zero params", [f"{size.nonzero_params:,}" for size in sizes], 3),
+        ("deploy non-zero", [f"{size.deploy_nonzero_params:,}" for size in sizes], 7),
+        ("latency ms", [_known(size.latency_ms) for size in sizes], 6),
+        ("batch 64 ms", [_known(size.batch64_latency_ms) for size in sizes], 8),
+        ("peak MB", [_known(size.peak_mb) for size in sizes], 9),
     ]
     return [Column(*column) for column in columns]
 
@@ -81,6 +82,14 @@ def _known(number: float | None) -> str:
 
 def _over_seeds(found: SeedSpread | None) -> str:
     return "" if found is None else f"{100 * found.test_mean:.2f} ± {100 * found.test_std:.2f}"
+
+
+def _interval(found: Accuracy) -> str:
+    """Wilson's; empty in evaluations of version 5."""
+    if found.interval is None:
+        return ""
+    low, high = found.interval
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _percent(found: Accuracy | None) -> str:

@@ -9,9 +9,17 @@ import numpy as np
 
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.ensembling.statistics.changes import (
+    ClassChange,
+    ConfusionChange,
+    class_changes,
+    confusion_changes,
+)
 from orchestrator.report.sections.words import NONE
 from orchestrator.report.tables import markdown_table, percent
 
+MOST_AGAINST = 2  # networks that the headline is held against by class
+MOST_CHANGES = 5
 MOST = 10  # classes and confusions in the report; the tables have them all
 
 
@@ -52,7 +60,82 @@ def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) ->
         " `tables/per_class.csv`, `tables/confusion.csv` and `tables/misclassified.csv`."
     )
     parts = [f"## By class: `{row.name}`", text, markdown_table(lines)]
-    return [*parts, "Most frequent confusions:", "\n".join(confusions)] if confusions else parts
+    if confusions:
+        parts += ["Most frequent confusions:", "\n".join(confusions)]
+    return parts + _changes(row, evaluation, found)
+
+
+def _changes(row: Row, evaluation: FinalEvaluation, found: Predictions) -> list[str]:
+    """What an ensemble gains and loses by class against the networks it is held against."""
+    own = [each for each in evaluation.comparisons if each.ensemble == row.name]
+    roles = {each.against: each.role for each in reversed(own)}  # the first of its roles
+    parts: list[str] = []
+    for against in list(dict.fromkeys(each.against for each in own))[:MOST_AGAINST]:
+        changes = class_changes(found.firsts[row.name], found.firsts[against], found.labels)
+        order = sorted(changes, key=lambda each: each.first - each.second)
+        gains = [each for each in reversed(order) if each.first > each.second]
+        losses = [each for each in order if each.first < each.second]
+        changed = confusion_changes(
+            found.firsts[row.name], found.firsts[against], found.labels, len(found.classes)
+        )
+        parts += [
+            f"### By class against `{against}` ({roles[against]})",
+            f"{len(gains)} classes gain, {len(losses)} lose, {len(changes) - len(gains + losses)}"
+            " stay; clips right with the ensemble and without it, then the confusions that changed"
+            " most. All are in `tables/class_changes.csv`.",
+            "\n".join(
+                line
+                for line in (
+                    _listed("gains", gains, found),
+                    _listed("losses", losses, found),
+                    _confused(changed, found),
+                )
+                if line
+            ),
+        ]
+    return [part for part in parts if part]
+
+
+def _listed(kind: str, changes: Sequence[ClassChange], found: Predictions) -> str:
+    texts = [
+        f"{found.classes[each.label]} {each.second} to {each.first} of {each.clips}"
+        for each in changes[:MOST_CHANGES]
+    ]
+    return f"- {kind}: {'; '.join(texts)}" if texts else ""
+
+
+def _confused(changes: Sequence[ConfusionChange], found: Predictions) -> str:
+    texts = [
+        f"{found.classes[each.label]} taken for {found.classes[each.taken_for]}"
+        f" {each.second} to {each.first}"
+        for each in changes[:MOST_CHANGES]
+    ]
+    return f"- confusions: {'; '.join(texts)}" if texts else ""
+
+
+def change_cells(
+    tables: Sequence[Predictions], evaluation: FinalEvaluation
+) -> list[dict[str, Any]]:
+    """Every class of every ensemble against the networks it is held against."""
+    return [
+        {
+            "ensemble": ensemble,
+            "against": against,
+            "class": found.classes[each.label],
+            "clips": each.clips,
+            "right": each.first,
+            "right_against": each.second,
+            "only_ensemble": each.first_only,
+            "only_against": each.second_only,
+            "difference": each.difference,
+        }
+        for ensemble, against in dict.fromkeys(
+            (each.ensemble, each.against) for each in evaluation.comparisons
+        )
+        for found in tables
+        if {ensemble, against} <= found.firsts.keys()
+        for each in class_changes(found.firsts[ensemble], found.firsts[against], found.labels)
+    ]
 
 
 def class_cells(tables: Sequence[Predictions]) -> list[dict[str, Any]]:

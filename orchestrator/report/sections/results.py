@@ -18,7 +18,7 @@ def answer(evaluation: FinalEvaluation | None) -> list[str]:
             "## Results so far",
             "The final evaluation has not taken place: there are no test figures.",
         ]
-    rows = _foremost(evaluation)
+    rows = foremost(evaluation)
     rest = len(evaluation.rows) - len(rows)
     legend = (
         "The best figure of a column is bold. ± is one standard error of the clips drawn."
@@ -34,7 +34,7 @@ def answer(evaluation: FinalEvaluation | None) -> list[str]:
     ]
 
 
-def _foremost(evaluation: FinalEvaluation) -> list[Row]:
+def foremost(evaluation: FinalEvaluation) -> list[Row]:
     """The last ensemble and what it is held against, then the other ensembles, then members by what
     they were chosen by, up to `MOST_ROWS`, in the order of the evaluation; all where they are few.
     """

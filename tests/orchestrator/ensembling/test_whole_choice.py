@@ -33,7 +33,7 @@ def rivals():
 
 def whole(run, sweep):
     cells = {each.cell: each.axes for each in load_proposals(run)}
-    return WholeChoice(contests(run, sweep, collect(run, sweep)), sweep.ensembles, cells)
+    return WholeChoice(contests((run,), sweep, collect(run, sweep)), sweep.ensembles, cells)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_on_all_clips_the_chosen_trial_wins(tmp_path, objectives):
         folder.result_file.write_text(found.model_dump_json())
     sweep = make_sweep(objectives=objectives)
     everything = Bags(np.ones((1, SELECTION), np.float32))
-    for contest in contests(run, sweep, collect(run, sweep)).values():
+    for contest in contests((run,), sweep, collect(run, sweep)).values():
         assert len(contest.rivals) == 4
         assert contest.rivals[contest.winners(everything)[0]] is contest.chosen
 
@@ -71,7 +71,7 @@ def test_several_seeds_count_by_their_mean_and_the_first_stands_for_them(tmp_pat
         for seed, wrong in enumerate(each)
     ]
     run, sweep = make_run(tmp_path, trials), make_sweep()
-    (contest,) = contests(run, sweep, collect(run, sweep)).values()
+    (contest,) = contests((run,), sweep, collect(run, sweep)).values()
     assert sorted(contest.hits.sum(axis=1)) == [SELECTION - 2, SELECTION - 1]
     first = np.zeros((1, SELECTION), np.float32)
     first[0, :4] = 3  # 2 seeds are right 4 times against 8
@@ -168,5 +168,5 @@ def test_an_ensemble_that_is_rarely_built_has_no_figure(tmp_path):
     members = collect(run, sweep)
     built = build_ensembles(sweep.ensembles, members, cells).ensembles
     tight = make_sweep({**STREAMS, "budget": {"members": 1}})
-    assert "streams" in choices_of(run, sweep, members, built, cells, 0).lucks
-    assert "streams" not in choices_of(run, tight, members, built, cells, 0).lucks
+    assert "streams" in choices_of((run,), sweep, members, built, cells, 0).lucks
+    assert "streams" not in choices_of((run,), tight, members, built, cells, 0).lucks
