@@ -188,7 +188,7 @@ def _evaluate(
     rows = tuple(
         evaluated_row(
             each, dense_counterparts(each.axes, each.division, members), truth[each.division]
-        ).model_copy(update={"luck": choices.lucks.get(each.name)})
+        ).model_copy(update=choices.of(each.name))
         for each in entries
     )
     by_name = {row.name: row for row in rows}

@@ -131,6 +131,8 @@ class Row(Frozen):
     diversity: Diversity | None = None  # of the networks of an ensemble; None of a single one
     # how much of `selection` is luck; None where nothing was chosen, or nothing was held out
     luck: Luck | None = None
+    # of an ensemble: each fifth of the selection clips with what was chosen on the others
+    cross_fitted: Accuracy | None = None
 
 
 class Comparison(Frozen):

@@ -19,12 +19,21 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.collect import contenders, member_of
-from orchestrator.ensembling.evaluate import BoolArray, IntArray, log_softmax, ranks
+from orchestrator.ensembling.cross_fitting import folds_of
+from orchestrator.ensembling.evaluate import (
+    Accuracy,
+    BoolArray,
+    IntArray,
+    accuracy,
+    log_softmax,
+    ranks,
+)
 from orchestrator.ensembling.members import SWEEP, Division, Member, SeedRun, SeedScores
 from orchestrator.ensembling.pools import names_of
 from orchestrator.ensembling.statistics.luck import Bags, Luck, first_best, luck, out_of_bag
 from orchestrator.record.folder import load_folder
 from orchestrator.sweep.strategies import STRATEGIES
+from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.floating[Any]]
 Axes = Mapping[str, Any]
 
+FOLDS = 5
 TRIAL_DRAWS = 500
 MOST_ENSEMBLE_DRAWS, LEAST_ENSEMBLE_DRAWS = 200, 50
 LOGITS_IN_ALL = 400_000_000
@@ -206,21 +216,17 @@ class WholeChoice:
         """By name of an ensemble: how much of its selection figure is luck, of choosing trials and
         weights together. Nothing is said of one that most draws could not build.
         """
-        first = next(iter(self.contests.values()))
-        labels = _labels(first.chosen)
-        clips = len(labels)
+        clips, classes = self.shape
         if clips < 2 or not self.chooses:
             return {}
-        classes = first.chosen.selection.logits.shape[1] if first.chosen.selection else 1
         work = LOGITS_IN_ALL // (len(self.contests) * clips * classes)
         draws = min(MOST_ENSEMBLE_DRAWS, max(LEAST_ENSEMBLE_DRAWS, work))
         bags = Bags.drawn(clips, draws, np.random.default_rng(seed))
         accuracies: dict[str, list[float]] = {}
-        for bag, members in enumerate(self._members(bags)):
-            outside = bags.outside(bag)
-            for ensemble in self.ensembles(members, bags.inside(bag), outside):
-                hits = ranks(ensemble.test.logits, labels[outside]) == 0
-                accuracies.setdefault(ensemble.name, []).append(float(hits.mean()))
+        for outside, ensembles in self._in_turn(bags):
+            for each in ensembles:
+                hits = ranks(each.test.logits, self.labels[outside]) == 0
+                accuracies.setdefault(each.name, []).append(float(hits.mean()))
         contending = sum(len(each.rivals) for each in self.contests.values())
         return {
             each.name: luck(
@@ -229,6 +235,56 @@ class WholeChoice:
             for each in built
             if len(known := accuracies.get(each.name, [])) > len(bags.counts) / 2
         }
+
+    def cross_fitted(self, built: Sequence[Ensemble], seed: int) -> dict[str, Accuracy]:
+        """By name of an ensemble: its accuracy on the selection clips, a fifth of which are scored
+        with what was chosen, trials and weights, on the other four at a time; nothing is said of
+        one that one of them could not build.
+        """
+        clips, _ = self.shape
+        if clips < FOLDS or not self.chooses:
+            return {}
+        fold = folds_of(self.labels, FOLDS, seed)
+        rows: dict[str, list[tuple[IntArray, FloatArray]]] = {}
+        bags = Bags((fold != np.arange(FOLDS)[:, None]).astype(np.float32))
+        for outside, ensembles in self._in_turn(bags):
+            for each in ensembles:
+                rows.setdefault(each.name, []).append((outside, each.test.logits))
+        found: dict[str, Accuracy] = {}
+        for each in built:
+            parts = rows.get(each.name, [])
+            if len(parts) == FOLDS:
+                order = np.concatenate([outside for outside, _ in parts])
+                logits = np.concatenate([own for _, own in parts])
+                probable = each.has_probabilities
+                found[each.name] = accuracy(logits, self.labels[order], logits=probable)
+        return found
+
+    @property
+    def labels(self) -> IntArray:
+        """Of the selection clips."""
+        scores = self._scores
+        return scores.labels if scores and scores.labels is not None else np.zeros(0, np.int64)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Selection clips and classes."""
+        return self._scores.logits.shape if self._scores else (0, 0)
+
+    @property
+    def _scores(self) -> Scores | None:
+        return next(iter(self.contests.values())).chosen.selection
+
+    def _in_turn(self, bags: Bags) -> Iterator[tuple[IntArray, tuple[Ensemble, ...]]]:
+        """Of each bag the clips that it lacks and the ensembles it chooses, none where it has too
+        few clips for one of the strategies.
+        """
+        for bag, members in enumerate(self._members(bags)):
+            outside = bags.outside(bag)
+            try:
+                yield outside, self.ensembles(members, bags.inside(bag), outside)
+            except UserError:
+                continue
 
     def _members(self, bags: Bags) -> Iterator[list[Member]]:
         """The members that each bag chooses."""
@@ -273,17 +329,18 @@ def _rows(scores: SeedScores, ids: tuple[str, ...], rows: IntArray, *, labelled:
     return Scores(ids, table.logits[rows], labels)
 
 
-def _labels(member: Member) -> IntArray:
-    scores = member.selection
-    return np.zeros(0, np.int64) if scores is None or scores.labels is None else scores.labels
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Choices:
     """What is known of how the members and ensembles of a sweep were chosen, by their names."""
 
     contests: Mapping[str, Contest]
-    lucks: Mapping[str, Luck]  # of those that were chosen, and on clips that were held out
+    # of those that were chosen, and on clips that were held out
+    lucks: Mapping[str, Luck]
+    cross_fitted: Mapping[str, Accuracy]  # of ensembles
+
+    def of(self, name: str) -> dict[str, Luck | Accuracy | None]:
+        """The fields of a row."""
+        return {"luck": self.lucks.get(name), "cross_fitted": self.cross_fitted.get(name)}
 
 
 def choices_of(
@@ -297,11 +354,14 @@ def choices_of(
     """Make the choice of every member and ensemble again; `cells` holds the axes of all cells."""
     found = contests(runs, sweep, members)
     lucks = {name: own for name, each in found.items() if (own := each.luck(seed)) is not None}
+    fitted: dict[str, Accuracy] = {}
     divisions: dict[Division, dict[str, Contest]] = {}
     for name, each in found.items():
         divisions.setdefault(each.chosen.division, {})[name] = each
     for division, contested in divisions.items():
         ensembles = [each for each in built if each.division == division]
         if division.held_out and ensembles:
-            lucks |= WholeChoice(contested, sweep.ensembles, cells).luck(ensembles, seed)
-    return Choices(found, lucks)
+            whole = WholeChoice(contested, sweep.ensembles, cells)
+            lucks |= whole.luck(ensembles, seed)
+            fitted |= whole.cross_fitted(ensembles, seed)
+    return Choices(found, lucks, fitted)

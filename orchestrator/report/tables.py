@@ -43,6 +43,7 @@ def result_cells(row: Row) -> Cells:
         **_prefixed("calibration", row.calibration, Calibration, {"clips", "bins"}),
         **_prefixed("diversity", row.diversity, Diversity, {"members"}),
         **_prefixed("luck", row.luck, Luck),
+        **_prefixed("cross_fitted", row.cross_fitted, Accuracy),
         "method": row.method,
         "combine": row.combine,
         "weights": " ".join(f"{name}={weight:g}" for name, weight in row.weights.items()),

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.ensembling.statistics.intervals import Interval
-from orchestrator.report.sections.words import NONE
+from orchestrator.report.sections.words import NONE, with_error
 from orchestrator.report.tables import markdown_table, percent, span
 
 MOST_ROWS = 12
@@ -81,7 +81,8 @@ def _luck(evaluation: FinalEvaluation, foremost: Sequence[Row]) -> list[str]:
         f" bootstrap samples of these clips ({' and '.join(map(str, drawn))} of them) and evaluates"
         " what each chooses on the clips that it lacks (BBC-CV). Its interval is wider than it need"
         " be, as each sample lacks only 37 % of the clips. The choice of epochs, and of the trials"
-        " that were stopped early, is not repeated."
+        " that were stopped early, is not repeated. `cross-fitted`: each fifth of the clips is"
+        " scored with what was chosen on the others."
     )
     return [title, text, markdown_table([_luck_line(row) for row in rows])]
 
@@ -96,6 +97,7 @@ def _luck_line(row: Row) -> dict[str, str]:
         "corrected %": percent(found.corrected),
         "95 % of corrected": span(found.interval),
         "luck": f"{100 * found.bias:+.2f}",
+        "cross-fitted %": with_error(row.cross_fitted),
     }
 
 

@@ -7,12 +7,15 @@ import pytest
 
 from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.cross_fitting import folds_of
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.statistics.luck import Bags
 from orchestrator.ensembling.whole_choice import WholeChoice, choices_of, contests
 from orchestrator.record.proposals import load_proposals
+from orchestrator.sweep.strategies import StrategyCard
 from tests import naive_scores
 from tests.orchestrator.fake_run import SELECTION, TEST, Trial, make_run, make_sweep
+from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
 STREAMS = {"name": "streams", "over": "data.stream"}
@@ -22,7 +25,7 @@ def rivals():
     """Two cells of four learning rates; what is chosen differs from clip to clip."""
     wrong = {
         "joint": [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10)],
-        "bone": [(0, 1), (2, 3), (4, 5, 6), (1, 2)],
+        "bone": [(0, 1), (2, 3, 4), (4, 5, 6), (1, 2, 5)],
     }
     return [
         Trial(stream, 0.0, lr=0.1 + 0.1 * i, wrong_selection=clips, wrong_test=(i,) * (i > 0))
@@ -94,6 +97,42 @@ def test_what_an_ensemble_says_out_of_the_bag_matches_naive(tmp_path):
         assert np.exp(ensemble.test.logits) == pytest.approx(expected, rel=1e-5)
         assert ensemble.test.labels is None
         assert ensemble.selection.labels.tolist() == (inside % 3).tolist()
+
+
+def test_each_fifth_of_the_clips_is_scored_with_what_the_others_chose(tmp_path):
+    run, sweep = make_run(tmp_path, rivals()), make_sweep(STREAMS)
+    choice, members = whole(run, sweep), collect(run, sweep)
+    built = build_ensembles(sweep.ensembles, members, choice.cells).ensembles
+    found, labels = choice.cross_fitted(built, 3)["streams"], choice.labels
+    fold, right = folds_of(labels, 5, 3), 0
+    for number in range(5):
+        best = []
+        for contest in choice.contests.values():
+            others = [sum(map(int, row[fold != number])) for row in contest.hits]
+            best.append(contest.rivals[others.index(max(others))])
+        own = np.flatnonzero(fold == number)
+        tables = [each.selection.logits[own].tolist() for each in best]
+        for row, label in zip(
+            naive_scores.weighted_probabilities(tables, [1.0, 1.0]), labels[own], strict=True
+        ):
+            right += row.index(max(row)) == label
+    assert (found.right, found.clips) == (right, SELECTION)
+
+
+def test_a_strategy_that_needs_more_clips_than_a_bag_has_leaves_the_evaluation_alone(
+    tmp_path, monkeypatch
+):
+    recipe = {**STREAMS, "method": "tests.orchestrator.ensembling.test_strategies:BEST"}
+    run, sweep = make_run(tmp_path, rivals()), make_sweep(recipe)
+
+    def demanding(sources, options):
+        if len(sources.ids) < SELECTION or len({name[:3] for name in sources.ids}) < SELECTION:
+            raise UserError("must have more clips")
+        return {"joint-0": 1.0}
+
+    monkeypatch.setattr(StrategyCard, "load", lambda card: demanding)
+    row = finalize(run, sweep, collect(run, sweep), {}).rows[-1]
+    assert (row.name, row.luck, row.cross_fitted) == ("streams", None, None)
 
 
 def test_a_chosen_ensemble_sees_every_clip_of_the_bag_as_often_as_it_is_there(tmp_path):
