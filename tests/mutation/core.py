@@ -13,6 +13,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/trials/test_space.py",
     ),
     "orchestrator/sweep/leaves.py": (
+        "orchestrator/sweep/test_leaves.py",
         "orchestrator/sweep/test_sweep.py",
         "orchestrator/trials/test_space.py",
     ),
