@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from orchestrator.sweep.stopping import (
     AfterEpochsOptions,
@@ -13,8 +14,10 @@ from orchestrator.sweep.stopping import (
 )
 from trainables.contract.config import TrialConfig
 
-SHARE_BEFORE_FIRST_POINT = 9
-"""Without a `grace`, the first comparison comes after a ninth of the epochs that count."""
+SHARE_BEFORE_FIRST_POINT = 3
+"""Without a `grace`, the first comparison comes after a third of the epochs that count: the
+sparsest networks are at chance for a while after their masks are final.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def points_of(options: Comparing, course: Course) -> tuple[int, ...]:
 
 
 def _default_grace(course: Course) -> int:
-    return max(1, round(course.counted / SHARE_BEFORE_FIRST_POINT))
+    return ceil(course.counted / SHARE_BEFORE_FIRST_POINT)
 
 
 def fewest_trials(options: Comparing) -> int:

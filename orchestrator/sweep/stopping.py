@@ -42,7 +42,7 @@ class AshaOptions(EarlyTerminate):
     type: Literal["asha"]
     eta: int = Field(default=3, ge=2, le=1000)  # a rung lets the best 1/eta of its trials go on
     # epochs after min_epochs until the first rung, each later one eta times as many; default: a
-    # ninth of the trial's epochs after min_epochs
+    # third of the trial's epochs after min_epochs
     grace: Epochs | None = None
 
 
@@ -51,7 +51,7 @@ class MedianOptions(EarlyTerminate):
 
     type: Literal["median"]
     min_trials: int = Field(default=3, ge=1)  # others that must have come as far
-    # epochs after min_epochs until the first comparison; default: a ninth of those after min_epochs
+    # epochs after min_epochs until the first comparison; default: a third of those after min_epochs
     grace: Epochs | None = None
 
 
@@ -67,7 +67,7 @@ class AfterEpochsOptions(EarlyTerminate):
 
     type: Literal["after_epochs"]
     keep: int = Field(default=1, ge=1)  # trials of a cell that train to their last epoch
-    # epochs after min_epochs until the comparison; default: a ninth of those after min_epochs
+    # epochs after min_epochs until the comparison; default: a third of those after min_epochs
     grace: Epochs | None = None
 
 

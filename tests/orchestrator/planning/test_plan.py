@@ -193,14 +193,14 @@ def test_early_stopping_is_a_range_that_the_budget_is_held_against(planned, caps
     early = (
         "train={epochs: 20}",
         "parameters.train.lr=[0.01, 0.02, 0.03, 0.04, 0.05, 0.06]",
-        "early_terminate={type: asha}",
+        "early_terminate={type: asha, grace: 2}",
     )
     _, found = planned(*early)
     low, high = found.expected_hours
     assert 0 < low < high < found.wall_hours
     print_plan(found)
     out = capsys.readouterr().out
-    assert "stopping   asha in 2 cells of 6 trials, after 13 and 15 of 20 epochs: " in out
+    assert "stopping   asha in 2 cells of 6 trials, after 14 and 18 of 20 epochs: " in out
     assert f"expected   {found.early.words}: " in out
     hours = (high + found.wall_hours) / 2
     check_fit(*planned(*early, f"budget.hours={hours}"))

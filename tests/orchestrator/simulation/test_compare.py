@@ -58,7 +58,7 @@ def test_the_files_own_way_stands_beside_the_plain_ones_and_what_is_asked_for(lo
     assert set(whole.best) == {"level0.6", "level0.99"}
     own = found["the file's own"]
     assert (own.trials, own.stopped) == (16, 14)  # the grid begins with the best
-    assert own.epochs == 2 * 20 + 14 * 13
+    assert own.epochs == 2 * 20 + 14 * 15
 
 
 def test_regret_is_the_distance_to_the_best_that_was_recorded(load):
