@@ -5,26 +5,33 @@ Knows what scores are good for; how files are read is in `readers`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.combine import weighted_sum
+from orchestrator.ensembling.cross_fitting import cross_fitted
 from orchestrator.ensembling.evaluate import (
     Accuracy,
+    FloatArray,
     IntArray,
     Paired,
     accuracy,
     paired,
     ranks,
 )
-from orchestrator.ensembling.readers.alignment import align
+from orchestrator.ensembling.readers.alignment import Aligned, align
 from orchestrator.ensembling.readers.files import read_labels, read_scores
 from orchestrator.ensembling.readers.tables import LabelTable, ScoreTable
 from orchestrator.ensembling.row_order import check_order
+from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.sweep.presets import Combine
+from orchestrator.sweep.strategies import STRATEGIES, StrategyCard
 from trainables.contract.errors import UserError
 
 ENSEMBLE = "ensemble"
@@ -42,6 +49,22 @@ class FilesRequest:
     labels_from: int | None = None  # the first class's number; None: the labels must say
     by_position: bool = False  # rows without names stand in the order of those with names
     split: str | None = None  # the part of a PYSKL annotation file that was scored
+    method: str | None = None  # the strategy that chooses the weights
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the method
+    folds: int = 2  # of the clips; a method chooses on all but one for that one
+    seed: int = 0  # of the folds
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenWeights:
+    """How the weights were chosen: for each fold of the clips on all other folds."""
+
+    method: str
+    options: dict[str, Any]  # all of them, defaults too
+    folds: int
+    seed: int
+    mean: Accuracy  # of all files with equal weights
+    against_mean: Paired  # the ensemble against it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,25 +74,49 @@ class FilesEvaluation:
     aligned: str  # "by id" or "by position"
     notes: tuple[str, ...]  # what the reader should know about how the files were understood
     members: dict[str, Accuracy]
-    weights: dict[str, float]
+    weights: dict[str, float]  # where a method chose them, their shares, the mean over the folds
     combine: Combine
     ensemble: Accuracy
+    chosen: ChosenWeights | None  # None: the weights were given
     # the ensemble against the best single file, or against each of those that are equally good
     against_best: dict[str, Paired]
     predictions: Predictions  # of every file and of the ensemble
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the predictions."""
-        return {
-            "clips": self.ensemble.clips,
+        """Everything but the predictions; the figures of the ensemble stand at the top."""
+        content = {
+            **figures(self.ensemble),
             "aligned": self.aligned,
             "notes": list(self.notes),
             "combine": self.combine,
             "weights": self.weights,
-            "members": {name: found.model_dump() for name, found in self.members.items()},
-            "ensemble": self.ensemble.model_dump(),
+            "members": {name: figures(found) for name, found in self.members.items()},
             "against_best": {name: found.model_dump() for name, found in self.against_best.items()},
         }
+        if self.chosen is not None:
+            content |= {
+                "method": self.chosen.method,
+                "options": self.chosen.options,
+                "folds": self.chosen.folds,
+                "seed": self.chosen.seed,
+                "mean": figures(self.chosen.mean),
+                "against_mean": self.chosen.against_mean.model_dump(),
+            }
+        return content
+
+
+def figures(found: Accuracy) -> dict[str, Any]:
+    """An accuracy under the names that `--json` has for it."""
+    return {
+        "top1": found.top1,
+        "top5": found.top5,
+        "mean_class": found.mean_class,
+        "correct": found.right,
+        "samples": found.clips,
+        "stderr": found.top1_error,
+        "interval": found.interval,
+        "cross_entropy": found.cross_entropy,
+    }
 
 
 def evaluate_files(request: FilesRequest) -> FilesEvaluation:
@@ -85,16 +132,29 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
         raise UserError(
             f"--weights: must be one per score file, got {len(weights)} for {len(paths)} files"
         )
+    card = _card(request)
     files = [read_scores(path) for path in paths]
     labels = read_labels(request.labels, request.split)
-    combine, notes = _combine(files, request.combine)
+    combine, notes = _combine(files, request.combine, card)
     table = align(files, labels, by_position=request.by_position)
     classes = files[0].values.shape[1]
     first = _first_class(labels, classes, request.labels_from)
     truth = _class_numbers(labels, table.labels, classes, first)
     names = _short_names(paths)
-    factors = weights or (1.0,) * len(paths)
-    together = weighted_sum(table.logits, factors, combine)
+    factors = dict(zip(names, weights or (1.0,) * len(paths), strict=True))
+    together = weighted_sum(table.logits, list(factors.values()), combine)
+    chosen = None
+    if card is not None:
+        mean, sources = together, _sources(names, table, truth, combine)
+        together, factors, options = _cross_fitted(card, request, sources)
+        chosen = ChosenWeights(
+            method=card.name,
+            options=options.model_dump(mode="json"),
+            folds=request.folds,
+            seed=request.seed,
+            mean=accuracy(mean, truth, logits=combine == "probabilities"),
+            against_mean=paired(ranks(together, truth) == 0, ranks(mean, truth) == 0),
+        )
     members = {
         name: accuracy(rows, truth, logits=True)
         for name, rows in zip(names, table.logits, strict=True)
@@ -108,9 +168,10 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
         aligned=table.how,
         notes=(*notes, *table.notes, *order),
         members=members,
-        weights=dict(zip(names, factors, strict=True)),
+        weights=factors,
         combine=combine,
         ensemble=accuracy(together, truth, logits=combine == "probabilities"),
+        chosen=chosen,
         against_best={
             name: paired(hits, firsts[name] == truth)
             for name, found in members.items()
@@ -125,10 +186,65 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     )
 
 
-def _combine(files: Sequence[ScoreTable], asked: Combine | None) -> tuple[Combine, tuple[str, ...]]:
+def _cross_fitted(
+    card: StrategyCard, request: FilesRequest, sources: Sources
+) -> tuple[FloatArray, dict[str, float], BaseModel]:
+    """The combined scores (N, K) of clips that had no part in choosing, each source's mean share of
+    the weight, and the options as checked.
+    """
+    try:
+        options = card.options.model_validate(dict(request.options))
+    except ValidationError as error:
+        raise UserError.of(
+            f"--option {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        ) from error
+    choose = card.load()
+    if request.folds < 2 or request.folds > len(sources.labels):
+        raise UserError(
+            f"--cross-fit: must be at least 2 and at most the {len(sources.labels)} clips, got"
+            f" {request.folds}: weights look better than they are on the clips they are chosen on"
+        )
+    found = cross_fitted(sources, lambda part: choose(part, options), request.folds, request.seed)
+    return found.rows, found.mean_weights(sources.members), options
+
+
+def _sources(names: Sequence[str], table: Aligned, truth: IntArray, combine: Combine) -> Sources:
+    values = np.stack(table.logits).astype(np.float32, copy=False)
+    ids = table.ids or tuple(f"row {row}" for row in range(len(truth)))
+    for array in (values, truth):
+        array.setflags(write=False)
+    return Sources(tuple(names), values, truth, ids, {}, combine=combine)
+
+
+def _card(request: FilesRequest) -> StrategyCard | None:
+    """The strategy that is asked for; None for given weights."""
+    if request.method is None:
+        return None
+    try:
+        card = STRATEGIES.find(request.method)
+    except UserError as error:
+        raise UserError(f"--method: {error}") from error
+    if card.takes_weights:
+        raise UserError(f"--method: {card.name} takes weights: give them with --weights alone")
+    if request.weights:
+        raise UserError(f"--weights: must not be given where --method {card.name} finds them")
+    return card
+
+
+def _combine(
+    files: Sequence[ScoreTable], asked: Combine | None, card: StrategyCard | None
+) -> tuple[Combine, tuple[str, ...]]:
     """What is summed; UserError where that would mix probabilities with logits in silence."""
     soft = [each.path.name for each in files if each.probabilities]
     hard = [each.path.name for each in files if not each.probabilities]
+    only = card.combine if card is not None else None
+    if card is not None and only is not None:
+        if asked not in (None, only):
+            raise UserError(f"--combine: must be {only} for method {card.name}, got {asked}")
+        return only, tuple(
+            f"{name} holds probabilities (rows that sum to 1): their logarithms are summed"
+            for name in soft
+        )
     if asked == "probabilities":
         return asked, tuple(
             f"{name} holds probabilities (rows that sum to 1): no softmax is taken of them"

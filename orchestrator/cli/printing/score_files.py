@@ -12,8 +12,11 @@ from orchestrator.cli.printing.tables import Column, console, print_fitted
 from trainables.contract.names import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestrator.ensembling.classes import Predictions
-    from orchestrator.ensembling.score_files import FilesEvaluation
+    from orchestrator.ensembling.evaluate import Paired
+    from orchestrator.ensembling.score_files import ChosenWeights, FilesEvaluation
 
 MOST_LINES = 30
 """Of confusions and of misclassified clips; files have them all."""
@@ -29,15 +32,26 @@ def print_files_evaluation(found: FilesEvaluation, *, details: bool, as_json: bo
             content["details"] = found.predictions.to_json(ENSEMBLE)
         print(json.dumps(content, indent=2))
         return
-    accuracies = [*found.members.values(), found.ensemble]
+    rows = dict(found.members)
+    if found.chosen is not None:
+        rows["mean of all"] = found.chosen.mean
+        rows[f"{found.chosen.method} ({found.combine})"] = found.ensemble
+    else:
+        rows[f"ensemble ({found.combine})"] = found.ensemble
+    accuracies = list(rows.values())
     errors = [f"{100 * each.top1:.2f} ± {100 * each.top1_error:.2f}" for each in accuracies]
+    weights = [
+        f"{weight:g}" if found.chosen is None else f"{weight:.3f}"
+        for weight in found.weights.values()
+    ]
     out = console()
     print_fitted(
         out,
-        ("scores", [*found.members, f"ensemble ({found.combine})"]),
+        ("scores", list(rows)),
         [
-            Column("weight", [*(f"{weight:g}" for weight in found.weights.values()), ""], 2),
+            Column("weight", [*weights, *[""] * (len(rows) - len(weights))], 2),
             Column("top-1 %", errors, 0),
+            Column("95 % interval", [_percent(each.interval) for each in accuracies], 2),
             Column("right", [str(each.right) for each in accuracies], 1),
             Column("top-5 %", [f"{100 * each.top5:.2f}" for each in accuracies], 3),
             Column("mean class %", [f"{100 * each.mean_class:.2f}" for each in accuracies], 4),
@@ -45,18 +59,36 @@ def print_files_evaluation(found: FilesEvaluation, *, details: bool, as_json: bo
         f"{found.ensemble.clips} clips, aligned {found.aligned}",
         "--json has every figure",
     )
+    if found.chosen is not None:
+        _print_chosen(found.chosen, out)
     if len(found.against_best) > 1:
         out.print(f"{len(found.against_best)} files are equally good, and the best", soft_wrap=True)
     for name, gain in found.against_best.items():
-        out.print(
-            f"ensemble - {name}: {100 * gain.difference:+.2f} ± {100 * gain.error:.2f} points"
-            f" (sign test p = {gain.p_value:.2g})",
-            soft_wrap=True,
-        )
+        out.print(_difference(name, gain), soft_wrap=True)
     for text in found.notes:
         out.print(f"note: {text}", soft_wrap=True)
     if details:
         print_details(found.predictions, ENSEMBLE)
+
+
+def _print_chosen(chosen: ChosenWeights, out: Console) -> None:
+    out.print(
+        f"weights chosen by {chosen.method}: each of {chosen.folds} folds of the clips is scored"
+        f" with weights chosen on the others (seed {chosen.seed}); shown is their mean",
+        soft_wrap=True,
+    )
+    out.print(_difference("mean of all", chosen.against_mean), soft_wrap=True)
+
+
+def _difference(name: str, gain: Paired) -> str:
+    return (
+        f"ensemble - {name}: {100 * gain.difference:+.2f} ± {100 * gain.error:.2f} points (sign"
+        f" test p = {gain.p_value:.2g})"
+    )
+
+
+def _percent(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
 
 
 def print_details(predictions: Predictions, name: str) -> None:

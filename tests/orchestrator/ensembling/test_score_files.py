@@ -323,7 +323,11 @@ def test_files_that_are_equally_good_are_each_compared(tmp_path):
     paths = [scores_file(tmp_path, "npy"), scores_file(tmp_path, "list")]
     found = evaluate(paths, labels_file(tmp_path, "npy"))
     assert list(found.against_best) == ["scores_npy", "scores_list"]
-    assert json.loads(json.dumps(found.to_json()))["ensemble"]["right"] == 3
+    content = json.loads(json.dumps(found.to_json()))
+    assert content["correct"] == 3
+    figures = {"top1", "top5", "mean_class", "correct", "samples", "stderr", "interval"}
+    assert figures <= content.keys()
+    assert all(figures <= row.keys() for row in content["members"].values())
 
 
 def test_a_test_set_written_five_times_counts_once(tmp_path):
