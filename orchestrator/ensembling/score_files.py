@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.combine import weighted_sum
@@ -140,21 +140,12 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     classes = files[0].values.shape[1]
     first = _first_class(labels, classes, request.labels_from)
     truth = _class_numbers(labels, table.labels, classes, first)
-    names = _short_names(paths)
-    factors = dict(zip(names, weights or (1.0,) * len(paths), strict=True))
-    together = weighted_sum(table.logits, list(factors.values()), combine)
-    chosen = None
+    sources = _sources(_short_names(paths), table, truth, combine)
+    names = sources.members
+    given = dict(zip(names, weights or (1.0,) * len(paths), strict=True))
+    together, chosen = weighted_sum(table.logits, list(given.values()), combine), None
     if card is not None:
-        mean, sources = together, _sources(names, table, truth, combine)
-        together, factors, options = _cross_fitted(card, request, sources)
-        chosen = ChosenWeights(
-            method=card.name,
-            options=options.model_dump(mode="json"),
-            folds=request.folds,
-            seed=request.seed,
-            mean=accuracy(mean, truth, logits=combine == "probabilities"),
-            against_mean=paired(ranks(together, truth) == 0, ranks(mean, truth) == 0),
-        )
+        together, given, chosen = _cross_fitted(card, request, sources, together)
     members = {
         name: accuracy(rows, truth, logits=True)
         for name, rows in zip(names, table.logits, strict=True)
@@ -168,7 +159,7 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
         aligned=table.how,
         notes=(*notes, *table.notes, *order),
         members=members,
-        weights=factors,
+        weights=given,
         combine=combine,
         ensemble=accuracy(together, truth, logits=combine == "probabilities"),
         chosen=chosen,
@@ -187,10 +178,10 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
 
 
 def _cross_fitted(
-    card: StrategyCard, request: FilesRequest, sources: Sources
-) -> tuple[FloatArray, dict[str, float], BaseModel]:
-    """The combined scores (N, K) of clips that had no part in choosing, each source's mean share of
-    the weight, and the options as checked.
+    card: StrategyCard, request: FilesRequest, sources: Sources, mean: FloatArray
+) -> tuple[FloatArray, dict[str, float], ChosenWeights]:
+    """The combined scores (N, K) of clips that had no part in choosing, and each source's mean
+    share of the weight. mean: (N, K), of all sources with equal weights.
     """
     try:
         options = card.options.model_validate(dict(request.options))
@@ -198,14 +189,22 @@ def _cross_fitted(
         raise UserError.of(
             f"--option {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
         ) from error
-    choose = card.load()
-    if request.folds < 2 or request.folds > len(sources.labels):
+    choose, truth = card.load(), sources.labels
+    if not 2 <= request.folds <= len(truth):
         raise UserError(
-            f"--cross-fit: must be at least 2 and at most the {len(sources.labels)} clips, got"
+            f"--cross-fit: must be at least 2 and at most the {len(truth)} clips, got"
             f" {request.folds}: weights look better than they are on the clips they are chosen on"
         )
     found = cross_fitted(sources, lambda part: choose(part, options), request.folds, request.seed)
-    return found.rows, found.mean_weights(sources.members), options
+    chosen = ChosenWeights(
+        method=card.name,
+        options=options.model_dump(mode="json"),
+        folds=request.folds,
+        seed=request.seed,
+        mean=accuracy(mean, truth, logits=sources.combine == "probabilities"),
+        against_mean=paired(ranks(found.rows, truth) == 0, ranks(mean, truth) == 0),
+    )
+    return found.rows, found.mean_weights(sources.members), chosen
 
 
 def _sources(names: Sequence[str], table: Aligned, truth: IntArray, combine: Combine) -> Sources:

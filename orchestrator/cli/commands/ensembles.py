@@ -23,7 +23,8 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="Find the weights by this strategy, or package.module:NAME.  [default: greedy]",
+        help="Find the weights by this strategy, or package.module:NAME.  [default: greedy; for"
+        " score files none]",
     ),
 ]
 MethodOptions = Annotated[
@@ -119,6 +120,18 @@ def ensemble(
         str | None,
         typer.Option("--split", help="Name the part of a PYSKL annotation file that was scored."),
     ] = None,
+    cross_fit: Annotated[
+        int | None,
+        typer.Option(
+            "--cross-fit",
+            metavar="FOLDS",
+            help="Divide the clips of the score files into so many folds; the method chooses on all"
+            " but one for that one.  [default: 2]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Draw these folds by it.  [default: 0]")
+    ] = None,
     details: Annotated[
         bool,
         typer.Option(
@@ -157,10 +170,11 @@ def ensemble(
     if names:
         from orchestrator.sweep.asked import Asked
 
-        if any(each is not None for each in (labels, labels_from, split, by_position or None)):
+        of_files = (labels, labels_from, split, by_position or None, cross_fit, seed)
+        if any(each is not None for each in of_files):
             raise UserError(
-                "ensemble: --labels, --labels-from, --by-position and --split go with --scores; a"
-                " sweep's networks are known"
+                "ensemble: --labels, --labels-from, --by-position, --split, --cross-fit and --seed"
+                " go with --scores; a sweep's networks are known, and have clips to choose on"
             )
         asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
         shown = {"details": details, "as_json": as_json}
@@ -175,8 +189,11 @@ def ensemble(
         )
     if labels is None:
         raise UserError("--labels: must name a label file where --scores is given")
+    if method is None and (option or cross_fit is not None or seed is not None):
+        raise UserError("ensemble: --option, --cross-fit and --seed go with --method")
     from orchestrator.cli.printing.score_files import print_files_evaluation
     from orchestrator.ensembling.score_files import FilesRequest, evaluate_files
+    from orchestrator.sweep.asked import settings_of
 
     request = FilesRequest(
         scores=tuple(scores or ()),
@@ -186,6 +203,10 @@ def ensemble(
         labels_from=labels_from,
         by_position=by_position,
         split=split,
+        method=method,
+        options=settings_of(option or (), "--option"),
+        folds=2 if cross_fit is None else cross_fit,
+        seed=seed or 0,
     )
     print_files_evaluation(evaluate_files(request), details=details, as_json=as_json)
 

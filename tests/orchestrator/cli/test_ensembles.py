@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from orchestrator import cli
@@ -237,3 +238,46 @@ for arguments in ("what-if small other --method mean", "ensemble small other --m
     )
     ends = [line.rpartition("-> ")[2] for line in found.stderr.splitlines() if "->" in line]
     assert ends == ["0", "0", "2"], found.stderr
+
+
+@pytest.fixture
+def score_files(tmp_path):
+    """Two files of scores and one of labels, and the options that name them."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=60)
+    arguments = ["--labels", "labels.npy"]
+    np.save(tmp_path / "labels.npy", labels)
+    for name in ("joint", "bone"):
+        logits = draw.normal(size=(60, 3)) + 1.5 * np.eye(3)[labels]
+        np.save(tmp_path / f"{name}.npy", logits)
+        arguments += ["--scores", f"{name}.npy"]
+    return arguments
+
+
+def test_weights_of_score_files_are_chosen_on_other_clips(orchestrate, score_files):
+    method = ("--method", "greedy", "--option", "rounds=5", "--option", "metric=log_loss")
+    code, out, err = orchestrate("ensemble", *score_files, *method, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["folds"], found["seed"], found["options"]["rounds"]) == (2, 0, 5)
+    assert found["interval"][0] < found["top1"] < found["interval"][1]
+    code, out, _ = orchestrate("ensemble", *score_files, *method, "--cross-fit", "3", "--seed", "1")
+    assert code == 0
+    assert "weights chosen by greedy: each of 3 folds" in out
+    assert "mean of all" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--method", "greedy", "--cross-fit", "1"), "--cross-fit: must be at least 2"),
+        (("--cross-fit", "2"), "--option, --cross-fit and --seed go with --method"),
+        (("--method", "greedy", "--option", "rounds"), "--option: must be NAME=VALUE"),
+        (("--method", "greedy", "--budget", "members=1"), "--budget, --over, --per, --called"),
+    ],
+)
+def test_wrong_choices_of_score_files(orchestrate, score_files, arguments, message):
+    code, out, err = orchestrate("ensemble", *score_files, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
