@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from orchestrator.stopping.ranking import Ranking, fronts_of
+from orchestrator.stopping.ranking import Fronts, Ranking
 from tests.orchestrator.stopping.naive_ranking import naive_fronts
 
 
@@ -13,9 +13,16 @@ def drawn(seed, number, objectives, levels=4):
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_fronts_match_naive(seed, objectives):
-    points = drawn(seed, 15, objectives)
-    assert fronts_of(points) == naive_fronts(points)
+def test_fronts_match_naive_after_every_point(seed, objectives):
+    points, found = drawn(seed, 25, objectives), Fronts()
+    for number, point in enumerate(points, start=1):
+        found.add(point)
+        fronts = naive_fronts(points[:number])
+        assert [found.of(each) for each in range(number)] == fronts
+        assert [sorted(each) for each in found.members] == [
+            [each for each, front in enumerate(fronts) if front == level]
+            for level in range(max(fronts) + 1)
+        ]
 
 
 @pytest.mark.parametrize("objectives", [1, 2])
