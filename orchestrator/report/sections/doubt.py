@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.ensembling.statistics.intervals import Interval
-from orchestrator.report.sections.words import NONE, with_error
+from orchestrator.report.sections.words import NONE
 from orchestrator.report.tables import markdown_table, percent, span
 
 MOST_ROWS = 12
@@ -97,7 +97,7 @@ def _luck_line(row: Row) -> dict[str, str]:
         "corrected %": percent(found.corrected),
         "95 % of corrected": span(found.interval),
         "luck": f"{100 * found.bias:+.2f}",
-        "cross-fitted %": with_error(row.cross_fitted),
+        "cross-fitted %": percent(row.cross_fitted.top1) if row.cross_fitted else NONE,
     }
 
 
