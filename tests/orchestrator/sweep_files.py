@@ -21,6 +21,17 @@ model: {channels: 8, stages: [1, 1]}
 train: {epochs: 2, milestones: [1]}
 """
 
+LOCAL = "resources={gpus: 0, cpus: 1, max_concurrent: 1}"
+"""An override: one trial at a time on one core."""
+
+THREE_LEVELS = """
+version: 1
+name: small
+data: {store: nowhere, protocol: xsub}
+parameters:
+  sparsity.level: [0.0, 0.6, 0.8]
+"""
+
 
 def written(folder: Path, text: str, name: str = "s.yaml") -> Path:
     """The file, with the text's common indentation removed."""

@@ -1,4 +1,4 @@
-"""What the tests of run share."""
+"""Configurations of small trials."""
 
 from trainables.contract.config import TrialConfig
 from trainables.data.store.reading import Store

@@ -1,4 +1,4 @@
-"""What the tests of data share."""
+"""`orchestrate data` in this process, and what it prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder run on."""
+"""A small store, and plans of a small sweep on it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.planning.plan import (
-    plan,
-)
-from tests.orchestrator.planning.plan_cases import LOCAL
-from tests.orchestrator.sweep_files import SMALL, loaded
+from orchestrator.planning.plan import plan
+from tests.orchestrator.sweep_files import LOCAL, SMALL, loaded
 from trainables.data.store.reading import write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import load_layout

@@ -18,24 +18,17 @@ from orchestrator.record.stop_requests import StopRequests
 from orchestrator.sweep import parse_sweep
 from tests.orchestrator.fake_run import Trial, make_run
 from tests.orchestrator.recorded import recorded
+from tests.orchestrator.sweep_files import THREE_LEVELS
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
-
-TEXT = """
-version: 1
-name: small
-data: {store: nowhere, protocol: xsub}
-parameters:
-  sparsity.level: [0.0, 0.6, 0.8]
-"""
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A sweep of three trials: one failed, one under way, one waiting."""
     monkeypatch.chdir(tmp_path)
-    sweep = parse_sweep("small.yaml", TEXT)
+    sweep = parse_sweep("small.yaml", THREE_LEVELS)
     folder, trials = recorded(sweep)
     planned = [trial.proposal for trial in trials]
     journal = journal_of(folder)
@@ -67,7 +60,7 @@ def test_a_running_sweep_counts_running_trials_and_failures(run):
 
 def test_trials_that_wait_for_what_they_start_from_are_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sweep = parse_sweep("small.yaml", TEXT + "sparsity: {from: dense}\n")
+    sweep = parse_sweep("small.yaml", THREE_LEVELS + "sparsity: {from: dense}\n")
     folder, trials = recorded(sweep)
     planned = [trial.proposal for trial in trials]
     assert [cell.waiting for cell in load_status(folder).cells] == [0, 1, 1]

@@ -1,4 +1,4 @@
-"""What the tests of this folder run on."""
+"""One database, and made-up trials to track."""
 
 from __future__ import annotations
 

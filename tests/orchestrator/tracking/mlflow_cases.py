@@ -1,4 +1,4 @@
-"""What the tests of mlflow share."""
+"""A tracker on a database, and what it holds."""
 
 from __future__ import annotations
 

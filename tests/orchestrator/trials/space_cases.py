@@ -1,11 +1,9 @@
-"""What the tests of space share."""
+"""Problems of a space, and random draws from it."""
 
 from __future__ import annotations
 
 from orchestrator.sweep import Sweep
-from orchestrator.trials.space import (
-    check_space,
-)
+from orchestrator.trials.space import check_space
 
 RANDOM = "method={name: random, trials_per_cell: 5}"
 

@@ -23,19 +23,12 @@ from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.run import beside, run_trials
 from orchestrator.tuning.sweep_run import SweepRun
 from tests.orchestrator.recorded import recorded
+from tests.orchestrator.sweep_files import THREE_LEVELS
 from trainables.contract.artifacts import load_curve
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 
-TEXT = """
-version: 1
-name: small
-data: {store: nowhere, protocol: xsub}
-parameters:
-  sparsity.level: [0.0, 0.6, 0.8]
-tracking: {uri: none}
-resources: {gpus: 0}
-"""
+TEXT = THREE_LEVELS + "tracking: {uri: none}\nresources: {gpus: 0}\n"
 
 
 class FakeTuner:

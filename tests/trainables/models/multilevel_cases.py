@@ -1,4 +1,4 @@
-"""What the tests of multilevel share."""
+"""Small networks of several levels, and their clips."""
 
 from __future__ import annotations
 

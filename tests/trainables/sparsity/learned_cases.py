@@ -1,4 +1,4 @@
-"""What the tests of learned share."""
+"""A small network that learns its level."""
 
 from types import SimpleNamespace
 

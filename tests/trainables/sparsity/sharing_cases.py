@@ -1,4 +1,4 @@
-"""What the tests of sharing share."""
+"""Networks with masks that survive fusing."""
 
 from __future__ import annotations
 

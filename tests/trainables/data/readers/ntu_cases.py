@@ -1,4 +1,4 @@
-"""What the tests of ntu share."""
+"""Cases that the preparation of NTU RGB+D tells apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of pyskl share."""
+"""Annotation files as PYSKL writes them, and what is read from them."""
 
 from __future__ import annotations
 

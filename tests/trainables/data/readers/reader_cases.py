@@ -1,4 +1,4 @@
-"""What the tests of readers share."""
+"""What a reader gives, as a store, and what it says is wrong."""
 
 from __future__ import annotations
 

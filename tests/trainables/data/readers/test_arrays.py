@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.naive_detections import unseen_hidden
-from tests.naive_stores import UCLA_NAMES, array, bytes_of, table, ucla_source
+from tests.naive_stores import array, bytes_of, table
 from tests.trainables.data.readers.reader_cases import imported, problems
 from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
@@ -19,11 +19,6 @@ from trainables.data.store.description import Channels, Description
 from trainables.layouts import LAYOUTS
 
 COCO = LAYOUTS["coco17"]
-
-
-@pytest.fixture
-def ucla(tmp_path: Path) -> Path:
-    return ucla_source(tmp_path / "ucla", UCLA_NAMES)
 
 
 HEADER = "id,label,subject,split,split_other"

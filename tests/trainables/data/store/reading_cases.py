@@ -1,4 +1,4 @@
-"""What the tests of reading share."""
+"""A small store."""
 
 from __future__ import annotations
 
