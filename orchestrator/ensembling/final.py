@@ -37,6 +37,7 @@ from orchestrator.ensembling.sealed import (
     read_test_labels,
     unchanged,
 )
+from orchestrator.ensembling.shipping import in_shipping_order
 from orchestrator.ensembling.whole_choice import Choices, Contest, choices_of
 from orchestrator.record.folder import store_digest
 from orchestrator.record.journal import Journal
@@ -81,7 +82,9 @@ def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluati
         if now != known:
             now.save(out)
         return now
-    built = build_ensembles(sweep.ensembles, members, pool.cells)
+    built, shipping = in_shipping_order(
+        build_ensembles(sweep.ensembles, members, pool.cells), sweep.ensembles
+    )
     choices = choices_of(pool.runs, sweep, members, built.ensembles, pool.cells, SEED)
     places = [run / "journal.jsonl" for run in dict.fromkeys((out, *pool.runs))]
     journal = Journal(places[0], others=places[1:])
@@ -97,7 +100,9 @@ def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluati
         if members
         else {}
     )
-    evaluation = _evaluate(inputs, members, built, choices, truth, missing)
+    evaluation = _evaluate(inputs, members, built, choices, truth, missing).model_copy(
+        update={"shipping": shipping}
+    )
     for row in evaluation.rows:
         if row.kind == "ensemble":
             write_json(_folder(out, row.name) / "result.json", row.model_dump(mode="json"))

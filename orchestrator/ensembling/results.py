@@ -201,6 +201,8 @@ class FinalEvaluation(Frozen):
     first_tried: tuple[FirstTried, ...] = ()
     missing: dict[str, str]  # cell without a member -> why
     skipped: dict[str, str]  # ensemble that could not be built -> why
+    # why the last ensemble is what ships, in words, where the file's order does not decide it
+    shipping: str = ""
 
     @property
     def headline(self) -> Row | None:

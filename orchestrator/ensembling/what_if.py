@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.cross_fitting import cross_fitted
@@ -90,7 +93,7 @@ def _imagined(ensemble: Ensemble) -> Imagined:
     found = ensemble.selection
     assert found is not None  # clips were held out
     assert found.labels is not None
-    logits = ensemble.has_probabilities
+    logits, rows = ensemble.has_probabilities, cross_fitted_rows(ensemble)
     return Imagined(
         name=ensemble.name,
         axes=ensemble.axes,
@@ -101,16 +104,15 @@ def _imagined(ensemble: Ensemble) -> Imagined:
         cost=ensemble.cost,
         limits=ensemble.limits,
         selection=accuracy(found.logits, found.labels, logits=logits),
-        cross_fitted=cross_fitted_accuracy(ensemble),
+        cross_fitted=None if rows is None else accuracy(rows, found.labels, logits=logits),
     )
 
 
-def cross_fitted_accuracy(ensemble: Ensemble) -> Accuracy | None:
-    """How good what is chosen is on clips that it was not chosen on; None for a fixed recipe, and
+def cross_fitted_rows(ensemble: Ensemble) -> npt.NDArray[np.float32] | None:
+    """What is chosen says of clips that it was not chosen on, (N, K); None for a fixed recipe, and
     where there are fewer clips than folds.
     """
     sources, choose = ensemble.chosen_on, ensemble.choose
     if sources is None or choose is None or len(sources.labels) < FOLDS:
         return None
-    rows = cross_fitted(sources, choose, FOLDS, SEED).rows
-    return accuracy(rows, sources.labels, logits=ensemble.has_probabilities)
+    return cross_fitted(sources, choose, FOLDS, SEED).rows

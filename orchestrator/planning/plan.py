@@ -345,6 +345,15 @@ def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
                 f"a trial that rewinds its weights trains {total} epochs in all, {own} of them"
                 " before the first pruning"
             )
+    if (
+        sweep.data.selection.kind == "none"
+        and sweep.ensembles
+        and not sweep.is_written(("ensembles",))
+    ):
+        yield (
+            "no clips are held out, so no ensemble is chosen: the sweep ends with the papers' fixed"
+            " recipe alone"
+        )
     idle, shared = frozenset(LEAVES), sweep.leaves()
     for trial in everything:
         idle &= unused({**shared, **trial.proposal.axes, **trial.proposal.assignment})

@@ -18,7 +18,8 @@ def verdicts(evaluation: FinalEvaluation) -> list[str]:
     last = [row for row in evaluation.rows if row.kind == "ensemble"][-1:]
     if not last:
         return ["No ensemble was built, so there is nothing to hold against the single networks."]
-    return verdicts_of(last[0], evaluation) + _without_dense(last[0], evaluation)
+    lines = verdicts_of(last[0], evaluation) + _without_dense(last[0], evaluation)
+    return [*lines, *filter(None, [evaluation.shipping])]
 
 
 def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:

@@ -9,33 +9,54 @@ from pydantic import ValidationError
 
 from orchestrator.sweep.document import Document, Path, plain
 from orchestrator.sweep.leaves import label
+from orchestrator.sweep.limits import EnsembleBudget
 from orchestrator.sweep.problems import nearest, one_of, report
 from orchestrator.sweep.schema import EnsembleConfig, Parameter
 from orchestrator.sweep.strategies import STRATEGIES
 
 SEED = "seed"
 """The axis of trials that differ in nothing but the seed."""
+CHOICE = "greedy"
+"""The name of the default's ensemble that is chosen, not fixed."""
 _ONE_AXIS = "are per value of one axis: combine one axis after the other (from)"
 
 
-def default_ensembles(searched: Mapping[str, Parameter]) -> tuple[EnsembleConfig, ...]:
-    """The mean over sparsity levels where there are several, then over streams."""
+def default_ensembles(
+    searched: Mapping[str, Parameter], *, held_out: bool, sparse: bool
+) -> tuple[EnsembleConfig, ...]:
+    """The papers' fixed recipe, the mean over sparsity levels where there are several, then over
+    streams; and what greedy selection chooses of all cells, where clips are held out to choose on.
+
+    sparse: some networks are. Greedy then keeps within the size of the dense network.
+    """
     several = [
         name
         for name, parameter in searched.items()
         if parameter.axis == "cell" and len(parameter.values) > 1
     ]
-    levels = (
-        [EnsembleConfig(name="multi_level", over="sparsity.level")]
-        if "sparsity.level" in several
-        else []
+    found: list[EnsembleConfig] = []
+    if "sparsity.level" in several:
+        found.append(EnsembleConfig(name="multi_level", over="sparsity.level"))
+    if "data.stream" in several:
+        above = tuple(each.name for each in found)
+        found.append(EnsembleConfig(name="final", over="data.stream", from_=above))
+    if several and held_out:
+        over = several[0] if len(several) == 1 else tuple(several)
+        budget = EnsembleBudget(nonzero_params="1x" if sparse else None)
+        greedy = EnsembleConfig(name=CHOICE, over=over, per=(), method="greedy", budget=budget)
+        found.append(greedy)
+    return tuple(found)
+
+
+def is_default_choice(ensemble: EnsembleConfig) -> bool:
+    """Whether it is the greedy ensemble that a file without `ensembles` gets."""
+    plain_one = EnsembleConfig(
+        name=CHOICE,
+        over=ensemble.over,
+        method="greedy",
+        budget=EnsembleBudget(nonzero_params=ensemble.budget.nonzero_params),
     )
-    streams = (
-        [EnsembleConfig(name="final", over="data.stream", from_=tuple(e.name for e in levels))]
-        if "data.stream" in several
-        else []
-    )
-    return (*levels, *streams)
+    return ensemble == plain_one and ensemble.budget.nonzero_params in (None, "1x")
 
 
 def resolve_ensembles(

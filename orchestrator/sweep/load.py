@@ -74,9 +74,13 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
     _check_method(document, settings.method, searched)
     objectives = _objectives(document, settings, leaves["data.selection.kind"])
     final = _final(document, settings, leaves["data.selection.kind"])
-    ensembles = (
-        settings.ensembles if settings.ensembles is not None else default_ensembles(searched)
-    )
+    ensembles = settings.ensembles
+    if ensembles is None:
+        ensembles = default_ensembles(
+            searched,
+            held_out=leaves["data.selection.kind"] != "none",
+            sparse="sparsity.level" in searched or leaves["sparsity.level"] != 0,
+        )
     if len(document.problems) == before or not document.lookup(("ensembles",)):
         seeds = [settings.seed + i for i in range(settings.method.seeds)]
         ensembles = resolve_ensembles(document, ensembles, searched, seeds)

@@ -289,10 +289,14 @@ class Sweep(Frozen):
         )
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name the sweep; settings at their defaults take no
-        part.
+        """Twelve hexadecimal digits that name the sweep; settings at their defaults take no part,
+        nor does the greedy ensemble that came to the default ones later.
         """
-        content = json.dumps(without_defaults(self, derived=False), sort_keys=True)
+        from orchestrator.sweep.ensembles import is_default_choice
+
+        kept = tuple(each for each in self.ensembles if not is_default_choice(each))
+        named = self.model_copy(update={"ensembles": kept})
+        content = json.dumps(without_defaults(named, derived=False), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def leaves(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
     sweep, found = planned("data.repeat=3")
     assert (len(found.cells), found.trials, found.done) == (4, 4, 0)
     assert (found.training_clips, found.selection_clips, found.test_clips) == (9, 9, 18)
-    assert found.mlflow_runs == 1 + 4 + 2 + 1
+    assert found.mlflow_runs == 1 + 4 + 2 + 1 + 1
     layout = Store.open(store).layout
     config = all_trials(sweep)[1].config
     cost = count(

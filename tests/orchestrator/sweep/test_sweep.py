@@ -14,6 +14,7 @@ from orchestrator.planning.check import checked_sweep
 from orchestrator.planning.plan import ensemble_count
 from orchestrator.sweep import load_sweep, shipped
 from orchestrator.sweep.constraints import holds, leaf_names
+from orchestrator.sweep.ensembles import is_default_choice
 from orchestrator.sweep.json_schema import sweep_schema
 from orchestrator.sweep.leaves import DECIDING, LEAVES, UNUSED_WHEN, leaves_of, nest
 from orchestrator.trials.cells import expand
@@ -31,7 +32,9 @@ def test_defaults_are_filled_in(tmp_path) -> None:
     assert [(e.name, e.over, e.per, e.from_) for e in sweep.ensembles] == [
         ("multi_level", "sparsity.level", ("data.stream",), ()),
         ("final", "data.stream", (), ("multi_level",)),
+        ("greedy", ("data.stream", "sparsity.level"), (), ()),
     ]
+    assert sweep.ensembles[-1].budget.given == {"nonzero_params": "1x"}
     assert sweep.final.protocol_report == ("held_out",)
     assert (sweep.tracking.uri, sweep.tracking.experiment, sweep.storage) == (
         "sqlite:///mlflow.db",
@@ -86,7 +89,7 @@ def test_axis_trial_takes_a_level_out_of_the_cells(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "parameters.sparsity.level={values: [0.6, 0.8], axis: trial}")
     assert sweep.cell_axes == ("data.stream",)
     assert sweep.searched == ("sparsity.level",)
-    assert [e.name for e in sweep.ensembles] == ["final"]
+    assert [e.name for e in sweep.ensembles] == ["final", "greedy"]
 
 
 def test_a_list_leaf_is_fixed_by_a_list_and_searched_by_lists(tmp_path) -> None:
@@ -527,6 +530,30 @@ ensembles:
     again = load_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"))
     assert (again.ensembles, again.digest()) == (sweep.ensembles, sweep.digest())
     assert ensemble_count(sweep) == 4 + 1 + 3 + 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names", "budget"),
+    [
+        (["data.selection.kind=none", "train.keep=last"], ["multi_level", "final"], None),
+        (["parameters.sparsity.level=[0]"], ["final", "greedy"], "1x"),
+        (["parameters.sparsity.level=0"], ["final", "greedy"], None),
+        (["parameters.sparsity.level=0.8"], ["final", "greedy"], "1x"),
+        (["parameters={model.backbone: [st_gcn, aa_gcn]}"], ["greedy"], None),
+        (["parameters={data.stream: [joint]}"], [], None),
+    ],
+)
+def test_what_is_chosen_by_default(tmp_path, overrides, names, budget) -> None:
+    """Where nothing is held out nothing is chosen; only sparse networks are kept within the size of
+    a dense one.
+    """
+    sweep = loaded(tmp_path, SMALL, *overrides)
+    assert [each.name for each in sweep.ensembles] == names
+    if "greedy" in names:
+        assert sweep.ensembles[-1].budget.nonzero_params == budget
+        again = load_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"))
+        assert again.digest() == sweep.digest()
+        assert is_default_choice(again.ensembles[-1])
 
 
 def test_settings_of_ensembles_that_came_later_change_no_digest(tmp_path) -> None:
