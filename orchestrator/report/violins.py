@@ -44,6 +44,7 @@ class Violin:
     division: Division
     highest: npt.NDArray[np.float64]  # (N,): of each clip the highest probability of a class
     threshold: float
+    against: tuple[str, ...] = ()  # of an ensemble: the dense networks it is held against
 
     @property
     def below(self) -> npt.NDArray[np.float64]:
@@ -58,8 +59,9 @@ class Violin:
 def violins(
     run: Path, evaluation: FinalEvaluation | None, threshold: float = THRESHOLD
 ) -> list[Violin]:
-    """Of each division (the first three): its last ensemble, the dense networks and the best member
-    it is held against, what it sums, and further networks of it, ten in all; single networks first.
+    """Of each division (the first three): ensembles that are no part of another, the last first,
+    with the dense networks they are held against; then what the last one sums, and its networks,
+    ten in all. Single networks stand first, ensembles last.
 
     threshold: of `Violin`. What has no score tables any more is left out.
     """
@@ -86,17 +88,25 @@ def chosen_rows(evaluation: FinalEvaluation, division: Division) -> list[Row]:
         chosen = {row.name for row in best[:MOST_VIOLINS]}
     else:
         last = ensembles[-1]
-        against = [each for each in evaluation.comparisons if each.ensemble == last.name]
+        parts = {name for row in ensembles for name in row.weights}
+        whole = [row.name for row in reversed(ensembles) if row.name not in parts]
         order = [
-            last.name,
-            *(each.against for each in against if each.role == "dense network"),
-            *(each.against for each in against),
+            *(each for name in whole for each in (name, *_dense_of(name, evaluation))),
             *last.weights,
             *(row.name for row in networks if set(row.trials) <= set(last.trials)),
         ]
         chosen = set([name for name in dict.fromkeys(order) if name in rows][:MOST_VIOLINS])
     drawn = [row for row in rows.values() if row.name in chosen]
     return sorted(drawn, key=lambda row: (row.kind == "ensemble", row.dense))
+
+
+def _dense_of(ensemble: str, evaluation: FinalEvaluation) -> list[str]:
+    """The dense networks that an ensemble is held against."""
+    return [
+        each.against
+        for each in evaluation.comparisons
+        if each.ensemble == ensemble and each.role == "dense network"
+    ]
 
 
 def _of_row(
@@ -107,7 +117,8 @@ def _of_row(
     if probabilities is None:
         return []
     kind: Kind = "ensemble" if row.kind == "ensemble" else "dense" if row.dense else "single"
-    found = [Violin(row.name, kind, row.division, probabilities.max(axis=1), threshold)]
+    against = tuple(_dense_of(row.name, evaluation))
+    found = [Violin(row.name, kind, row.division, probabilities.max(axis=1), threshold, against)]
     for level in row.levels if levels else ():
         logits = _logits(TrialDir(run / "trials" / row.trials[0]).level_scores(level.level, "test"))
         if logits is not None:
@@ -210,19 +221,23 @@ def _by_division(found: Sequence[Violin]) -> dict[Division, list[Violin]]:
 
 
 def _summary(own: Sequence[Violin]) -> str:
-    """Of one division the last row, an ensemble where there is one, beside the first dense
-    network.
+    """Of one division every ensemble that is drawn beside its dense network; the last row where
+    there is none such.
     """
-    last = own[-1]
-    dense = next((violin for violin in own if violin.kind == "dense"), None)
-    text = (
-        f"`{last.name}` is below it on {len(last.below):,} of {len(last.highest):,} clips"
-        f" ({percent(last.share_below)} %)"
+    drawn = {violin.name: violin for violin in own}
+    sentences = []
+    for violin in own:
+        dense = next((drawn[name] for name in violin.against if name in drawn), None)
+        if dense is not None:
+            sentences.append(f"{_below(violin)}, its dense network {_below(dense)}.")
+    return " ".join(sentences) or f"{_below(own[-1])}."
+
+
+def _below(violin: Violin) -> str:
+    return (
+        f"`{violin.name}` is below it on {len(violin.below):,} of {len(violin.highest):,} clips"
+        f" ({percent(violin.share_below)} %)"
     )
-    if dense is None or dense is last:
-        return f"{text}."
-    other = f"the dense `{dense.name}` on {len(dense.below):,} ({percent(dense.share_below)} %)"
-    return f"{text}, {other}."
 
 
 def _title(division: Division) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -65,6 +66,23 @@ def test_single_networks_come_first_and_ten_at_most(tmp_path):
     assert "joint-0" in [row.name for row in rows]  # what the last one is held against
 
 
+def test_every_final_ensemble_stands_beside_its_own_dense_network(tmp_path):
+    run = evaluated(tmp_path, disjoint_errors(), LEVELS)
+    found = violins(run, FinalEvaluation.load(run))
+    assert [each.name for each in found][-4:] == [
+        *("joint-0", "bone-0"),
+        *("levels.joint", "levels.bone"),
+    ]
+    assert {each.name: each.against for each in found if each.against} == {
+        "levels.joint": ("joint-0",),
+        "levels.bone": ("bone-0",),
+    }
+    text = "\n".join(violin_section(found, draw_violins(found, tmp_path / "v.png")))
+    for stream in ("joint", "bone"):
+        sentence = rf"`levels\.{stream}` is below .*?, its dense network `{stream}-0` is below"
+        assert re.search(sentence, text)
+
+
 def test_without_an_ensemble_the_best_networks_are_drawn(tmp_path):
     found = sureness(evaluated(tmp_path, disjoint_errors()))
     assert list(found) == ["joint-0.6", "bone-0.6", "joint-0", "bone-0"]
@@ -112,7 +130,7 @@ def test_the_report_shows_the_violins_and_their_numbers(tmp_path):
     below = {name: len(each.below) for name, each in found.items()}
     assert below["joint-0"] == 7  # those it has wrong, weakly
     assert f"`final` is below it on {below['final']} of 30 clips" in section
-    assert "the dense `joint-0` on 7 (23.33 %)." in section
+    assert "its dense network `joint-0` is below it on 7 of 30 clips (23.33 %)." in section
     with (run / "report" / "tables" / "violins.csv").open(newline="") as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
     assert {name: int(row["below.clips"]) for name, row in rows.items()} == below
