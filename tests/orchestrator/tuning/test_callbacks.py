@@ -302,7 +302,7 @@ def test_a_trial_stopped_before_its_first_epoch_says_nothing_of_epochs(scene):
 
 def test_a_pruned_trial_says_after_how_many_epochs(scene):
     scene.tell("start")
-    scene.pruned["st_gcn-1"] = 5
+    scene.early.pruned["st_gcn-1"] = 5
     scene.tell("complete")
     assert told(scene)[-1]["epochs"] == 5
     assert scene.tracker.named("finish_trial")[0][2:] == ("pruned", "", 5)
