@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from orchestrator.ensembling.readers.columns import csv_scores, parquet_scores
+from orchestrator.ensembling.readers.csv_files import csv_labels, csv_scores
+from orchestrator.ensembling.readers.json_files import json_labels, json_scores
 from orchestrator.ensembling.readers.numpy_files import npy, npz_labels, npz_scores
-from orchestrator.ensembling.readers.parquet import parquet_labels
+from orchestrator.ensembling.readers.parquet import parquet_labels, parquet_scores
 from orchestrator.ensembling.readers.pickled import pickled_labels, pickled_scores
 from orchestrator.ensembling.readers.tables import (
     Content,
@@ -17,7 +18,6 @@ from orchestrator.ensembling.readers.tables import (
     label_table,
     score_table,
 )
-from orchestrator.ensembling.readers.text import csv_labels, json_labels, json_scores
 from trainables.contract.errors import UserError
 from trainables.contract.names import shown
 

@@ -18,6 +18,8 @@ from trainables.contract.names import listed, shown
 SCORES = ("scores", "logits", "pred_score", "pred_scores", "probabilities", "probs", "score")
 LABELS = ("y_test", "label", "labels", "gt_label", "gt_labels", "y", "y_true", "targets")
 NAMES = ("id", "ids", "names", "file_name", "frame_dir", "filename", "video_id", "sample_name")
+INDEX = ("", "Unnamed: 0", "__index_level_0__")
+"""What pandas calls the names of rows that have no name themselves."""
 
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,6})")
 

@@ -1,38 +1,16 @@
-"""Labels as CSV or TSV with columns label and id, and scores or labels as JSON."""
+"""JSON: scores, and labels."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.readers.keys import NAMES, first_of, named_labels, named_scores
+from orchestrator.ensembling.readers.keys import named_labels, named_scores
 from orchestrator.ensembling.readers.records import is_records, records, scored
 from orchestrator.ensembling.readers.tables import Content
 from trainables.contract.errors import UserError
-from trainables.contract.foreign_files import MOST_DIGITS, read_json, read_table
+from trainables.contract.foreign_files import read_json
 from trainables.contract.names import shown
-
-_WHOLE = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}")
-
-
-def csv_labels(path: Path) -> Content:
-    """The columns label and, where there is one, id."""
-    table = read_table(path, "a table of labels")
-    if "label" not in table.header:
-        raise UserError(
-            f"{path}: must have a column 'label', has {', '.join(map(shown, table.header))}"
-        )
-    labels = [row["label"] for row in table.rows]
-    words = sorted({label for label in labels if not _WHOLE.fullmatch(label.strip())})
-    if words:
-        raise UserError(
-            f"{path}: labels must be class numbers, got {shown(words[0])}; a store's clips.parquet"
-            " has them"
-        )
-    name = first_of(NAMES, table.header)
-    ids = None if name is None else [row[name] for row in table.rows]
-    return Content([int(label) for label in labels], ids)
 
 
 def json_scores(path: Path) -> Content:
