@@ -32,6 +32,33 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/tuning/cluster.py": ("orchestrator/tuning/test_cluster.py",),
     "orchestrator/tuning/progress.py": ("orchestrator/tuning/test_progress.py",),
     "orchestrator/tuning/run.py": ("orchestrator/tuning/test_run.py",),
+    "orchestrator/record/epochs.py": (
+        "orchestrator/record/test_epochs.py",
+        "orchestrator/tuning/test_early.py",
+    ),
+    "orchestrator/planning/stopping.py": ("orchestrator/planning/test_stopping.py",),
+    "orchestrator/search/turns.py": (
+        "orchestrator/tuning/test_searcher.py",
+        "orchestrator/simulation/test_clock.py",
+    ),
+    "orchestrator/simulation/clock.py": (
+        "orchestrator/simulation/test_clock.py",
+        "orchestrator/simulation/test_fairness.py",
+    ),
+    "orchestrator/simulation/compare.py": ("orchestrator/simulation/test_compare.py",),
+    "orchestrator/simulation/library.py": (
+        "orchestrator/simulation/test_library.py",
+        "orchestrator/simulation/test_compare.py",
+    ),
+    **{
+        f"orchestrator/stopping/{name}.py": (
+            "orchestrator/stopping/test_rules.py",
+            "orchestrator/stopping/test_ranking.py",
+            "orchestrator/stopping/test_judge.py",
+        )
+        for name in ("after_epochs", "asha", "course", "judge", "median", "plateau", "ranking")
+    },
+    "orchestrator/tuning/early.py": ("orchestrator/tuning/test_early.py",),
     "orchestrator/tuning/searcher.py": (
         "orchestrator/tuning/test_searcher.py",
         "orchestrator/tuning/test_sources.py",

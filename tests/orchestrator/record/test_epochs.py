@@ -13,6 +13,7 @@ def test_epochs_come_back_in_the_order_they_were_told(tmp_path):
     for entry in told:
         EpochLog(tmp_path).append(*entry)
     assert list(EpochLog(tmp_path).load()) == told
+    assert (tmp_path / "epochs.jsonl").read_text().count("\n") == 3  # nothing but those lines
     assert list(EpochLog(tmp_path / "elsewhere").load()) == []
 
 
@@ -27,12 +28,13 @@ def test_a_line_that_a_crash_damaged_costs_no_other(tmp_path, cut, caplog):
     assert f"{tmp_path}/epochs.jsonl:2: not an epoch of a trial, left out" in caplog.text
 
 
-def test_a_full_disk_is_said_as_such(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "full", "epochs.jsonl")
+@pytest.mark.parametrize(("number", "kind"), [("ENOSPC", OutOfSpace), ("EACCES", PermissionError)])
+def test_a_full_disk_is_said_as_such(tmp_path, monkeypatch, number, kind):
+    def refused(*_):
+        raise OSError(getattr(errno, number), "refused", "epochs.jsonl")
 
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OutOfSpace):
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(kind):
         EpochLog(tmp_path).append("a", 0, {})
 
 

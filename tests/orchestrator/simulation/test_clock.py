@@ -76,5 +76,6 @@ def test_events_of_one_moment_come_in_the_order_in_which_they_were_set():
 def test_when_so_many_epochs_were_trained():
     found = played(2, seconds=lambda trial: 1.0 if trial.config.sparsity.dense else 3.0)
     assert found.time_of(4) == pytest.approx(3.0)  # one at 1/s, one at 1/3 per second
+    assert found.time_of(30) == pytest.approx(25.0)  # two dense ones whole, 8.33 and 1.67 of others
     assert found.time_of(found.epochs) == pytest.approx(found.seconds)
     assert found.time_of(1e9) == pytest.approx(found.seconds)

@@ -74,10 +74,21 @@ def test_regret_is_the_distance_to_the_best_that_was_recorded(load):
     assert all(value > 0 for value in expected)
 
 
+def test_it_is_said_how_many_trials_have_a_curve_of_their_own(load):
+    curves = made_curves(all_trials(load(["parameters.train.lr=[0.01, 0.02]"])), shape)
+    assert outcomes(load, curves=curves)["random to the end"].own_curves == 0.25
+
+
 def test_a_cell_without_a_finished_trial_is_as_far_as_its_worst(load):
+    [_, whole, *_] = ways_of(load, (), ())[0]
+    first = {cell: [] for cell in ("level0.6", "level0.99")}
+    for curve in made_curves(all_trials(whole.sweep), shape):
+        first[curve.cell].append(curve.result.selection_top1)
     one = outcomes(load, workers=1)["random to the end"]
     # a quarter of the epochs is four trials of sixteen, in turn of each cell
-    assert one.early_regret >= one.regret
+    regrets = [max(values) - max(values[:2]) for values in first.values()]
+    assert one.early_regret == pytest.approx(sum(regrets) / 2)
+    assert max(max(values[:1]) for values in first.values()) < max(map(max, first.values()))
     far = outcomes(load, workers=16)["random to the end"]
     values = [1 - lr for lr in (0.01, 0.08)]
     scale = 1 - 2.718281828 ** (-8 / 2.0)

@@ -17,6 +17,7 @@ data: {store: nowhere, protocol: xsub}
 parameters:
   sparsity.level: [0.6, 0.99]
   train.lr: {min: 0.001, max: 0.1, distribution: log_uniform}
+  train.weight_decay: {min: 0.0002, max: 0.0012}
   train.schedule: [step, cosine]
 method: {name: random, trials_per_cell: 12}
 train: {epochs: 20}
@@ -48,28 +49,30 @@ def test_others_have_the_nearest_of_their_cell_on_the_scale_they_are_drawn_from(
         assert curve.cell == trial.proposal.cell
 
         def apart(other, trial=trial):
-            return (log(other.leaves["train.lr"] / trial.config.train.lr) / log(100)) ** 2 + (
-                other.leaves["train.schedule"] != trial.config.train.schedule
-            )
+            own = trial.config.train
+            rate = log(other.leaves["train.lr"] / own.lr) / log(100)
+            decay = (other.leaves["train.weight_decay"] - own.weight_decay) / 0.001
+            return rate**2 + decay**2 + (other.leaves["train.schedule"] != own.schedule)
 
         of_cell = [each for each in curves if each.cell == trial.proposal.cell]
-        assert apart(curve) == min(map(apart, of_cell))
+        assert apart(curve) == pytest.approx(min(map(apart, of_cell)))
 
 
 def test_repetitions_take_the_curves_of_their_seeds():
-    values = "parameters.train.lr=[0.01, 0.02]"
-    grid = ("method={name: grid, seeds: 3}", values)
+    values = "parameters.train.lr=[0.01, 0.02]", "parameters.train.weight_decay=[0.0004]"
+    grid = ("method={name: grid, seeds: 3}", *values)
     found, trials, _ = library(*grid, of=grid)
     assert all(found.nearest(trial)[0].seed == trial.proposal.seed for trial in trials)
-    found, trials, _ = library(*grid, of=("method={name: grid, seeds: 2}", values))
+    found, trials, _ = library(*grid, of=("method={name: grid, seeds: 2}", *values))
     assert {found.nearest(trial)[0].seed for trial in trials} == {0, 1}
 
 
 def test_listed_numbers_are_near_by_their_rank():
+    grid = ("method={name: grid}", "parameters.train.weight_decay=[0.0004]")
     found, trials, _ = library(
-        "method={name: grid}",
+        *grid,
         "parameters.train.lr=[0.03]",
-        of=("method={name: grid}", "parameters.train.lr=[0.001, 0.04, 0.1]"),
+        of=(*grid, "parameters.train.lr=[0.001, 0.04, 0.1]"),
     )
     assert {found.nearest(trial)[0].leaves["train.lr"] for trial in trials} <= {0.001, 0.04}
     assert {found.nearest(trial)[0].leaves["train.schedule"] for trial in trials} == {

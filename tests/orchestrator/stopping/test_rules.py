@@ -108,6 +108,12 @@ def test_after_epochs_ends_who_was_ahead_once_better_ones_come():
     assert train(found, "b", [0.0], start=3) is None
 
 
+@pytest.mark.parametrize("kind", ["asha", "after_epochs", "median"])
+def test_where_no_epoch_is_left_to_compare_nobody_ends(kind):
+    found = rule(kind, **({"min_trials": 1} if kind == "median" else {}))
+    assert [train(found, str(value), [value], Course(2, 1)) for value in (0.9, 0.1)] == [None] * 2
+
+
 def test_median_compares_the_best_epoch_with_running_averages_at_the_same_epoch():
     found = rule("median", grace=2, min_trials=2)
     assert train(found, "a", [0.2, 0.4]) is None  # averages 0.2, 0.3
@@ -119,8 +125,8 @@ def test_median_compares_the_best_epoch_with_running_averages_at_the_same_epoch(
 
 def test_median_waits_for_enough_others():
     found = rule("median", grace=1, min_trials=3)
-    assert [train(found, str(value), [value]) for value in (0.9, 0.8, 0.1, 0.2)][:3] == [None] * 3
-    assert train(found, "e", [0.3]) == 1
+    ended = [train(found, str(value), [value]) for value in (0.9, 0.8, 0.1, 0.2)]
+    assert ended == [None, None, None, 1]
 
 
 def test_plateau_ends_who_does_not_improve_but_never_the_best():
