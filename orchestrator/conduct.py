@@ -154,23 +154,27 @@ def _last_word(journal: Journal, reason: str) -> None:
         log.warning("%s", error)
 
 
-def conclude(run: Path, *, partial: bool) -> tuple[FinalEvaluation, Path]:
+def conclude(
+    run: Path, *, partial: bool, paper_style: bool = False
+) -> tuple[FinalEvaluation, Path]:
     """Ensembles, final evaluation and report of a sweep that is not running.
 
     The test labels are read for this, so every trial must have ended; `partial` makes it of those
-    that have.
+    that have. paper_style: also what choosing on the test clips would have given.
     """
     with held(run):
         if not partial:
             check_ended(run)
-        evaluation, report = _evaluate(load_folder(run), run)
+        evaluation, report = _evaluate(load_folder(run), run, paper_style=paper_style)
         _bundle(run, evaluation)
         return evaluation, report
 
 
-def _evaluate(sweep: Sweep, run: Path) -> tuple[FinalEvaluation, Path]:
+def _evaluate(
+    sweep: Sweep, run: Path, *, paper_style: bool = False
+) -> tuple[FinalEvaluation, Path]:
     pool = pool_of_sweep(run, sweep)
-    evaluation = finalize(run, sweep, pool.members, pool.missing)
+    evaluation = finalize(run, sweep, pool.members, pool.missing, paper_style=paper_style)
     return evaluation, write_report(run)
 
 

@@ -17,6 +17,7 @@ from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.collect import contenders
 from orchestrator.ensembling.comparisons import Truth, against_first, comparisons_of
 from orchestrator.ensembling.members import Division, Member, SeedRun, dense_counterparts
+from orchestrator.ensembling.paper_style import chosen_on_test
 from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import (
     VERSION,
@@ -50,24 +51,32 @@ if TYPE_CHECKING:
 
 
 def finalize(
-    run: Path, sweep: Sweep, members: Sequence[Member], missing: Mapping[str, str]
+    run: Path,
+    sweep: Sweep,
+    members: Sequence[Member],
+    missing: Mapping[str, str],
+    *,
+    paper_style: bool = False,
 ) -> FinalEvaluation:
     """The final evaluation of a sweep, in its folder; see `evaluate`. missing: cells without a
     member and why.
     """
     cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
     pool = Pool(tuple(members), cells, dict(missing), (run,))
-    return evaluate(run, sweep, pool, "final evaluation")
+    return evaluate(run, sweep, pool, "final evaluation", paper_style=paper_style)
 
 
-def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluation:
+def evaluate(
+    out: Path, sweep: Sweep, pool: Pool, purpose: str, *, paper_style: bool = False
+) -> FinalEvaluation:
     """Build the sweep's ensembles of the pool's networks, read the test labels, evaluate, write
     `ensembles/` and `evaluation.json` (last) into the folder `out`; the journals of the pool's
     sweeps note that labels were read.
 
     The same members, recipes and stores are evaluated once: a second call returns what is on disk
     and leaves the test labels alone, also where a cell without a member has another reason by now
-    or a network was timed again. Without any member nothing is read either.
+    or a network was timed again. Without any member nothing is read either. paper_style: also what
+    choosing on the test clips would have given.
     """
     members, missing = pool.members, pool.missing
     inputs = _digest(pool, sweep)
@@ -77,6 +86,7 @@ def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluati
         and known.inputs == inputs
         and known.missing.keys() == missing.keys()
         and unchanged(known.stores)
+        and (known.paper_style or not paper_style)
     ):
         now = _timed_again(known, members).model_copy(update={"missing": dict(missing)})
         if now != known:
@@ -101,7 +111,14 @@ def evaluate(out: Path, sweep: Sweep, pool: Pool, purpose: str) -> FinalEvaluati
         else {}
     )
     evaluation = _evaluate(inputs, members, built, choices, truth, missing).model_copy(
-        update={"shipping": shipping}
+        update={
+            "shipping": shipping,
+            "paper_style": (
+                chosen_on_test(choices.contests, sweep.ensembles, pool.cells, truth)
+                if paper_style
+                else ()
+            ),
+        }
     )
     for row in evaluation.rows:
         if row.kind == "ensemble":

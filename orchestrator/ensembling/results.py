@@ -171,6 +171,18 @@ class FirstTried(Frozen):
         return self.chosen_top1 - self.first_top1
 
 
+class ChosenOnTest(Frozen):
+    """Paper style: a network or ensemble whose trials and weights were chosen on the test clips, so
+    that its accuracy there is no estimate of anything; it is compared with nothing.
+    """
+
+    name: str
+    kind: Literal["member", "ensemble"]
+    trials: tuple[str, ...]
+    weights: dict[str, float]
+    test: Accuracy
+
+
 class TestSplit(Frozen):
     """The test clips of one division."""
 
@@ -199,6 +211,7 @@ class FinalEvaluation(Frozen):
     comparisons: tuple[Comparison, ...]
     # cells in which there was a choice; none where nothing was held out, and in version 5
     first_tried: tuple[FirstTried, ...] = ()
+    paper_style: tuple[ChosenOnTest, ...] = ()  # only where it was asked for
     missing: dict[str, str]  # cell without a member -> why
     skipped: dict[str, str]  # ensemble that could not be built -> why
     # why the last ensemble is what ships, in words, where the file's order does not decide it

@@ -44,7 +44,7 @@ Axes = Mapping[str, Any]
 
 FOLDS = 5
 TRIAL_DRAWS = 500
-MOST_ENSEMBLE_DRAWS, LEAST_ENSEMBLE_DRAWS = 200, 50
+MOST_ENSEMBLE_DRAWS, LEAST_ENSEMBLE_DRAWS = 100, 40
 LOGITS_IN_ALL = 400_000_000
 """Of the members in all draws together, about: large sweeps get fewer draws, which are counted."""
 

@@ -146,6 +146,13 @@ def ensemble(
             help="Take a sweep whose trials have not all ended; this opens the test split.",
         ),
     ] = False,
+    paper_style: Annotated[
+        bool,
+        typer.Option(
+            "--paper-style",
+            help="Say, too, what choosing trials and weights on the test clips would have given.",
+        ),
+    ] = False,
     called: Annotated[
         str | None,
         typer.Option(
@@ -179,10 +186,12 @@ def ensemble(
         asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
         shown = {"details": details, "as_json": as_json}
         if asked.is_empty and len(names) == 1 and called is None and out is None:
-            _conclude(names[0], storage, partial=partial, **shown)
+            _conclude(names[0], storage, partial=partial, paper_style=paper_style, **shown)
         else:
+            _refuse_paper_style(paper_style)
             _combine([*names], asked, _Place(called, out, storage, partial), **shown)
         return
+    _refuse_paper_style(paper_style)
     if budget or over or per or called or out:
         raise UserError(
             "ensemble: --budget, --over, --per, --called and --out go with the name of a sweep"
@@ -292,12 +301,21 @@ def _numbers(weights: str | None) -> tuple[float, ...]:
         ) from None
 
 
-def _conclude(name: str, storage: str, *, partial: bool, details: bool, as_json: bool) -> None:
+def _refuse_paper_style(asked: bool) -> None:
+    if asked:
+        raise UserError(
+            "ensemble: --paper-style goes with the name of one sweep and the ensembles of its file"
+        )
+
+
+def _conclude(
+    name: str, storage: str, *, partial: bool, paper_style: bool, details: bool, as_json: bool
+) -> None:
     from orchestrator.conduct import conclude
     from orchestrator.record.folder import find_folder
 
     run = find_folder(name, storage)
-    evaluation, report = conclude(run, partial=partial)
+    evaluation, report = conclude(run, partial=partial, paper_style=paper_style)
     show_evaluation(evaluation, report, run, as_json, details=details)
 
 

@@ -40,6 +40,14 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
             markup=False,
             soft_wrap=True,
         )
+    if evaluation.paper_style:
+        last = evaluation.paper_style[-1]
+        out.print(
+            f"paper style: {last.name} {100 * last.test.top1:.2f}, trials and weights chosen on the"
+            " test clips; it estimates nothing and is compared with nothing",
+            markup=False,
+            soft_wrap=True,
+        )
     for text in verdicts(evaluation):
         out.print(text.translate(PLAIN), soft_wrap=True)
 

@@ -89,8 +89,8 @@ def bootstrap_interval(
     The ends are the quantiles Phi(z0 + (z0 + z) / (1 - a (z0 + z))) of the resampled means: z0 the
     normal quantile of the share of them below the mean (half of the equal ones counted), a the
     acceleration sum(d^3) / (6 sum(d^2)^1.5) over the jackknife's deviations d (Efron 1987). What is
-    resampled are clips, or whole `clusters`; with few clusters (below about 20) the interval is too
-    narrow. Values that are all equal have an interval of no width.
+    resampled are clips, or whole `clusters`; with fewer than about 20 clusters the interval is too
+    narrow (see `Bootstrap`). Values that are all equal have an interval of no width.
     """
     values = np.asarray(values, dtype=np.float64)
     means = np.sort(resampled_means(values, draws, np.random.default_rng(seed), clusters))
@@ -111,7 +111,8 @@ class Bootstrap(Frozen):
     """BCa intervals of one figure at 95 %: over the clips, and over the subjects who perform them.
 
     The first is for other clips of the same people, the second for other people. The second is None
-    where subjects are not known or fewer than 8; below about 20 it is too narrow.
+    where subjects are not known or fewer than 8. Simulated with people who differ by 8 points, it
+    covers 89 % (8 of them), 92 % (10), 94 % (20) and 93 % (40); over clips, 77 % of the time.
     """
 
     clips: Interval

@@ -80,9 +80,10 @@ def _changes(row: Row, evaluation: FinalEvaluation, found: Predictions) -> list[
         )
         parts += [
             f"### By class against `{against}` ({roles[against]})",
-            f"{len(gains)} classes gain, {len(losses)} lose, {len(changes) - len(gains + losses)}"
-            " stay; clips right with the ensemble and without it, then the confusions that changed"
-            " most. All are in `tables/class_changes.csv`.",
+            f"Classes that gain: {len(gains)}, that lose: {len(losses)}, that stay:"
+            f" {len(changes) - len(gains + losses)}. Clips right with the network, then with the"
+            " ensemble; and the confusions that changed most. All classes are in"
+            " `tables/class_changes.csv`.",
             "\n".join(
                 line
                 for line in (

@@ -27,6 +27,7 @@ def doubt(evaluation: FinalEvaluation | None, foremost: Sequence[Row]) -> list[s
         *_luck(evaluation, foremost),
         *_first_tried(evaluation),
         *_diversity(evaluation),
+        *_paper_style(evaluation),
     ]
 
 
@@ -150,6 +151,29 @@ def _diversity(evaluation: FinalEvaluation) -> list[str]:
         if (found := row.diversity) is not None
     ]
     return ["### How much the networks differ", text, markdown_table(lines)]
+
+
+def _paper_style(evaluation: FinalEvaluation) -> list[str]:
+    if not evaluation.paper_style:
+        return []
+    text = (
+        "Asked for with `--paper-style`: the trial of every cell, and the weights, chosen by their"
+        " accuracy on the test clips, as the papers' scripts do. These figures are the best that"
+        " was to be had there and estimate nothing; they are compared with nothing."
+    )
+    honest = {row.name: row for row in evaluation.rows}
+    lines = [
+        {
+            "paper style": f"`{each.name}`",
+            "chosen on test %": percent(each.test.top1),
+            "chosen on selection %": (
+                percent(honest[each.name].test.top1) if each.name in honest else NONE
+            ),
+            "trials": ", ".join(each.trials),
+        }
+        for each in reversed(evaluation.paper_style)
+    ]
+    return ["### Paper style: chosen on the test clips", text, markdown_table(lines[:MOST_ROWS])]
 
 
 def first_tried_cells(evaluation: FinalEvaluation) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def test_what_an_ensemble_gains_by_class_and_which_confusions_changed(tmp_path):
     text = path.read_text()
     assert "### By class against `joint-0` (best member)" in text
     own = text.split("### By class against `bone-0`")[1].split("##")[0]
-    assert "2 classes gain, 0 lose, 1 stay" in own
+    assert "Classes that gain: 2, that lose: 0, that stay: 1." in own
     assert "- gains: wave 9 to 10 of 10; stand 9 to 10 of 10" in own
     assert "- confusions: stand taken for wave 1 to 0; wave taken for sit 1 to 0" in own
     cells = rows(path.parent / "tables" / "class_changes.csv")

@@ -123,3 +123,17 @@ def test_the_paired_interval_covers_the_true_difference(shared):
         )
         covered += low <= 0.05 <= high
     assert covered / 400 >= 0.925
+
+
+def test_other_people_are_covered_by_an_interval_over_people_and_not_by_one_over_clips():
+    """20 people of 40 clips, understood with 0.85 on average and a standard deviation of 0.05."""
+    people, over_people, over_clips = np.repeat(np.arange(20), 40), 0, 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        hits = rng.random(800) < rng.normal(0.85, 0.05, 20)[people]
+        low, high = bootstrap_interval(hits, seed=seed, clusters=people, draws=500)
+        over_people += low <= 0.85 <= high
+        low, high = interval(hits.sum(), 800)
+        over_clips += low <= 0.85 <= high
+    assert over_people / 200 >= 0.9
+    assert over_clips / 200 < 0.87
