@@ -80,18 +80,9 @@ def evaluate(
     """
     members, missing = pool.members, pool.missing
     inputs = _digest(pool, sweep)
-    known = FinalEvaluation.load(out)
-    if (
-        known is not None
-        and known.inputs == inputs
-        and known.missing.keys() == missing.keys()
-        and unchanged(known.stores)
-        and (known.paper_style or not paper_style)
-    ):
-        now = _timed_again(known, members).model_copy(update={"missing": dict(missing)})
-        if now != known:
-            now.save(out)
-        return now
+    known = _known(out, pool, inputs)
+    if known is not None and (known.paper_style or not paper_style):
+        return known
     built, shipping = in_shipping_order(
         build_ensembles(sweep.ensembles, members, pool.cells), sweep.ensembles
     )
@@ -126,6 +117,24 @@ def evaluate(
     _save_predictions(out, [*members, *built.others, *built.ensembles], truth)
     evaluation.save(out)
     return evaluation
+
+
+def _known(out: Path, pool: Pool, inputs: str) -> FinalEvaluation | None:
+    """What was found of these inputs before, with what is known by now of latencies and of cells
+    without a member; None where something has changed.
+    """
+    known = FinalEvaluation.load(out)
+    if (
+        known is None
+        or known.inputs != inputs
+        or known.missing.keys() != pool.missing.keys()
+        or not unchanged(known.stores)
+    ):
+        return None
+    now = _timed_again(known, pool.members).model_copy(update={"missing": dict(pool.missing)})
+    if now != known:
+        now.save(out)
+    return now
 
 
 def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None:

@@ -28,6 +28,7 @@ from orchestrator.ensembling.evaluate import (
     log_softmax,
     ranks,
 )
+from orchestrator.ensembling.grouping import wants_seeds
 from orchestrator.ensembling.members import SWEEP, Division, Member, SeedRun, SeedScores
 from orchestrator.ensembling.pools import names_of
 from orchestrator.ensembling.statistics.luck import Bags, Luck, first_best, luck, out_of_bag
@@ -227,7 +228,11 @@ class WholeChoice:
             for each in ensembles:
                 hits = ranks(each.test.logits, self.labels[outside]) == 0
                 accuracies.setdefault(each.name, []).append(float(hits.mean()))
-        contending = sum(len(each.rivals) for each in self.contests.values())
+        seeds = any(map(wants_seeds, self.recipes))
+        contending = sum(
+            len(each.rivals) * (len(each.chosen.seeds) if seeds else 1)
+            for each in self.contests.values()
+        )
         return {
             each.name: luck(
                 contending, float(_hits(each.selection).mean()), np.array(known), clips, seed

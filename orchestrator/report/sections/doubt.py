@@ -81,7 +81,8 @@ def _luck(evaluation: FinalEvaluation, foremost: Sequence[Row]) -> list[str]:
         " corrected figure repeats the whole choice (the trial of every cell, then the weights) on"
         f" bootstrap samples of these clips ({' and '.join(map(str, drawn))} of them) and evaluates"
         " what each chooses on the clips that it lacks (BBC-CV). Its interval is wider than it need"
-        " be, as each sample lacks only 37 % of the clips. The choice of epochs, and of the trials"
+        " be, as each sample lacks only 37 % of the clips, and speaks of other clips of the same"
+        " people. The choice of epochs, and of the trials"
         " that were stopped early, is not repeated. `cross-fitted`: each fifth of the clips is"
         " scored with what was chosen on the others."
     )

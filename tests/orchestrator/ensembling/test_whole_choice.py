@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from orchestrator.ensembling import whole_choice
 from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.cross_fitting import folds_of
 from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.members import SWEEP
 from orchestrator.ensembling.statistics.luck import Bags
 from orchestrator.ensembling.whole_choice import WholeChoice, choices_of, contests
 from orchestrator.record.proposals import load_proposals
@@ -209,3 +213,35 @@ def test_an_ensemble_that_is_rarely_built_has_no_figure(tmp_path):
     tight = make_sweep({**STREAMS, "budget": {"members": 1}})
     assert "streams" in choices_of((run,), sweep, members, built, cells, 0).lucks
     assert "streams" not in choices_of((run,), tight, members, built, cells, 0).lucks
+
+
+def test_of_several_sweeps_each_cell_has_the_rivals_of_its_own(tmp_path, monkeypatch):
+    """The second sweep minimises what the first maximises."""
+    runs = [make_run(tmp_path / name, rivals()) for name in ("one", "two")]
+    moved = [run.rename(run.with_name(run.parent.name)) for run in runs]
+    sweeps = {
+        "one": make_sweep(),
+        "two": make_sweep(objectives=[("selection_top1", "minimize")]),
+    }
+    monkeypatch.setattr(whole_choice, "load_folder", lambda run: sweeps[run.name])
+    members = []
+    for run in moved:
+        for member in collect(run, sweeps[run.name]):
+            seeds = tuple(replace(each, trial=f"{run.name}/{each.trial}") for each in member.seeds)
+            members.append(
+                replace(
+                    member.at_store("store"),
+                    name=f"{run.name}/{member.name}",
+                    trial=f"{run.name}/{member.trial}",
+                    axes={**member.axes, SWEEP: run.name},
+                    seeds=seeds,
+                )
+            )
+    found = contests(moved, sweeps["one"], members)
+    assert list(found) == ["one/joint-0", "one/bone-0", "two/joint-0", "two/bone-0"]
+    everything = Bags(np.ones((1, SELECTION), np.float32))
+    for name, contest in found.items():
+        assert len(contest.rivals) == 4
+        assert all(each.trial.startswith(name[:4]) for each in contest.rivals)
+        assert all(each.division == contest.chosen.division for each in contest.rivals)
+        assert contest.rivals[contest.winners(everything)[0]] is contest.chosen
