@@ -4,8 +4,8 @@ from math import log
 
 import pytest
 
-from orchestrator.simulation.library import Library
-from orchestrator.sweep import parse_sweep
+from orchestrator.simulation.library import Axis, Library
+from orchestrator.sweep import Parameter, parse_sweep
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.simulation.made_curves import made_curves
 from trainables.contract.errors import UserError
@@ -56,6 +56,22 @@ def test_others_have_the_nearest_of_their_cell_on_the_scale_they_are_drawn_from(
 
         of_cell = [each for each in curves if each.cell == trial.proposal.cell]
         assert apart(curve) == pytest.approx(min(map(apart, of_cell)))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "recorded", "places"),
+    [
+        ({"values": (0.1, 0.001)}, (0.04,), {0.001: 0.0, 0.04: 0.5, 0.1: 1.0}),
+        ({"values": (5,)}, (), {5: 0.0, 9: -1.0}),
+        ({"values": ("step", "cosine")}, (), {"cosine": 0.0, "step": 1.0, "other": -1.0}),
+        ({"min": 2, "max": 4, "distribution": "uniform"}, (), {2: 0.0, 3.5: 0.75, 6: 2.0}),
+        ({"min": 0.01, "max": 1.0, "distribution": "log_uniform"}, (), {0.1: 0.5, "text": -1.0}),
+        ({"min": 1, "max": 16, "distribution": "int_log_uniform"}, (), {4: 0.5}),
+    ],
+)
+def test_places_of_values(parameter, recorded, places):
+    axis = Axis(Parameter(**parameter), recorded)
+    assert {value: axis.place(value) for value in places} == pytest.approx(places)
 
 
 def test_repetitions_take_the_curves_of_their_seeds():
