@@ -175,8 +175,10 @@ def _legend(tables: Sequence[PaperTable]) -> str:
     lines = [
         "Top-1 in %. ± is one standard error of the test clips, in parentheses the difference to"
         " the dense network of the line, recomputed for the published figures, too. The papers"
-        " give no errors, so that of `ours - published` is ours alone; they choose the epoch and"
-        " weights on the test clips, what ours were chosen on is said above.",
+        " give no errors, so that of `ours - published` is ours alone.",
+        "The papers train on all training clips and choose the epoch and weights on the test clips."
+        " Ours are trained without the selection clips and chosen on them, unless the results above"
+        " say `protocol: paper`.",
         "What `differs` does not name is as published, as far as the papers say: settings of the"
         " network, masks, frames and epochs. Nothing is compared across data sets: published lines"
         " above one of another data set are there for their shape.",
