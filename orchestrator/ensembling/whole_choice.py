@@ -288,9 +288,10 @@ class WholeChoice:
         for bag, members in enumerate(self._members(bags)):
             outside = bags.outside(bag)
             try:
-                yield outside, self.ensembles(members, bags.inside(bag), outside)
+                chosen = self.ensembles(members, bags.inside(bag), outside)
             except UserError:
                 continue
+            yield outside, chosen
 
     def _members(self, bags: Bags) -> Iterator[list[Member]]:
         """The members that each bag chooses."""

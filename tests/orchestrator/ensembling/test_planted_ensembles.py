@@ -53,8 +53,8 @@ def truth_of(skill):
 @pytest.mark.parametrize(
     ("skill", "replicates"),
     [
-        (NOISE, 100),
-        (SOME_KNOW, 40),
+        (NOISE, 60),
+        (SOME_KNOW, 25),
         *(pytest.param(s, 200, marks=FULL) for s in (NOISE, SOME_KNOW)),
     ],
     ids=["noise, few", "some know, few", "noise", "some know"],
@@ -78,7 +78,7 @@ def test_a_cross_fitted_figure_is_right_on_average_and_the_naive_one_is_not(skil
 
 @pytest.mark.parametrize(
     ("skill", "replicates"),
-    [(NOISE, 12), *(pytest.param(s, 200, marks=FULL) for s in (NOISE, SOME_KNOW))],
+    [(NOISE, 8), *(pytest.param(s, 200, marks=FULL) for s in (NOISE, SOME_KNOW))],
     ids=["noise, few", "noise", "some know"],
 )
 def test_the_interval_out_of_the_bag_covers_what_the_chosen_ensemble_is_worth(skill, replicates):
