@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.ensembling.readers.keys import INDEX, LABELS, NAMES, class_order, first_of
+from orchestrator.ensembling.readers.keys import (
+    INDEX,
+    LABELS,
+    NAMES,
+    class_order,
+    first_of,
+)
 from orchestrator.ensembling.readers.tables import Content
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import (
@@ -122,9 +128,13 @@ def _again(
 
 def _is_header(row: Sequence[str]) -> bool:
     """Whether a line names columns: something behind the first entry is no number, the first is
-    what names are called, or the entries count the classes.
+    what names are called, or the entries (but the first) count the classes.
     """
-    counts = len(row) > 2 and row == [str(place) for place in range(len(row))]
+    counts = any(
+        len(part) > 2 and list(part) == [str(first + place) for place in range(len(part))]
+        for part in (row, row[1:])
+        for first in (0, 1)
+    )
     return counts or row[0] in (*NAMES, *LABELS, *INDEX) or not all(map(_is_number, row[1:]))
 
 

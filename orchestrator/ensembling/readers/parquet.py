@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,9 @@ def parquet_scores(path: Path) -> Content:
 
     with reading(path, "a Parquet table of scores"):
         table = pq.read_table(path)
-    names, label = _column(NAMES, table) or _column(INDEX, table), _column(LABELS, table)
-    others = [each for each in table.column_names if each not in (*INDEX, names, label)]
+    held = table.column_names
+    names, label = first_of((*NAMES, *INDEX), held), first_of(LABELS, held)
+    others = [each for each in held if each not in (*INDEX, names, label)]
     vectors = [each for each in others if pa.types.is_nested(table[each].type)]
     key = first_of(SCORES, vectors) or (vectors[0] if len(vectors) == 1 else None)
     if vectors and key is None:
@@ -50,15 +50,28 @@ def parquet_scores(path: Path) -> Content:
             if key is not None
             else np.stack([_floats(table[others[at]]) for at in class_order(path, others)], axis=1)
         )
-    return Content(
-        values,
-        None if names is None else table[names].to_pylist(),
-        labels=None if label is None else table[label].to_pylist(),
-    )
+    return Content(values, _entries(path, table, names), labels=_entries(path, table, label))
 
 
-def _column(keys: Sequence[str], table: pa.Table) -> str | None:
-    return first_of(keys, table.column_names)
+def parquet_labels(path: Path) -> Content:
+    """The columns label and, where there is one, id."""
+    import pyarrow.parquet as pq
+
+    with reading(path, "a Parquet table of labels"):
+        table = pq.read_table(path)
+    label, names = first_of(LABELS, table.column_names), first_of(NAMES, table.column_names)
+    if label is None:
+        raise UserError(f"{path}: must have a column 'label', has {table.column_names}")
+    return Content(_entries(path, table, label), _entries(path, table, names))
+
+
+def _entries(path: Path, table: pa.Table, column: str | None) -> list[Any] | None:
+    """What a column holds; None without one."""
+    if column is None:
+        return None
+    with reading(path, "a whole Parquet table"):
+        entries: list[Any] = table[column].to_pylist()  # text is decoded here
+    return entries
 
 
 def _vectors(column: pa.ChunkedArray) -> npt.NDArray[Any]:
@@ -84,15 +97,3 @@ def _floats(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
         else column.to_numpy(zero_copy_only=False)
     )
     return numbers
-
-
-def parquet_labels(path: Path) -> Content:
-    """The columns label and, where there is one, id."""
-    import pyarrow.parquet as pq
-
-    with reading(path, "a Parquet table of labels"):
-        table = pq.read_table(path)
-    label, names = first_of(LABELS, table.column_names), first_of(NAMES, table.column_names)
-    if label is None:
-        raise UserError(f"{path}: must have a column 'label', has {table.column_names}")
-    return Content(table[label].to_pylist(), None if names is None else table[names].to_pylist())

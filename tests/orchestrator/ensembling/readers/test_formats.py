@@ -31,7 +31,7 @@ def written(path, content):
     elif path.suffix == ".npz":
         np.savez(path, **content)
     elif path.suffix == ".parquet":
-        pq.write_table(pa.table(content), path)
+        pq.write_table(content if isinstance(content, pa.Table) else pa.table(content), path)
     else:
         path.write_bytes(pickle.dumps(content))
     return path
@@ -52,6 +52,7 @@ def dumped(wrap, label="gt_label", score="pred_score", item=False):
 
 PAIRS = list(zip(ROWS.tolist(), LABELS, strict=True))
 NAMED = [[name, *row] for name, row in zip(NAMES, ROWS.tolist(), strict=True)]
+EMPTY = pa.array([], pa.list_(pa.float32()))
 NEWER = {"label": "gt_labels", "score": "pred_scores", "item": True}
 SCORES = {
     "npy": ("s.npy", ROWS, False),
@@ -251,12 +252,24 @@ WRONG_SCORES = {
     "csv more": ("s.csv", [["id", "0", "1", "pred"], ["a", 1, 2, 0]], "got 'pred' beside numbered"),
     "csv counted": ("s.csv", [[i, 1.5, 2.5] for i in range(4)], "the first column counts the rows"),
     "csv twice": ("s.csv", [["id", "0", "0"], ["a", 1, 2]], "must be unique, got '0' twice"),
+    "csv other name": (
+        "s.csv",
+        [["ID", "0", "1", "2"], ["a", 1, 2, 3]],
+        "got 'ID' beside numbered",
+    ),
     "csv header alone": ("s.csv", [["id", "0", "1"]], "must be score vectors"),
     "csv semicolons": ("s.csv", [["a;1;2"], ["b;2;1"]], "separated by commas, got 'column 1'$"),
     "parquet ragged": ("s.parquet", {"x": [[1.0, 2.0], [1.0], [1.0, 2.0, 3.0]]}, "score vectors"),
     "parquet missing": ("s.parquet", {"x": [[1.0, 2.0], None]}, "score vectors"),
     "parquet hole": ("s.parquet", {"x": [[1.0, 2.0], [1.0, None]]}, "NaN or infinity in row 1"),
     "parquet text": ("s.parquet", {"id": ["a"], "0": ["x"], "1": ["y"]}, "a column of string"),
+    "parquet records": ("s.parquet", {"x": [{"a": 1.0, "b": 2.0}]}, "score vectors"),
+    "parquet twice": (
+        "s.parquet",
+        pa.table([[1.0], [2.0], [3.0]], names=["0", "1", "1"]),
+        "must be a Parquet table of scores, but .*: Multiple matches",
+    ),
+    "parquet no clip": ("s.parquet", {"id": pa.array([], pa.string()), "x": EMPTY}, "vectors"),
     "parquet alone": ("s.parquet", {"id": ["a"]}, "must be score vectors"),
     "parquet many": ("s.parquet", {"x": [[1, 2]], "z": [[1, 2]]}, "one column of vectors, or"),
 }
