@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.collect import contenders
 from orchestrator.ensembling.comparisons import Truth, against_first, comparisons_of
+from orchestrator.ensembling.fronts import front_point, fronts_of
 from orchestrator.ensembling.members import Division, Member, SeedRun, dense_counterparts
 from orchestrator.ensembling.paper_style import chosen_on_test
 from orchestrator.ensembling.pools import Pool
@@ -23,6 +25,7 @@ from orchestrator.ensembling.results import (
     VERSION,
     FinalEvaluation,
     FirstTried,
+    FrontPoint,
     TestSplit,
     predictions_file,
 )
@@ -87,6 +90,7 @@ def evaluate(
         build_ensembles(sweep.ensembles, members, pool.cells), sweep.ensembles
     )
     choices = choices_of(pool.runs, sweep, members, built.ensembles, pool.cells, SEED)
+    curves = fronts_of(pool) if out in pool.runs else {}
     places = [run / "journal.jsonl" for run in dict.fromkeys((out, *pool.runs))]
     journal = Journal(places[0], others=places[1:])
     for ensemble in built.ensembles:
@@ -104,6 +108,7 @@ def evaluate(
     evaluation = _evaluate(inputs, members, built, choices, truth, missing).model_copy(
         update={
             "shipping": shipping,
+            "fronts": _points(curves, truth),
             "paper_style": (
                 chosen_on_test(choices.contests, sweep.ensembles, pool.cells, truth)
                 if paper_style
@@ -135,6 +140,15 @@ def _known(out: Path, pool: Pool, inputs: str) -> FinalEvaluation | None:
     if now != known:
         now.save(out)
     return now
+
+
+def _points(curves: Mapping[Measure, Sequence[Ensemble]], truth: Truth) -> tuple[FrontPoint, ...]:
+    """What was chosen for the fronts, evaluated on the test split."""
+    return tuple(
+        front_point(each, measure, truth[each.division])
+        for measure, chosen in curves.items()
+        for each in chosen
+    )
 
 
 def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None:

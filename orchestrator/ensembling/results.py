@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.evaluate import Accuracy, Paired
 from orchestrator.ensembling.members import Division
@@ -152,6 +153,18 @@ class Comparison(Frozen):
     bootstrap: Bootstrap | None = None  # of `test.difference`; None in evaluations of version 5
 
 
+class FrontPoint(Frozen):
+    """An ensemble that no cheaper one is as good as on the selection split."""
+
+    measure: Measure  # of cost
+    limit: float  # the budget it was chosen within
+    cost: float
+    weights: dict[str, float]  # source -> weight
+    selection: Accuracy  # which it was chosen by
+    test: Accuracy | None = None  # None outside the final evaluation
+    clean: Accuracy | None = None  # as `Row.clean`
+
+
 class FirstTried(Frozen):
     """The chosen trial of a cell against the one that was tried first there (Overtuning; arXiv
     2506.19540): top-1 on test, means over the seeds of each.
@@ -214,6 +227,8 @@ class FinalEvaluation(Frozen):
     paper_style: tuple[ChosenOnTest, ...] = ()  # only where it was asked for
     missing: dict[str, str]  # cell without a member -> why
     skipped: dict[str, str]  # ensemble that could not be built -> why
+    # by measure, the cheapest first; none where nothing was held out, and in version 5
+    fronts: tuple[FrontPoint, ...] = ()
     # why the last ensemble is what ships, in words, where the file's order does not decide it
     shipping: str = ""
 

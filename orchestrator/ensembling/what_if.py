@@ -16,7 +16,9 @@ from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.cross_fitting import cross_fitted
 from orchestrator.ensembling.evaluate import Accuracy, accuracy
+from orchestrator.ensembling.fronts import front, front_point
 from orchestrator.ensembling.pools import Pool
+from orchestrator.ensembling.results import FrontPoint
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,6 +89,17 @@ def what_if(pool: Pool, recipe: EnsembleConfig) -> Answer:
     if not built.ensembles:
         raise UserError.of(f"{name}: {why}" for name, why in built.skipped.items())
     return Answer(tuple(map(_imagined, built.ensembles)), built.skipped)
+
+
+def front_of(pool: Pool, measure: Measure) -> tuple[FrontPoint, ...]:
+    """The greedy ensembles that no cheaper one is as good as; UserError where there are none."""
+    found = front(pool, measure)
+    if not found:
+        raise UserError(
+            f"--front {measure}: needs held-out clips and at least two networks whose {measure} is"
+            " known"
+        )
+    return tuple(front_point(each, measure, None) for each in found)
 
 
 def _imagined(ensemble: Ensemble) -> Imagined:

@@ -99,6 +99,38 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
         return save_figure(figure, path)
 
 
+def draw_front(
+    costs: Sequence[float],
+    accuracies: Mapping[str, Sequence[tuple[float, float]]],
+    unit: str,
+    path: Path,
+) -> Path:
+    """Top-1 of ensembles against what they cost (logarithmic), a line for each split with one
+    standard error; accuracies: split -> (top-1, its standard error) for each cost.
+    """
+    with DRAWING:
+        figure, axes = _canvas(7.0, 4.5)
+        for split, values in accuracies.items():
+            axes.errorbar(
+                costs,
+                [100 * top1 for top1, _ in values],
+                yerr=[100 * error for _, error in values],
+                fmt="o--" if split == "selection" else "o-",
+                color="tab:grey" if split == "selection" else "tab:red",
+                label=f"{split} split",
+                markersize=5,
+                capsize=2,
+                elinewidth=0.8,
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(unit)
+        axes.set_ylabel("top-1, % (bars: one standard error)")
+        axes.margins(x=0.1, y=0.12)
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(fontsize=8)
+        return save_figure(figure, path)
+
+
 def draw_levels(
     panels: Mapping[str, Sequence[LevelLine]], accuracy: str, bars: str, path: Path
 ) -> Path:

@@ -31,6 +31,7 @@ from orchestrator.report.sections.classes import (
     misclassified_cells,
 )
 from orchestrator.report.sections.doubt import doubt, first_tried_cells
+from orchestrator.report.sections.fronts import draw_fronts, front_cells, fronts
 from orchestrator.report.sections.overview import overview, settings
 from orchestrator.report.sections.papers import paper_cells, papers, tables_of_papers
 from orchestrator.report.sections.results import answer, foremost, results
@@ -103,6 +104,7 @@ def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
         *results(evaluation),
         *doubt(evaluation, foremost(evaluation) if evaluation else ()),
         *papers(published),
+        *fronts(evaluation, draw_fronts(evaluation, out / "figures")),
         *tradeoffs(trials, goals),
         *levels(trials, evaluation),
         *trial_table(trials),
@@ -158,6 +160,8 @@ def _write_tables(
     rows = [level_cells(row, level) for row in evaluation.rows for level in row.levels]
     write_csv(out / "levels.csv", rows)
     write_csv(out / "comparisons.csv", comparison_cells(evaluation))
+    if evaluation.fronts:
+        write_csv(out / "fronts.csv", [front_cells(point) for point in evaluation.fronts])
     if evaluation.first_tried:
         write_csv(out / "first_tried.csv", first_tried_cells(evaluation))
     if predictions:

@@ -271,24 +271,38 @@ def what_if(
         list[str] | None,
         typer.Option("--without", metavar="CELL", help="Leave this cell out; may be repeated."),
     ] = None,
+    front: Annotated[
+        Literal["nonzero_params", "latency_ms", "members", "bytes"] | None,
+        typer.Option(
+            "--front",
+            help="Say instead which greedy ensembles no cheaper one is as good as, by this measure"
+            " of cost.",
+        ),
+    ] = None,
     as_json: Json = False,
     storage: Storage = "runs",
 ) -> None:
     """Say which networks an ensemble would be made of, and how good it is on the held-out clips it
     is chosen on. The test split stays closed.
     """
-    from orchestrator.cli.printing.what_if import print_answer
+    from orchestrator.cli.printing.what_if import print_answer, print_front
     from orchestrator.ensembling.pools import pool_of
+    from orchestrator.ensembling.what_if import front_of
     from orchestrator.ensembling.what_if import what_if as answer
     from orchestrator.record.folder import find_folder
     from orchestrator.sweep.asked import Asked, asked_ensemble
 
     pool = pool_of([find_folder(name, storage) for name in names]).without(without or ())
     asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
-    axes = pool.axes()
-    recipe = asked_ensemble(asked.fields("what-if", axes), axes, held_out=pool.held_out)
     for cell, why in pool.missing.items():
         print(f"without {cell}: {why}", file=sys.stderr)
+    if front is not None:
+        if not asked.is_empty:
+            raise UserError("--front: is of all cells and chosen by greedy; use --without alone")
+        print_front(front_of(pool, front), as_json=as_json)
+        return
+    axes = pool.axes()
+    recipe = asked_ensemble(asked.fields("what-if", axes), axes, held_out=pool.held_out)
     print_answer(answer(pool, recipe), as_json=as_json)
 
 

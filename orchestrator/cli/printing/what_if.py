@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.printing.tables import console, table
@@ -10,7 +11,13 @@ from orchestrator.ensembling.budgets import MEASURES, written
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.evaluate import Accuracy
+    from orchestrator.ensembling.results import FrontPoint
     from orchestrator.ensembling.what_if import Answer, Imagined
+
+SELECTION = (
+    "These figures are of the selection split; the test split was not opened. What is chosen looks"
+    " better there than it is."
+)
 
 
 def print_answer(answer: Answer, *, as_json: bool) -> None:
@@ -37,10 +44,30 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
     for name, why in answer.skipped.items():
         out.print(f"{name}: {why}", soft_wrap=True)
     out.print(
-        "These figures are of the selection split: what is chosen there looks better than it is,"
-        " the cross-fitted figure much less so. The test split was not opened.",
+        SELECTION
+        + (
+            " The cross-fitted figure does so much less."
+            if any(each.cross_fitted for each in answer.ensembles)
+            else ""
+        ),
         soft_wrap=True,
     )
+
+
+def print_front(points: Sequence[FrontPoint], *, as_json: bool) -> None:
+    """What each budget buys, the cheapest first."""
+    if as_json:
+        content = [point.model_dump(mode="json", exclude={"test", "clean"}) for point in points]
+        print(json.dumps({"split": "selection", "front": content}, indent=2))
+        return
+    found = table(points[0].measure, "selection top-1", text="made of")
+    for point in points:
+        total = sum(point.weights.values())
+        made = ", ".join(f"{name} {weight / total:.2f}" for name, weight in point.weights.items())
+        found.add_row(written(point.cost), _percent(point.selection), made)
+    out = console()
+    out.print(found)
+    out.print(SELECTION, soft_wrap=True)
 
 
 def _recipe(ensemble: Imagined) -> str:

@@ -90,7 +90,23 @@ def test_what_if_says_members_cost_and_figures_and_leaves_the_test_split_closed(
     assert code == 0
     assert "nonzero_params 1,400 of 1,500" in out
     assert "91.67 % ± 7.98 (12 clips)" in out
-    assert "The test split was not opened" in out
+    assert "the test split was not opened" in out
+    assert not events(run, "test_read")
+
+
+def test_what_if_says_what_each_budget_buys(tmp_path, orchestrate, sealed_test):
+    run = finished(tmp_path)
+    code, out, err = orchestrate("what-if", "small", "--front", "nonzero_params", "--json")
+    assert (code, err) == (0, "")
+    points = json.loads(out)["front"]
+    assert points[0]["cost"] == 200
+    assert "test" not in points[0]
+    code, out, _ = orchestrate("what-if", "small", "--front", "members")
+    assert (code, "the test split was not opened" in out) == (0, True)
+    code, _, err = orchestrate("what-if", "small", "--front", "bytes")
+    assert (code, err.count("two networks whose bytes is known")) == (2, 1)
+    code, _, err = orchestrate("what-if", "small", "--front", "members", *MEAN)
+    assert (code, err.count("--front: is of all cells")) == (2, 1)
     assert not events(run, "test_read")
 
 
