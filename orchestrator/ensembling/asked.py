@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.final import evaluate
-from orchestrator.ensembling.pools import pool_of
+from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import FILE, FinalEvaluation
 from orchestrator.record.folder import load_folder
+from orchestrator.sweep import Sweep, parse_sweep
 from orchestrator.sweep.asked import Asked, asked_ensemble
 from trainables.contract.errors import UserError
 from trainables.contract.frozen import without_defaults
@@ -23,30 +23,38 @@ FOLDER = "asked"
 
 
 def evaluate_asked(
-    runs: Sequence[Path], asked: Asked, called: str | None, out: Path | None
+    pool: Pool, asked: Asked, called: str | None, out: Path | None
 ) -> tuple[FinalEvaluation, Path]:
-    """Evaluate the ensemble that is asked for, of the networks of all the sweeps; returns what was
-    found and the folder that holds it. The sweeps' own evaluations stay as they are; their journals
+    """Evaluate the ensemble that is asked for, of the networks of the pool; returns what was found
+    and the folder that holds it. The sweeps' own evaluations stay as they are; their journals
     note that the test labels were read.
 
     UserError, before anything is written or read, where no ensemble can be built.
     """
-    pool = pool_of(runs)
     axes = pool.axes()
     name = called or "asked"
     recipe = asked_ensemble(asked.fields(name, axes), axes, held_out=pool.held_out)
     if called is None:
-        content = json.dumps([without_defaults(recipe), *map(str, runs)], sort_keys=True)
+        content = json.dumps([without_defaults(recipe), sorted(pool.cells)], sort_keys=True)
         name = f"{recipe.method}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
         name = name.rpartition(":")[2]  # of a strategy by its path
         recipe = recipe.model_copy(update={"name": name})
-    place = out or runs[0] / FOLDER / name
+    beside = pool.runs[0] if pool.runs else Path()
+    place = out or beside / FOLDER / name
     _check_free(place)
     built = build_ensembles((recipe,), pool.members, pool.cells)
     if not built.ensembles:
         raise UserError.of(f"{each}: {why}" for each, why in built.skipped.items())
-    sweep = load_folder(runs[0]).model_copy(update={"ensembles": (recipe,)})
+    sweep = _sweep_of(pool).model_copy(update={"ensembles": (recipe,)})
     return evaluate(place, sweep, pool, f"ensemble {name}"), place
+
+
+def _sweep_of(pool: Pool) -> Sweep:
+    """The first sweep; where there is none, one of the same data that says nothing else."""
+    if pool.runs:
+        return load_folder(pool.runs[0])
+    data = pool.members[0].division.model_dump(mode="json", exclude_none=True)
+    return parse_sweep("mlflow", json.dumps({"version": 1, "name": "mlflow", "data": data}))
 
 
 def _check_free(place: Path) -> None:

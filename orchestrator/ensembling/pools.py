@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ensembling.collect import check_same_clips, collect, missing_cells
+from orchestrator.ensembling.collect import check_same_clips, collect, member_of, missing_cells
 from orchestrator.ensembling.members import SWEEP, Member
 from orchestrator.record.commands import command
 from orchestrator.record.folder import load_folder, store_digest
@@ -20,6 +20,9 @@ from orchestrator.record.states import load_trials
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import label, leaves_of
 from orchestrator.sweep.problems import nearest
+from orchestrator.sweep.schema import CELL_AXES
+from orchestrator.trials.proposed import Proposal
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,33 +89,63 @@ def pool_of_sweep(run: Path, sweep: Sweep) -> Pool:
     return Pool(members, cells, missing_cells(run, members), (run,))
 
 
-def pool_of(runs: Sequence[Path]) -> Pool:
-    """The networks of several sweeps; UserError where they are not of the same clips.
+def pool_of(runs: Sequence[Path], trials: Mapping[str, TrialDir] | None = None) -> Pool:
+    """The networks of several sweeps, and single trials by the names of their MLflow runs;
+    UserError where they are not of the same clips.
 
-    With more than one, cells and trials carry the sweep's name, which is an axis of its own, and
-    every network has all the axes of all sweeps: where its own does not vary one, what it has.
+    Of more than one sweep, cells and trials carry the sweep's name, which is an axis of its own,
+    and every network has all the axes of all sweeps: where its own does not vary one, what it has.
+    Single trials are as of a sweep `mlflow`.
     """
     sweeps = [load_folder(run) for run in runs]
     pools = [pool_of_sweep(run, sweep) for run, sweep in zip(runs, sweeps, strict=True)]
-    if len(pools) == 1:
+    if len(pools) == 1 and not trials:
         return pools[0]
     doubled = [run for i, run in enumerate(runs) if run.resolve() in _places(runs[:i])]
     if doubled:
         raise UserError(f"{doubled[0]}: must be named once")
-    names = names_of(runs)
-    axes = list(dict.fromkeys(axis for sweep in sweeps for axis in sweep.cell_axes))
+    origins = [
+        _Origin(name, sweep.cell_axes, sweep.leaves(), pool)
+        for name, sweep, pool in zip(names_of(runs), sweeps, pools, strict=True)
+    ]
+    if trials:
+        origins.append(_Origin("mlflow", CELL_AXES, {}, _recorded(trials)))
+    axes = list(dict.fromkeys(axis for origin in origins for axis in origin.axes))
     members, cells, missing = list[Member](), dict[str, Axes](), dict[str, str]()
-    for name, sweep, pool in zip(names, sweeps, pools, strict=True):
-        fixed = [axis for axis in axes if axis not in sweep.cell_axes]
-        for cell, own in pool.cells.items():
-            shared = sweep.leaves()
-            cells[f"{name}/{cell}"] = {**own, **{a: shared[a] for a in fixed}, SWEEP: name}
-        for member in pool.members:
-            named = _named(member, name, fixed)
+    for origin in origins:
+        fixed = [axis for axis in axes if axis not in origin.axes]
+        for cell, own in origin.pool.cells.items():
+            shared = {axis: origin.leaves.get(axis) for axis in fixed}
+            cells[f"{origin.name}/{cell}"] = {**own, **shared, SWEEP: origin.name}
+        for member in origin.pool.members:
+            named = _named(member, origin.name, fixed)
             cells[named.name] = named.axes
             members.append(named)
-        missing |= {f"{name}/{cell}": why for cell, why in pool.missing.items()}
-    return Pool(_on_same_clips(members, names), cells, missing, tuple(runs))
+        missing |= {f"{origin.name}/{cell}": why for cell, why in origin.pool.missing.items()}
+    same = _on_same_clips(members, [origin.name for origin in origins])
+    return Pool(same, cells, missing, tuple(runs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where networks come from."""
+
+    name: str
+    axes: Sequence[str]  # by which its cells are told apart
+    leaves: Mapping[str, Any]  # what all its trials share
+    pool: Pool
+
+
+def _recorded(trials: Mapping[str, TrialDir]) -> Pool:
+    """Single trials, each a cell of its own."""
+    members = []
+    for name, folder in trials.items():
+        config = folder.load_config()
+        leaves = leaves_of(config)
+        axes = {axis: leaves[axis] for axis in CELL_AXES}
+        proposal = Proposal(folder.path.name, name, axes, {}, config.seed)
+        members.append(member_of(folder.path.parent.parent, [(proposal, folder.load())]))
+    return Pool(tuple(members), {member.name: member.axes for member in members})
 
 
 def _places(runs: Sequence[Path]) -> set[Path]:

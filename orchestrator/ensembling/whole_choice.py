@@ -112,7 +112,10 @@ def contests(runs: Sequence[Path], sweep: Sweep, members: Sequence[Member]) -> d
             # the chosen one as it is
             rivals = [member if each.trial == member.trial else each for each in own]
             found[member.name] = _contest(member, rivals if known else [member], chooser.objectives)
-    return {member.name: found[member.name] for member in members}
+    return {
+        member.name: found.get(member.name) or _contest(member, [member], sweep.objectives)
+        for member in members
+    }
 
 
 def _beside(rival: Member, member: Member, sweep: str) -> Member:

@@ -1,4 +1,6 @@
-"""MLflow runs that trials start from (`sparsity.from`): found, checked, their files fetched."""
+"""MLflow runs that trials start from (`sparsity.from`) or ensembles take networks from: found,
+checked, their files fetched.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +37,8 @@ class TrialRun:
     run: str
     folder: Path | None
     client: Any
+    trial: str = ""  # its name
+    noted: str = ""  # the folder that the run names, here or not
 
     def fetch(self, keep: Path) -> Path:
         """Folder of the trial, or of what others need to start from it: downloaded into `keep`,
@@ -47,26 +51,58 @@ class TrialRun:
             return target
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        try:
-            for name in (
-                TrialDir(target).config_file.name,
-                WEIGHTS,
-                TrialDir(target).result_file.name,
-            ):
-                self.client.download_artifacts(self.run, name, str(partial))
-        except load_mlflow() as error:
-            raise UserError(
-                f"MLflow run {self.run}: its files must be there to start from it:"
-                f" {reason_of(error)}"
-            ) from error
+        known = TrialDir(target)
+        self.download([known.config_file.name, WEIGHTS, known.result_file.name], partial)
         shutil.rmtree(target, ignore_errors=True)  # an earlier copy, damaged since
         partial.rename(target)
         return target
+
+    def download(self, names: Iterable[str], into: Path) -> None:
+        """These artifacts of the run; UserError where one cannot be had."""
+        try:
+            for name in names:
+                self.client.download_artifacts(self.run, name, str(into))
+        except load_mlflow() as error:
+            raise UserError(
+                f"MLflow run {self.run}: its files must be there to start from it, or to combine"
+                f" it: {reason_of(error)}"
+            ) from error
 
 
 def find_trial(uri: str, run: str) -> TrialRun:
     """The run `run` of the MLflow store at `uri`; UserError unless it is of a finished trial whose
     weights can be had.
+    """
+    found, folder, artifacts = _finished(uri, run)
+    if folder is not None or WEIGHTS in artifacts:
+        return found
+    raise UserError(
+        f"needs the weights of run {run}, but its folder '{found.noted}' is not here, and only"
+        " dense trials log theirs"
+    )
+
+
+def fetch_scores(uri: str, run: str, keep: Path) -> TrialDir:
+    """The folder of the finished trial that the run `run` of the MLflow store at `uri` records, or
+    what ensembles need of it, downloaded into `keep`. UserError where that cannot be had.
+    """
+    found, folder, artifacts = _finished(uri, run)
+    if folder is not None:
+        return TrialDir(folder)
+    target = TrialDir(keep / run / "trials" / found.trial)
+    needed = [target.config_file.name, target.result_file.name, target.test_scores.name]
+    lacking = [name for name in needed if name not in artifacts]
+    if lacking:
+        raise UserError(f"MLflow run {run}: must hold {', '.join(lacking)} to be combined")
+    target.path.mkdir(parents=True, exist_ok=True)
+    held = [name for name in (target.selection_scores.name,) if name in artifacts]
+    found.download([*needed, *held], target.path)
+    return target
+
+
+def _finished(uri: str, run: str) -> tuple[TrialRun, Path | None, set[str]]:
+    """The run of a finished trial, its folder where that is here, and the names of its artifacts;
+    UserError unless it is one.
     """
     address, shown = absolute_uri(expanded(uri, PLACE)), redacted(uri)
     if address == "none":
@@ -82,26 +118,22 @@ def find_trial(uri: str, run: str) -> TrialRun:
     with reported(uri):
         client = open_client(uri)
     try:
-        tracked = client.get_run(run)
-        kind, status = tracked.data.tags.get("kind", "no trial"), tracked.info.status
+        found = client.get_run(run)
+        tags, status = found.data.tags, found.info.status
+        kind = tags.get("kind", "no trial")
         if kind != "trial" or status != MLFLOW_STATUS["finished"]:
             raise UserError(
                 f"must be the run of a finished trial, but run {run} at {shown} is {status} (kind:"
                 f" {kind})"
             )
-        folder = tracked.data.tags.get(FOLDER, "")
-        if folder and TrialDir(Path(folder)).is_complete():
-            return TrialRun(run, Path(folder), client)
-        if client.list_artifacts(run, WEIGHTS):
-            return TrialRun(run, None, client)
+        noted = tags.get(FOLDER, "")
+        folder = Path(noted) if noted and TrialDir(Path(noted)).is_complete() else None
+        artifacts = {each.path for each in client.list_artifacts(run)} if folder is None else set()
     except load_mlflow() as error:
         raise UserError(
             f"must be a run of the MLflow store at {shown}: {reason_of(error)}"
         ) from error
-    raise UserError(
-        f"needs the weights of run {run}, but its folder '{folder}' is not here, and only dense"
-        " trials log theirs"
-    )
+    return TrialRun(run, folder, client, tags.get("trial", run), noted), folder, artifacts
 
 
 def find_sources(sweep: Sweep, sources: Iterable[str]) -> dict[str, TrialRun]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -18,6 +19,7 @@ from trainables.contract.errors import UserError
 if TYPE_CHECKING:
     from orchestrator.ensembling.results import FinalEvaluation
     from orchestrator.sweep.asked import Asked
+    from trainables.contract.artifacts import TrialDir
 
 Method = Annotated[
     str | None,
@@ -51,6 +53,11 @@ Over = Annotated[
         " repeated.  [default: all that --per leaves]",
     ),
 ]
+RUN = "mlflow:"
+"""Before the id of an MLflow run, in place of a sweep's name."""
+Store = Annotated[
+    str, typer.Option("--uri", help="Look for MLflow runs (mlflow:RUN) in this tracking store.")
+]
 Per = Annotated[
     list[str] | None,
     typer.Option("--per", metavar="AXIS", help="Make an ensemble for each value; may be repeated."),
@@ -63,7 +70,8 @@ def ensemble(
         typer.Argument(
             metavar="[NAME]...",
             help="Build the ensembles and the report of this sweep again; or, with options that"
-            " describe an ensemble, build that one of the networks of these sweeps.",
+            " describe an ensemble, build that one of the networks of these sweeps, or of MLflow"
+            " runs (mlflow:RUN).",
         ),
     ] = None,
     method: Method = None,
@@ -167,6 +175,7 @@ def ensemble(
             "--out", help="Write that ensemble here.  [default: asked/NAME in the first sweep]"
         ),
     ] = None,
+    uri: Store = "sqlite:///mlflow.db",
     storage: Storage = "runs",
 ) -> None:
     """Build a sweep's ensembles again, another one of the networks of one or several sweeps, or one
@@ -185,11 +194,12 @@ def ensemble(
             )
         asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
         shown = {"details": details, "as_json": as_json}
-        if asked.is_empty and len(names) == 1 and called is None and out is None:
+        own = len(names) == 1 and not _is_run(names[0])
+        if own and asked.is_empty and called is None and out is None:
             _conclude(names[0], storage, partial=partial, paper_style=paper_style, **shown)
         else:
             _refuse_paper_style(paper_style)
-            _combine([*names], asked, _Place(called, out, storage, partial), **shown)
+            _combine([*names], asked, _Place(called, out, storage, uri, partial), **shown)
         return
     _refuse_paper_style(paper_style)
     if budget or over or per or called or out:
@@ -227,6 +237,7 @@ class _Place:
     called: str | None
     out: Path | None
     storage: str
+    uri: str
     partial: bool
 
 
@@ -235,16 +246,17 @@ def _combine(
 ) -> None:
     """Build and evaluate the ensemble that is asked for."""
     from orchestrator.ensembling.asked import evaluate_asked
-    from orchestrator.ensembling.pools import check_ended
+    from orchestrator.ensembling.pools import check_ended, pool_of
     from orchestrator.record.folder import find_folder, held
 
-    runs = [find_folder(name, place.storage) for name in names]
+    runs = [find_folder(name, place.storage) for name in names if not _is_run(name)]
     with ExitStack() as stack:
         for run in sorted({run.resolve(): run for run in runs}.values()):
             stack.enter_context(held(run))
             if not place.partial:
                 check_ended(run)
-        evaluation, out = evaluate_asked(runs, asked, place.called, place.out)
+        pool = pool_of(runs, _trials(names, place.uri, stack))
+        evaluation, out = evaluate_asked(pool, asked, place.called, place.out)
     _print(evaluation, out, details=details, as_json=as_json)
     if not as_json:
         print(f"files   {out}")
@@ -252,7 +264,11 @@ def _combine(
 
 def what_if(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Take the networks of these sweeps.")
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="Take the networks of these sweeps, or of MLflow runs (mlflow:RUN).",
+        ),
     ],
     method: Method = None,
     option: MethodOptions = None,
@@ -279,6 +295,7 @@ def what_if(
             " of cost.",
         ),
     ] = None,
+    uri: Store = "sqlite:///mlflow.db",
     as_json: Json = False,
     storage: Storage = "runs",
 ) -> None:
@@ -292,18 +309,39 @@ def what_if(
     from orchestrator.record.folder import find_folder
     from orchestrator.sweep.asked import Asked, asked_ensemble
 
-    pool = pool_of([find_folder(name, storage) for name in names]).without(without or ())
-    asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
-    for cell, why in pool.missing.items():
-        print(f"without {cell}: {why}", file=sys.stderr)
-    if front is not None:
-        if not asked.is_empty:
-            raise UserError("--front: is of all cells and chosen by greedy; use --without alone")
-        print_front(front_of(pool, front), as_json=as_json)
-        return
-    axes = pool.axes()
-    recipe = asked_ensemble(asked.fields("what-if", axes), axes, held_out=pool.held_out)
-    print_answer(answer(pool, recipe), as_json=as_json)
+    runs = [find_folder(name, storage) for name in names if not _is_run(name)]
+    with ExitStack() as stack:
+        pool = pool_of(runs, _trials(names, uri, stack)).without(without or ())
+        asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
+        for cell, why in pool.missing.items():
+            print(f"without {cell}: {why}", file=sys.stderr)
+        if front is not None:
+            if not asked.is_empty:
+                raise UserError(
+                    "--front: is of all cells and chosen by greedy; use --without alone"
+                )
+            print_front(front_of(pool, front), as_json=as_json)
+            return
+        axes = pool.axes()
+        recipe = asked_ensemble(asked.fields("what-if", axes), axes, held_out=pool.held_out)
+        print_answer(answer(pool, recipe), as_json=as_json)
+
+
+def _is_run(name: str) -> bool:
+    return name.startswith(RUN)
+
+
+def _trials(names: Sequence[str], uri: str, stack: ExitStack) -> dict[str, TrialDir]:
+    """The trials that MLflow runs among the names record, by the runs; what has to be downloaded is
+    there until the stack is closed.
+    """
+    runs = [name.removeprefix(RUN) for name in names if _is_run(name)]
+    if not runs:
+        return {}
+    from orchestrator.tracking.find import fetch_scores
+
+    keep = Path(stack.enter_context(TemporaryDirectory()))
+    return {run: fetch_scores(uri, run, keep) for run in dict.fromkeys(runs)}
 
 
 def _numbers(weights: str | None) -> tuple[float, ...]:

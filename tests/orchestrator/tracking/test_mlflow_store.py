@@ -5,11 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from orchestrator.ensembling.asked import evaluate_asked
+from orchestrator.ensembling.pools import pool_of
+from orchestrator.ensembling.what_if import what_if
+from orchestrator.record.journal import read_journal
+from orchestrator.sweep.asked import Asked, asked_ensemble
 from orchestrator.tracking.client import absolute_uri, ui_command
-from orchestrator.tracking.find import find_sources, find_trial
+from orchestrator.tracking.find import fetch_scores, find_sources, find_trial
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.records import flatten
 from orchestrator.tracking.runs import Runs
@@ -103,6 +109,39 @@ def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_p
         find_trial(uri, "0" * 32)
     with pytest.raises(UserError, match=r"tracking.uri, the store it is looked up in, is none"):
         find_trial("none", ids[0.0])
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_trials_of_runs_are_combined_by_their_score_tables(uri, tracked, tmp_path, here):
+    """Where their folders are not here, as on a laptop, their tables are downloaded."""
+    ids, folders = tracked
+    if not here:
+        for folder in folders.values():
+            folder.path.rename(folder.path.with_name(f"moved-{folder.path.name}"))
+    keep = tmp_path / "keep"
+    trials = {ids[level]: fetch_scores(uri, ids[level], keep) for level in folders}
+    assert keep.exists() is not here
+    pool = pool_of((), trials)
+    assert [*pool.cells] == [f"mlflow/{ids[level]}" for level in folders]
+    assert [member.axes["sparsity.level"] for member in pool.members] == [0.0, 0.6]
+    imagined = what_if(
+        pool, asked_ensemble({"name": "e", "over": "sparsity.level"}, pool.axes(), held_out=True)
+    )
+    assert imagined.ensembles[0].selection.right == 12
+    found, place = evaluate_asked(pool, Asked(method="mean"), None, tmp_path / "out")
+    assert found.rows[-1].test.right == 30
+    assert [each["event"] for each in read_journal(place / "journal.jsonl")][-1] == "test_read"
+
+
+def test_a_run_without_score_tables_cannot_be_combined(uri, tracked, tmp_path):
+    ids, folders = tracked
+    folders[0.0].path.rename(tmp_path / "moved")
+    client, _ = runs(uri, f"sources-{tmp_path.name}")
+    root = client.get_run(ids[0.0]).info.artifact_uri.removeprefix("file://")
+    Path(root, "scores.test.parquet").unlink()
+    with pytest.raises(UserError, match=r"must hold scores\.test\.parquet to be combined"):
+        fetch_scores(uri, ids[0.0], tmp_path / "keep")
+    assert not (tmp_path / "keep").exists()
 
 
 def test_a_dense_trial_whose_folder_is_gone_is_downloaded_once(uri, tracked, tmp_path):
