@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from orchestrator.ensembling.members import (
     dense_counterparts,
 )
 from orchestrator.ensembling.strategies.sources import Choice, Sources
+from orchestrator.ensembling.within_budget import best_within_budget
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import label
 from orchestrator.sweep.presets import PRESETS, Combine
@@ -289,7 +290,7 @@ def _strategy(recipe: EnsembleConfig) -> Callable[[Sources], Mapping[str, float]
         answer: Mapping[str, float] | Choice = choose(sources, options)
         return answer
 
-    return chosen
+    return partial(best_within_budget, chosen) if card.keeps_budget else chosen
 
 
 def _chosen(recipe: EnsembleConfig, seen: Sources) -> Choice:
