@@ -49,6 +49,7 @@ def draw_reliability(found: Mapping[str, Calibration], path: Path) -> Path:
             upper.grid(alpha=0.3)
             lower.bar(middles, [part.clips for part in each.bins], width=0.94 / BINS, color="grey")
             lower.set_yscale("log")
+            lower.minorticks_off()
             lower.set_xlabel("confidence: highest probability")
             lower.grid(alpha=0.3, axis="y")
         panels[0, 0].set_ylabel("share of the clips that is right")

@@ -256,6 +256,19 @@ for arguments in ("what-if small other --method mean", "ensemble small other --m
     assert ends == ["0", "0", "2"], found.stderr
 
 
+def test_paper_style_is_asked_for_and_goes_with_the_ensembles_of_the_file(tmp_path, orchestrate):
+    finished(tmp_path)
+    code, out, err = orchestrate("ensemble", "small", "--paper-style", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    names = {each["name"] for each in found["paper_style"]}
+    assert {row["name"] for row in found["rows"]} >= names
+    assert any(each["kind"] == "ensemble" for each in found["paper_style"])
+    code, out, err = orchestrate("ensemble", "small", *MEAN, "--paper-style")
+    assert (code, out) == (2, "")
+    assert "--paper-style goes with the name of one sweep" in err
+
+
 @pytest.fixture
 def score_files(tmp_path):
     """Two files of scores and one of labels, and the options that name them."""
@@ -290,6 +303,7 @@ def test_weights_of_score_files_are_chosen_on_other_clips(orchestrate, score_fil
         (("--cross-fit", "2"), "--option, --cross-fit and --seed go with --method"),
         (("--method", "greedy", "--option", "rounds"), "--option: must be NAME=VALUE"),
         (("--method", "greedy", "--budget", "members=1"), "--budget, --over, --per, --called"),
+        (("--method", "greedy", "--paper-style"), "--paper-style goes with the name of one sweep"),
     ],
 )
 def test_wrong_choices_of_score_files(orchestrate, score_files, arguments, message):
