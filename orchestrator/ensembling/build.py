@@ -22,6 +22,7 @@ from orchestrator.ensembling.members import (
     by_its_seeds,
     dense_counterparts,
 )
+from orchestrator.ensembling.spill import Rows
 from orchestrator.ensembling.strategies.sources import Choice, Sources
 from orchestrator.ensembling.within_budget import best_within_budget
 from orchestrator.sweep.ensembles import SEED
@@ -249,13 +250,13 @@ def _seen(
         values, labels = np.zeros((len(tables), 0, 0), np.float32), np.zeros(0, np.int64)
         ids: tuple[str, ...] = ()
     else:
-        values = np.empty((len(tables), *first.logits.shape), np.float32)
-        labels, ids = first.labels.copy(), first.ids
-        for i, table in enumerate(tables):
+        labels, ids, rows = first.labels.copy(), first.ids, Rows(first.logits.shape[1])
+        for table in tables:
             scores = table.selection
             assert scores is not None  # all are of one division
             check_same_clips(first, scores)
-            values[i] = scores.logits
+            rows.append(scores.logits)
+        values = rows.table().reshape(len(tables), *first.logits.shape)
     values.setflags(write=False)
     labels.setflags(write=False)
     return Sources(

@@ -71,19 +71,14 @@ def weighted_sum(rows: Sequence[FloatArray], factors: Sequence[float], how: Comb
             f"score tables must have the same rows and classes, got {[each.shape for each in rows]}"
         )
     check_factors(factors, how)
-    if how == "probabilities":
-        return _mean_probabilities(rows, factors)
-    return _sum_logits(rows if how == "logits" else [_normalised(each) for each in rows], factors)
-
-
-def _sum_logits(rows: Sequence[FloatArray], factors: Sequence[float]) -> FloatArray:
-    """sum_i w_i x_i, chunk by chunk so that the running sum stays in the cache."""
-    total = np.empty(rows[0].shape, dtype=np.result_type(*rows))
-    for start in range(0, len(total), CHUNK):
+    kind = np.float64 if how == "probabilities" else np.result_type(*rows)
+    total: FloatArray = np.zeros(rows[0].shape, kind)
+    for start in range(0, len(total), CHUNK):  # so that the temporary arrays stay in the cache
         part = slice(start, start + CHUNK)
-        np.multiply(rows[0][part], float(factors[0]), out=total[part])
-        for each, factor in zip(rows[1:], factors[1:], strict=True):
-            total[part] += each[part] * float(factor)
+        for each, factor in zip(rows, factors, strict=True):
+            total[part] += _term(each[part], factor, how)
+        if how == "probabilities":
+            total[part] = _as_logits(total[part], factors)
     return total
 
 
@@ -92,14 +87,6 @@ def _normalised(rows: FloatArray) -> FloatArray:
     deviations = rows.std(axis=-1, keepdims=True)
     normalised: FloatArray = rows / np.where(deviations > 0, deviations, 1).astype(rows.dtype)
     return normalised
-
-
-def _mean_probabilities(rows: Sequence[FloatArray], factors: Sequence[float]) -> FloatArray:
-    """log(sum_i w_i softmax(x_i) / sum_i w_i)."""
-    total: FloatArray = np.zeros(rows[0].shape, dtype=np.float64)
-    for each, factor in zip(rows, factors, strict=True):
-        total += _term(each, factor, "probabilities")
-    return _as_logits(total, factors)
 
 
 def _as_logits(total: FloatArray, factors: Sequence[float]) -> FloatArray:

@@ -17,9 +17,9 @@ LIMIT = 1 << 28  # bytes of one table in memory
 class Rows:
     """A table (R, width) of float32 that grows row by row."""
 
-    def __init__(self, width: int, limit: int = LIMIT) -> None:
+    def __init__(self, width: int, limit: int | None = None) -> None:
         self._width = width
-        self._limit = limit
+        self._limit = LIMIT if limit is None else limit
         self._parts: list[npt.NDArray[np.float32]] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
@@ -29,20 +29,21 @@ class Rows:
         self._parts.append(np.ascontiguousarray(rows, np.float32))
         self._bytes += rows.nbytes
         if self._file is None and self._bytes > self._limit:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as its map
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it is mapped
         if self._file is not None:
             for part in self._parts:
                 self._file.write(part.data)
             self._parts.clear()
 
     def table(self) -> npt.NDArray[np.float32]:
-        """All rows, read-only where they lie in a file, which is gone with the table."""
+        """All rows, once; read-only where they lie in a file, which is gone with the table."""
         if self._file is None:
             return np.concatenate([np.empty((0, self._width), np.float32), *self._parts])
-        self._file.flush()
-        table: npt.NDArray[np.float32] = np.memmap(
-            self._file, np.float32, "r", shape=(self._bytes // 4 // self._width, self._width)
-        )
+        with self._file:  # the map needs it no longer
+            self._file.flush()
+            table: npt.NDArray[np.float32] = np.memmap(
+                self._file, np.float32, "r", shape=(self._bytes // 4 // self._width, self._width)
+            )
         return table
 
 

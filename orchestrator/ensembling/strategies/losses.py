@@ -18,6 +18,7 @@ Integers = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]  # (S,): a number per source
 
 CHUNK = 1 << 18  # numbers at a time: the temporary arrays stay in the cache
+FEWEST_CLIPS = 32  # at a time: a table on disk is read in pieces of some size
 LEAST = float(np.finfo(np.float32).tiny)  # a probability below it counts as it
 
 
@@ -95,7 +96,8 @@ class SumLoss:
         if sources.combine != "probabilities":
             return cls(softened.summands(slice(None), slice(None)), sources.labels)
         count, clips, classes = sources.values.shape
-        own, step = np.empty((count, clips), np.float32), max(1, CHUNK // (count * classes))
+        own = np.empty((count, clips), np.float32)
+        step = max(FEWEST_CLIPS, CHUNK // (count * classes))
         for start in range(0, clips, step):
             part = slice(start, start + step)
             labels = sources.labels[part]

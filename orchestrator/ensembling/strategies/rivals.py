@@ -22,6 +22,7 @@ Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 CHUNK = 1 << 18  # numbers at a time: the temporary arrays stay in the cache
+FEWEST_CLIPS = 32  # at a time: a table on disk is read in pieces of some size
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,7 +46,7 @@ class Rivals:
         """Those of sums of at most that many terms."""
         sources = softened.sources
         count, clips, classes = sources.values.shape
-        step = max(1, CHUNK // max(1, count * classes))
+        step = max(FEWEST_CLIPS, CHUNK // max(1, count * classes))
         own = np.empty((clips, count), np.float32)
         others, pairs, scale = Rows(count), [np.empty((0, 2), np.int64)], 1.0
         for start in range(0, clips, step):

@@ -1,0 +1,283 @@
+"""Ensembling against the loops that people write: all presets of the papers, greedy selection, and
+two thousand members from disk.
+
+    python benchmarks/ensembling.py [presets] [greedy] [disk] [--clips N] [--members S]
+    [--naive-rounds R] [--json]
+
+Scores are made up: members agree on most clips and err together on hard ones, as streams do; one is
+right on about 90 % of the clips. One thread, whatever the machine has. Every ratio is of times in
+the same run.
+
+presets   six streams of 50,919 clips and 120 classes: every preset against a loop over the clips as
+          the papers' scripts have it. Both count top-1 and top-5; their counts must agree.
+greedy    100 members on 16,560 clips of 60 classes, 50 rounds, from logits: against a loop that
+          adds up the sum with each candidate anew, as most people write it. Of that loop
+          `--naive-rounds` rounds are timed and the rest is reckoned from them, since all would take
+          minutes; `--naive-rounds 50` times all. The loop that keeps the running sum is timed in
+          all its rounds, and the picks must be its picks. Then 20 bags.
+disk      2,000 members whose score tables lie in Parquet files, through the door that a sweep uses:
+          seconds, and the largest memory the process had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.ensembling.combine import weighted_sum
+from orchestrator.ensembling.evaluate import ranks
+from orchestrator.ensembling.spill import Rows
+from orchestrator.ensembling.strategies.greedy import Options, choose
+from orchestrator.ensembling.strategies.sources import Sources
+from orchestrator.sweep.presets import PRESETS
+from trainables.contract.scores import Scores
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+ROUNDS, BAGS = 50, 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", help="presets, greedy, disk; default: all")
+    parser.add_argument("--clips", type=int, help="instead of 50,919, 16,560 and 16,560")
+    parser.add_argument("--members", type=int, help="instead of 100 and 2,000")
+    parser.add_argument("--naive-rounds", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--measured", type=Path, help=argparse.SUPPRESS)  # a folder of tables
+    options = parser.parse_args()
+    if options.measured:
+        print(json.dumps(from_disk(options.measured)))
+        return
+    parts: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+        "presets": presets,
+        "greedy": greedy,
+        "disk": disk,
+    }
+    for part in options.parts or parts:
+        found = parts[part](options)
+        print(json.dumps({part: found}) if options.json else table(part, found), flush=True)
+
+
+def table(part: str, found: dict[str, Any]) -> str:
+    lines = [f"{name:<34} {value:,.4g}" for name, value in found.items()]
+    return "\n".join([part, *lines, ""])
+
+
+def made(draw: np.random.Generator, labels: Integers, classes: int, members: int) -> list[Floats]:
+    """Logits (N, K) of members of about the same accuracy."""
+    clips = len(labels)
+    hard = np.where(draw.random((clips, 1)) < 0.75, 0.0, draw.uniform(2, 8, (clips, 1)))
+    shared = draw.standard_normal((clips, classes), np.float32)
+    shared[np.arange(clips), labels] += 8 - hard[:, 0].astype(np.float32)
+    return [
+        shared + np.float32(draw.uniform(0.6, 0.9)) * draw.standard_normal(shared.shape, np.float32)
+        for _ in range(members)
+    ]
+
+
+# presets
+
+
+def presets(options: argparse.Namespace) -> dict[str, Any]:
+    """Every preset on as many of six streams as it names; all six where it names none."""
+    draw, clips = np.random.default_rng(0), options.clips or 50_919
+    labels = draw.integers(120, size=clips)
+    streams = made(draw, labels, 120, 6)
+    found: dict[str, Any] = {"top-1 % of one": 100 * (streams[0].argmax(1) == labels).mean()}
+    slow, fast = 0.0, 0.0
+    for name, preset in PRESETS.items():
+        weights = list(preset.weights.values()) or [1.0] * 6
+        rows = streams[: len(weights)]
+        loop_seconds, counts = timed(loop, rows, weights, preset.combine, labels)
+        seconds, own = [], (0, 0)
+        for _ in range(3):
+            once, own = timed(vectorised, rows, weights, preset.combine, labels)
+            seconds.append(once)
+        assert own == counts, (name, own, counts)
+        slow, fast = slow + loop_seconds, fast + statistics.median(seconds)
+        found[f"{name}: loop s"] = loop_seconds
+        found[f"{name}: s"] = statistics.median(seconds)
+        found[f"{name}: ratio"] = loop_seconds / statistics.median(seconds)
+    return {**found, "all: loop s": slow, "all: s": fast, "all: ratio": slow / fast}
+
+
+def loop(
+    streams: list[Floats], weights: list[float], combine: str, labels: Integers
+) -> tuple[int, int]:
+    """Clip by clip, as ensemble.py of CTR-GCN, InfoGCN and HPI-GCN counts."""
+    right = right5 = 0
+    for clip in range(len(labels)):
+        total = 0
+        for stream, weight in zip(streams, weights, strict=True):
+            row = stream[clip]
+            if combine == "probabilities":
+                powers = np.exp(row.astype(np.float64) - row.max())
+                row = powers / powers.sum()
+            elif combine == "normalised":
+                row = row / row.std()
+            total = total + row * weight
+        right5 += int(labels[clip] in total.argsort()[-5:])
+        right += int(total.argmax() == labels[clip])
+    return right, right5
+
+
+def vectorised(
+    streams: list[Floats], weights: list[float], combine: Any, labels: Integers
+) -> tuple[int, int]:
+    rank = ranks(weighted_sum(streams, weights, combine), labels)
+    return int((rank < 1).sum()), int((rank < 5).sum())
+
+
+# greedy
+
+
+def greedy(options: argparse.Namespace) -> dict[str, Any]:
+    draw, clips, members = (
+        np.random.default_rng(1),
+        options.clips or 16_560,
+        options.members or 100,
+    )
+    labels = draw.integers(60, size=clips)
+    values = np.stack(made(draw, labels, 60, members))
+    values.setflags(write=False)
+    ids = tuple(map(str, range(clips)))
+    sources = Sources(tuple(map(str, range(members))), values, labels, ids, {})
+    seconds, answers = [], []
+    for _ in range(3):
+        once, answer = timed(choose, sources, Options(rounds=ROUNDS))
+        seconds.append(once)
+        answers.append(answer)
+    shares = np.exp(values - values.max(axis=2, keepdims=True))
+    shares /= shares.sum(axis=2, keepdims=True)
+    running, (bag, length) = timed(naive, shares, labels, ROUNDS, anew=False)
+    first, (begun, _) = timed(naive, shares, labels, options.naive_rounds, anew=True)
+    assert begun == bag[: len(begun)]
+    votes = np.bincount(bag[:length], minlength=members) / length
+    chosen = {str(source): votes[source] for source in np.flatnonzero(votes)}
+    assert {name: round(w, 12) for name, w in chosen.items()} == {
+        name: round(w, 12) for name, w in answers[0].weights.items()
+    }
+    bags, _ = timed(choose, sources, Options(rounds=ROUNDS, bags=BAGS))
+    own = statistics.median(seconds)
+    anew = reckoned(first, options.naive_rounds, running)
+    return {
+        "top-1 % of one": 100 * float((values[0].argmax(1) == labels).mean()),
+        f"loop, {options.naive_rounds} rounds, s": first,
+        f"loop, {ROUNDS} rounds, reckoned, s": anew,
+        f"running sum, {ROUNDS} rounds, s": running,
+        "greedy, s": own,
+        "loop / greedy": anew / own,
+        "running sum / greedy": running / own,
+        f"greedy, {BAGS} bags, s": bags,
+        "identical picks": 1,
+    }
+
+
+def naive(shares: Floats, labels: Integers, rounds: int, *, anew: bool) -> tuple[list[int], int]:
+    """The picks of greedy selection and the length of the best sum on the way; `anew`: the bag is
+    added up for each candidate, as most people write it, instead of keeping its sum.
+    """
+    clips = np.arange(len(labels))
+    bag: list[int] = []
+    best, length, total = (len(labels) + 1, np.inf), 0, np.zeros_like(shares[0])
+    for _ in range(rounds):
+        ranked = []
+        for source, own in enumerate(shares):
+            added = np.add.reduce(shares[[*bag, source]], axis=0) if anew else total + own
+            wrong = int((added.argmax(axis=1) != labels).sum())
+            label = added[clips, labels] / (len(bag) + 1)
+            loss = round(float(-np.log(np.maximum(label, 1e-38)).mean(dtype=np.float64)), 6)
+            ranked.append((wrong, source not in bag, loss, source))
+        wrong, _, loss, pick = min(ranked)
+        bag.append(pick)
+        total = total + shares[pick]
+        if (wrong, loss) < best:
+            best, length = (wrong, loss), len(bag)
+    return bag, length
+
+
+def reckoned(seconds: float, rounds: int, running: float) -> float:
+    """The loop that adds up anew, in all its rounds: what the loop with a running sum takes, and in
+    round r what adding up r tables takes beyond that, as measured in the first rounds.
+    """
+    each = (seconds - running * rounds / ROUNDS) / (rounds * (rounds + 1))
+    return running + each * ROUNDS * (ROUNDS + 1)
+
+
+# disk
+
+
+def disk(options: argparse.Namespace) -> dict[str, Any]:
+    draw, clips, members = (
+        np.random.default_rng(2),
+        options.clips or 16_560,
+        options.members or 2_000,
+    )
+    labels = draw.integers(60, size=clips)
+    ids = [f"clip-{number:06d}" for number in range(clips)]
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        for part in range(0, members, 50):
+            for number, rows in enumerate(made(draw, labels, 60, min(50, members - part))):
+                Scores.of(ids, rows, labels).save(Path(folder) / f"{part + number:05d}.parquet")
+        written = time.perf_counter() - start
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        command = [sys.executable, __file__, "--measured", folder]
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    tables = members * clips * 60 * 4
+    return {
+        "members": members,
+        "clips": clips,
+        "GB on disk": size / 1e9,
+        "GB of logits": tables / 1e9,
+        "writing, s": written,
+        **found,
+    }
+
+
+def from_disk(folder: Path) -> dict[str, Any]:
+    """In a process of its own: read, choose, and what memory that took at most."""
+    start = time.perf_counter()
+    files = sorted(folder.iterdir())
+    first = Scores.load(files[0])
+    rows = Rows(first.logits.shape[1])
+    for file in files:
+        rows.append(Scores.load(file).logits)
+    values = rows.table().reshape(len(files), *first.logits.shape)
+    assert first.labels is not None
+    names = tuple(file.stem for file in files)
+    sources = Sources(names, values, first.labels, first.ids, {})
+    read = time.perf_counter()
+    answer = choose(sources, Options(rounds=ROUNDS))
+    return {
+        "reading, s": read - start,
+        "greedy, s": time.perf_counter() - read,
+        "members chosen": len(answer.weights),
+        "largest memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def timed(call: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    found = call(*arguments, **named)
+    return time.perf_counter() - start, found
+
+
+if __name__ == "__main__":
+    main()
