@@ -14,7 +14,7 @@ from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.combine import combine_rows, combine_scores
 from orchestrator.ensembling.final import finalize
-from orchestrator.ensembling.results import VERSION, FinalEvaluation
+from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.sealed import read_test_labels
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
@@ -358,41 +358,6 @@ def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_l
     assert second.rows == first.rows
     assert FinalEvaluation.load(run) == second
     assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 1
-
-
-NEW_IN_6 = ("bootstrap", "calibration", "diversity")
-
-
-def test_an_evaluation_of_an_earlier_version_loads_and_is_made_again(tmp_path, monkeypatch):
-    run, sweep = make_run(tmp_path, grid(), copies=2), make_sweep(LEVELS)
-    with monkeypatch.context() as patch:
-        patch.setattr("orchestrator.ensembling.final.VERSION", 1)
-        complete(run, sweep)
-    old = json.loads((run / "evaluation.json").read_text())
-    sizes = [
-        (row["size"], name) for row in old["rows"] for name in ("peak_mb", "batch64_latency_ms")
-    ]
-    for part, name in [
-        *((each, "clean") for each in old["comparisons"]),
-        *((each, "clean_classes") for each in old["splits"]),
-        *((each, name) for each in old["rows"] for name in NEW_IN_6),
-        *((each["test"], "interval") for each in old["rows"]),
-        *((each, "bootstrap") for each in old["comparisons"]),
-        (old, "version"),
-        *sizes,
-    ]:
-        del part[name]
-    (run / "evaluation.json").write_text(json.dumps(old))
-    loaded = FinalEvaluation.load(run)
-    assert all(each.clean is None for each in loaded.comparisons)
-    assert loaded.version is None
-    assert all(row.test.interval is None and row.bootstrap is None for row in loaded.rows)
-    write_report(run)
-    again = complete(run, sweep)
-    assert again.version == VERSION
-    assert all(row.test.interval is not None and row.bootstrap is not None for row in again.rows)
-    assert all(each.clean is not None for each in again.comparisons)
-    assert all(row.size.peak_mb is not None for row in again.rows)
 
 
 def test_labels_and_copies_come_in_the_order_of_the_scores_and_not_of_the_store(tmp_path):

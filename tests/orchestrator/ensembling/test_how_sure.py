@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
-from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.ensembling.results import VERSION, FinalEvaluation
 from orchestrator.ensembling.statistics.intervals import interval
+from orchestrator.report.markdown import write_report
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 from trainables.contract.errors import UserError
 
@@ -75,3 +78,45 @@ def test_scores_that_are_no_probabilities_have_no_calibration(tmp_path):
     run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6)])
     rows = complete(run, make_sweep({**LEVELS, "combine": "logits"})).rows
     assert [row.calibration is None for row in rows] == [row.kind == "ensemble" for row in rows]
+
+
+NEW_IN_6 = ("bootstrap", "calibration", "diversity")
+
+
+def test_an_evaluation_of_an_earlier_version_loads_and_is_made_again(tmp_path, monkeypatch):
+    run, sweep = (
+        make_run(
+            tmp_path,
+            [Trial("joint", 0.0, wrong_test=(0, 3)), Trial("joint", 0.6, wrong_test=(1,))],
+            copies=2,
+        ),
+        make_sweep(LEVELS),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestrator.ensembling.final.VERSION", 1)
+        complete(run, sweep)
+    old = json.loads((run / "evaluation.json").read_text())
+    sizes = [
+        (row["size"], name) for row in old["rows"] for name in ("peak_mb", "batch64_latency_ms")
+    ]
+    for part, name in [
+        *((each, "clean") for each in old["comparisons"]),
+        *((each, "clean_classes") for each in old["splits"]),
+        *((each, name) for each in old["rows"] for name in NEW_IN_6),
+        *((each["test"], "interval") for each in old["rows"]),
+        *((each, "bootstrap") for each in old["comparisons"]),
+        (old, "version"),
+        *sizes,
+    ]:
+        del part[name]
+    (run / "evaluation.json").write_text(json.dumps(old))
+    loaded = FinalEvaluation.load(run)
+    assert all(each.clean is None for each in loaded.comparisons)
+    assert loaded.version is None
+    assert all(row.test.interval is None and row.bootstrap is None for row in loaded.rows)
+    write_report(run)
+    again = complete(run, sweep)
+    assert again.version == VERSION
+    assert all(row.test.interval is not None and row.bootstrap is not None for row in again.rows)
+    assert all(each.clean is not None for each in again.comparisons)
+    assert all(row.size.peak_mb is not None for row in again.rows)
