@@ -2,7 +2,7 @@
 two thousand members from disk.
 
     python benchmarks/ensembling.py [presets] [greedy] [disk] [--clips N] [--members S]
-    [--naive-rounds R] [--json]
+    [--json]
 
 Scores are made up: members agree on most clips and err together on hard ones, as streams do; one is
 right on about 90 % of the clips. One thread, whatever the machine has. Every ratio is of times in
@@ -11,10 +11,10 @@ the same run.
 presets   six streams of 50,919 clips and 120 classes: every preset against a loop over the clips as
           the papers' scripts have it. Both count top-1 and top-5; their counts must agree.
 greedy    100 members on 16,560 clips of 60 classes, 50 rounds, from logits: against a loop that
-          adds up the sum with each candidate anew, as most people write it. Of that loop
-          `--naive-rounds` rounds are timed and the rest is reckoned from them, since all would take
-          minutes; `--naive-rounds 50` times all. The loop that keeps the running sum is timed in
-          all its rounds, and the picks must be its picks. Then 20 bags.
+          adds up the whole sum with each candidate, as most people write it. All of that loop
+          takes minutes: a few candidates of six rounds are timed and the rest is reckoned from
+          them. The loop that keeps the running sum is timed in full, and the picks must be its
+          picks. Then 20 bags.
 disk      2,000 members whose score tables lie in Parquet files, through the door that a sweep uses:
           seconds, and the largest memory the process had.
 """
@@ -48,6 +48,7 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 ROUNDS, BAGS = 50, 20
+SAMPLE = 5  # candidates of a round that are timed
 
 
 def main() -> None:
@@ -57,7 +58,6 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help="presets, greedy, disk; default: all")
     parser.add_argument("--clips", type=int, help="instead of 50,919, 16,560 and 16,560")
     parser.add_argument("--members", type=int, help="instead of 100 and 2,000")
-    parser.add_argument("--naive-rounds", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--measured", type=Path, help=argparse.SUPPRESS)  # a folder of tables
     options = parser.parse_args()
@@ -165,9 +165,8 @@ def greedy(options: argparse.Namespace) -> dict[str, Any]:
         answers.append(answer)
     shares = np.exp(values - values.max(axis=2, keepdims=True))
     shares /= shares.sum(axis=2, keepdims=True)
-    running, (bag, length) = timed(naive, shares, labels, ROUNDS, anew=False)
-    first, (begun, _) = timed(naive, shares, labels, options.naive_rounds, anew=True)
-    assert begun == bag[: len(begun)]
+    running, (bag, length) = timed(naive, shares, labels, ROUNDS)
+    anew = reckoned(shares, labels, bag)
     votes = np.bincount(bag[:length], minlength=members) / length
     chosen = {str(source): votes[source] for source in np.flatnonzero(votes)}
     assert {name: round(w, 12) for name, w in chosen.items()} == {
@@ -175,34 +174,28 @@ def greedy(options: argparse.Namespace) -> dict[str, Any]:
     }
     bags, _ = timed(choose, sources, Options(rounds=ROUNDS, bags=BAGS))
     own = statistics.median(seconds)
-    anew = reckoned(first, options.naive_rounds, running)
     return {
         "top-1 % of one": 100 * float((values[0].argmax(1) == labels).mean()),
-        f"loop, {options.naive_rounds} rounds, s": first,
-        f"loop, {ROUNDS} rounds, reckoned, s": anew,
-        f"running sum, {ROUNDS} rounds, s": running,
+        "loop, s (reckoned)": anew,
+        "loop with a running sum, s": running,
         "greedy, s": own,
         "loop / greedy": anew / own,
-        "running sum / greedy": running / own,
+        "loop with a running sum / greedy": running / own,
         f"greedy, {BAGS} bags, s": bags,
         "identical picks": 1,
     }
 
 
-def naive(shares: Floats, labels: Integers, rounds: int, *, anew: bool) -> tuple[list[int], int]:
-    """The picks of greedy selection and the length of the best sum on the way; `anew`: the bag is
-    added up for each candidate, as most people write it, instead of keeping its sum.
+def naive(shares: Floats, labels: Integers, rounds: int) -> tuple[list[int], int]:
+    """The picks of greedy selection by a loop over the candidates that keeps the sum of the bag,
+    and the length of the best sum on the way.
     """
-    clips = np.arange(len(labels))
     bag: list[int] = []
     best, length, total = (len(labels) + 1, np.inf), 0, np.zeros_like(shares[0])
     for _ in range(rounds):
         ranked = []
         for source, own in enumerate(shares):
-            added = np.add.reduce(shares[[*bag, source]], axis=0) if anew else total + own
-            wrong = int((added.argmax(axis=1) != labels).sum())
-            label = added[clips, labels] / (len(bag) + 1)
-            loss = round(float(-np.log(np.maximum(label, 1e-38)).mean(dtype=np.float64)), 6)
+            wrong, loss = judged(total + own, len(bag) + 1, labels)
             ranked.append((wrong, source not in bag, loss, source))
         wrong, _, loss, pick = min(ranked)
         bag.append(pick)
@@ -212,12 +205,25 @@ def naive(shares: Floats, labels: Integers, rounds: int, *, anew: bool) -> tuple
     return bag, length
 
 
-def reckoned(seconds: float, rounds: int, running: float) -> float:
-    """The loop that adds up anew, in all its rounds: what the loop with a running sum takes, and in
-    round r what adding up r tables takes beyond that, as measured in the first rounds.
+def judged(total: Floats, terms: int, labels: Integers) -> tuple[int, float]:
+    wrong = int((total.argmax(axis=1) != labels).sum())
+    label = total[np.arange(len(labels)), labels] / terms
+    return wrong, round(float(-np.log(np.maximum(label, 1e-38)).mean(dtype=np.float64)), 6)
+
+
+def reckoned(shares: Floats, labels: Integers, bag: list[int]) -> float:
+    """Seconds of the loop that adds up the whole bag for each candidate, as most people write it.
+
+    Timed for a few candidates in a few rounds, with the bag of that round; the other rounds lie on
+    the lines between them, since round r adds up r tables.
     """
-    each = (seconds - running * rounds / ROUNDS) / (rounds * (rounds + 1))
-    return running + each * ROUNDS * (ROUNDS + 1)
+    rounds, each = [1, 10, 20, 30, 40, ROUNDS], []
+    for number in rounds:
+        start = time.perf_counter()
+        for source in range(SAMPLE):
+            judged(shares[[*bag[: number - 1], source]].sum(axis=0), number, labels)
+        each.append((time.perf_counter() - start) / SAMPLE)
+    return len(shares) * float(np.interp(np.arange(1, ROUNDS + 1), rounds, each).sum())
 
 
 # disk
