@@ -95,6 +95,8 @@ def _choices(node: ast.AST) -> int:
             return 0
         case ast.Expr(value=ast.Call()):
             return 1
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return 0  # imports for annotations
         case ast.If():
             return 2
     return 0
