@@ -15,7 +15,7 @@ from orchestrator.record.folder import journal_of
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import load_running
 from orchestrator.record.states import load_trials
-from orchestrator.record.stop_requests import Stop
+from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import run as run_module
@@ -125,6 +125,7 @@ def test_a_signal_while_tune_runs_cancels_whatever_tune_installs(scene, monkeypa
 
     monkeypatch.setattr(run_module.StopSwitch, "cancel", cancel)
     assert scene.run(fit) == Stop("person", "received SIGUSR1")
+    assert not StopRequests(scene.context.folder).closed()  # the next run starts anew
 
 
 def test_a_lost_cluster_ends_the_run_without_waiting_for_tune(scene):

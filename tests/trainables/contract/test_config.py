@@ -255,3 +255,20 @@ def test_the_epoch_to_rewind_to_is_before_the_last() -> None:
         ValidationError, match=r"rewind_epoch must be less than train\.epochs, got 10"
     ):
         config(10)
+
+
+def test_where_joints_are_kept_names_no_other_trial() -> None:
+    here, there = (
+        TrialConfig.model_validate({"data": {**DATA, "residence": residence}, "seed": seed})
+        for residence, seed in (("host", 0), ("mmap", 0))
+    )
+    assert here.digest() == there.digest()
+    assert here.digest() != TrialConfig.model_validate({"data": DATA, "seed": 1}).digest()
+
+
+@pytest.mark.parametrize(
+    "sparsity", [{"level": 0.8, "sharing": "none"}, {"level": 0.0, "sharing": "branches"}]
+)
+def test_masks_that_nobody_shares_ask_for_nothing(sparsity: dict[str, object]) -> None:
+    model = {"backbone": "st_gcn", "temporal": "conv"}
+    TrialConfig.model_validate({"data": DATA, "model": model, "sparsity": sparsity})
