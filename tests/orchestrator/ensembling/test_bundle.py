@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.ensembling.bundle import FILE, Bundle, _combined, write_bundle
+from orchestrator.ensembling.bundle import FILE, Bundle, _combined, _recipe, write_bundle
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
@@ -13,6 +13,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
+from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
 from trainables.deploy.form import deploy, save_deploy
 from trainables.models.backbone import NetworkSpec
@@ -36,6 +37,31 @@ def test_an_ensemble_of_ensembles_is_combined_level_by_level():
     assert np.allclose(_combined(summed, logits), 1.1 * logits["a"] + 0.9 * logits["c"], atol=1e-6)
     warm = {"combine": "logits", "sources": [[1.0, {"trial": "a"}, 2.0], [1.0, {"trial": "c"}]]}
     assert np.allclose(_combined(warm, logits), logits["a"] / 2 + logits["c"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"method": "temperature"},
+        {"method": "greedy", "options": {"temperature": True}},
+        {"method": "simplex", "combine": "logits", "options": {"temperature": True, "pull": 1.0}},
+    ],
+)
+def test_a_bundle_says_what_the_stored_scores_say_temperatures_and_all(tmp_path, recipe):
+    run = make_run(tmp_path, [Trial("joint", 0.0, wrong_selection=(0, 1)), Trial("bone", 0.0)])
+    sweep = make_sweep({"name": "final", "over": "data.stream", **recipe})
+    members = collect(run, sweep)
+    evaluation = finalize(run, sweep, members, {})
+    folder = run / "ensembles" / "final"
+    weights = json.loads((folder / "weights.json").read_text())
+    assert weights["temperatures"].keys() <= weights["weights"].keys()
+    logits = {each.trial: each.test.logits for each in members}
+    np.testing.assert_allclose(
+        _combined(_recipe(evaluation, "final"), logits),
+        Scores.load(folder / "scores.parquet").logits,
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path):
