@@ -57,11 +57,20 @@ def _sweep_of(pool: Pool) -> Sweep:
     return parse_sweep("mlflow", json.dumps({"version": 1, "name": "mlflow", "data": data}))
 
 
+_UNDER_WAY = {"journal.jsonl", "ensembles", "predictions"}
+"""What an evaluation writes before its last file."""
+
+
 def _check_free(place: Path) -> None:
-    """UserError where the folder holds something else than an ensemble that was asked for."""
+    """UserError where the folder holds something else than an ensemble that was asked for, whole or
+    one whose evaluation was ended halfway.
+    """
     if not place.exists() or ((place / FILE).is_file() and not (place / "resolved.json").exists()):
         return
-    if place.is_file() or any(place.iterdir()):
+    if place.is_file() or any(
+        entry.name not in _UNDER_WAY and not entry.name.endswith(".partial")
+        for entry in place.iterdir()
+    ):
         raise UserError(
             f"{place}: must be a new or an empty folder, or one of an ensemble that was asked for"
         )

@@ -36,18 +36,17 @@ from orchestrator.ensembling.rows import (
     hits_of,
     size_of,
 )
-from orchestrator.ensembling.sealed import (
-    TestLabels,
-    read_test_labels,
-    unchanged,
-)
+from orchestrator.ensembling.sealed import SealedTest, TestLabels, checked_test, unchanged
 from orchestrator.ensembling.shipping import in_shipping_order
 from orchestrator.ensembling.whole_choice import Choices, Contest, choices_of
-from orchestrator.record.folder import store_digest
+from orchestrator.record.commands import command
+from orchestrator.record.folder import load_folder, store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
 from trainables.contract.disk import write_json
+from trainables.contract.errors import UserError
 from trainables.contract.frozen import without_defaults
+from trainables.data.store.cache import is_uri
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
@@ -86,6 +85,7 @@ def evaluate(
     known = _known(out, pool, inputs)
     if known is not None and (known.paper_style or not paper_style):
         return known
+    sealed = _checked(pool)
     built, shipping = in_shipping_order(
         build_ensembles(sweep.ensembles, members, pool.cells), sweep.ensembles
     )
@@ -100,11 +100,7 @@ def evaluate(
             ensemble=ensemble.name,
             members=[member.trial for member in ensemble.members],
         )
-    truth = (
-        read_test_labels({each.division: each.test.ids for each in members}, journal, purpose)
-        if members
-        else {}
-    )
+    truth = sealed.read(journal, purpose)
     evaluation = _evaluate(inputs, members, built, choices, truth, missing).model_copy(
         update={
             "shipping": shipping,
@@ -122,6 +118,21 @@ def evaluate(
     _save_predictions(out, [*members, *built.others, *built.ensembles], truth)
     evaluation.save(out)
     return evaluation
+
+
+def _checked(pool: Pool) -> SealedTest:
+    """The test splits of the pool's networks; UserError, with what helps where a store is gone."""
+    wanted = {each.division: each.test.ids for each in pool.members}
+    try:
+        return checked_test(wanted)
+    except UserError as error:
+        stores = [Path(each.store) for each in wanted if not is_uri(each.store)]
+        lost = next((store for store in stores if not store.exists()), None)
+        if lost is None or not pool.runs:
+            raise
+        resume = command("resume", pool.runs[0], "--set", "data.store=PLACE")
+        here = "" if lost.is_absolute() else f", or run this where {lost} leads to it"
+        raise UserError(f"{error}; where it was moved, `{resume}` says its place{here}") from error
 
 
 def _known(out: Path, pool: Pool, inputs: str) -> FinalEvaluation | None:
@@ -170,7 +181,7 @@ def _digest(pool: Pool, sweep: Sweep) -> str:
     rivals = [
         each[0][0].trial
         for run in pool.runs
-        for own in contenders(run, sweep).values()
+        for own in contenders(run, sweep if len(pool.runs) == 1 else load_folder(run)).values()
         for each in own
     ]
     return hashlib.sha256(

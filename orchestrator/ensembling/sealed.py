@@ -4,7 +4,7 @@ journal when it happens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,14 +37,39 @@ class TestLabels:
         return None if self.clean.all() or not self.clean.any() else self.clean
 
 
-def read_test_labels(
-    wanted: Mapping[Division, tuple[str, ...]], journal: Journal, purpose: str
-) -> dict[Division, TestLabels]:
-    """Break the seal: the labels of every division's test clips `ids`, and one `test_read` event
-    for all of them.
+@dataclass(frozen=True, eq=False, slots=True)
+class SealedTest:
+    """The test splits of some divisions, checked, with their labels unread."""
 
-    Everything that can be wrong is found before the seal is broken; the event is written before a
-    label is seen.
+    _opened: Sequence[tuple[Division, Store, IntArray, BoolArray]]
+
+    def read(self, journal: Journal, purpose: str) -> dict[Division, TestLabels]:
+        """Break the seal: the labels of every division's test clips, and one `test_read` event for
+        all of them, which is written before a label is seen.
+        """
+        if not self._opened:
+            return {}
+        journal.append(
+            "test_read",
+            purpose=purpose,
+            divisions=[division.model_dump(mode="json") for division, *_ in self._opened],
+        )
+        return {
+            division: TestLabels(
+                store.column("label")[positions].astype(np.int64),
+                clean,
+                _subjects(store, positions),
+                tuple(store.info.classes),
+                store.info.name,
+                store.info.checksums,
+            )
+            for division, store, positions, clean in self._opened
+        }
+
+
+def checked_test(wanted: Mapping[Division, tuple[str, ...]]) -> SealedTest:
+    """The test clips `ids` of every division, with the seal unbroken and nothing written; UserError
+    for everything that can be wrong with them.
     """
     opened: list[tuple[Division, Store, IntArray, BoolArray]] = []
     for division, ids in wanted.items():
@@ -60,22 +85,7 @@ def read_test_labels(
         where = {name: row for row, name in enumerate(names)}
         order = np.array([where[name] for name in ids], dtype=np.int64)
         opened.append((division, store, split.test[order], store.clean_test(split)[order]))
-    journal.append(
-        "test_read",
-        purpose=purpose,
-        divisions=[division.model_dump(mode="json") for division in wanted],
-    )
-    return {
-        division: TestLabels(
-            store.column("label")[positions].astype(np.int64),
-            clean,
-            _subjects(store, positions),
-            tuple(store.info.classes),
-            store.info.name,
-            store.info.checksums,
-        )
-        for division, store, positions, clean in opened
-    }
+    return SealedTest(tuple(opened))
 
 
 def _subjects(store: Store, positions: IntArray) -> IntArray | None:

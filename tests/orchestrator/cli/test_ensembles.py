@@ -148,6 +148,39 @@ def test_an_asked_ensemble_is_evaluated_beside_the_sweeps_own(tmp_path, orchestr
     assert (run / "evaluation.json").read_bytes() == own
 
 
+def test_a_store_that_is_gone_leaves_nothing_and_the_same_command_works_when_it_is_back(
+    tmp_path, orchestrate
+):
+    run = finished(tmp_path)
+    before = {path: path.read_bytes() for path in files(run)}
+    (tmp_path / "store").rename(tmp_path / "moved")
+    for asked in ((), (*MEAN, "--called", "both")):
+        code, _, err = orchestrate("ensemble", "small", *asked)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "`orchestrate resume small --set data.store=PLACE` says its place" in err
+        assert {path: path.read_bytes() for path in files(run)} == before
+    (tmp_path / "moved").rename(tmp_path / "store")
+    assert orchestrate("ensemble", "small", *MEAN, "--called", "both")[0] == 0
+
+
+def test_an_asked_ensemble_that_was_ended_halfway_is_taken_up_again(
+    tmp_path, orchestrate, monkeypatch
+):
+    run = finished(tmp_path)
+    arguments = ("ensemble", "small", *MEAN, "--called", "both")
+    with monkeypatch.context() as patch:
+        patch.setattr(FinalEvaluation, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            orchestrate(*arguments)
+    assert {path.name for path in (run / "asked" / "both").iterdir()} == {
+        *("ensembles", "journal.jsonl", "predictions")
+    }
+    assert orchestrate(*arguments)[0] == 0
+    (run / "asked" / "both" / "evaluation.json").unlink()
+    (run / "asked" / "both" / "mine.txt").write_text("")
+    assert orchestrate(*arguments)[0] == 2
+
+
 def test_seeds_weights_and_a_place_are_asked_for(tmp_path, orchestrate):
     finished(tmp_path, SEEDS)
     code, out, err = orchestrate("ensemble", "seeds", *MEAN, "--over", "seed", "--out", "here")

@@ -15,7 +15,7 @@ from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.combine import combine_rows, combine_scores
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
-from orchestrator.ensembling.sealed import read_test_labels
+from orchestrator.ensembling.sealed import checked_test
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
 from orchestrator.report.markdown import write_report
@@ -365,8 +365,8 @@ def test_labels_and_copies_come_in_the_order_of_the_scores_and_not_of_the_store(
     ids = member.test.ids
     shuffled = tuple(ids[i] for i in np.random.default_rng(0).permutation(TEST))
     assert shuffled != ids
-    found = read_test_labels(
-        {member.division: shuffled}, Journal(tmp_path / "journal.jsonl"), "a test"
+    found = checked_test({member.division: shuffled}).read(
+        Journal(tmp_path / "journal.jsonl"), "a test"
     )[member.division]
     assert found.labels.tolist() == [int(name[1:]) % 3 for name in shuffled]
     assert found.clean.tolist() == [name not in ("c00", "c01") for name in shuffled]
@@ -399,8 +399,9 @@ def test_no_test_label_is_seen_before_the_journal_says_so(tmp_path, monkeypatch,
 def test_scores_of_another_test_split_leave_the_seal_unbroken(tmp_path):
     run = make_run(tmp_path, [Trial("joint", 0.0, test_count=29)])
     with pytest.raises(UserError, match="29 scores, 29 of them among the 30 test clips"):
-        complete(run, make_sweep())
+        complete(run, make_sweep(LEVELS))
     assert read_journal(run / "journal.jsonl") == []
+    assert not (run / "ensembles").exists()
 
 
 def test_without_members_nothing_is_read(tmp_path):
