@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.budgets import Budget
 from orchestrator.ensembling.cross_fitting import combined
+from orchestrator.ensembling.spill import Rows
 from orchestrator.ensembling.strategies.sources import Choice, Sources
 
 Choose = Callable[[Sources], Mapping[str, float] | Choice]
@@ -52,8 +53,12 @@ def _choice(answer: Mapping[str, float] | Choice) -> Choice:
 
 
 def _some(sources: Sources, numbers: npt.NDArray[np.intp]) -> Sources:
-    """These sources alone."""
-    values = sources.values[numbers]
+    """These sources alone; a table larger than memory lies in a file again."""
+    _, clips, classes = sources.values.shape
+    rows = Rows(clips * classes)
+    for number in numbers:
+        rows.append(sources.values[number].reshape(1, -1))
+    values = rows.table().reshape(len(numbers), clips, classes)
     values.setflags(write=False)
     members = tuple(sources.members[i] for i in numbers)
     return replace(
