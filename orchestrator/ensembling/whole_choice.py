@@ -28,12 +28,17 @@ from orchestrator.ensembling.evaluate import (
     log_softmax,
     ranks,
 )
-from orchestrator.ensembling.grouping import wants_seeds
-from orchestrator.ensembling.members import SWEEP, Division, Member, SeedRun, SeedScores
+from orchestrator.ensembling.members import (
+    SWEEP,
+    Division,
+    Member,
+    SeedRun,
+    SeedScores,
+    by_its_seeds,
+)
 from orchestrator.ensembling.pools import names_of
 from orchestrator.ensembling.statistics.luck import Bags, Luck, first_best, luck, out_of_bag
 from orchestrator.record.folder import load_folder
-from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
@@ -198,12 +203,24 @@ class WholeChoice:
     recipes: Sequence[EnsembleConfig]
     cells: Mapping[str, Axes]
 
-    @property
-    def chooses(self) -> bool:
-        """Whether there is anything to choose: one of several trials, or weights."""
-        return any(len(each.rivals) > 1 for each in self.contests.values()) or any(
-            STRATEGIES.find(recipe.method).needs_selection for recipe in self.recipes
-        )
+    def contenders(self, built: Sequence[Ensemble]) -> dict[str, int]:
+        """By name of an ensemble in which something was chosen, weights or one of several trials:
+        how many trials of the cells that it could be made of that was from.
+        """
+        known = {each.name: each for each in built}
+        rivals = {
+            seed.name: len(contest.rivals)
+            for contest in self.contests.values()
+            for seed in by_its_seeds(contest.chosen)
+        }
+        among: dict[str, int] = {}
+        for ensemble in built:
+            parts = _parts(ensemble, known)
+            counts = [rivals[name] for name in parts if name in rivals]
+            chose = any(known[name].chosen_on is not None for name in parts if name in known)
+            if chose or max(counts, default=1) > 1:
+                among[ensemble.name] = sum(counts)
+        return among
 
     def ensembles(
         self, members: Sequence[Member], inside: IntArray, outside: IntArray
@@ -218,10 +235,12 @@ class WholeChoice:
 
     def luck(self, built: Sequence[Ensemble], seed: int) -> dict[str, Luck]:
         """By name of an ensemble: how much of its selection figure is luck, of choosing trials and
-        weights together. Nothing is said of one that most draws could not build.
+        weights together. Nothing is said of one in which nothing was chosen, or that most draws
+        could not build.
         """
         clips, classes = self.shape
-        if clips < 2 or not self.chooses:
+        contenders = self.contenders(built)
+        if clips < 2 or not contenders:
             return {}
         work = LOGITS_IN_ALL // (len(self.contests) * clips * classes)
         draws = min(MOST_ENSEMBLE_DRAWS, max(LEAST_ENSEMBLE_DRAWS, work))
@@ -231,27 +250,23 @@ class WholeChoice:
             for each in ensembles:
                 hits = ranks(each.test.logits, self.labels[outside]) == 0
                 accuracies.setdefault(each.name, []).append(float(hits.mean()))
-        seeds = any(map(wants_seeds, self.recipes))
-        contending = sum(
-            len(each.rivals) * (len(each.chosen.seeds) if seeds else 1)
-            for each in self.contests.values()
-        )
+        selections = {each.name: each.selection for each in built}
         return {
-            each.name: luck(
-                contending, float(_hits(each.selection).mean()), np.array(known), clips, seed
-            )
-            for each in built
-            if len(known := accuracies.get(each.name, [])) > len(bags.counts) / 2
+            name: luck(count, float(_hits(selections[name]).mean()), np.array(known), clips, seed)
+            for name, count in contenders.items()
+            if len(known := accuracies.get(name, [])) > len(bags.counts) / 2
         }
 
     def cross_fitted(self, built: Sequence[Ensemble], seed: int) -> dict[str, Accuracy]:
         """By name of an ensemble: its accuracy on the selection clips, a fifth of which are scored
         with what was chosen, trials and weights, on the other four at a time; nothing is said of
-        one that one of them could not build. It has no interval: the folds share what they choose
-        on, so that one for independent clips covers too little (about 90 % in planted cases).
+        one in which nothing was chosen, or that one of them could not build. It has no interval:
+        the folds share what they choose on, so that one for independent clips covers too little
+        (about 90 % in planted cases).
         """
         clips, _ = self.shape
-        if clips < FOLDS or not self.chooses:
+        chosen = [each for each in built if each.name in self.contenders(built)]
+        if clips < FOLDS or not chosen:
             return {}
         fold = folds_of(self.labels, FOLDS, seed)
         rows: dict[str, list[tuple[IntArray, FloatArray]]] = {}
@@ -260,7 +275,7 @@ class WholeChoice:
             for each in ensembles:
                 rows.setdefault(each.name, []).append((outside, each.test.logits))
         found: dict[str, Accuracy] = {}
-        for each in built:
+        for each in chosen:
             parts = rows.get(each.name, [])
             if len(parts) == FOLDS:
                 order = np.concatenate([outside for outside, _ in parts])
@@ -301,6 +316,16 @@ class WholeChoice:
         winners = {name: each.winners(bags) for name, each in self.contests.items()}
         for bag in range(len(bags.counts)):
             yield [each.rivals[winners[name][bag]] for name, each in self.contests.items()]
+
+
+def _parts(ensemble: Ensemble, known: Mapping[str, Ensemble]) -> set[str]:
+    """The ensemble and whatever its choice was from: its sources, where it chose their weights also
+    those that got none, and what these are made of.
+    """
+    names = {*ensemble.weights, *(ensemble.left_out if ensemble.chosen_on is not None else ())}
+    return {ensemble.name, *names}.union(
+        *(_parts(known[name], known) for name in names if name in known)
+    )
 
 
 Part = tuple[tuple[str, ...], IntArray]  # names of rows, and which rows of a table they are

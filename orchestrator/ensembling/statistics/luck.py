@@ -8,7 +8,7 @@ clips that the sample lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,6 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-DRAWS = 500  # bootstrap samples
-
 
 class Luck(Frozen):
     """The accuracy of what was chosen, on the clips it was chosen on and corrected; fractions.
@@ -34,7 +32,8 @@ class Luck(Frozen):
     of equal and of unequal accuracy, right on the same clips or not, it covers 97 to 100 %.
     """
 
-    contenders: int  # trials (for an ensemble: of all its cells) among which was chosen
+    # trials of the cell, or of all cells that the ensemble could be made of
+    contenders: int
     naive: float  # on all the clips it was chosen on
     corrected: float  # mean out of the bag
     interval: Interval
@@ -99,14 +98,6 @@ def out_of_bag(hits: BoolArray, chosen: IntArray, bags: Bags) -> FloatArray:
     return accuracies
 
 
-def out_of_bag_of(bags: Bags, evaluate: Callable[[IntArray, IntArray], float]) -> FloatArray:
-    """The same, (B,), of any choice: `evaluate` makes it on the first clips (with repeats) and
-    gives its accuracy on the second.
-    """
-    count = len(bags.counts)
-    return np.array([evaluate(bags.inside(bag), bags.outside(bag)) for bag in range(count)])
-
-
 def luck(contenders: int, naive: float, accuracies: FloatArray, clips: int, seed: int) -> Luck:
     """The corrected figure from the accuracies out of the bag, (B,)."""
     low, high = np.quantile(accuracies, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -119,11 +110,3 @@ def luck(contenders: int, naive: float, accuracies: FloatArray, clips: int, seed
         draws=len(accuracies),
         seed=seed,
     )
-
-
-def luck_of_the_best(hits: BoolArray, seed: int, draws: int = DRAWS) -> Luck:
-    """Of choosing the contender with most hits, of equal ones the first; hits: (T, N)."""
-    bags = Bags.drawn(hits.shape[1], draws, np.random.default_rng(seed))
-    chosen = first_best([bags.totals(hits)])
-    naive = float(hits.mean(axis=1).max())
-    return luck(len(hits), naive, out_of_bag(hits, chosen, bags), hits.shape[1], seed)

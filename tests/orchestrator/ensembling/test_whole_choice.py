@@ -179,6 +179,45 @@ def test_where_nothing_is_chosen_or_held_out_nothing_is_said_of_luck(tmp_path):
     assert found.first_tried == ()
 
 
+def test_luck_stands_only_beside_what_was_chosen(tmp_path, monkeypatch):
+    """Joint has rivals at level 0 and one trial at level 0.5; bone has one trial at each."""
+    monkeypatch.setattr(whole_choice, "MOST_ENSEMBLE_DRAWS", 20)
+    best = "tests.orchestrator.ensembling.test_strategies:BEST"
+    trials = [*rivals()[:4], Trial("joint", 0.5), Trial("bone", 0.0), Trial("bone", 0.5)]
+    recipes = [
+        {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]},
+        {"name": "all", "over": ["data.stream", "sparsity.level"]},
+        {"name": "streams", "over": "data.stream", "per": ["sparsity.level"], "method": best},
+        {"name": "of_chosen", "from": ["streams"], "over": "sparsity.level"},
+    ]
+    run, sweep = make_run(tmp_path, trials), make_sweep(*recipes)
+    found = finalize(run, sweep, collect(run, sweep), {})
+    lucks = {row.name: row.luck for row in found.rows if row.kind == "ensemble"}
+    contenders = {name: own.contenders for name, own in lucks.items() if own is not None}
+    assert contenders == {
+        "levels.joint": 5,
+        "all": 7,
+        "streams.0": 5,
+        "streams.0.5": 2,
+        "of_chosen": 7,
+    }
+    assert lucks.keys() - contenders.keys() == {"levels.bone"}
+    cross_fitted = {row.name for row in found.rows if row.cross_fitted}
+    assert cross_fitted == contenders.keys()
+
+
+def test_the_seeds_of_a_chosen_trial_count_each_where_they_are_combined(tmp_path):
+    trials = [
+        Trial("joint", 0.0, lr=lr, seed=seed, wrong_selection=(seed,))
+        for lr in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    sweep = make_sweep({"name": "seeds", "over": "seed"})
+    choice = whole(run := make_run(tmp_path, trials), sweep)
+    built = build_ensembles(sweep.ensembles, collect(run, sweep), choice.cells).ensembles
+    assert choice.contenders(built) == {"seeds": 4}
+
+
 def test_the_chosen_trial_is_held_against_the_first_one_tried(tmp_path):
     run, sweep = make_run(tmp_path, rivals()), make_sweep()
     members = collect(run, sweep)

@@ -3,14 +3,10 @@
 import numpy as np
 import pytest
 
+from orchestrator.ensembling import whole_choice
 from orchestrator.ensembling.statistics.intervals import interval
-from orchestrator.ensembling.statistics.luck import (
-    Bags,
-    first_best,
-    luck_of_the_best,
-    out_of_bag,
-    out_of_bag_of,
-)
+from orchestrator.ensembling.statistics.luck import Bags, first_best, luck, out_of_bag
+from orchestrator.ensembling.whole_choice import Contest
 from tests import naive_statistics as naive
 
 REPLICATES = 200
@@ -34,12 +30,6 @@ def test_out_of_bag_accuracies_match_naive():
     )
     assert out_of_bag(hits, chosen, bags) == pytest.approx(expected)
 
-    def evaluate(inside, outside):
-        best = hits[:, inside].sum(axis=1).argmax()
-        return hits[best, outside].mean()
-
-    assert out_of_bag_of(bags, evaluate) == pytest.approx(expected)
-
 
 def test_equal_ones_are_told_apart_by_the_next_key_then_by_their_order():
     first = np.array([[2.0, 2.0, 1.0], [1.0, 1.0, 1.0], [0.0, 3.0, 3.0]])
@@ -57,13 +47,32 @@ def test_a_bag_holds_as_many_clips_as_there_are_and_lacks_some():
 
 def test_where_there_is_no_choice_nothing_is_corrected():
     hits = np.random.default_rng(0).random((1, 400)) < 0.8
-    found = luck_of_the_best(hits, seed=1)
+    assert contest_of(hits).luck(seed=1) is None
+    bags = Bags.drawn(400, 500, np.random.default_rng(1))
+    accuracies = out_of_bag(hits, np.zeros(len(bags.counts), int), bags)
+    found = luck(1, float(hits.mean()), accuracies, 400, seed=1)
     assert found.corrected == pytest.approx(found.naive, abs=0.005)
-    assert found == luck_of_the_best(hits, seed=1)
-    assert found != luck_of_the_best(hits, seed=2)
 
 
-def coverage(make, draws=200):
+def test_the_seed_alone_decides_what_is_drawn():
+    contest = contest_of(np.random.default_rng(0).random((3, 100)) < 0.8)
+    assert contest.luck(seed=1) == contest.luck(seed=1)
+    assert contest.luck(seed=1) != contest.luck(seed=2)
+
+
+def contest_of(hits):
+    """The trial with most hits is chosen, of equal ones the first."""
+    rivals = tuple(range(len(hits)))
+    chosen = int(hits.sum(axis=1).argmax())
+    return Contest(chosen, rivals, rivals[0], hits, (hits.astype(np.float32),))
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch):
+    monkeypatch.setattr(whole_choice, "TRIAL_DRAWS", 200)
+
+
+def coverage(make):
     """Shares of the replicates in which the corrected and the naive 95 % interval cover the true
     accuracy of what was chosen, and the mean errors of both figures.
     """
@@ -72,7 +81,7 @@ def coverage(make, draws=200):
         hits, accuracies = make(np.random.default_rng(replicate))
         clips = hits.shape[1]
         chosen = int(hits.sum(axis=1).argmax())
-        truth, found = accuracies[chosen], luck_of_the_best(hits, seed=replicate, draws=draws)
+        truth, found = accuracies[chosen], contest_of(hits).luck(seed=replicate)
         low, high = interval(hits[chosen].sum(), clips)
         corrected.append(found.interval[0] <= truth <= found.interval[1])
         naively.append(low <= truth <= high)
