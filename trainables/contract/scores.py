@@ -70,7 +70,7 @@ class Scores:
         if self.labels is not None:
             columns["label"] = pa.array(self.labels)
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns), sink)
+        pq.write_table(pa.table(columns), sink, use_dictionary=False)  # few values recur
         write_atomic(path, sink.getvalue().to_pybytes())
 
     @classmethod

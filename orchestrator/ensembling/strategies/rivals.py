@@ -22,6 +22,7 @@ Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 CHUNK = 1 << 18  # numbers at a time: the temporary arrays stay in the cache
+LARGEST = 1 << 24  # numbers of a table on disk that are in memory at once
 FEWEST_CLIPS = 32  # at a time: a table on disk is read in pieces of some size
 
 
@@ -87,8 +88,13 @@ class Sum:
         self.terms = 0
 
     def add(self, source: int) -> None:
-        self.own += self.rivals.own[:, source]
-        self.others += self.rivals.others[:, source]
+        known = self.rivals
+        self.own += known.own[:, source]
+        step = max(1, LARGEST // known.own.shape[1])
+        for start in range(0, len(known.others), step):
+            part = slice(start, start + step)
+            self.others[part] += known.others[part, source]
+            release(known.others)
         self.terms += 1
 
     def right(self) -> Integers:
@@ -110,7 +116,7 @@ class Sum:
             beaten = (others > own) | ((others == own) & known.before[some, None])
             lost = np.logical_or.reduceat(beaten, firsts[part] - block.start, axis=0)
             right += (self.counts[clips[part], None] * ~lost).sum(axis=0)
-        release(known.others)
+            release(known.others)
         return right
 
 
