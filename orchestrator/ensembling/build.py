@@ -97,7 +97,7 @@ def build_ensembles(
     An ensemble takes its sources from the cells, from their seeds, or from the groups of earlier
     ensembles (`from`). `per` makes one ensemble for each combination of these axes; `over` names
     the axes that are combined. Sources without scores are named in `missing`; with fewer than two
-    left, or beyond its budget, the ensemble is skipped.
+    left, beyond its budget, or where its strategy refuses them, the ensemble is skipped.
     """
     available: dict[str, Source] = {member.name: member for member in members}
     seeds = {each.name: each for member in members for each in by_its_seeds(member)}
@@ -157,6 +157,8 @@ def _build(
         return nothing
     seen = _seen(recipe, present, given, budget)
     choice = _chosen(recipe, seen)
+    if isinstance(choice, str):
+        return choice
     sources = {name: present[name] for name in choice.weights}
     networks = {network.trial: network for each in sources.values() for network in _networks(each)}
     if excess := budget.excess(networks):
@@ -294,9 +296,14 @@ def _strategy(recipe: EnsembleConfig) -> Callable[[Sources], Mapping[str, float]
     return partial(best_within_budget, chosen) if card.keeps_budget else chosen
 
 
-def _chosen(recipe: EnsembleConfig, seen: Sources) -> Choice:
-    """The weights that the recipe's strategy gives; UserError where they are none."""
-    answer = _strategy(recipe)(seen)
+def _chosen(recipe: EnsembleConfig, seen: Sources) -> Choice | str:
+    """The weights that the recipe's strategy gives, or why it gives none; UserError for an answer
+    that is no weights.
+    """
+    try:
+        answer = _strategy(recipe)(seen)
+    except UserError as error:
+        return f"method {recipe.method}: {str(error).removeprefix(f'{recipe.method}: ')}"
     choice = answer if isinstance(answer, Choice) else Choice(answer)
     unknown = [name for name in (*choice.weights, *choice.temperatures) if name not in seen.members]
     if unknown:

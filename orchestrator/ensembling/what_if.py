@@ -123,9 +123,12 @@ def _imagined(ensemble: Ensemble) -> Imagined:
 
 def cross_fitted_rows(ensemble: Ensemble) -> npt.NDArray[np.float32] | None:
     """What is chosen says of clips that it was not chosen on, (N, K); None for a fixed recipe, and
-    where there are fewer clips than folds.
+    where clips are too few for folds or for the strategy.
     """
     sources, choose = ensemble.chosen_on, ensemble.choose
     if sources is None or choose is None or len(sources.labels) < FOLDS:
         return None
-    return cross_fitted(sources, choose, FOLDS, SEED).rows
+    try:
+        return cross_fitted(sources, choose, FOLDS, SEED).rows
+    except UserError:
+        return None

@@ -300,8 +300,8 @@ class WholeChoice:
         return next(iter(self.contests.values())).chosen.selection
 
     def _in_turn(self, bags: Bags) -> Iterator[tuple[IntArray, tuple[Ensemble, ...]]]:
-        """Of each bag the clips that it lacks and the ensembles it chooses, none where it has too
-        few clips for one of the strategies.
+        """Of each bag the clips that it lacks and the ensembles it chooses, none where a
+        strategy's answer is no weights.
         """
         for bag, members in enumerate(self._members(bags)):
             outside = bags.outside(bag)

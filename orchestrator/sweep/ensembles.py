@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -87,8 +88,8 @@ def resolve_ensembles(
         per = ensemble.per if "per" in ensemble.model_fields_set else _remaining(ensemble, axes)
         axes_of[ensemble.name] = per
         _check_axes(document, place, ensemble, axes)
-        _check_options(document, place, ensemble)
         filled = ensemble.model_copy(update={"per": per} | _summed(document, place, ensemble))
+        _check_options(document, place, filled, _most_families(filled, axes, values))
         if values.keys() >= set(ensemble.axes):
             filled = filled.model_copy(update=_weights(document, place, ensemble, values))
         resolved.append(filled)
@@ -144,7 +145,19 @@ def _check_axes(
             document.add((*place, "per", j), f"{rule}{nearest(axis, axes)}", axis)
 
 
-def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) -> None:
+def _most_families(
+    ensemble: EnsembleConfig, axes: Iterable[str], values: Mapping[str, Sequence[Any]]
+) -> int:
+    """How many families its sources can have; 0 where it is not known."""
+    if len(ensemble.from_) > 1:
+        return 0
+    apart = [axis for axis in axes if axis not in (*ensemble.per, SEED, "sparsity.level")]
+    return math.prod(len(values[axis]) for axis in apart)
+
+
+def _check_options(
+    document: Document, place: Path, ensemble: EnsembleConfig, families: int
+) -> None:
     """The options of the method and what it needs, by its card."""
     card = STRATEGIES.find(ensemble.method)
     if card.needs_selection and document.lookup(("data", "selection", "kind")) == "none":
@@ -159,9 +172,12 @@ def _check_options(document: Document, place: Path, ensemble: EnsembleConfig) ->
             " skipped where they exceed it",
         )
     try:
-        card.options.model_validate(ensemble.options)
+        options = card.options.model_validate(ensemble.options)
     except ValidationError as error:
         report(document, (*place, "options"), error.errors(), card.options)
+    else:
+        for field, rule in card.refusals(options, ensemble.combine, families):
+            document.add((*place, *field.split(".")), rule)
 
 
 def _summed(document: Document, place: Path, ensemble: EnsembleConfig) -> dict[str, Any]:

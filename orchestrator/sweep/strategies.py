@@ -5,12 +5,22 @@ Knows what a file must know of them; what they do is in orchestrator/ensembling/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.sweep.presets import Combine
 from trainables.contract.cards import Card, CardTable
+
+Refusal = tuple[str, str]
+"""A field of `ensembles[]`, as in `options.cap`, and the rule that it breaks."""
+
+
+def nothing(options: Any, combine: Combine, families: int) -> Iterable[Refusal]:
+    """Of a strategy that takes any options that its model admits."""
+    return ()
 
 
 class NoOptions(BaseModel):
@@ -32,6 +42,8 @@ class StrategyCard(Card):
     takes_weights: bool = False  # whether `ensembles[].weights` must be there; else it must not
     needs_selection: bool = False  # whether it needs clips that were held out of training
     keeps_budget: bool = False  # whether what it chooses stays within `sources.budget`
+    # what it will refuse of a file's options, of what is summed, and with so many families at most
+    refusals: Callable[[Any, Combine, int], Iterable[Refusal]] = nothing
     combine: Combine | None = None  # the only way of summing it has weights for; None: any
 
 

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.ensembling.strategies.losses import MeanLoss
 from orchestrator.ensembling.strategies.rivals import Rivals, Sum
-from orchestrator.ensembling.strategies.rules import Rules
+from orchestrator.ensembling.strategies.rules import Rules, cap_problem
 from orchestrator.ensembling.strategies.sources import Choice, Sources
-from orchestrator.ensembling.strategies.temperatures import Softened
-from orchestrator.sweep.strategies import StrategyCard
+from orchestrator.ensembling.strategies.temperatures import CHANGES_NOTHING, Softened
+from orchestrator.sweep.presets import Combine
+from orchestrator.sweep.strategies import Refusal, StrategyCard
 from trainables.contract.errors import UserError
 
 Bools = npt.NDArray[np.bool_]
@@ -45,6 +46,14 @@ class Options(BaseModel):
     seed: int = Field(default=0, ge=0)  # of the bags
 
 
+def refusals(options: Options, combine: Combine, families: int) -> Iterator[Refusal]:
+    """What cannot be kept, whatever the scores are."""
+    if options.temperature and combine == "normalised":
+        yield "options.temperature", CHANGES_NOTHING
+    if families and (problem := cap_problem(options.cap, families, options.rounds)):
+        yield "options.cap", problem
+
+
 CARD = StrategyCard(
     name="greedy",
     module="orchestrator.ensembling.strategies.greedy:choose",
@@ -52,6 +61,7 @@ CARD = StrategyCard(
     options=Options,
     needs_selection=True,
     keeps_budget=True,
+    refusals=refusals,
 )
 
 

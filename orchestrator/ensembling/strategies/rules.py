@@ -18,6 +18,15 @@ Integers = npt.NDArray[np.int64]
 NOTHING = 1e-9  # so that 3 times a third is 1
 
 
+def cap_problem(cap: float, families: int, rounds: int) -> str:
+    """Why no sum of at most that many sources, of that many families, keeps the cap; else empty."""
+    least = math.ceil(1 / cap - NOTHING)  # families in a sum that keeps it
+    for name, most, what in (("families", families, ""), ("rounds", rounds, ", or more rounds")):
+        if least > most:
+            return f"must be at least 1 / {most} with {most} {name}{what}, got {cap:g}"
+    return ""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Rules:
     """What a sum of sources must keep: it is a list of their numbers, one as often as it counts."""
@@ -32,13 +41,8 @@ class Rules:
     def of(cls, sources: Sources, cap: float, rounds: int) -> Rules:
         """UserError for a cap that no sum of so many sources keeps."""
         _, families = np.unique(sources.families, return_inverse=True)
-        least = math.ceil(1 / cap - NOTHING)  # families in a sum that keeps the cap
-        count = len(set(sources.families))
-        for name, most, what in (("families", count, ""), ("rounds", rounds, ", or more rounds")):
-            if least > most:
-                raise UserError(
-                    f"cap: must be at least 1 / {most} with {most} {name}{what}, got {cap:g}"
-                )
+        if problem := cap_problem(cap, len(set(sources.families)), rounds):
+            raise UserError(f"cap: {problem}")
         return cls(sources, families, cap, np.ones(len(families), np.bool_))
 
     def among(self, allowed: Bools) -> Rules:

@@ -4,13 +4,16 @@ logits. Both are convex in the weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.ensembling.strategies.losses import SumLoss, Vector
 from orchestrator.ensembling.strategies.sources import Choice, Sources
-from orchestrator.ensembling.strategies.temperatures import Softened
-from orchestrator.sweep.strategies import StrategyCard
+from orchestrator.ensembling.strategies.temperatures import CHANGES_NOTHING, Softened
+from orchestrator.sweep.presets import Combine
+from orchestrator.sweep.strategies import Refusal, StrategyCard
 from trainables.contract.errors import UserError
 
 
@@ -26,12 +29,19 @@ class Options(BaseModel):
     )
 
 
+def refusals(options: Options, combine: Combine, families: int) -> Iterator[Refusal]:
+    """A temperature that would change nothing."""
+    if options.temperature and combine == "normalised":
+        yield "options.temperature", CHANGES_NOTHING
+
+
 CARD = StrategyCard(
     name="simplex",
     module="orchestrator.ensembling.strategies.simplex:choose",
     about="weights with sum 1 of least log-loss",
     options=Options,
     needs_selection=True,
+    refusals=refusals,
 )
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import BaseModel
 
 from orchestrator.ensembling.strategies.sources import Choice, Sources
 from orchestrator.ensembling.strategies.temperatures import Softened
-from orchestrator.sweep.strategies import StrategyCard
+from orchestrator.sweep.presets import Combine
+from orchestrator.sweep.strategies import Refusal, StrategyCard
+
+
+def refusals(options: BaseModel, combine: Combine, families: int) -> Iterator[Refusal]:
+    """A temperature that would change nothing."""
+    if combine == "normalised":
+        yield "combine", "must not be normalised for method temperature: it would change nothing"
+
 
 CARD = StrategyCard(
     name="temperature",
     module="orchestrator.ensembling.strategies.temperature:choose",
     about="every source has the same weight, and a temperature of its own",
     needs_selection=True,
+    refusals=refusals,
 )
 
 

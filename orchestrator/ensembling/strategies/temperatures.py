@@ -19,6 +19,7 @@ from trainables.contract.errors import UserError
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
+CHANGES_NOTHING = "must be false where normalised logits are summed: it changes none"
 LARGEST = 20.0  # temperature, and 1 / LARGEST is the smallest
 
 
@@ -38,9 +39,7 @@ class Softened:
         if not len(sources.labels):
             raise UserError("temperature: must have clips that were held out, got none")
         if sources.combine == "normalised":
-            raise UserError(
-                "temperature: must be false where normalised logits are summed: it changes none"
-            )
+            raise UserError(f"temperature: {CHANGES_NOTHING}")
         for source, logits in enumerate(sources.values):
             ones[source] = best_temperature(logits, sources.labels)
             release(sources.values)

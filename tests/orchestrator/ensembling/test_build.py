@@ -12,13 +12,15 @@ from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.combine import combine_rows
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.strategies.sources import Choice, Sources
+from orchestrator.ensembling.what_if import cross_fitted_rows
 from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep.strategies import StrategyCard
-from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from tests.orchestrator.fake_run import SELECTION, Trial, make_run, make_sweep
 
 HERE = __name__
 ALL = {"name": "all", "over": ["data.stream", "sparsity.level"]}
 SEEDS = {"name": "seeds", "over": "seed", "per": ["data.stream", "sparsity.level"]}
+STACKING = {"method": "stacking", "combine": "logits"}
 SEEN: list[Sources] = []
 ANSWER: list[Choice] = []
 
@@ -191,3 +193,34 @@ def test_temperatures_divide_the_logits_before_they_are_summed(tmp_path):
     assert found.test.logits == pytest.approx(
         combine_rows([joint / np.float32(4), bone], [2, 1], "probabilities")
     )
+
+
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        ({**STACKING, "options": {"folds": 20}}, "folds: must be at least 2 and at most"),
+        (
+            {"method": "greedy", "options": {"cap": 0.5}},
+            "cap: must be at least 1 / 1 with 1 families, got 0.5",
+        ),
+    ],
+)
+def test_a_strategy_that_refuses_costs_its_own_ensemble_alone(tmp_path, refused, why):
+    """One of two streams has no network, and clips are fewer than folds."""
+    trials = [
+        Trial(each.stream, each.level, state="complete" if each.stream == "joint" else "failed")
+        for each in grid()
+    ]
+    run = make_run(tmp_path, trials)
+    recipe = {"name": "fitted", "over": ["data.stream", "sparsity.level"], **refused}
+    sweep = make_sweep(recipe, ALL)
+    found = finalize(run, sweep, collect(run, sweep), {})
+    assert found.headline.name == "all"
+    assert found.skipped["fitted"].startswith(f"method {refused['method']}: {why}")
+
+
+def test_where_parts_of_the_clips_are_too_few_for_a_strategy_nothing_is_cross_fitted(tmp_path):
+    run = make_run(tmp_path, grid())
+    options = {"folds": SELECTION}
+    (stacked,) = built(run, {**ALL, **STACKING, "options": options}).ensembles
+    assert cross_fitted_rows(stacked) is None

@@ -487,6 +487,30 @@ def test_without_selection_split_the_last_epoch_counts(tmp_path) -> None:
             " method: 'tests.orchestrator.ensembling.test_strategies:BEST'}",
             "budget: method best cannot keep a budget",
         ),
+        (
+            "{name: a, over: data.stream, method: greedy, options: {cap: 0.4}}",
+            "options.cap: must be at least 1 / 2 with 2 families, got 0.4",
+        ),
+        (
+            "{name: a, over: sparsity.level, method: greedy, options: {cap: 0.5}}",
+            "options.cap: must be at least 1 / 1 with 1 families, got 0.5",
+        ),
+        (
+            "{name: a, over: data.stream, method: greedy, options: {cap: 0.5, rounds: 1}}",
+            "options.cap: must be at least 1 / 1 with 1 rounds, or more rounds, got 0.5",
+        ),
+        *(
+            (
+                f"{{name: a, over: data.stream, method: {method}, combine: normalised, options:"
+                " {temperature: true}}",
+                "options.temperature: must be false where normalised logits are summed",
+            )
+            for method in ("greedy", "simplex")
+        ),
+        (
+            "{name: a, over: data.stream, method: temperature, combine: normalised}",
+            "combine: must not be normalised for method temperature",
+        ),
     ],
 )
 def test_wrong_ensembles(tmp_path, ensemble: str, message: str) -> None:
