@@ -39,6 +39,8 @@ def evaluate_asked(
         name = f"{recipe.method}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
         name = name.rpartition(":")[2]  # of a strategy by its path
         recipe = recipe.model_copy(update={"name": name})
+    if name in {*pool.cells, *(run.trial for each in pool.members for run in each.seeds)}:
+        raise UserError(f"--called: must be a name of its own, '{name}' is that of a network")
     beside = pool.runs[0] if pool.runs else Path()
     place = out or beside / FOLDER / name
     _check_free(place)

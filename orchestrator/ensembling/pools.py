@@ -153,9 +153,15 @@ def _places(runs: Sequence[Path]) -> set[Path]:
 
 
 def names_of(runs: Sequence[Path]) -> list[str]:
-    """The sweeps' names, or whole paths where those repeat."""
-    names = [run.name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+    """The sweeps' names, with as many of the folders above as tell them apart: the same however
+    their paths are typed.
+    """
+    parts = [run.resolve().parts for run in runs]
+    for depth in range(1, max(map(len, parts), default=0)):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run) for run in runs]
 
 
 def _named(member: Member, sweep: str, fixed: Sequence[str]) -> Member:
@@ -178,10 +184,10 @@ def _on_same_clips(members: Sequence[Member], names: Sequence[str]) -> tuple[Mem
     if not members:
         raise UserError(f"{', '.join(names)}: have no finished network to combine")
     first = members[0].division
-    digests = {member.division.store: _content(member) for member in members}
+    contents = {member.name: _content(member) for member in members}
     problems: dict[str, None] = {}
     for member in members:
-        for what, own, other in _differences(member, members[0], digests):
+        for what, own, other in _differences(member, members[0], contents):
             problems[
                 f"{member.axes[SWEEP]}: must have the {what} of {members[0].axes[SWEEP]} to be"
                 f" combined with it, {other}, got {own}"
@@ -204,12 +210,13 @@ def _content(member: Member) -> str:
 
 
 def _differences(
-    member: Member, first: Member, digests: Mapping[str, str]
+    member: Member, first: Member, contents: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str]]:
     """(what, of this member, of the first) for each part of the division that differs."""
     own, other = member.division, first.division
-    if digests[own.store] != digests[other.store]:
-        yield "store", own.store, other.store
+    if contents[member.name] != contents[first.name]:
+        again = " with another content" if own.store == other.store else ""
+        yield "store", own.store + again, other.store
     if own.protocol != other.protocol:
         yield "protocol", own.protocol, other.protocol
     if own.selection != other.selection:

@@ -88,7 +88,7 @@ def play(
             return Played(ends)
         now, _, running = heappop(events)
         trial, curve, epoch = running.trial, running.curve, running.epoch
-        early = judge is not None and judge.ends(trial, epoch, curve.reports[epoch])
+        early = judge is not None and judge.ends(trial, epoch, curve.report(epoch))
         if early or epoch + 1 >= curve.epochs:
             result = None if early else curve.result
             ends.append(End(trial.proposal.cell, running.began, now, epoch + 1, result))

@@ -53,6 +53,10 @@ class Curve:
                     report[name] = value
         return found
 
+    def report(self, epoch: int) -> dict[str, float]:
+        """What it reported of this epoch (0-based); nothing where none of it is known."""
+        return self.reports[epoch] if epoch < len(self.reports) else {}
+
 
 def collect_curves(runs: Iterable[Path]) -> list[Curve]:
     """Of all trials of these sweeps that have finished or ended early; UserError where a sweep has

@@ -17,7 +17,7 @@ from orchestrator.sweep.schema import EnsembleConfig, Parameter
 from trainables.contract.errors import UserError
 
 _PLACE = re.compile(r"^asked ensembles\[0\]\.?(\w*)(?:\[\d+\])?\.?")
-_OPTIONS = {"options": "option"}  # field -> option, where the names differ
+_OPTIONS = {"options": "option", "name": "called"}  # field -> option, where the names differ
 
 
 @dataclass(frozen=True, slots=True)

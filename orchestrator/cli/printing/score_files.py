@@ -56,7 +56,8 @@ def print_files_evaluation(found: FilesEvaluation, *, details: bool, as_json: bo
             Column("top-5 %", [f"{100 * each.top5:.2f}" for each in accuracies], 3),
             Column("mean class %", [f"{100 * each.mean_class:.2f}" for each in accuracies], 4),
         ],
-        f"{found.ensemble.clips} clips, aligned {found.aligned}",
+        f"{found.ensemble.clips} clips, aligned {found.aligned}"
+        + (": the files do not all name their clips" if found.aligned == "by position" else ""),
         "--json has every figure",
     )
     if found.chosen is not None:

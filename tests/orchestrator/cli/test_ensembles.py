@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from orchestrator import cli
-from orchestrator.ensembling import sealed
+from orchestrator.ensembling.pools import names_of
 from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.ensembling.sealed import SealedTest
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep.strategies import StrategyCard
+from tests.orchestrator.fake_run import note_digests
 from tests.orchestrator.finished import finished
 from tests.orchestrator.sweep_files import SMALL
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
 
 HERE = __name__
@@ -50,8 +55,12 @@ def sealed_test(monkeypatch):
     def broken(*arguments, **options):
         raise AssertionError("the test split was opened")
 
-    monkeypatch.setattr(sealed, "read_test_labels", broken)
+    column = Store.column
+    monkeypatch.setattr(SealedTest, "read", broken)
     monkeypatch.setattr(Store, "clean_test", broken)
+    monkeypatch.setattr(
+        Store, "column", lambda store, name: broken() if name == "label" else column(store, name)
+    )
 
 
 def choose(sources, options):
@@ -92,6 +101,24 @@ def test_what_if_says_members_cost_and_figures_and_leaves_the_test_split_closed(
     assert "91.67 % ± 7.98 (12 clips)" in out
     assert "the test split was not opened" in out
     assert not events(run, "test_read")
+
+
+@pytest.mark.parametrize(
+    "asked", [("--option", "rounds=5"), ("--front", "members"), ("--method", "simplex")]
+)
+def test_test_scores_and_labels_take_no_part_in_what_if(tmp_path, orchestrate, asked):
+    run = finished(tmp_path)
+    found = orchestrate("what-if", "small", *asked, "--json")
+    assert found[0] == 0, found
+    for number, path in enumerate(sorted(run.glob("trials/*/scores.test.parquet"))):
+        table = Scores.load(path)
+        other = np.random.default_rng(number).normal(size=table.logits.shape)
+        Scores(table.ids, other.astype(np.float32)).save(path)
+        note_digests(TrialDir(path.parent))
+    for file in (tmp_path / "store").iterdir():
+        if "clips" in file.name:
+            file.unlink()
+    assert orchestrate("what-if", "small", *asked, "--json") == found
 
 
 def test_what_if_says_what_each_budget_buys(tmp_path, orchestrate, sealed_test):
@@ -239,6 +266,39 @@ def test_what_cannot_be_asked_is_said_at_once(tmp_path, orchestrate, arguments, 
         assert len(err.splitlines()) == 1
     assert files(tmp_path) == before
     assert not events(run, "test_read")
+
+
+def test_stores_at_one_place_with_other_contents_are_not_combined(tmp_path, orchestrate):
+    finished(tmp_path)
+    other = finished(tmp_path, OTHER, begin=4)
+    for run, content in ((tmp_path / "runs" / "small", "1"), (other, "2")):
+        for result in run.glob("trials/*/result.json"):
+            noted = json.loads(result.read_text()) | {"store_checksums": {"clips": content}}
+            result.write_text(json.dumps(noted))
+    code, _, err = orchestrate("what-if", "small", "other", *MEAN)
+    assert code == 2
+    assert "other: must have the store of small to be combined with it" in err
+    assert "with another content" in err
+
+
+def test_names_of_sweeps_do_not_depend_on_how_paths_are_typed(tmp_path, monkeypatch):
+    for name in ("a/small", "b/small", "b/other"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    assert names_of([Path("small"), Path("../b/small")]) == ["a/small", "b/small"]
+    assert names_of([tmp_path / "a" / "small", Path("../b/small")]) == ["a/small", "b/small"]
+    assert names_of([Path("small"), Path("../b/other")]) == ["small", "other"]
+
+
+@pytest.mark.parametrize(
+    ("called", "message"),
+    [("../x", "--called: must be letters"), ("joint-level0", "--called: must be a name of its")],
+)
+def test_a_wrong_name_of_an_asked_ensemble(tmp_path, orchestrate, called, message):
+    run = finished(tmp_path)
+    code, _, err = orchestrate("ensemble", "small", *MEAN, "--called", called)
+    assert (code, err.count(message)) == (2, 1), err
+    assert not (run / "asked").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, orchestrate):

@@ -24,7 +24,7 @@ NAMES = [f"clip{number:03d}" for number in range(CLIPS)]
 
 class Hostile:
     def __reduce__(self):
-        return os.system, ("touch /tmp/should-not-exist",)
+        return os.system, ("touch ran",)
 
 
 def with_nan():
@@ -99,11 +99,13 @@ def put(path, content):
 
 
 @pytest.mark.parametrize("kind", SCORES)
-def test_a_bad_score_file_is_one_clear_error(tmp_path, kind):
+def test_a_bad_score_file_is_one_clear_error(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
     name, content, message = SCORES[kind]
     files = (put(tmp_path / "good.npy", ROWS), put(tmp_path / name, content))
     with pytest.raises(UserError, match=message):
         evaluate_files(FilesRequest(files, put(tmp_path / "l.npy", LABELS)))
+    assert not (tmp_path / "ran").exists()  # what the hostile file asks for
 
 
 @pytest.mark.parametrize("kind", LABEL_FILES)

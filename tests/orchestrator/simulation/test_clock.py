@@ -1,5 +1,7 @@
 """The virtual clock: who runs when, and what that takes."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.search.listed import ListedSearch
@@ -79,3 +81,11 @@ def test_when_so_many_epochs_were_trained():
     assert found.time_of(30) == pytest.approx(25.0)  # two dense ones whole, 8.33 and 1.67 of others
     assert found.time_of(found.epochs) == pytest.approx(found.seconds)
     assert found.time_of(1e9) == pytest.approx(found.seconds)
+
+
+def test_a_rule_decides_nothing_about_a_curve_without_epochs():
+    sweep = parse_sweep("small.yaml", TEXT)
+    curve = made_curve(all_trials(sweep)[0], lambda t: (0.5, 2.0))
+    assert curve.report(9)["selection_top1"] > 0.4
+    assert replace(curve, metrics={}).report(0) == {}
+    assert curve.report(10) == {}
