@@ -28,15 +28,17 @@ def comparisons_of(
 ) -> list[Comparison]:
     """The ensemble against its best member and against the best dense network, both chosen on the
     selection split where there is one; against each of them where several are equally good there.
+    A dense network among its own members, another seed of one, is as good an opponent as any.
     """
 
     def skill(member: Member) -> float:
         row = rows[member.name]
         return row.selection.top1 if row.selection is not None else row.test.top1
 
+    known = {member.name: member for member in (*members, *ensemble.members)}
     opponents: dict[Role, Sequence[Member]] = {
         "best member": ensemble.members,
-        "dense network": dense_counterparts(ensemble.axes, ensemble.division, members),
+        "dense network": dense_counterparts(ensemble.axes, ensemble.division, known.values()),
     }
     found: list[Comparison] = []
     for role, networks in opponents.items():

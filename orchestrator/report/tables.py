@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from orchestrator.ensembling.evaluate import Accuracy, Paired
-from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, SeedSpread
+from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row, SeedGain, SeedSpread
 from orchestrator.ensembling.statistics.calibration import Calibration
 from orchestrator.ensembling.statistics.diversity import Diversity
 from orchestrator.ensembling.statistics.intervals import Bootstrap, Interval
@@ -84,8 +85,10 @@ def comparison_cells(evaluation: FinalEvaluation) -> list[Cells]:
     """
     return [
         {
-            **each.model_dump(exclude={"test", "clean", "bootstrap"}),
+            **each.model_dump(exclude={"tied", "test", "clean", "over_seeds", "bootstrap"}),
+            "tied": " ".join(each.tied),
             **each.test.model_dump(),
+            **_prefixed("over_seeds", each.over_seeds, SeedGain),
             **_prefixed("bootstrap", each.bootstrap, Bootstrap),
             **_prefixed("clean", each.clean, Paired),
         }
@@ -124,6 +127,11 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 def percent(fraction: float) -> str:
     """In per cent with two digits, without the sign."""
     return f"{100 * fraction:.2f}"
+
+
+def milliseconds(time: float) -> str:
+    """Two significant digits, all that a latency bears; whole milliseconds from 10 on."""
+    return f"{time:.{max(0, 1 - math.floor(math.log10(time))) if time > 0 else 0}f}"
 
 
 def span(found: tuple[float, float]) -> str:

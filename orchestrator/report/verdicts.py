@@ -8,18 +8,53 @@ from orchestrator.ensembling.evaluate import Paired
 from orchestrator.ensembling.results import Comparison, FinalEvaluation, Role, Row
 from orchestrator.report.tables import percent
 
+MOST_SHORT = 12  # ensembles beside the last one that get a line
 MOST_TIED = 6  # networks that are equally good are named, the others counted
 
 
 def verdicts(evaluation: FinalEvaluation) -> list[str]:
     """What is to be said of the final ensemble, the last one of the sweep file: one line for each
-    network it is held against.
+    network it is held against, then a short one for each other ensemble of the same recipe.
     """
-    last = [row for row in evaluation.rows if row.kind == "ensemble"][-1:]
-    if not last:
+    ensembles = [row for row in evaluation.rows if row.kind == "ensemble"]
+    if not ensembles:
         return ["No ensemble was built, so there is nothing to hold against the single networks."]
-    lines = verdicts_of(last[0], evaluation) + _without_dense(last[0], evaluation)
+    last = ensembles[-1]
+    lines = verdicts_of(last, evaluation) + _without_dense(last, evaluation)
+    siblings = [row for row in ensembles[:-1] if _recipe(row) == _recipe(last)]
+    lines += [short for row in siblings[:MOST_SHORT] if (short := _short(row, evaluation))]
+    if len(siblings) > MOST_SHORT:
+        lines.append(
+            f"{len(siblings) - MOST_SHORT} more ensembles of this recipe are in the table."
+        )
     return [*lines, *filter(None, [evaluation.shipping])]
+
+
+def _recipe(row: Row) -> tuple[object, ...]:
+    """What the ensembles of one entry of the sweep file have in common: several are made only
+    where `per` tells them apart, and their names begin alike.
+    """
+    return row.name.split(".")[0], row.method, row.combine, frozenset(row.axes)
+
+
+def _short(row: Row, evaluation: FinalEvaluation) -> str:
+    """The ensemble against one network of each role, without how the figures come about."""
+    own = [each for each in evaluation.comparisons if each.ensemble == row.name]
+    accuracies = {each.name: percent(each.test.top1) for each in evaluation.rows}
+    owners: dict[str, list[str]] = {}
+    for role in dict.fromkeys(each.role for each in own):
+        first = next(each for each in own if each.role == role)
+        owners.setdefault(first.against, []).append(OWNERS[role])
+    parts = []
+    for against, names in owners.items():
+        found = next(each for each in own if each.against == against)
+        equals = f", one of {len(found.tied)} equally good ones" if found.tied else ""
+        parts.append(
+            f"{100 * found.test.difference:+.2f} points{_interval_clause(found)} against"
+            f" {', which is '.join(names)}, `{against}` ({accuracies[against]} %{equals}): it is"
+            f" {_judgement(found.test)}"
+        )
+    return f"`{row.name}` ({accuracies[row.name]} %): {'; '.join(parts)}." if parts else ""
 
 
 def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
@@ -66,7 +101,7 @@ def _tie(same: Sequence[Comparison], evaluation: FinalEvaluation) -> str:
     for each in same:
         kinds.setdefault(_judgement(each.test), []).append(each)
     summary = ", ".join(
-        _judgement(alike[0].test, "each of them" if len(kinds) == 1 else f"{len(alike)} of them")
+        _judgement(alike[0].test, "each of them" if len(kinds) == 1 else _named(alike))
         for alike in kinds.values()
     )
     return (
@@ -74,6 +109,14 @@ def _tie(same: Sequence[Comparison], evaluation: FinalEvaluation) -> str:
         f" {len(same)} networks are equally good on {first.chosen_on}{known}, so none of them is"
         f" the best. Against {'; '.join(singles)}. **The ensemble is {summary}**."
     )
+
+
+def _named(alike: Sequence[Comparison]) -> str:
+    """The networks by name, where they are few."""
+    names = [f"`{each.against}`" for each in alike]
+    if len(names) > MOST_TIED:
+        return f"{len(names)} of them"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
@@ -86,12 +129,11 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
         f"`{found.ensemble}` ({percent(ensemble.test.top1)} %) against {owner}, `{found.against}`"
         f" ({percent(other.test.top1)} %, chosen on {found.chosen_on}):"
         f" {100 * test.difference:+.2f} points, standard error"
-        f" {100 * test.error:.2f}{_interval_clause(found)}. Of"
-        f" {test.clips} test clips only the ensemble has {test.first_only} right, only the other"
-        f" {test.second_only} (sign test p = {test.p_value:.2g}). **The ensemble is"
-        f" {_judgement(test)}**, with {training:.2f} times its non-zero parameters in the training"
-        f" form and {deploy:.2f} times in the deploy"
-        f" form.{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
+        f" {100 * test.error:.2f}{_interval_clause(found)}. **The ensemble is"
+        f" {_judgement(test)}**, with {deploy:.2f} times its non-zero parameters in the deploy form"
+        f" and {training:.2f} times in the training form. Of {test.clips} test clips only the"
+        f" ensemble has {test.first_only} right, only the other {test.second_only} (sign test"
+        f" p = {test.p_value:.2g}).{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
     )
 
 

@@ -30,13 +30,24 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
         "Final scores: top-1 in % ± standard error",
         "report/tables/results.csv and --json have every figure",
     )
+    out.print(
+        "95 %: Wilson's interval of test; deploy non-zero: weights that ship and are not zero",
+        markup=False,
+        soft_wrap=True,
+    )
+    if any(row.clean is not None for row in evaluation.rows):
+        out.print(
+            "test clean: on the test clips that are no exact copies of training or selection clips",
+            markup=False,
+            soft_wrap=True,
+        )
     for timing in sorted({row.size.timing for row in evaluation.rows} - {""}):
         out.print(f"latency: {timing}", soft_wrap=True)
     seeds = any(row.seeds for row in evaluation.rows)
     if seeds:
         out.print(
-            "seeds: mean ± standard deviation over the seeds; the other figures are of the"
-            " first one",
+            "seeds: mean ± standard deviation over n seeds, nothing where there is one; the other"
+            " figures are of the first one",
             markup=False,
             soft_wrap=True,
         )
@@ -49,7 +60,7 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
             soft_wrap=True,
         )
     for text in verdicts(evaluation):
-        out.print(text.translate(PLAIN), soft_wrap=True)
+        out.print(text.translate(PLAIN), soft_wrap=not out.is_terminal)
 
 
 def _columns(evaluation: FinalEvaluation) -> list[Column]:
@@ -63,15 +74,15 @@ def _columns(evaluation: FinalEvaluation) -> list[Column]:
     if any(row.clean is not None for row in rows):
         clean = [_percent(evaluation.without_copies(row)) for row in rows]
         columns.append(("test clean", clean, 4))
-    if seeds := max((row.seeds.seeds for row in rows if row.seeds), default=0):
-        columns.append((f"test over {seeds} seeds", [_over_seeds(row.seeds) for row in rows], 5))
+    if any(row.seeds for row in rows):
+        columns.append(("test over seeds", [_over_seeds(row.seeds) for row in rows], 5))
     sizes = [row.size for row in rows]
     columns += [
-        ("non-zero params", [f"{size.nonzero_params:,}" for size in sizes], 3),
-        ("deploy non-zero", [f"{size.deploy_nonzero_params:,}" for size in sizes], 7),
-        ("latency ms", [_known(size.latency_ms) for size in sizes], 6),
-        ("batch 64 ms", [_known(size.batch64_latency_ms) for size in sizes], 8),
-        ("peak MB", [_known(size.peak_mb) for size in sizes], 9),
+        ("deploy non-zero", [f"{size.deploy_nonzero_params:,}" for size in sizes], 3),
+        ("latency ms", [_timed(size.latency_ms) for size in sizes], 6),
+        ("batch 64 ms", [_timed(size.batch64_latency_ms) for size in sizes], 8),
+        ("peak MB", ["" if size.peak_mb is None else f"{size.peak_mb:.2f}" for size in sizes], 9),
+        ("training non-zero", [f"{size.nonzero_params:,}" for size in sizes], 7),
     ]
     return [Column(*column) for column in columns]
 
@@ -83,13 +94,17 @@ def print_report(report: Path, next_step: str) -> None:
     out.print(f"next    {next_step}", soft_wrap=True)
 
 
-def _known(number: float | None) -> str:
-    """A cost that may not have been measured."""
-    return "" if number is None else f"{number:.2f}"
+def _timed(latency: float | None) -> str:
+    """A latency, which may not have been measured."""
+    from orchestrator.report.tables import milliseconds
+
+    return "" if latency is None else milliseconds(latency)
 
 
 def _over_seeds(found: SeedSpread | None) -> str:
-    return "" if found is None else f"{100 * found.test_mean:.2f} ± {100 * found.test_std:.2f}"
+    if found is None:
+        return ""
+    return f"{100 * found.test_mean:.2f} ± {100 * found.test_std:.2f} (n={found.seeds})"
 
 
 def _interval(found: Accuracy) -> str:

@@ -48,10 +48,12 @@ def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) ->
         }
         for each in by_class[:MOST]
     ]
+    told = {(each.name, each.taken_for) for each in by_class[:MOST]}  # in the table already
     confusions = [
         f"- {found.classes[label]} taken for {found.classes[first]}: {clips}"
-        for label, first, clips in found.confusions(row.name)[:MOST]
-    ]
+        for label, first, clips in found.confusions(row.name)
+        if (found.classes[label], found.classes[first]) not in told
+    ][:MOST]
     wrong = len(found.misclassified(row.name))
     shown = f"The {len(lines)} of {len(by_class)} classes of lowest accuracy"
     text = (
@@ -61,7 +63,7 @@ def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) ->
     )
     parts = [f"## By class: `{row.name}`", text, markdown_table(lines)]
     if confusions:
-        parts += ["Most frequent confusions:", "\n".join(confusions)]
+        parts += ["The most frequent of the other confusions:", "\n".join(confusions)]
     return parts + _changes(row, evaluation, found)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from orchestrator.ensembling.results import FinalEvaluation, TestSplit
 from orchestrator.record.states import TrialState, saved_epochs
 
+AFTERWARDS = ("ensemble_built", "test_read")
+"""What `orchestrate ensemble` notes, during the sweep or long after it."""
+
 
 def overview(
     trials: Sequence[TrialState],
@@ -26,15 +29,14 @@ def overview(
     seconds = sum(state.result.seconds for state in trials if state.result)
     reads = sum(event["event"] == "test_read" for event in journal)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
+    cells = len({state.proposal.cell for state in trials})
     lines.append(
-        f"- **Trials**: {len(trials)} in {len({state.proposal.cell for state in trials})} cells;"
+        f"- **Trials**: {len(trials)} in {cells} cell{'' if cells == 1 else 's'};"
         f" {', '.join(told + rare)}; {seconds / 60:.1f} minutes of training in total"
     )
     saved = saved_epochs(trials)
     lines += [f"- **Early stopping**: {saved}"] if saved else []
-    times = [
-        float(event["time"]) for event in journal if isinstance(event.get("time"), int | float)
-    ]
+    times = _times_of_the_sweep(journal)
     if times:
         first, last = (
             datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -44,7 +46,7 @@ def overview(
             f"- **Time**: {first} to {last} UTC, {(max(times) - min(times)) / 60:.1f} minutes,"
             " pauses included"
         )
-    lines.append(f"- **Test labels** were read {_times(reads)}")
+    lines.append(f"- **Test labels** were {_times(reads)}")
     return "\n".join(lines)
 
 
@@ -78,7 +80,18 @@ def _split_line(split: TestSplit) -> str:
 
 
 def _times(count: int) -> str:
-    return {0: "not at all", 1: "once"}.get(count, f"{count} times")
+    return {0: "not read", 1: "read once"}.get(count, f"read {count} times")
+
+
+def _times_of_the_sweep(journal: Sequence[Mapping[str, Any]]) -> list[float]:
+    """When something happened, up to the end of the sweep: an ensemble that was asked for later is
+    none of its time.
+    """
+    ends = [place for place, event in enumerate(journal) if event["event"] == "sweep_finished"]
+    last = ends[-1] if ends else len(journal)
+    later = any(event["event"] not in AFTERWARDS for event in journal[last + 1 :])
+    counted = journal if later else journal[: last + 1]
+    return [float(event["time"]) for event in counted if isinstance(event.get("time"), int | float)]
 
 
 def settings(sweep: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from orchestrator.report.sections.words import NONE, known, over_seeds, with_error
+from orchestrator.report.sections.words import NONE, known, over_seeds, timed, with_error
 from orchestrator.report.tables import markdown_table, percent
 from orchestrator.report.verdicts import verdicts, verdicts_of
 
@@ -22,6 +22,7 @@ def answer(evaluation: FinalEvaluation | None) -> list[str]:
     rest = len(evaluation.rows) - len(rows)
     legend = (
         "The best figure of a column is bold. ± is one standard error of the clips drawn."
+        " `deploy non-zero` counts the weights that ship and are not zero."
         + (f" {rest} more networks and ensembles, and" if rest else " All")
         + " other figures are in the table of all results below, and in `tables/results.csv`."
     )
@@ -62,8 +63,8 @@ def _short_line(row: Row, evaluation: FinalEvaluation) -> dict[str, str]:
         "selection %": with_error(row.selection),
         "test %": with_error(row.test),
         **({"test-clean %": with_error(evaluation.without_copies(row))} if clean else {}),
-        "non-zero": f"{row.size.nonzero_params:,}",
-        "of dense": _of_dense(row),
+        "deploy non-zero": f"{row.size.deploy_nonzero_params:,}",
+        "latency ms": timed(row.size.latency_ms),
     }
 
 
@@ -135,15 +136,15 @@ def _result_line(
             if clean
             else {}
         ),
-        "params": f"{size.params:,}",
-        "non-zero": f"{size.nonzero_params:,}",
-        "of dense": _of_dense(row),
         "deploy params": f"{size.deploy_params:,}",
         "deploy non-zero": f"{size.deploy_nonzero_params:,}",
         "GMACs": f"{size.deploy_gmacs:.4g}",
-        "latency ms": known(size.latency_ms),
-        "batch 64 ms": known(size.batch64_latency_ms),
+        "latency ms": timed(size.latency_ms),
+        "batch 64 ms": timed(size.batch64_latency_ms),
         "peak MB": known(size.peak_mb),
+        "training params": f"{size.params:,}",
+        "training non-zero": f"{size.nonzero_params:,}",
+        "of dense": _of_dense(row),
     }
     if seeds:
         line["selection over seeds %"] = over_seeds(row.seeds, "selection")
@@ -169,9 +170,10 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
             else "Under the paper protocol nothing is held out: no figure but the test's exists."
         ),
         (
-            "`params` and `non-zero` are of the training form, `deploy` of the re-parameterised"
-            " network that was scored and timed; `of dense` is `non-zero` over the dense network's."
-            " An ensemble's sizes, GMACs and latency are the sums over its networks."
+            "`deploy` is of the re-parameterised network, which was scored and timed and is what"
+            " ships; `training` is of the form it was trained in, and `of dense` is `training"
+            " non-zero` over the dense network's. An ensemble's sizes, GMACs and latency are the"
+            " sums over its networks."
         ),
         (
             "`deploy non-zero` can be far above what the level of sparsity suggests:"

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row
 from orchestrator.record.states import TrialState
-from orchestrator.report.sections.words import known, over_seeds, with_error
-from orchestrator.report.tables import markdown_table, percent
+from orchestrator.report.sections.words import over_seeds, timed, with_error
+from orchestrator.report.tables import markdown_table, milliseconds, percent
 from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import FUSED, LevelResult
 
 TRIAL_COSTS = (
-    "non-zero",
     "deploy params",
     "deploy non-zero",
     "latency ms",
     "batch 64 ms",
     "peak MB",
+    "training non-zero",
 )
 
 
@@ -37,7 +37,7 @@ def trial_table(trials: Sequence[TrialState]) -> list[str]:
     text = (
         "Every trial of the sweep. Parameters that differ within a cell have columns of their own."
         " Epochs count from 1; `level` is the share of the maskable weights that was"
-        f" removed.{_COMPACT if compact else ''}"
+        f" removed.{_COMPACT if compact else ''}{_noise_of_timing(trials)}"
     )
     lines = [
         {**_trial_line(state, searched), **({"compact ms": _compact_ms(state)} if compact else {})}
@@ -53,10 +53,30 @@ _COMPACT = (
 )
 
 
+def _noise_of_timing(trials: Sequence[TrialState]) -> str:
+    """How far the latencies of one structure lie apart, of the structure where that is most; empty
+    where none was timed twice.
+    """
+    alike: dict[tuple[int, float], list[float]] = {}
+    for state in trials:
+        cost = state.result.cost if state.result else None
+        if cost is not None and cost.deploy_latency_ms:
+            structure = (cost.deploy_params, cost.deploy_gmacs)
+            alike.setdefault(structure, []).append(cost.deploy_latency_ms)
+    spread = max(alike.values(), key=lambda each: max(each) / min(each), default=[])
+    if len(set(spread)) < 2:
+        return ""
+    return (
+        f" Networks of one structure, which compute the same whatever their zeros, took"
+        f" {milliseconds(min(spread))} to {milliseconds(max(spread))} ms: a difference in latency"
+        " within this range is noise of the machine."
+    )
+
+
 def _compact_ms(state: TrialState) -> str:
     """Empty where a network has hardly a useless channel."""
     found = state.result.cost.compact_latency_ms if state.result else None
-    return "" if found is None else f"{found:.2f}"
+    return "" if found is None else milliseconds(found)
 
 
 def tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[str]:
@@ -109,8 +129,8 @@ def levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> 
     ]
     text = (
         "Each level by itself and all of them together (fused), which is what a trial is scored by."
-        " Nested levels share their weights: `non-zero` of all together is less than the sum, while"
-        " each has kernels of its own in the deploy form."
+        " Nested levels share their weights: `training non-zero` of all together is less than the"
+        " sum, while each has kernels of its own in the deploy form."
     )
     if routed:
         text += (
@@ -135,8 +155,8 @@ def _level_line(trial: str, level: LevelResult, row: Row | None) -> dict[str, st
         line["test over seeds %"] = over_seeds(found.seeds if found else None, "test")
     return {
         **line,
-        "non-zero": f"{level.nonzero_params:,}",
         "deploy non-zero": f"{level.deploy_nonzero_params:,}",
+        "training non-zero": f"{level.nonzero_params:,}",
     }
 
 
@@ -177,12 +197,12 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
             f"{result.kept_epoch + 1}/{result.epochs}",
             "n/a" if top1 is None else percent(top1),
             label(round(cost.removed_params / cost.maskable_params, 4)),
-            f"{cost.nonzero_params:,}",
             f"{cost.deploy_params:,}",
             f"{cost.deploy_nonzero_params:,}",
-            known(cost.deploy_latency_ms),
-            known(cost.deploy_batch64_latency_ms),
+            timed(cost.deploy_latency_ms),
+            timed(cost.deploy_batch64_latency_ms),
             f"{cost.deploy_peak_mb:.2f}",
+            f"{cost.nonzero_params:,}",
             f"{result.seconds:.0f}",
         )
         numbers = dict(zip(TRIAL_NUMBERS, found, strict=True))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from orchestrator.ensembling.evaluate import Accuracy
 from orchestrator.ensembling.results import SeedSpread
-from orchestrator.report.tables import percent
+from orchestrator.report.tables import milliseconds, percent
 
 NONE = "n/a"
 
@@ -33,3 +33,8 @@ def over_seeds(found: SeedSpread | None, split: Literal["selection", "test", "cl
 def known(number: float | None) -> str:
     """A figure that was not measured, or that evaluations of an earlier version lack."""
     return NONE if number is None else f"{number:.2f}"
+
+
+def timed(latency: float | None) -> str:
+    """A latency, ms, which may not have been measured."""
+    return NONE if latency is None else milliseconds(latency)

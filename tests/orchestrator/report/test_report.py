@@ -22,7 +22,8 @@ from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import write_report
-from orchestrator.report.tables import markdown_table, write_csv
+from orchestrator.report.sections.overview import overview
+from orchestrator.report.tables import markdown_table, milliseconds, write_csv
 from orchestrator.report.verdicts import verdicts
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 from trainables.contract.artifacts import TrialDir
@@ -66,7 +67,7 @@ def test_the_report_shows_what_was_found(tmp_path):
     assert "**Test labels** were read once" in text
     assert text.index("## Verdict") < text.index("## Final scores") < text.index("## Results")
     short, final = (line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
-    assert "| **100.00 ± 0.00** | **100.00 ± 0.00** | 2,800 | 2.80 x |" in short
+    assert "| **100.00 ± 0.00** | **100.00 ± 0.00** | 1,400 | 6.0 |" in short
     assert "| 100.00 ± 0.00 |" in final
     assert "2,800" in final
     assert "2.80 x" in final
@@ -83,7 +84,7 @@ def test_an_ensemble_that_is_better_is_called_better(tmp_path):
     assert "its best member, `bone-0.6`" in lines[0]
     assert (
         "**The ensemble is better than it**, with 7.00 times its non-zero parameters in the"
-        " training form" in lines[0]
+        " deploy form" in lines[0]
     )
     assert "+23.33 points" in lines[0]
     assert "only the ensemble has 7 right, only the other 0" in lines[0]
@@ -104,8 +105,8 @@ def test_members_that_tie_on_selection_are_said_to_tie(tmp_path):
         " standard error 7.72, sign test p = 0.016; `joint-0.6` (93.33 %) +6.67 points"
     )
     assert best.endswith(
-        "**The ensemble is better than 3 of them, not distinguishable from 1 of them on these"
-        " clips**."
+        "**The ensemble is better than `joint-0`, `bone-0` and `bone-0.6`, not distinguishable"
+        " from `joint-0.6` on these clips**."
     )
     assert "the dense single network: 2 networks are equally good on selection" in dense
     assert dense.endswith("**The ensemble is better than each of them**.")
@@ -119,7 +120,7 @@ def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp
     run = evaluated(tmp_path, trials, LEVELS, FINAL)
     found = FinalEvaluation.load(run)
     sentence = (
-        "with 42.00 times its non-zero parameters in the training form and 7.00 times in the deploy"
+        "with 7.00 times its non-zero parameters in the deploy form and 42.00 times in the training"
         " form."
     )
     assert sentence in verdicts(found)[0]
@@ -128,8 +129,9 @@ def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp
     assert "a weight of the sum is zero only where all of its parts are" in text
     print_evaluation(found)
     printed = capsys.readouterr().out
-    assert re.search(r"non-zero params +deploy non-zero +latency ms +batch 64 ms +peak MB", printed)
-    assert re.search(r"bone-0\.95 .* 50 +200 +1\.50 +30\.00 +3\.95", printed)
+    columns = ("deploy non-zero", "latency ms", "batch 64 ms", "peak MB", "training non-zero")
+    assert re.search(" +".join(columns), printed)
+    assert re.search(r"bone-0\.95 .* 200 +1\.5 +30 +3\.95 +50", printed)
 
 
 def test_every_accuracy_is_given_without_the_copies(tmp_path, capsys):
@@ -162,7 +164,7 @@ def test_every_accuracy_is_given_without_the_copies(tmp_path, capsys):
     with (run / "report" / "tables" / "results.csv").open(newline="") as stream:
         assert next(csv.DictReader(stream))["seeds.clean_mean"] == "1.0"
     print_evaluation(found)
-    assert "test clean" in capsys.readouterr().out
+    assert "test clean: on the test clips that are no exact copies" in capsys.readouterr().out
 
 
 def lines_with(lines, word):
@@ -215,14 +217,14 @@ def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path)
     text = write_report(run).read_text()
     section = text[text.index("## Trials") :].split("\n## ")[0]
     columns = (
-        "cell, train.lr, seed, status, kept epoch, selection top-1 %, level, non-zero, deploy"
+        "cell, train.lr, seed, status, kept epoch, selection top-1 %, level, deploy"
         " params, deploy non-zero, latency ms, "
     )
-    columns += "batch 64 ms, peak MB, seconds, trial"
+    columns += "batch 64 ms, peak MB, training non-zero, seconds, trial"
     assert f"| {columns.replace(', ', ' | ')} |" in section
     assert (
-        "| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 0.6 | 400 | 500 | 200 | 1.50 | 30.00 |"
-        f" 3.60 | 60 | `{trials[1].name}` |" in section
+        "| `joint-0.6` | 0.2 | 0 | finished | 3/3 | 91.67 | 0.6 | 500 | 200 | 1.5 | 30 |"
+        f" 3.60 | 400 | 60 | `{trials[1].name}` |" in section
     )
     assert (
         "| `bone-0.6` | 0.1 | 0 | failed: loss is nan in epoch 1 |  |  |  |  |  |  |  |  |  |  |"
@@ -255,6 +257,47 @@ def test_a_best_member_that_is_the_dense_network_is_named_once(tmp_path):
     lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)))
     assert len(lines) == 1
     assert "its best member, which is the dense single network, `joint-0`" in lines[0]
+
+
+def test_every_ensemble_of_the_last_recipe_gets_a_line(tmp_path):
+    trials = disjoint_errors()
+    trials[3].wrong_selection = ()
+    found = FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS))
+    lines = verdicts(found)
+    assert lines[0].startswith("`levels.bone` (100.00 %) against its best member")
+    assert lines[-1].startswith("`levels.joint` (100.00 %): +23.33 points, 95 % interval ")
+    assert lines[-1].endswith(
+        " against its best member, which is the dense single network, `joint-0` (76.67 %): it is"
+        " better than it."
+    )
+
+
+def test_another_seed_of_the_dense_network_is_an_opponent_too(tmp_path):
+    """The second seed, in the ensemble itself, is better on selection than the first."""
+    trials = [
+        Trial("joint", 0.0, seed=seed, wrong_selection=wrong)
+        for seed, wrong in ((0, (0,)), (1, ()))
+    ]
+    found = FinalEvaluation.load(evaluated(tmp_path, trials, {"name": "seeds", "over": "seed"}))
+    assert {(each.role, each.against) for each in found.comparisons} == {
+        ("best member", "joint-0-seed1"),
+        ("dense network", "joint-0-seed1"),
+    }
+
+
+def test_the_time_of_a_sweep_ends_with_it(tmp_path):
+    events = ("sweep_started", "test_read", "sweep_finished", "ensemble_built", "test_read")
+    journal = [{"event": event, "time": 60.0 * i} for i, event in enumerate(events)]
+    assert "00:00:00 to 1970-01-01 00:02:00 UTC, 2.0 minutes" in overview([], None, journal)
+    journal.append({"event": "trial_finished", "time": 600.0})  # the sweep went on
+    assert "10.0 minutes" in overview([], None, journal)
+
+
+@pytest.mark.parametrize(
+    ("time", "text"), [(0.213, "0.21"), (1.5, "1.5"), (8.904, "8.9"), (34.11, "34"), (121.3, "121")]
+)
+def test_a_latency_has_two_digits(time, text):
+    assert milliseconds(time) == text
 
 
 def test_a_difference_within_chance_is_called_that(tmp_path):
@@ -352,8 +395,15 @@ def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, caps
     assert "every other figure is of the first seed" in text
     print_evaluation(FinalEvaluation.load(run))
     printed = capsys.readouterr().out
-    assert "test over 2 seeds" in printed
-    assert "95.00 ± 7.07" in printed
+    assert "test over seeds" in printed
+    assert "95.00 ± 7.07 (n=2)" in printed
+    with (run / "report" / "tables" / "comparisons.csv").open(newline="") as stream:
+        first = next(csv.DictReader(stream))
+    assert (first["tied"], first["over_seeds.seeds"], first["over_seeds.mean"]) == (
+        "joint-0 joint-0.6",
+        "2",
+        "0.0",
+    )
 
 
 def test_networks_of_one_kind_are_a_line_over_their_levels(tmp_path):
@@ -423,7 +473,7 @@ def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
         journal.append("trial_restarted", trial=trials[1].name, attempt=attempt)
     text = write_report(run).read_text()
     assert "there are no test figures" in text
-    assert "were read not at all" in text
+    assert "were not read" in text
     assert "1 finished, 0 failed, 1 unfinished, 2 restarts" in text
 
 
