@@ -11,6 +11,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from orchestrator.ensembling.budgets import Budget, Measure, resolved, written
 from orchestrator.ensembling.combine import check_factors, check_same_clips, combine_scores
@@ -53,6 +54,7 @@ class Ensemble:
     # the same recipe on the trials of each seed that all its sources have
     by_seed: dict[int, SeedScores]
     temperatures: dict[str, float] = field(default_factory=dict)  # of sources that have one
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the method, defaults and seed too
     cost: Mapping[Measure, float] = field(default_factory=dict)  # of its networks together
     limits: Mapping[Measure, float] = field(default_factory=dict)  # of its budget
     # what its weights were chosen on, and how; None: by a fixed recipe
@@ -172,6 +174,7 @@ def _build(
         combine=recipe.combine,
         weights=dict(choice.weights),
         temperatures=dict(choice.temperatures),
+        options=_options(recipe).model_dump(mode="json"),
         members=tuple(networks.values()),
         missing=missing,
         left_out=(*unnamed, *(each for each in present if each not in sources)),
@@ -284,10 +287,14 @@ def _family(source: Source) -> str:
     return " ".join(f"{axis}={label(value)}" for axis, value in axes.items()) or "all"
 
 
+def _options(recipe: EnsembleConfig) -> BaseModel:
+    return STRATEGIES.find(recipe.method).options.model_validate(recipe.options)
+
+
 def _strategy(recipe: EnsembleConfig) -> Callable[[Sources], Mapping[str, float] | Choice]:
     """The recipe's strategy with its options."""
     card = STRATEGIES.find(recipe.method)
-    options, choose = card.options.model_validate(recipe.options), card.load()
+    options, choose = _options(recipe), card.load()
 
     def chosen(sources: Sources) -> Mapping[str, float] | Choice:
         answer: Mapping[str, float] | Choice = choose(sources, options)

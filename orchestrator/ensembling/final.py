@@ -222,6 +222,7 @@ def _save(run: Path, ensemble: Ensemble) -> None:
         folder / "weights.json",
         {
             "method": ensemble.method,
+            "options": dict(ensemble.options),
             "combine": ensemble.combine,
             "weights": ensemble.weights,
             **({"temperatures": ensemble.temperatures} if ensemble.temperatures else {}),

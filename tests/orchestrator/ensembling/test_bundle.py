@@ -55,6 +55,8 @@ def test_a_bundle_says_what_the_stored_scores_say_temperatures_and_all(tmp_path,
     folder = run / "ensembles" / "final"
     weights = json.loads((folder / "weights.json").read_text())
     assert weights["temperatures"].keys() <= weights["weights"].keys()
+    assert recipe.get("options", {}).items() <= weights["options"].items()
+    assert weights["method"] != "greedy" or weights["options"]["seed"] == 0
     logits = {each.trial: each.test.logits for each in members}
     np.testing.assert_allclose(
         _combined(_recipe(evaluation, "final"), logits),
