@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import fsum
+from math import fsum, inf
 from typing import Literal, get_args
 
 from orchestrator.sweep.limits import EnsembleBudget, share_of
@@ -62,6 +62,19 @@ class Budget:
             return True
         cost = self.cost(trials)
         return all(cost.get(measure, float("inf")) <= most for measure, most in self.limits.items())
+
+    def share(self, trials: Collection[str]) -> float:
+        """The largest share of a limit that the networks take together, above 1 where they exceed
+        it; infinite where a figure is not known, 0 without limits.
+        """
+        cost = self.cost(trials)
+        return max(
+            (
+                cost.get(measure, inf) / most if most else inf
+                for measure, most in self.limits.items()
+            ),
+            default=0.0,
+        )
 
     def excess(self, trials: Collection[str]) -> str:
         """What exceeds the limits, in words: measure, cost and limit; empty where all is kept."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from orchestrator.ensembling.members import (
 )
 from orchestrator.ensembling.spill import Rows
 from orchestrator.ensembling.strategies.sources import Choice, Sources
-from orchestrator.ensembling.within_budget import best_within_budget
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import label
 from orchestrator.sweep.presets import PRESETS, Combine
@@ -300,7 +299,7 @@ def _strategy(recipe: EnsembleConfig) -> Callable[[Sources], Mapping[str, float]
         answer: Mapping[str, float] | Choice = choose(sources, options)
         return answer
 
-    return partial(best_within_budget, chosen) if card.keeps_budget else chosen
+    return chosen
 
 
 def _chosen(recipe: EnsembleConfig, seen: Sources) -> Choice | str:

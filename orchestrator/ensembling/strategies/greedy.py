@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.ensembling.strategies.losses import MeanLoss
+from orchestrator.ensembling.strategies.losses import MeanLoss, Vector, mean_log_loss
 from orchestrator.ensembling.strategies.rivals import Rivals, Sum
 from orchestrator.ensembling.strategies.rules import Rules, cap_problem
 from orchestrator.ensembling.strategies.sources import Choice, Sources
@@ -71,28 +71,50 @@ def choose(sources: Sources, options: Options) -> Choice:
     Equally good sources: one that is in the sum already, then the one with the lower log-loss, then
     the first. The budget is kept by every sum on the way, and over all bags together: a later bag
     may use what an earlier one has paid for.
+
+    Within a budget the selection is made several times, of all sources and of smaller ones alone
+    (`Rules.beginnings`), and the best by the metric is taken; of those as good as it the one with
+    the lower log-loss, then the one that takes less of the budget.
     """
     if not len(sources.labels):
         raise UserError("greedy: must have clips that were held out, got none")
     softened = Softened.of(sources, options.temperature)
     rivals = Rivals.of(softened, options.rounds)
-    weights, filled = np.zeros(len(sources.members)), 0
     rules = Rules.of(sources, options.cap, options.rounds)
-    for counts, allowed in _bags(sources, options):
+    tried = [_weights(softened, rivals, each, options) for each in rules.beginnings()]
+    found = [weights for weights in tried if weights.any()]
+    if not found:
+        raise UserError(f"greedy: {rules.why_empty()}")
+    best = found[0]
+    if len(found) > 1:
+        best = min(found, key=lambda each: (*_badness(softened, each, options), rules.share(each)))
+    chosen = {
+        name: float(weight) for name, weight in zip(sources.members, best, strict=True) if weight
+    }
+    return Choice(chosen, {name: t for name, t in softened.named().items() if name in chosen})
+
+
+def _weights(softened: Softened, rivals: Rivals, rules: Rules, options: Options) -> Vector:
+    """The mean over all bags, (S,); all 0 where no bag has a sum that keeps the rules."""
+    weights, filled = np.zeros(len(rules.allowed)), 0
+    for counts, allowed in _bags(softened.sources, options):
         state = Sum(rivals, counts), MeanLoss(softened, rivals.own, counts)
-        bag = _selected(*state, rules.among(allowed), options)
+        bag = _selected(*state, rules.among(rules.allowed & allowed), options)
         if bag:
             rules = rules.spend(bag)
             weights += np.bincount(bag, minlength=len(weights)) / len(bag)
             filled += 1
-    if not filled:
-        raise UserError(f"greedy: {rules.why_empty()}")
-    chosen = {
-        name: float(weight) / filled
-        for name, weight in zip(sources.members, weights, strict=True)
-        if weight
-    }
-    return Choice(chosen, {name: t for name, t in softened.named().items() if name in chosen})
+    return weights / max(filled, 1)
+
+
+def _badness(softened: Softened, weights: Vector, options: Options) -> tuple[int, float]:
+    """Clips that the weighted mean gets wrong, 0 where none are counted, and its log-loss."""
+    sources = softened.sources
+    mean = np.zeros(sources.values.shape[1:], np.float32)
+    for source in np.flatnonzero(weights):
+        mean += np.float32(weights[source]) * softened.summands(int(source), slice(None))
+    wrong = int((mean.argmax(axis=1) != sources.labels).sum()) if options.metric == "top1" else 0
+    return wrong, round(mean_log_loss(mean, sources), DIGITS)
 
 
 def _bags(sources: Sources, options: Options) -> Iterator[tuple[Integers, Bools]]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.combine import summands
 from orchestrator.ensembling.evaluate import FloatArray
+from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.ensembling.strategies.temperatures import Softened
 
 Floats = npt.NDArray[np.float32]
@@ -122,6 +123,14 @@ class SumLoss:
         excess = summands(logits, "probabilities")
         excess[np.arange(clips), self.labels] -= 1
         return loss, (table @ excess.ravel() / clips).astype(np.float64)
+
+
+def mean_log_loss(mean: Floats, sources: Sources) -> float:
+    """Nats per clip of a weighted mean of what the sources sum, (N, K), weights with sum 1."""
+    rows = np.arange(len(sources.labels))
+    soft = sources.combine == "probabilities"
+    losses = _of_mean(mean[rows, sources.labels]) if soft else log_loss(mean, sources.labels)
+    return float(losses.mean(dtype=np.float64))
 
 
 def log_loss(logits: FloatArray, labels: Integers) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 NOTHING = 1e-9  # so that 3 times a third is 1
+PARTS = (2, 3, 4)
+"""Into so many sources a budget is shared out, beside being left to a single one."""
 
 
 def cap_problem(cap: float, families: int, rounds: int) -> str:
@@ -78,21 +80,35 @@ class Rules:
             for name, networks in zip(sources.members, sources.networks, strict=True)
         }
         if all(dear.values()):
-            name = min(sources.members, key=self._excess)
+            networks = dict(zip(sources.members, sources.networks, strict=True))
+            name = min(networks, key=lambda each: budget.share(networks[each]))
             return f"budget: must let in one source, but of {name}, the smallest, {dear[name]}"
         return (
             f"budget and cap: must be kept by a sum of sources, but no sum of those within the"
             f" budget keeps the cap {self.cap:g}"
         )
 
-    def _excess(self, name: str) -> float:
-        """How many times the limit that a source alone exceeds most."""
+    def beginnings(self) -> Iterator[Rules]:
+        """The same for all sources, for those that leave room for another one, and for those that
+        fit twice, three and four times into the budget. What the best source costs may be spent
+        better on several smaller ones, and a sum that begins with it never finds out.
+        """
+        yield self
         budget, networks = self.sources.budget, self.sources.networks
-        cost = budget.cost(networks[self.sources.members.index(name)])
-        return max(
-            cost.get(measure, math.inf) / most if most else math.inf
-            for measure, most in budget.limits.items()
-        )
+        if not budget.limits:
+            return
+        cheapest = min(networks, key=budget.share)
+        alone = np.array([budget.share(each) for each in networks])
+        beside = np.array([budget.share(each | cheapest) for each in networks])
+        before = len(networks)
+        for small in (beside <= 1, *(alone <= 1 / parts for parts in PARTS)):
+            if 2 <= small.sum() < before:
+                before = int(small.sum())
+                yield self.among(small)
+
+    def share(self, weights: npt.NDArray[np.float64]) -> float:
+        """How much of the budget the networks of all sources with a weight take."""
+        return self.sources.budget.share(self._networks(np.flatnonzero(weights).tolist()))
 
     def _affordable(self, bag: Sequence[int]) -> Bools:
         """Which sources the budget admits beside those of the bag, (S,)."""

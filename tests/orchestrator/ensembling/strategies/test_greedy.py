@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orchestrator.ensembling.budgets import Budget
 from orchestrator.ensembling.strategies import rivals
 from orchestrator.ensembling.strategies.greedy import Options, choose
-from tests.naive_strategies import greedy, shares
+from tests.naive_strategies import greedy, log_loss, shares
 from tests.orchestrator.ensembling.strategies.made_sources import costing, made, of, reordered
 from trainables.contract.errors import UserError
 
@@ -86,16 +86,35 @@ def test_the_budget_is_never_exceeded(most, over, bags):
         assert sum(costs[sources.members.index(name)] for name in chosen) <= most
 
 
-def test_within_a_budget_the_picks_are_those_of_the_naive_loop():
-    costs = (2, 3, 1, 4, 2)
-    sources = made(5, 200, **costing(costs, 6))
+@pytest.mark.parametrize("metric", ["top1", "log_loss"])
+def test_within_a_budget_the_picks_are_those_of_the_best_naive_loop(metric):
+    """Of all sources, of those that leave room for the cheapest, and of small ones alone."""
+    gained = 0
+    for seed in range(12):
+        costs, most = np.random.default_rng(seed).integers(2, 10, 6).tolist(), 10
+        sources = made(6, 80, 4, seed, **costing(costs, most))
+        tables = [shares(rows, "probabilities") for rows in sources.values]
+        tried = []
+        for limit in (most, most - min(costs), most / 2, most / 3, most / 4):
+            small = [i for i in range(6) if costs[i] <= limit or costs[i] == min(costs)]
+            some = [i for i in small if costs[i] <= limit or limit == most - min(costs)]
 
-    def allowed(bag):
-        return [i for i in range(5) if sum(costs[j] for j in {*bag, i}) <= 6]
+            def allowed(bag, some=some, costs=costs, most=most):
+                return [i for i in some if sum(costs[j] for j in {*bag, i}) <= most]
 
-    assert choose(sources, Options(rounds=20)).weights == pytest.approx(
-        naive(sources, 20, allowed=allowed)
-    )
+            weights = naive(sources, 8, metric, allowed) if len(some) > 1 or not tried else {}
+            if weights:
+                numbers = [sources.members.index(name) for name in weights]
+                parts = zip(weights.values(), numbers, strict=True)
+                total = sum(weight * tables[i] for weight, i in parts)
+                wrong = int((total.argmax(axis=1) != sources.labels).sum())
+                loss = round(log_loss(total, 1, sources.labels, "probabilities"), 6)
+                cost = sum(costs[i] for i in numbers)
+                tried.append(((wrong if metric == "top1" else 0, loss, cost), weights))
+        best = min(tried, key=lambda each: each[0])
+        gained += best[0] < tried[0][0]
+        assert choose(sources, Options(rounds=8, metric=metric)).weights == pytest.approx(best[1])
+    assert gained
 
 
 def test_networks_that_sources_share_are_paid_once():
