@@ -59,6 +59,7 @@ class Ensemble:
     # what its weights were chosen on, and how; None: by a fixed recipe
     chosen_on: Sources | None = None
     choose: Callable[[Sources], Mapping[str, float] | Choice] | None = None
+    recipe: str = ""  # its name in the file
 
     @property
     def selection(self) -> Scores | None:
@@ -183,6 +184,7 @@ def _build(
         limits=budget.limits,
         chosen_on=seen if chooses else None,
         choose=_strategy(recipe) if chooses else None,
+        recipe=recipe.name,
     )
 
 

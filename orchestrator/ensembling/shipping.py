@@ -4,7 +4,8 @@ score is known.
 The last one of the file ships. Where the file names none, and the papers' fixed recipe stands
 beside what greedy selection chose, the smaller of the two ships unless the other is better by more
 than one standard error of their difference (as Breiman et al. 1984 prune trees). What was chosen is
-held against the fixed recipe on clips that it was not chosen on.
+held against the fixed recipe on clips that it was not chosen on; of several ensembles of the fixed
+recipe (of several backbones) against the best one on these clips, of equal ones the smallest.
 """
 
 from __future__ import annotations
@@ -34,15 +35,21 @@ def in_shipping_order(built: Built, recipes: Sequence[EnsembleConfig]) -> tuple[
         return built, ""
     chosen = built.ensembles[names.index(default.name)]
     others = [each for each in built.ensembles if each is not chosen]
-    found = _against(chosen, others[-1])
+    rivals = [each for each in others if each.recipe == others[-1].recipe]
+    fixed = min(rivals, key=lambda each: (-_right(each), _size(each)))
+    found = _against(chosen, fixed)
     if found is None:
         return built, ""
-    fixed = others[-1]
     smaller, larger = sorted((chosen, fixed), key=_size)
     ahead = found.difference if larger is chosen else -found.difference
     ships = larger if ahead > _error(found) else smaller
     order = [*(each for each in built.ensembles if each is not ships), ships]
-    return replace(built, ensembles=tuple(order)), _why(ships, chosen, fixed, found)
+    why = _why(ships, chosen, fixed, found)
+    if len(rivals) > 1:
+        why += (
+            f" `{fixed.name}` is the best of {len(rivals)} such ensembles on the selection split."
+        )
+    return replace(built, ensembles=tuple(order)), why
 
 
 def _error(found: Paired) -> float:
@@ -50,6 +57,14 @@ def _error(found: Paired) -> float:
     that only one of them gets right.
     """
     return math.sqrt(found.first_only + found.second_only) / found.clips
+
+
+def _right(ensemble: Ensemble) -> int:
+    """How many selection clips it gets right."""
+    table = ensemble.selection
+    if table is None or table.labels is None:
+        return 0
+    return int((ranks(table.logits, table.labels) == 0).sum())
 
 
 def _size(ensemble: Ensemble) -> float:

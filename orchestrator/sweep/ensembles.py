@@ -45,17 +45,20 @@ def default_ensembles(
         over = several[0] if len(several) == 1 else tuple(several)
         budget = EnsembleBudget(nonzero_params="1x" if sparse else None)
         greedy = EnsembleConfig(name=CHOICE, over=over, per=(), method="greedy", budget=budget)
-        found.append(greedy)
+        found.append(greedy.model_copy(update={"default": True}))
     return tuple(found)
 
 
 def is_default_choice(ensemble: EnsembleConfig) -> bool:
-    """Whether it is the greedy ensemble that a file without `ensembles` gets."""
+    """Whether it is the greedy ensemble that a file without `ensembles` gets: such a one in a file
+    that names it is not.
+    """
     plain_one = EnsembleConfig(
         name=CHOICE,
         over=ensemble.over,
         method="greedy",
         budget=EnsembleBudget(nonzero_params=ensemble.budget.nonzero_params),
+        default=True,
     )
     return ensemble == plain_one and ensemble.budget.nonzero_params in (None, "1x")
 

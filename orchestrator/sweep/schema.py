@@ -197,6 +197,8 @@ class EnsembleConfig(Frozen):
     # what is summed; normalised: logits over their standard deviation; a preset brings its own
     combine: Combine = "probabilities"
     budget: EnsembleBudget = EnsembleBudget()  # what its networks may cost together
+    # written by the program: the greedy ensemble of a file that names none
+    default: Literal[True] | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
