@@ -175,7 +175,7 @@ def _evaluate(
 ) -> tuple[FinalEvaluation, Path]:
     pool = pool_of_sweep(run, sweep)
     evaluation = finalize(run, sweep, pool.members, pool.missing, paper_style=paper_style)
-    return evaluation, write_report(run)
+    return evaluation, write_report(run, paper_style=paper_style)
 
 
 def _bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:

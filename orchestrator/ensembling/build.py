@@ -73,8 +73,10 @@ class Ensemble:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether the softmax of its scores means probabilities."""
-        return self.combine == "probabilities"
+        """Whether the softmax of its scores means probabilities: their mean, or a sum whose weights
+        were fitted so that it does.
+        """
+        return self.combine == "probabilities" or STRATEGIES.find(self.method).fits_probabilities
 
 
 Source = Member | Ensemble

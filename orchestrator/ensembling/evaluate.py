@@ -29,7 +29,8 @@ class Accuracy(Frozen):
     right: int  # clips whose label has the highest score
     top1: float
     top1_error: float  # standard error of top1, sqrt(p (1 - p) / n)
-    # Wilson's, of top1, at 95 %; None in evaluations of version 5 and earlier
+    # Wilson's, of top1, at 95 %; None where it would cover less: on clips that something was chosen
+    # on, cross-fitted or not; and in evaluations of version 5 and earlier
     interval: Interval | None = None
     top5: float
     mean_class: float  # top-1 of each class that occurs, averaged over these classes
@@ -111,6 +112,13 @@ def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
         mean_class=float(recall.mean()),
         cross_entropy=entropy,
     )
+
+
+def accuracy_on_selection(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
+    """The same on clips that something was chosen on: without an interval, which would be one for
+    independent clips and cover too little.
+    """
+    return accuracy(scores, labels, logits=logits).model_copy(update={"interval": None})
 
 
 def paired(first: BoolArray, second: BoolArray) -> Paired:

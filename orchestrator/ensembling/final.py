@@ -65,7 +65,8 @@ def finalize(
     """
     cells = {proposal.cell: proposal.axes for proposal in load_proposals(run)}
     pool = Pool(tuple(members), cells, dict(missing), (run,))
-    return evaluate(run, sweep, pool, "final evaluation", paper_style=paper_style)
+    purpose = f"final evaluation{', paper style' if paper_style else ''}"
+    return evaluate(run, sweep, pool, purpose, paper_style=paper_style)
 
 
 def evaluate(
@@ -78,13 +79,14 @@ def evaluate(
     The same members, recipes and stores are evaluated once: a second call returns what is on disk
     and leaves the test labels alone, also where a cell without a member has another reason by now
     or a network was timed again. Without any member nothing is read either. paper_style: also what
-    choosing on the test clips would have given.
+    choosing on the test clips would have given; it stays in the file, and is returned where it is
+    asked for alone.
     """
     members, missing = pool.members, pool.missing
     inputs = _digest(pool, sweep)
     known = _known(out, pool, inputs)
     if known is not None and (known.paper_style or not paper_style):
-        return known
+        return known if paper_style else known.model_copy(update={"paper_style": ()})
     sealed = _checked(pool)
     built, shipping = in_shipping_order(
         build_ensembles(sweep.ensembles, members, pool.cells), sweep.ensembles

@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrator.ensembling.budgets import Measure, figures_of
 from orchestrator.ensembling.build import Ensemble, build_ensembles
-from orchestrator.ensembling.evaluate import accuracy, ranks
+from orchestrator.ensembling.evaluate import accuracy, accuracy_on_selection, ranks
 from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import FrontPoint
 from orchestrator.ensembling.sealed import TestLabels
@@ -117,7 +117,7 @@ def front_point(ensemble: Ensemble, measure: Measure, truth: TestLabels | None) 
         limit=ensemble.limits[measure],
         cost=ensemble.cost[measure],
         weights=ensemble.weights,
-        selection=accuracy(table.logits, table.labels, logits=logits),
+        selection=accuracy_on_selection(table.logits, table.labels, logits=logits),
         test=accuracy(ensemble.test.logits, truth.labels, logits=logits) if truth else None,
         clean=accuracy(ensemble.test.logits[part], truth.labels[part], logits=logits)
         if truth is not None and part is not None

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.build import Ensemble
-from orchestrator.ensembling.evaluate import Accuracy, BoolArray, accuracy, log_softmax, ranks
+from orchestrator.ensembling.evaluate import (
+    Accuracy,
+    BoolArray,
+    accuracy,
+    accuracy_on_selection,
+    log_softmax,
+    ranks,
+)
 from orchestrator.ensembling.members import Member, SeedScores
 from orchestrator.ensembling.results import LevelRow, Row, SeedSpread, Size
 from orchestrator.ensembling.sealed import TestLabels
@@ -79,7 +86,7 @@ def _on_selection(scores: Scores | None, logits: bool = True) -> Accuracy | None
     return (
         None
         if scores is None or scores.labels is None
-        else accuracy(scores.logits, scores.labels, logits=logits)
+        else accuracy_on_selection(scores.logits, scores.labels, logits=logits)
     )
 
 

@@ -35,6 +35,10 @@ from orchestrator.sweep.strategies import STRATEGIES, StrategyCard
 from trainables.contract.errors import UserError
 
 ENSEMBLE = "ensemble"
+TOO_NARROW = (
+    "the 95 % interval of chosen weights is Wilson's, for independent clips; the folds share what"
+    " weights are chosen on, so that it covers about 90 % of planted cases"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +161,11 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     hits = ranks(together, truth) == 0
     return FilesEvaluation(
         aligned=table.how,
-        notes=(*notes, *table.notes, *order),
+        notes=(*notes, *table.notes, *order, *_doubts(card)),
         members=members,
         weights=given,
         combine=combine,
-        ensemble=accuracy(together, truth, logits=combine == "probabilities"),
+        ensemble=accuracy(together, truth, logits=_means_probabilities(combine, card)),
         chosen=chosen,
         against_best={
             name: paired(hits, firsts[name] == truth)
@@ -205,6 +209,14 @@ def _cross_fitted(
         against_mean=paired(ranks(found.rows, truth) == 0, ranks(mean, truth) == 0),
     )
     return found.rows, found.mean_weights(sources.members), chosen
+
+
+def _doubts(card: StrategyCard | None) -> tuple[str, ...]:
+    return (TOO_NARROW,) if card is not None and card.needs_selection else ()
+
+
+def _means_probabilities(combine: Combine, card: StrategyCard | None) -> bool:
+    return combine == "probabilities" or (card is not None and card.fits_probabilities)
 
 
 def _sources(names: Sequence[str], table: Aligned, truth: IntArray, combine: Combine) -> Sources:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.cross_fitting import cross_fitted
-from orchestrator.ensembling.evaluate import Accuracy, accuracy
+from orchestrator.ensembling.evaluate import Accuracy, accuracy_on_selection
 from orchestrator.ensembling.fronts import front, front_point
 from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import FrontPoint
@@ -116,8 +116,10 @@ def _imagined(ensemble: Ensemble) -> Imagined:
         networks=len(ensemble.members),
         cost=ensemble.cost,
         limits=ensemble.limits,
-        selection=accuracy(found.logits, found.labels, logits=logits),
-        cross_fitted=None if rows is None else accuracy(rows, found.labels, logits=logits),
+        selection=accuracy_on_selection(found.logits, found.labels, logits=logits),
+        cross_fitted=None
+        if rows is None
+        else accuracy_on_selection(rows, found.labels, logits=logits),
     )
 
 

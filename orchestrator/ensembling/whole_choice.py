@@ -24,7 +24,7 @@ from orchestrator.ensembling.evaluate import (
     Accuracy,
     BoolArray,
     IntArray,
-    accuracy,
+    accuracy_on_selection,
     log_softmax,
     ranks,
 )
@@ -280,8 +280,9 @@ class WholeChoice:
             if len(parts) == FOLDS:
                 order = np.concatenate([outside for outside, _ in parts])
                 logits = np.concatenate([own for _, own in parts])
-                fitted = accuracy(logits, self.labels[order], logits=each.has_probabilities)
-                found[each.name] = fitted.model_copy(update={"interval": None})
+                found[each.name] = accuracy_on_selection(
+                    logits, self.labels[order], logits=each.has_probabilities
+                )
         return found
 
     @property

@@ -58,14 +58,17 @@ MOST_PANELS = 3  # in the figure of reliability
 MOST_CURVES = 24  # trials in the figure of training curves
 
 
-def write_report(run: Path, confidence: float = THRESHOLD) -> Path:
+def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool = False) -> Path:
     """Write `run`/report/ (report.md, tables/*.csv, figures/*.png) and return report.md.
 
     Works before the sweep has ended, too. confidence: the probability below which clips are in the
-    second row of the violins.
+    second row of the violins. paper_style: say what choosing on the test clips has given, where
+    that was asked for.
     """
     sweep, trials = load_resolved(run)["sweep"], load_trials(run)
     evaluation, journal = FinalEvaluation.load(run), read_journal(run / "journal.jsonl")
+    if evaluation is not None and not paper_style:
+        evaluation = evaluation.model_copy(update={"paper_style": ()})
     out = run / "report"
     predictions = _predictions(run, evaluation)
     _write_tables(out / "tables", trials, evaluation, list(predictions.values()))

@@ -138,8 +138,10 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
 
 
 def _interval_clause(found: Comparison) -> str:
-    """The bootstrap interval of the difference; empty in evaluations of version 5."""
-    if found.bootstrap is None:
+    """The bootstrap interval of the difference; empty where they differ on no clip, and in
+    evaluations of version 5.
+    """
+    if found.bootstrap is None or found.bootstrap.clips is None:
         return ""
     low, high = found.bootstrap.clips
     return f", 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"

@@ -44,6 +44,9 @@ class StrategyCard(Card):
     keeps_budget: bool = False  # whether what it chooses stays within `sources.budget`
     # what it will refuse of a file's options, of what is summed, and with so many families at most
     refusals: Callable[[Any, Combine, int], Iterable[Refusal]] = nothing
+    # whether its weights are those of least log-loss: the softmax of summed logits means
+    # probabilities then
+    fits_probabilities: bool = False
     combine: Combine | None = None  # the only way of summing it has weights for; None: any
 
 

@@ -52,15 +52,22 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
             soft_wrap=True,
         )
     if evaluation.paper_style:
-        last = evaluation.paper_style[-1]
-        out.print(
-            f"paper style: {last.name} {100 * last.test.top1:.2f}, trials and weights chosen on the"
-            " test clips; it estimates nothing and is compared with nothing",
-            markup=False,
-            soft_wrap=True,
-        )
+        out.print(_paper_style(evaluation), markup=False, soft_wrap=True)
     for text in verdicts(evaluation):
         out.print(text.translate(PLAIN), soft_wrap=not out.is_terminal)
+
+
+def _paper_style(evaluation: FinalEvaluation) -> str:
+    """What ships, had it been chosen on the test clips."""
+    best = evaluation.headline
+    name = best.name if best is not None else ""
+    for each in evaluation.paper_style:
+        if each.name == name:
+            return (
+                f"paper style: {name} {100 * each.test.top1:.2f}, trials and weights chosen on the"
+                " test clips; it estimates nothing and is compared with nothing"
+            )
+    return f"paper style: {name} cannot be built of the trials that are best on the test clips"
 
 
 def _columns(evaluation: FinalEvaluation) -> list[Column]:

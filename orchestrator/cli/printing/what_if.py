@@ -37,7 +37,7 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
         out.print(f"selection top-1: {_percent(ensemble.selection)}", soft_wrap=True)
         if ensemble.cross_fitted is not None:
             out.print(
-                f"cross-fitted: {_percent(ensemble.cross_fitted)}, each fifth of the clips with the"
+                f"cross-fitted: {_honest(ensemble.cross_fitted)}, each fifth of the clips with the"
                 " weights chosen on the others",
                 soft_wrap=True,
             )
@@ -85,4 +85,9 @@ def _cost(ensemble: Imagined) -> str:
 
 
 def _percent(found: Accuracy) -> str:
+    """Without an error: it would not cover what choosing adds."""
+    return f"{100 * found.top1:.2f} % ({found.clips} clips)"
+
+
+def _honest(found: Accuracy) -> str:
     return f"{100 * found.top1:.2f} % ± {100 * found.top1_error:.2f} ({found.clips} clips)"

@@ -18,10 +18,13 @@ class Diversity(Frozen):
 
     Of a pair, n11 clips both have right, n00 both wrong, n10 and n01 only one of them.
     q: Yule's statistic (n11 n00 - n01 n10) / (n11 n00 + n01 n10): 1 where they err on the same
-    clips, 0 where independently; None where no pair has a denominator. disagreement: share of
-    the clips to which they give different classes. double_fault: n00 / N. error_overlap: n00 /
-    (n00 + n01 + n10), the share of the clips that one has wrong which both have wrong; None where
-    no pair errs. all_wrong: share of the clips that every member has wrong.
+    clips, 0 where independently; None where no pair has a denominator. disagreement: (n10 + n01) /
+    N, the share of the clips that only one of them has right. double_fault: n00 / N.
+    error_overlap: n00 / (n00 + n01 + n10), the share of the clips that one has wrong which both
+    have wrong; None where no pair errs.
+
+    Beside these: different_classes, the share of the clips to which a pair gives different classes,
+    also where both are wrong; all_wrong, the share of the clips that every member has wrong.
     """
 
     members: int
@@ -30,6 +33,8 @@ class Diversity(Frozen):
     double_fault: float
     error_overlap: float | None
     all_wrong: float
+    # None in evaluations whose `disagreement` is what this is
+    different_classes: float | None = None
 
 
 def diversity(firsts: IntArray, labels: IntArray) -> Diversity | None:
@@ -47,10 +52,11 @@ def diversity(firsts: IntArray, labels: IntArray) -> Diversity | None:
     return Diversity(
         members=len(firsts),
         q=_mean_ratio(n11 * n00 - n01 * n10, n11 * n00 + n01 * n10),
-        disagreement=1 - float(np.mean(agreeing)),
+        disagreement=float((n10 + n01).mean()) / len(labels),
         double_fault=float(n00.mean()) / len(labels),
         error_overlap=_mean_ratio(n00, n00 + n01 + n10),
         all_wrong=float((~hits.any(axis=0)).mean()),
+        different_classes=1 - float(np.mean(agreeing)),
     )
 
 

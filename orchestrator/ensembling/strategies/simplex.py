@@ -42,6 +42,7 @@ CARD = StrategyCard(
     options=Options,
     needs_selection=True,
     refusals=refusals,
+    fits_probabilities=True,
 )
 
 

@@ -37,6 +37,7 @@ CARD = StrategyCard(
     about="logistic regression on log-probabilities, its strength cross-fitted",
     options=Options,
     needs_selection=True,
+    fits_probabilities=True,
     combine="logits",
 )
 

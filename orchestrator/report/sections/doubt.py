@@ -58,8 +58,11 @@ def _intervals_legend(rows: Sequence[Row]) -> str:
     return (
         "Intervals of 95 %: Wilson's and a bootstrap (BCa) over the test clips, as if other clips"
         " of the same people were drawn, and a bootstrap over the people who perform them"
-        f" ({few} here; with fewer than 8 there is none, with fewer than 20 it is too narrow). None"
-        " speaks of other seeds. ECE: expected calibration error, 15 bins of equal width; `by"
+        f" ({few} here; with fewer than 8 there is none, with fewer than 20 it is too narrow). A"
+        " bootstrap says nothing (n/a) where every sample has the same mean, as of an accuracy of"
+        " 100 %; Wilson's does. None speaks of other seeds. Log-loss, ECE and Brier are n/a where"
+        " logits are summed with weights that were not fitted by log-loss: their softmax means no"
+        " probability. ECE: expected calibration error, 15 bins of equal width; `by"
         " chance` is what a perfectly calibrated network has on as many clips. Equal-mass ECE is in"
         " `tables/results.csv`, the bins are in `evaluation.json`."
     )
@@ -132,16 +135,22 @@ def _diversity(evaluation: FinalEvaluation) -> list[str]:
         return []
     text = (
         "Means over pairs of networks, on the test clips. Q: Yule's statistic of being right, 1"
-        " where both err on the same clips, 0 where independently of each other. Disagreement: they"
-        " give different classes. Error overlap: of the clips that one of two has wrong, both have."
-        " All wrong: clips that no network of the ensemble has right."
+        " where both err on the same clips, 0 where independently of each other. Disagreement: only"
+        " one of them is right. Different classes: also where both are wrong. Error overlap: of the"
+        " clips that one of two has wrong, both have. All wrong: clips that no network of the"
+        " ensemble has right."
     )
     lines = [
         {
             "ensemble": f"`{row.name}`",
             "networks": str(found.members),
             "Q": NONE if found.q is None else f"{found.q:.3f}",
-            "disagreement %": percent(found.disagreement),
+            "disagreement %": NONE
+            if found.different_classes is None
+            else percent(found.disagreement),
+            "different classes %": percent(
+                found.disagreement if found.different_classes is None else found.different_classes
+            ),
             "both wrong %": percent(found.double_fault),
             "error overlap %": NONE
             if found.error_overlap is None

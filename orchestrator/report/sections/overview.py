@@ -27,7 +27,8 @@ def overview(
     restarts = sum(state.restarts for state in trials)
     rare += [f"{restarts} restart{'' if restarts == 1 else 's'}"] if restarts else []
     seconds = sum(state.result.seconds for state in trials if state.result)
-    reads = sum(event["event"] == "test_read" for event in journal)
+    reads = [event for event in journal if event["event"] == "test_read"]
+    papers = sum(str(event.get("purpose", "")).endswith("paper style") for event in reads)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
     cells = len({state.proposal.cell for state in trials})
     lines.append(
@@ -46,7 +47,10 @@ def overview(
             f"- **Time**: {first} to {last} UTC, {(max(times) - min(times)) / 60:.1f} minutes,"
             " pauses included"
         )
-    lines.append(f"- **Test labels** were {_times(reads)}")
+    lines.append(
+        f"- **Test labels** were {_times(len(reads))}"
+        + (f", {papers} of them for the papers' way of choosing" if papers else "")
+    )
     return "\n".join(lines)
 
 

@@ -80,6 +80,37 @@ def test_scores_that_are_no_probabilities_have_no_calibration(tmp_path):
     assert [row.calibration is None for row in rows] == [row.kind == "ensemble" for row in rows]
 
 
+def test_sums_that_were_fitted_by_log_loss_are_calibrated_too(tmp_path):
+    trials = [Trial("joint", 0.0, wrong_test=(0,)), Trial("joint", 0.6, wrong_test=(1,))]
+    recipes = [
+        {**LEVELS, "name": "fitted", "method": "simplex", "combine": "logits"},
+        {**LEVELS, "name": "stacked", "method": "stacking", "combine": "logits"},
+        {**LEVELS, "name": "plain", "method": "greedy", "combine": "logits"},
+    ]
+    rows = complete(make_run(tmp_path, trials), make_sweep(*recipes)).rows[-3:]
+    assert [row.calibration is not None for row in rows] == [True, True, False]
+    assert [row.test.cross_entropy is not None for row in rows] == [True, True, False]
+
+
+def test_figures_that_something_was_chosen_by_have_no_interval(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6)])
+    found = complete(run, make_sweep(LEVELS))
+    assert [row.selection.interval for row in found.rows] == [None] * 3
+    assert all(row.test.interval is not None for row in found.rows)
+    assert all(point.selection.interval is None for point in found.fronts)
+
+
+def test_no_bootstrap_interval_is_made_of_what_never_varies(tmp_path):
+    """All have every test clip right."""
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6)])
+    found = complete(run, make_sweep(LEVELS))
+    assert [row.bootstrap.clips for row in found.rows] == [None] * 3
+    assert [each.bootstrap.clips for each in found.comparisons] == [None] * len(found.comparisons)
+    text = write_report(run).read_text()
+    assert "95 % interval" not in text
+    assert "| `joint-0` | 100.00 | 88.65 to 100.00 | n/a |" in text
+
+
 NEW_IN_6 = ("bootstrap", "calibration", "diversity")
 
 

@@ -48,14 +48,33 @@ def test_the_best_on_test_are_found_and_stand_in_rows_of_their_own(
     # everything else is as it was
     assert asked.model_copy(update={"paper_style": ()}) == plain
     assert asked.headline == plain.headline
-    text = write_report(run).read_text()
+    assert "Paper style" not in write_report(run).read_text()
+    text = write_report(run, paper_style=True).read_text()
     assert "### Paper style: chosen on the test clips" in text
     assert "Paper style" not in text.split("## Results")[0]
-    print_evaluation(asked)
-    assert "paper style: " in capsys.readouterr().out
+    if kind == "protocol":
+        print_evaluation(asked)
+        assert "paper style: streams 96.67, trials" in capsys.readouterr().out
+    assert "2 times, 1 of them for the papers' way of choosing" in text
     purposes = [
         each["purpose"] for each in read_journal(run / "journal.jsonl") if "purpose" in each
     ]
-    assert len(purposes) == 2
+    assert purposes == ["final evaluation", "final evaluation, paper style"]
     assert finalize(run, sweep, members, {}, paper_style=True) == asked
-    assert finalize(run, sweep, members, {}) == asked  # it is not lost
+    assert finalize(run, sweep, members, {}) == plain
+    assert finalize(run, sweep, members, {}, paper_style=True) == asked  # it is not lost
+    reads = [each for each in read_journal(run / "journal.jsonl") if "purpose" in each]
+    assert len(reads) == 2
+
+
+def test_the_line_is_of_what_ships(tmp_path, capsys):
+    """Of the file's ensembles the last one that could be built ships, however many stand below."""
+    recipe = {"name": "first", "over": "data.stream"}
+    run, sweep = make_run(tmp_path, rivals()), make_sweep(recipe)
+    asked = finalize(run, sweep, collect(run, sweep), {}, paper_style=True)
+    others = [each for each in asked.paper_style if each.name != "first"]
+    ours = [each for each in asked.paper_style if each.name == "first"]
+    print_evaluation(asked.model_copy(update={"paper_style": (*ours, *others)}))
+    assert "paper style: first " in capsys.readouterr().out
+    print_evaluation(asked.model_copy(update={"paper_style": tuple(others)}))
+    assert "paper style: first cannot be built of the trials" in capsys.readouterr().out

@@ -12,18 +12,20 @@ def test_diversity_matches_naive():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 90)
     firsts = np.where(rng.random((4, 90)) < 0.7, labels, rng.integers(0, 4, (4, 90)))
-    q, overlap, fault, differing = [], [], [], []
+    q, overlap, fault, only_one, differing = [], [], [], [], []
     for first, second in itertools.combinations(firsts.tolist(), 2):
         n11, n10, n01, n00 = naive.pair_counts(first, second, labels.tolist())
         q.append((n11 * n00 - n01 * n10) / (n11 * n00 + n01 * n10))
         overlap.append(n00 / (n00 + n01 + n10))
         fault.append(n00 / 90)
+        only_one.append((n10 + n01) / 90)
         differing.append(sum(a != b for a, b in zip(first, second, strict=True)) / 90)
     found = diversity(firsts, labels)
     assert found.q == pytest.approx(np.mean(q))
     assert found.error_overlap == pytest.approx(np.mean(overlap))
     assert found.double_fault == pytest.approx(np.mean(fault))
-    assert found.disagreement == pytest.approx(np.mean(differing))
+    assert found.disagreement == pytest.approx(np.mean(only_one))
+    assert found.different_classes == pytest.approx(np.mean(differing))
     assert found.all_wrong == pytest.approx((firsts != labels).all(axis=0).mean())
 
 
