@@ -17,6 +17,9 @@ from trainables.contract.errors import UserError
 Integers = npt.NDArray[np.int64]
 Choose = Callable[[Sources], Choice | Mapping[str, float]]
 
+FOLDS = 5
+"""Of the selection clips, in what a sweep says of itself."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CrossFitted:

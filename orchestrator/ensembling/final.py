@@ -51,6 +51,9 @@ from trainables.data.store.cache import is_uri
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
+FILES = ("members.json", "weights.json", "scores.parquet", "result.json")
+"""Of an ensemble."""
+
 
 def finalize(
     run: Path,
@@ -86,6 +89,7 @@ def evaluate(
     inputs = _digest(pool, sweep)
     known = _known(out, pool, inputs)
     if known is not None and (known.paper_style or not paper_style):
+        _restore(out, known, sweep, pool)
         return known if paper_style else known.model_copy(update={"paper_style": ()})
     sealed = _checked(pool)
     built, shipping = in_shipping_order(
@@ -153,6 +157,23 @@ def _known(out: Path, pool: Pool, inputs: str) -> FinalEvaluation | None:
     if now != known:
         now.save(out)
     return now
+
+
+def _restore(out: Path, known: FinalEvaluation, sweep: Sweep, pool: Pool) -> None:
+    """Write the files of ensembles that are gone again; none of them needs a label."""
+    lacking = {
+        row.name: row
+        for row in known.rows
+        if row.kind == "ensemble"
+        and not all((_folder(out, row.name) / name).is_file() for name in FILES)
+    }
+    if not lacking:
+        return
+    for each in build_ensembles(sweep.ensembles, pool.members, pool.cells).ensembles:
+        if each.name in lacking:
+            _save(out, each)
+            result = lacking[each.name].model_dump(mode="json")
+            write_json(_folder(out, each.name) / "result.json", result)
 
 
 def _points(curves: Mapping[Measure, Sequence[Ensemble]], truth: Truth) -> tuple[FrontPoint, ...]:

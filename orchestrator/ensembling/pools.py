@@ -82,6 +82,15 @@ def check_ended(run: Path) -> None:
         )
 
 
+def unended(run: Path) -> str | None:
+    """How many trials of the sweep have not ended, in words; None where all have."""
+    states = load_trials(run)
+    left = sum(not state.ended for state in states)
+    if not left:
+        return None
+    return f"{run.name}: {left} of {len(states)} trials have not ended and take no part"
+
+
 def pool_of_sweep(run: Path, sweep: Sweep) -> Pool:
     """The networks of one sweep; its store lies where the sweep says now."""
     members = tuple(member.at_store(sweep.data.store) for member in collect(run, sweep))

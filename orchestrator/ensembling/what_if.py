@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.build import Ensemble, build_ensembles
-from orchestrator.ensembling.cross_fitting import cross_fitted
+from orchestrator.ensembling.cross_fitting import FOLDS, cross_fitted
 from orchestrator.ensembling.evaluate import Accuracy, accuracy_on_selection
 from orchestrator.ensembling.fronts import front, front_point
+from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import FrontPoint
 from trainables.contract.errors import UserError
@@ -24,8 +25,8 @@ from trainables.contract.errors import UserError
 if TYPE_CHECKING:
     from orchestrator.sweep import EnsembleConfig
 
-FOLDS, SEED = 5, 0
-"""Of the cross-fitted figure."""
+SEED = 0
+"""Of the folds of the cross-fitted figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,10 @@ class Imagined:
     cost: Mapping[Measure, float]  # of its networks together, as far as it is known
     limits: Mapping[Measure, float]  # of its budget
     selection: Accuracy
-    # of each fifth of the clips with the weights chosen on the others; None where nothing is chosen
+    # of each fifth of the clips with the weights, not the trials, chosen on the others; None where
+    # no weight is chosen
     cross_fitted: Accuracy | None
+    best_network: tuple[str, Accuracy]  # of those on the same clips, the best there by itself
 
     def to_json(self) -> dict[str, Any]:
         """Everything."""
@@ -57,6 +60,11 @@ class Imagined:
             "budget": dict(self.limits),
             "selection": self.selection.model_dump(),
             "cross_fitted": self.cross_fitted.model_dump() if self.cross_fitted else None,
+            "trials_chosen_again": False,  # in the cross-fitted figure
+            "best_network": {
+                "name": self.best_network[0],
+                "selection": self.best_network[1].model_dump(),
+            },
         }
 
 
@@ -88,7 +96,16 @@ def what_if(pool: Pool, recipe: EnsembleConfig) -> Answer:
     built = build_ensembles((recipe,), pool.members, pool.cells)
     if not built.ensembles:
         raise UserError.of(f"{name}: {why}" for name, why in built.skipped.items())
-    return Answer(tuple(map(_imagined, built.ensembles)), built.skipped)
+    best: dict[Division, tuple[str, Accuracy]] = {}
+    for member in pool.members:
+        found = member.selection
+        assert found is not None  # clips were held out
+        assert found.labels is not None
+        known = accuracy_on_selection(found.logits, found.labels, logits=True)
+        if member.division not in best or known.top1 > best[member.division][1].top1:
+            best[member.division] = member.name, known
+    ensembles = [_imagined(each, best[each.division]) for each in built.ensembles]
+    return Answer(tuple(ensembles), built.skipped)
 
 
 def front_of(pool: Pool, measure: Measure) -> tuple[FrontPoint, ...]:
@@ -102,7 +119,7 @@ def front_of(pool: Pool, measure: Measure) -> tuple[FrontPoint, ...]:
     return tuple(front_point(each, measure, None) for each in found)
 
 
-def _imagined(ensemble: Ensemble) -> Imagined:
+def _imagined(ensemble: Ensemble, best: tuple[str, Accuracy]) -> Imagined:
     found = ensemble.selection
     assert found is not None  # clips were held out
     assert found.labels is not None
@@ -120,6 +137,7 @@ def _imagined(ensemble: Ensemble) -> Imagined:
         cross_fitted=None
         if rows is None
         else accuracy_on_selection(rows, found.labels, logits=logits),
+        best_network=best,
     )
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.collect import contenders, member_of
-from orchestrator.ensembling.cross_fitting import folds_of
+from orchestrator.ensembling.cross_fitting import FOLDS, folds_of
 from orchestrator.ensembling.evaluate import (
     Accuracy,
     BoolArray,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.floating[Any]]
 Axes = Mapping[str, Any]
 
-FOLDS = 5
 TRIAL_DRAWS = 500
 MOST_ENSEMBLE_DRAWS, LEAST_ENSEMBLE_DRAWS = 100, 40
 LOGITS_IN_ALL = 400_000_000

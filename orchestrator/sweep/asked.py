@@ -44,6 +44,12 @@ class Asked:
         """
         several = [axis for axis, values in axes.items() if len(values) > 1]
         others = [axis for axis in several if axis not in self.per and axis != SEED]
+        if not self.over and not others and len(axes.get(SEED, ())) < 2:
+            raise UserError(
+                "every axis with several values is one of --per: nothing is left to combine"
+                if several
+                else "an ensemble needs two networks, or several seeds of one: there are none here"
+            )
         over = list(self.over) or others or [SEED]
         asked: dict[str, Any] = {
             "name": name,

@@ -245,8 +245,10 @@ def _combine(
     names: Sequence[str], asked: Asked, place: _Place, *, details: bool, as_json: bool
 ) -> None:
     """Build and evaluate the ensemble that is asked for."""
+    from orchestrator.cli.printing.evaluation import print_weights
     from orchestrator.ensembling.asked import evaluate_asked
     from orchestrator.ensembling.pools import check_ended, pool_of
+    from orchestrator.ensembling.results import FILE
     from orchestrator.record.folder import find_folder, held
 
     runs = [find_folder(name, place.storage) for name in names if not _is_run(name)]
@@ -257,9 +259,33 @@ def _combine(
                 check_ended(run)
         pool = pool_of(runs, _trials(names, place.uri, stack))
         evaluation, out = evaluate_asked(pool, asked, place.called, place.out)
-    _print(evaluation, out, details=details, as_json=as_json)
+    _print(evaluation, out, details=details, as_json=as_json, figures=str(out / FILE))
+    _say_unended(runs)
     if not as_json:
+        print_weights(evaluation)
+        _say_reads(runs)
         print(f"files   {out}")
+
+
+def _say_unended(runs: Sequence[Path]) -> None:
+    from orchestrator.ensembling.pools import unended
+
+    for text in filter(None, map(unended, runs)):
+        print(text, file=sys.stderr)
+
+
+def _say_reads(runs: Sequence[Path]) -> None:
+    """How often the test labels were read, where it was more than once."""
+    from orchestrator.record.journal import read_journal
+
+    for run in runs:
+        events = read_journal(run / "journal.jsonl")
+        reads = sum(event["event"] == "test_read" for event in events)
+        if reads > 1:
+            print(
+                f"{run.name}: the test labels were read {reads} times; choosing by these figures is"
+                " choosing on the test split"
+            )
 
 
 def what_if(
@@ -315,6 +341,7 @@ def what_if(
         asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
         for cell, why in pool.missing.items():
             print(f"without {cell}: {why}", file=sys.stderr)
+        _say_unended(runs)
         if front is not None:
             if not asked.is_empty:
                 raise UserError(
@@ -369,6 +396,7 @@ def _conclude(
     run = find_folder(name, storage)
     evaluation, report = conclude(run, partial=partial, paper_style=paper_style)
     show_evaluation(evaluation, report, run, as_json, details=details)
+    _say_unended([run])
 
 
 def show_evaluation(
@@ -383,7 +411,14 @@ def show_evaluation(
         print_report(report, command("ui", run))
 
 
-def _print(evaluation: FinalEvaluation, folder: Path, *, details: bool, as_json: bool) -> None:
+def _print(
+    evaluation: FinalEvaluation,
+    folder: Path,
+    *,
+    details: bool,
+    as_json: bool,
+    figures: str = "report/tables/results.csv",
+) -> None:
     from orchestrator.cli.printing.evaluation import print_evaluation
     from orchestrator.cli.printing.score_files import print_details
 
@@ -395,6 +430,6 @@ def _print(evaluation: FinalEvaluation, folder: Path, *, details: bool, as_json:
             content["details"] = {"name": best.name, **predictions.to_json(best.name)}
         print(json.dumps(content, indent=2))
         return
-    print_evaluation(evaluation)
+    print_evaluation(evaluation, figures)
     if best is not None and predictions is not None:
         print_details(predictions, best.name)

@@ -18,8 +18,12 @@ PLAIN = str.maketrans("", "", "`*")
 """Takes Markdown's marks out of a sentence."""
 
 
-def print_evaluation(evaluation: FinalEvaluation) -> None:
-    """Members and ensembles with their accuracies and sizes, then the verdicts."""
+def print_evaluation(
+    evaluation: FinalEvaluation, figures: str = "report/tables/results.csv"
+) -> None:
+    """Members and ensembles with their accuracies and sizes, then the verdicts. figures: the file
+    with what the table has no room for.
+    """
     from orchestrator.report.verdicts import verdicts
 
     out = console()
@@ -28,7 +32,7 @@ def print_evaluation(evaluation: FinalEvaluation) -> None:
         ("network or ensemble", [row.name for row in evaluation.rows]),
         _columns(evaluation),
         "Final scores: top-1 in % ± standard error",
-        "report/tables/results.csv and --json have every figure",
+        f"{figures} and --json have every figure",
     )
     out.print(
         "95 %: Wilson's interval of test; deploy non-zero: weights that ship and are not zero",
@@ -92,6 +96,15 @@ def _columns(evaluation: FinalEvaluation) -> list[Column]:
         ("training non-zero", [f"{size.nonzero_params:,}" for size in sizes], 7),
     ]
     return [Column(*column) for column in columns]
+
+
+def print_weights(evaluation: FinalEvaluation) -> None:
+    """What every ensemble is made of."""
+    for row in evaluation.rows:
+        if row.kind == "ensemble" and row.weights:
+            total = sum(row.weights.values())
+            made = ", ".join(f"{name} {weight / total:.3f}" for name, weight in row.weights.items())
+            console().print(f"{row.name} is made of {made}", markup=False, soft_wrap=True)
 
 
 def print_report(report: Path, next_step: str) -> None:

@@ -38,9 +38,11 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
         if ensemble.cross_fitted is not None:
             out.print(
                 f"cross-fitted: {_honest(ensemble.cross_fitted)}, each fifth of the clips with the"
-                " weights chosen on the others",
+                " weights chosen on the others (trials are not chosen again)",
                 soft_wrap=True,
             )
+        name, alone = ensemble.best_network
+        out.print(f"best network by itself: {name} {_percent(alone)}", soft_wrap=True)
     for name, why in answer.skipped.items():
         out.print(f"{name}: {why}", soft_wrap=True)
     out.print(

@@ -94,6 +94,8 @@ def test_what_if_says_members_cost_and_figures_and_leaves_the_test_split_closed(
     assert ensemble["cost"]["nonzero_params"] == 500 + 200 + 500
     assert (ensemble["selection"]["clips"], ensemble["cross_fitted"]) == (12, None)
     assert ensemble["selection"]["right"] == 11  # all err on the first
+    assert ensemble["best_network"]["name"] == "joint-level0"
+    assert ensemble["best_network"]["selection"]["right"] == 10
     assert files(tmp_path) == before
     code, out, _ = orchestrate("what-if", "small", *MEAN, "--budget", "nonzero_params=3x")
     assert code == 0
@@ -190,6 +192,18 @@ def test_a_store_that_is_gone_leaves_nothing_and_the_same_command_works_when_it_
     assert orchestrate("ensemble", "small", *MEAN, "--called", "both")[0] == 0
 
 
+def test_files_of_ensembles_that_are_gone_are_written_again(tmp_path, orchestrate):
+    run = finished(tmp_path)
+    assert orchestrate("ensemble", "small")[0] == 0
+    (first, *_), reads = sorted((run / "ensembles").iterdir()), len(events(run, "test_read"))
+    before = {file.name: file.read_bytes() for file in first.iterdir() if file.is_file()}
+    for name in before:
+        (first / name).unlink()
+    assert orchestrate("ensemble", "small")[0] == 0
+    assert {file.name: file.read_bytes() for file in first.iterdir() if file.is_file()} == before
+    assert len(events(run, "test_read")) == reads
+
+
 def test_an_asked_ensemble_that_was_ended_halfway_is_taken_up_again(
     tmp_path, orchestrate, monkeypatch
 ):
@@ -213,6 +227,7 @@ def test_seeds_weights_and_a_place_are_asked_for(tmp_path, orchestrate):
     code, out, err = orchestrate("ensemble", "seeds", *MEAN, "--over", "seed", "--out", "here")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "files   here"
+    assert ".joint-0 is made of joint-level0 0.500, joint-level0-seed1 0.500" in out
     names = [row.name for row in FinalEvaluation.load(tmp_path / "here").rows]
     assert sum(name.startswith("mean-") for name in names) == 4
     assert "joint-level0-seed1" in names
@@ -239,6 +254,10 @@ def test_seeds_weights_and_a_place_are_asked_for(tmp_path, orchestrate):
         (("small", "--over", "seed"), "--over: combines several seeds of a network, but"),
         (("small", "--weights", "pskl", "--over", "data.stream"), "--weights: must be hpi_gcn,"),
         (("small", "--option", "k=3"), "--option k: unknown key"),
+        (
+            ("small", "--per", "data.stream", "--per", "sparsity.level"),
+            "every axis with several values is one of --per",
+        ),
         (("small", "small"), "must be named once"),
         (("small", "elsewhere"), "elsewhere: must have the store of small to be combined with"),
         (("small", "paper"), "paper: must have the selection of small to be combined with it"),
@@ -315,10 +334,15 @@ def test_trials_that_have_not_ended_keep_the_test_split_closed(tmp_path, orchest
     code, _, err = orchestrate("ensemble", "small", *MEAN)
     assert code == 2
     assert "1 trials have not ended" in err
-    assert orchestrate("ensemble", "small", *MEAN, "--partial")[0] == 0
+    code, _, err = orchestrate("ensemble", "small", *MEAN, "--partial", "--called", "some")
+    assert (code, err) == (0, "small: 1 of 4 trials have not ended and take no part\n")
+    code, out, _ = orchestrate("ensemble", "small", *MEAN, "--partial", "--called", "again")
+    assert code == 0
+    assert "small: the test labels were read 2 times; choosing by these" in out
     code, _, err = orchestrate("what-if", "small", *MEAN)
     assert code == 0
     assert err.startswith("without ")
+    assert "small: 1 of 4 trials have not ended" in err
 
 
 def test_a_laptop_without_torch_builds_and_imagines(tmp_path):
