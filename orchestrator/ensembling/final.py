@@ -43,6 +43,7 @@ from orchestrator.record.commands import command
 from orchestrator.record.folder import load_folder, store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
+from trainables.contract.artifacts import LATENCIES
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 from trainables.contract.frozen import without_defaults
@@ -197,19 +198,25 @@ def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None
 
 def _digest(pool: Pool, sweep: Sweep) -> str:
     """Names what the evaluation depends on: its version, the recipes, what the trials of all seeds
-    say, however they came to say it, and which trials they were chosen from.
+    say, however they came to say it, and which trials they were chosen from; their latencies only
+    where they take part in choosing.
     """
     asked = [without_defaults(recipe) for recipe in sweep.ensembles]
     trials = [[member.cell, *(_named(run) for run in member.seeds)] for member in pool.members]
-    rivals = [
-        each[0][0].trial
-        for run in pool.runs
-        for own in contenders(run, sweep if len(pool.runs) == 1 else load_folder(run)).values()
-        for each in own
-    ]
-    return hashlib.sha256(
-        json.dumps([VERSION, asked, trials, rivals], sort_keys=True).encode()
-    ).hexdigest()[:16]
+    rivals: list[str] = []
+    times: list[float | None] = []
+    if any("latency_ms" in recipe.budget.given for recipe in sweep.ensembles):
+        runs = [run for member in pool.members for run in member.seeds]
+        times += [run.result.cost.deploy_latency_ms for run in runs]
+    for run in pool.runs:
+        chooser = sweep if len(pool.runs) == 1 else load_folder(run)
+        names = LATENCIES if chooser.chooses_by_latency else ()
+        for candidate in (each for own in contenders(run, chooser).values() for each in own):
+            rivals.append(candidate[0][0].trial)
+            known = (result.metrics() for _, result in candidate)
+            times += [metrics.get(name) for metrics in known for name in names]
+    content = [VERSION, asked, trials, rivals, *([times] if times else [])]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _named(run: SeedRun) -> list[str]:

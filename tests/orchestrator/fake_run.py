@@ -225,4 +225,6 @@ def make_sweep(
         ensembles=tuple(EnsembleConfig.model_validate(each) for each in ensembles),
         objectives=tuple(Objective(metric=metric, goal=goal) for metric, goal in objectives),
         metric_limits=tuple(MetricLimit.model_validate(each) for each in limits),
+        chooses_by_latency=any("_ms" in metric for metric, _ in objectives)
+        or any("_ms" in limit["metric"] for limit in limits),
     )

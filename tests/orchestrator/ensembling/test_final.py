@@ -312,6 +312,44 @@ def test_test_labels_are_read_once_until_something_changes(tmp_path):
     assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
 
 
+def test_a_latency_that_takes_part_in_choosing_is_looked_at_again(tmp_path):
+    """Where an ensemble must be fast it is chosen again; elsewhere the new figure is noted."""
+    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6), Trial("joint", 0.8)])
+    greedy = {"name": "fast", "over": "sparsity.level", "method": "greedy"}
+    fast, free = make_sweep({**greedy, "budget": {"latency_ms": 4}}), make_sweep(LEVELS)
+    before = complete(run, fast).headline
+    timed_again(run, 3.0)
+    after = complete(run, fast).headline
+    assert (before.size.latency_ms, after.size.latency_ms) == (1.5, 3.0)
+    timed_again(run, 5.0)
+    evaluation = complete(run, fast)
+    assert "none of its sources fits into the budget" in evaluation.skipped["fast"]
+    complete(run, free)
+    timed_again(run, 6.0)
+    complete(run, free)
+    events = [event["event"] for event in read_journal(run / "journal.jsonl")]
+    assert events.count("test_read") == 4
+
+
+def test_a_sweep_that_chooses_by_latency_is_evaluated_again_after_new_timings(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.0)])
+    sweep = make_sweep(objectives=[("deploy_latency_ms", "minimize")])
+    complete(run, sweep)
+    timed_again(run, 3.0)
+    complete(run, sweep)
+    events = [event["event"] for event in read_journal(run / "journal.jsonl")]
+    assert events.count("test_read") == 2
+
+
+def timed_again(run, milliseconds):
+    """All networks of the sweep take so long by now."""
+    for proposal in load_proposals(run):
+        file = proposal.folder(run).result_file
+        result = json.loads(file.read_text())
+        result["cost"]["deploy_latency_ms"] = milliseconds
+        file.write_text(json.dumps(result))
+
+
 def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
     run, sweep = (
         make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.0, seed=1)]),
