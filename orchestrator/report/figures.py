@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,30 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.report.point_names import Point, name_points
 from trainables.contract.artifacts import load_curve
 from trainables.contract.disk import read_json
-from trainables.figures import DPI, blank_figure
+from trainables.figures import blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DRAWING = threading.Lock()  # matplotlib's font and text caches are not made for several threads
-NAME_SIZE = 7  # points
 MOST_NAMES = 16  # with more points than this only ensembles and dense members are named
 LEAST_SHARE = 0.1  # %: where the axis of kept weights begins
+MOST_CLASSES = 64  # names of more would be too small to read
+MOST_COUNTED = 20  # classes of a confusion matrix whose cells hold their clips
 NAMED_CURVES = 12  # more than this many trials get no legend: it would hide the curves
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One network or ensemble in the plane of size and accuracy."""
-
-    name: str
-    kind: str  # "member" (sparse), "dense" (single, without a mask) or "ensemble"
-    params: int
-    top1: float
-    error: float  # standard error of top1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +56,8 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
     """Top-1 against non-zero parameters (logarithmic), with one standard error; `split` names the
     clips.
     """
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     with DRAWING:
         figure, axes = _canvas(8.0, 5.0)
         styles = {
@@ -76,7 +69,7 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
             own = [point for point in points if point.kind == kind]
             if own:
                 axes.errorbar(
-                    [point.params for point in own],
+                    [point.cost for point in own],
                     [100 * point.top1 for point in own],
                     yerr=[100 * point.error for point in own],
                     fmt=marker,
@@ -87,35 +80,44 @@ def draw_size_accuracy(points: Sequence[Point], split: str, path: Path) -> Path:
                     elinewidth=0.8,
                 )
         axes.set_xscale("log")
-        axes.set_xlabel("non-zero parameters, training form")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.minorticks_off()
+        axes.set_xlabel("non-zero parameters of the deploy form, which ships")
         axes.set_ylabel(f"top-1 on {split}, % (bars: one standard error)")
         axes.margins(x=0.25, y=0.12)
         axes.grid(alpha=0.3, which="both")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
         crowded = len(points) > MOST_NAMES
-        _name_points(
-            figure, axes, [point for point in points if not crowded or point.kind != "member"]
-        )
+        named = [point for point in points if not crowded or point.kind != "member"]
+        name_points(figure, axes, named, [point for point in points if point not in named])
         return save_figure(figure, path)
 
 
 def draw_front(
-    costs: Sequence[float],
+    costs: Mapping[str, float],
     accuracies: Mapping[str, Sequence[tuple[float, float]]],
     unit: str,
     path: Path,
 ) -> Path:
-    """Top-1 of ensembles against what they cost (logarithmic), a line for each split with one
-    standard error; accuracies: split -> (top-1, its standard error) for each cost.
+    """Top-1 of ensembles against what they cost (logarithmic), a stair for each split with one
+    standard error, the splits a little beside each other so that no bar hides another.
+
+    costs: what an ensemble is made of -> its cost, the cheapest first; accuracies: split ->
+    (top-1, its standard error) for each cost.
     """
+    places = list(costs.values())
+    nudge = (max(places) / min(places)) ** 0.006
     with DRAWING:
-        figure, axes = _canvas(7.0, 4.5)
+        figure, axes = _canvas(7.5, 4.8)
         for split, values in accuracies.items():
+            factor = 1 / nudge if split == "selection" else nudge
             axes.errorbar(
-                costs,
+                [factor * cost for cost in places],
                 [100 * top1 for top1, _ in values],
                 yerr=[100 * error for _, error in values],
                 fmt="o--" if split == "selection" else "o-",
+                drawstyle="steps-post",
                 color="tab:grey" if split == "selection" else "tab:red",
                 label=f"{split} split",
                 markersize=5,
@@ -125,9 +127,23 @@ def draw_front(
         axes.set_xscale("log")
         axes.set_xlabel(unit)
         axes.set_ylabel("top-1, % (bars: one standard error)")
-        axes.margins(x=0.1, y=0.12)
-        axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=8)
+        axes.margins(x=0.15, y=0.15)
+        ticks = _apart(places)
+        axes.set_xticks(ticks, [f"{tick:.3g}" if tick < 1000 else f"{tick:,.0f}" for tick in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8)
+        last = list(accuracies.values())[-1]
+        points = [
+            Point(name, "ensemble", cost, *figures)
+            for (name, cost), figures in zip(costs.items(), last, strict=True)
+        ]
+        others = [
+            [Point("", "ensemble", cost, *each) for cost, each in zip(places, values, strict=True)]
+            for values in accuracies.values()
+        ]
+        if len(points) <= MOST_NAMES:
+            name_points(figure, axes, points, [each for own in others for each in own], others)
         return save_figure(figure, path)
 
 
@@ -181,9 +197,9 @@ def draw_levels(
         return save_figure(figure, path)
 
 
-def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
+def draw_curves(tables: Mapping[str, Path], path: Path, warmups: Collection[int] = ()) -> Path:
     """Loss and selection accuracy by epoch, one line per trial; `tables` holds metrics.parquet
-    files by trial.
+    files by the name of the trial's line, `warmups` how many epochs the warm-ups last.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -201,27 +217,56 @@ def draw_curves(tables: Mapping[str, Path], path: Path) -> Path:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(alpha=0.3)
+        drawn = list(loss.lines)
         if not top1.lines:
             top1.text(
                 0.5, 0.5, "nothing held out", ha="center", va="center", transform=top1.transAxes
             )
-        if loss.lines and len(curves) <= NAMED_CURVES:
-            figure.legend(handles=loss.lines, loc="outside lower center", ncols=2, fontsize=7)
+        marks = [
+            axes.axvline(epochs + 0.5, color="black", linestyle=":", linewidth=0.9)
+            for axes in (loss, top1)
+            for epochs in warmups
+        ]
+        for mark in marks[:1]:
+            mark.set_label("end of the warm-up")
+        named = [*(drawn if len(curves) <= NAMED_CURVES else ()), *marks[:1]]
+        if named:
+            figure.legend(handles=named, loc="outside lower center", ncols=3, fontsize=7)
         return save_figure(figure, path)
 
 
-def draw_confusion(counts: npt.NDArray[np.int64], split: str, path: Path) -> Path:
+def draw_confusion(
+    counts: npt.NDArray[np.int64], title: str, path: Path, names: Sequence[str] = ()
+) -> Path:
     """How often each true class (row) was taken for each class (column), as a share of the true
-    class; counts: (K, K) clips.
+    class; counts: (K, K) clips. `names` of the K classes stand at the axes where there is room for
+    them, the clips in the cells.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = min(max(5.2, 0.17 * len(counts)), 12.0)
     with DRAWING:
-        figure, axes = _canvas(6.0, 5.2)
+        figure, axes = _canvas(size + 1.8, size + 1.0)
         image = axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="Blues")
         figure.colorbar(image, ax=axes, label="share of the true class")
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
-        axes.set_title(f"{split}, {counts.sum()} clips", fontsize=9)
+        axes.set_title(f"{title}, {counts.sum()} clips", fontsize=9)
+        if names and len(names) <= MOST_CLASSES:
+            places, letters = range(len(names)), 7 if len(names) <= MOST_COUNTED else 5
+            axes.set_xticks(places, names, rotation=60, ha="right", fontsize=letters)
+            axes.get_xaxis().set_tick_params(rotation_mode="anchor")
+            axes.set_yticks(places, names, fontsize=letters)
+        if len(counts) <= MOST_COUNTED:
+            for row, column in zip(*counts.nonzero(), strict=True):
+                axes.text(
+                    column,
+                    row,
+                    str(counts[row, column]),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if shares[row, column] > 0.5 else "black",
+                )
         return save_figure(figure, path)
 
 
@@ -259,29 +304,13 @@ def draw_kept(sparsity: Path, path: Path) -> Path:
         return save_figure(figure, path)
 
 
-def _name_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
-    """Names to the right of the points, pushed upwards where they would cover one another."""
-    figure.draw_without_rendering()  # from here on the place of the axes is known
-    # of a line and of a character, pixels
-    height, width = 1.3 * NAME_SIZE * DPI / 72, 0.62 * NAME_SIZE * DPI / 72
-    taken: list[tuple[float, float, float]] = []  # left, right, bottom
-    for point in sorted(points, key=lambda each: each.top1):
-        x, y = axes.transData.transform((point.params, 100 * point.top1))
-        left, right, bottom = x + 7, x + 7 + width * len(point.name), y
-        while any(
-            left < end and right > start and abs(bottom - other) < height
-            for start, end, other in taken
-        ):
-            bottom += 0.25 * height
-        taken.append((left, right, bottom))
-        offset = (7 * 72 / DPI, (bottom - y) * 72 / DPI)
-        axes.annotate(
-            point.name,
-            (point.params, 100 * point.top1),
-            xytext=offset,
-            textcoords="offset points",
-            fontsize=NAME_SIZE,
-        )
+def _apart(costs: Sequence[float]) -> list[float]:
+    """Those of the ascending costs that are far enough apart on a logarithmic axis to be named."""
+    chosen: list[float] = []
+    for cost in costs:
+        if not chosen or math.log(cost / chosen[-1]) > 0.12 * math.log(costs[-1] / costs[0]):
+            chosen.append(cost)
+    return chosen
 
 
 def _level_line(axes: Axes, line: LevelLine, colour: str) -> None:

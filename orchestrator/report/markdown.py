@@ -4,6 +4,7 @@ files of the sweep.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from orchestrator.record.journal import read_journal
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.report.figures import (
-    Point,
     draw_confusion,
     draw_curves,
     draw_levels,
     draw_size_accuracy,
 )
 from orchestrator.report.level_lines import level_panels
+from orchestrator.report.point_names import Point
 from orchestrator.report.reliability import draw_reliability
 from orchestrator.report.sections.classes import (
     change_cells,
@@ -90,7 +91,10 @@ def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool 
         by_class = classes(headline, evaluation, found)
         if found is not None:
             figures[f"Confusion of {headline.name} on the test clips"] = draw_confusion(
-                found.confusion(headline.name), "test split", out / "figures" / "confusion.png"
+                found.confusion(headline.name),
+                f"{headline.name}, test split",
+                out / "figures" / "confusion.png",
+                found.classes,
             )
     goals = {each["metric"]: each["goal"] for each in sweep.get("objectives", ())}
     parts = [
@@ -101,7 +105,7 @@ def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool 
         *absent(trials, evaluation),
         *warnings(trials),
         *(["## Figures"] if figures else []),
-        *(f"![{title}](figures/{path.name})" for title, path in figures.items()),
+        *(f"![{title}](figures/{path.name})\n\n*{title}.*" for title, path in figures.items()),
         *by_class,
         *violin_section(sureness, draw_violins(sureness, out / "figures" / "violins.png")),
         *results(evaluation),
@@ -184,7 +188,7 @@ def _draw(
             Point(
                 row.name,
                 "dense" if row.dense else row.kind,
-                row.size.nonzero_params,
+                row.size.deploy_nonzero_params,
                 row.test.top1,
                 row.test.top1_error,
             )
@@ -199,21 +203,41 @@ def _draw(
             figures["Test accuracy by level"] = draw_levels(
                 panels, "top-1 on test", bars, out / "levels.png"
             )
-    chosen = (
-        {trial for row in evaluation.rows for trial in row.trials}
-        if evaluation
-        else {state.proposal.trial for state in trials}
-    )
-    folders = [state.proposal.folder(run) for state in trials if state.proposal.trial in chosen]
-    tables = {
-        folder.path.name: folder.metrics_file for folder in folders if folder.metrics_file.is_file()
-    }
-    if tables:
-        shown = dict(list(tables.items())[:MOST_CURVES])
-        title = (
-            "Training curves"
-            if len(shown) == len(tables)
-            else f"Training curves of the first {MOST_CURVES} of {len(tables)} members"
-        )
-        figures[title] = draw_curves(shown, out / "curves.png")
-    return figures
+    return figures | _curves(run, trials, evaluation, out)
+
+
+def _curves(
+    run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation | None, out: Path
+) -> dict[str, Path]:
+    """The curves of what was evaluated, of every trial before that; what is drawn -> figure."""
+    names = {trial for row in evaluation.rows for trial in row.trials} if evaluation else None
+    found = [
+        state
+        for state in trials
+        if (names is None or state.proposal.trial in names)
+        and state.proposal.folder(run).metrics_file.is_file()
+    ]
+    shown = found[:MOST_CURVES]
+    if not shown:
+        return {}
+    counts = Counter(_line_name(state, shown) for state in shown)
+    tables, warmups = {}, set()
+    for state in shown:
+        folder, name = state.proposal.folder(run), _line_name(state, shown)
+        tables[name if counts[name] == 1 else state.proposal.trial] = folder.metrics_file
+        warmups.add(folder.load_config().first_kept_epoch)
+    title = f"Training curves of {len(shown)} of {len(trials)} trials"
+    if names is not None:
+        title += ", those whose figures stand in the tables"
+        title += "" if len(shown) == len(found) else f" (the first of {len(found)})"
+    warmups -= {0}
+    if warmups:
+        title += "; from the dotted line on the masks are final"
+    return {title: draw_curves(tables, out / "curves.png", sorted(warmups))}
+
+
+def _line_name(state: TrialState, shown: Sequence[TrialState]) -> str:
+    """The cell, and the seed where several are shown."""
+    seeds = {each.proposal.seed for each in shown if each.proposal.cell == state.proposal.cell}
+    seed = f", seed {state.proposal.seed}" if len(seeds) > 1 else ""
+    return f"{state.proposal.cell}{seed}"

@@ -135,9 +135,9 @@ def _probabilities(run: Path, row: Row, rows: Mapping[str, Row]) -> npt.NDArray[
     """
     if row.kind == "member":
         file = TrialDir(run / "trials" / row.trials[0]).test_scores
-    elif row.combine == "probabilities":  # the logarithm of the mean is what is stored
-        file = run / "ensembles" / row.name / "scores.parquet"
     else:
+        file = run / "ensembles" / row.name / "scores.parquet"
+    if row.kind == "ensemble" and (row.combine != "probabilities" or not file.is_file()):
         return _mean(run, row, rows)
     logits = _logits(file)
     return None if logits is None else np.exp(log_softmax(logits))

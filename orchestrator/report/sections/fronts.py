@@ -12,6 +12,7 @@ from orchestrator.report.figures import draw_front
 from orchestrator.report.sections.words import with_error
 from orchestrator.report.tables import markdown_table
 
+LONGEST = 32  # characters of a name in the figure
 UNITS = {
     "nonzero_params": "non-zero parameters shipped",
     "latency_ms": "latency of one clip, ms",
@@ -32,10 +33,17 @@ def draw_fronts(evaluation: FinalEvaluation | None, out: Path) -> dict[str, Path
             "test": [(each.top1, each.top1_error) for each in tests],
         }
         if len(own) > 1 and len(tests) == len(own):
-            costs = [point.cost for point in own]
+            costs = {_made_of(point): point.cost for point in own}
             path = out / f"front_{measure}.png"
             drawn[measure] = draw_front(costs, splits, UNITS[measure], path)
     return drawn
+
+
+def _made_of(point: FrontPoint) -> str:
+    """Its networks; how many they are where that makes a long name: the table names all."""
+    names = " + ".join(point.weights)
+    many = f"{len(point.weights)} networks, {written(point.cost)}"
+    return names if len(names) <= LONGEST else many
 
 
 def front_cells(point: FrontPoint) -> dict[str, Any]:

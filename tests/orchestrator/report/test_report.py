@@ -71,6 +71,10 @@ def test_the_report_shows_what_was_found(tmp_path):
     assert "| 100.00 ± 0.00 |" in final
     assert "2,800" in final
     assert "2.80 x" in final
+    assert (
+        "*Training curves of 4 of 4 trials, those whose figures stand in the tables; from the"
+        " dotted line on the masks are final.*" in text
+    )
     for figure in ("size_accuracy.png", "curves.png", "confusion.png"):
         assert f"](figures/{figure})" in text
         assert (run / "report" / "figures" / figure).read_bytes().startswith(b"\x89PNG")

@@ -52,6 +52,9 @@ def test_an_ensemble_has_the_mean_probability_of_its_networks_whatever_it_sums(t
     assert found["joint-0.6"].highest == pytest.approx(tables["joint-0.6"].max(axis=1))
     assert found["final"].highest == pytest.approx((mean / 2).max(axis=1), rel=1e-5)
     assert found["final"].kind == "ensemble"
+    (run / "ensembles" / "final" / "scores.parquet").unlink()  # the networks still have theirs
+    again = sureness(run)["final"].highest
+    assert again == pytest.approx(found["final"].highest, rel=1e-5)
     assert found["joint-0"].kind == "dense"
 
 
