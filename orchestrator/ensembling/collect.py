@@ -6,13 +6,12 @@ Reads files only; the test labels are not among them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.ensembling.members import Division, Load, Member, SeedRun, SeedScores
-from orchestrator.ensembling.stored import TABLES
+from orchestrator.ensembling.stored import Stored
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_failures
 from orchestrator.trials.proposed import Proposal
@@ -164,7 +163,7 @@ def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
     folder = proposal.folder(run)
 
     def stored(file: Path) -> Load:
-        return partial(TABLES.load, folder.checked(file, result))
+        return Stored(folder.checked(file, result))
 
     def scores(selection: Path, test: Path) -> SeedScores:
         return SeedScores(stored(selection) if result.selection_clips else None, stored(test))
@@ -191,13 +190,11 @@ def check_same_clips(members: Sequence[Member]) -> None:
     for division, run in runs:
         other = first.setdefault(division, run)
         for split, mine, theirs in (
-            ("selection", run.scores.selection, other.scores.selection),
-            ("test", run.scores.test, other.scores.test),
+            ("selection", run.scores.selection_ids, other.scores.selection_ids),
+            ("test", run.scores.test_ids, other.scores.test_ids),
         ):
-            if (mine.ids if mine else None) != (theirs.ids if theirs else None):
-                counts = (
-                    f"{len(mine.ids) if mine else 0} and {len(theirs.ids) if theirs else 0} clips"
-                )
+            if mine != theirs:
+                counts = f"{len(mine or ())} and {len(theirs or ())} clips"
                 problems.append(
                     f"{run.trial}: must have {split} scores of the same clips as {other.trial},"
                     f" got {counts}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.ensembling.stored import Stored
 from orchestrator.sweep.ensembles import SEED
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.config import Frozen, SelectionConfig, TrialConfig
@@ -60,9 +61,25 @@ class SeedScores:
         return self._selection() if callable(self._selection) else self._selection
 
     @property
+    def selection_ids(self) -> tuple[str, ...] | None:
+        """The clips of the selection table, whose scores are not read where they lie on disk."""
+        return None if self._selection is None else _ids(self._selection)
+
+    @property
+    def test_ids(self) -> tuple[str, ...]:
+        """The same of the test table."""
+        return _ids(self._test)
+
+    @property
     def test(self) -> Scores:
         """Unlabelled."""
         return self._test() if callable(self._test) else self._test
+
+
+def _ids(table: Scores | Load) -> tuple[str, ...]:
+    if isinstance(table, Scores | Stored):
+        return table.ids
+    return table().ids
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -147,7 +147,10 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     sources = _sources(_short_names(paths), table, truth, combine)
     names = sources.members
     given = dict(zip(names, weights or (1.0,) * len(paths), strict=True))
-    together, chosen = weighted_sum(table.logits, list(given.values()), combine), None
+    try:
+        together, chosen = weighted_sum(table.logits, list(given.values()), combine), None
+    except UserError as error:
+        raise UserError(f"--weights: {error}") if weights else error from error
     if card is not None:
         together, given, chosen = _cross_fitted(card, request, sources, together)
     members = {
@@ -235,6 +238,10 @@ def _card(request: FilesRequest) -> StrategyCard | None:
         card = STRATEGIES.find(request.method)
     except UserError as error:
         raise UserError(f"--method: {error}") from error
+    if not card.needs_selection and not card.takes_weights:
+        raise UserError(
+            f"--method: {card.name} chooses no weights: leave it out, or give --weights"
+        )
     if card.takes_weights:
         raise UserError(f"--method: {card.name} takes weights: give them with --weights alone")
     if request.weights:

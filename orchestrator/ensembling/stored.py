@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.contract.scores import Scores
+from trainables.contract.scores import Scores, load_ids
 
 MOST_BYTES = 750_000_000
 """Of logits and labels that are kept; clips are named once for all tables of a split."""
@@ -38,6 +39,11 @@ class Tables:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
         return scores
 
+    def ids(self, path: Path) -> tuple[str, ...]:
+        """The clips of a table; its scores are not read."""
+        ids = load_ids(path)
+        return self._ids.setdefault(ids, ids)
+
 
 def _size(scores: Scores) -> int:
     return scores.logits.nbytes + (0 if scores.labels is None else scores.labels.nbytes)
@@ -45,3 +51,18 @@ def _size(scores: Scores) -> int:
 
 TABLES = Tables()
 """Those of this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A score table that is read when it is called."""
+
+    path: Path
+
+    def __call__(self) -> Scores:
+        return TABLES.load(self.path)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its clips; the scores are not read."""
+        return TABLES.ids(self.path)

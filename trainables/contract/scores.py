@@ -7,12 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
+
+COLUMNS = ("id", "logits")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,21 +79,7 @@ class Scores:
     @classmethod
     def load(cls, path: Path) -> Scores:
         """Read what `save` wrote."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if not path.is_file():
-            raise UserError(f"{path}: must be a score table, got no such file")
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: not a readable score table: {error}") from error
-        missing = {"id", "logits"} - set(table.column_names)
-        if missing:
-            raise UserError(
-                f"{path}: score table lacks column {', '.join(sorted(missing))}, has"
-                f" {table.column_names}"
-            )
+        table = _read(path, COLUMNS)
         logits = table["logits"].combine_chunks()
         rows = np.asarray(
             logits.flatten().to_numpy(zero_copy_only=False), dtype=np.float32
@@ -99,3 +88,28 @@ class Scores:
             table["label"].to_numpy().astype(np.int64) if "label" in table.column_names else None
         )
         return cls.of(table["id"].to_pylist(), rows, labels)
+
+
+def load_ids(path: Path) -> tuple[str, ...]:
+    """The clips of a score table, as `Scores.load` has them; no score is read."""
+    return tuple(sorted(_read(path, ("id",), only=True)["id"].to_pylist()))
+
+
+def _read(path: Path, needed: Sequence[str], *, only: bool = False) -> Any:
+    """The Arrow table of a file, or of it what is needed only; UserError where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise UserError(f"{path}: must be a score table, got no such file")
+    try:
+        names = pq.read_schema(path).names
+        missing = set(needed) - set(names)
+        table = None if missing else pq.read_table(path, columns=list(needed) if only else None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: not a readable score table: {error}") from error
+    if table is None:
+        raise UserError(
+            f"{path}: score table lacks column {', '.join(sorted(missing))}, has {names}"
+        )
+    return table

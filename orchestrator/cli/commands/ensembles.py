@@ -206,6 +206,8 @@ def ensemble(
         raise UserError(
             "ensemble: --budget, --over, --per, --called and --out go with the name of a sweep"
         )
+    if partial or storage != "runs":
+        raise UserError("ensemble: --partial and --storage go with the name of a sweep")
     if labels is None:
         raise UserError("--labels: must name a label file where --scores is given")
     if method is None and (option or cross_fit is not None or seed is not None):

@@ -418,6 +418,9 @@ def test_weights_of_score_files_are_chosen_on_other_clips(orchestrate, score_fil
     ("arguments", "message"),
     [
         (("--method", "greedy", "--cross-fit", "1"), "--cross-fit: must be at least 2"),
+        (("--partial",), "--partial and --storage go with the name of a sweep"),
+        (("--method", "mean"), "--method: mean chooses no weights: leave it out"),
+        (("--weights", "nan,1"), "--weights: weights must be numbers with a positive sum"),
         (("--cross-fit", "2"), "--option, --cross-fit and --seed go with --method"),
         (("--method", "greedy", "--option", "rounds"), "--option: must be NAME=VALUE"),
         (("--method", "greedy", "--budget", "members=1"), "--budget, --over, --per, --called"),

@@ -6,7 +6,8 @@ import os
 
 import numpy as np
 
-from orchestrator.ensembling.stored import Tables
+from orchestrator.ensembling.members import SeedScores
+from orchestrator.ensembling.stored import Stored, Tables
 from trainables.contract.scores import Scores
 
 IDS = ("a", "b", "c")
@@ -45,3 +46,11 @@ def test_a_table_that_was_written_anew_is_read_anew(tmp_path):
     table(path, 2)
     os.utime(path, ns=(1, 1))
     assert tables.load(path).logits[0, 0] == 2
+
+
+def test_the_clips_of_a_table_are_read_without_its_scores(tmp_path, monkeypatch):
+    path = tmp_path / "t.parquet"
+    table(path, 1)
+    monkeypatch.setattr(Scores, "load", lambda *_: 1 / 0)
+    scores = SeedScores(None, Stored(path))
+    assert (scores.test_ids, scores.selection_ids) == (IDS, None)
