@@ -50,11 +50,11 @@ def _short(row: Row, evaluation: FinalEvaluation) -> str:
         found = next(each for each in own if each.against == against)
         equals = f", one of {len(found.tied)} equally good ones" if found.tied else ""
         parts.append(
-            f"{100 * found.test.difference:+.2f} points{_interval_clause(found)} against"
-            f" {', which is '.join(names)}, `{against}` ({accuracies[against]} %{equals}): it is"
+            f"against {', which is '.join(names)}, `{against}` ({accuracies[against]} %{equals}):"
+            f" {100 * found.test.difference:+.2f} points{_interval_clause(found)}, it is"
             f" {_judgement(found.test)}"
         )
-    return f"`{row.name}` ({accuracies[row.name]} %): {'; '.join(parts)}." if parts else ""
+    return f"`{row.name}` ({accuracies[row.name]} %) {'; '.join(parts)}." if parts else ""
 
 
 def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:

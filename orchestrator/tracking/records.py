@@ -166,7 +166,7 @@ def draw(folder: TrialDir, out: Path) -> list[Path]:
             drawn.append(
                 draw_confusion(
                     confusion(scores.logits.argmax(axis=1), scores.labels, scores.logits.shape[1]),
-                    "selection split",
+                    f"{folder.path.name}, selection split",
                     out / "confusion.png",
                 )
             )
