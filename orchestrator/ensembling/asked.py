@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import shutil
 from pathlib import Path
 
 from orchestrator.ensembling.build import build_ensembles
@@ -18,6 +20,8 @@ from orchestrator.sweep.asked import Asked, asked_ensemble
 from trainables.contract.errors import UserError
 from trainables.contract.frozen import without_defaults
 
+log = logging.getLogger(__name__)
+
 FOLDER = "asked"
 """In a sweep's folder: ensembles that its file does not describe."""
 
@@ -27,7 +31,8 @@ def evaluate_asked(
 ) -> tuple[FinalEvaluation, Path]:
     """Evaluate the ensemble that is asked for, of the networks of the pool; returns what was found
     and the folder that holds it. The sweeps' own evaluations stay as they are; their journals
-    note that the test labels were read.
+    note that the test labels were read. What another ensemble left in that folder is replaced, and
+    that is said.
 
     UserError, before anything is written or read, where no ensemble can be built.
     """
@@ -47,8 +52,20 @@ def evaluate_asked(
     built = build_ensembles((recipe,), pool.members, pool.cells)
     if not built.ensembles:
         raise UserError.of(f"{each}: {why}" for each, why in built.skipped.items())
+    before = FinalEvaluation.load(place)
     sweep = _sweep_of(pool).model_copy(update={"ensembles": (recipe,)})
-    return evaluate(place, sweep, pool, f"ensemble {name}"), place
+    evaluation = evaluate(place, sweep, pool, f"ensemble {name}")
+    if before is not None and before.inputs != evaluation.inputs:
+        log.warning("%s: replaces what was evaluated there before", place)
+        _remove_others(place, evaluation)
+    return evaluation, place
+
+
+def _remove_others(place: Path, evaluation: FinalEvaluation) -> None:
+    names = {row.name for row in evaluation.rows}
+    for folder in (place / "ensembles").iterdir():
+        if folder.name not in names:
+            shutil.rmtree(folder)
 
 
 def _sweep_of(pool: Pool) -> Sweep:

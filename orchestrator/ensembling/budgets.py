@@ -122,5 +122,7 @@ def resolved(
 
 
 def written(figure: float) -> str:
-    """A cost or a limit as people read it: 12,345 or 3.25."""
-    return f"{figure:,.0f}" if float(figure).is_integer() else f"{figure:,.4g}"
+    """A cost or a limit as people read it: 12,345 or 31,234.5 or 3.25."""
+    if float(figure).is_integer():
+        return f"{figure:,.0f}"
+    return f"{figure:,.1f}" if abs(figure) >= 1000 else f"{figure:.4g}"

@@ -320,6 +320,19 @@ def test_a_wrong_name_of_an_asked_ensemble(tmp_path, orchestrate, called, messag
     assert not (run / "asked").exists()
 
 
+def test_another_ensemble_in_the_same_folder_replaces_the_first_and_says_so(
+    tmp_path, orchestrate, caplog
+):
+    finished(tmp_path)
+    arguments = ("ensemble", "small", *MEAN, "--out", "here")
+    assert orchestrate(*arguments, "--called", "one")[0] == 0
+    assert orchestrate(*arguments, "--called", "one")[0] == 0
+    assert "replaces" not in caplog.text
+    assert orchestrate(*arguments, "--called", "two")[0] == 0
+    assert "here: replaces what was evaluated there before" in caplog.text
+    assert [folder.name for folder in (tmp_path / "here" / "ensembles").iterdir()] == ["two"]
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path, orchestrate):
     run = finished(tmp_path)
     for place in ("runs/small", "store"):

@@ -53,6 +53,9 @@ def test_the_figures_are_those_of_the_deploy_form() -> None:
     assert known["bytes"] == 7
 
 
-@pytest.mark.parametrize(("figure", "text"), [(12345.0, "12,345"), (3.25, "3.25"), (1, "1")])
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [(12345.0, "12,345"), (31234.5, "31,234.5"), (3.25, "3.25"), (1, "1")],
+)
 def test_figures_are_written_for_people(figure: float, text: str) -> None:
     assert written(figure) == text
