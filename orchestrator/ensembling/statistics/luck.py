@@ -29,7 +29,9 @@ class Luck(Frozen):
     `interval` covers the true accuracy of what was chosen: the central 95 % of the accuracies out
     of the bag. A sample lacks about 37 % of the clips, on which accuracies scatter more than on
     all of them, so that it is too wide rather than too narrow: simulated with 1 to 100 contenders
-    of equal and of unequal accuracy, right on the same clips or not, it covers 97 to 100 %.
+    of equal and of unequal accuracy, right on the same clips or not, it covers 97 to 100 %. For
+    greedy ensembles of 10 networks on 120 clips it covers 95 % (two of them know something, and the
+    corrected figure is 2 points low, as a bag has fewer different clips) and 100 % (none does).
     """
 
     # trials of the cell, or of all cells that the ensemble could be made of
