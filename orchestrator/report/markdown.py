@@ -105,7 +105,7 @@ def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool 
         *absent(trials, evaluation),
         *warnings(trials),
         *(["## Figures"] if figures else []),
-        *(f"![{title}](figures/{path.name})\n\n*{title}.*" for title, path in figures.items()),
+        *(f"![{title}](figures/{path.name})\\\n*{title}.*" for title, path in figures.items()),
         *by_class,
         *violin_section(sureness, draw_violins(sureness, out / "figures" / "violins.png")),
         *results(evaluation),
