@@ -42,16 +42,25 @@ def check_order(
     if not any(above_chance(found, classes, SURE) for found in members.values()):
         _check_agreement(firsts, classes)
     return tuple(
-        f"{name} is not clearly better than guessing: are its rows in the order of the labels?"
+        f"{name} is far worse than guessing: are its classes in another order than the labels'?"
+        if _below_chance(found, classes)
+        else f"{name} is not clearly better than guessing: are its rows in the order of the labels?"
         for name, found in members.items()
         if not above_chance(found, classes)
     )
 
 
+def _below_chance(found: Accuracy, classes: int) -> bool:
+    from scipy.stats import binomtest
+
+    return bool(binomtest(found.right, found.clips, 1 / classes, "less").pvalue < SURE)
+
+
 def _shift(firsts: IntArray, truth: IntArray) -> int | None:
     """1 or -1 where the rows fit the labels far better when row i + 1 (or i - 1) is taken for clip
-    i; None where they do not. Where clips of a class follow one another, only the first and last of
-    such a run tell.
+    i, and better than guesses of the same classes would; None where they do not.
+
+    Where clips of a class follow one another, only the first and last of such a run tell.
     """
     changes = np.concatenate([[True], truth[1:] != truth[:-1], [True]])
     tells = changes[1:] | changes[:-1]  # unlike the clip before or after it
@@ -59,9 +68,19 @@ def _shift(firsts: IntArray, truth: IntArray) -> int | None:
         part = tells[:-1] if step > 0 else tells[1:]
         moved, own = (each[part] for each in _right(firsts, truth, step))
         wins, losses = int((moved & ~own).sum()), int((own & ~moved).sum())
-        if wins > losses and sign_test(wins, losses) < SURE:
+        if wins > losses and sign_test(wins, losses) < SURE and _is_no_guess(moved, firsts, truth):
             return step
     return None
+
+
+def _is_no_guess(right: BoolArray, firsts: IntArray, truth: IntArray) -> bool:
+    """Whether so many are right that guesses, each class as often as `firsts` has it, cannot be."""
+    from scipy.stats import binomtest
+
+    classes = int(max(firsts.max(), truth.max())) + 1
+    shares = [np.bincount(each, minlength=classes) / len(each) for each in (firsts, truth)]
+    expected = min(float(shares[0] @ shares[1]), 1.0)
+    return bool(binomtest(int(right.sum()), len(right), expected, "greater").pvalue < SURE)
 
 
 def _right(firsts: IntArray, truth: IntArray, step: int) -> tuple[BoolArray, BoolArray]:

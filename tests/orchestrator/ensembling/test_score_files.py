@@ -303,6 +303,18 @@ def test_a_wrong_order_of_rows_looks_like_guessing_and_that_is_said(tmp_path):
     )
 
 
+def test_classes_in_another_order_are_no_shift(tmp_path):
+    labels = np.random.default_rng(0).integers(10, size=464)
+    rows = np.eye(10)[labels] * 5 + np.random.default_rng(1).normal(size=(464, 10))
+    np.save(tmp_path / "l.npy", labels)
+    np.save(tmp_path / "right.npy", rows)
+    np.save(tmp_path / "reversed.npy", rows[:, ::-1])
+    (note,) = evaluate(
+        [tmp_path / "right.npy", tmp_path / "reversed.npy"], tmp_path / "l.npy"
+    ).notes
+    assert note.startswith("reversed is far worse than guessing: are its classes in another order")
+
+
 def test_ctr_gcn_files_are_fused(tmp_path):
     """A pickle {test_0: logits, ...} for each stream, and the archive with y_test."""
     order = [2, 0, 3, 1]
