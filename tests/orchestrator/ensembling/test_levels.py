@@ -141,8 +141,8 @@ def test_the_report_shows_each_level(run):
     made, folder = run
     text = write_report(made).read_text()
     table = text.partition("## Levels of multi-level networks")[2]
-    assert f"| `{folder.path.name}` | 0.5 | 50.00 | 700 | 600 |" in table
-    assert f"| `{folder.path.name}` | 0.9 | n/a | 300 | 200 |" in table
+    assert f"| `{folder.path.name}` | 0.5 | 50.00 | 600 | 700 |" in table
+    assert f"| `{folder.path.name}` | 0.9 | n/a | 200 | 300 |" in table
     assert f"| `{folder.path.name}` | fused | 75.00 | 800 | 800 |" in table
 
 
@@ -181,10 +181,10 @@ def test_each_level_is_tested_like_a_network_over_all_seeds(tmp_path):
     text = write_report(made).read_text()
     table = text.partition("## Levels of multi-level networks")[2]
     assert (
-        f"| `{row.trials[0]}` | 0.5 | 50.00 | 96.67 ± 3.28 | 95.00 ± 2.36 (n=2) | 700 | 600 |"
+        f"| `{row.trials[0]}` | 0.5 | 50.00 | 96.67 ± 3.28 | 95.00 ± 2.36 (n=2) | 600 | 700 |"
         in table
     )
-    assert f"| `{row.trials[0]}` | 0.9 | n/a | n/a | n/a | 300 | 200 |" in table
+    assert f"| `{row.trials[0]}` | 0.9 | n/a | n/a | n/a | 200 | 300 |" in table
     assert (
         f"| `{row.trials[0]}` | fused | 75.00 | 90.00 ± 5.48 | 90.00 ± 0.00 (n=2) | 800 | 800 |"
         in table
@@ -215,8 +215,8 @@ def test_the_report_shows_how_often_each_expert_of_a_mixture_is_chosen(run):
         for line in table.splitlines()
         if line.startswith(f"| `{folder.path.name}`")
     ][:3] == [
-        ["600", "100.00 |"],
-        ["200", "12.50 |"],
+        ["700", "100.00 |"],
+        ["300", "12.50 |"],
         ["800", " |"],
     ]
 
