@@ -20,6 +20,9 @@ Choose = Callable[[Sources], Choice | Mapping[str, float]]
 FOLDS = 5
 """Of the selection clips, in what a sweep says of itself."""
 
+COPY = "\0"
+"""Between the name of a clip that is repeated and the number of its copy."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CrossFitted:
@@ -50,7 +53,7 @@ def cross_fitted(sources: Sources, choose: Choose, folds: int, seed: int) -> Cro
     UserError where a fold would be without clips. Every choice sees `sources` with fewer clips and
     otherwise the same.
     """
-    fold = folds_of(sources.labels, folds, seed)
+    fold = folds_by_clip(sources, folds, seed)
     rows = np.empty(sources.values.shape[1:], np.float32)
     choices = []
     for number in range(folds):
@@ -93,6 +96,14 @@ def folds_of(labels: Integers, folds: int, seed: int) -> Integers:
     fold = np.empty(len(labels), np.int64)
     fold[by_class] = np.arange(len(labels)) % folds
     return fold
+
+
+def folds_by_clip(sources: Sources, folds: int, seed: int) -> Integers:
+    """The fold of each row, (N,): as `folds_of`, all copies of a repeated clip in one of them."""
+    numbers: dict[str, int] = {}
+    clips = [numbers.setdefault(name.partition(COPY)[0], len(numbers)) for name in sources.ids]
+    _, firsts, clip = np.unique(clips, return_index=True, return_inverse=True)
+    return folds_of(sources.labels[firsts], folds, seed)[clip]
 
 
 def part_of(sources: Sources, clips: npt.NDArray[np.bool_] | Integers) -> Sources:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.build import Ensemble, build_ensembles
 from orchestrator.ensembling.collect import contenders, member_of
-from orchestrator.ensembling.cross_fitting import FOLDS, folds_of
+from orchestrator.ensembling.cross_fitting import COPY, FOLDS, folds_of
 from orchestrator.ensembling.evaluate import (
     Accuracy,
     BoolArray,
@@ -337,7 +337,7 @@ def _distinct(ids: tuple[str, ...], rows: IntArray) -> tuple[str, ...]:
     """
     times = np.arange(len(rows)) - np.searchsorted(rows, rows)
     return tuple(
-        f"{ids[row]}\0{time:04d}" if time else ids[row]
+        f"{ids[row]}{COPY}{time:04d}" if time else ids[row]
         for row, time in zip(rows.tolist(), times.tolist(), strict=True)
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.ensembling.budgets import Budget, Measure
 from orchestrator.ensembling.strategies.sources import Choice, Sources
 from orchestrator.sweep.strategies import STRATEGIES, StrategyCard
 from trainables.laws.law import Law, PartSettings, card_is_light, check_about, require
@@ -81,6 +82,28 @@ def leaves_its_sources_alone(subject: PartSettings) -> None:
     require(same and given == sources.given, "scores, labels and weights must be left as they are")
 
 
+def keeps_its_budget(subject: PartSettings) -> None:
+    """Who promises it in the card: networks of 1, 2, 3, ..., the dearer the better, that may have 3
+    together. It may refuse, too.
+    """
+    from trainables.contract.errors import UserError
+
+    card = STRATEGIES.find(subject["strategy"])
+    if not card.keeps_budget:
+        return
+    usual = _sources(card, 6, CLIPS)
+    figures: dict[str, dict[Measure, float]] = {
+        name: {"nonzero_params": 1.0 + i} for i, name in enumerate(usual.members)
+    }
+    sources = replace(usual, budget=Budget({"nonzero_params": 3.0}, figures))
+    try:
+        choice = _chosen(subject, sources)
+    except UserError:
+        return
+    excess = sources.budget.excess([name for name, weight in choice.weights.items() if weight])
+    require(not excess, f"its card says that it keeps a budget, got {excess}")
+
+
 def _chosen(subject: PartSettings, sources: Sources) -> Choice:
     """What it answers, weights alone or more."""
     card = STRATEGIES.find(subject["strategy"])
@@ -143,6 +166,7 @@ LAWS: tuple[Law, ...] = (
         weighs_its_sources,
         tuple({"sources": number, "clips": 0} for number in SIZES),
     ),
+    Law("keeps a budget, or does not promise it", keeps_its_budget),
     Law("answers the same twice", answers_the_same_twice),
     Law("leaves scores and labels as they are", leaves_its_sources_alone),
 )

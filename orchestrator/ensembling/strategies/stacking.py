@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.ensembling.cross_fitting import folds_of, part_of
+from orchestrator.ensembling.cross_fitting import folds_by_clip, part_of
 from orchestrator.ensembling.strategies.losses import SumLoss, Vector
 from orchestrator.ensembling.strategies.sources import Choice, Sources
 from orchestrator.ensembling.strategies.temperatures import Softened
@@ -50,7 +50,7 @@ def choose(sources: Sources, options: Options) -> Choice:
         raise UserError("stacking: must have clips that were held out, got none")
     if sources.combine != "logits":
         raise UserError(f"stacking: must sum logits, got combine {sources.combine}")
-    fold = folds_of(sources.labels, options.folds, options.seed)
+    fold = folds_by_clip(sources, options.folds, options.seed)
     losses = np.zeros(len(PULLS))
     for number in range(options.folds):
         others, own = (_loss(part_of(sources, part)) for part in (fold != number, fold == number))

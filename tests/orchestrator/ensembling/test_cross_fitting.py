@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from orchestrator.ensembling.combine import combine_rows
-from orchestrator.ensembling.cross_fitting import cross_fitted, folds_of, part_of
+from orchestrator.ensembling.cross_fitting import cross_fitted, folds_by_clip, folds_of, part_of
 from orchestrator.ensembling.strategies.greedy import Options, choose
 from orchestrator.ensembling.strategies.sources import Choice
 from tests.orchestrator.ensembling.strategies.made_sources import made, of
@@ -46,6 +48,23 @@ def test_pure_luck_is_not_rewarded():
     honest = cross_fitted(sources, lambda part: choose(part, Options(rounds=10)), 2, seed=0).rows
     assert (own.argmax(axis=1) == labels).mean() > 0.31
     assert (honest.argmax(axis=1) == labels).mean() < 0.28
+
+
+def test_copies_of_a_clip_are_in_one_fold():
+    """As many folds as there would be of the clips alone, and what is fitted sees no other copy."""
+    sources = made(2, 24)
+    rows = np.array([0, 0, 0, *range(1, 20), 19, 23])
+    names = [sources.ids[row] for row in rows]
+    names[1:3] = [f"{names[0]}\0{copy:04d}" for copy in (1, 2)]
+    names[-2] += "\0" + "0001"
+    drawn = replace(
+        sources, values=sources.values[:, rows], labels=sources.labels[rows], ids=tuple(names)
+    )
+    fold = folds_by_clip(drawn, 3, seed=0)
+    assert len(set(fold[:3])) == 1
+    assert fold[-2] == fold[-3]
+    apart = np.flatnonzero([("\0" not in name) for name in names])
+    assert (fold[apart] == folds_of(drawn.labels[apart], 3, seed=0)).all()
 
 
 def test_folds_are_even_in_size_and_within_each_class():

@@ -74,6 +74,12 @@ def test_a_law_notices_who_breaks_it(monkeypatch, choose, law, reason):
     assert reason in verdict.reason
 
 
+def test_who_promises_to_keep_a_budget_must(monkeypatch):
+    path = stranger(monkeypatch, StrategyCard, lambda sources, _: equal(sources), keeps_budget=True)
+    (verdict,) = held_to([BY_NAME["keeps a budget, or does not promise it"]], {"strategy": path})
+    assert "it keeps a budget, got nonzero_params 21, the limit is 3" in verdict.reason
+
+
 def test_who_says_that_it_needs_selection_clips_is_not_asked_without(monkeypatch):
     path = stranger(
         monkeypatch, StrategyCard, lambda sources, _: by_accuracy(sources), needs_selection=True
