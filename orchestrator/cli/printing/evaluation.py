@@ -103,8 +103,15 @@ def print_weights(evaluation: FinalEvaluation) -> None:
     for row in evaluation.rows:
         if row.kind == "ensemble" and row.weights:
             total = sum(row.weights.values())
-            made = ", ".join(f"{name} {weight / total:.3f}" for name, weight in row.weights.items())
+            made = ", ".join(
+                f"{name} {weight / total:.3f}{_temperature(row.temperatures.get(name))}"
+                for name, weight in row.weights.items()
+            )
             console().print(f"{row.name} is made of {made}", markup=False, soft_wrap=True)
+
+
+def _temperature(found: float | None) -> str:
+    return "" if found is None else f" at temperature {found:.3g}"
 
 
 def print_report(report: Path, next_step: str) -> None:

@@ -386,6 +386,14 @@ for arguments in ("what-if small other --method mean", "ensemble small other --m
     assert ends == ["0", "0", "2"], found.stderr
 
 
+def test_temperatures_are_said(tmp_path, orchestrate):
+    finished(tmp_path)
+    code, out, err = orchestrate("ensemble", "small", "--method", "temperature", "--called", "t")
+    assert code == 0, err
+    (made,) = [line for line in out.splitlines() if line.startswith("t is made of ")]
+    assert made.count(" 0.250 at temperature ") == 4
+
+
 def test_paper_style_is_asked_for_and_goes_with_the_ensembles_of_the_file(tmp_path, orchestrate):
     finished(tmp_path)
     code, out, err = orchestrate("ensemble", "small", "--paper-style", "--json")
