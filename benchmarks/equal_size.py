@@ -24,7 +24,7 @@ from orchestrator.ensembling.combine import combine_scores
 from orchestrator.ensembling.evaluate import paired, ranks
 from orchestrator.ensembling.members import Member, SeedRun
 from orchestrator.ensembling.pools import Pool, pool_of
-from orchestrator.ensembling.sealed import read_test_labels
+from orchestrator.ensembling.sealed import checked_test
 from orchestrator.record.journal import Journal
 
 Hits = npt.NDArray[np.bool_]
@@ -97,9 +97,8 @@ def main() -> None:
     pool = pool_of(runs)
     first = pool.members[0]
     wanted = {first.division: first.test.ids}
-    truth = read_test_labels(wanted, Journal(runs[0] / "journal.jsonl"), "equal size")[
-        first.division
-    ]
+    journal = Journal(runs[0] / "journal.jsonl")
+    truth = checked_test(wanted).read(journal, "equal size")[first.division]
     clean = truth.clean
     print(f"{len(truth.labels)} test clips, {int(clean.sum())} without copies; top-1 %")
     print(" | ".join(COLUMNS))
