@@ -89,10 +89,10 @@ class Leaf:
         return "$defs" in schema or schema.get("type") == "object"
 
     @property
-    def numbers(self) -> str | None:
-        """`integer` or `number` where the leaf accepts a range of them, else None."""
+    def numbers(self) -> tuple[str, ...]:
+        """`integer`, `number` or both where the leaf accepts a range of them."""
         kinds = {part.get("type") for part in self.json_schema().get("anyOf", [self.json_schema()])}
-        return next((kind for kind in ("integer", "number") if kind in kinds), None)
+        return tuple(kind for kind in ("integer", "number") if kind in kinds)
 
     def json_schema(self) -> dict[str, Any]:
         return _json_schema(self.name)

@@ -200,9 +200,10 @@ def _check_numbers_between(
 
 def _range(document: Document, place: Path, leaf: Leaf, spec: ParameterSpec) -> Parameter | None:
     """A distribution, its kind inferred where it is not given, checked against what the leaf
-    accepts.
+    accepts. Where that is whole numbers and others (epochs, or a share of them), bounds that are
+    both whole mean whole numbers.
     """
-    if leaf.numbers is None:
+    if not leaf.numbers:
         document.add(place, "needs values: it is not a number")
         return None
     if spec.min is None or spec.max is None:
@@ -210,11 +211,13 @@ def _range(document: Document, place: Path, leaf: Leaf, spec: ParameterSpec) -> 
             place, f"needs min and max, but {'min' if spec.min is None else 'max'} is not given"
         )
         return None
-    whole = leaf.numbers == "integer"
+    whole = "integer" in leaf.numbers and (
+        "number" not in leaf.numbers or (spec.min.is_integer() and spec.max.is_integer())
+    )
     kind: Distribution = spec.distribution or ("int_uniform" if whole else "uniform")
     is_int, is_log = kind.startswith("int_"), "log" in kind
     before = len(document.problems)
-    if whole != is_int:
+    if ("integer" if is_int else "number") not in leaf.numbers:
         fitting = [name for name in get_args(Distribution) if name.startswith("int_") == whole]
         document.add((*place, "distribution"), f"must be {' or '.join(fitting)}", kind)
     for bound in ("min", "max"):

@@ -43,8 +43,13 @@ def test_kinds_of_leaves():
         "model.options",
         "sparsity.options",
     }
-    kinds = {name: LEAVES[name].numbers for name in ("train.lr", "data.frames", "data.store")}
-    assert kinds == {"train.lr": "number", "data.frames": "integer", "data.store": None}
+    kinds = {
+        "train.lr": ("number",),
+        "data.frames": ("integer",),
+        "data.store": (),
+        "sparsity.warmup": ("integer", "number"),  # epochs, or a share of them
+    }
+    assert {name: LEAVES[name].numbers for name in kinds} == kinds
     assert "seed" not in LEAVES
 
 

@@ -120,6 +120,9 @@ def test_a_stream_may_be_a_record(tmp_path) -> None:
     [
         ("train.lr={min: 0.01, max: 0.2}", "uniform"),
         ("train.lr={distribution: log_uniform, min: 1e-2, max: 2.0e-1}", "log_uniform"),
+        ("sparsity.warmup={min: 0.2, max: 0.8}", "uniform"),  # a share of the epochs
+        ("sparsity.warmup={min: 5, max: 20}", "int_uniform"),  # epochs
+        ("sparsity.warmup={distribution: log_uniform, min: 0.2, max: 0.8}", "log_uniform"),
         ("train.epochs={min: 2, max: 9}", "int_uniform"),
     ],
 )

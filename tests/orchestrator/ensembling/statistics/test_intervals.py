@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from orchestrator.ensembling.statistics.intervals import (
+    _acceleration,
     bootstrap_interval,
     interval,
     resampled_means,
@@ -137,3 +138,18 @@ def test_other_people_are_covered_by_an_interval_over_people_and_not_by_one_over
         over_clips += low <= 0.85 <= high
     assert over_people / 200 >= 0.9
     assert over_clips / 200 < 0.87
+
+
+def test_the_acceleration_is_the_skewness_of_the_jackknife():
+    """Of a mean it is the skewness of the values over 6 sqrt(N)."""
+    values = np.array([1.0] * 17 + [0.0] * 3)
+    expected = stats.skew(values) / (6 * np.sqrt(len(values)))
+    assert _acceleration(values, None) == pytest.approx(expected, rel=1e-12)
+    alone = np.arange(len(values))  # every clip a cluster of its own
+    assert _acceleration(values, alone) == pytest.approx(expected, rel=1e-12)
+    pairs = np.repeat([0, 1, 2, 3], [2, 4, 6, 8])
+    left_out = np.array([values[pairs != pair].mean() for pair in range(4)])
+    away = left_out.mean() - left_out
+    assert _acceleration(values, pairs) == pytest.approx(
+        (away**3).sum() / (6 * (away**2).sum() ** 1.5), rel=1e-12
+    )
