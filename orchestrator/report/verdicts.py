@@ -39,6 +39,8 @@ def _recipe(row: Row) -> tuple[object, ...]:
 
 def _short(row: Row, evaluation: FinalEvaluation) -> str:
     """The ensemble against one network of each role, without how the figures come about."""
+    if alone := _alone(row, evaluation):
+        return f"`{row.name}` is `{alone}` alone."
     own = [each for each in evaluation.comparisons if each.ensemble == row.name]
     accuracies = {each.name: percent(each.test.top1) for each in evaluation.rows}
     owners: dict[str, list[str]] = {}
@@ -57,12 +59,31 @@ def _short(row: Row, evaluation: FinalEvaluation) -> str:
     return f"`{row.name}` ({accuracies[row.name]} %) {'; '.join(parts)}." if parts else ""
 
 
+def _alone(row: Row, evaluation: FinalEvaluation) -> str:
+    """The only network of an ensemble; empty where it has several."""
+    if len(row.trials) > 1:
+        return ""
+    return next(
+        (
+            each.name
+            for each in evaluation.rows
+            if each.kind == "member" and each.trials == row.trials
+        ),
+        "",
+    )
+
+
 def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
     """One line for each network the ensemble is held against; its best member may be the dense
     network, too. Networks that are equally good where they are chosen share a line.
     """
-    own = [each for each in evaluation.comparisons if each.ensemble == row.name]
-    lines: list[str] = []
+    alone = _alone(row, evaluation)
+    own = [
+        each
+        for each in evaluation.comparisons
+        if each.ensemble == row.name and each.against != alone
+    ]
+    lines = [f"`{row.name}` is `{alone}` alone: no other network was given weight."] * bool(alone)
     for role in dict.fromkeys(each.role for each in own):
         same = [each for each in own if each.role == role]
         if len(same) > 1:

@@ -276,6 +276,15 @@ def test_every_ensemble_of_the_last_recipe_gets_a_line(tmp_path):
     assert lines[-1].endswith(", it is better than it.")
 
 
+def test_an_ensemble_of_one_network_is_not_held_against_itself(tmp_path):
+    trials = [Trial("joint", 0.0), Trial("joint", 0.6, wrong_selection=(0, 1, 2, 3))]
+    recipe = {**LEVELS, "method": "greedy"}
+    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
+    assert lines == [
+        "`levels.joint` is `joint-0` alone: no other network was given weight.",
+    ]
+
+
 def test_another_seed_of_the_dense_network_is_an_opponent_too(tmp_path):
     """The second seed, in the ensemble itself, is better on selection than the first."""
     trials = [
