@@ -51,7 +51,7 @@ from orchestrator.report.violins import (
     violin_section,
     violins,
 )
-from trainables.contract.artifacts import TrialResult
+from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.disk import write_atomic
 
@@ -225,7 +225,7 @@ def _curves(
     for state in shown:
         folder, name = state.proposal.folder(run), _line_name(state, shown)
         tables[name if counts[name] == 1 else state.proposal.trial] = folder.metrics_file
-        warmups.add(folder.load_config().first_kept_epoch)
+        warmups.add(_masks_final(folder))
     title = f"Training curves of {len(shown)} of {len(trials)} trials"
     if names is not None:
         title += ", those whose figures stand in the tables"
@@ -234,6 +234,14 @@ def _curves(
     if warmups:
         title += "; from the dotted line on the masks are final"
     return {title: draw_curves(tables, out / "curves.png", sorted(warmups))}
+
+
+def _masks_final(folder: TrialDir) -> int:
+    """The epoch from which the trial's masks are final; 0 where its configuration is damaged."""
+    try:
+        return folder.load_config().first_kept_epoch
+    except (OSError, ValueError):
+        return 0
 
 
 def _line_name(state: TrialState, shown: Sequence[TrialState]) -> str:

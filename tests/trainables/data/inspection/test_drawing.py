@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.report.figures import DPI
 from trainables.contract.errors import UserError
 from trainables.data.inspection.drawing import (
     Picture,
@@ -22,6 +21,7 @@ from trainables.data.inspection.drawing import (
     side_of,
     space_views,
 )
+from trainables.figures import DPI
 from trainables.layouts import Layout
 
 STICKS = Layout("sticks", ("middle", "left_end", "right_end"), (0, 0, 0), origin=0)
