@@ -18,7 +18,7 @@ from orchestrator.planning.sizes import BYTES, FLOPS_PER_MAC, PASSES, Sizes, cli
 from orchestrator.planning.stopping import EarlyStopping, early_stopping
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import known_proposals
-from orchestrator.sweep import Sweep
+from orchestrator.sweep import EnsembleConfig, Sweep
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import LEAVES, unused
 from orchestrator.trials.cells import expand
@@ -92,6 +92,7 @@ class Plan:
     early: EarlyStopping | None  # None: every trial trains to its last epoch
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
+    ensembles: tuple[str, ...] = ()  # what the sweep ends with, in words
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON."""
@@ -160,7 +161,19 @@ def plan(sweep: Sweep) -> Plan:
             *bare_layers(everything, facts.sizes),
             *together(sweep, memory, facts.machine.concurrent),
         ),
+        ensembles=tuple(map(described, sweep.ensembles)),
     )
+
+
+def described(recipe: EnsembleConfig) -> str:
+    """An entry of `ensembles` in words: what is combined, how, and within what."""
+    words = f"{recipe.name}: {recipe.method} over {', '.join(recipe.axes)}"
+    if recipe.from_:
+        words += f" of {', '.join(recipe.from_)}"
+    if recipe.per:
+        words += f", one for each {', '.join(recipe.per)}"
+    limits = [f"{measure} {limit}" for measure, limit in recipe.budget.given.items()]
+    return words + (f", within {', '.join(limits)}" if limits else "")
 
 
 def _facts(sweep: Sweep) -> _Facts:

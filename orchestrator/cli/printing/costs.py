@@ -50,6 +50,8 @@ def print_plan(plan: Plan) -> None:
     print(f"memory     {_memory(plan)}")
     print(f"disk       {plan.disk_gb:.3f} GB")
     print(f"MLflow     {plan.mlflow_runs} runs")
+    for text in plan.ensembles:
+        print(f"ensembles  {text}")
     for text in plan.assumptions:
         print(f"assuming   {text}")
     for text in plan.notes:

@@ -208,6 +208,23 @@ def test_early_stopping_is_a_range_that_the_budget_is_held_against(planned, caps
         check_fit(*planned(*early[:2], f"budget.hours={hours}"))
 
 
+def test_a_plan_says_with_which_ensembles_the_sweep_ends(planned, capsys) -> None:
+    from orchestrator.cli.printing.costs import print_plan
+
+    _, found = planned(
+        "parameters={data.stream: [joint, bone], sparsity.level: [0.6, 0.9]}",
+        "ensembles=[{name: levels, over: sparsity.level},"
+        " {name: all, from: [levels], over: data.stream, method: greedy,"
+        " budget: {nonzero_params: 0.66x, members: 3}}]",
+    )
+    print_plan(found)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ensembles")]
+    assert lines == [
+        "ensembles  levels: mean over sparsity.level, one for each data.stream",
+        "ensembles  all: greedy over data.stream of levels, within nonzero_params 0.66x, members 3",
+    ]
+
+
 def test_trials_at_a_time_share_the_wall_clock(planned) -> None:
     _, one = planned()
     _, gpu = planned("resources={gpus: 0.5, cpus: 1, max_concurrent: 2}")
