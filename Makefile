@@ -51,3 +51,5 @@ fix: $(INSTALLED)  ## put right what ruff can
 bench: $(INSTALLED)  ## every claim of speed, measured on this machine
 	$(BIN)/python benchmarks/data_path.py
 	$(BIN)/python benchmarks/data_import.py
+	$(BIN)/python benchmarks/ensembling.py
+	$(BIN)/python benchmarks/simulator.py
