@@ -129,6 +129,12 @@ def test_median_waits_for_enough_others():
     assert ended == [None, None, None, 1]
 
 
+def test_median_ends_who_is_worse_in_every_objective():
+    found = rule("median", grace=1, min_trials=2)
+    values = ((0.5, 0.5), (0.6, 0.4), (0.1, 0.9), (0.9, 0.1), (0.1, 0.1))
+    assert [train(found, str(each), [each]) for each in values] == [None, None, None, None, 1]
+
+
 def test_plateau_ends_who_does_not_improve_but_never_the_best():
     found = rule("plateau", patience=2)
     assert train(found, "a", [0.5, 0.4, 0.5, 0.5, 0.5]) is None  # nobody is better
