@@ -34,6 +34,15 @@ class Progress:
     best_top1: float = -1.0
     history: list[EpochMetrics] = field(default_factory=list)
 
+    def forget_best(self) -> None:
+        """As if no epoch so far could be kept."""
+        new = Progress()
+        self.best_epoch, self.best_loss, self.best_top1 = (
+            new.best_epoch,
+            new.best_loss,
+            new.best_top1,
+        )
+
 
 def save_checkpoint(
     path: Path, model: dict[str, Any], optimizer: dict[str, Any], progress: Progress

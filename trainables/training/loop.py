@@ -130,7 +130,7 @@ class Fit:
         progress = self.progress
         if not settle_best(outside.best, progress.best_epoch):
             # weights that are lost cannot be shipped: the best of the epochs to come is
-            progress.best_epoch, progress.best_top1, progress.best_loss = -1, -1.0, math.inf
+            progress.forget_best()
 
     def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
         """The remaining steps of the current epoch.

@@ -136,6 +136,11 @@ def test_further_seeds_are_rows_of_the_evaluation(tmp_path):
             "none of its sources fits into the budget: joint-0.6 has least nonzero_params, 200 of"
             " 100",
         ),
+        (  # the limit that every source keeps is not blamed
+            {"nonzero_params": 100, "members": 4},
+            "none of its sources fits into the budget: joint-0.6 has least nonzero_params, 200 of"
+            " 100",
+        ),
         (
             {"bytes": 100},
             "none of its sources fits into the budget: bytes is known of none of them",

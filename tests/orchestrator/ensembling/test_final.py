@@ -384,6 +384,18 @@ def test_a_store_with_another_content_is_evaluated_again_and_it_is_noted(tmp_pat
     assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
 
 
+def test_lost_files_of_ensembles_are_written_again_without_a_look_at_the_labels(tmp_path):
+    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS, FINAL)
+    first = complete(run, sweep)
+    folder = run / "ensembles"
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    shutil.rmtree(folder / "final")
+    (folder / "multi_level.joint" / "result.json").unlink()
+    assert complete(run, sweep) == first
+    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
+    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 1
+
+
 def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_labels(tmp_path):
     run, sweep = make_run(tmp_path, grid(bone_06="unfinished")), make_sweep(LEVELS)
     first = complete(run, sweep)

@@ -309,6 +309,14 @@ def test_the_live_table(clock):
     ]
 
 
+def test_while_no_trial_runs_the_live_table_is_of_the_cells_alone(clock):
+    display = Display({"a": 3}, Console(file=io.StringIO(), width=100, height=40))
+    assert printed(display, width=100)[1:] == [
+        "cell              done  pruned  failed  best selection",
+        "a                  0/3",
+    ]
+
+
 def test_in_a_narrow_live_table_names_are_cut_and_numbers_are_not(clock):
     display = Display({"c" * 60: 1, "d": 1}, Console(file=io.StringIO(), width=70, height=40))
     display.started("d", "t" * 60, 10)

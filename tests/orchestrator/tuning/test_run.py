@@ -1,6 +1,7 @@
 """The run of the trials: however Tune ends, trials without an ending make it cut short."""
 
 import errno
+import io
 import signal
 import threading
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.tune import TuneError
+from rich.console import Console
 
 from orchestrator.record.epochs import EpochLog
 from orchestrator.record.folder import journal_of
@@ -20,6 +22,7 @@ from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import run as run_module
 from orchestrator.tuning.cluster import ClusterLost
+from orchestrator.tuning.progress import Display
 from orchestrator.tuning.run import beside, run_trials
 from orchestrator.tuning.sweep_run import SweepRun
 from tests.orchestrator.recorded import recorded
@@ -251,6 +254,24 @@ def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
     object.__setattr__(scene.context, "tracker", Forgetful())
     scene.run(lambda tuner: fail(tuner, tuner.start(), "later"))
     assert told == [(names[0], "failed", "loss is nan"), (names[2], "failed", "later")]
+
+
+def test_what_earlier_runs_ended_is_on_display(scene, monkeypatch):
+    """Of three trials one has failed before, one is discarded and one fails now."""
+    folder, (first, second, _) = scene.context.folder, scene.trials
+    write_json(first.proposal.folder(folder).failure_file, {"reason": "loss is nan"})
+    scene.context.journal.append("trial_discarded", trial=second.proposal.trial)
+    display = Display({}, Console(file=io.StringIO()))
+
+    def made(totals):
+        display.__init__(totals, Console(file=io.StringIO()))
+        return display
+
+    monkeypatch.setattr(run_module, "Display", made)
+    assert scene.run(lambda tuner: fail(tuner, tuner.start())) is None
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(display.render())
+    assert stream.getvalue().startswith("2/2 trials")
 
 
 ONE_CELL = [

@@ -211,6 +211,11 @@ def test_streams_have_short_names(stream: object, name: str) -> None:
     assert config.data.stream_name == name
 
 
+def test_a_stream_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must be one of joint, bone, .* got 'bones'"):
+        TrialConfig.model_validate({"data": {**DATA, "stream": "bones"}})
+
+
 def test_nesterov_needs_momentum() -> None:
     with pytest.raises(ValidationError, match=r"nesterov needs momentum > 0, got momentum=0\.0"):
         TrainConfig(momentum=0.0)

@@ -167,3 +167,21 @@ def test_dense_before_the_switch_exact_zeros_after_it():
                 torch.count_nonzero(optimizer.state[raw_weight(layer)]["momentum_buffer"][gone])
                 == 0
             )
+
+
+def test_masks_that_are_given_are_the_masks():
+    model = network()
+    layers = [layer for block in maskable(list(model)) for layer in block]
+    given = [
+        [
+            (torch.arange(layer.weight.numel()).view_as(layer.weight) % 3 > 0).double()
+            for layer in block
+        ]
+        for block in maskable(list(model))
+    ]
+    config = SparsityConfig(level=0.8, generator="predefined", mask="masks.npz")
+    generator = SparseGenerator(list(model), config, warmup_epochs=0, seed=0, masks=given)
+    generator.begin_epoch(0, optimizer_of(model))
+    flat = [mask for block in given for mask in block]
+    for layer, mask in zip(layers, flat, strict=True):
+        assert torch.equal(layer.weight != 0, mask == 1)

@@ -322,6 +322,64 @@ def test_rounds_go_through_the_recipe_again_and_are_counted_on(tmp_path):
     assert (state[0]["0.bias"] == 6).all()
 
 
+def test_a_schedule_is_told_in_the_order_it_was_promised(tmp_path):
+    """Gradients are there before an update, other weights after it; penalties count."""
+
+    class Told(Schedule):
+        def begin_epoch(self, epoch, optimizer):
+            told.append(("begin_epoch", epoch))
+
+        def begin_step(self, epoch, step):
+            told.append(("begin_step", epoch, step))
+
+        def penalty(self, epoch):
+            told.append(("penalty", epoch))
+            return model[0].weight.square().sum()
+
+        def before_update(self, epoch, step, optimizer):
+            assert model[0].weight.grad is not None
+            before.append(model[0].weight.detach().clone())
+            told.append(("before_update", epoch, step))
+
+        def after_update(self, epoch, step, optimizer):
+            assert not torch.equal(before[-1], model[0].weight)
+            told.append(("after_update", epoch, step))
+
+        def end_epoch(self, epoch, optimizer):
+            told.append(("end_epoch", epoch))
+
+        def metrics(self):
+            return {"level": 0.5}
+
+    model, told, before, reports = network(), [], [], []
+    fit = Fit(
+        model,
+        CONFIG,
+        seed=3,
+        objective=classify(model),
+        course=Course(2),
+        schedule=Told(),
+    )
+    fit.run(Clips(2), None, outside(tmp_path, reports=reports))
+    steps = [
+        [
+            ("begin_step", epoch, step),
+            ("penalty", epoch),
+            ("before_update", epoch, step),
+            ("after_update", epoch, step),
+        ]
+        for epoch in range(2)
+        for step in range(2)
+    ]
+    assert told == [
+        *(("begin_epoch", 0), *steps[0], *steps[1], ("end_epoch", 0)),
+        *(("begin_epoch", 1), *steps[2], *steps[3], ("end_epoch", 1)),
+    ]
+    assert reports[0]["level"] == 0.5
+    expected = sum(float(weight.square().sum()) for weight in before[:2]) / 2
+    assert reports[0]["penalty"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_global_generator_is_left_as_it_was(tmp_path):
     torch.manual_seed(11)
     expected = torch.rand(1)

@@ -153,3 +153,18 @@ def test_the_acceleration_is_the_skewness_of_the_jackknife():
     assert _acceleration(values, pairs) == pytest.approx(
         (away**3).sum() / (6 * (away**2).sum() ** 1.5), rel=1e-12
     )
+
+
+def test_what_nowhere_differs_has_no_skewness():
+    assert _acceleration(np.ones(5), None) == 0.0
+    assert _acceleration(np.ones(5), np.array([0, 0, 1, 1, 1])) == 0.0
+
+
+def test_the_acceleration_of_two_subjects_of_whom_one_has_a_single_clip():
+    """Without the other subject one clip is left."""
+    values, clusters = np.array([0.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1])
+    left_out = np.array([0.0, 2 / 3])
+    away = left_out.mean() - left_out
+    assert _acceleration(values, clusters) == pytest.approx(
+        (away**3).sum() / (6 * (away**2).sum() ** 1.5), abs=1e-12
+    )

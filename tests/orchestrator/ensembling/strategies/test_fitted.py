@@ -61,6 +61,26 @@ def test_a_pull_leads_towards_equal_weights():
     assert spread[2] < 0.01
 
 
+@pytest.mark.parametrize("pull", [0.003, 0.03])
+def test_a_pulled_choice_is_the_best_compromise(pull):
+    """log-loss + pull / S * sum_i (S w_i - 1)^2 grows in every direction."""
+    sources = made(4, 300, combine="logits")
+    found = simplex.choose(sources, simplex.Options(pull=pull)).weights
+    best = np.array([found.get(name, 0) for name in "abcd"])
+
+    def cost(weights):
+        away = 4 * weights - 1
+        loss = stacked_loss(weights, sources.values, sources.labels)
+        return loss + pull / 4 * float(away @ away)
+
+    here = cost(best)
+    assert here < cost(np.full(4, 0.25)) - 1e-4
+    for source in range(4):
+        for step in (-0.02, 0.02):
+            other = np.maximum(best + step * (np.arange(4) == source), 0)
+            assert cost(other / other.sum()) >= here - 1e-6
+
+
 def test_a_source_that_only_harms_is_left_out():
     sources = made(3, 300)
     wrong = of([*sources.values, -3 * sources.values[0]], sources.labels)

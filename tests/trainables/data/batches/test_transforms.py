@@ -212,3 +212,13 @@ def test_rows_of_int16_become_numbers_where_they_are_needed(index):
     assert numbers.dtype == torch.float32
     assert torch.equal(numbers[places], rows[named].float())
     assert len(numbers) <= named.numel()
+
+
+def test_rows_of_int16_are_summed_as_numbers():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-900, 900, (20, 6), generator=generator).to(torch.int16)
+    index = torch.randint(0, 20, (2, 5, 2), generator=generator)
+    weight = torch.rand(2, 5, 2, generator=generator)
+    summed = gather(rows, index, weight)
+    expected = (rows[index].double() * weight[..., None].double()).sum(dim=2)
+    torch.testing.assert_close(summed.double(), expected, rtol=1e-6, atol=1e-3)
