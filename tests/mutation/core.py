@@ -17,6 +17,17 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/sweep/test_sweep.py",
         "orchestrator/trials/test_space.py",
     ),
+    "orchestrator/record/commands.py": (
+        "orchestrator/record/test_commands.py",
+        "orchestrator/record/test_status.py",
+    ),
+    "orchestrator/record/folder.py": (
+        "orchestrator/record/test_folder.py",
+        "orchestrator/record/test_opening.py",
+    ),
+    "orchestrator/record/networks.py": ("orchestrator/record/test_networks.py",),
+    "orchestrator/record/resolved.py": ("orchestrator/record/test_folder.py",),
+    "orchestrator/record/stop_requests.py": ("orchestrator/record/test_stop_requests.py",),
     "orchestrator/record/journal.py": ("orchestrator/record/test_journal.py",),
     "orchestrator/record/proposals.py": (
         "orchestrator/record/test_folder.py",
@@ -46,6 +57,11 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/simulation/test_fairness.py",
     ),
     "orchestrator/simulation/compare.py": ("orchestrator/simulation/test_compare.py",),
+    "orchestrator/simulation/curves.py": (
+        "orchestrator/simulation/test_curves.py",
+        "orchestrator/simulation/test_library.py",
+    ),
+    "orchestrator/simulation/ways.py": ("orchestrator/simulation/test_compare.py",),
     "orchestrator/simulation/library.py": (
         "orchestrator/simulation/test_library.py",
         "orchestrator/simulation/test_compare.py",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from orchestrator.ensembling.budgets import MEASURES, Budget, figures_of, written
+from orchestrator.ensembling.budgets import MEASURES, Budget, figures_of, resolved, written
+from orchestrator.sweep.limits import EnsembleBudget
 from tests.orchestrator.fake_run import Trial, result_of
+from trainables.contract.errors import UserError
 
 FIGURES = {
     "a": {"nonzero_params": 400.0, "latency_ms": 1.5, "members": 1.0, "bytes": 100.0},
@@ -59,3 +63,47 @@ def test_the_figures_are_those_of_the_deploy_form() -> None:
 )
 def test_figures_are_written_for_people(figure: float, text: str) -> None:
     assert written(figure) == text
+
+
+@pytest.mark.parametrize(
+    ("limits", "trials", "share"),
+    [
+        ({}, ["a"], 0.0),
+        ({"nonzero_params": 1200}, ["a", "b"], 0.75),
+        ({"nonzero_params": 1200, "members": 1}, ["a", "b"], 2.0),
+        ({"nonzero_params": 1200, "latency_ms": 9}, ["a", "c"], math.inf),
+        ({"members": 0}, [], math.inf),
+    ],
+)
+def test_the_largest_share_of_a_limit(limits, trials, share: float) -> None:
+    assert Budget(limits, FIGURES).share(trials) == share
+
+
+def costs(**changes):
+    return result_of(Trial("joint", 0.6)).cost.model_copy(update=changes)
+
+
+def test_limits_are_numbers_or_shares_of_the_dense_network() -> None:
+    dense = costs(deploy_nonzero_params=1000, deploy_latency_ms=4.0)
+    asked = EnsembleBudget(nonzero_params="0.66x", latency_ms="0.5x", members=3, bytes=100)
+    budget = resolved(asked, {"a": costs()}, dense, None)
+    assert budget.limits == {
+        "nonzero_params": pytest.approx(660.0),
+        "latency_ms": 2.0,
+        "members": 3.0,
+        "bytes": 100.0,
+    }
+    assert budget.figures == {"a": figures_of(costs())}
+
+
+def test_a_network_without_its_mask_has_as_many_parameters_as_a_dense_one() -> None:
+    unmasked = costs(deploy_params=800)
+    budget = resolved(EnsembleBudget(nonzero_params="0.5x"), {}, None, unmasked)
+    assert budget.limits == {"nonzero_params": 400.0}
+    for asked in (EnsembleBudget(latency_ms="0.5x"), EnsembleBudget(bytes="0.5x")):
+        with pytest.raises(UserError, match=r"0\.5x is relative to .*, and there is no"):
+            resolved(asked, {}, None, unmasked)
+    with pytest.raises(UserError, match=r"params 0\.5x is relative .* and there is none;"):
+        resolved(EnsembleBudget(nonzero_params="0.5x"), {}, None, None)
+    with pytest.raises(UserError, match="and that of the dense one is not known; give a number"):
+        resolved(EnsembleBudget(latency_ms="1x"), {}, costs(deploy_latency_ms=None), unmasked)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from orchestrator.ensembling import combine
-from orchestrator.ensembling.combine import check_factors, combine_rows, combine_scores
+from orchestrator.ensembling.combine import check_factors, combine_rows, combine_scores, summands
 from orchestrator.ensembling.evaluate import above_chance, accuracy, log_softmax, ranks, sign_test
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
@@ -126,3 +126,15 @@ def test_five_best_classes():
 def test_labels_must_fit_the_scores(labels, message):
     with pytest.raises(UserError, match=message):
         ranks(ROWS[0], np.array(labels))
+
+
+def test_what_weights_multiply_is_what_a_sum_is_made_of():
+    """In single precision: the scores, their softmax, or themselves over their deviation."""
+    rows = (100 * np.random.default_rng(0).normal(size=(5, 4))).astype(np.float32)
+    assert summands(rows, "logits") is rows
+    over = summands(rows, "normalised")
+    assert np.allclose(over, rows / rows.std(axis=1, keepdims=True), rtol=1e-5)
+    shares = summands(rows, "probabilities")
+    assert np.allclose(shares, np.exp(log_softmax(rows.astype(np.float64))), rtol=1e-4)
+    assert {over.dtype, shares.dtype} == {np.dtype(np.float32)}
+    assert np.array_equal(summands(rows[None], "probabilities")[0], shares)  # of any shape

@@ -144,3 +144,14 @@ def test_a_sweep_whose_backbones_have_defaults_of_their_own_has_a_digest():
     text = TEXT + "model: {layout: ntu25}\n"
     both = text.replace("parameters:", "parameters:\n  model.backbone: [st_gcn, hpi_gcn_rp]")
     assert sweep_of(both).digest() != sweep_of(text).digest()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"sweep": []}'])
+def test_a_record_without_a_sweep_is_one_error(content):
+    run = folder_of(sweep_of())
+    with pytest.raises(UserError, match=r"is not the folder of a sweep, resolved\.json is missing"):
+        load_folder(run)
+    run.mkdir(parents=True)
+    (run / "resolved.json").write_text(content)
+    with pytest.raises(UserError, match=r"resolved\.json: must be a record with the sweep"):
+        load_folder(run)

@@ -145,3 +145,16 @@ def test_sizes_are_looked_up_where_an_objective_is_one(scene, monkeypatch):
     top1 = [0.5, 0.6, 0.5]  # the second is larger and better, the third larger than both
     ended = [found.ends(t, 0, {"selection_top1": v}) for t, v in zip(trials, top1, strict=False)]
     assert ended == [False, False, True]
+
+
+def test_the_files_of_a_trial_that_has_an_ending_are_left_alone(scene):
+    sweep, run, trials = scene()
+    early, first, second = EarlyStops(sweep, run, trials), *trials[:2]
+    early.ends(first, 0, {"selection_top1": 0.9})
+    assert early.ends(second, 0, {"selection_top1": 0.2})
+    early.forget(second.proposal.trial)
+    early.ends(second, 1, {"selection_top1": 0.3})  # a late report
+    folder = second.proposal.folder(run)
+    folder.path.mkdir(parents=True)
+    early.end(journal_of(run), second)
+    assert not folder.metrics_file.exists()

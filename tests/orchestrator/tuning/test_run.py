@@ -5,6 +5,7 @@ import io
 import signal
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +22,12 @@ from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import run as run_module
-from orchestrator.tuning.cluster import ClusterLost
+from orchestrator.tuning.cluster import ClusterLost, Slots
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.run import beside, run_trials
 from orchestrator.tuning.sweep_run import SweepRun
+from tests.orchestrator.fake_run import Trial as MadeUp
+from tests.orchestrator.fake_run import result_of
 from tests.orchestrator.recorded import recorded
 from tests.orchestrator.sweep_files import THREE_LEVELS
 from trainables.contract.artifacts import load_curve
@@ -257,10 +260,11 @@ def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
 
 
 def test_what_earlier_runs_ended_is_on_display(scene, monkeypatch):
-    """Of three trials one has failed before, one is discarded and one fails now."""
-    folder, (first, second, _) = scene.context.folder, scene.trials
-    write_json(first.proposal.folder(folder).failure_file, {"reason": "loss is nan"})
-    scene.context.journal.append("trial_discarded", trial=second.proposal.trial)
+    """Of three trials one is finished, one is discarded and one fails now."""
+    finished, discarded, waiting = load_trials(scene.context.folder)
+    finished = replace(finished, ending="finished", result=result_of(MadeUp("joint", 0.6)))
+    states = [finished, replace(discarded, ending="discarded"), waiting]
+    monkeypatch.setattr(run_module, "load_trials", lambda folder: states)
     display = Display({}, Console(file=io.StringIO()))
 
     def made(totals):
@@ -271,7 +275,22 @@ def test_what_earlier_runs_ended_is_on_display(scene, monkeypatch):
     assert scene.run(lambda tuner: fail(tuner, tuner.start())) is None
     stream = io.StringIO()
     Console(file=stream, width=100).print(display.render())
-    assert stream.getvalue().startswith("2/2 trials")
+    title, _, first, second, third = stream.getvalue().splitlines()
+    assert title.startswith("2/2 trials")
+    assert first.split()[:2] == ["level0", "1/1"]
+    assert second.split() == ["level0.6", "0/0"]
+    assert third.split() == ["level0.8", "0/1", "1"]
+
+
+@pytest.mark.parametrize("scene", [["resources.per_trial_memory_gb=1.5"]], indirect=True)
+def test_memory_is_asked_for_in_bytes(scene, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(run_module, "fit_slots", lambda resources, nodes: Slots(1, 0.0, 2))
+    monkeypatch.setattr(
+        run_module.tune, "with_resources", lambda trainable, given: wanted.append(given)
+    )
+    scene.run(lambda tuner: None)
+    assert wanted == [{"cpu": 1, "gpu": 0.0, "memory": 1.5 * 1024**3}]
 
 
 ONE_CELL = [

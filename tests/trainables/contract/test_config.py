@@ -212,7 +212,7 @@ def test_streams_have_short_names(stream: object, name: str) -> None:
 
 
 def test_a_stream_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ValidationError, match="must be one of joint, bone, .* got 'bones'"):
+    with pytest.raises(ValidationError, match=r"must be one of joint, bone, .* got 'bones'"):
         TrialConfig.model_validate({"data": {**DATA, "stream": "bones"}})
 
 

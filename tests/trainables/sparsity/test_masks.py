@@ -199,3 +199,39 @@ def test_seeds_and_generators_choose_other_masks():
     assert not torch.equal(chosen("fixed_random", 1), chosen("fixed_random", 2))
     assert torch.equal(chosen("magnitude_at_init", 1), chosen("magnitude_at_init", 2))
     assert not torch.equal(chosen("magnitude_at_init", 1), chosen("fixed_random", 1))
+
+
+@pytest.mark.parametrize(
+    ("structure", "ends"),
+    [
+        (
+            "weight",
+            [
+                (0.279380429906404, 0.30734958208251295),
+                (0.8948998153826417, 0.025469622649072154),
+                (0.13250649188132302, 0.4425833331130419),
+            ],
+        ),
+        (
+            "channel",
+            [
+                (0.279380429906404, 0.5607215973721555),
+                (0.7630434112121387, 0.8475435705335523),
+                (0.013204739557714507, 0.08854561505483138),
+            ],
+        ),
+        (
+            "2x2",
+            [
+                (0.279380429906404, 0.5607215973721555),
+                (0.7630434112121387, 0.7814614762874161),
+                (0.1677771554829932, 0.094540869440084),
+            ],
+        ),
+    ],
+)
+def test_a_seed_gives_the_masks_that_it_gave_in_earlier_versions(structure, ends):
+    """The first and the last number of every layer: a sweep that is run again prunes the same."""
+    drawn = random_scores(maskable(blocks()), torch.Generator().manual_seed(7), structure)
+    scores = [layer.flatten() for block in drawn for layer in block]
+    assert [(float(each[0]), float(each[-1])) for each in scores] == ends

@@ -4,6 +4,7 @@ from scipy import stats
 
 from orchestrator.ensembling.statistics.intervals import (
     _acceleration,
+    bootstrap,
     bootstrap_interval,
     interval,
     resampled_means,
@@ -168,3 +169,31 @@ def test_the_acceleration_of_two_subjects_of_whom_one_has_a_single_clip():
     assert _acceleration(values, clusters) == pytest.approx(
         (away**3).sum() / (6 * (away**2).sum() ** 1.5), abs=1e-12
     )
+
+
+def test_intervals_over_subjects_are_for_eight_of_them_and_more():
+    hits = np.random.default_rng(0).random(160) < 0.7
+    for count, known in ((7, False), (8, True)):
+        subjects = np.arange(160) % count
+        found = bootstrap(hits, subjects, seed=3)
+        assert (found.subject_count, found.seed) == (count, 3)
+        assert found.clips == bootstrap_interval(hits, seed=3)
+        assert (found.subjects is not None) is known
+        if known:
+            assert found.subjects == bootstrap_interval(hits, seed=3, clusters=subjects)
+    alone = bootstrap(hits, None, seed=3)
+    assert (alone.subjects, alone.subject_count) == (None, 0)
+
+
+def test_an_interval_of_no_width_is_none():
+    found = bootstrap(np.ones(160), np.arange(160) % 9, seed=0)
+    assert (found.clips, found.subjects, found.subject_count) == (None, None, 9)
+
+
+def test_an_interval_is_of_95_per_cent_where_nothing_else_is_asked():
+    hits = np.random.default_rng(0).random(300) < 0.7
+    low, high = bootstrap_interval(hits, seed=1)
+    assert bootstrap_interval(hits, seed=1, confidence=0.95) == (low, high)
+    wide_low, wide_high = bootstrap_interval(hits, seed=1, confidence=0.99)
+    assert wide_low < low < high < wide_high
+    assert interval(210, 300) == interval(210, 300, confidence=0.95)
