@@ -87,7 +87,10 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/ensembling/test_strategies.py",
         "orchestrator/ensembling/test_final.py",
     ),
-    "orchestrator/ensembling/budgets.py": ("orchestrator/ensembling/test_budgets.py",),
+    "orchestrator/ensembling/budgets.py": (
+        "orchestrator/ensembling/test_budgets.py",
+        "orchestrator/ensembling/test_build.py",
+    ),
     "orchestrator/ensembling/collect.py": (
         "orchestrator/ensembling/test_collect.py",
         "orchestrator/ensembling/test_levels.py",

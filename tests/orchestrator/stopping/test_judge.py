@@ -110,3 +110,12 @@ def test_an_objective_that_is_known_beforehand_is_part_of_the_comparison():
     )
     # the second is less accurate and smaller, the third neither
     assert [stopped(judge, t, 0.5 - t.config.train.lr) for t in trials[:3]] == [None, None, 2]
+
+
+def test_the_first_epoch_that_counts_is_known_before_a_trial_has_reported():
+    judge, trials = scene()
+    by_level = {trial.config.sparsity.level: trial for trial in trials}
+    first = {level: judge.first_epoch(trial) for level, trial in by_level.items()}
+    assert first == {0.0: 0, 0.6: 10, 0.99: 10}
+    assert not judge.ends(by_level[0.6], 3, {"selection_top1": 0.9})
+    assert judge.first_epoch(by_level[0.6]) == 10

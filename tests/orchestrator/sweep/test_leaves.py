@@ -1,6 +1,9 @@
 """What is known of single leaves: kinds, defaults, names, and which have an effect."""
 
+from types import SimpleNamespace
+
 import pytest
+from pydantic import BaseModel
 
 from orchestrator.sweep import leaves as leaves_module
 from orchestrator.sweep.leaves import LEAVES, completed, label, leaves_of, nest, unused
@@ -119,3 +122,63 @@ def test_defaults_that_follow_others_are_filled_in_their_order():
     found = completed(asked)
     assert (found["train.warmup_epochs"], found["train.milestones"]) == (5, [24, 27])
     assert asked["train.milestones"] is None
+
+
+SETTINGS = {
+    "data.pipeline": "ctr",
+    "data.selection.kind": "none",
+    "model.backbone": "hpi_gcn_rp",
+    "model.temporal": "rep_tcn",
+    "sparsity.level": 0.8,
+    "sparsity.network": "nested",
+    "sparsity.generator": "rewinding",
+    "sparsity.structure": "channel",
+    "sparsity.scope": "tensor",
+    "sparsity.sharing": "channels",
+    "sparsity.warmup": 0.5,
+    "sparsity.penalty": "none",
+    "sparsity.from": "dense",
+    "train.epochs": 3,
+    "train.schedule": "cosine",
+}
+
+
+def test_what_is_kept_of_leaves_without_effect_is_what_would_be_found(monkeypatch):
+    """Whatever was asked before: each setting is changed beside others."""
+    sparse = {**COMPLETE, "sparsity.level": 0.8, "sparsity.warmup": 0.5}
+    asked = [
+        {**start, name: value}
+        for start in (COMPLETE, sparse, {**sparse, "sparsity.generator": "rigl"})
+        for name, value in SETTINGS.items()
+    ]
+    kept = [unused(leaves) for leaves in asked]
+    for leaves, known in zip(asked, kept, strict=True):
+        monkeypatch.setattr(leaves_module, "_UNUSED", {})
+        assert unused(leaves) == known
+    assert len(set(kept)) > len(SETTINGS)
+
+
+def test_options_that_are_defaults_of_a_part_are_the_same_as_none(monkeypatch):
+    class Own(BaseModel, extra="forbid"):
+        start: int = 1
+
+    class Cards:
+        def find(self, part):
+            assert part == "a part"
+            return SimpleNamespace(options=Own)
+
+    class Others:
+        def find(self, part):
+            raise ValueError(f"{part}: must be one of them")
+
+    for name, other, options, named in (
+        ("BACKBONES", "GENERATORS", "model.options", "model.backbone"),
+        ("GENERATORS", "BACKBONES", "sparsity.options", "sparsity.generator"),
+    ):
+        monkeypatch.setattr(leaves_module, name, Cards())
+        monkeypatch.setattr(leaves_module, other, Others())
+        for given, kept in (({"start": 1}, {}), ({"start": 2}, {"start": 2})):
+            leaves = {**COMPLETE, named: "a part", options: given}
+            assert completed(leaves)[options] == kept
+        refused = {**COMPLETE, named: "a part", options: {"begin": 2}}
+        assert completed(refused)[options] == {"begin": 2}

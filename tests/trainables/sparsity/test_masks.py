@@ -16,12 +16,14 @@ from trainables.sparsity.masks import (
     erk_counts,
     kept_weights,
     magnitudes,
+    mask_of,
     maskable,
     prune,
     random_scores,
     raw_weight,
     removed_count,
     without_smallest,
+    write_masks,
 )
 
 # (n, level, k) as the released code computes them: k = 1 + round(level (n - 1)), halves to even
@@ -235,3 +237,18 @@ def test_a_seed_gives_the_masks_that_it_gave_in_earlier_versions(structure, ends
     drawn = random_scores(maskable(blocks()), torch.Generator().manual_seed(7), structure)
     scores = [layer.flatten() for block in drawn for layer in block]
     assert [(float(each[0]), float(each[-1])) for each in scores] == ends
+
+
+def test_masks_that_are_written_are_zeros_of_plain_weights():
+    network = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    names, plain = set(network.state_dict()), network[2].weight
+    mask = (torch.arange(8).reshape(4, 2, 1, 1) % 3 > 0).float()
+    attach(network[0], mask).active = True
+    expected = network[0].weight.detach().clone()
+    assert mask_of(network[0]) is not None
+    write_masks(network)
+    assert set(network.state_dict()) == names
+    assert torch.equal(network[0].weight, expected)
+    assert torch.equal(network[0].weight != 0, mask == 1)
+    assert network[2].weight is plain
+    assert mask_of(network[0]) is None

@@ -415,3 +415,24 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     torch.save({"model": SimpleNamespace()}, tmp_path / "last.pt")
     with pytest.raises(UserError, match=r"last\.pt: not a readable checkpoint"):
         load_tensors(tmp_path / "last.pt", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capability", "half"),
+    [
+        ("auto", "cuda", (7, 5), False),
+        ("auto", "cuda", (8, 0), True),
+        ("auto", "cuda", (9, 0), True),
+        ("auto", "cpu", (9, 0), False),
+        ("fp32", "cuda", (9, 0), False),
+        ("bf16", "cpu", (7, 5), True),
+    ],
+)
+def test_half_precision_is_taken_where_it_is_asked_for_or_gains(
+    monkeypatch, precision, device, capability, half
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
+    fit = fit_of(network(), False, precision=precision)
+    fit.device = torch.device(device)
+    assert (fit._autocast() == (device, torch.bfloat16)) is half

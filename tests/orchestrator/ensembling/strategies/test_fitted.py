@@ -168,3 +168,18 @@ def test_every_source_has_a_temperature_of_its_own_and_the_same_weight():
     assert choice.weights == pytest.approx(dict.fromkeys("abc", 1 / 3))
     for name, rows in zip("abc", sure.values, strict=True):
         assert choice.temperatures[name] == pytest.approx(best_temperature(rows, sure.labels))
+
+
+def test_what_a_sweep_may_write_for_simplex():
+    assert simplex.Options().model_dump() == {"pull": 0.0, "temperature": False}
+    for pull in (-0.1, float("inf")):
+        with pytest.raises(ValidationError):
+            simplex.Options(pull=pull)
+    softened, plain = simplex.Options(temperature=True), simplex.Options()
+    assert [place for place, _ in simplex.refusals(softened, "normalised", 0)] == [
+        "options.temperature"
+    ]
+    assert list(simplex.refusals(softened, "logits", 0)) == []
+    assert list(simplex.refusals(plain, "normalised", 0)) == []
+    assert simplex.CARD.needs_selection
+    assert simplex.CARD.fits_probabilities

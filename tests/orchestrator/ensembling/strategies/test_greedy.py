@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from orchestrator.ensembling.budgets import Budget
 from orchestrator.ensembling.strategies import rivals
-from orchestrator.ensembling.strategies.greedy import Options, choose
+from orchestrator.ensembling.strategies.greedy import CARD, Options, choose, refusals
 from tests.naive_strategies import greedy, log_loss, shares
 from tests.orchestrator.ensembling.strategies.made_sources import costing, made, of, reordered
 from trainables.contract.errors import UserError
@@ -207,3 +207,46 @@ def test_each_source_is_softened_by_its_own_temperature_when_asked():
     alike = choose(sources, Options(temperature=True, metric="log_loss"))
     assert choice.weights == alike.weights
     assert choice.temperatures["b"] == pytest.approx(9 * alike.temperatures["b"], rel=1e-3)
+
+
+def test_what_cannot_be_kept_is_refused_before_scores_are_read():
+    def refused(combine="probabilities", families=0, **options):
+        return [place for place, _ in refusals(Options(**options), combine, families)]
+
+    assert refused(temperature=True) == refused("normalised") == []
+    assert refused("normalised", temperature=True) == ["options.temperature"]
+    assert refused(cap=0.3) == refused(families=4, cap=0.3) == refused(families=1) == []
+    assert refused(families=3, cap=0.3) == ["options.cap"]
+    assert refused(families=4, cap=0.3, rounds=3) == ["options.cap"]
+
+
+@pytest.mark.parametrize(
+    ("option", "fits", "does_not"),
+    [
+        ("rounds", (1, 1000), (0, 1001)),
+        ("bags", (1, 1000), (0, 1001)),
+        ("cap", (0.01, 1.0), (0.0, 1.01)),
+        ("seed", (0,), (-1,)),
+    ],
+)
+def test_options_have_bounds(option, fits, does_not):
+    for value in fits:
+        assert getattr(Options(**{option: value}), option) == value
+    for value in does_not:
+        with pytest.raises(ValidationError):
+            Options(**{option: value})
+
+
+def test_defaults_stay_as_they_are_documented():
+    """Sweeps that do not write them would be of other ensembles."""
+    assert Options().model_dump() == {
+        "metric": "top1",
+        "rounds": 50,
+        "bags": 1,
+        "bag_over": "clips",
+        "cap": 1.0,
+        "temperature": False,
+        "seed": 0,
+    }
+    assert CARD.needs_selection
+    assert CARD.keeps_budget

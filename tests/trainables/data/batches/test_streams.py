@@ -8,7 +8,13 @@ import torch
 
 from tests import naive_data
 from trainables.contract.config import STREAMS, StreamConfig
-from trainables.data.batches.streams import joint_matrix, mix_joints, motion, to_stream
+from trainables.data.batches.streams import (
+    image_matrices,
+    joint_matrix,
+    mix_joints,
+    motion,
+    to_stream,
+)
 from trainables.data.batches.transforms import rotation
 from trainables.layouts import LAYOUTS
 
@@ -116,3 +122,14 @@ def test_motion_keeps_the_memory_order():
 def test_joint_stream_is_its_input():
     x = clips(4)
     assert to_stream(x, None, moving=False) is x
+
+
+def test_the_confidence_of_a_bone_is_the_mean_of_its_joints_and_the_roots_its_own():
+    layout = LAYOUTS["coco17"]
+    for name in ("joint", "bone"):
+        x, y, confidence = image_matrices(layout, STREAMS[name])
+        assert np.array_equal(x, joint_matrix(layout, STREAMS[name]))
+        assert np.array_equal(y, x)
+        seen = np.arange(1.0, layout.size + 1)
+        parents = seen[list(layout.bone_parents)] if name == "bone" else seen
+        assert (confidence @ seen).tolist() == ((seen + parents) / 2).tolist()

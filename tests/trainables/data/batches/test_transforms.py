@@ -24,6 +24,7 @@ from trainables.data.batches.transforms import (
     rotation,
     sample_evaluation,
     sample_training,
+    sample_uniform,
     subtract_centre,
     turn,
     view_rotation,
@@ -222,3 +223,24 @@ def test_rows_of_int16_are_summed_as_numbers():
     summed = gather(rows, index, weight)
     expected = (rows[index].double() * weight[..., None].double()).sum(dim=2)
     torch.testing.assert_close(summed.double(), expected, rtol=1e-6, atol=1e-3)
+
+
+def test_a_seed_draws_the_frames_that_it_drew_in_earlier_versions():
+    """A trial that is trained again sees the same clips."""
+    lengths = np.array([1, 7, 64, 65, 300])
+    first, kept = crop_training(lengths, rng())
+    assert (first.tolist(), kept.tolist()) == ([0, 0, 0, 0, 119], [1, 7, 64, 64, 172])
+    assert sample_training(lengths, 5, rng()).tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 2, 4, 6],
+        [8, 17, 42, 42, 50],
+        [13, 35, 35, 53, 63],
+        [70, 105, 177, 240, 260],
+    ]
+    assert sample_uniform(lengths, 5, rng()).tolist() == [
+        [0, 0, 0, 0, 0],
+        [1, 3, 4, 5, 6],
+        [7, 15, 26, 48, 59],
+        [10, 20, 38, 41, 59],
+        [21, 95, 134, 228, 292],
+    ]
