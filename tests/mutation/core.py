@@ -110,6 +110,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/ensembling/test_score_files.py",
     ),
     "orchestrator/ensembling/readers/tables.py": (
+        "orchestrator/ensembling/readers/test_tables.py",
         "orchestrator/ensembling/readers/test_formats.py",
         "orchestrator/ensembling/test_score_files.py",
     ),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from orchestrator.ensembling.statistics import intervals
 from orchestrator.ensembling.statistics.intervals import (
     _acceleration,
     bootstrap,
@@ -197,3 +198,26 @@ def test_an_interval_is_of_95_per_cent_where_nothing_else_is_asked():
     wide_low, wide_high = bootstrap_interval(hits, seed=1, confidence=0.99)
     assert wide_low < low < high < wide_high
     assert interval(210, 300) == interval(210, 300, confidence=0.95)
+
+
+@pytest.mark.parametrize(("cells", "calls"), [(10**6, 1), (60, 5), (2, 100)])
+def test_counts_are_drawn_in_tables_that_fit_the_memory(monkeypatch, cells, calls):
+    """3 kinds and 100 samples: at most `cells` numbers at once, one sample at least, and the same
+    means whatever the table.
+    """
+
+    class Watched:
+        def __init__(self):
+            self.rng, self.sizes = np.random.default_rng(0), []
+
+        def multinomial(self, total, shares, size):
+            self.sizes.append(size)
+            return self.rng.multinomial(total, shares, size=size)
+
+    values = np.repeat([-1, 0, 1], [10, 60, 30])
+    whole = resampled_means(values, 100, np.random.default_rng(0))
+    monkeypatch.setattr(intervals, "CELLS", cells)
+    watched = Watched()
+    assert np.array_equal(resampled_means(values, 100, watched), whole)
+    assert len(watched.sizes) == calls
+    assert sum(watched.sizes) == 100
