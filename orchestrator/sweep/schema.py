@@ -154,6 +154,11 @@ class Failure(Frozen):
     max_restarts: int = Field(default=3, ge=0)  # per trial, from its checkpoint
     # of the trials may fail before the sweep counts as failed
     tolerated_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
+    # a trial that is silent for so many times its usual epoch is ended and started again; never:
+    # it is waited for
+    stall_factor: Literal["never"] | Annotated[float, Field(gt=1.0)] = 10.0
+    # no silence shorter than this counts; before its first report a trial has three times as long
+    stall_seconds: Positive = 600.0
 
 
 class Tracking(Frozen):

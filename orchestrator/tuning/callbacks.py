@@ -5,6 +5,7 @@ How a trial ended is read from its folder.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
@@ -20,11 +21,17 @@ from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch
+from orchestrator.tuning.stalls import Stalls
 from orchestrator.tuning.sweep_run import SweepRun
-from orchestrator.tuning.workers import death_of
+from orchestrator.tuning.workers import Death, count_as_failure, death_of, kill
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
 from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import DISK, FAILED, IN_EPOCH, STEP, STEPS, WARNING
+
+LOST_NODES = 10
+"""A trial that loses so many nodes before it finishes another epoch may be what ends them: then
+every further one costs it a restart.
+"""
 
 
 def guarded(method: Callable[..., None]) -> Callable[..., None]:
@@ -60,7 +67,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._switch = switch
         self._display = display
         self._early = early
-        self._restarts: Counter[str] = Counter()
+        self._restarts: Counter[str] = Counter()  # those that count
+        self._lost_nodes: Counter[str] = Counter()  # since the trial's last epoch
+        self._stalls = Stalls(context.sweep.failure)
+        self._stalled: dict[str, str] = {}  # trials whose worker was ended for its silence -> why
         self._running: dict[str, Proposal] = {}
         self._delivered: set[str] = set()  # trials whose end was told; Tune may tell it again
         self._last_epoch: dict[str, int] = {}
@@ -74,6 +84,16 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         instead.
         """
         return {}
+
+    @guarded
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        """Tune asks for the next event: time to end workers that have gone silent."""
+        silent = self._stalls.silent(time.monotonic())
+        for trial in trials if silent else ():
+            reason = silent.get(self._proposal(trial).trial)
+            if reason is not None:
+                self._stalled[self._proposal(trial).trial] = reason
+                kill(trial)
 
     @guarded
     def on_trial_start(
@@ -93,6 +113,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             proposal.trial, proposal.cell, started.config, proposal.axes
         )
         self._running[proposal.trial] = proposal
+        self._stalls.started(proposal.trial)
         self._display.started(proposal.cell, proposal.trial, started.config.total_epochs)
 
     @guarded
@@ -105,6 +126,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         **info: Any,
     ) -> None:
         name = self._proposal(trial).trial
+        self._stalls.heard(name, epoch="epoch" in result)
         if WARNING in result:
             self._display.note(f"warning   {name}: {result[WARNING]}")
         if DISK in result:
@@ -117,6 +139,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         metrics = {key: float(result[key]) for key in EPOCH_METRICS if key in result}
         if epoch > self._last_epoch.get(name, -1):
             self._last_epoch[name] = epoch
+            self._lost_nodes.pop(name, None)
             self._context.tracker.log_epoch(name, epoch, metrics)
         self._display.epoch(name, {"epoch": epoch, **metrics})
 
@@ -125,19 +148,33 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         """The worker died, or the trial raised what another attempt may not meet again."""
-        proposal, reason = self._proposal(trial), death_of(trial)
-        self._restarts[proposal.trial] += 1
-        self._running.pop(proposal.trial, None)
-        attempt, of = self._restarts[proposal.trial], self._context.sweep.failure.max_restarts
+        proposal, death = self._proposal(trial), self._death(trial)
+        name = proposal.trial
+        self._no_worker(name)
+        counts = death.counts
+        if not counts:
+            self._lost_nodes[name] += 1
+            if self._lost_nodes[name] > LOST_NODES:
+                counts = True
+                count_as_failure(trial)
+        which = "a restart that is not counted"
+        told: dict[str, Any] = {"counted": False}
+        if counts:
+            self._restarts[name] += 1
+            attempt, of = self._restarts[name], self._context.sweep.failure.max_restarts
+            which, told = f"restart {attempt} of {of}", {"attempt": attempt, "of": of}
         self._context.journal.append(
-            "trial_restarted",
-            trial=proposal.trial,
-            cell=proposal.cell,
-            attempt=attempt,
-            of=of,
-            reason=reason,
+            "trial_restarted", trial=name, cell=proposal.cell, **told, reason=death.reason
         )
-        self._display.restarted(proposal.trial, attempt, of, reason)
+        self._display.restarted(name, which, death.reason)
+
+    def _death(self, trial: TuneTrial) -> Death:
+        stalled = self._stalled.pop(self._proposal(trial).trial, None)
+        return death_of(trial) if stalled is None else Death(stalled)
+
+    def _no_worker(self, name: str) -> None:
+        self._running.pop(name, None)
+        self._stalls.ended(name)
 
     @guarded
     def on_trial_complete(
@@ -152,14 +189,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         """Tune has given the trial up after its restarts."""
         restarts = self._restarts[self._proposal(trial).trial]
         after = f", after {restarts} restart{'' if restarts == 1 else 's'}" if restarts else ""
-        self._ended(trial, reason=f"{death_of(trial)}{after}")
+        self._ended(trial, reason=f"{self._death(trial).reason}{after}")
 
     def _ended(self, trial: TuneTrial, reason: str | None) -> None:
         proposal = self._proposal(trial)
         if proposal.trial in self._delivered:
             return
         self._delivered.add(proposal.trial)
-        self._running.pop(proposal.trial, None)
+        self._no_worker(proposal.trial)
         folder = proposal.folder(self._context.folder)
         result = folder.load() if folder.is_complete() else None
         if result is not None:

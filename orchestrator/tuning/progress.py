@@ -206,11 +206,13 @@ class Display(AbstractContextManager["Display"]):
             attempt = self._running.pop(trial, None)
         self._event(f"stopped   {trial}{'' if attempt is None else f' ({attempt.now.words})'}")
 
-    def restarted(self, trial: str, attempt: int, of: int, reason: str) -> None:
-        """The trial goes on from its checkpoint as soon as a worker takes it."""
+    def restarted(self, trial: str, which: str, reason: str) -> None:
+        """The trial goes on from its checkpoint as soon as a worker takes it. which: `restart 1 of
+        3`.
+        """
         with self._lock:
             self._running.pop(trial, None)
-        self.note(f"RESTART   {trial}: restart {attempt} of {of}: {reason}")
+        self.note(f"RESTART   {trial}: {which}: {reason}")
 
     def snapshot(self) -> Running:
         """How far everything is."""

@@ -1,4 +1,6 @@
-"""Workers that die: every death costs a restart of its trial, and is told in a few words."""
+"""Workers that die: a death is told in a few words, and costs a restart of its trial unless its
+node was lost.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,35 @@ import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial as TuneTrial
 
 DIED = "the worker died"
+NODE_LOST = f"{DIED}: its node was lost"
 
 
 class WorkerDied(RayActorError):  # type: ignore[misc]  # Ray ships no types
-    """A death that Ray reports otherwise than as the error of an actor, in words of ours."""
+    """A death in words of ours: one that Ray reports otherwise than as the error of an actor, or
+    that of a node, which is `preempted`: Tune does not count it among a trial's failures.
+    """
 
 
 class ActorManager(RayActorManager):  # type: ignore[misc]
     """Ray's manager of Tune's workers, which ends the whole run where a worker dies of anything but
-    an actor's error: killed for memory, for one.
+    an actor's error (killed for memory, for one), and counts a lost node as the trial's failure.
     """
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
@@ -34,9 +47,19 @@ class ActorManager(RayActorManager):  # type: ignore[misc]
 
 
 def _as_actor_error(error: Exception) -> Exception:
-    if isinstance(error, RayError) and not isinstance(error, RayActorError | RayTaskError):
-        return WorkerDied(error_msg=death(error))
-    return error
+    if isinstance(error, RayTaskError) or not isinstance(error, RayError):
+        return error
+    if _node_lost(error):
+        return WorkerDied(error_msg=NODE_LOST, preempted=True)
+    return error if isinstance(error, RayActorError) else WorkerDied(error_msg=death(error))
+
+
+def _node_lost(error: BaseException) -> bool:
+    """Whether a worker died with its machine: preempted, drained, switched off, out of reach."""
+    if isinstance(error, NodeDiedError) or getattr(error, "preempted", False):
+        return True
+    text = str(error)
+    return "node has died" in text or "node is dead" in text or "node was terminated" in text
 
 
 @contextmanager
@@ -59,8 +82,8 @@ def death(error: BaseException | None) -> str:
         return f"{DIED}: killed for memory{_memory(text)}"
     if isinstance(error, RayTaskError):
         return _last_line(text) or type(error.cause).__name__
-    if "node has died" in text or "node is dead" in text:
-        return f"{DIED}: its node was lost"
+    if error is not None and _node_lost(error):
+        return NODE_LOST
     return DIED if isinstance(error, RayActorError) or not text else f"{DIED}: {_last_line(text)}"
 
 
@@ -78,9 +101,30 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def death_of(trial: TuneTrial) -> str:
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How an attempt of a trial ended."""
+
+    reason: str  # one line
+    counts: bool = True  # as one of the restarts that a trial may have
+
+
+def death_of(trial: TuneTrial) -> Death:
     """Why the trial's last attempt ended, from the exception that Tune keeps on this machine."""
     try:
-        return death(pickle.loads(Path(trial.pickled_error_file).read_bytes()))
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return Death(death(error), not getattr(error, "preempted", False))
     except Exception:  # no file, or whatever unpickling a stranger's exception may raise
-        return DIED
+        return Death(DIED)
+
+
+def count_as_failure(trial: TuneTrial) -> None:
+    """Let a death that did not count be one of the trial's failures."""
+    trial.run_metadata.num_failures += 1
+
+
+def kill(trial: TuneTrial) -> None:
+    """End the trial's worker: Tune meets a dead worker and starts the trial again, or gives up."""
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)

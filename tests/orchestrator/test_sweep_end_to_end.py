@@ -279,6 +279,21 @@ def test_kill_9_of_the_driver_and_of_a_worker_loses_nothing_finished(folder):
     check_finished(folder)
 
 
+@pytest.mark.full
+def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(folder):
+    process = start(folder, "--set", "failure.stall_seconds=15")
+    wait_until(lambda: long_trial_is_under_way(folder), process)
+    for worker in workers_of(process.pid):
+        os.kill(worker, signal.SIGSTOP)
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    [restart] = events(folder, "trial_restarted")
+    assert restart["attempt"] == 1
+    assert restart["reason"].startswith("it stalled: no report for ")
+    assert f"RESTART   {restart['trial']}: restart 1 of 3: it stalled" in said
+    check_finished(folder)
+
+
 def test_a_signal_before_preemption_writes_checkpoints_and_the_test_split_stays_sealed(folder):
     """SIGUSR1, which Tune would take for its own; Ctrl-C is sent by other tests here."""
     process = start(folder)

@@ -10,12 +10,15 @@ from rich.console import Console
 
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.sweep.schema import Failure
 from orchestrator.sweep.stopping import NoEarlyTermination
 from orchestrator.trials.proposed import Proposal
+from orchestrator.tuning import callbacks
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.signals import StopSwitch
+from orchestrator.tuning.workers import Death
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
 from trainables.contract.disk import write_json
@@ -50,7 +53,7 @@ class Scene:
             journal=Journal(folder / "journal.jsonl"),
             tracker=self.tracker,
             sweep=SimpleNamespace(
-                failure=SimpleNamespace(max_restarts=3), method=SimpleNamespace(name="random")
+                failure=Failure(stall_seconds=60.0), method=SimpleNamespace(name="random")
             ),
         )
         self.switch = StopSwitch(StopRequests(folder))
@@ -59,7 +62,11 @@ class Scene:
         display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
         self.callback = SweepCallback(self.context, self.searcher, self.switch, display, self.early)
         self.trial = SimpleNamespace(
-            trial_id="a", config={"source": None}, last_result={}, pickled_error_file=None
+            trial_id="a",
+            config={"source": None},
+            last_result={},
+            pickled_error_file=None,
+            run_metadata=SimpleNamespace(num_failures=0),
         )
 
     def tell(self, event, *arguments):
@@ -137,6 +144,78 @@ def test_restarts_are_counted_and_said_with_their_reason(scene):
     ]
     assert restarts == [(1, 3, "the worker died"), (2, 3, "the worker died")]
     assert scene.callback.ended == {"st_gcn-1"}
+
+
+def restarts(scene):
+    return [event for event in told(scene) if event["event"] == "trial_restarted"]
+
+
+def test_a_lost_node_costs_no_restart(scene, monkeypatch):
+    lost = Death("the worker died: its node was lost", counts=False)
+    monkeypatch.setattr(callbacks, "death_of", lambda trial: lost)
+    scene.tell("start")
+    scene.tell("recover")
+    monkeypatch.setattr(callbacks, "death_of", lambda trial: Death("the worker died"))
+    scene.tell("start")
+    scene.tell("recover")
+    trial = {"event": "trial_restarted", "trial": "st_gcn-1", "cell": "st_gcn"}
+    assert restarts(scene) == [
+        {**trial, "counted": False, "reason": lost.reason},
+        {**trial, "attempt": 1, "of": 3, "reason": "the worker died"},
+    ]
+    assert scene.lines()[1] == f"RESTART   st_gcn-1: a restart that is not counted: {lost.reason}"
+    assert scene.trial.run_metadata.num_failures == 0
+
+
+def test_a_trial_that_never_gets_on_pays_for_the_nodes_it_loses(scene, monkeypatch):
+    lost = Death("the worker died: its node was lost", counts=False)
+    monkeypatch.setattr(callbacks, "death_of", lambda trial: lost)
+    for loss in range(callbacks.LOST_NODES + 5):
+        if loss == 3:
+            scene.tell("result", {"epoch": 0, "train_loss": 1.0})
+        scene.tell("start")
+        scene.tell("recover")
+    assert [event.get("attempt") for event in restarts(scene)] == [
+        *[None] * (callbacks.LOST_NODES + 3),
+        1,
+        2,
+    ]
+    assert scene.trial.run_metadata.num_failures == 2
+
+
+def test_a_silent_trial_is_ended_and_started_again_with_its_reason(scene, monkeypatch):
+    now, killed = [1000.0], []
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(callbacks, "kill", killed.append)
+
+    def wait(seconds):
+        for _ in range(seconds):
+            now[0] += 1.0
+            scene.callback.on_step_begin(0, [scene.trial])
+
+    scene.callback.on_step_begin(0, [])
+    scene.tell("start")
+    wait(10)
+    scene.tell("result", {"epoch": 0, "train_loss": 1.0})
+    wait(50)
+    scene.tell("result", {IN_EPOCH: 1, STEP: 40, STEPS: 600})
+    wait(99)
+    assert killed == []
+    wait(3)
+    assert killed == [scene.trial]
+    scene.tell("recover")
+    wait(500)
+    assert killed == [scene.trial]  # it waits for a worker
+    [restart] = restarts(scene)
+    assert restart["attempt"] == 1
+    assert restart["reason"] == "it stalled: no report for 2 min (an epoch of it takes 10 s)"
+    scene.tell("start")
+    wait(182)
+    assert killed == [scene.trial] * 2
+    scene.tell("error")
+    assert scene.lines()[-1] == (
+        "FAILED    st_gcn-1: it stalled: no report for 3 min since it started, after 1 restart"
+    )
 
 
 def test_a_trial_that_says_why_it_failed_has_an_ending(scene):

@@ -67,7 +67,7 @@ def shown(terminal):
         display.epoch("a-1", {"epoch": 0, "train_loss": 1.25, "selection_top1": 0.5})
         display.finished("a", "a-1", result(0.9))
         display.started("a", "a-2", 2)
-        display.restarted("a-2", 1, 3, "the worker died")
+        display.restarted("a-2", "restart 1 of 3", "the worker died")
         display.failed("a", "a-2", "train_loss must be finite, got nan")
         table = display.render()
     console.print(table)
@@ -221,7 +221,7 @@ def test_pruned_interrupted_and_discarded_trials_are_lines_and_leave(clock):
         "stopped   a-9",
     ]
     assert [trial.trial for trial in display.snapshot().trials] == ["a-3"]
-    display.restarted("a-3", 1, 3, "it died")
+    display.restarted("a-3", "restart 1 of 3", "it died")
     assert display.snapshot().trials == ()
     display.finished("a", "a-4", result(0.5))
     assert stream.getvalue().endswith("selection 50.0 %  (2/3 trials)\n")

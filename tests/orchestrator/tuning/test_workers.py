@@ -12,8 +12,17 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.tune.execution import tune_controller
+from ray.tune.experiment import Trial as TuneTrial
 
-from orchestrator.tuning.workers import ActorManager, WorkerDied, death, death_of, survivable_deaths
+from orchestrator.tuning import workers
+from orchestrator.tuning.workers import (
+    ActorManager,
+    Death,
+    WorkerDied,
+    death,
+    death_of,
+    survivable_deaths,
+)
 
 KILLED_FOR_MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the\
  node (IP: 10.0.0.1, ID: 1f) was 22.80GB used / 24.00GB limit (0.950000)
@@ -47,7 +56,7 @@ def died(text):
             "the worker died: its node was lost",
         ),
         (died("The actor is dead because its worker process has died.\nmore"), "the worker died"),
-        (NodeDiedError("Node 1f is dead"), "the worker died: Node 1f is dead"),
+        (NodeDiedError("Node 1f is dead"), "the worker died: its node was lost"),
         (WorkerCrashedError(), None),
         (None, "the worker died"),
         (
@@ -68,15 +77,15 @@ def test_without_a_readable_exception_the_worker_died(tmp_path, kept):
     if kept is not None:
         (tmp_path / "error.pkl").write_bytes(kept)
     trial = SimpleNamespace(pickled_error_file=str(tmp_path / "error.pkl"))
-    assert death_of(trial) == "the worker died"
-    assert death_of(SimpleNamespace(pickled_error_file=None)) == "the worker died"
+    assert death_of(trial) == Death("the worker died", counts=True)
+    assert death_of(SimpleNamespace(pickled_error_file=None)) == Death("the worker died")
 
 
 def test_the_reason_is_read_from_the_exception_that_tune_keeps(tmp_path):
     error = WorkerDied(error_msg=death(OutOfMemoryError(KILLED_FOR_MEMORY)))
     (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(error))
     trial = SimpleNamespace(pickled_error_file=str(tmp_path / "error.pkl"))
-    assert death_of(trial) == death(OutOfMemoryError(KILLED_FOR_MEMORY))
+    assert death_of(trial) == Death(death(OutOfMemoryError(KILLED_FOR_MEMORY)))
 
 
 class Tracked:
@@ -107,6 +116,49 @@ def test_a_death_that_ray_does_not_count_among_actor_errors_does_not_end_the_run
     manager._actor_task_failed(task, error)
     assert [type(each) for each in task.told] == [WorkerDied, WorkerDied]  # the actor, the task
     assert death(task.told[0]) == death(error)
+
+
+def preempted():
+    error = died("The actor died unexpectedly before finishing this task.")
+    error._preempted = True
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (NodeDiedError("Node 1f is dead"), False),
+        (died("The actor is dead because its node has died. Node Id: 1f"), False),
+        (preempted(), False),
+        (died("The actor is dead because its worker process has died."), True),
+        (OutOfMemoryError(KILLED_FOR_MEMORY), True),
+        (RayTaskError("train", "its node has died", ValueError("its node has died")), True),
+    ],
+)
+def test_a_lost_node_is_no_failure_of_its_trial_and_a_crash_is(
+    tmp_path, monkeypatch, error, counts
+):
+    """By Ray's own count of failures, and by ours."""
+    monkeypatch.setattr(TuneTrial, "local_path", None)
+    manager, task = ActorManager.__new__(ActorManager), Tracked()
+    manager._failed_actor_ids = set()
+    manager._cleanup_actor = lambda tracked_actor: None
+    manager._actor_task_failed(task, error)
+    trial = TuneTrial("train", stub=True)
+    trial.handle_error(task.told[-1])
+    assert trial.num_failures == counts
+    (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(task.told[-1]))
+    kept = SimpleNamespace(pickled_error_file=str(tmp_path / "error.pkl"))
+    assert death_of(kept).counts == counts
+    assert (death_of(kept).reason == "the worker died: its node was lost") == (not counts)
+
+
+def test_a_worker_is_ended_where_there_is_one(monkeypatch):
+    killed = []
+    monkeypatch.setattr(workers.ray, "kill", killed.append)
+    for actor in (None, "its actor"):
+        workers.kill(SimpleNamespace(temporary_state=SimpleNamespace(ray_actor=actor)))
+    assert killed == ["its actor"]
 
 
 def test_an_error_that_is_no_death_stays_one():
