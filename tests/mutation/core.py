@@ -104,7 +104,10 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/ensembling/test_combine.py",
         "orchestrator/ensembling/test_evaluate.py",
     ),
-    "orchestrator/ensembling/final.py": ("orchestrator/ensembling/test_final.py",),
+    "orchestrator/ensembling/final.py": (
+        "orchestrator/ensembling/test_final.py",
+        "orchestrator/ensembling/test_final_again.py",
+    ),
     "orchestrator/ensembling/readers/alignment.py": (
         "orchestrator/ensembling/readers/test_formats.py",
         "orchestrator/ensembling/test_score_files.py",

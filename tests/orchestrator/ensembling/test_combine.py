@@ -65,6 +65,8 @@ def test_tables_of_other_clips_are_told_apart():
         match=r"2 and 2 clips; 1 only in the first \['a'\], 1 only in the second \['c'\]",
     ):
         combine_scores([first, other], [1.0, 1.0], "logits")
+    with pytest.raises(ValueError, match="shorter"):
+        combine_scores([first, first], [1.0], "logits")
     twice = combine_scores([first, first], [1.0, 2.0], "logits")
     assert twice.ids == first.ids
     assert twice.logits.tolist() == (3 * ROWS[0]).tolist()

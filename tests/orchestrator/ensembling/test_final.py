@@ -5,7 +5,6 @@ once.
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,11 +13,9 @@ from orchestrator.ensembling.build import build_ensembles
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.combine import combine_rows, combine_scores
 from orchestrator.ensembling.final import finalize
-from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.sealed import checked_test
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
-from orchestrator.report.markdown import write_report
 from orchestrator.sweep.presets import PRESETS
 from tests import naive_scores
 from tests.orchestrator.fake_run import (
@@ -26,10 +23,7 @@ from tests.orchestrator.fake_run import (
     TEST,
     Trial,
     make_run,
-    make_store,
     make_sweep,
-    note_digests,
-    scores,
 )
 from trainables.contract.config import STREAMS
 from trainables.contract.errors import UserError
@@ -287,129 +281,6 @@ def test_classes_of_which_only_copies_are_tested_are_left_out_of_the_clean_figur
     ) == (3, 20, 2)
 
 
-def test_files_of_an_ensemble(tmp_path):
-    run = make_run(tmp_path, grid())
-    complete(run, make_sweep(LEVELS, FINAL))
-    folder = run / "ensembles" / "multi_level.joint"
-    assert Scores.load(folder / "scores.parquet").labels is None
-    assert len(json.loads((folder / "members.json").read_text())["members"]) == 3
-    assert set(json.loads((folder / "weights.json").read_text())["weights"]) == {
-        "joint-0",
-        "joint-0.6",
-        "joint-0.95",
-    }
-    assert json.loads((folder / "result.json").read_text())["test"]["right"] == TEST
-
-
-def test_test_labels_are_read_once_until_something_changes(tmp_path):
-    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS)
-    first = complete(run, sweep)
-    assert complete(run, sweep) == first == FinalEvaluation.load(run)
-    events = [event["event"] for event in read_journal(run / "journal.jsonl")]
-    assert events.count("test_read") == 1
-    assert events.index("ensemble_built") < events.index("test_read")
-    complete(run, make_sweep(LEVELS, FINAL))
-    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
-
-
-def test_a_latency_that_takes_part_in_choosing_is_looked_at_again(tmp_path):
-    """Where an ensemble must be fast it is chosen again; elsewhere the new figure is noted."""
-    run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6), Trial("joint", 0.8)])
-    greedy = {"name": "fast", "over": "sparsity.level", "method": "greedy"}
-    fast, free = make_sweep({**greedy, "budget": {"latency_ms": 4}}), make_sweep(LEVELS)
-    before = complete(run, fast).headline
-    timed_again(run, 3.0)
-    after = complete(run, fast).headline
-    assert (before.size.latency_ms, after.size.latency_ms) == (1.5, 3.0)
-    timed_again(run, 5.0)
-    evaluation = complete(run, fast)
-    assert "none of its sources fits into the budget" in evaluation.skipped["fast"]
-    complete(run, free)
-    timed_again(run, 6.0)
-    complete(run, free)
-    events = [event["event"] for event in read_journal(run / "journal.jsonl")]
-    assert events.count("test_read") == 4
-
-
-def test_a_sweep_that_chooses_by_latency_is_evaluated_again_after_new_timings(tmp_path):
-    run = make_run(tmp_path, [Trial("joint", 0.0)])
-    sweep = make_sweep(objectives=[("deploy_latency_ms", "minimize")])
-    complete(run, sweep)
-    timed_again(run, 3.0)
-    complete(run, sweep)
-    events = [event["event"] for event in read_journal(run / "journal.jsonl")]
-    assert events.count("test_read") == 2
-
-
-def timed_again(run, milliseconds):
-    """All networks of the sweep take so long by now."""
-    for proposal in load_proposals(run):
-        file = proposal.folder(run).result_file
-        result = json.loads(file.read_text())
-        result["cost"]["deploy_latency_ms"] = milliseconds
-        file.write_text(json.dumps(result))
-
-
-def test_a_trial_that_was_trained_again_is_evaluated_again(tmp_path):
-    run, sweep = (
-        make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.0, seed=1)]),
-        make_sweep(),
-    )
-    assert complete(run, sweep).rows[0].seeds.test_mean == 1.0
-    second = next(each for each in load_proposals(run) if each.seed == 1)
-    scores("c", TEST, (0, 1, 2), labelled=False).save(second.folder(run).test_scores)
-    note_digests(second.folder(run))
-    assert complete(run, sweep).rows[0].seeds.test_mean == pytest.approx(1 - 1.5 / TEST)
-
-
-def test_a_store_with_another_content_is_evaluated_again_and_it_is_noted(tmp_path):
-    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS)
-    info = tmp_path / "store" / "dataset.json"
-    for folder in (proposal.folder(run) for proposal in load_proposals(run)):
-        result = folder.load()
-        noted = json.loads(info.read_text())["checksums"]
-        folder.result_file.write_text(
-            result.model_copy(update={"store_checksums": noted}).model_dump_json()
-        )
-    first = complete(run, sweep)
-    assert first.splits[0].same_store
-    shutil.rmtree(tmp_path / "store")
-    assert complete(run, sweep) == first  # nothing to compare with
-    make_store(tmp_path / "store", copies=3)
-    second = complete(run, sweep)
-    assert second.splits[0].clean_clips == TEST - 3
-    assert second.splits[0].same_store is False
-    assert "**The store has changed** since" in write_report(run).read_text()
-    assert complete(run, sweep) == second
-    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 2
-
-
-def test_lost_files_of_ensembles_are_written_again_without_a_look_at_the_labels(tmp_path):
-    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS, FINAL)
-    first = complete(run, sweep)
-    folder = run / "ensembles"
-    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
-    shutil.rmtree(folder / "final")
-    (folder / "multi_level.joint" / "result.json").unlink()
-    assert complete(run, sweep) == first
-    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
-    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 1
-
-
-def test_another_reason_of_a_missing_cell_is_noted_without_another_look_at_the_labels(tmp_path):
-    run, sweep = make_run(tmp_path, grid(bone_06="unfinished")), make_sweep(LEVELS)
-    first = complete(run, sweep)
-    assert "not finished" in first.missing["bone-0.6"]
-    Journal(run / "journal.jsonl").append(
-        "trial_failed", trial=first.missing["bone-0.6"].split()[0], reason="the worker died"
-    )
-    second = complete(run, sweep)
-    assert "the worker died" in second.missing["bone-0.6"]
-    assert second.rows == first.rows
-    assert FinalEvaluation.load(run) == second
-    assert [event["event"] for event in read_journal(run / "journal.jsonl")].count("test_read") == 1
-
-
 def test_labels_and_copies_come_in_the_order_of_the_scores_and_not_of_the_store(tmp_path):
     (member,) = collect(make_run(tmp_path, [Trial("joint", 0.0)], copies=2), make_sweep())
     ids = member.test.ids
@@ -452,14 +323,6 @@ def test_scores_of_another_test_split_leave_the_seal_unbroken(tmp_path):
         complete(run, make_sweep(LEVELS))
     assert read_journal(run / "journal.jsonl") == []
     assert not (run / "ensembles").exists()
-
-
-def test_without_members_nothing_is_read(tmp_path):
-    run = make_run(tmp_path, [Trial("joint", 0.0, state="failed")])
-    found = complete(run, make_sweep(LEVELS))
-    assert found.rows == ()
-    assert "loss is nan" in found.missing["joint-0"]
-    assert read_journal(run / "journal.jsonl") == []
 
 
 def test_seeds_give_a_spread(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.search.listed import ListedSearch
 from orchestrator.search.turns import Turns
-from orchestrator.simulation.clock import play
+from orchestrator.simulation.clock import End, Played, play
 from orchestrator.stopping.judge import Judge
 from orchestrator.sweep import parse_sweep
 from orchestrator.trials.space import all_trials
@@ -89,3 +89,11 @@ def test_a_rule_decides_nothing_about_a_curve_without_epochs():
     assert curve.report(9)["selection_top1"] > 0.4
     assert replace(curve, metrics={}).report(0) == {}
     assert curve.report(10) == {}
+
+
+def test_epochs_of_less_than_a_second_and_of_no_time_are_found():
+    quick = End("cell", 0.0, 0.5, 4, None)
+    assert Played([quick]).time_of(2) == pytest.approx(0.25)
+    timeless = End("cell", 0.5, 0.5, 4, None)
+    assert Played([quick, timeless]).time_of(3) == pytest.approx(0.375)
+    assert Played([]).seconds == 0.0

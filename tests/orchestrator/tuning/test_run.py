@@ -4,7 +4,7 @@ import errno
 import io
 import signal
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +113,12 @@ def test_what_still_runs_when_tune_ends_has_no_ending(scene):
     assert scene.run(fit) == Stop("system", "Ray Tune ended, but 1 trial did not")
 
 
-def test_a_signal_while_tune_runs_cancels_whatever_tune_installs(scene, monkeypatch):
+def test_a_signal_while_tune_runs_cancels_whatever_ray_and_tune_install(scene, monkeypatch):
+    @contextmanager
+    def ray_cluster(address, note):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        yield scene.cluster
+
     def fit(tuner):
         with pytest.raises(ValueError, match="main thread"):
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -129,6 +134,7 @@ def test_a_signal_while_tune_runs_cancels_whatever_tune_installs(scene, monkeypa
         original(switch, stop)
         cancelled.set()
 
+    monkeypatch.setattr(run_module, "ray_cluster", ray_cluster)
     monkeypatch.setattr(run_module.StopSwitch, "cancel", cancel)
     assert scene.run(fit) == Stop("person", "received SIGUSR1")
     assert not StopRequests(scene.context.folder).closed()  # the next run starts anew
