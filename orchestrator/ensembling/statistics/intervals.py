@@ -143,13 +143,15 @@ def _of_some_width(found: Interval) -> Interval | None:
 
 
 def _acceleration(values: FloatArray, clusters: IntArray | None) -> float:
-    """The skewness of the jackknife: the mean without each clip, or each cluster, in turn."""
+    """The skewness of the jackknife over 6: of the mean without each clip, or each cluster, in
+    turn. Their scale does not matter.
+    """
     if clusters is None:
-        left_out = (values.sum() - values) / max(len(values) - 1, 1)
+        deviations = values - values.mean()  # over N - 1 they are those of the jackknife
     else:
         _, groups = np.unique(clusters, return_inverse=True)
         sizes, sums = np.bincount(groups), np.bincount(groups, weights=values)
-        left_out = (values.sum() - sums) / np.maximum(len(values) - sizes, 1)
-    deviations = left_out.mean() - left_out
+        left_out = (values.sum() - sums) / (len(values) - sizes)
+        deviations = left_out.mean() - left_out
     squares = float((deviations**2).sum())
     return float((deviations**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
