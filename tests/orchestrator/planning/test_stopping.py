@@ -5,7 +5,7 @@ how much is expected to be left.
 import pytest
 
 from orchestrator.planning.check import checked_sweep
-from orchestrator.planning.stopping import SIZE_METRICS, early_stopping
+from orchestrator.planning.stopping import SIZE_METRICS, EarlyStopping, _range, early_stopping
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import written
 from trainables.contract.errors import UserError
@@ -179,3 +179,40 @@ def metrics_of(sizes, folder):
     info = SimpleNamespace(classes=("a", "b"), persons=1)
     sizes.__init__(SimpleNamespace(layout=load_layout("ucla20"), info=info))
     return sizes.metrics(all_trials(check(folder))[0].config)
+
+
+def test_nine_in_ten_orders_lie_within_a_range():
+    assert _range(list(range(100, -1, -1))) == (5, 95)
+    assert _range([7]) == (7, 7)
+    assert _range([1, 3]) == (1, 3)
+
+
+def test_what_is_expected_in_words():
+    found = EarlyStopping("asha", (), 0, 12_000, 14_000, 22_000)
+    assert found.words == "12,000 to 14,000 of 22,000 epochs (55 to 64 %)"
+
+
+@pytest.mark.parametrize(
+    ("early", "words", "reach"),
+    [
+        (
+            "{type: asha, grace: 1}",
+            "140 to 228 of 360 epochs (39 to 63 %)",
+            ((2, 6), (1, 4), (1, 4), (1, 4)),
+        ),
+        (
+            "{type: after_epochs, keep: 2, grace: 3}",
+            "216 to 288 of 360 epochs (60 to 80 %)",
+            ((3, 6), (3, 6)),
+        ),
+        (
+            "{type: median, grace: 2, min_trials: 3}",
+            "230 to 360 of 360 epochs (64 to 100 %)",
+            ((5, 8), (4, 8)),
+        ),
+    ],
+)
+def test_a_plan_says_the_same_in_every_version(tmp_path, early, words, reach):
+    found = expected(tmp_path, f"early_terminate={early}", at_once=2)
+    assert found.words == words
+    assert [kind.reach for kind in found.kinds] == [reach, reach]

@@ -1,5 +1,6 @@
 """Which curve stands for a trial, and which curves are of another space."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -121,3 +122,46 @@ def test_curves_of_another_space_are_one_error(changes, said):
 
 def test_where_the_clips_lie_does_not_matter():
     library("data.store=elsewhere", "data.residence=mmap")
+
+
+def test_of_many_cells_that_lack_curves_the_first_are_named():
+    levels = [f"0.{number}" for number in range(10, 17)]
+    with pytest.raises(UserError) as caught:
+        library(f"parameters.sparsity.level=[{', '.join(levels)}]")
+    assert caught.value.problems == (
+        "cells level0.1, level0.11, level0.12, level0.13, level0.14 and 2 more: the curves hold no"
+        " finished trial of this space: no trial of that cell",
+    )
+    with pytest.raises(UserError, match=r"level0\.14: the curves hold no finished"):
+        library(f"parameters.sparsity.level=[{', '.join(levels[:5])}]")
+
+
+def test_a_leaf_that_has_an_effect_is_one_apart_from_one_that_has_none():
+    """Milestones belong to schedule step alone; the rates differ by a third of their range."""
+    grid = (
+        "method={name: grid}",
+        "parameters.train.weight_decay=[0.0004]",
+        "parameters.train.lr={values: [0.01, 0.02, 0.03, 0.04]}",
+        "parameters.train.lr_decay=[0.1, 0.2]",
+    )
+    found, trials, _ = library(
+        *grid, of=(*grid, "parameters.train.lr=[0.01, 0.04]", "parameters.train.schedule=[step]")
+    )
+    for trial in trials:
+        curve, own = found.nearest(trial)
+        train = trial.config.train
+        assert curve.leaves["train.schedule"] == "step"
+        assert curve.leaves["train.lr"] == (0.01 if train.lr < 0.025 else 0.04)
+        if train.schedule == "step":
+            assert curve.leaves["train.lr_decay"] == train.lr_decay
+            assert own == (train.lr in (0.01, 0.04))
+
+
+def test_curves_that_were_not_trained_to_their_end_stand_for_no_trial():
+    sweep, trials = sweep_of()
+    curves = made_curves(trials, lambda trial: (0.5, 2.0))
+    first = replace(curves[0], result=None)
+    found = Library([first, *curves[1:]], sweep, trials)
+    curve, own = found.nearest(trials[0])
+    assert curve in curves[1:]
+    assert not own
