@@ -27,6 +27,7 @@ from orchestrator.record.folder import (
 )
 from orchestrator.record.journal import Event, Journal, read_journal, running_seconds
 from orchestrator.record.proposals import load_proposals, propose
+from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_sweep
 from orchestrator.record.states import load_trials
 from orchestrator.record.stop_requests import Stop
 from orchestrator.report.markdown import write_report
@@ -220,6 +221,7 @@ def _finish(context: SweepRun) -> Outcome:
     if failed > sweep.failure.tolerated_fraction * len(states):
         lost = tracker.finish_sweep("failed", {}, write_report(run).parent)
         context.journal.append("sweep_finished", failed=failed, trials=len(states))
+        _retain(context, lost)
         hint = (
             "more than failure.tolerated_fraction: the test split stays sealed;"
             f" {command('resume', run, '--retry-failed', address=context.address)} tries them"
@@ -230,7 +232,24 @@ def _finish(context: SweepRun) -> Outcome:
     tracker.log_evaluation(run, evaluation, _bundle(run, evaluation))
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
     context.journal.append("sweep_finished", failed=failed, trials=len(states))
+    _retain(context, lost)
     return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
+
+
+def _retain(context: SweepRun, lost: tuple[str, ...]) -> None:
+    """Remove the checkpoints that waited until now: for the tracker, or for a process to end.
+
+    lost: what the tracker lacks.
+    """
+    sweep, run = context.sweep, context.folder
+    if sweep.retain.checkpoints == "all":
+        return
+    states = load_trials(run)
+    remove_unneeded(
+        run,
+        unneeded_of_sweep(states, sweep, sweep.retain.checkpoints),
+        lambda state: may_go(state, run, lambda trial: not lost),
+    )
 
 
 def _seconds_left(sweep: Sweep, events: Sequence[Mapping[str, Any]]) -> float | None:

@@ -5,13 +5,13 @@ Reads files only; the test labels are not among them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from orchestrator.ensembling.members import Division, Load, Member, SeedRun, SeedScores
 from orchestrator.ensembling.stored import Stored
+from orchestrator.record.choice import Candidate, allowed, by_assignment, order
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_failures
 from orchestrator.trials.proposed import Proposal
@@ -20,22 +20,6 @@ from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
-
-__all__ = [
-    "Candidate",
-    "Member",
-    "collect",
-    "comparable",
-    "contenders",
-    "member_of",
-    "missing_cells",
-    "order",
-]
-
-Seeds = TypeVar("Seeds", bound=Collection[object])
-
-# trials that differ in nothing but the seed, by seed
-Candidate = list[tuple[Proposal, TrialResult]]
 
 
 def collect(run: Path, sweep: Sweep) -> tuple[Member, ...]:
@@ -58,20 +42,8 @@ def contenders(run: Path, sweep: Sweep) -> dict[str, list[Candidate]]:
     """What every cell's member is chosen from, in the order in which it was proposed: complete,
     comparable and within the metric constraints. A cell without any is not named.
     """
-    allowed = {
-        cell: comparable(each for each in candidates if _satisfies(each, sweep))
-        for cell, candidates in _complete_by_cell(run).items()
-    }
-    return {cell: candidates for cell, candidates in allowed.items() if candidates}
-
-
-def comparable(assignments: Iterable[Seeds]) -> list[Seeds]:
-    """Those of a cell's assignments, each the trials of its seeds, of which the most seeds have
-    finished: a mean over three and a single value that may be a lucky one do not compare.
-    """
-    known = list(assignments)
-    most = max((len(each) for each in known), default=0)
-    return [each for each in known if len(each) == most]
+    kept = {cell: allowed(candidates, sweep) for cell, candidates in _complete_by_cell(run).items()}
+    return {cell: candidates for cell, candidates in kept.items() if candidates}
 
 
 def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:
@@ -95,51 +67,12 @@ def missing_cells(run: Path, members: Sequence[Member]) -> dict[str, str]:
 
 def _complete_by_cell(run: Path) -> dict[str, list[Candidate]]:
     """Complete trials by cell, those of one assignment together."""
-    cells: dict[str, dict[str, Candidate]] = {}
+    cells: dict[str, Candidate] = {}
     for proposal in load_proposals(run):
         folder = proposal.folder(run)
         if folder.is_complete():
-            alike = cells.setdefault(proposal.cell, {}).setdefault(
-                repr(sorted(proposal.assignment.items())), []
-            )
-            alike.append((proposal, folder.load()))
-    return {
-        cell: [sorted(each, key=lambda pair: pair[0].seed) for each in groups.values()]
-        for cell, groups in cells.items()
-    }
-
-
-def _mean(candidate: Candidate, metric: str) -> float | None:
-    """Mean of a metric over the seeds; None if a trial does not have it."""
-    values = [result.metrics().get(metric) for _, result in candidate]
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
-
-
-def _satisfies(candidate: Candidate, sweep: Sweep) -> bool:
-    """Whether every metric limit of the sweep holds; a metric that is missing does not hold any."""
-    for limit in sweep.metric_limits:
-        value = _mean(candidate, limit.metric)
-        if (
-            value is None
-            or (limit.max is not None and value > limit.max)
-            or (limit.min is not None and value < limit.min)
-        ):
-            return False
-    return True
-
-
-def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
-    """What candidates are sorted by, the best first: the objectives in turn, then the trial's id.
-
-    A metric that is missing comes last.
-    """
-    keys: list[tuple[bool, float]] = []
-    for objective in sweep.objectives:
-        value = _mean(candidate, objective.metric)
-        sign = -1.0 if objective.goal == "maximize" else 1.0
-        keys.append((value is None, sign * (value or 0.0)))
-    return (*keys, candidate[0][0].trial)
+            cells.setdefault(proposal.cell, []).append((proposal, folder.load()))
+    return {cell: by_assignment(finished) for cell, finished in cells.items()}
 
 
 def member_of(run: Path, candidate: Candidate) -> Member:

@@ -157,7 +157,12 @@ def _unfinished(folder: Path) -> str:
     """Why the folder cannot be that of a finished trial; empty if it can."""
     if not folder.is_dir():
         return "which is not there"
-    return "" if TrialDir(folder).is_complete() else "which holds no readable result.json"
+    trial = TrialDir(folder)
+    if not trial.is_complete():
+        return "which holds no readable result.json"
+    if not trial.config_file.is_file() or trial.kept_file.is_file():
+        return ""
+    return f"whose weights are gone: {trial.kept_file.relative_to(folder)} is not there"
 
 
 def _check_dense(sweep: Sweep) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from orchestrator.ensembling.collect import comparable
+from orchestrator.record.choice import comparable
 from orchestrator.record.states import TrialState
 
 Goals = Mapping[str, str]

@@ -161,6 +161,14 @@ class Failure(Frozen):
     stall_seconds: Positive = 600.0
 
 
+class Retain(Frozen):
+    """What stays on disk of trials that have ended. Deploy forms, scores and results always do."""
+
+    # full training checkpoints of finished trials: all of them, that of the best trial of each
+    # cell, or none; those that other trials of the sweep start from always stay
+    checkpoints: Literal["all", "best_per_cell", "none"] = "all"
+
+
 class Tracking(Frozen):
     """Where MLflow records the sweep."""
 
@@ -231,6 +239,7 @@ class Settings(Frozen):
     resources: Resources = Resources()
     budget: SweepBudget = SweepBudget()
     failure: Failure = Failure()
+    retain: Retain = Retain()
     tracking: Tracking = Tracking()
     storage: str = Field(default="runs", min_length=1)  # folder of the sweeps' folders
     # default: multi_level over sparsity.level, then final over data.stream
@@ -260,6 +269,7 @@ class Sweep(Frozen):
     resources: Resources
     budget: SweepBudget
     failure: Failure
+    retain: Retain = Retain()  # with a default: sweeps from before it keep their digest
     tracking: Tracking
     storage: str
     ensembles: tuple[EnsembleConfig, ...]

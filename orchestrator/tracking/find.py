@@ -73,12 +73,12 @@ def find_trial(uri: str, run: str) -> TrialRun:
     """The run `run` of the MLflow store at `uri`; UserError unless it is of a finished trial whose
     weights can be had.
     """
-    found, folder, artifacts = _finished(uri, run)
+    found, folder, artifacts = _finished(uri, run, weights=True)
     if folder is not None or WEIGHTS in artifacts:
         return found
     raise UserError(
-        f"needs the weights of run {run}, but its folder '{found.noted}' is not here, and only"
-        " dense trials log theirs"
+        f"needs the weights of run {run}, but its folder '{found.noted}' is not here or has no"
+        " checkpoint any more, and only dense trials log theirs"
     )
 
 
@@ -86,7 +86,7 @@ def fetch_scores(uri: str, run: str, keep: Path) -> TrialDir:
     """The folder of the finished trial that the run `run` of the MLflow store at `uri` records, or
     what ensembles need of it, downloaded into `keep`. UserError where that cannot be had.
     """
-    found, folder, artifacts = _finished(uri, run)
+    found, folder, artifacts = _finished(uri, run, weights=False)
     if folder is not None:
         return TrialDir(folder)
     target = TrialDir(keep / run / "trials" / found.trial)
@@ -100,9 +100,9 @@ def fetch_scores(uri: str, run: str, keep: Path) -> TrialDir:
     return target
 
 
-def _finished(uri: str, run: str) -> tuple[TrialRun, Path | None, set[str]]:
-    """The run of a finished trial, its folder where that is here, and the names of its artifacts;
-    UserError unless it is one.
+def _finished(uri: str, run: str, *, weights: bool) -> tuple[TrialRun, Path | None, set[str]]:
+    """The run of a finished trial, its folder where that is here (weights: with its checkpoint),
+    and else the names of its artifacts; UserError unless it is one.
     """
     address, shown = absolute_uri(expanded(uri, PLACE)), redacted(uri)
     if address == "none":
@@ -127,7 +127,12 @@ def _finished(uri: str, run: str) -> tuple[TrialRun, Path | None, set[str]]:
                 f" {kind})"
             )
         noted = tags.get(FOLDER, "")
-        folder = Path(noted) if noted and TrialDir(Path(noted)).is_complete() else None
+        here = TrialDir(Path(noted)) if noted else None
+        if here is not None and (
+            not here.is_complete() or (weights and not here.kept_file.is_file())
+        ):
+            here = None
+        folder = None if here is None else here.path
         artifacts = {each.path for each in client.list_artifacts(run)} if folder is None else set()
     except load_mlflow() as error:
         raise UserError(

@@ -101,6 +101,7 @@ class MLflowTracker:
         self._sweep = ""
         # trials whose end MLflow knew when the sweep was opened
         self._settled: set[str] | None = None
+        self._told: set[str] = set()  # trials whose end was delivered since
         self._trials: dict[str, _Trial] = {}
         self._lock = threading.Lock()  # of what waits in _trials
         self._outbox: Outbox | None = None
@@ -166,6 +167,7 @@ class MLflowTracker:
             with tempfile.TemporaryDirectory() as drawn:
                 self._runs.attach(run, draw(folder, Path(drawn)), "figures")
             self._client.set_terminated(run, MLFLOW_STATUS[status])
+            self._told.add(trial)
 
         self._put(f"end of trial {trial}", operation)
 
@@ -173,6 +175,9 @@ class MLflowTracker:
         if self._settled is None:
             self._settled = self._ended_trials()
         return trial in self._settled
+
+    def delivered(self, trial: str) -> bool:
+        return trial in self._told or (self._settled is not None and trial in self._settled)
 
     def log_latency(self, trial: str, latency: Latency) -> None:
         figures = {

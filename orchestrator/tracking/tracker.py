@@ -56,6 +56,12 @@ class Tracker(Protocol):
         """
         ...
 
+    def delivered(self, trial: str) -> bool:
+        """Whether the end of a trial is known to be delivered, in this run of the sweep or in an
+        earlier one; nobody is asked.
+        """
+        ...
+
     def log_latency(self, trial: str, latency: Latency) -> None:
         """The network of a trial that has ended was timed; a trial that the tracker lacks is
         skipped.
@@ -102,6 +108,9 @@ class NullTracker:
         stopped_at: int | None = None,
     ) -> None: ...
     def knows_end(self, trial: str) -> bool:
+        return True
+
+    def delivered(self, trial: str) -> bool:
         return True
 
     def log_latency(self, trial: str, latency: Latency) -> None: ...

@@ -14,11 +14,13 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
+from orchestrator.record.states import Ending
 from orchestrator.record.stop_requests import Stop
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
+from orchestrator.tuning.retaining import Retaining
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch
 from orchestrator.tuning.stalls import Stalls
@@ -60,8 +62,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         switch: StopSwitch,
         display: Display,
         early: EarlyStops,
+        retaining: Retaining,
     ) -> None:
-        """early: knows the trials that a stopping rule has ended."""
+        """early: knows the trials that a stopping rule has ended. retaining: frees the space of
+        checkpoints.
+        """
         self._context = context
         self._searcher = searcher
         self._switch = switch
@@ -71,6 +76,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._lost_nodes: Counter[str] = Counter()  # since the trial's last epoch
         self._stalls = Stalls(context.sweep.failure)
         self._stalled: dict[str, str] = {}  # trials whose worker was ended for its silence -> why
+        self._retaining = retaining
         self._running: dict[str, Proposal] = {}
         self._delivered: set[str] = set()  # trials whose end was told; Tune may tell it again
         self._last_epoch: dict[str, int] = {}
@@ -114,6 +120,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         )
         self._running[proposal.trial] = proposal
         self._stalls.started(proposal.trial)
+        self._retaining.started(proposal)
         self._display.started(proposal.cell, proposal.trial, started.config.total_epochs)
 
     @guarded
@@ -222,7 +229,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "finished")
         self._display.finished(proposal.cell, proposal.trial, result)
-        self.ended.add(proposal.trial)
+        self._has_ended(proposal, "finished", result)
 
     def _was_pruned(self, trial: Trial) -> None:
         proposal = trial.proposal
@@ -230,7 +237,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "pruned", "", epochs)
         self._display.pruned(proposal.cell, proposal.trial, epochs)
-        self.ended.add(proposal.trial)
+        self._has_ended(proposal, "pruned")
 
     def _interrupted(self, proposal: Proposal) -> None:
         """It goes on from its checkpoint when the sweep is resumed."""
@@ -259,7 +266,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             reason=f"method {self._context.sweep.method.name} did not ask for it",
         )
         self._display.discarded(proposal.cell)
-        self.ended.add(proposal.trial)
+        self._has_ended(proposal, "discarded")
 
     @guarded
     def give_up(self, trial: Trial, reason: str) -> None:
@@ -277,7 +284,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "failed", reason)
         self._display.failed(proposal.cell, proposal.trial, reason)
+        self._has_ended(proposal, "failed")
+
+    def _has_ended(
+        self, proposal: Proposal, ending: Ending, result: TrialResult | None = None
+    ) -> None:
+        """It needs no other run; told everywhere, so that its checkpoint may go."""
         self.ended.add(proposal.trial)
+        self._retaining.ended(proposal, ending, result)
 
     def halt(self, reason: str) -> None:
         """The whole sweep ends, to be resumed: said once."""

@@ -37,6 +37,7 @@ from orchestrator.tuning.cluster import (
 )
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
+from orchestrator.tuning.retaining import Retaining
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
@@ -65,6 +66,7 @@ def run_trials(context: SweepRun) -> Stop | None:
     requests.clear()
     switch = StopSwitch(requests)
     states = {state.proposal.trial: state for state in load_trials(context.folder)}
+    retaining = Retaining(context, states.values())
     ended_before = [name for name, state in states.items() if state.ended]
     early = EarlyStops(context.sweep, context.folder, context.trials, ended_before)
     totals = Counter(trial.proposal.cell for trial in context.trials)
@@ -80,6 +82,7 @@ def run_trials(context: SweepRun) -> Stop | None:
                 _count_in(trial, state, context, display)
             else:
                 waiting[trial.proposal.cell].append(trial)
+        retaining.start()  # before space is asked for: the policy may have changed
         if not any(waiting.values()) and not untimed(context):
             return None
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
@@ -89,7 +92,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         slots = fit_slots(context.sweep.resources, live_nodes())
         display.at_once = slots.concurrent
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
-        tune_run = TuneRun(context, waiting, slots, switch, requests, display, early)
+        tune_run = TuneRun(context, waiting, slots, switch, requests, display, early, retaining)
         ended = tune_run.fit(cluster) if any(waiting.values()) else set()
         names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
         if names <= ended:
@@ -149,6 +152,7 @@ class TuneRun:
     requests: StopRequests
     display: Display
     early: EarlyStops
+    retaining: Retaining
 
     def fit(self, cluster: Cluster) -> set[str]:
         """Run it; returns the trials that have an ending.
@@ -167,7 +171,9 @@ class TuneRun:
             self.switch.closed,
         )
         scheduler = SweepScheduler(self.early, searcher.trial_of)
-        callback = SweepCallback(self.context, searcher, self.switch, self.display, self.early)
+        callback = SweepCallback(
+            self.context, searcher, self.switch, self.display, self.early, self.retaining
+        )
         monitor = Monitor(self, cluster)
         try:
             with warnings.catch_warnings(), survivable_deaths():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.ensembling.collect import order
+from orchestrator.record.choice import order
 from orchestrator.record.states import load_failures
 from orchestrator.sweep import Sweep
 from orchestrator.trials.proposed import Proposal

@@ -18,7 +18,9 @@ from orchestrator.record.stop_requests import Stop
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from tests.orchestrator.fake_run import make_store
+from tests.orchestrator.finished import finished
 from tests.orchestrator.recorded import recorded
+from tests.orchestrator.sweep_files import SMALL
 from trainables.contract.disk import write_json
 from trainables.contract.errors import OutOfSpace, UserError
 
@@ -183,6 +185,29 @@ def test_an_ensemble_made_later_costs_nothing_of_the_budget(running):
     path.write_text(path.read_text().replace('{"time": 1', '{"time": 9'))  # centuries
     conduct(sweep_of(), None, quiet)
     assert running.contexts[-1].seconds_left == pytest.approx(7200, abs=60)
+
+
+@pytest.mark.parametrize("lost", [(), ("end of trial x",)])
+def test_checkpoints_that_waited_for_the_tracker_go_at_the_end(monkeypatch, lost):
+    """finished() stands for trials that ran; a tracker that lacks something keeps dense ones."""
+    run = finished(Path(), SMALL + "retain: {checkpoints: none}\ntracking: {uri: none}\n")
+    for proposal in load_proposals(run):
+        checkpoint = proposal.folder(run).checkpoint_file
+        checkpoint.parent.mkdir()
+        checkpoint.write_bytes(b"weights")
+    module = SimpleNamespace(run_trials=lambda context: None)
+    monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
+    monkeypatch.setattr(conduct_module, "write_bundle", lambda *told: None)
+    tracker = NullTracker()
+    tracker.finish_sweep = lambda *told: lost
+    monkeypatch.setattr(conduct_module, "_tracker", lambda sweep, mark: tracker)
+    assert conduct(load_folder(run), None, quiet, run=run).exit_code == 0
+    left = {
+        proposal.axes["sparsity.level"]
+        for proposal in load_proposals(run)
+        if proposal.folder(run).checkpoint_file.exists()
+    }
+    assert left == ({0} if lost else set())
 
 
 # --- what is made and undone

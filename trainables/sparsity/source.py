@@ -88,6 +88,7 @@ def _kept_weights(trial: TrialDir) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(
             f"sparsity.from: {path}: must hold the weights of a finished trial, got no such file"
+            " (retain.checkpoints of its sweep and orchestrate clean remove such)"
         )
     state = load_tensors(path, torch.device("cpu"))["model"]
     if any(name.endswith(ON_A_FUSED_KERNEL) for name in state):

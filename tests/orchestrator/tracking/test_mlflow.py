@@ -107,8 +107,11 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
 
+    assert tracker.delivered(done.path.name)
     again = opened(uri, "whole")
+    assert not again.delivered(done.path.name)  # nobody was asked
     assert [again.knows_end(folder.path.name) for folder in trials.values()] == [True, True, False]
+    assert [again.delivered(folder.path.name) for folder in trials.values()] == [True, True, False]
     again.finish_sweep("finished", {}, None)
 
 

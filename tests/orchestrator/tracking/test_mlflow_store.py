@@ -111,6 +111,17 @@ def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_p
         find_trial("none", ids[0.0])
 
 
+def test_weights_that_were_removed_are_downloaded(uri, tracked, tmp_path):
+    ids, folders = tracked
+    for folder in folders.values():
+        folder.best_file.unlink()
+    fetched = TrialDir(find_trial(uri, ids[0.0]).fetch(tmp_path / "keep"))
+    assert fetched.kept_file.read_bytes() == b"best weights"
+    assert fetch_scores(uri, ids[0.0], tmp_path / "keep").path == folders[0.0].path.absolute()
+    with pytest.raises(UserError, match="has no checkpoint any more, and only dense trials log"):
+        find_trial(uri, ids[0.6])
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_trials_of_runs_are_combined_by_their_score_tables(uri, tracked, tmp_path, here):
     """Where their folders are not here, as on a laptop, their tables are downloaded."""

@@ -60,7 +60,10 @@ class Scene:
         sweep = SimpleNamespace(early_terminate=NoEarlyTermination())
         self.early = EarlyStops(sweep, folder, [])
         display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
-        self.callback = SweepCallback(self.context, self.searcher, self.switch, display, self.early)
+        self.retaining = Told()
+        self.callback = SweepCallback(
+            self.context, self.searcher, self.switch, display, self.early, self.retaining
+        )
         self.trial = SimpleNamespace(
             trial_id="a",
             config={"source": None},
@@ -118,6 +121,9 @@ def test_an_end_that_is_delivered_again_is_told_once(scene):
     assert [call[2] for call in scene.tracker.named("finish_trial")] == ["finished"]
     assert len(scene.searcher.named("tell")) == 1
     assert scene.callback.ended == {"st_gcn-1"}
+    assert scene.retaining.named("started") == [(scene.proposal,)]
+    assert [call[1] for call in scene.retaining.named("ended")] == ["finished"]
+    assert scene.retaining.named("ended")[0][2].selection_top1 is not None
     assert len(scene.lines()) == 2
 
 
@@ -224,6 +230,7 @@ def test_a_trial_that_says_why_it_failed_has_an_ending(scene):
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_failed"]
     assert scene.callback.ended == {"st_gcn-1"}
+    assert scene.retaining.named("ended") == [(scene.proposal, "failed", None)]
 
 
 def test_a_trial_ended_by_a_rule_is_pruned(scene):
@@ -232,6 +239,7 @@ def test_a_trial_ended_by_a_rule_is_pruned(scene):
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_pruned"]
     assert scene.lines()[-1] == "pruned    st_gcn-1 after 5 epochs"
+    assert scene.retaining.named("ended") == [(scene.proposal, "pruned", None)]
     assert [call[2] for call in scene.tracker.named("finish_trial")] == ["pruned"]
     assert scene.callback.ended == {"st_gcn-1"}
 

@@ -18,6 +18,7 @@ from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import make_run, result_of
 from tests.orchestrator.recorded import recorded
 from tests.orchestrator.sweep_files import SMALL, loaded, written
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import write_json
 from trainables.contract.errors import TrialFailed, UserError
 
@@ -54,14 +55,20 @@ def test_dense_trials_that_do_not_agree_are_none(tmp_path) -> None:
 
 def test_a_folder_must_be_that_of_a_finished_trial(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = Made("joint", 0.0)
-    make_run(tmp_path, [made])
+    made, bare = Made("joint", 0.0), Made("bone", 0.0)
+    run = make_run(tmp_path, [made, bare])
     finished, unfinished = f"run/trials/{made.name}", tmp_path / "empty"
+    without = f"run/trials/{bare.name}"  # its checkpoint was removed
+    checkpoint = TrialDir(run / "trials" / made.name).checkpoint_file
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"weights")
     unfinished.mkdir()
     sweep = loaded(
-        tmp_path, SMALL, f"parameters.sparsity.from=[nowhere, empty, {finished}, null, dense]"
+        tmp_path,
+        SMALL,
+        f"parameters.sparsity.from=[nowhere, empty, {finished}, {without}, null, dense]",
     )
-    assert sources_of(sweep) == ["nowhere", "empty", finished, "dense"]
+    assert sources_of(sweep) == ["nowhere", "empty", finished, without, "dense"]
     place = (
         "--set parameters.sparsity.from: must be the folder of a finished trial, mlflow:RUN or"
         " dense"
@@ -69,6 +76,7 @@ def test_a_folder_must_be_that_of_a_finished_trial(tmp_path, monkeypatch) -> Non
     assert check_folders(sweep) == [
         f"{place}, got 'nowhere', which is not there",
         f"{place}, got 'empty', which holds no readable result.json",
+        f"{place}, got '{without}', whose weights are gone: checkpoint/last.pt is not there",
     ]
     assert sources_of(loaded(tmp_path, SMALL)) == []
     assert runs_of(loaded(tmp_path, SMALL, "sparsity.from=mlflow:0a1b")) == ["mlflow:0a1b"]
