@@ -36,6 +36,7 @@ from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import Kept, kept_weights, write_masks
 from trainables.training.checkpoint import EpochMetrics, Progress
 from trainables.training.evaluate import cross_entropy, score, top_k
+from trainables.training.memory import halving
 from trainables.training.schedule import Schedule
 
 
@@ -122,7 +123,7 @@ def write_outcome(
         **_accuracy(proof.logits, labels),
         cost=cost,
         levels=tuple(levels),
-        warnings=tuple(trained.removal.warnings),
+        warnings=(*trained.removal.warnings, *_halved(inputs.config, trained.progress)),
         digests=out.digests(),
         store_checksums=inputs.store.info.checksums,
     )
@@ -142,6 +143,13 @@ def _training(inputs: Inputs, trained: Trained) -> dict[str, Any]:
         "seconds": trained.progress.seconds,
         "clips_per_s": float(np.median([row["clips_per_s"] for row in history])),
     }
+
+
+def _halved(config: TrialConfig, progress: Progress) -> tuple[str, ...]:
+    """What to know of a trial whose batches did not fit into memory."""
+    if progress.halved_epoch < 0:
+        return ()
+    return (halving(config.train.batch_size, progress.halved_epoch),)
 
 
 def _accuracy(logits: Tensor, labels: Tensor | None) -> dict[str, Any]:

@@ -24,8 +24,8 @@ DISK = "disk"
 """Key of the last report of a trial that met a disk which takes no more; its value says which."""
 
 WARNING = "warning"
-"""Key of a report, before the first epoch, of what a person should know of the trial's masks; its
-value is a sentence.
+"""Key of a report of what a person should know of the trial: of its masks, before the first epoch,
+or that its batches do not fit into memory; its value is a sentence.
 """
 
 STEP, STEPS = "step", "steps"

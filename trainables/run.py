@@ -28,6 +28,13 @@ from trainables.proof import prove_equal, prove_folding
 from trainables.sparsity.source import source_folder, start_from
 from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
 from trainables.training.loop import Course, Fit, Outside
+from trainables.training.memory import (
+    BatchTooLarge,
+    first_line,
+    free_memory,
+    halving,
+    is_out_of_memory,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +64,8 @@ class Watch:
 
     # called after every epoch, once its checkpoint is safe
     report: Callable[[EpochMetrics], None] = lambda _metrics: None
-    # called before training with each sentence on the masks that a person should read
+    # called with each sentence that a person should read: on the masks before training, on memory
+    # that does not suffice
     warn: Callable[[str], None] = log.warning
     should_stop: Callable[[], bool] = lambda: False  # asked after every step
     # called after every step: the epoch (0-based), how many of its steps are done, and of how many
@@ -89,15 +97,36 @@ def run_trial(
         except TrialFailed as failure:
             write_json(out.failure_file, {"reason": str(failure)})
             raise
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"memory does not suffice: {first_line(error)}"
+            write_json(out.failure_file, {"reason": reason})
+            raise TrialFailed(reason) from error
 
 
 def _run(config: TrialConfig, out: TrialDir, setup: Setup, watch: Watch) -> TrialResult:
+    """Where whole batches do not fit into memory, once more from the last checkpoint with halves of
+    them.
+    """
+    try:
+        return _attempt(config, out, setup, watch)
+    except BatchTooLarge as error:
+        warning = halving(config.train.batch_size, error.epoch)
+    watch.warn(warning)
+    free_memory()  # the exception, whose frames held the network and its step, is gone
+    return _attempt(config, out, setup, watch, halve=True)
+
+
+def _attempt(
+    config: TrialConfig, out: TrialDir, setup: Setup, watch: Watch, *, halve: bool = False
+) -> TrialResult:
     source = source_folder(config.sparsity, setup.source, setup.root)
     inputs = Inputs.open(config, setup.device, setup.root)
     network = build_network(config, inputs.store).to(inputs.device)
     if source is not None:
         start_from(network, config.model, source)
-    trained = _train(network, inputs, out, setup.root, watch)
+    trained = _train(network, inputs, out, setup.root, watch, halve)
     form = deploy(trained.network, frames=config.data.frames)
     parts = inputs.scored()
     compared = parts.get("selection", parts["test"])
@@ -108,7 +137,12 @@ def _run(config: TrialConfig, out: TrialDir, setup: Setup, watch: Watch) -> Tria
 
 
 def _train(
-    plain: Backbone | MultiLevel, inputs: Inputs, out: TrialDir, root: Path, watch: Watch
+    plain: Backbone | MultiLevel,
+    inputs: Inputs,
+    out: TrialDir,
+    root: Path,
+    watch: Watch,
+    halve: bool,
 ) -> Trained:
     """The network with its masks, trained, with the weights that are kept.
 
@@ -134,7 +168,7 @@ def _train(
         watch.should_stop,
         lambda epoch, step: watch.stepped(epoch, step, batches.steps),
     )
-    progress = fit.run(batches, inputs.selection(), outside)
+    progress = fit.run(batches, inputs.selection(), outside, halve=halve)
     kept_epoch = _load_kept(network, config, out, progress)
     return Trained(network, settle_masks(network, masks, inputs), progress, kept_epoch)
 

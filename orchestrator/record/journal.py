@@ -25,6 +25,7 @@ Event = Literal[
     "sweep_running",
     "trial_proposed",
     "trial_started",
+    "trial_warned",
     "trial_restarted",
     "trial_retried",
     "trial_finished",

@@ -107,7 +107,8 @@ def _last_words(events: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, A
     return {
         event["trial"]: event
         for event in events
-        if event["event"].startswith("trial_") and event["event"] != "trial_proposed"
+        if event["event"].startswith("trial_")
+        and event["event"] not in ("trial_proposed", "trial_warned")
     }
 
 

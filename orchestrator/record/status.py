@@ -155,7 +155,10 @@ def _started(events: list[dict[str, Any]]) -> set[str]:
             started.clear()
         elif event["event"] == "trial_started":
             started.add(event["trial"])
-        elif event["event"].startswith("trial_") and event["event"] != "trial_restarted":
+        elif event["event"].startswith("trial_") and event["event"] not in (
+            "trial_restarted",
+            "trial_warned",
+        ):
             started.discard(event["trial"])
     return started
 

@@ -132,10 +132,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        name = self._proposal(trial).trial
+        proposal = self._proposal(trial)
+        name = proposal.trial
         self._stalls.heard(name, epoch="epoch" in result)
         if WARNING in result:
-            self._display.note(f"warning   {name}: {result[WARNING]}")
+            self._warned(proposal, str(result[WARNING]))
         if DISK in result:
             self.halt(result[DISK])
         if STEP in result:
@@ -149,6 +150,12 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._lost_nodes.pop(name, None)
             self._context.tracker.log_epoch(name, epoch, metrics)
         self._display.epoch(name, {"epoch": epoch, **metrics})
+
+    def _warned(self, proposal: Proposal, text: str) -> None:
+        self._context.journal.append(
+            "trial_warned", trial=proposal.trial, cell=proposal.cell, text=text
+        )
+        self._display.note(f"warning   {proposal.trial}: {text}")
 
     @guarded
     def on_trial_recover(

@@ -10,12 +10,14 @@ import torch
 from tests import naive_models
 from tests.trainables.one_trial import run_trial, write_synthetic
 from tests.trainables.trial_configs import build_blocks, config_of
+from trainables import run
 from trainables.contract.artifacts import LATENCIES, TrialDir
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
 from trainables.deploy.form import deploy, load_deploy
 from trainables.deploy.timing import structure_of
+from trainables.models.backbone import Backbone
 from trainables.proof import DEPLOY_TOLERANCE, prove_equal, prove_folding
 from trainables.sparsity.masks import removed_count
 
@@ -317,3 +319,53 @@ def test_final_scores_average_all_views_and_epochs_look_at_one(store, tmp_path, 
     assert result.selection_loss != pytest.approx(
         torch.nn.functional.cross_entropy(last, labels).item()
     )
+
+
+def limit_memory(monkeypatch, fits, sizes, after=0):
+    """From the call `after` on, training steps of more than `fits` clips do not fit."""
+    objective = Backbone.objective
+
+    def limited(self, clips, labels):
+        sizes.append(len(clips))
+        if len(clips) > fits and len(sizes) > after:
+            self.features(clips)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return objective(self, clips, labels)
+
+    monkeypatch.setattr(Backbone, "objective", limited)
+
+
+def test_a_trial_whose_batches_do_not_fit_takes_halves_and_says_so(store, tmp_path, monkeypatch):
+    config, weights = config_of(store, 0.5), []
+    for name, after in {"first step": 0, "later": 1}.items():
+        out, sizes, warned = TrialDir(tmp_path / name), [], []
+        with monkeypatch.context() as patch:
+            limit_memory(patch, config.train.batch_size // 2, sizes, after)
+            result = run_trial(config, out, warn=warned.append)
+        assert max(sizes[after + 1 :]) == config.train.batch_size // 2
+        assert result.warnings[-1] == warned[0]
+        assert warned[0].startswith("a batch of 6 did not fit into memory: from epoch 1 on every")
+        weights.append(load_deploy(out.deploy_file).state_dict())
+    for name in weights[0]:  # of the steps before the halving nothing is left
+        assert torch.equal(weights[0][name], weights[1][name])
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("step", "half a batch of 6 does not fit into memory in epoch 1: CUDA out of memory."),
+        ("deploy", "memory does not suffice: CUDA out of memory."),
+    ],
+)
+def test_a_trial_that_does_not_fit_at_all_fails_with_its_reason(
+    store, tmp_path, monkeypatch, where, reason
+):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nGPU 0 has a total capacity of ...")
+
+    monkeypatch.setattr(*((Backbone, "objective") if where == "step" else (run, "deploy")), full)
+    out = TrialDir(tmp_path / "trial")
+    config = config_of(store, epochs=1, warmup_epochs=0, milestones=[])
+    with pytest.raises(TrialFailed) as caught:
+        run_trial(config, out)
+    assert str(caught.value) == out.load_failure() == reason

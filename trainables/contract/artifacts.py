@@ -136,8 +136,8 @@ class TrialResult(Frozen):
     cost: Cost
     # of a network of several levels: each by itself, then fused
     levels: tuple[LevelResult, ...] = ()
-    # what a person should know of the masks it ends with: layers without weights, levels that are
-    # cut off
+    # what a person should know: layers without weights, levels that are cut off, batches that were
+    # taken in halves
     warnings: tuple[str, ...] = ()
     # file, relative to the trial's folder -> SHA-256, of what belongs to this result:
     # configuration, deploy form, scores; empty: not noted (before 0.3.0)

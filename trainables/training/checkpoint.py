@@ -33,6 +33,8 @@ class Progress:
     best_loss: float = float("inf")
     best_top1: float = -1.0
     history: list[EpochMetrics] = field(default_factory=list)
+    # from which epoch on batches are taken in two halves, for want of memory; -1: they are not
+    halved_epoch: int = -1
 
     def forget_best(self) -> None:
         """As if no epoch so far could be kept."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.precision import full_float32
+from trainables.training.memory import free_memory, is_out_of_memory
 
 
 class LabelledBatch(Protocol):
@@ -32,15 +33,16 @@ def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, T
     at the end.
 
     Rows of equal index behind one another are views of one clip, equally many of each: they become
-    one row, see `log_mean_softmax`.
+    one row, see `log_mean_softmax`. Batches that do not fit into memory are taken in parts.
     """
     was_training = model.training
     model.eval()
-    indices, logits = [], []
+    indices, logits, parts = [], [], 1
     with full_float32():
         for batch in batches:
             indices.append(batch.index)
-            logits.append(model(batch.x).float())
+            rows, parts = _rows(model, batch.x, parts)
+            logits.append(rows)
     model.train(was_training)
     index, rows = torch.cat(indices).cpu(), torch.cat(logits).cpu()
     clips = index[index.diff(prepend=index[:1] - 1) != 0]
@@ -49,6 +51,18 @@ def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, T
         if len(clips) == len(index)
         else (clips, log_mean_softmax(rows.view(len(clips), -1, rows.shape[1])))
     )
+
+
+def _rows(model: nn.Module, x: Tensor, parts: int) -> tuple[Tensor, int]:
+    """Logits of the clips, and into how many parts they had to be divided: at least `parts`."""
+    while True:
+        try:
+            return torch.cat([model(part).float() for part in x.chunk(parts)]), parts
+        except RuntimeError as error:
+            if parts >= len(x) or not is_out_of_memory(error):
+                raise
+        parts *= 2
+        free_memory()
 
 
 def log_mean_softmax(logits: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from trainables.training.checkpoint import (
     settle_best,
 )
 from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
+from trainables.training.memory import BatchTooLarge, first_line, is_out_of_memory
 from trainables.training.optimiser import build_optimizer, learning_rate
 from trainables.training.schedule import Schedule
 
@@ -106,15 +107,24 @@ class Fit:
         self._clipped = _by_plain_name(model)
 
     def run(
-        self, train: EpochBatches, selection: EpochBatches | None, outside: Outside
+        self,
+        train: EpochBatches,
+        selection: EpochBatches | None,
+        outside: Outside,
+        *,
+        halve: bool = False,
     ) -> Progress:
         """Train to the last epoch, continuing from the checkpoint if there is one; leaves the last
         epoch's weights in the module.
 
-        Raises TrialFailed when the loss is not finite and Interrupted, with a checkpoint written,
-        when asked to stop.
+        halve: from now on, and after every continuation, a step sums the gradients of the two
+        halves of its batch. Raises TrialFailed when the loss is not finite or memory does not
+        suffice (BatchTooLarge where halves have not been tried), and Interrupted, with a checkpoint
+        written, when asked to stop.
         """
         self._restore(outside)
+        if halve and not self._halved:
+            self.progress.halved_epoch = self.progress.epoch
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             while self.progress.epoch < self.course.epochs:
                 self._train_epoch(train, outside)
@@ -150,7 +160,7 @@ class Fit:
         started, seconds_before = time.perf_counter(), progress.epoch_seconds
         step, clips = progress.step, progress.clip_count
         for batch in train.epoch(progress.epoch, step):
-            sums += self._step(batch, progress.epoch, step)
+            sums += self._fitting_step(batch, progress.epoch, step)
             step, clips = step + 1, clips + len(batch.index)
             outside.stepped(progress.epoch, step)
             if outside.should_stop():
@@ -181,6 +191,23 @@ class Fit:
             epoch_seconds,
         )
 
+    @property
+    def _halved(self) -> bool:
+        return self.progress.halved_epoch >= 0
+
+    def _fitting_step(self, batch: LabelledBatch, epoch: int, step: int) -> Tensor:
+        """`_step`; where memory does not suffice, the error says whether halves may."""
+        try:
+            return self._step(batch, epoch, step)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            size, reason = len(batch.index), first_line(error)
+        where = f"in epoch {epoch + 1}: {reason}"
+        if self._halved or size < 2:
+            raise TrialFailed(f"half a batch of {size} does not fit into memory {where}")
+        raise BatchTooLarge(f"a batch of {size} does not fit into memory {where}", epoch)
+
     def _step(self, batch: LabelledBatch, epoch: int, step: int) -> Tensor:
         """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on
         the device.
@@ -189,21 +216,27 @@ class Fit:
         # dropout draws from the global generator
         torch.manual_seed(derive(self.seed, "step", epoch, step))
         self.schedule.begin_step(epoch, step)
-        with self._autocast():
-            loss, logits = self.objective(batch.x, batch.y)
-        penalty = self.schedule.penalty(epoch)
+        count, parts = len(batch.y), 2 if self._halved else 1
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        penalty: Tensor | None = None
         self.optimizer.zero_grad(set_to_none=True)
-        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
+        for part, (x, y) in enumerate(zip(batch.x.chunk(parts), batch.y.chunk(parts), strict=True)):
+            with self._autocast():
+                loss, logits = self.objective(x, y)
+            total = loss if parts == 1 else loss * (len(y) / count)
+            if part == 0:
+                penalty = self.schedule.penalty(epoch)
+                total = total if penalty is None else total + penalty
+            total.backward()  # type: ignore[no-untyped-call]
+            right = (logits.detach().argmax(dim=1) == y).sum()
+            extra = torch.zeros_like(loss) if part or penalty is None else penalty.detach()
+            sums += torch.stack([loss.detach() * len(y), right.to(loss), extra * count]).double()
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._clipped, self.config.clip_norm)
         self.schedule.before_update(epoch, step, self.optimizer)
         self.optimizer.step()
         self.schedule.after_update(epoch, step, self.optimizer)
-        right = (logits.detach().argmax(dim=1) == batch.y).sum()
-        extra = penalty.detach() if penalty is not None else torch.zeros_like(loss)
-        return torch.stack(
-            [loss.detach() * len(batch.y), right.to(loss), extra * len(batch.y)]
-        ).double()
+        return sums
 
     def _autocast(self) -> AbstractContextManager[object]:
         """bf16 where asked for; "auto" takes it on GPUs with bf16 tensor cores and nowhere else."""

@@ -253,8 +253,8 @@ def _fewer_seeds(trials: Sequence[TrialState]) -> list[str]:
 
 
 def warnings(trials: Sequence[TrialState]) -> list[str]:
-    """What the trials' masks ended with that a person should know; nothing where there is nothing
-    to say.
+    """What a person should know of the trials: of their masks, of memory that did not suffice;
+    nothing where there is nothing to say.
     """
     lines = [
         f"- trial `{state.proposal.trial}`: {text}"
@@ -262,6 +262,4 @@ def warnings(trials: Sequence[TrialState]) -> list[str]:
         if state.result
         for text in state.result.warnings
     ]
-    return (
-        ["## Warnings", "Of the masks that trials ended with.", "\n".join(lines)] if lines else []
-    )
+    return ["## Warnings", "\n".join(lines)] if lines else []

@@ -113,6 +113,12 @@ def test_restarts_are_counted(run):
     assert load_trials(run)[0].ending is None
 
 
+def test_a_warning_is_no_word_on_where_a_trial_stands(run):
+    tell(run, "trial_interrupted", epochs=7, best_top1=0.5)
+    tell(run, "trial_warned", text="a batch of 64 did not fit into memory")
+    assert load_trials(run)[0].ending == "interrupted"
+
+
 def test_a_damaged_result_leaves_the_trial_to_be_completed(run):
     path = write_result(run)
     path.write_bytes(path.read_bytes()[:100])

@@ -317,6 +317,8 @@ def test_only_what_this_driver_started_and_has_not_ended_runs(run):
     assert runs() == [0, 0, 0]
     journal.append("trial_started", trial=third.trial)
     assert runs() == [0, 0, 1]
+    journal.append("trial_warned", trial=third.trial, text="level 0.99 leaves no weight")
+    assert runs() == [0, 0, 1]
     journal.append("sweep_resumed")
     assert runs() == [0, 0, 0]
 

@@ -98,6 +98,8 @@ def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(scene):
     scene.tell("result", {"epoch": 0, "train_loss": 1.0})
     assert scene.lines() == ["warning   st_gcn-1: level 0.99 leaves no weight in blocks.0.conv"]
     assert scene.tracker.named("log_epoch") == [("st_gcn-1", 0, {"train_loss": 1.0})]
+    [warned] = [event for event in told(scene) if event["event"] == "trial_warned"]
+    assert warned["text"] == "level 0.99 leaves no weight in blocks.0.conv"
 
 
 def test_steps_of_an_epoch_are_shown_and_tracked_by_nobody(scene):

@@ -43,6 +43,35 @@ def test_score_runs_in_eval_mode_keeps_order_and_restores_the_mode():
     assert model.training
 
 
+class Limited(nn.Module):
+    """Takes no more than so many clips at once."""
+
+    def __init__(self, fits):
+        super().__init__()
+        self.fits, self.sizes = fits, []
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        if len(x) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return x
+
+
+def test_batches_that_do_not_fit_into_memory_are_scored_in_parts():
+    x = torch.randn(3, 11, 4, generator=torch.Generator().manual_seed(0))
+    batches = [
+        SimpleNamespace(x=part, y=None, index=torch.arange(11) + 11 * number)
+        for number, part in enumerate(x)
+    ]
+    model = Limited(fits=3)
+    index, logits = score(model, batches)
+    assert index.tolist() == list(range(33))
+    assert torch.equal(logits, x.flatten(0, 1))
+    assert model.sizes == [11, 6, 3, 3, 3, 2] + [3, 3, 3, 2] * 2  # what fits is remembered
+    with pytest.raises(torch.OutOfMemoryError):
+        score(Limited(fits=0), batches)
+
+
 def naive_mean_of_softmax(rows):
     """Mean over rows of exp(x) / sum exp(x), in float64."""
     mean = [0.0] * len(rows[0])
