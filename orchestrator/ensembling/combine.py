@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.ensembling.evaluate import CHUNK, FloatArray, log_softmax
+from orchestrator.ensembling.evaluate import IntArray, ranks
+from orchestrator.ensembling.sums import FloatArray, Tables, Weights, deviations, pieces, powers
 from orchestrator.sweep.presets import Combine
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
@@ -26,25 +27,15 @@ def combine_scores(scores: Iterable[Scores], factors: Sequence[float], how: Comb
     first: Scores | None = None
     total: FloatArray = np.empty(0)
     for each, factor in zip(scores, factors, strict=True):
-        term = _term(each.logits, factor, how)
         if first is None:
-            first, total = each, term
-        else:
-            check_same_clips(first, each)
-            total += term
+            first, total = each, np.zeros_like(each.logits)
+        check_same_clips(first, each)
+        for part, _, sums in pieces([each.logits], [Weights([factor], how)]):
+            total[part] += sums[:, 0]
     assert first is not None  # check_factors: there is a factor
     if how == "probabilities":
         total = _as_logits(total, factors)
-    rows = total.astype(np.float32, copy=False)
-    return Scores(ids=first.ids, logits=rows, labels=first.labels)
-
-
-def _term(rows: FloatArray, factor: float, how: Combine) -> FloatArray:
-    """What a table adds to the sum."""
-    if how == "probabilities":
-        return factor * np.exp(log_softmax(rows))
-    term: FloatArray = (rows if how == "logits" else _normalised(rows)) * float(factor)
-    return term
+    return Scores(ids=first.ids, logits=total, labels=first.labels)
 
 
 def check_same_clips(first: Scores, other: Scores) -> None:
@@ -55,46 +46,62 @@ def check_same_clips(first: Scores, other: Scores) -> None:
         )
 
 
-def combine_rows(
-    rows: Sequence[FloatArray], factors: Sequence[float], how: Combine
-) -> npt.NDArray[np.float32]:
+def combine_rows(rows: Tables, factors: Sequence[float], how: Combine) -> npt.NDArray[np.float32]:
     """The sums of `combine_scores` on bare arrays (N, K) whose rows belong together."""
     return weighted_sum(rows, factors, how).astype(np.float32, copy=False)
 
 
-def weighted_sum(rows: Sequence[FloatArray], factors: Sequence[float], how: Combine) -> FloatArray:
-    """The same in the precision of the rows; probabilities in double precision."""
-    if len(rows) != len(factors) or not rows:
-        raise UserError(f"weights must be one per score table, got {len(factors)} for {len(rows)}")
+def weighted_sum(rows: Tables, factors: Sequence[float], how: Combine) -> FloatArray:
+    """The same in the precision of the rows."""
+    return weighted_sums(rows, [Weights(factors, how)])[0]
+
+
+def weighted_sums(rows: Tables, wanted: Sequence[Weights]) -> list[FloatArray]:
+    """Several such sums of the same tables (N, K), made together."""
+    _check_fit(rows, wanted)
+    found = [np.empty(rows[0].shape, np.result_type(np.float32, *rows)) for _ in wanted]
+    for part, which, sums in pieces(rows, wanted):
+        for place, number in enumerate(which):
+            own, each = sums[:, place], wanted[number]
+            soft = each.how == "probabilities"
+            found[number][part] = _as_logits(own, each.factors) if soft else own
+    return found
+
+
+def ranks_of_sums(rows: Tables, wanted: Sequence[Weights], labels: IntArray) -> IntArray:
+    """How many classes stand before the label in each of P sums of the same tables, (P, N): as
+    `ranks` of `weighted_sums`, of which no more than a piece is in memory.
+    """
+    _check_fit(rows, wanted)
+    found = np.empty((len(wanted), len(labels)), np.int64)
+    for part, which, sums in pieces(rows, wanted):
+        own = np.repeat(labels[part], len(which))
+        before = ranks(sums.reshape(-1, sums.shape[-1]), own)
+        found[which, part] = before.reshape(-1, len(which)).T
+    return found
+
+
+def _check_fit(rows: Tables, wanted: Sequence[Weights]) -> None:
+    for factors in (each.factors for each in wanted):
+        if len(rows) != len(factors) or not len(rows):
+            raise UserError(
+                f"weights must be one per score table, got {len(factors)} for {len(rows)}"
+            )
     if any(each.shape != rows[0].shape for each in rows):
         raise UserError(
             f"score tables must have the same rows and classes, got {[each.shape for each in rows]}"
         )
-    check_factors(factors, how)
-    kind = np.float64 if how == "probabilities" else np.result_type(*rows)
-    total: FloatArray = np.zeros(rows[0].shape, kind)
-    for start in range(0, len(total), CHUNK):  # so that the temporary arrays stay in the cache
-        part = slice(start, start + CHUNK)
-        for each, factor in zip(rows, factors, strict=True):
-            total[part] += _term(each[part], factor, how)
-        if how == "probabilities":
-            total[part] = _as_logits(total[part], factors)
-    return total
-
-
-def _normalised(rows: FloatArray) -> FloatArray:
-    """Each row (K,) over its standard deviation; a row of equal scores stays as it is."""
-    deviations = rows.std(axis=-1, keepdims=True)
-    normalised: FloatArray = rows / np.where(deviations > 0, deviations, 1).astype(rows.dtype)
-    return normalised
+    for each in wanted:
+        check_factors(each.factors, each.how)
 
 
 def _as_logits(total: FloatArray, factors: Sequence[float]) -> FloatArray:
     """Of summed probabilities; those below what float32 holds count as its smallest normal
     number.
     """
-    mean: FloatArray = np.log(np.maximum(total / sum(factors), np.finfo(np.float32).tiny))
-    return mean
+    mean = total / total.dtype.type(sum(factors))
+    logs: FloatArray = np.log(np.maximum(mean, np.finfo(np.float32).tiny, out=mean), out=mean)
+    return logs
 
 
 def check_factors(factors: Sequence[float], how: Combine) -> None:
@@ -114,10 +121,9 @@ def summands(scores: npt.NDArray[np.float32], how: Combine) -> npt.NDArray[np.fl
     if how == "logits":
         return scores
     if how == "normalised":
-        return _normalised(scores).astype(np.float32, copy=False)
-    powers: npt.NDArray[np.float32] = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    powers /= powers.sum(axis=-1, keepdims=True)
-    return powers
+        return (scores / deviations(scores)[..., None]).astype(np.float32, copy=False)
+    raised, totals = powers(scores)
+    return np.divide(raised, totals[..., None], out=raised).astype(np.float32, copy=False)
 
 
 def _difference(ids: tuple[str, ...], others: tuple[str, ...]) -> str:

@@ -59,21 +59,28 @@ def ranks(scores: FloatArray, labels: IntArray) -> IntArray:
     """How many classes stand before the label: 0 where it wins, (N,).
 
     scores: (N, K). Of equal scores the lower class number stands first, as np.argmax has it, which
-    the papers' scripts take; counted instead of sorted: the scores above the label's, and the equal
-    ones of lower class number.
+    the papers' scripts take; counted instead of sorted, and only where the label does not win: the
+    scores above the label's, and the equal ones of lower class number.
     """
     _check(scores, labels)
-    found = np.empty(len(labels), dtype=np.int64)
+    found = np.zeros(len(labels), dtype=np.int64)
     classes = np.arange(scores.shape[1])
     for start in range(0, len(labels), CHUNK):
         rows, label = scores[start : start + CHUNK], labels[start : start + CHUNK, None]
         own = np.take_along_axis(rows, label, axis=1)
-        before = np.count_nonzero(rows > own, axis=1)
-        equal = rows == own
-        if np.count_nonzero(equal) > len(rows):  # a tie somewhere
-            before += np.count_nonzero(equal & (classes < label), axis=1)
-        found[start : start + CHUNK] = before
+        beaten = np.flatnonzero(_count(rows >= own) > 1)  # or it shares the highest score
+        rows, label, own = rows[beaten], label[beaten], own[beaten]
+        found[start + beaten] = _count((rows > own) | ((rows == own) & (classes < label)))
     return found
+
+
+def _count(flags: BoolArray) -> IntArray:
+    """How many of each row (N, K) are set, (N,)."""
+    few = flags.shape[1] <= np.iinfo(np.uint8).max  # then the faster way
+    counts: IntArray = (
+        np.einsum("nk->n", flags.view(np.uint8)) if few else np.count_nonzero(flags, axis=1)
+    )
+    return counts
 
 
 def log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
@@ -166,5 +173,7 @@ def _check(scores: FloatArray, labels: IntArray) -> None:
             f"labels must be class numbers below {scores.shape[1]}, got {labels.min()} to"
             f" {labels.max()}"
         )
-    if not np.isfinite(scores.sum(dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.einsum("nk->", scores)
+    if not np.isfinite(total) and not np.isfinite(scores).all():
         raise UserError("scores must be finite numbers, got NaN or infinity")

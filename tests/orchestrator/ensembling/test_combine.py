@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.ensembling import combine
+from orchestrator.ensembling import sums
 from orchestrator.ensembling.combine import check_factors, combine_rows, combine_scores, summands
 from orchestrator.ensembling.evaluate import above_chance, accuracy, log_softmax, ranks, sign_test
 from trainables.contract.errors import UserError
@@ -25,9 +25,10 @@ def test_a_negative_weight_is_for_logits_alone():
         check_factors([2.0, -1.0], "probabilities")
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 1024])
-def test_sums_of_logits_whatever_the_chunk(monkeypatch, chunk):
-    monkeypatch.setattr(combine, "CHUNK", chunk)
+@pytest.mark.parametrize("clips", [1, 2, 1024])
+def test_sums_of_logits_whatever_the_piece(monkeypatch, clips):
+    monkeypatch.setattr(sums, "PIECE", 1)
+    monkeypatch.setattr(sums, "FEWEST_CLIPS", clips)
     found = combine_rows(ROWS, [2.0, -1.0], "logits")
     assert found.dtype == np.float32
     assert found.tolist() == [[0.0, 4.0, 7.0], [-2.0, 6.0, -7.0]]
@@ -107,6 +108,12 @@ def test_ranks_of_several_chunks_and_ties():
     scores = np.tile([[1.0, 1.0, 2.0], [3.0, 0.0, 3.0]], (1100, 1))
     labels = np.tile([1, 2], 1100)
     assert ranks(scores, labels).tolist() == [2, 1] * 1100
+
+
+@pytest.mark.parametrize("classes", [255, 256, 400])
+def test_ranks_of_many_classes(classes):
+    scores = np.stack([-np.arange(classes, dtype=np.float32), np.zeros(classes, np.float32)])
+    assert ranks(scores, np.array([classes - 1] * 2)).tolist() == [classes - 1] * 2
 
 
 def test_five_best_classes():
