@@ -5,6 +5,7 @@ report.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,12 @@ from orchestrator.record.folder import (
 from orchestrator.record.journal import Event, Journal, read_journal, running_seconds
 from orchestrator.record.proposals import load_proposals, propose
 from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_sweep
-from orchestrator.record.states import load_trials
+from orchestrator.record.states import load_trials, open_slots
 from orchestrator.record.stop_requests import Stop
 from orchestrator.report.markdown import write_report
+from orchestrator.search.making import asks
 from orchestrator.sweep import Sweep
+from orchestrator.trials.dense import cells_behind
 from orchestrator.trials.space import all_trials
 from orchestrator.tuning.sweep_run import SweepRun
 from trainables.contract.errors import OutOfSpace, UserError
@@ -99,27 +102,39 @@ def conduct(
 def _context(sweep: Sweep, run: Path, prepared: Prepared, address: str | None) -> SweepRun:
     """What this run of the sweep works with; its trials are those of earlier runs and the rest."""
     events = read_journal(run / "journal.jsonl")
-    trials = all_trials(sweep, load_proposals(run))
+    recorded = load_proposals(run)
+    trials = planned = all_trials(sweep, recorded)
+    slots: Mapping[str, int] = {}
+    behind: Mapping[str, frozenset[str]] = {}
+    if asks(sweep):
+        names = {proposal.trial for proposal in recorded}
+        trials = [trial for trial in planned if trial.proposal.trial in names]
+        slots = Counter(trial.proposal.cell for trial in planned)
+        behind = cells_behind(planned)
     fetched = _fetch_sources(sweep, run)
     tracker = _tracker(sweep, prepared.mark)
     seconds_left = _seconds_left(sweep, events)
     journal = journal_of_run(run)
-    return SweepRun(sweep, run, trials, journal, tracker, address, seconds_left, fetched)
+    return SweepRun(
+        sweep, run, trials, journal, tracker, address, seconds_left, fetched, slots, behind
+    )
 
 
 def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -> None:
     """Write down that the sweep runs, and those of its trials that are new as proposals."""
     name, trials = context.sweep.name, context.trials
+    number = sum(context.slots.values()) or len(trials)
+    slots = {"slots": dict(context.slots)} if context.slots else {}
     began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
     where = {} if context.address is None else {"address": context.address}
     context.journal.append(
-        began, name=name, trials=len(trials), mlflow=context.tracker.link(), **where
+        began, name=name, trials=number, mlflow=context.tracker.link(), **where, **slots
     )
     known = {proposal.trial for proposal in load_proposals(context.folder)}
     new = [trial.proposal for trial in trials if trial.proposal.trial not in known]
     propose(context.journal, new)
     note(
-        f"{'continuing' if prepared.resumed else 'starting'} {name}: {len(trials)} trials,"
+        f"{'continuing' if prepared.resumed else 'starting'} {name}: {number} trials,"
         f" files in {context.folder}"
     )
 
@@ -140,10 +155,11 @@ def _cut_short(run: Path) -> Stop | None:
     on to the test labels.
     """
     states = load_trials(run)
-    left = sum(not state.ended for state in states)
+    more = sum(open_slots(read_journal(run / "journal.jsonl")).values())
+    left = sum(not state.ended for state in states) + more
     if not left:
         return None
-    reason = f"the run ended although {left} of {len(states)} trials have not"
+    reason = f"the run ended although {left} of {len(states) + more} trials have not"
     return Stop("system", reason)
 
 

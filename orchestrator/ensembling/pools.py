@@ -15,8 +15,9 @@ from orchestrator.ensembling.collect import check_same_clips, collect, member_of
 from orchestrator.ensembling.members import SWEEP, Member
 from orchestrator.record.commands import command
 from orchestrator.record.folder import load_folder, store_digest
+from orchestrator.record.journal import read_journal
 from orchestrator.record.proposals import load_proposals
-from orchestrator.record.states import load_trials
+from orchestrator.record.states import load_trials, open_slots
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import label, leaves_of
 from orchestrator.sweep.problems import nearest
@@ -74,9 +75,11 @@ class Pool:
 def check_ended(run: Path) -> None:
     """UserError where a trial of the sweep has not ended."""
     unfinished = [state.proposal.trial for state in load_trials(run) if not state.ended]
-    if unfinished:
+    more = sum(open_slots(read_journal(run / "journal.jsonl")).values())
+    if unfinished or more:
         raise UserError(
-            f"{run}: {len(unfinished)} trials have not ended ({unfinished[0]}, ...);"
+            f"{run}: {len(unfinished) + more} trials have not ended"
+            f" ({unfinished[0] if unfinished else 'not proposed yet'}, ...);"
             f" `{command('resume', run)}` first, or use what there is with --partial: the final"
             " evaluation opens the test split"
         )
@@ -85,10 +88,11 @@ def check_ended(run: Path) -> None:
 def unended(run: Path) -> str | None:
     """How many trials of the sweep have not ended, in words; None where all have."""
     states = load_trials(run)
-    left = sum(not state.ended for state in states)
+    more = sum(open_slots(read_journal(run / "journal.jsonl")).values())
+    left = sum(not state.ended for state in states) + more
     if not left:
         return None
-    return f"{run.name}: {left} of {len(states)} trials have not ended and take no part"
+    return f"{run.name}: {left} of {len(states) + more} trials have not ended and take no part"
 
 
 def pool_of_sweep(run: Path, sweep: Sweep) -> Pool:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from orchestrator.trials.best import preference, within_limits
 from orchestrator.trials.proposed import Proposal
 from trainables.contract.artifacts import TrialResult
 
@@ -41,7 +42,7 @@ def comparable(assignments: Iterable[Seeds]) -> list[Seeds]:
 
 def allowed(candidates: Iterable[Candidate], sweep: Sweep) -> list[Candidate]:
     """What a cell's member is chosen from: comparable and within the metric constraints."""
-    return comparable(each for each in candidates if _satisfies(each, sweep))
+    return comparable(each for each in candidates if within_limits(sweep, _means(each, sweep)))
 
 
 def _mean(candidate: Candidate, metric: str) -> float | None:
@@ -51,17 +52,11 @@ def _mean(candidate: Candidate, metric: str) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def _satisfies(candidate: Candidate, sweep: Sweep) -> bool:
-    """Whether every metric limit of the sweep holds; a metric that is missing does not hold any."""
-    for limit in sweep.metric_limits:
-        value = _mean(candidate, limit.metric)
-        if (
-            value is None
-            or (limit.max is not None and value > limit.max)
-            or (limit.min is not None and value < limit.min)
-        ):
-            return False
-    return True
+def _means(candidate: Candidate, sweep: Sweep) -> dict[str, float | None]:
+    """Over the seeds, of every metric that decides."""
+    named = [each.metric for each in sweep.objectives]
+    named += [each.metric for each in sweep.metric_limits]
+    return {metric: _mean(candidate, metric) for metric in named}
 
 
 def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
@@ -69,9 +64,4 @@ def order(candidate: Candidate, sweep: Sweep) -> tuple[Any, ...]:
 
     A metric that is missing comes last.
     """
-    keys: list[tuple[bool, float]] = []
-    for objective in sweep.objectives:
-        value = _mean(candidate, objective.metric)
-        sign = -1.0 if objective.goal == "maximize" else 1.0
-        keys.append((value is None, sign * (value or 0.0)))
-    return (*keys, candidate[0][0].trial)
+    return (*preference(sweep, _means(candidate, sweep)), candidate[0][0].trial)

@@ -33,6 +33,7 @@ Event = Literal[
     "trial_interrupted",
     "trial_pruned",
     "trial_discarded",
+    "cell_exhausted",
     "ensemble_built",
     "test_read",
     "sweep_finished",

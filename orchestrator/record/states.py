@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ class TrialState:
     stopped_of: int | None = None  # epochs that a pruned trial would have been trained, if known
     restarts: int = 0  # how often its worker died and it went on from its checkpoint
     best_top1: float | None = None  # of an interrupted trial on the selection split, if known
+    # objectives of a pruned trial as it last reported them, if known
+    stopped_values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -69,6 +71,23 @@ def load_trials(run: Path) -> tuple[TrialState, ...]:
         _state(run, proposal, last.get(proposal.trial), restarts.get(proposal.trial, 0))
         for proposal in load_proposals(run)
     )
+
+
+def open_slots(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """By cell, how many trials it gets that have not been proposed yet, as the sweep's last run
+    wrote down: other than 0 only where a search makes trials one by one.
+    """
+    slots: dict[str, int] = {}
+    proposed: dict[str, set[str]] = {}
+    for event in events:
+        if event["event"] in ("sweep_started", "sweep_resumed"):
+            slots = dict(event.get("slots", {}))
+        elif event["event"] == "cell_exhausted":
+            slots.pop(event.get("cell", ""), None)
+        elif event["event"] == "trial_proposed":
+            proposed.setdefault(event.get("cell", ""), set()).add(event["trial"])
+    left = {cell: number - len(proposed.get(cell, ())) for cell, number in slots.items()}
+    return {cell: number for cell, number in left.items() if number > 0}
 
 
 def load_failures(run: Path) -> dict[str, str]:
@@ -131,7 +150,8 @@ def _state(
     told = last.get("reason") if last is not None else None
     if event == "trial_pruned" and last is not None:
         epochs, of = last.get("epochs"), last.get("of")
-        return TrialState(proposal, "pruned", None, told, epochs, of, restarts)
+        values = last.get("values", {})
+        return TrialState(proposal, "pruned", None, told, epochs, of, restarts, None, values)
     if event == "trial_discarded":
         return TrialState(proposal, "discarded", reason=told, restarts=restarts)
     # a trial that was given up without a word of its own (a dead worker) has the journal's

@@ -16,7 +16,7 @@ from orchestrator.record.commands import command
 from orchestrator.record.folder import closed_folders, is_running, list_folders
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import Running, RunningTrial, load_running
-from orchestrator.record.states import TrialState, load_trials, saved_epochs
+from orchestrator.record.states import TrialState, load_trials, open_slots, saved_epochs
 from orchestrator.record.stop_requests import StopRequests
 from trainables.contract.errors import UserError
 
@@ -102,6 +102,9 @@ def load_status(run: Path) -> Status:
             cell.running += 1
         elif not trial.ended and not waits.isdisjoint(trial.proposal.after):
             cell.waiting += 1
+    more = open_slots(events)
+    for name, number in more.items():
+        cells.setdefault(name, CellStatus(name)).total += number
     for attempt in now.trials:
         if attempt.trial in waits:  # the record may be some seconds behind
             cell = cells[attempt.cell]
@@ -109,7 +112,7 @@ def load_status(run: Path) -> Status:
             cell.running += 1
     sweep_events = [event["event"] for event in events if event["event"].startswith("sweep_")]
     # a result that was lost or damaged since is made again by the next run
-    finished = sweep_events[-1:] == ["sweep_finished"] and not waits
+    finished = sweep_events[-1:] == ["sweep_finished"] and not waits and not more
     state: State = "running" if running else "finished" if finished else "not running"
     return Status(
         run.name,

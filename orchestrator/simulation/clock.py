@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
 import numpy as np
 
+from orchestrator.search.protocol import Outcome
 from orchestrator.search.turns import Turns
 from orchestrator.simulation.curves import Curve
 from orchestrator.stopping.judge import Judge
@@ -67,11 +68,28 @@ class _Running:
     epoch: int
 
 
+OutcomeOf = Callable[[Trial, int, TrialResult | None, Mapping[str, float]], Outcome]
+"""From the trial, for how many epochs it was trained, its result (None: a rule ended it) and what
+it last reported.
+"""
+
+
+def _plain(
+    trial: Trial, epochs: int, result: TrialResult | None, last: Mapping[str, float]
+) -> Outcome:
+    return Outcome("pruned" if result is None else "finished", result, epochs)
+
+
 def play(
-    turns: Turns, judge: Judge | None, curve_of: Callable[[Trial], Curve], workers: int
+    turns: Turns,
+    judge: Judge | None,
+    curve_of: Callable[[Trial], Curve],
+    workers: int,
+    outcome_of: OutcomeOf | None = None,
 ) -> Played:
     """Let `workers` train what the searches propose, one trial each at a time, until all have
-    ended. judge: None where every trial trains to its last epoch. Nothing but epochs takes time.
+    ended. judge: None where every trial trains to its last epoch. outcome_of: what the searches are
+    told; default: no values. Nothing but epochs takes time.
     """
     events: list[tuple[float, int, _Running]] = []  # ends of epochs, of equal times the first set
     ends: list[End] = []
@@ -92,7 +110,8 @@ def play(
         if early or epoch + 1 >= curve.epochs:
             result = None if early else curve.result
             ends.append(End(trial.proposal.cell, running.began, now, epoch + 1, result))
-            turns.end(trial, result)
+            tell = outcome_of or _plain
+            turns.end(trial, tell(trial, epoch + 1, result, curve.report(epoch)))
             free += 1
         else:
             running.epoch += 1

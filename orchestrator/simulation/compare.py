@@ -11,6 +11,8 @@ from statistics import fmean, median
 from typing import Any
 
 from orchestrator.planning.sizes import SIZE_METRICS
+from orchestrator.search.making import asked_searches, asks, listed_searches
+from orchestrator.search.protocol import Outcome
 from orchestrator.search.turns import Turns
 from orchestrator.simulation.clock import Played, play
 from orchestrator.simulation.curves import Curve
@@ -18,9 +20,11 @@ from orchestrator.simulation.library import Library
 from orchestrator.simulation.ways import BASELINE, Way
 from orchestrator.stopping.judge import Judge, KnownMetrics
 from orchestrator.sweep import Sweep
-from orchestrator.sweep.searches import SEARCHES
 from orchestrator.sweep.stopping import NoEarlyTermination
-from orchestrator.trials.space import Trial, all_trials
+from orchestrator.trials.best import within_limits
+from orchestrator.trials.dense import cells_behind, needed
+from orchestrator.trials.proposed import Trial
+from orchestrator.trials.space import all_trials, cells_of
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import UserError
 
@@ -29,7 +33,7 @@ EARLY_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Tally:
     """What one way led to: medians over the repetitions, regrets over all cells.
 
     Regret is how far the best finished trial of a cell is from the best of all recorded ones that
@@ -53,9 +57,7 @@ class Outcome:
         return asdict(self)
 
 
-def compare(
-    ways: Sequence[Way], curves: Sequence[Curve], workers: int, repeat: int
-) -> list[Outcome]:
+def compare(ways: Sequence[Way], curves: Sequence[Curve], workers: int, repeat: int) -> list[Tally]:
     """Play every way through `repeat` times, with seeds of the draws `method.seed` and onwards; the
     first is the file's own, and the one called BASELINE is among them.
 
@@ -75,7 +77,7 @@ def compare(
             run = play_once(changed, library, drawn[key], workers)
             runs.setdefault(way.name, []).append(run)
     limits = [run.played.epochs / EARLY_SHARE for run in runs[BASELINE]]
-    return [_outcome(name, each, known, limits) for name, each in runs.items()]
+    return [_tally(name, each, known, limits) for name, each in runs.items()]
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,6 @@ class Run:
 
 def play_once(sweep: Sweep, library: Library, trials: Sequence[Trial], workers: int) -> Run:
     """Play the sweep through with these trials, its search and its early termination."""
-    by_cell: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_cell.setdefault(trial.proposal.cell, []).append(trial)
-    search = SEARCHES.find(sweep.method.name).load()
-    turns = Turns({cell: search(each) for cell, each in by_cell.items()}, by_cell)
     own: list[bool] = []
     found: dict[str, Curve] = {}
 
@@ -119,16 +116,40 @@ def play_once(sweep: Sweep, library: Library, trials: Sequence[Trial], workers: 
         return {name: metrics[name] for name in SIZE_METRICS if name in metrics}
 
     has_sizes = any(each.metric in SIZE_METRICS for each in sweep.objectives)
-    played = play(turns, _judge(sweep, trials, sizes_of), curve_of, workers)
+
+    def outcome_of(
+        trial: Trial, epochs: int, result: TrialResult | None, last: Mapping[str, float]
+    ) -> Outcome:
+        if result is not None:
+            return Outcome.finished(result, sweep.objectives)
+        known = {**sizes_of(trial), **last}
+        values = tuple(known.get(each.metric) for each in sweep.objectives)
+        return Outcome("pruned", None, epochs, values)
+
+    turns, judge = _turns(sweep, trials), _judge(sweep, trials, sizes_of)
+    played = play(turns, judge, curve_of, workers, outcome_of)
     return Run(sweep, played, fmean(own) if own else 1.0)
+
+
+def _turns(sweep: Sweep, trials: Sequence[Trial]) -> Turns:
+    """The searches of a sweep that begins."""
+    if asks(sweep):
+        known: list[Trial] = []
+        cells = [cell for cell, _ in cells_of(sweep)]
+        searches = asked_searches(sweep, cells, known)
+        return Turns(searches, {}, behind=cells_behind(trials), propose=known.append)
+    by_cell: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_cell.setdefault(trial.proposal.cell, []).append(trial)
+    return Turns(listed_searches(sweep, by_cell), by_cell)
 
 
 def _judge(sweep: Sweep, trials: Sequence[Trial], sizes_of: KnownMetrics) -> Judge | None:
     options = sweep.early_terminate
     if isinstance(options, NoEarlyTermination):
         return None
-    needed = {name for trial in trials for name in trial.proposal.after}
-    return Judge(options, sweep.objectives, needed, sizes_of)
+    sources = needed(trials, cells_behind(trials) if asks(sweep) else {})
+    return Judge(options, sweep.objectives, sources, sizes_of)
 
 
 def _value(sweep: Sweep, result: TrialResult | None) -> float | None:
@@ -136,11 +157,8 @@ def _value(sweep: Sweep, result: TrialResult | None) -> float | None:
     if result is None:
         return None
     metrics, objective = result.metrics(), sweep.objectives[0]
-    for limit in sweep.metric_limits:
-        value = metrics.get(limit.metric)
-        low = -inf if limit.min is None else limit.min
-        if value is None or not low <= value <= (inf if limit.max is None else limit.max):
-            return None
+    if not within_limits(sweep, metrics):
+        return None
     value = metrics.get(objective.metric)
     return None if value is None else value if objective.goal == "maximize" else -value
 
@@ -160,16 +178,16 @@ def _known(sweep: Sweep, library: Library) -> dict[str, list[float]]:
     return found
 
 
-def _outcome(
+def _tally(
     name: str, runs: Sequence[Run], known: Mapping[str, list[float]], limits: Sequence[float]
-) -> Outcome:
+) -> Tally:
     last = [_regrets(run.best(known, inf), known) for run in runs]
     early = [
         _regrets(run.best(known, run.played.time_of(limit)), known)
         for run, limit in zip(runs, limits, strict=True)
     ]
     ends = [run.played.ends for run in runs]
-    return Outcome(
+    return Tally(
         name=name,
         trials=round(median(len(each) for each in ends)),
         stopped=round(median(sum(end.result is None for end in each) for each in ends)),

@@ -53,11 +53,17 @@ def ways_of(load: Load, methods: Sequence[str], stops: Sequence[str]) -> tuple[l
 
 def _method(own: Sweep, name: str) -> str:
     """The change to another method with as many trials per cell as the largest cell has."""
-    given = own.method.model_dump(mode="json", exclude={"name", "trials_per_cell"})
+    card = SEARCHES.find(name)
+    left_out = {"name", "trials_per_cell", "warm_start"}
+    left_out |= set() if card.learns else {"startup_trials"}
+    left_out |= {"seeds"} if card.asked else {"final_seeds"}
+    given = own.method.model_dump(mode="json", exclude=left_out, exclude_none=True)
     changed = {"name": name, **given}
-    if SEARCHES.find(name).given == "draws":
+    if SEARCHES.find(name).given != "combinations":
         counts = Counter(trial.proposal.cell for trial in all_trials(own))
-        changed["trials_per_cell"] = max(counts.values()) // own.method.seeds
+        changed["trials_per_cell"] = (
+            max(counts.values()) - own.method.final_seeds + 1
+        ) // own.method.seeds
     return f"method={json.dumps(changed)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.stopping.course import Course
 from orchestrator.stopping.ranking import Values
@@ -31,13 +31,13 @@ class Judge:
         self,
         options: Comparing,
         objectives: Sequence[Objective],
-        needed: Collection[str],
+        needed: Callable[[Trial], bool],
         known: KnownMetrics,
     ) -> None:
-        """needed: trials that others start from."""
+        """needed: whether others start from a trial."""
         self._options = options
         self._signs = [(each.metric, 1 if each.goal == "maximize" else -1) for each in objectives]
-        self._needed = frozenset(needed)
+        self._needed = needed
         self._known = known
         self._rules: dict[tuple[str, bool], StoppingRule] = {}
         self._courses: dict[str, tuple[Course, StoppingRule, Mapping[str, float]]] = {}
@@ -72,7 +72,7 @@ class Judge:
         if counted < 1 or values is None:
             return False
         ended = rule.ends(name, course, counted, values)
-        return ended and epoch + 1 < course.epochs and name not in self._needed
+        return ended and epoch + 1 < course.epochs and not self._needed(trial)
 
     def _admit(self, trial: Trial) -> tuple[Course, StoppingRule, Mapping[str, float]]:
         group = group_of(trial)

@@ -285,8 +285,36 @@ def _check_method(document: Document, method: Method, searched: Mapping[str, Par
     ):
         document.add(
             ("method",),
-            f"{method.name} needs trials_per_cell: how many assignments are drawn in each cell",
+            f"{method.name} needs trials_per_cell: how many assignments are tried in each cell",
         )
+    _check_asked(document, method)
+
+
+def _check_asked(document: Document, method: Method) -> None:
+    """Settings of searches that make their trials one by one, and of those that do not."""
+    card = SEARCHES.find(method.name)
+    if card.asked and method.seeds > 1:
+        rule = (
+            f"must be 1 for {method.name}, which would learn the same of every seed; final_seeds"
+            " repeats each cell's best assignment"
+        )
+        document.add(("method", "seeds"), rule, method.seeds)
+    if not card.asked and method.final_seeds > 1:
+        rule = f"has no meaning for {method.name}; seeds repeats every assignment"
+        document.add(("method", "final_seeds"), rule, method.final_seeds)
+    if not card.learns:
+        rule = f"has no meaning for {method.name}, which does not learn"
+        if method.startup_trials is not None:
+            document.add(("method", "startup_trials"), rule, method.startup_trials)
+        if method.warm_start:
+            document.add(("method", "warm_start"), rule, list(method.warm_start))
+    most, asked = card.most_trials, method.trials_per_cell or 0
+    if most is not None and asked > most:
+        rule = (
+            f"must be at most {most} for {method.name}, whose time grows with the cube of the"
+            " trials it has seen; use tpe"
+        )
+        document.add(("method", "trials_per_cell"), rule, asked)
 
 
 def _has_problem(document: Document, section: str) -> bool:

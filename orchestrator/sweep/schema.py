@@ -104,12 +104,19 @@ class MetricLimit(Frozen):
 class Method(Frozen):
     """How assignments of the parameters are found within a cell."""
 
-    # grid: every combination; random: trials_per_cell draws
+    # grid: every combination; random: trials_per_cell draws; qmc: draws that fill the space evenly;
+    # tpe, gp, nsga2: learn from the trials of the cell that have ended; auto: chosen by the space
     name: SearchName = "grid"
     # not for a grid: how many assignments are drawn in each cell
     trials_per_cell: Annotated[int, Field(ge=1, le=100_000)] | None = None
     # how often each assignment is trained, with seeds seed, seed + 1, ...
     seeds: int = Field(default=1, ge=1, le=1000)
+    # tpe, gp, qmc, nsga2, auto: with how many seeds each cell's best assignment is trained at last
+    final_seeds: int = Field(default=1, ge=1, le=1000)
+    # trials of a cell that must have ended before the search learns from them (nsga2: the size of a
+    # generation); until then as random draws; default: a quarter of trials_per_cell, at most 10
+    startup_trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    warm_start: tuple[str, ...] = ()  # sweeps whose trials the search learns from before its own
     seed: int = Field(default=0, ge=0)  # of the draws
 
 

@@ -13,13 +13,21 @@ from trainables.contract.cards import Card, CardTable, NameOf
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCard(Card):
-    """A search; its `module` is called with the trials of a cell and returns an
-    `orchestrator.search.listed.CellSearch`.
+    """A search; its `module` is called with what is `given` and returns an
+    `orchestrator.search.protocol.CellSearch`, an `AskedSearch` where it is asked.
     """
 
-    # which trials that are: every combination of the values, or `method.trials_per_cell` random
-    # draws
-    given: Literal["combinations", "draws"] = "draws"
+    # the trials of a cell: every combination of the values, or `method.trials_per_cell` random
+    # draws. asked: the cell's `orchestrator.trials.cell_space.CellSpace`, of which the search makes
+    # trials one by one
+    given: Literal["combinations", "draws", "asked"] = "draws"
+    learns: bool = False  # whether it is told more than it forgets: what ended helps it propose
+    most_trials: int | None = None  # of one cell that it can learn from in reasonable time
+
+    @property
+    def asked(self) -> bool:
+        """Whether it makes trials one by one."""
+        return self.given == "asked"
 
 
 SEARCHES = CardTable(
@@ -29,6 +37,7 @@ SEARCHES = CardTable(
     {
         "grid": "orchestrator.search.listed_card:GRID",
         "random": "orchestrator.search.listed_card:RANDOM",
+        "qmc": "orchestrator.search.asked_cards:QMC",
     },
 )
 

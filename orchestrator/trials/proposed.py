@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import TrialConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,11 @@ class Proposal:
     def folder(self, run: Path) -> TrialDir:
         """Where the trial leaves its files."""
         return TrialDir(run / "trials" / self.trial)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training to run: its proposal and its full configuration."""
+
+    proposal: Proposal
+    config: TrialConfig

@@ -9,7 +9,7 @@ import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -30,10 +30,11 @@ from orchestrator.sweep.leaves import (
 from orchestrator.sweep.problems import rule_of
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.cells import Cell, deciding_combinations, expand
+from orchestrator.trials.dense import linked
 from orchestrator.trials.proposed import Proposal
+from orchestrator.trials.proposed import Trial as Trial  # to be had from here, too
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
-from trainables.contract.sparsity import FROM_THE_SWEEP
 
 # searched leaf -> JSON value; leaves that have no effect beside the others are left out
 Assignment = dict[str, Any]
@@ -44,14 +45,6 @@ all combinations.
 """
 MAX_TRIES = 1000
 """Draws refused in a row before the constraints are held to be unsatisfiable."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training to run: its proposal and its full configuration."""
-
-    proposal: Proposal
-    config: TrialConfig
 
 
 def build_config(sweep: Sweep, cell: Cell, assignment: Mapping[str, Any], seed: int) -> TrialConfig:
@@ -130,10 +123,22 @@ def grid(sweep: Sweep, cell: Cell) -> list[Assignment]:
         )
     assignments: dict[str, Assignment] = {}
     for values in product(*(sweep.parameters[name].values for name in names)):
-        assignment = _canonical(sweep, cell, dict(zip(names, values, strict=True)))
-        if _allowed(sweep, cell, assignment):
-            assignments.setdefault(_key(assignment), assignment)
+        assignment = canonical(sweep, cell, dict(zip(names, values, strict=True)))
+        if allowed(sweep, cell, assignment):
+            assignments.setdefault(key_of(assignment), assignment)
     return list(assignments.values())
+
+
+def shuffled(sweep: Sweep, cell: Cell) -> list[Assignment] | None:
+    """All assignments of the cell in random order; None where there are too many to list them."""
+    searched = [sweep.parameters[name] for name in sweep.searched]
+    if not all(parameter.values for parameter in searched):
+        return None
+    if math.prod(len(parameter.values) for parameter in searched) > MAX_COMBINATIONS:
+        return None
+    combinations = grid(sweep, cell)
+    generator(sweep, cell).shuffle(combinations)
+    return combinations
 
 
 def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
@@ -141,43 +146,38 @@ def samples(sweep: Sweep, cell: Cell, count: int) -> list[Assignment]:
 
     A longer list starts with the shorter.
     """
-    searched = [sweep.parameters[name] for name in sweep.searched]
-    listed = all(parameter.values for parameter in searched)
-    if listed and math.prod(len(parameter.values) for parameter in searched) <= MAX_COMBINATIONS:
-        combinations = grid(sweep, cell)
-        _generator(sweep, cell).shuffle(combinations)
+    combinations = shuffled(sweep, cell)
+    if combinations is not None:
         return combinations[:count]
     assignments: dict[str, Assignment] = {}
     for index in range(count):
-        assignment = _draw_allowed(sweep, cell, index, assignments)
+        assignment = draw_allowed(sweep, cell, index, assignments)
         if assignment is None:
             break
-        assignments[_key(assignment)] = assignment
+        assignments[key_of(assignment)] = assignment
     return list(assignments.values())
 
 
-def _draw_allowed(
+def draw_allowed(
     sweep: Sweep, cell: Cell, index: int, taken: Mapping[str, Assignment]
 ) -> Assignment | None:
     """One new assignment that the constraints allow, or None after too many tries."""
     for attempt in range(MAX_TRIES):
-        rng = _generator(sweep, cell, index, attempt)
-        assignment = _canonical(
+        rng = generator(sweep, cell, index, attempt)
+        assignment = canonical(
             sweep, cell, {name: _draw(sweep.parameters[name], rng) for name in sweep.searched}
         )
-        if _key(assignment) not in taken and _allowed(sweep, cell, assignment):
+        if key_of(assignment) not in taken and allowed(sweep, cell, assignment):
             return assignment
     return None
 
 
-def _generator(sweep: Sweep, cell: Cell, *counters: int) -> random.Random:
+def generator(sweep: Sweep, cell: Cell, *counters: int) -> random.Random:
     return random.Random("/".join(map(str, (sweep.method.seed, cell.id, *counters))))
 
 
 def _draw(parameter: Parameter, rng: random.Random) -> Any:
-    """One value; real numbers are rounded to six digits, so that a table shows the value that was
-    used.
-    """
+    """One value."""
     if parameter.values:
         return parameter.values[rng.randrange(len(parameter.values))]
     assert parameter.distribution is not None
@@ -196,10 +196,38 @@ def _draw(parameter: Parameter, rng: random.Random) -> Any:
         )
     else:
         value = rng.uniform(low, high)
+    return rounded(value, low, high)
+
+
+def value_at(parameter: Parameter, place: float) -> Any:
+    """The value below which a share `place` (0 to less than 1) of random draws lies; of listed
+    values, those of the list in its order.
+    """
+    if parameter.values:
+        return parameter.values[int(place * len(parameter.values))]
+    assert parameter.min is not None
+    assert parameter.max is not None
+    low, high, step = parameter.min, parameter.max, parameter.step
+    if parameter.distribution == "int_uniform":
+        width = int(step or 1)
+        return int(low) + width * int(place * ((int(high) - int(low)) // width + 1))
+    if parameter.distribution == "int_log_uniform":
+        return min(int(high), int(low * ((high + 1) / low) ** place))
+    if parameter.distribution == "log_uniform":
+        value = low * (high / low) ** place
+    elif step is not None:
+        value = low + step * int(place * (math.floor((high - low) / step + 1e-9) + 1))
+    else:
+        value = low + place * (high - low)
+    return rounded(value, low, high)
+
+
+def rounded(value: float, low: float, high: float) -> float:
+    """Six digits, so that a table shows the value that was used."""
     return min(max(float(f"{value:.6g}"), low), high)
 
 
-def _canonical(sweep: Sweep, cell: Cell, assignment: Assignment) -> Assignment:
+def canonical(sweep: Sweep, cell: Cell, assignment: Assignment) -> Assignment:
     """Without the leaves that have no effect in this combination, and without options of a
     backbone's own that are its defaults.
     """
@@ -208,11 +236,12 @@ def _canonical(sweep: Sweep, cell: Cell, assignment: Assignment) -> Assignment:
     return {name: leaves[name] for name in assignment if name not in useless}
 
 
-def _key(assignment: Assignment) -> str:
-    return json.dumps(assignment, sort_keys=True)
+def key_of(assignment: Mapping[str, Any]) -> str:
+    """Equal for equal assignments."""
+    return json.dumps(dict(assignment), sort_keys=True)
 
 
-def _allowed(sweep: Sweep, cell: Cell, assignment: Assignment) -> bool:
+def allowed(sweep: Sweep, cell: Cell, assignment: Assignment) -> bool:
     """Whether every constraint on the configuration holds."""
     if not sweep.expressions:
         return True
@@ -235,7 +264,8 @@ def assignments(sweep: Sweep, cell: Cell) -> list[Assignment]:
 
 
 def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[Trial]:
-    """All trials of a cell: every assignment with every seed.
+    """All trials of a cell: every assignment with every seed. Where the method makes them one by
+    one, random ones stand for those that have not been proposed yet.
 
     recorded: proposals of the cell that an earlier run of the sweep wrote down. They keep their
     names, whatever names this version would give, and fill the cell's slots first.
@@ -245,13 +275,15 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
         Trial(proposal, build_config(sweep, cell, proposal.assignment, proposal.seed))
         for proposal in recorded
     ]
-    known = {(_key(dict(proposal.assignment)), proposal.seed) for proposal in recorded}
+    known = {(key_of(proposal.assignment), proposal.seed) for proposal in recorded}
     tried = assignments(sweep, cell)
-    slots = len(tried) * sweep.method.seeds
-    for assignment in tried:
+    repeats = sweep.method.final_seeds - 1
+    slots = len(tried) * sweep.method.seeds + (repeats if tried else 0)
+    for position, assignment in enumerate(tried):
         config: TrialConfig | None = None
-        for seed in range(sweep.seed, sweep.seed + sweep.method.seeds):
-            if (_key(assignment), seed) in known or len(made) >= slots:
+        seeds = sweep.method.seeds + (repeats if position == 0 else 0)
+        for seed in range(sweep.seed, sweep.seed + seeds):
+            if (key_of(assignment), seed) in known or len(made) >= slots:
                 continue
             config = (
                 build_config(sweep, cell, assignment, seed)
@@ -283,34 +315,27 @@ def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
     return list(_LAST_TRIALS[digest])
 
 
-def _all_trials(sweep: Sweep, recorded: Sequence[Proposal]) -> list[Trial]:
+def cells_of(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[tuple[Cell, list[Proposal]]]:
+    """All cells, each with the proposals of it that an earlier run wrote down; it keeps the name it
+    has there.
+    """
     by_axes: dict[str, list[Proposal]] = {}
     for proposal in recorded:
-        by_axes.setdefault(_key(dict(proposal.axes)), []).append(proposal)
-    made: list[Trial] = []
+        by_axes.setdefault(key_of(proposal.axes), []).append(proposal)
+    found = []
     for cell in expand(sweep):
-        known = by_axes.get(_key(dict(cell.axes)), [])
-        # the cell keeps the name it was written down with, too
-        made += trials(sweep, replace(cell, id=known[0].cell) if known else cell, known)
+        known = by_axes.get(key_of(cell.axes), [])
+        found.append((replace(cell, id=known[0].cell) if known else cell, known))
+    return found
+
+
+def _all_trials(sweep: Sweep, recorded: Sequence[Proposal]) -> list[Trial]:
+    made: list[Trial] = []
+    for cell, known in cells_of(sweep, recorded):
+        made += trials(sweep, cell, known)
     if not made:
         raise UserError(_nothing_allowed(sweep))
-    sources: dict[str, list[str]] = {}
-    if not any(map(_starts_from_dense, made)):
-        return made
-    for trial in made:
-        if trial.config.sparsity.dense:
-            sources.setdefault(_common(trial), []).append(trial.proposal.trial)
-    return [
-        (
-            replace(
-                trial,
-                proposal=replace(trial.proposal, after=tuple(sources.get(_common(trial), ()))),
-            )
-            if _starts_from_dense(trial)
-            else trial
-        )
-        for trial in made
-    ]
+    return linked(made)
 
 
 def _nothing_allowed(sweep: Sweep) -> str:
@@ -319,34 +344,6 @@ def _nothing_allowed(sweep: Sweep) -> str:
         ("constraints",),
         "no combination of values satisfies the constraints"
         + (f", of {MAX_TRIES} drawn in each cell" if drawn else ""),
-    )
-
-
-def _starts_from_dense(trial: Trial) -> bool:
-    return trial.config.sparsity.source == FROM_THE_SWEEP
-
-
-def _common(trial: Trial) -> str:
-    """What a trial shares with the dense one it starts from: model, data, seed and the cell axes
-    outside `sparsity`.
-
-    Not the recipe where that is searched within a cell: what trains scores well need not be what
-    trained the weights.
-    """
-    config = trial.config
-    axes = {
-        axis: value
-        for axis, value in trial.proposal.axes.items()
-        if not axis.startswith("sparsity.")
-    }
-    return json.dumps(
-        [
-            config.model.model_dump(mode="json"),
-            config.data.model_dump(mode="json"),
-            config.seed,
-            axes,
-        ],
-        sort_keys=True,
     )
 
 

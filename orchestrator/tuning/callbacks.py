@@ -14,8 +14,10 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
+from orchestrator.record.past import headline
 from orchestrator.record.states import Ending
 from orchestrator.record.stop_requests import Stop
+from orchestrator.search.protocol import Outcome
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.early import EarlyStops
@@ -213,17 +215,20 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._no_worker(proposal.trial)
         folder = proposal.folder(self._context.folder)
         result = folder.load() if folder.is_complete() else None
+        outcome: Outcome | None = None
         if result is not None:
             self._finished(proposal, result)
+            outcome = Outcome.finished(result, self._context.sweep.objectives)
         elif proposal.trial in self._early.pruned:
-            self._was_pruned(self._searcher.trial_of(trial.trial_id))
+            outcome = self._was_pruned(self._searcher.trial_of(trial.trial_id))
         elif reason is not None:
             self._failed(proposal, reason)
+            outcome = Outcome("failed")
         else:
             self._interrupted(proposal)
         if proposal.trial in self.ended:
             self._early.forget(proposal.trial)
-        self._searcher.tell(trial.trial_id, result)
+        self._searcher.tell(trial.trial_id, outcome)
 
     def _finished(self, proposal: Proposal, result: TrialResult) -> None:
         self._context.journal.append(
@@ -231,20 +236,21 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             trial=proposal.trial,
             cell=proposal.cell,
             seconds=result.seconds,
-            **_headline(result.metrics()),
+            **headline(result.metrics()),
         )
         folder = proposal.folder(self._context.folder)
         self._context.tracker.finish_trial(proposal.trial, folder, "finished")
         self._display.finished(proposal.cell, proposal.trial, result)
         self._has_ended(proposal, "finished", result)
 
-    def _was_pruned(self, trial: Trial) -> None:
+    def _was_pruned(self, trial: Trial) -> Outcome:
         proposal = trial.proposal
-        epochs = self._early.end(self._context.journal, trial)
+        outcome = self._early.end(self._context.journal, trial)
         folder = proposal.folder(self._context.folder)
-        self._context.tracker.finish_trial(proposal.trial, folder, "pruned", "", epochs)
-        self._display.pruned(proposal.cell, proposal.trial, epochs)
+        self._context.tracker.finish_trial(proposal.trial, folder, "pruned", "", outcome.epochs)
+        self._display.pruned(proposal.cell, proposal.trial, outcome.epochs)
         self._has_ended(proposal, "pruned")
+        return outcome
 
     def _interrupted(self, proposal: Proposal) -> None:
         """It goes on from its checkpoint when the sweep is resumed."""
@@ -320,8 +326,3 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
 
     def _proposal(self, trial: TuneTrial) -> Proposal:
         return self._searcher.trial_of(trial.trial_id).proposal
-
-
-def _headline(metrics: dict[str, float]) -> dict[str, float]:
-    """The numbers `status` shows without opening the trial."""
-    return {name: metrics[name] for name in ("selection_top1", "nonzero_params") if name in metrics}

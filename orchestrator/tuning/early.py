@@ -6,15 +6,18 @@ Knows no Ray.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from math import isfinite, nan
 from pathlib import Path
 
 from orchestrator.planning.sizes import SIZE_METRICS, Sizes
 from orchestrator.record.epochs import EpochLog, write_curve
 from orchestrator.record.journal import Journal
+from orchestrator.search.protocol import Outcome
 from orchestrator.stopping.judge import Judge, KnownMetrics
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.stopping import NoEarlyTermination
-from orchestrator.trials.space import Trial
+from orchestrator.trials.dense import needed
+from orchestrator.trials.proposed import Trial
 
 
 class EarlyStops:
@@ -23,21 +26,30 @@ class EarlyStops:
     """
 
     def __init__(
-        self, sweep: Sweep, run: Path, trials: Iterable[Trial], ended: Collection[str] = ()
+        self,
+        sweep: Sweep,
+        run: Path,
+        trials: Iterable[Trial],
+        ended: Collection[str] = (),
+        behind: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        """trials: all of the sweep. ended: those that have an ending, whose curves are written."""
+        """trials: all of the sweep that are known. ended: those that have an ending, whose curves
+        are written. behind: see `needed`.
+        """
         self.pruned: dict[str, int] = {}  # trial -> how many epochs it was trained
         self._run = run
         self._log = EpochLog(run)
         self._curves: dict[str, list[dict[str, float]]] = {}  # of trials that have no ending
         self._ended = set(ended)
+        self._objectives = [each.metric for each in sweep.objectives]
+        self._known = _known_metrics(sweep)
         self._judge: Judge | None = None
         options = sweep.early_terminate
         if isinstance(options, NoEarlyTermination):
             return
         by_name = {trial.proposal.trial: trial for trial in trials}
-        needed = {name for trial in by_name.values() for name in trial.proposal.after}
-        self._judge = Judge(options, sweep.objectives, needed, _known_metrics(sweep))
+        sources = needed(by_name.values(), behind)
+        self._judge = Judge(options, sweep.objectives, sources, self._known)
         for name, epoch, metrics in self._log.load():
             if name in by_name:
                 self._judged(self._judge, by_name[name], epoch, metrics)
@@ -60,22 +72,23 @@ class EarlyStops:
             self.pruned[name] = judge.epochs(name)
         return name in self.pruned
 
-    def end(self, journal: Journal, trial: Trial) -> int:
-        """Write down that a rule has ended the trial, its curve first; returns for how many epochs
-        it was trained.
-        """
+    def end(self, journal: Journal, trial: Trial) -> Outcome:
+        """Write down that a rule has ended the trial, its curve first; returns how it stood."""
         proposal, epochs = trial.proposal, self.pruned[trial.proposal.trial]
         curve = self._curves.get(proposal.trial)
         if curve:
             write_curve(proposal.folder(self._run).metrics_file, curve)
+        last = {**self._known(trial), **(curve[-1] if curve else {})}
+        values = {name: last[name] for name in self._objectives if isfinite(last.get(name, nan))}
         journal.append(
             "trial_pruned",
             trial=proposal.trial,
             cell=proposal.cell,
             epochs=epochs,
             of=trial.config.total_epochs,
+            values=values,
         )
-        return epochs
+        return Outcome("pruned", None, epochs, tuple(map(values.get, self._objectives)))
 
     def forget(self, trial: str) -> None:
         """It has an ending: its curve is in its folder."""

@@ -73,6 +73,8 @@ class Retaining:
         self._groups.setdefault(proposal.after, {})
 
     def _apply(self, cell: str) -> None:
+        if any(cell in before for before in self._context.behind.values()):
+            return  # trials that are not proposed yet may start from any of the cell
         states = self._cells.get(cell, {})
         sweep, tracker = self._context.sweep, self._context.tracker
         started_from = filter(None, self._sources.values())

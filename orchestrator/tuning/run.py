@@ -19,11 +19,15 @@ from typing import Any
 from ray import tune
 from ray.tune import Stopper, TuneError
 
+from orchestrator.record.journal import read_journal
+from orchestrator.record.past import load_past, write_ends
 from orchestrator.record.running import Running, remove_running, write_running
-from orchestrator.record.states import TrialState, load_trials
+from orchestrator.record.states import TrialState, load_trials, open_slots
 from orchestrator.record.stop_requests import Stop, StopRequests
-from orchestrator.sweep.searches import SEARCHES
-from orchestrator.trials.space import Trial
+from orchestrator.search.making import asked_searches, asks, listed_searches
+from orchestrator.search.turns import Turns
+from orchestrator.trials.proposed import Trial
+from orchestrator.trials.space import cells_of
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.cluster import (
     Cluster,
@@ -67,23 +71,26 @@ def run_trials(context: SweepRun) -> Stop | None:
     switch = StopSwitch(requests)
     states = {state.proposal.trial: state for state in load_trials(context.folder)}
     retaining = Retaining(context, states.values())
+    write_ends(context.folder, context.journal, states.values())
     ended_before = [name for name, state in states.items() if state.ended]
-    early = EarlyStops(context.sweep, context.folder, context.trials, ended_before)
-    totals = Counter(trial.proposal.cell for trial in context.trials)
+    early = EarlyStops(context.sweep, context.folder, context.trials, ended_before, context.behind)
+    totals = context.slots or Counter(trial.proposal.cell for trial in context.trials)
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
     with ExitStack() as stack:
         display = stack.enter_context(Display(totals))
         for trial in context.trials:
-            state = states[trial.proposal.trial]
-            if not state.ended and trial.proposal.trial in early.pruned:
-                epochs = early.end(context.journal, trial)  # the last run was killed before it
-                state = replace(state, ending="pruned", stopped_at=epochs)
-            if state.ended:
-                _count_in(trial, state, context, display)
+            name = trial.proposal.trial
+            if not states[name].ended and name in early.pruned:
+                early.end(context.journal, trial)  # the last run was killed before it
+                states[name] = replace(states[name], ending="pruned", stopped_at=early.pruned[name])
+            if states[name].ended:
+                _count_in(trial, states[name], context, display)
             else:
-                waiting[trial.proposal.cell].append(trial)
+                waiting.setdefault(trial.proposal.cell, []).append(trial)
         retaining.start()  # before space is asked for: the policy may have changed
-        if not any(waiting.values()) and not untimed(context):
+        turns = turns_of(context, waiting, states)
+        to_run = not turns.over
+        if not to_run and not untimed(context):
             return None
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
         cluster = stack.enter_context(ray_cluster(context.address, display.note))
@@ -92,19 +99,21 @@ def run_trials(context: SweepRun) -> Stop | None:
         slots = fit_slots(context.sweep.resources, live_nodes())
         display.at_once = slots.concurrent
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
-        tune_run = TuneRun(context, waiting, slots, switch, requests, display, early, retaining)
-        ended = tune_run.fit(cluster) if any(waiting.values()) else set()
-        names = {trial.proposal.trial for trials in waiting.values() for trial in trials}
-        if names <= ended:
+        tune_run = TuneRun(context, turns, slots, switch, requests, display, early, retaining)
+        ended = tune_run.fit(cluster) if to_run else set()
+        before = {name for name, state in states.items() if state.ended}
+        left = {trial.proposal.trial for trial in context.trials} - ended - before
+        more = sum(open_slots(read_journal(context.journal.path)).values())
+        if not left and not more:
             Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
                 untimed(context)
             )
     stop = switch.stop()
     requests.clear()
-    if names <= ended:
+    if not left and not more:
         return None
-    left = in_words(len(names - ended), "trial")
-    return stop or Stop("system", f"Ray Tune ended, but {left} did not")
+    words = in_words(len(left) + more, "trial")
+    return stop or Stop("system", f"Ray Tune ended, but {words} did not")
 
 
 def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Display) -> None:
@@ -128,6 +137,27 @@ def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Displ
     )
 
 
+def turns_of(
+    context: SweepRun, waiting: Mapping[str, list[Trial]], states: Mapping[str, TrialState]
+) -> Turns:
+    """The searches of all cells. waiting: trials that have not ended, by cell."""
+    sweep, run = context.sweep, context.folder
+    if not asks(sweep):
+        return Turns(listed_searches(sweep, waiting), waiting)
+    proposals = [trial.proposal for trial in context.trials]
+    cells = [cell for cell, _ in cells_of(sweep, proposals)]
+    past = load_past(run, sweep, context.trials, states)
+    return Turns(
+        asked_searches(sweep, cells, context.trials, past),
+        {},
+        begun=[trial for trials in waiting.values() for trial in trials],
+        behind=context.behind,
+        propose=context.propose,
+        exhausted=context.exhausted,
+        slots=sum(context.slots.values()),
+    )
+
+
 class EndAtOnce(Stopper):  # type: ignore[misc]  # Ray ships no types
     """Ends the Tune run without waiting for trials that could not be asked to stop."""
 
@@ -146,7 +176,7 @@ class TuneRun:
     """One Tune run over the trials that wait, watched from the main thread."""
 
     context: SweepRun
-    waiting: Mapping[str, list[Trial]]  # by cell
+    turns: Turns
     slots: Slots
     switch: StopSwitch
     requests: StopRequests
@@ -163,12 +193,8 @@ class TuneRun:
         sources = Sources(
             self.context.sweep, self.context.folder, self.context.trials, self.context.fetched
         )
-        search = SEARCHES.find(self.context.sweep.method.name).load()
         searcher = SweepSearcher(
-            {cell: search(trials) for cell, trials in self.waiting.items()},
-            self.waiting,
-            lambda trial: self._request(trial, sources),
-            self.switch.closed,
+            self.turns, lambda trial: self._request(trial, sources), self.switch.closed
         )
         scheduler = SweepScheduler(self.early, searcher.trial_of)
         callback = SweepCallback(
@@ -221,7 +247,7 @@ class TuneRun:
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
-                num_samples=sum(map(len, self.waiting.values())),
+                num_samples=self.turns.most,
                 max_concurrent_trials=self.slots.concurrent,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.trial_id),

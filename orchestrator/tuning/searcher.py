@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from orchestrator.search.listed import CellSearch
+from orchestrator.search.protocol import Outcome
 from orchestrator.search.turns import Turns
 from orchestrator.trials.space import Trial
-from trainables.contract.artifacts import TrialResult
 from trainables.contract.errors import TrialFailed
 
 
@@ -31,17 +30,16 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def __init__(
         self,
-        cells: Mapping[str, CellSearch],
-        trials: Mapping[str, Iterable[Trial]],
+        turns: Turns,
         request: Callable[[Trial], dict[str, Any]],
         closed: Callable[[], bool],
     ) -> None:
-        """trials: those that have not ended yet, by cell. request: a trial's Tune configuration;
-        TrialFailed where it cannot start. closed: asked before every trial; once true, no new trial
-        is started.
+        """request: a trial's Tune configuration; TrialFailed where it cannot start. closed: asked
+        before every trial; once true, no new trial is started.
         """
         super().__init__()
-        self._turns = Turns(cells, trials, self._discard)
+        self._turns = turns
+        turns.discard = self._discard
         self._request = request
         self._closed = closed
         self._given: dict[str, Trial] = {}
@@ -71,7 +69,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
             except TrialFailed as failure:
                 if self._listener is not None:
                     self._listener.give_up(trial, str(failure))
-                self._turns.end(trial, None)
+                self._turns.end(trial, Outcome("failed"))
                 continue
             self._given[trial_id] = trial
             return request
@@ -81,9 +79,11 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         if self._listener is not None:
             self._listener.discard(trial)
 
-    def tell(self, tune_id: str, result: TrialResult | None) -> None:
-        """Pass a trial's end on to its cell, and to those that wait for it."""
-        self._turns.end(self._given[tune_id], result)
+    def tell(self, tune_id: str, outcome: Outcome | None) -> None:
+        """Pass a trial's end on to its cell, and to those that wait for it; None: it was
+        interrupted.
+        """
+        self._turns.end(self._given[tune_id], outcome)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -20,12 +20,12 @@ class Sources:
     def __init__(
         self, sweep: Sweep, run: Path, trials: Iterable[Trial], fetched: Mapping[str, Path]
     ) -> None:
-        """trials: all of the sweep. fetched: what a `from` that is no folder stands for, by its
-        text.
+        """trials: those of the sweep that are known; there may be more later. fetched: what a
+        `from` that is no folder stands for, by its text.
         """
         self._sweep = sweep
         self._run = run
-        self._proposals = {trial.proposal.trial: trial.proposal for trial in trials}
+        self._trials = trials
         self._fetched = dict(fetched)
 
     def folder(self, trial: Trial) -> Path | None:
@@ -36,12 +36,12 @@ class Sources:
         if source is None:
             return None
         if source == FROM_THE_SWEEP:
-            return (
-                self._best([self._proposals[name] for name in trial.proposal.after])
-                .folder(self._run)
-                .path.absolute()
-            )
+            return self._best(self._candidates(trial)).folder(self._run).path.absolute()
         return self._fetched.get(source, Path(source)).absolute()
+
+    def _candidates(self, trial: Trial) -> list[Proposal]:
+        proposals = {each.proposal.trial: each.proposal for each in self._trials}
+        return [proposals[name] for name in trial.proposal.after]
 
     def _best(self, candidates: list[Proposal]) -> Proposal:
         """The one that the sweep's objectives prefer, as for the members of ensembles; nothing is
@@ -58,5 +58,6 @@ class Sources:
                 f"{proposal.trial}: {failures.get(proposal.trial, 'ended without a result')}"
                 for proposal in candidates
             )
+            reasons = reasons or "there is none of its model, data and seed"
             raise TrialFailed(f"no dense trial to start from has a result: {reasons}")
         return min(complete, key=lambda each: order([each], self._sweep))[0]

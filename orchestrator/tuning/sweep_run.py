@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.record.journal import Journal
+from orchestrator.record.proposals import propose
 from orchestrator.sweep import Sweep
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.trials.space import Trial
@@ -18,7 +19,7 @@ class SweepRun:
 
     sweep: Sweep
     folder: Path
-    trials: Sequence[Trial]
+    trials: list[Trial]  # those known now; a search that makes them one by one adds to them
     journal: Journal
     tracker: Tracker
     # HOST:PORT of a Ray cluster to join; None: that in RAY_ADDRESS, else this machine
@@ -26,3 +27,18 @@ class SweepRun:
     seconds_left: float | None = None  # of the sweep's time budget; None: no limit
     # folders that stand for MLflow runs in `sparsity.from`
     fetched: Mapping[str, Path] = field(default_factory=dict)
+    # trials of each cell, where they are made one by one; else all of them are known
+    slots: Mapping[str, int] = field(default_factory=dict)
+    # cells that wait for the dense trials of others, see `cells_behind`
+    behind: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def propose(self, trial: Trial) -> None:
+        """Write a new trial down, before it may start."""
+        propose(self.journal, [trial.proposal])
+        self.trials.append(trial)
+
+    def exhausted(self, cell: str) -> None:
+        """Write down that the cell gets no more trials although it has slots left."""
+        known = sum(trial.proposal.cell == cell for trial in self.trials)
+        if known < self.slots.get(cell, 0):
+            self.journal.append("cell_exhausted", cell=cell, trials=known, of=self.slots[cell])

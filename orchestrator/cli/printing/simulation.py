@@ -9,14 +9,14 @@ from orchestrator.cli.printing.costs import duration
 from orchestrator.cli.printing.tables import Column, console, print_fitted
 
 if TYPE_CHECKING:
-    from orchestrator.simulation.compare import Outcome
+    from orchestrator.simulation.compare import Tally
     from orchestrator.sweep import Sweep
 
 ELSEWHERE = "--json has every figure"
 
 
 def print_outcomes(
-    sweep: Sweep, outcomes: Sequence[Outcome], workers: int, repeat: int, note: str
+    sweep: Sweep, outcomes: Sequence[Tally], workers: int, repeat: int, note: str
 ) -> None:
     """One line per way, the best of every cell, and what the figures mean."""
     out, metric = console(), sweep.objectives[0].metric

@@ -60,9 +60,9 @@ class OneMore(ListedSearch):
 class Counting(ListedSearch):
     """Takes it for granted that clips were held out."""
 
-    def tell(self, trial, result):
-        if result is not None:
-            float(result.metrics()["selection_top1"])
+    def tell(self, trial, outcome):
+        if outcome.result is not None:
+            float(outcome.result.metrics()["selection_top1"])
 
 
 class Remembering(ListedSearch):

@@ -18,5 +18,5 @@ class FirstGood(ListedSearch):
     def ask(self):
         return None if self._found else super().ask()
 
-    def tell(self, trial, result):
-        self._found = self._found or result is not None
+    def tell(self, trial, outcome):
+        self._found = self._found or outcome.result is not None

@@ -3,6 +3,7 @@
 import pytest
 
 from orchestrator.search.listed import ListedSearch
+from orchestrator.search.protocol import Outcome
 from orchestrator.sweep import parse_sweep
 from orchestrator.sweep.json_schema import sweep_schema
 from orchestrator.sweep.searches import SEARCHES
@@ -19,11 +20,8 @@ STRANGER = "tests.orchestrator.search.strangers:CARD"
 
 
 @pytest.mark.parametrize("name", SEARCHES.names())
-def test_every_card_of_ours_has_its_name_and_a_search(name):
-    card = SEARCHES.find(name)
-    search = card.load()(["a", "b"])
-    assert card.name == name
-    assert [search.ask(), search.ask(), search.ask()] == ["a", "b", None]
+def test_every_card_of_ours_has_its_name(name):
+    assert SEARCHES.find(name).name == name
 
 
 def test_a_search_of_another_package_is_given_random_draws():
@@ -35,7 +33,7 @@ def test_a_search_of_another_package_is_given_random_draws():
     search = SEARCHES.find(sweep.method.name).load()(trials)
     assert isinstance(search, ListedSearch)
     assert search.ask() is trials[0]
-    search.tell("any", None)
+    search.tell("any", Outcome("failed"))
     assert search.ask() is trials[1]
 
 
@@ -46,6 +44,11 @@ def test_a_search_of_another_package_is_given_random_draws():
         ("{name: 'no.module:CARD'}", "there is no module no"),
         (f"{{name: '{STRANGER}'}}", "needs trials_per_cell"),
         ("{name: grid, trials_per_cell: 2}", "has no meaning for a grid"),
+        ("{name: qmc}", "needs trials_per_cell"),
+        ("{name: qmc, trials_per_cell: 2, seeds: 2}", "final_seeds repeats each cell's best"),
+        ("{name: random, trials_per_cell: 2, final_seeds: 2}", "seeds repeats every assignment"),
+        ("{name: qmc, trials_per_cell: 2, startup_trials: 2}", "qmc, which does not learn"),
+        ("{name: grid, warm_start: [other]}", "grid, which does not learn"),
     ],
 )
 def test_what_is_wrong_with_a_method_is_one_line(method, problem):
@@ -59,4 +62,4 @@ def test_what_is_wrong_with_a_method_is_one_line(method, problem):
 
 def test_editors_are_told_the_names_or_the_form_of_a_path():
     text = str(sweep_schema())
-    assert "'enum': ['grid', 'random']" in text
+    assert "'enum': ['grid', 'random', 'qmc'" in text

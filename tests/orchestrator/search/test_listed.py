@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 from orchestrator.search.listed import ListedSearch
+from orchestrator.search.protocol import Outcome
 
 
 def test_a_list_is_proposed_in_its_order_whatever_it_is_told():
@@ -9,6 +10,6 @@ def test_a_list_is_proposed_in_its_order_whatever_it_is_told():
     asked = []
     while (trial := search.ask()) is not None:
         asked.append(trial)
-        search.tell(trial.name, None)
+        search.tell(trial.name, Outcome("failed"))
     assert asked == trials
     assert search.ask() is None

@@ -26,15 +26,6 @@ def made_curve(trial: Trial, shape: Shape, seconds: float = 1.0) -> Curve:
         for epoch in range(epochs)
     ]
     best = max(top1[start:])
-    result = dict.fromkeys(ONES, 1) | {
-        "trial": proposal.trial,
-        "epochs": epochs,
-        "selection_clips": 100,
-        "selection_top1": best,
-        "selection_top1_last": top1[-1],
-        "seconds": seconds * epochs,
-        "cost": dict.fromkeys(SIZES, 1) | {"deploy_folded": "nothing"},
-    }
     return Curve(
         sweep="made up",
         trial=proposal.trial,
@@ -46,8 +37,24 @@ def made_curve(trial: Trial, shape: Shape, seconds: float = 1.0) -> Curve:
         epochs=epochs,
         epoch_seconds=seconds,
         metrics={"selection_top1": top1, "train_loss": [1 - each for each in top1]},
-        result=TrialResult.model_validate(result),
+        result=made_result(trial, best, top1[-1], seconds),
     )
+
+
+def made_result(
+    trial: Trial, best: float, last: float = 0.0, seconds: float = 1.0, **costs: int
+) -> TrialResult:
+    epochs = trial.config.total_epochs
+    result = dict.fromkeys(ONES, 1) | {
+        "trial": trial.proposal.trial,
+        "epochs": epochs,
+        "selection_clips": 100,
+        "selection_top1": best,
+        "selection_top1_last": last,
+        "seconds": seconds * epochs,
+        "cost": dict.fromkeys(SIZES, 1) | {"deploy_folded": "nothing"} | costs,
+    }
+    return TrialResult.model_validate(result)
 
 
 def made_curves(trials: Iterable[Trial], shape: Shape) -> list[Curve]:

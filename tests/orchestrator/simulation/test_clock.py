@@ -9,6 +9,7 @@ from orchestrator.search.turns import Turns
 from orchestrator.simulation.clock import End, Played, play
 from orchestrator.stopping.judge import Judge
 from orchestrator.sweep import parse_sweep
+from orchestrator.trials.dense import needed
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.simulation.made_curves import made_curve
 
@@ -29,11 +30,11 @@ def played(workers, *changes, seconds=lambda trial: 2.0):
     by_cell = {}
     for trial in trials:
         by_cell.setdefault(trial.proposal.cell, []).append(trial)
-    needed = {name for trial in trials for name in trial.proposal.after}
+    sources = needed(trials)
     options = sweep.early_terminate
     judge = None
     if options.type != "none":
-        judge = Judge(options, sweep.objectives, needed, lambda trial: {})
+        judge = Judge(options, sweep.objectives, sources, lambda trial: {})
     turns = Turns({cell: ListedSearch(each) for cell, each in by_cell.items()}, by_cell)
     return play(
         turns,

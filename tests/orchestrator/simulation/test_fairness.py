@@ -51,7 +51,9 @@ def finished(judge_class, *changes, workers=8):
     for trial in trials:
         by_cell.setdefault(trial.proposal.cell, []).append(trial)
     turns = Turns({cell: ListedSearch(each) for cell, each in by_cell.items()}, by_cell)
-    judge = judge_class(sweep.early_terminate, sweep.objectives, (), lambda trial: {})
+    judge = judge_class(
+        sweep.early_terminate, sweep.objectives, lambda trial: False, lambda trial: {}
+    )
     played = play(turns, judge, lambda trial: library.nearest(trial)[0], workers)
     names = {each.proposal.trial: each.config for each in trials}
     found = {level: set() for level in SLOW}

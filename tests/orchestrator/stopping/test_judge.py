@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.stopping.judge import Judge, group_of
 from orchestrator.sweep import parse_sweep
+from orchestrator.trials.dense import needed
 from orchestrator.trials.space import all_trials
 
 TEXT = """
@@ -22,8 +23,8 @@ early_terminate: {type: asha, grace: 2}
 def scene(*changes, text=TEXT, known=lambda trial: {}):
     sweep = parse_sweep("small.yaml", text, changes)
     trials = all_trials(sweep)
-    needed = {name for trial in trials for name in trial.proposal.after}
-    return Judge(sweep.early_terminate, sweep.objectives, needed, known), trials
+    sources = needed(trials)
+    return Judge(sweep.early_terminate, sweep.objectives, sources, known), trials
 
 
 def stopped(judge, trial, value, metric="selection_top1"):

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.search.protocol import Outcome
+from orchestrator.sweep import Objective
 from orchestrator.sweep.schema import Failure
 from orchestrator.sweep.stopping import NoEarlyTermination
 from orchestrator.trials.proposed import Proposal
@@ -53,11 +55,13 @@ class Scene:
             journal=Journal(folder / "journal.jsonl"),
             tracker=self.tracker,
             sweep=SimpleNamespace(
-                failure=Failure(stall_seconds=60.0), method=SimpleNamespace(name="random")
+                failure=Failure(stall_seconds=60.0),
+                method=SimpleNamespace(name="random"),
+                objectives=(Objective(metric="selection_top1", goal="maximize"),),
             ),
         )
         self.switch = StopSwitch(StopRequests(folder))
-        sweep = SimpleNamespace(early_terminate=NoEarlyTermination())
+        sweep = SimpleNamespace(early_terminate=NoEarlyTermination(), objectives=())
         self.early = EarlyStops(sweep, folder, [])
         display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
         self.retaining = Told()
@@ -352,7 +356,8 @@ def test_the_journal_says_where_a_trial_starts_and_how_it_ended(scene, source):
             "nonzero_params": result.cost.nonzero_params,
         },
     ]
-    assert scene.searcher.named("tell") == [("a", result)]
+    objectives = scene.context.sweep.objectives
+    assert scene.searcher.named("tell") == [("a", Outcome.finished(result, objectives))]
     assert scene.tracker.named("start_trial")[0][:2] == ("st_gcn-1", "st_gcn")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.record.folder import journal_of
 from orchestrator.record.states import load_trials
+from orchestrator.search.protocol import Outcome
 from orchestrator.sweep import parse_sweep
 from orchestrator.tuning.early import EarlyStops
 from tests.orchestrator.recorded import recorded
@@ -95,10 +96,11 @@ def test_a_trial_that_ended_early_keeps_its_curve_and_says_what_that_saved(scene
     assert early.ends(second, 0, {"selection_top1": 0.2, "lr": 0.1})
     folder = second.proposal.folder(run)
     folder.path.mkdir(parents=True)
-    assert early.end(journal_of(run), second) == 1
+    assert early.end(journal_of(run), second) == Outcome("pruned", None, 1, (0.2,))
     assert load_curve(folder.metrics_file) == {"epoch": [0], "selection_top1": [0.2], "lr": [0.1]}
     state = load_trials(run)[1]
     assert (state.ending, state.stopped_at, state.stopped_of) == ("pruned", 1, 20)
+    assert state.stopped_values == {"selection_top1": 0.2}
 
 
 def test_without_a_rule_nothing_ends_and_nothing_is_written(scene):

@@ -1,11 +1,15 @@
 from ray.tune.search import Searcher
 
 from orchestrator.search.listed import ListedSearch
+from orchestrator.search.protocol import Outcome
+from orchestrator.search.turns import Turns
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.searcher import SweepSearcher
 from trainables.contract.config import DataConfig, TrialConfig
 from trainables.contract.errors import TrialFailed
+
+FAILED = Outcome("failed")
 
 
 def proposal(cell, number, *after):
@@ -32,7 +36,7 @@ def searcher(
     cells, closed=lambda: False, request=lambda p: {"trial": p.proposal.trial}, search=ListedSearch
 ):
     searches = {cell: search(trials) for cell, trials in cells.items()}
-    return SweepSearcher(searches, cells, request, closed)
+    return SweepSearcher(Turns(searches, cells), request, closed)
 
 
 def all_suggestions(search):
@@ -71,8 +75,8 @@ def test_ends_are_told_to_the_cell_of_the_trial():
     search = searcher({"a": [proposal("a", 7)]}, search=Remembering)
     search.suggest("tune-id")
     assert search.trial_of("tune-id").proposal.trial == "a-7"
-    search.tell("tune-id", None)
-    assert told == [("a-7", None)]
+    search.tell("tune-id", FAILED)
+    assert told == [("a-7", FAILED)]
 
 
 def test_what_starts_from_another_trial_waits_until_that_has_ended():
@@ -84,9 +88,9 @@ def test_what_starts_from_another_trial_waits_until_that_has_ended():
     )
     assert [search.suggest(name)["trial"] for name in "abc"] == ["dense-0", "sparse-1", "dense-1"]
     assert search.suggest("d") is None  # nothing now, but not the end
-    search.tell("a", None)
+    search.tell("a", FAILED)
     assert search.suggest("d") is None  # the better of both is known once both have ended
-    search.tell("c", None)
+    search.tell("c", FAILED)
     assert search.suggest("d") == {"trial": "sparse-0"}
     assert search.suggest("e") == Searcher.FINISHED
 
@@ -112,7 +116,7 @@ def test_what_cannot_start_is_given_up_and_the_rest_goes_on():
     search.listen(listening)
     assert search.suggest("a") == {"trial": "dense-0"}
     assert search.suggest("b") == {"trial": "sparse-2"}
-    search.tell("a", None)
+    search.tell("a", FAILED)
     assert search.suggest("c") == Searcher.FINISHED
     assert listening.given_up == [
         (f"sparse-{i}", "no dense trial to start from has a result") for i in range(2)
@@ -152,7 +156,7 @@ def test_what_a_search_does_not_ask_for_is_discarded_and_not_waited_for():
     search = searcher(cells, search=OnlyOne)
     search.listen(listening)
     assert search.suggest("a") == {"trial": "dense-0"}
-    search.tell("a", None)
+    search.tell("a", FAILED)
     assert search.suggest("b") == {"trial": "sparse-0"}
     assert listening.discarded == ["dense-1", "dense-2"]
     assert search.suggest("c") == Searcher.FINISHED

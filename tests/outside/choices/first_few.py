@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable
 
+from orchestrator.search.protocol import Outcome
 from orchestrator.trials.space import Trial
-from trainables.contract.artifacts import TrialResult
 
 
 class FirstFew:
@@ -16,11 +16,13 @@ class FirstFew:
 
     def ask(self) -> Trial | None:
         """The next trial to run."""
-        return self._waiting.popleft() if self._waiting and self._worse < 3 else None
+        if self._worse >= 3:
+            self._waiting.clear()
+        return self._waiting.popleft() if self._waiting else None
 
-    def tell(self, trial: str, result: TrialResult | None) -> None:
-        """How a trial ended; None: without a result."""
-        top1 = None if result is None else result.selection_top1
+    def tell(self, trial: str, outcome: Outcome) -> None:
+        """How a trial ended."""
+        top1 = None if outcome.result is None else outcome.result.selection_top1
         if top1 is None:  # no result, or no clips were held out to choose on
             return
         self._worse = 0 if top1 > self._best else self._worse + 1

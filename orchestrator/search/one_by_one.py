@@ -1,0 +1,109 @@
+"""What all searches share that make their trials one by one: slots, no assignment twice, and the
+best one repeated with other seeds at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from orchestrator.search.protocol import WAIT, Outcome, Wait
+from orchestrator.trials.best import preference, within_limits
+from orchestrator.trials.cell_space import CellSpace
+from orchestrator.trials.proposed import Trial
+from orchestrator.trials.space import Assignment, key_of
+
+
+class Proposer(Protocol):
+    """Finds assignments of one cell that were not tried."""
+
+    def propose(self, index: int, tried: Mapping[str, Assignment]) -> Assignment | None:
+        """A new one, the cell's number `index`; None where it finds none. It learns of it by
+        `add`. Equal pasts lead to equal proposals.
+        """
+        ...
+
+    def add(self, assignment: Assignment) -> None:
+        """It is tried from now on."""
+        ...
+
+    def end(self, assignment: Assignment, outcome: Outcome) -> None:
+        """So its trial ended."""
+        ...
+
+
+class OneByOne:
+    """The trials of a cell as a proposer finds them, see `AskedSearch`."""
+
+    def __init__(self, space: CellSpace, proposer: Proposer) -> None:
+        self._space = space
+        self._proposer = proposer
+        self._tried: dict[str, Assignment] = {}  # earlier sweeps' among them
+        self._firsts: dict[str, Trial] = {}  # trials with the first seed, by name
+        self._outcomes: dict[str, Outcome] = {}
+        self._repeats: list[Trial] = []
+        self._found_none = False
+
+    def learn(self, assignment: Assignment, outcome: Outcome) -> None:
+        """A trial of another sweep, which takes no slot and is not tried again."""
+        if key_of(assignment) not in self._tried:
+            self._add(assignment)
+            self._proposer.end(assignment, outcome)
+
+    def recall(self, trial: Trial) -> None:
+        """An earlier run has proposed this trial."""
+        if trial.proposal.seed != self._space.sweep.seed:
+            self._repeats.append(trial)
+            return
+        assignment = dict(trial.proposal.assignment)
+        self._firsts[trial.proposal.trial] = trial
+        if key_of(assignment) not in self._tried:
+            self._add(assignment)
+
+    def ask(self) -> Trial | Wait | None:
+        if len(self._firsts) < self._space.slots and not self._found_none:
+            assignment = self._proposer.propose(len(self._firsts), self._tried)
+            if assignment is not None:
+                trial = self._space.trial(assignment, self._space.sweep.seed)
+                self._firsts[trial.proposal.trial] = trial
+                self._add(assignment)
+                return trial
+            self._found_none = True
+        return self._repeat()
+
+    def tell(self, trial: str, outcome: Outcome) -> None:
+        first = self._firsts.get(trial)
+        if first is not None and trial not in self._outcomes:
+            self._outcomes[trial] = outcome
+            self._proposer.end(dict(first.proposal.assignment), outcome)
+
+    def _add(self, assignment: Assignment) -> None:
+        self._tried[key_of(assignment)] = assignment
+        self._proposer.add(assignment)
+
+    def _repeat(self) -> Trial | Wait | None:
+        """The cell's best assignment with the next seed, once all others have ended."""
+        sweep = self._space.sweep
+        seeds = range(sweep.seed + 1, sweep.seed + sweep.method.final_seeds)
+        if len(self._repeats) >= len(seeds):
+            return None
+        if len(self._outcomes) < len(self._firsts):
+            return WAIT
+        best = self._best() if not self._repeats else self._repeats[0]
+        if best is None:
+            return None
+        done = {trial.proposal.seed for trial in self._repeats}
+        seed = next((each for each in seeds if each not in done), None)
+        if seed is None:
+            return None
+        self._repeats.append(self._space.trial(dict(best.proposal.assignment), seed))
+        return self._repeats[-1]
+
+    def _best(self) -> Trial | None:
+        """The finished trial that the cell's member of ensembles would be; None without any."""
+        sweep, found = self._space.sweep, []
+        for name, outcome in self._outcomes.items():
+            metrics = {} if outcome.result is None else outcome.result.metrics()
+            if outcome.result is not None and within_limits(sweep, metrics):
+                found.append((preference(sweep, metrics), name))
+        return self._firsts[min(found)[1]] if found else None

@@ -1,0 +1,91 @@
+"""What all searches share that make their trials one by one."""
+
+import pytest
+
+from orchestrator.search.protocol import WAIT, Outcome
+from orchestrator.trials.space import all_trials, key_of
+from tests.orchestrator.search.asked import finished, proposed, run, search_of, sweep_of
+
+QMC = "{name: qmc, trials_per_cell: 6}"
+FEW = """
+version: 1
+name: few
+data: {store: nowhere, protocol: xsub}
+parameters:
+  train.lr: {values: [0.1, 0.2, 0.3, 0.4], axis: trial}
+constraints: ["train.lr < 0.35"]
+"""
+UNDER_HALF = "constraints: ['train.lr * 1000 < 500 * train.weight_decay * 10000']\n"
+
+
+def lr_is_best_at_a_tenth(trial):
+    return 1 - abs(trial.config.train.lr - 0.1)
+
+
+def test_names_and_digests_are_those_of_any_search():
+    sweep = sweep_of(QMC)
+    for trial in proposed(run(search_of(sweep), sweep, lambda trial: 0.5)):
+        assert trial.proposal.trial == f"all-{trial.config.digest()}"
+        assert trial.config.train.lr == trial.proposal.assignment["train.lr"]
+        assert trial.proposal.seed == trial.config.seed == 0
+
+
+def test_a_space_that_can_be_listed_ends_when_all_of_it_was_tried():
+    sweep = sweep_of("{name: qmc, trials_per_cell: 50}", FEW)
+    trials = proposed(run(search_of(sweep), sweep, lambda trial: 0.5))
+    assert sorted(trial.config.train.lr for trial in trials) == [0.1, 0.2, 0.3]
+    assert len(all_trials(sweep)) == 3  # what plan and status count with
+
+
+def test_constraints_cost_no_trial():
+    sweep = sweep_of(QMC, UNDER_HALF + sweep_of(QMC).text.partition("method")[0])
+    trials = proposed(run(search_of(sweep), sweep, lambda trial: 0.5))
+    assert len(trials) == 6
+    assert all(t.config.train.lr < 5000 * t.config.train.weight_decay for t in trials)
+
+
+def test_the_best_is_repeated_with_other_seeds_when_all_others_have_ended():
+    sweep = sweep_of("{name: qmc, trials_per_cell: 4, final_seeds: 3}", FEW.split("constr")[0])
+    search = search_of(sweep)
+    firsts = [search.ask() for _ in range(4)]
+    for trial in firsts:
+        assert search.ask() is WAIT
+        top1 = lr_is_best_at_a_tenth(trial)
+        outcome = Outcome("failed") if top1 == 1 else finished(trial, top1, sweep)
+        search.tell(trial.proposal.trial, outcome)
+    repeats = [search.ask(), search.ask()]
+    assert search.ask() is None
+    # the very best failed
+    assert [(each.config.train.lr, each.config.seed) for each in repeats] == [(0.2, 1), (0.2, 2)]
+    assert len({trial.proposal.trial for trial in firsts + repeats}) == 6
+    assert len(all_trials(sweep)) == 6
+
+
+def test_repeats_that_an_earlier_run_began_are_completed():
+    sweep = sweep_of("{name: qmc, trials_per_cell: 3, final_seeds: 3}")
+    whole = run(search_of(sweep), sweep, lr_is_best_at_a_tenth)
+    for length in range(1, len(whole)):
+        if whole[length].outcome is None:
+            assert search_of(sweep, whole[:length]).ask() == whole[length].trial
+
+
+def test_nothing_is_repeated_where_nothing_finished():
+    sweep = sweep_of("{name: qmc, trials_per_cell: 3, final_seeds: 3}")
+    steps = run(search_of(sweep), sweep, lambda trial: Outcome("pruned", None, 3, (0.1,)))
+    assert len(proposed(steps)) == 3
+
+
+def test_a_trial_of_a_limit_is_not_the_best():
+    limit = "constraints: [{metric: selection_top1, max: 0.85}]\n"
+    sweep = sweep_of(
+        "{name: qmc, trials_per_cell: 4, final_seeds: 2}", limit + FEW.split("constr")[0]
+    )
+    trials = proposed(run(search_of(sweep), sweep, lr_is_best_at_a_tenth))
+    assert trials[-1].config.train.lr == 0.3
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_no_assignment_is_tried_twice(at_once):
+    sweep = sweep_of("{name: qmc, trials_per_cell: 40}")
+    trials = proposed(run(search_of(sweep), sweep, lr_is_best_at_a_tenth, at_once=at_once))
+    assert len({key_of(trial.proposal.assignment) for trial in trials}) == 40
