@@ -24,6 +24,7 @@ class Scene:
         self.delivered: set[str] = set()
         self.run = folder
         self.context = SimpleNamespace(
+            behind={},
             sweep=self.sweep,
             folder=folder,
             tracker=SimpleNamespace(delivered=lambda trial: trial in self.delivered),
