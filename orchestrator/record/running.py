@@ -59,6 +59,7 @@ class Running:
 
     trials: tuple[RunningTrial, ...] = ()
     seconds_left: float | None = None  # of the whole sweep's trials; None while nothing is known
+    waits_for: str = ""  # why no trial runs, in words
 
 
 def write_running(run: Path, running: Running) -> None:
@@ -71,7 +72,7 @@ def load_running(run: Path) -> Running:
     try:
         content = json.loads((run / FILE).read_text())
         trials = tuple(RunningTrial(**each) for each in content["trials"])
-        return Running(trials, content["seconds_left"])
+        return Running(trials, content["seconds_left"], content.get("waits_for", ""))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return Running()
 

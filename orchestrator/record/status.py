@@ -52,6 +52,7 @@ class Status:
     saved: str = ""  # what early stopping saved, in words
     seconds_left: float | None = None  # while it runs, once a trial has trained for two epochs
     next_step: str = ""
+    waits_for: str = ""  # while it runs and none of its trials does
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -64,6 +65,7 @@ class Status:
             "saved": self.saved,
             "seconds_left": self.seconds_left,
             "next_step": self.next_step,
+            "waits_for": self.waits_for,
         }
 
 
@@ -123,6 +125,7 @@ def load_status(run: Path) -> Status:
         saved_epochs(states),
         now.seconds_left,
         _next_step(run, state, _address(events)),
+        now.waits_for,
     )
 
 

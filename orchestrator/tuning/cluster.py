@@ -71,6 +71,23 @@ def live_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+MOST_NODES = 1000
+"""Of one kind that an autoscaler with no limit of its own is thought to start."""
+
+
+def possible_nodes() -> list[dict[str, float]]:
+    """What each node has that the cluster has, or that its autoscaler may start."""
+    alive, config = live_nodes(), ray._private.state.state.get_cluster_config()
+    if config is None:
+        return alive
+    scaled = [
+        dict(group.resources)
+        for group in config.node_group_configs
+        for _ in range(MOST_NODES if group.max_count < 0 else group.max_count)
+    ]
+    return scaled if len(scaled) > len(alive) else alive
+
+
 def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
     """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where
     there are GPUs, none elsewhere.
@@ -227,63 +244,3 @@ def answers(address: str, timeout: float) -> bool:
     except OSError:
         return False
     return True
-
-
-WAIT_S = 5.0
-"""Without a running trial for so long, the sweep says what it waits for."""
-
-SAY_AGAIN_S = 300.0
-
-
-def _has_reserved() -> bool:
-    """Whether cores are kept for a trial of this sweep, whose worker is then being started."""
-    job = ray.get_runtime_context().get_job_id()  # placement groups have it at the end of their ids
-    return any(
-        group["state"] == "CREATED" and number.endswith(job)
-        for number, group in ray.util.placement_group_table().items()
-    )
-
-
-class WaitingForCores:
-    """Says that no trial can start because the cluster is busy or has become too small."""
-
-    def __init__(self, wanted: Resources, slots: Slots, note: Callable[[str], None]) -> None:
-        self._wanted = wanted
-        self._slots = slots
-        self._note = note
-        self._idle_since = time.monotonic()
-        self._say_at = 0.0
-
-    def check(self, running: int) -> None:
-        """running: trials of this sweep that have a worker now."""
-        now = time.monotonic()
-        if running:
-            self._idle_since, self._say_at = now, 0.0
-            return
-        if now - self._idle_since < WAIT_S or now < self._say_at:
-            return
-        text = self.reason(live_nodes(), ray.available_resources())
-        if text and not _has_reserved():
-            self._note(text)
-            self._say_at = now + SAY_AGAIN_S
-
-    def reason(self, nodes: Sequence[Mapping[str, float]], free: Mapping[str, float]) -> str | None:
-        """What is missing, by what each node has and what of all is free; None where a trial should
-        start soon.
-        """
-        try:
-            fit_slots(self._wanted, nodes)
-        except UserError as error:
-            return f"waiting   no node can hold a trial now: {error}"
-        asked = {"CPU": self._slots.cpus, "GPU": self._slots.gpus}
-        if self._wanted.per_trial_memory_gb is not None:
-            asked["memory"] = self._wanted.per_trial_memory_gb * 2**30
-        if all(free.get(name, 0.0) >= amount for name, amount in asked.items()):
-            return None
-        has = ", ".join(
-            f"{in_words(sum(node.get(name, 0.0) for node in nodes), name)}"
-            f" ({free.get(name, 0.0):g} free)"
-            for name in ("CPU", "GPU")
-            if asked[name]
-        )
-        return f"waiting   for {self._slots.words} per trial: the cluster has {has}"

@@ -33,10 +33,9 @@ from orchestrator.tuning.cluster import (
     Cluster,
     ClusterLost,
     Slots,
-    WaitingForCores,
     fit_slots,
     in_words,
-    live_nodes,
+    possible_nodes,
     ray_cluster,
 )
 from orchestrator.tuning.early import EarlyStops
@@ -48,6 +47,7 @@ from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
+from orchestrator.tuning.waiting import WaitingForCores
 from orchestrator.tuning.workers import survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import TrialRequest, train
@@ -96,7 +96,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         cluster = stack.enter_context(ray_cluster(context.address, display.note))
         take_signals()  # Ray has handlers of its own
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
-        slots = fit_slots(context.sweep.resources, live_nodes())
+        slots = fit_slots(context.sweep.resources, possible_nodes())
         display.at_once = slots.concurrent
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         tune_run = TuneRun(context, turns, slots, switch, requests, display, early, retaining)
@@ -295,8 +295,8 @@ class Monitor:
         """Called about once a second. ClusterLost where there is nothing to wait for any more."""
         self._cluster.check()
         running = self._run.display.snapshot()
-        if self._cluster.shared:
-            self._cores.check(len(running.trials))
+        self._cores.check(len(running.trials))
+        running = replace(running, waits_for=self._cores.waits_for)
         try:
             self._run.context.journal.heartbeat()
             self._write(running)

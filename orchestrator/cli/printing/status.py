@@ -47,6 +47,8 @@ def print_status(status: Status) -> None:
         out.print(status.saved, soft_wrap=True)
     if status.seconds_left is not None:
         out.print(f"about {duration(status.seconds_left)} left at the pace so far")
+    if status.waits_for:
+        out.print(f"waits for {status.waits_for}", soft_wrap=True)
     out.print(status.next_step, soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator.cli.commands.sweeps import app
+from orchestrator.cli.printing.status import print_status
 from orchestrator.record import status as status_module
 from orchestrator.record.folder import held, is_running, journal_of
 from orchestrator.record.running import Running, RunningTrial, write_running
@@ -341,3 +342,13 @@ def test_how_far_stopped_trials_are(run):
     assert list(load_status(run).stopped) == [second]
     with held(run):
         assert load_status(run).stopped == {}
+
+
+def test_what_a_sweep_waits_for_is_said_while_it_runs(run, capsys):
+    write_running(run, Running(waits_for="a node with 4 CPUs for a trial"))
+    assert load_status(run).waits_for == ""
+    with held(run):
+        status = load_status(run)
+    assert status.to_json()["waits_for"] == "a node with 4 CPUs for a trial"
+    print_status(status)
+    assert "waits for a node with 4 CPUs for a trial" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from ray.core.generated import autoscaler_pb2
 
 from orchestrator.sweep import Resources
 from orchestrator.tuning import cluster
@@ -11,7 +12,6 @@ from orchestrator.tuning.cluster import (
     Cluster,
     ClusterLost,
     Slots,
-    WaitingForCores,
     answers,
     check_address,
     fit_slots,
@@ -71,57 +71,6 @@ def test_an_address_where_nobody_answers_is_refused_at_once():
 def test_an_address_that_answers_is_accepted():
     with socket.create_server(("127.0.0.1", 0)) as server:
         check_address(f"127.0.0.1:{server.getsockname()[1]}")
-
-
-@pytest.mark.parametrize(
-    ("free", "resources", "said"),
-    [
-        ({"CPU": 0.0}, {}, "waiting   for 1 CPU per trial: the cluster has 6 CPUs (0 free)"),
-        ({}, {"cpus": 2}, "waiting   for 2 CPUs per trial: the cluster has 6 CPUs (0 free)"),
-        (
-            {"CPU": 5.0, "GPU": 0.5},
-            {"gpus": 1.0},
-            "waiting   for 1 CPU and 1 GPU per trial: the cluster has 6 CPUs (5 free), 1 GPU (0.5"
-            " free)",
-        ),
-        ({"CPU": 1.0}, {}, None),
-    ],
-)
-def test_a_sweep_says_what_it_waits_for(free, resources, said):
-    nodes = [{"CPU": 2}, {"CPU": 4, "GPU": 1}]
-    wanted = Resources(**{"gpus": 0.0, **resources})
-    waiting = WaitingForCores(wanted, fit_slots(wanted, nodes), lambda _: None)
-    assert waiting.reason(nodes, free) == said
-
-
-def test_a_cluster_that_became_too_small_is_said():
-    wanted = Resources(gpus=0.0, cpus=4)
-    waiting = WaitingForCores(wanted, fit_slots(wanted, [{"CPU": 4}]), lambda _: None)
-    assert waiting.reason([{"CPU": 2}], {"CPU": 2.0}) == (
-        "waiting   no node can hold a trial now: resources: one trial must fit on one node, asked"
-        " for cpus=4 gpus=0, the nodes have 2 CPUs, 0 GPUs, 0.0 GB"
-    )
-
-
-def test_it_is_said_when_nothing_has_run_for_seconds_and_again_after_minutes(monkeypatch):
-    now, said = [100.0], []
-    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(cluster, "live_nodes", lambda: [{"CPU": 2}])
-    monkeypatch.setattr(cluster.ray, "available_resources", dict)
-    monkeypatch.setattr(cluster, "_has_reserved", lambda: False)
-    wanted = Resources(gpus=0.0)
-    waiting = WaitingForCores(wanted, fit_slots(wanted, [{"CPU": 2}]), said.append)
-    counts = []
-    for second in range(0, 700, 2):
-        now[0] = 100.0 + second
-        waiting.check(running=1 if 340 <= second < 350 else 0)
-        counts.append(len(said))
-    assert [counts.index(n) * 2 for n in range(1, 5)] == [6, 306, 354, 654]
-    now[0] = 0.5  # a machine that has just been started
-    waiting.check(running=1)
-    waiting._idle_since = -10.0
-    waiting.check(running=0)
-    assert len(said) == counts[-1] + 1
 
 
 def test_a_head_that_does_not_answer_is_lost_after_a_while(monkeypatch):
@@ -241,40 +190,32 @@ def test_ray_is_left_when_the_run_fails(monkeypatch, environment):
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize(
-    ("groups", "reserved"),
-    [
-        ({}, False),
-        ({"ff0a0b": "CREATED"}, True),
-        ({"ff0a0b": "PENDING"}, False),
-        ({"0a0bff": "CREATED", "ff0c0d": "CREATED"}, False),  # of other sweeps
-        ({"ff0c0d": "CREATED", "ee0a0b": "CREATED"}, True),
-    ],
-)
-def test_cores_that_are_kept_for_this_sweep(monkeypatch, groups, reserved):
-    FakeRay(monkeypatch)
-    table = {number: {"state": state} for number, state in groups.items()}
-    monkeypatch.setattr(cluster.ray.util, "placement_group_table", lambda: table)
-    assert cluster._has_reserved() is reserved
-
-
-def test_a_worker_that_is_being_started_is_not_waited_for_aloud(monkeypatch):
-    now, said = [100.0], []
-    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(cluster, "live_nodes", lambda: [{"CPU": 2}])
-    monkeypatch.setattr(cluster.ray, "available_resources", dict)
-    monkeypatch.setattr(cluster, "_has_reserved", lambda: True)
-    wanted = Resources(gpus=0.0)
-    waiting = WaitingForCores(wanted, fit_slots(wanted, [{"CPU": 2}]), said.append)
-    now[0] = 110.0
-    waiting.check(running=0)
-    assert said == []
-
-
 def test_only_nodes_that_live_count(monkeypatch):
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 9}}]
     monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
     assert cluster.live_nodes() == [{"CPU": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("groups", "nodes"),
+    [
+        (None, [{"CPU": 2.0}]),
+        ([], [{"CPU": 2.0}]),
+        ([({"CPU": 2}, 1), ({"CPU": 8, "GPU": 1}, 2)], [{"CPU": 2}] + [{"CPU": 8, "GPU": 1}] * 2),
+        ([({"CPU": 4}, -1)], [{"CPU": 4}] * cluster.MOST_NODES),
+    ],
+)
+def test_nodes_that_an_autoscaler_may_start_count_too(monkeypatch, groups, nodes):
+    config = None
+    if groups is not None:
+        config = autoscaler_pb2.ClusterConfig()
+        for resources, most in groups:
+            group = config.node_group_configs.add(max_count=most)
+            group.resources.update(resources)
+    state = SimpleNamespace(state=SimpleNamespace(get_cluster_config=lambda: config))
+    monkeypatch.setattr(cluster.ray._private, "state", state)
+    monkeypatch.setattr(cluster, "live_nodes", lambda: [{"CPU": 2.0}])
+    assert cluster.possible_nodes() == nodes
 
 
 @pytest.mark.parametrize(
@@ -288,20 +229,6 @@ def test_only_nodes_that_live_count(monkeypatch):
 def test_what_a_trial_gets(cpus, gpus, threads, words):
     slots = Slots(cpus, gpus, concurrent=1)
     assert (slots.threads, slots.words) == (threads, words)
-
-
-@pytest.mark.parametrize(
-    ("memory", "said"),
-    [
-        (3 * GB, "waiting   for 1 CPU per trial: the cluster has 2 CPUs (2 free)"),
-        (4 * GB, None),
-    ],
-)
-def test_memory_is_waited_for_too(memory, said):
-    nodes = [{"CPU": 2, "memory": 8 * GB}]
-    wanted = Resources(gpus=0.0, per_trial_memory_gb=4.0)
-    waiting = WaitingForCores(wanted, fit_slots(wanted, nodes), lambda _: None)
-    assert waiting.reason(nodes, {"CPU": 2.0, "memory": memory}) == said
 
 
 def test_what_a_node_lacks_in_memory_is_said():

@@ -70,7 +70,7 @@ def scene(tmp_path, monkeypatch, request):
     context = SweepRun(sweep, folder, trials, journal_of(folder), NullTracker())
     cluster = SimpleNamespace(check=lambda: None, shared=False)
     monkeypatch.setattr(run_module, "ray_cluster", lambda address, note: nullcontext(cluster))
-    monkeypatch.setattr(run_module, "live_nodes", lambda: [{"CPU": 2}])
+    monkeypatch.setattr(run_module, "possible_nodes", lambda: [{"CPU": 2}])
     monkeypatch.setattr(run_module, "TICK_S", 0.01)
     monkeypatch.setattr(run_module.tune, "with_resources", lambda trainable, wanted: trainable)
     monkeypatch.setattr(run_module.tune, "Tuner", FakeTuner)
@@ -384,21 +384,22 @@ def test_a_record_that_cannot_be_written_ends_the_run(scene, monkeypatch):
     assert scene.run(fit) == Stop("system", "it is gone")
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_only_a_cluster_of_others_is_waited_for_aloud(scene, monkeypatch, shared):
-    asked = []
-    monkeypatch.setattr(
-        run_module.WaitingForCores, "check", lambda _, running: asked.append(running)
-    )
-    scene.cluster.shared = shared
+def test_what_no_trial_runs_for_is_looked_after_and_told_to_status(scene, monkeypatch):
+    def check(cores, running):
+        cores.waits_for = "" if running else "a node"
 
     def fit(tuner):
+        threading.Event().wait(0.2)
+        seen.append(load_running(scene.context.folder).waits_for)
         tuner.start()
-        threading.Event().wait(0.3)
+        threading.Event().wait(0.2)
+        seen.append(load_running(scene.context.folder).waits_for)
 
+    seen = []
+    monkeypatch.setattr(run_module, "RECORD_EVERY_S", 0.0)
+    monkeypatch.setattr(run_module.WaitingForCores, "check", check)
     scene.run(fit)
-    assert bool(asked) == shared
-    assert set(asked) <= {0, 1}
+    assert seen == ["a node", ""]
 
 
 def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scene, monkeypatch):
