@@ -12,13 +12,13 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.record.commands import command
 from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.lease import Look, busy, is_renewed, lease_files, leased
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import FILE, load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
@@ -153,7 +153,9 @@ def _check_free(run: Path) -> None:
     others = [
         path.name
         for path in run.iterdir()
-        if path.name != ".lock" and not (path.name.startswith(f".{FILE}.") and path.is_file())
+        if path.name != ".lock"
+        and path not in lease_files(run)
+        and not (path.name.startswith(f".{FILE}.") and path.is_file())
     ]
     if others:
         raise UserError(
@@ -177,6 +179,8 @@ def _undo(run: Path, made: bool) -> None:
     """Take back a start in a folder that was empty; what others put there meanwhile stays."""
     for name in _WRITTEN_BEFORE_TRIALS:
         (run / name).unlink(missing_ok=True)
+    for path in lease_files(run):
+        path.unlink(missing_ok=True)
     for name in ("sources", ".tune"):
         shutil.rmtree(run / name, ignore_errors=True)
     if made:
@@ -262,22 +266,19 @@ def journal_of_run(run: Path) -> Journal:
     return Journal(run / "journal.jsonl", time.monotonic())
 
 
-def held(run: Path) -> AbstractContextManager[None]:
-    """Hold the sweep's folder against a second driver."""
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold the sweep's folder against a second driver, on this machine and on others."""
     # `status` holds the lock for a moment to see whether it is free, hence the patience.
-    return locks.held(
-        run,
-        patience=1.0,
-        busy=(
-            f"{run}: is being run by another process; `{command('status', run)}` shows how far it"
-            " is"
-        ),
-    )
+    with locks.held(run, patience=1.0, busy=busy(run)), leased(run):
+        yield
 
 
-def is_running(run: Path) -> bool:
-    """Whether a driver holds the sweep's folder."""
-    return locks.is_held(run)
+def is_running(run: Path, first: Look | None = None) -> bool:
+    """Whether a driver holds the sweep's folder; one of another machine shows it within seconds,
+    counted from the `first` look.
+    """
+    return locks.is_held(run) or is_renewed(run, first)
 
 
 def _defining(resolved: Mapping[str, Any]) -> dict[str, Any]:

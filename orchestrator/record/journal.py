@@ -5,7 +5,6 @@ Knows nothing of what the events mean.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from trainables.contract import locks
 from trainables.contract.disk import make_folder, sync_folder, warn_once
 from trainables.contract.errors import OutOfSpace
 
@@ -99,7 +99,7 @@ def _write(path: Path, lines: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         # another writer's line, half visible, would look like one that a crash cut short
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locks.wait_for(descriptor)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             lines = b"\n" + lines

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from orchestrator.record.commands import command
 from orchestrator.record.folder import closed_folders, is_running, list_folders
 from orchestrator.record.journal import read_journal
+from orchestrator.record.lease import Look, first_looks
 from orchestrator.record.running import Running, RunningTrial, load_running
 from orchestrator.record.states import TrialState, load_trials, open_slots, saved_epochs
 from orchestrator.record.stop_requests import StopRequests
@@ -75,11 +76,12 @@ def load_statuses(storage: str) -> list[Status]:
     """
     folders, closed = list_folders(storage), closed_folders(storage)
     statuses: list[Status] = []
+    looks = first_looks(folders)
     for run in sorted({*folders, *closed}):
         try:
             if run in closed:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(run))
-            statuses.append(load_status(run))
+            statuses.append(load_status(run, looks.get(run)))
         except UserError as error:
             statuses.append(Status(run.name, "damaged", (), next_step=str(error)))
         except OSError as error:
@@ -88,10 +90,10 @@ def load_statuses(storage: str) -> list[Status]:
     return statuses
 
 
-def load_status(run: Path) -> Status:
-    """The state of the sweep in `run`."""
+def load_status(run: Path, first: Look | None = None) -> Status:
+    """The state of the sweep in `run`. first: see `is_running`."""
+    running = is_running(run, first)
     events = read_journal(run / "journal.jsonl")
-    running = is_running(run)
     now = load_running(run) if running else Running()
     states = load_trials(run)
     waits = {trial.proposal.trial for trial in states if not trial.ended}

@@ -89,7 +89,7 @@ def test_the_test_split_is_not_opened_before_every_trial_has_ended(unfinished):
 
 
 def test_nothing_is_concluded_beside_a_running_sweep(unfinished):
-    with held(unfinished), pytest.raises(UserError, match="is being run by another process"):
+    with held(unfinished), pytest.raises(UserError, match="is being run by process"):
         conclude(unfinished, partial=True)
 
 

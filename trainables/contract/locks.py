@@ -4,6 +4,7 @@ ends.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -33,7 +34,7 @@ def held(folder: Path, *, patience: float, busy: str, name: str = ".lock") -> It
         ) from error
     deadline = time.monotonic() + patience
     try:
-        while not _taken(handle, fcntl.LOCK_EX):
+        while not taken(handle):
             if time.monotonic() > deadline:
                 raise UserError(busy)
             time.sleep(PAUSE_S)
@@ -56,9 +57,32 @@ def is_held(folder: Path) -> bool:
         os.close(handle)
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system says that has no locks, as some that are shared over a network: nothing can be
+held there, and nothing is refused.
+"""
+
+
+def wait_for(handle: int) -> None:
+    """Lock an open file until it is closed, however long another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+def taken(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another process has it."""
+    return _taken(handle, fcntl.LOCK_EX)
+
+
 def _taken(handle: int, kind: int) -> bool:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     return True

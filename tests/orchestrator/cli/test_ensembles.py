@@ -73,7 +73,11 @@ CHOOSES = StrategyCard(
 
 
 def files(folder) -> set:
-    return {path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name[:6] not in (".lock", ".lease")
+    }
 
 
 def events(run, name: str) -> list:

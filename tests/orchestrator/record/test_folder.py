@@ -132,7 +132,7 @@ def test_a_resume_that_is_refused_changes_nothing(goes_on):
 
 def test_one_driver_at_a_time():
     run = folder_of(sweep_of())
-    with held(run), pytest.raises(UserError, match="is being run by another process"), held(run):
+    with held(run), pytest.raises(UserError, match="is being run by process"), held(run):
         pass
     with held(run), (run / ".lock").open("w") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

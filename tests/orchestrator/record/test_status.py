@@ -224,7 +224,7 @@ def test_a_stopped_sweep_says_how_far_its_trials_are(run, told, words):
 def test_watch_prints_until_the_sweep_ends(run, monkeypatch):
     running(run)
     states, paused = iter([True, True, False]), []
-    monkeypatch.setattr("orchestrator.record.status.is_running", lambda folder: next(states))
+    monkeypatch.setattr("orchestrator.record.status.is_running", lambda *told: next(states))
     monkeypatch.setattr("orchestrator.cli.commands.status.time.sleep", paused.append)
     text = invoked(monkeypatch, "status", "small", "--watch")
     assert (text.count("small: running"), text.count("small: not running")) == (2, 1)
@@ -235,7 +235,7 @@ def test_ctrl_c_ends_watching_without_an_error(run, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orchestrator.record.status.is_running", lambda folder: True)
+    monkeypatch.setattr("orchestrator.record.status.is_running", lambda *told: True)
     monkeypatch.setattr("orchestrator.cli.commands.status.time.sleep", interrupt)
     assert "small: running" in invoked(monkeypatch, "status", "small", "--watch")
 

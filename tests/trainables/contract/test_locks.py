@@ -1,5 +1,6 @@
 """A lock can be looked at by whoever may read it."""
 
+import errno
 import os
 
 import pytest
@@ -40,3 +41,25 @@ def test_a_folder_that_may_not_be_locked_is_one_clear_error(tmp_path, monkeypatc
         locks.held(tmp_path, patience=0.0, busy="busy"),
     ):
         pass
+
+
+def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeypatch):
+    def refuse(handle, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    with locks.held(tmp_path, patience=0.0, busy="busy"):
+        assert not locks.is_held(tmp_path)
+    with (tmp_path / "journal").open("w") as file:
+        locks.wait_for(file.fileno())
+        assert locks.taken(file.fileno())
+
+
+@pytest.mark.parametrize("lock", [locks.wait_for, locks.taken])
+def test_any_other_error_of_a_lock_is_raised(tmp_path, monkeypatch, lock):
+    def refuse(handle, kind):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="Input/output"):
+        lock(file.fileno())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract import locks
 from trainables.contract.disk import sync_folder, write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.names import listed, name_problem, shown
@@ -159,17 +160,13 @@ def _building(out: Path) -> Iterator[Path]:
     The lock ends with its process, so what a killed import left is told from what another import is
     writing now.
     """
-    import fcntl
-
     folder = unfinished(out)
     if folder.exists() and (not folder.is_dir() or _not_of_a_store(folder)):
         raise UserError(f"{folder}: is in the way of the import, and no import made it")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{out}: another import into this folder is running") from error
+        if not locks.taken(lock.fileno()):
+            raise UserError(f"{out}: another import into this folder is running")
         if os.fstat(lock.fileno()).st_nlink == 0:
             raise UserError(f"{out}: another import into this folder ended just now")
         for left in folder.iterdir():

@@ -1,0 +1,299 @@
+"""Who drives a sweep, said to every machine that sees its folder: a file that its holder renews.
+
+Locks of the operating system need not hold across machines. A lease does: it is made in one step,
+and whoever finds one waits, on its own clock, until the file has not changed for a while. The
+clocks of two machines are never compared.
+
+Every lease has a number. A new one takes the next number, which only one process can, and its
+holder changes no file but its own; whoever finds a higher number than its own has lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orchestrator.record.commands import command
+from orchestrator.record.processes import Process, process_start, this_process
+from trainables.contract.errors import Interrupted, OutOfSpace, UserError
+
+log = logging.getLogger(__name__)
+
+RENEW_S = 5.0
+STILL_S = 90.0
+"""A lease that stood still for so long may be taken. Longer than a shared file system keeps what it
+has read (60 s on NFS) and than a busy holder misses.
+"""
+LOOK_S = 3 * RENEW_S
+"""How long `status` looks before it says that nothing runs."""
+PAUSE_S = 0.5
+"""Between two looks."""
+
+_NAME = re.compile(r"\.lease\.(\d+)")
+_BEATS = 12  # digits of the count of renewals
+_RELEASED = b"released".ljust(_BEATS)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A process, and how it sees other processes and time."""
+
+    process: Process
+    started: Callable[[int], str | None] = process_start
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The newest lease of a folder as it was at a moment of the reader's clock."""
+
+    number: int  # 0: there is none
+    content: bytes
+    at: float
+
+    @property
+    def holder(self) -> Process | None:
+        """None where the file is damaged or not yet written."""
+        try:
+            return Process(**json.loads(self.content.partition(b"\n")[0])["holder"])
+        except (ValueError, TypeError, LookupError):
+            return None
+
+    def is_free(self, world: World) -> bool:
+        """Whether nobody holds it: there is none, it was given back, or its holder is dead."""
+        if not self.number or self.is_released:
+            return True
+        holder = self.holder
+        if holder is None or not world.process.sees(holder):
+            return False
+        started = world.started(holder.pid)
+        if started is None:
+            return True
+        # another process has its number by now; an unknown start proves nothing
+        return bool(started and holder.started) and started != holder.started
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its holder gave it back."""
+        return self.content.endswith(_RELEASED)
+
+    def same(self, other: Look) -> bool:
+        """Whether it was not renewed between two looks."""
+        return (self.number, self.content) == (other.number, other.content)
+
+    @property
+    def words(self) -> str:
+        known = None if self.is_released else self.holder
+        return "another process" if known is None else known.words
+
+
+def look(run: Path, world: World) -> Look:
+    """The newest lease of a folder now."""
+    number, content = _newest(run), b""
+    if number:
+        # it may be taken away at this moment, by a newer one
+        with suppress(OSError):
+            content = _file(run, number).read_bytes()
+    return Look(number, content, world.now())
+
+
+def _file(run: Path, number: int) -> Path:
+    return run / f".lease.{number}"
+
+
+def lease_files(run: Path) -> list[Path]:
+    """Every lease of a folder, and what making one left behind."""
+    try:
+        return sorted(path for path in run.iterdir() if path.name.startswith(".lease."))
+    except OSError:
+        return []
+
+
+def _newest(run: Path) -> int:
+    found = (_NAME.fullmatch(path.name) for path in lease_files(run))
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+class Lease:
+    """A hold on a folder that other machines see."""
+
+    def __init__(self, run: Path, world: World | None = None) -> None:
+        self._run = run
+        self._world = world or World(this_process())
+        self._id = uuid.uuid4().hex[:12]
+        self._number = 0
+        self._beats = 0
+
+    def acquire(self) -> None:
+        """Take the folder's lease. UserError where somebody else has it, which may take some
+        seconds to see; a holder that can't be seen is waited for until STILL_S have passed.
+        """
+        world, first = self._world, look(self._run, self._world)
+        now, said = first, False
+        while not self._is_free(now, first):
+            if not now.same(first):
+                raise UserError(busy(self._run, now))
+            if not said:
+                said = True
+                log.warning(
+                    "%s: %s may still run it: looking for up to %.0f s whether it does",
+                    self._run,
+                    now.words,
+                    STILL_S,
+                )
+            world.sleep(PAUSE_S)
+            now = look(self._run, world)
+        if not self._take(now.number + 1):
+            raise UserError(busy(self._run, look(self._run, world)))
+
+    def _is_free(self, now: Look, first: Look) -> bool:
+        return now.is_free(self._world) or (now.same(first) and now.at - first.at >= STILL_S)
+
+    def _take(self, number: int) -> bool:
+        """Whether the lease of this number, which nobody had, is ours."""
+        record = {"holder": asdict(self._world.process), "id": self._id, "since": time.time()}
+        content = json.dumps(record).encode() + b"\n" + self._beat()
+        partial = self._run / f".lease.{self._id}.partial"
+        try:
+            partial.write_bytes(content)
+            made = _link(partial, _file(self._run, number), content)
+        except OSError as error:
+            if OutOfSpace.is_why(error):
+                raise OutOfSpace(self._run, error) from error
+            raise UserError(
+                f"{self._run}: must be a folder that can be written to: {error.strerror}"
+            ) from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        if not made:
+            return False
+        if _newest(self._run) > number:  # of somebody who had taken this number and gave it up
+            _file(self._run, number).unlink(missing_ok=True)
+            return False
+        self._number = number
+        for path in lease_files(self._run):
+            match = _NAME.fullmatch(path.name)
+            if match and int(match[1]) < number:
+                path.unlink(missing_ok=True)
+        return True
+
+    def _beat(self) -> bytes:
+        return f"{self._beats:0{_BEATS}d}".encode()
+
+    def renew(self) -> bool:
+        """Show that the holder is there; False where somebody else has taken the lease."""
+        if _newest(self._run) > self._number:
+            return False
+        self._beats += 1
+        self._write(self._beat())
+        return True
+
+    def release(self) -> None:
+        """Give it back, unless it was taken."""
+        self._write(_RELEASED)
+
+    def _write(self, word: bytes) -> None:
+        """Replace the end of the own file, in place: that takes no space of a full disk."""
+        try:
+            handle = os.open(_file(self._run, self._number), os.O_RDWR)
+        except OSError as error:  # the folder was removed, or does not answer
+            log.debug("%s: the lease cannot be written: %s", self._run, error)
+            return
+        try:
+            os.pwrite(handle, word, os.fstat(handle).st_size - _BEATS)
+        except OSError as error:
+            log.debug("%s: the lease cannot be written: %s", self._run, error)
+        finally:
+            os.close(handle)
+
+
+def _link(partial: Path, file: Path, content: bytes) -> bool:
+    """Make `file`, whole and in one step, unless it is there; where the file system has no links,
+    in two.
+    """
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        # over a network a request that was answered may be sent again
+        return partial.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        try:
+            with file.open("xb") as stream:
+                stream.write(content)
+        except FileExistsError:
+            return False
+    return True
+
+
+def busy(run: Path, found: Look | None = None) -> str:
+    """That a folder is held, and by whom."""
+    found = found or look(run, World(this_process()))
+    return f"{run}: is being run by {found.words}; `{command('status', run)}` shows how far it is"
+
+
+def first_looks(runs: Iterable[Path]) -> dict[Path, Look]:
+    """A look at each folder, for `is_renewed`: so that it is waited once for all of them."""
+    world = World(this_process())
+    return {run: look(run, world) for run in runs}
+
+
+def is_renewed(run: Path, first: Look | None = None, world: World | None = None) -> bool:
+    """Whether somebody holds the folder's lease. Where that cannot be told from the process, it is
+    looked at until it is renewed, for at most LOOK_S since `first`.
+    """
+    world = world or World(this_process())
+    first = first or look(run, world)
+    now = look(run, world)
+    while now.same(first):
+        if now.is_free(world) or now.at - first.at >= LOOK_S:
+            return False
+        world.sleep(PAUSE_S)
+        now = look(run, world)
+    return not now.is_free(world)
+
+
+@contextmanager
+def leased(run: Path, on_loss: Callable[[], None] | None = None) -> Iterator[None]:
+    """Within: the folder's lease is ours, and renewed. on_loss: what to do, at once, where somebody
+    else has taken it; default: this process ends, and leaves the folder to the other one.
+    """
+    lease, ended = Lease(run), threading.Event()
+    lease.acquire()
+
+    def renew() -> None:
+        while not ended.wait(RENEW_S):
+            if not lease.renew():
+                (on_loss or (lambda: _end(run)))()
+                return
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(RENEW_S)  # a file system that hangs may keep it
+        lease.release()
+
+
+def _end(run: Path) -> None:
+    """Like a killed process: nothing more is written, as the folder is another one's."""
+    log.error(
+        "%s: this process stood still for so long that another one runs the sweep now: it ends",
+        run,
+    )
+    os._exit(Interrupted.exit_code)
