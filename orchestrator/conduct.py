@@ -16,6 +16,7 @@ from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.pools import check_ended, pool_of_sweep
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
+from orchestrator.planning.plan import plan
 from orchestrator.record.commands import command
 from orchestrator.record.folder import (
     Prepared,
@@ -26,6 +27,7 @@ from orchestrator.record.folder import (
     opened,
     prepare,
 )
+from orchestrator.record.forecasts import note_forecast
 from orchestrator.record.journal import Event, Journal, read_journal, running_seconds
 from orchestrator.record.proposals import load_proposals, propose
 from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_sweep
@@ -133,10 +135,21 @@ def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -
     known = {proposal.trial for proposal in load_proposals(context.folder)}
     new = [trial.proposal for trial in trials if trial.proposal.trial not in known]
     propose(context.journal, new)
+    _forecast(context)
     note(
         f"{'continuing' if prepared.resumed else 'starting'} {name}: {number} trials,"
         f" files in {context.folder}"
     )
+
+
+def _forecast(context: SweepRun) -> None:
+    """Write down what the sweep is expected to use; where that cannot be told, trials say why."""
+    try:
+        planned = plan(context.sweep, context.folder)
+    except UserError:
+        return
+    if planned.done < planned.trials:
+        note_forecast(context.journal, planned.forecast)
 
 
 def _retry_failed(context: SweepRun) -> int:

@@ -28,6 +28,11 @@ WARNING = "warning"
 or that its batches do not fit into memory; its value is a sentence.
 """
 
+WALL_S, CPU_S = "wall_s", "cpu_s"
+"""Keys of the last report of a trial that finished: how long its last attempt took, and the
+processor time of it, both in seconds.
+"""
+
 STEP, STEPS = "step", "steps"
 """Keys of a report within an epoch, which is `IN_EPOCH` (0-based): steps done, and of how many."""
 IN_EPOCH = "in_epoch"
@@ -70,6 +75,7 @@ def train(request: TrialRequest) -> None:
     from trainables.run import Setup, Watch, run_trial
 
     torch.set_num_threads(request["threads"])
+    began, began_cpu = time.monotonic(), time.process_time()
     stopped = StopFile(Path(request["cancel_file"]))
     try:
         if stopped():
@@ -92,7 +98,13 @@ def train(request: TrialRequest) -> None:
             ),
         )
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
-        tune.report({"complete": True})
+        tune.report(
+            {
+                "complete": True,
+                WALL_S: time.monotonic() - began,
+                CPU_S: time.process_time() - began_cpu,
+            }
+        )
     except Interrupted as stop:
         tune.report({"interrupted": str(stop)})
     except Exception as error:

@@ -6,18 +6,22 @@ Arithmetic on the file and the store; nothing is trained.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.calibration import correction_of
+from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expected, corrected
+from orchestrator.planning.machine import Machine, present, this_machine
 from orchestrator.planning.memory import Memory, memory_of, memory_problems, together
-from orchestrator.planning.sizes import BYTES, FLOPS_PER_MAC, PASSES, Sizes, clip_flops
+from orchestrator.planning.schedule import wall_time
+from orchestrator.planning.sizes import BYTES, Sizes
 from orchestrator.planning.stopping import EarlyStopping, early_stopping
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
-from orchestrator.record.folder import known_proposals
+from orchestrator.record.folder import folder_of, known_proposals
+from orchestrator.record.forecasts import Forecast
+from orchestrator.record.times import earlier_times, load_times
 from orchestrator.sweep import EnsembleConfig, Sweep
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import LEAVES, unused
@@ -28,13 +32,7 @@ from trainables.contract.errors import UserError
 if TYPE_CHECKING:
     from trainables.data.store.reading import Split
 
-CPU_RATE = 30e9
-"""Assumed training speed of one CPU core, FLOP/s sustained: a round figure, replaced by the
-measured rate once a trial is complete.
-"""
 MOST_NAMED = 5  # of many cells
-GPU_RATE = 20e12
-"""Assumed training speed of one GPU, FLOP/s sustained."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +43,9 @@ class CellPlan:
     axes: dict[str, Any]
     trials: int
     trials_done: int
-    hours: float  # of training, all its trials one after another
+    hours: float  # all its trials one after another
     # cells whose dense trials its trials start from: those are trained first
     after: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the time estimate assumes of the machine."""
-
-    device: str
-    gpus: float  # of one trial
-    flops_per_s: float  # of one trial
-    concurrent: int
-    measured: bool
-
-    def describe(self) -> str:
-        source = "measured on complete trials of this sweep" if self.measured else "assumed"
-        rate = self.flops_per_s / 1e9
-        return (
-            f"{rate:{',.0f' if rate >= 10 else '.2g'}} GFLOP/s per trial on {self.device}"
-            f" ({source}), {self.concurrent} at a time"
-        )
 
 
 @dataclass(frozen=True)
@@ -79,12 +58,16 @@ class Plan:
     variants: tuple[Variant, ...]
     trials: int
     done: int
+    epochs: int  # of all trials to their last epochs
     waiting: int  # trials that start from the weights of a dense one of the sweep, not complete
     training_clips: int
     selection_clips: int
     test_clips: int
-    training_hours: float  # of all trials still to run, to their last epochs, one after another
-    wall_hours: float  # as many at a time as the machine takes, none before the one it starts from
+    trial_hours: float  # of all trials still to run, to their last epochs, one after another
+    # of everything still to do: as many trials at a time as the machine takes, none before those it
+    # starts from, and what comes before and after them
+    wall_hours: float
+    rest_hours: float  # of it: start-up, timing of networks, ensembles and report
     disk_gb: float
     memory: Memory
     mlflow_runs: int
@@ -104,7 +87,22 @@ class Plan:
         if self.early is None:
             return self.wall_hours, self.wall_hours
         low, high = self.early.low / self.early.total, self.early.high / self.early.total
-        return low * self.wall_hours, high * self.wall_hours
+        trials, rest = self.wall_hours - self.rest_hours, self.rest_hours
+        return low * trials + rest, high * trials + rest
+
+    @property
+    def expected_epochs(self) -> tuple[int, int]:
+        """Of all trials, complete ones among them; with early stopping a range."""
+        if self.early is None:
+            return self.epochs, self.epochs
+        return self.early.low, self.early.high
+
+    @property
+    def forecast(self) -> Forecast:
+        """What is noted when the sweep begins."""
+        basis = self.machine.describe()
+        epochs, hours = self.expected_epochs, self.expected_hours
+        return Forecast(self.trials, epochs, hours, self.disk_gb, basis)
 
 
 @dataclass(frozen=True)
@@ -117,20 +115,26 @@ class _Facts:
     everything: Sequence[Trial]
     complete: Sequence[Trial]
     machine: Machine
-    seconds: Mapping[str, float]  # of training, by trial
+    expected: Expected
+    seconds: Mapping[str, float]  # of whole trials, by trial
 
     @property
     def left(self) -> dict[str, float]:
-        """Hours of training of the trials that are not complete."""
+        """Hours of the trials that are not complete."""
         done = {trial.proposal.trial for trial in self.complete}
         return {name: value / 3600 for name, value in self.seconds.items() if name not in done}
 
 
-def plan(sweep: Sweep) -> Plan:
-    """The cost of a checked sweep; UserError if its store cannot be read."""
-    facts = _facts(sweep)
+def plan(sweep: Sweep, run: Path | None = None) -> Plan:
+    """The cost of a checked sweep; UserError if its store cannot be read.
+
+    run: its folder, where that has another name.
+    """
+    facts = _facts(sweep, run or folder_of(sweep))
     split, store, everything = facts.split, facts.sizes.store, facts.everything
     left, cells = facts.left, _cells(facts)
+    after = {trial.proposal.trial: trial.proposal.after for trial in everything}
+    wall, rest = wall_time(left, after, facts.machine.concurrent), _rest_hours(facts, len(cells))
     memory = memory_of(everything, facts.sizes, split, facts.machine.gpus)
     score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
     disk = sum(facts.sizes.disk_bytes(trial.config) + score_bytes for trial in everything)
@@ -148,8 +152,10 @@ def plan(sweep: Sweep) -> Plan:
         training_clips=len(split.train),
         selection_clips=len(split.selection),
         test_clips=len(split.test),
-        training_hours=sum(left.values()),
-        wall_hours=_wall_hours(everything, left, facts.machine.concurrent),
+        epochs=sum(trial.config.total_epochs for trial in everything),
+        trial_hours=sum(left.values()),
+        wall_hours=wall + rest,
+        rest_hours=rest,
         disk_gb=disk / 1e9,
         memory=memory,
         mlflow_runs=0 if sweep.tracking.is_off else runs,
@@ -176,26 +182,27 @@ def described(recipe: EnsembleConfig) -> str:
     return words + (f", within {', '.join(limits)}" if limits else "")
 
 
-def _facts(sweep: Sweep) -> _Facts:
+def _facts(sweep: Sweep, run: Path) -> _Facts:
     from trainables.data.store.cache import open_store
 
     store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
-    everything, sizes = all_trials(sweep, known_proposals(sweep)), Sizes(store)
-    run = Path(sweep.storage) / sweep.name
+    everything, sizes = all_trials(sweep, known_proposals(sweep, run)), Sizes(store)
     complete = (
         [trial for trial in everything if trial.proposal.folder(run).is_complete()]
         if run.is_dir()
         else []
     )
-    machine = _machine(sweep, _measured_rate(run, complete, sizes))
-    seconds = {
-        trial.proposal.trial: (
-            sizes.training_flops(trial.config, len(split.train)) / machine.flops_per_s
-        )
-        for trial in everything
-    }
-    return _Facts(sweep, split, sizes, everything, complete, machine, seconds)
+    machine = this_machine(sweep.resources)
+    correction = correction_of(earlier_times(run.parent, machine.name))
+    own = load_times(run)
+    if own is not None and own.machine == machine.name:
+        correction = correction_of([own]).over(correction)
+    machine = replace(machine, corrected_by=correction.trials)
+    expected = Expected(sizes, split, machine.pace)
+    times = {trial.proposal.trial: expected.of(trial.config) for trial in everything}
+    seconds = corrected(times, correction)
+    return _Facts(sweep, split, sizes, everything, complete, machine, expected, seconds)
 
 
 def _cells(facts: _Facts) -> tuple[CellPlan, ...]:
@@ -222,13 +229,10 @@ def _cells(facts: _Facts) -> tuple[CellPlan, ...]:
 
 _ASSUMPTIONS = (
     (
-        f"a training step costs {PASSES} forward passes, a multiply-accumulate {FLOPS_PER_MAC}"
-        " FLOP; evaluation and start-up are not counted"
+        "a trial takes what was measured for its steps, operations and numbers on one core; a GPU's"
+        " figures are assumed, not measured"
     ),
-    (
-        f"unless measured: {CPU_RATE / 1e9:.0f} GFLOP/s per CPU core, {GPU_RATE / 1e12:.0f} TFLOP/s"
-        " per GPU"
-    ),
+    "nothing else runs on the machine",
     (
         "disk holds two checkpoints (last and best, float32), momentum, masks, the deploy form and"
         " the scores of every trial"
@@ -236,17 +240,16 @@ _ASSUMPTIONS = (
 )
 
 
-def _wall_hours(everything: Iterable[Trial], left: Mapping[str, float], concurrent: int) -> float:
-    """Hours until the trials that are left have run: shared out over the machine, but no less than
-    the longest that follows on another.
+def _rest_hours(facts: _Facts, cells: int) -> float:
+    """Hours of what is done before and after the trials that are left; none where there are
+    none.
     """
-    chains = [
-        left[trial.proposal.trial]
-        + max((left.get(name, 0.0) for name in trial.proposal.after), default=0.0)
-        for trial in everything
-        if trial.proposal.trial in left
-    ]
-    return max(sum(left.values()) / max(1, min(concurrent, len(left))), max(chains, default=0.0))
+    if not facts.left:
+        return 0.0
+    seconds = START_S + CONCLUSION_S + cells * CELL_S
+    if not facts.sweep.chooses_by_latency:
+        seconds += facts.expected.timing_seconds(facts.everything)
+    return seconds / 3600
 
 
 def ensemble_count(sweep: Sweep) -> int:
@@ -282,60 +285,17 @@ def check_fit(sweep: Sweep, planned: Plan, address: str | None = None) -> None:
         raise UserError.of(problems)
 
 
-def _measured_rate(run: Path, done: Iterable[Trial], sizes: Sizes) -> float | None:
-    """Median training FLOP/s of the complete trials, None without any."""
-    rates = []
-    for trial in done:
-        result = trial.proposal.folder(run).load_if_complete()
-        if result is not None:
-            rates.append(result.clips_per_s * clip_flops(trial.config, sizes.count(trial.config)))
-    return median(rates) if rates else None
-
-
-def _machine(sweep: Sweep, measured: float | None) -> Machine:
-    """This machine as the sweep would use it, found without loading torch; one trial at a time
-    where none fits.
-    """
-    cores, present = _present()
-    wanted = sweep.resources
-    per_trial = float(wanted.gpus) if not isinstance(wanted.gpus, str) else min(1.0, float(present))
-    if per_trial > 0:
-        fits, rate, device = (
-            int(max(present, 1) / per_trial),
-            GPU_RATE * per_trial,
-            f"{per_trial:g} GPU",
-        )
-        fits = min(fits, cores // wanted.cpus)
-    else:
-        fits, rate, device = (
-            cores // wanted.cpus,
-            CPU_RATE * wanted.cpus,
-            f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}",
-        )
-    concurrent = max(1, min(fits, wanted.max_concurrent or fits))
-    return Machine(device, per_trial, measured or rate, concurrent, measured is not None)
-
-
-def _present() -> tuple[int, int]:
-    """CPU cores and GPUs of this machine."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return cores, len(
-        [entry for entry in Path("/dev").glob("nvidia[0-9]*") if entry.name[6:].isdigit()]
-    )
-
-
 def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
     """What a user might not expect."""
     sweep, everything = facts.sweep, facts.everything
     yield from _empty_cells(facts)
+    cores, cards = present()
     asked = {
         "cpus": sweep.resources.cpus,
         "gpus": 0 if sweep.resources.gpus == "auto" else sweep.resources.gpus,
     }
     for (name, amount), have, unit in zip(
-        asked.items(), _present(), ("CPU cores", "GPUs"), strict=True
+        asked.items(), (cores, len(cards)), ("CPU cores", "GPUs"), strict=True
     ):
         if amount > have:
             rule = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainables.contract.config import TrialConfig
 from trainables.cost.counting.count import Count
-from trainables.cost.counting.levels import count_trial, training_share
+from trainables.cost.counting.levels import count_trial
 
 if TYPE_CHECKING:
     from trainables.data.store.reading import Store
@@ -82,22 +82,6 @@ class Sizes:
         if key not in self._disk:
             self._disk[key] = disk_bytes(self.count(config), config)
         return self._disk[key]
-
-    def training_flops(self, config: TrialConfig, clips: int) -> float:
-        """See `training_flops`."""
-        return training_flops(config, self.count(config), clips)
-
-
-def training_flops(config: TrialConfig, cost: Count, clips: int) -> float:
-    """Work of one trial's training: clips x repeat x epochs, in all rounds, x 3 passes x MACs x 2;
-    of nested levels the MACs of those that a step trains.
-    """
-    return clips * config.data.repeat * config.total_epochs * clip_flops(config, cost)
-
-
-def clip_flops(config: TrialConfig, cost: Count) -> float:
-    """Work of a step on one clip."""
-    return PASSES * training_share(config.sparsity) * cost.training.gmacs * 1e9 * FLOPS_PER_MAC
 
 
 def disk_bytes(cost: Count, config: TrialConfig) -> float:

@@ -41,7 +41,7 @@ class Variant:
 def variants_of(
     everything: Sequence[Trial], sizes: Sizes, seconds: Mapping[str, float]
 ) -> tuple[Variant, ...]:
-    """Trials grouped by what decides a network's size; seconds: of training, by trial."""
+    """Trials grouped by what decides a network's size; seconds: of whole trials."""
     groups: dict[object, list[Trial]] = {}
     for trial in everything:
         groups.setdefault(sizes.key(trial.config), []).append(trial)

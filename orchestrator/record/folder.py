@@ -226,11 +226,10 @@ def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
         )
 
 
-def known_proposals(sweep: Sweep) -> tuple[Proposal, ...]:
-    """The trials that earlier runs of the sweep proposed; none where it has no folder, or the
-    folder is of a sweep with other trials.
+def known_proposals(sweep: Sweep, run: Path) -> tuple[Proposal, ...]:
+    """The trials that earlier runs of the sweep in `run` proposed; none where there is no such
+    folder, or it is of a sweep with other trials.
     """
-    run = folder_of(sweep)
     if not (run / FILE).is_file():
         return ()
     try:

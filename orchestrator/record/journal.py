@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Event = Literal[
     "sweep_started",
     "sweep_resumed",
+    "sweep_forecast",
     "sweep_running",
     "trial_proposed",
     "trial_started",

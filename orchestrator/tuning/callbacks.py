@@ -30,7 +30,7 @@ from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.workers import Death, count_as_failure, death_of, kill
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
 from trainables.contract.disk import disk_problem
-from trainables.ray_trainable import DISK, FAILED, IN_EPOCH, STEP, STEPS, WARNING
+from trainables.ray_trainable import CPU_S, DISK, FAILED, IN_EPOCH, STEP, STEPS, WALL_S, WARNING
 
 LOST_NODES = 10
 """A trial that loses so many nodes before it finishes another epoch may be what ends them: then
@@ -79,6 +79,9 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._stalls = Stalls(context.sweep.failure)
         self._stalled: dict[str, str] = {}  # trials whose worker was ended for its silence -> why
         self._retaining = retaining
+        self._remaining = display.remaining  # is told what trials take
+        self._epochs: Counter[str] = Counter()  # that a trial's last attempt has reported
+        self._used: dict[str, tuple[float, float]] = {}  # wall clock and processor, seconds
         self._running: dict[str, Proposal] = {}
         self._delivered: set[str] = set()  # trials whose end was told; Tune may tell it again
         self._last_epoch: dict[str, int] = {}
@@ -123,6 +126,9 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._running[proposal.trial] = proposal
         self._stalls.started(proposal.trial)
         self._retaining.started(proposal)
+        self._epochs[proposal.trial] = 0
+        if self._remaining is not None:
+            self._remaining.know(started)
         self._display.started(proposal.cell, proposal.trial, started.config.total_epochs)
 
     @guarded
@@ -143,8 +149,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self.halt(result[DISK])
         if STEP in result:
             self._display.step(name, result[IN_EPOCH], result[STEP], result[STEPS])
+        if WALL_S in result:
+            self._used[name] = (float(result[WALL_S]), float(result[CPU_S]))
         if "epoch" not in result:
             return  # a warning, steps of an epoch, or the last line of a trial without an end
+        self._epochs[name] += 1
         epoch = int(result["epoch"])
         metrics = {key: float(result[key]) for key in EPOCH_METRICS if key in result}
         if epoch > self._last_epoch.get(name, -1):
@@ -217,7 +226,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         result = folder.load() if folder.is_complete() else None
         outcome: Outcome | None = None
         if result is not None:
-            self._finished(proposal, result)
+            self._finished(self._searcher.trial_of(trial.trial_id), result)
             outcome = Outcome.finished(result, self._context.sweep.objectives)
         elif proposal.trial in self._early.pruned:
             outcome = self._was_pruned(self._searcher.trial_of(trial.trial_id))
@@ -230,12 +239,20 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._early.forget(proposal.trial)
         self._searcher.tell(trial.trial_id, outcome)
 
-    def _finished(self, proposal: Proposal, result: TrialResult) -> None:
+    def _finished(self, trial: Trial, result: TrialResult) -> None:
+        proposal, used = trial.proposal, self._used.pop(trial.proposal.trial, None)
+        # of a trial that went on from a checkpoint only a part is known
+        if used is not None and self._epochs[proposal.trial] != trial.config.total_epochs:
+            used = None
+        if used is not None and self._remaining is not None:
+            self._remaining.finished(trial, *used)
+        took = {} if used is None else {"wall_s": round(used[0], 3), "cpu_s": round(used[1], 3)}
         self._context.journal.append(
             "trial_finished",
             trial=proposal.trial,
             cell=proposal.cell,
             seconds=result.seconds,
+            **took,
             **headline(result.metrics()),
         )
         folder = proposal.folder(self._context.folder)
@@ -305,6 +322,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         """It needs no other run; told everywhere, so that its checkpoint may go."""
         self.ended.add(proposal.trial)
         self._retaining.ended(proposal, ending, result)
+        if self._remaining is not None:
+            self._remaining.end(proposal.trial)
 
     def halt(self, reason: str) -> None:
         """The whole sweep ends, to be resumed: said once."""

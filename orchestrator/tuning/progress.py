@@ -22,6 +22,7 @@ from rich.text import Text
 
 from orchestrator.record.running import Running, RunningTrial, all_seconds_left, duration
 from orchestrator.record.states import Ending
+from orchestrator.tuning.remaining import Remaining
 from trainables.contract.artifacts import TrialResult
 
 LINE_EVERY_S = 180.0
@@ -92,6 +93,7 @@ class Display(AbstractContextManager["Display"]):
         """totals: trials per cell."""
         self.console = console or Console(file=sys.stderr)
         self.at_once = 1  # trials that run at a time
+        self.remaining: Remaining | None = None  # None: trials to come take what others took
         self._cells = {cell: CellState(total) for cell, total in totals.items()}
         self._running: dict[str, Attempt] = {}
         self._started = time.monotonic()
@@ -242,9 +244,24 @@ class Display(AbstractContextManager["Display"]):
             for attempt in self._running.values()
             if attempt.now.seconds_left
         ]
-        running = [attempt.now for attempt in self._running.values()]
+        running = [self._with_time(attempt) for attempt in self._running.values()]
         waiting = sum(cell.total - cell.ended for cell in self._cells.values()) - len(running)
-        return all_seconds_left(running, waiting, fmean(taken) if taken else None, self.at_once)
+        each = fmean(taken) if taken else None
+        if self.remaining is not None and waiting > 0:
+            total = self.remaining.waiting_seconds(self._running, waiting)
+            each = each if total is None else total / waiting
+        return all_seconds_left(running, waiting, each, self.at_once)
+
+    def _with_time(self, attempt: Attempt) -> RunningTrial:
+        """With the time it has left, as expected until it has shown its pace."""
+        now = attempt.now
+        if self.remaining is None or now.seconds_left is not None:
+            return now
+        whole = self.remaining.trial_seconds(now.trial)
+        if whole is None:
+            return now
+        passed = time.monotonic() - attempt.started
+        return replace(now, seconds_left=max(whole - passed, 0.0))
 
     def render(self) -> RenderableType:
         """The live table, no higher than the terminal: running trials first, then as many cells as

@@ -40,6 +40,7 @@ from orchestrator.tuning.cluster import (
 )
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
+from orchestrator.tuning.remaining import remaining_of
 from orchestrator.tuning.retaining import Retaining
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
@@ -98,6 +99,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
         slots = fit_slots(context.sweep.resources, possible_nodes())
         display.at_once = slots.concurrent
+        display.remaining = remaining_of(context, waiting, slots.concurrent)
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         tune_run = TuneRun(context, turns, slots, switch, requests, display, early, retaining)
         ended = tune_run.fit(cluster) if to_run else set()
@@ -213,6 +215,8 @@ class TuneRun:
         finally:
             callback.close()
             monitor.close()
+            if self.display.remaining is not None:
+                self.display.remaining.history.write()
             shutil.rmtree(self.context.folder / SCRATCH, ignore_errors=True)
         if callback.error is not None:
             self._stop_or_raise(callback.error)

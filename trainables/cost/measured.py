@@ -5,11 +5,9 @@ Knows torch modules, no configuration.
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 import weakref
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainables.cost.processor import processor_name
 from trainables.precision import full_float32
 
 WARMUP_CALLS, WARMUP_S = 5, 1.0
@@ -109,16 +108,7 @@ def device_name(device: torch.device) -> str:
     """The card's or the processor's own name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()} CPU"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    return f"{processor_name()} CPU"
 
 
 def _drain(device: torch.device) -> None:

@@ -42,7 +42,7 @@ def print_plan(plan: Plan) -> None:
         f" {plan.test_clips} test"
     )
     print(
-        f"time       {duration(plan.training_hours)} of training, {duration(plan.wall_hours)} on"
+        f"time       {duration(plan.trial_hours)} of trials, {duration(plan.wall_hours)} in all on"
         f" this machine: {plan.machine.describe()}"
     )
     if plan.early is not None:
@@ -104,7 +104,7 @@ def print_cells(out: Console, plan: Plan) -> None:
     columns = [
         Column("trials", [str(cell.trials) for cell in plan.cells], 1),
         Column("complete", [str(cell.trials_done) for cell in plan.cells], 2),
-        Column("training", [duration(cell.hours) for cell in plan.cells], 0),
+        Column("time", [duration(cell.hours) for cell in plan.cells], 0),
     ]
     if any(cell.after for cell in plan.cells):
         columns.append(Column("starts from", [", ".join(cell.after) for cell in plan.cells], 3))

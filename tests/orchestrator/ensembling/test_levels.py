@@ -13,8 +13,8 @@ from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import check_data
+from orchestrator.planning.pace import step_work
 from orchestrator.planning.plan import plan
-from orchestrator.planning.sizes import training_flops
 from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.markdown import write_report
@@ -110,15 +110,16 @@ def test_the_plan_counts_every_network(sweep, store):
     assert list(variants["single"].nonzero_params) == ["0", "0.8"]
 
 
-def test_nested_levels_are_expected_to_take_as_long_as_two_networks(sweep, store):
+def test_a_step_of_nested_levels_works_as_much_as_one_of_two_networks(sweep, store):
     configs = {trial.config.sparsity.described: trial.config for trial in all_trials(sweep)}
     layout = Store.open(store).layout
     asked = (configs["nested 0.5 0.9"], configs["0"])
     nested, single = (
-        training_flops(config, count_trial(config, layout, classes=3, persons=1), 10)
-        for config in asked
+        step_work(config, count_trial(config, layout, classes=3, persons=1)) for config in asked
     )
-    assert nested == pytest.approx(2 * single)
+    assert nested.gflops == pytest.approx(2 * single.gflops)
+    assert nested.operations == pytest.approx(2 * single.operations)
+    assert (nested.steps, single.steps) == (1, 1)
 
 
 @pytest.fixture

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.planning.check import check_data
+from orchestrator.planning.expected import Expected
 from orchestrator.planning.memory import ALIVE, CUDA, PROCESS
-from orchestrator.planning.plan import (
-    CPU_RATE,
-    _wall_hours,
-    check_fit,
-    ensemble_count,
-    plan,
-)
-from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes, training_flops
-from orchestrator.trials.proposed import Proposal
-from orchestrator.trials.space import Trial, all_trials
+from orchestrator.planning.plan import check_fit, ensemble_count, plan
+from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes
+from orchestrator.record.times import Factor, Times, write_times
+from orchestrator.trials.space import all_trials
 from trainables.contract.artifacts import Cost, TrialResult
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
@@ -46,11 +40,17 @@ def test_figures_are_those_of_the_formulas(planned, store) -> None:
         "0": cost.training.params,
         "0.8": cost.nonzero_params(SparsityConfig(level=0.8)),
     }
-    # clips x repeat x epochs x passes x MACs x 2
-    seconds = 9 * 3 * 2 * 3 * cost.training.gmacs * 1e9 * 2 / CPU_RATE
-    assert joint.seconds_per_trial == pytest.approx(seconds)
-    assert found.wall_hours == pytest.approx(found.training_hours)
-    assert found.training_hours == pytest.approx(sum(cell.hours for cell in found.cells))
+    opened = open_store(sweep.data.store)
+    split = opened.split(sweep.data.protocol, sweep.data.selection)
+    expected = Expected(Sizes(opened), split, found.machine.pace)
+    trials = [trial.config for trial in all_trials(sweep)]
+    seconds = [expected.of(each).seconds for each in trials if each.data.stream_name == "joint"]
+    assert joint.seconds_per_trial == pytest.approx(sum(seconds) / 2)
+    assert found.trial_hours == pytest.approx(sum(cell.hours for cell in found.cells))
+    assert found.wall_hours == pytest.approx(found.trial_hours + found.rest_hours)
+    assert found.epochs == 4 * 2
+    assert found.forecast.epochs == (8, 8)
+    assert found.forecast.hours == (found.wall_hours, found.wall_hours)
 
 
 def test_disk_counts_checkpoints_masks_and_deploy_form() -> None:
@@ -81,7 +81,27 @@ def test_over_budget_names_the_figure(planned, tmp_path) -> None:
     check_fit(*planned("budget={hours: 99, disk_gb: 9, trials: 4}"))
 
 
-def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
+def test_what_trials_took_here_corrects_the_plan(planned, tmp_path) -> None:
+    sweep, before = planned()
+    machine, runs = before.machine.name, tmp_path / "runs"
+    kind = "hpi_gcn_rp/single/"
+    assert "not corrected by any trial" in before.machine.describe()
+    write_times(runs / "other", Times(machine, {kind + "dense": Factor(3, 2.0)}))
+    write_times(runs / "elsewhere", Times("another", {kind + "dense": Factor(9, 70.0)}))
+    after = plan(sweep)
+    assert after.trial_hours == pytest.approx(2 * before.trial_hours)  # all kinds are like it
+    assert after.rest_hours == before.rest_hours
+    write_times(runs / "small", Times(machine, {kind + "fixed_random": Factor(1, 4.0)}))
+    both = plan(sweep)
+    dense, sparse = (
+        sum(cell.hours for cell in before.cells if cell.axes["sparsity.level"] == level)
+        for level in (0.0, 0.8)
+    )
+    assert both.trial_hours == pytest.approx(2 * dense + 4 * sparse)
+    assert "corrected by what 4 trials took here" in both.machine.describe()
+
+
+def test_complete_trials_do_not_count(planned, tmp_path) -> None:
     sweep, before = planned()
     trial = all_trials(sweep)[0]
     folder = trial.proposal.folder(tmp_path / "runs" / "small")
@@ -106,12 +126,8 @@ def test_complete_trials_replace_the_assumed_rate(planned, tmp_path) -> None:
     resources = sweep.resources.model_copy(update={"cpus": 1000})
     unfit = sweep.model_copy(update={"resources": resources})
     assert "does not fit on this machine" in " ".join(plan(unfit).notes)
-    assert (after.done, after.cells[0].trials_done, after.machine.measured) == (1, 1, True)
-    assert not before.machine.measured
-    assert replace(after.machine, flops_per_s=2.34e7).describe().startswith("0.023 GFLOP/s per")
-    # clips x epochs / clips per second
-    assert after.variants[0].seconds_per_trial == pytest.approx(9 * 2 / 100)
-    assert after.training_hours < sum(cell.hours for cell in after.cells)
+    assert (after.done, after.cells[0].trials_done) == (1, 1)
+    assert after.trial_hours == pytest.approx(before.trial_hours - before.cells[0].hours)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +152,7 @@ def test_a_trial_that_cannot_fit_into_memory_is_refused(
 
 def test_trials_that_fit_one_by_one_but_not_together_are_noted(planned, monkeypatch) -> None:
     monkeypatch.setattr("orchestrator.planning.memory.machine_bytes", lambda: 1_000_000_000)
-    monkeypatch.setattr("orchestrator.planning.plan._present", lambda: (4, 0))
+    monkeypatch.setattr("orchestrator.planning.machine.present", lambda: (4, []))
     _, found = planned("resources={gpus: 0, cpus: 1, max_concurrent: 4}")
     assert [note for note in found.notes if "4 trials at a time are expected to take" in note]
     assert not any("at a time" in note for note in planned()[1].notes)
@@ -226,11 +242,10 @@ def test_a_plan_says_with_which_ensembles_the_sweep_ends(planned, capsys) -> Non
 
 
 def test_trials_at_a_time_share_the_wall_clock(planned) -> None:
-    _, one = planned()
     _, gpu = planned("resources={gpus: 0.5, cpus: 1, max_concurrent: 2}")
     assert gpu.machine.device == "0.5 GPU"
-    assert gpu.wall_hours == pytest.approx(gpu.training_hours / gpu.machine.concurrent)
-    assert one.training_hours > gpu.training_hours
+    trials_wall = gpu.wall_hours - gpu.rest_hours
+    assert gpu.trial_hours / 2 <= trials_wall < gpu.trial_hours
 
 
 def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:
@@ -245,7 +260,8 @@ def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:
 
 
 def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> None:
-    monkeypatch.setattr("orchestrator.planning.plan._present", lambda: (2, 0))
+    for module in ("machine", "plan"):
+        monkeypatch.setattr(f"orchestrator.planning.{module}.present", lambda: (2, []))
     _, found = planned("resources={gpus: 1, cpus: 4}")
     assert [note for note in found.notes if "resources" in note] == [
         (
@@ -267,16 +283,6 @@ def test_ensembles_are_counted_by_their_groups(planned) -> None:
         "ensembles=[{name: a, over: sparsity.level}, {name: b, over: data.stream, per: []}]"
     )
     assert ensemble_count(sweep) == 2 + 1
-
-
-def test_work_of_one_training() -> None:
-    config = SimpleNamespace(
-        data=SimpleNamespace(repeat=5), total_epochs=10, sparsity=SparsityConfig()
-    )
-    assert (
-        training_flops(config, SimpleNamespace(training=SimpleNamespace(gmacs=2.0)), 100)
-        == 100 * 5 * 10 * 3 * 2e9 * 2
-    )
 
 
 def test_a_rotation_that_turns_nothing_is_found_before_any_trial(planned) -> None:
@@ -319,7 +325,8 @@ def test_leaves_of_data_that_the_store_has_no_use_for_are_found_before_any_trial
 def test_how_a_sweep_would_use_this_machine(
     planned, monkeypatch, gpus, present, device, concurrent
 ) -> None:
-    monkeypatch.setattr("orchestrator.planning.plan._present", lambda: present)
+    cores, cards = present
+    monkeypatch.setattr("orchestrator.planning.machine.present", lambda: (cores, ["H200"] * cards))
     machine = planned(f"resources={{gpus: {gpus}, cpus: 2}}")[1].machine
     assert (machine.device, machine.concurrent) == (device, concurrent)
 
@@ -332,16 +339,3 @@ def test_disk_counts_the_scores_of_every_trial(planned, monkeypatch) -> None:
     assert len(split.selection)
     clips = len(split.selection) + len(split.test)
     assert found.disk_gb * 1e9 == pytest.approx(found.trials * clips * 3 * 4)
-
-
-def test_hours_of_trials_that_follow_one_another() -> None:
-    def trial(name: str, *after: str) -> Trial:
-        return Trial(Proposal(name, "cell", {}, {}, 0, after), None)  # type: ignore[arg-type]
-
-    chain = [trial("a"), trial("b", "a"), trial("c")]
-    hours = {"a": 4.0, "b": 3.0, "c": 1.0}
-    assert _wall_hours(chain, hours, 1) == 8.0
-    assert _wall_hours(chain, hours, 4) == 7.0  # b waits for a
-    assert _wall_hours(chain, {"b": 3.0, "c": 1.0}, 2) == 3.0  # a has ended
-    assert _wall_hours([trial("c")], {"c": 2.0}, 8) == 2.0
-    assert _wall_hours(chain, {}, 2) == 0.0

@@ -4,52 +4,50 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.planning.plan import CPU_RATE, GPU_RATE, Machine, _present
+from orchestrator.planning.machine import Machine, present, this_machine
+from orchestrator.planning.pace import CPU_PACE, GPU_PACE, THREADS_GAIN, Pace
+from orchestrator.sweep import Resources
 
 
 @pytest.mark.parametrize(
-    ("machine", "words"),
+    ("corrected_by", "words"),
     [
-        (
-            Machine("2 CPU cores", 0.0, 60e9, 4, False),
-            "60 GFLOP/s per trial on 2 CPU cores (assumed), 4 at a time",
-        ),
-        (
-            Machine("1 GPU", 1.0, 20e12, 1, False),
-            "20,000 GFLOP/s per trial on 1 GPU (assumed), 1 at a time",
-        ),
-        (
-            Machine("1 CPU core", 0.0, 9.5e9, 1, True),
-            "9.5 GFLOP/s per trial on 1 CPU core (measured on complete trials of this sweep), 1 at"
-            " a time",
-        ),
-        (Machine("1 GPU", 1.0, 10e9, 1, False), "10 GFLOP/s per trial on 1 GPU (assumed), 1 at"),
+        (0, "1 CPU core per trial, 4 at a time; not corrected by any trial on it yet"),
+        (1, "1 CPU core per trial, 4 at a time; corrected by what 1 trial took here"),
+        (12, "1 CPU core per trial, 4 at a time; corrected by what 12 trials took here"),
     ],
 )
-def test_a_machine_in_words(machine: Machine, words: str) -> None:
-    assert machine.describe().startswith(words)
+def test_a_machine_in_words(corrected_by: int, words: str) -> None:
+    assert Machine("m", "1 CPU core", 1, 0.0, 4, corrected_by).describe() == words
 
 
 @pytest.mark.parametrize(
-    ("resources", "gpus", "rate"),
+    ("resources", "gpus", "pace"),
     [
-        ("{gpus: auto, cpus: 3}", 0.0, 3 * CPU_RATE),
-        ("{gpus: 2, cpus: 3}", 2.0, 2 * GPU_RATE),
-        ("{gpus: 0.25, cpus: 1}", 0.25, GPU_RATE / 4),
+        ("{gpus: auto, cpus: 3}", 0.0, CPU_PACE * (1 / 3**THREADS_GAIN)),
+        ("{gpus: 2, cpus: 3}", 2.0, GPU_PACE),
+        ("{gpus: 0.25, cpus: 1}", 0.25, GPU_PACE * 4),
     ],
 )
-def test_the_speed_that_is_assumed_is_that_of_what_a_trial_gets(
-    planned, monkeypatch, resources: str, gpus: float, rate: float
+def test_the_pace_that_is_assumed_is_that_of_what_a_trial_gets(
+    planned, monkeypatch, resources: str, gpus: float, pace: Pace
 ) -> None:
-    monkeypatch.setattr("orchestrator.planning.plan._present", lambda: (8, 0))
+    monkeypatch.setattr("orchestrator.planning.machine.present", lambda: (8, []))
     machine = planned(f"resources={resources}")[1].machine
-    assert (machine.gpus, machine.flops_per_s, machine.measured) == (gpus, rate, False)
+    assert (machine.gpus, machine.corrected_by) == (gpus, 0)
+    assert machine.pace.amounts == pytest.approx(pace.amounts)
 
 
 def test_this_machine_has_a_core() -> None:
-    cores, gpus = _present()
+    cores, cards = present()
     assert cores >= 1
-    assert gpus >= 0
+    assert isinstance(cards, list)
+
+
+def test_machines_are_told_apart_by_what_they_give_a_trial() -> None:
+    one, two = (this_machine(Resources(gpus=0, cpus=cpus)) for cpus in (1, 2))
+    assert one.name != two.name
+    assert this_machine(Resources(gpus=0), "head:6379").name == "the cluster at head:6379"
 
 
 def test_trials_that_start_from_dense_ones_wait_for_them(planned) -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.conduct import INTERRUPTED, conduct
-from orchestrator.record.folder import known_proposals, load_folder
+from orchestrator.record.folder import folder_of, known_proposals, load_folder
 from orchestrator.record.journal import read_journal, running_seconds
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials
@@ -56,7 +56,7 @@ def test_its_running_time_is_known(run):
 def test_its_trials_keep_their_names_and_their_configurations(run):
     sweep = load_folder(run)
     names = [proposal.trial for proposal in load_proposals(run)]
-    assert [proposal.trial for proposal in known_proposals(sweep)] == names
+    assert [proposal.trial for proposal in known_proposals(sweep, folder_of(sweep))] == names
     trials = all_trials(sweep, load_proposals(run))
     assert [trial.proposal.trial for trial in trials] == names
     for trial in trials:

@@ -24,7 +24,7 @@ from orchestrator.tuning.workers import Death
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
 from trainables.contract.disk import write_json
-from trainables.ray_trainable import DISK, FAILED, IN_EPOCH, STEP, STEPS, WARNING
+from trainables.ray_trainable import CPU_S, DISK, FAILED, IN_EPOCH, STEP, STEPS, WALL_S, WARNING
 
 
 class Told:
@@ -404,3 +404,24 @@ def test_a_pruned_trial_says_after_how_many_epochs(scene):
 
 def test_what_tune_pickles_is_empty(scene):
     assert scene.callback.__getstate__() == {}
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(2, [(64.0, 60.0)]), (1, [])])
+def test_what_a_whole_trial_took_is_passed_on(tmp_path, epochs, told):
+    scene = Scene(tmp_path)
+    remaining = Told()
+    scene.callback._remaining = remaining
+    scene.tell("start")
+    for epoch in range(2 - epochs, 2):  # another attempt had trained the others
+        scene.tell("result", {"epoch": epoch, "train_loss": 1.0})
+    scene.tell("result", {"complete": True, WALL_S: 64.0, CPU_S: 60.0})
+    scene.finish()
+    scene.tell("complete")
+    assert [call[1:] for call in remaining.named("finished")] == told
+    assert remaining.named("end") == [("st_gcn-1",)]
+    [finished] = [
+        event
+        for event in read_journal(scene.context.journal.path)
+        if event["event"] == "trial_finished"
+    ]
+    assert ("wall_s" in finished) == bool(told)

@@ -1,6 +1,7 @@
 """What a person sees while a sweep runs, with and without a terminal."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -359,3 +360,25 @@ def test_a_live_table_is_started_and_stopped(monkeypatch):
     with Display({"a": 1}, console) as display:
         assert display._live.is_started
     assert not display._live.is_started
+
+
+def test_time_left_is_what_is_expected_of_the_trials_that_wait(clock):
+    display, _ = display_of({"a": 4})
+    display.at_once = 2
+    display.remaining = SimpleNamespace(
+        trial_seconds=lambda name: 100.0, waiting_seconds=lambda running, number: 90.0 * number
+    )
+    assert display.snapshot().seconds_left == 4 * 90 / 2  # before the first has begun
+    display.started("a", "a-1", 10)
+    clock[0] += 30.0
+    assert display.snapshot().seconds_left == (70 + 3 * 90) / 2
+    for _ in range(2):
+        clock[0] += 100.0
+    assert display.snapshot().seconds_left == (0 + 3 * 90) / 2  # it is late
+    for epoch in (0, 1):
+        clock[0] += 10.0
+        display.epoch("a-1", {"epoch": epoch})
+    assert display.snapshot().seconds_left == (8 * 10 + 3 * 90) / 2  # it shows its own pace
+    display.remaining.waiting_seconds = lambda running, number: None
+    display.finished("a", "a-1", result(0.5))
+    assert display.snapshot().seconds_left == 3 * 250 / 2  # as long as the first one

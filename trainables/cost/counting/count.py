@@ -38,6 +38,7 @@ class FormCost:
     # numbers in the outputs of all convolutions and joint mixings, for one clip, and in the largest
     features: int = 0
     largest_output: int = 0
+    operations: int = 0  # convolutions and joint mixings, run one after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +151,5 @@ def _cost(tally: Tally) -> FormCost:
         head_gmacs=tally.head_macs / GIGA,
         features=tally.features,
         largest_output=tally.largest_output,
+        operations=tally.operations,
     )

@@ -126,4 +126,5 @@ def _sum(costs: Sequence[FormCost], *, minus: FormCost = NOTHING) -> FormCost:
         leaf_gmacs=sum(cost.leaf_gmacs for cost in costs) - minus.leaf_gmacs,
         features=sum(cost.features for cost in costs),
         largest_output=max(cost.largest_output for cost in costs),
+        operations=sum(cost.operations for cost in costs),
     )

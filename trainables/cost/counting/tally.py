@@ -82,6 +82,7 @@ class Tally:
     # numbers in the outputs of all convolutions and joint mixings, of a clip with all its persons
     features: int = field(default=0, init=False)
     largest_output: int = field(default=0, init=False)  # numbers in the largest of them
+    operations: int = field(default=0, init=False)  # how many of them there are
 
     def begin_block(self) -> None:
         """The convolutions that follow belong to the next block: masks may touch them."""
@@ -119,6 +120,7 @@ class Tally:
         self._output(outside * positions)
 
     def _output(self, numbers: int) -> None:
+        self.operations += 1
         self.features += numbers
         self.largest_output = max(self.largest_output, numbers)
 
