@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.combine import combine_rows
+from orchestrator.ensembling.spill import Rows, release
 from orchestrator.ensembling.strategies.sources import Choice, Sources
 from trainables.contract.errors import UserError
 
@@ -59,23 +60,24 @@ def cross_fitted(sources: Sources, choose: Choose, folds: int, seed: int) -> Cro
     for number in range(folds):
         choice = _choice(choose(part_of(sources, fold != number)))
         own = np.flatnonzero(fold == number)
-        rows[own] = combined(part_of(sources, own), choice)
+        rows[own] = combined(sources, choice, own)
         choices.append(choice)
     return CrossFitted(rows, fold, tuple(choices))
 
 
-def combined(sources: Sources, choice: Choice) -> npt.NDArray[np.float32]:
-    """What a choice says of the sources' clips, (N, K)."""
+def combined(
+    sources: Sources, choice: Choice, clips: Integers | None = None
+) -> npt.NDArray[np.float32]:
+    """What a choice says of the sources' clips, or of some of them, (N, K)."""
     numbers = {name: number for number, name in enumerate(sources.members)}
     names = [name for name, weight in choice.weights.items() if weight]
-    return combine_rows(
-        [
-            sources.values[numbers[name]] / np.float32(choice.temperatures.get(name, 1.0))
-            for name in names
-        ],
-        [choice.weights[name] for name in names],
-        sources.combine,
-    )
+    wanted = np.arange(len(sources.labels)) if clips is None else clips
+    tables = [
+        sources.values[numbers[name], wanted] / np.float32(choice.temperatures.get(name, 1.0))
+        for name in names
+    ]
+    release(sources.values)
+    return combine_rows(tables, [choice.weights[name] for name in names], sources.combine)
 
 
 def _choice(answer: Choice | Mapping[str, float]) -> Choice:
@@ -107,9 +109,16 @@ def folds_by_clip(sources: Sources, folds: int, seed: int) -> Integers:
 
 
 def part_of(sources: Sources, clips: npt.NDArray[np.bool_] | Integers) -> Sources:
-    """The same sources on some of their clips."""
+    """The same sources on some of their clips; a table that is too large for it does not lie in
+    memory.
+    """
     chosen = np.flatnonzero(clips) if clips.dtype == np.bool_ else clips
-    values, labels = sources.values[:, chosen], sources.labels[chosen]
+    rows = Rows(sources.values.shape[2])
+    for table in sources.values:
+        rows.append(table[chosen])
+        release(sources.values)
+    values = rows.table().reshape(len(sources.values), len(chosen), -1)
+    labels = sources.labels[chosen]
     values.setflags(write=False)
     labels.setflags(write=False)
     return replace(sources, values=values, labels=labels, ids=tuple(sources.ids[i] for i in chosen))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 LIMIT = 1 << 28  # bytes of one table in memory
+TOUCHED = 64  # tables of a map between two releases: a page of a large file may have 2 MB
 
 
 class Rows:
@@ -49,8 +50,30 @@ class Rows:
 
 def release(table: npt.NDArray[Any]) -> None:
     """Let go of the memory that a mapped table's pages take; they are read again when needed."""
+    found = _map_of(table)
+    if found is not None:
+        found.madvise(mmap.MADV_DONTNEED)
+
+
+def part_of_each(
+    values: npt.NDArray[np.float32], which: slice, part: slice
+) -> npt.NDArray[np.float32]:
+    """values[which, part] of tables (S, N, K); a copy where they are mapped, of which hardly more
+    than the copy is in memory.
+    """
+    if _map_of(values) is None:
+        return values[which, part]
+    tables = values[which]
+    found = np.empty(tables[:, part].shape, np.float32)
+    for start in range(0, len(tables), TOUCHED):
+        own = slice(start, start + TOUCHED)
+        found[own] = tables[own, part]
+        release(values)
+    return found
+
+
+def _map_of(table: npt.NDArray[Any]) -> mmap.mmap | None:
     base: Any = table
     while base is not None and not isinstance(base, mmap.mmap):
         base = base.base if isinstance(base, np.ndarray) else getattr(base, "obj", None)
-    if base is not None:
-        base.madvise(mmap.MADV_DONTNEED)
+    return base

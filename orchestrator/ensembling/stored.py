@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainables.contract.scores import Scores, load_ids
 
-MOST_BYTES = 750_000_000
+MOST_BYTES = 400_000_000
 """Of logits and labels that are kept; clips are named once for all tables of a split."""
 
 Key = tuple[Path, int, int]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.ensembling import spill
 from orchestrator.ensembling.combine import summands
 from orchestrator.ensembling.evaluate import FloatArray
 from orchestrator.ensembling.strategies.sources import Sources
@@ -19,6 +19,7 @@ Integers = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]  # (S,): a number per source
 
 CHUNK = 1 << 18  # numbers at a time: the temporary arrays stay in the cache
+LARGEST = 1 << 24  # numbers of a table on disk that are in memory at once
 FEWEST_CLIPS = 32  # at a time: a table on disk is read in pieces of some size
 LEAST = float(np.finfo(np.float32).tiny)  # a probability below it counts as it
 
@@ -80,49 +81,68 @@ class MeanLoss:
         return losses
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class SumLoss:
     """The mean log-loss of weighted sums of S sources, with its slope in the weights.
 
     Of probabilities, -log(sum_i w_i p_i) at the label, the mean probability where the weights have
-    the sum 1; of logits that of softmax(sum_i w_i x_i).
+    the sum 1; of logits that of softmax(sum_i w_i x_i), where all classes matter: a table that is
+    too large for memory is read each time, a few sources at once.
     """
 
-    shares: Floats  # (S, N) the label's probabilities, or (S, N, K) logits
-    labels: Integers  # (N,)
-
-    @classmethod
-    def of(cls, softened: Softened) -> SumLoss:
-        sources = softened.sources
-        if sources.combine != "probabilities":
-            return cls(softened.summands(slice(None), slice(None)), sources.labels)
-        count, clips, classes = sources.values.shape
-        own = np.empty((count, clips), np.float32)
-        step = max(FEWEST_CLIPS, CHUNK // (count * classes))
-        for start in range(0, clips, step):
-            part = slice(start, start + step)
-            labels = sources.labels[part]
-            own[:, part] = softened.summands(slice(None), part)[:, np.arange(len(labels)), labels]
-        return cls(own, sources.labels)
+    def __init__(self, softened: Softened) -> None:
+        self._softened, self._labels = softened, softened.sources.labels
+        soft = softened.sources.combine == "probabilities"
+        self._own = _of_labels(softened) if soft else None
+        self._all: Floats | None = None
+        if not soft and softened.sources.values.nbytes <= spill.LIMIT:
+            self._all = softened.summands(slice(None), slice(None)).reshape(self.count, -1)
 
     @property
     def count(self) -> int:
         """S."""
-        return len(self.shares)
+        return len(self._softened.sources.members)
 
     def __call__(self, weights: Vector) -> tuple[float, Vector]:
         """Nats per clip, and what each weight changes of it, (S,)."""
-        table = self.shares.reshape(self.count, -1)  # a view: nothing is copied
-        total, clips = weights.astype(np.float32) @ table, len(self.labels)
-        if self.shares.ndim == 2:
-            mean = np.maximum(total, np.float32(LEAST))
-            slope = -(table @ (1 / mean)) / clips
+        factors, clips = weights.astype(np.float32), len(self._labels)
+        if self._own is not None:
+            mean = np.maximum(factors @ self._own, np.float32(LEAST))
+            slope = -(self._own @ (1 / mean)) / clips
             return float(_of_mean(mean).mean()), slope.astype(np.float64)
-        logits = total.reshape(clips, -1)
-        loss = float(log_loss(logits, self.labels).mean(dtype=np.float64))
+        logits = np.zeros(self._softened.sources.values.shape[1:], np.float32)
+        for which, table in self._tables():
+            logits += (factors[which] @ table).reshape(logits.shape)
+        loss = float(log_loss(logits, self._labels).mean(dtype=np.float64))
         excess = summands(logits, "probabilities")
-        excess[np.arange(clips), self.labels] -= 1
-        return loss, (table @ excess.ravel() / clips).astype(np.float64)
+        excess[np.arange(clips), self._labels] -= 1
+        slopes = [table @ excess.ravel() / clips for _, table in self._tables()]
+        return loss, np.concatenate(slopes).astype(np.float64)
+
+    def _tables(self) -> Iterator[tuple[slice, Floats]]:
+        """(sources, their summands (s, N K)), as many at once as are in memory."""
+        if self._all is not None:
+            yield slice(None), self._all
+            return
+        count, clips, classes = self._softened.sources.values.shape
+        step = max(1, LARGEST // max(1, clips * classes))
+        for start in range(0, count, step):
+            which = slice(start, min(start + step, count))
+            table = self._softened.summands(which, slice(None))
+            yield which, table.reshape(len(table), -1)
+            spill.release(self._softened.sources.values)
+
+
+def _of_labels(softened: Softened) -> Floats:
+    """The summands of the label of each clip, (S, N)."""
+    sources = softened.sources
+    count, clips, classes = sources.values.shape
+    own = np.empty((count, clips), np.float32)
+    step = max(FEWEST_CLIPS, CHUNK // (count * classes))
+    for start in range(0, clips, step):
+        part = slice(start, start + step)
+        labels = sources.labels[part]
+        own[:, part] = softened.summands(slice(None), part)[:, np.arange(len(labels)), labels]
+    return own
 
 
 def mean_log_loss(mean: Floats, sources: Sources) -> float:

@@ -51,7 +51,7 @@ def choose(sources: Sources, options: Options) -> Choice:
     if not len(sources.labels):
         raise UserError("simplex: must have clips that were held out, got none")
     softened = Softened.of(sources, options.temperature)
-    weights = _least(SumLoss.of(softened), options.pull)
+    weights = _least(SumLoss(softened), options.pull)
     chosen = {name: float(w) for name, w in zip(sources.members, weights, strict=True) if w > 0}
     return Choice(chosen, {name: t for name, t in softened.named().items() if name in chosen})
 

@@ -66,7 +66,7 @@ def choose(sources: Sources, options: Options) -> Choice:
 
 
 def _loss(sources: Sources) -> SumLoss:
-    return SumLoss.of(Softened.of(sources, fitted=False))
+    return SumLoss(Softened.of(sources, fitted=False))
 
 
 def _path(loss: SumLoss, pulls: tuple[float, ...]) -> list[Vector]:

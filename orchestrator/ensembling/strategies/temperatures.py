@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.combine import summands
-from orchestrator.ensembling.spill import release
+from orchestrator.ensembling.spill import part_of_each, release
 from orchestrator.ensembling.strategies.sources import Sources
 from trainables.contract.errors import UserError
 
@@ -47,11 +47,14 @@ class Softened:
 
     def summands(self, which: slice | int, clips: slice) -> Floats:
         """What the weights multiply, (S, n, K) or (n, K)."""
-        logits = self.sources.values[which, clips]
+        values = self.sources.values
+        logits = (
+            part_of_each(values, which, clips) if isinstance(which, slice) else values[which, clips]
+        )
         if (self.temperatures != 1).any():
             logits = logits / self.temperatures[which, ..., None, None]
         shares = summands(logits, self.sources.combine)
-        release(self.sources.values)
+        release(values)
         return shares
 
     def named(self) -> dict[str, float]:
