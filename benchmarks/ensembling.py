@@ -1,8 +1,8 @@
 """Ensembling against the loops that people write: all presets of the papers, greedy selection, and
 two thousand members from disk.
 
-    python benchmarks/ensembling.py [presets] [greedy] [disk] [--clips N] [--members S]
-    [--json]
+    python benchmarks/ensembling.py [presets] [greedy] [disk] [asks] [--clips N]
+    [--members S] [--json]
 
 Scores are made up: members agree on most clips and err together on hard ones, as streams do; one is
 right on about 90 % of the clips. One thread, unless two are said. Every ratio is of times in the
@@ -17,13 +17,15 @@ greedy    100 members on 16,560 clips of 60 classes, 50 rounds, from logits: aga
           picks. Then 20 bags.
 disk      2,000 members whose score tables lie in Parquet files, through the door that a sweep uses:
           seconds, and the largest memory the process had.
+asks      the same number of networks in the folder of a sweep, on as many selection and test clips:
+          `what-if` and `ensemble` within a budget, each in a process of its own. Fifty tables stand
+          for all networks, under a name for each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,6 +38,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from invented_sweep import write_sweep
 
 from orchestrator.ensembling.combine import ranks_of_sums, weighted_sum
 from orchestrator.ensembling.evaluate import ranks
@@ -58,12 +61,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", help="presets, greedy, disk; default: all")
+    parser.add_argument("parts", nargs="*", help="presets, greedy, disk, asks; default: all")
     parser.add_argument("--clips", type=int, help="instead of 50,919, 16,560 and 16,560")
     parser.add_argument("--members", type=int, help="instead of 100 and 2,000")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--measured", type=Path, help=argparse.SUPPRESS)  # a folder of tables
+    parser.add_argument("--asked", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)  # a command
     options = parser.parse_args()
+    if options.asked:
+        print(json.dumps(asked(options.asked)))
+        return
     if options.measured:
         print(json.dumps(from_disk(options.measured)))
         return
@@ -71,6 +78,7 @@ def main() -> None:
         "presets": presets,
         "greedy": greedy,
         "disk": disk,
+        "asks": asks,
     }
     for part in options.parts or parts:
         found = parts[part](options)
@@ -295,8 +303,56 @@ def from_disk(folder: Path) -> dict[str, Any]:
         "reading, s": read - start,
         "greedy, s": time.perf_counter() - read,
         "members chosen": len(answer.weights),
-        "largest memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "largest memory, GB": largest_memory(),
     }
+
+
+# asks
+
+
+def asks(options: argparse.Namespace) -> dict[str, Any]:
+    draw, clips, members = (
+        np.random.default_rng(3),
+        options.clips or 16_560,
+        options.members or 2_000,
+    )
+    labels = draw.integers(60, size=clips)
+    commands = {
+        "what-if": ["what-if", "invented", "--budget", "members=10"],
+        "ensemble": ["ensemble", "invented", "--method", "greedy", "--budget", "members=10"],
+    }
+    found: dict[str, Any] = {"members": members, "clips": clips}
+    with TemporaryDirectory() as folder:
+        tables = made(draw, labels, 60, min(50, members))
+        write_sweep(Path(folder) / "runs" / "invented", members, tables, labels)
+        for name, words in commands.items():
+            command = [sys.executable, str(Path(__file__).resolve()), "--asked", *words]
+            done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
+            measured = json.loads(done.stdout.splitlines()[-1])
+            found |= {f"{name}: {what}": value for what, value in measured.items()}
+    return found
+
+
+def asked(words: list[str]) -> dict[str, float]:
+    """In a process of its own: a command, how long it took and what memory at most."""
+    from orchestrator.cli import main as orchestrate
+
+    start, sys.argv = time.perf_counter(), ["orchestrate", *words]
+    try:
+        orchestrate()
+    except SystemExit as end:
+        if end.code:
+            raise
+    return {"s": time.perf_counter() - start, "largest memory, GB": largest_memory()}
+
+
+def largest_memory() -> float:
+    """The most that this process ever had in memory, GB, pages of mapped files too. Not what
+    getrusage says, which knows of what the parent had, too.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    return 1024 * int(status["VmHWM"].split()[0]) / 1e9
 
 
 def best_of(times: int, call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
