@@ -19,7 +19,7 @@ def test_names_are_found_on_either_side_of_every_operation(expression, names):
 
 
 @pytest.mark.parametrize(
-    "expression", ["f(1) + seed", "seed + f(1)", "seed or f(1)", "seed < f(1)"]
+    "expression", ["f(1) + seed", "seed + f(1)", "seed or f(1)", "seed < f(1)", "1 < seed in 'a'"]
 )
 def test_what_is_no_arithmetic_is_refused_on_either_side(expression):
     with pytest.raises(ValueError, match="names, numbers, text"):

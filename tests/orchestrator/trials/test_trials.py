@@ -9,7 +9,14 @@ import pytest
 
 from orchestrator.trials import space
 from orchestrator.trials.cells import expand
-from orchestrator.trials.space import MAX_COMBINATIONS, check_space, grid, samples, trials
+from orchestrator.trials.space import (
+    MAX_COMBINATIONS,
+    all_trials,
+    check_space,
+    grid,
+    samples,
+    trials,
+)
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.errors import UserError
 
@@ -73,3 +80,15 @@ def test_a_drawn_value_that_does_not_fit_is_said_once(tmp_path) -> None:
     )
     (problem,) = check_space(sweep)
     assert "warmup_epochs must be less than epochs, got warmup_epochs=" in problem
+
+
+def test_all_trials_of_a_sweep_keep_what_was_written_down(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL)
+    plain = all_trials(sweep)
+    older = replace(plain[2].proposal, trial="old-name", cell="old-cell")
+    found = all_trials(sweep, [older])
+    assert found[2].proposal == older
+    assert [trial.proposal.trial for trial in found if trial is not found[2]] == [
+        plain[number].proposal.trial for number in (0, 1, 3)
+    ]
+    assert all_trials(sweep) == plain

@@ -197,3 +197,20 @@ def test_a_part_that_matches_nothing_names_ten_values(number: int, more: str) ->
     rule = ProtocolRule(column="camera", train=(1,), test=values)
     with pytest.raises(UserError, match=f"no camera is one of {listed}{more}$"):
         split(rule)
+
+
+@pytest.mark.parametrize("subjects", [1, 2])
+def test_of_two_subjects_one_is_held_out_and_of_one_none_can_be(subjects: int) -> None:
+    def few(name: str) -> Column:
+        return np.arange(4) % subjects + 1 if name == "subject" else columns(name)[:4]
+
+    rule = ProtocolRule(column="camera", train=(1, 2), test=(3,))
+    kind = SelectionConfig(kind="subject", fraction=0.9)
+    if subjects == 2:
+        found = split_clips("p", rule, few, kind)
+        held_out = set(few("subject")[found.selection].tolist())
+        assert len(held_out) == 1
+        assert held_out.isdisjoint(few("subject")[found.train].tolist())
+    else:
+        with pytest.raises(UserError, match="needs at least 2 training subjects, got 1"):
+            split_clips("p", rule, few, kind)
