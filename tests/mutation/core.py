@@ -99,6 +99,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/ensembling/test_combine.py",
         "orchestrator/ensembling/test_evaluate.py",
         "orchestrator/ensembling/test_score_files.py",
+        "orchestrator/ensembling/test_rows_of_files.py",
     ),
     "orchestrator/ensembling/evaluate.py": (
         "orchestrator/ensembling/test_combine.py",
@@ -111,11 +112,13 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/ensembling/readers/alignment.py": (
         "orchestrator/ensembling/readers/test_formats.py",
         "orchestrator/ensembling/test_score_files.py",
+        "orchestrator/ensembling/test_rows_of_files.py",
     ),
     "orchestrator/ensembling/readers/tables.py": (
         "orchestrator/ensembling/readers/test_tables.py",
         "orchestrator/ensembling/readers/test_formats.py",
         "orchestrator/ensembling/test_score_files.py",
+        "orchestrator/ensembling/test_rows_of_files.py",
     ),
     "orchestrator/ensembling/statistics/calibration.py": (
         "orchestrator/ensembling/statistics/test_calibration.py",
@@ -145,6 +148,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "trainables/contract/scores.py": (
         "trainables/contract/test_scores.py",
         "orchestrator/ensembling/test_score_files.py",
+        "orchestrator/ensembling/test_rows_of_files.py",
     ),
     "trainables/layouts.py": (
         "trainables/test_layouts.py",

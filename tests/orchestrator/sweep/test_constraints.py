@@ -60,3 +60,21 @@ def test_what_expressions_are_worth(expression, true):
 def test_an_expression_without_a_value_says_of_what(expression, said):
     with pytest.raises(ValueError, match=said):
         holds(expression, LEAVES)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "f(1)",
+        "a.b[0] > 1",
+        "2 ** 9",
+        "(lambda: 1)",
+        "x if y else z",
+        "a.b +",
+        "[1] == [1]",
+        "'a'.upper",
+    ],
+)
+def test_expressions_that_are_refused(expression: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        leaf_names(expression)

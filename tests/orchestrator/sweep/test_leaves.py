@@ -6,7 +6,16 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator.sweep import leaves as leaves_module
-from orchestrator.sweep.leaves import LEAVES, completed, label, leaves_of, nest, unused
+from orchestrator.sweep.leaves import (
+    DECIDING,
+    LEAVES,
+    UNUSED_WHEN,
+    completed,
+    label,
+    leaves_of,
+    nest,
+    unused,
+)
 from trainables.contract.config import TrialConfig
 
 COMPLETE = leaves_of(TrialConfig.model_validate({"data": {"store": "s", "protocol": "p"}}))
@@ -182,3 +191,25 @@ def test_options_that_are_defaults_of_a_part_are_the_same_as_none(monkeypatch):
             assert completed(leaves)[options] == kept
         refused = {**COMPLETE, named: "a part", options: {"begin": 2}}
         assert completed(refused)[options] == {"begin": 2}
+
+
+def test_leaves_are_the_whole_trial_configuration() -> None:
+    config = TrialConfig.model_validate({"data": {"store": "s", "protocol": "p"}})
+    written = config.model_dump(mode="json")
+    written["model"]["options"] = {}  # a file does not speak of options where there are none
+    assert nest(leaves_of(config)) | {"seed": 0} == written
+    assert UNUSED_WHEN.keys() < LEAVES.keys()
+
+
+def test_the_leaves_that_decide_what_is_used_are_listed() -> None:
+    read = set()
+
+    class Leaves(dict):
+        def __getitem__(self, name):
+            read.add(name)
+            return super().__getitem__(name)
+
+    sparse = {"data": {"store": "s", "protocol": "p"}, "sparsity": {"level": 0.5}}
+    for useless in UNUSED_WHEN.values():
+        useless(Leaves(leaves_of(TrialConfig.model_validate(sparse))))
+    assert read == {*DECIDING, "data.selection.kind"}
