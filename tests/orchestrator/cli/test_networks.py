@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from orchestrator.record.proposals import load_proposals
 from tests import naive_networks
 from tests.naive_models import narrow_backbone
 from tests.orchestrator.fake_run import Trial, make_run
-from tests.orchestrator.in_process import run_captured
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import ModelConfig, StreamConfig
 from trainables.contract.errors import UserError
@@ -52,14 +50,6 @@ def sources(tmp_path_factory) -> Path:
     recordings = synthetic_recordings(config, load_layout("ntu25"))
     write_store(path / "synth", recordings.clips, recordings.description)
     return path
-
-
-@pytest.fixture
-def orchestrate(tmp_path, monkeypatch, capsys):
-    """Run the command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    return partial(run_captured, capsys)
 
 
 def test_models_has_a_row_for_every_backbone_with_what_is_counted(orchestrate) -> None:

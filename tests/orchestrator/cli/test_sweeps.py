@@ -29,19 +29,6 @@ def store(tmp_path_factory) -> str:
     return str(path)
 
 
-@pytest.fixture
-def orchestrate(tmp_path, monkeypatch, capsys):
-    """Run the command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = run_code(*arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 SPLIT = (
     "--set",
     "data.selection={kind: clip, fraction: 0.3}",
