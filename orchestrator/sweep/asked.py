@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.sweep.document import Document, plain
 from orchestrator.sweep.ensembles import SEED, resolve_ensembles
+from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.problems import report
 from orchestrator.sweep.schema import EnsembleConfig, Parameter
 from trainables.contract.errors import UserError
@@ -29,7 +30,7 @@ class Asked:
     budget: Sequence[str] = ()  # MEASURE=LIMIT
     over: Sequence[str] = ()
     per: Sequence[str] = ()
-    combine: str | None = None
+    combine: Combine | None = None
     weights: str | None = None  # a preset's name, or VALUE=WEIGHT,VALUE=WEIGHT
 
     @property

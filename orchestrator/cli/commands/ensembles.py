@@ -6,13 +6,33 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from orchestrator.cli.commands.ensemble_options import (
+    ByPosition,
+    Called,
+    CrossFit,
+    Details,
+    FoldSeed,
+    LabelFile,
+    LabelsFrom,
+    Limits,
+    Method,
+    MethodOptions,
+    Out,
+    Over,
+    PaperStyle,
+    Partial,
+    Per,
+    ScoreFiles,
+    Split,
+    Store,
+)
 from orchestrator.cli.commands.options import Json, Storage
 from trainables.contract.errors import UserError
 
@@ -21,47 +41,8 @@ if TYPE_CHECKING:
     from orchestrator.sweep.asked import Asked
     from trainables.contract.artifacts import TrialDir
 
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="Find the weights by this strategy, or package.module:NAME.  [default: greedy; for"
-        " score files none]",
-    ),
-]
-MethodOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option", metavar="NAME=VALUE", help="Set an option of the method; may be repeated."
-    ),
-]
-Limits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--budget",
-        metavar="MEASURE=LIMIT",
-        help="Limit nonzero_params, latency_ms, members or bytes of all networks together, to a"
-        " number or to 0.66x of the dense network's; may be repeated.",
-    ),
-]
-Over = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--over",
-        metavar="AXIS",
-        help="Combine along this axis (sparsity.level, data.stream, seed, sweep, ...); may be"
-        " repeated.  [default: all that --per leaves]",
-    ),
-]
 RUN = "mlflow:"
 """Before the id of an MLflow run, in place of a sweep's name."""
-Store = Annotated[
-    str, typer.Option("--uri", help="Look for MLflow runs (mlflow:RUN) in this tracking store.")
-]
-Per = Annotated[
-    list[str] | None,
-    typer.Option("--per", metavar="AXIS", help="Make an ensemble for each value; may be repeated."),
-]
 
 
 def ensemble(
@@ -79,20 +60,8 @@ def ensemble(
     budget: Limits = None,
     over: Over = None,
     per: Per = None,
-    scores: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--scores",
-            help="Read a member's score file (docs/scores.md has the formats); repeat it for each.",
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            help="Read the labels from this file (.parquet, .csv, .tsv, .npy, .npz, .json, .pkl).",
-        ),
-    ] = None,
+    scores: ScoreFiles = None,
+    labels: LabelFile = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -109,127 +78,41 @@ def ensemble(
             "  [default: probabilities; of score files that hold logits, logits]",
         ),
     ] = None,
-    labels_from: Annotated[
-        int | None,
-        typer.Option(
-            "--labels-from",
-            min=0,
-            max=1,
-            help="Count the classes of the label file from 0 or from 1.",
-        ),
-    ] = None,
-    by_position: Annotated[
-        bool,
-        typer.Option(
-            "--by-position", help="Take rows without names in the order of the file with names."
-        ),
-    ] = False,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Name the part of a PYSKL annotation file that was scored."),
-    ] = None,
-    cross_fit: Annotated[
-        int | None,
-        typer.Option(
-            "--cross-fit",
-            metavar="FOLDS",
-            help="Divide the clips of the score files into so many folds; the method chooses on all"
-            " but one for that one.  [default: 2]",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Draw these folds by it.  [default: 0]")
-    ] = None,
-    details: Annotated[
-        bool,
-        typer.Option(
-            "--details", help="Show accuracy by class, confusions and misclassified clips, too."
-        ),
-    ] = False,
+    labels_from: LabelsFrom = None,
+    by_position: ByPosition = False,
+    split: Split = None,
+    cross_fit: CrossFit = None,
+    seed: FoldSeed = None,
+    details: Details = False,
     as_json: Json = False,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial",
-            help="Take a sweep whose trials have not all ended; this opens the test split.",
-        ),
-    ] = False,
-    paper_style: Annotated[
-        bool,
-        typer.Option(
-            "--paper-style",
-            help="Say, too, what choosing trials and weights on the test clips would have given.",
-        ),
-    ] = False,
-    called: Annotated[
-        str | None,
-        typer.Option(
-            "--called",
-            help="Give the ensemble that the options describe this name."
-            "  [default: by its method and what is asked]",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Write that ensemble here.  [default: asked/NAME in the first sweep]"
-        ),
-    ] = None,
+    partial: Partial = False,
+    paper_style: PaperStyle = False,
+    called: Called = None,
+    out: Out = None,
     uri: Store = "sqlite:///mlflow.db",
     storage: Storage = "runs",
 ) -> None:
     """Build a sweep's ensembles again, another one of the networks of one or several sweeps, or one
     of score files of any origin.
     """
+    from orchestrator.sweep.asked import Asked
+
     if bool(names) == bool(scores):
         raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
+    files = _Files(labels, labels_from, by_position, split, cross_fit, seed)
+    asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
+    place = _Place(called, out, storage, uri, partial)
+    shown = _Shown(details, as_json)
     if names:
-        from orchestrator.sweep.asked import Asked
-
-        of_files = (labels, labels_from, split, by_position or None, cross_fit, seed)
-        if any(each is not None for each in of_files):
+        if files.any_given:
             raise UserError(
                 "ensemble: --labels, --labels-from, --by-position, --split, --cross-fit and --seed"
                 " go with --scores; a sweep's networks are known, and have clips to choose on"
             )
-        asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
-        shown = {"details": details, "as_json": as_json}
-        own = len(names) == 1 and not _is_run(names[0])
-        if own and asked.is_empty and called is None and out is None:
-            _conclude(names[0], storage, partial=partial, paper_style=paper_style, **shown)
-        else:
-            _refuse_paper_style(paper_style)
-            _combine([*names], asked, _Place(called, out, storage, uri, partial), **shown)
-        return
-    _refuse_paper_style(paper_style)
-    if budget or over or per or called or out:
-        raise UserError(
-            "ensemble: --budget, --over, --per, --called and --out go with the name of a sweep"
-        )
-    if partial or storage != "runs":
-        raise UserError("ensemble: --partial and --storage go with the name of a sweep")
-    if labels is None:
-        raise UserError("--labels: must name a label file where --scores is given")
-    if method is None and (option or cross_fit is not None or seed is not None):
-        raise UserError("ensemble: --option, --cross-fit and --seed go with --method")
-    from orchestrator.cli.printing.score_files import print_files_evaluation
-    from orchestrator.ensembling.score_files import FilesRequest, evaluate_files
-    from orchestrator.sweep.asked import settings_of
-
-    request = FilesRequest(
-        scores=tuple(scores or ()),
-        labels=labels,
-        weights=_numbers(weights),
-        combine=combine,
-        labels_from=labels_from,
-        by_position=by_position,
-        split=split,
-        method=method,
-        options=settings_of(option or (), "--option"),
-        folds=2 if cross_fit is None else cross_fit,
-        seed=seed or 0,
-    )
-    print_files_evaluation(evaluate_files(request), details=details, as_json=as_json)
+        _of_networks(names, asked, place, shown, paper_style=paper_style)
+    else:
+        _refuse_paper_style(paper_style)
+        _of_files(scores or (), files, asked, place, shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +126,78 @@ class _Place:
     partial: bool
 
 
-def _combine(
-    names: Sequence[str], asked: Asked, place: _Place, *, details: bool, as_json: bool
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What goes with score files alone; None or False where it is not given."""
+
+    labels: Path | None
+    labels_from: int | None
+    by_position: bool
+    split: str | None
+    cross_fit: int | None
+    seed: int | None
+
+    @property
+    def any_given(self) -> bool:
+        return any(given is not None and given is not False for given in astuple(self))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How results are shown."""
+
+    details: bool
+    as_json: bool
+
+
+def _of_networks(
+    names: Sequence[str], asked: Asked, place: _Place, shown: _Shown, *, paper_style: bool
 ) -> None:
+    """The ensembles of one sweep again, or the one that is asked for."""
+    one = len(names) == 1 and not _is_run(names[0])
+    if one and asked.is_empty and place.called is None and place.out is None:
+        _conclude(names[0], place, shown, paper_style=paper_style)
+    else:
+        _refuse_paper_style(paper_style)
+        _combine([*names], asked, place, shown)
+
+
+def _of_files(
+    scores: Sequence[Path], files: _Files, asked: Asked, place: _Place, shown: _Shown
+) -> None:
+    """The ensemble of score files; UserError for what goes with sweeps."""
+    if asked.budget or asked.over or asked.per or place.called or place.out:
+        raise UserError(
+            "ensemble: --budget, --over, --per, --called and --out go with the name of a sweep"
+        )
+    if place.partial or place.storage != "runs":
+        raise UserError("ensemble: --partial and --storage go with the name of a sweep")
+    if files.labels is None:
+        raise UserError("--labels: must name a label file where --scores is given")
+    chosen = bool(asked.options) or files.cross_fit is not None or files.seed is not None
+    if asked.method is None and chosen:
+        raise UserError("ensemble: --option, --cross-fit and --seed go with --method")
+    from orchestrator.cli.printing.score_files import print_files_evaluation
+    from orchestrator.ensembling.score_files import FilesRequest, evaluate_files
+    from orchestrator.sweep.asked import settings_of
+
+    request = FilesRequest(
+        scores=tuple(scores),
+        labels=files.labels,
+        weights=_numbers(asked.weights),
+        combine=asked.combine,
+        labels_from=files.labels_from,
+        by_position=files.by_position,
+        split=files.split,
+        method=asked.method,
+        options=settings_of(asked.options, "--option"),
+        folds=2 if files.cross_fit is None else files.cross_fit,
+        seed=files.seed or 0,
+    )
+    print_files_evaluation(evaluate_files(request), details=shown.details, as_json=shown.as_json)
+
+
+def _combine(names: Sequence[str], asked: Asked, place: _Place, shown: _Shown) -> None:
     """Build and evaluate the ensemble that is asked for."""
     from orchestrator.cli.printing.evaluation import print_weights
     from orchestrator.ensembling.asked import evaluate_asked
@@ -261,9 +213,9 @@ def _combine(
                 check_ended(run)
         pool = pool_of(runs, _trials(names, place.uri, stack))
         evaluation, out = evaluate_asked(pool, asked, place.called, place.out)
-    _print(evaluation, out, details=details, as_json=as_json, figures=str(out / FILE))
+    _print(evaluation, out, shown, figures=str(out / FILE))
     _say_unended(runs)
-    if not as_json:
+    if not shown.as_json:
         print_weights(evaluation)
         _say_reads(runs)
         print(f"files   {out}")
@@ -389,15 +341,13 @@ def _refuse_paper_style(asked: bool) -> None:
         )
 
 
-def _conclude(
-    name: str, storage: str, *, partial: bool, paper_style: bool, details: bool, as_json: bool
-) -> None:
+def _conclude(name: str, place: _Place, shown: _Shown, *, paper_style: bool) -> None:
     from orchestrator.conduct import conclude
     from orchestrator.record.folder import find_folder
 
-    run = find_folder(name, storage)
-    evaluation, report = conclude(run, partial=partial, paper_style=paper_style)
-    show_evaluation(evaluation, report, run, as_json, details=details)
+    run = find_folder(name, place.storage)
+    evaluation, report = conclude(run, partial=place.partial, paper_style=paper_style)
+    show_evaluation(evaluation, report, run, shown.as_json, details=shown.details)
     _say_unended([run])
 
 
@@ -408,7 +358,7 @@ def show_evaluation(
     from orchestrator.cli.printing.evaluation import print_report
     from orchestrator.record.commands import command
 
-    _print(evaluation, run, details=details, as_json=as_json)
+    _print(evaluation, run, _Shown(details, as_json))
     if not as_json:
         print_report(report, command("ui", run))
 
@@ -416,17 +366,15 @@ def show_evaluation(
 def _print(
     evaluation: FinalEvaluation,
     folder: Path,
-    *,
-    details: bool,
-    as_json: bool,
+    shown: _Shown,
     figures: str = "report/tables/results.csv",
 ) -> None:
     from orchestrator.cli.printing.evaluation import print_evaluation
     from orchestrator.cli.printing.score_files import print_details
 
-    best = evaluation.headline if details else None
+    best = evaluation.headline if shown.details else None
     predictions = evaluation.predictions(folder, best) if best is not None else None
-    if as_json:
+    if shown.as_json:
         content = evaluation.model_dump(mode="json")
         if best is not None and predictions is not None:
             content["details"] = {"name": best.name, **predictions.to_json(best.name)}
