@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.search.protocol import AskedSearch, CellSearch, Outcome
 from orchestrator.sweep import Sweep
@@ -11,6 +12,7 @@ from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.cell_space import CellSpace
 from orchestrator.trials.cells import Cell
 from orchestrator.trials.proposed import Trial
+from orchestrator.trials.space import key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,15 @@ class Step:
 
     trial: Trial
     outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A trial of another sweep that has ended."""
+
+    axes: Mapping[str, Any]  # of its cell
+    assignment: Mapping[str, Any]
+    outcome: Outcome
 
 
 def asks(sweep: Sweep) -> bool:
@@ -33,15 +44,28 @@ def listed_searches(sweep: Sweep, waiting: Mapping[str, Sequence[Trial]]) -> dic
 
 
 def asked_searches(
-    sweep: Sweep, cells: Iterable[Cell], known: Iterable[Trial], past: Iterable[Step] = ()
+    sweep: Sweep,
+    cells: Iterable[Cell],
+    known: Iterable[Trial],
+    past: Iterable[Step] = (),
+    earlier: Iterable[Earlier] = (),
 ) -> dict[str, CellSearch]:
     """Of a method that makes trials one by one. known: the trials of the sweep, see `CellSpace`.
-    past: what was proposed and has ended, in that order.
+    past: what was proposed and has ended, in that order. earlier: of other sweeps.
     """
     make = SEARCHES.find(sweep.method.name).load()
-    searches: dict[str, AskedSearch] = {
-        cell.id: make(CellSpace(sweep, cell, known)) for cell in cells
-    }
+    searches: dict[str, AskedSearch] = {}
+    by_axes: dict[str, AskedSearch] = {}
+    spaces: dict[str, CellSpace] = {}
+    for cell in cells:
+        space = CellSpace(sweep, cell, known)
+        key = key_of(cell.axes)
+        searches[cell.id] = by_axes[key] = make(space)
+        spaces[key] = space
+    for each in earlier:
+        key = key_of(each.axes)
+        if key in by_axes and spaces[key].holds(each.assignment):
+            by_axes[key].learn(dict(each.assignment), each.outcome)
     for step in past:
         search, name = searches.get(step.trial.proposal.cell), step.trial.proposal.trial
         if search is None:

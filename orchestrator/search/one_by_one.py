@@ -32,6 +32,22 @@ class Proposer(Protocol):
         ...
 
 
+class Forgetful:
+    """Proposes what random search does, and learns nothing."""
+
+    def __init__(self, space: CellSpace) -> None:
+        self._space = space
+
+    def propose(self, index: int, tried: Mapping[str, Assignment]) -> Assignment | None:
+        return self._space.random(index, tried)
+
+    def add(self, assignment: Assignment) -> None:
+        """Known by then as tried."""
+
+    def end(self, assignment: Assignment, outcome: Outcome) -> None:
+        """Nothing is learned."""
+
+
 class OneByOne:
     """The trials of a cell as a proposer finds them, see `AskedSearch`."""
 
@@ -42,11 +58,14 @@ class OneByOne:
         self._firsts: dict[str, Trial] = {}  # trials with the first seed, by name
         self._outcomes: dict[str, Outcome] = {}
         self._repeats: list[Trial] = []
+        self._learned: set[str] = set()  # assignments of other sweeps' trials
         self._found_none = False
 
     def learn(self, assignment: Assignment, outcome: Outcome) -> None:
         """A trial of another sweep, which takes no slot and is not tried again."""
-        if key_of(assignment) not in self._tried:
+        key = key_of(assignment)
+        if key not in self._tried:
+            self._learned.add(key)
             self._add(assignment)
             self._proposer.end(assignment, outcome)
 
@@ -73,9 +92,12 @@ class OneByOne:
 
     def tell(self, trial: str, outcome: Outcome) -> None:
         first = self._firsts.get(trial)
-        if first is not None and trial not in self._outcomes:
-            self._outcomes[trial] = outcome
-            self._proposer.end(dict(first.proposal.assignment), outcome)
+        if first is None or trial in self._outcomes:
+            return
+        self._outcomes[trial] = outcome
+        assignment = dict(first.proposal.assignment)
+        if key_of(assignment) not in self._learned:
+            self._proposer.end(assignment, outcome)
 
     def _add(self, assignment: Assignment) -> None:
         self._tried[key_of(assignment)] = assignment
@@ -103,7 +125,6 @@ class OneByOne:
         """The finished trial that the cell's member of ensembles would be; None without any."""
         sweep, found = self._space.sweep, []
         for name, outcome in self._outcomes.items():
-            metrics = {} if outcome.result is None else outcome.result.metrics()
-            if outcome.result is not None and within_limits(sweep, metrics):
-                found.append((preference(sweep, metrics), name))
+            if outcome.ending == "finished" and within_limits(sweep, outcome.metrics):
+                found.append((preference(sweep, outcome.metrics), name))
         return self._firsts[min(found)[1]] if found else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, Protocol
 
 from orchestrator.sweep import Objective
-from orchestrator.trials.space import Trial
+from orchestrator.trials.space import Assignment, Trial
 from trainables.contract.artifacts import TrialResult
 
 
@@ -37,13 +37,14 @@ class Outcome:
     result: TrialResult | None = None  # of a finished trial
     epochs: int = 0  # it was trained
     values: Values = ()  # as it last reported them; of a finished trial those of its result
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of a finished trial
 
     @classmethod
     def finished(cls, result: TrialResult, objectives: Sequence[Objective]) -> Outcome:
         """With this result."""
         metrics = result.metrics()
         values = tuple(metrics.get(each.metric) for each in objectives)
-        return cls("finished", result, result.epochs, values)
+        return cls("finished", result, result.epochs, values, metrics)
 
 
 class CellSearch(Protocol):
@@ -73,4 +74,8 @@ class AskedSearch(CellSearch, Protocol):
 
     def recall(self, trial: Trial) -> None:
         """An earlier run of the sweep has proposed this trial."""
+        ...
+
+    def learn(self, assignment: Assignment, outcome: Outcome) -> None:
+        """So a trial of another sweep ended. It takes no slot and is not tried again."""
         ...

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.search.one_by_one import OneByOne
-from orchestrator.search.protocol import Outcome
+from orchestrator.search.one_by_one import Forgetful, OneByOne
 from orchestrator.trials.cell_space import CellSpace
 from orchestrator.trials.space import MAX_TRIES, Assignment, generator, key_of, value_at
 
 BLOCK = 128  # points of the sequence that are made at once; a power of two
 
 
-class SobolPoints:
+class SobolPoints(Forgetful):
     """Proposes the first point of the sequence that was not tried and is allowed: what it proposes
     depends on nothing but what was tried.
     """
 
     def __init__(self, space: CellSpace) -> None:
-        self._space = space
+        super().__init__(space)
         self._points = _points(space)
 
     def propose(self, index: int, tried: Mapping[str, Assignment]) -> Assignment | None:
@@ -29,13 +28,7 @@ class SobolPoints:
             found = self._space.assignment(next(self._points))
             if found is not None and key_of(found) not in tried:
                 return found
-        return self._space.random(index, tried)  # the last of a space that can be listed
-
-    def add(self, assignment: Assignment) -> None:
-        """Known by then as tried."""
-
-    def end(self, assignment: Assignment, outcome: Outcome) -> None:
-        """Nothing is learned."""
+        return super().propose(index, tried)  # the last of a space that can be listed
 
 
 def _points(space: CellSpace) -> Iterator[dict[str, object]]:

@@ -38,6 +38,10 @@ SEARCHES = CardTable(
         "grid": "orchestrator.search.listed_card:GRID",
         "random": "orchestrator.search.listed_card:RANDOM",
         "qmc": "orchestrator.search.asked_cards:QMC",
+        "tpe": "orchestrator.search.asked_cards:TPE",
+        "gp": "orchestrator.search.asked_cards:GP",
+        "nsga2": "orchestrator.search.asked_cards:NSGA2",
+        "auto": "orchestrator.search.asked_cards:AUTO",
     },
 )
 

@@ -49,6 +49,14 @@ class CellSpace:
         """All assignments in the order of random search; None where they cannot be listed."""
         return shuffled(self.sweep, self.cell)
 
+    def holds(self, assignment: Mapping[str, Any]) -> bool:
+        """Whether the cell could have this assignment, by its values and its constraints."""
+        for name, value in assignment.items():
+            parameter = self.parameters.get(name)
+            if parameter is None or not _holds(parameter, value):
+                return False
+        return self.assignment(assignment) == dict(assignment)
+
     def random(self, index: int, tried: Mapping[str, Assignment]) -> Assignment | None:
         """What random search takes as its assignment number `index`, where those were `tried`;
         None where it finds none.
@@ -76,3 +84,13 @@ class CellSpace:
         name = f"{self.cell.id}-{config.digest()}"
         made = Trial(Proposal(name, self.cell.id, self.cell.axes, assignment, seed), config)
         return linked([made], self._known)[0] if starts_from_dense(made) else made
+
+
+def _holds(parameter: Parameter, value: Any) -> bool:
+    if parameter.values:
+        return value in parameter.values
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    assert parameter.min is not None
+    assert parameter.max is not None
+    return parameter.min <= value <= parameter.max
