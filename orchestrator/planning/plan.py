@@ -258,7 +258,7 @@ def ensemble_count(sweep: Sweep) -> int:
     for recipe in sweep.ensembles:
         groups = 1
         for axis in recipe.per:
-            groups *= sweep.method.seeds if axis == SEED else len(sweep.parameters[axis].values)
+            groups *= sweep.method.repeats if axis == SEED else len(sweep.parameters[axis].values)
         total += groups
     return total
 

@@ -82,7 +82,7 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
             sparse="sparsity.level" in searched or leaves["sparsity.level"] != 0,
         )
     if len(document.problems) == before or not document.lookup(("ensembles",)):
-        seeds = [settings.seed + i for i in range(settings.method.seeds)]
+        seeds = [settings.seed + i for i in range(settings.method.repeats)]
         ensembles = resolve_ensembles(document, ensembles, searched, seeds)
     if document.problems:
         raise UserError.of(_by_line(document))

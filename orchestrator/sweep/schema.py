@@ -119,6 +119,11 @@ class Method(Frozen):
     warm_start: tuple[str, ...] = ()  # sweeps whose trials the search learns from before its own
     seed: int = Field(default=0, ge=0)  # of the draws
 
+    @property
+    def repeats(self) -> int:
+        """With how many seeds the best assignment of a cell is trained."""
+        return max(self.seeds, self.final_seeds)
+
 
 class Objective(Frozen):
     """What a good trial is; the first objective decides which trial of a cell is best."""
