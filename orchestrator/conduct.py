@@ -33,6 +33,7 @@ from orchestrator.record.proposals import load_proposals, propose
 from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_sweep
 from orchestrator.record.states import load_trials, open_slots
 from orchestrator.record.stop_requests import Stop
+from orchestrator.record.warm_start import warm_up
 from orchestrator.report.markdown import write_report
 from orchestrator.search.making import asks
 from orchestrator.sweep import Sweep
@@ -117,8 +118,9 @@ def _context(sweep: Sweep, run: Path, prepared: Prepared, address: str | None) -
     tracker = _tracker(sweep, prepared.mark)
     seconds_left = _seconds_left(sweep, events)
     journal = journal_of_run(run)
+    earlier = warm_up(sweep, run, journal)
     return SweepRun(
-        sweep, run, trials, journal, tracker, address, seconds_left, fetched, slots, behind
+        sweep, run, trials, journal, tracker, address, seconds_left, fetched, slots, behind, earlier
     )
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.planning.stopping import check_stopping
+from orchestrator.record.warm_start import check_warm_start
 from orchestrator.sweep import Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.document import show
 from orchestrator.sweep.problems import nearest, one_of
+from orchestrator.sweep.searches import SEARCHES
 from orchestrator.sweep.secrets import expanded
 from orchestrator.trials.space import all_trials, check_space
 from trainables.contract.artifacts import TrialDir
@@ -31,6 +33,7 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
     """
     sweep = load_sweep(path, overrides)
     problems = check_space(sweep) + _check_dense(sweep) + _check_tracking(sweep)
+    problems += _check_dense_of_asked(sweep) + check_warm_start(sweep)
     problems += check_early(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
     if problems:
@@ -200,6 +203,22 @@ def _check_dense(sweep: Sweep) -> list[str]:
             f"{rule}, such as {given or lonely[0].trial} (cell {lonely[0].cell})",
         )
     ]
+
+
+def _check_dense_of_asked(sweep: Sweep) -> list[str]:
+    """Trials that are made one by one and start from a dense one of which nobody knows whether it
+    will be made.
+    """
+    if not SEARCHES.find(sweep.method.name).asked or FROM_THE_SWEEP not in sources_of(sweep):
+        return []
+    within = [name for name in sweep.searched if name.startswith(("model.", "data."))]
+    if "sparsity.level" in sweep.searched:
+        within.append("sparsity.level")
+    rule = (
+        f"must be a cell axis (axis: cell) where sparsity.from is {FROM_THE_SWEEP} and method"
+        f" {sweep.method.name} makes trials one by one: no dense trial need have its value"
+    )
+    return [_problem(sweep, name, rule) for name in within]
 
 
 def _check_layout(sweep: Sweep, store: Store) -> list[str]:

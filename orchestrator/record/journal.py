@@ -35,6 +35,7 @@ Event = Literal[
     "trial_pruned",
     "trial_discarded",
     "cell_exhausted",
+    "search_warmed",
     "ensemble_built",
     "test_read",
     "sweep_finished",

@@ -150,7 +150,7 @@ def turns_of(
     cells = [cell for cell, _ in cells_of(sweep, proposals)]
     past = load_past(run, sweep, context.trials, states)
     return Turns(
-        asked_searches(sweep, cells, context.trials, past),
+        asked_searches(sweep, cells, context.trials, past, context.earlier),
         {},
         begun=[trial for trials in waiting.values() for trial in trials],
         behind=context.behind,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import propose
+from orchestrator.search.making import Earlier
 from orchestrator.sweep import Sweep
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.trials.space import Trial
@@ -31,6 +32,7 @@ class SweepRun:
     slots: Mapping[str, int] = field(default_factory=dict)
     # cells that wait for the dense trials of others, see `cells_behind`
     behind: Mapping[str, Collection[str]] = field(default_factory=dict)
+    earlier: Sequence[Earlier] = ()  # trials of other sweeps that the searches learn from
 
     def propose(self, trial: Trial) -> None:
         """Write a new trial down, before it may start."""
