@@ -16,7 +16,8 @@ from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expect
 from orchestrator.planning.machine import Machine, present, this_machine
 from orchestrator.planning.memory import Memory, memory_of, memory_problems, together
 from orchestrator.planning.schedule import wall_time
-from orchestrator.planning.sizes import BYTES, Sizes
+from orchestrator.planning.sizes import Sizes
+from orchestrator.planning.space import Footprints, free_bytes
 from orchestrator.planning.stopping import EarlyStopping, early_stopping
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import folder_of, known_proposals
@@ -76,6 +77,7 @@ class Plan:
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     ensembles: tuple[str, ...] = ()  # what the sweep ends with, in words
+    disk_free_gb: float | None = None  # in the storage folder
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON."""
@@ -131,13 +133,12 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
     run: its folder, where that has another name.
     """
     facts = _facts(sweep, run or folder_of(sweep))
-    split, store, everything = facts.split, facts.sizes.store, facts.everything
+    split, everything = facts.split, facts.everything
     left, cells = facts.left, _cells(facts)
     after = {trial.proposal.trial: trial.proposal.after for trial in everything}
     wall, rest = wall_time(left, after, facts.machine.concurrent), _rest_hours(facts, len(cells))
     memory = memory_of(everything, facts.sizes, split, facts.machine.gpus)
-    score_bytes = (len(split.selection) + len(split.test)) * len(store.info.classes) * BYTES
-    disk = sum(facts.sizes.disk_bytes(trial.config) + score_bytes for trial in everything)
+    disk = Footprints(facts.sizes, split).needed(sweep, everything, facts.machine.concurrent)
     runs = 1 + len(everything) + ensemble_count(sweep)
     return Plan(
         name=sweep.name,
@@ -168,6 +169,7 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
             *together(sweep, memory, facts.machine.concurrent),
         ),
         ensembles=tuple(map(described, sweep.ensembles)),
+        disk_free_gb=free_bytes(Path(sweep.storage)) / 1e9,
     )
 
 
@@ -234,8 +236,8 @@ _ASSUMPTIONS = (
     ),
     "nothing else runs on the machine",
     (
-        "disk holds two checkpoints (last and best, float32), momentum, masks, the deploy form and"
-        " the scores of every trial"
+        "disk holds the deploy form and the scores of every trial, and two checkpoints (last and"
+        " best, float32), momentum and masks of those that run or that retain.checkpoints keeps"
     ),
 )
 

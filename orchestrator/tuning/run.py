@@ -42,6 +42,7 @@ from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.remaining import remaining_of
 from orchestrator.tuning.retaining import Retaining
+from orchestrator.tuning.room import Room
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
@@ -89,6 +90,7 @@ def run_trials(context: SweepRun) -> Stop | None:
             else:
                 waiting.setdefault(trial.proposal.cell, []).append(trial)
         retaining.start()  # before space is asked for: the policy may have changed
+        room = Room(context)
         turns = turns_of(context, waiting, states)
         to_run = not turns.over
         if not to_run and not untimed(context):
@@ -101,7 +103,8 @@ def run_trials(context: SweepRun) -> Stop | None:
         display.at_once = slots.concurrent
         display.remaining = remaining_of(context, waiting, slots.concurrent)
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
-        tune_run = TuneRun(context, turns, slots, switch, requests, display, early, retaining)
+        room.check_start(states.values(), slots.concurrent)
+        tune_run = TuneRun(context, turns, slots, switch, requests, display, early, retaining, room)
         ended = tune_run.fit(cluster) if to_run else set()
         before = {name for name, state in states.items() if state.ended}
         left = {trial.proposal.trial for trial in context.trials} - ended - before
@@ -185,6 +188,7 @@ class TuneRun:
     display: Display
     early: EarlyStops
     retaining: Retaining
+    room: Room
 
     def fit(self, cluster: Cluster) -> set[str]:
         """Run it; returns the trials that have an ending.
@@ -269,6 +273,12 @@ class TuneRun:
             ),
         )
 
+    def stop_for(self, shortage: str) -> None:
+        """Too little is free: running trials write a checkpoint and end, said once."""
+        if self.switch.stop() is None:
+            self.display.note(f"STOPPING  {shortage}")
+        self.switch.cancel(Stop("system", shortage))
+
     def _stop_or_raise(self, error: BaseException) -> None:
         """A full disk ends the sweep resumably; any other error is raised as it was before Tune
         made a text of it.
@@ -301,6 +311,9 @@ class Monitor:
         running = self._run.display.snapshot()
         self._cores.check(len(running.trials))
         running = replace(running, waits_for=self._cores.waits_for)
+        shortage = self._run.room.problem([trial.trial for trial in running.trials])
+        if shortage is not None:
+            self._run.stop_for(shortage)
         try:
             self._run.context.journal.heartbeat()
             self._write(running)

@@ -48,7 +48,8 @@ def print_plan(plan: Plan) -> None:
     if plan.early is not None:
         print_early(plan, plan.early)
     print(f"memory     {_memory(plan)}")
-    print(f"disk       {plan.disk_gb:.3f} GB")
+    free = "" if plan.disk_free_gb is None else f", {plan.disk_free_gb:.3g} GB are free"
+    print(f"disk       {plan.disk_gb:.3f} GB{free}")
     print(f"MLflow     {plan.mlflow_runs} runs")
     for text in plan.ensembles:
         print(f"ensembles  {text}")

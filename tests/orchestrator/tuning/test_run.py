@@ -4,6 +4,7 @@ import errno
 import io
 import signal
 import threading
+import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -325,6 +326,35 @@ def test_a_trial_that_a_rule_ended_before_the_driver_was_killed_is_not_run_again
     state = load_trials(folder)[1]
     assert (state.ending, state.stopped_at) == ("pruned", last + 1)
     assert load_curve(second.proposal.folder(folder).metrics_file)["selection_top1"] == [0.1]
+
+
+def test_a_disk_that_fills_up_stops_the_run_before_writes_fail(scene, monkeypatch):
+    asked = []
+
+    def problem(room, running):
+        asked.append(list(running))
+        return "runs/small: too little" if running else None
+
+    def fit(tuner):
+        trial = tuner.start()
+        while not tuner.callback._switch.closed():
+            time.sleep(0.01)
+        assert tuner.searcher.suggest("t1") == "FINISHED"  # no others start
+        tuner.tell("complete", trial)
+
+    monkeypatch.setattr(run_module.Room, "problem", problem)
+    assert scene.run(fit) == Stop("system", "runs/small: too little")
+    assert asked[-1] == [scene.trials[0].proposal.trial]
+    assert load_trials(scene.context.folder)[0].ending == "interrupted"
+
+
+def test_a_sweep_for_which_there_is_no_room_does_not_start(scene, monkeypatch):
+    def refuse(room, states, at_once):
+        raise UserError(f"{len(states)} trials, {at_once} at once: too little")
+
+    monkeypatch.setattr(run_module.Room, "check_start", refuse)
+    with pytest.raises(UserError, match="3 trials, 2 at once: too little"):
+        scene.run(lambda tuner: pytest.fail("it started"))
 
 
 def test_beside_raises_what_the_work_raises():
