@@ -17,6 +17,22 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/sweep/test_sweep.py",
         "orchestrator/trials/test_space.py",
     ),
+    "orchestrator/record/choice.py": (
+        "orchestrator/record/test_retention.py",
+        "orchestrator/ensembling/test_collect.py",
+    ),
+    "orchestrator/record/forecasts.py": ("orchestrator/record/test_forecasts.py",),
+    "orchestrator/record/lease.py": ("orchestrator/record/test_lease.py",),
+    "orchestrator/record/past.py": (
+        "orchestrator/tuning/test_callbacks.py",
+        "orchestrator/tuning/test_run.py",
+    ),
+    "orchestrator/record/processes.py": ("orchestrator/record/test_lease.py",),
+    "orchestrator/record/retention.py": ("orchestrator/record/test_retention.py",),
+    "orchestrator/record/times.py": (
+        "orchestrator/record/test_times.py",
+        "orchestrator/planning/test_calibration.py",
+    ),
     "orchestrator/record/commands.py": (
         "orchestrator/record/test_commands.py",
         "orchestrator/record/test_status.py",
@@ -48,7 +64,15 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/tuning/test_early.py",
     ),
     "orchestrator/planning/stopping.py": ("orchestrator/planning/test_stopping.py",),
+    **{
+        f"orchestrator/search/{name}.py": (
+            "orchestrator/search/test_one_by_one.py",
+            "orchestrator/search/test_listed.py",
+        )
+        for name in ("listed", "making", "one_by_one", "protocol", "qmc")
+    },
     "orchestrator/search/turns.py": (
+        "orchestrator/search/test_turns.py",
         "orchestrator/tuning/test_searcher.py",
         "orchestrator/simulation/test_clock.py",
     ),
@@ -79,8 +103,10 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/tuning/test_searcher.py",
         "orchestrator/tuning/test_sources.py",
     ),
-    "orchestrator/tuning/signals.py": ("orchestrator/tuning/test_signals.py",),
-    "orchestrator/tuning/workers.py": ("orchestrator/tuning/test_workers.py",),
+    **{
+        f"orchestrator/tuning/{name}.py": (f"orchestrator/tuning/test_{name}.py",)
+        for name in ("remaining", "retaining", "signals", "stalls", "waiting", "workers")
+    },
     "orchestrator/ensembling/build.py": (
         "orchestrator/ensembling/test_build.py",
         "orchestrator/ensembling/test_collect.py",
