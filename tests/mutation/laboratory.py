@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -117,6 +118,7 @@ def _pytest(
 ) -> None:
     """The tests of files, in a process of its own; `answer` gets what each test ran."""
     os.setsid()  # a group to end with what it started
+    gc.freeze()  # pytest collects garbage; what was loaded once holds none
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     os.chdir(home)
     os.environ["PYTHONPATH"] = str(home)
