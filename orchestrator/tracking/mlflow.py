@@ -10,7 +10,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from orchestrator.tracking.records import (
     history_of,
     network_metrics,
 )
-from orchestrator.tracking.runs import LONGEST_PARAM, Entry, Runs
+from orchestrator.tracking.runs import LONGEST_PARAM, Entry, Runs, final
 from orchestrator.tracking.tracker import Status
 from trainables.contract.artifacts import LATENCIES, Latency, TrialDir
 from trainables.contract.config import TrialConfig
@@ -72,14 +72,21 @@ again as its deploy form. Sparse ones keep theirs in their folders alone.
 
 @dataclass(slots=True)
 class _Trial:
-    """A trial that MLflow is told of; `run` and `known` are touched by the outbox thread only."""
+    """A trial that MLflow is told of; all but `waiting` is touched by the outbox thread only."""
 
     name: str  # of its run
-    params: Mapping[str, Any]
+    params: Mapping[str, Any]  # that the run lacks
     tags: Mapping[str, str]
     run: str = ""  # its id, once it is open
-    known: set[int] = field(default_factory=set)  # epochs that MLflow has
+    new: bool = False  # nothing is in the run that was not written by this tracker
+    known: set[int] = field(default_factory=set)  # epochs that MLflow has, and FINAL
     waiting: list[Entry] = field(default_factory=list)  # epochs that are not written yet
+    searched: bool = False  # whether the run has to be looked for: it may be there
+    ended: bool = False
+
+    def forget(self) -> None:
+        """Its end is delivered: a sweep may have thousands."""
+        self.params, self.tags, self.known, self.ended = {}, {}, set(), True
 
 
 class MLflowTracker:
@@ -124,12 +131,17 @@ class MLflowTracker:
         self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
     ) -> None:
         self._began = True
+        before = self._trials.get(trial)
+        if before is not None and not before.ended:
+            return  # its worker died and another one goes on with it: its run is open
         self._trials[trial] = _Trial(
             f"{cell} {config.digest()[:4]}",
             flatten(config.model_dump(mode="json")),
             described_by(cell, config, axes),
+            # a sweep that is new has no runs of trials
+            searched=self._before is not None or before is not None,
         )
-        self._put(f"start of trial {trial}", lambda: self._opened(trial))
+        self._put(f"start of trial {trial}", lambda: self._write_epochs(trial))
 
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         entry = (int(time.time() * 1000), epoch, dict(metrics))
@@ -146,27 +158,25 @@ class MLflowTracker:
         reason: str = "",
         stopped_at: int | None = None,
     ) -> None:
+        now = int(time.time() * 1000)
+
         def operation() -> None:
-            run = self._write_epochs(trial).run
-            # reported, but lost with a dead sweep
-            now = int(time.time() * 1000)
-            history = [(now, epoch, metrics) for epoch, metrics in history_of(folder)]
-            self._runs.write_epochs(run, history, self._trials[trial].known)
-            if reason:
-                self._runs.tag(run, "reason", reason)
-            elif "reason" in self._client.get_run(run).data.tags:
-                self._client.delete_tag(run, "reason")  # it was tried again
+            told = self._opened(trial)
+            tags = {"reason": reason} if reason else {}
             if stopped_at is not None:
-                self._runs.tag(run, STOPPED_AT, str(stopped_at))
-            self._runs.attach(run, files_of(folder))
+                tags[STOPPED_AT] = str(stopped_at)
+            figures: dict[str, float] = {}
             if status == "finished":
-                self._runs.write_metrics(run, final_metrics(folder))
-                self._runs.tag(run, FOLDER, str(folder.path.absolute()))
-                if folder.load_config().sparsity.dense and folder.kept_file.is_file():
-                    self._runs.attach(run, [folder.kept_file], WEIGHTS)
-            with tempfile.TemporaryDirectory() as drawn:
-                self._runs.attach(run, draw(folder, Path(drawn)), "figures")
-            self._client.set_terminated(run, MLFLOW_STATUS[status])
+                figures, tags[FOLDER] = final_metrics(folder), str(folder.path.absolute())
+            if not told.new:
+                figures = self._runs.changed(told.run, figures)
+                self._forget_reason(told.run, reason)
+            # reported, but lost with a dead sweep
+            history = [(now, epoch, metrics) for epoch, metrics in history_of(folder)]
+            self._write(told, [*history, final(figures, now)], tags)
+            self._attach(told.run, folder, dense=status == "finished")
+            self._client.set_terminated(told.run, MLFLOW_STATUS[status])
+            told.forget()
             self._told.add(trial)
 
         self._put(f"end of trial {trial}", operation)
@@ -183,8 +193,13 @@ class MLflowTracker:
         figures = {
             name: value for name in LATENCIES if (value := getattr(latency, name)) is not None
         }
+        entry = final(figures)
 
         def operation() -> None:
+            told = self._trials.get(trial)
+            if told is not None and told.new:
+                self._runs.write(told.run, [entry])
+                return
             identity = {PARENT: self._parent, "kind": "trial", "trial": trial}
             for run in self._runs.find(identity)[:1]:
                 self._runs.write_metrics(run.info.run_id, figures)
@@ -196,7 +211,7 @@ class MLflowTracker:
             if row.kind == "ensemble":
                 self._log_ensemble(row, run / "ensembles" / row.name)
             else:
-                self._log_test(row)
+                self._log_test(row, TrialDir(run / "trials" / row.trials[0]))
         shipped = evaluation.headline
         if bundle is not None and shipped is not None:
             self._register(shipped, bundle)
@@ -254,22 +269,42 @@ class MLflowTracker:
         told = self._trials[trial]
         if not told.run:
             identity = {PARENT: self._parent, "kind": "trial", "trial": trial}
-            run = self._runs.open(identity, told.name, told.params, told.tags)
-            told.known = self._runs.known_epochs(run)
-            told.run = run
+            found = self._runs.find(identity) if told.searched else []
+            told.searched = True  # an answer that is lost may leave a run
+            run, known = self._runs.start(identity, told.name, told.tags, found)
+            told.params = {key: told.params[key] for key in told.params if key not in known}
+            told.known = self._runs.known_epochs(run) if found else set()
+            told.run, told.new = run, not found
         return told
 
-    def _write_epochs(self, trial: str) -> _Trial:
-        """Deliver the epochs of `trial` that wait, but for those that an earlier attempt of the
-        sweep has written.
-        """
+    def _write_epochs(self, trial: str) -> None:
+        """Deliver the epochs of `trial` that wait."""
         told = self._opened(trial)
+        self._write(told, [], {})
+
+    def _write(self, told: _Trial, more: Sequence[Entry], tags: Mapping[str, str]) -> None:
+        """Deliver the epochs that wait and `more`, but for those that an earlier attempt of the
+        sweep has written; of two of one epoch the first.
+        """
         with self._lock:
             waiting = list(told.waiting)
-        self._runs.write_epochs(told.run, waiting, told.known)
+        entries = {entry[1]: entry for entry in reversed([*waiting, *more])}
+        ordered = [entries[epoch] for epoch in sorted(entries)]
+        self._runs.write(told.run, ordered, told.known, params=told.params, tags=tags)
+        told.params = {}
         with self._lock:
             del told.waiting[: len(waiting)]
-        return told
+
+    def _forget_reason(self, run: str, reason: str) -> None:
+        """A trial that failed before was tried again."""
+        if not reason and "reason" in self._client.get_run(run).data.tags:
+            self._client.delete_tag(run, "reason")
+
+    def _attach(self, run: str, folder: TrialDir, *, dense: bool) -> None:
+        """Keep a trial's files with its run; dense: where it is dense, its weights as well."""
+        self._runs.attach(run, files_of(folder))
+        if dense and folder.load_config().sparsity.dense and folder.kept_file.is_file():
+            self._runs.attach(run, [folder.kept_file], WEIGHTS)
 
     def _ended_trials(self) -> set[str]:
         """Trials of this sweep whose runs are closed for good; none where the store does not
@@ -299,11 +334,16 @@ class MLflowTracker:
             raise UserError(f"{kind} {name}: its run could not be opened")
         return str(runs[-1].info.run_id)
 
-    def _log_test(self, row: Row) -> None:
-        """A network's test accuracy, with the run of the trial that it is."""
+    def _log_test(self, row: Row, folder: TrialDir) -> None:
+        """A network's test accuracy and its pictures, with the run of the trial that it is. To draw
+        those of a trial takes as long as a short trial, so that others have none.
+        """
 
         def operation() -> None:
-            self._runs.write_metrics(self._run_of("trial", row.trials[0]), network_metrics(row))
+            run = self._run_of("trial", row.trials[0])
+            self._runs.write_metrics(run, network_metrics(row))
+            with tempfile.TemporaryDirectory() as drawn:
+                self._runs.attach(run, draw(folder, Path(drawn)), "figures")
 
         self._put(f"test accuracy of {row.name}", operation)
 

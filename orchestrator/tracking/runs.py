@@ -13,12 +13,22 @@ from typing import Any
 from orchestrator.tracking.records import FIRST_EPOCH
 from trainables.contract.artifacts import EPOCH_METRICS
 
-METRICS_PER_CALL = 1000  # limits of MLflow's log_batch
-PARAMS_PER_CALL = 100
+ENTITIES_PER_CALL = 1000  # limits of MLflow's log_batch
+PARAMS_PER_CALL = 100  # and as many tags, which are never so many
 LONGEST_PARAM = 6000  # characters
 
 Entry = tuple[int, int, Mapping[str, float]]
 """(time in ms, epoch from 0, metrics)."""
+
+FINAL = -FIRST_EPOCH
+"""In place of an epoch: figures of the whole run stand at step 0."""
+
+
+def final(metrics: Mapping[str, float], when: int | None = None) -> Entry:
+    """Figures of a whole run; when: in ms, None: now. The store keeps what is written twice at one
+    time once.
+    """
+    return (int(time.time() * 1000) if when is None else when, FINAL, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +66,65 @@ class Runs:
         """Id of the run with the tags `identity`: the one that is there, RUNNING again, or a new
         one.
         """
-        from mlflow.entities import Param
-
-        runs = self.find(identity)
-        if runs:
-            run: str = runs[0].info.run_id
-            self.client.update_run(run, status="RUNNING")
-        else:
-            run = self.client.create_run(
-                self.experiment, tags={**identity, **(tags or {})}, run_name=name
-            ).info.run_id
-        known = runs[0].data.params if runs else {}
-        entries = [
-            Param(key, str(value)[:LONGEST_PARAM])
-            for key, value in params.items()
-            if key not in known
-        ]
-        for start in range(0, len(entries), PARAMS_PER_CALL):
-            self.client.log_batch(run, params=entries[start : start + PARAMS_PER_CALL])
+        run, known = self.start(identity, name, tags or {}, self.find(identity))
+        self.write(run, params={key: params[key] for key in params if key not in known})
         return run
+
+    def start(
+        self,
+        identity: Mapping[str, str],
+        name: str,
+        tags: Mapping[str, str],
+        found: Sequence[Any],
+    ) -> tuple[str, set[str]]:
+        """Id of the first of the runs that were `found`, RUNNING again, or of a new one, and the
+        names of the params that it has.
+        """
+        if found:
+            run: str = found[0].info.run_id
+            self.client.update_run(run, status="RUNNING")
+            return run, set(found[0].data.params)
+        made = self.client.create_run(self.experiment, tags={**identity, **tags}, run_name=name)
+        return made.info.run_id, set()
+
+    def write(
+        self,
+        run: str,
+        entries: Sequence[Entry] = (),
+        known: set[int] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """The entries whose epochs are not `known`, which grows by them, with params and tags, in
+        as few calls as their limits allow.
+        """
+        from mlflow.entities import Param, RunTag
+
+        known = set() if known is None else known
+        new = [entry for entry in entries if entry[1] not in known and entry[2]]
+        fields = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in (params or {}).items()]
+        labels = [RunTag(key, value[:LONGEST_PARAM]) for key, value in (tags or {}).items()]
+        while new or fields or labels:
+            first, fields = fields[:PARAMS_PER_CALL], fields[PARAMS_PER_CALL:]
+            room = ENTITIES_PER_CALL - len(first) - len(labels)
+            step = room // max((len(metrics) for _, _, metrics in new), default=1)
+            written, new = new[:step], new[step:]
+            metrics = _metrics(written)
+            self.client.log_batch(run, metrics=metrics, params=first, tags=labels)
+            known.update(epoch for _, epoch, _ in written)
+            labels = []
 
     def write_metrics(self, run: str, metrics: Mapping[str, float]) -> None:
         """Those whose last value in the run is another one: an end that is delivered twice is there
         once.
         """
+        self.write(run, [final(self.changed(run, metrics))])
+
+    def changed(self, run: str, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Those whose last value in the run is another one."""
         known = self.client.get_run(run).data.metrics
-        new = {key: float(value) for key, value in metrics.items() if known.get(key) != value}
-        if new:
-            self.client.log_batch(run, metrics=_metrics([(int(time.time() * 1000), 0, new)]))
+        return {key: float(value) for key, value in metrics.items() if known.get(key) != value}
 
     def known_epochs(self, run: str) -> set[int]:
         """The epochs, from 0, that were written to `run` before."""
@@ -94,34 +135,19 @@ class Runs:
                 return {metric.step - FIRST_EPOCH for metric in history}
         return set()
 
-    def write_epochs(self, run: str, entries: Sequence[Entry], known: set[int]) -> None:
-        """The entries whose epochs are not `known`, as many at a time as a call may hold; `known`
-        grows by them.
-        """
-        new = [entry for entry in entries if entry[1] not in known]
-        step = METRICS_PER_CALL // max((len(metrics) for _, _, metrics in new), default=1)
-        for start in range(0, len(new), step):
-            written = new[start : start + step]
-            steps = [(when, epoch + FIRST_EPOCH, metrics) for when, epoch, metrics in written]
-            self.client.log_batch(run, metrics=_metrics(steps))
-            known.update(epoch for _, epoch, _ in written)
-
     def attach(self, run: str, files: Iterable[Path], folder: str | None = None) -> None:
         """Keep files among the run's artifacts."""
         for path in files:
             self.client.log_artifact(run, str(path), folder)
 
-    def tag(self, run: str, key: str, value: str) -> None:
-        self.client.set_tag(run, key, value[:LONGEST_PARAM])
 
-
-def _metrics(entries: Iterable[tuple[int, int, Mapping[str, float]]]) -> list[Any]:
-    """MLflow's metric records of (time in ms, step, metrics)."""
+def _metrics(entries: Iterable[Entry]) -> list[Any]:
+    """MLflow's metric records."""
     from mlflow.entities import Metric
 
     return [
-        Metric(key, float(value), when, step)
-        for when, step, metrics in entries
+        Metric(key, float(value), when, epoch + FIRST_EPOCH)
+        for when, epoch, metrics in entries
         for key, value in metrics.items()
     ]
 

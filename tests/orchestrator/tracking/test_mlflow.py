@@ -5,16 +5,18 @@ a sweep goes on after a crash.
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.tracking.mlflow import MLflowTracker
+from orchestrator.tracking.records import files_of
 from orchestrator.tracking.tracker import NullTracker, Tracker
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from tests.orchestrator.tracking.mlflow_cases import epochs, opened, runs, start
-from trainables.contract.artifacts import TrialDir
+from trainables.contract.artifacts import Latency, TrialDir
 
 # MLflow's tables use an option that its database layer has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -31,6 +33,14 @@ def evaluated(path, *ensembles):
     return run, finalize(run, sweep, members, missing_cells(run, members))
 
 
+LATENCY = Latency(
+    deploy_latency_ms=1.5,
+    deploy_batch64_latency_ms=30.0,
+    latency_device="a CPU",
+    latency_threads=1,
+    latency_measured="alone",
+    deploy_structure="abc",
+)
 BOTH = {"name": "both", "over": "data.stream"}
 
 
@@ -101,10 +111,7 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
         "scores.test.parquet",
         "sparsity.json",
         "result.json",
-        "figures",
     } <= kept
-    pictures = {item.path for item in client.list_artifacts(trial.info.run_id, "figures")}
-    assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
     assert children[failed.path.name].data.tags["reason"] == "loss is nan"
 
     assert tracker.delivered(done.path.name)
@@ -238,6 +245,82 @@ def test_networks_have_a_test_accuracy_and_ensembles_sizes_and_recipe(uri, tmp_p
     assert json.loads(ensemble.data.params["weights"]) == rows["both"].weights
     artifacts = {item.path for item in client.list_artifacts(ensemble.info.run_id)}
     assert {"members.json", "weights.json", "result.json", "scores.parquet"} <= artifacts
+
+
+def test_the_networks_of_the_final_evaluation_have_pictures(uri, tmp_path):
+    run, evaluation = evaluated(tmp_path)
+    tracker = told(opened(uri, "pictures"), run)
+    tracker.log_evaluation(run, evaluation, None)
+    assert tracker.finish_sweep("finished", {}, None) == ()
+    client, found = runs(uri, "pictures")
+    for each in (r for r in found if r.data.tags["kind"] == "trial"):
+        pictures = {item.path for item in client.list_artifacts(each.info.run_id, "figures")}
+        assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
+
+
+def asked_by(tracker):
+    """Counts what the tracker asks of MLflow from now on."""
+    asked, client = Counter(), tracker._client._client
+
+    class Counted:
+        def __getattr__(self, name):
+            asked[name] += 1
+            return getattr(client, name)
+
+    tracker._client._client = Counted()
+    return asked
+
+
+def test_a_trial_of_a_new_sweep_takes_few_calls_however_many_epochs(uri, trials):
+    folder = trials["joint-0.6"]
+    tracker = opened(uri, "calls")
+    asked = asked_by(tracker)
+    start(tracker, folder)
+    epochs(tracker, folder, range(50))
+    start(tracker, folder)  # its worker died: another goes on
+    tracker.finish_trial(folder.path.name, folder, "finished")
+    tracker.log_latency(folder.path.name, LATENCY)
+    tracker._outbox.close(10.0)
+    assert asked.pop("log_artifact") == len(files_of(folder))
+    # three of log_batch, or four where the outbox came between start and epochs
+    assert asked.keys() == {"create_run", "log_batch", "set_terminated"}
+    assert asked.total() <= 6
+    client, found = runs(uri, "calls")
+    (run,) = (r for r in found if r.data.tags["kind"] == "trial")
+    assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 50
+    assert run.data.metrics["deploy_latency_ms"] == LATENCY.deploy_latency_ms
+    assert run.data.params["train.epochs"] == "3"
+
+
+def test_what_was_written_without_an_answer_is_there_once(uri, trials):
+    folder = trials["joint-0.6"]
+    tracker = opened(uri, "silent")
+    client, lost = tracker._client._client, Counter()
+
+    class Silent:
+        """Does everything; the first answer of each kind gets lost."""
+
+        def __getattr__(self, name):
+            def call(*arguments, **options):
+                answer = getattr(client, name)(*arguments, **options)
+                lost[name] += 1
+                if lost[name] == 1 and name in ("create_run", "log_batch", "set_terminated"):
+                    raise ConnectionError("no answer")
+                return answer
+
+            return call
+
+    tracker._client._client = Silent()
+    start(tracker, folder)
+    epochs(tracker, folder, range(3))
+    tracker.finish_trial(folder.path.name, folder, "finished")
+    assert tracker.finish_sweep("finished", {}, None) == ()
+    client, found = runs(uri, "silent")
+    (run,) = (r for r in found if r.data.tags["kind"] == "trial")
+    for key in run.data.metrics:
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, key)]
+        assert len(set(steps)) == len(steps), key
+    assert run.info.status == "FINISHED"
 
 
 def test_an_ensemble_that_was_evaluated_anew_replaces_its_run(uri, tmp_path):
