@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainables.contract.artifacts import Cost, Latency, LevelResult, TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
-from trainables.contract.disk import write_atomic, write_json
+from trainables.contract.disk import names_together, write_atomic, write_json
 from trainables.cost.counting.levels import count_trial
 from trainables.cost.measured import parameter_count, peak_activation_bytes
 from trainables.data.batches.batches import Batches
@@ -95,6 +95,19 @@ def write_outcome(
     out: TrialDir,
 ) -> TrialResult:
     """Score and weigh the deploy form and write every file of the trial, the result last."""
+    with names_together():
+        result = _write_all_but_result(inputs, parts, trained, shipped, out)
+    write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
+    return result
+
+
+def _write_all_but_result(
+    inputs: Inputs,
+    parts: Mapping[Part, Batches],
+    trained: Trained,
+    shipped: Shipped,
+    out: TrialDir,
+) -> TrialResult:
     form, proof, labels = shipped.form, shipped.proof, None
     if inputs.held_out:
         labels = inputs.labels(proof.index)
@@ -117,7 +130,7 @@ def write_outcome(
     if not inputs.config.sparsity.dense:
         write_json(out.sparsity_file, _sparsity(inputs.config, trained.removal, cost))
     _write_history(out.metrics_file, trained.progress.history)
-    result = TrialResult(
+    return TrialResult(
         trial=out.path.name,
         **_training(inputs, trained),
         **_accuracy(proof.logits, labels),
@@ -127,8 +140,6 @@ def write_outcome(
         digests=out.digests(),
         store_checksums=inputs.store.info.checksums,
     )
-    write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
-    return result
 
 
 def _training(inputs: Inputs, trained: Trained) -> dict[str, Any]:

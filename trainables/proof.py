@@ -12,7 +12,7 @@ from torch import Tensor
 from trainables.contract.errors import TrialFailed
 from trainables.data.batches.batches import Batches
 from trainables.deploy.compact import compact_form
-from trainables.deploy.form import DeployForm, deploy
+from trainables.deploy.form import DeployForm, deploy, round_to_single
 from trainables.models.build import Backbone
 from trainables.models.multilevel import MultiLevel
 from trainables.precision import full_float32
@@ -43,14 +43,22 @@ class Proof:
     difference: float  # largest |training form - deploy form| over all logits
 
 
-@torch.inference_mode()
-def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -> float:
-    """TrialFailed unless the folding is exact in double precision, where rounding cannot hide a
-    mistake nor change a choice.
+@dataclass(frozen=True)
+class Folded:
+    """A deploy form whose folding was proven."""
 
-    Returns the training form's own rounding on the same clips, |single - double precision| relative
-    to the largest logit. It is large where training has left BatchNorms with channels that are
-    constant: those divide by next to nothing.
+    form: DeployForm | MultiLevel  # in single precision
+    # the training form's own on the same clips: |single - double precision| relative to the largest
+    # logit. It is large where training has left BatchNorms with channels that are constant: those
+    # divide by next to nothing.
+    rounding: float
+
+
+@torch.no_grad()
+def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -> Folded:
+    """The deploy form of a network; TrialFailed unless the folding is exact in double precision,
+    where rounding cannot hide a mistake nor change a choice. What was proven is then rounded, so
+    that it is folded once.
     """
     exact = copy.deepcopy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
@@ -60,22 +68,17 @@ def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -
             _check_difference(expected, shipped(clips), EXACT_TOLERANCE)
     with full_float32():
         rounded = model.eval()(clips.float()).double()
-    return float((rounded - expected).abs().max()) / max(float(expected.abs().max()), 1.0)
+    scale = max(float(expected.abs().max()), 1.0)
+    round_to_single(form)
+    return Folded(form, float((rounded - expected).abs().max()) / scale)
 
 
-def prove_equal(
-    model: Backbone | MultiLevel,
-    shipped: DeployForm | MultiLevel,
-    batches: Batches,
-    rounding: float,
-) -> Proof:
-    """The deploy form's logits on all batches; TrialFailed where they are not the training form's.
-
-    rounding: see `prove_folding`.
-    """
+def prove_equal(model: Backbone | MultiLevel, folded: Folded, batches: Batches) -> Proof:
+    """The deploy form's logits on all batches; TrialFailed unless they are the training form's."""
     _, trained = score(model, batches.epoch(0))
-    index, logits = score(shipped, batches.epoch(0))
-    tolerance = max(DEPLOY_TOLERANCE, ROUNDING_ROOM * rounding) if model.continuous else math.inf
+    index, logits = score(folded.form, batches.epoch(0))
+    room = max(DEPLOY_TOLERANCE, ROUNDING_ROOM * folded.rounding)
+    tolerance = room if model.continuous else math.inf
     return Proof(index, logits, _check_difference(trained, logits, tolerance))
 
 

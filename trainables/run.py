@@ -17,7 +17,6 @@ from trainables.contract.config import TrialConfig
 from trainables.contract.disk import remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
-from trainables.deploy.form import deploy
 from trainables.deploy.timing import time_form
 from trainables.inputs import Inputs
 from trainables.models.build import Backbone
@@ -26,7 +25,7 @@ from trainables.network import build_network, mask_warnings, one_clip, with_mask
 from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
 from trainables.sparsity.source import source_folder, start_from
-from trainables.training.checkpoint import EpochMetrics, Progress, load_tensors
+from trainables.training.checkpoint import EpochMetrics, load_tensors
 from trainables.training.loop import Course, Fit, Outside
 from trainables.training.memory import (
     BatchTooLarge,
@@ -42,6 +41,9 @@ LOCK_PATIENCE_S = 60.0
 """How long to wait for a process of a dead sweep to let go of the trial's folder; Ray ends those
 within seconds.
 """
+
+CHECKPOINT_EVERY_S = 2.0
+"""Writing a checkpoint takes as long as a short epoch; so much training is lost with a process."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,12 @@ def _attempt(
     if source is not None:
         start_from(network, config.model, source)
     trained = _train(network, inputs, out, setup.root, watch, halve)
-    form = deploy(trained.network, frames=config.data.frames)
     parts = inputs.scored()
     compared = parts.get("selection", parts["test"])
-    rounding = prove_folding(trained.network, compared, config.data.frames)
-    proof = prove_equal(trained.network, form, compared, rounding)
-    latency = time_form(form, "in trial") if setup.timed else None
-    return write_outcome(inputs, parts, trained, Shipped(form, proof, latency), out)
+    folded = prove_folding(trained.network, compared, config.data.frames)
+    proof = prove_equal(trained.network, folded, compared)
+    latency = time_form(folded.form, "in trial") if setup.timed else None
+    return write_outcome(inputs, parts, trained, Shipped(folded.form, proof, latency), out)
 
 
 def _train(
@@ -167,18 +168,21 @@ def _train(
         watch.report,
         watch.should_stop,
         lambda epoch, step: watch.stepped(epoch, step, batches.steps),
+        CHECKPOINT_EVERY_S,
     )
     progress = fit.run(batches, inputs.selection(), outside, halve=halve)
-    kept_epoch = _load_kept(network, config, out, progress)
+    kept_epoch = _load_kept(network, config, out, fit)
     return Trained(network, settle_masks(network, masks, inputs), progress, kept_epoch)
 
 
-def _load_kept(
-    network: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, progress: Progress
-) -> int:
+def _load_kept(network: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, fit: Fit) -> int:
     """Put the weights to be shipped into the network; returns their epoch."""
-    if config.train.keep == "last" or progress.best_epoch < 0:
+    epoch = fit.progress.best_epoch
+    if config.train.keep == "last" or epoch < 0:
         return config.total_epochs - 1
-    best = load_tensors(out.best_file, next(network.parameters()).device)
-    network.load_state_dict(best["model"])
-    return int(best["epoch"])
+    if fit.best is not None:
+        network.load_state_dict(fit.best.model)
+    else:  # an earlier process trained that epoch
+        kept = load_tensors(out.best_file, next(network.parameters()).device)
+        network.load_state_dict(kept["model"])
+    return epoch

@@ -1,6 +1,7 @@
 """One trial from store to files: complete, continued, repeated, failed."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from trainables.contract.artifacts import LATENCIES, TrialDir
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
-from trainables.deploy.form import deploy, load_deploy
+from trainables.deploy.form import deploy, load_deploy, round_to_single
 from trainables.deploy.timing import structure_of
 from trainables.models.backbone import Backbone
 from trainables.proof import DEPLOY_TOLERANCE, prove_equal, prove_folding
@@ -131,31 +132,47 @@ def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wr
     batches = SimpleNamespace(
         epoch=lambda _epoch: iter([SimpleNamespace(x=x, index=torch.arange(4))])
     )
-    rounding = prove_folding(model, batches, 16)
-    assert rounding > DEPLOY_TOLERANCE
-    shipped = deploy(model, frames=16)
-    difference = prove_equal(model, shipped, batches, rounding).difference
+    folded = prove_folding(model, batches, 16)
+    assert folded.rounding > DEPLOY_TOLERANCE
+    difference = prove_equal(model, folded, batches).difference
     assert difference > DEPLOY_TOLERANCE
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        prove_equal(model, shipped, batches, 0.0)
+        prove_equal(model, replace(folded, rounding=0.0), batches)
     with torch.no_grad():
-        shipped.head.fc.weight.mul_(2.0)
+        folded.form.head.fc.weight.mul_(2.0)
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
-        prove_equal(model, shipped, batches, rounding)
+        prove_equal(model, folded, batches)
 
 
 def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):
-    def broken(model, *, frames):
-        shipped = deploy(model, frames=frames)
-        shipped.head.fc.weight.mul_(1.01)
-        return shipped
+    def broken(form):
+        round_to_single(form)
+        form.head.fc.weight.mul_(1.01)
 
-    monkeypatch.setattr("trainables.run.deploy", broken)
+    monkeypatch.setattr("trainables.proof.round_to_single", broken)
     out = TrialDir(tmp_path / "trial")
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
         run_trial(config_of(store), out)
     assert not out.is_complete()
     assert not out.test_scores.exists()
+
+
+def test_which_trials_ran_before_in_the_process_changes_nothing(store, tmp_path):
+    """Workers are kept for the trials to come, with whatever they remember."""
+
+    def left(name, level):
+        out = TrialDir(tmp_path / name)
+        result = run_trial(config_of(store, level), out)
+        same = result.model_copy(update={"trial": "", "seconds": 0.0, "clips_per_s": 0.0})
+        scores, form = out.test_scores.read_bytes(), load_deploy(out.deploy_file).state_dict()
+        return same.model_dump(exclude={"digests"}), scores, form
+
+    first = left("first", 0.8)
+    left("between", 0.0)
+    left("other", 0.5)
+    second = left("second", 0.8)
+    assert first[:2] == second[:2]
+    assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
 
 
 def test_files_of_a_process_killed_while_writing_are_cleared(store, tmp_path):

@@ -11,7 +11,9 @@ import logging
 import os
 import re
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,35 @@ _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 """The name of a file that `write_atomic` had not finished when its process was killed."""
 
 
+_NAMES_TO_COME: ContextVar[set[Path] | None] = ContextVar("names_to_come", default=None)
+"""Within `names_together`: folders with new names that are not forced to disk yet."""
+
+
+@contextmanager
+def names_together() -> Iterator[None]:
+    """Within: what `write_atomic` wrote survives a power cut once the block is left, not before:
+    names are forced to disk once per folder, which takes longer than the files themselves.
+    """
+    folders: set[Path] = set()
+    token = _NAMES_TO_COME.set(folders)
+    try:
+        yield
+    finally:
+        _NAMES_TO_COME.reset(token)
+    for folder in sorted(folders):
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            if OutOfSpace.is_why(error):
+                raise OutOfSpace(folder, error) from error
+            raise
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` so that a reader sees the old file, the whole new one, or none; once it
-    returns, a power cut does not undo it. OutOfSpace where the disk is full.
+    returns, a power cut does not undo it (see `names_together`). OutOfSpace where the disk is full.
     """
+    waiting = _NAMES_TO_COME.get()
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         make_folder(path.parent)
@@ -39,7 +66,10 @@ def write_atomic(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
-        sync_folder(path.parent)
+        if waiting is None:
+            sync_folder(path.parent)
+        else:
+            waiting.add(path.parent)
     except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -265,8 +265,27 @@ def deploy_forms(form: DeployForm | MultiLevel) -> list[DeployForm]:
 
 
 def nonzero_params(form: nn.Module) -> int:
-    """Numbers of the deploy form that are not zero."""
-    return sum(int(torch.count_nonzero(parameter)) for parameter in form.parameters())
+    """Numbers of the deploy form that are not zero, in single precision."""
+    return sum(int(torch.count_nonzero(parameter.float())) for parameter in form.parameters())
+
+
+@torch.no_grad()
+def round_to_single(exact: DeployForm | MultiLevel) -> None:
+    """Make of a deploy form in double precision, in place, what `deploy` makes of the same network
+    in single precision: both round each number once.
+    """
+    exact.float()
+    for part in deploy_forms(exact):
+        for parameter in part.parameters():
+            parameter.add_(0.0)  # no negative zeros
+    _expect_again(exact)
+
+
+def _expect_again(form: DeployForm | MultiLevel) -> None:
+    """Its weights have changed: what absent persons give is computed anew."""
+    for part in deploy_forms(form):
+        if part.frames is not None:
+            part.expect(part.frames)
 
 
 def folded(model: Backbone | MultiLevel, form: DeployForm | MultiLevel) -> str:
@@ -321,9 +340,7 @@ def round_to_half(form: DeployForm | MultiLevel) -> float:
         scale = parameter.abs().max().clamp(min=torch.finfo(parameter.dtype).tiny)
         change = max(change, float((parameter - rounded[name]).abs().max() / scale))
         parameter.copy_(rounded[name])
-    for part in deploy_forms(form):
-        if part.frames is not None:
-            part.expect(part.frames)
+    _expect_again(form)
     return change
 
 

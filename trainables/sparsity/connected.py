@@ -6,7 +6,9 @@ Knows no backbone.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +18,43 @@ from torch.nn.utils.parametrize import ParametrizationList
 from trainables.reparam.fusion import KernelMask
 from trainables.sparsity.masks import Masked
 
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[str, int | None]] = WeakKeyDictionary()
+"""Of each network the masks it was last asked for, and the answer: masks that stay as they are are
+asked for again and again, and nothing else of a network changes it.
+"""
 
-@torch.no_grad()
+
 def first_disconnected_block(
     network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor
 ) -> int | None:
     """Number of the first block whose output does not depend on the clip, not even through a
     residual path; None where all blocks are connected.
 
-    Runs a copy of the network in which every kept weight is positive and every shift zero: positive
-    clips then give a positive output exactly where a path leads. blocks: of the network; clips: of
-    any size it takes.
+    blocks: of the network; clips: of any size it takes.
+    """
+    masks = _masks_of(network)
+    known = _KNOWN.get(network)
+    if known is None or known[0] != masks:
+        known = _KNOWN[network] = (masks, _first_disconnected_block(network, blocks, clips))
+    return known[1]
+
+
+def _masks_of(network: nn.Module) -> str:
+    """A digest of all masks and of where they are."""
+    digest = hashlib.sha256()
+    for name, module in network.named_modules():
+        if isinstance(module, Masked | KernelMask):
+            digest.update(name.encode())
+            digest.update((module.mask != 0).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _first_disconnected_block(
+    network: nn.Module, blocks: Sequence[nn.Module], clips: Tensor
+) -> int | None:
+    """Runs a copy of the network in which every kept weight is positive and every shift zero:
+    positive clips then give a positive output exactly where a path leads.
     """
     numbers = {id(block): number for number, block in enumerate(blocks)}
     places = [

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,10 +46,14 @@ class Outside:
 
     checkpoint: Path
     best: Path  # weights of the best epoch on the selection split
-    report: Callable[[EpochMetrics], None]  # called after every epoch, once its checkpoint is safe
+    # called after every epoch, once its checkpoint, where it has one, is safe
+    report: Callable[[EpochMetrics], None]
     should_stop: Callable[[], bool]  # asked after every step
     # called after every step with the epoch (0-based) and how many of its steps are done
     stepped: Callable[[int, int], None] = lambda _epoch, _step: None
+    # seconds between two checkpoints: an epoch that ends earlier has none of its own, and is
+    # trained again where the process dies; the last epoch has one
+    checkpoint_every_s: float = 0.0
 
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -70,6 +74,15 @@ class Course:
     def of(cls, config: TrialConfig) -> Course:
         """A trial's, with its rounds and its warm-up."""
         return cls(config.total_epochs, config.recipe_epoch, config.first_kept_epoch)
+
+
+@dataclass
+class Best:
+    """The weights of the best epoch so far."""
+
+    epoch: int
+    model: dict[str, Any]  # its state
+    saved: bool = False
 
 
 class Fit:
@@ -104,6 +117,8 @@ class Fit:
             [parameter for parameter in model.parameters() if parameter.requires_grad], config
         )
         self.progress = Progress()
+        self.best: Best | None = None  # of the epochs of this process
+        self._saved_at = time.perf_counter()
         self._clipped = _by_plain_name(model)
 
     def run(
@@ -165,12 +180,7 @@ class Fit:
             outside.stepped(progress.epoch, step)
             if outside.should_stop():
                 self._record(sums.tolist(), step, clips, started - seconds_before)
-                save_checkpoint(
-                    outside.checkpoint,
-                    self.model.state_dict(),
-                    self.optimizer.state_dict(),
-                    progress,
-                )
+                self._save(outside)
                 raise Interrupted(f"stopped in epoch {progress.epoch + 1} after step {step}")
         self._record(sums.tolist(), step, clips, started - seconds_before)
 
@@ -277,9 +287,8 @@ class Fit:
                     f"selection_loss must be finite, got {metrics['selection_loss']} in epoch"
                     f" {progress.epoch + 1}"
                 )
-        is_best = selection is not None and self._is_best(metrics)
-        if is_best:
-            save_best(outside.best, self.model.state_dict(), progress.epoch)
+        if selection is not None and self._is_best(metrics):
+            self.best = Best(progress.epoch, _copy_of(self.model.state_dict()))
         progress.history.append(metrics)
         self.schedule.end_epoch(progress.epoch, self.optimizer)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = (
@@ -289,12 +298,23 @@ class Fit:
             0.0,
         )
         progress.loss_sum = progress.correct_sum = progress.penalty_sum = 0.0
-        save_checkpoint(
-            outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), progress
-        )
-        if is_best:
-            keep_best(outside.best)
+        last = progress.epoch == self.course.epochs
+        if last or time.perf_counter() - self._saved_at >= outside.checkpoint_every_s:
+            self._save(outside)
         outside.report(metrics)
+
+    def _save(self, outside: Outside) -> None:
+        """Write the checkpoint, and the best weights where they are newer than their file."""
+        best = self.best if self.best is not None and not self.best.saved else None
+        if best is not None:
+            save_best(outside.best, best.model, best.epoch)
+        save_checkpoint(
+            outside.checkpoint, self.model.state_dict(), self.optimizer.state_dict(), self.progress
+        )
+        if best is not None:
+            keep_best(outside.best)
+            best.saved = True
+        self._saved_at = time.perf_counter()
 
     def _evaluate(self, selection: EpochBatches) -> EpochMetrics:
         labels: list[Tensor] = []
@@ -324,6 +344,13 @@ class Fit:
             -rank[1],
         )
         return True
+
+
+def _copy_of(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.detach().clone() if isinstance(value, Tensor) else value
+        for name, value in state.items()
+    }
 
 
 def _by_plain_name(model: nn.Module) -> list[nn.Parameter]:

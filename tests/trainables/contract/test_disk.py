@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from trainables.contract.disk import disk_problem, read_json, remove_leftovers, write_atomic
+from trainables.contract import disk
+from trainables.contract.disk import (
+    disk_problem,
+    names_together,
+    read_json,
+    remove_leftovers,
+    write_atomic,
+)
 from trainables.contract.errors import OutOfSpace, UserError
 
 
@@ -89,3 +96,27 @@ def test_an_error_that_came_of_a_full_disk_is_one():
             raise UserError("runs/x: must be a folder that can be written to") from error
     assert disk_problem(caught.value) == "No space left on device"
     assert disk_problem(UserError("anything else")) is None
+
+
+def test_names_are_forced_to_disk_once_per_folder_and_only_where_all_went_well(
+    tmp_path, monkeypatch
+):
+    synced = []
+    monkeypatch.setattr(disk, "sync_folder", synced.append)
+    with names_together():
+        for name in ("b", "a"):
+            write_atomic(tmp_path / name, b"x")
+        assert synced == []
+    assert synced == [tmp_path]
+    write_atomic(tmp_path / "c", b"x")
+    assert synced == [tmp_path] * 2
+    with pytest.raises(IsADirectoryError), names_together():
+        write_atomic(tmp_path, b"x")
+    assert synced == [tmp_path] * 2
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(disk, "sync_folder", full)
+    with pytest.raises(OutOfSpace), names_together():
+        write_atomic(tmp_path / "e", b"x")

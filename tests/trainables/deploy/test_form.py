@@ -16,6 +16,7 @@ from trainables.deploy.form import (
     folded,
     load_deploy,
     nonzero_params,
+    round_to_single,
     save_deploy,
     settle,
     usual_execution,
@@ -57,6 +58,26 @@ def test_deploy_keeps_the_precision():
         parameter.dtype
         for parameter in deploy(naive_models.narrow_backbone().float(), frames=8).parameters()
     } == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        *(naive_models.narrow_backbone(name).float() for name in ("hpi_gcn_op", "st_gcn")),
+        masked(0.1).float(),
+        masked(0.95).float(),
+    ],
+    ids=["op", "st_gcn", "masked", "sparse"],
+)
+def test_an_exact_form_that_is_rounded_is_what_single_precision_makes(network):
+    form = deploy(copy.deepcopy(network).double(), frames=8)
+    round_to_single(form)
+    other = deploy(network, frames=8)
+    assert (str(form.folding), form.execution) == (str(other.folding), other.execution)
+    pairs = zip(form.state_dict().items(), other.state_dict().items(), strict=True)
+    for (name, one), (same, two) in pairs:
+        assert (name, one.stride(), one.dtype) == (same, two.stride(), two.dtype)
+        assert one.numpy().tobytes() == two.numpy().tobytes(), name
 
 
 def test_what_was_folded_is_said_in_numbers():

@@ -1,11 +1,14 @@
 """Masks that disconnect a network are found, others are not, on every backbone."""
 
+import copy
+
 import pytest
 import torch
 
 from tests.trainables.models.test_conformance import CASES
 from trainables.laws.backbone import narrow
 from trainables.laws.narrow import clips_for
+from trainables.sparsity import connected
 from trainables.sparsity.connected import first_disconnected_block
 from trainables.sparsity.masks import attach, maskable
 
@@ -51,3 +54,17 @@ def test_one_weight_is_a_way():
     residual = model.blocks[1].residual.conv.parametrizations.weight[0].mask
     residual.copy_(residual.roll(1, dims=1))
     assert dead(model) == 1
+
+
+def test_masks_that_stay_are_tried_once(monkeypatch):
+    model = narrow({"backbone": "st_gcn"})
+    conv = model.blocks[0].temporal.conv
+    mask = attach(conv, torch.ones_like(conv.weight)).mask
+    tried = []
+    monkeypatch.setattr(connected, "_make_positive", lambda probe: tried.append(probe))
+    assert [dead(model) for _ in range(3)] == [None] * 3
+    assert len(tried) == 1
+    mask.zero_()
+    dead(model)
+    dead(copy.deepcopy(model))
+    assert len(tried) == 3

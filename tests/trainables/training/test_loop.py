@@ -14,6 +14,7 @@ from torch import nn
 from trainables.contract.config import SparsityConfig, TrainConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.sparsity.generator import SparseGenerator
+from trainables.training import loop
 from trainables.training.checkpoint import Progress, load_checkpoint, load_tensors
 from trainables.training.loop import Course, Fit, Outside
 from trainables.training.memory import BatchTooLarge
@@ -214,6 +215,51 @@ def test_best_weights_that_were_lost_are_not_shipped(tmp_path, monkeypatch):
     progress = fit_of(network(), False).run(Clips(), Clips(2), outside(tmp_path))
     assert progress.best_epoch == 3
     assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 3
+
+
+@pytest.mark.parametrize("every", [0.0, math.inf])
+def test_short_epochs_share_a_checkpoint(tmp_path, monkeypatch, every):
+    """The last one has one, and so does a trial that is asked to stop; what lies between is trained
+    again, to the same weights.
+    """
+    ranked(monkeypatch, 0.1, 0.4, 0.3, 0.2)
+    written = []
+    save = loop.save_checkpoint
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda *state: written.append(state[3].epoch) or save(*state)
+    )
+
+    def rarely(folder, **options):
+        return replace(outside(folder, **options), checkpoint_every_s=every)
+
+    whole = network()
+    fit_of(whole, False).run(Clips(), Clips(2), rarely(tmp_path / "whole"))
+    assert written == ([1, 2, 3, 4] if every == 0.0 else [4])
+
+    def dies(metrics):
+        if metrics["epoch"] == 2:
+            raise SystemExit("killed")
+
+    with pytest.raises(SystemExit):
+        fit_of(network(), False).run(
+            Clips(), Clips(2), replace(rarely(tmp_path / "parts"), report=dies)
+        )
+    with pytest.raises(Interrupted):  # at the first step of the last epoch
+        fit_of(network(), False).run(
+            Clips(), Clips(2), rarely(tmp_path / "parts", stop_after=0 if every == 0.0 else 9)
+        )
+    model = network()
+    progress = fit_of(model, False).run(Clips(), Clips(2), rarely(tmp_path / "parts"))
+    assert progress.best_epoch == 1
+    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert names == ["best.pt", "last.pt"]
+    one, other = (
+        torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("whole", "parts")
+    )
+    assert one["epoch"] == other["epoch"] == 1
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+        assert torch.equal(one["model"][name], other["model"][name])
 
 
 def test_training_seconds_count_all_attempts(tmp_path, monkeypatch):
