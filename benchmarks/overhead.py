@@ -119,6 +119,8 @@ def measure(arm: str, folder: Path, trials: int, repeat: int) -> dict[str, float
         "after the last trial, s": seconds - ended[-1],
         "CPU of all processes per trial, s": sampler.cpu_seconds() / trials,
         "CPU of the driver per trial, s": counted["cpu_s"] / trials,
+        "that from the first to the last end, s": sampler.driver_cpu(ended[0], ended[-1])
+        / (trials - 1),
         "calls per trial": sum(counted["calls"].values()) / trials,
         "driver at a tenth of the trials, MB": sampler.memory_at(ended[trials // 10]),
         "driver at the last trial, MB": sampler.memory_at(ended[-1]),
@@ -140,7 +142,7 @@ class Sampler:
         self._began = time.monotonic()
         self._family = {driver}
         self._cpu: dict[int, float] = {}
-        self._memory: list[tuple[float, float]] = []
+        self._samples: list[tuple[float, float, float]] = []  # of the driver: when, MB, CPU seconds
 
     def sample(self) -> None:
         parents, cpu = {}, {}
@@ -166,17 +168,25 @@ class Sampler:
             return
         used = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
         if used:
-            self._memory.append((time.monotonic() - self._began, used))
+            now = time.monotonic() - self._began
+            self._samples.append((now, used, self._cpu[self._driver]))
 
     def cpu_seconds(self) -> float:
         """Of all processes together; the last half second of each may be missing."""
         return sum(self._cpu.values())
 
+    def driver_cpu(self, begin: float, end: float) -> float:
+        """Seconds that the driver took between two times."""
+        return self._at(end)[2] - self._at(begin)[2]
+
     def memory_at(self, when: float | None) -> float:
         """Megabytes of the driver at `when` seconds, or the most there were."""
         if when is None:
-            return max(used for _, used in self._memory)
-        return min(self._memory, key=lambda sample: abs(sample[0] - when))[1]
+            return max(used for _, used, _ in self._samples)
+        return self._at(when)[1]
+
+    def _at(self, when: float) -> tuple[float, float, float]:
+        return min(self._samples, key=lambda sample: abs(sample[0] - when))
 
 
 def child(arm: str, trials: int, repeat: int) -> None:

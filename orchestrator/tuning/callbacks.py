@@ -223,7 +223,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._delivered.add(proposal.trial)
         self._no_worker(proposal.trial)
         folder = proposal.folder(self._context.folder)
-        result = folder.load() if folder.is_complete() else None
+        result = folder.load_if_complete()
         outcome: Outcome | None = None
         if result is not None:
             self._finished(self._searcher.trial_of(trial.trial_id), result)

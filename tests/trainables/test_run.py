@@ -380,7 +380,9 @@ def test_a_trial_that_does_not_fit_at_all_fails_with_its_reason(
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nGPU 0 has a total capacity of ...")
 
-    monkeypatch.setattr(*((Backbone, "objective") if where == "step" else (run, "deploy")), full)
+    monkeypatch.setattr(
+        *((Backbone, "objective") if where == "step" else (run, "prove_folding")), full
+    )
     out = TrialDir(tmp_path / "trial")
     config = config_of(store, epochs=1, warmup_epochs=0, milestones=[])
     with pytest.raises(TrialFailed) as caught:
