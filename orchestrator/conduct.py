@@ -251,7 +251,9 @@ def _finish(context: SweepRun) -> Outcome:
     )
     if failed > sweep.failure.tolerated_fraction * len(states):
         lost = tracker.finish_sweep("failed", {}, write_report(run).parent)
-        context.journal.append("sweep_finished", failed=failed, trials=len(states))
+        context.journal.append(
+            "sweep_finished", failed=failed, trials=len(states), **_lacking(lost)
+        )
         _retain(context, lost)
         hint = (
             "more than failure.tolerated_fraction: the test split stays sealed;"
@@ -262,9 +264,14 @@ def _finish(context: SweepRun) -> Outcome:
     evaluation, report = _evaluate(sweep, run)
     tracker.log_evaluation(run, evaluation, _bundle(run, evaluation))
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
-    context.journal.append("sweep_finished", failed=failed, trials=len(states))
+    context.journal.append("sweep_finished", failed=failed, trials=len(states), **_lacking(lost))
     _retain(context, lost)
     return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
+
+
+def _lacking(lost: tuple[str, ...]) -> dict[str, int]:
+    """How much the tracker lacks, if anything: `clean` spares what it may still need."""
+    return {"undelivered": len(lost)} if lost else {}
 
 
 def _retain(context: SweepRun, lost: tuple[str, ...]) -> None:

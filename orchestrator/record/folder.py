@@ -29,6 +29,9 @@ from trainables.contract.errors import UserError
 
 log = logging.getLogger(__name__)
 
+SCRATCH = ".tune"
+"""Ray Tune's own folder in the sweep's: nothing in it is needed after a run."""
+
 DEFINING = ("data", "parameters", "constraints", "sparsity", "model", "train", "method", "seed")
 """Parts of a sweep file that decide which trials there are; resources, budget, tracking and
 ensembles may change between runs.
@@ -181,7 +184,7 @@ def _undo(run: Path, made: bool) -> None:
         (run / name).unlink(missing_ok=True)
     for path in lease_files(run):
         path.unlink(missing_ok=True)
-    for name in ("sources", ".tune"):
+    for name in ("sources", SCRATCH):
         shutil.rmtree(run / name, ignore_errors=True)
     if made:
         with suppress(OSError):  # it is not empty

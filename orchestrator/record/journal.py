@@ -40,6 +40,7 @@ Event = Literal[
     "test_read",
     "sweep_finished",
     "sweep_interrupted",
+    "space_freed",
 ]
 EVENTS: tuple[str, ...] = get_args(Event)
 

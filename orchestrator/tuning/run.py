@@ -19,6 +19,7 @@ from typing import Any
 from ray import tune
 from ray.tune import Stopper, TuneError
 
+from orchestrator.record.folder import SCRATCH
 from orchestrator.record.journal import read_journal
 from orchestrator.record.past import load_past, write_ends
 from orchestrator.record.running import Running, remove_running, write_running
@@ -53,9 +54,6 @@ from orchestrator.tuning.waiting import WaitingForCores
 from orchestrator.tuning.workers import survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import TrialRequest, train
-
-SCRATCH = ".tune"
-"""Tune's own folder in the sweep's: nothing in it is needed after the run."""
 
 TICK_S = 1.0
 RECORD_EVERY_S = 5.0

@@ -25,7 +25,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """They concern the whole sweep, not one trial."""
 
 
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 """The name of a file that `write_atomic` had not finished when its process was killed."""
 
 
@@ -101,7 +101,7 @@ def remove_leftovers(folder: Path) -> None:
     killed; no other process may be writing there.
     """
     for path in folder.rglob(".*.partial"):
-        if _LEFTOVER.fullmatch(path.name):
+        if LEFTOVER.fullmatch(path.name):
             path.unlink()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator import __version__
+from orchestrator.cli.commands.cleaning import clean
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.ensembles import ensemble, show_evaluation, what_if
 from orchestrator.cli.commands.networks import COMMANDS
@@ -228,6 +229,7 @@ def _show(outcome: Outcome, as_json: bool) -> None:
 
 
 app.command()(status)
+app.command()(clean)
 app.command()(curves)
 app.command()(simulate)
 
