@@ -99,16 +99,23 @@ def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
     if not len(labels):
         raise UserError("scores must hold at least one clip, got none")
     rank = ranks(scores, labels)
-    hits = rank == 0
-    top1 = float(hits.mean())
-    per_class = np.bincount(labels)
-    present = per_class > 0
-    recall = np.bincount(labels, weights=hits)[present] / per_class[present]
     entropy = (
         -float(np.take_along_axis(log_softmax(scores), labels[:, None], axis=1).mean())
         if logits
         else None
     )
+    return accuracy_of_ranks(rank, labels, entropy)
+
+
+def accuracy_of_ranks(
+    rank: IntArray, labels: IntArray, cross_entropy: float | None = None
+) -> Accuracy:
+    """The same where it is known how many classes stand before each label, (N,)."""
+    hits = rank == 0
+    top1 = float(hits.mean())
+    per_class = np.bincount(labels)
+    present = per_class > 0
+    recall = np.bincount(labels, weights=hits)[present] / per_class[present]
     return Accuracy(
         clips=len(labels),
         right=int(hits.sum()),
@@ -117,7 +124,7 @@ def accuracy(scores: FloatArray, labels: IntArray, *, logits: bool) -> Accuracy:
         interval=interval(int(hits.sum()), len(labels)),
         top5=float((rank < 5).mean()),
         mean_class=float(recall.mean()),
-        cross_entropy=entropy,
+        cross_entropy=cross_entropy,
     )
 
 

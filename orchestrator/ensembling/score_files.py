@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from orchestrator.ensembling.classes import Predictions
-from orchestrator.ensembling.combine import weighted_sum
+from orchestrator.ensembling.combine import ranks_of_sums, weighted_sum
 from orchestrator.ensembling.cross_fitting import cross_fitted
 from orchestrator.ensembling.evaluate import (
     Accuracy,
@@ -22,6 +22,7 @@ from orchestrator.ensembling.evaluate import (
     IntArray,
     Paired,
     accuracy,
+    accuracy_of_ranks,
     paired,
     ranks,
 )
@@ -30,6 +31,7 @@ from orchestrator.ensembling.readers.files import read_labels, read_scores
 from orchestrator.ensembling.readers.tables import LabelTable, ScoreTable
 from orchestrator.ensembling.row_order import check_order
 from orchestrator.ensembling.strategies.sources import Sources
+from orchestrator.ensembling.sums import Weights
 from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.strategies import STRATEGIES, StrategyCard
 from trainables.contract.errors import UserError
@@ -40,6 +42,11 @@ TOO_NARROW = (
     " weights are chosen on, so that it covers about 90 % of planted cases"
 )
 
+LEANS = (
+    "the best of several weights looks better here than it is: the labels that it is picked by are"
+    " those that it is judged by"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FilesRequest:
@@ -48,6 +55,7 @@ class FilesRequest:
     scores: tuple[Path, ...]
     labels: Path
     weights: tuple[float, ...] = ()  # one per score file; none: all equal
+    others: tuple[tuple[float, ...], ...] = ()  # further weights to compare with, one per file each
     # None: logits, or probabilities where the files hold them
     combine: Combine | None = None
     labels_from: int | None = None  # the first class's number; None: the labels must say
@@ -85,6 +93,7 @@ class FilesEvaluation:
     # the ensemble against the best single file, or against each of those that are equally good
     against_best: dict[str, Paired]
     predictions: Predictions  # of every file and of the ensemble
+    others: tuple[tuple[dict[str, float], Accuracy], ...] = ()  # further weights, what they give
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the predictions; the figures of the ensemble stand at the top."""
@@ -97,6 +106,10 @@ class FilesEvaluation:
             "members": {name: figures(found) for name, found in self.members.items()},
             "against_best": {name: found.model_dump() for name, found in self.against_best.items()},
         }
+        if self.others:
+            content["others"] = [
+                {"weights": given, **figures(found)} for given, found in self.others
+            ]
         if self.chosen is not None:
             content |= {
                 "method": self.chosen.method,
@@ -132,10 +145,11 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     paths, weights = request.scores, request.weights
     if not paths:
         raise UserError("--scores: must name at least one file, got none")
-    if weights and len(weights) != len(paths):
-        raise UserError(
-            f"--weights: must be one per score file, got {len(weights)} for {len(paths)} files"
-        )
+    for each in (weights, *request.others):
+        if each and len(each) != len(paths):
+            raise UserError(
+                f"--weights: must be one per score file, got {len(each)} for {len(paths)} files"
+            )
     card = _card(request)
     files = [read_scores(path) for path in paths]
     labels = read_labels(request.labels, request.split)
@@ -149,6 +163,7 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     given = dict(zip(names, weights or (1.0,) * len(paths), strict=True))
     try:
         together, chosen = weighted_sum(table.logits, list(given.values()), combine), None
+        others = _compared(request.others, names, table, truth, combine)
     except UserError as error:
         raise UserError(f"--weights: {error}") if weights else error from error
     if card is not None:
@@ -164,7 +179,7 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
     hits = ranks(together, truth) == 0
     return FilesEvaluation(
         aligned=table.how,
-        notes=(*notes, *table.notes, *order, *_doubts(card)),
+        notes=(*notes, *table.notes, *order, *_doubts(card), *([LEANS] if others else [])),
         members=members,
         weights=given,
         combine=combine,
@@ -181,6 +196,24 @@ def evaluate_files(request: FilesRequest) -> FilesEvaluation:
             classes=tuple(map(str, range(together.shape[1]))),
             firsts={**firsts, ENSEMBLE: together.argmax(axis=1)},
         ),
+        others=others,
+    )
+
+
+def _compared(
+    others: Sequence[Sequence[float]],
+    names: Sequence[str],
+    table: Aligned,
+    truth: IntArray,
+    combine: Combine,
+) -> tuple[tuple[dict[str, float], Accuracy], ...]:
+    """What further weights of the same files give, all in one pass over them."""
+    if not others:
+        return ()
+    found = ranks_of_sums(table.logits, [Weights(each, combine) for each in others], truth)
+    return tuple(
+        (dict(zip(names, each, strict=True)), accuracy_of_ranks(rank, truth))
+        for each, rank in zip(others, found, strict=True)
     )
 
 

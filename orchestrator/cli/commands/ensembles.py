@@ -63,11 +63,11 @@ def ensemble(
     scores: ScoreFiles = None,
     labels: LabelFile = None,
     weights: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--weights",
-            help="Give one weight per score file, separated by commas; for a sweep a preset's name"
-            " or VALUE=WEIGHT,VALUE=WEIGHT.",
+            help="Give one weight per score file, separated by commas, and repeat it to compare"
+            " several; for a sweep a preset's name or VALUE=WEIGHT,VALUE=WEIGHT.",
         ),
     ] = None,
     combine: Annotated[
@@ -99,11 +99,14 @@ def ensemble(
 
     if bool(names) == bool(scores):
         raise UserError("ensemble: give the name of a sweep, or --scores and --labels")
-    files = _Files(labels, labels_from, by_position, split, cross_fit, seed)
-    asked = Asked(method, option or (), budget or (), over or (), per or (), combine, weights)
+    first, others = (weights[0], weights[1:]) if weights else (None, [])
+    files = _Files(labels, labels_from, by_position, split, cross_fit, seed, tuple(others) or None)
+    asked = Asked(method, option or (), budget or (), over or (), per or (), combine, first)
     place = _Place(called, out, storage, uri, partial)
     shown = _Shown(details, as_json)
     if names:
+        if others:
+            raise UserError("--weights: must be given once for a sweep's networks")
         if files.any_given:
             raise UserError(
                 "ensemble: --labels, --labels-from, --by-position, --split, --cross-fit and --seed"
@@ -136,6 +139,7 @@ class _Files:
     split: str | None
     cross_fit: int | None
     seed: int | None
+    weights: tuple[str, ...] | None  # to compare with the first ones
 
     @property
     def any_given(self) -> bool:
@@ -185,6 +189,7 @@ def _of_files(
         scores=tuple(scores),
         labels=files.labels,
         weights=_numbers(asked.weights),
+        others=tuple(map(_numbers, files.weights or ())),
         combine=asked.combine,
         labels_from=files.labels_from,
         by_position=files.by_position,

@@ -38,6 +38,8 @@ def print_files_evaluation(found: FilesEvaluation, *, details: bool, as_json: bo
         rows[f"{found.chosen.method} ({found.combine})"] = found.ensemble
     else:
         rows[f"ensemble ({found.combine})"] = found.ensemble
+    for given, other in found.others:
+        rows[f"with weights {','.join(f'{weight:g}' for weight in given.values())}"] = other
     accuracies = list(rows.values())
     errors = [f"{100 * each.top1:.2f} ± {100 * each.top1_error:.2f}" for each in accuracies]
     weights = [

@@ -54,3 +54,19 @@ def test_wrong_choices_of_score_files(orchestrate, score_files, arguments, messa
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_several_weights_of_score_files_stand_side_by_side(orchestrate, score_files):
+    count = score_files.count("--scores")
+    first, second = ",".join(["1"] * count), ",".join(["1"] + ["0"] * (count - 1))
+    weights = ("--weights", first, "--weights", second)
+    code, out, err = orchestrate("ensemble", *score_files, *weights)
+    assert code == 0, err
+    assert f"with weights {second}" in out
+    code, out, _ = orchestrate("ensemble", *score_files, *weights, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert list(found["others"][0]["weights"].values()) == [1.0] + [0.0] * (count - 1)
+    assert found["others"][0]["samples"] == found["samples"]
+    code, _, err = orchestrate("ensemble", "small", *weights)
+    assert (code, err) == (2, "--weights: must be given once for a sweep's networks\n")

@@ -363,3 +363,26 @@ def test_files_of_others_are_combined_with_the_networks_of_a_sweep_by_name(tmp_p
 def test_one_file_is_not_compared_with_itself(tmp_path):
     found = evaluate([scores_file(tmp_path, "npy")], labels_file(tmp_path, "npy"))
     assert found.against_best == {}
+
+
+def test_several_weights_are_compared(tmp_path):
+    """Each as if it were given alone; one pass over the files counts them all."""
+    files = [scores_file(tmp_path, kind, LOGITS + step) for kind, step in (("npy", 0), ("dict", 0))]
+    files[1] = dump(files[1], dict(zip(NAMES, LOGITS[:, ::-1], strict=True)))
+    labels = labels_file(tmp_path, "csv")
+    files[0] = scores_file(tmp_path, "parquet")
+    several = ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (2.0, 0.5))
+    found = evaluate(files, labels, weights=several[0], others=several[1:])
+    alone = [evaluate(files, labels, weights=each) for each in several]
+    assert found.ensemble == alone[0].ensemble
+    for (given, accuracy), other in zip(found.others, alone[1:], strict=True):
+        assert given == other.weights
+        assert accuracy == other.ensemble
+    content = found.to_json()
+    assert [each["correct"] for each in content["others"]] == [
+        each.to_json()["correct"] for each in alone[1:]
+    ]
+    assert any("the best of several weights looks better" in note for note in content["notes"])
+    assert "others" not in alone[0].to_json()
+    with pytest.raises(UserError, match="--weights: must be one per score file, got 3 for 2"):
+        evaluate(files, labels, others=((1.0, 1.0, 1.0),))
