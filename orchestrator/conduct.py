@@ -5,7 +5,6 @@ report.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +34,8 @@ from orchestrator.record.states import load_trials, open_slots
 from orchestrator.record.stop_requests import Stop
 from orchestrator.record.warm_start import warm_up
 from orchestrator.report.markdown import write_report
-from orchestrator.search.making import asks
 from orchestrator.sweep import Sweep
-from orchestrator.trials.dense import cells_behind
-from orchestrator.trials.space import all_trials
-from orchestrator.tuning.sweep_run import SweepRun
+from orchestrator.tuning.sweep_run import SweepRun, known_trials
 from trainables.contract.errors import OutOfSpace, UserError
 
 if TYPE_CHECKING:
@@ -105,15 +101,7 @@ def conduct(
 def _context(sweep: Sweep, run: Path, prepared: Prepared, address: str | None) -> SweepRun:
     """What this run of the sweep works with; its trials are those of earlier runs and the rest."""
     events = read_journal(run / "journal.jsonl")
-    recorded = load_proposals(run)
-    trials = planned = all_trials(sweep, recorded)
-    slots: Mapping[str, int] = {}
-    behind: Mapping[str, frozenset[str]] = {}
-    if asks(sweep):
-        names = {proposal.trial for proposal in recorded}
-        trials = [trial for trial in planned if trial.proposal.trial in names]
-        slots = Counter(trial.proposal.cell for trial in planned)
-        behind = cells_behind(planned)
+    trials, slots, behind = known_trials(sweep, load_proposals(run))
     fetched = _fetch_sources(sweep, run)
     tracker = _tracker(sweep, prepared.mark)
     seconds_left = _seconds_left(sweep, events)

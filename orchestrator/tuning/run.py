@@ -148,7 +148,8 @@ def turns_of(
     if not asks(sweep):
         return Turns(listed_searches(sweep, waiting), waiting)
     proposals = [trial.proposal for trial in context.trials]
-    cells = [cell for cell, _ in cells_of(sweep, proposals)]
+    # the turn goes on with the cells that had the fewest
+    cells = [cell for cell, _ in sorted(cells_of(sweep, proposals), key=lambda each: len(each[1]))]
     past = load_past(run, sweep, context.trials, states)
     return Turns(
         asked_searches(sweep, cells, context.trials, past, context.earlier),

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import propose
-from orchestrator.search.making import Earlier
+from orchestrator.search.making import Earlier, asks
 from orchestrator.sweep import Sweep
 from orchestrator.tracking.tracker import Tracker
-from orchestrator.trials.space import Trial
+from orchestrator.trials.dense import cells_behind
+from orchestrator.trials.proposed import Proposal, Trial
+from orchestrator.trials.space import all_trials
+
+
+def known_trials(
+    sweep: Sweep, recorded: Sequence[Proposal]
+) -> tuple[list[Trial], dict[str, int], dict[str, frozenset[str]]]:
+    """(the trials of a sweep that are known, its slots, what its cells are behind), as `SweepRun`
+    has them. recorded: what earlier runs of it proposed.
+    """
+    planned = all_trials(sweep, recorded)
+    if not asks(sweep):
+        return planned, {}, {}
+    names = {proposal.trial for proposal in recorded}
+    known = [trial for trial in planned if trial.proposal.trial in names]
+    return known, Counter(trial.proposal.cell for trial in planned), cells_behind(planned)
 
 
 @dataclass(frozen=True)
