@@ -116,7 +116,8 @@ def forecast(name: str, data: Path, changes: list[str]) -> dict[str, Any]:
 def orchestrate(command: str, name: str, data: Path, changes: list[str], *more: str) -> str:
     """Run a command on a sweep; returns what it prints."""
     sets = [part for change in changes for part in ("--set", change)]
-    call = [sys.executable, "-m", "orchestrator.cli", command, str(SPACES / f"{name}.yaml")]
+    start = "from orchestrator.cli import main; main()"
+    call = [sys.executable, "-c", start, command, str(SPACES / f"{name}.yaml")]
     done = subprocess.run(
         [*call, *sets, *more],
         env={**os.environ, "DATA": str(data)},

@@ -33,6 +33,11 @@ WALL_S, CPU_S = "wall_s", "cpu_s"
 processor time of it, both in seconds.
 """
 
+GPU, GPU_MEMORY_GB, GPU_PEAK_GB = "gpu", "gpu_memory_gb", "gpu_peak_gb"
+"""Keys of reports of trials on a GPU: which one of which node, before the first epoch, with each
+epoch its memory, and the most of it that the trial's tensors have taken, in 1e9 bytes.
+"""
+
 STEP, STEPS = "step", "steps"
 """Keys of a report within an epoch, which is `IN_EPOCH` (0-based): steps done, and of how many."""
 IN_EPOCH = "in_epoch"
@@ -55,6 +60,7 @@ class TrialRequest(TypedDict):
     source: str | None
     cancel_file: str  # training checkpoints and ends once this file exists
     threads: int
+    cpus: float  # what it asks of its node, as `gpu_fraction` does
     gpu_fraction: float  # 0 for a CPU trial
     timed: bool  # the trial measures the latency of its network itself, beside other trials
 
@@ -80,18 +86,23 @@ def train(request: TrialRequest) -> None:
     try:
         if stopped():
             raise Interrupted("stopped before the first step")
+        device = _device(request["gpu_fraction"])
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # a trial before it in this process may have left some
+            torch.cuda.reset_peak_memory_stats()
+            tune.report({GPU: which_gpu()})
         source = request["source"]
         run_trial(
             TrialConfig.model_validate_json(request["config"]),
             TrialDir(Path(request["out"])),
             Setup(
-                device=_device(request["gpu_fraction"]),
+                device=device,
                 root=Path(request["root"]),
                 source=None if source is None else Path(source),
                 timed=request["timed"],
             ),
             Watch(
-                report=lambda metrics: tune.report(dict(metrics)),
+                report=lambda metrics: tune.report({**metrics, **gpu_memory(device)}),
                 warn=lambda text: tune.report({WARNING: text}),
                 should_stop=stopped,
                 stepped=StepReports(tune.report),
@@ -115,6 +126,34 @@ def train(request: TrialRequest) -> None:
             tune.report({FAILED: str(error)})
         else:
             raise
+
+
+def resources_of(request: TrialRequest, memory_bytes: float | None = None) -> Any:
+    """Tune's form of what a trial asks of its node."""
+    from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+    asked = {"CPU": request["cpus"], "GPU": request["gpu_fraction"], "memory": memory_bytes or 0.0}
+    return PlacementGroupFactory([asked])
+
+
+def which_gpu() -> str:
+    """Names the GPU that Ray gave this worker, among all of the cluster."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return f"{context.get_node_id()}:{','.join(context.get_accelerator_ids().get('GPU', ()))}"
+
+
+def gpu_memory(device: torch.device) -> dict[str, float]:
+    """What a trial on a GPU reports of its memory with each epoch; nothing of one on a CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return {}
+    return {
+        GPU_MEMORY_GB: torch.cuda.get_device_properties(device).total_memory / 1e9,
+        GPU_PEAK_GB: torch.cuda.max_memory_reserved(device) / 1e9,
+    }
 
 
 def time_form(deploy_file: str, threads: int, gpu_fraction: float) -> str:

@@ -45,16 +45,16 @@ def this_machine(wanted: Resources, address: str | None = None) -> Machine:
     """
     cores, cards = present()
     gpus = float(wanted.gpus) if not isinstance(wanted.gpus, str) else min(1.0, float(len(cards)))
-    fits = cores // wanted.cpus
+    fits = cores // wanted.cores
     if gpus > 0:
         device = f"{gpus:g} GPU"
         fits = min(int(max(len(cards), 1) / gpus), fits)
     else:
-        device = f"{wanted.cpus} CPU core{'s' if wanted.cpus > 1 else ''}"
+        device = f"{wanted.cores} CPU core{'s' if wanted.cores > 1 else ''}"
     concurrent = max(1, min(fits, wanted.max_concurrent or fits))
     parts = [processor_name(), f"{cores} cores", *(dict.fromkeys(cards) if gpus else ()), device]
     name = ", ".join(parts) if address is None else f"the cluster at {address}"
-    return Machine(name, device, wanted.cpus, gpus, concurrent)
+    return Machine(name, device, wanted.cores, gpus, concurrent)
 
 
 def present() -> tuple[int, list[str]]:

@@ -59,14 +59,14 @@ FIELDS = tuple(each.name for each in fields(Work))
 Pace = Work
 
 CPU_PACE = Pace(
-    trials=0.95,
+    trials=0.9,
     epochs=0.03,
-    steps=3e-3,
+    steps=1e-3,
     operations=1.5e-3,
     masked=2e-4,
-    gflops=0.01,
-    meganumbers=4.5e-3,
-    scored_meganumbers=3.7e-3,
+    gflops=0.014,
+    meganumbers=4.6e-3,
+    scored_meganumbers=3.2e-3,
     megaweights=5e-3,
 )
 """One thread of one CPU core: measured, see `benchmarks/forecast.py`."""

@@ -293,7 +293,7 @@ def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
     yield from _empty_cells(facts)
     cores, cards = present()
     asked = {
-        "cpus": sweep.resources.cpus,
+        "cpus": sweep.resources.cores,
         "gpus": 0 if sweep.resources.gpus == "auto" else sweep.resources.gpus,
     }
     for (name, amount), have, unit in zip(

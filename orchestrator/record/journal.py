@@ -24,6 +24,7 @@ Event = Literal[
     "sweep_resumed",
     "sweep_forecast",
     "sweep_running",
+    "resources_decided",
     "trial_proposed",
     "trial_started",
     "trial_warned",

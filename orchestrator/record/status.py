@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
+from orchestrator.record.decisions import resource_decisions
 from orchestrator.record.folder import closed_folders, is_running, list_folders
 from orchestrator.record.journal import read_journal
 from orchestrator.record.lease import Look, first_looks
@@ -50,6 +51,7 @@ class Status:
     cells: tuple[CellStatus, ...]
     failures: dict[str, str] = field(default_factory=dict)  # trial -> reason
     stopped: dict[str, str] = field(default_factory=dict)  # interrupted trial -> how far it is
+    resources: dict[str, str] = field(default_factory=dict)  # what was decided, by kind of trial
     saved: str = ""  # what early stopping saved, in words
     seconds_left: float | None = None  # while it runs, once a trial has trained for two epochs
     next_step: str = ""
@@ -63,6 +65,7 @@ class Status:
             "cells": [asdict(cell) for cell in self.cells],
             "failures": self.failures,
             "stopped": self.stopped,
+            "resources": self.resources,
             "saved": self.saved,
             "seconds_left": self.seconds_left,
             "next_step": self.next_step,
@@ -124,6 +127,7 @@ def load_status(run: Path, first: Look | None = None) -> Status:
         tuple(cells.values()),
         {trial.proposal.trial: trial.failure for trial in states if trial.failure is not None},
         {} if running else _stopped(states),
+        resource_decisions(events),
         saved_epochs(states),
         now.seconds_left,
         _next_step(run, state, _address(events)),

@@ -32,7 +32,7 @@ from orchestrator.report.sections.classes import (
     misclassified_cells,
 )
 from orchestrator.report.sections.doubt import doubt, first_tried_cells
-from orchestrator.report.sections.forecast import forecast
+from orchestrator.report.sections.forecast import forecast, resources
 from orchestrator.report.sections.fronts import draw_fronts, front_cells, fronts
 from orchestrator.report.sections.overview import overview, settings
 from orchestrator.report.sections.papers import paper_cells, papers, tables_of_papers
@@ -117,6 +117,7 @@ def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool 
         *levels(trials, evaluation),
         *trial_table(trials),
         *forecast(run, trials, journal),
+        *resources(journal),
         "## Settings",
         settings(sweep),
     ]

@@ -128,6 +128,10 @@ class Turns:
                 if not before:
                     self._turn.append(other)
 
+    def put_back(self, trial: Trial) -> None:
+        """It cannot start now after all: it is the next one again."""
+        self._held.insert(0, trial)
+
     def end(self, trial: Trial, outcome: Outcome | None) -> None:
         """Pass a trial's end on to its cell, and to those that wait for it; None: it was
         interrupted, of which a search learns nothing.

@@ -137,12 +137,19 @@ class Objective(Frozen):
 class Resources(Frozen):
     """What one trial gets, and how many run at a time."""
 
-    # per trial: a fraction up to 1 or a whole number; auto: 1 if there is one
+    # per trial: a fraction up to 1 or a whole number; auto: 1 if there is one, which trials share
+    # as long as its throughput grows
     gpus: Literal["auto"] | Annotated[float, Field(ge=0.0)] = "auto"
-    cpus: int = Field(default=1, ge=1)  # CPU cores per trial
+    # CPU cores per trial; auto: 1, or more where trials are fewer than cores
+    cpus: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     per_trial_memory_gb: Positive | None = None  # main memory a trial asks for
     # trials at a time; default: as many as fit
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def cores(self) -> int:
+        """What a trial gets at least."""
+        return 1 if self.cpus == "auto" else self.cpus
 
     @field_validator("gpus")
     @classmethod

@@ -112,15 +112,15 @@ def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
             else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
         )
         raise UserError(
-            f"resources: one trial must fit on one node, asked for cpus={wanted.cpus:g}"
+            f"resources: one trial must fit on one node, asked for cpus={wanted.cores:g}"
             f" gpus={gpus:g}{memory}, the nodes have {have}"
         )
-    return Slots(wanted.cpus, gpus, min(concurrent, wanted.max_concurrent or concurrent))
+    return Slots(wanted.cores, gpus, min(concurrent, wanted.max_concurrent or concurrent))
 
 
 def _trials_on(node: Mapping[str, float], wanted: Resources, gpus: float) -> int:
     """How many trials fit on a node at once; a fraction of a GPU is never spread over two."""
-    fits = [int(node.get("CPU", 0) // wanted.cpus)]
+    fits = [int(node.get("CPU", 0) // wanted.cores)]
     if gpus:
         cards = int(node.get("GPU", 0))
         fits.append(cards * int(1 / gpus + 1e-9) if gpus < 1 else int(cards // gpus))

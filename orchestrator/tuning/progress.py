@@ -250,7 +250,7 @@ class Display(AbstractContextManager["Display"]):
         if self.remaining is not None and waiting > 0:
             total = self.remaining.waiting_seconds(self._running, waiting)
             each = each if total is None else total / waiting
-        return all_seconds_left(running, waiting, each, self.at_once)
+        return all_seconds_left(running, waiting, each, max(self.at_once, len(running)))
 
     def _with_time(self, attempt: Attempt) -> RunningTrial:
         """With the time it has left, as expected until it has shown its pace."""

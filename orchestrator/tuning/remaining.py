@@ -23,6 +23,8 @@ from trainables.contract.errors import UserError
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 10.0
+MORE_THREADS = 1.2
+"""A trial whose processor time is so many times its wall clock had more than one thread."""
 
 
 @dataclass
@@ -45,6 +47,8 @@ class History:
         what it took beyond, trials to come will take, too.
         """
         alone = self.machine.cpus == 1 and not self.machine.gpus
+        if alone and cpu > MORE_THREADS * wall:
+            return  # of `cpus: auto`: more threads say nothing of one
         self._seen.add(expected.kind, expected.seconds, cpu if alone else wall)
         if alone and cpu > 0:
             self._loads.append(max(wall / cpu, 1.0))

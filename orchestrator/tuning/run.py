@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune import Stopper, TuneError
+from ray.tune import Callback, Stopper, TuneError
 
 from orchestrator.record.folder import SCRATCH
 from orchestrator.record.journal import read_journal
@@ -46,6 +47,8 @@ from orchestrator.tuning.retaining import Retaining
 from orchestrator.tuning.room import Room
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
+from orchestrator.tuning.shares import Shares
+from orchestrator.tuning.shares_adapter import ShareReports, most_at_once, shares_of
 from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
@@ -53,7 +56,7 @@ from orchestrator.tuning.timing import Timing, untimed
 from orchestrator.tuning.waiting import WaitingForCores
 from orchestrator.tuning.workers import survivable_deaths
 from trainables.contract.disk import disk_problem
-from trainables.ray_trainable import TrialRequest, train
+from trainables.ray_trainable import TrialRequest, resources_of, train
 
 TICK_S = 1.0
 RECORD_EVERY_S = 5.0
@@ -198,8 +201,9 @@ class TuneRun:
         sources = Sources(
             self.context.sweep, self.context.folder, self.context.trials, self.context.fetched
         )
+        shares = shares_of(self.context, self.slots, self.turns.most, self.display.note)
         searcher = SweepSearcher(
-            self.turns, lambda trial: self._request(trial, sources), self.switch.closed
+            self.turns, lambda trial: self._request(trial, sources, shares), self.switch.closed
         )
         scheduler = SweepScheduler(self.early, searcher.trial_of)
         callback = SweepCallback(
@@ -209,7 +213,8 @@ class TuneRun:
         try:
             with warnings.catch_warnings(), survivable_deaths():
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
-                tuner = self._tuner(searcher, scheduler, callback)
+                told = ShareReports(shares, searcher.trial_of)
+                tuner = self._tuner(searcher, scheduler, [callback, told])
                 beside(tuner.fit, monitor.tick)
         except ClusterLost as error:
             self.switch.cancel(Stop("system", str(error)))
@@ -225,8 +230,11 @@ class TuneRun:
             self._stop_or_raise(callback.error)
         return callback.ended
 
-    def _request(self, trial: Trial, sources: Sources) -> dict[str, Any]:
-        source = sources.folder(trial)
+    def _request(self, trial: Trial, sources: Sources, shares: Shares) -> dict[str, Any] | None:
+        """What Tune gives to the trial's worker; None: no resources are granted to it now."""
+        source, granted = sources.folder(trial), shares.grant(trial)
+        if granted is None:
+            return None
         return dict(
             TrialRequest(
                 config=trial.config.model_dump_json(),
@@ -234,28 +242,27 @@ class TuneRun:
                 out=str(trial.proposal.folder(self.context.folder).path.absolute()),
                 source=None if source is None else str(source),
                 cancel_file=str(self.requests.cancel_file.absolute()),
-                threads=self.slots.threads,
-                gpu_fraction=self.slots.gpus,
+                threads=granted.cpus,
+                cpus=granted.cpus,
+                gpu_fraction=granted.gpus,
                 timed=self.context.sweep.chooses_by_latency,
             )
         )
 
     def _tuner(
-        self, searcher: SweepSearcher, scheduler: SweepScheduler, callback: SweepCallback
+        self, searcher: SweepSearcher, scheduler: SweepScheduler, callbacks: list[Callback]
     ) -> tune.Tuner:
         folder = self.context.folder / SCRATCH
         shutil.rmtree(folder, ignore_errors=True)
         memory = self.context.sweep.resources.per_trial_memory_gb
-        wanted = {"cpu": self.slots.cpus, "gpu": self.slots.gpus}
-        if memory is not None:
-            wanted["memory"] = memory * 2**30  # Ray counts it in bytes
+        bytes_each = None if memory is None else memory * 2**30
         return tune.Tuner(
-            tune.with_resources(train, wanted),
+            tune.with_resources(train, partial(resources_of, memory_bytes=bytes_each)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
                 num_samples=self.turns.most,
-                max_concurrent_trials=self.slots.concurrent,
+                max_concurrent_trials=most_at_once(self.context.sweep.resources, self.slots),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.trial_id),
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -263,7 +270,7 @@ class TuneRun:
             run_config=tune.RunConfig(
                 name="run",
                 storage_path=str(folder.absolute()),
-                callbacks=[callback],
+                callbacks=callbacks,
                 failure_config=tune.FailureConfig(
                     max_failures=self.context.sweep.failure.max_restarts
                 ),

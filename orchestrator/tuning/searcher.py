@@ -31,11 +31,11 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
     def __init__(
         self,
         turns: Turns,
-        request: Callable[[Trial], dict[str, Any]],
+        request: Callable[[Trial], dict[str, Any] | None],
         closed: Callable[[], bool],
     ) -> None:
-        """request: a trial's Tune configuration; TrialFailed where it cannot start. closed: asked
-        before every trial; once true, no new trial is started.
+        """request: a trial's Tune configuration; None where it cannot start now, TrialFailed where
+        it never can. closed: asked before every trial; once true, no new trial is started.
         """
         super().__init__()
         self._turns = turns
@@ -71,6 +71,9 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
                     self._listener.give_up(trial, str(failure))
                 self._turns.end(trial, Outcome("failed"))
                 continue
+            if request is None:
+                self._turns.put_back(trial)
+                return None
             self._given[trial_id] = trial
             return request
         return finished

@@ -1,6 +1,7 @@
 """What a worker makes of a request, and what it reports of how the trial ended."""
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from trainables.ray_trainable import (
     CPU_S,
     DISK,
     FAILED,
+    GPU_MEMORY_GB,
+    GPU_PEAK_GB,
     IN_EPOCH,
     STEP,
     STEPS,
@@ -21,6 +24,8 @@ from trainables.ray_trainable import (
     StepReports,
     TrialRequest,
     _device,
+    gpu_memory,
+    resources_of,
     train,
 )
 
@@ -44,6 +49,7 @@ def request(folder, threads=1):
         source=None,
         cancel_file=str(folder / "cancel"),
         threads=threads,
+        cpus=threads,
         gpu_fraction=0.0,
         timed=False,
     )
@@ -141,3 +147,18 @@ def test_a_share_of_a_gpu_is_a_share_of_its_memory(monkeypatch, fraction, capped
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", calls.append)
     assert _device(fraction) == torch.device("cuda")
     assert calls == capped
+
+
+def test_what_a_trial_asks_of_its_node(tmp_path):
+    asked = {**request(tmp_path, threads=2), "gpu_fraction": 0.5}
+    assert resources_of(asked, 1024.0).bundles == [{"CPU": 2.0, "GPU": 0.5, "memory": 1024.0}]
+    assert resources_of(request(tmp_path)).bundles == [{"CPU": 1.0}]
+
+
+def test_memory_is_reported_of_gpus_alone(monkeypatch):
+    assert gpu_memory(torch.device("cpu")) == {}
+    card = SimpleNamespace(total_memory=80e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 2.5e9)
+    found = gpu_memory(torch.device("cuda"))
+    assert found == {GPU_MEMORY_GB: 80.0, GPU_PEAK_GB: 2.5}

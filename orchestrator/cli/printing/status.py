@@ -43,6 +43,8 @@ def print_status(status: Status) -> None:
         out.print(f"failed  {trial}: {reason}", soft_wrap=True)
     for trial, words in status.stopped.items():
         out.print(f"stopped {trial}: {words}", soft_wrap=True)
+    for kind, words in status.resources.items():
+        out.print(f"resources {kind}: {words}", soft_wrap=True, highlight=False)
     if status.saved:
         out.print(status.saved, soft_wrap=True)
     if status.seconds_left is not None:

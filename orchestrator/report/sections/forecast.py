@@ -1,4 +1,4 @@
-"""What the sweep was expected to use, beside what it has used."""
+"""What the sweep was expected to use, beside what it has used, and what its trials were given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.record.decisions import resource_decisions
 from orchestrator.record.forecasts import load_forecast, used_by
 from orchestrator.record.states import TrialState
 from orchestrator.report.tables import markdown_table
@@ -39,6 +40,14 @@ def forecast(
         )
     lines = [{"": name, "forecast": told, "used": found} for name, told, found in rows]
     return ["## Forecast", text, markdown_table(lines)]
+
+
+def resources(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What trials got where the file says `auto`, and why; nothing where nothing was decided."""
+    decided = resource_decisions(events)
+    lines = [f"- {kind}: {words}" for kind, words in decided.items()]
+    text = "What the last trial of each kind got, by what was measured on those before it."
+    return ["## Resources", text, "\n".join(lines)] if lines else []
 
 
 def _span(low: float, high: float, form: str) -> str:

@@ -2,10 +2,11 @@
 
 import pytest
 
+from orchestrator.record.decisions import resource_decisions
 from orchestrator.record.forecasts import Forecast, load_forecast, note_forecast, used_by
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.states import TrialState
-from orchestrator.report.sections.forecast import forecast
+from orchestrator.report.sections.forecast import forecast, resources
 from orchestrator.trials.proposed import Proposal
 
 FIRST = Forecast(4, (30, 40), (1.0, 2.0), 0.5, "1 CPU core per trial")
@@ -63,6 +64,23 @@ def test_what_a_sweep_has_used(tmp_path):
     assert used.disk_gb == pytest.approx(1500 / 1e9)
     assert used.core_share == 0.6
     assert used_by(tmp_path, [], []).core_share is None
+
+
+def test_what_was_decided_of_resources_is_said():
+    decided = [
+        {"event": "resources_decided", "kind": "a", "cpus": 1, "gpus": 1.0, "reason": "alone"},
+        {"event": "resources_decided", "kind": "b", "cpus": 4, "gpus": 0, "reason": "few"},
+        {"event": "resources_decided", "kind": "a", "cpus": 1, "gpus": 0.3333, "reason": "fast"},
+    ]
+    words = {
+        "a": "1 core and 0.33 of a GPU per trial: fast",
+        "b": "4 cores per trial: few",
+    }
+    assert resource_decisions([*events(), *decided]) == words
+    heading, _, lines = resources(decided)
+    assert heading == "## Resources"
+    assert lines == f"- a: {words['a']}\n- b: {words['b']}"
+    assert resources(events()) == []
 
 
 def test_the_report_sets_both_beside_each_other(tmp_path):

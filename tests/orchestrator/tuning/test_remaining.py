@@ -71,6 +71,13 @@ def test_of_threads_and_gpus_the_wall_clock_counts(tmp_path, machine):
     assert left.waiting_seconds((), 1) == pytest.approx(30)
 
 
+def test_trials_with_more_threads_say_nothing_of_one(tmp_path):
+    left = remaining(tmp_path)
+    left.know(trial("2"))
+    left.finished(trial("1"), wall=30.0, cpu=90.0)
+    assert left.waiting_seconds((), 1) == 20
+
+
 def test_what_earlier_runs_showed_is_kept(tmp_path):
     history = History(MACHINE, tmp_path, own=Correction({"b": Factor(5, 2.0)}))
     history.write()

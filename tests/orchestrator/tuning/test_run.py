@@ -43,7 +43,7 @@ class FakeTuner:
 
     def __init__(self, trainable, tune_config, run_config):
         self.searcher = tune_config.search_alg
-        [self.callback] = run_config.callbacks
+        self.callback, _ = run_config.callbacks
         self.stopper = run_config.stop
 
     def start(self, number=0):
@@ -297,7 +297,9 @@ def test_memory_is_asked_for_in_bytes(scene, monkeypatch):
         run_module.tune, "with_resources", lambda trainable, given: wanted.append(given)
     )
     scene.run(lambda tuner: None)
-    assert wanted == [{"cpu": 1, "gpu": 0.0, "memory": 1.5 * 1024**3}]
+    [asked] = wanted
+    bundle = {"CPU": 1.0, "GPU": 0.5, "memory": 1.5 * 1024**3}
+    assert asked({"cpus": 1, "gpu_fraction": 0.5}).bundles == [bundle]
 
 
 ONE_CELL = [
@@ -380,7 +382,8 @@ def test_what_tune_is_asked(scene, monkeypatch):
     configs = []
     scene.run(lambda tuner: configs.append(tuner.start().config))
     tune_config, run_config = asked
-    assert wanted == [{"cpu": 1, "gpu": 0.0}]
+    [of_trial] = wanted
+    assert of_trial(configs[0]).bundles == [{"CPU": 1.0}]
     assert (tune_config.num_samples, tune_config.max_concurrent_trials) == (3, 2)
     assert tune_config.reuse_actors
     assert tune_config.trial_name_creator(SimpleNamespace(trial_id=7)) == "7"

@@ -160,3 +160,17 @@ def test_what_a_search_does_not_ask_for_is_discarded_and_not_waited_for():
     assert search.suggest("b") == {"trial": "sparse-0"}
     assert listening.discarded == ["dense-1", "dense-2"]
     assert search.suggest("c") == Searcher.FINISHED
+
+
+def test_a_trial_that_gets_no_resources_now_is_the_next_one_again():
+    free, asked = [], []
+
+    def request(trial):
+        asked.append(trial.proposal.trial)
+        return {"trial": trial.proposal.trial} if free else None
+
+    found = searcher({"a": [proposal("a", 0), proposal("a", 1)]}, request=request)
+    assert [found.suggest("t0"), found.suggest("t0")] == [None, None]
+    free.append(1)
+    assert [found.suggest("t0"), found.suggest("t1")] == [{"trial": "a-0"}, {"trial": "a-1"}]
+    assert asked == ["a-0"] * 3 + ["a-1"]
