@@ -21,7 +21,6 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/record/test_retention.py",
         "orchestrator/ensembling/test_collect.py",
     ),
-    "orchestrator/record/forecasts.py": ("orchestrator/record/test_forecasts.py",),
     "orchestrator/record/lease.py": ("orchestrator/record/test_lease.py",),
     "orchestrator/record/past.py": (
         "orchestrator/tuning/test_callbacks.py",
@@ -52,6 +51,13 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/record/states.py": ("orchestrator/record/test_states.py",),
     "orchestrator/record/status.py": ("orchestrator/record/test_status.py",),
     "orchestrator/record/running.py": ("orchestrator/record/test_running.py",),
+    "orchestrator/record/forecasts.py": ("orchestrator/record/test_forecasts.py",),
+    "orchestrator/planning/calibration.py": ("orchestrator/planning/test_calibration.py",),
+    "orchestrator/planning/device_shares.py": ("orchestrator/planning/test_device_shares.py",),
+    "orchestrator/planning/pace.py": ("orchestrator/planning/test_pace.py",),
+    "orchestrator/planning/schedule.py": ("orchestrator/planning/test_schedule.py",),
+    "orchestrator/tuning/remaining.py": ("orchestrator/tuning/test_remaining.py",),
+    "orchestrator/tuning/shares.py": ("orchestrator/tuning/test_shares.py",),
     "orchestrator/tuning/callbacks.py": (
         "orchestrator/tuning/test_callbacks.py",
         "orchestrator/tuning/test_run.py",
