@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,14 @@ def status(
         bool,
         typer.Option("--watch", help="Print it again every few seconds until the sweep ends."),
     ] = False,
+    optuna: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write its trials to this file (SQLite), an Optuna study for each cell:"
+            " optuna-dashboard sqlite:///FILE shows them.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say how far a sweep is: cells, running trials, best so far, failures, time left."""
@@ -38,13 +47,17 @@ def status(
 
     if name is not None:
         run = find_folder(name, storage)
+        if optuna is not None:
+            from orchestrator.record.optuna_file import write_optuna
+
+            print(f"{optuna}: {write_optuna(run, optuna)}", file=sys.stderr)
         if watch:
             _watch(run, as_json)
         else:
             _show(load_status(run), as_json)
         return
-    if watch:
-        raise UserError("--watch: needs the name of a sweep")
+    if watch or optuna is not None:
+        raise UserError(f"--{'watch' if watch else 'optuna'}: needs the name of a sweep")
     everything = load_statuses(storage)
     if as_json:
         print(json.dumps([sweep_status.to_json() for sweep_status in everything], indent=2))

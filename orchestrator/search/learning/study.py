@@ -109,7 +109,7 @@ class CellStudy:
         if outcome.ending == "finished" and whole:
             trial = optuna.trial.Trial(self.study, number)
             for limit in self._sweep.metric_limits:
-                for key, excess in _excesses(limit, outcome.metrics.get(limit.metric)):
+                for key, excess in excesses(limit, outcome.metrics.get(limit.metric)).items():
                     trial.set_constraint(key, excess)
             self._tell(number, TrialState.COMPLETE, values)
         elif outcome.ending == "pruned":
@@ -129,10 +129,13 @@ class CellStudy:
         return {name: leaf.distribution for name, leaf in self.leaves.items()}
 
 
-def _excesses(limit: MetricLimit, value: float | None) -> Iterator[tuple[str, float]]:
+def excesses(limit: MetricLimit, value: float | None) -> dict[str, float]:
     """How far a metric lies outside its limits, in units of each; at most 0: within."""
     ends = (("max", limit.max, 1.0), ("min", limit.min, -1.0))
-    for side, end, sign in ends:
-        if end is not None:
-            excess = NOT_REPORTED if value is None else sign * (value - end) / (abs(end) or 1.0)
-            yield f"{limit.metric} {side} {end:g}", excess
+    return {
+        f"{limit.metric} {side} {end:g}": (
+            NOT_REPORTED if value is None else sign * (value - end) / (abs(end) or 1.0)
+        )
+        for side, end, sign in ends
+        if end is not None
+    }
