@@ -165,3 +165,21 @@ def test_curves_that_were_not_trained_to_their_end_stand_for_no_trial():
     curve, own = found.nearest(trials[0])
     assert curve in curves[1:]
     assert not own
+
+
+def test_a_trial_without_a_leaf_is_nearer_to_curves_without_it():
+    """Schedule cosine has no milestones: curves of cosine have none either."""
+    own = (
+        "method={name: grid}",
+        "parameters.train.weight_decay=[0.0004]",
+        "parameters.train.lr_decay=[0.1, 0.2]",
+    )
+    found, trials, _ = library(
+        *own, "parameters.train.lr=[0.02]", of=(*own, "parameters.train.lr=[0.01, 0.04]")
+    )
+    for trial in trials:
+        curve, exact = found.nearest(trial)
+        assert not exact
+        assert curve.leaves["train.schedule"] == trial.config.train.schedule
+        if trial.config.train.schedule == "step":
+            assert curve.leaves["train.lr_decay"] == trial.config.train.lr_decay

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 
-from orchestrator.trials.cells import _digest, expand
+import pytest
+
+from orchestrator.trials.cells import _digest, deciding_combinations, expand
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import SMALL, loaded
 
@@ -148,3 +150,22 @@ def test_a_constraint_on_axes_alone_drops_cells(tmp_path) -> None:
     assert len(ids("model.kernel_size > 9")) == 2
     # text < number has no value, which is said of the trials
     assert len(ids("model.backbone < 5")) == 2
+
+
+@pytest.mark.parametrize(
+    ("levels", "deciding"),
+    [
+        ("{min: 0.0, max: 0.9, axis: trial}", [0.9]),
+        ("{values: [0.5, 0.0, 0.8], axis: trial}", [0.8]),
+        ("{values: [learned, 0.0, 0.8], axis: trial}", ["learned", 0.8]),
+    ],
+)
+def test_of_numbers_the_largest_decides_what_has_an_effect(tmp_path, levels, deciding) -> None:
+    more = ["sparsity.target=0.5", "sparsity.warmup=1"] if "learned" in levels else []
+    more += ["method={name: random, trials_per_cell: 2}"] if "min" in levels else []
+    sweep = loaded(
+        tmp_path, SMALL, f"parameters={{sparsity.level: {levels}}}", *more, "train.epochs=3"
+    )
+    assert deciding_combinations(sweep, sweep.parameters) == [
+        {"sparsity.level": level} for level in deciding
+    ]

@@ -214,3 +214,8 @@ def test_of_two_subjects_one_is_held_out_and_of_one_none_can_be(subjects: int) -
     else:
         with pytest.raises(UserError, match="needs at least 2 training subjects, got 1"):
             split_clips("p", rule, few, kind)
+
+
+def test_of_few_clips_one_is_held_out_however_small_the_fraction() -> None:
+    made = split(kind="clip", fraction=0.0001)
+    assert len(made.selection) == 1
