@@ -17,6 +17,7 @@ from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
 from orchestrator.planning.plan import plan
 from orchestrator.record.commands import command
+from orchestrator.record.extending import tell_extensions
 from orchestrator.record.folder import (
     Prepared,
     folder_of,
@@ -69,17 +70,18 @@ def conduct(
     *,
     run: Path | None = None,
     retry_failed: bool = False,
+    extends: bool = False,
 ) -> Outcome:
     """Run what is missing of a sweep, then build ensembles and the report; everything complete is
     kept as it is.
 
     address: HOST:PORT of a Ray cluster; None: this machine. note: says one line to the person.
     run: the sweep's folder where it was given another name. retry_failed: trials that failed in
-    an earlier run are run again.
+    an earlier run are run again. extends: the sweep has more trials than its folder says.
     """
     run = run or folder_of(sweep)
     with opened(run):
-        prepared = prepare(sweep, run)
+        prepared = prepare(sweep, run, extends=extends)
         context = _context(sweep, run, prepared, address)
         try:
             _begin(context, prepared, note)
@@ -117,6 +119,8 @@ def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -
     name, trials = context.sweep.name, context.trials
     number = sum(context.slots.values()) or len(trials)
     slots = {"slots": dict(context.slots)} if context.slots else {}
+    for extension in tell_extensions(context.folder, context.journal):
+        note(f"extended  {name}: {'; '.join(extension['changes'])}")
     began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
     where = {} if context.address is None else {"address": context.address}
     context.journal.append(

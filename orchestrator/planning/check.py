@@ -32,13 +32,18 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
     problem.
     """
     sweep = load_sweep(path, overrides)
+    check_sweep(sweep, data=data)
+    return sweep
+
+
+def check_sweep(sweep: Sweep, *, data: bool = True) -> None:
+    """UserError lists everything that is wrong with the sweep, see `checked_sweep`."""
     problems = check_space(sweep) + _check_dense(sweep) + _check_tracking(sweep)
     problems += _check_dense_of_asked(sweep) + check_warm_start(sweep)
     problems += check_early(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
     if problems:
         raise UserError.of(dict.fromkeys(problems))
-    return sweep
 
 
 def check_early(sweep: Sweep) -> list[str]:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.record.commands import command
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.lease import Look, busy, is_renewed, lease_files, leased
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import FILE, load_resolved
 from orchestrator.sweep import Sweep, parse_sweep
+from orchestrator.sweep.growth import GROWING, Growth, grown_part, growth
 from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
 from trainables.contract.disk import write_atomic, write_json
@@ -109,7 +111,8 @@ class Prepared:
 def opened(run: Path) -> Iterator[None]:
     """Hold a folder for a run of a sweep; UserError where it holds something that is no sweep.
 
-    An exception before this run's first trial undoes what was written: of a new sweep everything,
+    An exception before this run's first trial (or before the journal knows that the sweep is
+    extended) undoes what was written: of a new sweep everything,
     as there is nothing to go on from; of one that is there already what the folder says of it, so
     that a refused change of a setting is not kept.
     """
@@ -119,31 +122,58 @@ def opened(run: Path) -> Iterator[None]:
         before = {
             path: path.read_bytes() for path in (run / FILE, run / "sweep.yaml") if path.is_file()
         }
-        started = _trials_started(run)
+        begun = _begun(run)
         try:
             yield
         except BaseException:
-            if _trials_started(run) == started:
+            if _begun(run) == begun:
                 _restore(before) if run / FILE in before else _undo(run, made)
             raise
 
 
-def prepare(sweep: Sweep, run: Path) -> Prepared:
+def prepare(sweep: Sweep, run: Path, *, extends: bool = False) -> Prepared:
     """Write what the folder says of the sweep: resolved.json, by which it is one, then sweep.yaml.
 
-    UserError names every difference to the trials of the sweep that is there already.
+    extends: the sweep that is there already may get more trials. UserError names every difference
+    to its trials.
     """
     known = load_resolved(run) if (run / FILE).is_file() else {}
-    if known:
+    extensions = list(known.get("extensions", ()))
+    if known and extends:
+        extensions.append(_extension(sweep, run, known))
+    elif known:
         _check_same(sweep, run, known)
     mark = str(known.get("mark") or uuid.uuid4().hex[:12])
     # of version 0.2, whose list of trials is the only record of their names
     listed = {"trials": known["trials"]} if "trials" in known else {}
     content = {"sweep": sweep.resolved(), "digest": sweep.digest(), "mark": mark, **listed}
+    content |= {"extensions": extensions} if extensions else {}
     store = store_digest(sweep.data.store) or known.get("store")
     write_json(run / FILE, content | ({"store": store} if store else {}))
-    write_atomic(run / "sweep.yaml", sweep.text.encode())
+    if not (known and sweep.is_of(run / FILE)):
+        write_atomic(run / "sweep.yaml", sweep.text.encode())
     return Prepared(mark, bool(known))
+
+
+def _extension(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What grows, in words, and how that was before; UserError where the folder changed since the
+    extension was checked.
+    """
+    found = grown(sweep, run, known)
+    if found.refused or not found.grew:
+        raise UserError(f"{run}: was extended meanwhile; extend it again if that is meant")
+    return {"changes": list(found.grew), "before": grown_part(load_folder(run))}
+
+
+def grown(sweep: Sweep, run: Path, known: Mapping[str, Any] | None = None) -> Growth:
+    """How the sweep differs from the one that the folder is of, a line per setting: by what may
+    grow, and by whatever else decides which trials there are, which is refused.
+    """
+    before = load_folder(run)
+    found = growth(before, sweep)
+    as_before = sweep.model_copy(update={name: getattr(before, name) for name in GROWING})
+    others = _changes(as_before, run, load_resolved(run) if known is None else known)
+    return Growth(found.grew, (*found.refused, *(text.strip() for text in others)))
 
 
 def _check_free(run: Path) -> None:
@@ -201,14 +231,32 @@ def _restore(before: Mapping[Path, bytes]) -> None:
             log.warning("%s: what it was before cannot be written back: %s", path, error)
 
 
-def _trials_started(run: Path) -> int:
-    """How often a trial of the sweep was started, in all its runs."""
+def _begun(run: Path) -> int:
+    """How often a trial of the sweep was started, in all its runs, or it was extended: what cannot
+    be taken back.
+    """
     events = read_journal(run / "journal.jsonl")
-    return sum(event["event"] == "trial_started" for event in events)
+    return sum(event["event"] in ("trial_started", "sweep_extended") for event in events)
 
 
 def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
-    """UserError names every difference to the trials that the folder is of.
+    """UserError names every difference to the trials that the folder is of."""
+    changes = _changes(sweep, run, known)
+    if not changes:
+        return
+    advice = []
+    if not grown(sweep, run, known).refused:
+        advice = [f"  ({command('extend', run)} adds trials and values to the sweep that is there)"]
+    raise UserError(
+        f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
+        " or undo these changes:",
+        *changes,
+        *advice,
+    )
+
+
+def _changes(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> list[str]:
+    """Every difference to the trials that the folder is of, a line each.
 
     What was written before is read by today's schema first: a setting that came since has its
     default there, and is no difference.
@@ -221,23 +269,17 @@ def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
     changes = list(_differences(_defining(before), _defining(now)))
     if old != new and digest is None:
         changes.append(f"  ({old} is not there, so it cannot be told whether {new} is the same)")
-    if changes:
-        raise UserError(
-            f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
-            " or undo these changes:",
-            *changes,
-        )
+    return changes
 
 
 def known_proposals(sweep: Sweep, run: Path) -> tuple[Proposal, ...]:
     """The trials that earlier runs of the sweep in `run` proposed; none where there is no such
-    folder, or it is of a sweep with other trials.
+    folder, or it is of a sweep with trials that are not among this one's.
     """
     if not (run / FILE).is_file():
         return ()
     try:
-        _check_same(sweep, run, load_resolved(run))
-        return load_proposals(run)
+        return () if grown(sweep, run).refused else load_proposals(run)
     except UserError:
         return ()
 

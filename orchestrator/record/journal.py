@@ -23,6 +23,7 @@ Event = Literal[
     "sweep_started",
     "sweep_resumed",
     "sweep_forecast",
+    "sweep_extended",
     "sweep_running",
     "resources_decided",
     "trial_proposed",

@@ -354,6 +354,10 @@ class Sweep(Frozen):
         """Whether the file (or `--set`) gives a value at `path`."""
         return path in self._places
 
+    def is_of(self, path: object) -> bool:
+        """Whether the sweep was read from that file."""
+        return self._source == str(path)
+
     @property
     def text(self) -> str:
         """The file as it was read, before variables and `--set`, without passwords."""

@@ -17,7 +17,8 @@ def starts_from_dense(trial: Trial) -> bool:
 
 def linked(trials: Sequence[Trial], among: Iterable[Trial] | None = None) -> list[Trial]:
     """The trials, each with the dense ones it may start from; those are looked for `among` others,
-    default: the trials themselves.
+    default: the trials themselves. A trial that knows its own keeps them: what came later was not
+    there when it was proposed.
     """
     if not any(map(starts_from_dense, trials)):
         return list(trials)
@@ -31,7 +32,7 @@ def linked(trials: Sequence[Trial], among: Iterable[Trial] | None = None) -> lis
                 trial,
                 proposal=replace(trial.proposal, after=tuple(sources.get(_common(trial), ()))),
             )
-            if starts_from_dense(trial)
+            if starts_from_dense(trial) and not trial.proposal.after
             else trial
         )
         for trial in trials

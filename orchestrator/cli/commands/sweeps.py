@@ -132,7 +132,7 @@ def plan(
     from orchestrator.planning.plan import check_fit
     from orchestrator.planning.plan import plan as plan_sweep
 
-    sweep = _checked(file, overrides, name)
+    sweep = _as_extended(_checked(file, overrides, name))
     planned = plan_sweep(sweep)
     if as_json:
         print(json.dumps(planned.to_json(), indent=2))
@@ -181,7 +181,7 @@ def sweep(
     from orchestrator.planning.plan import check_fit
     from orchestrator.planning.plan import plan as plan_sweep
 
-    checked = _checked(file, overrides, name)
+    checked = _as_extended(_checked(file, overrides, name))
     check_fit(checked, plan_sweep(checked), address)
     from orchestrator.conduct import conduct
 
@@ -214,6 +214,56 @@ def resume(
     if problems:
         raise UserError.of(problems)
     _show(conduct(sweep, address, _note, run=run, retry_failed=retry_failed), as_json)
+
+
+@app.command()
+def extend(
+    name: Name,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", min=1, help="Add so many trials to each cell."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=V",
+            help="Give a parameter more values or a wider range, or change a setting as with"
+            " resume; may be repeated.",
+        ),
+    ] = None,
+    address: Address = None,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """Go on with a sweep, finished or not, with more trials than it was to have.
+
+    Its trials keep their names and results, and none that has ended is run again. Ensembles and
+    report are made anew.
+    """
+    from orchestrator.conduct import conduct
+    from orchestrator.planning.check import check_sweep
+    from orchestrator.planning.plan import check_fit
+    from orchestrator.planning.plan import plan as plan_sweep
+    from orchestrator.record.extending import extended
+    from orchestrator.record.folder import find_folder, held
+
+    run = find_folder(name, storage)
+    with held(run):  # a running sweep says so first
+        sweep = extended(run, trials, overrides or ())
+    check_sweep(sweep)
+    check_fit(sweep, plan_sweep(sweep, run), address)
+    _show(conduct(sweep, address, _note, run=run, extends=True), as_json)
+
+
+def _as_extended(sweep: Sweep) -> Sweep:
+    """The sweep of a file, as it was extended since it was started from that file."""
+    from orchestrator.record.extending import as_extended
+
+    sweep, grew = as_extended(sweep)
+    for text in grew:
+        _note(f"note: {sweep.name} was extended since: {text}")
+    return sweep
 
 
 def _note(text: str) -> None:
