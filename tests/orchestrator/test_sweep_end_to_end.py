@@ -254,6 +254,36 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder, monkeypatch):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.full
+def test_two_sweeps_at_once_do_not_disturb_each_other(folder):
+    """One of them keeps no checkpoint; they make one tracking store together, and a second driver
+    of either is refused.
+    """
+    other = start(folder, "--name", "other", "--set", "retain.checkpoints=none")
+    first = start(folder)
+    wait_until(lambda: events(folder, "trial_started"), first, seconds=400)
+    second = command("sweep", "tiny.yaml", cwd=folder)
+    assert second.returncode == 2
+    assert f"runs/tiny: is being run by process {first.pid} on " in second.stderr
+    for process in (first, other):
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said
+    runs = mlflow_runs(folder)
+    assert sorted(kind for kind, *_ in runs) == sorted(2 * ["ensemble", "sweep", "trial", "trial"])
+    assert {status for _, _, status, _ in runs} == {"FINISHED"}
+    for name, checkpoints in (("tiny", 2), ("other", 0)):
+        run = folder / "runs" / name
+        assert len(list(run.glob("trials/*/result.json"))) == 2
+        assert len(list(run.glob("trials/*/checkpoint/last.pt"))) == checkpoints
+        assert not (run / ".tune").exists()
+    again = command("sweep", "tiny.yaml", "--name", "other", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "Final scores" in again.stdout
+    gone = command("clean", "other", "--all", "--yes", cwd=folder)
+    assert gone.returncode == 0, gone.stderr
+    assert not (folder / "runs" / "other").exists()
+
+
 def test_kill_9_of_the_driver_and_of_a_worker_loses_nothing_finished(folder):
     process = start(folder)
     wait_until(lambda: long_trial_is_under_way(folder), process)
