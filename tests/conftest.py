@@ -11,6 +11,11 @@ import pytest
 os.environ.pop("COLUMNS", None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-seed", type=int, help="of tests/faults: this sweep alone")
+    parser.addoption("--fault-seeds", type=int, help="of tests/faults: how many sweeps")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     import torch

@@ -64,7 +64,8 @@ class Setup:
 class Watch:
     """Who follows a trial while it runs."""
 
-    # called after every epoch, once its checkpoint is safe
+    # called after every epoch, once its checkpoint is safe; of the last one again where a trial is
+    # continued
     report: Callable[[EpochMetrics], None] = lambda _metrics: None
     # called with each sentence that a person should read: on the masks before training, on memory
     # that does not suffice

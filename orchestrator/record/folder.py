@@ -26,7 +26,7 @@ from orchestrator.sweep import Sweep, parse_sweep
 from orchestrator.sweep.growth import GROWING, Growth, grown_part, growth
 from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
-from trainables.contract.disk import write_atomic, write_json
+from trainables.contract.disk import remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -197,25 +197,19 @@ def _check_free(run: Path) -> None:
         )
 
 
-_WRITTEN_BEFORE_TRIALS = (
-    FILE,
-    "sweep.yaml",
-    "journal.jsonl",
-    "running.json",
-    "drain",
-    "cancel",
-    ".lock",
-)
+_WRITTEN_BEFORE_TRIALS = ("sweep.yaml", "journal.jsonl", "running.json", "drain", "cancel")
+"""Beside resolved.json, which goes last: without it nobody knows the folder for a sweep's."""
 
 
 def _undo(run: Path, made: bool) -> None:
     """Take back a start in a folder that was empty; what others put there meanwhile stays."""
-    for name in _WRITTEN_BEFORE_TRIALS:
-        (run / name).unlink(missing_ok=True)
-    for path in lease_files(run):
-        path.unlink(missing_ok=True)
     for name in ("sources", SCRATCH):
         shutil.rmtree(run / name, ignore_errors=True)
+    remove_leftovers(run)
+    for name in (*_WRITTEN_BEFORE_TRIALS, FILE):
+        (run / name).unlink(missing_ok=True)
+    for path in (*lease_files(run), run / ".lock"):
+        path.unlink(missing_ok=True)
     if made:
         with suppress(OSError):  # it is not empty
             run.rmdir()

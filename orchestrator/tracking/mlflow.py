@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,23 @@ class MLflowTracker:
             self._runs = Runs(client, experiment_id(client, self._uri, self.experiment))
             known = self._runs.find(identity)
             self._before = known[0].info.status if known else None
-            self._parent = self._runs.open(identity, name, params)
+            try:
+                self._parent = self._runs.open(identity, name, params)
+            except Exception:
+                self._take_back(client, identity)
+                raise
         self._sweep = name
         outbox = Outbox(may_pass, self._answers)
         self._client = Answers(client, outbox.answered)
         self._runs = Runs(self._client, self._runs.experiment)
         self._outbox = outbox
+
+    def _take_back(self, client: Any, identity: Mapping[str, str]) -> None:
+        """Of a sweep that cannot start nothing stays, as far as the store still answers."""
+        if self._before is None:
+            with suppress(Exception):
+                for run in self._runs.find(identity):
+                    client.delete_run(run.info.run_id)
 
     def start_trial(
         self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
@@ -158,6 +170,7 @@ class MLflowTracker:
         reason: str = "",
         stopped_at: int | None = None,
     ) -> None:
+        # the same in every attempt to deliver it: a row that the store has is not doubled
         now = int(time.time() * 1000)
 
         def operation() -> None:
@@ -221,7 +234,7 @@ class MLflowTracker:
     ) -> tuple[str, ...]:
         if self._outbox is None:
             return ()
-        refused = status == "failed" and not self._began
+        refused = status == "failed" and not self._began and report is None
 
         def operation() -> None:
             self._runs.write_metrics(self._parent, metrics)

@@ -83,7 +83,8 @@ class Tracker(Protocol):
     def finish_sweep(
         self, status: Status, metrics: Mapping[str, float], report: Path | None
     ) -> tuple[str, ...]:
-        """Close the sweep; `report` is a folder to keep with it. Returns what could not be
+        """Close the sweep; `report` is a folder to keep with it: without one, a sweep that failed
+        before its first trial was refused, and is as it was. Returns what could not be
         delivered, nothing when all is well.
         """
         ...

@@ -46,7 +46,8 @@ class Outside:
 
     checkpoint: Path
     best: Path  # weights of the best epoch on the selection split
-    # called after every epoch, once its checkpoint, where it has one, is safe
+    # called after every epoch, once its checkpoint, where it has one, is safe; of the checkpoint's
+    # last one again where a run is continued
     report: Callable[[EpochMetrics], None]
     should_stop: Callable[[], bool]  # asked after every step
     # called after every step with the epoch (0-based) and how many of its steps are done
@@ -140,6 +141,9 @@ class Fit:
         self._restore(outside)
         if halve and not self._halved:
             self.progress.halved_epoch = self.progress.epoch
+        if self.progress.history:
+            # the process may have died before anyone heard of this epoch
+            outside.report(self.progress.history[-1])
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             while self.progress.epoch < self.course.epochs:
                 self._train_epoch(train, outside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -207,3 +208,33 @@ def test_who_holds_a_folder_is_told_what_shows_how_far_it_is():
     ):
         pass
     assert not is_running(RUN)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_start_that_is_killed_while_it_is_taken_back_can_be_repeated(monkeypatch, number):
+    unlink, count = os.unlink, itertools.count(1)
+
+    def die(path, **options):
+        if next(count) == number:
+            raise Killed
+        unlink(path, **options)
+
+    def begin():
+        start("sweep_started")
+        (RUN / ".sweep.yaml.0123abcd.partial").touch()
+        monkeypatch.setattr(os, "unlink", die)
+        raise KeyError
+
+    def opened_and_failed():
+        with opened(RUN):
+            begin()
+
+    with pytest.raises((Killed, KeyError)):
+        opened_and_failed()
+    monkeypatch.setattr(os, "unlink", unlink)
+    with opened(RUN):
+        prepare(sweep_of(), RUN)

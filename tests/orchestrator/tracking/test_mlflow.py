@@ -344,3 +344,10 @@ def test_a_sweep_refused_before_its_first_trial_leaves_no_run(uri, trials):
     opened(uri, "refused").finish_sweep("failed", {}, None)  # its second run is refused
     parent = next(r for r in runs(uri, "refused")[1] if r.data.tags["kind"] == "sweep")
     assert parent.info.status == "KILLED"
+
+
+def test_a_sweep_that_failed_and_is_asked_again_stays_failed(uri, tmp_path):
+    for _ in range(2):
+        opened(uri, "failed").finish_sweep("failed", {}, tmp_path)
+    [run] = runs(uri, "failed")[1]
+    assert run.info.status == "FAILED"

@@ -110,6 +110,20 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path, sparse, stop_a
     assert continued.best_epoch == reference.best_epoch
 
 
+def test_an_epoch_whose_process_died_before_it_was_heard_of_is_reported_by_the_next(tmp_path):
+    def die(metrics):
+        heard.append(metrics["epoch"])
+        if metrics["epoch"] == 1:
+            raise SystemExit
+
+    heard, reports = [], []
+    with pytest.raises(SystemExit):
+        fit_of(network(), False).run(Clips(), None, replace(outside(tmp_path), report=die))
+    fit_of(network(), False).run(Clips(), None, outside(tmp_path, reports=reports))
+    assert heard == [0, 1]
+    assert [row["epoch"] for row in reports] == [1, 2, 3]
+
+
 def test_level_zero_generator_with_penalty_off_trains_bit_equal_to_no_generator(tmp_path):
     plain, masked = network(), network()
     fit_of(plain, sparse=False).run(Clips(), None, outside(tmp_path / "plain"))

@@ -1,0 +1,206 @@
+"""What a sweep promises, checked while it runs, after every death of its driver, and at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from orchestrator.record.epochs import EpochLog
+from orchestrator.record.journal import read_journal
+from orchestrator.record.proposals import load_proposals
+from orchestrator.record.resolved import load_resolved
+from orchestrator.record.running import load_running
+from orchestrator.record.states import TrialState, load_trials
+from orchestrator.sweep import Sweep
+from orchestrator.sweep.stopping import NoEarlyTermination
+from orchestrator.trials.dense import cells_behind
+from orchestrator.trials.space import all_trials
+from orchestrator.tuning.early import EarlyStops
+from tests.faults.store import Run, Server
+from trainables.contract.artifacts import load_curve
+
+
+class Facts:
+    """What happened to one sweep, over all lives of its driver."""
+
+    def __init__(self, sweep: Sweep, run: Path, server: Server) -> None:
+        self.sweep, self.run, self.server = sweep, run, server
+        self.early: EarlyStops | None = None  # of the driver that lives, or lived last
+        self.results: dict[str, bytes] = {}  # trial -> its result file as it was first written
+        self.trained: set[str] = set()
+        self.promised: list[tuple[str, str | None]] = []  # events whose writing returned
+        self.over: set[str] = set()  # trials that may not be started any more
+        self.ended: set[str] = set()  # trials whose end the journal tells
+        self.taken_back = 0  # starts, while the server was not always there
+        self.started_after_the_end = False
+
+    # while the sweep runs
+
+    def placed(self, path: str) -> None:
+        """A file was put in place."""
+        file = Path(path)
+        if file.name == "result.json":
+            trial = file.parent.name
+            assert trial not in self.results, f"{trial} was finished twice"
+            self.results[trial] = file.read_bytes()
+
+    def starts(self, trial: str) -> None:
+        """A worker is given a trial."""
+        assert not self.started_after_the_end, f"{trial} starts in a sweep that is complete"
+        assert trial not in self.over, f"{trial} starts although it has ended"
+
+    def trains(self, trial: str) -> None:
+        """A worker trains."""
+        assert trial not in self.results, f"{trial} is trained although it has a result"
+        self.trained.add(trial)
+
+    def noting(self, append_all: Callable[..., None]) -> Callable[..., None]:
+        """The journal's method; what was written when it returns must stay."""
+
+        @wraps(append_all)
+        def noted(journal: Any, event: str, entries: Any) -> None:
+            entries = list(entries)
+            append_all(journal, event, entries)
+            for fields in entries:
+                self._promise(event, fields.get("trial"))
+
+        return noted
+
+    def _promise(self, event: str, trial: str | None) -> None:
+        self.promised.append((event, trial))
+        if trial is None:
+            return
+        if event in ("trial_finished", "trial_pruned", "trial_discarded"):
+            assert trial not in self.ended, f"{trial} ends again: {event}"
+            self.ended.add(trial)
+        if event in ("trial_finished", "trial_failed", "trial_pruned", "trial_discarded"):
+            self.over.add(trial)
+        if event == "trial_retried":
+            self.over.discard(trial)
+
+    def look(self) -> None:
+        """What `status` reads can be read at every moment."""
+        if (self.run / "resolved.json").is_file():
+            load_trials(self.run)
+            load_running(self.run)
+
+    # between two lives
+
+    def driver_starts(self) -> None:
+        """Nothing that the files say has ended is started again."""
+        self.early = None
+        if not (self.run / "resolved.json").is_file():
+            return
+        self.over = self.ended | {state.proposal.trial for state in self.states() if state.ended}
+        self.over |= self._rebuilt().pruned.keys()
+
+    def driver_ended(self, *, died: bool) -> None:
+        """died: perhaps within a line."""
+        self._check_journal()
+        for trial, content in self.results.items():
+            assert self._result(trial) == content, f"the result of {trial} is another one"
+        if self.early is None:
+            return
+        rebuilt = self._rebuilt()
+        assert self.early.pruned.items() <= rebuilt.pruned.items(), "a decision is lost"
+        live, again = judged(self.early), judged(rebuilt)
+        lost = [name for name, epochs in live.items() if epochs > again.get(name, 0)]
+        assert not lost, f"judged by what is not written down: {lost}"
+        if not died:
+            assert (self.early.pruned, live) == (rebuilt.pruned, again), "the files differ"
+
+    def _check_journal(self) -> None:
+        """Every event whose writing returned is there, in its order."""
+        found = iter([(event["event"], event.get("trial")) for event in self.events()])
+        for promise in self.promised:
+            assert promise in found, f"{promise} is lost"
+
+    def events(self) -> list[dict[str, Any]]:
+        return read_journal(self.run / "journal.jsonl")
+
+    def states(self) -> tuple[TrialState, ...]:
+        return load_trials(self.run)
+
+    def _rebuilt(self) -> EarlyStops:
+        planned = all_trials(self.sweep, load_proposals(self.run))
+        return EarlyStops(self.sweep, self.run, planned, behind=cells_behind(planned))
+
+    def _result(self, trial: str) -> bytes:
+        file = self.run / "trials" / trial / "result.json"
+        assert file.is_file(), f"the result of {trial} is lost"
+        return file.read_bytes()
+
+    # at the end
+
+    def complete(self, outcome: Any) -> None:
+        """Everything that was promised of a complete sweep."""
+        assert not any("MLflow lacks" in text for text in outcome.messages), outcome.messages
+        states, log = self.states(), list(EpochLog(self.run).load())
+        for state in states:
+            self._check_end(
+                state, [epoch for name, epoch, _ in log if name == state.proposal.trial]
+            )
+        wanted = Counter(trial.proposal.cell for trial in all_trials(self.sweep))
+        assert Counter(state.proposal.cell for state in states) == wanted, "trials are missing"
+        for cell in wanted:
+            served = [state for state in states if state.proposal.cell == cell]
+            assert any(
+                state.proposal.trial in self.trained or state.ending == "failed" for state in served
+            ), f"{cell} was not served"
+        self._check_endings_are_told_once()
+        self._check_tracker(states, "FAILED" if outcome.exit_code else "FINISHED")
+
+    def _check_end(self, state: TrialState, known: list[int]) -> None:
+        """known: epochs after which it was judged."""
+        trial = state.proposal.trial
+        assert state.ended, f"{trial} has no ending"
+        assert (state.ending == "finished") == (trial in self.results), state
+        if not isinstance(self.sweep.early_terminate, NoEarlyTermination):
+            epochs = state.result.epochs if state.result is not None else state.stopped_at or 0
+            if state.ending != "failed":
+                assert known == list(range(epochs)), f"{trial}: judged after {known} of {epochs}"
+
+    def _check_endings_are_told_once(self) -> None:
+        ends = ("trial_finished", "trial_pruned", "trial_discarded")
+        told = Counter(
+            (event["event"], event["trial"]) for event in self.events() if event["event"] in ends
+        )
+        assert all(count == 1 for count in told.values()), told
+
+    def _check_tracker(self, states: tuple[TrialState, ...], status: str) -> None:
+        mark = load_resolved(self.run)["mark"]
+        parents = [run for run in self.server.runs.values() if run.tags["kind"] == "sweep"]
+        [parent] = [run for run in parents if run.tags["mark"] == mark]
+        assert parent.status == status, parent.status
+        # a server that was away when a start was taken back could not be told
+        assert len(parents) <= 1 + self.taken_back, f"the sweep has {len(parents)} runs"
+        runs: dict[str, list[Run]] = {}
+        for run in self.server.runs.values():
+            if run.tags["kind"] == "trial":
+                assert run.tags["mlflow.parentRunId"] == parent.id, "a trial of no sweep"
+                runs.setdefault(run.tags["trial"], []).append(run)
+        for state in states:
+            if state.ending != "discarded":
+                self._check_run(state, runs.pop(state.proposal.trial, []))
+        assert not runs, "runs of no trial"
+
+    def _check_run(self, state: TrialState, runs: list[Run]) -> None:
+        trial = state.proposal.trial
+        assert len(runs) == 1, f"{trial} has {len(runs)} runs"
+        run = runs[0]
+        status = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+        assert run.status == status[str(state.ending)], f"{trial}: {state.ending}, {run.status}"
+        twice = {at: count for at, count in run.steps().items() if count > 1}
+        assert not twice, f"{trial}: steps that are there twice: {twice}"
+        if state.ending != "failed":
+            curve = load_curve(state.proposal.folder(self.run).metrics_file)
+            known = sorted(step for key, step in run.steps() if key == "train_loss")
+            assert known == [epoch + 1 for epoch in curve["epoch"]], f"{trial}: steps {known}"
+
+
+def judged(early: EarlyStops) -> dict[str, int]:
+    """How many epochs of each trial were judged."""
+    return {} if early._judge is None else early._judge._epochs

@@ -1,0 +1,201 @@
+"""Sweeps among faults keep every promise: worker and driver deaths in any of their writes, full
+disks, a server that is away, late reports.
+
+A failure names its seed; `pytest tests/faults --fault-seed N` runs that sweep alone, and
+`--fault-seeds N` runs N of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.record import states
+from orchestrator.record.states import TrialState
+from orchestrator.search.turns import Turns
+from orchestrator.tracking.runs import Runs
+from orchestrator.trials.space import Trial
+from orchestrator.tuning.callbacks import SweepCallback
+from orchestrator.tuning.early import EarlyStops
+from tests.faults.disk import How
+from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.workers import Training
+from tests.faults.world import Faults, World, simulate, simulate_one
+from trainables.run import Watch
+
+QUICK, ALL = 300, 2000
+"""Seeds in `make test`, and with those in `make test-full`."""
+CHUNK = 50
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """An empty one, in memory where the machine has such a disk."""
+    memory = Path("/dev/shm")
+    made = tempfile.mkdtemp(prefix="faults-", dir=memory if memory.is_dir() else None)
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made)
+
+
+def run(seed: int) -> World:
+    with folder() as where:
+        return simulate(seed, where)
+
+
+def run_all(seeds: Iterable[int]) -> None:
+    for seed in seeds:
+        try:
+            run(seed)
+        except BaseException as error:
+            error.add_note(f"this sweep again: pytest tests/faults --fault-seed {seed}")
+            raise
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seeds" not in metafunc.fixturenames:
+        return
+    one = metafunc.config.getoption("--fault-seed")
+    count = metafunc.config.getoption("--fault-seeds")
+    if one is not None:
+        chunks = [pytest.param(range(one, one + 1), id=str(one))]
+    else:
+        chunks = [
+            pytest.param(
+                range(begin, min(begin + CHUNK, count or ALL)),
+                id=f"from{begin}",
+                marks=[pytest.mark.full] if begin >= QUICK and not count else [],
+            )
+            for begin in range(0, count or ALL, CHUNK)
+        ]
+    metafunc.parametrize("seeds", chunks)
+
+
+def test_every_promise_is_kept(seeds: range) -> None:
+    run_all(seeds)
+
+
+@pytest.mark.parametrize("seed", range(len(SCENARIOS)))
+def test_a_seed_decides_everything(seed: int) -> None:
+    journals = []
+    for _ in range(2):
+        with folder() as where:
+            world = simulate(seed, where)
+            text = (where / world.run / "journal.jsonl").read_text()
+            journals.append(text.replace(str(where), "").splitlines())
+    assert journals[0] == journals[1]
+
+
+WAYS = ("before", "torn", "after")
+AT_ONCE = (("median", "torn"),)
+CASES = [
+    pytest.param(scenario, way, id=f"{scenario.name}-{way}", marks=marks)
+    for scenario in SCENARIOS
+    for way in WAYS
+    for marks in ([] if (scenario.name, way) in AT_ONCE else [pytest.mark.full],)
+]
+
+
+@pytest.mark.parametrize(("scenario", "way"), CASES)
+def test_the_driver_dies_in_each_of_its_operations(scenario: Scenario, way: How) -> None:
+    died_in = 0
+    for number in itertools.count(1):
+        with folder() as where:
+            world = simulate_one(1, where, scenario, Faults(number, way))
+        if not world.died:
+            break
+        died_in = number
+    assert died_in > 100
+
+
+@pytest.mark.parametrize(
+    "way", ["torn", *(pytest.param(way, marks=pytest.mark.full) for way in ("before", "after"))]
+)
+def test_a_worker_dies_in_each_of_its_operations(way: How) -> None:
+    for number in range(1, 50):
+        with folder() as where:
+            faults = Faults(first_worker_dies_at=number, how=way)
+            simulate_one(1, where, SCENARIOS[3], faults)
+
+
+def mutated(patch: pytest.MonkeyPatch, mutant: str) -> None:
+    """A fault of our own, of the kind that this simulation is there to find."""
+    if mutant == "ends are told again":
+        patch.setattr(SweepCallback, "_ended", forgetful(SweepCallback._ended))
+    elif mutant == "a decision is written after it is made":
+        patch.setattr(EarlyStops, "ends", decided_first)
+    elif mutant == "an end is not passed on":
+        patch.setattr(Turns, "end", lambda turns, trial, *_: None)
+    elif mutant == "a cut line is not closed":
+        patch.setattr(os, "pread", lambda *_: b"\n")
+    elif mutant == "epochs that MLflow has are not asked for":
+        patch.setattr(Runs, "known_epochs", lambda runs, run: set())
+    elif mutant == "the last epoch is not reported again":
+        patch.setattr(Training, "_resumed", unheard(Training._resumed))
+    elif mutant == "a pruned trial is run again":
+        patch.setattr(states, "_state", without_pruned(states._state))
+
+
+MUTANTS = (
+    "ends are told again",
+    "a decision is written after it is made",
+    "an end is not passed on",
+    "a cut line is not closed",
+    "epochs that MLflow has are not asked for",
+    "the last epoch is not reported again",
+    "a pruned trial is run again",
+)
+
+
+def forgetful(ended: Callable[..., None]) -> Callable[..., None]:
+    def changed(callback: SweepCallback, *arguments: Any, **options: Any) -> None:
+        callback._delivered.clear()
+        ended(callback, *arguments, **options)
+
+    return changed
+
+
+def decided_first(early: EarlyStops, trial: Trial, epoch: int, metrics: Any) -> bool:
+    name = trial.proposal.trial
+    if early._judge is None or not early._judge.is_new(name, epoch):
+        return name in early.pruned
+    ends = early._judged(early._judge, trial, epoch, metrics)
+    early._log.append(name, epoch, metrics)
+    return ends
+
+
+def unheard(resumed: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda training, out, watch: resumed(training, out, Watch())
+
+
+def without_pruned(state: Callable[..., TrialState]) -> Callable[..., TrialState]:
+    def changed(*arguments: Any) -> TrialState:
+        known = state(*arguments)
+        return TrialState(known.proposal) if known.ending == "pruned" else known
+
+    return changed
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_fault_of_our_own_is_found(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(0)  # what is imported by it is whole
+    mutated(monkeypatch, mutant)
+    with pytest.raises(AssertionError):
+        run_all(range(QUICK))
