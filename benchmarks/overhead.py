@@ -92,7 +92,7 @@ def measure(arm: str, folder: Path, trials: int, repeat: int) -> dict[str, float
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"},
         )
         sampler = Sampler(process.pid)
         while process.poll() is None:
