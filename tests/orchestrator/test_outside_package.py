@@ -19,6 +19,7 @@ from orchestrator.planning.catalogue import catalogue
 from orchestrator.planning.check import checked_sweep
 from orchestrator.planning.plan import plan
 from orchestrator.record.journal import read_journal
+from orchestrator.search.protocol import Outcome
 from orchestrator.sweep.strategies import NoOptions
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.in_process import run_captured
@@ -190,7 +191,7 @@ def test_its_search_ends_a_cell_that_gets_no_better(folder):
     search = FirstFew(range(9))
     for asked, top1 in enumerate([0.5, 0.6, 0.4, 0.6, 0.1]):
         assert search.ask() == asked
-        search.tell(f"t{asked}", SimpleNamespace(selection_top1=top1))
+        search.tell(f"t{asked}", Outcome("finished", SimpleNamespace(selection_top1=top1)))
     assert search.ask() is None
 
 

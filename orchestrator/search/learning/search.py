@@ -16,9 +16,6 @@ from orchestrator.search.protocol import Outcome
 from orchestrator.trials.cell_space import CellSpace
 from orchestrator.trials.space import Assignment, generator, key_of
 
-ATTEMPTS = 10
-"""Proposals of a sampler that were tried before or are not allowed; then a random one is taken."""
-
 
 class Learner(ABC):
     """A proposer whose first assignments are those of random search, and that then asks a sampler
@@ -26,6 +23,8 @@ class Learner(ABC):
     """
 
     learns_from: tuple[TrialState, ...] = (TrialState.COMPLETE, TrialState.PRUNED)
+    # proposals in a row that were tried before or are not allowed; then a random one is taken
+    attempts = 10
 
     def __init__(self, space: CellSpace) -> None:
         self._space = space
@@ -42,7 +41,7 @@ class Learner(ABC):
         if used_up or not self._has_begun():
             return drawn
         with quietly():
-            for attempt in range(ATTEMPTS):
+            for attempt in range(self.attempts):
                 seed = generator(self._space.sweep, self._space.cell, index, attempt)
                 values = self.cell_study.suggest(self.sampler(seed.getrandbits(32)))
                 found = self._space.assignment(values)
@@ -75,6 +74,7 @@ class Gp(Learner):
     """A Gaussian process; of trials that run it expects what it predicts."""
 
     learns_from = (TrialState.COMPLETE,)
+    attempts = 3  # each takes a second, and another seed hardly moves the optimum
 
     def sampler(self, seed: int) -> BaseSampler:
         return GPSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
