@@ -99,7 +99,9 @@ def put_together(names: list[str], data: Path) -> list[dict[str, Any]]:
     before: list[Times] = []
     found = []
     for name in names:
-        sweep = load_sweep(SPACES / f"{name}.yaml", ["method.seeds=1", *SHORT[name]])
+        sweep = load_sweep(
+            SPACES / f"{name}.yaml", ["method.seeds=1", "ensembles=[]", *SHORT[name]]
+        )
         store = open_store(sweep.data.store)
         split = store.split(sweep.data.protocol, sweep.data.selection)
         sizes, observed = Sizes(store), Observations()
@@ -199,6 +201,7 @@ def measure(name: str, data: Path, runs: Path, epochs: int) -> dict[str, Any]:
         f"train.warmup_epochs={min(1, epochs - 1)}",
         "method.seeds=1",
         "tracking.uri=none",
+        "ensembles=[]",
         *SHORT[name],
     ]
     alone = forecast(name, data, [*changes, f"storage={runs / 'nothing'}"])
