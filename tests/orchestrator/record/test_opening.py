@@ -150,13 +150,13 @@ def test_folders_that_may_not_be_looked_into_are_listed(monkeypatch):
 
 def test_what_was_proposed_before_is_known_while_the_sweep_is_the_same():
     sweep = sweep_of()
-    assert known_proposals(sweep) == ()
+    assert known_proposals(sweep, RUN) == ()
     prepare(sweep, folder_of(sweep))
     _, trials = recorded(sweep)
-    assert known_proposals(sweep) == tuple(trial.proposal for trial in trials)
-    assert known_proposals(sweep_of(TEXT, "train.epochs=4")) == ()
+    assert known_proposals(sweep, RUN) == tuple(trial.proposal for trial in trials)
+    assert known_proposals(sweep_of(TEXT, "train.epochs=4"), RUN) == ()
     (RUN / "resolved.json").write_text("{")
-    assert known_proposals(sweep) == ()
+    assert known_proposals(sweep, RUN) == ()
 
 
 def test_a_store_at_another_place_is_the_same_where_its_content_is(monkeypatch):
