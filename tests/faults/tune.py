@@ -65,7 +65,7 @@ class FakeTuner:
 
     def __init__(self, trainable: Any, tune_config: Any, run_config: Any) -> None:
         self._searcher, self._scheduler = tune_config.search_alg, tune_config.scheduler
-        [self.callback] = run_config.callbacks
+        self._callbacks = run_config.callbacks
         self._stopper = run_config.stop
         self._most_failures = run_config.failure_config.max_failures
         self._samples = tune_config.num_samples
@@ -80,7 +80,8 @@ class FakeTuner:
             if self._search_ended and all(trial.finished for trial in self._trials):
                 return
             self.around.happen()
-            self.callback.on_step_begin(0, self._trials)
+            for callback in self._callbacks:
+                callback.on_step_begin(0, self._trials)
             self._ask()
             self._step()
             if self._stopper.stop_all():
@@ -194,5 +195,6 @@ class FakeTuner:
             self._tell(self._rng.choice(["complete", "error"]), trial)
 
     def _tell(self, event: str, trial: TuneTrial, *what: Any) -> None:
-        listener: Callable[..., None] = getattr(self.callback, f"on_trial_{event}")
-        listener(0, self._trials, trial, *what)
+        for callback in self._callbacks:
+            listener: Callable[..., None] = getattr(callback, f"on_trial_{event}")
+            listener(0, self._trials, trial, *what)
