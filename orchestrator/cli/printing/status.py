@@ -47,7 +47,7 @@ def print_status(status: Status) -> None:
         out.print(f"resources {kind}: {words}", soft_wrap=True, highlight=False)
     if status.saved:
         out.print(status.saved, soft_wrap=True)
-    if status.seconds_left is not None:
+    if status.seconds_left is not None and not status.waits_for:
         out.print(f"about {duration(status.seconds_left)} left at the pace so far")
     if status.waits_for:
         out.print(f"waits for {status.waits_for}", soft_wrap=True)

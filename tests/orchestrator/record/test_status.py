@@ -345,10 +345,12 @@ def test_how_far_stopped_trials_are(run):
 
 
 def test_what_a_sweep_waits_for_is_said_while_it_runs(run, capsys):
-    write_running(run, Running(waits_for="a node with 4 CPUs for a trial"))
+    write_running(run, Running(seconds_left=9.0, waits_for="a node with 4 CPUs for a trial"))
     assert load_status(run).waits_for == ""
     with held(run):
         status = load_status(run)
     assert status.to_json()["waits_for"] == "a node with 4 CPUs for a trial"
     print_status(status)
-    assert "waits for a node with 4 CPUs for a trial" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "waits for a node with 4 CPUs for a trial" in said
+    assert " left at the pace" not in said
