@@ -106,16 +106,21 @@ class OneByOne:
     def _repeat(self) -> Trial | Wait | None:
         """The cell's best assignment with the next seed, once all others have ended."""
         sweep = self._space.sweep
-        seeds = range(sweep.seed + 1, sweep.seed + sweep.method.final_seeds)
-        if len(self._repeats) >= len(seeds):
+        if sweep.method.final_seeds == 1:
             return None
         if len(self._outcomes) < len(self._firsts):
             return WAIT
-        best = self._best() if not self._repeats else self._repeats[0]
+        best = self._best()
         if best is None:
             return None
-        done = {trial.proposal.seed for trial in self._repeats}
-        seed = next((each for each in seeds if each not in done), None)
+        # a sweep that was extended may have repeated another one before
+        repeats = [
+            trial.proposal.seed
+            for trial in self._repeats
+            if trial.proposal.assignment == best.proposal.assignment
+        ]
+        seeds = range(sweep.seed + 1, sweep.seed + sweep.method.final_seeds)
+        seed = next((each for each in seeds if each not in repeats), None)
         if seed is None:
             return None
         self._repeats.append(self._space.trial(dict(best.proposal.assignment), seed))

@@ -444,3 +444,44 @@ def test_trials_that_asha_ends_are_killed_in_mlflow_and_keep_their_curves(folder
         assert not (trial_folder(folder, trial) / "result.json").exists()
         assert (trial_folder(folder, trial) / "metrics.parquet").is_file()
     assert set(found.values()) == {("FINISHED", 4)}
+
+
+LEARNING = """
+method: {name: tpe, trials_per_cell: 5, startup_trials: 2, final_seeds: 2}
+early_terminate: {type: asha, eta: 2, grace: 1}
+"""
+SPACE = """  sparsity.level: [0.0, 0.8]
+  train.lr: {min: 0.001, max: 0.3, distribution: log_uniform}
+  train.epochs: 8
+"""
+
+
+def test_kill_9_of_a_search_that_learns_with_early_stopping_loses_nothing(folder):
+    text = SWEEP.replace("  train.epochs: {values: [2, 60], axis: cell}\n", SPACE)
+    text = text.replace("over: train.epochs", "over: sparsity.level")
+    (folder / "tiny.yaml").write_text(text + LEARNING)
+    process = start(folder)
+    wait_until(lambda: len(events(folder, "trial_finished")) >= 2, process)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+    before = [event["trial"] for event in events(folder, "trial_proposed")]
+    results = {
+        path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")
+    }
+    again = start(folder)
+    _, said = again.communicate(timeout=200)
+    assert again.returncode == 0, said
+    proposed = [event["trial"] for event in events(folder, "trial_proposed")]
+    assert proposed[: len(before)] == before
+    assert len(proposed) == len(set(proposed)) == 12  # two cells of five, and each best one again
+    ends = [
+        event["trial"]
+        for event in events(folder)
+        if event["event"] in ("trial_finished", "trial_pruned")
+    ]
+    assert sorted(ends) == sorted(proposed)
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+    trials = [trial for kind, trial, *_ in mlflow_runs(folder) if kind == "trial"]
+    assert sorted(trials) == sorted(proposed)

@@ -48,6 +48,9 @@ def test_a_search_of_another_package_is_given_random_draws():
         ("{name: qmc, trials_per_cell: 2, seeds: 2}", "final_seeds repeats each cell's best"),
         ("{name: random, trials_per_cell: 2, final_seeds: 2}", "seeds repeats every assignment"),
         ("{name: qmc, trials_per_cell: 2, startup_trials: 2}", "qmc, which does not learn"),
+        ("{name: gp, trials_per_cell: 10000}", "must be at most 300 for gp"),
+        ("{name: tpe, trials_per_cell: 2, seeds: 3}", "final_seeds repeats each cell's best"),
+        ("{name: tpe}", "tpe needs trials_per_cell"),
         ("{name: grid, warm_start: [other]}", "grid, which does not learn"),
     ],
 )

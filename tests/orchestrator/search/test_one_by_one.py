@@ -69,6 +69,23 @@ def test_repeats_that_an_earlier_run_began_are_completed():
             assert search_of(sweep, whole[:length]).ask() == whole[length].trial
 
 
+def test_a_better_one_of_an_extended_sweep_is_repeated_too():
+    space = FEW.split("constr")[0]
+    few, more = (
+        sweep_of(f"{{name: qmc, trials_per_cell: {number}, final_seeds: 2}}", space)
+        for number in (2, 4)
+    )
+    order = [t.config.train.lr for t in proposed(run(search_of(more), more, lambda trial: 0.5))]
+
+    def later_is_better(trial):
+        return order.index(trial.config.train.lr) / 4
+
+    past = run(search_of(few), few, later_is_better)
+    found = [*proposed(past), *proposed(run(search_of(more, past), more, later_is_better))]
+    places = [(order.index(each.config.train.lr), each.config.seed) for each in found]
+    assert places == [(0, 0), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1)]
+
+
 def test_nothing_is_repeated_where_nothing_finished():
     sweep = sweep_of("{name: qmc, trials_per_cell: 3, final_seeds: 3}")
     steps = run(search_of(sweep), sweep, lambda trial: Outcome("pruned", None, 3, (0.1,)))
