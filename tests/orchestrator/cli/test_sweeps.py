@@ -149,7 +149,7 @@ def test_plan_as_tables_and_as_json(orchestrate, tmp_path, store) -> None:
         "Non-zero parameters",
         "~: expected",
         "4 cells, 4 trials",
-        "GFLOP/s per",
+        "1 CPU core per trial,",
         "MLflow",
     ):
         assert text in out
