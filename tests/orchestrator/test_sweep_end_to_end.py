@@ -312,7 +312,7 @@ def test_kill_9_of_the_driver_and_of_a_worker_loses_nothing_finished(folder):
 @pytest.mark.full
 def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(folder):
     process = start(folder, "--set", "failure.stall_seconds=15")
-    wait_until(lambda: long_trial_is_under_way(folder), process)
+    wait_until(lambda: long_trial_is_under_way(folder), process, seconds=300)
     for worker in workers_of(process.pid):
         os.kill(worker, signal.SIGSTOP)
     _, said = process.communicate(timeout=200)
