@@ -136,7 +136,8 @@ def _check_axes(
     for j, axis in enumerate(ensemble.axes):
         own = (*place, "over") if isinstance(ensemble.over, str) else (*place, "over", j)
         if axis == SEED and SEED not in axes and not ensemble.from_:
-            document.add(own, "combines several seeds of a network, but method.seeds is 1")
+            one = "combines several seeds of a network, but method.seeds is 1"
+            document.add(own, f"{one}, and so is method.final_seeds")
         elif axis not in axes:
             document.add(own, f"{rule}{nearest(axis, axes)}", axis)
         elif axis in ensemble.axes[:j]:

@@ -107,7 +107,7 @@ class Method(Frozen):
     # grid: every combination; random: trials_per_cell draws; qmc: draws that fill the space evenly;
     # tpe, gp, nsga2: learn from the trials of the cell that have ended; auto: chosen by the space
     name: SearchName = "grid"
-    # not for a grid: how many assignments are drawn in each cell
+    # not for a grid: how many assignments are tried in each cell
     trials_per_cell: Annotated[int, Field(ge=1, le=100_000)] | None = None
     # how often each assignment is trained, with seeds seed, seed + 1, ...
     seeds: int = Field(default=1, ge=1, le=1000)

@@ -456,12 +456,13 @@ SPACE = """  sparsity.level: [0.0, 0.8]
 """
 
 
+@pytest.mark.full
 def test_kill_9_of_a_search_that_learns_with_early_stopping_loses_nothing(folder):
     text = SWEEP.replace("  train.epochs: {values: [2, 60], axis: cell}\n", SPACE)
     text = text.replace("over: train.epochs", "over: sparsity.level")
     (folder / "tiny.yaml").write_text(text + LEARNING)
     process = start(folder)
-    wait_until(lambda: len(events(folder, "trial_finished")) >= 2, process)
+    wait_until(lambda: len(events(folder, "trial_finished")) >= 2, process, seconds=400)
     process.kill()
     process.wait()
     process.stdout.close()
@@ -471,7 +472,7 @@ def test_kill_9_of_a_search_that_learns_with_early_stopping_loses_nothing(folder
         path: path.stat().st_mtime_ns for path in folder.glob("runs/tiny/trials/*/result.json")
     }
     again = start(folder)
-    _, said = again.communicate(timeout=200)
+    _, said = again.communicate(timeout=600)
     assert again.returncode == 0, said
     proposed = [event["trial"] for event in events(folder, "trial_proposed")]
     assert proposed[: len(before)] == before

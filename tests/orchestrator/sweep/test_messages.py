@@ -81,9 +81,12 @@ GOLDEN = {
     "missing": (", protocol: xsub", "", ["s.yaml:3 data.protocol: required, but not given"]),
     "a name of each kind": (
         "train:",
-        "method: {name: tpe, startup: 5}\nearly_terminate: {type: ashaa, eta: 3}\ntrain:",
+        "method: {name: hyperband, startup: 5}\nearly_terminate: {type: ashaa, eta: 3}\ntrain:",
         [
-            "s.yaml:8 method.name: must be grid, random or package.module:NAME, got 'tpe'",
+            (
+                "s.yaml:8 method.name: must be grid, random, qmc, tpe, gp, nsga2, auto or"
+                " package.module:NAME, got 'hyperband'"
+            ),
             (
                 "s.yaml:9 early_terminate.type: must be none, asha, median, plateau or"
                 " after_epochs, got 'ashaa', did you mean 'asha'?"

@@ -212,7 +212,7 @@ def test_schema_refuses_what_the_command_refuses() -> None:
         {"modle": {}},
         {"parameters": {"model.group": 3}},
         {"objectives": [{"metric": "x", "goal": "maximize"}]},
-        {"method": {"name": "tpe"}},
+        {"method": {"name": "hyperband"}},
     ):
         assert not checker.is_valid(good | wrong)
     properties = sweep_schema()["$defs"]["ModelConfig"]["properties"]
