@@ -146,6 +146,9 @@ class MLflowTracker:
         before = self._trials.get(trial)
         if before is not None and not before.ended:
             return  # its worker died and another one goes on with it: its run is open
+        self._told.discard(trial)  # of one that is tried again, that is its earlier end
+        if self._settled is not None:
+            self._settled.discard(trial)
         self._trials[trial] = _Trial(
             f"{cell} {config.digest()[:4]}",
             flatten(config.model_dump(mode="json")),

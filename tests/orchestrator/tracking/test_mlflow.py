@@ -175,6 +175,22 @@ def test_a_failed_trial_that_is_tried_again_loses_its_reason(uri, trials):
     assert (run.info.status, run.data.tags.get("reason")) == ("FINISHED", None)
 
 
+def test_the_end_of_a_trial_that_is_tried_again_is_not_delivered_by_its_earlier_end(uri, trials):
+    folder = trials["joint-0.6"]
+    first = opened(uri, "tried again")
+    start(first, folder)
+    first.finish_trial(folder.path.name, folder, "failed", "loss is nan")
+    first.finish_sweep("failed", {}, None)
+    second = opened(uri, "tried again")
+    assert second.knows_end(folder.path.name)
+    assert second.delivered(folder.path.name)
+    start(second, folder)
+    assert not second.delivered(folder.path.name)
+    second.finish_trial(folder.path.name, folder, "finished")
+    second.finish_sweep("finished", {}, None)
+    assert second.delivered(folder.path.name)
+
+
 def test_another_sweep_of_the_same_name_gets_its_own_run(uri):
     for digest in ("abc", "abd", "abc"):
         tracker = MLflowTracker(uri, "names")
