@@ -4,11 +4,12 @@ it, written down. Knows no Ray.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.planning.device_shares import Epoch, GpuShare, cpu_share, gpu_share
 from orchestrator.planning.memory import CUDA
@@ -17,8 +18,12 @@ from orchestrator.sweep import Resources
 from orchestrator.trials.space import Trial
 from trainables.ray_trainable import GPU, GPU_MEMORY_GB, GPU_PEAK_GB
 
+T = TypeVar("T")
+
 AS_MANY = 1e-6
 """Sums of fractions are equal up to this."""
+REMEMBERED = 99
+"""Epochs of a kind whose median counts, the last ones of each number of trials or threads."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,10 @@ class _Kind:
     """What is known of trials that load a device alike."""
 
     name: str
-    epochs: list[Epoch] = field(default_factory=list)
+    # by trials on the GPU
+    epochs: dict[int, deque[Epoch]] = field(default_factory=dict)
     # clips per second by threads
-    speeds: dict[int, list[float]] = field(default_factory=dict)
+    speeds: dict[int, deque[float]] = field(default_factory=dict)
     memory_gb: float = 0.0  # of the smallest GPU that one has run on
     told: tuple[int, float] | None = None  # what was said last of threads and GPUs
 
@@ -146,7 +152,7 @@ class Shares:
         running.epochs += 1
         speed = float(result["clips_per_s"])
         if running.epochs > 1:  # the first is slower than the others
-            running.kind.speeds.setdefault(running.grant.cpus, []).append(speed)
+            _remember(running.kind.speeds, running.grant.cpus, speed)
         if running.gpu is None or GPU_PEAK_GB not in result:
             return
         undisturbed, running.seen = (
@@ -156,7 +162,7 @@ class Shares:
         if undisturbed:
             together = sum(other.gpu == running.gpu for other in self._running.values())
             peak = float(result[GPU_PEAK_GB]) + CUDA / 1e9
-            running.kind.epochs.append(Epoch(together, speed, peak))
+            _remember(running.kind.epochs, together, Epoch(together, speed, peak))
             memory = float(result[GPU_MEMORY_GB])
             running.kind.memory_gb = min(memory, running.kind.memory_gb or memory)
             self._say(running.kind)
@@ -171,7 +177,7 @@ class Shares:
     def _gpu_share(self, kind: _Kind) -> GpuShare:
         if not self._auto_gpus:
             return GpuShare(1, True, "")
-        return gpu_share(kind.epochs, kind.memory_gb)
+        return gpu_share(chain.from_iterable(kind.epochs.values()), kind.memory_gb)
 
     def _threads(self, kind: _Kind) -> int:
         if not self._auto_cpus or self._fixed.gpus:
@@ -206,3 +212,8 @@ class Shares:
             )
             self._kinds[key] = _Kind(name)
         return self._kinds[key]
+
+
+def _remember(found: dict[int, deque[T]], number: int, value: T) -> None:
+    """So that a sweep's thousandth trial costs no more than its tenth."""
+    found.setdefault(number, deque(maxlen=REMEMBERED)).append(value)

@@ -8,6 +8,7 @@ from orchestrator.planning.memory import CUDA
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.sweep import Resources
 from orchestrator.trials.proposed import Proposal
+from orchestrator.tuning import shares
 from orchestrator.tuning.shares import Grant, Place, Said, Shares
 from tests.trainables.trial_configs import config_of
 from trainables.ray_trainable import GPU, GPU_MEMORY_GB, GPU_PEAK_GB
@@ -156,6 +157,20 @@ def test_few_trials_get_more_threads(tmp_path):
         (2, 0.0, "2 trials for 4 cores; measured with threads 1: 100 clips/s"),
         (1, 0.0, "2 trials for 4 cores; measured with threads 1: 100 clips/s, 2: 70 clips/s"),
     ]
+
+
+@pytest.mark.parametrize("wanted", [AUTO, Resources(gpus=0, cpus="auto")])
+def test_what_is_known_of_a_kind_does_not_grow_with_its_epochs(tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr(shares, "REMEMBERED", 5)
+    scene = Scene(tmp_path, wanted, gpus=float(wanted.gpus == "auto"))
+    scene.start(trial("1"))
+    scene.epochs("1", number=50, speed=100.0)
+    (kind,) = scene.shares._kinds.values()
+    known = [*kind.epochs.values(), *kind.speeds.values()]
+    assert known
+    assert all(len(each) == 5 for each in known)
+    scene.epochs("1", number=5, speed=70.0)
+    assert {getattr(each, "clips_per_s", each) for found in known for each in found} == {70.0}
 
 
 def test_a_place_is_all_nodes_together():
