@@ -15,18 +15,27 @@ BLOCK = 128  # points of the sequence that are made at once; a power of two
 
 
 class SobolPoints(Forgetful):
-    """Proposes the first point of the sequence that was not tried and is allowed: what it proposes
-    depends on nothing but what was tried.
+    """Proposes the first point of the sequence that was not tried and is allowed, and what random
+    search does once `MAX_TRIES` points in a row were nothing new: what it proposes depends on
+    nothing but what was tried, however many trials earlier runs of the sweep have made.
     """
 
     def __init__(self, space: CellSpace) -> None:
         super().__init__(space)
         self._points = _points(space)
+        self._passed: set[str] = set()  # assignments that the sequence has come to
+        self._refused = 0  # points in a row that were forbidden, or passed before
 
     def propose(self, index: int, tried: Mapping[str, Assignment]) -> Assignment | None:
-        for _ in range(MAX_TRIES):
+        while self._refused < MAX_TRIES:
             found = self._space.assignment(next(self._points))
-            if found is not None and key_of(found) not in tried:
+            key = None if found is None else key_of(found)
+            if key is None or key in self._passed:
+                self._refused += 1
+                continue
+            self._passed.add(key)
+            self._refused = 0
+            if key not in tried:
                 return found
         return super().propose(index, tried)  # the last of a space that can be listed
 
