@@ -89,13 +89,13 @@ def write_sweep(
             os.link(first.test_scores, folder.test_scores)
             top1 = first.load().selection_top1 or 0.0
         folder.deploy_file.write_bytes(b"deploy form")
-        folder.result_file.write_text(_result(name, len(labels), top1).model_dump_json())
+        folder.result_file.write_text(result_of(name, len(labels), top1).model_dump_json())
     data = {"protocol": "xsub", "store": str(run.parent / "store")}
     sweep = {"version": 1, "name": run.name, "data": data}
     write_json(run / "resolved.json", {"sweep": sweep, "trials": proposals})
 
 
-def _result(trial: str, clips: int, top1: float) -> TrialResult:
+def result_of(trial: str, clips: int, top1: float) -> TrialResult:
     return TrialResult(
         trial=trial,
         epochs=3,

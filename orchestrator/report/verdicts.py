@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.ensembling.evaluate import Paired
@@ -84,12 +85,15 @@ def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
         if each.ensemble == row.name and each.against != alone
     ]
     lines = [f"`{row.name}` is `{alone}` alone: no other network was given weight."] * bool(alone)
-    for role in dict.fromkeys(each.role for each in own):
+    counts = Counter(each.role for each in own)
+    for role in counts:
         same = [each for each in own if each.role == role]
         if len(same) > 1:
             lines.append(_tie(same, evaluation))
             continue
-        roles = [each.role for each in own if each.against == same[0].against and not each.tied]
+        # of equally good networks one may be the only one left, the others being the ensemble
+        roles = [each.role for each in own if each.against == same[0].against]
+        roles = [each for each in roles if counts[each] == 1]
         if role == roles[0]:  # else the line of its other role says it
             names = ", which is ".join(OWNERS[each] for each in roles)
             lines.append(_verdict(same[0], names, evaluation))

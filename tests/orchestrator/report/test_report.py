@@ -226,6 +226,14 @@ def test_every_ensemble_of_the_last_recipe_gets_a_line(tmp_path):
     assert lines[-1].endswith(", it is better than it.")
 
 
+def test_an_ensemble_that_is_one_of_two_equally_good_networks_is_held_against_the_other(tmp_path):
+    trials = [Trial("joint", 0.0), Trial("bone", 0.0)]
+    recipe = {"name": "both", "over": "data.stream", "method": "greedy"}
+    alone, other, *_ = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
+    assert alone.endswith(" alone: no other network was given weight.")
+    assert " against the dense single network, `" in other
+
+
 def test_an_ensemble_of_one_network_is_not_held_against_itself(tmp_path):
     trials = [Trial("joint", 0.0), Trial("joint", 0.6, wrong_selection=(0, 1, 2, 3))]
     recipe = {**LEVELS, "method": "greedy"}
