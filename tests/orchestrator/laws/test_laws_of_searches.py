@@ -21,7 +21,13 @@ EVERY_END = "takes every end of a trial"
 WHAT_IS_LEFT = "goes on with what is left after an interruption"
 
 
-@pytest.mark.parametrize("search", [*SEARCHES.own, "choices.first_few_card:CARD"])
+SLOW = pytest.param("gp", marks=pytest.mark.full)  # a second for every proposal
+
+
+@pytest.mark.parametrize(
+    "search",
+    [*(name for name in SEARCHES.own if name != "gp"), SLOW, "choices.first_few_card:CARD"],
+)
 def test_a_search_keeps_the_laws(monkeypatch, search):
     monkeypatch.syspath_prepend(OUTSIDE)
     verdicts = list(held_to((*CARD_LAWS, *LAWS), {"search": search}))

@@ -47,7 +47,7 @@ class FakeTune:
 
     def __init__(self, trainable, tune_config, run_config):
         self.searcher = tune_config.search_alg
-        [self.callback] = run_config.callbacks
+        self.callback, _ = run_config.callbacks
 
     def tell(self, event, trial, *arguments):
         self.step()
