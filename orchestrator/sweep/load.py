@@ -6,6 +6,7 @@ Reads no data: `orchestrator.planning.check` looks at stores and trials.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -64,14 +65,15 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
         raise UserError(f"{name}: must be a mapping (key: value), got {show(document.values)}")
     for assignment in overrides:
         override(document, assignment, LEAVES)
-    settings = _settings(document)
+    settings, wrong = _settings(document)
     sections = read_sections(document)
     before = len(document.problems)
     fixed, searched = read_parameters(document)
     _check_overrides(document, fixed | searched)
     leaves = _complete(document, sections | fixed, searched)
     constraints = _constraints(document)
-    _check_method(document, settings.method, searched)
+    if "method" not in wrong:
+        _check_method(document, settings.method, searched)
     objectives = _objectives(document, settings, leaves["data.selection.kind"])
     final = _final(document, settings, leaves["data.selection.kind"])
     ensembles = settings.ensembles
@@ -81,7 +83,8 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
             held_out=leaves["data.selection.kind"] != "none",
             sparse="sparsity.level" in searched or leaves["sparsity.level"] != 0,
         )
-    if len(document.problems) == before or not document.lookup(("ensembles",)):
+    checkable = len(document.problems) == before or not document.lookup(("ensembles",))
+    if checkable and "method" not in wrong:
         seeds = [settings.seed + i for i in range(settings.method.repeats)]
         ensembles = resolve_ensembles(document, ensembles, searched, seeds)
     if document.problems:
@@ -135,9 +138,9 @@ def _read(path: Path) -> tuple[str, str]:
     return str(path), read_text(path, "a sweep file", most=LARGEST_YAML)
 
 
-def _settings(document: Document) -> Settings:
-    """Everything pydantic can check as it stands; sections with problems are replaced by their
-    defaults, so that checking goes on.
+def _settings(document: Document) -> tuple[Settings, set[str]]:
+    """Everything pydantic can check as it stands, and the sections with problems, which are
+    replaced by their defaults, so that checking goes on.
     """
     given = {
         key: value
@@ -145,7 +148,7 @@ def _settings(document: Document) -> Settings:
         if key not in _BY_HAND and value is not None
     }
     try:
-        return Settings.model_validate_json(json.dumps(given), strict=True)
+        return Settings.model_validate_json(json.dumps(given), strict=True), set()
     except ValidationError as error:
         errors = error.errors(include_url=False)
     unknown = [
@@ -155,11 +158,12 @@ def _settings(document: Document) -> Settings:
     for item in unknown:
         key = item["loc"][0]
         document.add((key,), f"unknown key{nearest(key, (*Settings.model_fields, *_BY_HAND))}")
-    wrong = {item["loc"][0] for item in errors}
-    return Settings.model_validate(
+    wrong = {str(item["loc"][0]) for item in errors}
+    settings = Settings.model_validate(
         {"version": 1, "name": "unnamed"}
         | {key: value for key, value in given.items() if key not in wrong}
     )
+    return settings, wrong
 
 
 def _check_overrides(document: Document, parameters: Iterable[str]) -> None:
@@ -246,6 +250,7 @@ def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
         document.add(("constraints",), "must be a list", raw)
         return ()
     found: list[str | MetricLimit] = []
+    bounds: dict[str, tuple[float, float]] = {}
     for i, item in enumerate(raw):
         place = ("constraints", i)
         try:
@@ -255,7 +260,9 @@ def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
                     if name not in LEAVES:
                         document.add(place, f"unknown leaf '{name}'{nearest(name, LEAVES)}")
             elif isinstance(item, dict):
-                found.append(MetricLimit.model_validate_json(json.dumps(item), strict=True))
+                limit = MetricLimit.model_validate_json(json.dumps(item), strict=True)
+                _check_limit(document, place, limit, bounds)
+                found.append(limit)
             else:
                 document.add(place, "must be an expression or {metric: ..., max: ...}", item)
         except ValidationError as error:
@@ -263,6 +270,22 @@ def _constraints(document: Document) -> tuple[str | MetricLimit, ...]:
         except ValueError as error:
             document.add(place, str(error))
     return tuple(found)
+
+
+def _check_limit(
+    document: Document, place: Place, limit: MetricLimit, bounds: dict[str, tuple[float, float]]
+) -> None:
+    """Whether a trial can keep it beside those that were read before, whose bounds it narrows."""
+    low, high = bounds.get(limit.metric, (-math.inf, math.inf))
+    low = low if limit.min is None else max(low, limit.min)
+    high = high if limit.max is None else min(high, limit.max)
+    if low > high:
+        document.add(
+            place,
+            f"no trial can keep it: {limit.metric} would be at least {low:g} and at most {high:g}",
+        )
+    else:
+        bounds[limit.metric] = low, high
 
 
 def _check_method(document: Document, method: Method, searched: Mapping[str, Parameter]) -> None:
@@ -278,11 +301,7 @@ def _check_method(document: Document, method: Method, searched: Mapping[str, Par
                 "has no meaning for a grid, which tries every combination",
                 method.trials_per_cell,
             )
-    elif (
-        method.trials_per_cell is None
-        and "method" in document.values
-        and not _has_problem(document, "method")
-    ):
+    elif method.trials_per_cell is None and "method" in document.values:
         document.add(
             ("method",),
             f"{method.name} needs trials_per_cell: how many assignments are tried in each cell",
@@ -308,17 +327,20 @@ def _check_asked(document: Document, method: Method) -> None:
             document.add(("method", "startup_trials"), rule, method.startup_trials)
         if method.warm_start:
             document.add(("method", "warm_start"), rule, list(method.warm_start))
-    most, asked = card.most_trials, method.trials_per_cell or 0
+    first, asked = method.startup_trials or 0, method.trials_per_cell or 0
+    if card.learns and 0 < asked <= first and not method.warm_start:
+        rule = (
+            f"must be less than trials_per_cell ({asked}): {method.name} learns nothing before so"
+            " many trials of a cell have ended"
+        )
+        document.add(("method", "startup_trials"), rule, first)
+    most = card.most_trials
     if most is not None and asked > most:
         rule = (
             f"must be at most {most} for {method.name}, whose time grows with the cube of the"
             " trials it has seen; use tpe"
         )
         document.add(("method", "trials_per_cell"), rule, asked)
-
-
-def _has_problem(document: Document, section: str) -> bool:
-    return any(re.search(rf" {section}\b", problem) for problem in document.problems)
 
 
 def _objectives(

@@ -153,6 +153,40 @@ GOLDEN = {
             ),
         ],
     ),
+    "limits that no trial can keep": (
+        "train:",
+        (
+            "constraints:\n  - {metric: deploy_gmacs, max: 2, min: 3}\n"
+            "  - {metric: params, min: 9}\n  - {metric: params, max: 9}\n  - {metric: params, max: 8.5}\ntrain:"
+        ),
+        [
+            "s.yaml:9 constraints[0]: no trial can keep it: deploy_gmacs would be at least 3 and"
+            " at most 2",
+            "s.yaml:12 constraints[3]: no trial can keep it: params would be at least 9 and at most"
+            " 8.5",
+        ],
+    ),
+    # what follows from a method is not judged where the method is wrong
+    "a slip in the method": (
+        "  sparsity.level: [0, 0.8]",
+        (
+            "  train.lr: {min: 0.1, max: 0.2}\n"
+            "ensembles: [{name: s, method: mean, over: seed}]\n"
+            "method: {name: tpe, trials_per_cell: 5, final_seeds: 0}"
+        ),
+        ["s.yaml:8 method.final_seeds: must be at least 1, got 0"],
+    ),
+    "a search that would never learn": (
+        "  sparsity.level: [0, 0.8]",
+        (
+            "  train.lr: {min: 0.1, max: 0.2}\n"
+            "method: {name: tpe, trials_per_cell: 5, startup_trials: 5}"
+        ),
+        [
+            "s.yaml:7 method.startup_trials: must be less than trials_per_cell (5): tpe learns"
+            " nothing before so many trials of a cell have ended, got 5"
+        ],
+    ),
     "both reports": (
         "train:",
         "final: {protocol_report: [held_out, paper]}\ntrain:",
