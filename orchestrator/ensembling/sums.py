@@ -105,14 +105,16 @@ def _to_multiply(
 def powers(scores: FloatArray, room: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
     """Numbers (..., K) and their sums (...,) whose ratio is the softmax of scores (..., K).
 
-    exp(x), which is as exact as exp(x - max(x)) while the sum is neither beyond the precision's
-    range nor so small that a share above the smallest normal number could be lost; else that.
+    exp(x), which is as exact as exp(x - max(x)) while the sum is neither so large that a weight
+    divided by it could lose bits (as numbers below the smallest normal one do) nor so small that a
+    share above that number could be lost; else that.
     room: for the numbers, where there is some.
     """
+    largest = np.sqrt(np.finfo(scores.dtype).max)
     with np.errstate(over="ignore", invalid="ignore"):
         raised: FloatArray = np.exp(scores, out=room)
         totals: FloatArray = np.einsum("...k->...", raised)
-        unsafe = ~((totals >= 0.5) & (totals < np.inf))
+        unsafe = ~((totals >= 0.5) & (totals <= largest))
         if unsafe.any():
             rows = scores[unsafe]
             shifted = np.exp(rows - rows.max(axis=-1, keepdims=True))

@@ -113,6 +113,16 @@ def test_softmax_and_deviation_at_the_edges(rows):
     np.testing.assert_allclose(deviations(scores), np.where(spread > 0, spread, 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("top", [40.0, 60.0, 87.0, 89.0])
+def test_small_weights_of_large_scores_keep_their_digits(top):
+    values, _ = made(clips=50)
+    values += top - values.max(axis=2, keepdims=True)
+    each = Weights([1.0, 0.01, 0.001], "probabilities")
+    naive = as_said(naive_sums.weighted_sum(values, each.factors, each.how), each)
+    found = weighted_sum(values, each.factors, each.how)
+    np.testing.assert_allclose(found, naive, rtol=2e-6, atol=4e-6)
+
+
 def test_minus_infinity_is_no_share():
     found = weighted_sum([np.array([[0.0, -np.inf]], np.float32)], [1.0], "probabilities")
     assert found.tolist() == [[0.0, np.log(np.finfo(np.float32).tiny)]]
