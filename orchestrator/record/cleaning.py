@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.record.folder import SCRATCH
 from orchestrator.record.journal import read_journal
+from orchestrator.record.lease import lease_files
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import FILE
 from orchestrator.record.retention import (
@@ -159,8 +160,8 @@ _SOURCES = r"sources/[^/]+/((config|result)\.json|checkpoint/(best|last)\.pt)"
 
 
 def find_everything(run: Path) -> Cleaning:
-    """All files that the sweep made, those by which it is known as one last; what else lies in its
-    folder is noted, and stays.
+    """All files that the sweep made, that by which it is known as one after all others but those
+    that hold its folder; what else lies there is noted, and stays.
     """
     names = "|".join(re.escape(proposal.trial) for proposal in load_proposals(run)) or "(?!)"
     ours = re.compile(
@@ -177,11 +178,14 @@ def find_everything(run: Path) -> Cleaning:
             mine.append(path)
         else:
             others.append(name)
+    holding = [run / ".lock", *lease_files(run)]
     mine.sort(key=lambda path: (path.parent == run, path))
+    last = [path for path in mine if path in holding]
+    first = [path for path in mine if path not in holding]
     notes = (
         [f"{len(others)} files that no sweep made stay, such as {min(others)}"] if others else []
     )
-    return Cleaning((Waste.of("the whole sweep", (*mine, run / FILE)),), tuple(notes))
+    return Cleaning((Waste.of("the whole sweep", (*first, run / FILE, *last)),), tuple(notes))
 
 
 def _below(folder: Path) -> Iterator[Path]:
