@@ -313,6 +313,7 @@ def request(folder: Path, repeat: int, chosen: dict[str, Any]) -> Any:
         source=None,
         cancel_file=str(folder / "cancel"),
         threads=1,
+        cpus=1.0,
         gpu_fraction=0.0,
         timed=False,
     )

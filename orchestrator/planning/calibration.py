@@ -72,9 +72,15 @@ REMEMBERED = 99
 class Observations:
     """What the trials of a running sweep have taken so far."""
 
-    def __init__(self) -> None:
-        self._ratios: dict[str, deque[float]] = {}
-        self._counts: Counter[str] = Counter()
+    def __init__(self, before: Correction | None = None) -> None:
+        """before: what those of its earlier runs have, which count as if each had been alike."""
+        known = {} if before is None else before.kinds
+        self._counts = Counter({kind: each.trials for kind, each in known.items()})
+        self._ratios = {
+            kind: deque([each.factor] * min(each.trials, REMEMBERED), maxlen=REMEMBERED)
+            for kind, each in known.items()
+            if each.trials
+        }
 
     def add(self, kind: str, expected: float, used: float) -> None:
         """A trial of that kind has ended; both in seconds. Nothing is learned of none."""

@@ -29,13 +29,12 @@ MORE_THREADS = 1.2
 
 @dataclass
 class History:
-    """What trials have taken: in earlier sweeps, in earlier runs of this one, and in this run."""
+    """What trials have taken: in earlier sweeps, and in this one, in whatever run of it."""
 
     machine: Machine
     run: Path
     earlier: Correction = field(default_factory=Correction)
-    own: Correction = field(default_factory=Correction)
-    _seen: Observations = field(default_factory=Observations)
+    seen: Observations = field(default_factory=Observations)
     # how much longer trials of this run took than their processor time
     _loads: list[float] = field(default_factory=list)
     _write_at: float = 0.0
@@ -46,11 +45,11 @@ class History:
         The processor time of its one thread is what it needs, whatever else runs on the machine;
         what it took beyond, trials to come will take, too.
         """
-        alone = self.machine.cpus == 1 and not self.machine.gpus
-        if alone and cpu > MORE_THREADS * wall:
+        one_thread = self.machine.cpus == 1 and not self.machine.gpus
+        if one_thread and cpu > MORE_THREADS * wall:
             return  # of `cpus: auto`: more threads say nothing of one
-        self._seen.add(expected.kind, expected.seconds, cpu if alone else wall)
-        if alone and cpu > 0:
+        self.seen.add(expected.kind, expected.seconds, cpu if one_thread else wall)
+        if one_thread and cpu > 0:
             self._loads.append(max(wall / cpu, 1.0))
         if time.monotonic() >= self._write_at:
             self.write()
@@ -58,7 +57,7 @@ class History:
     def write(self) -> None:
         """Note it for later plans; what cannot be noted is said once."""
         self._write_at = time.monotonic() + WRITE_EVERY_S
-        kinds = self._seen.correction().over(self.own).kinds
+        kinds = self.seen.correction().kinds
         if not kinds:
             return
         try:
@@ -69,7 +68,7 @@ class History:
     def factors(self) -> Callable[[str], float]:
         """By kind: how much longer a trial will take now than was computed."""
         load = median(self._loads) if self._loads else 1.0
-        correction = self._seen.correction().over(self.own).over(self.earlier)
+        correction = self.seen.correction().over(self.earlier)
         return lambda kind: load * correction.of(kind)
 
 
@@ -153,7 +152,7 @@ def remaining_of(
     before = load_times(run)
     own = [before] if before is not None and before.machine == machine.name else []
     earlier = earlier_times(run.parent, machine.name)
-    history = History(machine, run, correction_of(earlier), correction_of(own))
+    history = History(machine, run, correction_of(earlier), Observations(correction_of(own)))
     early = early_stopping(sweep, context.trials, at_once)
     share = 1.0 if early is None else (early.low + early.high) / 2 / early.total
     remaining = Remaining(lambda trial: expected.of(trial.config), history, share)

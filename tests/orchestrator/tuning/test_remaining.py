@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.planning.calibration import Correction
+from orchestrator.planning.calibration import Correction, Observations
 from orchestrator.planning.expected import TrialTime
 from orchestrator.planning.machine import Machine
 from orchestrator.record.times import Factor, load_times
@@ -79,7 +79,7 @@ def test_trials_with_more_threads_say_nothing_of_one(tmp_path):
 
 
 def test_what_earlier_runs_showed_is_kept(tmp_path):
-    history = History(MACHINE, tmp_path, own=Correction({"b": Factor(5, 2.0)}))
+    history = History(MACHINE, tmp_path, seen=Observations(Correction({"b": Factor(5, 2.0)})))
     history.write()
     assert load_times(tmp_path).kinds == {"b": Factor(5, 2.0)}
     left = Remaining(time_of, history)
@@ -87,6 +87,9 @@ def test_what_earlier_runs_showed_is_kept(tmp_path):
     assert load_times(tmp_path).kinds == {"b": Factor(5, 2.0)}  # not so soon again
     history.write()
     assert load_times(tmp_path).kinds == {"a": Factor(1, 1.0), "b": Factor(5, 2.0)}
+    left.finished(trial("2", "b"), wall=20.0, cpu=20.0)  # one that is like none before
+    history.write()
+    assert load_times(tmp_path).kinds["b"] == Factor(6, 2.0)
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path, caplog):
