@@ -16,6 +16,7 @@ from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expect
 from orchestrator.planning.machine import Machine, present, this_machine
 from orchestrator.planning.memory import Memory, memory_of, memory_problems, together
 from orchestrator.planning.schedule import wall_time
+from orchestrator.planning.searching import searching
 from orchestrator.planning.sizes import Sizes
 from orchestrator.planning.space import Footprints, free_bytes
 from orchestrator.planning.stopping import EarlyStopping, early_stopping
@@ -291,6 +292,7 @@ def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
     """What a user might not expect."""
     sweep, everything = facts.sweep, facts.everything
     yield from _empty_cells(facts)
+    yield from searching(sweep)
     cores, cards = present()
     asked = {
         "cpus": sweep.resources.cores,

@@ -88,8 +88,13 @@ def _check_places(sweep: Sweep, options: Comparing, trials: Iterable[Trial]) -> 
         elif not points_of(options, course):
             key = "patience" if isinstance(options, PlateauOptions) else "grace"
             given = getattr(options, key)
+            if given is None and options.min_epochs != "after_warmup":
+                key, given = "min_epochs", options.min_epochs
             rule = (
-                f"must leave an epoch after the first comparison, got {given} after the first"
+                f"must leave an epoch after the first comparison, got {given} of"
+                f" {course.epochs} epochs (cell {cell})"
+                if key == "min_epochs"
+                else f"must leave an epoch after the first comparison, got {given} after the first"
                 f" {course.start} of {course.epochs} epochs (cell {cell})"
                 if given is not None
                 else f"of {course.epochs} epochs the first {course.start} count for no comparison,"

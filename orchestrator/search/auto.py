@@ -39,11 +39,15 @@ def choose(assignments: int | None, trials: int, objectives: int) -> Choice:
     return "tpe"
 
 
+def chosen(space: CellSpace) -> Choice:
+    """The name of the search of one cell."""
+    number = None if space.listed is None else len(space.listed)
+    return choose(number, space.slots, len(space.sweep.objectives))
+
+
 def search(space: CellSpace) -> OneByOne:
     """The search of one cell."""
-    listed, sweep = space.listed, space.sweep
-    number = None if listed is None else len(listed)
-    choice = choose(number, space.slots, len(sweep.objectives))
+    choice = chosen(space)
     if choice == "random":
         return OneByOne(space, Forgetful(space))
     if choice == "qmc":

@@ -44,6 +44,12 @@ class CellSpace:
         assert self.sweep.method.trials_per_cell is not None
         return self.sweep.method.trials_per_cell
 
+    @property
+    def startup(self) -> int:
+        """How many trials must have ended before a search learns from them."""
+        given = self.sweep.method.startup_trials
+        return given if given is not None else max(2, min(10, self.slots // 4))
+
     @cached_property
     def listed(self) -> Sequence[Assignment] | None:
         """All assignments in the order of random search; None where they cannot be listed."""

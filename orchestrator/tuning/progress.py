@@ -196,7 +196,8 @@ class Display(AbstractContextManager["Display"]):
         with self._lock:
             self._running.pop(trial, None)
             self._cells[cell].pruned += 1
-        self._event(f"pruned    {trial} after {epochs} epochs")
+            count = self._count()
+        self._event(f"pruned    {trial} after {epochs} epoch{'s' * (epochs != 1)}  ({count})")
 
     def discarded(self, cell: str) -> None:
         """A trial of the cell that is not needed."""

@@ -95,9 +95,10 @@ def validate(
         for text in plan_sweep(sweep).notes:
             print(f"note: {text}", file=sys.stderr)
     trials = all_trials(sweep)
+    cells = len({trial.proposal.cell for trial in trials})
     print(
-        f"{file}: valid, {len({trial.proposal.cell for trial in trials})} cells, {len(trials)}"
-        f" trials, digest {sweep.digest()}"
+        f"{file}: valid, {cells} cell{'s' * (cells != 1)}, {len(trials)}"
+        f" trial{'s' * (len(trials) != 1)}, digest {sweep.digest()}"
     )
 
 

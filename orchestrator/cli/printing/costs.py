@@ -67,12 +67,10 @@ def print_early(plan: Plan, early: EarlyStopping) -> None:
             continue
         *first, last = map(str, kind.points)
         places = f"{', '.join(first)} and {last}" if first else last
-        reach = ", ".join(
-            f"{low}" if low == high else f"{low} to {high}" for low, high in kind.reach
-        )
+        *go_on, end = (f"{low}" if low == high else f"{low} to {high}" for low, high in kind.reach)
         print(
             f"stopping   {early.rule} in {cells} of {kind.trials} trials, after {places} of"
-            f" {kind.epochs} epochs: {reach} go on"
+            f" {kind.epochs} epochs: {', then '.join(go_on)} go on, {end} to the last"
         )
     if early.never:
         print(f"stopping   never of the {early.never} dense trials that others start from")

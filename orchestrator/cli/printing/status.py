@@ -71,13 +71,15 @@ def _width(cell: RenderableType) -> int:
 
 def print_statuses(everything: Sequence[Status], storage: str) -> None:
     """All sweeps, a line each."""
-    rows = table("sweep", "trials done", "failed", text="state", title=f"Sweeps in {storage}")
+    ends = ("failed", "pruned")  # the table has no other column for those that are not done
+    rows = table("sweep", "trials done", *ends, text="state", title=f"Sweeps in {storage}")
     for status in everything:
-        done, total, failed = (
-            sum(getattr(cell, field) for cell in status.cells)
-            for field in ("done", "total", "failed")
+        done, total, *others = (
+            sum(getattr(cell, field) for cell in status.cells) for field in ("done", "total", *ends)
         )
-        rows.add_row(status.name, f"{done}/{total}", str(failed or ""), status.state)
+        rows.add_row(
+            status.name, f"{done}/{total}", *(str(each or "") for each in others), status.state
+        )
     out = console()
     print_whole(out, rows)
     for status in everything:

@@ -29,7 +29,7 @@ class Learner(ABC):
     def __init__(self, space: CellSpace) -> None:
         self._space = space
         self.cell_study = CellStudy(space.sweep)
-        self.startup = startup_trials(space)
+        self.startup = space.startup
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
@@ -97,12 +97,6 @@ class Nsga2(Learner):
         # which generation it is of is decided by those that are complete now
         study, sampler = self.cell_study.study, self._counting
         sampler.get_parent_population(study, sampler.get_trial_generation(study, trial))
-
-
-def startup_trials(space: CellSpace) -> int:
-    """How many trials of a cell are to have ended before a sampler is asked."""
-    given = space.sweep.method.startup_trials
-    return given if given is not None else max(2, min(10, space.slots // 4))
 
 
 def tpe(space: CellSpace) -> OneByOne:

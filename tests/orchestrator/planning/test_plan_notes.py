@@ -94,3 +94,30 @@ def test_epochs_of_trials_that_rewind_are_said(planned) -> None:
         "a trial that rewinds its weights trains 5 epochs in all, 2 of them before the first"
         " pruning"
     ) in found.notes
+
+
+@pytest.mark.parametrize(
+    ("method", "notes"),
+    [
+        ("{name: grid}", []),
+        (
+            "{name: tpe, trials_per_cell: 8}",
+            [
+                "method tpe chooses trials as the sweep goes on, which learns once 2 trials of a"
+                " cell have ended; in place of those that are not chosen yet the figures are of"
+                " random ones"
+            ],
+        ),
+        (
+            "{name: auto, trials_per_cell: 8}",
+            [
+                "method auto takes random",
+                "method auto chooses trials as the sweep goes on; in place of those that are not"
+                " chosen yet the figures are of random ones",
+            ],
+        ),
+    ],
+)
+def test_a_search_that_chooses_as_it_goes_is_named(planned, method: str, notes: list[str]) -> None:
+    _, found = planned(f"method={method}")
+    assert [each for each in found.notes if each.startswith("method ")] == notes

@@ -44,6 +44,11 @@ WRONG = {
         "early_terminate.patience: must leave an epoch after the first comparison, got 9 after the"
         " first 10 of 20 epochs (cell level0.8)",
     ),
+    "epochs that do not count beyond the epochs": (
+        ("{type: asha}", "{type: asha, min_epochs: 25}"),
+        "early_terminate.min_epochs: must leave an epoch after the first comparison, got 25 of 20"
+        " epochs (cell level0)",
+    ),
     "before the masks are final": (
         ("{type: asha}", "{type: asha, min_epochs: 9}"),
         "early_terminate.min_epochs: must be at least 10, the epochs after which the masks are"

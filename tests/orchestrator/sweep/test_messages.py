@@ -157,7 +157,8 @@ GOLDEN = {
         "train:",
         (
             "constraints:\n  - {metric: deploy_gmacs, max: 2, min: 3}\n"
-            "  - {metric: params, min: 9}\n  - {metric: params, max: 9}\n  - {metric: params, max: 8.5}\ntrain:"
+            "  - {metric: params, min: 9}\n  - {metric: params, max: 9}\n"
+            "  - {metric: params, max: 8.5}\ntrain:"
         ),
         [
             "s.yaml:9 constraints[0]: no trial can keep it: deploy_gmacs would be at least 3 and"

@@ -244,7 +244,7 @@ def test_a_trial_ended_by_a_rule_is_pruned(scene):
     scene.early.pruned["st_gcn-1"] = 5
     scene.tell("complete")
     assert scene.events() == ["trial_started", "trial_pruned"]
-    assert scene.lines()[-1] == "pruned    st_gcn-1 after 5 epochs"
+    assert scene.lines()[-1].startswith("pruned    st_gcn-1 after 5 epochs  (")
     assert scene.retaining.named("ended") == [(scene.proposal, "pruned", None)]
     assert [call[2] for call in scene.tracker.named("finish_trial")] == ["pruned"]
     assert scene.callback.ended == {"st_gcn-1"}

@@ -217,7 +217,7 @@ def test_pruned_interrupted_and_discarded_trials_are_lines_and_leave(clock):
     display.discarded("a")
     display.epoch("a-1", {"epoch": 4})  # a late report of a trial that has ended
     assert stream.getvalue().splitlines()[3:] == [
-        "pruned    a-1 after 5 epochs",
+        "pruned    a-1 after 5 epochs  (1/4 trials)",
         "stopped   a-2 (epoch 4/10, loss 1.500)",
         "stopped   a-9",
     ]
