@@ -87,6 +87,7 @@ def conduct(
             _begin(context, prepared, note)
             if retry_failed:
                 note(f"failed trials that are tried again: {_retry_failed(context)}")
+            _forecast(context)
             # Ray and torch are loaded only now that the file is known to be good
             from orchestrator.tuning.run import run_trials
 
@@ -129,7 +130,6 @@ def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -
     known = {proposal.trial for proposal in load_proposals(context.folder)}
     new = [trial.proposal for trial in trials if trial.proposal.trial not in known]
     propose(context.journal, new)
-    _forecast(context)
     note(
         f"{'continuing' if prepared.resumed else 'starting'} {name}: {number} trials,"
         f" files in {context.folder}"

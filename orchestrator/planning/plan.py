@@ -23,6 +23,7 @@ from orchestrator.planning.stopping import EarlyStopping, early_stopping
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import folder_of, known_proposals
 from orchestrator.record.forecasts import Forecast
+from orchestrator.record.states import load_trials
 from orchestrator.record.times import earlier_times, load_times
 from orchestrator.sweep import EnsembleConfig, Sweep
 from orchestrator.sweep.ensembles import SEED
@@ -39,7 +40,7 @@ MOST_NAMED = 5  # of many cells
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell and how many trials it holds; `trials_done` of them are complete."""
+    """One cell and how many trials it holds; `trials_done` of them have ended."""
 
     cell: str
     axes: dict[str, Any]
@@ -52,7 +53,9 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of a sweep. Times are estimates for this machine, `done` trials not counted."""
+    """The cost of a sweep. Times are estimates for this machine, without the `done` trials: those
+    that have ended, with a result or without one.
+    """
 
     name: str
     digest: str
@@ -61,7 +64,7 @@ class Plan:
     trials: int
     done: int
     epochs: int  # of all trials to their last epochs
-    waiting: int  # trials that start from the weights of a dense one of the sweep, not complete
+    waiting: int  # trials that start from the weights of a dense one of the sweep, not ended
     training_clips: int
     selection_clips: int
     test_clips: int
@@ -95,7 +98,7 @@ class Plan:
 
     @property
     def expected_epochs(self) -> tuple[int, int]:
-        """Of all trials, complete ones among them; with early stopping a range."""
+        """Of all trials, ended ones among them; with early stopping a range."""
         if self.early is None:
             return self.epochs, self.epochs
         return self.early.low, self.early.high
@@ -116,16 +119,17 @@ class _Facts:
     split: Split
     sizes: Sizes
     everything: Sequence[Trial]
-    complete: Sequence[Trial]
+    ended: frozenset[str]  # trials that need no further run
     machine: Machine
     expected: Expected
     seconds: Mapping[str, float]  # of whole trials, by trial
 
     @property
     def left(self) -> dict[str, float]:
-        """Hours of the trials that are not complete."""
-        done = {trial.proposal.trial for trial in self.complete}
-        return {name: value / 3600 for name, value in self.seconds.items() if name not in done}
+        """Hours of the trials that have not ended."""
+        return {
+            name: value / 3600 for name, value in self.seconds.items() if name not in self.ended
+        }
 
 
 def plan(sweep: Sweep, run: Path | None = None) -> Plan:
@@ -147,7 +151,7 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
         cells=cells,
         variants=variants_of(everything, facts.sizes, facts.seconds),
         trials=len(everything),
-        done=len(facts.complete),
+        done=sum(trial.proposal.trial in facts.ended for trial in everything),
         waiting=sum(
             bool(trial.proposal.after) for trial in everything if trial.proposal.trial in left
         ),
@@ -191,11 +195,6 @@ def _facts(sweep: Sweep, run: Path) -> _Facts:
     store = open_store(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
     everything, sizes = all_trials(sweep, known_proposals(sweep, run)), Sizes(store)
-    complete = (
-        [trial for trial in everything if trial.proposal.folder(run).is_complete()]
-        if run.is_dir()
-        else []
-    )
     machine = this_machine(sweep.resources)
     correction = correction_of(earlier_times(run.parent, machine.name))
     own = load_times(run)
@@ -205,12 +204,21 @@ def _facts(sweep: Sweep, run: Path) -> _Facts:
     expected = Expected(sizes, split, machine.pace)
     times = {trial.proposal.trial: expected.of(trial.config) for trial in everything}
     seconds = corrected(times, correction)
-    return _Facts(sweep, split, sizes, everything, complete, machine, expected, seconds)
+    return _Facts(sweep, split, sizes, everything, _ended(run), machine, expected, seconds)
+
+
+def _ended(run: Path) -> frozenset[str]:
+    """Trials of the sweep in `run` that need no further run; none where there is no such folder, or
+    it cannot be read.
+    """
+    try:
+        return frozenset(state.proposal.trial for state in load_trials(run) if state.ended)
+    except UserError:
+        return frozenset()
 
 
 def _cells(facts: _Facts) -> tuple[CellPlan, ...]:
     """Cells with a trial, in the order of the sweep."""
-    done = {trial.proposal.trial for trial in facts.complete}
     cell_of = {trial.proposal.trial: trial.proposal.cell for trial in facts.everything}
     groups: dict[str, list[Trial]] = {}
     for trial in facts.everything:
@@ -220,7 +228,7 @@ def _cells(facts: _Facts) -> tuple[CellPlan, ...]:
             cell=cell,
             axes=dict(group[0].proposal.axes),
             trials=len(group),
-            trials_done=sum(trial.proposal.trial in done for trial in group),
+            trials_done=sum(trial.proposal.trial in facts.ended for trial in group),
             hours=sum(facts.seconds[trial.proposal.trial] for trial in group) / 3600,
             after=tuple(
                 dict.fromkeys(cell_of[name] for trial in group for name in trial.proposal.after)

@@ -134,7 +134,15 @@ def fail(context):
         )
 
 
-def test_failed_trials_are_tried_again_when_asked(running):
+def test_failed_trials_are_tried_again_when_asked(running, monkeypatch):
+    expected = []  # trials that were left when it was said what the run is expected to need
+    monkeypatch.setattr(
+        conduct_module,
+        "_forecast",
+        lambda context: expected.append(
+            sum(not each.ended for each in load_trials(context.folder))
+        ),
+    )
     running.trials = fail
     outcome = conduct(sweep_of(), None, quiet)
     assert outcome.exit_code == TOO_MANY_FAILED
@@ -146,6 +154,7 @@ def test_failed_trials_are_tried_again_when_asked(running):
     states = []
     conduct(load_folder(outcome.run), None, quiet, retry_failed=True)
     assert [state.ending for state in states] == [None]
+    assert expected == [1, 0, 1]
 
 
 def test_a_full_disk_ends_the_sweep_resumably(running):

@@ -28,7 +28,7 @@ def print_plan(plan: Plan) -> None:
                 "~: expected; fusing adds and multiplies kernels, whose masks fill each other's"
                 " holes (sparsity.sharing keeps them)"
             )
-    done = f", {plan.done} complete" if plan.done else ""
+    done = f", {plan.done} ended" if plan.done else ""
     print(
         f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials}"
         f" trials{done}"
@@ -99,10 +99,10 @@ ELSEWHERE = "--json has every figure"
 
 
 def print_cells(out: Console, plan: Plan) -> None:
-    """How many trials every cell has, how many are complete, and how long all take."""
+    """How many trials every cell has, how many have ended, and how long all take."""
     columns = [
         Column("trials", [str(cell.trials) for cell in plan.cells], 1),
-        Column("complete", [str(cell.trials_done) for cell in plan.cells], 2),
+        Column("ended", [str(cell.trials_done) for cell in plan.cells], 2),
         Column("time", [duration(cell.hours) for cell in plan.cells], 0),
     ]
     if any(cell.after for cell in plan.cells):

@@ -12,8 +12,10 @@ from orchestrator.planning.expected import Expected
 from orchestrator.planning.memory import ALIVE, CUDA, PROCESS
 from orchestrator.planning.plan import check_fit, ensemble_count, plan
 from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes
+from orchestrator.record.folder import journal_of
 from orchestrator.record.times import Factor, Times, write_times
 from orchestrator.trials.space import all_trials
+from tests.orchestrator.recorded import recorded
 from trainables.contract.artifacts import Cost, TrialResult
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
@@ -103,7 +105,7 @@ def test_what_trials_took_here_corrects_the_plan(planned, tmp_path) -> None:
 
 def test_complete_trials_do_not_count(planned, tmp_path) -> None:
     sweep, before = planned()
-    trial = all_trials(sweep)[0]
+    trial = recorded(sweep)[1][0]
     folder = trial.proposal.folder(tmp_path / "runs" / "small")
     needed = {name: field for name, field in Cost.model_fields.items() if field.is_required()}
     cost = Cost(**{name: "" if each.annotation is str else 1 for name, each in needed.items()})
@@ -128,6 +130,29 @@ def test_complete_trials_do_not_count(planned, tmp_path) -> None:
     assert "does not fit on this machine" in " ".join(plan(unfit).notes)
     assert (after.done, after.cells[0].trials_done) == (1, 1)
     assert after.trial_hours == pytest.approx(before.trial_hours - before.cells[0].hours)
+
+
+@pytest.mark.parametrize(
+    ("event", "ended"),
+    [
+        ("trial_pruned", 1),
+        ("trial_failed", 1),
+        ("trial_discarded", 1),
+        ("trial_retried", 0),
+        ("trial_interrupted", 0),
+    ],
+)
+def test_trials_that_ended_without_a_result_need_no_more_time(
+    planned, tmp_path, event, ended
+) -> None:
+    sweep, before = planned()
+    run, trials = recorded(sweep)
+    first = trials[0].proposal
+    journal_of(run).append(event, trial=first.trial, cell=first.cell, reason="so it is")
+    after = plan(sweep)
+    assert (after.done, after.cells[0].trials_done) == (ended, ended)
+    left = before.trial_hours - ended * before.cells[0].hours
+    assert after.trial_hours == pytest.approx(left)
 
 
 @pytest.mark.parametrize(
