@@ -27,6 +27,7 @@ from orchestrator.record.running import Running, remove_running, write_running
 from orchestrator.record.states import TrialState, load_trials, open_slots
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.making import asked_searches, asks, listed_searches
+from orchestrator.search.protocol import Wait
 from orchestrator.search.turns import Turns
 from orchestrator.trials.proposed import Trial
 from orchestrator.trials.space import cells_of
@@ -230,11 +231,15 @@ class TuneRun:
             self._stop_or_raise(callback.error)
         return callback.ended
 
-    def _request(self, trial: Trial, sources: Sources, shares: Shares) -> dict[str, Any] | None:
-        """What Tune gives to the trial's worker; None: no resources are granted to it now."""
+    def _request(
+        self, trial: Trial, sources: Sources, shares: Shares
+    ) -> dict[str, Any] | Wait | None:
+        """What Tune gives to the trial's worker, or what stands for it where no resources are
+        granted now, see `Shares`.
+        """
         source, granted = sources.folder(trial), shares.grant(trial)
-        if granted is None:
-            return None
+        if granted is None or isinstance(granted, Wait):
+            return granted
         return dict(
             TrialRequest(
                 config=trial.config.model_dump_json(),

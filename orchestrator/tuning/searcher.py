@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from orchestrator.search.protocol import Outcome
+from orchestrator.search.protocol import Outcome, Wait
 from orchestrator.search.turns import Turns
 from orchestrator.trials.space import Trial
 from trainables.contract.errors import TrialFailed
@@ -31,11 +31,12 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
     def __init__(
         self,
         turns: Turns,
-        request: Callable[[Trial], dict[str, Any] | None],
+        request: Callable[[Trial], dict[str, Any] | Wait | None],
         closed: Callable[[], bool],
     ) -> None:
-        """request: a trial's Tune configuration; None where it cannot start now, TrialFailed where
-        it never can. closed: asked before every trial; once true, no new trial is started.
+        """request: a trial's Tune configuration; None where no trial can start now, WAIT where
+        those of other cells may, TrialFailed where it never can. closed: asked before every trial;
+        once true, no new trial is started.
         """
         super().__init__()
         self._turns = turns
@@ -59,11 +60,25 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None: none can start now, but one will when those that run have ended."""
+        passed: list[Trial] = []
+        try:
+            return self._next(trial_id, passed)
+        finally:
+            for trial in reversed(passed):
+                self._turns.put_back(trial)
+
+    def _next(self, trial_id: str, passed: list[Trial]) -> dict[str, Any] | str | None:
+        """See `suggest`. passed: trials that cannot start now, to be put back; one of each cell is
+        passed over, so that a search that learns proposes no more than one ahead.
+        """
         finished: str = Searcher.FINISHED
         while not self._closed():
             trial = self._turns.next()
             if trial is None:
-                return None if self._turns.waits else finished
+                return None if passed or self._turns.waits else finished
+            if any(trial.proposal.cell == other.proposal.cell for other in passed):
+                passed.append(trial)
+                return None
             try:
                 request = self._request(trial)
             except TrialFailed as failure:
@@ -71,9 +86,11 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
                     self._listener.give_up(trial, str(failure))
                 self._turns.end(trial, Outcome("failed"))
                 continue
-            if request is None:
-                self._turns.put_back(trial)
-                return None
+            if request is None or isinstance(request, Wait):
+                passed.append(trial)
+                if request is None:
+                    return None
+                continue
             self._given[trial_id] = trial
             return request
         return finished

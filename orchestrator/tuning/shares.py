@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from orchestrator.planning.device_shares import Epoch, GpuShare, cpu_share, gpu_share
 from orchestrator.planning.memory import CUDA
 from orchestrator.record.journal import Journal
+from orchestrator.search.protocol import WAIT, Wait
 from orchestrator.sweep import Resources
 from orchestrator.trials.space import Trial
 from trainables.ray_trainable import GPU, GPU_MEMORY_GB, GPU_PEAK_GB
@@ -117,16 +118,16 @@ class Shares:
         self._moves: Counter[str] = Counter()  # trials that came to a GPU or left it
         self.left = left
 
-    def grant(self, trial: Trial) -> Grant | None:
-        """What the trial gets, which counts as taken from now on; None: it is to ask again once
-        others have reported or ended.
+    def grant(self, trial: Trial) -> Grant | Wait | None:
+        """What the trial gets, which counts as taken from now on. WAIT: it is to ask again once
+        another of its kind has reported or ended; None: once any has made room.
         """
         kind = self._kind(trial)
         share, threads = self._gpu_share(kind), self._threads(kind)
         self._say(kind)
         alone = self._auto_gpus and share.together == 1 and not share.settled
         if alone and any(other.kind is kind for other in self._running.values()):
-            return None
+            return WAIT
         given = Grant(threads, share.fraction if self._auto_gpus else self._fixed.gpus)
         if (self._auto_cpus or self._auto_gpus) and self._running and not self._has(given):
             return None

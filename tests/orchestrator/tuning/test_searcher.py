@@ -1,7 +1,7 @@
 from ray.tune.search import Searcher
 
 from orchestrator.search.listed import ListedSearch
-from orchestrator.search.protocol import Outcome
+from orchestrator.search.protocol import WAIT, Outcome
 from orchestrator.search.turns import Turns
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
@@ -174,3 +174,38 @@ def test_a_trial_that_gets_no_resources_now_is_the_next_one_again():
     free.append(1)
     assert [found.suggest("t0"), found.suggest("t1")] == [{"trial": "a-0"}, {"trial": "a-1"}]
     assert asked == ["a-0"] * 3 + ["a-1"]
+
+
+def test_what_waits_for_others_of_its_kind_keeps_no_other_cell_waiting():
+    measured, asked = [], []
+
+    def request(trial):
+        asked.append(trial.proposal.trial)
+        waits = trial.proposal.cell == "a" and asked.count("a-0") > 0 and not measured
+        return WAIT if waits and trial.proposal.trial != "a-0" else {"trial": trial.proposal.trial}
+
+    cells = {
+        "a": [proposal("a", 0), proposal("a", 1), proposal("a", 2)],
+        "b": [proposal("b", 0)],
+        "c": [proposal("c", 0)],
+    }
+    found = searcher(cells, request=request)
+    given = [found.suggest(f"t{number}") for number in range(5)]
+    assert given == [{"trial": "a-0"}, {"trial": "b-0"}, {"trial": "c-0"}, None, None]
+    measured.append(1)
+    assert [found.suggest(name) for name in "xy"] == [{"trial": "a-1"}, {"trial": "a-2"}]
+
+
+def test_one_trial_of_each_cell_is_passed_over_at_most():
+    made = []
+
+    class Noting(ListedSearch):
+        def ask(self):
+            trial = super().ask()
+            made.append(trial and trial.proposal.trial)
+            return trial
+
+    cells = {cell: [proposal(cell, number) for number in range(5)] for cell in "ab"}
+    found = searcher(cells, request=lambda trial: WAIT, search=Noting)
+    assert [found.suggest("t0") for _ in range(4)] == [None] * 4
+    assert made == ["a-0", "b-0", "a-1"]

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.planning.memory import CUDA
 from orchestrator.record.journal import Journal, read_journal
+from orchestrator.search.protocol import WAIT
 from orchestrator.sweep import Resources
 from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning import shares
@@ -32,7 +33,7 @@ class Scene:
 
     def start(self, made, gpu="node:0"):
         given = self.shares.grant(made)
-        if given is not None and given.gpus:
+        if isinstance(given, Grant) and given.gpus:
             self.shares.reported(made.proposal.trial, {GPU: gpu})
         return given
 
@@ -55,10 +56,10 @@ AUTO = Resources(gpus="auto")
 def test_the_first_of_a_kind_runs_alone_until_it_is_measured(tmp_path):
     scene = Scene(tmp_path, AUTO, gpus=2.0)
     assert scene.start(trial("a1")) == Grant(1, 1.0)
-    assert scene.start(trial("a2")) is None
+    assert scene.start(trial("a2")) is WAIT
     assert scene.start(trial("b1", batch_size=3), "node:1") == Grant(1, 1.0)  # of another kind
     scene.epochs("a1", number=2)  # the first of them counts for nothing
-    assert scene.start(trial("a2")) is None
+    assert scene.start(trial("a2")) is WAIT
     scene.epochs("a1", number=1)
     assert scene.start(trial("a2")) is None  # both GPUs are taken
     scene.shares.end("b1")
