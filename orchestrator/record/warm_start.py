@@ -4,7 +4,8 @@ sweep's own journal, so that it can go on where those sweeps are gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from orchestrator.record.states import load_trials
 from orchestrator.search.making import Earlier
 from orchestrator.search.protocol import Outcome
 from orchestrator.sweep import Sweep
+from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import key_of
 from trainables.contract.errors import UserError
@@ -26,11 +28,33 @@ def check_warm_start(sweep: Sweep) -> list[str]:
     """What is wrong with `method.warm_start`; what the sweep has written down needs no check."""
     own = folder_of(sweep)
     known = _written(own)
-    return [
+    problems = [
         sweep.problem(("method", "warm_start", position), problem)
         for position, name in enumerate(sweep.method.warm_start)
         if name not in known and (problem := _problem(sweep, own, name))
     ]
+    return problems or _check_number(sweep, known)
+
+
+def _check_number(sweep: Sweep, known: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Whether a search that learns from few trials can learn from so many."""
+    most = SEARCHES.find(sweep.method.name).most_trials
+    if most is None:
+        return []
+    learned: Counter[str] = Counter()
+    for name in sweep.method.warm_start:
+        ended = known.get(name) or _ended(sweep, find_folder(name, sweep.storage))
+        learned.update(key_of(entry["axes"]) for entry in ended)
+    cells = {key_of(cell.axes) for cell in expand(sweep)}
+    largest = max((number for key, number in learned.items() if key in cells), default=0)
+    own = sweep.method.trials_per_cell or 0
+    if largest + own <= most:
+        return []
+    rule = (
+        f"{sweep.method.name} learns from at most {most} trials of a cell, got {largest} of other"
+        f" sweeps and {own} of its own; use tpe"
+    )
+    return [sweep.problem(("method", "warm_start"), rule)]
 
 
 def _problem(sweep: Sweep, own: Path, name: str) -> str | None:
@@ -83,14 +107,16 @@ def _written(run: Path) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _ended(sweep: Sweep, run: Path) -> Iterator[Mapping[str, Any]]:
-    """Of each assignment of the other sweep the trial with the first seed, in its order."""
+    """Of each assignment of the other sweep the trial with the first seed that teaches anything, in
+    its order: what failed there, possibly with its machine, may be tried here.
+    """
     named = [each.metric for each in sweep.objectives]
     named += [each.metric for each in sweep.metric_limits]
     seen: set[tuple[str, str]] = set()
     for state in load_trials(run):
         outcome = outcome_of(state, sweep)
         key = key_of(state.proposal.axes), key_of(state.proposal.assignment)
-        if outcome is None or outcome.ending == "discarded" or key in seen:
+        if outcome is None or outcome.ending not in ("finished", "pruned") or key in seen:
             continue
         seen.add(key)
         yield {
