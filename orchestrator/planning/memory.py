@@ -127,7 +127,16 @@ def memory_problems(sweep: Sweep, memory: Memory, *, here: bool) -> list[str]:
 
 
 def together(sweep: Sweep, memory: Memory, concurrent: int) -> list[str]:
-    """A note where trials that fit one by one do not fit beside each other."""
+    """A note where a trial asks for more than this machine has, or where trials that fit one by one
+    do not fit beside each other.
+    """
+    asked = sweep.resources.per_trial_memory_gb or 0
+    if memory.machine_gb is not None and asked > memory.machine_gb:
+        rule = (
+            f"a trial does not fit on this machine, which has {memory.machine_gb:.3g} GB of main"
+            f" memory, got {asked:g}: a sweep needs a larger machine or cluster"
+        )
+        return [sweep.problem(("resources", "per_trial_memory_gb"), rule)]
     total = memory.main_gb * concurrent
     if memory.machine_gb is None or total <= memory.machine_gb:
         return []

@@ -182,9 +182,7 @@ def find_everything(run: Path) -> Cleaning:
     mine.sort(key=lambda path: (path.parent == run, path))
     last = [path for path in mine if path in holding]
     first = [path for path in mine if path not in holding]
-    notes = (
-        [f"{len(others)} files that no sweep made stay, such as {min(others)}"] if others else []
-    )
+    notes = [f"what no sweep made stays: {len(others):,}, such as {min(others)}"] if others else []
     return Cleaning((Waste.of("the whole sweep", (*first, run / FILE, *last)),), tuple(notes))
 
 

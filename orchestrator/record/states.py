@@ -114,9 +114,9 @@ def saved_epochs(states: Iterable[TrialState]) -> str:
     saved = sum(of - at for at, of in pairs)
     total = sum(of for _, of in pairs)
     total += sum(state.result.epochs for state in counted if state.result is not None)
-    were = "trial was" if len(counted) == 1 else "trials were"
+    trials = f"trial{'s' * (len(counted) != 1)} {'was' if len(pairs) == 1 else 'were'}"
     return (
-        f"{len(pairs)} of {len(counted)} {were} stopped early, which saved {saved:,} of"
+        f"{len(pairs)} of {len(counted)} {trials} stopped early, which saved {saved:,} of"
         f" {total:,} epochs ({100 * saved / total:.0f} %)"
     )
 

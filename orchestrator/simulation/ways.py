@@ -44,11 +44,29 @@ def ways_of(load: Load, methods: Sequence[str], stops: Sequence[str]) -> tuple[l
         reason = f"random + after_epochs is left out: {error.problems[0]}"
     if methods or stops:
         for method, stop in product(methods or [""], stops or [""]):
-            changes = [_method(own, method)] if method else []
-            changes += [_stop(stop)] if stop else []
             name = f"{method or own.method.name} + {stop or own.early_terminate.type}"
-            found.append(Way(name, load(changes)))
+            found.append(Way(name, _asked_for(load, own, method, stop)))
     return found, reason
+
+
+def _asked_for(load: Load, own: Sweep, method: str, stop: str) -> Sweep:
+    """The sweep with another method, another early termination or both; UserError names the option
+    that asked for it.
+    """
+    try:
+        SEARCHES.find(method or own.method.name)
+    except UserError as error:
+        raise UserError(f"--method: {error}") from error
+    changes = [_method(own, method)] if method else []
+    changes += [_stop(stop)] if stop else []
+    try:
+        return load(changes)
+    except UserError as error:
+        options = (("--set method", "--method"), ("--set early_terminate", "--stop"))
+        problems = [*error.problems]
+        for change, option in options:
+            problems = [problem.replace(change, option) for problem in problems]
+        raise UserError.of(problems) from error
 
 
 def _method(own: Sweep, name: str) -> str:

@@ -74,7 +74,6 @@ def run_trials(context: SweepRun) -> Stop | None:
     requests.clear()
     switch = StopSwitch(requests)
     states = {state.proposal.trial: state for state in load_trials(context.folder)}
-    retaining = Retaining(context, states.values())
     write_ends(context.folder, context.journal, states.values())
     ended_before = [name for name, state in states.items() if state.ended]
     early = EarlyStops(context.sweep, context.folder, context.trials, ended_before, context.behind)
@@ -91,6 +90,7 @@ def run_trials(context: SweepRun) -> Stop | None:
                 _count_in(trial, states[name], context, display)
             else:
                 waiting.setdefault(trial.proposal.cell, []).append(trial)
+        retaining = Retaining(context, states.values())
         retaining.start()  # before space is asked for: the policy may have changed
         room = Room(context)
         turns = turns_of(context, waiting, states)

@@ -120,6 +120,7 @@ class Fit:
         self.progress = Progress()
         self.best: Best | None = None  # of the epochs of this process
         self._saved_at = time.perf_counter()
+        self._saved_epoch = 0  # the one that a continuation would begin with
         self._clipped = _by_plain_name(model)
 
     def run(
@@ -157,6 +158,7 @@ class Fit:
             self.model.load_state_dict(model)
             self.optimizer.load_state_dict(optimizer)
         progress = self.progress
+        self._saved_epoch = progress.epoch
         if not settle_best(outside.best, progress.best_epoch):
             # weights that are lost cannot be shipped: the best of the epochs to come is
             progress.forget_best()
@@ -220,7 +222,9 @@ class Fit:
         where = f"in epoch {epoch + 1}: {reason}"
         if self._halved or size < 2:
             raise TrialFailed(f"half a batch of {size} does not fit into memory {where}")
-        raise BatchTooLarge(f"a batch of {size} does not fit into memory {where}", epoch)
+        raise BatchTooLarge(
+            f"a batch of {size} does not fit into memory {where}", self._saved_epoch
+        )
 
     def _step(self, batch: LabelledBatch, epoch: int, step: int) -> Tensor:
         """One update; returns (summed loss, number right, summed penalty) as a float64 tensor on
@@ -318,7 +322,7 @@ class Fit:
         if best is not None:
             keep_best(outside.best)
             best.saved = True
-        self._saved_at = time.perf_counter()
+        self._saved_at, self._saved_epoch = time.perf_counter(), self.progress.epoch
 
     def _evaluate(self, selection: EpochBatches) -> EpochMetrics:
         labels: list[Tensor] = []

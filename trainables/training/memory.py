@@ -20,7 +20,7 @@ WORDS = (
 class BatchTooLarge(TrialFailed):
     """A training step of a whole batch does not fit into memory; in two halves it may.
 
-    epoch: 0-based.
+    epoch: that of the last checkpoint (0-based), with which a continuation begins.
     """
 
     def __init__(self, text: str, epoch: int) -> None:

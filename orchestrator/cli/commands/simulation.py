@@ -36,7 +36,8 @@ def curves(
     save_curves(found, out)
     whole = sum(curve.result is not None for curve in found)
     cells = len({json.dumps(dict(curve.axes)) for curve in found})
-    print(f"{out}: {len(found)} curves of {cells} cells, {whole} of them to the last epoch")
+    of_cells = f"{cells} cell{'s' * (cells != 1)}"
+    print(f"{out}: {len(found)} curves of {of_cells}, {whole} of them to the last epoch")
 
 
 def simulate(

@@ -25,4 +25,4 @@ def print_cleaning(name: str, cleaning: Cleaning, freed: int | None) -> None:
     if not cleaning.wastes:
         out.print(f"{name}: there is nothing to give back")
     elif freed is not None:
-        out.print(f"{amount(freed)} are free")
+        out.print(f"{amount(freed)} were given back")

@@ -30,7 +30,7 @@ def print_outcomes(
         Column("worst cell", [_figure(each.worst_regret) for each in outcomes], 5),
         Column("at a quarter", [_figure(each.early_regret) for each in outcomes], 1),
     ]
-    title = f"{sweep.name}, simulated with {workers} trials at a time"
+    title = f"{sweep.name}, simulated with {workers} trial{'s' * (workers != 1)} at a time"
     print_fitted(out, ("method", names), columns, title, ELSEWHERE)
     cells = list(outcomes[0].best)
     columns = [

@@ -183,6 +183,13 @@ def test_trials_that_fit_one_by_one_but_not_together_are_noted(planned, monkeypa
     assert not any("at a time" in note for note in planned()[1].notes)
 
 
+def test_a_trial_that_asks_for_more_memory_than_there_is_is_noted(planned) -> None:
+    _, found = planned("resources.per_trial_memory_gb=90000")
+    [note] = [note for note in found.notes if "per_trial_memory_gb" in note]
+    assert "a trial does not fit on this machine, which has " in note
+    assert " GB of main memory, got 90000: " in note
+
+
 def test_memory_grows_with_what_a_step_keeps(planned, store) -> None:
     def network_gb(*overrides: str) -> float:
         return planned(*overrides)[1].memory.main_gb - PROCESS / 1e9

@@ -147,7 +147,7 @@ def test_a_whole_sweep_goes_and_what_it_did_not_make_stays(run):
     # nobody else may begin in the folder before no sweep is known there
     held = [run / ".lease.3", run / ".lock"]
     assert list(cleaning.wastes[0].files[-3:]) == [run / "resolved.json", *held]
-    assert cleaning.notes == ("5 files that no sweep made stay, such as ensembles/final/x.txt",)
+    assert cleaning.notes == ("what no sweep made stays: 5, such as ensembles/final/x.txt",)
     assert clean(run, cleaning) == cleaning.size
     assert files(run) == set(others)
     assert (elsewhere / "result.json").is_file()

@@ -98,7 +98,7 @@ def test_what_early_stopping_saved_is_a_line_of_status_and_report(run):
     (state,) = load_trials(run)
     finished = replace(state, ending="finished", result=result_of(Trial("joint", 0.0)))
     tell(run, "trial_pruned", epochs=7, of=20)
-    said = "1 of 2 trials were stopped early, which saved 13 of 23 epochs (57 %)"
+    said = "1 of 2 trials was stopped early, which saved 13 of 23 epochs (57 %)"
     assert saved_epochs([*load_trials(run), finished]) == said
     said = "1 of 1 trial was stopped early, which saved 13 of 20 epochs (65 %)"
     assert load_status(run).to_json()["saved"] == said

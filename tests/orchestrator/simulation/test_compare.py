@@ -118,6 +118,19 @@ def test_limits_on_metrics_hold_for_what_is_best(load):
         outcomes(lambda changes: load([limit.replace("0.95", "0.1"), *changes]))
 
 
+@pytest.mark.parametrize(
+    ("methods", "stops", "problem"),
+    [
+        (["bayes"], (), "--method: must be grid, random"),
+        ((), ["{type: asha, grace: 100}"], "--stop early_terminate.grace: must leave an epoch"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_named_by_its_option(load, methods, stops, problem):
+    with pytest.raises(UserError) as caught:
+        ways_of(load, methods, stops)
+    assert str(caught.value).startswith(problem)
+
+
 def test_a_plain_way_that_the_sweep_cannot_take_is_left_out_with_its_reason(load):
     changes = ["early_terminate={type: none}", "parameters.train.lr=[0.01]"]
     ways, reason = ways_of(lambda more: load([*changes, *more]), (), ())

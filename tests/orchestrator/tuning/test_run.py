@@ -305,6 +305,7 @@ def test_memory_is_asked_for_in_bytes(scene, monkeypatch):
 ONE_CELL = [
     "parameters.sparsity.level={values: [0.6, 0.8, 0.9], axis: trial}",
     "early_terminate={type: asha, grace: 1}",
+    "retain.checkpoints=best_per_cell",
 ]
 
 
@@ -315,9 +316,13 @@ def test_a_trial_that_a_rule_ended_before_the_driver_was_killed_is_not_run_again
     for trial, top1 in ((first, 0.9), (second, 0.1)):
         trial.proposal.folder(folder).path.mkdir(parents=True)
         EpochLog(folder).append(trial.proposal.trial, last, {"selection_top1": top1})
-    started = []
+    checkpoint = second.proposal.folder(folder).checkpoint_file
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"x")
+    started, kept = [], []
 
     def fit(tuner):
+        kept.append(checkpoint.exists())
         for number in range(2):
             trial = tuner.start(number)
             started.append(tuner.searcher.trial_of(trial.trial_id))
@@ -325,6 +330,7 @@ def test_a_trial_that_a_rule_ended_before_the_driver_was_killed_is_not_run_again
 
     assert scene.run(fit) is None
     assert started == [first, third]
+    assert kept == [False]
     state = load_trials(folder)[1]
     assert (state.ending, state.stopped_at) == ("pruned", last + 1)
     assert load_curve(second.proposal.folder(folder).metrics_file)["selection_top1"] == [0.1]

@@ -532,6 +532,22 @@ def test_a_batch_that_does_not_fit_is_told_apart_from_other_errors(tmp_path, err
     assert not isinstance(caught.value, torch.OutOfMemoryError)
 
 
+@pytest.mark.parametrize(("every", "epoch"), [(0.0, 1), (math.inf, 0)])
+def test_the_error_names_the_epoch_from_which_halves_are_taken(tmp_path, every, epoch):
+    model = network()
+    fit = Fit(model, CONFIG, seed=3, objective=classify(model))
+    kept = replace(outside(tmp_path), checkpoint_every_s=every)
+
+    def reported(metrics):
+        fit.objective = limited(model, [])  # from the second epoch on
+
+    with pytest.raises(BatchTooLarge) as caught:
+        fit.run(Clips(), None, replace(kept, report=reported))
+    assert caught.value.epoch == epoch
+    again = limited_fit(network(), [])
+    assert again.run(Clips(), None, outside(tmp_path), halve=True).halved_epoch == epoch
+
+
 def test_halves_that_do_not_fit_are_the_end(tmp_path):
     fit = limited_fit(network(), [], fits=3)
     with pytest.raises(TrialFailed, match=r"^half a batch of 8 does not fit into memory in"):
