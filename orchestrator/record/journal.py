@@ -117,6 +117,10 @@ def _write(path: Path, lines: bytes) -> None:
         sync_folder(path.parent)
 
 
+MOST_SAID = 3
+"""Damaged lines of a journal that have a warning each."""
+
+
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """Every whole event in the order written; lines cut by a crash are left out with a warning.
 
@@ -125,18 +129,25 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     events: list[dict[str, Any]] = []
+    wrong: list[str] = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):  # not JSON, or not UTF-8
-            warn_once(log, f"{path}:{number}: incomplete line left out")
+            wrong.append(f"{path}:{number}: incomplete line left out")
             continue
         if _is_event(event):
             events.append(event)
         else:
-            warn_once(log, f"{path}:{number}: not an event, left out")
+            wrong.append(f"{path}:{number}: not an event, left out")
+    if len(wrong) > MOST_SAID:  # another file has taken its place, or the disk is damaged
+        wrong = [
+            f"{path}: {len(wrong)} lines are no events and are left out; the first: {wrong[0]}"
+        ]
+    for each in wrong:
+        warn_once(log, each)
     return events
 
 

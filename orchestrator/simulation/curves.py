@@ -5,6 +5,7 @@ how long that took and how it ended.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,10 +108,14 @@ def _of_trial(run: Path, state: TrialState, clips: float) -> Curve | None:
 
 
 def save_curves(curves: Sequence[Curve], path: Path) -> None:
-    """Write them to a Parquet file, one row per trial, atomically."""
+    """Write them to a Parquet file, one row per trial, atomically; UserError where the file is
+    there already and holds something else.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if os.path.lexists(path) and not _holds_curves(path):
+        raise UserError(f"--out: {path} is there already and holds no curves; name a new file")
     numbers = pa.list_(pa.float64())
     columns: dict[str, Any] = {
         name: [_text(getattr(curve, name)) for curve in curves] for name in _TEXTS
@@ -130,6 +135,17 @@ def save_curves(curves: Sequence[Curve], path: Path) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns).replace_schema_metadata({KEY: FORM}), sink)
     write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _holds_curves(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return KEY in (file.schema_arrow.metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _text(value: Any) -> str:

@@ -69,6 +69,14 @@ def test_a_damaged_line_is_said_once_however_often_it_is_read(tmp_path, caplog):
     ]
 
 
+def test_a_file_that_is_no_journal_is_one_warning(tmp_path, caplog):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"SQLite format 3\n" * 130)
+    assert read_journal(path) == []
+    [said] = caplog.messages
+    assert said.startswith(f"{path}: 130 lines are no events and are left out")
+
+
 def test_writers_in_parallel_do_not_mix_their_lines(tmp_path):
     path = tmp_path / "journal.jsonl"
 

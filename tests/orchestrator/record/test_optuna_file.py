@@ -78,6 +78,21 @@ def test_the_file_is_whole_or_as_it_was(run, tmp_path, monkeypatch):
     assert len(optuna.get_all_study_names(f"sqlite:///{path}")) == 2
 
 
+@pytest.mark.parametrize("what", ["journal", "text", "others", "empty"])
+def test_no_other_file_is_replaced(run, tmp_path, what):
+    path = run / "journal.jsonl" if what == "journal" else tmp_path / what
+    if what == "text":
+        path.write_text("version: 1")
+    elif what == "others":
+        optuna.create_study(storage=f"sqlite:///{path}", study_name="mine")
+    elif what == "empty":
+        path.touch()
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"^--optuna: .* is there already and is no file of"):
+        write_optuna(run, path)
+    assert path.read_bytes() == before
+
+
 def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
     with pytest.raises(UserError, match=r"--optuna: .*nowhere/a\.db cannot be written"):
         write_optuna(run, tmp_path / "nowhere" / "a.db")

@@ -64,3 +64,15 @@ def test_what_is_no_file_of_curves_is_one_error(tmp_path, kind):
         load_curves(path)
     [problem] = caught.value.problems
     assert problem.startswith(f"{path}: must be a file that `orchestrate curves` wrote, got ")
+
+
+def test_no_other_file_is_replaced(tmp_path):
+    path = tmp_path / "precious.yaml"
+    path.write_text("version: 1")
+    with pytest.raises(UserError, match=r"--out: .* is there already and holds no curves"):
+        save_curves([], path)
+    assert path.read_text() == "version: 1"
+    path.unlink()
+    for _ in range(2):  # an earlier file of curves may be replaced
+        save_curves([], path)
+    assert load_curves(path) == []
