@@ -25,6 +25,8 @@ def searching(sweep: Sweep) -> Iterator[str]:
     startup = ""
     if any(SEARCHES.find(each).learns for each in names):
         startup = f", which learns once {spaces[0].startup} trials of a cell have ended"
+    if SEARCHES.find(name).most_trials is not None:
+        startup += ", in a time that is not counted here"
     yield (
         f"method {name} chooses trials as the sweep goes on{startup}; in place of those that are"
         " not chosen yet the figures are of random ones"

@@ -44,7 +44,7 @@ def write_optuna(run: Path, path: Path) -> str:
         studies = export(sweep, exported, path)
     except OSError as error:
         raise UserError(f"--optuna: {path} cannot be written: {error.strerror}") from error
-    return f"{studies} studies with {len(exported)} trials"
+    return f"{studies} {'study' if studies == 1 else 'studies'} with {len(exported)} trials"
 
 
 def _holds_only(path: Path, sweep: str) -> bool:

@@ -29,10 +29,9 @@ def print_plan(plan: Plan) -> None:
                 " holes (sparsity.sharing keeps them)"
             )
     done = f", {plan.done} ended" if plan.done else ""
-    print(
-        f"sweep      {plan.name} ({plan.digest}): {len(plan.cells)} cells, {plan.trials}"
-        f" trials{done}"
-    )
+    cells = f"{len(plan.cells)} cell{'s' * (len(plan.cells) != 1)}"
+    trials = f"{plan.trials} trial{'s' * (plan.trials != 1)}"
+    print(f"sweep      {plan.name} ({plan.digest}): {cells}, {trials}{done}")
     if plan.waiting:
         print(
             f"order      dense trials first; {plan.waiting} trials start from the weights of theirs"

@@ -109,6 +109,14 @@ def test_epochs_of_trials_that_rewind_are_said(planned) -> None:
             ],
         ),
         (
+            "{name: gp, trials_per_cell: 8}",
+            [
+                "method gp chooses trials as the sweep goes on, which learns once 2 trials of a"
+                " cell have ended, in a time that is not counted here; in place of those that are"
+                " not chosen yet the figures are of random ones"
+            ],
+        ),
+        (
             "{name: auto, trials_per_cell: 8}",
             [
                 "method auto takes random",
