@@ -21,6 +21,7 @@ from orchestrator.sweep.stopping import (
     NoEarlyTermination,
     PlateauOptions,
 )
+from orchestrator.trials.best import repeats_best
 from orchestrator.trials.space import Trial
 from trainables.contract.artifacts import EPOCH_METRICS, RESULT_METRICS
 
@@ -147,22 +148,23 @@ def early_stopping(sweep: Sweep, trials: Sequence[Trial], at_once: int) -> Early
     if isinstance(options, NoEarlyTermination):
         return None
     needed = {name for trial in trials for name in trial.proposal.after}
+    whole = needed | {t.proposal.trial for t in trials if repeats_best(sweep, t.proposal)}
     groups: dict[tuple[str, bool], list[Course]] = {}
     for trial in trials:
-        if trial.proposal.trial not in needed:
+        if trial.proposal.trial not in whole:
             groups.setdefault(group_of(trial), []).append(Course.of(trial.config, options))
     kinds = Counter(
         tuple(sorted(courses, key=lambda each: (each.epochs, each.start)))
         for courses in groups.values()
     )
     found = tuple(_survivors(options, courses, cells, at_once) for courses, cells in kinds.items())
-    whole = sum(t.config.total_epochs for t in trials if t.proposal.trial in needed)
+    fixed = sum(t.config.total_epochs for t in trials if t.proposal.trial in whole)
     return EarlyStopping(
         rule=options.type,
         kinds=found,
         never=len(needed),
-        low=whole + sum(each.cells * each.spent[0] for each in found),
-        high=whole + sum(each.cells * each.spent[1] for each in found),
+        low=fixed + sum(each.cells * each.spent[0] for each in found),
+        high=fixed + sum(each.cells * each.spent[1] for each in found),
         total=sum(trial.config.total_epochs for trial in trials),
     )
 

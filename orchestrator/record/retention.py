@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from orchestrator.record.choice import Candidate, allowed, by_assignment, order
 from orchestrator.record.states import TrialState
+from orchestrator.trials.best import repeats_best
 from trainables.contract import locks
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
@@ -51,7 +52,9 @@ def unneeded(
 
 
 def _may_be_best(states: Sequence[TrialState], sweep: Sweep) -> set[str]:
-    """The best of the assignments whose seeds have all ended, and every trial of the others."""
+    """The best of the assignments whose seeds have all ended, and every trial of the others; with
+    `method.final_seeds` also the best trial of the first seed, which may be repeated.
+    """
     waiting = [state.proposal.assignment for state in states if not state.ended]
     settled: list[Candidate] = []
     kept: set[str] = set()
@@ -61,7 +64,11 @@ def _may_be_best(states: Sequence[TrialState], sweep: Sweep) -> set[str]:
         else:
             settled.append(candidate)
     best = min(allowed(settled, sweep), key=lambda each: order(each, sweep), default=None)
-    return kept | ({best[0][0].trial} if best else set())
+    found = [best] if best else []
+    if sweep.method.final_seeds > 1:
+        firsts = [[pair] for pair in _finished(states) if not repeats_best(sweep, pair[0])]
+        found += sorted(allowed(firsts, sweep), key=lambda each: order(each, sweep))[:1]
+    return kept | {candidate[0][0].trial for candidate in found}
 
 
 def _finished(states: Iterable[TrialState]) -> Candidate:

@@ -21,7 +21,7 @@ from orchestrator.simulation.ways import BASELINE, Way
 from orchestrator.stopping.judge import Judge, KnownMetrics
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.stopping import NoEarlyTermination
-from orchestrator.trials.best import within_limits
+from orchestrator.trials.best import repeats_best, within_limits
 from orchestrator.trials.dense import cells_behind, needed
 from orchestrator.trials.proposed import Trial
 from orchestrator.trials.space import all_trials, cells_of
@@ -149,7 +149,13 @@ def _judge(sweep: Sweep, trials: Sequence[Trial], sizes_of: KnownMetrics) -> Jud
     if isinstance(options, NoEarlyTermination):
         return None
     sources = needed(trials, cells_behind(trials) if asks(sweep) else {})
-    return Judge(options, sweep.objectives, sources, sizes_of)
+    return Judge(
+        options,
+        sweep.objectives,
+        sources,
+        sizes_of,
+        lambda trial: repeats_best(sweep, trial.proposal),
+    )
 
 
 def _value(sweep: Sweep, result: TrialResult | None) -> float | None:

@@ -24,7 +24,8 @@ def group_of(trial: Trial) -> tuple[str, bool]:
 
 class Judge:
     """Asked after every epoch of every trial. A trial whose weights another one starts from is
-    compared like the others and never ends early.
+    compared like the others and never ends early. One that repeats its cell's best with another
+    seed is not compared: all seeds are to be known, not the lucky ones.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Judge:
         objectives: Sequence[Objective],
         needed: Callable[[Trial], bool],
         known: KnownMetrics,
+        repeats: Callable[[Trial], bool] = lambda trial: False,
     ) -> None:
-        """needed: whether others start from a trial."""
+        """needed: whether others start from a trial. repeats: whether it repeats the best."""
         self._options = options
         self._signs = [(each.metric, 1 if each.goal == "maximize" else -1) for each in objectives]
         self._needed = needed
         self._known = known
+        self._repeats = repeats
         self._rules: dict[tuple[str, bool], StoppingRule] = {}
         self._courses: dict[str, tuple[Course, StoppingRule, Mapping[str, float]]] = {}
         self._epochs: dict[str, int] = {}  # of training, that each trial has reported
@@ -66,6 +69,8 @@ class Judge:
         if not self.is_new(name, epoch):
             return False
         self._epochs[name] = epoch + 1
+        if self._repeats(trial):
+            return False
         course, rule, known = self._courses.get(name) or self._admit(trial)
         counted = epoch + 1 - course.start
         values = self._values(metrics, known)

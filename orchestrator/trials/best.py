@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.sweep import Sweep
+from orchestrator.trials.proposed import Proposal
 
 Metrics = Mapping[str, float | None]
 
@@ -32,3 +33,8 @@ def preference(sweep: Sweep, metrics: Metrics) -> tuple[tuple[bool, float], ...]
         sign = -1.0 if objective.goal == "maximize" else 1.0
         keys.append((value is None, sign * (value or 0.0)))
     return tuple(keys)
+
+
+def repeats_best(sweep: Sweep, proposal: Proposal) -> bool:
+    """Whether the trial is one of `method.final_seeds`: its cell's best with another seed."""
+    return sweep.method.final_seeds > 1 and proposal.seed != sweep.seed

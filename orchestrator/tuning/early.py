@@ -16,6 +16,7 @@ from orchestrator.search.protocol import Outcome
 from orchestrator.stopping.judge import Judge, KnownMetrics
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.stopping import NoEarlyTermination
+from orchestrator.trials.best import repeats_best
 from orchestrator.trials.dense import needed
 from orchestrator.trials.proposed import Trial
 
@@ -49,7 +50,13 @@ class EarlyStops:
             return
         by_name = {trial.proposal.trial: trial for trial in trials}
         sources = needed(by_name.values(), behind)
-        self._judge = Judge(options, sweep.objectives, sources, self._known)
+        self._judge = Judge(
+            options,
+            sweep.objectives,
+            sources,
+            self._known,
+            lambda trial: repeats_best(sweep, trial.proposal),
+        )
         for name, epoch, metrics in self._log.load():
             if name in by_name:
                 self._judged(self._judge, by_name[name], epoch, metrics)

@@ -219,9 +219,12 @@ def make_sweep(
     *ensembles: dict[str, Any],
     objectives=(("selection_top1", "maximize"),),
     limits: tuple[dict[str, Any], ...] = (),
+    final_seeds: int = 1,
 ) -> SimpleNamespace:
     """As much of a sweep as collecting and ensembling look at."""
     return SimpleNamespace(
+        seed=0,
+        method=SimpleNamespace(final_seeds=final_seeds),
         ensembles=tuple(EnsembleConfig.model_validate(each) for each in ensembles),
         objectives=tuple(Objective(metric=metric, goal=goal) for metric, goal in objectives),
         metric_limits=tuple(MetricLimit.model_validate(each) for each in limits),

@@ -165,6 +165,14 @@ def test_trials_that_others_start_from_count_in_full(tmp_path):
     assert found.low == 9 * 20 + found.kinds[0].spent[0]
 
 
+def test_repeats_of_the_best_count_in_full(tmp_path):
+    changes = ("method={name: tpe, trials_per_cell: 9}", "early_terminate.grace=1")
+    once = expected(tmp_path, *changes)
+    found = expected(tmp_path, *changes, "method.final_seeds=3")
+    assert [kind.trials for kind in found.kinds] == [kind.trials for kind in once.kinds]
+    assert (found.total, found.low) == (once.total + 2 * 2 * 20, once.low + 2 * 2 * 20)
+
+
 def test_no_rule_is_no_expectation(tmp_path):
     assert expected(tmp_path, "early_terminate={type: none}") is None
 

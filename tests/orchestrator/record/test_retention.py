@@ -81,6 +81,17 @@ def test_an_assignment_is_judged_once_its_seeds_have_ended():
     }
 
 
+def test_what_may_be_repeated_with_other_seeds_stays():
+    sweep = make_sweep(final_seeds=2)
+    before = [state("a0", 3, lr=1), state("a1", 3, lr=1, seed=1), state("b0", 5, lr=2)]
+    assert gone(before, "best_per_cell", sweep) == {"a1", "b0"}
+    # the sweep was extended: a better one has a single seed yet
+    better = [*before, state("c0", 1, lr=3)]
+    assert gone(better, "best_per_cell", sweep) == {"a1", "b0"}
+    repeated = [*better, state("c1", 2, lr=3, seed=1)]
+    assert gone(repeated, "best_per_cell", sweep) == {"a0", "a1", "b0", "c1"}
+
+
 @pytest.mark.parametrize("policy", ["best_per_cell", "none"])
 def test_the_weights_that_others_start_from_stay(policy):
     dense = [state("d0", 4, cell="dense", lr=1), state("d1", 2, cell="dense", lr=2)]

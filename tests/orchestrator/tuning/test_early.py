@@ -8,6 +8,7 @@ from orchestrator.record.folder import journal_of
 from orchestrator.record.states import load_trials
 from orchestrator.search.protocol import Outcome
 from orchestrator.sweep import parse_sweep
+from orchestrator.trials.space import all_trials
 from orchestrator.tuning.early import EarlyStops
 from tests.orchestrator.recorded import recorded
 from trainables.contract.artifacts import load_curve
@@ -160,3 +161,19 @@ def test_the_files_of_a_trial_that_has_an_ending_are_left_alone(scene):
     folder.path.mkdir(parents=True)
     early.end(journal_of(run), second)
     assert not folder.metrics_file.exists()
+
+
+def test_repeats_of_the_best_with_other_seeds_are_not_compared(tmp_path):
+    method = "method: {name: tpe, trials_per_cell: 2, startup_trials: 1, final_seeds: 3}\n"
+    space = TEXT.replace("[0.0, 0.9]", "[0.9]").replace("{warmup: 0.3}", "{warmup: 0.0}")
+    rule = "early_terminate={type: after_epochs, keep: 1, grace: 1}"
+    sweep = parse_sweep("small.yaml", space + method, [rule])
+    best, *_, other = trials = all_trials(sweep)
+    assert [trial.proposal.seed - sweep.seed for trial in trials] == [0, 1, 2, 0]
+    for _ in range(2):  # the second is made again from the log
+        early = EarlyStops(sweep, tmp_path, trials)
+        for trial, top1 in zip(trials, (0.9, 0.1, 0.2, 0.8), strict=True):
+            for epoch in range(3):
+                early.ends(trial, epoch, {"selection_top1": top1})
+        assert set(early.pruned) == {other.proposal.trial}
+    assert not early.ends(best, 3, {"selection_top1": 0.0})
