@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.record.commands import command
-from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.journal import Event, Journal, read_journal
 from orchestrator.record.lease import Look, busy, is_renewed, lease_files, leased
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import FILE, load_resolved
@@ -111,10 +111,9 @@ class Prepared:
 def opened(run: Path) -> Iterator[None]:
     """Hold a folder for a run of a sweep; UserError where it holds something that is no sweep.
 
-    An exception before this run's first trial (or before the journal knows that the sweep is
-    extended) undoes what was written: of a new sweep everything,
+    An exception before this run's first trial undoes what was written: of a new sweep everything,
     as there is nothing to go on from; of one that is there already what the folder says of it, so
-    that a refused change of a setting is not kept.
+    that a refused change of a setting is not kept, and a refused extension's events and proposals.
     """
     made = not run.exists()
     _check_free(run)
@@ -122,12 +121,17 @@ def opened(run: Path) -> Iterator[None]:
         before = {
             path: path.read_bytes() for path in (run / FILE, run / "sweep.yaml") if path.is_file()
         }
-        begun = _begun(run)
+        journal = run / "journal.jsonl"
+        length = journal.stat().st_size if journal.is_file() else 0
+        begun, extended = _count(run, "trial_started"), _count(run, "sweep_extended")
         try:
             yield
         except BaseException:
-            if _begun(run) == begun:
-                _restore(before) if run / FILE in before else _undo(run, made)
+            if _count(run, "trial_started") == begun:
+                if run / FILE not in before:
+                    _undo(run, made)
+                elif _count(run, "sweep_extended") == extended or _shortened(journal, length):
+                    _restore(before)
             raise
 
 
@@ -225,12 +229,23 @@ def _restore(before: Mapping[Path, bytes]) -> None:
             log.warning("%s: what it was before cannot be written back: %s", path, error)
 
 
-def _begun(run: Path) -> int:
-    """How often a trial of the sweep was started, in all its runs, or it was extended: what cannot
-    be taken back.
+def _shortened(journal: Path, length: int) -> bool:
+    """Take back what was written since. Where that cannot be, the sweep stays extended; a sweep
+    that is so by its folder alone writes it down when it goes on.
     """
-    events = read_journal(run / "journal.jsonl")
-    return sum(event["event"] in ("trial_started", "sweep_extended") for event in events)
+    try:
+        os.truncate(journal, length)
+    except OSError as error:
+        log.warning("%s: what was written since cannot be taken back: %s", journal, error)
+        return False
+    return True
+
+
+def _count(run: Path, event: Event) -> int:
+    """How often it happened in all runs of the sweep; a trial that was started cannot be taken
+    back.
+    """
+    return sum(each["event"] == event for each in read_journal(run / "journal.jsonl"))
 
 
 def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:

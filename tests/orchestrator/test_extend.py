@@ -17,6 +17,7 @@ from tests.orchestrator import fake_run
 from tests.orchestrator.finished import finished
 from tests.orchestrator.in_process import run_captured
 from tests.orchestrator.sweep_files import SMALL
+from trainables.contract.errors import UserError
 
 TEXT = SMALL + "tracking: {uri: none}\nresources: {gpus: 0}\n"
 RANDOM = TEXT.replace("model:", "  train.lr: {min: 0.05, max: 0.1}\nmodel:") + (
@@ -187,3 +188,31 @@ def test_an_extension_is_within_the_budget(stage, capsys):
     assert "budget.trials" in errors
     code, *_ = run_captured(capsys, "extend", "small", "--trials", "1", "--set", "budget.trials=12")
     assert code == 0
+
+
+def refused(context):
+    raise UserError("resources: no node can hold a trial")
+
+
+@pytest.mark.parametrize("text", [RANDOM, RANDOM.replace("name: random", "name: qmc")])
+def test_an_extension_that_is_refused_when_its_trials_should_start_is_none(stage, capsys, text):
+    run = made(text)
+    before = {path: path.read_bytes() for path in run.glob("[a-z]*.*")}
+    stage.trials = refused
+    for _ in range(2):
+        code, _, errors = run_captured(capsys, "extend", "small", "--trials", "1")
+        assert code == 2
+        assert "no node can hold a trial" in errors
+        assert {path: path.read_bytes() for path in run.glob("[a-z]*.*")} == before
+
+
+def test_an_extension_whose_trials_have_begun_stays_when_it_fails(stage, capsys):
+    def begin(context):
+        context.journal.append("trial_started", trial=load_proposals(run)[-1].trial)
+        refused(context)
+
+    run, stage.trials = made(RANDOM), begin
+    code, *_ = run_captured(capsys, "extend", "small", "--trials", "1")
+    assert code == 2
+    assert kinds(run).count("sweep_extended") == 1
+    assert len(load_proposals(run)) == 12
