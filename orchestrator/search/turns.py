@@ -52,13 +52,18 @@ class Turns:
         for trial in self._held:
             self._pending.setdefault(trial.proposal.cell, set()).add(trial.proposal.trial)
         self._names = {name for names in self._pending.values() for name in names}
-        self.most = len(self._names) + slots  # trials that there may be
+        self.most = len(self._names) + slots  # trials that may come, or somewhat more
         self._behind = {
             cell: set(others) & self._cells.keys() for cell, others in (behind or {}).items()
         }
         self._asking = set(cells)  # cells that may want more
         self._turn = deque(cell for cell in cells if not self._behind.get(cell))
         self._asleep: set[str] = set()
+
+    @property
+    def unended(self) -> int:
+        """How many trials are known and have not ended."""
+        return len(self._names)
 
     @property
     def waits(self) -> bool:

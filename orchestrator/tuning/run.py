@@ -202,7 +202,9 @@ class TuneRun:
         sources = Sources(
             self.context.sweep, self.context.folder, self.context.trials, self.context.fetched
         )
-        shares = shares_of(self.context, self.slots, self.turns.most, self.display.note)
+        more = sum(open_slots(read_journal(self.context.journal.path)).values())
+        left = self.turns.unended + more
+        shares = shares_of(self.context, self.slots, left, self.display.note)
         searcher = SweepSearcher(
             self.turns, lambda trial: self._request(trial, sources, shares), self.switch.closed
         )

@@ -101,3 +101,4 @@ def test_how_many_trials_there_may_be(slots):
     listed = {"a": [trial("a-0"), trial("a-1")]}
     turns = Turns({"a": Scripted(), "b": Scripted()}, listed, begun=[trial("b-0")], slots=slots)
     assert turns.most == 3 + slots
+    assert turns.unended == 3

@@ -177,3 +177,19 @@ def test_a_cell_with_fewer_assignments_than_slots_is_over_when_they_are_tried(sc
     few = "parameters={train.lr: {values: [0.1, 0.2, 0.3], axis: trial}}"
     assert scene("few", few, "method.final_seeds=1") is None
     assert len(proposed()) == 3
+
+
+def test_what_earlier_runs_ended_is_not_left_to_share_the_cores(scene, monkeypatch):
+    told, shares_of = [], run_module.shares_of
+    monkeypatch.setattr(
+        run_module,
+        "shares_of",
+        lambda context, slots, left, note: (
+            told.append(left) or shares_of(context, slots, left, note)
+        ),
+    )
+    assert scene("some", steps=9) == "killed"
+    ended = sum(state.ended for state in load_trials(FakeTune.folder))
+    assert ended > 1
+    assert scene("some", steps=0) == "killed"
+    assert told == [14, 14 - ended]
