@@ -77,17 +77,16 @@ def run_trials(context: SweepRun) -> Stop | None:
     write_ends(context.folder, context.journal, states.values())
     ended_before = [name for name, state in states.items() if state.ended]
     early = EarlyStops(context.sweep, context.folder, context.trials, ended_before, context.behind)
+    if _end_pruned(context, early, states):
+        states = {state.proposal.trial: state for state in load_trials(context.folder)}
     totals = context.slots or Counter(trial.proposal.cell for trial in context.trials)
     waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
     with ExitStack() as stack:
         display = stack.enter_context(Display(totals))
         for trial in context.trials:
-            name = trial.proposal.trial
-            if not states[name].ended and name in early.pruned:
-                early.end(context.journal, trial)  # the last run was killed before it
-                states[name] = replace(states[name], ending="pruned", stopped_at=early.pruned[name])
-            if states[name].ended:
-                _count_in(trial, states[name], context, display)
+            state = states[trial.proposal.trial]
+            if state.ended:
+                _count_in(trial, state, context, display)
             else:
                 waiting.setdefault(trial.proposal.cell, []).append(trial)
         retaining = Retaining(context, states.values())
@@ -121,6 +120,18 @@ def run_trials(context: SweepRun) -> Stop | None:
         return None
     words = in_words(len(left) + more, "trial")
     return stop or Stop("system", f"Ray Tune ended, but {words} did not")
+
+
+def _end_pruned(context: SweepRun, early: EarlyStops, states: Mapping[str, TrialState]) -> bool:
+    """Write down the ends by a rule that a killed run could not; returns whether there are any."""
+    left = [
+        trial
+        for trial in context.trials
+        if trial.proposal.trial in early.pruned and not states[trial.proposal.trial].ended
+    ]
+    for trial in left:
+        early.end(context.journal, trial)
+    return bool(left)
 
 
 def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Display) -> None:

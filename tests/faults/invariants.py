@@ -10,15 +10,19 @@ from typing import Any
 
 from orchestrator.record.epochs import EpochLog
 from orchestrator.record.journal import read_journal
+from orchestrator.record.past import load_past
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.running import load_running
 from orchestrator.record.states import TrialState, load_trials
+from orchestrator.search.making import asked_searches, asks
+from orchestrator.search.turns import Turns
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.stopping import NoEarlyTermination
 from orchestrator.trials.dense import cells_behind
-from orchestrator.trials.space import all_trials
+from orchestrator.trials.space import all_trials, cells_of, key_of
 from orchestrator.tuning.early import EarlyStops
+from orchestrator.tuning.sweep_run import known_trials
 from tests.faults.store import Run, Server
 from trainables.contract.artifacts import load_curve
 
@@ -28,7 +32,9 @@ class Facts:
 
     def __init__(self, sweep: Sweep, run: Path, server: Server) -> None:
         self.sweep, self.run, self.server = sweep, run, server
-        self.early: EarlyStops | None = None  # of the driver that lives, or lived last
+        # of the driver that lives, or lived last
+        self.early: EarlyStops | None = None
+        self.turns: Turns | None = None
         self.results: dict[str, bytes] = {}  # trial -> its result file as it was first written
         self.trained: set[str] = set()
         self.promised: list[tuple[str, str | None]] = []  # events whose writing returned
@@ -91,7 +97,7 @@ class Facts:
 
     def driver_starts(self) -> None:
         """Nothing that the files say has ended is started again."""
-        self.early = None
+        self.early = self.turns = None
         if not (self.run / "resolved.json").is_file():
             return
         self.over = self.ended | {state.proposal.trial for state in self.states() if state.ended}
@@ -102,6 +108,7 @@ class Facts:
         self._check_journal()
         for trial, content in self.results.items():
             assert self._result(trial) == content, f"the result of {trial} is another one"
+        self._check_searches(died=died)
         if self.early is None:
             return
         rebuilt = self._rebuilt()
@@ -111,6 +118,24 @@ class Facts:
         assert not lost, f"judged by what is not written down: {lost}"
         if not died:
             assert (self.early.pruned, live) == (rebuilt.pruned, again), "the files differ"
+
+    def _check_searches(self, *, died: bool) -> None:
+        """Each search is what the files make of it, with what it was told so far."""
+        if self.turns is None or not asks(self.sweep):
+            return
+        recorded = load_proposals(self.run)
+        trials, _, _ = known_trials(self.sweep, recorded)
+        states = {state.proposal.trial: state for state in self.states()}
+        past = load_past(self.run, self.sweep, trials, states)
+        cells = [cell for cell, _ in cells_of(self.sweep, recorded)]
+        for cell, search in asked_searches(self.sweep, cells, trials, past).items():
+            live, again = learned(self.turns._cells[cell]), learned(search)
+            # the last may not be written down: then it did not start, and nor did any after it
+            assert len(again) <= len(live) <= len(again) + 1, f"{cell}: {live}, rebuilt {again}"
+            for here, there in zip(live, again, strict=False):
+                assert here[0] == there[0], f"{cell}: {here[0]}, rebuilt {there[0]}"
+                if not (died or here[1] is None):
+                    assert here == there, f"{cell}: was told {here}, rebuilt {there}"
 
     def _check_journal(self) -> None:
         """Every event whose writing returned is there, in its order."""
@@ -199,6 +224,30 @@ class Facts:
             curve = load_curve(state.proposal.folder(self.run).metrics_file)
             known = sorted(step for key, step in run.steps() if key == "train_loss")
             assert known == [epoch + 1 for epoch in curve["epoch"]], f"{trial}: steps {known}"
+
+
+def learned(search: Any) -> list[tuple[Any, ...]]:
+    """(a trial, how it ended, as Optuna knows it) of every assignment that the search proposed, in
+    their order; None where it has not ended, or the search does not learn.
+    """
+    study = getattr(search._proposer, "cell_study", None)
+    found = []
+    for name, trial in search._firsts.items():
+        outcome = search._outcomes.get(name)
+        if outcome is None:
+            found.append((name, None, None))
+            continue
+        told = outcome.ending, outcome.epochs, outcome.values
+        known = None
+        if study is not None:
+            number = study._ids[key_of(trial.proposal.assignment)]
+            frozen = study._storage.get_trial(number)
+            known = (
+                (frozen.params, frozen.state, frozen.values),
+                (frozen.intermediate_values, frozen.constraints),
+            )
+        found.append((name, told, known))
+    return found
 
 
 def judged(early: EarlyStops) -> dict[str, int]:

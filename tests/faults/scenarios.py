@@ -63,6 +63,8 @@ SCENARIOS = (
         at_once=3,
     ),
     Scenario("tpe", (STREAMS, LOG_RATES), TPE),
-    Scenario("tpe asha", (STREAMS, LOG_RATES), TPE + "early_terminate: {type: asha, grace: 1}\n"),
+    Scenario(
+        "tpe asha", (STREAMS, LOG_RATES), TPE + "early_terminate: {type: asha, eta: 2, grace: 1}\n"
+    ),
     Scenario("qmc", (LOG_RATES,), "method: {name: qmc, trials_per_cell: 4}\n", at_once=3),
 )

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 
 from orchestrator.record import states
 from orchestrator.record.states import TrialState
+from orchestrator.search.protocol import Outcome
 from orchestrator.search.turns import Turns
 from orchestrator.tracking.runs import Runs
 from orchestrator.trials.space import Trial
@@ -151,6 +153,8 @@ def mutated(patch: pytest.MonkeyPatch, mutant: str) -> None:
         patch.setattr(Training, "_resumed", unheard(Training._resumed))
     elif mutant == "a pruned trial is run again":
         patch.setattr(states, "_state", without_pruned(states._state))
+    elif mutant == "a search is told less than is written":
+        patch.setattr(Turns, "end", without_values(Turns.end))
 
 
 MUTANTS = (
@@ -161,6 +165,7 @@ MUTANTS = (
     "epochs that MLflow has are not asked for",
     "the last epoch is not reported again",
     "a pruned trial is run again",
+    "a search is told less than is written",
 )
 
 
@@ -189,6 +194,13 @@ def without_pruned(state: Callable[..., TrialState]) -> Callable[..., TrialState
     def changed(*arguments: Any) -> TrialState:
         known = state(*arguments)
         return TrialState(known.proposal) if known.ending == "pruned" else known
+
+    return changed
+
+
+def without_values(end: Callable[..., None]) -> Callable[..., None]:
+    def changed(turns: Turns, trial: Trial, outcome: Outcome | None) -> None:
+        end(turns, trial, None if outcome is None else replace(outcome, values=(None,)))
 
     return changed
 

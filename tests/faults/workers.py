@@ -22,11 +22,19 @@ from trainables import ray_trainable
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.disk import write_atomic, write_json
-from trainables.contract.errors import Interrupted, TrialFailed
+from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.run import Setup, Watch
 
 Event = tuple[Any, ...]
 """("paused",), ("report", metrics), ("returned",), ("raised", error), ("died",) or ("stopped",)."""
+
+
+class Passing(RuntimeError):
+    """What another attempt may not meet again."""
+
+
+MEANT = (OSError, UserError, Passing)
+"""What a worker may raise; anything else is a mistake, and would make every trial fail."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Worker:
         self._command = command
         self._wake.release()
         assert self._back.acquire(timeout=60), "a worker hangs"
+        if self.event[0] == "raised" and not isinstance(self.event[1], MEANT):
+            raise self.event[1]
         return self.event
 
     def end(self, command: str = "die") -> None:
@@ -146,7 +156,7 @@ class Training:
             if epoch == fails_in:
                 raise TrialFailed("train_loss must be finite")
             if _draw(self.seed, name, epoch, self.attempts) < self.raising:
-                raise RuntimeError("the worker met something that may pass")
+                raise Passing("the worker met something that may pass")
             history.append(self.metrics(name, epoch))
             last = epoch + 1 == config.total_epochs
             if last or _draw(name, epoch, self.attempts) < self.saved:

@@ -25,6 +25,7 @@ import orchestrator.conduct as conducting
 from orchestrator.record import folder, journal, lease, processes
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.search.turns import Turns
 from orchestrator.tracking import mlflow, outbox, runs
 from orchestrator.trials import space
 from orchestrator.tuning import callbacks, progress
@@ -73,6 +74,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def process_time(self) -> float:
+        return self.now
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         worker = WORKERS.get(threading.current_thread())
@@ -115,6 +119,7 @@ class Idle(NoThread):
 _PARSED: dict[str, Any] = {}
 _BUILT: dict[tuple[int, str], Any] = {}
 _load_folder, _build_config, _LeaseWorld = folder.load_folder, space.build_config, lease.World
+_turns_of = running.turns_of
 
 
 def _parsed_once(run: Path) -> Any:
@@ -322,6 +327,7 @@ class World:
         patch.setattr(mlflow, "draw", lambda trial, out: [])
         patch.setattr(running, "Display", Quiet)
         patch.setattr(running, "EarlyStops", self._make_early)
+        patch.setattr(running, "turns_of", self._make_turns)
         patch.setattr(running, "beside", self._beside)
         patch.setattr(callbacks, "kill", lambda trial: trial.worker.end())
         cluster = SimpleNamespace(check=self.check_cluster, shared=False)
@@ -370,6 +376,10 @@ class World:
     def _make_early(self, *arguments: Any) -> EarlyStops:
         self.facts.early = EarlyStops(*arguments)
         return self.facts.early
+
+    def _make_turns(self, *arguments: Any) -> Turns:
+        self.facts.turns = _turns_of(*arguments)
+        return self.facts.turns
 
     def _make_tuner(self, *arguments: Any, **options: Any) -> FakeTuner:
         self._tuner = FakeTuner(*arguments, **options)

@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.ensembling.pools import check_ended, unended
+from orchestrator.record.epochs import EpochLog
 from orchestrator.record.folder import folder_of, journal_of_run, prepare
 from orchestrator.record.journal import read_journal
+from orchestrator.record.past import load_past
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials, open_slots
 from orchestrator.record.status import load_status
+from orchestrator.search.protocol import Outcome
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import run as run_module
@@ -47,11 +50,12 @@ class FakeTune:
 
     def __init__(self, trainable, tune_config, run_config):
         self.searcher = tune_config.search_alg
-        self.callback, _ = run_config.callbacks
+        self.callbacks = run_config.callbacks
 
     def tell(self, event, trial, *arguments):
         self.step()
-        getattr(self.callback, f"on_trial_{event}")(0, [], trial, *arguments)
+        for callback in self.callbacks:
+            getattr(callback, f"on_trial_{event}")(0, [], trial, *arguments)
 
     def step(self):
         if FakeTune.left <= 0:
@@ -193,3 +197,25 @@ def test_what_earlier_runs_ended_is_not_left_to_share_the_cores(scene, monkeypat
     assert ended > 1
     assert scene("some", steps=0) == "killed"
     assert told == [14, 14 - ended]
+
+
+def test_an_end_by_a_rule_that_was_not_written_down_is_told_as_ever_after(scene, monkeypatch):
+    rule, pasts = "early_terminate={type: plateau, patience: 1}", []
+    monkeypatch.setattr(
+        run_module, "load_past", lambda *told: pasts.append(load_past(*told)) or pasts[-1]
+    )
+    assert scene("cut", rule, steps=7) == "killed"
+    best, *_ = proposed()
+    cut = next(state.proposal for state in load_trials(FakeTune.folder) if not state.ended)
+    assert best.startswith(f"{cut.cell}-")
+    log = EpochLog(FakeTune.folder)
+    for name, top1 in ((best, 0.9), (cut.trial, 0.5)):
+        for epoch in range(3):
+            log.append(name, epoch, {"selection_top1": top1})
+    assert scene("cut", rule, steps=0) == "killed"
+    assert scene("cut", rule, steps=0) == "killed"
+    ends = [
+        [step.outcome for step in past if step.outcome and step.trial.proposal == cut]
+        for past in pasts[1:]
+    ]
+    assert ends == [[Outcome("pruned", None, 3, (0.5,))]] * 2
