@@ -57,6 +57,7 @@ from orchestrator.tuning.timing import Timing, untimed
 from orchestrator.tuning.waiting import WaitingForCores
 from orchestrator.tuning.workers import survivable_deaths
 from trainables.contract.disk import disk_problem
+from trainables.contract.errors import TrialFailed
 from trainables.ray_trainable import TrialRequest, resources_of, train
 
 TICK_S = 1.0
@@ -250,9 +251,14 @@ class TuneRun:
         """What Tune gives to the trial's worker, or what stands for it where no resources are
         granted now, see `Shares`.
         """
-        source, granted = sources.folder(trial), shares.grant(trial)
+        granted = shares.grant(trial)  # asked often; a source is looked for once
         if granted is None or isinstance(granted, Wait):
             return granted
+        try:
+            source = sources.folder(trial)
+        except TrialFailed:
+            shares.end(trial.proposal.trial)
+            raise
         return dict(
             TrialRequest(
                 config=trial.config.model_dump_json(),

@@ -66,6 +66,7 @@ class _Kind:
     epochs: dict[int, deque[Epoch]] = field(default_factory=dict)
     # clips per second by threads
     speeds: dict[int, deque[float]] = field(default_factory=dict)
+    peak_gb: float = 0.0  # of a GPU's memory, that one has taken at most
     memory_gb: float = 0.0  # of the smallest GPU that one has run on
     told: tuple[int, float] | None = None  # what was said last of threads and GPUs
 
@@ -163,6 +164,7 @@ class Shares:
         if undisturbed:
             together = sum(other.gpu == running.gpu for other in self._running.values())
             peak = float(result[GPU_PEAK_GB]) + CUDA / 1e9
+            running.kind.peak_gb = peak = max(peak, running.kind.peak_gb)
             _remember(running.kind.epochs, together, Epoch(together, speed, peak))
             memory = float(result[GPU_MEMORY_GB])
             running.kind.memory_gb = min(memory, running.kind.memory_gb or memory)

@@ -20,12 +20,14 @@ from orchestrator.record.journal import read_journal
 from orchestrator.record.running import load_running
 from orchestrator.record.states import load_trials
 from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.search.protocol import WAIT
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import run as run_module
 from orchestrator.tuning.cluster import ClusterLost, Slots
 from orchestrator.tuning.progress import Display
-from orchestrator.tuning.run import beside, run_trials
+from orchestrator.tuning.run import TuneRun, beside, run_trials
+from orchestrator.tuning.shares import Grant
 from orchestrator.tuning.sweep_run import SweepRun
 from tests.orchestrator.fake_run import Trial as MadeUp
 from tests.orchestrator.fake_run import result_of
@@ -33,7 +35,7 @@ from tests.orchestrator.recorded import recorded
 from tests.orchestrator.sweep_files import THREE_LEVELS
 from trainables.contract.artifacts import load_curve
 from trainables.contract.disk import write_json
-from trainables.contract.errors import UserError
+from trainables.contract.errors import TrialFailed, UserError
 
 TEXT = THREE_LEVELS + "tracking: {uri: none}\nresources: {gpus: 0}\n"
 
@@ -456,3 +458,35 @@ def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scen
     assert timed == []
     scene.run(lambda tuner: [fail(tuner, tuner.start(number)) for number in range(3)])
     assert timed == [(2, False), "run"]
+
+
+class Granting:
+    """Stands for the shares: answers as it is told."""
+
+    def __init__(self, answer):
+        self.answer, self.ended = answer, []
+
+    def grant(self, trial):
+        return self.answer
+
+    def end(self, name):
+        self.ended.append(name)
+
+
+@pytest.mark.parametrize("why", [None, WAIT])
+def test_while_a_trial_waits_for_its_share_no_source_is_looked_for(why):
+    looked = []
+    sources = SimpleNamespace(folder=looked.append)
+    assert TuneRun._request(SimpleNamespace(), SimpleNamespace(), sources, Granting(why)) is why
+    assert looked == []
+
+
+def test_a_trial_that_has_no_source_gives_its_share_back():
+    def folder(trial):
+        raise TrialFailed("no dense trial to start from has a result")
+
+    trial = SimpleNamespace(proposal=SimpleNamespace(trial="sparse"))
+    shares = Granting(Grant(1, 0.5))
+    with pytest.raises(TrialFailed, match="no dense trial"):
+        TuneRun._request(SimpleNamespace(), trial, SimpleNamespace(folder=folder), shares)
+    assert shares.ended == ["sparse"]

@@ -174,6 +174,16 @@ def test_what_is_known_of_a_kind_does_not_grow_with_its_epochs(tmp_path, monkeyp
     assert {getattr(each, "clips_per_s", each) for found in known for each in found} == {70.0}
 
 
+def test_the_largest_memory_of_all_epochs_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(shares, "REMEMBERED", 5)
+    scene = Scene(tmp_path, AUTO)
+    scene.start(trial("1"))
+    scene.epochs("1", number=4, peak=30.0)
+    scene.epochs("1", number=10, peak=2.0)
+    scene.epochs("1", number=1, memory=60.0)
+    assert scene.decisions()[-1][2] == "alone: it takes 30 GB of the GPU's 60, two do not fit"
+
+
 def test_a_place_is_all_nodes_together():
     nodes = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 3.5}]
     assert Place.of(nodes) == Place(7, 2.0)
