@@ -32,6 +32,7 @@ class CellSpace:
         self.sweep = sweep
         self.cell = cell
         self._known = known
+        self._passed = 0  # of the listed ones, tried without a gap
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -55,6 +56,11 @@ class CellSpace:
         """All assignments in the order of random search; None where they cannot be listed."""
         return shuffled(self.sweep, self.cell)
 
+    @cached_property
+    def _keys(self) -> list[str]:
+        """Of the listed assignments."""
+        return [key_of(each) for each in self.listed or ()]
+
     def holds(self, assignment: Mapping[str, Any]) -> bool:
         """Whether the cell could have this assignment, by its values and its constraints."""
         for name, value in assignment.items():
@@ -64,11 +70,14 @@ class CellSpace:
         return self.assignment(assignment) == dict(assignment)
 
     def random(self, index: int, tried: Mapping[str, Assignment]) -> Assignment | None:
-        """What random search takes as its assignment number `index`, where those were `tried`;
-        None where it finds none.
+        """What random search takes as its assignment number `index`, where those were `tried`,
+        which may only grow from call to call; None where it finds none.
         """
         if self.listed is not None:
-            return next((each for each in self.listed if key_of(each) not in tried), None)
+            keys = self._keys
+            while self._passed < len(keys) and keys[self._passed] in tried:
+                self._passed += 1
+            return self.listed[self._passed] if self._passed < len(keys) else None
         return draw_allowed(self.sweep, self.cell, index, tried)
 
     def assignment(self, values: Mapping[str, Any]) -> Assignment | None:

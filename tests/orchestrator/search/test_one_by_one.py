@@ -3,6 +3,8 @@
 import pytest
 
 from orchestrator.search.protocol import WAIT, Outcome
+from orchestrator.trials import cell_space
+from orchestrator.trials.cells import expand
 from orchestrator.trials.space import all_trials, key_of
 from tests.orchestrator.search.asked import finished, proposed, run, search_of, sweep_of
 
@@ -35,6 +37,28 @@ def test_a_space_that_can_be_listed_ends_when_all_of_it_was_tried():
     trials = proposed(run(search_of(sweep), sweep, lambda trial: 0.5))
     assert sorted(trial.config.train.lr for trial in trials) == [0.1, 0.2, 0.3]
     assert len(all_trials(sweep)) == 3  # what plan and status count with
+
+
+def test_a_listed_space_is_gone_through_once(monkeypatch):
+    keys = []
+    monkeypatch.setattr(
+        cell_space, "key_of", lambda assignment: keys.append(1) or key_of(assignment)
+    )
+    values = [round(0.001 * (number + 1), 3) for number in range(60)]
+    sweep = sweep_of(
+        "{name: qmc, trials_per_cell: 60}", FEW.replace("0.1, 0.2, 0.3, 0.4", str(values)[1:-1])
+    )
+    (cell,) = expand(sweep)
+    space, tried = cell_space.CellSpace(sweep, cell), {}
+    assert space.listed is not None
+    for known in space.listed[5:9]:  # of earlier runs
+        tried[key_of(known)] = known
+    found = []
+    while (drawn := space.random(len(tried), tried)) is not None:
+        found.append(drawn)
+        tried[key_of(drawn)] = drawn
+    assert found == [*space.listed[:5], *space.listed[9:]]
+    assert len(keys) == len(values)
 
 
 def test_constraints_cost_no_trial():
