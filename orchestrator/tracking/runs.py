@@ -17,6 +17,9 @@ ENTITIES_PER_CALL = 1000  # limits of MLflow's log_batch
 PARAMS_PER_CALL = 100  # and as many tags, which are never so many
 LONGEST_PARAM = 6000  # characters
 
+NOW = "now."
+"""Begins the tags of what has another value than when the run began."""
+
 Entry = tuple[int, int, Mapping[str, float]]
 """(time in ms, epoch from 0, metrics)."""
 
@@ -64,10 +67,12 @@ class Runs:
         tags: Mapping[str, str] | None = None,
     ) -> str:
         """Id of the run with the tags `identity`: the one that is there, RUNNING again, or a new
-        one.
+        one. A param cannot change: what is another value now stands in the tag `now.NAME`.
         """
-        run, known = self.start(identity, name, tags or {}, self.find(identity))
-        self.write(run, params={key: params[key] for key in params if key not in known})
+        found = self.find(identity)
+        run, known = self.start(identity, name, tags or {}, found)
+        new = {key: params[key] for key in params if key not in known}
+        self.write(run, params=new, tags=_changed(found[0].data, params) if found else {})
         return run
 
     def start(
@@ -139,6 +144,16 @@ class Runs:
         """Keep files among the run's artifacts."""
         for path in files:
             self.client.log_artifact(run, str(path), folder)
+
+
+def _changed(data: Any, params: Mapping[str, Any]) -> dict[str, str]:
+    """Tags for those params that a run has with another value, or had when it was last opened."""
+    now = {key: str(params[key])[:LONGEST_PARAM] for key in params if key in data.params}
+    return {
+        f"{NOW}{key}": value
+        for key, value in now.items()
+        if data.tags.get(f"{NOW}{key}", data.params[key]) != value
+    }
 
 
 def _metrics(entries: Iterable[Entry]) -> list[Any]:
