@@ -71,6 +71,9 @@ def live_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+LOOK_EVERY_S = 5.0
+"""Between two looks at which nodes a cluster has that may grow."""
+
 MOST_NODES = 1000
 """Of one kind that an autoscaler with no limit of its own is thought to start."""
 
@@ -116,6 +119,31 @@ def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
             f" gpus={gpus:g}{memory}, the nodes have {have}"
         )
     return Slots(wanted.cores, gpus, min(concurrent, wanted.max_concurrent or concurrent))
+
+
+class Growing:
+    """How many trials there are workers for, or soon will be: on the nodes that a cluster has, and
+    on one more of those that its autoscaler may start. As it grows, so does the number.
+    """
+
+    def __init__(self, wanted: Resources, gpus: float) -> None:
+        """wanted: what the file asks for; gpus: of a trial."""
+        self._wanted = wanted
+        self._gpus = gpus
+        self._more = max(self._places(possible_nodes()), default=0)
+        self._most = 0
+        self._look_at = 0.0
+
+    def __call__(self) -> int:
+        """As it was at most `LOOK_EVERY_S` ago; at least 1."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._most = max(sum(self._places(live_nodes())) + self._more, 1)
+        return self._most
+
+    def _places(self, nodes: Sequence[Mapping[str, float]]) -> list[int]:
+        return [_trials_on(node, self._wanted, self._gpus) for node in nodes]
 
 
 def _trials_on(node: Mapping[str, float], wanted: Resources, gpus: float) -> int:

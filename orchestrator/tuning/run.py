@@ -35,9 +35,11 @@ from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.cluster import (
     Cluster,
     ClusterLost,
+    Growing,
     Slots,
     fit_slots,
     in_words,
+    live_nodes,
     possible_nodes,
     ray_cluster,
 )
@@ -49,7 +51,7 @@ from orchestrator.tuning.room import Room
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.shares import Shares
-from orchestrator.tuning.shares_adapter import ShareReports, most_at_once, shares_of
+from orchestrator.tuning.shares_adapter import ShareReports, at_most_shared, most_at_once, shares_of
 from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
@@ -218,7 +220,10 @@ class TuneRun:
         left = self.turns.unended + more
         shares = shares_of(self.context, self.slots, left, self.display.note)
         searcher = SweepSearcher(
-            self.turns, lambda trial: self._request(trial, sources, shares), self.switch.closed
+            self.turns,
+            lambda trial: self._request(trial, sources, shares),
+            self.switch.closed,
+            self._growing(),
         )
         scheduler = SweepScheduler(self.early, searcher.trial_of)
         callback = SweepCallback(
@@ -244,6 +249,15 @@ class TuneRun:
         if callback.error is not None:
             self._stop_or_raise(callback.error)
         return callback.ended
+
+    def _growing(self) -> Growing | None:
+        """What keeps a search that learns from proposing trials for nodes that are not there yet;
+        None where none is to be kept.
+        """
+        if not asks(self.context.sweep) or len(live_nodes()) == len(possible_nodes()):
+            return None
+        wanted, gpus = at_most_shared(self.context.sweep.resources, self.slots), self.slots.gpus
+        return Growing(wanted, gpus if wanted.gpus == "auto" else float(wanted.gpus))
 
     def _request(
         self, trial: Trial, sources: Sources, shares: Shares

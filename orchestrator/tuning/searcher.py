@@ -33,17 +33,21 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         turns: Turns,
         request: Callable[[Trial], dict[str, Any] | Wait | None],
         closed: Callable[[], bool],
+        most: Callable[[], int] | None = None,
     ) -> None:
         """request: a trial's Tune configuration; None where no trial can start now, WAIT where
         those of other cells may, TrialFailed where it never can. closed: asked before every trial;
-        once true, no new trial is started.
+        once true, no new trial is started. most: how many may run or wait for a worker now; None:
+        as many as Tune asks for.
         """
         super().__init__()
         self._turns = turns
         turns.discard = self._discard
         self._request = request
         self._closed = closed
+        self._most = most
         self._given: dict[str, Trial] = {}
+        self._living: set[str] = set()  # of those, the ones that have not ended
         self._listener: Listener | None = None
 
     def listen(self, listener: Listener) -> None:
@@ -60,6 +64,8 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial; None: none can start now, but one will when those that run have ended."""
+        if self._most is not None and not self._closed() and len(self._living) >= self._most():
+            return None  # a search that learns would propose all its trials before one has ended
         passed: list[Trial] = []
         try:
             return self._next(trial_id, passed)
@@ -92,6 +98,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
                     return None
                 continue
             self._given[trial_id] = trial
+            self._living.add(trial_id)
             return request
         return finished
 
@@ -103,6 +110,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         """Pass a trial's end on to its cell, and to those that wait for it; None: it was
         interrupted.
         """
+        self._living.discard(tune_id)
         self._turns.end(self._given[tune_id], outcome)
 
     def on_trial_complete(

@@ -67,10 +67,17 @@ def shares_of(context: SweepRun, slots: Slots, trials: int, note: Callable[[str]
 
 def most_at_once(wanted: Resources, slots: Slots) -> int:
     """Trials that may run at a time once as many share a GPU as are ever tried."""
-    if not _packs(wanted, slots):
+    packed = at_most_shared(wanted, slots)
+    if packed is wanted:
         return slots.concurrent
-    packed = wanted.model_copy(update={"gpus": 1 / LADDER[-1]})
     return max(slots.concurrent, fit_slots(packed, possible_nodes()).concurrent)
+
+
+def at_most_shared(wanted: Resources, slots: Slots) -> Resources:
+    """What a trial gets where as many share a GPU as are ever tried; `wanted` where none do."""
+    if not _packs(wanted, slots):
+        return wanted
+    return wanted.model_copy(update={"gpus": 1 / LADDER[-1]})
 
 
 def _packs(wanted: Resources, slots: Slots) -> bool:

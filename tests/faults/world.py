@@ -333,6 +333,7 @@ class World:
         cluster = SimpleNamespace(check=self.check_cluster, shared=False)
         patch.setattr(running, "ray_cluster", lambda address, note: nullcontext(cluster))
         patch.setattr(running, "possible_nodes", lambda: [{"CPU": self.scenario.at_once}])
+        patch.setattr(running, "live_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "remaining_of", lambda *_: None)
         patch.setattr(conducting, "_forecast", lambda context: None)
         patch.setattr(lease, "World", self._seen_by)

@@ -238,3 +238,21 @@ def test_what_a_node_lacks_in_memory_is_said():
 
 def test_a_cluster_that_ray_finds_itself_is_not_asked_before():
     check_address("auto")
+
+
+def test_a_cluster_that_grows_is_given_work_for_one_node_more(monkeypatch):
+    alive, now = [], [0.0]
+    monkeypatch.setattr(cluster, "live_nodes", lambda: alive)
+    monkeypatch.setattr(cluster, "possible_nodes", lambda: [{"CPU": 2.0}, *[{"CPU": 8.0}] * 1000])
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    growing = cluster.Growing(Resources(cpus=2, gpus=0.0), 0.0)
+    assert growing() == 4
+    alive.append({"CPU": 2.0})
+    assert growing() == 4  # it has just been looked
+    now[0] += cluster.LOOK_EVERY_S
+    assert growing() == 5
+    alive.append({"CPU": 8.0})
+    now[0] += cluster.LOOK_EVERY_S
+    assert growing() == 9
+    too_large = cluster.Growing(Resources(cpus=99, gpus=0.0), 0.0)
+    assert too_large() == 1

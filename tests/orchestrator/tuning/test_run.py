@@ -74,6 +74,7 @@ def scene(tmp_path, monkeypatch, request):
     cluster = SimpleNamespace(check=lambda: None, shared=False)
     monkeypatch.setattr(run_module, "ray_cluster", lambda address, note: nullcontext(cluster))
     monkeypatch.setattr(run_module, "possible_nodes", lambda: [{"CPU": 2}])
+    monkeypatch.setattr(run_module, "live_nodes", lambda: [{"CPU": 2}])
     monkeypatch.setattr(run_module, "TICK_S", 0.01)
     monkeypatch.setattr(run_module.tune, "with_resources", lambda trainable, wanted: trainable)
     monkeypatch.setattr(run_module.tune, "Tuner", FakeTuner)

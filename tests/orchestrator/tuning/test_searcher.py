@@ -209,3 +209,20 @@ def test_one_trial_of_each_cell_is_passed_over_at_most():
     found = searcher(cells, request=lambda trial: WAIT, search=Noting)
     assert [found.suggest("t0") for _ in range(4)] == [None] * 4
     assert made == ["a-0", "b-0", "a-1"]
+
+
+def test_no_more_trials_are_given_than_there_are_workers_for():
+    most = [2]
+    trials = [proposal("a", number) for number in range(4)]
+    found = SweepSearcher(
+        Turns({"a": ListedSearch(trials)}, {"a": trials}),
+        lambda trial: {"trial": trial.proposal.trial},
+        lambda: False,
+        lambda: most[0],
+    )
+    assert [found.suggest(name) for name in "tuv"] == [{"trial": "a-0"}, {"trial": "a-1"}, None]
+    found.tell("t", FAILED)
+    assert [found.suggest(name) for name in "vw"] == [{"trial": "a-2"}, None]
+    most[0] = 9  # a node has come
+    assert found.suggest("w") == {"trial": "a-3"}
+    assert found.suggest("x") == Searcher.FINISHED
