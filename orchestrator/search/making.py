@@ -34,7 +34,7 @@ class Earlier:
 
 def asks(sweep: Sweep) -> bool:
     """Whether the sweep's method makes trials one by one."""
-    return SEARCHES.find(sweep.method.name).given == "asked"
+    return SEARCHES.find(sweep.method.name).asked
 
 
 def listed_searches(sweep: Sweep, waiting: Mapping[str, Sequence[Trial]]) -> dict[str, CellSearch]:
