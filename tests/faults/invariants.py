@@ -23,8 +23,15 @@ from orchestrator.trials.dense import cells_behind
 from orchestrator.trials.space import all_trials, cells_of, key_of
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.sweep_run import known_trials
+from orchestrator.tuning.workers import DIED
 from tests.faults.store import Run, Server
 from trainables.contract.artifacts import load_curve
+
+REASONS = (
+    *("train_loss must be finite", "the worker met something that may pass", DIED),
+    *("no dense trial to start from has a result", "Input/output error"),
+)
+"""Why a trial may fail here: anything else is a mistake, and would pass for an ending."""
 
 
 class Facts:
@@ -183,6 +190,7 @@ class Facts:
         trial = state.proposal.trial
         assert state.ended, f"{trial} has no ending"
         assert (state.ending == "finished") == (trial in self.results), state
+        assert state.failure is None or any(each in state.failure for each in REASONS), state
         if not isinstance(self.sweep.early_terminate, NoEarlyTermination):
             epochs = state.result.epochs if state.result is not None else state.stopped_at or 0
             if state.ending != "failed":
