@@ -117,8 +117,10 @@ CASES = [
 
 @pytest.mark.parametrize(("scenario", "way"), CASES)
 def test_the_driver_dies_in_each_of_its_operations(scenario: Scenario, way: How) -> None:
+    """Where it is asked for all sweeps, each operation meets one of the three ways."""
+    begin, step = (1, 1) if (scenario.name, way) in AT_ONCE else (1 + WAYS.index(way), len(WAYS))
     died_in = 0
-    for number in itertools.count(1):
+    for number in itertools.count(begin, step):
         with folder() as where:
             world = simulate_one(1, where, scenario, Faults(number, way))
         if not world.died:
