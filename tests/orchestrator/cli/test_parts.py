@@ -56,7 +56,7 @@ def test_a_strategy_is_held_to_laws_with_its_options(check):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["search", "gird"], "PART: must be grid, random or package.module:NAME, got 'gird', did"),
+        (["search", "gird"], "or package.module:NAME, got 'gird', did you mean 'grid'?"),
         (["reader", "walk", "."], "PART: must be package.module:NAME, got 'walk'"),
         (["reader", "walks.card:CARD", "nowhere"], "SAMPLE: nowhere must be there, but it is not"),
         (["strategy", "mean", "--with", "{a: 1}"], "--with: options a: Extra inputs are not"),

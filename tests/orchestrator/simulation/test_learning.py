@@ -54,7 +54,8 @@ def test_tpe_finds_more_on_dense_curves_and_repeats_itself():
 
 
 def test_sparse_cells_wait_until_dense_ones_are_over():
-    few = ["sparsity.from=dense", "method.trials_per_cell=4", "early_terminate=null"]
+    few = ["sparsity.from=dense", "early_terminate=null"]
+    few += ["method.trials_per_cell=4", "method.startup_trials=2"]
     sweep = parse_sweep("learns.yaml", TEXT, few)
     curves = made_curves(all_trials(sweep), quality)
     ways, _ = ways_of(lambda changes: parse_sweep("learns.yaml", TEXT, [*few, *changes]), [], [])
