@@ -279,9 +279,11 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
     tried = assignments(sweep, cell)
     repeats = sweep.method.final_seeds - 1
     slots = len(tried) * sweep.method.seeds + (repeats if tried else 0)
+    earlier = _earlier_repeats(sweep, recorded, len(tried))
+    slots += earlier
     for position, assignment in enumerate(tried):
         config: TrialConfig | None = None
-        seeds = sweep.method.seeds + (repeats if position == 0 else 0)
+        seeds = sweep.method.seeds + (repeats + earlier if position == 0 else 0)
         for seed in range(sweep.seed, sweep.seed + seeds):
             if (key_of(assignment), seed) in known or len(made) >= slots:
                 continue
@@ -293,6 +295,17 @@ def trials(sweep: Sweep, cell: Cell, recorded: Sequence[Proposal] = ()) -> list[
             name = f"{cell.id}-{config.digest()}"
             made.append(Trial(Proposal(name, cell.id, cell.axes, assignment, seed), config))
     return made
+
+
+def _earlier_repeats(sweep: Sweep, recorded: Sequence[Proposal], assignments: int) -> int:
+    """How many of a cell's recorded repeats were made before the sweep was extended: they take no
+    slot of those that the best of all may need.
+    """
+    firsts = [place for place, each in enumerate(recorded) if each.seed == sweep.seed]
+    if sweep.method.final_seeds == 1 or not firsts:
+        return 0
+    end = len(recorded) if len(firsts) < assignments else firsts[-1]
+    return end - sum(place < end for place in firsts)
 
 
 _LAST_TRIALS: dict[str, list[Trial]] = {}

@@ -38,6 +38,31 @@ def test_trials_that_were_written_down_come_first_and_keep_their_names(tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("recorded", "number"),
+    [
+        ("", 4 + 1),
+        ("ffffr", 4 + 1),
+        # two more trials were asked for when the best of the first two had been repeated: the best
+        # of all four may be another one
+        ("ffr", 4 + 1 + 1),
+        ("ffrff", 4 + 1 + 1),
+        ("ffrffr", 4 + 1 + 1),
+    ],
+)
+def test_repeats_before_an_extension_take_no_slot(tmp_path, recorded, number) -> None:
+    changes = ["parameters={train.lr: {min: 0.01, max: 0.5}}", "seed=5"]
+    method = "method={name: tpe, trials_per_cell: 4, startup_trials: 2, final_seeds: 2}"
+    sweep = loaded(tmp_path, SMALL, *changes, method)
+    (cell,) = expand(sweep)
+    one = trials(sweep, cell)[0].proposal
+    made = [
+        replace(one, trial=f"t{place}", seed=5 if kind == "f" else 6 + place)
+        for place, kind in enumerate(recorded)
+    ]
+    assert len(trials(sweep, cell, made)) == number
+
+
+@pytest.mark.parametrize(
     ("given", "reason"),
     [
         ("model.branches=[3, 5]", "temporal modules (conv)"),
