@@ -219,10 +219,17 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "trainables/sparsity/test_exchange.py",
         "trainables/sparsity/test_source.py",
     ),
-    "trainables/training/checkpoint.py": ("trainables/training/test_loop.py",),
+    "trainables/training/checkpoint.py": (
+        "trainables/training/test_checkpoints.py",
+        "trainables/training/test_loop.py",
+    ),
     "trainables/training/evaluate.py": (
         "trainables/training/test_evaluate.py",
         "trainables/training/test_loop.py",
     ),
-    "trainables/training/loop.py": ("trainables/training/test_loop.py",),
+    "trainables/training/loop.py": (
+        "trainables/training/test_loop.py",
+        "trainables/training/test_checkpoints.py",
+        "trainables/training/test_memory.py",
+    ),
 }

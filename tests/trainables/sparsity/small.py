@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tests.trainables.training.test_loop import Clips, classify, network, outside
+from tests.trainables.training.small_fit import Clips, classify, network, outside
 from trainables.contract.config import SparsityConfig, TrainConfig, TrialConfig
 from trainables.contract.errors import Interrupted
 from trainables.sparsity.build import Subject, attach_sparsity

@@ -1,6 +1,4 @@
-"""Exact continuation, best-epoch keeping and failure, on a module small enough to train in
-milliseconds.
-"""
+"""Exact continuation and failure, on a module small enough to train in milliseconds."""
 
 import math
 from dataclasses import replace
@@ -11,79 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.contract.config import SparsityConfig, TrainConfig
+from tests.trainables.training.small_fit import (
+    CONFIG,
+    Clips,
+    classify,
+    fit_of,
+    network,
+    outside,
+)
+from trainables.contract.config import SparsityConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.sparsity.generator import SparseGenerator
-from trainables.training import loop
 from trainables.training.checkpoint import Progress, load_checkpoint, load_tensors
-from trainables.training.loop import Course, Fit, Outside
-from trainables.training.memory import BatchTooLarge
+from trainables.training.loop import Course, Fit
 from trainables.training.schedule import Schedule
-
-CONFIG = TrainConfig(epochs=4, lr=0.05, warmup_epochs=1, milestones=(3,), clip_norm=1.0)
-
-
-class Clips:
-    """Batches of a fixed random problem, dealt again from any step."""
-
-    def __init__(self, steps=3, poison=None):
-        generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(steps, 8, 3, 4, 2, generator=generator)
-        self.y = (self.x.mean(dim=(2, 3, 4)) > 0).long()
-        if poison is not None:
-            self.x[poison] = math.nan
-
-    def epoch(self, epoch, first_step=0):
-        for step in range(first_step, len(self.x)):
-            yield SimpleNamespace(x=self.x[step], y=self.y[step], index=torch.arange(8))
-
-
-def network():
-    torch.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 1),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Dropout(0.3),
-        nn.Conv2d(6, 6, 1),
-        nn.Flatten(),
-        nn.Linear(48, 2),
-    )
-
-
-def classify(model):
-    def objective(clips, labels):
-        logits = model(clips)
-        return nn.functional.cross_entropy(logits, labels), logits
-
-    return objective
-
-
-def fit_of(model, sparse, seed=3, **changes):
-    config = CONFIG.model_copy(update=changes)
-    masks = (
-        SparseGenerator([model[0], model[4]], SparsityConfig(level=0.5), 2, seed=9)
-        if sparse
-        else None
-    )
-    return Fit(
-        model,
-        config,
-        seed=seed,
-        objective=classify(model),
-        course=Course(config.epochs, first_kept_epoch=2 if sparse else 0),
-        schedule=masks,
-    )
-
-
-def outside(folder, stop_after=None, reports=None):
-    count = iter(range(10**6))
-    return Outside(
-        folder / "last.pt",
-        folder / "best.pt",
-        report=(reports if reports is not None else []).append,
-        should_stop=lambda: next(count) == stop_after,
-    )
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -157,125 +96,6 @@ def test_another_seed_gives_other_weights(tmp_path):
     assert not torch.equal(a[0].weight, b[0].weight)  # dropout differs
 
 
-def test_best_epoch_is_never_from_the_dense_warm_up(tmp_path):
-    reports = []
-    progress = fit_of(network(), sparse=True).run(
-        Clips(), Clips(2), outside(tmp_path, reports=reports)
-    )
-    assert [row["epoch"] for row in reports] == [0, 1, 2, 3]
-    late = [row for row in reports if row["epoch"] >= 2]
-    best = max(late, key=lambda row: (row["selection_top1"], -row["selection_loss"]))
-    assert progress.best_epoch == best["epoch"]
-    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == progress.best_epoch
-
-
-def ranked(monkeypatch, *top1):
-    """Every run's epochs get these accuracies, whatever its weights are worth."""
-    monkeypatch.setattr(
-        Fit,
-        "_evaluate",
-        lambda fit, _selection: {
-            "selection_loss": 1.0,
-            "selection_top1": top1[fit.progress.epoch],
-        },
-    )
-
-
-def test_the_first_sparse_epoch_can_be_the_best(tmp_path, monkeypatch):
-    ranked(monkeypatch, 0.9, 0.8, 0.7, 0.6)
-    progress = fit_of(network(), sparse=True).run(Clips(), Clips(2), outside(tmp_path))
-    assert progress.best_epoch == 2
-
-
-@pytest.mark.parametrize("write", ["save_checkpoint", "keep_best"])
-@pytest.mark.parametrize("epoch", [0, 2, 3])
-def test_the_best_weights_are_those_of_the_epoch_that_is_said_wherever_a_process_dies(
-    tmp_path, monkeypatch, write, epoch
-):
-    """Killed around the checkpoint of a new best epoch; the second process trains otherwise, as on
-    a GPU, and its epoch is no longer the best.
-    """
-    from trainables.training import loop
-
-    killed, kept = fit_of(network(), False), getattr(loop, write)
-
-    def dies(*arguments):
-        if killed.progress.history[-1]["epoch"] == epoch:
-            raise SystemExit("killed")
-        kept(*arguments)
-
-    ranked(monkeypatch, 0.1, 0.2, 0.3, 0.4)
-    monkeypatch.setattr(loop, write, dies)
-    with pytest.raises(SystemExit):
-        killed.run(Clips(), Clips(2), outside(tmp_path))
-    monkeypatch.setattr(loop, write, kept)
-    told = []
-    ranked(monkeypatch, *(0.0 if other == epoch else 0.1 * (other + 1) for other in range(3)), 0.0)
-    model = network()
-    progress = fit_of(model, False, seed=4).run(Clips(), Clips(2), outside(tmp_path, reports=told))
-    best = torch.load(tmp_path / "best.pt", weights_only=True)
-    assert best["epoch"] == progress.best_epoch
-    rows = {row["epoch"]: row["selection_top1"] for row in progress.history}
-    assert progress.best_top1 == rows[progress.best_epoch] == max(rows.values())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
-
-
-def test_best_weights_that_were_lost_are_not_shipped(tmp_path, monkeypatch):
-    """As version 0.2 left them, killed between its two files: `best.pt` is ahead."""
-    ranked(monkeypatch, 0.9, 0.1, 0.2, 0.3)
-    fit_of(network(), False, epochs=1).run(Clips(), Clips(2), outside(tmp_path))
-    state = torch.load(tmp_path / "best.pt", weights_only=True)
-    torch.save({**state, "epoch": 1}, tmp_path / "best.pt")
-    progress = fit_of(network(), False).run(Clips(), Clips(2), outside(tmp_path))
-    assert progress.best_epoch == 3
-    assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == 3
-
-
-@pytest.mark.parametrize("every", [0.0, math.inf])
-def test_short_epochs_share_a_checkpoint(tmp_path, monkeypatch, every):
-    """The last one has one, and so does a trial that is asked to stop; what lies between is trained
-    again, to the same weights.
-    """
-    ranked(monkeypatch, 0.1, 0.4, 0.3, 0.2)
-    written = []
-    save = loop.save_checkpoint
-    monkeypatch.setattr(
-        loop, "save_checkpoint", lambda *state: written.append(state[3].epoch) or save(*state)
-    )
-
-    def rarely(folder, **options):
-        return replace(outside(folder, **options), checkpoint_every_s=every)
-
-    whole = network()
-    fit_of(whole, False).run(Clips(), Clips(2), rarely(tmp_path / "whole"))
-    assert written == ([1, 2, 3, 4] if every == 0.0 else [4])
-
-    def dies(metrics):
-        if metrics["epoch"] == 2:
-            raise SystemExit("killed")
-
-    with pytest.raises(SystemExit):
-        fit_of(network(), False).run(
-            Clips(), Clips(2), replace(rarely(tmp_path / "parts"), report=dies)
-        )
-    with pytest.raises(Interrupted):  # at the first step of the last epoch
-        fit_of(network(), False).run(
-            Clips(), Clips(2), rarely(tmp_path / "parts", stop_after=0 if every == 0.0 else 9)
-        )
-    model = network()
-    progress = fit_of(model, False).run(Clips(), Clips(2), rarely(tmp_path / "parts"))
-    assert progress.best_epoch == 1
-    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
-    assert names == ["best.pt", "last.pt"]
-    one, other = (
-        torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("whole", "parts")
-    )
-    assert one["epoch"] == other["epoch"] == 1
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, model.state_dict()[name])
-        assert torch.equal(one["model"][name], other["model"][name])
-
-
 def test_training_seconds_count_all_attempts(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=0.0)
 
@@ -307,12 +127,6 @@ def test_a_non_finite_loss_ends_the_trial_and_keeps_the_last_good_checkpoint(tmp
     assert state is not None
     assert state[2].epoch == 1
     assert all(torch.isfinite(value).all() for value in state[0].values())
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(UserError, match=r"last\.pt: not a readable checkpoint"):
-        fit_of(network(), False).run(Clips(), None, outside(tmp_path))
 
 
 def test_clipping_bounds_the_whole_gradient(tmp_path):
@@ -497,128 +311,3 @@ def test_half_precision_is_taken_where_it_is_asked_for_or_gains(
     fit = fit_of(network(), False, precision=precision)
     fit.device = torch.device(device)
     assert (fit._autocast() == (device, torch.bfloat16)) is half
-
-
-SMALL = 4
-"""Clips that fit into memory at once, in the tests below; a batch has 8."""
-
-
-def limited(model, sizes, fits=SMALL, error=torch.OutOfMemoryError):
-    """Its objective where no more than `fits` clips fit into memory; notes sizes."""
-    objective = classify(model)
-
-    def within_limits(clips, labels):
-        sizes.append(len(clips))
-        if len(clips) > fits:
-            model(clips)  # the forward pass has changed what BatchNorm keeps
-            raise error("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
-        return objective(clips, labels)
-
-    return within_limits
-
-
-def limited_fit(model, sizes, **options):
-    return Fit(model, CONFIG, seed=3, objective=limited(model, sizes, **options))
-
-
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_a_batch_that_does_not_fit_is_told_apart_from_other_errors(tmp_path, error):
-    with pytest.raises(BatchTooLarge, match=r"^a batch of 8 does not fit into memory in ep.* 1: C"):
-        limited_fit(network(), [], error=error).run(Clips(), None, outside(tmp_path))
-    model = network()
-    other = Fit(model, CONFIG, seed=3, objective=lambda clips, labels: model(clips.flatten()))
-    with pytest.raises(RuntimeError) as caught:
-        other.run(Clips(), None, outside(tmp_path))
-    assert not isinstance(caught.value, torch.OutOfMemoryError)
-
-
-@pytest.mark.parametrize(("every", "epoch"), [(0.0, 1), (math.inf, 0)])
-def test_the_error_names_the_epoch_from_which_halves_are_taken(tmp_path, every, epoch):
-    model = network()
-    fit = Fit(model, CONFIG, seed=3, objective=classify(model))
-    kept = replace(outside(tmp_path), checkpoint_every_s=every)
-
-    def reported(metrics):
-        fit.objective = limited(model, [])  # from the second epoch on
-
-    with pytest.raises(BatchTooLarge) as caught:
-        fit.run(Clips(), None, replace(kept, report=reported))
-    assert caught.value.epoch == epoch
-    again = limited_fit(network(), [])
-    assert again.run(Clips(), None, outside(tmp_path), halve=True).halved_epoch == epoch
-
-
-def test_halves_that_do_not_fit_are_the_end(tmp_path):
-    fit = limited_fit(network(), [], fits=3)
-    with pytest.raises(TrialFailed, match=r"^half a batch of 8 does not fit into memory in"):
-        fit.run(Clips(), None, outside(tmp_path), halve=True)
-
-
-@pytest.mark.parametrize("stop_after", [0, 4, 7])
-def test_halving_is_remembered_by_the_checkpoint(tmp_path, stop_after):
-    whole, parts, sizes = network(), network(), []
-    limited_fit(whole, []).run(Clips(), None, outside(tmp_path / "whole"), halve=True)
-    with pytest.raises(Interrupted):
-        limited_fit(parts, sizes).run(
-            Clips(), None, outside(tmp_path / "parts", stop_after), halve=True
-        )
-    fresh = network()
-    progress = limited_fit(fresh, sizes).run(Clips(), None, outside(tmp_path / "parts"))
-    assert progress.halved_epoch == 0
-    assert set(sizes) == {SMALL}
-    for a, b in zip(whole.state_dict().values(), fresh.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_the_epoch_of_the_halving_is_kept(tmp_path):
-    first = Fit(model := network(), CONFIG, seed=3, objective=classify(model))
-    with pytest.raises(Interrupted):
-        first.run(Clips(), None, outside(tmp_path, stop_after=4))
-    progress = limited_fit(network(), []).run(Clips(), None, outside(tmp_path), halve=True)
-    assert progress.halved_epoch == 1
-
-
-def plain_network():
-    """Without BatchNorm and dropout, in double precision."""
-    torch.manual_seed(1)
-    layers = [nn.Conv2d(3, 6, 1), nn.Tanh(), nn.Flatten(), nn.Linear(48, 2)]
-    return nn.Sequential(*layers).double()
-
-
-class OddClips(Clips):
-    """Batches of seven: one half is larger."""
-
-    def epoch(self, epoch, first_step=0):
-        for batch in super().epoch(epoch, first_step):
-            yield SimpleNamespace(x=batch.x[:7].double(), y=batch.y[:7], index=torch.arange(7))
-
-
-@pytest.mark.parametrize("penalty", [False, True])
-def test_gradients_of_halves_are_those_of_the_whole_batch(tmp_path, penalty):
-    """Every gradient of every update; reports, too."""
-
-    class Watched(Schedule):
-        def __init__(self, model):
-            self.model, self.gradients = model, []
-
-        def penalty(self, epoch):
-            return 0.1 * self.model[0].weight.square().sum() if penalty else None
-
-        def before_update(self, epoch, step, optimizer):
-            self.gradients.append([each.grad.clone() for each in self.model.parameters()])
-
-    seen, reports = [], []
-    for halve in (False, True):
-        model = plain_network()
-        schedule = Watched(model)
-        fit = Fit(model, CONFIG, seed=3, objective=classify(model), schedule=schedule)
-        told = []
-        fit.run(OddClips(), None, outside(tmp_path / str(halve), reports=told), halve=halve)
-        seen.append(schedule.gradients)
-        reports.append([{k: v for k, v in row.items() if k != "clips_per_s"} for row in told])
-    assert len(seen[0]) == len(seen[1]) == 12
-    for whole, halves in zip(*seen, strict=True):
-        for a, b in zip(whole, halves, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-    for whole, halves in zip(*reports, strict=True):
-        assert halves == pytest.approx(whole, rel=1e-12)
