@@ -107,8 +107,8 @@ class MLflowTracker:
         self._before: str | None = None  # status of the parent run, None where it is new
         self._began = False  # a trial was told of
         self._sweep = ""
-        # trials whose end MLflow knew when the sweep was opened
-        self._settled: set[str] | None = None
+        # by trial, the end that MLflow knew of when the sweep was opened, in its word
+        self._settled: dict[str, str] | None = None
         self._told: set[str] = set()  # trials whose end was delivered since
         self._trials: dict[str, _Trial] = {}
         self._lock = threading.Lock()  # of what waits in _trials
@@ -148,7 +148,7 @@ class MLflowTracker:
             return  # its worker died and another one goes on with it: its run is open
         self._told.discard(trial)  # of one that is tried again, that is its earlier end
         if self._settled is not None:
-            self._settled.discard(trial)
+            self._settled.pop(trial, None)
         self._trials[trial] = _Trial(
             f"{cell} {config.digest()[:4]}",
             flatten(config.model_dump(mode="json")),
@@ -197,10 +197,10 @@ class MLflowTracker:
 
         self._put(f"end of trial {trial}", operation)
 
-    def knows_end(self, trial: str) -> bool:
+    def knows_end(self, trial: str, status: Status) -> bool:
         if self._settled is None:
             self._settled = self._ended_trials()
-        return trial in self._settled
+        return self._settled.get(trial) == MLFLOW_STATUS[status]
 
     def delivered(self, trial: str) -> bool:
         return trial in self._told or (self._settled is not None and trial in self._settled)
@@ -322,13 +322,13 @@ class MLflowTracker:
         if dense and folder.load_config().sparsity.dense and folder.kept_file.is_file():
             self._runs.attach(run, [folder.kept_file], WEIGHTS)
 
-    def _ended_trials(self) -> set[str]:
-        """Trials of this sweep whose runs are closed for good; none where the store does not
-        answer: they are then told again.
+    def _ended_trials(self) -> dict[str, str]:
+        """Trials of this sweep whose runs are closed for good, and how; none where the store does
+        not answer: they are then told again.
         """
         try:
             return {
-                run.data.tags["trial"]
+                run.data.tags["trial"]: status
                 for status in ("FINISHED", "FAILED", "KILLED")
                 for run in self._runs.find({PARENT: self._parent, "kind": "trial"}, status)
                 if status != "KILLED" or STOPPED_AT in run.data.tags
@@ -339,7 +339,7 @@ class MLflowTracker:
                 redacted(self._uri),
                 reason_of(error),
             )
-            return set()
+            return {}
 
     def _run_of(self, kind: str, name: str) -> str:
         """Id of the run of a trial or an ensemble that was told of, now or in an earlier run of the

@@ -50,9 +50,10 @@ class Tracker(Protocol):
         """
         ...
 
-    def knows_end(self, trial: str) -> bool:
-        """Whether the end of a trial of an earlier run of the sweep was delivered; if not, its
-        start and its end have to be told again.
+    def knows_end(self, trial: str, status: Status) -> bool:
+        """Whether the end of a trial of an earlier run of the sweep was delivered as the one that
+        it is (one that failed may have finished since); if not, its start and its end have to be
+        told again.
         """
         ...
 
@@ -108,7 +109,7 @@ class NullTracker:
         reason: str = "",
         stopped_at: int | None = None,
     ) -> None: ...
-    def knows_end(self, trial: str) -> bool:
+    def knows_end(self, trial: str, status: Status) -> bool:
         return True
 
     def delivered(self, trial: str) -> bool:

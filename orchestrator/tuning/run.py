@@ -146,7 +146,9 @@ def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Displ
         display.complete_before(proposal.cell, state.result)
     elif state.ending is not None:
         display.ended_before(proposal.cell, state.ending)
-    if state.ending is None or state.ending == "discarded" or tracker.knows_end(proposal.trial):
+    if state.ending is None or state.ending == "discarded":
+        return
+    if tracker.knows_end(proposal.trial, state.ending):
         return
     tracker.start_trial(proposal.trial, proposal.cell, trial.config, proposal.axes)
     tracker.finish_trial(

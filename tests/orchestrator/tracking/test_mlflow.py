@@ -117,7 +117,8 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     assert tracker.delivered(done.path.name)
     again = opened(uri, "whole")
     assert not again.delivered(done.path.name)  # nobody was asked
-    assert [again.knows_end(folder.path.name) for folder in trials.values()] == [True, True, False]
+    ends = zip(trials.values(), ("finished", "failed", "finished"), strict=True)
+    assert [again.knows_end(each.path.name, end) for each, end in ends] == [True, True, False]
     assert [again.delivered(folder.path.name) for folder in trials.values()] == [True, True, False]
     again.finish_sweep("finished", {}, None)
 
@@ -136,8 +137,8 @@ def test_a_pruned_trial_is_killed_and_says_where_it_stopped(uri, trials):
     assert (run.info.status, run.data.tags["stopped_at"]) == ("KILLED", "2")
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2  # keeps its curve
     again = opened(uri, "pruned")
-    assert again.knows_end(folder.path.name)
-    assert not again.knows_end(cut.path.name)
+    assert again.knows_end(folder.path.name, "pruned")
+    assert not again.knows_end(cut.path.name, "pruned")
     again.finish_sweep("interrupted", {}, None)
 
 
@@ -182,7 +183,9 @@ def test_the_end_of_a_trial_that_is_tried_again_is_not_delivered_by_its_earlier_
     first.finish_trial(folder.path.name, folder, "failed", "loss is nan")
     first.finish_sweep("failed", {}, None)
     second = opened(uri, "tried again")
-    assert second.knows_end(folder.path.name)
+    assert second.knows_end(folder.path.name, "failed")
+    # it was tried again in a run whose driver died before that was told
+    assert not second.knows_end(folder.path.name, "finished")
     assert second.delivered(folder.path.name)
     start(second, folder)
     assert not second.delivered(folder.path.name)

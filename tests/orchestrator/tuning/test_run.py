@@ -253,7 +253,7 @@ def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
     told = []
 
     class Forgetful(NullTracker):
-        def knows_end(self, trial):
+        def knows_end(self, trial, status):
             return trial != names[0]
 
         def finish_trial(self, trial, folder, status, reason="", stopped_at=None):
