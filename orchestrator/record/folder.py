@@ -335,11 +335,14 @@ def is_running(run: Path, first: Look | None = None) -> bool:
 
 
 def _defining(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides which trials there are; where they keep the joints does not."""
-    data = {
-        name: value for name, value in (resolved.get("data") or {}).items() if name != "residence"
+    """What decides which trials there are: not where they keep the joints, nor which of two equal
+    ways a step is computed.
+    """
+    kept = {
+        section: {n: v for n, v in (resolved.get(section) or {}).items() if n != ignored}
+        for section, ignored in (("data", "residence"), ("train", "fast"))
     }
-    return {key: resolved.get(key) for key in DEFINING} | {"data": data}
+    return {key: resolved.get(key) for key in DEFINING} | kept
 
 
 def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:

@@ -18,8 +18,8 @@ from orchestrator.sweep.leaves import DERIVED_FROM, leaves_of, unused
 from orchestrator.trials.space import Trial
 from trainables.contract.errors import UserError
 
-SAME_CLIPS = ("data.store", "data.residence")
-"""Leaves that may differ: where the clips lie, not what they are."""
+SAME_CURVES = ("data.store", "data.residence", "train.fast")
+"""Leaves that may differ: where the clips lie, not what they are, and how a step is computed."""
 MOST_NAMED = 5
 
 
@@ -163,7 +163,7 @@ def _differences(sweep: Sweep, leaves: Mapping[str, Any], curve: Curve) -> list[
         if value != curve.leaves[name]
         and name not in idle
         and name not in sweep.parameters
-        and name not in SAME_CLIPS
+        and name not in SAME_CURVES
         and sweep.parameters.keys().isdisjoint(DERIVED_FROM.get(name, ()))
     ]
 

@@ -23,6 +23,8 @@ _MARKED = re.compile("\ue000([0-9]+)\ue001")
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OLD_BOOLEANS = ("yes", "no", "on", "off")
+_WORD_OFF = (("train", "fast"),)
+"""Settings one of whose values is the word off."""
 MOST_VALUES = 100_000
 DEEPEST = 50
 """Lists and mappings inside each other."""
@@ -209,7 +211,7 @@ class _Construction:
         text = _MARKED.sub(value, node.value)
         if node.style is not None:  # quoted or block text
             return text
-        if text.lower() in _OLD_BOOLEANS:
+        if text.lower() in _OLD_BOOLEANS and path not in _WORD_OFF:
             self._unreadable(path, f"must be true or false, or quoted if text is meant, got {text}")
             return None
         return plain(text)

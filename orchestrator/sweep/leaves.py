@@ -30,6 +30,7 @@ NOT_SEARCHABLE = {
     "data.protocol": _SAME_CLIPS,
     "data.selection.": _SAME_CLIPS,
     "data.residence": "it changes no result",
+    "train.fast": "it changes results by rounding only",
 }
 """Beginnings of leaves that all trials share, and why."""
 

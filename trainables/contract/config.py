@@ -151,6 +151,9 @@ class TrainConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     # epoch that is shipped: best on the selection split after the sparsity warm-up, or last
     keep: Literal["best", "last"] = "best"
+    # exact rewrites of the training step that cost less; off: the plain arithmetic. Results differ
+    # by rounding only
+    fast: Literal["auto", "off"] = "auto"
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -288,9 +291,11 @@ class TrialConfig(Frozen):
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 
-        Trials that differ only in how they reach the joints are the same trial. Settings at their
-        defaults take no part, so that one added later renames no trial; a default must not change.
+        Trials that differ only in how they reach the joints, or in which of two equal ways a step
+        is computed, are the same trial. Settings at their defaults take no part, so that one added
+        later renames no trial; a default must not change.
         """
-        content = without_defaults(self)
+        plain = self.train.model_copy(update={"fast": "auto"})
+        content = without_defaults(self.model_copy(update={"train": plain}))
         content["data"].pop("residence", None)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -125,6 +125,11 @@ GOLDEN = {
         "  data.residence: [host, mmap]",
         ["s.yaml:6 parameters.data.residence: cannot be searched: it changes no result"],
     ),
+    "what changes results by rounding": (
+        "  sparsity.level: [0, 0.8]",
+        "  train.fast: [auto, 'off']",
+        ["s.yaml:6 parameters.train.fast: cannot be searched: it changes results by rounding only"],
+    ),
     "repeated value": (
         "[0, 0.8]",
         "[0, 0.0]",

@@ -141,6 +141,7 @@ def test_defaults_never_change() -> None:
             "clip_norm": None,
             "precision": "auto",
             "keep": "best",
+            "fast": "auto",
         },
         "seed": 0,
     }
@@ -269,6 +270,14 @@ def test_where_joints_are_kept_names_no_other_trial() -> None:
     )
     assert here.digest() == there.digest()
     assert here.digest() != TrialConfig.model_validate({"data": DATA, "seed": 1}).digest()
+
+
+def test_how_a_step_is_computed_names_no_other_trial() -> None:
+    fast, plain = (
+        TrialConfig.model_validate({"data": DATA, "train": train})
+        for train in ({}, {"fast": "off"})
+    )
+    assert fast.digest() == plain.digest()
 
 
 @pytest.mark.parametrize(
