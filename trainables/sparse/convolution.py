@@ -1,0 +1,158 @@
+"""A convolution over time by its kept weights, as a function of arrays. Knows no networks."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.sparse.rows import Numbers, Rows, Shifts
+
+SHAPES = 16
+"""Lengths of clips whose places in memory a convolution keeps, and rooms a thread keeps."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a kernel goes through the frames."""
+
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0  # frames of zeros before and behind
+
+
+class Convolution:
+    """(P, C_in, T, V) -> (P, C_out, T', V) by the weights of a kernel (C_out, C_in / groups, K)
+    that are not zero; float32 or float64, as the kernel is.
+    """
+
+    def __init__(
+        self, kernel: Numbers, bias: Numbers | None, steps: Steps, *, groups: int = 1
+    ) -> None:
+        """bias: (C_out,); None: zeros."""
+        self.rows = Rows.of(kernel, groups)
+        self.steps = steps
+        self.bias = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.copy()
+        self._offsets: OrderedDict[Shifts, npt.NDArray[np.uint32]] = OrderedDict()
+
+    def __call__(
+        self,
+        x: Numbers,
+        *,
+        residual: Numbers | None = None,
+        relu: bool = False,
+        threads: int = 1,
+    ) -> Numbers:
+        """conv(x) + residual, then ReLU where asked; arrays of any layout in memory, the result
+        contiguous.
+
+        residual: (P, C_out, T', V). Every person is computed by one thread, so that results do not
+        depend on the number of threads.
+        """
+        persons, _, frames, joints = x.shape
+        shifts = Shifts(
+            frames,
+            joints,
+            self.rows.size,
+            self.steps.stride,
+            self.steps.dilation,
+            self.steps.padding,
+        )
+        out = np.empty((persons, self.rows.outputs, shifts.frames_out, joints), x.dtype)
+        x = np.ascontiguousarray(x)
+        residual = None if residual is None else np.ascontiguousarray(residual)
+
+        def run(part: slice) -> None:
+            start = None if residual is None else residual[part]
+            self._run(x[part], start, relu, out[part], shifts)
+
+        in_parts(run, persons, threads)
+        return out
+
+    def _run(
+        self, x: Numbers, residual: Numbers | None, relu: bool, out: Numbers, shifts: Shifts
+    ) -> None:
+        from trainables.sparse import kernels
+
+        persons, inputs = x.shape[:2]
+        columns = shifts.frames_out * shifts.joints
+        if residual is None:
+            start, start_size, start_row = np.zeros(columns, x.dtype), 0, 0
+        else:
+            start, start_size, start_row = residual.ravel(), self.rows.outputs * columns, columns
+        floor = x.dtype.type(0.0 if relu else -np.inf)
+        kernels.convolve(
+            x.reshape(persons, -1),
+            (
+                inputs,
+                shifts.frames,
+                shifts.joints,
+                shifts.stride,
+                shifts.padding,
+                shifts.phase,
+                shifts.row,
+            ),
+            shifts.spreads,
+            (self.rows.starts, self.offsets(shifts), self.rows.values),
+            self.bias,
+            (start, start_size, start_row),
+            floor,
+            out.reshape(persons, -1),
+            columns,
+            room(inputs * shifts.row if shifts.spreads else 0, (inputs, shifts), x.dtype),
+        )
+
+    def offsets(self, shifts: Shifts) -> npt.NDArray[np.uint32]:
+        """Where every weight's piece begins, kept for some shapes."""
+        if shifts not in self._offsets:
+            self._offsets[shifts] = shifts.offsets(self.rows)
+            while len(self._offsets) > SHAPES:
+                self._offsets.popitem(last=False)
+        return self._offsets[shifts]
+
+
+def in_parts(run: Callable[[slice], None], persons: int, threads: int) -> None:
+    """`run` of every part of the persons, in so many threads; the first of their errors is
+    raised.
+    """
+    parts = [part for part in np.array_split(np.arange(persons), max(threads, 1)) if len(part)]
+    slices = [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
+    if len(slices) > 1:
+        list(_pool(threads).map(run, slices))
+    elif slices:
+        run(slices[0])
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="sparse")
+
+
+class _Rooms(threading.local):
+    """A thread's buffers, zero wherever nothing is written."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[Any, Numbers] = OrderedDict()
+
+
+_rooms = _Rooms()
+
+
+def room(size: int, purpose: Sequence[Any], dtype: npt.DTypeLike) -> Numbers:
+    """A buffer of this thread for maps of one shape: zeros at first, then as its last user left
+    it.
+    """
+    key = (*purpose, np.dtype(dtype))
+    if key not in _rooms.kept:
+        _rooms.kept[key] = np.zeros(size, dtype)
+        while len(_rooms.kept) > SHAPES:
+            _rooms.kept.popitem(last=False)
+    _rooms.kept.move_to_end(key)
+    return _rooms.kept[key]

@@ -1,0 +1,275 @@
+"""Compiled kernels: rows of kept weights times contiguous pieces of feature maps.
+
+Needs numba, so it is imported only where `rows.compiled()`. What is compiled is kept on disk,
+beside this file or, where that cannot be written, in numba's folder of the user.
+
+numba does not notice a change of a function in another file: whoever edits the operations here
+deletes what was compiled of files that call them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import binding, ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from trainables.sparse.rows import Counts, Numbers
+
+Triple = tuple[Counts, npt.NDArray[np.uint32], Numbers]
+"""starts, offsets and values of rows."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
+"""Single-precision numbers of a vector register."""
+VECTORS = 8
+"""Registers that hold sums: enough to hide how long an operation takes."""
+COLUMNS = VECTORS * LANES
+FUSED = ("contract", "nsz")  # a product and a sum may be one operation, rounded once
+
+
+def kernel(function: Function) -> Function:
+    """Compiled for arguments of each kind, without Python's lock; kept on disk where there is a
+    place.
+    """
+    settings = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    try:
+        compiled: Function = numba.njit(cache=True, **settings)(function)
+    except RuntimeError:  # no folder can be written
+        compiled = numba.njit(**settings)(function)
+    return compiled
+
+
+class _Vectors:
+    """Writes vector operations of `lanes` numbers of an array's kind into a function."""
+
+    def __init__(self, context: Any, builder: Any, kind: Any, lanes: int) -> None:
+        self.builder = builder
+        number = context.get_value_type(kind)
+        self.lanes, self.kind = lanes, ir.VectorType(number, lanes)
+        self.bytes = number.get_abi_size(context.target_data)
+
+    def load(self, base: Any, block: int = 0) -> Any:
+        """lanes numbers of the block'th vector behind `base`."""
+        return self.builder.load(self._at(base, block), align=self.bytes)
+
+    def store(self, value: Any, base: Any, block: int = 0) -> None:
+        self.builder.store(value, self._at(base, block), align=self.bytes)
+
+    def splat(self, value: Any) -> Any:
+        """One number in all lanes."""
+        undefined = ir.Constant(self.kind, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(one, undefined, lanes)
+
+    def multiply_add(self, total: Any, left: Any, right: Any) -> Any:
+        product = self.builder.fmul(left, right, flags=FUSED)
+        return self.builder.fadd(total, product, flags=FUSED)
+
+    def at_least(self, floor: Any, value: Any) -> Any:
+        """The larger one; what is no number stays so."""
+        below = self.builder.fcmp_ordered("<", value, floor)
+        return self.builder.select(below, floor, value)
+
+    def _at(self, base: Any, block: int) -> Any:
+        moved = self.builder.gep(base, [ir.Constant(ir.IntType(64), block * self.lanes)])
+        return self.builder.bitcast(moved, self.kind.as_pointer())
+
+
+class _Loop:
+    """for i in range(first, last) with values that are carried from one round to the next."""
+
+    def __init__(self, builder: Any, first: Any, last: Any, carried: list[Any]) -> None:
+        self.builder = builder
+        before = builder.block
+        self._head, self._body, self._done = (
+            builder.append_basic_block(name) for name in ("head", "body", "done")
+        )
+        builder.branch(self._head)
+        builder.position_at_end(self._head)
+        self.i = builder.phi(ir.IntType(64))
+        self.i.add_incoming(first, before)
+        self.carried = [builder.phi(value.type) for value in carried]
+        for phi, value in zip(self.carried, carried, strict=True):
+            phi.add_incoming(value, before)
+        builder.cbranch(builder.icmp_signed("<", self.i, last), self._body, self._done)
+        builder.position_at_end(self._body)
+
+    def close(self, carried: list[Any]) -> None:
+        """The body ends; what follows stands behind the loop, where `carried` holds the results."""
+        following = self.builder.add(self.i, ir.Constant(ir.IntType(64), 1))
+        self.i.add_incoming(following, self.builder.block)
+        for phi, value in zip(self.carried, carried, strict=True):
+            phi.add_incoming(value, self.builder.block)
+        self.builder.branch(self._head)
+        self.builder.position_at_end(self._done)
+
+
+def _tile(vectors: int, lanes: int) -> Callable[..., Any]:
+    """The operation below for vectors * lanes columns, whose sums stay in registers."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typing: Any,
+        x: Any,
+        x_at: Any,
+        values: Any,
+        offsets: Any,
+        first: Any,
+        last: Any,
+        bias: Any,
+        start: Any,
+        start_at: Any,
+        floor: Any,
+        out: Any,
+        out_at: Any,
+    ) -> Any:
+        """out[out_at + j] = max(floor, bias + start[start_at + j] + sum of values[i] x[x_at +
+        offsets[i] + j], i from first to last). No bounds are checked.
+        """
+        arguments = (
+            *(x, x_at, values, offsets, first, last),
+            *(bias, start, start_at, floor, out, out_at),
+        )
+
+        def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            def data(position: int, at: Any | None = None) -> Any:
+                kind = signature.args[position]
+                base = context.make_array(kind)(context, builder, given[position]).data
+                return base if at is None else builder.gep(base, [at])
+
+            vector = _Vectors(context, builder, signature.args[0].dtype, lanes)
+            source, start_row = data(0, given[1]), data(7, given[8])
+            start_bias = vector.splat(given[6])
+            sums = [builder.fadd(vector.load(start_row, j), start_bias) for j in range(vectors)]
+            loop = _Loop(builder, given[4], given[5], sums)
+            weight = vector.splat(builder.load(builder.gep(data(2), [loop.i])))
+            offset = builder.load(builder.gep(data(3), [loop.i]))
+            piece = builder.gep(source, [builder.zext(offset, ir.IntType(64))])
+            loop.close(
+                [
+                    vector.multiply_add(total, weight, vector.load(piece, j))
+                    for j, total in enumerate(loop.carried)
+                ]
+            )
+            floors, result = vector.splat(given[9]), data(10, given[11])
+            for j, total in enumerate(loop.carried):
+                vector.store(vector.at_least(floors, total), result, j)
+            return context.get_dummy_value()
+
+        return types.void(*arguments), written
+
+    operation: Callable[..., Any] = tile
+    return operation
+
+
+_wide, _narrow, _single = _tile(VECTORS, LANES), _tile(1, LANES), _tile(1, 1)
+
+
+@kernel
+def multiply(
+    x: Numbers,
+    x_at: int,
+    rows: Triple,
+    bias: Numbers,
+    start: Numbers,
+    start_at: int,
+    start_row: int,
+    floor: float,
+    out: Numbers,
+    out_at: int,
+    out_row: int,
+    columns: int,
+) -> None:
+    """out row o = max(floor, bias[o] + start row o + sum of rows' weights times pieces of x), over
+    `columns` numbers each.
+
+    x, start, out: flat arrays; x_at, start_at, out_at: where their maps begin; start_row, out_row:
+    numbers from row to row. rows: (starts, offsets, values). start_row = 0: one row for all. `out`
+    must not be where x or start are: the last columns are computed twice.
+    """
+    starts, offsets, values = rows
+    if columns >= COLUMNS:
+        for tile in range(0, columns, COLUMNS):
+            at = min(tile, columns - COLUMNS)
+            for o in range(len(bias)):
+                _wide(
+                    *(x, x_at + at, values, offsets, starts[o], starts[o + 1], bias[o]),
+                    *(start, start_at + o * start_row + at, floor),
+                    *(out, out_at + o * out_row + at),
+                )
+    elif columns >= LANES:
+        for tile in range(0, columns, LANES):
+            at = min(tile, columns - LANES)
+            for o in range(len(bias)):
+                _narrow(
+                    *(x, x_at + at, values, offsets, starts[o], starts[o + 1], bias[o]),
+                    *(start, start_at + o * start_row + at, floor),
+                    *(out, out_at + o * out_row + at),
+                )
+    else:
+        for at in range(columns):
+            for o in range(len(bias)):
+                _single(
+                    *(x, x_at + at, values, offsets, starts[o], starts[o + 1], bias[o]),
+                    *(start, start_at + o * start_row + at, floor),
+                    *(out, out_at + o * out_row + at),
+                )
+
+
+@kernel
+def spread(x: Numbers, spread_as: tuple[int, ...], out: Numbers) -> None:
+    """Write a flat map (C, T, V) into spread rows (`rows.Shifts`); the zeros around are there
+    already.
+
+    spread_as: (C, T, V, stride, padding, phase, row).
+    """
+    channels, frames, joints, stride, padding, phase, row = spread_as
+    for channel in range(channels):
+        if stride == 1:
+            to, source = channel * row + padding * joints, channel * frames * joints
+            out[to : to + frames * joints] = x[source : source + frames * joints]
+            continue
+        for frame in range(frames):
+            place = frame + padding
+            to = channel * row + place % stride * phase + place // stride * joints
+            source = (channel * frames + frame) * joints
+            out[to : to + joints] = x[source : source + joints]
+
+
+@kernel
+def convolve(
+    x: Numbers,
+    spread_as: tuple[int, ...],
+    spreads: bool,
+    rows: Triple,
+    bias: Numbers,
+    residual: tuple[Numbers, int, int],
+    floor: float,
+    out: Numbers,
+    columns: int,
+    room: Numbers,
+) -> None:
+    """A convolution of maps (P, C_in, T, V): out (P, C_out, T' V) = max(floor, bias + residual +
+    conv).
+
+    x, out: (P, numbers of a map). residual: (flat start, its numbers from map to map, from row to
+    row), both 0 for one row of zeros. room: a spread map, zero where nothing is written.
+    """
+    start, start_size, start_row = residual
+    for person in range(len(x)):
+        source = x[person]
+        if spreads:
+            spread(source, spread_as, room)
+            source = room
+        multiply(
+            *(source, 0, rows, bias, start, person * start_size, start_row, floor),
+            *(out[person], 0, columns, columns),
+        )
