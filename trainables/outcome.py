@@ -152,6 +152,8 @@ def _training(inputs: Inputs, trained: Trained) -> dict[str, Any]:
         "selection_top1_last": history[-1]["selection_top1"] if inputs.held_out else None,
         "train_loss": history[trained.kept_epoch]["train_loss"],
         "seconds": trained.progress.seconds,
+        "shared_epochs": trained.progress.shared_epochs,
+        "shared_seconds": trained.progress.shared_seconds,
         "clips_per_s": float(np.median([row["clips_per_s"] for row in history])),
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,8 @@ from trainables.models.multilevel import MultiLevel
 from trainables.network import build_network, mask_warnings, one_clip, with_masks
 from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
-from trainables.sparsity.source import source_folder, start_from
+from trainables.sparsity.source import dense_name, source_folder, start_from
+from trainables.training.beginning import Beginnings, SharedFile
 from trainables.training.checkpoint import EpochMetrics, load_tensors
 from trainables.training.loop import Course, Fit, Outside
 from trainables.training.memory import (
@@ -58,6 +59,26 @@ class Setup:
     source: Path | None = None
     # measure the latency now, beside whatever else runs: a sweep that chooses by it needs it
     timed: bool = False
+    # what is trained for several trials: what this one may start from, and what it leaves
+    beginnings: Beginnings = field(default_factory=Beginnings)
+
+    def beginnings_from(self, source: Path | None) -> Beginnings:
+        """The same for a trial whose weights come from `source`: what began with others is
+        another beginning.
+        """
+        if source is None:
+            return replace(self.beginnings, shared_name=dense_name)
+        start, leave = self.beginnings.start, self.beginnings.leave
+        return replace(
+            self.beginnings,
+            shared_name=dense_name,
+            start=None if start is None else _with_source(start, source),
+            leave=tuple(_with_source(file, source) for file in leave),
+        )
+
+
+def _with_source(file: SharedFile, source: Path) -> SharedFile:
+    return replace(file, content=f"{file.content} from {source}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +150,8 @@ def _attempt(
     network = build_network(config, inputs.store).to(inputs.device)
     if source is not None:
         start_from(network, config.model, source)
-    trained = _train(network, inputs, out, setup.root, watch, halve)
+    setup = replace(setup, beginnings=setup.beginnings_from(source))
+    trained = _train(network, inputs, out, setup, watch, halve)
     parts = inputs.scored()
     compared = parts.get("selection", parts["test"])
     folded = prove_folding(trained.network, compared, config.data.frames)
@@ -142,7 +164,7 @@ def _train(
     plain: Backbone | MultiLevel,
     inputs: Inputs,
     out: TrialDir,
-    root: Path,
+    setup: Setup,
     watch: Watch,
     halve: bool,
 ) -> Trained:
@@ -152,7 +174,7 @@ def _train(
     """
     config, batches = inputs.config, inputs.training()
     clip = one_clip(config, inputs.store).to(inputs.device)
-    network, masks = with_masks(plain, config, batches.steps, root, clip)
+    network, masks = with_masks(plain, config, batches.steps, setup.root, clip)
     for text in mask_warnings(network, config, clip):
         watch.warn(text)
     fit = Fit(
@@ -170,6 +192,7 @@ def _train(
         watch.should_stop,
         lambda epoch, step: watch.stepped(epoch, step, batches.steps),
         CHECKPOINT_EVERY_S,
+        setup.beginnings,
     )
     progress = fit.run(batches, inputs.selection(), outside, halve=halve)
     kept_epoch = _load_kept(network, config, out, fit)

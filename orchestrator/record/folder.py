@@ -335,12 +335,13 @@ def is_running(run: Path, first: Look | None = None) -> bool:
 
 
 def _defining(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides which trials there are: not where they keep the joints, nor which of two equal
-    ways a step is computed.
+    """What decides which trials there are: not where they keep the joints, which of two equal ways
+    a step is computed, nor what is trained for several of them at once.
     """
+    ignored = {"data": "residence", "train": "fast", "sparsity": "branch_at"}
     kept = {
-        section: {n: v for n, v in (resolved.get(section) or {}).items() if n != ignored}
-        for section, ignored in (("data", "residence"), ("train", "fast"))
+        section: {n: v for n, v in (resolved.get(section) or {}).items() if n != name}
+        for section, name in ignored.items()
     }
     return {key: resolved.get(key) for key in DEFINING} | kept
 

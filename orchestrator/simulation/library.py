@@ -18,8 +18,10 @@ from orchestrator.sweep.leaves import DERIVED_FROM, leaves_of, unused
 from orchestrator.trials.space import Trial
 from trainables.contract.errors import UserError
 
-SAME_CURVES = ("data.store", "data.residence", "train.fast")
-"""Leaves that may differ: where the clips lie, not what they are, and how a step is computed."""
+SAME_CURVES = ("data.store", "data.residence", "train.fast", "sparsity.branch_at")
+"""Leaves that may differ: where the clips lie, not what they are, how a step is computed, and what
+is trained for several trials at once.
+"""
 MOST_NAMED = 5
 
 

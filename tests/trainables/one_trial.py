@@ -11,9 +11,12 @@ from trainables.run import run_trial as run
 CPU = torch.device("cpu")
 
 
+SETUP = ("root", "source", "timed", "beginnings")
+
+
 def run_trial(config, out, **options):
     """options: fields of `Setup` and `Watch`."""
-    places = {name: options.pop(name) for name in ("root", "source", "timed") if name in options}
+    places = {name: options.pop(name) for name in SETUP if name in options}
     return run(config, out, Setup(CPU, **places), Watch(**options))
 
 

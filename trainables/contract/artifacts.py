@@ -131,8 +131,12 @@ class TrialResult(Frozen):
     selection_loss: float | None
     selection_top1_last: float | None  # of the last epoch, beside the kept one
     train_loss: float
-    seconds: float  # training time over all attempts
+    # training time over all attempts, of epochs that another trial trained for it, too
+    seconds: float
     clips_per_s: float  # median training throughput
+    # of the epochs and of `seconds`, what another trial trained for this one too
+    shared_epochs: int = 0
+    shared_seconds: float = 0.0
     cost: Cost
     # of a network of several levels: each by itself, then fused
     levels: tuple[LevelResult, ...] = ()
@@ -170,6 +174,7 @@ EPOCH_METRICS: tuple[str, ...] = (
 
 _NOT_NUMBERS = {
     *("form", "trial", "cost", "levels", "warnings", "digests", "store_checksums"),
+    *("shared_epochs", "shared_seconds"),
     *("latency_device", "latency_measured", "deploy_folded", "deploy_structure"),
 }
 

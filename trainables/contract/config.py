@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.frozen import Frozen, without_defaults
+from trainables.contract.generators import GENERATORS
 from trainables.contract.model import ModelConfig, option_used
 from trainables.contract.sparsity import SparsityConfig, dense_epochs, setting_used
 from trainables.contract.streams import STREAM_PRESETS, STREAMS, StreamConfig
@@ -245,6 +246,28 @@ class TrialConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _branches_where_nothing_acts_yet(self) -> Self:
+        sparsity = self.sparsity
+        if sparsity.dense or isinstance(sparsity.branch_at, str):
+            return self
+        most = sparsity.dense_start(self.train.epochs)
+        if most == 0:
+            kinds = [GENERATORS.find(name) for name in sorted(GENERATORS.own)]
+            warm = ", ".join(each.name for each in kinds if each.dense_until == "warmup")
+            raise ValueError(
+                f"sparsity.branch_at {sparsity.branch_at} needs a beginning that is the same at"
+                " every level: generator rewinding, or penalty none and a warmup with one of"
+                f" {warm}; got generator {sparsity.generator}, penalty {sparsity.penalty} and"
+                f" warmup {sparsity.warmup:g}"
+            )
+        if sparsity.branch_at > most:
+            raise ValueError(
+                f"sparsity.branch_at must be at most {most}, the epoch in which masks begin to act,"
+                f" got {sparsity.branch_at}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bone_streams_take_the_convolution(self) -> Self:
         has_block = option_used("input_block", self.model.backbone, self.model.temporal)
         if (
@@ -291,11 +314,44 @@ class TrialConfig(Frozen):
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 
-        Trials that differ only in how they reach the joints, or in which of two equal ways a step
-        is computed, are the same trial. Settings at their defaults take no part, so that one added
-        later renames no trial; a default must not change.
+        Trials that differ only in how they reach the joints, in which of two equal ways a step is
+        computed, or in what of them is trained with others are the same trial. Settings at their
+        defaults take no part, so that one added later renames no trial; a default must not change.
         """
         plain = self.train.model_copy(update={"fast": "auto"})
-        content = without_defaults(self.model_copy(update={"train": plain}))
+        alone = self.sparsity.model_copy(update={"branch_at": "auto"})
+        content = without_defaults(self.model_copy(update={"train": plain, "sparsity": alone}))
         content["data"].pop("residence", None)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        return _digest(content, 8)
+
+    @property
+    def branch_epoch(self) -> int:
+        """Epochs at the beginning that other trials may have trained as well; 0: none."""
+        at, dense = self.sparsity.branch_at, self.sparsity.dense
+        if dense or at == "off":
+            return 0
+        return self.sparsity.dense_start(self.train.epochs) if at == "auto" else at
+
+    def beginning_digest(self, epochs: int) -> str:
+        """Sixteen hexadecimal digits that are equal for trials that do the same, to the last bit,
+        in their first `epochs`, none of which may be later than `sparsity.dense_start`.
+
+        Everything that first acts later takes no part: masks, their level, which epoch is kept.
+        """
+        sparsity = self.sparsity
+        train = self.train.model_copy(update={"keep": "best"})
+        content = without_defaults(
+            self.model_copy(update={"train": train, "sparsity": SparsityConfig()})
+        )
+        content["data"].pop("residence", None)
+        content["beginning"] = [
+            epochs,
+            None if sparsity.dense else sparsity.source,
+            # the network holds what it goes back to
+            sparsity.rewind_epoch if sparsity.rewinds else 0,
+        ]
+        return _digest(content, 16)
+
+
+def _digest(content: Mapping[str, Any], digits: int) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:digits]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -21,6 +22,9 @@ class GeneratorCard(Card):
     options: type[BaseModel] | None = None
     drawn: bool = False  # masks, or the first masks, are drawn at random
     scored: bool = False  # a score per weight is trained beside the network
+    # how long it trains as a dense network does, to the last bit, where no penalty acts: not at
+    # all, to the end of its warm-up, or through the recipe to its first pruning
+    dense_until: Literal["start", "warmup", "pruning"] = "start"
 
     @property
     def from_file(self) -> bool:

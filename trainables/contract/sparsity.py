@@ -82,6 +82,9 @@ class SparsityConfig(Frozen):
     # reported loss but without a gradient
     # ramp: 0 to 1 over the warm-up
     penalty_weight: Literal["ramp"] | Annotated[float, Field(ge=0.0)] = "ramp"
+    # epoch up to which trials of other levels train the same, once for all of them; auto: as long
+    # as neither masks nor a penalty act; off: each trains it alone; changes no result
+    branch_at: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
     train_head: bool = False  # supermask: train the classifier beside the scores
     # rewinding: prunings; after each the weights are trained again from rewind_epoch on
     rounds: int = Field(default=5, ge=1)
@@ -278,6 +281,21 @@ class SparsityConfig(Frozen):
             else 0
         )
 
+    def dense_start(self, epochs: int) -> int:
+        """Of a recipe of `epochs`, the first ones that train as those of a dense network do, to the
+        last bit: neither masks nor a penalty act.
+        """
+        if self.dense:
+            return epochs
+        if self.network != "single" or self.level == "learned":
+            return 0
+        if self.card.dense_until == "pruning":
+            return epochs
+        unpunished = self.penalty == "none" or self.penalty_weight == 0.0
+        if self.card.dense_until == "warmup" and unpunished:
+            return self.warmup_epochs(epochs)
+        return 0
+
     @property
     def rewinds(self) -> bool:
         """Trained in rounds, from the same weights again and again."""
@@ -346,6 +364,7 @@ def setting_used(name: str, value: Callable[[str], Any]) -> bool:
         "warmup": learned or "warmup" in card.settings,
         "penalty_weight": "penalty" in card.settings and not learned and value("penalty") != "none",
         "options": card.options is not None and not learned,
+        "branch_at": single,
         "fusion": network == "experts",
         "expert_losses": network in ("experts", "nested"),
         "divergence": network == "experts",

@@ -15,18 +15,21 @@ FIXED_RANDOM = GeneratorCard(
     about="Drawn once, before training, and kept.",
     settings=(*_SCOPE, *_STRUCTURE, *_WARMUP),
     drawn=True,
+    dense_until="warmup",
 )
 MAGNITUDE_AT_INIT = GeneratorCard(
     name="magnitude_at_init",
     module="trainables.sparsity.build:fixed",
     about="The weights of the largest initial magnitude stay.",
     settings=(*_SCOPE, *_STRUCTURE, *_WARMUP),
+    dense_until="warmup",
 )
 PREDEFINED = GeneratorCard(
     name="predefined",
     module="trainables.sparsity.build:predefined",
     about="The masks of a file.",
     settings=("mask", *_WARMUP),
+    dense_until="warmup",
 )
 SCORE_TRAINABLE = GeneratorCard(
     name="score_trainable",
@@ -47,6 +50,7 @@ REWINDING = GeneratorCard(
     module="trainables.sparsity.build:rewinding",
     about="Iterative magnitude pruning.",
     settings=(*_SCOPE, "rounds", "rewind_epoch"),
+    dense_until="pruning",
 )
 RIGL = GeneratorCard(
     name="rigl",

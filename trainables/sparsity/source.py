@@ -55,6 +55,17 @@ def start_from(network: nn.Module, model: ModelConfig, folder: Path) -> None:
     network.load_state_dict(kept)
 
 
+def dense_name(name: str) -> str | None:
+    """What a tensor of a network with masks is called in the one without; None: a dense network has
+    none such.
+    """
+    layer, masked, behind = name.partition(".parametrizations.")
+    if masked:
+        tensor, _, part = behind.partition(".")
+        return f"{layer}.{tensor}" if part == "original" else None
+    return None if ".masked." in name else name  # on a fused kernel
+
+
 def _finished(folder: Path, model: ModelConfig) -> TrialDir:
     trial = TrialDir(folder)
     if not folder.is_dir() or not trial.is_complete():

@@ -35,6 +35,9 @@ class Progress:
     history: list[EpochMetrics] = field(default_factory=list)
     # from which epoch on batches are taken in two halves, for want of memory; -1: they are not
     halved_epoch: int = -1
+    # of the epochs and of `seconds`, what another run trained for this one
+    shared_epochs: int = 0
+    shared_seconds: float = 0.0
 
     def forget_best(self) -> None:
         """As if no epoch so far could be kept."""

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from trainables.contract.config import TrainConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.seeding import derive
+from trainables.training.beginning import Beginnings
 from trainables.training.checkpoint import (
     EpochMetrics,
     Progress,
@@ -47,7 +48,7 @@ class Outside:
     checkpoint: Path
     best: Path  # weights of the best epoch on the selection split
     # called after every epoch, once its checkpoint, where it has one, is safe; of the checkpoint's
-    # last one again where a run is continued
+    # last one again where a run is continued, and of all that others trained for it
     report: Callable[[EpochMetrics], None]
     should_stop: Callable[[], bool]  # asked after every step
     # called after every step with the epoch (0-based) and how many of its steps are done
@@ -55,6 +56,7 @@ class Outside:
     # seconds between two checkpoints: an epoch that ends earlier has none of its own, and is
     # trained again where the process dies; the last epoch has one
     checkpoint_every_s: float = 0.0
+    beginnings: Beginnings = field(default_factory=Beginnings)
 
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -139,20 +141,28 @@ class Fit:
         suffice (BatchTooLarge where halves have not been tried), and Interrupted, with a checkpoint
         written, when asked to stop.
         """
-        self._restore(outside)
+        began = self._restore(outside)
         if halve and not self._halved:
             self.progress.halved_epoch = self.progress.epoch
-        if self.progress.history:
-            # the process may have died before anyone heard of this epoch
-            outside.report(self.progress.history[-1])
+        # the process may have died before anyone heard of the last epoch
+        for metrics in self.progress.history if began else self.progress.history[-1:]:
+            outside.report(metrics)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             while self.progress.epoch < self.course.epochs:
                 self._train_epoch(train, outside)
                 self._finish_epoch(selection, outside)
         return self.progress
 
-    def _restore(self, outside: Outside) -> None:
-        state = load_checkpoint(outside.checkpoint, self.device)
+    def _restore(self, outside: Outside) -> bool:
+        """Go on from the checkpoint, or else from what another run left; returns whether from
+        that.
+        """
+        state, began = load_checkpoint(outside.checkpoint, self.device), None
+        if state is None:
+            began = outside.beginnings.load(self.model, self.optimizer)
+        if began is not None:
+            self.progress = began
+            self.schedule.end_epoch(began.epoch - 1, self.optimizer)
         if state is not None:
             model, optimizer, self.progress = state
             self.model.load_state_dict(model)
@@ -162,6 +172,7 @@ class Fit:
         if not settle_best(outside.best, progress.best_epoch):
             # weights that are lost cannot be shipped: the best of the epochs to come is
             progress.forget_best()
+        return began is not None
 
     def _train_epoch(self, train: EpochBatches, outside: Outside) -> None:
         """The remaining steps of the current epoch.
@@ -298,6 +309,7 @@ class Fit:
         if selection is not None and self._is_best(metrics):
             self.best = Best(progress.epoch, _copy_of(self.model.state_dict()))
         progress.history.append(metrics)
+        outside.beginnings.save(self.model, self.optimizer, progress)
         self.schedule.end_epoch(progress.epoch, self.optimizer)
         progress.epoch, progress.step, progress.clip_count, progress.epoch_seconds = (
             progress.epoch + 1,

@@ -1,0 +1,202 @@
+"""A trial that starts from a beginning that another one trained equals the same trial alone."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.trainables.one_trial import run_trial, write_synthetic
+from tests.trainables.trial_configs import config_of
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import TrialConfig
+from trainables.contract.errors import Interrupted
+from trainables.contract.scores import Scores
+from trainables.training.beginning import Beginnings, SharedFile
+from trainables.training.checkpoint import load_tensors
+
+UNPUNISHED = {"penalty": "none"}
+REWOUND = {"generator": "rewinding", "rounds": 1}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_synthetic(tmp_path_factory.mktemp("data") / "synth")
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_has_a_checkpoint(monkeypatch):
+    monkeypatch.setattr("trainables.run.CHECKPOINT_EVERY_S", 0.0)
+
+
+def config(store, level, sparsity, **parts):
+    base = config_of(store, epochs=3, milestones=[2]).model_dump(by_alias=True)
+    base["model"] |= parts.pop("model", {})
+    base["train"] |= parts
+    return TrialConfig.model_validate(
+        base | {"sparsity": {"level": level, "warmup": 2, **(sparsity if level else {})}}
+    )
+
+
+def shared(folder, config, epochs):
+    digest = config.beginning_digest(epochs)
+    return SharedFile(folder / f"{digest}.pt", digest, epochs)
+
+
+def run(config, folder, beginnings=None, **options):
+    """(result, epochs reported, checkpoint, curve) of a trial."""
+    reports, out = [], TrialDir(folder)
+    if beginnings is not None:
+        options["beginnings"] = beginnings
+    result = run_trial(config, out, report=reports.append, **options)
+    return result, reports, load_tensors(out.checkpoint_file, torch.device("cpu")), out
+
+
+def check_equal(branched, alone):
+    """To the last bit, but for times."""
+    (result, reports, state, out), (other, other_reports, other_state, other_out) = branched, alone
+    timeless = [{k: v for k, v in row.items() if k != "clips_per_s"} for row in reports]
+    assert timeless == [{k: v for k, v in r.items() if k != "clips_per_s"} for r in other_reports]
+    assert list(state["model"]) == list(other_state["model"])
+    for name, tensor in state["model"].items():
+        assert torch.equal(tensor, other_state["model"][name]), name
+    moments, others = (each["optimizer"]["state"] for each in (state, other_state))
+    assert moments.keys() == others.keys()
+    for number, moment in moments.items():
+        assert torch.equal(moment["momentum_buffer"], others[number]["momentum_buffer"]), number
+    times = ("seconds", "shared_seconds", "shared_epochs", "history")
+    for name in set(state["progress"]) - set(times):
+        assert state["progress"][name] == other_state["progress"][name], name
+    for name in ("selection_scores", "test_scores"):
+        scores, theirs = (Scores.load(getattr(each, name)) for each in (out, other_out))
+        assert np.array_equal(scores.logits, theirs.logits)
+    curves = [pq.read_table(each.metrics_file).drop(["clips_per_s"]) for each in (out, other_out)]
+    assert curves[0].equals(curves[1])
+    assert (result.kept_epoch, result.selection_loss) == (other.kept_epoch, other.selection_loss)
+
+
+CASES = {
+    "random": UNPUNISHED,
+    "no weight of the penalty": {"penalty_weight": 0.0},
+    "by magnitude": {"generator": "magnitude_at_init", **UNPUNISHED},
+    "channels": {"structure": "channel", **UNPUNISHED},
+    "sharing branches": {"sharing": "branches", **UNPUNISHED},
+    "sharing channels": {"sharing": "channels", **UNPUNISHED},
+    "sharing fused": {"sharing": "fused", **UNPUNISHED},
+    "rewinding": REWOUND,
+}
+
+
+@pytest.fixture(scope="module")
+def left(store, tmp_path_factory):
+    """Where a dense trial has left its first 2 and all of its 3 epochs."""
+    folder, dense, told = tmp_path_factory.mktemp("shared"), config(store, 0.0, {}), []
+    files = tuple(shared(folder, dense, epochs) for epochs in (2, 3))
+    first = run(dense, folder / "dense", Beginnings(leave=files, left=told.append))
+    assert told == [*files]
+    check_equal(first, run(dense, folder / "alone" / "dense"))
+    return folder
+
+
+@pytest.mark.parametrize("sparsity", CASES.values(), ids=CASES)
+def test_a_trial_that_branches_from_the_dense_one_equals_itself_alone(
+    store, tmp_path, left, sparsity
+):
+    sparse, begun = config(store, 0.8, sparsity), []
+    epochs = sparse.branch_epoch
+    assert epochs == (3 if sparsity is REWOUND else 2)
+    started = Beginnings(
+        start=shared(left, sparse, epochs), branched=lambda *told: begun.append(told)
+    )
+    branched = run(sparse, tmp_path / "trial", started)
+    assert begun == [(epochs, pytest.approx(branched[0].shared_seconds))]
+    assert branched[0].shared_epochs == epochs
+    assert 0 < branched[0].shared_seconds < branched[0].seconds
+    check_equal(branched, run(sparse, tmp_path / "alone" / "trial"))
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "changes"),
+    [
+        (UNPUNISHED, {"clip_norm": 0.5}),
+        ({**REWOUND, "rewind_epoch": 1}, {}),
+        ({**REWOUND, "rewind_epoch": 2}, {}),
+        ({**REWOUND, "rewind_epoch": 2, "branch_at": 1}, {}),
+        (UNPUNISHED, {"model": {"backbone": "st_gcn", "groups": 8, "dropout": 0.3}}),
+    ],
+    ids=["clipped", "late rewinding", "later", "before the rewind point", "dropout"],
+)
+def test_levels_that_branch_from_each_other_equal_themselves_alone(
+    store, tmp_path, sparsity, changes
+):
+    if "groups" in changes.get("model", {}):
+        del changes["model"]["groups"]
+    low, high = (config(store, level, sparsity, **changes) for level in (0.5, 0.9))
+    file = shared(tmp_path / "shared", low, low.branch_epoch)
+    assert file == shared(tmp_path / "shared", high, high.branch_epoch)
+    both = Beginnings(start=file, leave=(file,))
+    first = run(low, tmp_path / "low", both)
+    second = run(high, tmp_path / "high", both)
+    assert [each[0].shared_epochs for each in (first, second)] == [0, low.branch_epoch]
+    check_equal(first, run(low, tmp_path / "alone" / "low"))
+    check_equal(second, run(high, tmp_path / "alone" / "high"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_whoever_dies_whenever_the_beginning_is_there_once(store, tmp_path, stop_after):
+    """The first trial is stopped in and behind the beginning, the second in its first step."""
+    low, high = (config(store, level, UNPUNISHED) for level in (0.5, 0.9))
+    file = shared(tmp_path / "shared", low, 2)
+    both = Beginnings(start=file, leave=(file,))
+    for each, steps in ((low, stop_after), (high, 1)):
+        out, left = TrialDir(tmp_path / f"{each.sparsity.level}"), iter(range(steps - 1, -1, -1))
+        with pytest.raises(Interrupted):
+            run_trial(each, out, beginnings=both, should_stop=lambda left=left: next(left) == 0)
+        result, _, state, _ = run(each, out.path, both)
+        alone = run(each, tmp_path / "alone" / out.path.name)
+        for name, tensor in state["model"].items():
+            assert torch.equal(tensor, alone[2]["model"][name]), name
+        assert result.shared_epochs == (2 if each is high else 0)
+    assert file.path.is_file()
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "another", "nothing", "other network"])
+def test_a_file_that_does_not_fit_is_not_used_and_the_trial_trains_alone(
+    store, tmp_path, harm, caplog
+):
+    low = config(store, 0.5, UNPUNISHED)
+    file = shared(tmp_path / "shared", low, 2)
+    other = low
+    if harm == "other network":
+        other = config(store, 0.5, UNPUNISHED, model={"channels": 16})
+    run(other, tmp_path / "first", Beginnings(leave=(file,)))
+    content = bytearray(file.path.read_bytes())
+    if harm == "cut":
+        file.path.write_bytes(content[:-100])
+    elif harm == "changed":
+        content[len(content) // 2] ^= 1
+        file.path.write_bytes(content)
+    elif harm == "nothing":
+        file.path.write_bytes(b"")
+    elif harm == "another":
+        file = dataclasses.replace(file, content="0" * 16)
+    result, *_ = run(low, tmp_path / "trial", Beginnings(start=file))
+    assert result.shared_epochs == 0
+    assert f"{file.path}: is " in caplog.text
+    assert "not used" in caplog.text
+
+
+def test_what_began_with_other_weights_is_another_beginning(store, tmp_path):
+    sources = [tmp_path / f"source{seed}" for seed in (0, 1)]
+    for seed, source in enumerate(sources):
+        run(config(store, 0.0, {}).model_copy(update={"seed": seed}), source)
+    low, high = (config(store, level, {**UNPUNISHED, "from": "dense"}) for level in (0.5, 0.9))
+    file = shared(tmp_path / "shared", low, 2)
+    assert file != shared(tmp_path / "shared", config(store, 0.5, UNPUNISHED), 2)
+    run(low, tmp_path / "low", Beginnings(leave=(file,)), source=sources[0])
+    same = run(high, tmp_path / "same", Beginnings(start=file), source=sources[0])
+    check_equal(same, run(high, tmp_path / "alone" / "same", source=sources[0]))
+    assert same[0].shared_epochs == 2
+    other = run(high, tmp_path / "other", Beginnings(start=file), source=sources[1])
+    assert other[0].shared_epochs == 0

@@ -1,0 +1,146 @@
+"""The beginning of a training run that other runs share: the state at the end of an epoch in one
+file, from which runs that would have trained the same epochs go on. Knows no masks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.contract.disk import warn_once, write_atomic
+from trainables.training.checkpoint import Progress
+
+log = logging.getLogger(__name__)
+
+_HEX = 64
+"""A file begins with the SHA-256 of its content in hexadecimal."""
+
+
+@dataclass(frozen=True)
+class SharedFile:
+    """Where the state after a beginning lies, or is to lie."""
+
+    path: Path
+    content: str  # names what was trained: a file that names something else is not used
+    epochs: int
+
+
+def _itself(name: str) -> str | None:
+    return name
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """What a run may start from, and what it leaves to others."""
+
+    start: SharedFile | None = None  # where there is no checkpoint yet
+    leave: tuple[SharedFile, ...] = ()
+    # what a tensor of the network is called in the network that all share; None: it is this run's
+    # own
+    shared_name: Callable[[str], str | None] = _itself
+    # told once a run has started from one: its epochs and the seconds that they took
+    branched: Callable[[int, float], None] = lambda _epochs, _seconds: None
+    left: Callable[[SharedFile], None] = lambda _file: None  # told of one that was left
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Leave the state as it is now to others, if any want it and it is not there; `progress`:
+        at the end of an epoch, before anything is changed for the next.
+        """
+        done = len(progress.history)
+        for file in self.leave:
+            if file.epochs == done and not file.path.is_file():
+                _write(file, self._state(model, optimizer, progress))
+                self.left(file)
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+        """Put what another run left into the network and the optimiser; None, and nothing is
+        changed, where there is no such file, or with a warning none that fits.
+        """
+        if self.start is None or not self.start.path.is_file():
+            return None
+        state = _read(self.start, next(model.parameters()).device)
+        if state is None:
+            return None
+        own = model.state_dict()
+        names = {name: shared for name in own if (shared := self.shared_name(name)) is not None}
+        theirs = state["model"]
+        if set(names.values()) != set(theirs) or any(
+            isinstance(own[name], Tensor) and own[name].shape != theirs[shared].shape
+            for name, shared in names.items()
+        ):
+            warn_once(log, f"{self.start.path}: is of another network, and is not used")
+            return None
+        model.load_state_dict({**own, **{name: theirs[shared] for name, shared in names.items()}})
+        parameters = self._parameters(model)
+        for shared, values in state["optimizer"].items():
+            optimizer.state[parameters[shared]] = values
+        progress = Progress(**state["progress"])
+        self.branched(progress.shared_epochs, progress.shared_seconds)
+        return progress
+
+    def _state(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> dict[str, Any]:
+        """What does not depend on what only this run does: no best epoch, none of its own
+        tensors.
+        """
+        tensors = {
+            shared: value
+            for name, value in model.state_dict().items()
+            if (shared := self.shared_name(name)) is not None
+        }
+        momentum = {
+            shared: optimizer.state[parameter]
+            for shared, parameter in self._parameters(model).items()
+            if parameter in optimizer.state
+        }
+        begun = Progress(
+            epoch=len(progress.history),
+            seconds=progress.seconds,
+            history=progress.history,
+            halved_epoch=progress.halved_epoch,
+            shared_epochs=len(progress.history),
+            shared_seconds=progress.seconds,
+        )
+        return {"model": tensors, "optimizer": momentum, "progress": asdict(begun)}
+
+    def _parameters(self, model: nn.Module) -> Mapping[str, nn.Parameter]:
+        return {
+            shared: parameter
+            for name, parameter in model.named_parameters()
+            if (shared := self.shared_name(name)) is not None
+        }
+
+
+def _write(file: SharedFile, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"content": file.content, "epochs": file.epochs, **state}, buffer)
+    content = buffer.getvalue()
+    write_atomic(file.path, hashlib.sha256(content).hexdigest().encode() + content)
+
+
+def _read(file: SharedFile, device: torch.device) -> dict[str, Any] | None:
+    """None, with a warning, where it is damaged or of another beginning; nothing but tensors and
+    plain values is accepted.
+    """
+    try:
+        raw = file.path.read_bytes()
+        if hashlib.sha256(raw[_HEX:]).hexdigest().encode() != raw[:_HEX]:
+            raise ValueError("its content is not what its digest says")
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(raw[_HEX:]), map_location=device, weights_only=True
+        )
+        if (state["content"], state["epochs"]) != (file.content, file.epochs):
+            raise ValueError("it is the beginning of other trials")
+    except Exception as error:  # torch raises pickle, zip, runtime and OS errors for damaged files
+        warn_once(log, f"{file.path}: is not used: {error}")
+        return None
+    return state
