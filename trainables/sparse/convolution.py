@@ -33,28 +33,26 @@ class Convolution:
     that are not zero; float32 or float64, as the kernel is.
     """
 
-    def __init__(
-        self, kernel: Numbers, bias: Numbers | None, steps: Steps, *, groups: int = 1
-    ) -> None:
-        """bias: (C_out,); None: zeros."""
+    def __init__(self, kernel: Numbers, steps: Steps, *, groups: int = 1) -> None:
         self.rows = Rows.of(kernel, groups)
         self.steps = steps
-        self.bias = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.copy()
+        self._zeros = np.zeros(len(kernel), kernel.dtype)
         self._offsets: OrderedDict[Shifts, npt.NDArray[np.uint32]] = OrderedDict()
 
     def __call__(
         self,
         x: Numbers,
         *,
+        bias: Numbers | None = None,
         residual: Numbers | None = None,
         relu: bool = False,
         threads: int = 1,
     ) -> Numbers:
-        """conv(x) + residual, then ReLU where asked; arrays of any layout in memory, the result
-        contiguous.
+        """conv(x) + bias + residual, then ReLU where asked; arrays of any layout in memory, the
+        result contiguous.
 
-        residual: (P, C_out, T', V). Every person is computed by one thread, so that results do not
-        depend on the number of threads.
+        bias: (C_out,); residual: (P, C_out, T', V). Every person is computed by one thread, so that
+        results do not depend on the number of threads.
         """
         persons, _, frames, joints = x.shape
         shifts = Shifts(
@@ -67,17 +65,24 @@ class Convolution:
         )
         out = np.empty((persons, self.rows.outputs, shifts.frames_out, joints), x.dtype)
         x = np.ascontiguousarray(x)
+        bias = self._zeros if bias is None else bias
         residual = None if residual is None else np.ascontiguousarray(residual)
 
         def run(part: slice) -> None:
             start = None if residual is None else residual[part]
-            self._run(x[part], start, relu, out[part], shifts)
+            self._run(x[part], bias, start, relu, out[part], shifts)
 
         in_parts(run, persons, threads)
         return out
 
     def _run(
-        self, x: Numbers, residual: Numbers | None, relu: bool, out: Numbers, shifts: Shifts
+        self,
+        x: Numbers,
+        bias: Numbers,
+        residual: Numbers | None,
+        relu: bool,
+        out: Numbers,
+        shifts: Shifts,
     ) -> None:
         from trainables.sparse import kernels
 
@@ -101,7 +106,7 @@ class Convolution:
             ),
             shifts.spreads,
             (self.rows.starts, self.offsets(shifts), self.rows.values),
-            self.bias,
+            bias,
             (start, start_size, start_row),
             floor,
             out.reshape(persons, -1),

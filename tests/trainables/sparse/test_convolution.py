@@ -45,9 +45,10 @@ def check(rng, *, maps, kernel, steps, groups=1, kind=np.float32, **how):
         expected, scale = expected + residual, scale + abs(residual)
     if how.get("relu"):
         expected = np.maximum(expected, 0)
-    convolution = Convolution(kernel, bias, steps, groups=groups)
+    convolution = Convolution(kernel, steps, groups=groups)
     found = convolution(
         x,
+        bias=bias,
         residual=residual if how.get("residual") else None,
         relu=how.get("relu", False),
         threads=how.get("threads", 1),
@@ -120,12 +121,12 @@ def test_500_shapes():
 def test_what_is_no_number_stays_none():
     kernel = np.ones((1, 1, 1), dtype=np.float32)
     x = np.full((1, 1, 1, 40), np.nan, dtype=np.float32)
-    assert np.isnan(Convolution(kernel, None, Steps())(x, relu=True)).all()
+    assert np.isnan(Convolution(kernel, Steps())(x, relu=True)).all()
 
 
 def test_input_of_any_layout_gives_the_same_bits():
     rng = np.random.default_rng(4)
-    convolution = Convolution(kept(rng, (4, 3, 3), 0.5), None, Steps(padding=1))
+    convolution = Convolution(kept(rng, (4, 3, 3), 0.5), Steps(padding=1))
     x = rng.standard_normal((2, 3, 8, 9))
     rows_of_channels = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     wide = np.repeat(x, 2, axis=3)[..., ::2]
@@ -137,7 +138,7 @@ def test_input_of_any_layout_gives_the_same_bits():
 def test_threads_give_the_same_bits():
     rng = np.random.default_rng(5)
     convolution = Convolution(
-        kept(rng, (8, 8, 5), 0.3).astype(np.float32), None, Steps(stride=2, padding=2)
+        kept(rng, (8, 8, 5), 0.3).astype(np.float32), Steps(stride=2, padding=2)
     )
     x = rng.standard_normal((7, 8, 16, 25)).astype(np.float32)
     alone = convolution(x)
@@ -149,7 +150,7 @@ def test_lengths_may_change_from_call_to_call():
     """Buffers are kept: what one length leaves in them does not show in another."""
     rng = np.random.default_rng(6)
     kernel, steps = kept(rng, (4, 3, 5), 0.5), Steps(padding=2)
-    convolution = Convolution(kernel, None, steps)
+    convolution = Convolution(kernel, steps)
     for frames in (9, 4, 30, 9, 1, *range(2, 22), 9):
         x = rng.standard_normal((2, 3, frames, 5))
         expected, _ = dense(x, kernel, np.zeros(4), steps)

@@ -1,0 +1,160 @@
+"""Deploy forms on their kept weights: the same function."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+
+import pytest
+import torch
+
+from tests import naive_models
+from trainables.contract.config import SparsityConfig
+from trainables.deploy.form import deploy, save_deploy
+from trainables.deploy.sparse import runtime
+from trainables.deploy.sparse.choices import Choices
+from trainables.deploy.sparse.modules import SparseConv
+from trainables.deploy.sparse.runtime import run_sparse
+from trainables.sparsity.generator import SparseGenerator
+
+FRAMES = 12
+CASES = {
+    "hpi_gcn_rp": {"temporal": "rep_tcn"},
+    "hpi_gcn_op": {"temporal": "rep_tcn"},
+    "hpi_gcn_baseline": {"temporal": "conv"},
+    "st_gcn": {"temporal": "rep_tcn"},
+    "st_gcn_pp": {},
+    "ctr_gcn": {},
+    "aa_gcn": {},
+    "dg_stgcn": {},
+    "st_gcn_k5": {},
+    "info_gcn": {},
+    "hd_gcn": {},
+}
+
+
+@pytest.fixture(autouse=True)
+def choices(tmp_path, monkeypatch):
+    """A cache of this test's own; its file."""
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sparse" / "choices.json"
+
+
+def clips_of(form, frames=FRAMES):
+    some = next(form.parameters())
+    shape = (3, 3, frames, form.spec.joints, form.spec.persons)
+    clips = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    clips[0, ..., 1:] = 0.0  # one person
+    return clips.to(some.dtype)
+
+
+def form_of(case, level=0.7, frames=FRAMES):
+    options = {"channels": 16, "stages": (2, 1), "layout": "coco17", "persons": 2, **CASES[case]}
+    network = naive_models.narrow_backbone(case, **options).eval()
+    if level:
+        generator = SparseGenerator(list(network.blocks), SparsityConfig(level=level), 0, seed=0)
+        generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
+    return deploy(network, frames=frames)
+
+
+def difference(found, expected):
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.inference_mode()
+def test_gives_the_same_logits(case):
+    form = form_of(case)
+    sparse = run_sparse(form, forced=True)
+    clips = clips_of(form)
+    assert difference(sparse(clips), form(clips)) < 1e-12
+    longer = clips_of(form, frames=FRAMES + 3)
+    assert difference(sparse(longer), form(longer)) < 1e-12
+    assert not any(isinstance(module, SparseConv) for module in form.modules())
+
+
+@pytest.mark.parametrize("case", ["hpi_gcn_rp", "hpi_gcn_op", "st_gcn"])
+@torch.inference_mode()
+def test_in_single_precision_they_differ_by_rounding(case):
+    form = form_of(case).float()
+    clips = clips_of(form)
+    assert difference(run_sparse(form, forced=True)(clips), form(clips)) < 1e-6
+
+
+@torch.inference_mode()
+def test_copies_pickles_and_autocast_work():
+    form = form_of("hpi_gcn_op").float()
+    sparse, clips = run_sparse(form, forced=True), clips_of(form)
+    expected = sparse(clips)
+    assert torch.equal(pickle.loads(pickle.dumps(sparse))(clips), expected)
+    assert torch.equal(copy.deepcopy(sparse)(clips), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert sparse(clips).isfinite().all()
+
+
+@torch.inference_mode()
+def test_threads_give_the_same_bits(monkeypatch):
+    form = form_of("hpi_gcn_rp").float()
+    sparse, clips = run_sparse(form, forced=True), clips_of(form)
+    alone = sparse(clips)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(sparse(clips), alone)
+
+
+def test_it_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match="made anew"):
+        save_deploy(run_sparse(form_of("hpi_gcn_rp"), forced=True), tmp_path / "deploy.pt")
+
+
+def test_a_dense_form_stays_as_it_is():
+    assert run_sparse(form_of("hpi_gcn_rp", level=0.0), forced=True) is None
+
+
+def test_without_numba_it_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr(runtime, "compiled", lambda: False)
+    runtime._say_what_is_missing.cache_clear()
+    form = form_of("hpi_gcn_rp")
+    with caplog.at_level(logging.WARNING):
+        assert run_sparse(form) is None
+        assert run_sparse(form) is None
+    assert [record.getMessage().count("numba") for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize(("ratio", "faster"), [(2.0, True), (0.5, False)])
+def test_what_is_faster_is_measured_once(choices, monkeypatch, ratio, faster):
+    measured = []
+    monkeypatch.setattr(
+        "trainables.deploy.sparse.choices._ratio", lambda *_: measured.append(ratio) or ratio
+    )
+    form = form_of("hpi_gcn_rp")
+    sparse = run_sparse(form)
+    assert (sparse is not None) == faster
+    known = json.loads(choices.read_text())["times_as_fast"]
+    assert len(known) == len(measured) > 0
+    run_sparse(form)
+    assert len(measured) == len(known)
+    if faster:
+        assert difference(sparse(clips_of(form)), form(clips_of(form))) < 1e-12
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"form": 0}', '{"form": 1, "times_as_fast": 3}'])
+def test_a_damaged_file_of_choices_is_written_anew(choices, content):
+    choices.parent.mkdir(parents=True)
+    choices.write_text(content)
+    assert Choices().worth("a convolution", lambda: None, lambda: sum(range(20000)))
+    assert len(json.loads(choices.read_text())["times_as_fast"]) == 1
+
+
+def test_choices_of_others_are_kept(choices):
+    one, other = Choices(), Choices()
+    for each, name in ((one, "a"), (other, "b"), (one, "c")):
+        each.worth(name, lambda: None, lambda: None)
+    names = {key.rpartition("; ")[2] for key in json.loads(choices.read_text())["times_as_fast"]}
+    assert names == {"a", "b", "c"}
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(choices):
+    choices.parent.parent.write_text("a file")
+    assert Choices().worth("a convolution", lambda: None, lambda: sum(range(20000)))
