@@ -8,14 +8,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.ensembling.bundle import write_bundle
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.pools import check_ended, pool_of_sweep
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
-from orchestrator.planning.plan import plan
+from orchestrator.planning.plan import Plan, plan
 from orchestrator.record.commands import command
 from orchestrator.record.extending import tell_extensions
 from orchestrator.record.folder import (
@@ -48,6 +48,11 @@ DONE, TOO_MANY_FAILED, BUDGET_ENDED, INTERRUPTED = 0, 3, 5, 130
 """Exit codes of `orchestrate sweep`."""
 
 
+Start = Literal["plain", "retry failed", "extend"]
+"""retry failed: trials that failed in an earlier run are run again. extend: the sweep has more
+trials than its folder says.
+"""
+
 SHOWN = 5
 """Of what MLflow lacks, in a message."""
 
@@ -69,25 +74,25 @@ def conduct(
     note: Callable[[str], None],
     *,
     run: Path | None = None,
-    retry_failed: bool = False,
-    extends: bool = False,
+    start: Start = "plain",
+    planned: Plan | None = None,
 ) -> Outcome:
     """Run what is missing of a sweep, then build ensembles and the report; everything complete is
     kept as it is.
 
     address: HOST:PORT of a Ray cluster; None: this machine. note: says one line to the person.
-    run: the sweep's folder where it was given another name. retry_failed: trials that failed in
-    an earlier run are run again. extends: the sweep has more trials than its folder says.
+    run: the sweep's folder where it was given another name. planned: the sweep's plan, where it was
+    made already.
     """
     run = run or folder_of(sweep)
     with opened(run):
-        prepared = prepare(sweep, run, extends=extends)
+        prepared = prepare(sweep, run, extends=start == "extend")
         context = _context(sweep, run, prepared, address)
         try:
             _begin(context, prepared, note)
-            if retry_failed:
+            if start == "retry failed":
                 note(f"failed trials that are tried again: {_retry_failed(context)}")
-            _forecast(context)
+            _forecast(context, planned)
             # Ray and torch are loaded only now that the file is known to be good
             from orchestrator.tuning.run import run_trials
 
@@ -136,10 +141,10 @@ def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -
     )
 
 
-def _forecast(context: SweepRun) -> None:
+def _forecast(context: SweepRun, planned: Plan | None) -> None:
     """Write down what the sweep is expected to use; where that cannot be told, trials say why."""
     try:
-        planned = plan(context.sweep, context.folder)
+        planned = planned or plan(context.sweep, context.folder)
     except UserError:
         return
     if planned.done < planned.trials:

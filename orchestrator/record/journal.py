@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -121,34 +122,60 @@ MOST_SAID = 3
 """Damaged lines of a journal that have a warning each."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Whole lines of a journal, and what they say."""
+
+    content: bytes = b""
+    events: tuple[dict[str, Any], ...] = ()
+    wrong: tuple[str, ...] = ()  # number of each line that is no event, and why
+
+    def and_those_of(self, content: bytes) -> _Lines:
+        """With the lines that follow."""
+        events, wrong = list[dict[str, Any]](), list[str]()
+        for number, line in enumerate(content.split(b"\n"), self.content.count(b"\n") + 1):
+            if not line.strip():
+                continue
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):  # not JSON, or not UTF-8
+                wrong.append(f"{number}: incomplete line left out")
+                continue
+            if _is_event(event):
+                events.append(event)
+            else:
+                wrong.append(f"{number}: not an event, left out")
+        return _Lines(self.content + content, (*self.events, *events), (*self.wrong, *wrong))
+
+
+_LAST_READ = [_Lines()]
+"""Of the journal that was read last: a run of a sweep reads its own a dozen times, and only what
+was added since is parsed.
+"""
+
+
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Every whole event in the order written; lines cut by a crash are left out with a warning.
+    """Every whole event in the order written, not to be changed; lines cut by a crash are left out
+    with a warning.
 
     Every event has its `event` and `time`, one of a trial its `trial`. No file: no events.
     """
     if not path.is_file():
         return []
-    events: list[dict[str, Any]] = []
-    wrong: list[str] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):  # not JSON, or not UTF-8
-            wrong.append(f"{path}:{number}: incomplete line left out")
-            continue
-        if _is_event(event):
-            events.append(event)
-        else:
-            wrong.append(f"{path}:{number}: not an event, left out")
+    content, known = path.read_bytes(), _LAST_READ[0]
+    if not content.startswith(known.content):
+        known = _Lines()
+    whole = content.rfind(b"\n") + 1
+    known = _LAST_READ[0] = known.and_those_of(content[len(known.content) : whole])
+    read = known.and_those_of(content[whole:])
+    wrong = [f"{path}:{text}" for text in read.wrong]
     if len(wrong) > MOST_SAID:  # another file has taken its place, or the disk is damaged
         wrong = [
             f"{path}: {len(wrong)} lines are no events and are left out; the first: {wrong[0]}"
         ]
     for each in wrong:
         warn_once(log, each)
-    return events
+    return list(read.events)
 
 
 def _is_event(event: Any) -> bool:

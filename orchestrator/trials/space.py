@@ -308,7 +308,8 @@ def _earlier_repeats(sweep: Sweep, recorded: Sequence[Proposal], assignments: in
     return end - sum(place < end for place in firsts)
 
 
-_LAST_TRIALS: dict[str, list[Trial]] = {}
+_LAST_TRIALS: list[tuple[str, tuple[Proposal, ...], list[Trial]]] = []
+"""(digest of the sweep, what was recorded, trials) of the last answers of `all_trials`."""
 
 
 def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
@@ -316,16 +317,17 @@ def all_trials(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[Trial]:
     know which can be that. recorded: see `trials`. Cells that the constraints leave empty have
     none; UserError where all cells are empty.
 
-    Those of the last sweep are kept: its checks, its plan and its run ask for them.
+    Those of the last sweep, without and with what was recorded, are kept: its checks, its plan and
+    its run ask for them.
     """
-    if recorded:
-        return _all_trials(sweep, recorded)
-    digest = sweep.digest()
-    if digest not in _LAST_TRIALS:
-        made = _all_trials(sweep, ())
-        _LAST_TRIALS.clear()
-        _LAST_TRIALS[digest] = made
-    return list(_LAST_TRIALS[digest])
+    digest, recorded = sweep.digest(), tuple(recorded)
+    for kept_digest, kept_recorded, kept in _LAST_TRIALS:
+        if (kept_digest, kept_recorded) == (digest, recorded):
+            return list(kept)
+    made = _all_trials(sweep, recorded)
+    kept_beside = [each for each in _LAST_TRIALS if each[0] == digest][-1:]
+    _LAST_TRIALS[:] = [*kept_beside, (digest, recorded, made)]
+    return list(made)
 
 
 def cells_of(sweep: Sweep, recorded: Sequence[Proposal] = ()) -> list[tuple[Cell, list[Proposal]]]:

@@ -292,7 +292,10 @@ class World:
 
     def _conduct(self, retry_failed: bool) -> Any:
         outcome = conducting.conduct(
-            self.scenario.sweep, None, lambda text: None, retry_failed=retry_failed
+            self.scenario.sweep,
+            None,
+            lambda text: None,
+            start="retry failed" if retry_failed else "plain",
         )
         if self._tuner is not None and self.faults.cluster_lost:
             said = len(self.facts.events())
@@ -335,7 +338,7 @@ class World:
         patch.setattr(running, "possible_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "live_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "remaining_of", lambda *_: None)
-        patch.setattr(conducting, "_forecast", lambda context: None)
+        patch.setattr(conducting, "_forecast", lambda *_: None)
         patch.setattr(lease, "World", self._seen_by)
         patch.setattr(lease, "this_process", self._this_process)
         patch.setattr(lease, "threading", SimpleNamespace(Thread=Idle, Event=threading.Event))

@@ -1,6 +1,7 @@
 import errno
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from orchestrator import conduct as conduct_module
 from orchestrator.cli.commands.sweeps import app
 from orchestrator.conduct import INTERRUPTED, TOO_MANY_FAILED, _seconds_left, conclude, conduct
 from orchestrator.record.folder import folder_of, held, journal_of, load_folder
+from orchestrator.record.forecasts import Forecast, load_forecast
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials
@@ -134,12 +136,26 @@ def fail(context):
         )
 
 
+def test_a_plan_that_was_made_is_not_made_again(running, monkeypatch):
+    def never(*_):
+        raise AssertionError("planned twice")
+
+    monkeypatch.setattr(conduct_module, "plan", never)
+    expected = Forecast(1, (2, 3), (0.5, 1.0), 0.1, "this machine")
+    made = SimpleNamespace(done=0, trials=1, forecast=expected)
+    run = conduct(sweep_of(), None, quiet, planned=made).run
+    noted = load_forecast(read_journal(run / "journal.jsonl"))
+    assert noted is not None
+    assert replace(noted, hours=expected.hours) == expected
+    assert noted.hours == pytest.approx(expected.hours, abs=0.1)
+
+
 def test_failed_trials_are_tried_again_when_asked(running, monkeypatch):
     expected = []  # trials that were left when it was said what the run is expected to need
     monkeypatch.setattr(
         conduct_module,
         "_forecast",
-        lambda context: expected.append(
+        lambda context, planned: expected.append(
             sum(not each.ended for each in load_trials(context.folder))
         ),
     )
@@ -152,7 +168,7 @@ def test_failed_trials_are_tried_again_when_asked(running, monkeypatch):
     conduct(load_folder(outcome.run), None, quiet)
     assert [state.ending for state in states] == ["failed"]
     states = []
-    conduct(load_folder(outcome.run), None, quiet, retry_failed=True)
+    conduct(load_folder(outcome.run), None, quiet, start="retry failed")
     assert [state.ending for state in states] == [None]
     assert expected == [1, 0, 1]
 

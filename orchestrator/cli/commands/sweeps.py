@@ -24,7 +24,7 @@ from trainables.contract.errors import OrchestrateError, UserError
 from trainables.contract.names import printable
 
 if TYPE_CHECKING:
-    from orchestrator.conduct import Outcome
+    from orchestrator.conduct import Outcome, Start
     from orchestrator.sweep import Sweep
 
 app = typer.Typer(
@@ -183,10 +183,11 @@ def sweep(
     from orchestrator.planning.plan import plan as plan_sweep
 
     checked = _as_extended(_checked(file, overrides, name))
-    check_fit(checked, plan_sweep(checked), address)
+    planned = plan_sweep(checked)
+    check_fit(checked, planned, address)
     from orchestrator.conduct import conduct
 
-    _show(conduct(checked, address, _note), as_json)
+    _show(conduct(checked, address, _note, planned=planned), as_json)
 
 
 @app.command()
@@ -214,7 +215,8 @@ def resume(
     problems = check_data(sweep) + check_folders(sweep) + check_early(sweep)
     if problems:
         raise UserError.of(problems)
-    _show(conduct(sweep, address, _note, run=run, retry_failed=retry_failed), as_json)
+    start: Start = "retry failed" if retry_failed else "plain"
+    _show(conduct(sweep, address, _note, run=run, start=start), as_json)
 
 
 @app.command()
@@ -253,8 +255,9 @@ def extend(
     with held(run):  # a running sweep says so first
         sweep = extended(run, trials, overrides or ())
     check_sweep(sweep)
-    check_fit(sweep, plan_sweep(sweep, run), address)
-    _show(conduct(sweep, address, _note, run=run, extends=True), as_json)
+    planned = plan_sweep(sweep, run)
+    check_fit(sweep, planned, address)
+    _show(conduct(sweep, address, _note, run=run, start="extend", planned=planned), as_json)
 
 
 def _as_extended(sweep: Sweep) -> Sweep:

@@ -31,7 +31,8 @@ NOT_REPORTED = 1.0
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without Optuna's remarks on what it holds for experimental, and on every study it makes."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if optuna.logging.get_verbosity() != optuna.logging.ERROR:  # setting it clears all loggers
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield

@@ -49,6 +49,42 @@ def test_a_line_cut_by_a_crash_costs_that_line_only(tmp_path, cut):
     assert [event["trial"] for event in read_journal(journal.path)] == ["a", "c"]
 
 
+def test_a_journal_that_changed_is_read_as_it_is(tmp_path):
+    """What was read of it before counts only as far as it is still there."""
+    path, other = tmp_path / "journal.jsonl", tmp_path / "other.jsonl"
+    for name, trials in ((path, "abc"), (other, "def")):
+        Journal(name).append_all("trial_started", [{"trial": trial} for trial in trials])
+    assert trials_of(path) == "abc"
+    Journal(path).append("trial_started", trial="d")
+    assert trials_of(path) == "abcd"
+    read_journal(path).clear()
+    assert trials_of(path) == "abcd"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    assert trials_of(path) == "ab"
+    path.write_bytes(b"".join((lines[3], *lines[1:])))
+    assert trials_of(path) == "dbcd"
+    assert trials_of(other) == "def"
+    path.write_bytes(b"")
+    assert trials_of(path) == ""
+
+
+def test_a_line_is_parsed_once_however_often_a_journal_is_read(tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(
+        journal_module.json, "loads", lambda line, loads=json.loads: parsed.append(1) or loads(line)
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    for count in range(1, 4):
+        journal.append("trial_started", trial="a")
+        assert len(read_journal(journal.path)) == count == len(read_journal(journal.path))
+        assert len(parsed) == count
+
+
+def trials_of(path):
+    return "".join(event["trial"] for event in read_journal(path))
+
+
 def test_a_line_cut_within_a_character_is_left_out(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_bytes(

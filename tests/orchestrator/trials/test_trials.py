@@ -117,3 +117,7 @@ def test_all_trials_of_a_sweep_keep_what_was_written_down(tmp_path) -> None:
         plain[number].proposal.trial for number in (0, 1, 3)
     ]
     assert all_trials(sweep) == plain
+    assert all_trials(sweep, [older]) == found
+    newer = replace(older, trial="new-name")
+    assert all_trials(sweep, [newer])[2].proposal == newer
+    assert all_trials(sweep) == plain
