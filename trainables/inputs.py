@@ -44,7 +44,12 @@ class Inputs:
     def training(self) -> Batches:
         """Clips to train on, with augmentation and labels."""
         config = self.config
-        return self._batches(self.split.train, config.train.batch_size, training=True)
+        return self._batches(
+            self.split.train,
+            config.train.batch_size,
+            training=True,
+            persons=config.collapses_persons(self.store.info.persons),
+        )
 
     def selection(self) -> Batches | None:
         """Clips to choose the epoch on, one view of each, with labels; None: none are held out."""
@@ -79,6 +84,7 @@ class Inputs:
         training: bool = False,
         labelled: bool = True,
         views: int | None = None,
+        persons: bool = False,
     ) -> Batches:
         return Batches(
             self.store,
@@ -91,5 +97,6 @@ class Inputs:
                 seed=self.config.seed,
                 labelled=labelled,
                 views=views,
+                persons=persons,
             ),
         )

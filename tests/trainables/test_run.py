@@ -130,7 +130,7 @@ def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wr
         part.bn.running_mean += 1e6
     x = naive_models.random_clips(4, 3, 16, 17, 1).float()
     batches = SimpleNamespace(
-        epoch=lambda _epoch: iter([SimpleNamespace(x=x, index=torch.arange(4))])
+        epoch=lambda _epoch: iter([SimpleNamespace(persons=None, x=x, index=torch.arange(4))])
     )
     folded = prove_folding(model, batches, 16)
     assert folded.rounding > DEPLOY_TOLERANCE

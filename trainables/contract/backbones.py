@@ -66,6 +66,9 @@ class BackboneCard(Card):
     tree: Callable[[ModelConfig, Skeleton], tuple[int, ...]] = tree_of_graphs
     # an input block brings the coordinates to full width; else the first block does
     stem: bool = False
+    # in training a person's features depend on other persons through the statistics of
+    # `reparam.counts.BatchNorm2d` alone, and blocks draw nothing: equal persons may be run once
+    persons_apart: bool = False
     # the deploy form makes one kernel of a graph convolution's two, whatever the temporal module
     fuses_graph_convolutions: bool = False
 

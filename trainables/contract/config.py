@@ -311,6 +311,12 @@ class TrialConfig(Frozen):
         """The epoch of `train` that epoch number `epoch` of the trial is: rounds repeat them."""
         return self.sparsity.recipe_epoch(epoch, self.train.epochs)
 
+    def collapses_persons(self, persons: int) -> bool:
+        """Whether training runs the persons that clips do not have once per batch and place;
+        persons: places of a clip.
+        """
+        return self.train.fast == "auto" and persons > 1 and self.model.card.persons_apart
+
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 

@@ -110,6 +110,50 @@ def skips_absent_persons(model: PartSettings) -> None:
     require(rows == [4], f"the first block must see 4 of the 8 persons once, but saw {rows}")
 
 
+def runs_absent_persons_once(model: PartSettings) -> None:
+    """In training, where its card says that persons are apart: loss, every gradient and all
+    statistics are those of a step that runs everyone.
+    """
+    if not BACKBONES.find(model["backbone"]).persons_apart:
+        return
+    everyone = narrow(model, persons=3, dropout=0.0).train()
+    once = copy.deepcopy(everyone)
+    clips, persons = clips_for(everyone, count=5), torch.tensor([1, 2, 1, 3, 1])
+    for clip, there in zip(clips, persons.tolist(), strict=True):
+        clip[..., there:] = 0
+    rows: list[int] = []
+    next(once.blocks.children()).register_forward_pre_hook(
+        lambda _module, args: rows.append(len(args[0]))
+    )
+    losses = []
+    with torch.random.fork_rng(devices=[]):
+        for network, told in ((everyone, None), (once, persons)):
+            torch.manual_seed(0)  # of noise behind the blocks
+            loss, _ = network.objective(clips, torch.arange(5), told)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+    require(rows == [10], f"the first block must see 8 persons and 2 absent ones, but saw {rows}")
+    require_same(losses[1], losses[0], 1e-12, "loss")
+    expected, found = _gradients(everyone), _gradients(once)
+    require(expected.keys() == found.keys(), "the same parameters must have gradients")
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in expected.items():
+        # a bias before a BatchNorm has a gradient of nothing but rounding
+        idle = float(gradient.abs().max()) < 1e-10 * largest
+        tolerance = 1e-10 if idle else 1e-12
+        require_same(found[name] / largest, gradient / largest, tolerance, f"gradient of {name}")
+    for name, buffer in everyone.named_buffers():
+        require_same(once.get_buffer(name).double(), buffer.double(), 1e-12, name)
+
+
+def _gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: parameter.grad
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
+    }
+
+
 def every_parameter_learns(model: PartSettings) -> None:
     """Each has a gradient. A bias or shift right before a BatchNorm in training mode has no effect;
     parameters that the network holds without using them are named in `Backbone.never_learns`.
@@ -407,6 +451,7 @@ LAWS: tuple[Law, ...] = (
     ),
     Law("is counted as it is built", is_counted_as_it_is_built, SIZES),
     Law("skips absent persons", skips_absent_persons),
+    Law("runs absent persons once in training", runs_absent_persons_once),
     Law("has a gradient for every parameter", every_parameter_learns),
     Law("trains and runs in bfloat16", trains_and_runs_in_bfloat16),
     Law("gives a clip the same logits in any batch", clips_do_not_influence_each_other),

@@ -15,6 +15,8 @@ from trainables.contract.config import Frozen, ModelConfig
 from trainables.contract.errors import UserError
 from trainables.layouts import check_tree
 from trainables.models.layers import Classifier
+from trainables.models.persons import collapse
+from trainables.reparam.counts import BatchNorm2d, Counts
 
 
 class NetworkSpec(Frozen):
@@ -116,17 +118,34 @@ class Backbone(SkeletonNetwork):
         self.head = (
             Classifier(spec.model.width, spec.classes, spec.model.dropout) if head is None else head
         )
+        self.counts = Counts()
+        for module in (*self.stem.modules(), *self.blocks.modules()):
+            if isinstance(module, BatchNorm2d):
+                module.counts = self.counts
 
-    def features(self, clips: Tensor) -> Tensor:
-        return (
-            person_features(self.data_norm(clips), self.stem, self.blocks)
-            .view(-1, self.spec.persons, self.spec.model.width)
-            .mean(dim=1)
-        )
+    def features(self, clips: Tensor, persons: Tensor | None = None) -> Tensor:
+        """(N, C); persons: see `objective`."""
+        x = self.data_norm(clips)
+        equal = None if persons is None else collapse(persons, self.spec.persons)
+        if equal is None:
+            features = person_features(x, self.stem, self.blocks)
+        else:
+            equal = equal.to(x.device)
+            with self.counts.of(equal.counts, len(x)):
+                alone = person_features(x.index_select(0, equal.kept), self.stem, self.blocks)
+            features = alone.index_select(0, equal.rows)
+        return features.view(-1, self.spec.persons, self.spec.model.width).mean(dim=1)
 
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, logits (N, K)) of one training step."""
-        return self.head_objective(self.head, self.features(clips), labels)
+    def objective(
+        self, clips: Tensor, labels: Tensor, persons: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(loss, logits (N, K)) of one training step.
+
+        persons (N,) int64 on the CPU: of each clip. The others of its M places are zero, and equal
+        ones are run once: up to rounding nothing changes (see `BackboneCard.persons_apart`). None:
+        every place is run.
+        """
+        return self.head_objective(self.head, self.features(clips, persons), labels)
 
     def head_objective(
         self, head: nn.Module, features: Tensor, labels: Tensor

@@ -35,8 +35,11 @@ class Experts(MultiLevel):
         logits: Tensor = self.head(self.fusion(self._features(clips)))
         return logits
 
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        features, experts = self._features(clips), self.backbones
+    def objective(
+        self, clips: Tensor, labels: Tensor, persons: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        experts = self.backbones
+        features = torch.stack([expert.features(clips, persons) for expert in experts])
         loss, logits = experts[0].head_objective(self.head, self.fusion(features), labels)
         if self.spec.own_heads:
             loss = loss + sum(

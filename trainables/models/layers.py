@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -185,7 +186,7 @@ class ExplicitMotion(Deployable):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(8 * COORDINATES, channels, 1, groups=8)
-        self.bn: nn.Module = nn.BatchNorm2d(channels)
+        self.bn: nn.Module = BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if rows_last(x) and isinstance(self.bn, nn.Identity):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.backbone import SkeletonNetwork
-from trainables.models.multilevel import MultiLevel, MultiLevelSpec, drawn
+from trainables.models.multilevel import MultiLevel, MultiLevelSpec, drawn, training_features
 
 BALANCE_WEIGHT = 1e-2
 """Of the loss that spreads the clips over the experts of a mixture."""
@@ -53,10 +53,12 @@ class Mixture(MultiLevel):
         logits: Tensor = self.head(self._mixed(clips, weights, chosen))
         return logits
 
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        weights, chosen = self._gates(clips)
+    def objective(
+        self, clips: Tensor, labels: Tensor, persons: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        weights, chosen = self._gates(clips, persons)
         loss, logits = self.backbones[0].head_objective(
-            self.head, self._mixed(clips, weights, chosen), labels
+            self.head, self._mixed(clips, weights, chosen, persons), labels
         )
         gates = _per_expert(weights, chosen, len(self.members))
         balance = squared_variation(gates.sum(dim=0)) + squared_variation(
@@ -69,18 +71,20 @@ class Mixture(MultiLevel):
         weights, chosen = self._gates(clips)
         return _per_expert(torch.ones_like(weights), chosen, len(self.members)) > 0
 
-    def _gates(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+    def _gates(self, clips: Tensor, persons: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Weights (N, k) that sum to one, and the numbers (N, k) of the experts; the larger first.
 
         In float32 at least.
         """
-        features = self.gate.features(clips)
+        features = training_features(self.gate, clips, persons)
         with torch.autocast(clips.device.type, enabled=False):
             logits = self.choice(features.to(self.choice.weight.dtype))
             ordered, experts = torch.sort(logits, dim=1, descending=True, stable=True)
             return F.softmax(ordered[:, : self.spec.active], dim=1), experts[:, : self.spec.active]
 
-    def _mixed(self, clips: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+    def _mixed(
+        self, clips: Tensor, weights: Tensor, chosen: Tensor, persons: Tensor | None = None
+    ) -> Tensor:
         """(N, C): sum of the chosen experts' features, weighted.
 
         How many clips each expert gets is read from the device once.
@@ -101,7 +105,9 @@ class Mixture(MultiLevel):
         parts = torch.split(order // chosen.shape[1], counts)
         features = torch.cat(
             [
-                expert.features(clips[part])
+                training_features(
+                    expert, clips[part], None if persons is None else persons[part.cpu()]
+                )
                 for expert, part in zip(self.networks, parts, strict=True)
                 if len(part)
             ]

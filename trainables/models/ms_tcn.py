@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -41,7 +42,7 @@ class MSTCN(Deployable):
             )
             for dilation in DILATIONS
         )
-        self.pool_bn: nn.Module = nn.BatchNorm2d(width)
+        self.pool_bn: nn.Module = BatchNorm2d(width)
         self.pointwise = ConvBN(channels, width, stride=stride, bias=True)
         for module in self.modules():
             _initialise(module, width)

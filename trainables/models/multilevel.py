@@ -154,8 +154,10 @@ class MultiLevel(nn.Module):
         )
 
     @abstractmethod
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, logits (N, K)) of one training step."""
+    def objective(
+        self, clips: Tensor, labels: Tensor, persons: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(loss, logits (N, K)) of one training step; persons: as of a backbone."""
 
     def made_of(self, part: Callable[[SkeletonNetwork], SkeletonNetwork]) -> Self:
         """This network with `part` of each of its networks in their place and all else frozen and
@@ -183,6 +185,13 @@ class MultiLevel(nn.Module):
                 )
                 twin._modules[name] = deployed(copy.deepcopy(child).double(), FULL).to(precision)
         return twin.eval()
+
+
+def training_features(network: SkeletonNetwork, clips: Tensor, persons: Tensor | None) -> Tensor:
+    """Of a part in either form; persons: see `Backbone.objective`, None in deploy form."""
+    if persons is None:
+        return network.features(clips)
+    return cast("Backbone", network).features(clips, persons)
 
 
 def drawn(spec: NetworkSpec, seed: int, *purpose: str | int, head: bool = True) -> Backbone:

@@ -39,9 +39,12 @@ class Nested(MultiLevel):
     def forward(self, clips: Tensor) -> Tensor:
         return log_mean_probability([level(clips) for level in self.networks])
 
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(
+        self, clips: Tensor, labels: Tensor, persons: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         losses, logits = zip(
-            *(self.backbones[level].objective(clips, labels) for level in self.trained), strict=True
+            *(self.backbones[level].objective(clips, labels, persons) for level in self.trained),
+            strict=True,
         )
         fused = log_mean_probability(logits)
         loss = F.nll_loss(fused, labels)

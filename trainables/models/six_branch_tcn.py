@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models.ms_tcn import maximum_of_three
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -46,7 +47,7 @@ class SixBranchTCN(Deployable):
             for width, dilation in zip(self.widths[:-1], DILATIONS, strict=True)
         )
         self.pointwise = temporal_conv(channels, sixth, stride=stride)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = BatchNorm2d(channels)
         self.project = ConvBN(channels, channels, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:

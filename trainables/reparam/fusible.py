@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.contract.frozen import Frozen
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.kernels import BatchNormState, fuse_conv_bn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -112,7 +113,7 @@ class ConvBN(FusibleConv):
             dilation=dilation,
             bias=bias,
         )
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.bn(self.conv(x))
@@ -136,7 +137,7 @@ class Normalised(FusibleConv):
         )
         self.stride, self.groups, self.dilation = first
         self.body = body
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.bn(self.body(x))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.contract.model import Branch, reached_taps
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import ConvBN, FusibleConv, batch_norm_state
 from trainables.reparam.fusion import Fusion
 from trainables.reparam.kernels import (
@@ -23,7 +24,7 @@ from trainables.reparam.kernels import (
 )
 
 
-class PaddedBatchNorm(nn.BatchNorm2d):
+class PaddedBatchNorm(BatchNorm2d):
     """BatchNorm, then `rows` rows on both ends of time that hold the image of zero: beta - s mean
     with the running statistics.
 
@@ -54,7 +55,7 @@ class PaddedBranch(FusibleConv):
         self.conv = nn.Conv2d(
             channels, channels, (size, 1), stride=(stride, 1), groups=groups, bias=False
         )
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.bn(self.conv(self.pad_bn(self.pointwise(x))))
@@ -74,7 +75,7 @@ class AverageBranch(FusibleConv):
         self.stride, self.groups, self.dilation = stride, groups, 1
         self.pointwise = nn.Conv2d(channels, channels, 1, groups=groups, bias=False)
         self.pad_bn = PaddedBatchNorm(channels, 1)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.bn(average_of_three(self.pad_bn(self.pointwise(x)), self.stride))

@@ -26,6 +26,9 @@ class LabelledBatch(Protocol):
     @property
     def index(self) -> Tensor: ...  # (N,) position in the store
 
+    @property
+    def persons(self) -> Tensor | None: ...  # (N,) on the CPU, of each clip; None: not known
+
 
 @torch.inference_mode()
 def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, Tensor]:

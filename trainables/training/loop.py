@@ -59,8 +59,10 @@ class Outside:
     beginnings: Beginnings = field(default_factory=Beginnings)
 
 
-Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(clips, labels) -> (loss, logits (N, K)) of the module in training."""
+Objective = Callable[..., tuple[Tensor, Tensor]]
+"""(clips, labels) -> (loss, logits (N, K)) of the module in training; where batches say how many
+persons each clip has, (clips, labels, persons).
+"""
 
 
 @dataclass(frozen=True)
@@ -249,9 +251,12 @@ class Fit:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         penalty: Tensor | None = None
         self.optimizer.zero_grad(set_to_none=True)
-        for part, (x, y) in enumerate(zip(batch.x.chunk(parts), batch.y.chunk(parts), strict=True)):
+        tensors = (batch.x, batch.y, *(() if batch.persons is None else (batch.persons,)))
+        for part, (x, y, *persons) in enumerate(
+            zip(*(each.chunk(parts) for each in tensors), strict=True)
+        ):
             with self._autocast():
-                loss, logits = self.objective(x, y)
+                loss, logits = self.objective(x, y, *persons)
             total = loss if parts == 1 else loss * (len(y) / count)
             if part == 0:
                 penalty = self.schedule.penalty(epoch)

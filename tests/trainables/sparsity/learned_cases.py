@@ -28,7 +28,9 @@ class Clips:
 
     def epoch(self, epoch, first_step=0):
         for step in range(first_step, len(self.x)):
-            yield SimpleNamespace(x=self.x[step], y=self.y[step], index=torch.arange(16))
+            yield SimpleNamespace(
+                persons=None, x=self.x[step], y=self.y[step], index=torch.arange(16)
+            )
 
 
 def network():

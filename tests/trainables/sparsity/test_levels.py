@@ -40,7 +40,9 @@ class Clips:
 
     def epoch(self, epoch, first_step=0):
         for step in range(first_step, 3):
-            yield SimpleNamespace(x=self.x[step], y=self.y[step], index=torch.arange(6))
+            yield SimpleNamespace(
+                persons=None, x=self.x[step], y=self.y[step], index=torch.arange(6)
+            )
 
 
 def built(

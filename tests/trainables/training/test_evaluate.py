@@ -34,7 +34,9 @@ def test_cross_entropy_of_uniform_logits_is_log_k():
 def test_score_runs_in_eval_mode_keeps_order_and_restores_the_mode():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(2, 3)).train()
     batches = [
-        SimpleNamespace(x=torch.ones(2, 2) * i, y=None, index=torch.tensor([2 * i, 2 * i + 1]))
+        SimpleNamespace(
+            persons=None, x=torch.ones(2, 2) * i, y=None, index=torch.tensor([2 * i, 2 * i + 1])
+        )
         for i in range(3)
     ]
     index, logits = score(model, batches)
@@ -60,7 +62,7 @@ class Limited(nn.Module):
 def test_batches_that_do_not_fit_into_memory_are_scored_in_parts():
     x = torch.randn(3, 11, 4, generator=torch.Generator().manual_seed(0))
     batches = [
-        SimpleNamespace(x=part, y=None, index=torch.arange(11) + 11 * number)
+        SimpleNamespace(persons=None, x=part, y=None, index=torch.arange(11) + 11 * number)
         for number, part in enumerate(x)
     ]
     model = Limited(fits=3)
@@ -98,14 +100,14 @@ def test_views_of_a_clip_become_one_row_wherever_batches_end():
     rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(1))
     index = torch.tensor([3, 3, 3, 5, 5, 5, 8, 8, 8])
     batches = [
-        SimpleNamespace(x=rows[part], y=None, index=index[part])
+        SimpleNamespace(persons=None, x=rows[part], y=None, index=index[part])
         for part in (slice(0, 4), slice(4, 8), slice(8, 9))
     ]
     clips, logits = score(nn.Identity(), batches)
     assert clips.tolist() == [3, 5, 8]
     assert torch.equal(logits, log_mean_softmax(rows.view(3, 3, 4)))
     single, untouched = score(
-        nn.Identity(), [SimpleNamespace(x=rows[::3], y=None, index=index[::3])]
+        nn.Identity(), [SimpleNamespace(persons=None, x=rows[::3], y=None, index=index[::3])]
     )
     assert single.tolist() == [3, 5, 8]
     assert torch.equal(untouched, rows[::3])

@@ -114,7 +114,9 @@ class OddClips(Clips):
 
     def epoch(self, epoch, first_step=0):
         for batch in super().epoch(epoch, first_step):
-            yield SimpleNamespace(x=batch.x[:7].double(), y=batch.y[:7], index=torch.arange(7))
+            yield SimpleNamespace(
+                persons=None, x=batch.x[:7].double(), y=batch.y[:7], index=torch.arange(7)
+            )
 
 
 @pytest.mark.parametrize("penalty", [False, True])

@@ -39,7 +39,8 @@ AHEAD = 256  # clips made in one go: the cost of a call is shared by a few small
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
     """N clips. `x` (N, 3, T, V, M) float32 and `y` (N,) int64 are on the device; `index` (N,) int64
-    on the CPU is their place in the store.
+    on the CPU is their place in the store. `persons` (N,) int64 on the CPU: how many of the M
+    places are taken, the others are zero; None where nobody asked.
 
     Views of one recording are clips one behind the other, with the same place. The memory order of
     `x` is N, M, C, T, V: backbones take persons as further clips, and that view costs nothing.
@@ -48,6 +49,7 @@ class Batch:
     x: Tensor
     y: Tensor | None
     index: Tensor
+    persons: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Dealing:
     seed: int = 0  # of everything that is drawn in training
     labelled: bool = False  # whether the store's labels are read
     views: int | None = None  # of each clip in evaluation; None: what the data's settings ask for
+    persons: bool = False  # whether batches say how many persons each clip has
 
 
 class Batches:
@@ -90,7 +93,7 @@ class Batches:
         self._frames, self._device, self._training = data.frames, device, training
         self._seed = dealing.seed
         self._full_precision = torch.autocast(device.type, enabled=False)
-        self._persons = store.info.persons
+        self._persons, self._counted = store.info.persons, dealing.persons
         self._clips = load_ragged(store, indices, device, data.residence)
         asked = views_of(data, store.info) if dealing.views is None else dealing.views
         self._views = 1 if training else asked
@@ -150,9 +153,15 @@ class Batches:
             x = self._clip_streams(clips, plan)
         y = None if self._labels is None else self._send(self._labels[clips])
         index = torch.from_numpy(self._clips.position[clips])
+        persons = torch.from_numpy(self._clips.persons[clips]) if self._counted else None
         for begin in range(skip * self._batch_size, len(clips), self._batch_size):
             part = slice(begin, begin + self._batch_size)
-            yield Batch(x[part], None if y is None else y[part], index[part])
+            yield Batch(
+                x[part],
+                None if y is None else y[part],
+                index[part],
+                None if persons is None else persons[part],
+            )
 
     def _clip_streams(self, clips: Ints, plan: Plan) -> Tensor:
         """The planned frames of all persons as the stream, (N, 3, T, V, M); persons that a clip

@@ -19,6 +19,7 @@ from trainables.models.layers import (
     side_by_side,
     start_as_residual,
 )
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     Deployable,
     Folding,
@@ -53,7 +54,7 @@ class AdaptiveGraphConv(Deployable):
         # theta_1, phi_1, theta_2, phi_2, ...
         self.embed = nn.Conv2d(inside, 2 * subsets * (outside // SQUEEZE), 1)
         self.project = nn.ModuleList(nn.Conv2d(inside, outside, 1) for _ in range(subsets))
-        self.bn = nn.BatchNorm2d(outside)
+        self.bn = BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
         self.attention = STCAttention(outside, joints) if attention else nn.Identity()
         self._initialise()

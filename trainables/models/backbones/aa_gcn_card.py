@@ -58,6 +58,7 @@ CARD = BackboneCard(
     module="trainables.models.backbones.aa_gcn:AAGCN",
     about="AA-GCN (Shi et al. 2020) as in PYSKL: learned graphs, adapted to each clip.",
     counter=count_aa_gcn,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets", "graph", "attention"),
     defaults={"kernel_size": long_single_convolution},
 )

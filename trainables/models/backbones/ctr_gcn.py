@@ -26,6 +26,7 @@ from trainables.models.layers import (
     residual_path,
 )
 from trainables.models.temporal import build_temporal
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -71,7 +72,7 @@ class TopologyRefinement(Deployable):
         self.relate = nn.Conv2d(inside, 2 * subsets * reduced, 1)  # p_1, ..., p_K, q_1, ..., q_K
         self.refine = nn.ModuleList(nn.Conv2d(reduced, outside, 1) for _ in range(subsets))
         self.embed = nn.ModuleList(nn.Conv2d(inside, outside, 1) for _ in range(subsets))
-        self.bn = nn.BatchNorm2d(outside)
+        self.bn = BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
         kaiming_convs(self)
         for part in self.relate.weight.data.chunk(2 * subsets):

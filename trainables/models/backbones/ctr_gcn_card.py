@@ -70,6 +70,7 @@ CARD = BackboneCard(
     module="trainables.models.backbones.ctr_gcn:CTRGCN",
     about="CTR-GCN (Chen et al. 2021): a graph per channel, refined by what each clip shows.",
     counter=count_ctr_gcn,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets", "graph", "convention"),
     defaults={"temporal": "ms_tcn", "graph": "spatial"},
     tree=_tree,

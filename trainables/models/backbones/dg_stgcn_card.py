@@ -42,6 +42,7 @@ CARD = BackboneCard(
     module="trainables.models.backbones.dg_stgcn:DGSTGCN",
     about="DG-STGCN (Duan et al. 2022): a graph for every channel group, channel and clip.",
     counter=count_dg_stgcn,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets", "graph"),
     defaults={"temporal": "dg_ms_tcn", "subsets": 8},
 )

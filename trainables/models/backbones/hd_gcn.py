@@ -16,6 +16,7 @@ from trainables.graphs import centre_joint, hierarchical, hierarchy
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.backbones.ctr_gcn import unit
 from trainables.models.layers import DataNorm, bias_of, kaiming_convs, residual_path
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -57,7 +58,7 @@ class EdgeConv(Fusion):
         self.conv = nn.Conv2d(
             2 * groups * channels, groups * channels, 1, groups=groups, bias=False
         )
-        self.bn = nn.BatchNorm2d(groups * channels)
+        self.bn = BatchNorm2d(groups * channels)
         _stacked_he(self.conv, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,14 +193,14 @@ class HierarchicalGraphConv(Deployable):
         self.adjacency = nn.Parameter(adjacency)  # (L, 3, V, V)
         self.reduce = ConvBN(inside, layers * width, bias=True)
         self.embed = nn.Conv2d(layers * width, layers * SUBSETS * width, 1, groups=layers)
-        self.embed_bn = nn.BatchNorm2d(layers * SUBSETS * width)
+        self.embed_bn = BatchNorm2d(layers * SUBSETS * width)
         self.edge = EdgeConv(width, NEAREST_JOINTS, groups=layers)
         self.attention = (
             HierarchyAttention(hierarchy(spec.parents, centre), spec.joints, outside)
             if attention
             else None
         )
-        self.bn = nn.BatchNorm2d(outside)
+        self.bn = BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
         _stacked_he(self.reduce.conv, width)
         _stacked_he(self.embed, width)

@@ -107,6 +107,7 @@ CARD = BackboneCard(
     module="trainables.models.backbones.hd_gcn:HDGCN",
     about="HD-GCN (Lee et al. 2023): graphs between the levels of a hierarchy of joints.",
     counter=count_hd_gcn,
+    persons_apart=True,
     settings=(*BLOCKS, "centre"),
     defaults={"temporal": "ms_tcn"},
     tree=_tree,

@@ -22,6 +22,7 @@ from trainables.models.layers import (
     start_as_residual,
 )
 from trainables.models.temporal import build_temporal
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
     Deployable,
@@ -133,7 +134,7 @@ class SelfAttentionGraphConv(Deployable):
         self.norm = nn.LayerNorm(inside)
         self.compare = nn.Linear(inside, 2 * heads * (inside // 8))  # q_1, ..., q_h, k_1, ..., k_h
         self.project = nn.ModuleList(nn.Conv2d(inside, outside, 1) for _ in range(heads))
-        self.bn = nn.BatchNorm2d(outside)
+        self.bn = BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
         self._initialise()
 

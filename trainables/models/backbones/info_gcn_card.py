@@ -64,6 +64,7 @@ CARD = BackboneCard(
     module="trainables.models.backbones.info_gcn:InfoGCN",
     about="InfoGCN (Chi et al. 2022): self-attention over joints, a code with noise behind it.",
     counter=count_info_gcn,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets"),
     defaults={"temporal": "ms_tcn"},
     stem=True,

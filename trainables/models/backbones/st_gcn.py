@@ -16,6 +16,7 @@ from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.layers import Block, Classifier, DataNorm, bias_of, residual_path
 from trainables.models.temporal import build_temporal
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     Deployable,
     Folding,
@@ -78,7 +79,7 @@ class SubsetGraphConv(Deployable):
         super().__init__()
         self.mixing = mixing
         self.conv = nn.Conv2d(inside, mixing.matrices.shape[0] * outside, 1)  # W_1; ...; W_K
-        self.bn = nn.BatchNorm2d(outside)
+        self.bn = BatchNorm2d(outside)
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:

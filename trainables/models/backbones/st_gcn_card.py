@@ -65,6 +65,7 @@ ST_GCN = BackboneCard(
     module="trainables.models.backbones.st_gcn:STGCN",
     about="ST-GCN (Yan et al. 2018) as in PYSKL: one convolution per subset of links.",
     counter=count_st_gcn,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets", "graph", "adjacency"),
     defaults={"kernel_size": long_single_convolution, "graph": _graph},
 )
@@ -73,6 +74,7 @@ ST_GCN_PP = BackboneCard(
     module="trainables.models.backbones.st_gcn:STGCNPP",
     about="ST-GCN++ (Duan et al. 2022): ST-GCN with more residuals and six temporal branches.",
     counter=count_st_gcn_pp,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets", "graph", "adjacency"),
     defaults={"temporal": "ms_tcn6", "graph": "spatial"},
 )

@@ -18,6 +18,7 @@ from trainables.models.layers import (
     residual_path,
     side_by_side,
 )
+from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     Deployable,
     Folding,
@@ -46,7 +47,7 @@ class NormalisedGraphConv(Deployable):
         super().__init__()
         self.adjacency = nn.Parameter(torch.eye(joints).repeat(subsets, 1, 1))
         self.project = nn.ModuleList(nn.Conv2d(inside, outside, 1) for _ in range(subsets))
-        self.bn = nn.BatchNorm2d(outside)
+        self.bn = BatchNorm2d(outside)
         self.residual = residual_path(inside, outside, 1)
         for conv in convs(self.project):
             nn.init.normal_(conv.weight, 0.0, (2.0 / (outside * inside * subsets)) ** 0.5)

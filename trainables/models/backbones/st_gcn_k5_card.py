@@ -32,5 +32,6 @@ CARD = BackboneCard(
     module="trainables.models.backbones.st_gcn_k5:STGCNK5",
     about="The baseline of CTR-GCN's repository: learned graphs, one convolution over 5 frames.",
     counter=count_st_gcn_k5,
+    persons_apart=True,
     settings=(*BLOCKS, "subsets"),
 )

@@ -79,7 +79,15 @@ def store(tmp_path_factory) -> Store:
 
 
 def batches(
-    store: Store, *, training: bool, indices=None, batch_size=4, labelled=True, seed=SEED, **data
+    store: Store,
+    *,
+    training: bool,
+    indices=None,
+    batch_size=4,
+    labelled=True,
+    seed=SEED,
+    persons=False,
+    **data,
 ) -> Batches:
     config = DataConfig(**{"store": "tiny", "protocol": "half", "frames": FRAMES} | data)
     indices = np.arange(len(LENGTHS)) if indices is None else np.asarray(indices)
@@ -87,7 +95,9 @@ def batches(
         store,
         indices,
         config,
-        Dealing(batch_size, training=training, seed=seed, labelled=labelled, views=1),
+        Dealing(
+            batch_size, training=training, seed=seed, labelled=labelled, views=1, persons=persons
+        ),
     )
 
 
@@ -218,11 +228,17 @@ def test_epochs_steps_and_seeds_differ(store):
 @pytest.mark.parametrize("pipeline", sorted(PIPELINES))
 def test_missing_persons_are_exactly_zero(store, pipeline, stream):
     persons = store.column("persons")
-    for batch in batches(store, training=True, pipeline=pipeline, stream=stream).epoch(0):
-        alone = torch.from_numpy(persons[batch.index.numpy()] == 1)
+    dealt = batches(store, training=True, pipeline=pipeline, stream=stream, persons=True)
+    for batch in dealt.epoch(0):
+        assert batch.persons.tolist() == persons[batch.index.numpy()].tolist()
+        alone = batch.persons == 1
         assert alone.any()
         assert not batch.x[alone][..., 1].any()
         assert batch.x[~alone][..., 1].any()
+
+
+def test_persons_are_counted_only_where_that_is_asked_for(store):
+    assert next(batches(store, training=True).epoch(0)).persons is None
 
 
 def test_empty_frames_stay_exactly_zero(store):

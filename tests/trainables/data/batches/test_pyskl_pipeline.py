@@ -219,6 +219,17 @@ def test_training_batches_match_naive(stores, stream, channels, storage):
     np.testing.assert_allclose(dealt[0].x.numpy(), np.stack(expected), **CLOSE)
 
 
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("stream", sorted(EVERY_STREAM))
+def test_places_beyond_the_persons_of_a_clip_are_exactly_zero(stores, stream, channels):
+    store = stores[channels, "float32"]
+    config = DataConfig(store="tiny", protocol="half", frames=FRAMES, stream=EVERY_STREAM[stream])
+    dealing = Dealing(8, training=True, seed=SEED, persons=True)
+    for batch in Batches(store, np.arange(store.info.clips), config, dealing).epoch(0):
+        for clip, persons in zip(batch.x, batch.persons.tolist(), strict=True):
+            assert not clip[..., persons:].any()
+
+
 @pytest.mark.parametrize("storage", ["float32", "int16"])
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("stream", ["joint", "bone_motion"])
