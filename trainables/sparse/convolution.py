@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,6 +92,7 @@ class Convolution:
             start, start_size, start_row = np.zeros(columns, x.dtype), 0, 0
         else:
             start, start_size, start_row = residual.ravel(), self.rows.outputs * columns, columns
+        size = inputs * shifts.row if shifts.spreads else 0
         floor = x.dtype.type(0.0 if relu else -np.inf)
         kernels.convolve(
             x.reshape(persons, -1),
@@ -111,7 +112,7 @@ class Convolution:
             floor,
             out.reshape(persons, -1),
             columns,
-            room(inputs * shifts.row if shifts.spreads else 0, (inputs, shifts), x.dtype),
+            room(lambda: np.zeros(size, x.dtype), inputs, shifts, x.dtype),
         )
 
     def offsets(self, shifts: Shifts) -> npt.NDArray[np.uint32]:
@@ -150,14 +151,13 @@ class _Rooms(threading.local):
 _rooms = _Rooms()
 
 
-def room(size: int, purpose: Sequence[Any], dtype: npt.DTypeLike) -> Numbers:
-    """A buffer of this thread for maps of one shape: zeros at first, then as its last user left
+def room(make: Callable[[], Numbers], *purpose: Any) -> Numbers:
+    """A buffer of this thread for one purpose: as it is made at first, then as its last user left
     it.
     """
-    key = (*purpose, np.dtype(dtype))
-    if key not in _rooms.kept:
-        _rooms.kept[key] = np.zeros(size, dtype)
+    if purpose not in _rooms.kept:
+        _rooms.kept[purpose] = make()
         while len(_rooms.kept) > SHAPES:
             _rooms.kept.popitem(last=False)
-    _rooms.kept.move_to_end(key)
-    return _rooms.kept[key]
+    _rooms.kept.move_to_end(purpose)
+    return _rooms.kept[purpose]

@@ -273,3 +273,147 @@ def convolve(
             *(source, 0, rows, bias, start, person * start_size, start_row, floor),
             *(out[person], 0, columns, columns),
         )
+
+
+def _mixed(frames: int) -> Callable[..., Any]:
+    """The operation below for so many frames, whose sums stay in registers."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def mixed(
+        typing: Any,
+        x: Any,
+        x_at: Any,
+        matrix: Any,
+        matrix_at: Any,
+        joints: Any,
+        width: Any,
+        out: Any,
+        out_at: Any,
+    ) -> Any:
+        """out[out_at + f width + j] = sum over v of x[x_at + f width + v] matrix[matrix_at + v
+        width + j], for the joints j of one vector. No bounds are checked.
+        """
+        arguments = (x, x_at, matrix, matrix_at, joints, width, out, out_at)
+
+        def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            def data(position: int, at: Any) -> Any:
+                kind = signature.args[position]
+                base = context.make_array(kind)(context, builder, given[position]).data
+                return builder.gep(base, [at])
+
+            vector = _Vectors(context, builder, signature.args[0].dtype, LANES)
+            wide = ir.IntType(64)
+            ahead = [builder.mul(given[5], ir.Constant(wide, frame)) for frame in range(frames)]
+            source, weights, result = data(0, given[1]), data(2, given[3]), data(6, given[7])
+            zeros = [ir.Constant(vector.kind, [0.0] * LANES) for _ in range(frames)]
+            loop = _Loop(builder, ir.Constant(wide, 0), given[4], zeros)
+            row = vector.load(builder.gep(weights, [builder.mul(loop.i, given[5])]))
+            joint = builder.gep(source, [loop.i])
+            loop.close(
+                [
+                    vector.multiply_add(
+                        total, vector.splat(builder.load(builder.gep(joint, [ahead[frame]]))), row
+                    )
+                    for frame, total in enumerate(loop.carried)
+                ]
+            )
+            for frame, total in enumerate(loop.carried):
+                vector.store(total, builder.gep(result, [ahead[frame]]))
+            return context.get_dummy_value()
+
+        return types.void(*arguments), written
+
+    operation: Callable[..., Any] = mixed
+    return operation
+
+
+_mixed_frames, _mixed_frame = _mixed(VECTORS), _mixed(1)
+
+
+@kernel
+def mix(
+    space: Numbers,
+    rows: Counts,
+    matrices: Numbers,
+    frames: int,
+    joints: int,
+    width: int,
+) -> None:
+    """Mix the joints of rows of frames: out[f] = x[f] M. rows: (row, 3): where x, M and out begin;
+    x and out in `space`, M (V, width) in `matrices`. width: numbers from frame to frame.
+    """
+    whole = frames - frames % VECTORS
+    for number in range(len(rows)):
+        x, matrix, out = rows[number, 0], rows[number, 1], rows[number, 2]
+        for joint in range(0, width, LANES):
+            for frame in range(0, whole, VECTORS):
+                at = frame * width
+                _mixed_frames(
+                    *(space, x + at, matrices, matrix + joint, joints, width),
+                    *(space, out + at + joint),
+                )
+            for frame in range(whole, frames):
+                at = frame * width
+                _mixed_frame(
+                    *(space, x + at, matrices, matrix + joint, joints, width),
+                    *(space, out + at + joint),
+                )
+
+
+MULTIPLY, MIX, PICK, LEAK = 0, 1, 2, 3
+"""Steps of a program."""
+SLOPE = 0.1
+"""Of LeakyReLU below zero."""
+
+
+@kernel
+def run(
+    space: Numbers,
+    steps: Counts,
+    rows: Triple,
+    bias: Numbers,
+    mixings: Counts,
+    matrices: Numbers,
+) -> None:
+    """The steps (step, 9) of a program on one person's `space`, where all its feature maps are: a
+    code and what belongs to it.
+
+    MULTIPLY first row, rows, columns, start, its row, out, its row: the larger of 0 and bias +
+    start + rows' weights times pieces. The last of 8 numbers is 0 where the result may be negative.
+    MIX first, number of `mixings`, frames, joints, width. PICK rows, frames, stride, width, from,
+    its row, to, its row: every stride-th frame. LEAK rows, columns, from, its row: LeakyReLU(0.1).
+    """
+    starts, offsets, values = rows
+    zero, lowest = space.dtype.type(0.0), space.dtype.type(-np.inf)
+    for number in range(len(steps)):
+        step = steps[number]
+        if step[0] == MULTIPLY:
+            first, count = step[1], step[2]
+            multiply(
+                space,
+                0,
+                (starts[first : first + count + 1], offsets, values),
+                bias[first : first + count],
+                space,
+                step[4],
+                step[5],
+                zero if step[8] else lowest,
+                space,
+                step[6],
+                step[7],
+                step[3],
+            )
+        elif step[0] == MIX:
+            first, count = step[1], step[2]
+            mix(space, mixings[first : first + count], matrices, step[3], step[4], step[5])
+        elif step[0] == PICK:
+            frames, stride, width = step[2], step[3], step[4]
+            for row in range(step[1]):
+                for frame in range(frames):
+                    source = step[5] + row * step[6] + frame * stride * width
+                    target = step[7] + row * step[8] + frame * width
+                    space[target : target + width] = space[source : source + width]
+        elif step[0] == LEAK:
+            for row in range(step[1]):
+                for at in range(step[3] + row * step[4], step[3] + row * step[4] + step[2]):
+                    space[at] = max(space[at], space[at] * SLOPE)

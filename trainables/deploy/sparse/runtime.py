@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainables.deploy.form import DeployForm, Execution, deploy_forms
 from trainables.deploy.sparse.choices import Choices
 from trainables.deploy.sparse.modules import SparseConv, with_kept_weights
+from trainables.deploy.sparse.networks import NetworkProgram, fits
 from trainables.models.multilevel import MultiLevel
 from trainables.sparse.rows import compiled
 
@@ -50,15 +51,21 @@ def run_sparse(
     for part in deploy_forms(twin):
         part.arrange(Execution(at_once=PERSONS_AT_ONCE * torch.get_num_threads()))
         part.compact = True  # it is no file
+        assert isinstance(part.blocks, nn.ModuleList)
+        if fits(part.stem, part.blocks):
+            part.stem, part.blocks = NetworkProgram(part.stem, part.blocks), nn.ModuleList()
+            part.arrange(Execution())
+            continue
         for name, child in list(part.named_children()):
             setattr(part, name, _replaced(child, choices, replaced))
         part.features(_some_clip(part))  # at their first calls convolutions find what is faster
-    used = [
-        module
-        for module in twin.modules()
-        if isinstance(module, SparseConv) and module.way == "kept weights"
-    ]
-    return twin if used else None
+    return twin if any(_uses_rows(module) for module in twin.modules()) else None
+
+
+def _uses_rows(module: nn.Module) -> bool:
+    return isinstance(module, NetworkProgram) or (
+        isinstance(module, SparseConv) and module.way == "kept weights"
+    )
 
 
 def _has_zeros(form: nn.Module) -> bool:

@@ -1,0 +1,226 @@
+"""A whole network as one compiled program: a person's feature maps stay in one piece of memory
+that fits into the cache. Knows no networks.
+
+Feature maps lie as rows (C, T, W): W joints, padded to whole vectors, rows an odd number of cache
+lines apart. What a weight reads is a place in the memory, whichever map it belongs to, so that a
+residual path, a bias per joint and the convolution itself are one row of weights.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.sparse.convolution import in_parts, room
+from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows
+
+
+@dataclass(frozen=True)
+class Map:
+    """Where a feature map lies in the memory."""
+
+    at: int  # its first frame
+    row: int  # numbers from channel to channel
+    channels: int
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """Weights that read the memory: output, place and value of each."""
+
+    owners: Counts
+    places: Counts
+    values: Numbers
+
+    @classmethod
+    def of(cls, kernel: Numbers, source: Map) -> Reads:
+        """A 1x1 kernel (C_out, C_in) of a map."""
+        rows = Rows.of(kernel[:, :, None])
+        return cls(rows.owners, source.at + rows.channels * source.row, rows.values)
+
+
+class Program:
+    """Steps from clips (P, C, T, V) to the means over frames and joints of the last map."""
+
+    def __init__(self, frames: int, joints: int, kind: npt.DTypeLike) -> None:
+        from trainables.sparse.kernels import LANES
+
+        self.joints, self.kind = joints, np.dtype(kind)
+        self.width = -(-joints // LANES) * LANES
+        self._size = 0
+        self._maps: dict[tuple[Any, ...], Map] = {}
+        self._constants: list[tuple[int, Numbers]] = []
+        self._steps: list[tuple[int, ...]] = []
+        self._starts: list[Counts] = [np.zeros(1, np.int64)]
+        self._reads: list[Reads] = []
+        self._biases: list[Numbers] = []
+        self._mixings: list[tuple[int, int, int]] = []
+        self._matrices: list[Numbers] = []
+        self.map("nothing", 1, frames)  # of zeros, at 0: what sums without a start begin with
+
+    def map(self, name: str, channels: int, frames: int, around: int = 0) -> Map:
+        """The map of that name and size, with so many frames of zeros before and behind it; maps of
+        one name and size are one.
+        """
+        key = (name, channels, frames, around)
+        if key not in self._maps:
+            lines = -(-(frames + 2 * around) * self.width // ALIGNED)
+            row = (lines + 1 - lines % 2) * ALIGNED
+            self._maps[key] = Map(self._size + around * self.width, row, channels, frames)
+            self._size += channels * row
+        return self._maps[key]
+
+    def constant(self, name: str, per_joint: Numbers, frames: int) -> Map:
+        """A map whose channels (C, V) are the same in every frame."""
+        found = self.map(name, len(per_joint), frames)
+        padded = np.zeros((len(per_joint), 1, self.width), self.kind)
+        padded[:, 0, : self.joints] = per_joint
+        tiled = np.tile(padded, (1, frames, 1)).reshape(len(per_joint), -1)
+        self._constants += [(found.at + c * found.row, row) for c, row in enumerate(tiled)]
+        return found
+
+    def multiply(
+        self,
+        reads: Sequence[Reads],
+        bias: Numbers,
+        out: Map,
+        *,
+        start: Map | None = None,
+        relu: bool = True,
+    ) -> None:
+        """out = bias + start + weights times what they read, then ReLU if asked; bias: (C_out,)."""
+        from trainables.sparse.kernels import MULTIPLY
+
+        owners = np.concatenate([part.owners for part in reads])
+        order = np.argsort(owners, kind="stable")
+        places = np.concatenate([part.places for part in reads])[order]
+        values = np.concatenate([part.values for part in reads])[order]
+        first = sum(map(len, self._biases))
+        counts = np.bincount(owners, minlength=out.channels)
+        self._starts.append(self._starts[-1][-1] + np.cumsum(counts))
+        self._reads.append(Reads(owners[order], places, values))
+        self._biases.append(bias)
+        begin = (0, 0) if start is None else (start.at, start.row)
+        columns = out.frames * self.width
+        self._step(MULTIPLY, first, out.channels, columns, *begin, out.at, out.row, int(relu))
+
+    def mix(
+        self, source: Map, target: Map, rows: Sequence[tuple[int, int, int]], frames: int
+    ) -> None:
+        """Mix the joints of channels: (channel of source, number of the matrix, channel of
+        target).
+        """
+        from trainables.sparse.kernels import MIX
+
+        first, size = len(self._mixings), self.joints * self.width
+        self._mixings += [
+            (source.at + here * source.row, matrix * size, target.at + there * target.row)
+            for here, matrix, there in rows
+        ]
+        self._step(MIX, first, len(rows), frames, self.joints, self.width)
+
+    def matrix(self, matrix: Numbers) -> int:
+        """The number of a matrix (V, V) whose rows are summed over."""
+        padded = np.zeros((self.joints, self.width), self.kind)
+        padded[:, : self.joints] = matrix
+        self._matrices.append(padded.ravel())
+        return len(self._matrices) - 1
+
+    def pick(self, source: Map, stride: int, first: int, target: Map) -> None:
+        """target = frames first, first + stride, ... of source."""
+        from trainables.sparse.kernels import PICK
+
+        at = source.at + first * self.width
+        size = (source.channels, target.frames, stride, self.width)
+        self._step(PICK, *size, at, source.row, target.at, target.row)
+
+    def leak(self, target: Map) -> None:
+        """LeakyReLU in place."""
+        from trainables.sparse.kernels import LEAK
+
+        columns = target.frames * self.width
+        self._step(LEAK, target.channels, columns, target.at, target.row)
+
+    def finish(self, source: Map, result: Map) -> Compiled:
+        """What runs: from `source`, which is filled, to the means of `result`."""
+        memory = np.zeros(self._size, self.kind)
+        for at, numbers in self._constants:
+            memory[at : at + len(numbers)] = numbers
+        return Compiled(
+            memory,
+            np.array(self._steps, np.int64),
+            np.concatenate(self._starts),
+            np.concatenate([part.places for part in self._reads]).astype(np.uint32),
+            np.concatenate([part.values for part in self._reads]).astype(self.kind),
+            np.concatenate(self._biases).astype(self.kind),
+            np.array(self._mixings, np.int64).reshape(-1, 3),
+            np.concatenate([*self._matrices, np.zeros(0, self.kind)]),
+            (self.joints, self.width),
+            source,
+            result,
+        )
+
+    def _step(self, *numbers: int) -> None:
+        self._steps.append((*numbers, *[0] * (9 - len(numbers))))
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A program that can be run."""
+
+    memory: Numbers  # as it begins
+    steps: Counts
+    starts: Counts
+    places: npt.NDArray[np.uint32]
+    values: Numbers
+    bias: Numbers
+    mixings: Counts
+    matrices: Numbers
+    joints: tuple[int, int]  # V, W
+    source: Map
+    result: Map
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __call__(self, x: Numbers, threads: int = 1) -> Numbers:
+        """(P, C, T, V) -> (P, C'). Every person is computed by one thread, so that results do not
+        depend on their number.
+        """
+        means = np.empty((len(x), self.result.channels), self.memory.dtype)
+
+        def run(part: slice) -> None:
+            memory = room(self.memory.copy, self.token)
+            for person in range(part.start, part.stop):
+                means[person] = self._run(x[person], memory)
+
+        in_parts(run, len(x), threads)
+        return means
+
+    def _run(self, x: Numbers, memory: Numbers) -> Numbers:
+        from trainables.sparse import kernels
+
+        self._view(memory, self.source)[:, :, : self.joints[0]] = x
+        kernels.run(
+            memory,
+            self.steps,
+            (self.starts, self.places, self.values),
+            self.bias,
+            self.mixings,
+            self.matrices,
+        )
+        summed = self._view(memory, self.result).sum(axis=1)[:, : self.joints[0]].sum(axis=1)
+        mean: Numbers = summed / (self.result.frames * self.joints[0])
+        return mean
+
+    def _view(self, memory: Numbers, place: Map) -> Numbers:
+        """A map as (C, T, W)."""
+        rows = memory[place.at : place.at + place.channels * place.row]
+        columns = place.frames * self.joints[1]
+        return rows.reshape(-1, place.row)[:, :columns].reshape(
+            place.channels, place.frames, self.joints[1]
+        )
