@@ -192,36 +192,37 @@ def multiply(
     `columns` numbers each.
 
     x, start, out: flat arrays; x_at, start_at, out_at: where their maps begin; start_row, out_row:
-    numbers from row to row. rows: (starts, offsets, values). start_row = 0: one row for all. `out`
-    must not be where x or start are: the last columns are computed twice.
+    numbers from row to row. rows: (starts, offsets, values), for every output once or, chunk after
+    chunk of inputs, several times. start_row = 0: one row for all. `out` must not be where x or
+    start are: the last columns are computed twice.
     """
-    starts, offsets, values = rows
     if columns >= COLUMNS:
-        for tile in range(0, columns, COLUMNS):
-            at = min(tile, columns - COLUMNS)
-            for o in range(len(bias)):
-                _wide(
-                    *(x, x_at + at, values, offsets, starts[o], starts[o + 1], bias[o]),
-                    *(start, start_at + o * start_row + at, floor),
-                    *(out, out_at + o * out_row + at),
-                )
+        size = COLUMNS
     elif columns >= LANES:
-        for tile in range(0, columns, LANES):
-            at = min(tile, columns - LANES)
-            for o in range(len(bias)):
-                _narrow(
-                    *(x, x_at + at, values, offsets, starts[o], starts[o + 1], bias[o]),
-                    *(start, start_at + o * start_row + at, floor),
-                    *(out, out_at + o * out_row + at),
-                )
+        size = LANES
     else:
-        for at in range(columns):
-            for o in range(len(bias)):
-                _single(
-                    *(x, x_at + at, values, offsets, starts[o], starts[o + 1], bias[o]),
-                    *(start, start_at + o * start_row + at, floor),
-                    *(out, out_at + o * out_row + at),
-                )
+        size = 1
+    starts, offsets, values = rows
+    outputs = len(bias)
+    chunks = (len(starts) - 1) // outputs
+    zero, lowest = x.dtype.type(0.0), x.dtype.type(-np.inf)
+    for tile in range(0, columns, size):
+        at = min(tile, columns - size)
+        for chunk in range(chunks):
+            least = floor if chunk == chunks - 1 else lowest
+            for o in range(outputs):
+                row, to = chunk * outputs + o, out_at + o * out_row + at
+                if chunk == 0:
+                    source, begin, more = start, start_at + o * start_row + at, bias[o]
+                else:
+                    source, begin, more = out, to, zero
+                given = (x, x_at + at, values, offsets, starts[row], starts[row + 1])
+                if size == COLUMNS:
+                    _wide(*given, more, source, begin, least, out, to)
+                elif size == LANES:
+                    _narrow(*given, more, source, begin, least, out, to)
+                else:
+                    _single(*given, more, source, begin, least, out, to)
 
 
 @kernel
@@ -375,11 +376,11 @@ def run(
     mixings: Counts,
     matrices: Numbers,
 ) -> None:
-    """The steps (step, 9) of a program on one person's `space`, where all its feature maps are: a
+    """The steps (step, 11) of a program on one person's `space`, where all its feature maps are: a
     code and what belongs to it.
 
-    MULTIPLY first row, rows, columns, start, its row, out, its row: the larger of 0 and bias +
-    start + rows' weights times pieces. The last of 8 numbers is 0 where the result may be negative.
+    MULTIPLY first row, last row, columns, start, its row, out, its row, whether ReLU follows,
+    outputs, first bias: see `multiply`.
     MIX first, number of `mixings`, frames, joints, width. PICK rows, frames, stride, width, from,
     its row, to, its row: every stride-th frame. LEAK rows, columns, from, its row: LeakyReLU(0.1).
     """
@@ -388,12 +389,12 @@ def run(
     for number in range(len(steps)):
         step = steps[number]
         if step[0] == MULTIPLY:
-            first, count = step[1], step[2]
+            first, last = step[1], step[2]
             multiply(
                 space,
                 0,
-                (starts[first : first + count + 1], offsets, values),
-                bias[first : first + count],
+                (starts[first : last + 1], offsets, values),
+                bias[step[10] : step[10] + step[9]],
                 space,
                 step[4],
                 step[5],
@@ -412,8 +413,14 @@ def run(
                 for frame in range(frames):
                     source = step[5] + row * step[6] + frame * stride * width
                     target = step[7] + row * step[8] + frame * width
-                    space[target : target + width] = space[source : source + width]
+                    for joint in range(0, width, LANES):
+                        _narrow(
+                            *(space, 0, values, offsets, 0, 0, zero),
+                            *(space, source + joint, lowest, space, target + joint),
+                        )
         elif step[0] == LEAK:
+            slope = space.dtype.type(SLOPE)
             for row in range(step[1]):
-                for at in range(step[3] + row * step[4], step[3] + row * step[4] + step[2]):
-                    space[at] = max(space[at], space[at] * SLOPE)
+                numbers = space[step[3] + row * step[4] : step[3] + row * step[4] + step[2]]
+                for at in range(len(numbers)):
+                    numbers[at] = max(numbers[at], numbers[at] * slope)

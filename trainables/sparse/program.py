@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.sparse.convolution import in_parts, room
-from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows
+from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows, chunks_of
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ class Reads:
     owners: Counts
     places: Counts
     values: Numbers
+    channels: Counts  # which of the map it reads
+    source: Map
 
     @classmethod
     def of(cls, kernel: Numbers, source: Map) -> Reads:
         """A 1x1 kernel (C_out, C_in) of a map."""
         rows = Rows.of(kernel[:, :, None])
-        return cls(rows.owners, source.at + rows.channels * source.row, rows.values)
+        places = source.at + rows.channels * source.row
+        return cls(rows.owners, places, rows.values, rows.channels, source)
 
 
 class Program:
@@ -58,7 +61,8 @@ class Program:
         self._constants: list[tuple[int, Numbers]] = []
         self._steps: list[tuple[int, ...]] = []
         self._starts: list[Counts] = [np.zeros(1, np.int64)]
-        self._reads: list[Reads] = []
+        self._places: list[Counts] = []
+        self._values: list[Numbers] = []
         self._biases: list[Numbers] = []
         self._mixings: list[tuple[int, int, int]] = []
         self._matrices: list[Numbers] = []
@@ -98,17 +102,30 @@ class Program:
         from trainables.sparse.kernels import MULTIPLY
 
         owners = np.concatenate([part.owners for part in reads])
-        order = np.argsort(owners, kind="stable")
-        places = np.concatenate([part.places for part in reads])[order]
-        values = np.concatenate([part.values for part in reads])[order]
-        first = sum(map(len, self._biases))
-        counts = np.bincount(owners, minlength=out.channels)
+        chunks, inputs = self._chunks(reads, len(owners), out.channels)
+        order = np.lexsort((owners, inputs * chunks // (inputs.max(initial=0) + 1)))
+        rows = inputs * chunks // (inputs.max(initial=0) + 1) * out.channels + owners
+        first = sum(map(len, self._starts)) - 1
+        counts = np.bincount(rows, minlength=chunks * out.channels)
         self._starts.append(self._starts[-1][-1] + np.cumsum(counts))
-        self._reads.append(Reads(owners[order], places, values))
-        self._biases.append(bias)
+        self._places.append(np.concatenate([part.places for part in reads])[order])
+        self._values.append(np.concatenate([part.values for part in reads])[order])
         begin = (0, 0) if start is None else (start.at, start.row)
-        columns = out.frames * self.width
-        self._step(MULTIPLY, first, out.channels, columns, *begin, out.at, out.row, int(relu))
+        last, columns = first + chunks * out.channels, out.frames * self.width
+        ends = (out.channels, sum(map(len, self._biases)))
+        self._step(MULTIPLY, first, last, columns, *begin, out.at, out.row, int(relu), *ends)
+        self._biases.append(bias)
+
+    def _chunks(self, reads: Sequence[Reads], weights: int, outputs: int) -> tuple[int, Counts]:
+        """Into how many chunks of inputs rows are split, and the input of every weight, counted
+        over all maps.
+        """
+        before = np.cumsum([0, *(part.source.channels for part in reads)])
+        inputs = [part.channels + more for part, more in zip(reads, before, strict=False)]
+        ahead = [part.places - part.channels * part.source.row for part in reads]
+        reach = max((int(np.ptp(each)) for each in ahead if len(each)), default=0)
+        chunks = chunks_of(weights, outputs, int(before[-1]), reach, self.kind.itemsize)
+        return chunks, np.concatenate(inputs)
 
     def mix(
         self, source: Map, target: Map, rows: Sequence[tuple[int, int, int]], frames: int
@@ -156,8 +173,8 @@ class Program:
             memory,
             np.array(self._steps, np.int64),
             np.concatenate(self._starts),
-            np.concatenate([part.places for part in self._reads]).astype(np.uint32),
-            np.concatenate([part.values for part in self._reads]).astype(self.kind),
+            np.concatenate(self._places).astype(np.uint32),
+            np.concatenate(self._values).astype(self.kind),
             np.concatenate(self._biases).astype(self.kind),
             np.array(self._mixings, np.int64).reshape(-1, 3),
             np.concatenate([*self._matrices, np.zeros(0, self.kind)]),
@@ -167,7 +184,7 @@ class Program:
         )
 
     def _step(self, *numbers: int) -> None:
-        self._steps.append((*numbers, *[0] * (9 - len(numbers))))
+        self._steps.append((*numbers, *[0] * (11 - len(numbers))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -135,3 +135,20 @@ class Shifts:
         row = self.row if self.spreads else self.frames * self.joints
         offsets = rows.channels * row + self.taps()[rows.taps]
         return offsets.astype(np.uint32)
+
+
+CHUNK_BYTES = 32768
+"""Of inputs that are read again and again: they stay in the cache nearest to the core."""
+CHUNK_WEIGHTS = 8
+"""Fewest weights that an output has in a chunk of inputs, on average: it is loaded and stored for
+each."""
+TILE = 128
+"""Columns that are computed at a time, as far as memory is concerned."""
+
+
+def chunks_of(weights: int, outputs: int, inputs: int, reach: int, number_bytes: int) -> int:
+    """Into how many chunks of inputs the rows of a kernel are split; reach: numbers between the
+    first and the last piece that an input is read at.
+    """
+    fitting = -(-inputs * (TILE + reach) * number_bytes // CHUNK_BYTES)
+    return max(1, min(fitting, weights // (CHUNK_WEIGHTS * max(outputs, 1))))

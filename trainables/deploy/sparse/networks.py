@@ -176,7 +176,7 @@ def _add_block(program: Program, block: nn.Module, x: Map, number: int) -> Map:
     places = begins[phase] + rows.channels * strides[phase] + shift * program.width
     start, more, bias = _residual(program, block.residual, x)
     out = program.map(f"block {number % 2}", temporal.out_channels, frames)
-    reads = [Reads(rows.owners, places, rows.values), *more]
+    reads = [Reads(rows.owners, places, rows.values, rows.channels, parts[0]), *more]
     program.multiply(reads, _bias(temporal) + bias, out, start=start)
     return out
 

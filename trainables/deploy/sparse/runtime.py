@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
 from functools import cache
 from typing import overload
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.deploy.form import DeployForm, Execution, deploy_forms
-from trainables.deploy.sparse.choices import Choices
+from trainables.deploy.sparse.choices import Choices, kept_share
 from trainables.deploy.sparse.modules import SparseConv, with_kept_weights
 from trainables.deploy.sparse.networks import NetworkProgram, fits
 from trainables.models.multilevel import MultiLevel
@@ -45,27 +47,67 @@ def run_sparse(
     if not compiled():
         _say_what_is_missing()
         return None
+    if isinstance(form, MultiLevel):
+        parts = {part: _sparse_part(part, forced) or part for part in deploy_forms(form)}
+        if all(part is made for part, made in parts.items()):
+            return None
+        return _made_of(form, parts)
+    return _sparse_part(form, forced)
+
+
+def _made_of(form: MultiLevel, parts: dict[DeployForm, DeployForm]) -> MultiLevel:
+    """A copy of a network of several levels with other parts."""
+    twin = copy.copy(form)
+    twin._modules = {}
+    for name, child in form._modules.items():
+        if isinstance(child, nn.ModuleList):
+            members = [parts[member] for member in child if isinstance(member, DeployForm)]
+            twin._modules[name] = nn.ModuleList(members) if members else copy.deepcopy(child)
+        else:
+            found = parts[child] if isinstance(child, DeployForm) else copy.deepcopy(child)
+            twin._modules[name] = found
+    return twin
+
+
+def _sparse_part(form: DeployForm, forced: bool) -> DeployForm | None:
+    """The first that is faster than the dense form: one program, or single convolutions."""
+    if not _has_zeros(form):
+        return None
+    choices, clip = Choices(), _some_clip(form)
+    assert isinstance(form.blocks, nn.ModuleList)
+    name = _name_of(form)
+    if fits(form.stem, form.blocks):
+        twin = copy.deepcopy(form)
+        assert isinstance(twin.blocks, nn.ModuleList)
+        twin.arrange(Execution())
+        twin.stem, twin.blocks = NetworkProgram(twin.stem, twin.blocks), nn.ModuleList()
+        twin.compact = True  # it is no file
+        if forced or choices.worth(f"program {name}", lambda: twin(clip), lambda: form(clip)):
+            return twin
     twin = copy.deepcopy(form)
-    choices = None if forced else Choices()
+    twin.arrange(Execution(at_once=PERSONS_AT_ONCE * torch.get_num_threads()))
+    twin.compact = True
     replaced: dict[nn.Module, nn.Module] = {}
-    for part in deploy_forms(twin):
-        part.arrange(Execution(at_once=PERSONS_AT_ONCE * torch.get_num_threads()))
-        part.compact = True  # it is no file
-        assert isinstance(part.blocks, nn.ModuleList)
-        if fits(part.stem, part.blocks):
-            part.stem, part.blocks = NetworkProgram(part.stem, part.blocks), nn.ModuleList()
-            part.arrange(Execution())
-            continue
-        for name, child in list(part.named_children()):
-            setattr(part, name, _replaced(child, choices, replaced))
-        part.features(_some_clip(part))  # at their first calls convolutions find what is faster
-    return twin if any(_uses_rows(module) for module in twin.modules()) else None
-
-
-def _uses_rows(module: nn.Module) -> bool:
-    return isinstance(module, NetworkProgram) or (
-        isinstance(module, SparseConv) and module.way == "kept weights"
+    for part, child in list(twin.named_children()):
+        setattr(twin, part, _replaced(child, None if forced else choices, replaced))
+    twin(clip)  # at their first calls convolutions find what is faster
+    used = any(
+        isinstance(each, SparseConv) and each.way == "kept weights" for each in twin.modules()
     )
+    if not used:
+        return None
+    if forced or choices.worth(f"modules {name}", lambda: twin(clip), lambda: form(clip)):
+        return twin
+    return None
+
+
+def _name_of(form: DeployForm) -> str:
+    """Equal for forms that are equally fast."""
+    kernels = [each.weight for each in form.modules() if isinstance(each, nn.Conv2d)]
+    shares = [kept_share(int(torch.count_nonzero(kernel)), kernel.numel()) for kernel in kernels]
+    described = [form.spec.model_dump(mode="json"), str(form.folding), form.frames, shares]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{form.spec.model.backbone} {digest} {kernels[0].dtype} {torch.get_num_threads()}"
 
 
 def _has_zeros(form: nn.Module) -> bool:
