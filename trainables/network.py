@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed
 from trainables.contract.sparsity import SparsityConfig
 from trainables.data.store.reading import Store
+from trainables.models.backbones.hpi_gcn import GraphConv
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import MultiLevel, multi_level_spec
+from trainables.reparam.merged import NormalisedRepTCN
 from trainables.seeding import derive
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.connected import first_disconnected_block
@@ -52,6 +54,15 @@ def build_network(config: TrialConfig, store: Store) -> Backbone | MultiLevel:
 def one_clip(config: TrialConfig, store: Store) -> Tensor:
     """(1, 3, T, V, M): a clip of the size that the network sees, in which everyone is there."""
     return torch.ones(1, 3, config.data.frames, store.layout.size, store.info.persons)
+
+
+def train_merged(network: nn.Module) -> None:
+    """From now on modules that can compute what they train in fewer operations do, where that costs
+    less; in evaluation nothing changes.
+    """
+    for module in network.modules():
+        if isinstance(module, NormalisedRepTCN | GraphConv):
+            module.merged = True
 
 
 def with_masks(

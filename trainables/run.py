@@ -21,7 +21,13 @@ from trainables.deploy.timing import time_form
 from trainables.inputs import Inputs
 from trainables.models.build import Backbone
 from trainables.models.multilevel import MultiLevel
-from trainables.network import build_network, mask_warnings, one_clip, with_masks
+from trainables.network import (
+    build_network,
+    mask_warnings,
+    one_clip,
+    train_merged,
+    with_masks,
+)
 from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
 from trainables.sparsity.source import dense_name, source_folder, start_from
@@ -175,6 +181,8 @@ def _train(
     config, batches = inputs.config, inputs.training()
     clip = one_clip(config, inputs.store).to(inputs.device)
     network, masks = with_masks(plain, config, batches.steps, setup.root, clip)
+    if config.train.fast == "auto":
+        train_merged(network)
     for text in mask_warnings(network, config, clip):
         watch.warn(text)
     fit = Fit(

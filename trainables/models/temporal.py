@@ -9,7 +9,8 @@ from torch import nn
 from trainables.models.backbone import NetworkSpec
 from trainables.models.ms_tcn import MSTCN
 from trainables.models.six_branch_tcn import GlobalSixBranchTCN, SixBranchTCN
-from trainables.reparam.fusible import ConvBN, Normalised
+from trainables.reparam.fusible import ConvBN
+from trainables.reparam.merged import NormalisedRepTCN
 from trainables.reparam.rep_tcn import RepTCN
 
 
@@ -30,7 +31,7 @@ def build_temporal(
                 channels, channels, kernel_size=model.kernel_size, stride=stride, bias=bias
             )
         case "rep_tcn":
-            return Normalised(
+            return NormalisedRepTCN(
                 RepTCN(channels, model.kernel_size, model.branches, stride=stride), channels
             )
         case "ms_tcn":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.contract.fast import graph_merging_pays
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.layers import (
     COORDINATES,
@@ -55,6 +56,9 @@ class GraphConv(Fusion):
     all channels commutes with the two convolutions, which then ship as one.
     """
 
+    merged = False
+    """Whether they are one in training, too, where that costs less; set from outside."""
+
     def __init__(
         self,
         embed: nn.Conv2d,
@@ -71,9 +75,34 @@ class GraphConv(Fusion):
     def forward(self, x: Tensor) -> Tensor:
         if self.fixed:
             return self._as_one(x)
-        out = self.expand(self.mixing(self.embed(x)))
+        out = self._product(x) if self._trains_as_one(x) else self._in_steps(x)
         out += self.residual(x)
         return F.relu(out, inplace=True)
+
+    def _in_steps(self, x: Tensor) -> Tensor:
+        out: Tensor = self.expand(self.mixing(self.embed(x)))
+        return out
+
+    def _trains_as_one(self, x: Tensor) -> bool:
+        return (
+            self.training
+            and self.merged
+            and isinstance(self.mixing, JointMixing | ParallelJointMixing)
+            and graph_merging_pays(self.embed.in_channels, x.numel() // x.shape[1])
+        )
+
+    def _product(self, x: Tensor) -> Tensor:
+        """expand(mixing(embed(x))) by one convolution: BatchNorm stands behind both."""
+        mixing, expand = self.mixing, self.expand
+        assert isinstance(mixing, JointMixing | ParallelJointMixing)
+        conv = expand.conv if isinstance(expand, ConvBN) else expand
+        assert isinstance(conv, nn.Conv2d)
+        with torch.autocast(x.device.type, enabled=False):
+            kernel, inner = merge_pointwise(self.embed.weight, bias_of(self.embed), conv.weight)
+            bias = joint_bias(inner, conv.bias, mixing.adjacency())
+        out = F.conv2d(mixing(x), kernel)
+        out += bias.to(out.dtype)
+        return expand.bn(out) if isinstance(expand, ConvBN) else out
 
     def _as_one(self, x: Tensor) -> Tensor:
         mixing = self.mixing
@@ -151,8 +180,12 @@ class MergedGraphConv(nn.Module):
         return F.relu(add_pointwise(total, self.mixing(x), self.conv), inplace=True)
 
 
-def joint_bias(inner: Tensor, outer: Tensor, adjacency: Tensor) -> Tensor:
-    """B[c, i] = inner[c] sum_v A[i, v] + outer[c]: (C,), (C,), (V, V) -> (C, 1, V)."""
+def joint_bias(inner: Tensor, outer: Tensor | None, adjacency: Tensor) -> Tensor:
+    """B[c, i] = inner[c] sum_v A[i, v] + outer[c]: (C,), (C,), (V, V) -> (C, 1, V); outer None:
+    zero.
+    """
+    if outer is None:
+        return (inner[:, None] * adjacency.sum(dim=1))[:, None]
     return torch.addcmul(outer[:, None], inner[:, None], adjacency.sum(dim=1))[:, None]
 
 

@@ -1,0 +1,218 @@
+"""Rep-TCN trained as one convolution against the same branch by branch: outputs, gradients, running
+statistics; masks, counts, single precision, and batches with no variance.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests import naive_models
+from trainables.contract.model import Branch
+from trainables.reparam.counts import BatchNorm2d, Counts
+from trainables.reparam.merged import NormalisedRepTCN, merged_forward
+from trainables.reparam.rep_tcn import RepTCN
+from trainables.sparsity.masks import attach
+
+K5: tuple[Branch, ...] = ("origin", "pointwise", "average", 5)
+K9: tuple[Branch, ...] = ("origin", "pointwise", "average", 5, 7)
+
+
+def block(
+    size: int, branches: Sequence[Branch], stride: int = 1, groups: int = 1, channels: int = 4
+) -> NormalisedRepTCN:
+    module = NormalisedRepTCN(
+        RepTCN(channels, size, branches, stride=stride, groups=groups), channels
+    ).double()
+    naive_models.randomise_batch_norm(module, torch.Generator().manual_seed(1))
+    return module.train()
+
+
+def merged(module: NormalisedRepTCN, x: Tensor) -> Tensor:
+    return merged_forward(module.body, module.bn, x)
+
+
+def activations(*shape: int, seed: int) -> Tensor:
+    """Not centred, as behind a ReLU."""
+    return (naive_models.random_clips(*shape, seed=seed) + 0.5).relu()
+
+
+def scaled_error(ours: Tensor, theirs: Tensor) -> float:
+    size = max(theirs.abs().max().item(), 1e-2)  # some gradients are zero but for rounding
+    return (ours.double() - theirs.double()).abs().max().item() / size
+
+
+def errors_of_a_step(
+    module: NormalisedRepTCN, twin: NormalisedRepTCN, x: Tensor, upstream: Tensor
+) -> dict[str, float]:
+    """Relative differences of one forward and backward pass, merged (twin) and not."""
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, expected = merged(twin, ours), module(theirs)
+    out.backward(upstream)
+    expected.backward(upstream)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    errors = {"output": scaled_error(out, expected), "input": scaled_error(ours.grad, theirs.grad)}
+    for (name, parameter), other in zip(twin.named_parameters(), module.parameters(), strict=True):
+        assert parameter.grad is not None, name
+        errors[name] = scaled_error(parameter.grad, other.grad)
+    for (name, buffer), other in zip(twin.named_buffers(), module.buffers(), strict=True):
+        errors[name] = scaled_error(buffer, other)
+    return errors
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("frames", [12, 13])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "branches"), [(5, K5), (9, K9)])
+def test_three_steps_equal_those_of_the_branches(size, branches, stride, frames, masked):
+    module = block(size, branches, stride)
+    if masked:
+        for number, layer in enumerate(module.body.parts()):
+            draw = naive_models.random_clips(*layer.weight.shape, seed=number)
+            attach(layer, (draw > 0).double())
+    twin = copy.deepcopy(module)
+    steps = [
+        torch.optim.SGD(each.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+        for each in (module, twin)
+    ]
+    for step in range(3):
+        x = activations(3, 4, frames, 5, seed=step)
+        upstream = naive_models.random_clips(*module(x).shape, seed=9)
+        twin.load_state_dict(module.state_dict())  # what only counted the batch above
+        errors = errors_of_a_step(module, twin, x, upstream)
+        assert max(errors.values()) < 1e-11, errors
+        for each in steps:
+            each.step()
+            each.zero_grad()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "branches"),
+    [(5, ("origin",)), (5, (3, "pointwise")), (9, ("average", 9, 5)), (3, ("average", "origin"))],
+)
+def test_any_branches_groups_and_lengths(size, branches, groups, stride, frames):
+    module = block(size, branches, stride, groups)
+    x = activations(3, 4, frames, 5, seed=1)
+    upstream = naive_models.random_clips(3, 4, (frames - 1) // stride + 1, 5, seed=2)
+    errors = errors_of_a_step(module, copy.deepcopy(module), x, upstream)
+    assert max(errors.values()) < 1e-9, errors  # two frames leave little variance to divide by
+
+
+def test_counted_samples_weigh_as_often_as_they_are_taken():
+    module = block(5, K5, 2)
+    twin, counts = copy.deepcopy(module), Counts()
+    for norm in twin.modules():
+        if isinstance(norm, BatchNorm2d):
+            norm.counts = counts
+    x = activations(3, 4, 9, 5, seed=1)
+    often = torch.tensor([1, 4, 2])
+    with counts.of(often.float(), 7):
+        out = merged(twin, x)
+    everything = module(x.repeat_interleave(often, dim=0))
+    torch.testing.assert_close(out, everything[[0, 1, 5]], rtol=0.0, atol=1e-11)
+    for ours, theirs in zip(twin.buffers(), module.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("size", "branches"), [(5, K5), (9, K9)])
+def test_single_precision_rounds_no_more_than_twice_as_much_as_the_branches(size, branches):
+    exact = block(size, branches, channels=16)
+    x = activations(4, 16, 16, 10, seed=3)
+    upstream = naive_models.random_clips(4, 16, 16, 10, seed=4)
+    found: list[list[Tensor]] = []
+    for dtype, forward in (
+        (torch.float64, exact.__class__.forward),
+        (torch.float32, exact.__class__.forward),
+        (torch.float32, merged),
+    ):
+        module, clips = (
+            copy.deepcopy(exact).to(dtype),
+            x.detach().clone().to(dtype).requires_grad_(),
+        )
+        out = forward(module, clips)
+        out.backward(upstream.to(dtype))
+        weights = torch.cat([layer.weight.grad.flatten() for layer in module.body.parts()])
+        statistics = torch.cat([buffer.flatten().double() for buffer in module.buffers()])
+        found.append([out.detach(), clips.grad, weights, statistics])
+    for plain, branches_error, merged_error in zip(*found, strict=True):
+        allowed = 2 * (branches_error.double() - plain).norm()
+        assert (merged_error.double() - plain).norm() <= allowed
+
+
+def _constant_channel(x: Tensor) -> Tensor:
+    x[:, 1] = 1000.1
+    return x
+
+
+def _nearly_constant(x: Tensor) -> Tensor:
+    return 100 + 1e-4 * x
+
+
+HOSTILE = {
+    "constant channel": (_constant_channel, (3, 4, 12, 5)),
+    "all constant": (lambda x: torch.full_like(x, 17.3), (3, 4, 12, 5)),
+    "all zero": (torch.zeros_like, (3, 4, 12, 5)),
+    "variance near zero": (_nearly_constant, (3, 4, 12, 5)),
+    "clips of one frame": (lambda x: x, (3, 4, 1, 5)),
+    "batch of one": (lambda x: x, (1, 4, 12, 5)),
+    "one value per frame": (lambda x: x, (1, 4, 12, 1)),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("case", sorted(HOSTILE))
+def test_batches_with_little_variance_are_as_stable_as_branch_by_branch(case, stride):
+    change, shape = HOSTILE[case]
+    x = change(activations(*shape, seed=6))
+    exact, found = block(9, K9, stride), []
+    upstream = torch.ones_like(exact(x)).cumsum(dim=2)
+    for dtype, forward in (
+        (torch.float64, exact.__class__.forward),
+        (torch.float32, exact.__class__.forward),
+        (torch.float32, merged),
+    ):
+        module, clips = (
+            copy.deepcopy(exact).to(dtype),
+            x.detach().clone().to(dtype).requires_grad_(),
+        )
+        out = forward(module, clips)
+        out.backward(upstream.to(dtype))
+        assert clips.grad.isfinite().all()
+        for norm in module.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                assert (norm.running_var >= 0).all()
+        found.append((out.detach().double(), clips.grad.double()))
+    for plain, by_branch, as_one in zip(*found, strict=True):
+        rounding = (by_branch - plain).norm()
+        floor = 1e-5 * plain.norm() + 1e-5
+        assert (as_one - plain).norm() <= 2 * rounding + floor
+
+
+def test_reduced_precision_is_close_to_single():
+    module = block(5, K5, channels=8).float()
+    twin = copy.deepcopy(module)
+    x = activations(4, 8, 12, 5, seed=2).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = merged(twin, x.bfloat16())
+    assert out.dtype == torch.bfloat16
+    assert scaled_error(out, module(x)) < 2e-2
+    assert scaled_error(twin.bn.running_var, module.bn.running_var) < 1e-2
+
+
+def test_evaluation_and_small_batches_run_the_branches():
+    module = block(5, K5)
+    twin = copy.deepcopy(module)
+    twin.merged = True
+    x = activations(2, 4, 8, 3, seed=1)
+    assert torch.equal(module(x), twin(x))  # too few positions for it to pay
+    wide = activations(8, 4, 16, 5, seed=1)
+    assert not torch.equal(module(wide), twin(wide))
+    assert torch.equal(module.eval()(x), copy.deepcopy(module).eval()(x))

@@ -1,0 +1,78 @@
+"""Whole networks trained with merged convolutions against the same in plain steps."""
+
+from __future__ import annotations
+
+import copy
+from unittest import mock
+
+import pytest
+import torch
+
+from tests import naive_models
+from trainables.models.backbones import hpi_gcn
+from trainables.network import train_merged
+from trainables.reparam import merged
+from trainables.sparsity.masks import attach
+
+NETWORKS = {
+    "RP": {"name": "hpi_gcn_rp", "kernel_size": 5},
+    "RP, masked": {"name": "hpi_gcn_rp", "kernel_size": 5},
+    "OP, kernel of 9": {"name": "hpi_gcn_op", "kernel_size": 9, "groups": 2},
+    "baseline as released": {"name": "hpi_gcn_baseline", "normalised": False},
+    "baseline": {"name": "hpi_gcn_baseline"},
+}
+
+
+@pytest.mark.parametrize("case", sorted(NETWORKS))
+def test_twenty_steps_have_the_loss_curve_of_plain_training(case):
+    plain = naive_models.narrow_backbone(layout="ucla20", **NETWORKS[case]).train()
+    plain.head.dropout.p = 0.0
+    if "masked" in case:
+        for number, layer in enumerate(
+            layer for layer in plain.blocks.modules() if isinstance(layer, torch.nn.Conv2d)
+        ):
+            draw = naive_models.random_clips(*layer.weight.shape, seed=number)
+            attach(layer, (draw > -0.5).double())
+    fast = copy.deepcopy(plain)
+    train_merged(fast)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    curves = []
+    for network in (plain, fast):
+        optimizer = torch.optim.SGD(
+            network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=4e-4
+        )
+        losses = []
+        for step in range(20):
+            clips = naive_models.random_clips(8, 3, 9, 20, 1, seed=step)
+            labels = torch.arange(8) % 5
+            optimizer.zero_grad()
+            loss, _ = network.objective(clips, labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        curves.append(torch.stack(losses))
+    assert curves[0][-1] != curves[0][0]
+    torch.testing.assert_close(curves[1], curves[0], rtol=1e-9, atol=0.0)
+    for ours, theirs in zip(fast.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_networks_told_to_take_the_merged_ways():
+    network = naive_models.narrow_backbone("hpi_gcn_rp", layout="ucla20").train()
+    clips = naive_models.random_clips(8, 3, 9, 20, 1)
+
+    def taken() -> list[int]:
+        with (
+            mock.patch.object(merged, "merged_forward", wraps=merged.merged_forward) as temporal,
+            mock.patch.object(
+                hpi_gcn.GraphConv, "_product", autospec=True, side_effect=hpi_gcn.GraphConv._product
+            ) as spatial,
+        ):
+            network(clips)
+        return [temporal.call_count, spatial.call_count]
+
+    assert taken() == [0, 0]
+    train_merged(network)
+    assert taken() == [len(network.blocks)] * 2
+    network.eval()
+    assert taken() == [0, 0]

@@ -1,0 +1,286 @@
+"""Rep-TCN and the BatchNorm behind it trained as one convolution: the same outputs, gradients and
+running statistics as branch by branch, for less work and memory.
+
+Between its BatchNorms every branch is linear, so what they normalise by is a quadratic form of the
+second moments of the input's windows. With x centred, and zero beyond the ends of time, a branch
+before its outer BatchNorm is z(j) = W x(j) + base + the sum of E[d] over the taps d that reach over
+an end at frame j. W is a kernel of its taps. Then
+
+    var z = diag(W cov(x) W^T) + 2 sum_d E[d] W cov(x, d reaches over) + E cov(reaching over) E^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.contract.fast import merging_pays
+from trainables.reparam.counts import BatchNorm2d, Counts
+from trainables.reparam.fusible import ConvBN, Normalised, batch_norm_state
+from trainables.reparam.gram import Window, window_moments
+from trainables.reparam.merged_operators import bordered_conv, quadratic_forms
+from trainables.reparam.rep_tcn import AverageBranch, PaddedBranch, RepTCN
+
+
+class NormalisedRepTCN(Normalised):
+    """Rep-TCN and its BatchNorm, in training branch by branch or merged."""
+
+    body: RepTCN
+    merged = False
+    """Whether training merges them where that costs less; set from outside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        body, positions = self.body, x.numel() // x.shape[1]
+        if (
+            self.training
+            and self.merged
+            and not body.fixed
+            and merging_pays(x.shape[1], body.kernel_size, body.stride, positions)
+        ):
+            return merged_forward(body, self.bn, x)
+        return super().forward(x)
+
+
+def merged_forward(block: RepTCN, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """norm(block(x)) in training, running statistics updated: (N, C, T, V) -> (N, C, T', V).
+
+    Weights are read as attributes, which applies attached masks.
+    """
+    counts = norm.counts if isinstance(norm, BatchNorm2d) else None
+    device = x.device.type
+    working = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    with torch.autocast(device, enabled=False):
+        window = Window(block.kernel_size, block.stride, block.groups)
+        known = _measured(x, window, counts)
+        branches = _branches(block, known)
+        whole = _normalised_sum(block, branches, known)
+        (form,) = quadratic_forms(known.windows, window.size, [whole.kernel], [1])
+        offset, var = _statistics(whole, form, known)
+        mean = whole.base + offset
+        follow(norm, mean, var, known.outputs)
+        scale = _scale(norm, var)
+        kernel, edge = whole.kernel * scale[..., None, None], whole.edge * scale[..., None]
+        inside = norm.bias.view_as(scale) + scale * (whole.base - mean)
+        constants = inside[..., None] + edge @ known.over.mT  # (g, o, T')
+        weight = kernel.transpose(2, 3).flatten(0, 1)[..., None].contiguous()
+        constants = constants.flatten(0, 1).to(working)
+        return bordered_conv(x, known.shift.flatten(), weight.to(working), constants, window)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a batch; C channels are g groups of c. All of the centred input."""
+
+    window: Window
+    shift: Tensor  # what it was centred by (g, c)
+    windows: Tensor  # Gram matrix of windows of K frames (g, K c, K c)
+    frames: Tensor  # Gram matrix of frames (g, c, c)
+    mean: Tensor  # of frames (g, c)
+    window_mean: Tensor  # (g, K, c)
+    over: Tensor  # 1 where a tap reaches over an end (T', K)
+    # of a window's entries and whether a tap reaches over an end: covariance (g, K, c, K)
+    cross: Tensor
+    positions: int  # samples x frames x joints
+    outputs: int  # of the output
+
+    def taps(self, count: int) -> slice:
+        """So many centred taps."""
+        first = (self.window.size - count) // 2
+        return slice(first, first + count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """A branch before its outer BatchNorm; o output channels of each group."""
+
+    kernel: Tensor  # W (g, o, k, c)
+    edge: Tensor  # E (g, o, taps)
+    base: Tensor  # (g, o)
+    spread: int = 1  # where it is not 1, k is 1, and W stands at so many taps
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixed:
+    """A 1x1 convolution and its padded BatchNorm: kernel x + inside at the frames that are there,
+    outside beyond the ends, through which no gradient flows.
+    """
+
+    kernel: Tensor  # (g, o, c)
+    inside: Tensor  # (g, o)
+    outside: Tensor  # (g, o)
+
+
+def _measured(x: Tensor, window: Window, counts: Counts | None) -> _Known:
+    samples, channels, frames, joints = x.shape
+    taken, total = None, samples
+    if counts is not None and counts.value is not None:
+        taken = counts.per_row(samples)
+        total = counts.total * (samples // len(counts.value))
+    positions, outputs = total * frames * joints, total * window.outputs(frames) * joints
+    with torch.no_grad():
+        precise = torch.promote_types(x.dtype, torch.float32)
+        shift = x.mean(dim=(2, 3), dtype=precise).mean(dim=0)
+    windows, single, sums = window_moments(x, shift, taken, window)
+    grouped = (window.groups, channels // window.groups)
+    margins, steps = (window.reach, window.reach), (window.size, window.stride)
+    seen = F.pad(sums, margins).unfold(1, *steps)  # (C, T', K)
+    over = 1 - F.pad(sums.new_ones(frames), margins).unfold(0, *steps)
+    cross = seen.mT @ (over - over.mean(dim=0)) / outputs  # (C, K, K)
+    return _Known(
+        window,
+        shift.view(grouped),
+        windows,
+        single,
+        (sums.sum(dim=1) / positions).view(grouped),
+        (seen.sum(dim=1) / outputs).view(*grouped, -1).mT,
+        over,
+        cross.view(*grouped, window.size, window.size).transpose(1, 2),
+        positions,
+        outputs,
+    )
+
+
+def _branches(block: RepTCN, known: _Known) -> list[_Linear]:
+    """Before their outer BatchNorms; running statistics of the inner ones are updated."""
+    padded = [b for b in block.branches.values() if isinstance(b, PaddedBranch | AverageBranch)]
+    mixed = iter(_mixed(padded, known) if padded else ())
+    return [_linear(branch, mixed, known) for branch in block.branches.values()]
+
+
+def _linear(branch: nn.Module, mixed: Iterator[_Mixed], known: _Known) -> _Linear:
+    """mixed: of the padded branches that are still to come."""
+    if isinstance(branch, ConvBN):
+        kernel = _taps_first(branch.conv.weight, known)
+        moved = _times(kernel, known.shift)
+        return _Linear(kernel, -moved, moved.sum(dim=2))
+    first = next(mixed)
+    jump = first.outside - first.inside
+    if isinstance(branch, AverageBranch):
+        edge = (jump / 3)[..., None].expand(-1, -1, 3)
+        return _Linear(first.kernel[:, :, None] / 3, edge, first.inside, spread=3)
+    assert isinstance(branch, PaddedBranch)
+    kernel = _taps_first(branch.conv.weight, known)
+    return _Linear(
+        (kernel.flatten(1, 2) @ first.kernel).view(*kernel.shape[:3], -1),
+        _times(kernel, jump),
+        _times(kernel, first.inside).sum(dim=2),
+    )
+
+
+def _mixed(branches: list[PaddedBranch | AverageBranch], known: _Known) -> list[_Mixed]:
+    kernels = [_taps_first(branch.pointwise.weight, known) for branch in branches]
+    stacked = torch.cat(kernels, dim=1)  # (g, branches o, 1, c)
+    (forms,) = quadratic_forms(known.frames, 1, [stacked], [1])
+    means = _times(stacked, known.mean)[..., 0]
+    variances = (forms / known.positions - means.square()).clamp(min=0)
+    true_means = means + _times(stacked, known.shift)[..., 0]
+    parts = (each.chunk(len(branches), dim=1) for each in (means, variances, true_means))
+    return [
+        _after_padding(norm, kernel, mean, var, true_mean, known)
+        for norm, kernel, mean, var, true_mean in zip(
+            (branch.pad_bn for branch in branches), kernels, *parts, strict=True
+        )
+    ]
+
+
+def _after_padding(
+    norm: nn.BatchNorm2d,
+    kernel: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    true_mean: Tensor,
+    known: _Known,
+) -> _Mixed:
+    follow(norm, true_mean, var, known.positions)
+    scale = _scale(norm, var)
+    return _Mixed(
+        kernel[:, :, 0] * scale[..., None],
+        norm.bias.view_as(scale) - scale * mean,
+        batch_norm_state(norm).image_of_zero.detach().view_as(scale),
+    )
+
+
+def _normalised_sum(block: RepTCN, branches: list[_Linear], known: _Known) -> _Linear:
+    """The sum of all branches behind their BatchNorms; running statistics are updated."""
+    size = known.window.size
+    forms = quadratic_forms(
+        known.windows, size, [each.kernel for each in branches], [each.spread for each in branches]
+    )
+    kernels, edges, bases = [], [], []
+    for branch, each, form in zip(block.branches.values(), branches, forms, strict=True):
+        norm = branch.bn
+        assert isinstance(norm, nn.BatchNorm2d)
+        offset, var = _statistics(each, form, known)
+        follow(norm, each.base + offset, var, known.outputs)
+        scale = _scale(norm, var)
+        taps = each.edge.shape[2]
+        margin = (size - taps) // 2
+        kernel = (each.kernel * scale[..., None, None]).expand(-1, -1, taps, -1)
+        kernels.append(F.pad(kernel, (0, 0, margin, margin)))
+        edges.append(F.pad(each.edge * scale[..., None], (margin, margin)))
+        bases.append(norm.bias.view_as(scale) - scale * offset)
+    return _Linear(_sum(kernels), _sum(edges), _sum(bases))
+
+
+def _statistics(branch: _Linear, form: Tensor, known: _Known) -> tuple[Tensor, Tensor]:
+    """Of its outputs the mean without `base` and the biased variance, (g, o).
+
+    form: of its kernel and the windows' Gram matrix.
+    """
+    edge, kernel = branch.edge, branch.kernel
+    taps = known.taps(edge.shape[2])
+    means, cross = known.window_mean[:, taps], known.cross[:, taps, :, taps]
+    if branch.spread != 1:
+        means, cross = means.sum(dim=1, keepdim=True), cross.sum(dim=1, keepdim=True)
+    over = known.over[:, taps]
+    over_mean = over.mean(dim=0)
+    centred = over - over_mean
+    rows = kernel.flatten(2)  # (g, o, k c)
+    mean = (rows @ means.flatten(1)[..., None])[..., 0]
+    var = (
+        form / known.outputs
+        - mean.square()
+        + 2 * (edge * (rows @ cross.flatten(1, 2))).sum(dim=2)
+        + (edge @ centred.mT).square().mean(dim=2)
+    )
+    return mean + edge @ over_mean, var.clamp(min=0)
+
+
+@torch.no_grad()
+def follow(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
+    """Move the running statistics towards those of a batch of so many values per channel."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean.flatten(), norm.momentum)
+    norm.running_var.lerp_(var.flatten() * (count / (count - 1)), norm.momentum)
+
+
+def _scale(norm: nn.BatchNorm2d, var: Tensor) -> Tensor:
+    """gamma / sqrt(var + eps), in the shape of var."""
+    return norm.weight.view_as(var) * torch.rsqrt(var + norm.eps)
+
+
+def _taps_first(weight: Tensor, known: _Known) -> Tensor:
+    """(C, c, k, 1) -> (g, o, k, c)."""
+    _, channels, taps, _ = weight.shape
+    grouped = weight.reshape(known.window.groups, -1, channels, taps)
+    return grouped.transpose(2, 3).contiguous()
+
+
+def _times(kernel: Tensor, vector: Tensor) -> Tensor:
+    """Kernel (g, o, k, c) by vector (g, c), tap by tap: (g, o, k)."""
+    return (kernel.flatten(1, 2) @ vector[..., None]).view(kernel.shape[:3])
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    first, *others = tensors
+    for other in others:
+        first = first + other
+    return first

@@ -1,0 +1,140 @@
+"""The two operators of merged training that save little: quadratic forms of kernels, and a
+convolution with constants of its own near the ends of time. Knows torch alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from trainables.reparam.gram import Window
+
+
+def quadratic_forms(
+    matrix: Tensor, size: int, kernels: Sequence[Tensor], spreads: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """w M w^T of every row w of every kernel: (g, o) each.
+
+    matrix: M (g, size c, size c), symmetric, tap by tap. kernels: (g, o, k, c), k centred taps; one
+    with a spread of s has k = 1 and stands at each of s centred taps.
+    """
+    forms: tuple[Tensor, ...] = _QuadraticForms.apply(  # type: ignore[no-untyped-call]
+        matrix, size, tuple(spreads), *kernels
+    )
+    return forms
+
+
+class _QuadraticForms(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, matrix: Tensor, size: int, spreads: tuple[int, ...], *kernels: Tensor
+    ) -> tuple[Tensor, ...]:
+        saved, forms = [], []
+        for kernel, spread in zip(kernels, spreads, strict=True):
+            rows = kernel.flatten(2)
+            part = _middle(matrix, size, kernel.shape[2] * spread)
+            product = rows @ (part if spread == 1 else _blocks(part, spread).sum(dim=(1, 3)))
+            saved += [rows, product]
+            forms.append(torch.linalg.vecdot(product, rows))
+        ctx.save_for_backward(*saved)
+        ctx.size, ctx.spreads, ctx.shape = size, spreads, matrix.shape
+        ctx.shapes = [kernel.shape for kernel in kernels]
+        return tuple(forms)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *of_forms: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        of_matrix = saved[0].new_zeros(ctx.shape)
+        of_kernels = []
+        for number, (spread, shape) in enumerate(zip(ctx.spreads, ctx.shapes, strict=True)):
+            rows, product = saved[2 * number : 2 * number + 2]
+            weight = of_forms[number][..., None]
+            of_kernels.append((product * (2 * weight)).view(shape))
+            of_part = (rows * weight).mT @ rows
+            part = _middle(of_matrix, ctx.size, shape[2] * spread)
+            if spread == 1:
+                part += of_part
+            else:
+                _blocks(part, spread).add_(of_part[:, None, :, None])
+        return of_matrix, None, None, *of_kernels
+
+
+def _middle(matrix: Tensor, size: int, taps: int) -> Tensor:
+    """The rows and columns of so many centred taps, a view."""
+    channels = matrix.shape[1] // size
+    first = (size - taps) // 2 * channels
+    kept = slice(first, first + taps * channels)
+    return matrix[:, kept, kept]
+
+
+def _blocks(part: Tensor, taps: int) -> Tensor:
+    """(g, taps c, taps c) -> (g, taps, c, taps, c), a view."""
+    channels = part.shape[1] // taps
+    return part.view(len(part), taps, channels, taps, channels)
+
+
+def bordered_conv(
+    x: Tensor, shift: Tensor, kernel: Tensor, constants: Tensor, window: Window
+) -> Tensor:
+    """The convolution of x - shift (C,) by kernel (C_out, C / g, K, 1) over time, zeros beyond the
+    ends, plus constants (C_out, T'), which are the same at all frames whose window reaches over no
+    end. No gradient to the shift; it works in the kernel's dtype, and keeps x as it is.
+    """
+    result: Tensor = _BorderedConv.apply(  # type: ignore[no-untyped-call]
+        x, shift, kernel, constants, window
+    )
+    return result
+
+
+class _BorderedConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shift: Tensor, kernel: Tensor, constants: Tensor, window: Window
+    ) -> Tensor:
+        ctx.save_for_backward(x, shift, kernel)
+        ctx.window = window
+        frames, outputs = x.shape[2], constants.shape[1]
+        first = min(window.before, outputs)
+        # the last output frame whose window ends within the clip
+        last = max((frames - 1 - window.reach) // window.stride + 1, first)
+        inside = constants[:, first] if first < last else None
+        result = torch.conv2d(
+            (x - shift[:, None, None]).to(kernel.dtype),
+            kernel,
+            inside,
+            (window.stride, 1),
+            (window.reach, 0),
+            (1, 1),
+            window.groups,
+        )
+        ends = constants if inside is None else constants - inside[:, None]
+        ends = ends.to(result.dtype)[..., None]
+        result[:, :, :first] += ends[:, :first]
+        result[:, :, last:] += ends[:, last:]
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, shift, kernel = ctx.saved_tensors
+        window: Window = ctx.window
+        of_x, of_kernel, _ = torch.ops.aten.convolution_backward(
+            gradient,
+            (x - shift[:, None, None]).to(kernel.dtype),
+            kernel,
+            None,
+            (window.stride, 1),
+            (window.reach, 0),
+            (1, 1),
+            False,
+            (0, 0),
+            window.groups,
+            (ctx.needs_input_grad[0], ctx.needs_input_grad[2], False),
+        )
+        of_x = None if of_x is None else of_x.to(x.dtype)
+        return of_x, None, of_kernel, gradient.sum(dim=3).sum(dim=0), None
