@@ -38,7 +38,8 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
 
 def check_sweep(sweep: Sweep, *, data: bool = True) -> None:
     """UserError lists everything that is wrong with the sweep, see `checked_sweep`."""
-    problems = check_space(sweep) + _check_dense(sweep) + _check_tracking(sweep)
+    problems = check_space(sweep) + _check_dense(sweep)
+    problems += _check_tracking(sweep) + _check_storage(sweep)
     problems += _check_dense_of_asked(sweep) + check_warm_start(sweep)
     problems += check_early(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
@@ -65,6 +66,16 @@ def _check_tracking(sweep: Sweep) -> list[str]:
     except UserError as error:
         return list(error.problems)
     return []
+
+
+def _check_storage(sweep: Sweep) -> list[str]:
+    """An address for `storage`, which would become a folder that is called like it, password and
+    all.
+    """
+    if "://" not in sweep.storage:
+        return []
+    rule = "must be a folder that every node reaches, such as a mounted bucket"
+    return [sweep.problem(("storage",), f"{rule}, got {show(sweep.storage)}")]
 
 
 def check_data(sweep: Sweep) -> list[str]:

@@ -118,6 +118,19 @@ def open_client(uri: str) -> Any:
         return MlflowClient(tracking_uri=address)
 
 
+def check_store(uri: str) -> str:
+    """What a store answers, in words; UserError where it does not. A database is not made."""
+    file = database_file(expanded(uri, PLACE))
+    if file is not None and not file.exists():
+        there = next(folder for folder in file.absolute().parents if folder.exists())
+        if not os.access(there, os.W_OK):
+            raise UserError(f"{PLACE}: {there} must be a folder that can be written")
+        return "will be made"
+    with reported(uri):
+        open_client(uri).search_experiments(max_results=1)
+    return "answers"
+
+
 def experiment_id(client: Any, uri: str, name: str) -> str:
     """Id of the experiment, made if it is not there; beside a database file its artifacts lie
     beside that file.

@@ -14,13 +14,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from orchestrator.sweep import Resources
+from orchestrator.tuning.joining import check_head
+from orchestrator.tuning.loopback import on_loopback
 from trainables.contract.errors import Interrupted, UserError
 
 RAY_SETTINGS = {
@@ -195,28 +198,45 @@ def ray_cluster(address: str | None, note: Callable[[str], None]) -> Iterator[Cl
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    local: dict[str, Any] = {}
-    if where == "local":
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        local = {"include_dashboard": False}
-        note("starting Ray on this machine")
-    else:
-        check_address(where)
-        note(f"joining the Ray cluster at {where}")
+    with ExitStack() as around:
+        local: dict[str, Any] = {}
+        if where == "local":
+            around.enter_context(on_loopback())
+            local = {"include_dashboard": False, **_own_cores()}
+            note("starting Ray on this machine")
+        else:
+            check_address(where)
+            if where != "auto":
+                check_head(where)
+            note(f"joining the Ray cluster at {where}")
+        _init(where, local)
+        cluster = Cluster(ray.get_runtime_context().gcs_address, shared=where != "local")
+        try:
+            yield cluster
+        finally:
+            _leave(cluster)
+
+
+def _own_cores() -> dict[str, int]:
+    """The cores of this process, where they are fewer than the machine's: a job of Slurm has a
+    share of a node, and Ray counts all of it.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return {}
+    own = len(os.sched_getaffinity(0))
+    return {"num_cpus": own} if own < (os.cpu_count() or 1) else {}
+
+
+def _init(where: str, options: Mapping[str, Any]) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ray.init(address=where, log_to_driver=False, logging_level="error", **local)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            ray.init(address=where, log_to_driver=False, logging_level="error", **options)
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             raise UserError(
                 f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
             ) from error
-    cluster = Cluster(ray.get_runtime_context().gcs_address, shared=where != "local")
-    try:
-        yield cluster
-    finally:
-        _leave(cluster)
 
 
 def _leave(cluster: Cluster) -> None:

@@ -57,7 +57,7 @@ from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
 from orchestrator.tuning.waiting import WaitingForCores
-from orchestrator.tuning.workers import survivable_deaths
+from orchestrator.tuning.workers import keys_stay_here, survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import TrialFailed
 from trainables.ray_trainable import TrialRequest, resources_of, train
@@ -233,7 +233,7 @@ class TuneRun:
         )
         monitor = Monitor(self, cluster)
         try:
-            with warnings.catch_warnings(), survivable_deaths():
+            with warnings.catch_warnings(), survivable_deaths(), keys_stay_here():
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
                 told = ShareReports(shares, searcher.trial_of)
                 tuner = self._tuner(searcher, scheduler, [callback, told])

@@ -21,7 +21,7 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
-from ray.tune.execution import tune_controller
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment import Trial as TuneTrial
 
 DIED = "the worker died"
@@ -71,6 +71,19 @@ def survivable_deaths() -> Iterator[None]:
         yield
     finally:
         tune_controller.RayActorManager = before
+
+
+@contextmanager
+def keys_stay_here() -> Iterator[None]:
+    """Within: Tune gives its workers no keys of a cloud's from our environment, which Ray would
+    write into the log of every node. A worker has those of its own machine.
+    """
+    before = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 def death(error: BaseException | None) -> str:

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.record.journal import read_journal
+from tests.listeners import beyond_loopback
 
 SWEEP = """
 version: 1
@@ -223,9 +225,22 @@ def check_finished(folder):
     assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 60]
 
 
-def test_a_sweep_ends_with_scores_and_repeats_nothing(folder, monkeypatch):
+@pytest.fixture
+def rays_own():
+    """A folder for what Ray writes; its sockets need a short name."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray") as folder:
+        yield Path(folder)
+
+
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY")
+
+
+def test_a_sweep_ends_with_scores_and_repeats_nothing(folder, rays_own, monkeypatch):
     secret = "2718281"  # part of the store's address, and nowhere to be seen afterwards
     monkeypatch.setenv("PLANTED", secret)
+    for name in SECRETS:
+        monkeypatch.setenv(name, f"{name}{secret}")
+    monkeypatch.setenv("RAY_TMPDIR", str(rays_own))
     first = command("sweep", "tiny.yaml", cwd=folder)
     assert first.returncode == 0, first.stderr
     assert "Final scores" in first.stdout
@@ -249,7 +264,8 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder, monkeypatch):
     assert "train.lr: was 0.05, is now 0.1" in changed.stderr
     for run in (first, second, changed):
         assert secret not in run.stdout + run.stderr
-    for path in folder.rglob("*"):
+    assert list(rays_own.rglob("raylet.out"))
+    for path in (*folder.rglob("*"), *rays_own.rglob("*")):
         assert secret not in path.name
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
@@ -328,6 +344,7 @@ def test_a_signal_before_preemption_writes_checkpoints_and_the_test_split_stays_
     """SIGUSR1, which Tune would take for its own; Ctrl-C is sent by other tests here."""
     process = start(folder)
     wait_until(lambda: long_trial_is_under_way(folder), process)
+    assert beyond_loopback(process.pid) == []
     process.send_signal(signal.SIGUSR1)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

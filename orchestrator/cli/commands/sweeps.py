@@ -14,6 +14,8 @@ from orchestrator import __version__
 from orchestrator.cli.commands.cleaning import clean
 from orchestrator.cli.commands.data import data_app
 from orchestrator.cli.commands.ensembles import ensemble, show_evaluation, what_if
+from orchestrator.cli.commands.examining import doctor
+from orchestrator.cli.commands.launching import launch_app
 from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(check_app, name="check")
+app.add_typer(launch_app, name="launch")
 
 File = Annotated[
     str,
@@ -286,6 +289,7 @@ app.command()(status)
 app.command()(clean)
 app.command()(curves)
 app.command()(simulate)
+app.command()(doctor)
 
 
 @app.command()

@@ -36,9 +36,19 @@ print(json.dumps(loaded))
 """
 NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
 FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
-CLEANING = ["clean --help"]
+CLEANING = ["clean --help", "doctor --help"]
+LAUNCHED = ["launch --help", "launch ray quickstart --address http://h:8265 --dry-run"]
 SIMULATED = ["simulate simulated.yaml --curves curves.parquet", "curves --help"]
-COMMANDS = ["--help", "validate --help", "data --help", *FILES, *CLEANING, *SIMULATED, *NETWORKS]
+COMMANDS = [
+    "--help",
+    "validate --help",
+    "data --help",
+    *FILES,
+    *CLEANING,
+    *LAUNCHED,
+    *SIMULATED,
+    *NETWORKS,
+]
 """In this order in one process: what an earlier one loads, a later one has loaded too."""
 
 

@@ -107,6 +107,10 @@ class FakeRay:
 
     def init(self, **asked):
         self.calls.append(asked)
+        self.started = {
+            "mode": os.environ.get("RAY_AUTH_MODE"),
+            "several": cluster.ray._private.ray_constants.ENABLE_RAY_CLUSTER,
+        }
         if self.refuses:
             raise self.refuses
 
@@ -142,14 +146,34 @@ def test_ray_of_this_machine_alone(monkeypatch, environment):
         "shutdown, collecting=False",
     ]
     assert gc.isenabled()
-    assert environment["RAY_AUTH_MODE"] == "disabled"
+    assert fake.started == {"mode": "token", "several": False}
+    assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} & set(environment)  # of that Ray alone
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
     assert environment["TUNE_GLOBAL_CHECKPOINT_S"] == "7"
+
+
+def test_a_share_of_a_node_is_not_taken_for_the_whole_of_it(monkeypatch, environment):
+    fake = FakeRay(monkeypatch)
+    monkeypatch.setattr(cluster.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: set(range(8)))
+    with ray_cluster(None, lambda _: None):
+        pass
+    assert fake.calls[0]["num_cpus"] == 8
+
+
+def test_what_a_person_says_of_authentication_stays(monkeypatch, environment):
+    fake = FakeRay(monkeypatch)
+    environment["RAY_AUTH_MODE"] = "disabled"
+    with ray_cluster(None, lambda _: None):
+        pass
+    assert fake.started == {"mode": "disabled", "several": False}
+    assert environment["RAY_AUTH_MODE"] == "disabled"
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
 def test_a_cluster_that_others_use_is_joined(monkeypatch, environment, by):
     fake, said = FakeRay(monkeypatch), []
+    monkeypatch.setattr(cluster, "check_head", lambda address: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         environment["RAY_ADDRESS"] = address if by == "environment" else "10.0.0.9:1"

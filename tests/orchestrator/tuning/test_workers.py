@@ -11,7 +11,7 @@ from ray.exceptions import (
     RayTaskError,
     WorkerCrashedError,
 )
-from ray.tune.execution import tune_controller
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator.tuning import workers
@@ -172,3 +172,17 @@ def test_tune_gets_the_manager_for_the_time_of_the_run_only():
     with survivable_deaths():
         assert tune_controller.RayActorManager is ActorManager
     assert tune_controller.RayActorManager is before
+
+
+def test_keys_of_a_cloud_are_not_sent_to_workers(monkeypatch):
+    """Ray writes what it sends them into a log."""
+
+    class Trainable:
+        pass
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    with workers.keys_stay_here():
+        sent = class_cache._ActorClassCache().get(Trainable)._default_options["runtime_env"]
+    assert "PL_DISABLE_FORK" in str(sent)
+    assert "hunter2" not in str(sent)
+    assert "AWS_SECRET_ACCESS_KEY" in class_cache.ENV_VARS_TO_PROPAGATE  # as it was

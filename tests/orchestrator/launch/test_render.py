@@ -1,0 +1,240 @@
+"""What is submitted, as text: the same values give the same text, and wrong ones no text at all."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import yaml
+
+from orchestrator.launch.kuberay import KubeRayRequest, render_kuberay
+from orchestrator.launch.ray_job import RayRequest, render_ray
+from orchestrator.launch.request import Work, kubernetes_name
+from orchestrator.launch.skypilot import SkyPilotRequest, render_skypilot
+from orchestrator.launch.slurm import SlurmRequest, render_slurm
+from trainables.contract.errors import UserError
+
+WORK = Work("my_sweep", "sweeps/my.yaml", "/shared/study", ("train.lr=0.1",))
+SLURM = {"partition": "gpu", "time": "24:00:00", "cpus": 8, "environment": "/shared/venv"}
+
+
+def test_a_slurm_job_of_one_node_is_this_script():
+    text = render_slurm(WORK, SlurmRequest(**SLURM, gpus=1, memory="32G", account="lab")).text
+    assert (
+        text
+        == """\
+#!/usr/bin/env bash
+#SBATCH --job-name=my_sweep
+#SBATCH --partition=gpu
+#SBATCH --account=lab
+#SBATCH --time=24:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
+#SBATCH --mem=32G
+#SBATCH --signal=B:USR1@300
+#SBATCH --open-mode=append
+#SBATCH --output=my_sweep-%j.out
+#SBATCH --requeue
+
+set -euo pipefail
+cd /shared/study
+export PATH=/shared/venv/bin:"$PATH"
+export OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0
+
+# Slurm says early that the job's time ends, or that it is preempted: trials write checkpoints, and
+# the same job goes on from them when it is its turn again.
+preempted=""
+sweep=""
+warn() {
+    preempted=yes
+    if [ -n "$sweep" ]; then kill -USR1 "$sweep"; fi
+}
+trap warn USR1 TERM
+
+orchestrate sweep sweeps/my.yaml --set train.lr=0.1 &
+sweep=$!
+# a signal ends `wait` before the sweep has ended
+while kill -0 "$sweep" 2>/dev/null; do
+    wait "$sweep" || true
+done
+code=0
+wait "$sweep" || code=$?
+# 130: it was interrupted, and every checkpoint is written
+if [ -n "$preempted" ] && [ "$code" = 130 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+    )
+
+
+def test_several_nodes_are_whole_and_have_a_ray_with_a_token_of_its_own():
+    text = render_slurm(WORK, SlurmRequest(**SLURM, nodes=3)).text
+    assert "#SBATCH --exclusive\n" in text
+    assert "#SBATCH --mem=0\n" in text
+    assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=" in text
+    assert 'orchestrate sweep sweeps/my.yaml --set train.lr=0.1 --address "$address" &' in text
+    one = render_slurm(WORK, SlurmRequest(**SLURM)).text
+    assert "--exclusive" not in one
+    assert "ray start" not in one
+
+
+@pytest.mark.parametrize(
+    ("signal", "ends", "code", "queued"),
+    [
+        ("USR1", 130, 130, True),
+        ("TERM", 130, 130, True),
+        ("USR1", 0, 0, False),
+        (None, 3, 3, False),
+    ],
+)
+def test_a_job_that_is_told_queues_again(tmp_path, signal, ends, code, queued):
+    """The script itself, with a sweep that ends with `ends` once it is told to."""
+    work = Work("small", "s.yaml", str(tmp_path))
+    script = render_slurm(work, SlurmRequest(**SLURM | {"environment": str(tmp_path)})).text
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    tell = f"kill -{signal} $PPID" if signal else "exit"
+    for name, text in {
+        "orchestrate": f"trap 'exit {ends}' USR1\n{tell} {'' if signal else ends}\n"
+        "for i in $(seq 100); do sleep 0.05; done\nexit 99\n",
+        "scontrol": 'echo "$@" > queued\n',
+    }.items():
+        (tools / name).write_text(f"#!/bin/bash\n{text}")
+        (tools / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash"],
+        input=script,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "17"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    asked = tmp_path / "queued"
+    assert asked.exists() == queued
+    assert not queued or asked.read_text() == "requeue 17\n"
+
+
+def test_words_of_a_script_stay_words():
+    work = Work("s", "a b.yaml", "/shared/my study", ("tracking.uri=https://u:${PW}@h; rm",))
+    text = render_slurm(work, SlurmRequest(**SLURM)).text
+    assert "cd '/shared/my study'\n" in text
+    assert "sweep 'a b.yaml' --set 'tracking.uri=https://u:${PW}@h; rm' &" in text
+
+
+def test_a_job_of_a_ray_cluster_is_this_command():
+    rendered = render_ray(WORK, RayRequest("http://127.0.0.1:8265"))
+    assert rendered.shown() == (
+        "ray job submit --address http://127.0.0.1:8265 --no-wait -- env -C /shared/study"
+        " orchestrate sweep sweeps/my.yaml --set train.lr=0.1 --address auto"
+    )
+
+
+def test_a_rayjob_goes_on_with_the_same_sweep_on_cluster_after_cluster():
+    asked = KubeRayRequest("r/o:1", workers=2, queue="q", secret="mlflow")
+    job = yaml.safe_load(render_kuberay(WORK, asked).text)
+    assert job["metadata"] == {
+        "generateName": "my-sweep-",
+        "namespace": "default",
+        "labels": {"kueue.x-k8s.io/queue-name": "q"},
+    }
+    spec = job["spec"]
+    assert spec["entrypoint"] == (
+        "env -C /shared/study orchestrate sweep sweeps/my.yaml --set train.lr=0.1 --address auto"
+    )
+    assert spec["backoffLimit"] > 0
+    cluster = spec["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    [workers] = cluster["workerGroupSpecs"]
+    assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 2
+    for group in (cluster["headGroupSpec"], workers):
+        [container] = group["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "mlflow"}}]
+
+
+def test_a_skypilot_task_names_secrets_and_holds_none():
+    asked = SkyPilotRequest("r/o:1", "s3://b", "A100:4", secrets=("MLFLOW_TRACKING_TOKEN",))
+    rendered = render_skypilot(WORK, asked)
+    task = yaml.safe_load(rendered.text)
+    assert task["secrets"] == {"MLFLOW_TRACKING_TOKEN": None}
+    assert task["file_mounts"] == {"/sweeps": {"source": "s3://b", "mode": "MOUNT_CACHED"}}
+    assert task["resources"]["use_spot"] is True
+    assert task["run"].splitlines()[-1] == "orchestrate sweep sweeps/my.yaml --set train.lr=0.1"
+    assert "--secret MLFLOW_TRACKING_TOKEN FILE" in rendered.shown()
+    on_demand = yaml.safe_load(
+        render_skypilot(WORK, SkyPilotRequest("i", "s3://b", spot=False)).text
+    )
+    assert on_demand["resources"]["use_spot"] is False
+    assert "accelerators" not in on_demand["resources"]
+
+
+@pytest.mark.parametrize(
+    ("render", "asked", "messages"),
+    [
+        (
+            render_slurm,
+            SlurmRequest("a b", "soon", 0, "/e\n", nodes=0, gpus=-1, memory="much", qos="-x"),
+            "--partition --qos --time --memory --cpus --nodes --gpus --environment".split(),
+        ),
+        (render_ray, RayRequest("10.0.0.1:6379"), ["--address: must be http://HOST:PORT"]),
+        (
+            render_kuberay,
+            KubeRayRequest("", workers=0, cpus=0, gpus=-1, memory="32 GB", queue="a/b", mount="x"),
+            ["--image", "--queue", "--memory", "--mount", "--workers", "--cpus", "--gpus"],
+        ),
+        (
+            render_skypilot,
+            SkyPilotRequest("i", "bucket", "four", "many", "a b", mount="x", secrets=("a=b",)),
+            ["--bucket", "--cpus", "--infra", "--mount", "--secret"],
+        ),
+    ],
+)
+def test_every_wrong_field_is_named_at_once(render, asked, messages):
+    with pytest.raises(UserError) as caught:
+        render(WORK, asked)
+    found = caught.value.problems
+    assert len(found) == len(messages)
+    for problem, message in zip(found, messages, strict=True):
+        assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (Work("s", "s.yaml", "study"), "--folder: must be an absolute path, got 'study'"),
+        (Work("s", "s\n.yaml", "/s"), "FILE: must be printable text in one line"),
+        (
+            Work("s", "s.yaml", "/s", ("tracking.uri=http://u:hunter2@h",)),
+            r"--set tracking.uri=http://u:\*\*\*@h: must not hold a password",
+        ),
+    ],
+)
+def test_what_no_cluster_can_run(work, message):
+    for render, asked in (
+        (render_slurm, SlurmRequest(**SLURM)),
+        (render_ray, RayRequest("http://h:8265")),
+        (render_kuberay, KubeRayRequest("i")),
+        (render_skypilot, SkyPilotRequest("i", "s3://b")),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            render(work, asked)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_command_that_kuberay_would_take_apart_is_refused():
+    work = Work("s", "s.yaml", "/s", ("train.lr={values: [0.1]}",))
+    with pytest.raises(UserError, match=r"--set train\.lr: must be free of spaces, quotes"):
+        render_kuberay(work, KubeRayRequest("i"))
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("My_Sweep.2", "my-sweep-2"), ("7", "sweep-7"), ("a" * 60, "a" * 40), ("A-", "a")],
+)
+def test_names_of_kubernetes(name, made):
+    assert kubernetes_name(name, 40) == made

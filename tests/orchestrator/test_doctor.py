@@ -1,0 +1,224 @@
+"""What the doctor finds, of machines that are told to it; one real look at this one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator import doctor
+from orchestrator.doctor import HERE, examine, of_machine, of_worker
+from orchestrator.planning.node_facts import NodeFacts, Place, node_facts
+from orchestrator.tuning import asking, cluster
+from orchestrator.tuning.asking import NodeAnswer
+from tests.orchestrator.in_process import run_captured
+from tests.orchestrator.sweep_files import SMALL, loaded, written
+from trainables.contract.errors import UserError
+
+FACTS = NodeFacts(
+    name="node",
+    cores=8,
+    memory=64 * 2**30,
+    gpus=("NVIDIA A100",),
+    driver="570.1",
+    versions={"Python": "3.11.7", "ray": "2.60.0"},
+    torch_build="2.13.0+cu129",
+    torch_gpus=("NVIDIA A100",),
+    free={"/s/.doctor-x": 10**12, "/data": 10**12},
+)
+PROBE = Place("/s/.doctor-x", "word")
+NO_CUDA = {"torch_build": "2.13.0+cpu", "torch_gpus": ()}
+
+
+def states(findings):
+    return {finding.what: finding.state for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("change", "wants_gpu", "what", "state", "todo"),
+    [
+        ({}, True, "torch", "ok", ""),
+        (NO_CUDA, True, "torch", "fails", "1 GPU that torch does not find"),
+        (NO_CUDA, False, "torch", "warning", "install a build with CUDA"),
+        (NO_CUDA | {"gpus": ()}, True, "torch", "fails", "the sweep asks for a GPU"),
+        (NO_CUDA | {"gpus": ()}, False, "torch", "ok", ""),
+        ({"torch_build": None, "torch_error": "no libcudart"}, False, "torch", "fails", "install"),
+        ({"versions": {"ray": "not installed"}}, False, "versions", "fails", "install ray"),
+        ({"free": {PROBE.folder: 10**8}}, False, "disk", "fails", "make room"),
+        ({"free": {PROBE.folder: 10**10}}, False, "disk", "warning", "orchestrate plan"),
+    ],
+)
+def test_what_would_fail_on_a_machine(change, wants_gpu, what, state, todo):
+    facts = dataclasses.replace(FACTS, **change)
+    found = list(of_machine("node", facts, Path("/s/runs"), PROBE, wants_gpu=wants_gpu))
+    [finding] = [each for each in found if each.what == what]
+    assert finding.state == state
+    assert todo in finding.todo
+    assert bool(finding.todo) == (state != "ok")
+    assert all(each.state == "ok" for each in found if each.what != what)
+
+
+def test_a_worker_that_sees_what_the_driver_sees():
+    found = list(of_worker("node", FACTS, FACTS, [PROBE, Place("/data")]))
+    assert states(found) == {"storage seen by a worker": "ok", "same versions": "ok"}
+    assert found[0].said == "/s, /data"
+
+
+def test_a_worker_that_does_not_see_the_store_and_has_another_ray():
+    other = dataclasses.replace(
+        FACTS,
+        versions=FACTS.versions | {"ray": "2.59.0"},
+        unreachable={"/data": "No such file or directory"},
+    )
+    found = list(of_worker("node", other, FACTS, [PROBE, Place("/data")]))
+    failing = [each for each in found if each.state == "fails"]
+    assert [each.said for each in failing] == ["/data: No such file or directory", "ray 2.59.0"]
+    assert failing[0].todo == "mount it under the same path on every node"
+    assert "here: ray 2.60.0" in failing[1].todo
+
+
+def test_a_folder_of_the_same_name_elsewhere_is_not_taken_for_the_same(tmp_path):
+    (tmp_path / "word").write_text("another")
+    facts = node_facts((Place(str(tmp_path), "mine"), Place(str(tmp_path / "lost"))))
+    assert facts.unreachable == {
+        str(tmp_path): "another folder lies there under the same path",
+        str(tmp_path / "lost"): "No such file or directory",
+    }
+    assert facts.cores >= 1
+    assert facts.memory > 2**28
+    assert facts.torch_build
+    assert facts.versions["ray"][0].isdigit()
+
+
+@pytest.fixture
+def rays(monkeypatch):
+    """A Ray that is not started: its nodes answer what they are told to."""
+    answers = []
+
+    @contextmanager
+    def ray_cluster(address, note):
+        yield SimpleNamespace(shared=address is not None)
+
+    monkeypatch.setattr(cluster, "ray_cluster", ray_cluster)
+    monkeypatch.setattr(asking, "ask_nodes", lambda question, places: answers)
+    monkeypatch.setattr(doctor, "node_facts", lambda places: FACTS)
+    return answers
+
+
+def test_nodes_are_told_apart(rays, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    facts = dataclasses.replace(FACTS, name="b")
+    rays += [
+        NodeAnswer("a (10.0.0.1)", {"CPU": 8.0}, None, "ModuleNotFoundError: orchestrator"),
+        NodeAnswer("b (10.0.0.2)", {"CPU": 8.0}, facts),
+    ]
+    found = examine(None, "10.0.0.1:6379", lambda _: None)
+    failing = [each for each in found if each.state == "fails"]
+    assert [(each.where, each.what) for each in failing] == [("a (10.0.0.1)", "worker")]
+    assert "install the project on every node" in failing[0].todo
+    assert {"machine", "torch"} <= {each.what for each in found if each.where.startswith("b")}
+    assert not list(tmp_path.iterdir())  # what was written is gone
+
+
+def test_a_ray_that_does_not_answer_is_a_finding(monkeypatch, rays, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(address, note):
+        raise UserError("--address: must be HOST:PORT of a running Ray cluster")
+
+    monkeypatch.setattr(cluster, "ray_cluster", refuse)
+    found = examine(None, "10.0.0.9:1", lambda _: None)
+    assert found[-1].what == "Ray"
+    assert found[-1].state == "fails"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_storage_that_cannot_be_written_is_a_finding(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o500)
+    [found] = examine(None, None, lambda _: None)
+    assert (found.what, found.state) == ("storage", "fails")
+
+
+@pytest.mark.parametrize(
+    ("uri", "state", "said"),
+    [
+        ("none", "ok", "nothing is recorded"),
+        ("sqlite:///mlflow.db", "ok", "sqlite:///mlflow.db: will be made"),
+        ("http://u:hunter2@127.0.0.1:9", "fails", "must be an MLflow store that answers"),
+    ],
+)
+def test_stores_of_a_sweep(rays, tmp_path, monkeypatch, uri, state, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MAX_RETRIES", "TIMEOUT"):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
+    rays.append(NodeAnswer("b", {"CPU": 8.0}, FACTS))
+    sweep = loaded(tmp_path, SMALL, f"tracking.uri={uri}")
+    found = examine(sweep, None, lambda _: None)
+    [tracking] = [each for each in found if each.what == "MLflow"]
+    assert tracking.state == state
+    assert said in tracking.said
+    assert "hunter2" not in str(found)
+    assert states(found)["store"] == "fails"  # nowhere
+    assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
+
+
+def test_the_command_says_it_with_its_exit_code(rays, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rays.append(NodeAnswer("b", {"CPU": 8.0}, FACTS))
+    code, out, _ = run_captured(capsys, "doctor")
+    assert code == 0
+    assert HERE in out
+    assert out.rstrip().endswith("all is well")
+    code, out, _ = run_captured(capsys, "doctor", written(tmp_path, SMALL), "--json")
+    assert code == 4
+    assert {"where", "what", "state", "said", "todo"} == set(json.loads(out)[0])
+    code, out, err = run_captured(capsys, "doctor", "nowhere.yaml")
+    assert (code, out) == (2, "")
+    assert "nowhere.yaml" in err
+
+
+class FakeNodes:
+    """Stands for Ray's nodes and tasks."""
+
+    def __init__(self, monkeypatch, outcomes):
+        self.outcomes = outcomes
+        names = ("remote", "nodes", "wait", "get")
+        for name in names:
+            monkeypatch.setattr(asking.ray, name, getattr(self, name))
+
+    def nodes(self):
+        entry = {"NodeID": "0" * 56, "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 2.0}}
+        return [
+            entry | {"NodeManagerHostname": name, "Alive": outcome != "dead"}
+            for name, outcome in self.outcomes.items()
+        ]
+
+    def remote(self, **options):
+        assert options == {"num_cpus": 0, "max_retries": 0}
+        asked = iter([name for name, outcome in self.outcomes.items() if outcome != "dead"])
+        task = SimpleNamespace(remote=lambda *arguments: next(asked))
+        return lambda question: SimpleNamespace(options=lambda scheduling_strategy: task)
+
+    def wait(self, asked, num_returns, timeout):
+        return [name for name in asked if self.outcomes[name] != "silent"], []
+
+    def get(self, name):
+        if self.outcomes[name] == "broken":
+            raise asking.RayError("a long story\nModuleNotFoundError: No module named 'x'\n")
+        return self.outcomes[name]
+
+
+def test_every_node_that_lives_answers_or_says_why_not(monkeypatch):
+    FakeNodes(monkeypatch, {"a": 7, "b": "broken", "c": "silent", "d": "dead"})
+    answers = asking.ask_nodes(len)
+    assert [(each.node, each.answer, each.error) for each in answers] == [
+        ("a (10.0.0.1)", 7, ""),
+        ("b (10.0.0.1)", None, "ModuleNotFoundError: No module named 'x'"),
+        ("c (10.0.0.1)", None, "no answer for 180 s"),
+    ]
