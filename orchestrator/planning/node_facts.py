@@ -15,10 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from orchestrator import __version__
 from orchestrator.planning.machine import present
 
-PACKAGES = ("orchestrate", "ray", "torch", "mlflow", "numpy", "pyarrow")
-"""Whose versions must be one on all nodes; Python's, too."""
+PACKAGES = ("ray", "torch", "mlflow", "numpy", "pyarrow")
+"""Whose versions must be one on all nodes, as must those of Python and the project."""
 
 PATIENCE_S = 120.0
 """Of torch, whose import from a network disk takes long."""
@@ -94,7 +95,7 @@ def _exchange(folder: Path, word: str, name: str) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
+    found = {"Python": platform.python_version(), "orchestrate": __version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)

@@ -28,7 +28,7 @@ def expanded(text: str, place: str) -> str:
         return known or default or ""
 
     whole = VARIABLE.sub(value, text)
-    if f":{HIDDEN}@" in text or f"={HIDDEN}" in text:
+    if any(f"{before}{HIDDEN}" in text for before in (":", "=", "//")):
         problems.append(
             f"{place}: the password of {text} is not kept with the sweep; write it as ${{VARIABLE}}"
             " in the sweep file, or run the file again"

@@ -37,15 +37,19 @@ def ask_nodes(question: Callable[..., T], *arguments: Any) -> list[NodeAnswer[T]
         for node in nodes
     ]
     ready, _ = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE_S)
+    names = [f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in nodes]
     return [
-        _answer(node, reference if reference in ready else None)
-        for node, reference in zip(nodes, asked, strict=True)
+        _answer(
+            # several nodes of one machine are told apart by their ids
+            name if names.count(name) == 1 else f"{name} {node['NodeID'][:6]}",
+            node["Resources"],
+            reference if reference in ready else None,
+        )
+        for name, node, reference in zip(names, nodes, asked, strict=True)
     ]
 
 
-def _answer(node: dict[str, Any], reference: Any) -> NodeAnswer[Any]:
-    name, resources = node["NodeManagerHostname"], node["Resources"]
-    place = f"{name} ({node['NodeManagerAddress']})"
+def _answer(place: str, resources: dict[str, float], reference: Any) -> NodeAnswer[Any]:
     if reference is None:
         return NodeAnswer(place, resources, None, f"no answer for {PATIENCE_S:g} s")
     try:

@@ -219,11 +219,11 @@ def ray_cluster(address: str | None, note: Callable[[str], None]) -> Iterator[Cl
 
 def _own_cores() -> dict[str, int]:
     """The cores of this process, where they are fewer than the machine's: a job of Slurm has a
-    share of a node, and Ray counts all of it.
+    share of a node, by affinity or by trust, and Ray counts all of it.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return {}
-    own = len(os.sched_getaffinity(0))
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    job = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    own = min(own, int(job)) if job.isdigit() else own
     return {"num_cpus": own} if own < (os.cpu_count() or 1) else {}
 
 

@@ -193,9 +193,14 @@ class FakeNodes:
             monkeypatch.setattr(asking.ray, name, getattr(self, name))
 
     def nodes(self):
-        entry = {"NodeID": "0" * 56, "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 2.0}}
+        entry = {"NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 2.0}}
         return [
-            entry | {"NodeManagerHostname": name, "Alive": outcome != "dead"}
+            entry
+            | {
+                "NodeID": name * 56,
+                "NodeManagerHostname": "a" if name == "e" else name,
+                "Alive": outcome != "dead",
+            }
             for name, outcome in self.outcomes.items()
         ]
 
@@ -215,10 +220,11 @@ class FakeNodes:
 
 
 def test_every_node_that_lives_answers_or_says_why_not(monkeypatch):
-    FakeNodes(monkeypatch, {"a": 7, "b": "broken", "c": "silent", "d": "dead"})
+    FakeNodes(monkeypatch, {"a": 7, "b": "broken", "c": "silent", "d": "dead", "e": 8})
     answers = asking.ask_nodes(len)
     assert [(each.node, each.answer, each.error) for each in answers] == [
-        ("a (10.0.0.1)", 7, ""),
+        ("a (10.0.0.1) aaaaaa", 7, ""),
         ("b (10.0.0.1)", None, "ModuleNotFoundError: No module named 'x'"),
         ("c (10.0.0.1)", None, "no answer for 180 s"),
+        ("a (10.0.0.1) eeeeee", 8, ""),
     ]

@@ -10,6 +10,8 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 HIDDEN = "***"
 # scheme://user:password@host; a password may hold "@" and "/"
 _PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^:/@\s\"']*:)([^\s\"']+)(?=@)")
+# scheme://token@host: what is as long as a token and has a digit is no person's name
+_TOKEN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?=[^:/@\s\"']*[0-9])([^:/@\s\"'$*]{20,})(?=@)")
 _SECRET = r"(?:pass|secret|token|signature|(?:access|account|api)_?key)"
 _QUERY = re.compile(
     rf"([?&](?:sig|[^=&\s\"']*{_SECRET}[^=&\s\"']*)=)"
@@ -20,7 +22,7 @@ _QUERY = re.compile(
 
 def redacted(text: str) -> str:
     """The text with the passwords of all addresses in it hidden; `${NAME}` is no password."""
-    return _QUERY.sub(_hide, _PASSWORD.sub(_hide, text))
+    return _QUERY.sub(_hide, _TOKEN.sub(_hide, _PASSWORD.sub(_hide, text)))
 
 
 def _hide(match: re.Match[str]) -> str:

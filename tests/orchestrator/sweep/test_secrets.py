@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -42,6 +43,8 @@ def assert_kept_secret(folder, *texts):
         ("mysql://h/db?user=u&password=geheim&x=1", "mysql://h/db?user=u&password=***&x=1"),
         ("https://u:${PASSWORD}@h", "https://u:${PASSWORD}@h"),
         ("https://u@h:80/a", "https://u@h:80/a"),
+        ("https://dapi0123456789abcdef0123@h/a", "https://***@h/a"),
+        ("https://a-service-account-of-ours@h/a", "https://a-service-account-of-ours@h/a"),
         ("https://h/s?sig=a: must", "https://h/s?sig=***: must"),
         ("https://h/s?design=a&region=b", "https://h/s?design=a&region=b"),
         ("http://localhost:5000/#/experiments/1", "http://localhost:5000/#/experiments/1"),
@@ -60,8 +63,9 @@ def test_variables_are_read_when_they_are_used(monkeypatch):
         expanded("http://u:${PW}@h", "s.yaml:3")
     monkeypatch.setenv("PW", SECRET)
     assert expanded("http://u:${PW}@${HOST:-h}", "x") == f"http://u:{SECRET}@h"
-    with pytest.raises(UserError, match=r"the password of http://u:\*\*\*@h is not kept"):
-        expanded("http://u:***@h", "tracking.uri")
+    for kept in ("http://u:***@h", "http://***@h", "http://h?token=***"):
+        with pytest.raises(UserError, match=f"the password of {re.escape(kept)} is not kept"):
+            expanded(kept, "tracking.uri")
 
 
 @pytest.mark.parametrize("written", [ADDRESS, "http://nobody:${PLANTED}@127.0.0.1:9"])

@@ -124,8 +124,11 @@ class FakeRay:
 @pytest.fixture
 def environment(monkeypatch):
     """The environment, without what a machine says of Ray; as before afterwards."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))
+    }
     monkeypatch.setattr(os, "environ", own)
+    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: range(os.cpu_count()))
     return own
 
 
@@ -152,13 +155,20 @@ def test_ray_of_this_machine_alone(monkeypatch, environment):
     assert environment["TUNE_GLOBAL_CHECKPOINT_S"] == "7"
 
 
-def test_a_share_of_a_node_is_not_taken_for_the_whole_of_it(monkeypatch, environment):
+@pytest.mark.parametrize(
+    ("affinity", "slurm", "cores"), [(8, None, 8), (64, "4", 4), (2, "4", 2), (64, None, None)]
+)
+def test_a_share_of_a_node_is_not_taken_for_the_whole_of_it(
+    monkeypatch, environment, affinity, slurm, cores
+):
     fake = FakeRay(monkeypatch)
     monkeypatch.setattr(cluster.os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(cluster.os, "sched_getaffinity", lambda process: set(range(affinity)))
+    if slurm is not None:
+        environment["SLURM_CPUS_ON_NODE"] = slurm
     with ray_cluster(None, lambda _: None):
         pass
-    assert fake.calls[0]["num_cpus"] == 8
+    assert fake.calls[0].get("num_cpus") == cores
 
 
 def test_what_a_person_says_of_authentication_stays(monkeypatch, environment):
