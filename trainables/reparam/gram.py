@@ -1,5 +1,5 @@
 """Second moments of the windows of frames that convolutions over time see, from lagged Gram
-matrices. Knows torch alone.
+matrices. Knows torch and the kernel algebra.
 
 With x centred and zero beyond the ends of time, R(d) = sum over samples, frames and joints of x(t)
 x(t + d)^T. The Gram matrix of whole windows, sum over outputs j of x(j + a) x(j + b)^T, is R(b - a)
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from trainables.reparam.kernels import contiguous
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def _both_ways(band: Tensor, of_frames: Tensor, window: Window) -> Tensor:
         part = slice(phase * channels, (phase + 1) * channels)
         band[:, window.lags - 1, part, part] += of_frames
     both = band + band.flip(1).mT
-    return both.permute(0, 2, 3, 1).flatten(0, 1)[..., None].contiguous()
+    return contiguous(both.permute(0, 2, 3, 1).flatten(0, 1)[..., None])
 
 
 def _per_frame(full: Tensor, single: Tensor, window: Window) -> tuple[Tensor, Tensor]:

@@ -81,13 +81,25 @@ def merge_pointwise(
     first = pointwise.reshape(groups, pointwise.shape[0] // groups, -1)  # (g, C / g, C_in / g)
     # (g, C_out / g, C / g, K)
     second = kernel.reshape(groups, kernel.shape[0] // groups, kernel.shape[1], kernel.shape[2])
-    merged = torch.einsum("goik,gij->gojk", second, first).reshape(
-        kernel.shape[0], first.shape[2], kernel.shape[2], 1
+    merged = contiguous(
+        torch.einsum("goik,gij->gojk", second, first).reshape(
+            kernel.shape[0], first.shape[2], kernel.shape[2], 1
+        )
     )
     merged_bias = torch.einsum("goik,gi->go", second, pointwise_bias.reshape(groups, -1)).reshape(
         -1
     )
     return merged, merged_bias if bias is None else merged_bias + bias
+
+
+def contiguous(kernel: Tensor) -> Tensor:
+    """A copy (C_out, C_in, K, 1) in memory in this order.
+
+    A 1x1 kernel that was made otherwise can be contiguous and have the strides of channels_last,
+    too: a convolution by it gives feature maps of that order, and its backward pass with others
+    writes beyond its memory (torch 2.13 on a CPU).
+    """
+    return kernel.clone(memory_format=torch.contiguous_format)
 
 
 def add_branches(branches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from trainables.contract.fast import merging_pays
 from trainables.reparam.counts import BatchNorm2d, Counts
 from trainables.reparam.fusible import ConvBN, Normalised, batch_norm_state
 from trainables.reparam.gram import Window, window_moments
+from trainables.reparam.kernels import contiguous
 from trainables.reparam.merged_operators import bordered_conv, quadratic_forms
 from trainables.reparam.rep_tcn import AverageBranch, PaddedBranch, RepTCN
 
@@ -39,7 +40,7 @@ class NormalisedRepTCN(Normalised):
             self.training
             and self.merged
             and not body.fixed
-            and merging_pays(x.shape[1], body.kernel_size, body.stride, positions)
+            and merging_pays(x.shape[1], body.kernel_size, positions)
         ):
             return merged_forward(body, self.bn, x)
         return super().forward(x)
@@ -66,7 +67,7 @@ def merged_forward(block: RepTCN, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         kernel, edge = whole.kernel * scale[..., None, None], whole.edge * scale[..., None]
         inside = norm.bias.view_as(scale) + scale * (whole.base - mean)
         constants = inside[..., None] + edge @ known.over.mT  # (g, o, T')
-        weight = kernel.transpose(2, 3).flatten(0, 1)[..., None].contiguous()
+        weight = contiguous(kernel.transpose(2, 3).flatten(0, 1)[..., None])
         constants = constants.flatten(0, 1).to(working)
         return bordered_conv(x, known.shift.flatten(), weight.to(working), constants, window)
 

@@ -122,3 +122,10 @@ def test_image_of_zero_is_what_batch_norm_makes_of_a_zero():
     torch.testing.assert_close(
         apply(bn, torch.zeros(1, 4, 1, 1, dtype=torch.float64)).flatten(), bn.image_of_zero, **TIGHT
     )
+
+
+def test_a_merged_kernel_keeps_feature_maps_in_their_order_in_memory():
+    """Of strides as channels_last has them, torch's convolution makes such feature maps."""
+    pointwise, kernel = (torch.randn(8, 8, 1, 1) for _ in range(2))
+    merged, _ = merge_pointwise(pointwise, torch.zeros(8), kernel)
+    assert merged.stride() == (8, 1, 1, 1)
