@@ -316,6 +316,8 @@ def request(folder: Path, repeat: int, chosen: dict[str, Any]) -> Any:
         cpus=1.0,
         gpu_fraction=0.0,
         timed=False,
+        start=None,
+        leave=[],
     )
 
 

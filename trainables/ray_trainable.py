@@ -5,7 +5,7 @@ else is `run_trial`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -16,6 +16,8 @@ from trainables.contract.errors import Interrupted, TrialFailed, UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from trainables.training.beginning import Beginnings, SharedFile
 
 FAILED = "failed"
 """Key of the last report of a trial that failed; its value is the reason."""
@@ -38,6 +40,14 @@ GPU, GPU_MEMORY_GB, GPU_PEAK_GB = "gpu", "gpu_memory_gb", "gpu_peak_gb"
 epoch its memory, and the most of it that the trial's tensors have taken, in 1e9 bytes.
 """
 
+BRANCHED, BEGAN, SHARED_EPOCHS, SHARED_S = "branched", "began", "shared_epochs", "shared_s"
+"""Keys of reports on a beginning, whose digest is the value of the first two: that the trial starts
+from it, or has left it to others; its epochs, and the seconds that they took.
+"""
+
+SHARED = "shared"
+"""Key of the report of an epoch that another trial has trained for this one."""
+
 STEP, STEPS = "step", "steps"
 """Keys of a report within an epoch, which is `IN_EPOCH` (0-based): steps done, and of how many."""
 IN_EPOCH = "in_epoch"
@@ -47,6 +57,14 @@ STEPS_EVERY_S = 60.0
 
 STOP_CHECK_S = 0.5
 """A stop request is looked for at most this often: it is a file, possibly on a network disk."""
+
+
+class SharedRequest(TypedDict):
+    """A file that holds the state after a beginning that several trials share, or is to hold it."""
+
+    path: str  # absolute
+    digest: str
+    epochs: int
 
 
 class TrialRequest(TypedDict):
@@ -63,6 +81,8 @@ class TrialRequest(TypedDict):
     cpus: float  # what it asks of its node, as `gpu_fraction` does
     gpu_fraction: float  # 0 for a CPU trial
     timed: bool  # the trial measures the latency of its network itself, beside other trials
+    start: SharedRequest | None  # the beginning to start from, where it is there
+    leave: list[SharedRequest]  # those to leave to others
 
 
 def train(request: TrialRequest) -> None:
@@ -91,7 +111,7 @@ def train(request: TrialRequest) -> None:
             torch.cuda.empty_cache()  # a trial before it in this process may have left some
             torch.cuda.reset_peak_memory_stats()
             tune.report({GPU: which_gpu()})
-        source = request["source"]
+        source, shared = request["source"], Shared(request, tune.report)
         run_trial(
             TrialConfig.model_validate_json(request["config"]),
             TrialDir(Path(request["out"])),
@@ -100,9 +120,12 @@ def train(request: TrialRequest) -> None:
                 root=Path(request["root"]),
                 source=None if source is None else Path(source),
                 timed=request["timed"],
+                beginnings=shared.beginnings(),
             ),
             Watch(
-                report=lambda metrics: tune.report({**metrics, **gpu_memory(device)}),
+                report=lambda metrics: tune.report(
+                    {**metrics, **shared.mark(metrics), **gpu_memory(device)}
+                ),
                 warn=lambda text: tune.report({WARNING: text}),
                 should_stop=stopped,
                 stepped=StepReports(tune.report),
@@ -164,6 +187,44 @@ def time_form(deploy_file: str, threads: int, gpu_fraction: float) -> str:
 
     torch.set_num_threads(threads)
     return time_file(Path(deploy_file), _device(gpu_fraction)).model_dump_json()
+
+
+class Shared:
+    """What a trial shares with others, and its reports of that."""
+
+    def __init__(self, request: TrialRequest, report: Callable[[dict[str, Any]], None]) -> None:
+        self._request = request
+        self._report = report
+        self._epochs = 0  # that another trial has trained for this one
+
+    def beginnings(self) -> Beginnings:
+        """What the trial may start from and leaves."""
+        from trainables.training.beginning import Beginnings
+
+        start = self._request["start"]
+        return Beginnings(
+            start=None if start is None else _shared_file(start),
+            leave=tuple(map(_shared_file, self._request["leave"])),
+            branched=self._branched,
+            left=self._left,
+        )
+
+    def mark(self, metrics: Mapping[str, float]) -> dict[str, bool]:
+        """What the report of an epoch has beside its metrics."""
+        return {SHARED: True} if metrics["epoch"] < self._epochs else {}
+
+    def _branched(self, file: SharedFile, seconds: float) -> None:
+        self._epochs = file.epochs
+        self._report({BRANCHED: file.digest, SHARED_EPOCHS: file.epochs, SHARED_S: seconds})
+
+    def _left(self, file: SharedFile, seconds: float) -> None:
+        self._report({BEGAN: file.digest, SHARED_EPOCHS: file.epochs, SHARED_S: seconds})
+
+
+def _shared_file(request: SharedRequest) -> SharedFile:
+    from trainables.training.beginning import SharedFile
+
+    return SharedFile(Path(request["path"]), request["digest"], request["epochs"])
 
 
 class StepReports:

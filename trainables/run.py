@@ -84,7 +84,7 @@ class Setup:
 
 
 def _with_source(file: SharedFile, source: Path) -> SharedFile:
-    return replace(file, content=f"{file.content} from {source}")
+    return replace(file, source=str(source))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ Event = Literal[
     "trial_interrupted",
     "trial_pruned",
     "trial_discarded",
+    "beginning_trained",
+    "beginning_used",
     "cell_exhausted",
     "search_warmed",
     "ensemble_built",

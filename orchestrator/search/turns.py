@@ -13,11 +13,16 @@ def _ignore(told: object) -> None:
     """Of what nobody wants to know."""
 
 
+def _never(trial: Trial) -> bool:
+    """No trial is held back."""
+    return False
+
+
 class Turns:
     """Asks the cells in turn, so that every cell makes progress from the start.
 
     A trial that starts from another trial's weights is held back until all trials it may start from
-    have ended.
+    have ended, and any other as long as `hold` says.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Turns:
         self.discard: Callable[[Trial], None] = (
             _ignore  # told of those a search turns out not to need
         )
+        self.hold: Callable[[Trial], bool] = _never  # asked of a trial that could start
         self._unasked = {
             cell: {trial.proposal.trial: trial for trial in listed}
             for cell, listed in trials.items()
@@ -87,7 +93,7 @@ class Turns:
         """Where among the held trials the first is that can start; asks until there is one."""
         while True:
             for position, held in enumerate(self._held):
-                if self._names.isdisjoint(held.proposal.after):
+                if self._names.isdisjoint(held.proposal.after) and not self.hold(held):
                     return position
             if not self._turn:
                 return None

@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
+from orchestrator.record.journal import Event
 from orchestrator.record.past import headline
 from orchestrator.record.states import Ending
 from orchestrator.record.stop_requests import Stop
@@ -30,7 +31,21 @@ from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.workers import Death, count_as_failure, death_of, kill
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
 from trainables.contract.disk import disk_problem
-from trainables.ray_trainable import CPU_S, DISK, FAILED, IN_EPOCH, STEP, STEPS, WALL_S, WARNING
+from trainables.ray_trainable import (
+    BEGAN,
+    BRANCHED,
+    CPU_S,
+    DISK,
+    FAILED,
+    IN_EPOCH,
+    SHARED,
+    SHARED_EPOCHS,
+    SHARED_S,
+    STEP,
+    STEPS,
+    WALL_S,
+    WARNING,
+)
 
 LOST_NODES = 10
 """A trial that loses so many nodes before it finishes another epoch may be what ends them: then
@@ -142,7 +157,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     ) -> None:
         proposal = self._proposal(trial)
         name = proposal.trial
-        self._stalls.heard(name, epoch="epoch" in result)
+        shared = SHARED in result
+        self._stalls.heard(name, epoch="epoch" in result and not shared)
+        if BEGAN in result or BRANCHED in result:
+            self._on_a_beginning(proposal, result)
         if WARNING in result:
             self._warned(proposal, str(result[WARNING]))
         if DISK in result:
@@ -160,7 +178,21 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._last_epoch[name] = epoch
             self._lost_nodes.pop(name, None)
             self._context.tracker.log_epoch(name, epoch, metrics)
-        self._display.epoch(name, {"epoch": epoch, **metrics})
+        self._display.epoch(name, {"epoch": epoch, **metrics}, shared=shared)
+
+    def _on_a_beginning(self, proposal: Proposal, result: dict[str, Any]) -> None:
+        """The trial has left one to others, or starts from one."""
+        event: Event = "beginning_trained" if BEGAN in result else "beginning_used"
+        self._context.journal.append(
+            event,
+            trial=proposal.trial,
+            cell=proposal.cell,
+            beginning=result[BEGAN if BEGAN in result else BRANCHED],
+            epochs=result[SHARED_EPOCHS],
+            seconds=round(float(result[SHARED_S]), 3),
+        )
+        if BRANCHED in result:
+            self._display.branched(proposal.trial, int(result[SHARED_EPOCHS]))
 
     def _warned(self, proposal: Proposal, text: str) -> None:
         self._context.journal.append(
@@ -245,8 +277,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         if used is not None and self._epochs[proposal.trial] != trial.config.total_epochs:
             used = None
         if used is not None and self._remaining is not None:
-            self._remaining.finished(trial, *used)
+            self._remaining.finished(trial, *used, result.shared_epochs)
         took = {} if used is None else {"wall_s": round(used[0], 3), "cpu_s": round(used[1], 3)}
+        if result.shared_epochs:
+            took |= {"shared_seconds": round(result.shared_seconds, 3)}
         self._context.journal.append(
             "trial_finished",
             trial=proposal.trial,

@@ -57,10 +57,12 @@ class Attempt:
     said: float  # when a line last spoke of it
     first: tuple[float, int] | None = None  # time and epochs done of the first report
 
-    def report(self, time: float, metrics: Mapping[str, float]) -> None:
-        """metrics: what the trial reported, `epoch` (0-based) among them."""
+    def report(self, time: float, metrics: Mapping[str, float], *, shared: bool = False) -> None:
+        """metrics: what the trial reported, `epoch` (0-based) among them; shared: another trial has
+        trained that epoch.
+        """
         done, top1 = int(metrics["epoch"]) + 1, metrics.get("selection_top1")
-        self.first = self.first or (time, done)
+        self.first = (time, done) if shared else self.first or (time, done)
         passed = done - self.first[1]
         best = max((each for each in (top1, self.now.best_top1) if each is not None), default=None)
         self.now = replace(
@@ -145,9 +147,15 @@ class Display(AbstractContextManager["Display"]):
         after = f" (the first, after {duration(now - self._started)})" if first else ""
         self._event(f"started   {trial}{after}")
 
-    def epoch(self, trial: str, metrics: Mapping[str, float]) -> None:
-        """metrics: what the trial reported, `epoch` (0-based) among them."""
-        self._heard(trial, lambda attempt, now: attempt.report(now, metrics))
+    def branched(self, trial: str, epochs: int) -> None:
+        """Another trial has trained its first `epochs`."""
+        self._event(f"branched  {trial} after the {epochs} epochs that it shares with others")
+
+    def epoch(self, trial: str, metrics: Mapping[str, float], *, shared: bool = False) -> None:
+        """metrics: what the trial reported, `epoch` (0-based) among them; shared: of an epoch that
+        another trial has trained.
+        """
+        self._heard(trial, lambda attempt, now: attempt.report(now, metrics, shared=shared))
 
     def step(self, trial: str, epoch: int, step: int, steps: int) -> None:
         """An epoch (0-based) takes minutes, and so many of its steps are done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -101,9 +101,10 @@ class Remaining:
         if time is not None:
             self._totals[time.kind] -= self._shortened(time)
 
-    def finished(self, trial: Trial, wall: float, cpu: float) -> None:
-        """What it took, from its first epoch to its last."""
-        self.history.add(self._time_of(trial), wall, cpu)
+    def finished(self, trial: Trial, wall: float, cpu: float, shared_epochs: int = 0) -> None:
+        """What it took, from its first epoch to its last but for those that another trained."""
+        time = self._time_of(trial)
+        self.history.add(replace(time, epochs=time.epochs - shared_epochs), wall, cpu)
         self._factor = self.history.factors()
 
     def trial_seconds(self, name: str) -> float | None:

@@ -1,4 +1,5 @@
-"""Retention while a sweep runs: as trials end, the checkpoints that nobody needs any more go.
+"""Retention while a sweep runs: as trials end, the checkpoints and the shared beginnings that
+nobody needs any more go.
 
 Knows no Ray.
 """
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from orchestrator.record.retention import may_go, remove_unneeded, source, unneeded
 from orchestrator.record.states import Ending, TrialState
 from orchestrator.trials.proposed import Proposal
+from orchestrator.tuning.beginnings import Beginnings
 from orchestrator.tuning.sweep_run import SweepRun
 from trainables.contract.artifacts import TrialResult
 
@@ -21,9 +23,12 @@ class Retaining:
     end costs one look at the trials of its cell, and no file of theirs is read again.
     """
 
-    def __init__(self, context: SweepRun, states: Iterable[TrialState]) -> None:
+    def __init__(
+        self, context: SweepRun, states: Iterable[TrialState], beginnings: Beginnings
+    ) -> None:
         """states: of all trials that were proposed so far."""
         self._context = context
+        self._beginnings = beginnings
         self._policy = context.sweep.retain.checkpoints
         self._cells: dict[str, dict[str, TrialState]] = {}
         # dense trials that others may start from: those with a result, and the one that is taken
@@ -34,6 +39,7 @@ class Retaining:
 
     def start(self) -> None:
         """Apply the sweep file's policy, which may be another one than in the run before."""
+        self._beginnings.tidy()
         known = self._known()
         for group in self._groups:
             self._join(group, (known[name] for name in group if name in known))
@@ -53,6 +59,7 @@ class Retaining:
 
     def ended(self, proposal: Proposal, ending: Ending, result: TrialResult | None) -> None:
         """A trial has an ending; result: of a finished one."""
+        self._beginnings.ended(proposal.trial)
         state = TrialState(proposal, ending, result)
         self._note(state)
         for group in self._groups:

@@ -29,8 +29,10 @@ from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.making import asked_searches, asks, listed_searches
 from orchestrator.search.protocol import Wait
 from orchestrator.search.turns import Turns
+from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.proposed import Trial
 from orchestrator.trials.space import cells_of
+from orchestrator.tuning.beginnings import Beginnings
 from orchestrator.tuning.callbacks import SweepCallback
 from orchestrator.tuning.cluster import (
     Cluster,
@@ -92,10 +94,14 @@ def run_trials(context: SweepRun) -> Stop | None:
                 _count_in(trial, state, context, display)
             else:
                 waiting.setdefault(trial.proposal.cell, []).append(trial)
-        retaining = Retaining(context, states.values())
+        left = [trial.proposal.trial for trials in waiting.values() for trial in trials]
+        shared = shared_beginnings(context.sweep, context.trials)
+        beginnings = Beginnings(context.folder, shared, left)
+        retaining = Retaining(context, states.values(), beginnings)
         retaining.start()  # before space is asked for: the policy may have changed
         room = Room(context)
         turns = turns_of(context, waiting, states)
+        turns.hold = beginnings.waits
         to_run = not turns.over
         if not to_run and not untimed(context):
             return None
@@ -108,20 +114,22 @@ def run_trials(context: SweepRun) -> Stop | None:
         display.remaining = remaining_of(context, waiting, slots.concurrent)
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         room.check_start(states.values(), slots.concurrent)
-        tune_run = TuneRun(context, turns, slots, switch, requests, display, early, retaining, room)
+        tune_run = TuneRun(
+            context, turns, slots, switch, requests, display, early, retaining, room, beginnings
+        )
         ended = tune_run.fit(cluster) if to_run else set()
         before = {name for name, state in states.items() if state.ended}
-        left = {trial.proposal.trial for trial in context.trials} - ended - before
+        unended = {trial.proposal.trial for trial in context.trials} - ended - before
         more = sum(open_slots(read_journal(context.journal.path)).values())
-        if not left and not more:
+        if not unended and not more:
             Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
                 untimed(context)
             )
     stop = switch.stop()
     requests.clear()
-    if not left and not more:
+    if not unended and not more:
         return None
-    words = in_words(len(left) + more, "trial")
+    words = in_words(len(unended) + more, "trial")
     return stop or Stop("system", f"Ray Tune ended, but {words} did not")
 
 
@@ -208,6 +216,7 @@ class TuneRun:
     early: EarlyStops
     retaining: Retaining
     room: Room
+    beginnings: Beginnings
 
     def fit(self, cluster: Cluster) -> set[str]:
         """Run it; returns the trials that have an ending.
@@ -286,6 +295,8 @@ class TuneRun:
                 cpus=granted.cpus,
                 gpu_fraction=granted.gpus,
                 timed=self.context.sweep.chooses_by_latency,
+                start=self.beginnings.start(trial.proposal.trial),
+                leave=self.beginnings.leave(trial.proposal.trial),
             )
         )
 

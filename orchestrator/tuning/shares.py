@@ -17,7 +17,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.search.protocol import WAIT, Wait
 from orchestrator.sweep import Resources
 from orchestrator.trials.space import Trial
-from trainables.ray_trainable import GPU, GPU_MEMORY_GB, GPU_PEAK_GB
+from trainables.ray_trainable import GPU, GPU_MEMORY_GB, GPU_PEAK_GB, SHARED
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class Shares:
         if GPU in result:  # after a restart possibly another one
             self._moves.update(filter(None, {running.gpu, str(result[GPU])}))
             running.gpu, running.seen = str(result[GPU]), None
-        if "clips_per_s" not in result:
+        if "clips_per_s" not in result or SHARED in result:
             return
         running.epochs += 1
         speed = float(result["clips_per_s"])

@@ -182,6 +182,7 @@ class Facts:
             assert any(
                 state.proposal.trial in self.trained or state.ending == "failed" for state in served
             ), f"{cell} was not served"
+        assert not (self.run / "shared").exists(), "shared beginnings are left"
         self._check_endings_are_told_once()
         self._check_tracker(states, "FAILED" if outcome.exit_code else "FINISHED")
 

@@ -66,5 +66,17 @@ SCENARIOS = (
     Scenario(
         "tpe asha", (STREAMS, LOG_RATES), TPE + "early_terminate: {type: asha, eta: 2, grace: 1}\n"
     ),
+    Scenario(
+        "beginnings",
+        ("sparsity.level: [0.5, 0.8, 0, 0.9]",),
+        "sparsity: {penalty: none}\n",
+        at_once=3,
+    ),
+    Scenario(
+        "beginnings asha",
+        (RATES, "sparsity.level: [0.5, 0.8]", "sparsity.generator: [rewinding, fixed_random]"),
+        "sparsity: {penalty: none, rounds: 1}\nearly_terminate: {type: asha, eta: 2, grace: 1}\n",
+        at_once=3,
+    ),
     Scenario("qmc", (LOG_RATES,), "method: {name: qmc, trials_per_cell: 4}\n", at_once=3),
 )

@@ -189,7 +189,7 @@ def decided_first(early: EarlyStops, trial: Trial, epoch: int, metrics: Any) -> 
 
 
 def unheard(resumed: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda training, out, watch: resumed(training, out, Watch())
+    return lambda training, out, setup, watch: resumed(training, out, setup, Watch())
 
 
 def without_pruned(state: Callable[..., TrialState]) -> Callable[..., TrialState]:

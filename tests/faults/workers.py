@@ -149,7 +149,7 @@ class Training:
         self.attempts += 1
         luck = random.Random(f"{self.seed}/{name}")
         fails_in = luck.randrange(config.total_epochs) if luck.random() < self.failing else None
-        history = self._resumed(out, watch)
+        history = self._resumed(out, setup, watch)
         for epoch in range(len(history), config.total_epochs):
             if watch.should_stop():
                 raise Interrupted(f"stopped in epoch {epoch + 1}")
@@ -157,24 +157,41 @@ class Training:
                 raise TrialFailed("train_loss must be finite")
             if _draw(self.seed, name, epoch, self.attempts) < self.raising:
                 raise Passing("the worker met something that may pass")
-            history.append(self.metrics(name, epoch))
+            history.append(self.metrics(name, epoch, setup))
+            for file in setup.beginnings.leave:
+                if file.epochs == len(history) and not file.path.is_file():
+                    write_atomic(file.path, json.dumps(history).encode())
+                    setup.beginnings.left(file, 1.0)
             last = epoch + 1 == config.total_epochs
             if last or _draw(name, epoch, self.attempts) < self.saved:
                 write_atomic(out.checkpoint_file, json.dumps(history).encode())
             watch.report(dict(history[-1]))
         return self._outcome(out, history)
 
-    def _resumed(self, out: TrialDir, watch: Watch) -> list[dict[str, float]]:
-        """The epochs of the checkpoint; the last of them is reported again, as by a real trial."""
-        if not out.checkpoint_file.is_file():
-            return []
-        history: list[dict[str, float]] = json.loads(out.checkpoint_file.read_bytes())
-        watch.report(dict(history[-1]))
+    def _resumed(self, out: TrialDir, setup: Setup, watch: Watch) -> list[dict[str, float]]:
+        """The epochs of the checkpoint, the last of them reported again, or those that another
+        trial left, all of them reported; as by a real trial.
+        """
+        history: list[dict[str, float]] = []
+        start = setup.beginnings.start
+        if out.checkpoint_file.is_file():
+            history = json.loads(out.checkpoint_file.read_bytes())
+            watch.report(dict(history[-1]))
+        elif start is not None and start.path.is_file():
+            history = json.loads(start.path.read_bytes())
+            assert len(history) == start.epochs
+            setup.beginnings.branched(start, 1.0)
+            for metrics in history:
+                watch.report(dict(metrics))
         return history
 
-    def metrics(self, name: str, epoch: int) -> dict[str, float]:
-        """What a trial reports after an epoch: the same in every attempt."""
-        top1 = _draw(self.seed, name, epoch)
+    def metrics(self, name: str, epoch: int, setup: Setup) -> dict[str, float]:
+        """What a trial reports after an epoch: the same in every attempt, and in every trial that
+        shares the epoch.
+        """
+        shared = (setup.beginnings.start, *setup.beginnings.leave)
+        of = next((file.digest for file in shared if file and epoch < file.epochs), name)
+        top1 = _draw(self.seed, of, epoch)
         return {"epoch": epoch, "train_loss": 1.0 / (epoch + 1), "selection_top1": top1}
 
     def _outcome(self, out: TrialDir, history: list[dict[str, float]]) -> TrialResult:

@@ -28,7 +28,7 @@ from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.turns import Turns
 from orchestrator.tracking import mlflow, outbox, runs
 from orchestrator.trials import space
-from orchestrator.tuning import callbacks, progress
+from orchestrator.tuning import beginnings, callbacks, progress
 from orchestrator.tuning import run as running
 from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.early import EarlyStops
@@ -48,6 +48,7 @@ LIVES = 8
 """Of a driver among faults; those after have none, and must complete the sweep."""
 
 MODULES = (
+    beginnings,
     callbacks,
     folder,
     journal,

@@ -52,6 +52,8 @@ def request(folder, threads=1):
         cpus=threads,
         gpu_fraction=0.0,
         timed=False,
+        start=None,
+        leave=[],
     )
 
 

@@ -93,7 +93,9 @@ def left(store, tmp_path_factory):
     """Where a dense trial has left its first 2 and all of its 3 epochs."""
     folder, dense, told = tmp_path_factory.mktemp("shared"), config(store, 0.0, {}), []
     files = tuple(shared(folder, dense, epochs) for epochs in (2, 3))
-    first = run(dense, folder / "dense", Beginnings(leave=files, left=told.append))
+    first = run(
+        dense, folder / "dense", Beginnings(leave=files, left=lambda file, _: told.append(file))
+    )
     assert told == [*files]
     check_equal(first, run(dense, folder / "alone" / "dense"))
     return folder
@@ -110,7 +112,7 @@ def test_a_trial_that_branches_from_the_dense_one_equals_itself_alone(
         start=shared(left, sparse, epochs), branched=lambda *told: begun.append(told)
     )
     branched = run(sparse, tmp_path / "trial", started)
-    assert begun == [(epochs, pytest.approx(branched[0].shared_seconds))]
+    assert begun == [(started.start, branched[0].shared_seconds)]
     assert branched[0].shared_epochs == epochs
     assert 0 < branched[0].shared_seconds < branched[0].seconds
     check_equal(branched, run(sparse, tmp_path / "alone" / "trial"))
@@ -180,7 +182,7 @@ def test_a_file_that_does_not_fit_is_not_used_and_the_trial_trains_alone(
     elif harm == "nothing":
         file.path.write_bytes(b"")
     elif harm == "another":
-        file = dataclasses.replace(file, content="0" * 16)
+        file = dataclasses.replace(file, digest="0" * 16)
     result, *_ = run(low, tmp_path / "trial", Beginnings(start=file))
     assert result.shared_epochs == 0
     assert f"{file.path}: is " in caplog.text

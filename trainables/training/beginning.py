@@ -29,8 +29,9 @@ class SharedFile:
     """Where the state after a beginning lies, or is to lie."""
 
     path: Path
-    content: str  # names what was trained: a file that names something else is not used
+    digest: str  # of what is trained in it: a file of something else is not used
     epochs: int
+    source: str = ""  # the trial whose weights it begins with; empty: drawn ones
 
 
 def _itself(name: str) -> str | None:
@@ -46,9 +47,9 @@ class Beginnings:
     # what a tensor of the network is called in the network that all share; None: it is this run's
     # own
     shared_name: Callable[[str], str | None] = _itself
-    # told once a run has started from one: its epochs and the seconds that they took
-    branched: Callable[[int, float], None] = lambda _epochs, _seconds: None
-    left: Callable[[SharedFile], None] = lambda _file: None  # told of one that was left
+    # told once a run has started from one, and of one that was left, with the seconds it took
+    branched: Callable[[SharedFile, float], None] = lambda _file, _seconds: None
+    left: Callable[[SharedFile, float], None] = lambda _file, _seconds: None
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Leave the state as it is now to others, if any want it and it is not there; `progress`:
@@ -58,7 +59,7 @@ class Beginnings:
         for file in self.leave:
             if file.epochs == done and not file.path.is_file():
                 _write(file, self._state(model, optimizer, progress))
-                self.left(file)
+                self.left(file, progress.seconds)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
         """Put what another run left into the network and the optimiser; None, and nothing is
@@ -83,7 +84,7 @@ class Beginnings:
         for shared, values in state["optimizer"].items():
             optimizer.state[parameters[shared]] = values
         progress = Progress(**state["progress"])
-        self.branched(progress.shared_epochs, progress.shared_seconds)
+        self.branched(self.start, progress.shared_seconds)
         return progress
 
     def _state(
@@ -122,9 +123,13 @@ class Beginnings:
 
 def _write(file: SharedFile, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
-    torch.save({"content": file.content, "epochs": file.epochs, **state}, buffer)
+    torch.save({"of": _what(file), **state}, buffer)
     content = buffer.getvalue()
     write_atomic(file.path, hashlib.sha256(content).hexdigest().encode() + content)
+
+
+def _what(file: SharedFile) -> list[str | int]:
+    return [file.digest, file.epochs, file.source]
 
 
 def _read(file: SharedFile, device: torch.device) -> dict[str, Any] | None:
@@ -138,7 +143,7 @@ def _read(file: SharedFile, device: torch.device) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(
             io.BytesIO(raw[_HEX:]), map_location=device, weights_only=True
         )
-        if (state["content"], state["epochs"]) != (file.content, file.epochs):
+        if state["of"] != _what(file):
             raise ValueError("it is the beginning of other trials")
     except Exception as error:  # torch raises pickle, zip, runtime and OS errors for damaged files
         warn_once(log, f"{file.path}: is not used: {error}")

@@ -102,3 +102,14 @@ def test_how_many_trials_there_may_be(slots):
     turns = Turns({"a": Scripted(), "b": Scripted()}, listed, begun=[trial("b-0")], slots=slots)
     assert turns.most == 3 + slots
     assert turns.unended == 3
+
+
+def test_a_trial_that_is_held_lets_those_behind_it_go_first():
+    held, trials = {"a-0"}, [trial("a-0"), trial("a-1")]
+    turns = Turns({"a": Scripted(*trials), "b": Scripted(trial("b-0"))}, {})
+    turns.hold = lambda each: name_of(each) in held
+    assert [name_of(turns.next()) for _ in range(3)] == ["b-0", "a-1", None]
+    assert turns.waits
+    assert not turns.over
+    held.clear()
+    assert name_of(turns.next()) == "a-0"

@@ -406,7 +406,7 @@ def test_what_tune_pickles_is_empty(scene):
     assert scene.callback.__getstate__() == {}
 
 
-@pytest.mark.parametrize(("epochs", "told"), [(2, [(64.0, 60.0)]), (1, [])])
+@pytest.mark.parametrize(("epochs", "told"), [(2, [(64.0, 60.0, 0)]), (1, [])])
 def test_what_a_whole_trial_took_is_passed_on(tmp_path, epochs, told):
     scene = Scene(tmp_path)
     remaining = Told()

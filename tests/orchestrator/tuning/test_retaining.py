@@ -8,6 +8,7 @@ import pytest
 from orchestrator.record.retention import checkpoint_files, unneeded_of_sweep
 from orchestrator.record.states import TrialState
 from orchestrator.trials.proposed import Proposal
+from orchestrator.tuning.beginnings import Beginnings
 from orchestrator.tuning.retaining import Retaining
 from tests.orchestrator.fake_run import Trial, make_sweep, result_of
 
@@ -34,7 +35,9 @@ class Scene:
             checkpoint.parent.mkdir(parents=True)
             checkpoint.write_bytes(b"weights")
         self.states = {each.trial: TrialState(each) for each in self.proposals}
-        self.retaining = Retaining(self.context, self.states.values())
+        self.retaining = Retaining(
+            self.context, self.states.values(), Beginnings(self.context.folder, (), ())
+        )
         self.retaining.start()
 
     def end(self, proposal, errors):
@@ -85,14 +88,16 @@ def test_another_policy_is_applied_when_a_sweep_goes_on(tmp_path):
         scene.end(proposal, number)
     assert scene.without() == set()
     scene.sweep.retain.checkpoints = "none"
-    Retaining(scene.context, scene.states.values()).start()
+    Retaining(scene.context, scene.states.values(), scene.retaining._beginnings).start()
     assert scene.without() == set(scene.states) - {"d0"}
 
 
 def test_a_trial_that_is_proposed_later_has_its_source(tmp_path):
     scene = Scene(tmp_path, "none")
     scene.delivered = set(scene.states)
-    retaining = Retaining(scene.context, [scene.states[f"d{i}"] for i in range(4)])
+    retaining = Retaining(
+        scene.context, [scene.states[f"d{i}"] for i in range(4)], scene.retaining._beginnings
+    )
     scene.retaining = retaining
     scene.end(scene.proposals[0], 3)
     assert scene.without() == {"d0"}  # nobody was to start from it

@@ -1,0 +1,103 @@
+"""Which trials wait for a beginning that another one trains, start from it, or leave it, and when
+its file may go. Knows no Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.trials.beginnings import FOLDER, Beginning
+from orchestrator.trials.proposed import Trial
+from trainables.ray_trainable import SharedRequest
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Between two looks for a file, possibly on a network disk."""
+
+_OURS = re.compile(r"[0-9a-f]{16}\.pt|\.[0-9a-f]{16}\.pt\.[0-9a-f]{8}\.partial")
+
+
+class Beginnings:
+    """The beginnings that trials of a running sweep share.
+
+    The first trial in a beginning's order that has not ended trains it, and the others are held
+    back until its file is there. Where that trial ends without having left one, the next does it.
+    """
+
+    def __init__(self, run: Path, shared: Sequence[Beginning], left: Iterable[str]) -> None:
+        """left: the trials that have no ending."""
+        self._run = run
+        self._left = set(left)
+        self._shared = tuple(shared)
+        self._own = {name: each for each in shared for name in each.branching}
+        self._of: dict[str, list[Beginning]] = {}
+        for each in shared:
+            for name in each.trials:
+                self._of.setdefault(name, []).append(each)
+        self._there: dict[str, tuple[float, bool]] = {}  # digest -> when looked, whether it was
+        self._begun: dict[str, bool] = {}  # trials that may go on from a checkpoint of their own
+
+    def waits(self, trial: Trial) -> bool:
+        """Whether the trial is held back until another one has trained its beginning."""
+        name = trial.proposal.trial
+        own = self._own.get(name)
+        if own is None or self._is_there(own):
+            return False
+        first = next((each for each in own.trials if each in self._left), name)
+        return first != name and not self._has_begun(trial)
+
+    def start(self, trial: str) -> SharedRequest | None:
+        """The file that the trial starts from, if it is there by then."""
+        own = self._own.get(trial)
+        return None if own is None else self._request(own)
+
+    def leave(self, trial: str) -> list[SharedRequest]:
+        """The files that it is to leave: those that others will need."""
+        return [
+            self._request(each)
+            for each in self._of.get(trial, ())
+            if each.branching & self._left - {trial}
+        ]
+
+    def tidy(self) -> None:
+        """Remove the files that no trial needs any more, also those of earlier runs."""
+        needed = {each.file(self._run).name for each in self._shared if each.branching & self._left}
+        folder = self._run / FOLDER
+        try:
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if _OURS.fullmatch(path.name) and path.name not in needed:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s: shared beginnings stay: %s", folder, error)
+        with suppress(OSError):  # there is none, or it is not empty
+            folder.rmdir()
+
+    def ended(self, trial: str) -> None:
+        """It has an ending."""
+        self._left.discard(trial)
+        if trial in self._own:
+            self.tidy()
+
+    def _request(self, beginning: Beginning) -> SharedRequest:
+        path = str(beginning.file(self._run).absolute())
+        return SharedRequest(path=path, digest=beginning.digest, epochs=beginning.epochs)
+
+    def _is_there(self, beginning: Beginning) -> bool:
+        looked, there = self._there.get(beginning.digest, (0.0, False))
+        now = time.monotonic()
+        if beginning.digest not in self._there or now - looked >= LOOK_S:
+            there = beginning.file(self._run).is_file()
+            self._there[beginning.digest] = now, there
+        return there
+
+    def _has_begun(self, trial: Trial) -> bool:
+        name = trial.proposal.trial
+        if name not in self._begun:
+            self._begun[name] = trial.proposal.folder(self._run).checkpoint_file.is_file()
+        return self._begun[name]
