@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.planning.calibration import correction_of
-from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expected, corrected
+from orchestrator.planning.expected import (
+    CELL_S,
+    CONCLUSION_S,
+    START_S,
+    Expected,
+    TrialTime,
+    corrected,
+)
 from orchestrator.planning.machine import Machine, present, this_machine
 from orchestrator.planning.memory import Memory, memory_of, memory_problems, together
-from orchestrator.planning.schedule import wall_time
 from orchestrator.planning.searching import searching
+from orchestrator.planning.sharing import SharedPlan, Sharing
 from orchestrator.planning.sizes import Sizes
 from orchestrator.planning.space import Footprints, free_bytes
 from orchestrator.planning.stopping import EarlyStopping, early_stopping
@@ -28,6 +35,7 @@ from orchestrator.record.times import earlier_times, load_times
 from orchestrator.sweep import EnsembleConfig, Sweep
 from orchestrator.sweep.ensembles import SEED
 from orchestrator.sweep.leaves import LEAVES, unused
+from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import Trial, all_trials
 from trainables.contract.errors import UserError
@@ -82,6 +90,8 @@ class Plan:
     notes: tuple[str, ...]
     ensembles: tuple[str, ...] = ()  # what the sweep ends with, in words
     disk_free_gb: float | None = None  # in the storage folder
+    # the first epochs that several trials share; all times are without what is not trained again
+    shared: SharedPlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON."""
@@ -99,9 +109,11 @@ class Plan:
     @property
     def expected_epochs(self) -> tuple[int, int]:
         """Of all trials, ended ones among them; with early stopping a range."""
+        saved = 0 if self.shared is None else self.shared.epochs_saved
         if self.early is None:
-            return self.epochs, self.epochs
-        return self.early.low, self.early.high
+            return self.epochs - saved, self.epochs - saved
+        low, high, total = self.early.low, self.early.high, self.early.total
+        return low - round(saved * low / total), high - round(saved * high / total)
 
     @property
     def forecast(self) -> Forecast:
@@ -122,7 +134,9 @@ class _Facts:
     ended: frozenset[str]  # trials that need no further run
     machine: Machine
     expected: Expected
-    seconds: Mapping[str, float]  # of whole trials, by trial
+    times: Mapping[str, TrialTime]  # of whole trials, by trial
+    sharing: Sharing
+    seconds: Mapping[str, float]  # by trial, without what another one trains for it
 
     @property
     def left(self) -> dict[str, float]:
@@ -141,7 +155,11 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
     split, everything = facts.split, facts.everything
     left, cells = facts.left, _cells(facts)
     after = {trial.proposal.trial: trial.proposal.after for trial in everything}
-    wall, rest = wall_time(left, after, facts.machine.concurrent), _rest_hours(facts, len(cells))
+    at_once, sharing = facts.machine.concurrent, facts.sharing
+    wall, rest = (
+        sharing.wall_hours(left, facts.times, after, at_once),
+        _rest_hours(facts, len(cells)),
+    )
     memory = memory_of(everything, facts.sizes, split, facts.machine.gpus)
     disk = Footprints(facts.sizes, split).needed(sweep, everything, facts.machine.concurrent)
     runs = 1 + len(everything) + ensemble_count(sweep)
@@ -175,6 +193,7 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
         ),
         ensembles=tuple(map(described, sweep.ensembles)),
         disk_free_gb=free_bytes(Path(sweep.storage)) / 1e9,
+        shared=sharing.plan(facts.times, left),
     )
 
 
@@ -202,9 +221,22 @@ def _facts(sweep: Sweep, run: Path) -> _Facts:
         correction = correction_of([own]).over(correction)
     machine = replace(machine, corrected_by=correction.trials)
     expected = Expected(sizes, split, machine.pace)
-    times = {trial.proposal.trial: expected.of(trial.config) for trial in everything}
-    seconds = corrected(times, correction)
-    return _Facts(sweep, split, sizes, everything, _ended(run), machine, expected, seconds)
+    whole = {trial.proposal.trial: expected.of(trial.config) for trial in everything}
+    ended = _ended(run)
+    sharing = Sharing(shared_beginnings(sweep, everything), ended, run)
+    once = {name: sharing.own(name, time) for name, time in whole.items()}
+    return _Facts(
+        sweep,
+        split,
+        sizes,
+        everything,
+        ended,
+        machine,
+        expected,
+        whole,
+        sharing,
+        corrected(once, correction),
+    )
 
 
 def _ended(run: Path) -> frozenset[str]:

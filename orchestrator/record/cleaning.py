@@ -90,6 +90,7 @@ def find_waste(run: Path, sweep: Sweep, policy: Policy) -> Cleaning:
     left = [path for path in _leftovers(run) if path not in taken]
     wastes = (
         *checkpoints,
+        Waste.of("shared beginnings that no trial needs", _unneeded_beginnings(run, sweep, states)),
         Waste.of("Ray Tune's scratch", _below(run / SCRATCH)),
         Waste.of("files that killed processes left half written", left),
     )
@@ -119,6 +120,20 @@ def _checkpoints(run: Path, what: str, states: Sequence[TrialState]) -> Waste:
     return Waste.of(
         what, (path for each in with_some for path in checkpoint_files(each)), with_some
     )
+
+
+def _unneeded_beginnings(run: Path, sweep: Sweep, states: Sequence[TrialState]) -> list[Path]:
+    """Trials that have not ended need theirs; while a sweep runs, others go at once."""
+    from orchestrator.trials.beginnings import FOLDER, shared_beginnings, whole_file
+    from orchestrator.trials.space import all_trials
+
+    found = [path for path in _below(run / FOLDER) if whole_file(path.name)]
+    if not found:
+        return []
+    trials = all_trials(sweep, [state.proposal for state in states])
+    ended = {state.proposal.trial for state in states if state.ended}
+    needed = {each.file(run) for each in shared_beginnings(sweep, trials) if each.branching - ended}
+    return [path for path in found if path not in needed]
 
 
 def _leftovers(run: Path) -> list[Path]:
@@ -153,6 +168,7 @@ _TRIAL = (
     rf"(config|cost|latency|levels|result|failure|sparsity)\.json|metrics\.parquet|deploy\.pt"
     rf"|{_SCORES}|levels/[^/]+/{_SCORES}|checkpoint/((next\.)?best|last)\.pt|\.lock|{_MODEL}"
 )
+_SHARED = r"shared/[0-9a-f]{16}\.pt"
 _ENSEMBLE = rf"ensembles/[^/]+/((members|weights|result)\.json|scores\.parquet|{_MODEL})"
 _EVALUATION = rf"{_ENSEMBLE}|predictions/\d+\.parquet|evaluation\.json|journal\.jsonl"
 _REPORT = r"report/(report\.md|index\.html|tables/[^/]+\.csv|figures/[^/]+\.(png|svg|pdf))"
@@ -166,7 +182,7 @@ def find_everything(run: Path) -> Cleaning:
     names = "|".join(re.escape(proposal.trial) for proposal in load_proposals(run)) or "(?!)"
     ours = re.compile(
         rf"{_TOP}|trials/({names})/({_TRIAL})|{_EVALUATION}|asked/[^/]+/({_EVALUATION})"
-        rf"|{_REPORT}|{_SOURCES}|{re.escape(SCRATCH)}/.+|(.+/)?{_HALF}"
+        rf"|{_REPORT}|{_SOURCES}|{_SHARED}|{re.escape(SCRATCH)}/.+|(.+/)?{_HALF}"
     )
     mine: list[Path] = []
     others: list[str] = []

@@ -29,7 +29,7 @@ class Used:
     """What a sweep has used so far."""
 
     trials: int  # that have an ending
-    epochs: int
+    epochs: int  # that were trained: those that several trials share once
     hours: float
     disk_gb: float
     # of the trials' time, the part in which a processor worked for them; None: not known
@@ -67,10 +67,19 @@ def used_by(run: Path, states: Sequence[TrialState], events: Sequence[Mapping[st
     counted = [state for state in states if state.ending != "discarded"]
     took = [event for event in events if "wall_s" in event and "cpu_s" in event]
     wall = sum(float(event["wall_s"]) for event in took)
+    shared = {
+        str(event["trial"]): int(event["epochs"])
+        for event in events
+        if event["event"] == "beginning_used"
+    }
     return Used(
         trials=sum(state.ended for state in counted),
         epochs=sum(
-            state.result.epochs if state.result is not None else state.stopped_at or 0
+            max(
+                (state.result.epochs if state.result is not None else state.stopped_at or 0)
+                - shared.get(state.proposal.trial, 0),
+                0,
+            )
             for state in counted
         ),
         hours=running_seconds(events) / 3600,

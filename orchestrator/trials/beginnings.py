@@ -4,7 +4,8 @@ from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from orchestrator.trials.proposed import Trial
 
 FOLDER = "shared"
 """Where the states after beginnings lie in a sweep's folder, as long as a trial needs them."""
+
+
+_FILE = re.compile(r"[0-9a-f]{16}\.pt")
+
+
+def whole_file(name: str) -> bool:
+    """Whether a file of that name in the folder holds the state after a beginning."""
+    return _FILE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +73,21 @@ def _dense(
                 digest = config.beginning_digest(epochs)
                 found[digest] = (*found.get(digest, ()), trial.proposal.trial)
     return found
+
+
+def trained_once(
+    shared: Iterable[Beginning], ended: Collection[str], there: Callable[[Beginning], bool]
+) -> dict[str, Beginning]:
+    """The trials that have not ended and will start from a beginning, each with that. there:
+    whether its state is there already; else one of its trials has to train it.
+    """
+    found: dict[str, Beginning] = {}
+    for each in shared:
+        first = None if there(each) else trainer(each, ended)
+        found |= {name: each for name in sorted(each.branching - {first}) if name not in ended}
+    return found
+
+
+def trainer(beginning: Beginning, ended: Collection[str]) -> str | None:
+    """Who trains it: the first that has not ended."""
+    return next((name for name in beginning.trials if name not in ended), None)

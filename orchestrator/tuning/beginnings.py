@@ -5,22 +5,20 @@ its file may go. Knows no Ray.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.trials.beginnings import FOLDER, Beginning
+from orchestrator.trials.beginnings import FOLDER, Beginning, whole_file
 from orchestrator.trials.proposed import Trial
+from trainables.contract.disk import LEFTOVER
 from trainables.ray_trainable import SharedRequest
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Between two looks for a file, possibly on a network disk."""
-
-_OURS = re.compile(r"[0-9a-f]{16}\.pt|\.[0-9a-f]{16}\.pt\.[0-9a-f]{8}\.partial")
 
 
 class Beginnings:
@@ -65,13 +63,16 @@ class Beginnings:
             if each.branching & self._left - {trial}
         ]
 
-    def tidy(self) -> None:
-        """Remove the files that no trial needs any more, also those of earlier runs."""
+    def tidy(self, *, begins: bool = False) -> None:
+        """Remove the files that no trial needs any more, also those of earlier runs. begins: no
+        worker runs yet, so that what is half written goes, too.
+        """
         needed = {each.file(self._run).name for each in self._shared if each.branching & self._left}
         folder = self._run / FOLDER
         try:
             for path in folder.iterdir() if folder.is_dir() else ():
-                if _OURS.fullmatch(path.name) and path.name not in needed:
+                unneeded = whole_file(path.name) and path.name not in needed
+                if unneeded or (begins and LEFTOVER.fullmatch(path.name)):
                     path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("%s: shared beginnings stay: %s", folder, error)

@@ -12,9 +12,11 @@ from statistics import median
 from orchestrator.planning.calibration import Correction, Observations, correction_of
 from orchestrator.planning.expected import Expected, TrialTime
 from orchestrator.planning.machine import Machine, this_machine
+from orchestrator.planning.sharing import Sharing
 from orchestrator.planning.sizes import Sizes
 from orchestrator.planning.stopping import early_stopping
 from orchestrator.record.times import Times, earlier_times, load_times, write_times
+from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.sweep_run import SweepRun
 from trainables.contract.disk import warn_once
@@ -87,11 +89,12 @@ class Remaining:
         self._totals: dict[str, float] = {}  # seconds of those that are left, by kind
         self._factor = history.factors()
 
-    def know(self, trial: Trial) -> None:
-        """It is to be run, or runs."""
+    def know(self, trial: Trial, shared_epochs: int = 0) -> None:
+        """It is to be run, or runs; shared_epochs: those that another one trains for it."""
         name = trial.proposal.trial
         if name not in self._left and name not in self._ended:
-            self._left[name] = time = self._time_of(trial)
+            whole = self._time_of(trial)
+            self._left[name] = time = replace(whole, epochs=whole.epochs - shared_epochs)
             self._totals[time.kind] = self._totals.get(time.kind, 0.0) + self._shortened(time)
 
     def end(self, trial: str) -> None:
@@ -157,7 +160,10 @@ def remaining_of(
     early = early_stopping(sweep, context.trials, at_once)
     share = 1.0 if early is None else (early.low + early.high) / 2 / early.total
     remaining = Remaining(lambda trial: expected.of(trial.config), history, share)
-    for trials in waiting.values():
-        for trial in trials:
-            remaining.know(trial)
+    known = [trial for trials in waiting.values() for trial in trials]
+    ended = {each.proposal.trial for each in context.trials} - {t.proposal.trial for t in known}
+    sharing = Sharing(shared_beginnings(sweep, context.trials), ended, run)
+    for trial in known:
+        start = sharing.starts.get(trial.proposal.trial)
+        remaining.know(trial, 0 if start is None else start.epochs)
     return remaining

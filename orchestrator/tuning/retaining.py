@@ -39,7 +39,7 @@ class Retaining:
 
     def start(self) -> None:
         """Apply the sweep file's policy, which may be another one than in the run before."""
-        self._beginnings.tidy()
+        self._beginnings.tidy(begins=True)
         known = self._known()
         for group in self._groups:
             self._join(group, (known[name] for name in group if name in known))

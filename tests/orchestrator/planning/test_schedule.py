@@ -24,3 +24,11 @@ AFTER = {"b": ("a",)}
 )
 def test_trials_start_in_order_as_soon_as_they_can(times, after, at_once, expected):
     assert wall_time(times, after, at_once) == expected
+
+
+@pytest.mark.parametrize(("at_once", "expected"), [(1, 12.0), (2, 10.0), (3, 8.0)])
+def test_what_waits_for_the_beginning_of_another_starts_while_that_goes_on(at_once, expected):
+    """Of `a` the first 6 of 8 are what `b` and `c` wait for, each 2 long."""
+    times = {"a begins": 6.0, "b": 2.0, "c": 2.0, "a": 2.0}
+    after = {"b": ("a begins",), "c": ("a begins",)}
+    assert wall_time(times, after, at_once, {"a begins": "a"}) == expected
