@@ -7,6 +7,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/trials/test_random_draws.py",
         "orchestrator/trials/test_settings.py",
         "orchestrator/trials/test_trials.py",
+        "orchestrator/trials/test_value_at.py",
     ),
     "orchestrator/sweep/constraints.py": (
         "orchestrator/sweep/test_constraints.py",

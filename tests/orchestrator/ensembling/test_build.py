@@ -16,6 +16,7 @@ from orchestrator.ensembling.what_if import cross_fitted_rows
 from orchestrator.record.proposals import load_proposals
 from orchestrator.sweep.strategies import StrategyCard
 from tests.orchestrator.fake_run import SELECTION, Trial, make_run, make_sweep
+from trainables.contract.errors import UserError
 
 HERE = __name__
 ALL = {"name": "all", "over": ["data.stream", "sparsity.level"]}
@@ -229,3 +230,14 @@ def test_where_parts_of_the_clips_are_too_few_for_a_strategy_nothing_is_cross_fi
     options = {"folds": SELECTION}
     (stacked,) = built(run, {**ALL, **STACKING, "options": options}).ensembles
     assert cross_fitted_rows(stacked) is None
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_one_weight_that_is_no_number_is_refused(tmp_path, wrong):
+    run = make_run(tmp_path, grid())
+    recipe = {**ALL, "method": f"{HERE}:KEEP"}
+    built(run, recipe)
+    first, *others = SEEN[0].members
+    ANSWER.append(Choice({first: wrong} | dict.fromkeys(others, 1.0)))
+    with pytest.raises(UserError, match="must give numbers, one of them other than 0"):
+        built(run, recipe)

@@ -59,6 +59,16 @@ def test_what_a_trial_does(sizes, store):
     assert (work.once.trials, work.once.steps, work.epoch.epochs) == (1, 0, 1)
 
 
+def test_clips_are_scored_once_for_every_view(sizes, store):
+    config = config_of(store)
+    split = split_of(train=11, selection=6, test=12)
+    one = trial_work(config, sizes, split)
+    data = config.data.model_copy(update={"pipeline": "pyskl", "views": 3})
+    three = trial_work(config.model_copy(update={"data": data}), sizes, split)
+    assert three.once.gflops == pytest.approx(3 * one.once.gflops)
+    assert three.epoch == one.epoch  # while training one view of each clip is looked at
+
+
 def test_fewer_clips_than_a_batch_are_a_step(sizes, store):
     config = config_of(store, batch_size=100)
     assert trial_work(config, sizes, split_of(5, 1, 1)).epoch.steps == 1

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.planning.check import check_data
-from orchestrator.planning.expected import Expected
+from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expected
 from orchestrator.planning.memory import ALIVE, CUDA, PROCESS
 from orchestrator.planning.plan import check_fit, ensemble_count, plan
 from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes
@@ -278,6 +278,20 @@ def test_trials_at_a_time_share_the_wall_clock(planned) -> None:
     assert gpu.machine.device == "0.5 GPU"
     trials_wall = gpu.wall_hours - gpu.rest_hours
     assert gpu.trial_hours / 2 <= trials_wall < gpu.trial_hours
+
+
+def test_what_is_done_before_and_after_the_trials_grows_with_cells_and_networks(planned, store):
+    sweep, found = planned()
+    opened = open_store(str(store))
+    split = opened.split(sweep.data.protocol, sweep.data.selection)
+    expected = Expected(Sizes(opened), split, found.machine.pace)
+    timing = expected.timing_seconds(all_trials(sweep))
+    assert timing > 0
+    fixed = START_S + CONCLUSION_S + 4 * CELL_S
+    assert found.rest_hours == pytest.approx((fixed + timing) / 3600)
+    # where trials are chosen by their latency each is timed by its own worker
+    _, timed = planned("constraints=[{metric: deploy_latency_ms, max: 100}]")
+    assert timed.rest_hours == pytest.approx(fixed / 3600)
 
 
 def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from orchestrator.record.folder import journal_of
-from orchestrator.record.states import load_failures, load_trials, saved_epochs
+from orchestrator.record.states import load_failures, load_trials, open_slots, saved_epochs
 from orchestrator.record.status import load_status
 from orchestrator.report.markdown import write_report
 from orchestrator.sweep import parse_sweep
@@ -166,3 +166,17 @@ def test_an_ending_without_details(run, event, described):
 def test_a_failure_without_a_word_says_that(run):
     tell(run, "trial_failed", reason="")
     assert load_trials(run)[0].described == "failed: no reason given"
+
+
+def test_open_slots_are_those_that_no_trial_took_and_the_search_still_fills():
+    def event(name, **fields):
+        return {"event": name, **fields}
+
+    started = event("sweep_started", slots={"a": 3, "b": 2, "c": 1})
+    first, second = (event("trial_proposed", cell="a", trial=name) for name in ("t1", "t2"))
+    assert open_slots([started, first, first]) == {"a": 2, "b": 2, "c": 1}
+    assert open_slots([started, first, event("cell_exhausted", cell="a")]) == {"b": 2, "c": 1}
+    # what the sweep's last run wrote down counts
+    resumed = event("sweep_resumed", slots={"a": 2})
+    assert open_slots([started, first, second, resumed]) == {}
+    assert open_slots([first, event("trial_finished", cell="a", trial="t1")]) == {}

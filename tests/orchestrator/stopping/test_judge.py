@@ -120,3 +120,21 @@ def test_the_first_epoch_that_counts_is_known_before_a_trial_has_reported():
     assert first == {0.0: 0, 0.6: 10, 0.99: 10}
     assert not judge.ends(by_level[0.6], 3, {"selection_top1": 0.9})
     assert judge.first_epoch(by_level[0.6]) == 10
+
+
+def test_repeats_of_the_best_are_neither_ended_nor_compared_with():
+    sweep = parse_sweep("small.yaml", TEXT, ())
+    trials = all_trials(sweep)
+    best, repeat, other = trials[:3]
+    judge = Judge(
+        sweep.early_terminate,
+        sweep.objectives,
+        needed(trials),
+        lambda trial: {},
+        lambda trial: trial is repeat,
+    )
+    assert stopped(judge, best, 0.5) is None
+    assert stopped(judge, repeat, 0.1) is None
+    assert judge.epochs(repeat.proposal.trial) == 20
+    # between the best and the repeat: it is the worst of two, not the second of three
+    assert stopped(judge, other, 0.3) == 2
