@@ -65,12 +65,17 @@ def _run(rendered: Rendered, words: list[str], given: str | None) -> str:
             f"launch {rendered.kind}: {rendered.command[0]} did not answer for {PATIENCE_S:g} s"
         ) from error
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing")[-2000:]
+        said = _reason(done.stderr.strip() or done.stdout.strip() or "it said nothing")
         raise UserError(
             f"launch {rendered.kind}: {_field(said)}{rendered.command[0]} refuses (exit code"
             f" {done.returncode}): {printable(redacted(said))}"
         )
     return done.stdout.strip()
+
+
+def _reason(said: str) -> str:
+    """What a client says, without the way there: of a traceback its last line."""
+    return said.splitlines()[-1].strip() if "Traceback (most recent" in said else said[-2000:]
 
 
 FIELDS = {

@@ -57,6 +57,10 @@ def test_a_client_that_is_not_there_is_named(clients, name):
         ("no idea", "launch slurm: sbatch refuses (exit code 1): no idea"),
         ("http://u:hunter2@h is down", "refuses (exit code 1): http://u:***@h is down"),
         ("", "refuses (exit code 1): it said nothing"),
+        (
+            "Traceback (most recent call last):\n  File a\nConnectionError: no Ray at http://h",
+            "launch slurm: sbatch refuses (exit code 1): ConnectionError: no Ray at http://h",
+        ),
     ],
 )
 def test_a_refusal_names_the_field(clients, said, message):
