@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from trainables.contract.secrets import redacted
 
 PATIENCE_S = 600.0
 """Of a client: SkyPilot may take minutes to find a machine."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray's client colours what it says, for a file, too."""
 
 WHERE = {
     "sbatch": "a login node of a Slurm cluster has it",
@@ -70,7 +74,7 @@ def _run(rendered: Rendered, words: list[str], given: str | None) -> str:
             f"launch {rendered.kind}: {_field(said)}{rendered.command[0]} refuses (exit code"
             f" {done.returncode}): {printable(redacted(said))}"
         )
-    return done.stdout.strip()
+    return printable(_COLOUR.sub("", done.stdout)).strip()
 
 
 def _reason(said: str) -> str:

@@ -26,6 +26,8 @@ from orchestrator.tuning.joining import check_head
 from orchestrator.tuning.loopback import on_loopback
 from trainables.contract.errors import Interrupted, UserError
 
+log = logging.getLogger(__name__)
+
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -227,7 +229,14 @@ def _own_cores() -> dict[str, int]:
     return {"num_cpus": own} if own < (os.cpu_count() or 1) else {}
 
 
+def _to_the_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """What Ray says of lost nodes: many lines, on standard output, which is data."""
+    for text in data["lines"]:
+        log.info("Ray: %s", text)
+
+
 def _init(where: str, options: Mapping[str, Any]) -> None:
+    ray._private.worker.print_to_stdstream = _to_the_log
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -34,6 +34,11 @@ def test_a_script_is_read_from_standard_input(clients):
     assert submit(SLURM) == "--parsable #!/bin/bash"
 
 
+def test_an_answer_is_plain_text(clients):
+    clients("sbatch", r"printf '\033[32m17\033[39m submitted\007\n'")
+    assert submit(SLURM) == r"17 submitted\x07"
+
+
 def test_a_file_is_there_while_the_client_runs(clients):
     clients("sky", 'read -r line < "$3"; echo "$1 $2 ${3##*/} $line"')
     rendered = Rendered("skypilot", "name: x\n", ("sky", "jobs", "launch", FILE), ".yaml")

@@ -102,6 +102,8 @@ class FakeRay:
     def __init__(self, monkeypatch, refuses=None):
         self.calls = []
         self.refuses = refuses
+        worker = cluster.ray._private.worker
+        monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
         for name in ("init", "shutdown", "get_runtime_context"):
             monkeypatch.setattr(cluster.ray, name, getattr(self, name))
 
@@ -192,6 +194,14 @@ def test_a_cluster_that_others_use_is_joined(monkeypatch, environment, by):
     assert said == [f"joining the Ray cluster at {address}"]
     assert fake.calls[0] == {"address": address, "log_to_driver": False, "logging_level": "error"}
     assert "RAY_AUTH_MODE" not in environment
+
+
+def test_what_ray_says_of_a_lost_node_is_no_output_of_ours(monkeypatch, environment, capfd):
+    FakeRay(monkeypatch)
+    with ray_cluster(None, lambda _: None):
+        said = {"lines": ["Raylet is terminated", "[state-dump]"], "pid": "raylet", "is_err": False}
+        cluster.ray._private.worker.print_to_stdstream(said, ignore_prefix=False)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_ray_that_refuses_is_one_line(monkeypatch, environment):
