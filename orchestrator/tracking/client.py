@@ -90,9 +90,15 @@ def reported(uri: str) -> Iterator[None]:
     except Exception as error:  # of MLflow, its database layer, its drivers
         raise UserError(
             f"{PLACE}: must be an MLflow store that answers, got '{redacted(uri)}':"
-            f" {reason_of(error)}"
+            f" {reason_of(error)}{ACCOUNT if 'error code 401' in str(error) else ''}"
         ) from error
 
+
+ACCOUNT = (
+    "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the"
+    " environment to those of an account there"
+)
+"""What to do where a server does not know who asks."""
 
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 """Module of a database's driver -> package that has it, where the names differ."""

@@ -12,6 +12,7 @@ from orchestrator.planning.check import checked_sweep
 from orchestrator.record.folder import load_folder, prepare
 from orchestrator.sweep.document import show
 from orchestrator.sweep.secrets import expanded
+from orchestrator.tracking.client import reported
 from orchestrator.tracking.find import find_trial
 from tests.orchestrator.sweep_files import SMALL, loaded, written
 from trainables.contract.errors import UserError
@@ -111,6 +112,14 @@ def test_a_storage_that_is_an_address_is_refused(tmp_path, monkeypatch, caplog, 
         checked_sweep(file, [f"storage=s3://key:{SECRET}@bucket/runs"], data=False)
     out, err = capfd.readouterr()
     assert_kept_secret(tmp_path, str(caught.value), caplog.text, out, err)
+
+
+def test_a_server_that_does_not_know_who_asks_says_what_to_set():
+    with (
+        pytest.raises(UserError, match=r"got 'http://h': .* 401 != 200; set MLFLOW_TRACK"),
+        reported("http://h"),
+    ):
+        raise RuntimeError("API request to endpoint /x failed with error code 401 != 200")
 
 
 def test_messages_of_a_store_that_does_not_answer_hold_no_password(
