@@ -278,7 +278,8 @@ _ASSUMPTIONS = (
     "nothing else runs on the machine",
     (
         "disk holds the deploy form and the scores of every trial, and two checkpoints (last and"
-        " best, float32), momentum and masks of those that run or that retain.checkpoints keeps"
+        " best, float32), momentum and masks of those that run or that retain.checkpoints keeps,"
+        " and every beginning that trials share"
     ),
 )
 

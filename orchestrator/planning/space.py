@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.planning.sizes import BYTES, Sizes
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.secrets import expanded
+from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.space import Trial
 
 if TYPE_CHECKING:
@@ -60,11 +61,23 @@ class Footprints:
         have ended, as `retain.checkpoints` says. copies: of what always stays, see `copies_of`.
         """
         prints = [self.trial(trial) for trial in trials]
-        kept = (1 + copies) * sum(each.kept for each in prints)
+        kept = (1 + copies) * sum(each.kept for each in prints) + self._shared(sweep, trials)
         if sweep.retain.checkpoints == "all":
             return kept + sum(each.checkpoint for each in prints)
         running = nlargest(at_once, (each.checkpoint for each in prints))
         return kept + sum(running) + _stays(sweep, zip(trials, prints, strict=True))
+
+    def _shared(self, sweep: Sweep, trials: Sequence[Trial]) -> float:
+        """Bytes of the states after beginnings that the trials share: weights, momentum, and what
+        weights go back to.
+        """
+        configs = {trial.proposal.trial: trial.config for trial in trials}
+        total = 0.0
+        for each in shared_beginnings(sweep, trials):
+            config = configs[min(each.branching)]
+            copies = 3 if config.sparsity.rewinds and config.sparsity.rewind_epoch else 2
+            total += BYTES * copies * self._sizes.count(config).training.params
+        return total
 
 
 def _stays(sweep: Sweep, trials: Iterable[tuple[Trial, Footprint]]) -> float:

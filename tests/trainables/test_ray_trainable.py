@@ -11,16 +11,22 @@ from trainables import ray_trainable, run
 from trainables.contract.config import DataConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.ray_trainable import (
+    BEGAN,
+    BRANCHED,
     CPU_S,
     DISK,
     FAILED,
     GPU_MEMORY_GB,
     GPU_PEAK_GB,
     IN_EPOCH,
+    SHARED,
+    SHARED_EPOCHS,
+    SHARED_S,
     STEP,
     STEPS,
     WALL_S,
     WARNING,
+    SharedRequest,
     StepReports,
     TrialRequest,
     _device,
@@ -164,3 +170,27 @@ def test_memory_is_reported_of_gpus_alone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 2.5e9)
     found = gpu_memory(torch.device("cuda"))
     assert found == {GPU_MEMORY_GB: 80.0, GPU_PEAK_GB: 2.5}
+
+
+def test_what_a_trial_shares_is_reported_and_its_epochs_are_marked(tmp_path, reports, monkeypatch):
+    def trained(config, out, setup, watch):
+        start, (leave,) = setup.beginnings.start, setup.beginnings.leave
+        assert (start.path, start.digest, start.epochs) == (tmp_path / "a.pt", "a", 2)
+        setup.beginnings.branched(start, 4.0)
+        for epoch in range(3):
+            watch.report({"epoch": epoch})
+        setup.beginnings.left(leave, 5.0)
+
+    monkeypatch.setattr(run, "run_trial", trained)
+    shared = {
+        name: SharedRequest(path=str(tmp_path / f"{name}.pt"), digest=name, epochs=epochs)
+        for name, epochs in (("a", 2), ("b", 3))
+    }
+    train({**request(tmp_path), "start": shared["a"], "leave": [shared["b"]]})
+    assert reports[:-1] == [
+        {BRANCHED: "a", SHARED_EPOCHS: 2, SHARED_S: 4.0},
+        {"epoch": 0, SHARED: True},
+        {"epoch": 1, SHARED: True},
+        {"epoch": 2},
+        {BEGAN: "b", SHARED_EPOCHS: 3, SHARED_S: 5.0},
+    ]

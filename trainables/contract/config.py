@@ -257,8 +257,7 @@ class TrialConfig(Frozen):
             raise ValueError(
                 f"sparsity.branch_at {sparsity.branch_at} needs a beginning that is the same at"
                 " every level: generator rewinding, or penalty none and a warmup with one of"
-                f" {warm}; got generator {sparsity.generator}, penalty {sparsity.penalty} and"
-                f" warmup {sparsity.warmup:g}"
+                f" {warm}; got {_of_the_warmup(sparsity)}"
             )
         if sparsity.branch_at > most:
             raise ValueError(
@@ -357,6 +356,15 @@ class TrialConfig(Frozen):
             sparsity.rewind_epoch if sparsity.rewinds else 0,
         ]
         return _digest(content, 16)
+
+
+def _of_the_warmup(sparsity: SparsityConfig) -> str:
+    """The settings that decide what happens before masks act, in words."""
+    if sparsity.card.dense_until != "warmup":
+        return f"generator {sparsity.generator}"
+    return (
+        f"generator {sparsity.generator}, penalty {sparsity.penalty} and warmup {sparsity.warmup:g}"
+    )
 
 
 def _digest(content: Mapping[str, Any], digits: int) -> str:

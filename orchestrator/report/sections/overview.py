@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, TestSplit
 from orchestrator.record.states import TrialState, saved_epochs
+from trainables.contract.artifacts import TrialResult
 
 AFTERWARDS = ("ensemble_built", "test_read")
 """What `orchestrate ensemble` notes, during the sweep or long after it."""
@@ -26,7 +27,9 @@ def overview(
     told = [f"{counts[word]} {word}" for word in ("finished", "failed", "unfinished")]
     restarts = sum(state.restarts for state in trials)
     rare += [f"{restarts} restart{'' if restarts == 1 else 's'}"] if restarts else []
-    seconds = sum(state.result.seconds for state in trials if state.result)
+    results = [state.result for state in trials if state.result]
+    shared = sum(result.shared_seconds for result in results)
+    seconds = sum(result.seconds for result in results) - shared
     reads = [event for event in journal if event["event"] == "test_read"]
     papers = sum(str(event.get("purpose", "")).endswith("paper style") for event in reads)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
@@ -35,6 +38,8 @@ def overview(
         f"- **Trials**: {len(trials)} in {cells} cell{'' if cells == 1 else 's'};"
         f" {', '.join(told + rare)}; {seconds / 60:.1f} minutes of training in total"
     )
+    if shared:
+        lines.append(f"- **Shared beginnings**: {_shared_words(results, journal)}")
     saved = saved_epochs(trials)
     lines += [f"- **Early stopping**: {saved}"] if saved else []
     times = _times_of_the_sweep(journal)
@@ -52,6 +57,21 @@ def overview(
         + (f", {papers} of them for the papers' way of choosing" if papers else "")
     )
     return "\n".join(lines)
+
+
+def _shared_words(results: Sequence[TrialResult], journal: Sequence[Mapping[str, Any]]) -> str:
+    """What was trained once for several trials."""
+    branched = [result for result in results if result.shared_epochs]
+    number = len({event["beginning"] for event in journal if event["event"] == "beginning_used"})
+    epochs = " or ".join(map(str, sorted({result.shared_epochs for result in branched})))
+    one = len(branched) == 1
+    minutes = sum(result.shared_seconds for result in branched) / 60
+    return (
+        f"{len(branched)} trial{' starts' if one else 's start'} from {number} beginning"
+        f"{'s' * (number != 1)} of {epochs} epochs that {'was' if number == 1 else 'were'} trained"
+        f" once; to train {'it' if one else 'them'} alone would have taken {minutes:.1f} minutes"
+        " more"
+    )
 
 
 def _split_line(split: TestSplit) -> str:

@@ -121,3 +121,13 @@ def test_mlflow_keeps_copies_where_its_database_lies_on_the_disk(
 )
 def test_amounts_in_words(size, words) -> None:
     assert amount(size) == words
+
+
+def test_beginnings_that_trials_share_take_room(sized) -> None:
+    sweep, trials, prints = sized("sparsity={penalty: none}")
+    alone = sized("sparsity={penalty: none, branch_at: off}")[0]
+    params = prints._sizes.count(trials[0].config).training.params
+    bone = prints._sizes.count(trials[-1].config).training.params
+    shared = 3 * 2 * 4 * (params + bone)  # three rates; weights and momentum
+    extra = prints.needed(sweep, trials, 2) - prints.needed(alone, all_trials(alone), 2)
+    assert extra == pytest.approx(shared)

@@ -8,6 +8,8 @@ from orchestrator.record import lease
 from orchestrator.record.cleaning import clean, find_everything, find_waste
 from orchestrator.record.folder import journal_of, load_folder
 from orchestrator.record.proposals import load_proposals
+from orchestrator.trials.beginnings import shared_beginnings
+from orchestrator.trials.space import all_trials
 from tests.orchestrator.finished import finished
 from tests.orchestrator.sweep_files import SMALL
 from trainables.contract.disk import write_json
@@ -173,3 +175,25 @@ def test_killed_at_any_moment_the_rest_is_still_known_as_a_sweep(run, monkeypatc
     clean(run, find_everything(run))
     assert unlinked[-1] == "resolved.json"
     assert lease.lease_files(run) == []
+
+
+def test_a_shared_beginning_goes_once_no_trial_needs_it(tmp_path):
+    text = UNTRACKED.replace("parameters:", "sparsity: {penalty: none}\nparameters:")
+    run = finished(tmp_path, text)
+    sweep, proposals = load_folder(run), load_proposals(run)
+    trials = all_trials(sweep, proposals)
+    first, *_ = shared = shared_beginnings(sweep, trials)
+    for each in shared:
+        each.file(run).parent.mkdir(exist_ok=True)
+        each.file(run).write_bytes(b"x" * 10)
+    (run / "shared" / "notes.txt").write_bytes(b"x")
+    (run / "shared" / ("0" * 16 + ".pt")).write_bytes(b"x" * 10)
+    [waiting] = first.branching
+    next(p for p in proposals if p.trial == waiting).folder(run).result_file.unlink()
+    assert found(run) == {"shared beginnings that no trial needs": (2, 20)}
+    clean(run, find_waste(run, sweep, "none"))
+    assert {file for file in files(run) if file.startswith("shared/")} == {
+        f"shared/{first.digest}.pt",
+        "shared/notes.txt",
+    }
+    assert f"shared/{first.digest}.pt" in str(find_everything(run).wastes[0].files)

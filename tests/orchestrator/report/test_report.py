@@ -18,11 +18,13 @@ from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.journal import Journal
+from orchestrator.record.states import TrialState
 from orchestrator.report.markdown import write_report
 from orchestrator.report.sections.overview import overview
 from orchestrator.report.tables import markdown_table, milliseconds, write_csv
 from orchestrator.report.verdicts import verdicts
-from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
+from orchestrator.trials.proposed import Proposal
+from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep, result_of
 
 LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
@@ -262,6 +264,22 @@ def test_the_time_of_a_sweep_ends_with_it(tmp_path):
     assert "00:00:00 to 1970-01-01 00:02:00 UTC, 2.0 minutes" in overview([], None, journal)
     journal.append({"event": "trial_finished", "time": 600.0})  # the sweep went on
     assert "10.0 minutes" in overview([], None, journal)
+
+
+def test_training_that_several_trials_share_is_counted_once(tmp_path):
+    alone = result_of(Trial("joint", 0.0)).model_copy(update={"seconds": 120.0})
+    branched = alone.model_copy(update={"shared_epochs": 6, "shared_seconds": 60.0})
+    states = [
+        TrialState(Proposal(f"t{number}", "c", {}, {}, 0), "finished", result)
+        for number, result in enumerate((alone, branched, branched))
+    ]
+    used = {"event": "beginning_used", "time": 1.0, "beginning": "a"}
+    text = overview(states, None, [used, used])
+    assert "; 4.0 minutes of training in total" in text
+    assert (
+        "- **Shared beginnings**: 2 trials start from 1 beginning of 6 epochs that was trained"
+        " once; to train them alone would have taken 2.0 minutes more"
+    ) in text
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,11 @@ GOLDEN = {
         "  data.residence: [host, mmap]",
         ["s.yaml:6 parameters.data.residence: cannot be searched: it changes no result"],
     ),
+    "where trials branch": (
+        "  sparsity.level: [0, 0.8]",
+        "  sparsity.branch_at: [auto, 1]",
+        ["s.yaml:6 parameters.sparsity.branch_at: cannot be searched: it changes no result"],
+    ),
     "what changes results by rounding": (
         "  sparsity.level: [0, 0.8]",
         "  train.fast: [auto, 'off']",

@@ -5,6 +5,7 @@ import pytest
 from orchestrator.sweep import parse_sweep
 from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.space import all_trials
+from trainables.contract.errors import UserError
 
 HEAD = """\
 version: 1
@@ -65,3 +66,34 @@ def test_lengths_that_differ_are_made_equal_by_branch_at():
     assert beginnings("sparsity: {penalty: none}\n" + text)[0] == []
     [(epochs, levels, _)], _ = beginnings("sparsity: {penalty: none, branch_at: 3}\n" + text)
     assert (epochs, levels) == (3, ["0.6", "0.6"])
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "rule"),
+    [
+        (
+            "generator: rigl, branch_at: 1",
+            "1 needs a beginning that is the same at every level: generator rewinding, or penalty"
+            " none and a warmup with one of fixed_random, magnitude_at_init, predefined; got"
+            " generator rigl",
+        ),
+        (
+            "branch_at: 1",
+            "1 needs a beginning that is the same at every level: generator rewinding, or penalty"
+            " none and a warmup with one of fixed_random, magnitude_at_init, predefined; got"
+            " generator fixed_random, penalty group_lasso and warmup 0.6",
+        ),
+        (
+            "penalty: none, branch_at: 7",
+            "must be at most 6, the epoch in which masks begin to act, got 7",
+        ),
+        (
+            "generator: rewinding, branch_at: 11",
+            "must be at most 10, the epoch in which masks begin to act, got 11",
+        ),
+    ],
+)
+def test_a_branch_where_trials_differ_is_named_by_its_line(sparsity, rule):
+    with pytest.raises(UserError) as caught:
+        beginnings(f"sparsity: {{{sparsity}}}\nparameters:\n  sparsity.level: [0, 0.6]\n")
+    assert caught.value.problems == (f"s.yaml:5 sparsity.branch_at: {rule} (cell level0.6)",)

@@ -24,7 +24,21 @@ from orchestrator.tuning.workers import Death
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
 from trainables.contract.disk import write_json
-from trainables.ray_trainable import CPU_S, DISK, FAILED, IN_EPOCH, STEP, STEPS, WALL_S, WARNING
+from trainables.ray_trainable import (
+    BEGAN,
+    BRANCHED,
+    CPU_S,
+    DISK,
+    FAILED,
+    IN_EPOCH,
+    SHARED,
+    SHARED_EPOCHS,
+    SHARED_S,
+    STEP,
+    STEPS,
+    WALL_S,
+    WARNING,
+)
 
 
 class Told:
@@ -425,3 +439,26 @@ def test_what_a_whole_trial_took_is_passed_on(tmp_path, epochs, told):
         if event["event"] == "trial_finished"
     ]
     assert ("wall_s" in finished) == bool(told)
+
+
+def test_what_a_trial_shares_is_written_down_and_its_epochs_are_tracked_as_its_own(scene):
+    scene.tell("start")
+    scene.tell("result", {BRANCHED: "0123456789abcdef", SHARED_EPOCHS: 2, SHARED_S: 4.0})
+    for epoch in range(2):
+        scene.tell("result", {"epoch": epoch, "train_loss": 1.0, SHARED: True})
+    scene.tell("result", {BEGAN: "fedcba9876543210", SHARED_EPOCHS: 3, SHARED_S: 5.0})
+    assert [call[1] for call in scene.tracker.named("log_epoch")] == [0, 1]
+    used, trained = (event for event in told(scene) if event["event"].startswith("beginning"))
+    assert (used["event"], used["beginning"], used["epochs"]) == (
+        "beginning_used",
+        "0123456789abcdef",
+        2,
+    )
+    assert (trained["event"], trained["beginning"], trained["seconds"]) == (
+        "beginning_trained",
+        "fedcba9876543210",
+        5.0,
+    )
+    assert scene.lines()[-1].startswith("branched  st_gcn-1 after the 2 epochs")
+    [running] = scene.callback._display.snapshot().trials
+    assert (running.epoch, running.seconds_left) == (2, None)  # its own pace is not known yet
