@@ -26,6 +26,7 @@ from trainables.models.build import Backbone
 from trainables.sparsity.amounts import removed_count
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.masks import kept_weights, maskable, write_masks
+from trainables.sparsity.source import dense_name
 from trainables.training.schedule import Schedule
 
 STEPS = 3
@@ -111,12 +112,38 @@ def comes_back_from_its_state(sparsity: PartSettings) -> None:
         require_same(fresh(clips), network(clips), 1e-12, "loaded")
 
 
-def _attach(network: Backbone, sparsity: PartSettings) -> Schedule | None:
+def begins_as_its_card_says(sparsity: PartSettings) -> None:
+    """As long as its card says that it trains as a dense network does, weights, statistics and
+    momentum are those of the dense one to the last bit, where no penalty acts.
+    """
+    if GENERATORS.find(sparsity["generator"]).dense_until == "start":
+        return
+    states = []
+    for level in (0.0, 0.75):
+        network = narrow_backbone("st_gcn", dropout=0.0).train()
+        settings = {**QUICK, **sparsity, "warmup": 1, "penalty": "none", "level": level}
+        schedule = _attach(network, settings, epochs=2)
+        optimizer = _steps(network, Schedule() if schedule is None else schedule)
+        state: dict[str, torch.Tensor] = {}
+        for name, tensor in network.state_dict().items():
+            if (shared := dense_name(name)) is not None:
+                state[shared] = tensor
+        for name, parameter in network.named_parameters():
+            if parameter in optimizer.state:
+                momentum = optimizer.state[parameter]["momentum_buffer"]
+                state[f"momentum of {dense_name(name)}"] = momentum
+        states.append(state)
+    dense, sparse = states
+    differ = [key for key in dense if key not in sparse or not torch.equal(dense[key], sparse[key])]
+    require(not differ, f"its first epoch is not the dense network's: {', '.join(differ[:3])}")
+
+
+def _attach(network: Backbone, sparsity: PartSettings, epochs: int = 1) -> Schedule | None:
     subject = Subject(
         network,
         list(network.blocks),
         network.head,
-        epochs=1,
+        epochs=epochs,
         steps=STEPS,
         seed=4,
         clips=clips_for(network)[:1],
@@ -129,6 +156,11 @@ def _train(network: Backbone, sparsity: PartSettings) -> None:
     schedule = _attach(network, {**QUICK, **sparsity})
     require(schedule is not None, "a level above 0 must give a schedule")
     assert schedule is not None
+    schedule.end_epoch(0, _steps(network, schedule))
+
+
+def _steps(network: Backbone, schedule: Schedule) -> torch.optim.Optimizer:
+    """Three steps of the first epoch; returns the optimiser that made them."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9, weight_decay=1e-3)
     clips = clips_for(network)
@@ -143,7 +175,7 @@ def _train(network: Backbone, sparsity: PartSettings) -> None:
         schedule.before_update(0, step, optimizer)
         optimizer.step()
         schedule.after_update(0, step, optimizer)
-    schedule.end_epoch(0, optimizer)
+    return optimizer
 
 
 def _layers(network: Backbone) -> list[Any]:
@@ -166,4 +198,5 @@ LAWS: tuple[Law, ...] = (
     ),
     Law("has masks that depend on the seed alone", masks_depend_on_the_seed_alone),
     Law("comes back from the network's state", comes_back_from_its_state),
+    Law("begins as its card says", begins_as_its_card_says),
 )

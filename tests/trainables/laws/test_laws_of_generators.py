@@ -56,6 +56,16 @@ def nothing(subject, sparsity):
     return None
 
 
+def keeps_its_word(subject, sparsity):
+    return sound(subject, sparsity)
+
+
+def acts_at_once(subject, sparsity):
+    schedule = sound(subject, sparsity)
+    schedule.warmup_epochs = 0
+    return schedule
+
+
 @pytest.mark.parametrize("law", list(LAWS), ids=lambda law: law.says)
 def test_a_generator_of_another_package_keeps_the_law(monkeypatch, law):
     monkeypatch.syspath_prepend(OUTSIDE)
@@ -75,6 +85,14 @@ def test_a_generator_of_another_package_keeps_the_law(monkeypatch, law):
 def test_a_law_notices_who_breaks_it(broken, attach, law, reason):
     (verdict,) = held_to([BY_NAME[law]], {"generator": broken(attach)})
     assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(("attach", "whole"), [(keeps_its_word, True), (acts_at_once, False)])
+def test_a_card_that_promises_a_dense_beginning(broken, attach, whole):
+    path = broken(attach, settings=("warmup", "penalty"), dense_until="warmup")
+    (verdict,) = held_to([BY_NAME["begins as its card says"]], {"generator": path})
+    assert ("its first epoch is not the dense network's" in verdict.reason) == (not whole)
+    assert bool(verdict.reason) == (not whole)
 
 
 def test_a_card_that_speaks_of_settings_there_are_not(broken):
