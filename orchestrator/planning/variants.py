@@ -10,6 +10,7 @@ from orchestrator.planning.sizes import Sizes
 from orchestrator.sweep.leaves import leaves_of, unused
 from orchestrator.trials.space import Trial
 from trainables.contract.config import SparsityConfig, TrialConfig
+from trainables.contract.fast import fast_paths
 from trainables.contract.sparsity import level_name
 from trainables.sparsity.amounts import emptied
 
@@ -36,6 +37,7 @@ class Variant:
     gmacs: float  # training form, 1e9 multiply-accumulates per clip
     deploy_gmacs: float
     seconds_per_trial: float  # mean over the variant's trials
+    fast: tuple[str, ...]  # what of its training is computed in a fast way
 
 
 def variants_of(
@@ -75,6 +77,7 @@ def _variant(
     seconds: Mapping[str, float],
 ) -> Variant:
     cost, levels = sizes.count(group[0].config), _levels(group)
+    places = {"joints": sizes.store.layout.size, "persons": sizes.store.info.persons}
     deployed = {name: cost.deploy_nonzero_params(sparsity) for name, sparsity in levels.items()}
     return Variant(
         settings=settings,
@@ -89,6 +92,9 @@ def _variant(
         gmacs=cost.training.gmacs,
         deploy_gmacs=cost.deploy.gmacs,
         seconds_per_trial=sum(seconds[trial.proposal.trial] for trial in group) / len(group),
+        fast=tuple(
+            dict.fromkeys(path for trial in group for path in fast_paths(trial.config, **places))
+        ),
     )
 
 

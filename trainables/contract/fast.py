@@ -6,14 +6,26 @@ from __future__ import annotations
 
 from trainables.contract.config import TrialConfig
 
+LEAST_VALUES = {"cpu": 200_000}
+"""Of the input of a Rep-TCN block that is trained as one convolution: it takes some 700 small
+operations more, about 10 ms on a CPU (measured).
+"""
+LEAST_VALUES_ELSEWHERE = 8_000_000
+"""The same on a GPU, whose larger maps hide so many launches (estimated, not measured)."""
+LEAST_POSITIONS_PER_ROW = 4
+"""Positions for every row of a kernel, C K: what is saved grows with the positions, what is
+computed on kernels does not (measured on a CPU).
+"""
 
-def merging_pays(channels: int, kernel_size: int, positions: int) -> bool:
+
+def merging_pays(channels: int, kernel_size: int, positions: int, device: str = "cpu") -> bool:
     """Whether a Rep-TCN block is trained as one convolution; positions: samples x frames x joints
     of its input.
-
-    What it saves grows with the positions, what it computes on kernels does not.
     """
-    return positions >= 8 * channels * kernel_size
+    return (
+        positions >= LEAST_POSITIONS_PER_ROW * channels * kernel_size
+        and positions * channels >= LEAST_VALUES.get(device, LEAST_VALUES_ELSEWHERE)
+    )
 
 
 def graph_merging_pays(channels: int, positions: int) -> bool:
@@ -24,8 +36,8 @@ def graph_merging_pays(channels: int, positions: int) -> bool:
 
 
 def fast_paths(config: TrialConfig, *, joints: int, persons: int) -> tuple[str, ...]:
-    """What of a trial's training is computed in a fast way, for people to read; persons: places of
-    a clip. Of whole batches: smaller ones may take the plain way.
+    """What of a trial's training is computed in a fast way on a CPU, for people to read; persons:
+    places of a clip. Of whole batches: smaller ones may take the plain way.
     """
     if config.train.fast == "off":
         return ()

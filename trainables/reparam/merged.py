@@ -40,7 +40,7 @@ class NormalisedRepTCN(Normalised):
             self.training
             and self.merged
             and not body.fixed
-            and merging_pays(x.shape[1], body.kernel_size, positions)
+            and merging_pays(x.shape[1], body.kernel_size, positions, x.device.type)
         ):
             return merged_forward(body, self.bn, x)
         return super().forward(x)

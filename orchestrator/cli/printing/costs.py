@@ -53,6 +53,8 @@ def print_plan(plan: Plan) -> None:
     free = "" if plan.disk_free_gb is None else f", {plan.disk_free_gb:.3g} GB are free"
     print(f"disk       {plan.disk_gb:.3f} GB{free}")
     print(f"MLflow     {plan.mlflow_runs} runs")
+    for variant in plan.variants:
+        print(f"training   {_name(variant)} {'; '.join(variant.fast) or 'plain steps'}")
     for text in plan.ensembles:
         print(f"ensembles  {text}")
     for text in plan.assumptions:

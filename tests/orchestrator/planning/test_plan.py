@@ -260,6 +260,22 @@ def test_early_stopping_is_a_range_that_the_budget_is_held_against(planned, caps
         check_fit(*planned(*early[:2], f"budget.hours={hours}"))
 
 
+def test_a_plan_says_what_of_training_is_fast(planned, capsys) -> None:
+    from orchestrator.cli.printing.costs import print_plan
+
+    networks, both = "parameters={model.backbone: [hpi_gcn_rp, st_gcn]}", "in 2 of 2 blocks"
+    for fast, expected in (
+        (
+            "auto",
+            [f"Rep-TCN as one convolution {both}; graph convolution as one {both}", "plain steps"],
+        ),
+        ("'off'", ["plain steps", "plain steps"]),
+    ):
+        print_plan(planned(networks, f"train.fast={fast}")[1])
+        lines = [line for line in capsys.readouterr().out.splitlines() if "training   " in line]
+        assert [line.split(": joint ")[1] for line in lines] == expected
+
+
 def test_a_plan_says_with_which_ensembles_the_sweep_ends(planned, capsys) -> None:
     from orchestrator.cli.printing.costs import print_plan
 

@@ -213,6 +213,6 @@ def test_evaluation_and_small_batches_run_the_branches():
     twin.merged = True
     x = activations(2, 4, 8, 3, seed=1)
     assert torch.equal(module(x), twin(x))  # too few positions for it to pay
-    wide = activations(8, 4, 16, 5, seed=1)
+    wide = activations(8, 4, 64, 100, seed=1)
     assert not torch.equal(module(wide), twin(wide))
     assert torch.equal(module.eval()(x), copy.deepcopy(module).eval()(x))

@@ -1,0 +1,54 @@
+"""Which fast ways a training step takes, by shapes and configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trainables.contract.config import TrialConfig
+from trainables.contract.fast import fast_paths, merging_pays
+
+DATA = {"store": "store", "protocol": "xsub"}
+PERSONS = "absent persons once per batch"
+
+
+def paths(model: dict[str, Any], persons: int = 2, **train: Any) -> tuple[str, ...]:
+    config = TrialConfig.model_validate(
+        {"data": DATA, "model": model, "train": {"batch_size": 16} | train}
+    )
+    return fast_paths(config, joints=25, persons=persons)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            {"backbone": "hpi_gcn_rp"},
+            (
+                "Rep-TCN as one convolution in 9 of 9 blocks",
+                "graph convolution as one in 9 of 9 blocks",
+                PERSONS,
+            ),
+        ),
+        ({"backbone": "hpi_gcn_op"}, ("Rep-TCN as one convolution in 9 of 9 blocks", PERSONS)),
+        ({"backbone": "st_gcn"}, (PERSONS,)),
+    ],
+)
+def test_paths_of_networks_at_full_size(model, expected):
+    assert paths(model) == expected
+    assert paths(model, persons=1) == expected[:-1]
+    assert paths(model, fast="off") == ()
+
+
+def test_small_batches_of_wide_layers_keep_their_branches():
+    model = {"backbone": "hpi_gcn_op", "kernel_size": 9}
+    assert paths(model, persons=1, batch_size=2) == ("Rep-TCN as one convolution in 3 of 9 blocks",)
+
+
+def test_a_rule_on_shapes():
+    assert merging_pays(64, 5, 51_200)
+    assert not merging_pays(8, 5, 2_000)  # too small for so many operations
+    assert not merging_pays(256, 9, 9_000)  # kernels cost more than the branches
+    assert not merging_pays(64, 5, 51_200, "cuda")
+    assert merging_pays(64, 5, 204_800, "cuda")
