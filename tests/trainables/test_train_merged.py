@@ -66,6 +66,28 @@ def test_twenty_steps_have_the_loss_curve_of_plain_training(case):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["hpi_gcn_rp", "hpi_gcn_op"])
+def test_absent_persons_count_in_merged_statistics_too(name):
+    plain = naive_models.narrow_backbone(name, layout="ucla20", persons=2, groups=2).train()
+    plain.head.dropout.p = 0.0
+    merging = copy.deepcopy(plain)
+    train_merged(merging)
+    clips, persons = naive_models.random_clips(6, 3, 9, 20, 2), torch.tensor([1, 2, 1, 1, 2, 1])
+    clips[persons == 1, ..., 1] = 0
+    labels = torch.arange(6) % 5
+    losses = [
+        plain.objective(clips, labels)[0],
+        merging.objective(clips, labels, persons)[0],
+    ]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-12, atol=0.0)
+    for ours, theirs in zip(merging.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-10)
+    for ours, theirs in zip(merging.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
 def test_networks_told_to_take_the_merged_ways():
     network = naive_models.narrow_backbone("hpi_gcn_rp", layout="ucla20").train()
     clips = naive_models.random_clips(8, 3, 9, 20, 1)
