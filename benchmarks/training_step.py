@@ -149,14 +149,15 @@ def memory_of(network: nn.Module, step: Step) -> tuple[int, int]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        step()
-    return sum(storages.values()), peak_rise(step)
+        peak = peak_rise(step)
+    return sum(storages.values()), peak
 
 
 def peak_rise(step: Step) -> int:
-    """0 where the system does not say."""
+    """By how much memory rises in a step; 0 where the system does not say."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
+        step()
         return 0
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free goes back to the system
     reset.write_text("5")  # the peak starts again from what is held now

@@ -11,7 +11,7 @@ an end at frame j. W is a kernel of its taps. Then
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,8 +59,7 @@ def merged_forward(block: RepTCN, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         known = _measured(x, window, counts)
         branches = _branches(block, known)
         whole = _normalised_sum(block, branches, known)
-        (form,) = quadratic_forms(known.windows, window.size, [whole.kernel], [1])
-        offset, var = _statistics(whole, form, known)
+        offset, var, _ = _statistics([whole], known)
         mean = whole.base + offset
         follow(norm, mean, var, known.outputs)
         scale = _scale(norm, var)
@@ -207,48 +206,67 @@ def _after_padding(
 
 def _normalised_sum(block: RepTCN, branches: list[_Linear], known: _Known) -> _Linear:
     """The sum of all branches behind their BatchNorms; running statistics are updated."""
-    size = known.window.size
-    forms = quadratic_forms(
-        known.windows, size, [each.kernel for each in branches], [each.spread for each in branches]
+    norms = [branch.bn for branch in block.branches.values()]
+    offsets, variances, edges = _statistics(branches, known)
+    bases = torch.cat([branch.base for branch in branches], dim=1)
+    scales = _stacked([norm.weight for norm in norms], known) * torch.rsqrt(
+        variances + norms[0].eps
     )
-    kernels, edges, bases = [], [], []
-    for branch, each, form in zip(block.branches.values(), branches, forms, strict=True):
-        norm = branch.bn
-        assert isinstance(norm, nn.BatchNorm2d)
-        offset, var = _statistics(each, form, known)
-        follow(norm, each.base + offset, var, known.outputs)
-        scale = _scale(norm, var)
-        taps = each.edge.shape[2]
+    count = len(branches)
+    for norm, mean, var in zip(
+        norms, (bases + offsets).chunk(count, dim=1), variances.chunk(count, dim=1), strict=True
+    ):
+        follow(norm, mean, var, known.outputs)
+    shifts = _stacked([norm.bias for norm in norms], known) - scales * offsets
+    kernel = _summed_kernels(branches, scales.chunk(count, dim=1), known.window.size)
+    groups = known.window.groups
+    edge = (edges * scales[..., None]).view(groups, count, -1, known.window.size).sum(dim=1)
+    return _Linear(kernel, edge, shifts.view(groups, count, -1).sum(dim=1))
+
+
+def _summed_kernels(branches: list[_Linear], scales: Sequence[Tensor], size: int) -> Tensor:
+    """Sum of scale W over the branches, each at its taps: (g, o, K, c)."""
+    total: Tensor | None = None
+    for branch, scale in zip(branches, scales, strict=True):
+        taps = branch.edge.shape[2]
         margin = (size - taps) // 2
-        kernel = (each.kernel * scale[..., None, None]).expand(-1, -1, taps, -1)
-        kernels.append(F.pad(kernel, (0, 0, margin, margin)))
-        edges.append(F.pad(each.edge * scale[..., None], (margin, margin)))
-        bases.append(norm.bias.view_as(scale) - scale * offset)
-    return _Linear(_sum(kernels), _sum(edges), _sum(bases))
+        kernel = (branch.kernel * scale[..., None, None]).expand(-1, -1, taps, -1)
+        kernel = F.pad(kernel, (0, 0, margin, margin)) if margin else kernel
+        total = kernel if total is None else total + kernel
+    assert total is not None
+    return total
 
 
-def _statistics(branch: _Linear, form: Tensor, known: _Known) -> tuple[Tensor, Tensor]:
-    """Of its outputs the mean without `base` and the biased variance, (g, o).
-
-    form: of its kernel and the windows' Gram matrix.
+def _statistics(branches: list[_Linear], known: _Known) -> tuple[Tensor, Tensor, Tensor]:
+    """Of all branches' outputs, one behind the other, the mean without `base` and the biased
+    variance (g, branches o), and their edges at all K taps (g, branches o, K).
     """
-    edge, kernel = branch.edge, branch.kernel
-    taps = known.taps(edge.shape[2])
-    means, cross = known.window_mean[:, taps], known.cross[:, taps, :, taps]
-    if branch.spread != 1:
-        means, cross = means.sum(dim=1, keepdim=True), cross.sum(dim=1, keepdim=True)
-    over = known.over[:, taps]
-    over_mean = over.mean(dim=0)
-    centred = over - over_mean
-    rows = kernel.flatten(2)  # (g, o, k c)
-    mean = (rows @ means.flatten(1)[..., None])[..., 0]
-    var = (
-        form / known.outputs
-        - mean.square()
-        + 2 * (edge * (rows @ cross.flatten(1, 2))).sum(dim=2)
-        + (edge @ centred.mT).square().mean(dim=2)
+    size, outputs = known.window.size, known.outputs
+    forms = quadratic_forms(
+        known.windows,
+        size,
+        [branch.kernel for branch in branches],
+        [branch.spread for branch in branches],
     )
-    return mean + edge @ over_mean, var.clamp(min=0)
+    # what a row meets: the windows' mean, and their covariance with reaching over an end
+    meets = torch.cat([known.window_mean[..., None], known.cross], dim=3)  # (g, K, c, 1 + K)
+    met, edges = [], []
+    for branch in branches:
+        taps = branch.edge.shape[2]
+        seen = meets[:, known.taps(taps)]
+        seen = seen if branch.spread == 1 else seen.sum(dim=1, keepdim=True)
+        met.append(branch.kernel.flatten(2) @ seen.flatten(1, 2))
+        margin = (size - taps) // 2
+        edges.append(F.pad(branch.edge, (margin, margin)) if margin else branch.edge)
+    mean, crossed = torch.cat(met, dim=1).split([1, size], dim=2)
+    mean, edge, over_mean = mean[..., 0], torch.cat(edges, dim=1), known.over.mean(dim=0)
+    var = (
+        torch.cat(forms, dim=1) / outputs
+        - mean.square()
+        + 2 * torch.linalg.vecdot(edge, crossed)
+        + (edge @ (known.over - over_mean).mT).square().mean(dim=2)
+    )
+    return mean + edge @ over_mean, var.clamp(min=0), edge
 
 
 @torch.no_grad()
@@ -280,8 +298,6 @@ def _times(kernel: Tensor, vector: Tensor) -> Tensor:
     return (kernel.flatten(1, 2) @ vector[..., None]).view(kernel.shape[:3])
 
 
-def _sum(tensors: Iterable[Tensor]) -> Tensor:
-    first, *others = tensors
-    for other in others:
-        first = first + other
-    return first
+def _stacked(vectors: Sequence[Tensor], known: _Known) -> Tensor:
+    """(C,) each -> (g, vectors o), one behind the other."""
+    return torch.cat([each.view(known.window.groups, -1) for each in vectors], dim=1)
