@@ -146,12 +146,19 @@ def _measured(x: Tensor, window: Window, counts: Counts | None) -> _Known:
 
 def _branches(block: RepTCN, known: _Known) -> list[_Linear]:
     """Before their outer BatchNorms; running statistics of the inner ones are updated."""
-    padded = [b for b in block.branches.values() if isinstance(b, PaddedBranch | AverageBranch)]
+    padded = [each for each in _parts(block) if isinstance(each, PaddedBranch | AverageBranch)]
     mixed = iter(_mixed(padded, known) if padded else ())
-    return [_linear(branch, mixed, known) for branch in block.branches.values()]
+    return [_linear(branch, mixed, known) for branch in _parts(block)]
 
 
-def _linear(branch: nn.Module, mixed: Iterator[_Mixed], known: _Known) -> _Linear:
+def _parts(block: RepTCN) -> list[ConvBN | PaddedBranch | AverageBranch]:
+    kinds = ConvBN | PaddedBranch | AverageBranch
+    return [branch for branch in block.branches.values() if isinstance(branch, kinds)]
+
+
+def _linear(
+    branch: ConvBN | PaddedBranch | AverageBranch, mixed: Iterator[_Mixed], known: _Known
+) -> _Linear:
     """mixed: of the padded branches that are still to come."""
     if isinstance(branch, ConvBN):
         kernel = _taps_first(branch.conv.weight, known)
@@ -162,7 +169,6 @@ def _linear(branch: nn.Module, mixed: Iterator[_Mixed], known: _Known) -> _Linea
     if isinstance(branch, AverageBranch):
         edge = (jump / 3)[..., None].expand(-1, -1, 3)
         return _Linear(first.kernel[:, :, None] / 3, edge, first.inside, spread=3)
-    assert isinstance(branch, PaddedBranch)
     kernel = _taps_first(branch.conv.weight, known)
     return _Linear(
         (kernel.flatten(1, 2) @ first.kernel).view(*kernel.shape[:3], -1),
@@ -206,7 +212,7 @@ def _after_padding(
 
 def _normalised_sum(block: RepTCN, branches: list[_Linear], known: _Known) -> _Linear:
     """The sum of all branches behind their BatchNorms; running statistics are updated."""
-    norms = [branch.bn for branch in block.branches.values()]
+    norms = [branch.bn for branch in _parts(block)]
     offsets, variances, edges = _statistics(branches, known)
     bases = torch.cat([branch.base for branch in branches], dim=1)
     scales = _stacked([norm.weight for norm in norms], known) * torch.rsqrt(
@@ -258,8 +264,12 @@ def _statistics(branches: list[_Linear], known: _Known) -> tuple[Tensor, Tensor,
         met.append(branch.kernel.flatten(2) @ seen.flatten(1, 2))
         margin = (size - taps) // 2
         edges.append(F.pad(branch.edge, (margin, margin)) if margin else branch.edge)
-    mean, crossed = torch.cat(met, dim=1).split([1, size], dim=2)
-    mean, edge, over_mean = mean[..., 0], torch.cat(edges, dim=1), known.over.mean(dim=0)
+    stacked, edge, over_mean = (
+        torch.cat(met, dim=1),
+        torch.cat(edges, dim=1),
+        known.over.mean(dim=0),
+    )
+    mean, crossed = stacked[..., 0], stacked[..., 1:]
     var = (
         torch.cat(forms, dim=1) / outputs
         - mean.square()
