@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -117,6 +118,45 @@ def test_a_job_that_is_told_queues_again(tmp_path, signal, ends, code, queued):
     asked = tmp_path / "queued"
     assert asked.exists() == queued
     assert not queued or asked.read_text() == "requeue 17\n"
+
+
+def test_a_job_of_several_nodes_starts_ray_on_each_with_a_token_that_goes(tmp_path):
+    """The script itself, on nodes that only write down what they are asked."""
+    script = render_slurm(
+        Work("small", "s.yaml", str(tmp_path)),
+        SlurmRequest(**SLURM | {"environment": str(tmp_path)}, nodes=3),
+    ).text
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in {
+        "srun": 'echo "srun $*" >> said; stat -c "%a %s" "$RAY_AUTH_TOKEN_PATH" >> said',
+        "ray": '[ "$*" = "health-check --address n1:6379" ]',
+        "orchestrate": 'sleep 0.3; echo "orchestrate $*" >> said',
+        "scontrol": "printf 'n1\\nn2\\nn3\\n'",
+        "python": f'exec {sys.executable} "$@"',
+    }.items():
+        (tools / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tools / name).chmod(0o755)
+    slurm = {"JOB_ID": "17", "NNODES": "3", "JOB_NODELIST": "n[1-3]", "CPUS_PER_TASK": "8"}
+    done = subprocess.run(
+        ["bash"],
+        input=script,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"} | {f"SLURM_{name}": text for name, text in slurm.items()},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said[-1] == "orchestrate sweep s.yaml --address n1:6379"
+    asked = sorted(line for line in said if line.startswith("srun"))
+    assert [line.partition(" ray ")[0] for line in asked] == [
+        "srun --nodes=1 --ntasks=1 --nodelist=n1",
+        "srun --nodes=2 --ntasks=2 --exclude=n1",
+    ]
+    assert said.count("600 64") == 2
+    assert not list(tmp_path.glob(".ray-token*"))
 
 
 def test_words_of_a_script_stay_words():
