@@ -91,6 +91,7 @@ def _header(work: Work, asked: SlurmRequest) -> str:
         "gpus-per-node": asked.gpus or None,
         "mem": asked.memory or ("0" if asked.exclusive else None),
         "signal": f"B:USR1@{WARNING_S}",
+        "chdir": shlex.quote(work.folder),  # where its output is
         "open-mode": "append",
         "output": f"{work.name}-%j.out",
     }

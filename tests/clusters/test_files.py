@@ -169,7 +169,7 @@ def test_scripts_are_sound(path):
 
 SBATCH = frozenset(
     "job-name partition account qos time nodes ntasks-per-node cpus-per-task gpus-per-node mem"
-    " signal open-mode output requeue exclusive".split()
+    " signal chdir open-mode output requeue exclusive".split()
 )
 """Options of sbatch that the scripts use."""
 

@@ -35,6 +35,7 @@ def test_a_slurm_job_of_one_node_is_this_script():
 #SBATCH --gpus-per-node=1
 #SBATCH --mem=32G
 #SBATCH --signal=B:USR1@300
+#SBATCH --chdir=/shared/study
 #SBATCH --open-mode=append
 #SBATCH --output=my_sweep-%j.out
 #SBATCH --requeue
@@ -162,6 +163,7 @@ def test_a_job_of_several_nodes_starts_ray_on_each_with_a_token_that_goes(tmp_pa
 def test_words_of_a_script_stay_words():
     work = Work("s", "a b.yaml", "/shared/my study", ("tracking.uri=https://u:${PW}@h; rm",))
     text = render_slurm(work, SlurmRequest(**SLURM)).text
+    assert "#SBATCH --chdir='/shared/my study'\n" in text
     assert "cd '/shared/my study'\n" in text
     assert "sweep 'a b.yaml' --set 'tracking.uri=https://u:${PW}@h; rm' &" in text
 
