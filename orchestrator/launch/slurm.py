@@ -112,11 +112,12 @@ _ON_SIGNAL = """\
 # the same job goes on from them when it is its turn again.
 preempted=""
 sweep=""
-warn() {
-    preempted=yes
-    if [ -n "$sweep" ]; then kill -USR1 "$sweep"; fi
+told=""
+tell() {
+    # once: a second signal would end it without checkpoints
+    if [ -n "$sweep" ] && [ -z "$told" ]; then told=yes; kill -USR1 "$sweep" || true; fi
 }
-trap warn USR1 TERM
+trap 'preempted=yes; tell' USR1 TERM
 """
 
 _CLUSTER = """\
@@ -126,7 +127,7 @@ trap 'rm -f "$token"' EXIT
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$token"
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address="$head:6379"
 srun --nodes=1 --ntasks=1 --nodelist="$head" \\
     ray start --head --node-ip-address="$head" --port=6379 --include-dashboard=false --block &
@@ -142,14 +143,15 @@ srun --nodes=$((SLURM_NNODES - 1)) --ntasks=$((SLURM_NNODES - 1)) --exclude="$he
 _SWEEP = """\
 {command} &
 sweep=$!
+if [ -n "$preempted" ]; then tell; fi
 # a signal ends `wait` before the sweep has ended
 while kill -0 "$sweep" 2>/dev/null; do
     wait "$sweep" || true
 done
 code=0
 wait "$sweep" || code=$?
-# 130: it was interrupted, and every checkpoint is written
-if [ -n "$preempted" ] && [ "$code" = 130 ]; then
+# 130: it was interrupted, and every checkpoint is written; 138: it was told before it listened
+if [ -n "$preempted" ] && {{ [ "$code" = 130 ] || [ "$code" = 138 ]; }}; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

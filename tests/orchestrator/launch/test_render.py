@@ -49,22 +49,24 @@ export OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0
 # the same job goes on from them when it is its turn again.
 preempted=""
 sweep=""
-warn() {
-    preempted=yes
-    if [ -n "$sweep" ]; then kill -USR1 "$sweep"; fi
+told=""
+tell() {
+    # once: a second signal would end it without checkpoints
+    if [ -n "$sweep" ] && [ -z "$told" ]; then told=yes; kill -USR1 "$sweep" || true; fi
 }
-trap warn USR1 TERM
+trap 'preempted=yes; tell' USR1 TERM
 
 orchestrate sweep sweeps/my.yaml --set train.lr=0.1 &
 sweep=$!
+if [ -n "$preempted" ]; then tell; fi
 # a signal ends `wait` before the sweep has ended
 while kill -0 "$sweep" 2>/dev/null; do
     wait "$sweep" || true
 done
 code=0
 wait "$sweep" || code=$?
-# 130: it was interrupted, and every checkpoint is written
-if [ -n "$preempted" ] && [ "$code" = 130 ]; then
+# 130: it was interrupted, and every checkpoint is written; 138: it was told before it listened
+if [ -n "$preempted" ] && { [ "$code" = 130 ] || [ "$code" = 138 ]; }; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
@@ -83,27 +85,31 @@ def test_several_nodes_are_whole_and_have_a_ray_with_a_token_of_its_own():
     assert "ray start" not in one
 
 
+LISTENS = "trap 'exit {ends}' USR1\n"
+WORKS = "for i in $(seq 100); do sleep 0.05; done\nexit 99\n"
+
+
 @pytest.mark.parametrize(
-    ("signal", "ends", "code", "queued"),
+    ("sweep", "code", "queued"),
     [
-        ("USR1", 130, 130, True),
-        ("TERM", 130, 130, True),
-        ("USR1", 0, 0, False),
-        (None, 3, 3, False),
+        # interrupted, with its checkpoints; once, however often the job is told
+        (f"{LISTENS.format(ends=130)}kill -USR1 $PPID\n{WORKS}", 130, True),
+        (f"{LISTENS.format(ends=130)}kill -TERM $PPID\n{WORKS}", 130, True),
+        ("trap 'sleep 0.5; trap \"exit 1\" USR1; sleep 0.5; exit 130' USR1\n"
+         f"kill -USR1 $PPID\nsleep 0.2\nkill -TERM $PPID\n{WORKS}", 130, True),
+        (f"kill -USR1 $PPID\n{WORKS}", 138, True),  # it was told before it listens
+        (f"{LISTENS.format(ends=0)}kill -USR1 $PPID\n{WORKS}", 0, False),  # it was done
+        ("exit 3\n", 3, False),
+        ("exit 130\n", 130, False),  # a person's `orchestrate cancel`
     ],
-)
-def test_a_job_that_is_told_queues_again(tmp_path, signal, ends, code, queued):
-    """The script itself, with a sweep that ends with `ends` once it is told to."""
+)  # fmt: skip
+def test_a_job_that_is_told_queues_again(tmp_path, sweep, code, queued):
+    """The script itself, with a sweep that listens or does not."""
     work = Work("small", "s.yaml", str(tmp_path))
     script = render_slurm(work, SlurmRequest(**SLURM | {"environment": str(tmp_path)})).text
     tools = tmp_path / "bin"
     tools.mkdir()
-    tell = f"kill -{signal} $PPID" if signal else "exit"
-    for name, text in {
-        "orchestrate": f"trap 'exit {ends}' USR1\n{tell} {'' if signal else ends}\n"
-        "for i in $(seq 100); do sleep 0.05; done\nexit 99\n",
-        "scontrol": 'echo "$@" > queued\n',
-    }.items():
+    for name, text in {"orchestrate": sweep, "scontrol": 'echo "$@" > queued\n'}.items():
         (tools / name).write_text(f"#!/bin/bash\n{text}")
         (tools / name).chmod(0o755)
     done = subprocess.run(
