@@ -2,7 +2,7 @@
 of operations.
 
     python benchmarks/training_step.py [--batch 16] [--threads 1] [--rounds 5] [--networks RP,OP-K9]
-                                       [--quick] [--json]
+                                       [--forms released,off,auto] [--quick] [--json]
 
 A step is forward, backward and an update of SGD with Nesterov momentum, float32, at NTU size: 64
 frames, 25 joints, 2 persons, 120 classes, full width (--quick: narrow). All networks take turns in
@@ -68,6 +68,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="turns of every network")
     options.add_argument("--threads", type=int, default=1, help="CPU threads")
     options.add_argument("--networks", default=",".join([*HPI, *OTHERS]), help="comma-separated")
+    options.add_argument("--forms", default="released,off,auto", help="comma-separated")
     options.add_argument("--quick", action="store_true", help="an eighth of the width")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = options.parse_args()
@@ -78,6 +79,8 @@ def main() -> None:
     peaks: dict[str, int] = {}
     for name in chosen.networks.split(","):
         for form, network in forms(name, width):
+            if form not in chosen.forms.split(","):
+                continue
             step = training_step(network, chosen.batch, chosen.threads)
             steps[f"{name} {form}"] = step
             saved[f"{name} {form}"], peaks[f"{name} {form}"] = memory_of(network, step)
@@ -236,7 +239,7 @@ def ratios(seconds: dict[str, list[float]], saved: dict[str, int]) -> list[dict[
     for name in HPI:
         for against in ("released", "off"):
             ours, theirs = f"{name} auto", f"{name} {against}"
-            if ours in seconds:
+            if ours in seconds and theirs in seconds:
                 found.append(
                     {
                         "network": name,
