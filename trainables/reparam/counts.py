@@ -56,15 +56,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         total = counts.total * (input.numel() // input.shape[1]) // len(counts.value)
         per_row = counts.per_row(len(input))
         mean, var = counted_moments(input.detach(), per_row, total)
-        self._follow(mean, var * (total / (total - 1)))
+        self.follow(mean, var * (total / (total - 1)))
         out: Tensor = _CountedBatchNorm.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.bias, mean, var, per_row, total, self.eps
         )
         return out
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, unbiased_var: Tensor) -> None:
-        """Move the running statistics towards those of this batch."""
+    def follow(self, mean: Tensor, unbiased_var: Tensor) -> None:
+        """Move the running statistics towards those of a batch, (C,) each."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None

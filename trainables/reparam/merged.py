@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.contract.fast import merging_pays
@@ -46,22 +46,21 @@ class NormalisedRepTCN(Normalised):
         return super().forward(x)
 
 
-def merged_forward(block: RepTCN, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def merged_forward(block: RepTCN, norm: BatchNorm2d, x: Tensor) -> Tensor:
     """norm(block(x)) in training, running statistics updated: (N, C, T, V) -> (N, C, T', V).
 
     Weights are read as attributes, which applies attached masks.
     """
-    counts = norm.counts if isinstance(norm, BatchNorm2d) else None
     device = x.device.type
     working = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     with torch.autocast(device, enabled=False):
         window = Window(block.kernel_size, block.stride, block.groups)
-        known = _measured(x, window, counts)
+        known = _measured(x, window, norm.counts)
         branches = _branches(block, known)
         whole = _normalised_sum(block, branches, known)
         offset, var, _ = _statistics([whole], known)
         mean = whole.base + offset
-        follow(norm, mean, var, known.outputs)
+        _follow(norm, mean, var, known.outputs)
         scale = _scale(norm, var)
         kernel, edge = whole.kernel * scale[..., None, None], whole.edge * scale[..., None]
         inside = norm.bias.view_as(scale) + scale * (whole.base - mean)
@@ -194,14 +193,14 @@ def _mixed(branches: list[PaddedBranch | AverageBranch], known: _Known) -> list[
 
 
 def _after_padding(
-    norm: nn.BatchNorm2d,
+    norm: BatchNorm2d,
     kernel: Tensor,
     mean: Tensor,
     var: Tensor,
     true_mean: Tensor,
     known: _Known,
 ) -> _Mixed:
-    follow(norm, true_mean, var, known.positions)
+    _follow(norm, true_mean, var, known.positions)
     scale = _scale(norm, var)
     return _Mixed(
         kernel[:, :, 0] * scale[..., None],
@@ -222,7 +221,7 @@ def _normalised_sum(block: RepTCN, branches: list[_Linear], known: _Known) -> _L
     for norm, mean, var in zip(
         norms, (bases + offsets).chunk(count, dim=1), variances.chunk(count, dim=1), strict=True
     ):
-        follow(norm, mean, var, known.outputs)
+        _follow(norm, mean, var, known.outputs)
     shifts = _stacked([norm.bias for norm in norms], known) - scales * offsets
     kernel = _summed_kernels(branches, scales.chunk(count, dim=1), known.window.size)
     groups = known.window.groups
@@ -279,19 +278,12 @@ def _statistics(branches: list[_Linear], known: _Known) -> tuple[Tensor, Tensor,
     return mean + edge @ over_mean, var.clamp(min=0), edge
 
 
-@torch.no_grad()
-def follow(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
+def _follow(norm: BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
     """Move the running statistics towards those of a batch of so many values per channel."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean.flatten(), norm.momentum)
-    norm.running_var.lerp_(var.flatten() * (count / (count - 1)), norm.momentum)
+    norm.follow(mean.flatten(), var.flatten() * (count / (count - 1)))
 
 
-def _scale(norm: nn.BatchNorm2d, var: Tensor) -> Tensor:
+def _scale(norm: BatchNorm2d, var: Tensor) -> Tensor:
     """gamma / sqrt(var + eps), in the shape of var."""
     return norm.weight.view_as(var) * torch.rsqrt(var + norm.eps)
 
