@@ -19,6 +19,7 @@ from trainables.sparsity.masks import attach
 @pytest.fixture(autouse=True)
 def _networks_of_this_size_pay(monkeypatch):
     monkeypatch.setitem(fast.LEAST_VALUES, "cpu", 0)
+    monkeypatch.setattr(fast, "LEAST_GRAPH_VALUES", 0)
 
 
 NETWORKS = {

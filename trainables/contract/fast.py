@@ -7,7 +7,7 @@ from __future__ import annotations
 from trainables.contract.config import TrialConfig
 
 LEAST_VALUES = {"cpu": 200_000}
-"""Of the input of a Rep-TCN block that is trained as one convolution: it takes some 700 small
+"""Of the input of a Rep-TCN block that is trained as one convolution: it takes some 500 small
 operations more, about 10 ms on a CPU (measured).
 """
 LEAST_VALUES_ELSEWHERE = 8_000_000
@@ -15,6 +15,10 @@ LEAST_VALUES_ELSEWHERE = 8_000_000
 LEAST_POSITIONS_PER_ROW = 4
 """Positions for every row of a kernel, C K: what is saved grows with the positions, what is
 computed on kernels does not (measured on a CPU).
+"""
+LEAST_GRAPH_VALUES = 100_000
+"""Of the input of a graph convolution that is trained as one: smaller ones gain less than the
+product of kernels costs (measured on a CPU).
 """
 
 
@@ -32,7 +36,7 @@ def graph_merging_pays(channels: int, positions: int) -> bool:
     """Whether the two convolutions around an adjacency are trained as one: their product costs as
     much as `channels` positions do.
     """
-    return positions >= channels
+    return positions >= channels and positions * channels >= LEAST_GRAPH_VALUES
 
 
 def fast_paths(config: TrialConfig, *, joints: int, persons: int) -> tuple[str, ...]:

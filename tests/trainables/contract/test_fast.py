@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainables.contract.config import TrialConfig
-from trainables.contract.fast import fast_paths, merging_pays
+from trainables.contract.fast import fast_paths, graph_merging_pays, merging_pays
 
 DATA = {"store": "store", "protocol": "xsub"}
 PERSONS = "absent persons once per batch"
@@ -50,5 +50,7 @@ def test_a_rule_on_shapes():
     assert merging_pays(64, 5, 51_200)
     assert not merging_pays(8, 5, 2_000)  # too small for so many operations
     assert not merging_pays(256, 9, 9_000)  # kernels cost more than the branches
+    assert graph_merging_pays(8, 16_640)
+    assert not graph_merging_pays(32, 1_280)
     assert not merging_pays(64, 5, 51_200, "cuda")
     assert merging_pays(64, 5, 204_800, "cuda")
