@@ -96,8 +96,8 @@ def contiguous(kernel: Tensor) -> Tensor:
     """A copy (C_out, C_in, K, 1) in memory in this order.
 
     A 1x1 kernel that was made otherwise can be contiguous and have the strides of channels_last,
-    too: a convolution by it gives feature maps of that order, and its backward pass with others
-    writes beyond its memory (torch 2.13 on a CPU).
+    too: a convolution by it gives feature maps of that order. A network trained with such maps
+    among others corrupted the heap in its backward pass (torch 2.13 on a CPU).
     """
     return kernel.clone(memory_format=torch.contiguous_format)
 
