@@ -1,8 +1,15 @@
 """What masks cost while a network trains: an epoch of every way to remove weights over an epoch of
-the same dense network.
+the same dense network. And what they save where steps compute with kept weights alone.
 
     python benchmarks/sparse_training.py [--backbone hpi_gcn_rp] [--backbone st_gcn] [--batch 4]
     [--device cuda] [--json]
+    python benchmarks/sparse_training.py --kernels [--level 0.95] [--batch 16] [--json]
+    python benchmarks/sparse_training.py --store STORE [--level 0.95] [--epochs 18] [--json]
+
+--kernels: a step under fixed masks (HPI-GCN-RP with sharing `fused`, ST-GCN with a mask on every
+convolution) with `train.sparse_kernels` off and auto, and one of the network without masks. A ratio
+is that of steps under the same masks. --store: one whole narrow trial on the clips of a store, off
+and auto, one after the other.
 
 NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width, clips of noise already on the
 device. The ways take turns in one run; a ratio is the median over rounds of (time of the one / time
@@ -18,20 +25,35 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig, TrainConfig
+from trainables.contract.artifacts import TrialDir
+from trainables.contract.config import (
+    ModelConfig,
+    SparsityConfig,
+    StreamConfig,
+    TrainConfig,
+    TrialConfig,
+)
 from trainables.cost.measured import device_name
 from trainables.data.batches.batches import Batch
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
+from trainables.network import train_merged
+from trainables.reparam.kept import train_by_kept_weights
+from trainables.run import Setup, run_trial
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.training.loop import Fit
 
 FRAMES, PERSONS, CLASSES, LEVEL, GOAL = 64, 2, 120, 0.8, 1.15
+KERNEL_GOALS = {0.8: 0.6, 0.95: 0.35}
+"""At most so much of a dense step, by level."""
 EPOCHS, EPOCH = 10, 6
 """Epochs of the recipe, and the one that is timed."""
 
@@ -61,10 +83,21 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5, help="turns of every way")
     options.add_argument("--threads", type=int, default=1, help="CPU threads")
     options.add_argument("--device", default="cpu", help="cpu or cuda")
+    options.add_argument(
+        "--kernels", action="store_true", help="steps by kept weights against dense ones"
+    )
+    options.add_argument("--level", type=float, action="append", help="of --kernels and --store")
+    options.add_argument("--store", help="a store on whose clips whole trials are trained")
+    options.add_argument("--epochs", type=int, default=18, help="of the trials of --store")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
+    if chosen.kernels or chosen.store:
+        levels = chosen.level or [0.8, 0.95]
+        found = trials(chosen, levels) if chosen.store else kernels(chosen, levels)
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
     results = {
         "device": device_name(device),
         "threads": chosen.threads,
@@ -100,6 +133,71 @@ def run(
         way: {"ms": 1e3 * statistics.median(times) / steps, "ratio": statistics.median(ratios[way])}
         for way, times in seconds.items()
     }
+
+
+def kernels(chosen: argparse.Namespace, levels: Sequence[float]) -> dict[str, Any]:
+    """Median milliseconds of a step with `train.sparse_kernels` off and auto and without masks, in
+    turns, and the ratio of auto to each.
+    """
+    found: dict[str, Any] = {
+        "device": device_name(torch.device("cpu")),
+        "threads": chosen.threads,
+        "torch": torch.__version__,
+        "batch": chosen.batch,
+        "goals": KERNEL_GOALS,
+    }
+    batches = [noise(chosen.batch, 0, torch.device("cpu"))]
+    for backbone in chosen.backbone or ["hpi_gcn_rp", "st_gcn"]:
+        sharing = "fused" if backbone.startswith("hpi") else "none"
+        for level in levels:
+            masks = {"level": level, "sharing": sharing, "warmup": 0.5}
+            fits = {
+                "off": fit_of(backbone, masks, torch.device("cpu"), 1),
+                "auto": fit_of(backbone, masks, torch.device("cpu"), 1),
+                "no masks": fit_of(backbone, {"level": 0.0}, torch.device("cpu"), 1),
+            }
+            train_by_kept_weights(fits["auto"].model)
+            train_merged(fits["no masks"].model)
+            times: dict[str, list[float]] = {way: [] for way in fits}
+            for turn in range(chosen.rounds + 1):  # the first warms up
+                for way, fit in fits.items():
+                    taken = epoch_seconds(fit, batches)
+                    times[way] += [taken] if turn else []
+            found[f"{backbone} at {level:g}"] = {
+                "ms": {way: 1e3 * statistics.median(own) for way, own in times.items()},
+                "ratio": {
+                    way: statistics.median(
+                        own / other for own, other in zip(times["auto"], times[way], strict=True)
+                    )
+                    for way in ("off", "no masks")
+                },
+            }
+    return found
+
+
+def trials(chosen: argparse.Namespace, levels: Sequence[float]) -> dict[str, Any]:
+    """Seconds of training and scores of a narrow HPI-GCN-RP (sharing `fused`, masks after a tenth
+    of the epochs) with `train.sparse_kernels` off and auto.
+    """
+    found: dict[str, Any] = {}
+    for level in levels:
+        for way in ("off", "auto"):
+            config = TrialConfig.model_validate(
+                {
+                    "data": {"store": chosen.store, "protocol": "xview", "frames": 52},
+                    "model": {"backbone": "hpi_gcn_rp", "channels": 16, "stages": [1, 1, 1]},
+                    "sparsity": {"level": level, "sharing": "fused", "warmup": 0.1},
+                    "train": {
+                        "epochs": chosen.epochs,
+                        "batch_size": 16,
+                        "sparse_kernels": way,
+                    },
+                }
+            )
+            with TemporaryDirectory() as folder:
+                result = run_trial(config, TrialDir(Path(folder)), Setup(torch.device("cpu")))
+            found[f"{level:g} {way}"] = result.metrics()
+    return found
 
 
 def fit_of(backbone: str, settings: dict[str, Any], device: torch.device, steps: int) -> Fit:

@@ -19,8 +19,10 @@ from trainables.models.backbones.hpi_gcn import GraphConv
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import MultiLevel, multi_level_spec
+from trainables.reparam.kept import train_by_kept_weights
 from trainables.reparam.merged import NormalisedRepTCN
 from trainables.seeding import derive
+from trainables.sparse.rows import WITHOUT_NUMBA, compiled
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.connected import first_disconnected_block
 from trainables.sparsity.generator import SparseGenerator
@@ -146,6 +148,20 @@ def mask_warnings(network: Backbone | MultiLevel, config: TrialConfig, clip: Ten
         if bare:
             warnings.append(f"{level} leaves no weight in {', '.join(bare)}")
     return warnings
+
+
+def train_sparse(
+    network: Backbone | MultiLevel, config: TrialConfig, device: torch.device
+) -> list[str]:
+    """From now on steps under masks compute with kept weights alone, as far as
+    `train.sparse_kernels` and the device let them; returns what a person should know of it.
+    """
+    if device.type != "cpu" or not config.trains_kept_weights:
+        return []
+    if not compiled():
+        return [WITHOUT_NUMBA]
+    train_by_kept_weights(network)
+    return []
 
 
 def disconnected_blocks(network: Backbone | MultiLevel, clip: Tensor) -> dict[str, str]:

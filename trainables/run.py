@@ -26,6 +26,7 @@ from trainables.network import (
     mask_warnings,
     one_clip,
     train_merged,
+    train_sparse,
     with_masks,
 )
 from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
@@ -183,7 +184,11 @@ def _train(
     network, masks = with_masks(plain, config, batches.steps, setup.root, clip)
     if config.train.fast == "auto":
         train_merged(network)
-    for text in mask_warnings(network, config, clip):
+    notes = (
+        *mask_warnings(network, config, clip),
+        *train_sparse(network, config, inputs.device),
+    )
+    for text in notes:
         watch.warn(text)
     fit = Fit(
         network,

@@ -39,6 +39,7 @@ from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import Trial, all_trials
 from trainables.contract.errors import UserError
+from trainables.sparse.rows import WITHOUT_NUMBA, compiled
 
 if TYPE_CHECKING:
     from trainables.data.store.reading import Split
@@ -363,6 +364,12 @@ def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
                 f"a trial that rewinds its weights trains {total} epochs in all, {own} of them"
                 " before the first pruning"
             )
+    if (
+        not facts.machine.gpus
+        and any(trial.config.trains_kept_weights for trial in everything)
+        and not compiled()
+    ):
+        yield WITHOUT_NUMBA
     if (
         sweep.data.selection.kind == "none"
         and sweep.ensembles

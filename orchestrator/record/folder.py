@@ -338,10 +338,14 @@ def _defining(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """What decides which trials there are: not where they keep the joints, which of two equal ways
     a step is computed, nor what is trained for several of them at once.
     """
-    ignored = {"data": "residence", "train": "fast", "sparsity": "branch_at"}
+    ignored = {
+        "data": ("residence",),
+        "train": ("fast", "sparse_kernels"),
+        "sparsity": ("branch_at",),
+    }
     kept = {
-        section: {n: v for n, v in (resolved.get(section) or {}).items() if n != name}
-        for section, name in ignored.items()
+        section: {n: v for n, v in (resolved.get(section) or {}).items() if n not in names}
+        for section, names in ignored.items()
     }
     return {key: resolved.get(key) for key in DEFINING} | kept
 

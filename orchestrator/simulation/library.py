@@ -18,7 +18,13 @@ from orchestrator.sweep.leaves import DERIVED_FROM, leaves_of, unused
 from orchestrator.trials.space import Trial
 from trainables.contract.errors import UserError
 
-SAME_CURVES = ("data.store", "data.residence", "train.fast", "sparsity.branch_at")
+SAME_CURVES = (
+    "data.store",
+    "data.residence",
+    "train.fast",
+    "train.sparse_kernels",
+    "sparsity.branch_at",
+)
 """Leaves that may differ: where the clips lie, not what they are, how a step is computed, and what
 is trained for several trials at once.
 """

@@ -23,7 +23,7 @@ _MARKED = re.compile("\ue000([0-9]+)\ue001")
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OLD_BOOLEANS = ("yes", "no", "on", "off")
-_WORD_OFF = (("train", "fast"), ("sparsity", "branch_at"))
+_WORD_OFF = (("train", "fast"), ("train", "sparse_kernels"), ("sparsity", "branch_at"))
 """Settings one of whose values is the word off."""
 MOST_VALUES = 100_000
 DEEPEST = 50

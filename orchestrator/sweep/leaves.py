@@ -31,6 +31,7 @@ NOT_SEARCHABLE = {
     "data.selection.": _SAME_CLIPS,
     "data.residence": "it changes no result",
     "train.fast": "it changes results by rounding only",
+    "train.sparse_kernels": "it changes results by rounding only",
     "sparsity.branch_at": "it changes no result",
 }
 """Beginnings of leaves that all trials share, and why."""

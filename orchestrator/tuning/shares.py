@@ -206,7 +206,8 @@ class Shares:
         train, data, sparsity = config.train, config.data, config.sparsity
         key = (
             (config.model, data.frames, sparsity.network, len(sparsity.levels)),
-            (train.batch_size, train.eval_batch_size, train.precision, train.fast),
+            (train.batch_size, train.eval_batch_size, train.precision),
+            (train.fast, train.sparse_kernels),
             data.residence,
         )
         if key not in self._kinds:

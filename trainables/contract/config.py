@@ -155,6 +155,9 @@ class TrainConfig(Frozen):
     # exact rewrites of the training step that cost less; off: the plain arithmetic. Results differ
     # by rounding only
     fast: Literal["auto", "off"] = "auto"
+    # on CPUs a step under masks computes with the weights they keep alone, in layers where that
+    # costs less (needs numba); off: dense, zeros included. Results differ by rounding only
+    sparse_kernels: Literal["auto", "off"] = "auto"
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -316,6 +319,19 @@ class TrialConfig(Frozen):
         """
         return self.train.fast == "auto" and persons > 1 and self.model.card.persons_apart
 
+    @property
+    def trains_kept_weights(self) -> bool:
+        """Whether, on a CPU with numba, steps under masks may compute with kept weights alone: not
+        where removed weights learn, or scores of theirs.
+        """
+        return (
+            self.train.sparse_kernels == "auto"
+            and self.train.precision != "bf16"
+            and not self.sparsity.dense
+            and self.sparsity.level != "learned"
+            and not self.sparsity.card.scored
+        )
+
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 
@@ -323,7 +339,7 @@ class TrialConfig(Frozen):
         computed, or in what of them is trained with others are the same trial. Settings at their
         defaults take no part, so that one added later renames no trial; a default must not change.
         """
-        plain = self.train.model_copy(update={"fast": "auto"})
+        plain = self.train.model_copy(update={"fast": "auto", "sparse_kernels": "auto"})
         alone = self.sparsity.model_copy(update={"branch_at": "auto"})
         content = without_defaults(self.model_copy(update={"train": plain, "sparsity": alone}))
         content["data"].pop("residence", None)
@@ -344,7 +360,7 @@ class TrialConfig(Frozen):
         Everything that first acts later takes no part: masks, their level, which epoch is kept.
         """
         sparsity = self.sparsity
-        train = self.train.model_copy(update={"keep": "best"})
+        train = self.train.model_copy(update={"keep": "best", "sparse_kernels": "auto"})
         content = without_defaults(
             self.model_copy(update={"train": train, "sparsity": SparsityConfig()})
         )

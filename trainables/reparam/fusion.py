@@ -11,25 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from trainables.reparam.fusible import Deployable
+from trainables.reparam.kept import WeightMask
 
 ON_A_FUSED_KERNEL = ".masked.mask"
 """What a mask on a fused kernel is called in a state dict, behind the module's name."""
 
 
-class KernelMask(nn.Module):
-    """kernel -> kernel * mask while `active`, kernel otherwise; mask and state are saved, moved and
-    copied with the module.
-    """
-
-    mask: Tensor
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask)
-        self.active = False
-
-    def forward(self, kernel: Tensor) -> Tensor:
-        return kernel * self.mask if self.active else kernel
+class KernelMask(WeightMask):
+    """A mask on a fused kernel, whose state is saved with it."""
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.active)

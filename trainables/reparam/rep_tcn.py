@@ -15,6 +15,7 @@ from trainables.contract.model import Branch, reached_taps
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import ConvBN, FusibleConv, batch_norm_state
 from trainables.reparam.fusion import Fusion
+from trainables.reparam.kept import Window, conv_over_time
 from trainables.reparam.kernels import (
     add_branches,
     average_kernel,
@@ -134,9 +135,8 @@ class RepTCN(FusibleConv, Fusion):
         if self.fixed:
             with torch.autocast(x.device.type, enabled=False):
                 kernel, bias = self.fuse()
-            return F.conv2d(
-                x, kernel, bias, (self.stride, 1), (self.kernel_size // 2, 0), groups=self.groups
-            )
+            window = Window(self.stride, padding=self.kernel_size // 2, groups=self.groups)
+            return conv_over_time(x, kernel, bias, self.kernel_mask, window, self._widened)
         first, *others = self.branches.values()  # in the order given: it decides the last bits
         total: Tensor = first(x)
         for branch in others:
@@ -146,7 +146,10 @@ class RepTCN(FusibleConv, Fusion):
 
     def fuse(self) -> tuple[Tensor, Tensor]:
         kernel, bias = self._sum()
-        return widen_kernel(self.masked_kernel(kernel), self.kernel_size), bias
+        return self._widened(self.masked_kernel(kernel)), bias
+
+    def _widened(self, kernel: Tensor) -> Tensor:
+        return widen_kernel(kernel, self.kernel_size)
 
     def one_kernel(self) -> Tensor:
         return self._sum()[0]

@@ -20,6 +20,12 @@ ALIGNED = 16
 """Rows of a buffer begin at multiples of so many numbers, a cache line in single precision."""
 
 
+WITHOUT_NUMBA = (
+    "numba is not installed here, so sparse networks are trained dense on a CPU: pip install"
+    " 'orchestrate[sparse]' lets them compute with their kept weights alone"
+)
+
+
 @cache
 def compiled() -> bool:
     """Whether kernels can be compiled here: numba is installed."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from trainables.contract.sparsity import Distribution, Scope
+from trainables.reparam.kept import MaskedConv2d, WeightMask
 from trainables.sparsity.amounts import (
     erk_counts,
     group_count,
@@ -45,20 +46,8 @@ ORIGINAL, MASK = ".parametrizations.weight.original", ".parametrizations.weight.
 """What a masked layer's weight and mask are called in a state dict, behind the layer's name."""
 
 
-class Masked(nn.Module):
-    """weight -> weight * mask while `active`, weight otherwise; the mask is a buffer: saved, moved
-    and copied with the model.
-    """
-
-    mask: Tensor
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask)
-        self.active = False
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.mask if self.active else weight
+class Masked(WeightMask):
+    """A mask on the weight of a convolution or a BatchNorm."""
 
 
 def maskable(blocks: Sequence[nn.Module]) -> list[list[nn.Conv2d]]:
@@ -248,6 +237,8 @@ def attach(layer: nn.Conv2d | nn.BatchNorm2d, mask: Tensor) -> Masked:
     The Parameter object stays the one an optimiser holds.
     """
     masked = Masked(mask)
+    if type(layer) is nn.Conv2d:
+        layer.__class__ = MaskedConv2d  # torch changes it too, to that of a parametrized one
     parametrize.register_parametrization(layer, "weight", masked)
     return masked
 

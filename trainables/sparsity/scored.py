@@ -48,6 +48,8 @@ class Scored(Masked):
     after every step.
     """
 
+    only_kept_learn = False  # scores of removed weights do
+
     def __init__(self, scores: Tensor) -> None:
         super().__init__(torch.ones_like(scores))
         self.scores = nn.Parameter(scores)

@@ -78,9 +78,10 @@ def test_where_joints_are_kept_may_change():
 
 def test_how_a_step_is_computed_may_change():
     prepared(sweep_of())
-    plain = sweep_of(TEXT.replace("epochs: 3", "epochs: 3, fast: off"))
+    plain = sweep_of(TEXT.replace("epochs: 3", "epochs: 3, fast: off, sparse_kernels: off"))
     assert prepared(plain).resumed
     assert load_folder(folder_of(plain)).train.fast == "off"
+    assert load_folder(folder_of(plain)).train.sparse_kernels == "off"
 
 
 @pytest.mark.parametrize(

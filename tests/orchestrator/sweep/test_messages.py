@@ -135,6 +135,14 @@ GOLDEN = {
         "  train.fast: [auto, 'off']",
         ["s.yaml:6 parameters.train.fast: cannot be searched: it changes results by rounding only"],
     ),
+    "which kernels train": (
+        "  sparsity.level: [0, 0.8]",
+        "  train.sparse_kernels: [auto, 'off']",
+        [
+            "s.yaml:6 parameters.train.sparse_kernels: cannot be searched: it changes results by"
+            " rounding only"
+        ],
+    ),
     "repeated value": (
         "[0, 0.8]",
         "[0, 0.0]",

@@ -93,8 +93,9 @@ def test_a_dense_trial_begins_as_the_others_do_and_branches_from_none():
 )
 def test_what_acts_later_takes_no_part(other):
     assert at(0.8, **NONE).beginning_digest(66) == at(0.8, **NONE, **other).beginning_digest(66)
-    kept = config({"level": 0.8, **NONE}, train={"keep": "last"})
-    assert kept.beginning_digest(66) == at(0.8, **NONE).beginning_digest(66)
+    for later in ({"keep": "last"}, {"sparse_kernels": "off"}):
+        other = config({"level": 0.8, **NONE}, train=later)
+        assert other.beginning_digest(66) == at(0.8, **NONE).beginning_digest(66)
     moved = TrialConfig.model_validate({"data": {**DATA, "residence": "host"}})
     assert moved.beginning_digest(66) == config({}).beginning_digest(66)
 

@@ -142,6 +142,7 @@ def test_defaults_never_change() -> None:
             "precision": "auto",
             "keep": "best",
             "fast": "auto",
+            "sparse_kernels": "auto",
         },
         "seed": 0,
     }
@@ -275,7 +276,7 @@ def test_where_joints_are_kept_names_no_other_trial() -> None:
 def test_how_a_step_is_computed_names_no_other_trial() -> None:
     fast, plain = (
         TrialConfig.model_validate({"data": DATA, "train": train})
-        for train in ({}, {"fast": "off"})
+        for train in ({}, {"fast": "off", "sparse_kernels": "off"})
     )
     assert fast.digest() == plain.digest()
 

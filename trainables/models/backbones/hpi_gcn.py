@@ -45,6 +45,7 @@ from trainables.reparam.fusible import (
     temporal_conv,
 )
 from trainables.reparam.fusion import Fusion
+from trainables.reparam.kept import Window, conv_over_time
 from trainables.reparam.kernels import merge_pointwise
 
 
@@ -111,7 +112,8 @@ class GraphConv(Fusion):
             kernel, inner_bias, bias = self._merged()
             total_bias = joint_bias(inner_bias, bias, mixing.adjacency())
         total: Tensor = self.residual(x) + total_bias
-        return F.relu(total + F.conv2d(mixing(x), kernel), inplace=True)
+        mixed = conv_over_time(mixing(x), kernel, None, self.kernel_mask, Window())
+        return F.relu(total + mixed, inplace=True)
 
     def _merged(self) -> tuple[Tensor, Tensor, Tensor]:
         """W1 W0, masked where a mask is active, W1 b0 and b1."""

@@ -26,6 +26,7 @@ from trainables.reparam.fusible import (
     frozen_conv,
     plain_copy,
 )
+from trainables.reparam.kept import Window, conv_over_time, weight_mask
 
 
 class SubsetMixing(Deployable):
@@ -84,7 +85,8 @@ class SubsetGraphConv(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, biases = self.kernel_and_biases()
-        out = F.conv2d(self.mixing(x), kernel)
+        mask = weight_mask(self.conv)
+        out = conv_over_time(self.mixing(x), kernel, None, mask, Window(), self._side_by_side)
         out += bias_map(biases, self.mixing.adjacency())
         out = self.bn(out)
         if self.residual is not None:
@@ -93,13 +95,13 @@ class SubsetGraphConv(Deployable):
 
     def kernel_and_biases(self) -> tuple[Tensor, Tensor]:
         """([W_1 ... W_K] (C_out, K C_in, 1, 1), (b_1; ...; b_K) (K, C_out))."""
-        weight, subsets = self.conv.weight, self.mixing.matrices.shape[0]
-        kernel = (
-            weight.view(subsets, -1, weight.shape[1])
-            .transpose(0, 1)
-            .reshape(-1, subsets * weight.shape[1], 1, 1)
-        )
-        return kernel, bias_of(self.conv).view(subsets, -1)
+        subsets = self.mixing.matrices.shape[0]
+        return self._side_by_side(self.conv.weight), bias_of(self.conv).view(subsets, -1)
+
+    def _side_by_side(self, weight: Tensor) -> Tensor:
+        """W_1; ...; W_K -> [W_1 ... W_K]."""
+        subsets, inside = self.mixing.matrices.shape[0], weight.shape[1]
+        return weight.view(subsets, -1, inside).transpose(0, 1).reshape(-1, subsets * inside, 1, 1)
 
     def deployed(self, folding: Folding) -> nn.Module:
         if not folding.across:

@@ -1,0 +1,206 @@
+"""Convolutions under masks, trained by their kept weights alone: forward, input gradient and the
+gradient of kept weights, on CPUs where that costs less. Equal to the dense convolution with the
+zeros in it but for rounding.
+
+Knows torch and the sparse kernels, no network and no way of choosing masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from trainables.sparse.convolution import Steps
+from trainables.sparse.gradients import Pattern
+
+DENSEST = 0.25
+"""Share of kept weights above which the dense convolution costs less."""
+SMALLEST = 2048
+"""Weights, kept and removed ones, of the smallest kernel for which it costs more."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution over time goes through the frames."""
+
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+class _Patterns:
+    """Patterns of a mask as it is now; not copied with it."""
+
+    def __init__(self) -> None:
+        self._mask: Tensor | None = None
+        self._version = 0
+        self._kept: dict[Window, Pattern] = {}
+
+    def of(self, mask: Tensor, window: Window, arrange: Callable[[Tensor], Tensor]) -> Pattern:
+        if self._mask is not mask or self._version != mask._version:
+            self._mask, self._version, self._kept = mask, mask._version, {}
+        if window not in self._kept:
+            kernel = arrange(mask.detach()).squeeze(3) != 0
+            steps = Steps(window.stride, window.dilation, window.padding)
+            self._kept[window] = Pattern(kernel.numpy(), steps, groups=window.groups)
+        return self._kept[window]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)()
+
+
+class WeightMask(nn.Module):
+    """weight -> weight * mask while `active`, weight otherwise; the mask is a buffer: saved, moved
+    and copied with the module.
+    """
+
+    mask: Tensor
+    only_kept_learn: ClassVar[bool] = True
+    """Whether removed weights get no gradient."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+        self.active = False
+        self.by_kept_weights = False
+        """Whether convolutions under it are trained so, see `train_by_kept_weights`."""
+        self._patterns = _Patterns()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.mask if self.active else weight
+
+    def pattern(self, window: Window, arrange: Callable[[Tensor], Tensor]) -> Pattern:
+        """What it keeps of the kernel (C_out, C_in / groups, K, 1) that `arrange` makes of it."""
+        return self._patterns.of(self.mask, window, arrange)
+
+
+def train_by_kept_weights(network: nn.Module) -> None:
+    """From now on convolutions under active masks are trained by their kept weights alone where
+    that costs less.
+    """
+    for module in network.modules():
+        if isinstance(module, WeightMask):
+            module.by_kept_weights = module.only_kept_learn
+
+
+class MaskedConv2d(nn.Conv2d):
+    """What a convolution becomes when a mask is put on its weight."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        window = _window(self)
+        mask = weight_mask(self)
+        if mask is None or window is None:
+            return super().forward(input)
+        return conv_over_time(input, self.weight, self.bias, mask, window)
+
+
+def weight_mask(conv: nn.Conv2d) -> WeightMask | None:
+    """The mask on a convolution's weight."""
+    if not parametrize.is_parametrized(conv, "weight"):
+        return None
+    parts = list(conv.parametrizations.weight.children())  # type: ignore[union-attr]
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], WeightMask) else None
+
+
+def _window(conv: nn.Conv2d) -> Window | None:
+    """None: it is not one over time alone."""
+    if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+        return None
+    (stride, across), (padding, beside) = conv.stride, conv.padding
+    if (conv.kernel_size[1], across, beside) != (1, 1, 0):
+        return None
+    return Window(stride, conv.dilation[0], padding, conv.groups)
+
+
+def conv_over_time(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    mask: WeightMask | None,
+    window: Window,
+    arrange: Callable[[Tensor], Tensor] = lambda mask: mask,
+) -> Tensor:
+    """(N, C_in, T, V) -> (N, C_out, T', V) by a kernel (C_out, C_in / groups, K, 1) that is zero
+    where `arrange(mask)` is; see `train_by_kept_weights`.
+    """
+    if mask is not None and mask.by_kept_weights and mask.active and _possible(x, kernel):
+        pattern = mask.pattern(window, arrange)
+        if _pays(pattern):
+            out: Tensor = _KeptConv.apply(x, kernel, bias, pattern)  # type: ignore[no-untyped-call]
+            return out
+    return F.conv2d(
+        x,
+        kernel,
+        bias,
+        (window.stride, 1),
+        (window.padding, 0),
+        (window.dilation, 1),
+        window.groups,
+    )
+
+
+def _pays(pattern: Pattern) -> bool:
+    """A rule of configurations, not of this machine, so that a trial is the same wherever and
+    however often it is run.
+    """
+    return pattern.weights >= SMALLEST and len(pattern.places) <= DENSEST * pattern.weights
+
+
+def _possible(x: Tensor, kernel: Tensor) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and x.dtype == kernel.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+class _KeptConv(torch.autograd.Function):
+    """The convolution by kept weights; the kernel's gradient is zero at the others."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, pattern: Pattern
+    ) -> Tensor:
+        values = kernel.detach().reshape(-1).numpy()[pattern.places]
+        ctx.save_for_backward(x)
+        ctx.pattern, ctx.values, ctx.shape = pattern, values, kernel.shape
+        out = pattern(
+            x.detach().numpy(),
+            values,
+            None if bias is None else bias.detach().numpy(),
+            threads=torch.get_num_threads(),
+        )
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        (x,) = ctx.saved_tensors
+        pattern, threads = ctx.pattern, torch.get_num_threads()
+        given = gradient.contiguous().numpy()
+        to_x = to_kernel = to_bias = None
+        if ctx.needs_input_grad[0]:
+            found = pattern.input_gradient(given, ctx.values, x.shape[2], threads=threads)
+            to_x = torch.from_numpy(found)
+        if ctx.needs_input_grad[1]:
+            flat = np.zeros(ctx.shape.numel(), given.dtype)
+            found = pattern.weight_gradient(x.detach().numpy(), given, threads=threads)
+            flat[pattern.places] = found
+            to_kernel = torch.from_numpy(flat).view(ctx.shape)
+        if ctx.needs_input_grad[2]:
+            to_bias = gradient.sum(dim=(0, 2, 3))
+        return to_x, to_kernel, to_bias, None
