@@ -25,9 +25,14 @@ def store(tmp_path_factory):
     return write_synthetic(tmp_path_factory.mktemp("data") / "synth")
 
 
-@pytest.fixture(autouse=True)
-def every_epoch_has_a_checkpoint(monkeypatch):
-    monkeypatch.setattr("trainables.run.CHECKPOINT_EVERY_S", 0.0)
+@pytest.fixture(autouse=True, scope="module")
+def every_fast_way_and_a_checkpoint_per_epoch():
+    """However small a network is: the fast ways must not tell masks that do not act from none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainables.run.CHECKPOINT_EVERY_S", 0.0)
+        patch.setattr("trainables.contract.fast.LEAST_VALUES", {"cpu": 0})
+        patch.setattr("trainables.contract.fast.LEAST_POSITIONS_PER_ROW", 0)
+        yield
 
 
 def config(store, level, sparsity, **parts):
@@ -78,9 +83,7 @@ def check_equal(branched, alone):
 
 CASES = {
     "random": UNPUNISHED,
-    "no weight of the penalty": {"penalty_weight": 0.0},
     "by magnitude": {"generator": "magnitude_at_init", **UNPUNISHED},
-    "channels": {"structure": "channel", **UNPUNISHED},
     "sharing branches": {"sharing": "branches", **UNPUNISHED},
     "sharing channels": {"sharing": "channels", **UNPUNISHED},
     "sharing fused": {"sharing": "fused", **UNPUNISHED},
@@ -121,13 +124,12 @@ def test_a_trial_that_branches_from_the_dense_one_equals_itself_alone(
 @pytest.mark.parametrize(
     ("sparsity", "changes"),
     [
-        (UNPUNISHED, {"clip_norm": 0.5}),
-        ({**REWOUND, "rewind_epoch": 1}, {}),
+        (UNPUNISHED, {"clip_norm": 0.5, "fast": "off"}),
         ({**REWOUND, "rewind_epoch": 2}, {}),
         ({**REWOUND, "rewind_epoch": 2, "branch_at": 1}, {}),
         (UNPUNISHED, {"model": {"backbone": "st_gcn", "groups": 8, "dropout": 0.3}}),
     ],
-    ids=["clipped", "late rewinding", "later", "before the rewind point", "dropout"],
+    ids=["clipped", "late rewinding", "before the rewind point", "dropout"],
 )
 def test_levels_that_branch_from_each_other_equal_themselves_alone(
     store, tmp_path, sparsity, changes
@@ -141,11 +143,10 @@ def test_levels_that_branch_from_each_other_equal_themselves_alone(
     first = run(low, tmp_path / "low", both)
     second = run(high, tmp_path / "high", both)
     assert [each[0].shared_epochs for each in (first, second)] == [0, low.branch_epoch]
-    check_equal(first, run(low, tmp_path / "alone" / "low"))
     check_equal(second, run(high, tmp_path / "alone" / "high"))
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.mark.parametrize("stop_after", [1, 5])
 def test_whoever_dies_whenever_the_beginning_is_there_once(store, tmp_path, stop_after):
     """The first trial is stopped in and behind the beginning, the second in its first step."""
     low, high = (config(store, level, UNPUNISHED) for level in (0.5, 0.9))
@@ -163,27 +164,22 @@ def test_whoever_dies_whenever_the_beginning_is_there_once(store, tmp_path, stop
     assert file.path.is_file()
 
 
-@pytest.mark.parametrize("harm", ["cut", "changed", "another", "nothing", "other network"])
+@pytest.mark.parametrize("harm", ["changed", "another", "nothing", "other network"])
 def test_a_file_that_does_not_fit_is_not_used_and_the_trial_trains_alone(
-    store, tmp_path, harm, caplog
+    store, tmp_path, left, harm, caplog
 ):
-    low = config(store, 0.5, UNPUNISHED)
-    file = shared(tmp_path / "shared", low, 2)
-    other = low
-    if harm == "other network":
-        other = config(store, 0.5, UNPUNISHED, model={"channels": 16})
-    run(other, tmp_path / "first", Beginnings(leave=(file,)))
-    content = bytearray(file.path.read_bytes())
-    if harm == "cut":
-        file.path.write_bytes(content[:-100])
-    elif harm == "changed":
+    trial = config(store, 0.5, UNPUNISHED)
+    found = shared(left, trial, 2)
+    content = bytearray(found.path.read_bytes())
+    file = dataclasses.replace(found, path=tmp_path / found.path.name)
+    if harm == "changed":
         content[len(content) // 2] ^= 1
-        file.path.write_bytes(content)
-    elif harm == "nothing":
-        file.path.write_bytes(b"")
     elif harm == "another":
         file = dataclasses.replace(file, digest="0" * 16)
-    result, *_ = run(low, tmp_path / "trial", Beginnings(start=file))
+    elif harm == "other network":
+        trial = config(store, 0.5, UNPUNISHED, model={"channels": 16})
+    file.path.write_bytes(b"" if harm == "nothing" else content)
+    result, *_ = run(trial, tmp_path / "trial", Beginnings(start=file))
     assert result.shared_epochs == 0
     assert f"{file.path}: is " in caplog.text
     assert "not used" in caplog.text
