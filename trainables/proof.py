@@ -13,6 +13,7 @@ from trainables.contract.errors import TrialFailed
 from trainables.data.batches.batches import Batches
 from trainables.deploy.compact import compact_form
 from trainables.deploy.form import DeployForm, deploy, round_to_single
+from trainables.deploy.sparse.runtime import run_sparse
 from trainables.models.build import Backbone
 from trainables.models.multilevel import MultiLevel
 from trainables.precision import full_float32
@@ -27,6 +28,9 @@ EXACT_CLIPS = 4
 
 DEPLOY_TOLERANCE = 1e-4
 """The same in single precision, for networks without choices: rounding stays near 1e-6."""
+
+SPARSE_TOLERANCE = 1e-6
+"""The same between the deploy form and its execution on kept weights alone."""
 
 ROUNDING_ROOM = 10.0
 """What single precision may differ by where a network enlarges rounding beyond that: so many times
@@ -70,7 +74,14 @@ def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -
         rounded = model.eval()(clips.float()).double()
     scale = max(float(expected.abs().max()), 1.0)
     round_to_single(form)
-    return Folded(form, float((rounded - expected).abs().max()) / scale)
+    rounding = float((rounded - expected).abs().max()) / scale
+    sparse = run_sparse(form, forced=True) if model.continuous else None
+    if sparse is not None:
+        single = clips.float()
+        with full_float32():
+            room = max(SPARSE_TOLERANCE, ROUNDING_ROOM * rounding)
+            _check_difference(form(single), sparse(single), room)
+    return Folded(form, rounding)
 
 
 def prove_equal(model: Backbone | MultiLevel, folded: Folded, batches: Batches) -> Proof:

@@ -14,19 +14,20 @@ from orchestrator.sweep.limits import EnsembleBudget, share_of
 from trainables.contract.artifacts import Cost
 from trainables.contract.errors import UserError
 
-Measure = Literal["nonzero_params", "latency_ms", "members", "bytes"]
+Measure = Literal["nonzero_params", "latency_ms", "sparse_latency_ms", "members", "bytes"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 def figures_of(cost: Cost) -> dict[Measure, float]:
     """What one network costs, by measure; a measure that is not known of it is absent.
 
-    nonzero_params: of the deploy form, which ships. latency_ms: of one clip. members: 1. bytes: of
-    the deploy form's file.
+    nonzero_params: of the deploy form, which ships. latency_ms: of one clip; sparse_latency_ms: on
+    kept weights alone. members: 1. bytes: of the deploy form's file.
     """
     known = {
         "nonzero_params": cost.deploy_nonzero_params,
         "latency_ms": cost.deploy_latency_ms,
+        "sparse_latency_ms": cost.sparse_latency_ms,
         "members": 1,
         "bytes": cost.deploy_bytes,
     }

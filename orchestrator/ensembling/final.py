@@ -208,13 +208,21 @@ def _digest(pool: Pool, sweep: Sweep) -> str:
     if any("latency_ms" in recipe.budget.given for recipe in sweep.ensembles):
         runs = [run for member in pool.members for run in member.seeds]
         times += [run.result.cost.deploy_latency_ms for run in runs]
+    if any("sparse_latency_ms" in recipe.budget.given for recipe in sweep.ensembles):
+        runs = [run for member in pool.members for run in member.seeds]
+        times += [run.result.cost.sparse_latency_ms for run in runs]
     for run in pool.runs:
         chooser = sweep if len(pool.runs) == 1 else load_folder(run)
         names = LATENCIES if chooser.chooses_by_latency else ()
         for candidate in (each for own in contenders(run, chooser).values() for each in own):
             rivals.append(candidate[0][0].trial)
             known = (result.metrics() for _, result in candidate)
-            times += [metrics.get(name) for metrics in known for name in names]
+            times += [
+                metrics.get(name)
+                for metrics in known
+                for name in names
+                if name in metrics or not name.startswith("sparse_")  # noted since 0.5.0
+            ]
     content = [VERSION, asked, trials, rivals, *([times] if times else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

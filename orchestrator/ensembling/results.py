@@ -54,9 +54,15 @@ class Size(Frozen):
     peak_mb: float | None = None
     latency_ms: float | None  # None: not timed
     batch64_latency_ms: float | None = None  # of a batch of 64; None in evaluations of version 2
+    sparse_latency_ms: float | None = None  # of one clip on kept weights alone
     latency_device: str | None
     latency_threads: int | None
     latency_measured: str | None = "in trial"  # so evaluations of before 0.3.0
+
+    @property
+    def sparse_pays(self) -> bool:
+        """Whether it was timed on its kept weights alone, and is not as fast densely."""
+        return self.sparse_latency_ms not in (None, self.latency_ms)
 
     @property
     def timing(self) -> str:

@@ -107,6 +107,7 @@ def size_of(networks: Sequence[Member]) -> Size:
         peak_mb=max(cost.deploy_peak_mb for cost in costs),
         latency_ms=_total([cost.deploy_latency_ms for cost in costs]),
         batch64_latency_ms=_total([cost.deploy_batch64_latency_ms for cost in costs]),
+        sparse_latency_ms=_total([cost.sparse_latency_ms for cost in costs]),
         latency_device=_words(cost.latency_device for cost in costs),
         latency_threads=max(cost.latency_threads or 0 for cost in costs) or None,
         latency_measured=_words(cost.latency_measured for cost in costs),

@@ -49,6 +49,7 @@ class EnsembleBudget(Frozen):
     nonzero_params: Limit | None = None
     # of one clip, the networks one after the other: a number, or 1x of the dense network's
     latency_ms: Limit | None = None
+    sparse_latency_ms: Limit | None = None  # the same on kept weights alone
     members: Annotated[int, Field(ge=1)] | None = None  # networks
     # of the deploy forms' files: a number, or 0.66x of the dense network's
     bytes: Limit | None = None

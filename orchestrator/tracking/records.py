@@ -62,7 +62,8 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
         "batch64_latency_ms",
         "max_abs_diff",
     )
-    sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), "seconds")
+    sparse = ("sparse_latency_ms", "sparse_batch64_latency_ms")
+    sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), *sparse, "seconds")
     levels = {
         f"level/{level_result.level}": level_result.selection_top1
         for level_result in result.levels
@@ -92,7 +93,7 @@ def ensemble_metrics(row: Row) -> dict[str, float]:
     """Accuracy and size of an ensemble under the names a single network has."""
     size = row.size.model_dump(exclude={"params", "nonzero_params"})
     sizes = {
-        name if name.startswith("deploy_") else f"deploy_{name}": value
+        name if name.startswith(("deploy_", "sparse_")) else f"deploy_{name}": value
         for name, value in size.items()
         if isinstance(value, int | float) and name != "latency_threads"
     }

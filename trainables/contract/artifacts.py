@@ -32,6 +32,8 @@ class Latency(Frozen):
     deploy_batch64_latency_ms: float
     compact_latency_ms: float | None = None
     compact_batch64_latency_ms: float | None = None
+    sparse_latency_ms: float | None = None
+    sparse_batch64_latency_ms: float | None = None
     latency_device: str
     latency_threads: int
     latency_measured: Measured
@@ -73,6 +75,10 @@ class Cost(Frozen):
     # timed
     compact_latency_ms: float | None = None
     compact_batch64_latency_ms: float | None = None
+    # of the deploy form on its kept weights alone, by `run_sparse`: that of the deploy form where
+    # nothing is faster than dense; None: numba is not installed, on a GPU, or not timed
+    sparse_latency_ms: float | None = None
+    sparse_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words
     deploy_max_abs_diff: float  # largest |training form - deploy form| over the selection logits
     latency_device: str | None = None

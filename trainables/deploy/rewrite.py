@@ -17,6 +17,7 @@ from trainables.deploy.form import (
     round_to_half,
     save_deploy,
 )
+from trainables.deploy.sparse.runtime import run_sparse
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Packed:
     # whether it has channels that masks made useless: `compact` makes it faster, a file is as small
     # with them
     compact: bool
+    # whether it runs faster on its kept weights alone on this machine, by `run_sparse`
+    sparse: bool
 
 
 def pack_deploy(source: Path, out: Path, *, half: bool, force: bool) -> Packed:
@@ -64,4 +67,5 @@ def pack_deploy(source: Path, out: Path, *, half: bool, force: bool) -> Packed:
         rounded=half,
         largest_change=change,
         compact=isinstance(form, DeployForm) and compact(form) is not None,
+        sparse=run_sparse(form) is not None,
     )

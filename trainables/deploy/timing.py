@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,11 @@ from trainables.contract.artifacts import Latency, Measured
 from trainables.cost.measured import call_seconds, device_name, latency_ms
 from trainables.deploy.compact import compact_form
 from trainables.deploy.form import DeployForm, deploy_forms, load_deploy
+from trainables.deploy.sparse.choices import kept_share
+from trainables.deploy.sparse.runtime import run_sparse
 from trainables.models.multilevel import MultiLevel
 from trainables.precision import full_float32
+from trainables.sparse.rows import compiled
 
 BATCH = 64
 TURN_S = 0.05
@@ -29,11 +33,13 @@ def structure_of(form: DeployForm | MultiLevel) -> str:
     """Twelve hexadecimal digits, equal for forms that take equally long: of one architecture,
     folded alike, for clips of one length.
 
-    A masked weight is computed like any other, so masks count only by the channels that the
-    compact form leaves out.
+    Masks count by the channels that the compact form leaves out and by the share of the weights
+    that every convolution keeps, in steps.
     """
     small = compact_form(form)
-    described = {
+    kernels = [conv.weight for conv in form.modules() if isinstance(conv, nn.Conv2d)]
+    kept = [int(torch.count_nonzero(kernel)) for kernel in kernels]
+    described: dict[str, Any] = {
         # a level's name changes nothing
         "spec": form.spec.model_dump(mode="json", exclude={"levels"}),
         "forms": [[str(part.folding), part.frames] for part in deploy_forms(form)],
@@ -41,6 +47,9 @@ def structure_of(form: DeployForm | MultiLevel) -> str:
         if small is None
         else {name: list(tensor.shape) for name, tensor in small.state_dict().items()},
     }
+    if any(some < kernel.numel() for some, kernel in zip(kept, kernels, strict=True)):
+        shares = zip(kept, kernels, strict=True)
+        described["kept"] = [kept_share(some, kernel.numel()) for some, kernel in shares]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -53,14 +62,19 @@ def clip_for(form: DeployForm | MultiLevel) -> Tensor:
 
 
 def time_form(form: DeployForm | MultiLevel, measured: Measured) -> Latency:
-    """One clip and a batch, by the form and by its compact form where it has one, on the form's
-    device.
+    """One clip and a batch, by the form, by its compact form where it has one, and on its kept
+    weights alone, on the form's device.
     """
-    clip, small = clip_for(form), compact_form(form)
+    clip, small, sparse = clip_for(form), compact_form(form), run_sparse(form)
     batch = clip.expand(BATCH, -1, -1, -1, -1)
+    dense = latency_ms(form, clip), latency_ms(form, batch)
+    kept = dense if sparse is None else (latency_ms(sparse, clip), latency_ms(sparse, batch))
+    there = _runs_sparse(clip.device)
     return Latency(
-        deploy_latency_ms=latency_ms(form, clip),
-        deploy_batch64_latency_ms=latency_ms(form, batch),
+        deploy_latency_ms=dense[0],
+        deploy_batch64_latency_ms=dense[1],
+        sparse_latency_ms=kept[0] if there else None,
+        sparse_batch64_latency_ms=kept[1] if there else None,
         compact_latency_ms=None if small is None else latency_ms(small, clip),
         compact_batch64_latency_ms=None if small is None else latency_ms(small, batch),
         latency_device=device_name(clip.device),
@@ -75,6 +89,11 @@ def time_file(path: Path, device: torch.device) -> Latency:
     damaged.
     """
     return time_form(load_deploy(path).to(device), "alone")
+
+
+def _runs_sparse(device: torch.device) -> bool:
+    """Whether networks are run on kept weights where that is faster."""
+    return device.type == "cpu" and compiled()
 
 
 @dataclass(frozen=True)
@@ -96,8 +115,11 @@ def time_in_turns(
     torch.set_num_threads(turns.threads or torch.get_num_threads())
     forms = [load_deploy(path).to(turns.device) for path in files]
     small = [compact_form(form) for form in forms]
-    networks: list[nn.Module] = [*forms, *(form for form in small if form is not None)]
-    clips = [*map(clip_for, forms), *(clip_for(form) for form in small if form is not None)]
+    sparse = [run_sparse(form) for form in forms]
+    others = [*small, *sparse]
+    networks: list[nn.Module] = [*forms, *(form for form in others if form is not None)]
+    of = zip([*forms, *forms], others, strict=True)
+    clips = [*map(clip_for, forms), *(clip_for(form) for form, other in of if other is not None)]
     times: dict[int, list[float]] = {}
     for batch in (1, BATCH):
         note(
@@ -106,16 +128,20 @@ def time_in_turns(
         )
         batches = [clip.expand(batch, -1, -1, -1, -1) for clip in clips]
         times[batch] = _medians(networks, batches, turns.rounds)
-    compact = iter(range(len(forms), len(networks)))
-    latencies = []
+    numbers = iter(range(len(forms), len(networks)))
+    places = [None if each is None else next(numbers) for each in others]
+    there, latencies = _runs_sparse(turns.device), []
     for position, form in enumerate(forms):
-        other = None if small[position] is None else next(compact)
+        other, kept = places[position], places[len(forms) + position]
+        kept = position if kept is None else kept  # nothing is faster than dense
         latencies.append(
             Latency(
                 deploy_latency_ms=times[1][position],
                 deploy_batch64_latency_ms=times[BATCH][position],
                 compact_latency_ms=None if other is None else times[1][other],
                 compact_batch64_latency_ms=None if other is None else times[BATCH][other],
+                sparse_latency_ms=times[1][kept] if there else None,
+                sparse_batch64_latency_ms=times[BATCH][kept] if there else None,
                 latency_device=device_name(turns.device),
                 latency_threads=torch.get_num_threads(),
                 latency_measured="bench",

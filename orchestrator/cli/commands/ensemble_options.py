@@ -26,8 +26,8 @@ Limits = Annotated[
     typer.Option(
         "--budget",
         metavar="MEASURE=LIMIT",
-        help="Limit nonzero_params, latency_ms, members or bytes of all networks together, to a"
-        " number or to 0.66x of the dense network's; may be repeated.",
+        help="Limit nonzero_params, latency_ms, sparse_latency_ms, members or bytes of all networks"
+        " together, to a number or to 0.66x of the dense network's; may be repeated.",
     ),
 ]
 Over = Annotated[

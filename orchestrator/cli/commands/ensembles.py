@@ -273,7 +273,7 @@ def what_if(
         typer.Option("--without", metavar="CELL", help="Leave this cell out; may be repeated."),
     ] = None,
     front: Annotated[
-        Literal["nonzero_params", "latency_ms", "members", "bytes"] | None,
+        Literal["nonzero_params", "latency_ms", "sparse_latency_ms", "members", "bytes"] | None,
         typer.Option(
             "--front",
             help="Say instead which greedy ensembles no cheaper one is as good as, by this measure"

@@ -247,6 +247,11 @@ def pack(
             "many of its channels are useless: trainables.deploy.compact.compact(load_deploy(OUT))"
             " runs without them, faster"
         )
+    if packed.sparse:
+        print(
+            "on this machine it is faster on its kept weights alone:"
+            " trainables.deploy.sparse.runtime.run_sparse(load_deploy(OUT))"
+        )
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -182,6 +182,7 @@ def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency], l
         Column("latency ms", milliseconds("deploy_latency_ms"), 0),
         Column("batch 64 ms", milliseconds("deploy_batch64_latency_ms"), 1),
         Column("compact ms", milliseconds("compact_latency_ms"), 2),
+        Column("sparse ms", milliseconds("sparse_latency_ms"), 2),
     ]
     names = [network.name for network in networks]
     print_fitted(out, ("network", names), columns, "Deploy forms", "--json has every figure")

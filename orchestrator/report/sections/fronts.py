@@ -16,6 +16,7 @@ LONGEST = 32  # characters of a name in the figure
 UNITS = {
     "nonzero_params": "non-zero parameters shipped",
     "latency_ms": "latency of one clip, ms",
+    "sparse_latency_ms": "latency of one clip on kept weights, ms",
     "members": "networks",
     "bytes": "bytes shipped",
 }

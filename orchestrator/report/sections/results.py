@@ -122,6 +122,7 @@ def _result_line(
     row: Row, evaluation: FinalEvaluation, *, clean: bool, seeds: bool
 ) -> dict[str, str]:
     size, found = row.size, evaluation.without_copies(row)
+    sparse = any(each.size.sparse_pays for each in evaluation.rows)
     line = {
         "name": f"`{row.name}`",
         "kind": _kind(row),
@@ -140,6 +141,7 @@ def _result_line(
         "deploy non-zero": f"{size.deploy_nonzero_params:,}",
         "GMACs": f"{size.deploy_gmacs:.4g}",
         "latency ms": timed(size.latency_ms),
+        **({"sparse ms": timed(size.sparse_latency_ms)} if sparse else {}),
         "batch 64 ms": timed(size.batch64_latency_ms),
         "peak MB": known(size.peak_mb),
         "training params": f"{size.params:,}",
@@ -152,6 +154,12 @@ def _result_line(
         if clean:
             line["test-clean over seeds %"] = over_seeds(row.seeds, "clean")
     return line
+
+
+_SPARSE = (
+    "`sparse ms` is the latency of one clip where networks run on their kept weights alone, on a"
+    " CPU, as far as that is faster."
+)
 
 
 def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
@@ -175,6 +183,7 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
             " non-zero` over the dense network's. An ensemble's sizes, GMACs and latency are the"
             " sums over its networks."
         ),
+        *([_SPARSE] if any(row.size.sparse_pays for row in evaluation.rows) else []),
         (
             "`deploy non-zero` can be far above what the level of sparsity suggests:"
             " re-parameterisation adds up parallel branches whose masks have their holes in"

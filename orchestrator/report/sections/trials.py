@@ -34,18 +34,28 @@ def trial_table(trials: Sequence[TrialState]) -> list[str]:
     if not trials:
         return []
     searched, compact = _searched(trials), any(_compact_ms(state) for state in trials)
+    sparse = any(_sparse_ms(state) for state in trials)
     text = (
         "Every trial of the sweep. Parameters that differ within a cell have columns of their own."
         " Epochs count from 1; `level` is the share of the maskable weights that was"
-        f" removed.{_COMPACT if compact else ''}{_noise_of_timing(trials)}"
+        f" removed.{_COMPACT if compact else ''}"
+        f"{_SPARSE if sparse else ''}{_noise_of_timing(trials)}"
     )
     lines = [
-        {**_trial_line(state, searched), **({"compact ms": _compact_ms(state)} if compact else {})}
+        {
+            **_trial_line(state, searched),
+            **({"compact ms": _compact_ms(state)} if compact else {}),
+            **({"sparse ms": _sparse_ms(state)} if sparse else {}),
+        }
         for state in trials
     ]
     return ["## Trials", text, markdown_table(lines)]
 
 
+_SPARSE = (
+    " `sparse ms` is the latency of one clip on the kept weights alone, on a CPU;"
+    " `run_sparse(load_deploy(path))` of `trainables.deploy.sparse.runtime` runs a network so."
+)
 _COMPACT = (
     " `compact ms` is the latency of one clip without the channels that masks made useless."
     " `deploy.pt` holds all of them; `compact(load_deploy(path))` of `trainables.models` leaves"
@@ -77,6 +87,14 @@ def _compact_ms(state: TrialState) -> str:
     """Empty where a network has hardly a useless channel."""
     found = state.result.cost.compact_latency_ms if state.result else None
     return "" if found is None else milliseconds(found)
+
+
+def _sparse_ms(state: TrialState) -> str:
+    """Empty where a network runs as fast densely."""
+    cost = state.result.cost if state.result else None
+    if cost is None or cost.sparse_latency_ms in (None, cost.deploy_latency_ms):
+        return ""
+    return timed(cost.sparse_latency_ms)
 
 
 def tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,8 @@
 """Which deploy forms take equally long, and what is measured of a file."""
 
+import copy
+
+import pytest
 import torch
 
 from tests import naive_models
@@ -23,6 +26,10 @@ def scattered(weight, _block):
     weight.view(-1)[::2] = 0.0
 
 
+def scattered_elsewhere(weight, _block):
+    weight.view(-1)[1::2] = 0.0
+
+
 def channels(weight, _block):
     weight[::2] = 0.0
 
@@ -30,9 +37,15 @@ def channels(weight, _block):
 PLAIN = form_of()
 
 
-def test_other_weights_and_scattered_masks_take_equally_long():
+def test_other_weights_take_equally_long():
     other = form_of(change=lambda weight, _block: weight.mul_(1.5))
     assert timing.structure_of(other) == timing.structure_of(PLAIN)
+
+
+def test_masks_take_equally_long_where_they_keep_as_much():
+    half, other_half = form_of(change=scattered), form_of(change=scattered_elsewhere)
+    assert timing.structure_of(half) == timing.structure_of(other_half)
+    assert timing.structure_of(half) != timing.structure_of(PLAIN)
 
 
 def test_another_architecture_takes_another_time():
@@ -57,3 +70,40 @@ def test_a_file_is_timed_with_a_clip_and_a_batch(tmp_path, monkeypatch):
     assert (found.deploy_latency_ms, found.deploy_batch64_latency_ms) == (1.0, 64.0)
     assert (found.latency_measured, found.compact_latency_ms) == ("alone", None)
     assert found.deploy_structure == timing.structure_of(PLAIN)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_kept_weights_are_timed_as_they_run(monkeypatch, faster):
+    """A form that runs dense takes as long on its kept weights."""
+    monkeypatch.setattr(timing, "latency_ms", lambda form, clips: form.ms * len(clips))
+    form, sparse = form_of(change=scattered), form_of(change=scattered)
+    form.ms, sparse.ms = 2.0, 0.5
+    monkeypatch.setattr(timing, "run_sparse", lambda _form: sparse if faster else None)
+    found = timing.time_form(form, "alone")
+    expected = 0.5 if faster else 2.0
+    assert found.deploy_latency_ms == 2.0
+    assert (found.sparse_latency_ms, found.sparse_batch64_latency_ms) == (expected, 64 * expected)
+    monkeypatch.setattr(timing, "compiled", lambda: False)  # numba is not installed
+    assert timing.time_form(form, "alone").sparse_latency_ms is None
+
+
+def test_forms_take_turns_with_what_they_are_on_their_kept_weights(tmp_path, monkeypatch):
+    save_deploy(PLAIN, tmp_path / "plain.pt")
+    save_deploy(form_of(change=scattered), tmp_path / "half.pt")
+
+    def on_kept_weights(form):
+        if not any((parameter == 0).any() for parameter in form.parameters()):
+            return None
+        form = copy.deepcopy(form)
+        form.sparse = True
+        return form
+
+    def medians(networks, _batches, _rounds):
+        return [1.0 if hasattr(network, "sparse") else 3.0 for network in networks]
+
+    monkeypatch.setattr(timing, "run_sparse", on_kept_weights)
+    monkeypatch.setattr(timing, "_medians", medians)
+    files = [tmp_path / "plain.pt", tmp_path / "half.pt"]
+    found = timing.time_in_turns(files, timing.Turns(torch.device("cpu"), rounds=1))
+    assert [each.deploy_latency_ms for each in found] == [3.0, 3.0]
+    assert [each.sparse_latency_ms for each in found] == [3.0, 1.0]
