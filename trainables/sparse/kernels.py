@@ -361,7 +361,7 @@ def mix(
                 )
 
 
-MULTIPLY, MIX, PICK, LEAK = 0, 1, 2, 3
+MULTIPLY, MIX, PICK, LEAK, CLEAR = 0, 1, 2, 3, 4
 """Steps of a program."""
 SLOPE = 0.1
 """Of LeakyReLU below zero."""
@@ -383,6 +383,7 @@ def run(
     outputs, first bias: see `multiply`.
     MIX first, number of `mixings`, frames, joints, width. PICK rows, frames, stride, width, from,
     its row, to, its row: every stride-th frame. LEAK rows, columns, from, its row: LeakyReLU(0.1).
+    CLEAR rows, numbers, from, its row: zeros.
     """
     starts, offsets, values = rows
     zero, lowest = space.dtype.type(0.0), space.dtype.type(-np.inf)
@@ -424,3 +425,7 @@ def run(
                 numbers = space[step[3] + row * step[4] : step[3] + row * step[4] + step[2]]
                 for at in range(len(numbers)):
                     numbers[at] = max(numbers[at], numbers[at] * slope)
+        elif step[0] == CLEAR:
+            for row in range(step[1]):
+                begin = step[3] + row * step[4]
+                space[begin : begin + step[2]] = zero

@@ -9,9 +9,8 @@ residual path, a bias per joint and the convolution itself are one row of weight
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows, chunks_of
 class Map:
     """Where a feature map lies in the memory."""
 
+    name: str
     at: int  # its first frame
     row: int  # numbers from channel to channel
     channels: int
@@ -49,15 +49,25 @@ class Reads:
 
 
 class Program:
-    """Steps from clips (P, C, T, V) to the means over frames and joints of the last map."""
+    """Steps from clips (P, C, T, V) to the means over frames and joints of the last map.
 
-    def __init__(self, frames: int, joints: int, kind: npt.DTypeLike) -> None:
-        from trainables.sparse.kernels import LANES
+    Maps of one name take turns in one place of the memory, each as large as it needs to be.
+    """
+
+    def __init__(
+        self, frames: int, joints: int, kind: npt.DTypeLike, sizes: Mapping[str, int]
+    ) -> None:
+        """sizes: numbers of the largest map of every name, as `sizes` of the same program says;
+        without them what is made here cannot be run.
+        """
+        from trainables.sparse.kernels import COLUMNS, LANES
 
         self.joints, self.kind = joints, np.dtype(kind)
-        self.width = -(-joints // LANES) * LANES
-        self._size = 0
-        self._maps: dict[tuple[Any, ...], Map] = {}
+        self.width, self.tile = -(-joints // LANES) * LANES, COLUMNS
+        self.sizes: dict[str, int] = {}
+        places = np.cumsum([0, *sizes.values()]).tolist()
+        self._places_of = dict(zip(sizes, places, strict=False))
+        self._size = places[-1]
         self._constants: list[tuple[int, Numbers]] = []
         self._steps: list[tuple[int, ...]] = []
         self._starts: list[Counts] = [np.zeros(1, np.int64)]
@@ -69,16 +79,18 @@ class Program:
         self.map("nothing", 1, frames)  # of zeros, at 0: what sums without a start begin with
 
     def map(self, name: str, channels: int, frames: int, around: int = 0) -> Map:
-        """The map of that name and size, with so many frames of zeros before and behind it; maps of
-        one name and size are one.
-        """
-        key = (name, channels, frames, around)
-        if key not in self._maps:
-            lines = -(-(frames + 2 * around) * self.width // ALIGNED)
-            row = (lines + 1 - lines % 2) * ALIGNED
-            self._maps[key] = Map(self._size + around * self.width, row, channels, frames)
-            self._size += channels * row
-        return self._maps[key]
+        """The map of that name from here on, with so many frames of zeros before and behind it."""
+        from trainables.sparse.kernels import CLEAR
+
+        lines = -(-(frames + 2 * around) * self.width // ALIGNED)
+        row = (lines + 1 - lines % 2) * ALIGNED
+        self.sizes[name] = max(self.sizes.get(name, 0), channels * row)
+        at, zeros = self._places_of.get(name, 0), around * self.width
+        found = Map(name, at + zeros, row, channels, frames)
+        if around:
+            self._step(CLEAR, channels, zeros, at, row)
+            self._step(CLEAR, channels, zeros, found.at + frames * self.width, row)
+        return found
 
     def constant(self, name: str, per_joint: Numbers, frames: int) -> Map:
         """A map whose channels (C, V) are the same in every frame."""

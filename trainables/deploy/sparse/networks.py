@@ -97,11 +97,14 @@ class NetworkProgram(nn.Module):
         key = (frames, joints)
         if key not in self._programs:
             weight = next(self.blocks.parameters())
-            program = Program(frames, joints, weight.detach().numpy().dtype)
-            source = program.map("input", channels, frames)
-            result = _add_stem(program, self.stem, source)
-            for number, block in enumerate(self.blocks):
-                result = _add_block(program, block, result, number)
+            kind, sizes = weight.detach().numpy().dtype, dict[str, int]()
+            for _ in range(2):  # the first finds out how much memory each map needs
+                program = Program(frames, joints, kind, sizes)
+                source = program.map("input", channels, frames)
+                result = _add_stem(program, self.stem, source)
+                for number, block in enumerate(self.blocks):
+                    result = _add_block(program, block, result, number)
+                sizes = program.sizes
             self._programs[key] = program.finish(source, result)
             while len(self._programs) > SHAPES:
                 self._programs.popitem(last=False)
@@ -136,7 +139,7 @@ def _add_stem(program: Program, stem: nn.Module, source: Map) -> Map:
         eighth = len(kernel) // 8
         pieces = torch.split(kernel, [4 * eighth, *[eighth] * 4])
         kernel = torch.block_diag(*pieces)  # type: ignore[no-untyped-call]
-    out = program.map("block 1", len(kernel), source.frames)
+    out = program.map("even", len(kernel), source.frames)
     program.multiply([Reads.of(kernel.numpy(), source)], _bias(convolution), out, relu=False)
     if isinstance(stem, ExplicitMotion):
         program.leak(out)
@@ -175,7 +178,12 @@ def _add_block(program: Program, block: nn.Module, x: Map, number: int) -> Map:
     begins, strides = (np.array([getattr(p, name) for p in parts]) for name in ("at", "row"))
     places = begins[phase] + rows.channels * strides[phase] + shift * program.width
     start, more, bias = _residual(program, block.residual, x)
-    out = program.map(f"block {number % 2}", temporal.out_channels, frames)
+    in_place = start is x and x.name != "input" and frames * program.width % program.tile == 0
+    if in_place:  # every tile of it is read only where it is written
+        out = x
+    else:
+        name = "even" if x.name != "even" else "odd"
+        out = program.map(name, temporal.out_channels, frames)
     reads = [Reads(rows.owners, places, rows.values, rows.channels, parts[0]), *more]
     program.multiply(reads, _bias(temporal) + bias, out, start=start)
     return out
