@@ -2,12 +2,15 @@
 this machine.
 
     python benchmarks/sparse_inference.py [--backbone hpi_gcn_op] [--batch 1] [--batch 16]
-    [--threads 1] [--device cuda] [--json]
+    [--threads 1] [--levels 0.6,0.8,0.95,0.99] [--masks all] [--openvino] [--device cuda] [--json]
 
 NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width; random weights, which take as
 long as trained ones. A ratio is the median over rounds of (time of the dense form / time of the
-one) in the same round. compact: channels that masks made useless are not computed. On a GPU that
-can (float16, compute capability 8.0 and more) the 2:4 form also runs on sparse tensor cores.
+one) in the same round. kept weights: single zeros are not computed, see
+`trainables.deploy.sparse`; "all levels" is an ensemble of one network of each level. compact:
+channels that masks made useless are not computed. --openvino: the dense form in OpenVINO, float32.
+On a GPU that can (float16, compute capability 8.0 and more) the 2:4 form also runs on sparse tensor
+cores.
 """
 
 from __future__ import annotations
@@ -16,17 +19,20 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.contract.config import ModelConfig, SparsityConfig, StreamConfig
 from trainables.cost.measured import call_seconds, device_name
 from trainables.deploy.compact import compact
 from trainables.deploy.form import DeployForm, Execution, deploy, nonzero_params, save_deploy
+from trainables.deploy.sparse.runtime import run_sparse
 from trainables.deploy.two_of_four import run_two_of_four
 from trainables.layouts import load_layout
 from trainables.models.build import build_backbone
@@ -37,9 +43,8 @@ from trainables.sparsity.masks import attach
 from trainables.sparsity.sharing import SharedKernel, counted_kernels
 
 FRAMES, PERSONS, CLASSES = 64, 2, 120
+KEPT = ", kept weights"
 MASKS: dict[str, SparsityConfig | None] = {
-    "dense": None,
-    "unstructured 0.95": SparsityConfig(level=0.95, sharing="fused"),
     "2:4": SparsityConfig(level=0.5, sharing="fused"),
     "half of the channels": SparsityConfig(level=0.75, sharing="channels"),
     "a quarter of the channels": SparsityConfig(level=0.9375, sharing="channels"),
@@ -56,14 +61,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--levels", default="0.6,0.8,0.95,0.99")
+    parser.add_argument("--masks", choices=["levels", "all"], default="levels")
+    parser.add_argument("--openvino", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
+    levels = [float(level) for level in options.levels.split(",")]
+    sharing = sharing_of(options)
+    masks: dict[str, SparsityConfig | None] = {
+        "dense": None,
+        **{f"level {level:g}": SparsityConfig(level=level, sharing=sharing) for level in levels},
+        **(MASKS if options.masks == "all" else {}),
+    }
     with full_float32(), torch.inference_mode():
         forms = {
             name: form
-            for mask, sparsity in MASKS.items()
+            for mask, sparsity in masks.items()
             for name, form in made(options, mask, sparsity, device)
         }
         found = {
@@ -71,12 +86,20 @@ def main() -> None:
             "threads": options.threads,
             "torch": torch.__version__,
             "backbone": options.backbone,
-            "forms": [described(name, form) for name, form in forms.items()],
+            "forms": [
+                described(name, form) for name, form in forms.items() if not name.endswith(KEPT)
+            ],
             "runs": [
-                timed(forms, batch, options.rounds, device) for batch in options.batch or (1, 16)
+                timed({**forms, **peers(options, forms, batch)}, batch, options.rounds, device)
+                for batch in options.batch or (1, 16)
             ],
         }
     print(json.dumps(found, indent=2) if options.json else table(found))
+
+
+def sharing_of(options: argparse.Namespace) -> Literal["fused", "none"]:
+    """How masks survive re-parameterisation: HPI-GCN's are of its fused kernels."""
+    return "fused" if options.backbone.startswith("hpi_gcn") else "none"
 
 
 def made(
@@ -85,7 +108,11 @@ def made(
     """(name, form) of the deploy form with such a mask, and of the ways to run it that torch offers
     here.
     """
-    model = ModelConfig(backbone=options.backbone, temporal="rep_tcn", channels=options.channels)
+    temporal = "rep_tcn" if sharing_of(options) == "fused" else None
+    model = ModelConfig.model_validate(
+        {"backbone": options.backbone, "channels": options.channels}
+        | ({"temporal": temporal} if temporal else {})
+    )
     network = (
         build_backbone(
             model,
@@ -106,7 +133,9 @@ def made(
         generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     form = deploy(network, frames=FRAMES)
     found = [(mask, form)]
-    small = compact(form)
+    small, kept = compact(form), run_sparse(form, forced=True)
+    if kept is not None and mask.startswith("level"):
+        found.append((f"{mask}{KEPT}", kept))
     if small is not None:
         found.append((f"{mask}, compact", small))
     if mask == "2:4" and device.type == "cuda":
@@ -115,6 +144,28 @@ def made(
         )
         found.append((f"{mask}, float16", deploy(network, frames=FRAMES).half()))
     return found
+
+
+def peers(
+    options: argparse.Namespace, forms: dict[str, DeployForm], batch: int
+) -> dict[str, Callable[[Tensor], object]]:
+    """The dense form in another program, where that is asked for."""
+    if not options.openvino:
+        return {}
+    import openvino
+
+    clips = torch.randn(batch, 3, FRAMES, 25, PERSONS)
+    exported = torch.export.export(forms["dense"], (clips,))
+    settings = {
+        "INFERENCE_NUM_THREADS": options.threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.compile_model(openvino.convert_model(exported), "CPU", settings)
+    found = torch.from_numpy(compiled(clips.numpy())[0])
+    expected = forms["dense"](clips)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    return {"dense, OpenVINO": lambda clips: compiled(clips.numpy())}
 
 
 def two_of_four(blocks: list[nn.Module]) -> None:
@@ -167,7 +218,7 @@ def gmacs(form: DeployForm) -> float | None:
 
 
 def timed(
-    forms: dict[str, DeployForm], batch: int, rounds: int, device: torch.device
+    forms: dict[str, Callable[[Tensor], object]], batch: int, rounds: int, device: torch.device
 ) -> dict[str, object]:
     """Every form one turn a round; the first round warms up."""
     clips = torch.randn(
@@ -177,8 +228,12 @@ def timed(
     for turn in range(rounds + 1):
         print(f"batch {batch}: round {turn} of {rounds}", file=sys.stderr)
         for name, form in forms.items():
-            taken = call_seconds(form, clips.to(next(form.parameters()).dtype))
+            half = isinstance(form, nn.Module) and next(form.parameters()).dtype == torch.half
+            taken = call_seconds(form, clips.half() if half else clips)
             seconds[name] += [taken] if turn else []
+    kept = [times for name, times in seconds.items() if name.endswith(KEPT)]
+    if len(kept) > 1:
+        seconds[f"all {len(kept)} levels{KEPT}"] = [sum(each) for each in zip(*kept, strict=True)]
     return {
         "batch": batch,
         "ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from trainables.sparse.rows import Numbers, Rows, Shifts
 
+LINE_BYTES = 64
 SHAPES = 16
 """Lengths of clips whose places in memory a convolution keeps, and rooms a thread keeps."""
 
@@ -112,7 +113,7 @@ class Convolution:
             floor,
             out.reshape(persons, -1),
             columns,
-            room(lambda: np.zeros(size, x.dtype), inputs, shifts, x.dtype),
+            room(lambda: aligned(size, x.dtype), inputs, shifts, x.dtype),
         )
 
     def offsets(self, shifts: Shifts) -> npt.NDArray[np.uint32]:
@@ -149,6 +150,15 @@ class _Rooms(threading.local):
 
 
 _rooms = _Rooms()
+
+
+def aligned(size: int, dtype: npt.DTypeLike) -> Numbers:
+    """Zeros that begin with a cache line: vectors that lie across two of them load half as fast."""
+    each = np.dtype(dtype).itemsize
+    numbers = np.zeros(size + LINE_BYTES // each, dtype)
+    ahead = -numbers.ctypes.data % LINE_BYTES // each
+    found: Numbers = numbers[ahead : ahead + size]
+    return found
 
 
 def room(make: Callable[[], Numbers], *purpose: Any) -> Numbers:

@@ -428,4 +428,8 @@ def run(
         elif step[0] == CLEAR:
             for row in range(step[1]):
                 begin = step[3] + row * step[4]
-                space[begin : begin + step[2]] = zero
+                for at in range(begin, begin + step[2], LANES):
+                    _narrow(
+                        *(space, 0, values, offsets, 0, 0, zero),
+                        *(space, 0, lowest, space, at),  # where there are zeros
+                    )

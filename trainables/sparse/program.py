@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from trainables.sparse.convolution import in_parts, room
+from trainables.sparse.convolution import aligned, in_parts, room
 from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows, chunks_of
 
 
@@ -223,12 +223,17 @@ class Compiled:
         means = np.empty((len(x), self.result.channels), self.memory.dtype)
 
         def run(part: slice) -> None:
-            memory = room(self.memory.copy, self.token)
+            memory = room(self._own_memory, self.token)
             for person in range(part.start, part.stop):
                 means[person] = self._run(x[person], memory)
 
         in_parts(run, len(x), threads)
         return means
+
+    def _own_memory(self) -> Numbers:
+        memory = aligned(len(self.memory), self.memory.dtype)
+        memory[:] = self.memory
+        return memory
 
     def _run(self, x: Numbers, memory: Numbers) -> Numbers:
         from trainables.sparse import kernels
