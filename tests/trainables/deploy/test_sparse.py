@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests import naive_models
+from tests.trainables.models.multilevel_cases import KINDS, clips_for, masked
 from trainables.contract.config import SparsityConfig
 from trainables.deploy.form import deploy, save_deploy
 from trainables.deploy.sparse import runtime
@@ -73,6 +74,28 @@ def test_gives_the_same_logits(case):
     longer = clips_of(form, frames=FRAMES + 3)
     assert difference(sparse(longer), form(longer)) < 1e-12
     assert not any(isinstance(module, SparseConv) for module in form.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backbone", ["st_gcn", "ctr_gcn"])
+@torch.inference_mode()
+def test_networks_of_several_levels_give_the_same_logits(kind, backbone):
+    network = masked(kind, backbone)
+    form, clips = deploy(network, frames=8), clips_for(network)
+    sparse = run_sparse(form, forced=True)
+    assert difference(sparse(clips), form(clips)) < 1e-12
+    for name, level in form.levels().items():
+        assert difference(sparse.levels()[name](clips), level(clips)) < 1e-12
+
+
+@torch.inference_mode()
+def test_clips_may_change_their_length_from_call_to_call():
+    """Pieces of several lengths use the same memory one after the other."""
+    form = form_of("hpi_gcn_rp", frames=None)
+    sparse = run_sparse(form, forced=True)
+    for frames in (12, 40, 7, 64, 12):
+        clips = clips_of(form, frames)
+        assert difference(sparse(clips), form(clips)) < 1e-12
 
 
 @pytest.mark.parametrize("case", ["hpi_gcn_rp", "hpi_gcn_op", "st_gcn"])
