@@ -45,9 +45,10 @@ belong to it.
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` for a near miss, else nothing."""
-    match = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f", did you mean '{match[0]}'?" if match else ""
+    """`, did you mean 'x'?` for a near miss, of equally near ones the first; else nothing."""
+    near = sorted(difflib.get_close_matches(str(word), list(known), n=3, cutoff=0.6))
+    close = [difflib.SequenceMatcher(None, each, str(word)).ratio() for each in near]
+    return f", did you mean '{near[close.index(max(close))]}'?" if near else ""
 
 
 def one_of(known: Sequence[str]) -> str:

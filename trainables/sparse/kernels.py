@@ -112,7 +112,7 @@ class _Loop:
         self.builder.position_at_end(self._done)
 
 
-def _tile(vectors: int, lanes: int) -> Callable[..., Any]:
+def _tile(vectors: int, lanes: int, outputs: int = 1) -> Callable[..., Any]:
     """The operation below for vectors * lanes columns, whose sums stay in registers."""
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -127,41 +127,58 @@ def _tile(vectors: int, lanes: int) -> Callable[..., Any]:
         bias: Any,
         start: Any,
         start_at: Any,
+        start_row: Any,
         floor: Any,
         out: Any,
         out_at: Any,
+        out_row: Any,
     ) -> Any:
-        """out[out_at + j] = max(floor, bias + start[start_at + j] + sum of values[i] x[x_at +
-        offsets[i] + j], i from first to last). No bounds are checked.
+        """out[out_at + o out_row + j] = max(floor, bias[o] + start[start_at + o start_row + j] +
+        sum of values[i outputs + o] x[x_at + offsets[i] + j], i from first to last), for the
+        outputs o and columns j. No bounds are checked. bias: a tuple.
         """
         arguments = (
-            *(x, x_at, values, offsets, first, last),
-            *(bias, start, start_at, floor, out, out_at),
+            *(x, x_at, values, offsets, first, last, bias),
+            *(start, start_at, start_row, floor, out, out_at, out_row),
         )
 
         def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            wide = ir.IntType(64)
+
             def data(position: int, at: Any | None = None) -> Any:
                 kind = signature.args[position]
                 base = context.make_array(kind)(context, builder, given[position]).data
                 return base if at is None else builder.gep(base, [at])
 
+            def row_of(base: Any, row: Any, output: int) -> Any:
+                return builder.gep(base, [builder.mul(row, ir.Constant(wide, output))])
+
             vector = _Vectors(context, builder, signature.args[0].dtype, lanes)
-            source, start_row = data(0, given[1]), data(7, given[8])
-            start_bias = vector.splat(given[6])
-            sums = [builder.fadd(vector.load(start_row, j), start_bias) for j in range(vectors)]
+            source, starts, result = data(0, given[1]), data(7, given[8]), data(11, given[12])
+            sums = []
+            for output in range(outputs):
+                added = vector.splat(builder.extract_value(given[6], output))
+                row = row_of(starts, given[9], output)
+                sums += [builder.fadd(vector.load(row, j), added) for j in range(vectors)]
             loop = _Loop(builder, given[4], given[5], sums)
-            weight = vector.splat(builder.load(builder.gep(data(2), [loop.i])))
             offset = builder.load(builder.gep(data(3), [loop.i]))
-            piece = builder.gep(source, [builder.zext(offset, ir.IntType(64))])
-            loop.close(
-                [
-                    vector.multiply_add(total, weight, vector.load(piece, j))
-                    for j, total in enumerate(loop.carried)
+            piece = builder.gep(source, [builder.zext(offset, wide)])
+            numbers = [vector.load(piece, j) for j in range(vectors)]
+            weights = builder.gep(data(2), [builder.mul(loop.i, ir.Constant(wide, outputs))])
+            totals = []
+            for output in range(outputs):
+                weight = builder.gep(weights, [ir.Constant(wide, output)])
+                weight = vector.splat(builder.load(weight))
+                own = loop.carried[output * vectors : (output + 1) * vectors]
+                totals += [
+                    vector.multiply_add(total, weight, each)
+                    for total, each in zip(own, numbers, strict=True)
                 ]
-            )
-            floors, result = vector.splat(given[9]), data(10, given[11])
-            for j, total in enumerate(loop.carried):
-                vector.store(vector.at_least(floors, total), result, j)
+            loop.close(totals)
+            floors = vector.splat(given[10])
+            for number, total in enumerate(loop.carried):
+                row = row_of(result, given[13], number // vectors)
+                vector.store(vector.at_least(floors, total), row, number % vectors)
             return context.get_dummy_value()
 
         return types.void(*arguments), written
@@ -171,6 +188,9 @@ def _tile(vectors: int, lanes: int) -> Callable[..., Any]:
 
 
 _wide, _narrow, _single = _tile(VECTORS, LANES), _tile(1, LANES), _tile(1, 1)
+GROUP = 4
+"""Outputs that share their places, computed together."""
+_group = _tile(VECTORS // 2, LANES, GROUP)
 
 
 @kernel
@@ -187,14 +207,17 @@ def multiply(
     out_at: int,
     out_row: int,
     columns: int,
+    group: int,
 ) -> None:
     """out row o = max(floor, bias[o] + start row o + sum of rows' weights times pieces of x), over
     `columns` numbers each.
 
     x, start, out: flat arrays; x_at, start_at, out_at: where their maps begin; start_row, out_row:
     numbers from row to row. rows: (starts, offsets, values), for every output once or, chunk after
-    chunk of inputs, several times. start_row = 0: one row for all. `out` must not be where x or
-    start are: the last columns are computed twice.
+    chunk of inputs, several times. start_row = 0: one row for all. group: 1, or 4 (at least
+    COLUMNS columns): so many outputs have their places in common, and every place as many values.
+    `out` must not be where x or start are, but for whole tiles: the last columns are computed
+    twice.
     """
     if columns >= COLUMNS:
         size = COLUMNS
@@ -203,26 +226,40 @@ def multiply(
     else:
         size = 1
     starts, offsets, values = rows
-    outputs = len(bias)
-    chunks = (len(starts) - 1) // outputs
-    zero, lowest = x.dtype.type(0.0), x.dtype.type(-np.inf)
+    outputs, zero, lowest = len(bias), x.dtype.type(0.0), x.dtype.type(-np.inf)
+    chunks = (len(starts) - 1) * group // outputs
     for tile in range(0, columns, size):
         at = min(tile, columns - size)
         for chunk in range(chunks):
             least = floor if chunk == chunks - 1 else lowest
-            for o in range(outputs):
-                row, to = chunk * outputs + o, out_at + o * out_row + at
+            for o in range(0, outputs, group):
+                row, to = (chunk * outputs + o) // group, out_at + o * out_row + at
                 if chunk == 0:
-                    source, begin, more = start, start_at + o * start_row + at, bias[o]
+                    source, begin, ahead = start, start_at + o * start_row + at, start_row
                 else:
-                    source, begin, more = out, to, zero
+                    source, begin, ahead = out, to, out_row
                 given = (x, x_at + at, values, offsets, starts[row], starts[row + 1])
+                if group == GROUP:
+                    more = (
+                        bias[o] if chunk == 0 else zero,
+                        bias[o + 1] if chunk == 0 else zero,
+                        bias[o + 2] if chunk == 0 else zero,
+                        bias[o + 3] if chunk == 0 else zero,
+                    )
+                    _group(*given, more, source, begin, ahead, least, out, to, out_row)
+                    half = COLUMNS // 2
+                    _group(
+                        *(x, x_at + at + half, values, offsets, starts[row], starts[row + 1]),
+                        *(more, source, begin + half, ahead, least, out, to + half, out_row),
+                    )
+                    continue
+                alone = (bias[o] if chunk == 0 else zero,)
                 if size == COLUMNS:
-                    _wide(*given, more, source, begin, least, out, to)
+                    _wide(*given, alone, source, begin, ahead, least, out, to, out_row)
                 elif size == LANES:
-                    _narrow(*given, more, source, begin, least, out, to)
+                    _narrow(*given, alone, source, begin, ahead, least, out, to, out_row)
                 else:
-                    _single(*given, more, source, begin, least, out, to)
+                    _single(*given, alone, source, begin, ahead, least, out, to, out_row)
 
 
 @kernel
@@ -272,7 +309,7 @@ def convolve(
             source = room
         multiply(
             *(source, 0, rows, bias, start, person * start_size, start_row, floor),
-            *(out[person], 0, columns, columns),
+            *(out[person], 0, columns, columns, 1),
         )
 
 
@@ -376,11 +413,11 @@ def run(
     mixings: Counts,
     matrices: Numbers,
 ) -> None:
-    """The steps (step, 11) of a program on one person's `space`, where all its feature maps are: a
+    """The steps (step, 14) of a program on one person's `space`, where all its feature maps are: a
     code and what belongs to it.
 
     MULTIPLY first row, last row, columns, start, its row, out, its row, whether ReLU follows,
-    outputs, first bias: see `multiply`.
+    outputs, first bias, group, first offset, first value: see `multiply`.
     MIX first, number of `mixings`, frames, joints, width. PICK rows, frames, stride, width, from,
     its row, to, its row: every stride-th frame. LEAK rows, columns, from, its row: LeakyReLU(0.1).
     CLEAR rows, numbers, from, its row: zeros.
@@ -394,7 +431,7 @@ def run(
             multiply(
                 space,
                 0,
-                (starts[first : last + 1], offsets, values),
+                (starts[first : last + 1], offsets[step[12] :], values[step[13] :]),
                 bias[step[10] : step[10] + step[9]],
                 space,
                 step[4],
@@ -404,6 +441,7 @@ def run(
                 step[6],
                 step[7],
                 step[3],
+                step[11],
             )
         elif step[0] == MIX:
             first, count = step[1], step[2]
@@ -416,8 +454,8 @@ def run(
                     target = step[7] + row * step[8] + frame * width
                     for joint in range(0, width, LANES):
                         _narrow(
-                            *(space, 0, values, offsets, 0, 0, zero),
-                            *(space, source + joint, lowest, space, target + joint),
+                            *(space, 0, values, offsets, 0, 0, (zero,)),
+                            *(space, source + joint, 0, lowest, space, target + joint, 0),
                         )
         elif step[0] == LEAK:
             slope = space.dtype.type(SLOPE)
@@ -430,6 +468,6 @@ def run(
                 begin = step[3] + row * step[4]
                 for at in range(begin, begin + step[2], LANES):
                     _narrow(
-                        *(space, 0, values, offsets, 0, 0, zero),
-                        *(space, 0, lowest, space, at),  # where there are zeros
+                        *(space, 0, values, offsets, 0, 0, (zero,)),
+                        *(space, 0, 0, lowest, space, at, 0),  # where there are zeros
                     )

@@ -18,6 +18,11 @@ import numpy.typing as npt
 from trainables.sparse.convolution import aligned, in_parts, room
 from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows, chunks_of
 
+SHARED = 2.0
+"""Outputs are computed in groups where a place that one of a group reads is read by so many of
+them, on average.
+"""
+
 
 @dataclass(frozen=True)
 class Map:
@@ -70,7 +75,7 @@ class Program:
         self._size = places[-1]
         self._constants: list[tuple[int, Numbers]] = []
         self._steps: list[tuple[int, ...]] = []
-        self._starts: list[Counts] = [np.zeros(1, np.int64)]
+        self._starts: list[Counts] = []
         self._places: list[Counts] = []
         self._values: list[Numbers] = []
         self._biases: list[Numbers] = []
@@ -111,33 +116,46 @@ class Program:
         relu: bool = True,
     ) -> None:
         """out = bias + start + weights times what they read, then ReLU if asked; bias: (C_out,)."""
-        from trainables.sparse.kernels import MULTIPLY
+        from trainables.sparse.kernels import GROUP, MULTIPLY
 
+        columns = out.frames * self.width
         owners = np.concatenate([part.owners for part in reads])
-        chunks, inputs = self._chunks(reads, len(owners), out.channels)
-        order = np.lexsort((owners, inputs * chunks // (inputs.max(initial=0) + 1)))
-        rows = inputs * chunks // (inputs.max(initial=0) + 1) * out.channels + owners
-        first = sum(map(len, self._starts)) - 1
-        counts = np.bincount(rows, minlength=chunks * out.channels)
-        self._starts.append(self._starts[-1][-1] + np.cumsum(counts))
-        self._places.append(np.concatenate([part.places for part in reads])[order])
-        self._values.append(np.concatenate([part.values for part in reads])[order])
+        places = np.concatenate([part.places for part in reads])
+        values = np.concatenate([part.values for part in reads]).astype(self.kind)
+        before = np.cumsum([0, *(part.source.channels for part in reads)])
+        inputs = np.concatenate(
+            [part.channels + more for part, more in zip(reads, before, strict=False)]
+        )
+        group = 1
+        if out.channels % GROUP == 0 and columns >= self.tile:
+            shared, entry = np.unique(
+                np.stack([owners // GROUP, places, inputs]), axis=1, return_inverse=True
+            )
+            if len(owners) >= SHARED * shared.shape[1]:
+                group, together = GROUP, np.zeros((shared.shape[1], GROUP), self.kind)
+                together[entry.ravel(), owners % GROUP] = values
+                owners, places, inputs = shared
+                values = together
+        chunks = self._chunks(reads, len(owners), out.channels // group)
+        rows = inputs * chunks // int(before[-1]) * (out.channels // group) + owners
+        order = np.argsort(rows, kind="stable")
+        firsts = [sum(map(len, each)) for each in (self._starts, self._places, self._values)]
+        counts = np.bincount(rows, minlength=chunks * out.channels // group)
+        self._starts.append(np.cumsum([0, *counts]))
+        self._places.append(places[order])
+        self._values.append(values[order].ravel())
         begin = (0, 0) if start is None else (start.at, start.row)
-        last, columns = first + chunks * out.channels, out.frames * self.width
-        ends = (out.channels, sum(map(len, self._biases)))
-        self._step(MULTIPLY, first, last, columns, *begin, out.at, out.row, int(relu), *ends)
+        last = firsts[0] + len(counts)
+        ends = (out.channels, sum(map(len, self._biases)), group, *firsts[1:])
+        self._step(MULTIPLY, firsts[0], last, columns, *begin, out.at, out.row, int(relu), *ends)
         self._biases.append(bias)
 
-    def _chunks(self, reads: Sequence[Reads], weights: int, outputs: int) -> tuple[int, Counts]:
-        """Into how many chunks of inputs rows are split, and the input of every weight, counted
-        over all maps.
-        """
-        before = np.cumsum([0, *(part.source.channels for part in reads)])
-        inputs = [part.channels + more for part, more in zip(reads, before, strict=False)]
+    def _chunks(self, reads: Sequence[Reads], weights: int, outputs: int) -> int:
+        """Into how many chunks of inputs rows are split."""
         ahead = [part.places - part.channels * part.source.row for part in reads]
         reach = max((int(np.ptp(each)) for each in ahead if len(each)), default=0)
-        chunks = chunks_of(weights, outputs, int(before[-1]), reach, self.kind.itemsize)
-        return chunks, np.concatenate(inputs)
+        inputs = sum(part.source.channels for part in reads)
+        return chunks_of(weights, outputs, inputs, reach, self.kind.itemsize)
 
     def mix(
         self, source: Map, target: Map, rows: Sequence[tuple[int, int, int]], frames: int
@@ -196,7 +214,7 @@ class Program:
         )
 
     def _step(self, *numbers: int) -> None:
-        self._steps.append((*numbers, *[0] * (11 - len(numbers))))
+        self._steps.append((*numbers, *[0] * (14 - len(numbers))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,11 +51,13 @@ def clips_of(form, frames=FRAMES):
     return clips.to(some.dtype)
 
 
-def form_of(case, level=0.7, frames=FRAMES):
+def form_of(case, level=0.7, frames=FRAMES, structure="weight"):
     options = {"channels": 16, "stages": (2, 1), "layout": "coco17", "persons": 2, **CASES[case]}
     network = naive_models.narrow_backbone(case, **options).eval()
     if level:
-        generator = SparseGenerator(list(network.blocks), SparsityConfig(level=level), 0, seed=0)
+        generator = SparseGenerator(
+            list(network.blocks), SparsityConfig(level=level, structure=structure), 0, seed=0
+        )
         generator.begin_epoch(0, torch.optim.SGD(network.parameters(), lr=0.1))
     return deploy(network, frames=frames)
 
@@ -74,6 +76,18 @@ def test_gives_the_same_logits(case):
     longer = clips_of(form, frames=FRAMES + 3)
     assert difference(sparse(longer), form(longer)) < 1e-12
     assert not any(isinstance(module, SparseConv) for module in form.modules())
+
+
+@pytest.mark.parametrize("case", ["hpi_gcn_rp", "hpi_gcn_op", "st_gcn"])
+@pytest.mark.parametrize("level", [0.1, 0.6, 0.9])
+@torch.inference_mode()
+def test_blocks_of_outputs_that_share_their_zeros_give_the_same_logits(case, level):
+    """They are computed together, as are nearly dense kernels."""
+    form = form_of(case, level=level, structure="4x1")
+    sparse, clips = run_sparse(form, forced=True), clips_of(form)
+    assert difference(sparse(clips), form(clips)) < 1e-12
+    groups = {int(step[11]) for program in sparse.stem._programs.values() for step in program.steps}
+    assert 4 in groups
 
 
 @pytest.mark.parametrize("kind", KINDS)
