@@ -20,6 +20,18 @@ LEAST_GRAPH_VALUES = 100_000
 """Of the input of a graph convolution that is trained as one: smaller ones gain less than the
 product of kernels costs (measured on a CPU).
 """
+MOST_KEPT = 0.25
+"""Share of kept weights up to which a step under masks computes with them alone: above it the dense
+convolution costs less (measured on CPUs).
+"""
+LEAST_WEIGHTS = 2048
+"""Kept and removed ones, of a kernel for which calling another program is worth it."""
+KEPT_ALONE = "kept weights alone under masks, with numba"
+
+
+def kept_weights_pay(weights: int, kept: int) -> bool:
+    """Whether a step computes with the kept ones of a kernel's weights alone."""
+    return weights >= LEAST_WEIGHTS and kept <= MOST_KEPT * weights
 
 
 def merging_pays(channels: int, kernel_size: int, positions: int, device: str = "cpu") -> bool:
@@ -43,8 +55,9 @@ def fast_paths(config: TrialConfig, *, joints: int, persons: int) -> tuple[str, 
     """What of a trial's training is computed in a fast way on a CPU, for people to read; persons:
     places of a clip. Of whole batches: smaller ones may take the plain way.
     """
+    kept = (KEPT_ALONE,) if _some_kept_alone(config) else ()
     if config.train.fast == "off":
-        return ()
+        return kept
     model, frames = config.model, config.data.frames
     temporal = graph = 0
     for inside, outside, stride in model.block_plan:
@@ -60,4 +73,17 @@ def fast_paths(config: TrialConfig, *, joints: int, persons: int) -> tuple[str, 
         paths.append(f"graph convolution as one in {graph} {blocks}")
     if config.collapses_persons(persons):
         paths.append("absent persons once per batch")
-    return tuple(paths)
+    return (*paths, *kept)
+
+
+def _some_kept_alone(config: TrialConfig) -> bool:
+    """Whether the mask of some level lets the network's largest convolution over time, or its
+    largest 1x1 one, be computed by kept weights.
+    """
+    model = config.model
+    taps = model.kernel_size if model.temporal in ("conv", "rep_tcn") else 1
+    weights = model.width**2 * taps
+    return config.trains_kept_weights and any(
+        kept_weights_pay(weights, round(weights * (1 - single.expected_level)))
+        for single in config.sparsity.singles
+    )

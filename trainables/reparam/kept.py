@@ -18,13 +18,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from trainables.contract.fast import kept_weights_pay
 from trainables.sparse.convolution import Steps
 from trainables.sparse.gradients import Pattern
-
-DENSEST = 0.25
-"""Share of kept weights above which the dense convolution costs less."""
-SMALLEST = 2048
-"""Weights, kept and removed ones, of the smallest kernel for which it costs more."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ def conv_over_time(
     """
     if mask is not None and mask.by_kept_weights and mask.active and _possible(x, kernel):
         pattern = mask.pattern(window, arrange)
-        if _pays(pattern):
+        if kept_weights_pay(pattern.weights, len(pattern.places)):
             out: Tensor = _KeptConv.apply(x, kernel, bias, pattern)  # type: ignore[no-untyped-call]
             return out
     return F.conv2d(
@@ -146,13 +142,6 @@ def conv_over_time(
         (window.dilation, 1),
         window.groups,
     )
-
-
-def _pays(pattern: Pattern) -> bool:
-    """A rule of configurations, not of this machine, so that a trial is the same wherever and
-    however often it is run.
-    """
-    return pattern.weights >= SMALLEST and len(pattern.places) <= DENSEST * pattern.weights
 
 
 def _possible(x: Tensor, kernel: Tensor) -> bool:

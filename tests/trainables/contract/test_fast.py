@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from trainables.contract.config import TrialConfig
-from trainables.contract.fast import fast_paths, graph_merging_pays, merging_pays
+from trainables.contract.fast import (
+    KEPT_ALONE,
+    fast_paths,
+    graph_merging_pays,
+    kept_weights_pay,
+    merging_pays,
+)
 
 DATA = {"store": "store", "protocol": "xsub"}
 PERSONS = "absent persons once per batch"
@@ -54,3 +60,30 @@ def test_a_rule_on_shapes():
     assert not graph_merging_pays(32, 1_280)
     assert not merging_pays(64, 5, 51_200, "cuda")
     assert merging_pays(64, 5, 204_800, "cuda")
+
+
+def test_a_rule_on_kept_weights():
+    assert kept_weights_pay(64 * 64, 1024)
+    assert not kept_weights_pay(64 * 64, 1025)
+    assert not kept_weights_pay(32 * 32, 51)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"sparsity": {"level": 0.8}}, True),
+        ({"sparsity": {"level": 0.8, "generator": "rigl"}}, True),
+        ({"sparsity": {"network": "nested", "levels": [0.6, 0.9]}}, True),
+        ({"sparsity": {"level": 0.6}}, False),
+        ({"sparsity": {"level": 0.8, "generator": "supermask"}}, False),
+        ({"sparsity": {"level": "learned", "target": 0.9}}, False),
+        ({"sparsity": {"level": 0.8}, "train": {"sparse_kernels": "off"}}, False),
+        ({"sparsity": {"level": 0.8}, "train": {"precision": "bf16"}}, False),
+        ({"sparsity": {"level": 0.8}, "model": {"channels": 8, "stages": [1]}}, False),
+        ({}, False),
+    ],
+)
+def test_which_trials_compute_with_kept_weights(changes, kept):
+    model = {"backbone": "st_gcn"} | changes.get("model", {})
+    config = TrialConfig.model_validate({"data": DATA, **changes, "model": model})
+    assert (KEPT_ALONE in fast_paths(config, joints=25, persons=1)) == kept
