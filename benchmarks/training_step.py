@@ -2,7 +2,7 @@
 of operations.
 
     python benchmarks/training_step.py [--batch 16] [--threads 1] [--rounds 5] [--networks RP,OP-K9]
-                                       [--forms released,off,auto] [--quick] [--json]
+                                       [--forms released,off,auto] [--single 0.8] [--quick] [--json]
 
 A step is forward, backward and an update of SGD with Nesterov momentum, float32, at NTU size: 64
 frames, 25 joints, 2 persons, 120 classes, full width (--quick: narrow). All networks take turns in
@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.contract.config import ModelConfig, StreamConfig
+from trainables.contract.config import ModelConfig, StreamConfig, TrainConfig
 from trainables.cost.measured import device_name
 from trainables.layouts import load_layout
 from trainables.models.backbones.hpi_gcn import GraphConv
@@ -42,6 +42,7 @@ from trainables.models.layers import GroupedJointMixing, ParallelJointMixing
 from trainables.network import train_merged
 from trainables.reparam.fusible import batch_norm_state
 from trainables.reparam.rep_tcn import AverageBranch, PaddedBatchNorm, RepTCN
+from trainables.training.optimiser import build_optimizer
 
 HPI: dict[str, dict[str, Any]] = {
     "RP": {"backbone": "hpi_gcn_rp"},
@@ -69,6 +70,9 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1, help="CPU threads")
     options.add_argument("--networks", default=",".join([*HPI, *OTHERS]), help="comma-separated")
     options.add_argument("--forms", default="released,off,auto", help="comma-separated")
+    options.add_argument(
+        "--single", type=float, default=0.0, help="share of the clips that have one person"
+    )
     options.add_argument("--quick", action="store_true", help="an eighth of the width")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = options.parse_args()
@@ -78,10 +82,11 @@ def main() -> None:
     saved: dict[str, int] = {}
     peaks: dict[str, int] = {}
     for name in chosen.networks.split(","):
-        for form, network in forms(name, width):
+        for form, network in forms(name, width, single=chosen.single > 0):
             if form not in chosen.forms.split(","):
                 continue
-            step = training_step(network, chosen.batch, chosen.threads)
+            persons = 2 - (torch.arange(chosen.batch) < round(chosen.single * chosen.batch)).long()
+            step = training_step(network, persons, chosen.threads, fast=form == "auto")
             steps[f"{name} {form}"] = step
             saved[f"{name} {form}"], peaks[f"{name} {form}"] = memory_of(network, step)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -102,8 +107,10 @@ def main() -> None:
     sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results))
 
 
-def forms(name: str, width: dict[str, Any]) -> list[tuple[str, Backbone]]:
-    """The network in every way it is trained; all with the same weights."""
+def forms(name: str, width: dict[str, Any], *, single: bool) -> list[tuple[str, Backbone]]:
+    """The network in every way it is trained; all with the same weights. single: some clips have
+    one person, which every network can gain from.
+    """
     plain = build_backbone(
         ModelConfig(**{**HPI, **OTHERS}[name], **width),
         load_layout("ntu25"),
@@ -112,27 +119,28 @@ def forms(name: str, width: dict[str, Any]) -> list[tuple[str, Backbone]]:
         stream=StreamConfig(),
         seed=0,
     ).train()
-    if name not in HPI:
-        return [("off", plain)]
     fast = copy.deepcopy(plain)
     train_merged(fast)
+    if name not in HPI:
+        return [("off", plain), *([("auto", fast)] if single else [])]
     return [("released", as_released(copy.deepcopy(plain))), ("off", plain), ("auto", fast)]
 
 
-def training_step(network: Backbone, batch: int, threads: int) -> Step:
-    """A function that takes one step and returns its seconds."""
-    generator = torch.Generator().manual_seed(2)
+def training_step(network: Backbone, persons: Tensor, threads: int, *, fast: bool) -> Step:
+    """A function that takes one step and returns its seconds; persons (N,): of each clip."""
+    generator, batch = torch.Generator().manual_seed(2), len(persons)
     clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=generator)
+    clips[persons == 1, ..., 1] = 0
     labels = torch.randint(CLASSES, (batch,), generator=generator)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=4e-4
+    optimizer = build_optimizer(
+        network.parameters(), TrainConfig(lr=1e-3, fast="auto" if fast else "off")
     )
     clock = time.process_time if threads == 1 else time.perf_counter
 
     def step() -> float:
         start = clock()
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = network.objective(clips, labels)
+        loss, _ = network.objective(clips, labels, persons if fast else None)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return clock() - start
@@ -236,7 +244,7 @@ def _graph_conv(self: GraphConv, x: Tensor) -> Tensor:
 def ratios(seconds: dict[str, list[float]], saved: dict[str, int]) -> list[dict[str, Any]]:
     """Of every network's time and saved bytes to its fast form's."""
     found = []
-    for name in HPI:
+    for name in {**HPI, **OTHERS}:
         for against in ("released", "off"):
             ours, theirs = f"{name} auto", f"{name} {against}"
             if ours in seconds and theirs in seconds:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
 from trainables.contract.disk import remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
+from trainables.data.batches.batches import Batches
+from trainables.deploy.form import deploy
 from trainables.deploy.timing import time_form
 from trainables.inputs import Inputs
 from trainables.models.build import Backbone
@@ -31,6 +34,7 @@ from trainables.network import (
 )
 from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
+from trainables.reparam.fusible import FULL
 from trainables.sparsity.source import dense_name, source_folder, start_from
 from trainables.training.beginning import Beginnings, SharedFile
 from trainables.training.checkpoint import EpochMetrics, load_tensors
@@ -207,9 +211,32 @@ def _train(
         CHECKPOINT_EVERY_S,
         setup.beginnings,
     )
-    progress = fit.run(batches, inputs.selection(), outside, halve=halve)
+    selection = inputs.selection()
+    progress = fit.run(
+        batches, selection, outside, halve=halve, evaluated=_evaluated(network, inputs, selection)
+    )
     kept_epoch = _load_kept(network, config, out, fit)
     return Trained(network, settle_masks(network, masks, inputs), progress, kept_epoch)
+
+
+def _evaluated(
+    network: Backbone | MultiLevel, inputs: Inputs, selection: Batches | None
+) -> Callable[[], nn.Module] | None:
+    """What makes the form that epochs are evaluated in, with masks as they are; None: the training
+    form, also where rounding could change a choice.
+    """
+    config, persons = inputs.config, inputs.store.info.persons
+    deploys = selection is not None and config.evaluates_deployed(selection.clips, persons)
+    if not (deploys and network.continuous):
+        return None
+
+    def form() -> nn.Module:
+        network.eval()
+        shipped = deploy(network, FULL, frames=config.data.frames)
+        network.train()
+        return shipped
+
+    return form
 
 
 def _load_kept(network: Backbone | MultiLevel, config: TrialConfig, out: TrialDir, fit: Fit) -> int:

@@ -116,6 +116,7 @@ def miscounted(network, tally) -> None:
 
 FORGETS = card(ForgetsAtDeployment)
 MIXES = card(MixesClips)
+MIXES_PERSONS = card(MixesClips, persons_apart=True)
 SHARES = card(SharesItsMemory)
 IDLE = card(HoldsAnIdleWeight)
 TIME = card(DependsOnTheTime)

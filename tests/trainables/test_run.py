@@ -13,6 +13,7 @@ from tests.trainables.one_trial import run_trial, write_synthetic
 from tests.trainables.trial_configs import build_blocks, config_of
 from trainables import run
 from trainables.contract.artifacts import LATENCIES, TrialDir
+from trainables.contract.config import ModelConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
@@ -21,6 +22,7 @@ from trainables.deploy.timing import structure_of
 from trainables.models.backbone import Backbone
 from trainables.proof import DEPLOY_TOLERANCE, prove_equal, prove_folding
 from trainables.sparsity.masks import removed_count
+from trainables.training.evaluate import score
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,7 @@ def test_the_weights_that_are_shipped_are_those_of_the_epoch_that_is_said(
     """The second of four epochs is made the best one."""
     seen = []
 
-    def evaluate(fit, _selection):
+    def evaluate(fit, *_selection):
         seen.append(fit.model.state_dict()["head.fc.weight"].clone())
         return {"selection_loss": 1.0, "selection_top1": (0.1, 0.9, 0.2, 0.3)[fit.progress.epoch]}
 
@@ -199,6 +201,53 @@ def test_the_weights_that_are_shipped_are_those_of_the_epoch_that_is_said(
     assert run_trial(config_of(store), out).kept_epoch == 1
     shipped = load_deploy(out.deploy_file).head.fc.weight
     assert [torch.equal(shipped, weight) for weight in seen] == [False, True, False, False]
+
+
+def test_epochs_are_evaluated_in_the_deploy_form_with_masks_and_give_the_same(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        TrialConfig, "evaluates_deployed", lambda config, *_: config.train.fast == "auto"
+    )
+    kinds, histories = [], []
+
+    def remember(model, batches):
+        kinds.append(type(model).__name__)
+        return score(model, batches)
+
+    monkeypatch.setattr("trainables.training.loop.score", remember)
+    for fast in ("auto", "off"):
+        reports = []
+        run_trial(
+            config_of(store, 0.8, fast=fast), TrialDir(tmp_path / fast), report=reports.append
+        )
+        histories.append([row["selection_loss"] for row in reports])
+    assert kinds == ["DeployForm"] * 4 + ["HPIGCNOP"] * 4
+    assert histories[0] == pytest.approx(histories[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("clips", "persons", "model", "fast", "deployed"),
+    [
+        (64, 2, {"backbone": "ctr_gcn"}, "auto", True),
+        (63, 2, {"backbone": "ctr_gcn"}, "auto", False),
+        (64, 1, {"backbone": "hpi_gcn_rp"}, "auto", True),
+        (64, 1, {"backbone": "ctr_gcn"}, "auto", False),
+        (512, 1, {"backbone": "ctr_gcn"}, "auto", True),
+        (512, 2, {"backbone": "hpi_gcn_rp"}, "off", False),
+    ],
+)
+def test_which_evaluations_pay_for_the_deploy_form(store, clips, persons, model, fast, deployed):
+    config = config_of(store, fast=fast).model_copy(update={"model": ModelConfig(**model)})
+    assert config.evaluates_deployed(clips, persons) is deployed
+
+
+def test_a_network_with_choices_is_evaluated_as_it_trains(store):
+    inputs = SimpleNamespace(config=config_of(store), store=Store.open(store))
+    many = SimpleNamespace(clips=10_000)
+    assert run._evaluated(SimpleNamespace(continuous=False), inputs, many) is None
+    assert run._evaluated(SimpleNamespace(continuous=True), inputs, None) is None
+    assert run._evaluated(SimpleNamespace(continuous=True), inputs, many) is not None
 
 
 @pytest.mark.parametrize("timed", [False, True])

@@ -332,6 +332,15 @@ class TrialConfig(Frozen):
             and not self.sparsity.card.scored
         )
 
+    def evaluates_deployed(self, clips: int, persons: int) -> bool:
+        """Whether an epoch's evaluation on so many clips pays for the deploy form, which is made
+        first, in up to a second on a CPU.
+
+        Few clips are enough where branches become one kernel or absent persons are left out.
+        """
+        spares_much = persons > 1 or self.model.temporal == "rep_tcn"
+        return self.train.fast == "auto" and clips >= (64 if spares_much else 512)
+
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 

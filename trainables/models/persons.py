@@ -47,4 +47,6 @@ def collapse(persons: Tensor, places: int) -> Collapse | None:
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +32,7 @@ from trainables.training.checkpoint import (
 )
 from trainables.training.evaluate import LabelledBatch, cross_entropy, score, top_k
 from trainables.training.memory import BatchTooLarge, first_line, is_out_of_memory
-from trainables.training.optimiser import build_optimizer, learning_rate
+from trainables.training.optimiser import build_optimizer, learning_rate, load_optimizer
 from trainables.training.schedule import Schedule
 
 
@@ -134,10 +135,12 @@ class Fit:
         outside: Outside,
         *,
         halve: bool = False,
+        evaluated: Callable[[], nn.Module] | None = None,
     ) -> Progress:
         """Train to the last epoch, continuing from the checkpoint if there is one; leaves the last
         epoch's weights in the module.
 
+        evaluated: makes of the module what is evaluated on the selection split; None: itself.
         halve: from now on, and after every continuation, a step sums the gradients of the two
         halves of its batch. Raises TrialFailed when the loss is not finite or memory does not
         suffice (BatchTooLarge where halves have not been tried), and Interrupted, with a checkpoint
@@ -149,10 +152,11 @@ class Fit:
         # the process may have died before anyone heard of the last epoch
         for metrics in self.progress.history if began else self.progress.history[-1:]:
             outside.report(metrics)
+        evaluate = None if selection is None else partial(self._evaluate, selection, evaluated)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             while self.progress.epoch < self.course.epochs:
                 self._train_epoch(train, outside)
-                self._finish_epoch(selection, outside)
+                self._finish_epoch(evaluate, outside)
         return self.progress
 
     def _restore(self, outside: Outside) -> bool:
@@ -168,7 +172,7 @@ class Fit:
         if state is not None:
             model, optimizer, self.progress = state
             self.model.load_state_dict(model)
-            self.optimizer.load_state_dict(optimizer)
+            load_optimizer(self.optimizer, optimizer)
         progress = self.progress
         self._saved_epoch = progress.epoch
         if not settle_best(outside.best, progress.best_epoch):
@@ -286,7 +290,7 @@ class Fit:
             else nullcontext()
         )
 
-    def _finish_epoch(self, selection: EpochBatches | None, outside: Outside) -> None:
+    def _finish_epoch(self, evaluate: Callable[[], EpochMetrics] | None, outside: Outside) -> None:
         """Evaluate, remember the best weights, write the checkpoint, then report."""
         progress = self.progress
         count = max(progress.clip_count, 1)
@@ -304,14 +308,14 @@ class Fit:
                 f"train_loss must be finite, got {metrics['train_loss']} in epoch"
                 f" {progress.epoch + 1} (lr {metrics['lr']:.4g})"
             )
-        if selection is not None:
-            metrics |= self._evaluate(selection)
+        if evaluate is not None:
+            metrics |= evaluate()
             if not math.isfinite(metrics["selection_loss"]):
                 raise TrialFailed(
                     f"selection_loss must be finite, got {metrics['selection_loss']} in epoch"
                     f" {progress.epoch + 1}"
                 )
-        if selection is not None and self._is_best(metrics):
+        if evaluate is not None and self._is_best(metrics):
             self.best = Best(progress.epoch, _copy_of(self.model.state_dict()))
         progress.history.append(metrics)
         outside.beginnings.save(self.model, self.optimizer, progress)
@@ -341,7 +345,9 @@ class Fit:
             best.saved = True
         self._saved_at, self._saved_epoch = time.perf_counter(), self.progress.epoch
 
-    def _evaluate(self, selection: EpochBatches) -> EpochMetrics:
+    def _evaluate(
+        self, selection: EpochBatches, evaluated: Callable[[], nn.Module] | None
+    ) -> EpochMetrics:
         labels: list[Tensor] = []
 
         def remember(batches: Iterator[LabelledBatch]) -> Iterator[LabelledBatch]:
@@ -350,7 +356,8 @@ class Fit:
                 labels.append(batch.y)
                 yield batch
 
-        _, logits = score(self.model, remember(selection.epoch(0)))
+        model = self.model if evaluated is None else evaluated()
+        _, logits = score(model, remember(selection.epoch(0)))
         y = torch.cat(labels).cpu()
         return {"selection_loss": cross_entropy(logits, y), "selection_top1": top_k(logits, y, 1)}
 

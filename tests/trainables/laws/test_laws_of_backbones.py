@@ -27,6 +27,7 @@ def outside(monkeypatch):
             "gives a clip the same logits in any batch",
             "at once and one by one",
         ),
+        ("MIXES_PERSONS", "runs absent persons once in training", "loss: logits differ by"),
         ("SHARES", "ships frozen kernels of its own", "the deploy form"),
         ("IDLE", "has a gradient for every parameter", "no gradient reaches idle"),
         ("TIME", "has weights that depend on the seed alone", "the same seed must give the same"),

@@ -83,7 +83,7 @@ def ranked(monkeypatch, *top1):
     monkeypatch.setattr(
         Fit,
         "_evaluate",
-        lambda fit, _selection: {
+        lambda fit, *_: {
             "selection_loss": 1.0,
             "selection_top1": top1[fit.progress.epoch],
         },
