@@ -82,36 +82,37 @@ class Turns:
         self._fill()
         return not self._names and not self._held and not self._turn
 
-    def next(self) -> Trial | None:
+    def next(self, without: Collection[str] = ()) -> Trial | None:
         """A trial that can start: the first of those held back, which the cells add to in turn;
-        None where there is none now.
+        None where there is none now. without: cells that are passed over.
         """
-        position = self._fill()
+        position = self._fill(without)
         return None if position is None else self._held.pop(position)
 
-    def _fill(self) -> int | None:
+    def _fill(self, without: Collection[str] = ()) -> int | None:
         """Where among the held trials the first is that can start; asks until there is one."""
         while True:
             for position, held in enumerate(self._held):
-                if self._names.isdisjoint(held.proposal.after) and not self.hold(held):
+                free = held.proposal.cell not in without
+                if free and self._names.isdisjoint(held.proposal.after) and not self.hold(held):
                     return position
-            if not self._turn:
+            cell = next((cell for cell in self._turn if cell not in without), None)
+            if cell is None:
                 return None
-            self._ask(self._turn[0])
+            self._ask(cell)
 
     def _ask(self, cell: str) -> None:
         trial = self._cells[cell].ask()
+        self._turn.remove(cell)
         if trial is None:
-            self._turn.popleft()
             self._asking.discard(cell)
             self._give_back(cell)
             self._exhausted(cell)
             self._release(cell)
         elif isinstance(trial, Wait):
-            self._turn.popleft()
             self._asleep.add(cell)
         else:
-            self._turn.rotate(-1)
+            self._turn.append(cell)
             name = trial.proposal.trial
             if self._unasked.get(cell, {}).pop(name, None) is None:
                 self._propose(trial)

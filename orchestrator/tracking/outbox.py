@@ -78,7 +78,7 @@ class Outbox:
                     break
                 if self._thread.is_alive() and now - said >= SAY_EVERY:
                     said = now
-                    log.warning("MLflow: %d entries are still to be delivered", len(self._waiting))
+                    log.warning("MLflow: delivering what is left (%d entries)", len(self._waiting))
         except KeyboardInterrupt:
             log.warning("MLflow: interrupted, what is left is not delivered")
         return tuple({**self._lost, **{label: None for label, _ in tuple(self._waiting)}})

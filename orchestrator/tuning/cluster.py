@@ -96,11 +96,14 @@ def possible_nodes() -> list[dict[str, float]]:
     return scaled if len(scaled) > len(alive) else alive
 
 
-def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
+def fit_slots(
+    wanted: Resources, nodes: Sequence[Mapping[str, float]], place: str = "resources: "
+) -> Slots:
     """`resources` of the file, "auto" resolved against the cluster's nodes: one GPU per trial where
     there are GPUs, none elsewhere.
 
     nodes: what each node has, by Ray's names (CPU, GPU, memory in bytes). A trial runs on one node.
+    place: of `resources` in the file, as messages begin.
     """
     gpus = (
         (1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0)
@@ -120,7 +123,7 @@ def fit_slots(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
             else f" per_trial_memory_gb={wanted.per_trial_memory_gb:g}"
         )
         raise UserError(
-            f"resources: one trial must fit on one node, asked for cpus={wanted.cores:g}"
+            f"{place}one trial must fit on one node, asked for cpus={wanted.cores:g}"
             f" gpus={gpus:g}{memory}, the nodes have {have}"
         )
     return Slots(wanted.cores, gpus, min(concurrent, wanted.max_concurrent or concurrent))

@@ -109,7 +109,8 @@ def run_trials(context: SweepRun) -> Stop | None:
         cluster = stack.enter_context(ray_cluster(context.address, display.note))
         take_signals()  # Ray has handlers of its own
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
-        slots = fit_slots(context.sweep.resources, possible_nodes())
+        place = context.sweep.problem(("resources",), "")
+        slots = fit_slots(context.sweep.resources, possible_nodes(), place)
         display.at_once = slots.concurrent
         display.remaining = remaining_of(context, waiting, slots.concurrent)
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")

@@ -79,12 +79,9 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         """
         finished: str = Searcher.FINISHED
         while not self._closed():
-            trial = self._turns.next()
+            trial = self._turns.next({other.proposal.cell for other in passed})
             if trial is None:
                 return None if passed or self._turns.waits else finished
-            if any(trial.proposal.cell == other.proposal.cell for other in passed):
-                passed.append(trial)
-                return None
             try:
                 request = self._request(trial)
             except TrialFailed as failure:

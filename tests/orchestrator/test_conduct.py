@@ -26,6 +26,8 @@ from tests.orchestrator.sweep_files import SMALL
 from trainables.contract.disk import write_json
 from trainables.contract.errors import OutOfSpace, UserError
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 TEXT = """
 version: 1
 name: small

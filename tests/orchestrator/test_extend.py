@@ -19,6 +19,8 @@ from tests.orchestrator.in_process import run_captured
 from tests.orchestrator.sweep_files import SMALL
 from trainables.contract.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 TEXT = SMALL + "tracking: {uri: none}\nresources: {gpus: 0}\n"
 RANDOM = TEXT.replace("model:", "  train.lr: {min: 0.05, max: 0.1}\nmodel:") + (
     "method: {name: random, trials_per_cell: 2}\n"
@@ -113,8 +115,11 @@ def test_an_extension_that_is_interrupted_goes_on_with_resume_and_with_its_file(
     assert code == 0
     assert len(results(run)) == 12
     assert kinds(run).count("sweep_extended") == 1
+    later = "trials were added after the first time, when test figures could be known"
+    assert later not in (run / "report" / "report.md").read_text()
     code, *_ = run_captured(capsys, "extend", "small", "--trials", "2")
     assert code == 0
+    assert f"; 8 {later}" in (run / "report" / "report.md").read_text()
     assert len(results(run)) == 20
     assert kinds(run).count("sweep_extended") == 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ class Rules:
     cap: float  # the most a family may have of the weight
     allowed: Bools  # (S,)
     spent: frozenset[str] = frozenset()  # networks that are paid for
+    # by the networks that are paid for: which sources the budget admits beside them, (S,)
+    beside: dict[frozenset[str], Bools] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sources: Sources, cap: float, rounds: int) -> Rules:
@@ -113,9 +115,10 @@ class Rules:
     def _affordable(self, bag: Sequence[int]) -> Bools:
         """Which sources the budget admits beside those of the bag, (S,)."""
         budget, paid = self.sources.budget, self._networks(bag)
-        return np.array(
-            [each <= paid or budget.fits(paid | each) for each in self.sources.networks], np.bool_
-        )
+        if paid not in self.beside:  # most rounds add a source that is in the bag already
+            admits = [each <= paid or budget.fits(paid | each) for each in self.sources.networks]
+            self.beside[paid] = np.array(admits, np.bool_)
+        return self.beside[paid]
 
     def _networks(self, bag: Sequence[int]) -> frozenset[str]:
         return self.spent.union(*(self.sources.networks[source] for source in bag))

@@ -55,6 +55,7 @@ def overview(
     lines.append(
         f"- **Test labels** were {_times(len(reads))}"
         + (f", {papers} of them for the papers' way of choosing" if papers else "")
+        + _proposed_later(journal)
     )
     return "\n".join(lines)
 
@@ -72,6 +73,18 @@ def _shared_words(results: Sequence[TrialResult], journal: Sequence[Mapping[str,
         f" once; to train {'it' if one else 'them'} alone would have taken {minutes:.1f} minutes"
         " more"
     )
+
+
+def _proposed_later(journal: Sequence[Mapping[str, Any]]) -> str:
+    """That trials were added by somebody who could know test figures."""
+    kinds = [event["event"] for event in journal]
+    if "test_read" not in kinds:
+        return ""
+    later = kinds[kinds.index("test_read") :].count("trial_proposed")
+    if not later:
+        return ""
+    were = "trial was" if later == 1 else "trials were"
+    return f"; {later} {were} added after the first time, when test figures could be known"
 
 
 def _split_line(split: TestSplit) -> str:

@@ -16,6 +16,8 @@ from orchestrator.record.states import load_trials
 from tests.orchestrator.finished import finished
 from tests.orchestrator.record.test_cleaning import UNTRACKED, files, with_checkpoints
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 TWO = UNTRACKED + "method: {name: random, trials_per_cell: 2}\n"
 TWO = TWO.replace("  sparsity.level", "  train.lr: {min: 0.1, max: 0.2}\n  sparsity.level")
 

@@ -22,6 +22,8 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 HERE = __name__
 OTHER = SMALL.replace("name: small", "name: other").replace("  data.stream: [joint, bone]\n", "")
 SEEDS = SMALL.replace("name: small", "name: seeds") + "method: {name: grid, seeds: 2}\n"

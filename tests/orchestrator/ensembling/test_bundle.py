@@ -19,6 +19,8 @@ from trainables.deploy.form import deploy, save_deploy
 from trainables.models.backbone import NetworkSpec
 from trainables.models.build import build_training_form
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 
 def softmax(rows):
     shifted = np.exp(rows - rows.max(axis=1, keepdims=True))

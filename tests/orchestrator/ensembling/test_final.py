@@ -30,6 +30,8 @@ from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 LEVELS = {"name": "multi_level", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["multi_level"], "over": "data.stream"}
 

@@ -31,6 +31,8 @@ from tests.orchestrator.fake_run import (
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 
 def test_files_of_an_ensemble(tmp_path):
     run = make_run(tmp_path, grid())

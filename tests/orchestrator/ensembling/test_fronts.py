@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.ensembling import fronts
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
@@ -10,6 +12,8 @@ from orchestrator.ensembling.pools import Pool
 from orchestrator.record.proposals import load_proposals
 from orchestrator.report.markdown import write_report
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+
+pytestmark = pytest.mark.usefixtures("quick_end")
 
 
 def pool_of(path, *, kind="protocol", latency=1.5) -> Pool:

@@ -80,6 +80,7 @@ def test_scores_that_are_no_probabilities_have_no_calibration(tmp_path):
     assert [row.calibration is None for row in rows] == [row.kind == "ensemble" for row in rows]
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_sums_that_were_fitted_by_log_loss_are_calibrated_too(tmp_path):
     trials = [Trial("joint", 0.0, wrong_test=(0,)), Trial("joint", 0.6, wrong_test=(1,))]
     recipes = [
@@ -100,6 +101,7 @@ def test_figures_that_something_was_chosen_by_have_no_interval(tmp_path):
     assert all(point.selection.interval is None for point in found.fronts)
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_no_bootstrap_interval_is_made_of_what_never_varies(tmp_path):
     """All have every test clip right."""
     run = make_run(tmp_path, [Trial("joint", 0.0), Trial("joint", 0.6)])
@@ -114,6 +116,7 @@ def test_no_bootstrap_interval_is_made_of_what_never_varies(tmp_path):
 NEW_IN_6 = ("bootstrap", "calibration", "diversity")
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_an_evaluation_of_an_earlier_version_loads_and_is_made_again(tmp_path, monkeypatch):
     run, sweep = (
         make_run(

@@ -37,6 +37,8 @@ from trainables.data.store.reading import Store, write_store
 from trainables.data.synthetic import SyntheticConfig, synthetic_recordings
 from trainables.layouts import load_layout
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 SWEEP = """\
 version: 1
 name: several

@@ -22,6 +22,8 @@ from tests.orchestrator.fake_run import CLASSES, SELECTION, Trial, make_run, mak
 from tests.orchestrator.sweep_files import SMALL, loaded
 from trainables.contract.scores import Scores
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 AXES = {
     "data.stream": Parameter(values=("joint", "bone"), axis="cell"),
     "sparsity.level": Parameter(values=(0.0, 0.6), axis="cell"),

@@ -63,6 +63,7 @@ def test_the_report_says_what_there_is_to_doubt(tmp_path):
     assert float(rows(tables / "comparisons.csv")[0]["bootstrap.clips.high"]) <= 1
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_what_an_ensemble_gains_by_class_and_which_confusions_changed(tmp_path):
     """Joint errs on clips 0 and 3 (class 0), bone on 0, 1 and 2 (one of each class); together on
     clip 0 alone.
@@ -87,11 +88,13 @@ def test_where_nothing_is_held_out_luck_is_not_made_up(tmp_path):
     assert "Has searching helped?" not in text
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_without_a_choice_it_is_said(tmp_path):
     text = report(tmp_path, rivals()[::2], STREAMS).read_text()
     assert "There was one trial in each cell and no weight to choose." in text
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_an_evaluation_of_version_5_has_no_section(tmp_path):
     run = report(tmp_path, rivals(), STREAMS).parent.parent
     found = json.loads((run / "evaluation.json").read_text())

@@ -26,6 +26,8 @@ from orchestrator.report.verdicts import verdicts
 from orchestrator.trials.proposed import Proposal
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep, result_of
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
 FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
 from orchestrator.cli.printing.evaluation import print_evaluation
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.proposals import load_proposals
@@ -19,6 +21,8 @@ from tests.orchestrator.report.test_report import (
     evaluated,
 )
 from trainables.contract.artifacts import TrialDir
+
+pytestmark = pytest.mark.usefixtures("quick_end")
 
 
 def test_every_trial_has_a_line_with_what_distinguishes_it_in_its_cell(tmp_path):

@@ -19,10 +19,13 @@ from tests.orchestrator.tracking.mlflow_cases import epochs, opened, runs, start
 from trainables.contract.artifacts import Latency, TrialDir
 
 # MLflow's tables use an option that its database layer has deprecated.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
-    "ignore:.*multi-threaded, use of fork:DeprecationWarning",
-)
+pytestmark = [
+    pytest.mark.usefixtures("quick_end"),
+    pytest.mark.filterwarnings(
+        "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",
+        "ignore:.*multi-threaded, use of fork:DeprecationWarning",
+    ),
+]
 
 
 def evaluated(path, *ensembles):

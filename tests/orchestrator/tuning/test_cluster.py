@@ -50,8 +50,8 @@ def test_a_trial_that_can_never_fit_is_an_error_that_names_both_sides():
         UserError, match=r"asked for cpus=1 gpus=1, the nodes have 2 CPUs, 0 GPUs, 4\.0 GB"
     ):
         fit_slots(Resources(gpus=1.0), [{"CPU": 2, "memory": 4 * GB}])
-    with pytest.raises(UserError, match=r"asked for cpus=4"):
-        fit_slots(Resources(gpus=0.0, cpus=4), [{"CPU": 2}, {"CPU": 2}])
+    with pytest.raises(UserError, match=r"^s\.yaml:3 resources: one trial .* asked for cpus=4"):
+        fit_slots(Resources(gpus=0.0, cpus=4), [{"CPU": 2}, {"CPU": 2}], "s.yaml:3 resources: ")
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "127.0.0.1:port"])

@@ -295,7 +295,7 @@ def test_what_earlier_runs_ended_is_on_display(scene, monkeypatch):
 @pytest.mark.parametrize("scene", [["resources.per_trial_memory_gb=1.5"]], indirect=True)
 def test_memory_is_asked_for_in_bytes(scene, monkeypatch):
     wanted = []
-    monkeypatch.setattr(run_module, "fit_slots", lambda resources, nodes: Slots(1, 0.0, 2))
+    monkeypatch.setattr(run_module, "fit_slots", lambda *_: Slots(1, 0.0, 2))
     monkeypatch.setattr(
         run_module.tune, "with_resources", lambda trainable, given: wanted.append(given)
     )

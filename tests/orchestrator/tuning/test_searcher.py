@@ -196,6 +196,18 @@ def test_what_waits_for_others_of_its_kind_keeps_no_other_cell_waiting():
     assert [found.suggest(name) for name in "xy"] == [{"trial": "a-1"}, {"trial": "a-2"}]
 
 
+def test_several_that_wait_for_others_of_their_kind_keep_no_other_cell_waiting():
+    """So a sweep goes on that was interrupted: it knows more trials of a cell than it can start."""
+    begun = [proposal("a", 0), proposal("a", 1), proposal("b", 0)]
+    searches = {cell: ListedSearch([]) for cell in "ab"}
+    found = SweepSearcher(
+        Turns(searches, {}, begun=begun),
+        lambda trial: WAIT if trial.proposal.cell == "a" else {"trial": trial.proposal.trial},
+        lambda: False,
+    )
+    assert found.suggest("t0") == {"trial": "b-0"}
+
+
 def test_one_trial_of_each_cell_is_passed_over_at_most():
     made = []
 
@@ -208,7 +220,7 @@ def test_one_trial_of_each_cell_is_passed_over_at_most():
     cells = {cell: [proposal(cell, number) for number in range(5)] for cell in "ab"}
     found = searcher(cells, request=lambda trial: WAIT, search=Noting)
     assert [found.suggest("t0") for _ in range(4)] == [None] * 4
-    assert made == ["a-0", "b-0", "a-1"]
+    assert made == ["a-0", "b-0"]
 
 
 def test_no_more_trials_are_given_than_there_are_workers_for():

@@ -130,7 +130,9 @@ def test_tensors_that_do_not_matter_lose_more(tmp_path):
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("asked", ASKED)
 # 11: the last step of the last learning epoch
-@pytest.mark.parametrize("stop_after", [0, 5, 11, 12, 14])
+@pytest.mark.parametrize(
+    "stop_after", [0, 11, 12, *(pytest.param(n, marks=pytest.mark.full) for n in (5, 14))]
+)
 def test_interrupted_and_continued_equals_uninterrupted(tmp_path, gate, asked, stop_after):
     whole, parts, fresh = network(), network(), network()
     reference = fit_of(whole, config_of(gate, **asked)).run(

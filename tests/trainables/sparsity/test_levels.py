@@ -169,7 +169,14 @@ def test_removed_weights_are_zero_and_stay_zero(network, tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "stop_after"),
-    [("nested", 2), ("nested", 5), ("nested", 6), ("nested", 10), ("experts", 6), ("mixture", 6)],
+    [
+        ("nested", 2),
+        pytest.param("nested", 5, marks=pytest.mark.full),
+        ("nested", 6),
+        pytest.param("nested", 10, marks=pytest.mark.full),
+        ("experts", 6),
+        ("mixture", 6),
+    ],
 )
 def test_interrupted_and_continued_equals_uninterrupted(network, stop_after, tmp_path):
     """Step 6 is the first under the lowest level's mask."""

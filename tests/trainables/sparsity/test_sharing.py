@@ -36,11 +36,28 @@ from trainables.sparsity.sharing import SharedKernel, counted_kernels
 SHARINGS = ("branches", "channels", "fused")
 
 
+IN_EVERY_RUN = "hpi_gcn_rp"
+"""The case that meets every sharing in every run; each other one meets one of its sharings there,
+in turn, and the others in `make test-full`.
+"""
+
+
+def sharings_of(case: str) -> list[str]:
+    """Those that its network can have."""
+    alone = "baseline" in case or case == "hd_gcn"  # without parallel branches
+    return [sharing for sharing in SHARINGS if sharing != "branches" or not alone]
+
+
 PAIRS = [
-    (case, sharing)
-    for case in CASES
-    for sharing in SHARINGS
-    if sharing != "branches" or ("baseline" not in case and case != "hd_gcn")
+    pytest.param(
+        case,
+        sharing,
+        marks=[]
+        if case == IN_EVERY_RUN or place == number % len(sharings_of(case))
+        else pytest.mark.full,
+    )
+    for number, case in enumerate(CASES)
+    for place, sharing in enumerate(sharings_of(case))
 ]
 
 

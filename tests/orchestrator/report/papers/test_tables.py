@@ -17,6 +17,8 @@ from tests.orchestrator.fake_run import Trial
 from tests.orchestrator.report.papers.made_up import MadeUp
 from tests.orchestrator.report.test_report import evaluated
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 LEVELS = (0.6, 0.8, 0.95, 0.99)
 FOUR = ("joint", "bone", "joint_motion", "bone_motion")
 RECIPE = {"epochs": 100, "frames": 60}
