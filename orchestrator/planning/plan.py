@@ -15,6 +15,7 @@ from orchestrator.planning.calibration import correction_of
 from orchestrator.planning.expected import (
     CELL_S,
     CONCLUSION_S,
+    PROPOSAL_S,
     START_S,
     Expected,
     TrialTime,
@@ -81,7 +82,7 @@ class Plan:
     # of everything still to do: as many trials at a time as the machine takes, none before those it
     # starts from, and what comes before and after them
     wall_hours: float
-    rest_hours: float  # of it: start-up, timing of networks, ensembles and report
+    rest_hours: float  # of it: start-up, proposals, timing of networks, ensembles and report
     disk_gb: float
     memory: Memory
     mlflow_runs: int
@@ -286,12 +287,13 @@ _ASSUMPTIONS = (
 
 
 def _rest_hours(facts: _Facts, cells: int) -> float:
-    """Hours of what is done before and after the trials that are left; none where there are
-    none.
+    """Hours of what is done before, between and after the trials that are left; none where there
+    are none.
     """
     if not facts.left:
         return 0.0
     seconds = START_S + CONCLUSION_S + cells * CELL_S
+    seconds += PROPOSAL_S.get(facts.sweep.method.name, 0.0) * len(facts.left)
     if not facts.sweep.chooses_by_latency:
         seconds += facts.expected.timing_seconds(facts.everything)
     return seconds / 3600

@@ -39,7 +39,8 @@ def unneeded(
 
     Trials that go on need theirs. So does a failed one, as it may be tried again, and under
     `best_per_cell` a finished one that may still be the best: an assignment is judged once all its
-    seeds have ended. Whoever is named here stays here, whatever ends later. sources: see `source`.
+    seeds have ended. Whoever is named here is not needed later, whatever ends. sources: see
+    `source`.
     """
     if policy == "all":
         return {}
@@ -53,12 +54,14 @@ def unneeded(
 
 def _may_be_best(states: Sequence[TrialState], sweep: Sweep) -> set[str]:
     """The best of the assignments whose seeds have all ended, and every trial of the others; with
-    `method.final_seeds` also the best trial of the first seed, which may be repeated.
+    `method.final_seeds` also the best trial of the first seed, which may be repeated, and where a
+    mean over its seeds may turn out to be outside a limit, the one after it.
     """
     waiting = [state.proposal.assignment for state in states if not state.ended]
     settled: list[Candidate] = []
     kept: set[str] = set()
-    for candidate in by_assignment(_finished(states)):
+    candidates = by_assignment(_finished(states))
+    for candidate in candidates:
         if candidate[0][0].assignment in waiting:
             kept |= {proposal.trial for proposal, _ in candidate}
         else:
@@ -66,8 +69,10 @@ def _may_be_best(states: Sequence[TrialState], sweep: Sweep) -> set[str]:
     best = min(allowed(settled, sweep), key=lambda each: order(each, sweep), default=None)
     found = [best] if best else []
     if sweep.method.final_seeds > 1:
-        firsts = [[pair] for pair in _finished(states) if not repeats_best(sweep, pair[0])]
-        found += sorted(allowed(firsts, sweep), key=lambda each: order(each, sweep))[:1]
+        repeatable = [each for each in candidates if len(each) == 1 or allowed([each], sweep)]
+        firsts = [each[:1] for each in repeatable if not repeats_best(sweep, each[0][0])]
+        most = 2 if sweep.metric_limits else 1
+        found += sorted(allowed(firsts, sweep), key=lambda each: order(each, sweep))[:most]
     return kept | {candidate[0][0].trial for candidate in found}
 
 

@@ -88,6 +88,16 @@ def test_over_budget_names_the_figure(planned, tmp_path) -> None:
     check_fit(*planned("budget={hours: 99, disk_gb: 9, trials: 4}"))
 
 
+def test_proposals_take_time_where_a_search_makes_them(planned) -> None:
+    space = "parameters={train.lr: {min: 0.1, max: 0.2}}"
+    hours = {
+        name: planned(space, f"method={{name: {name}, trials_per_cell: 40}}")[1].rest_hours
+        for name in ("random", "tpe", "gp")
+    }
+    assert 3600 * (hours["gp"] - hours["random"]) == pytest.approx(40 * 1.4)
+    assert 3600 * (hours["tpe"] - hours["random"]) == pytest.approx(40 * 0.02)
+
+
 def test_what_trials_took_here_corrects_the_plan(planned, tmp_path) -> None:
     sweep, before = planned()
     machine, runs = before.machine.name, tmp_path / "runs"

@@ -92,6 +92,24 @@ def test_what_may_be_repeated_with_other_seeds_stays():
     assert gone(repeated, "best_per_cell", sweep) == {"a0", "a1", "b0", "c1"}
 
 
+def test_the_second_best_stays_while_repeats_may_bring_the_best_outside_a_limit():
+    limits = ({"metric": "deploy_latency_ms", "max": 2.0},)
+    sweep = make_sweep(final_seeds=2, limits=limits)
+    others = [state("b0", 2, lr=2), state("c0", 3, lr=3)]
+    best = state("a0", 1, lr=1, latency=1.9)
+    assert gone([best, *others], "best_per_cell", sweep) == {"c0"}
+    repeat = state("a1", 1, lr=1, seed=1, latency=2.5)
+    states = [best, repeat, others[0]]
+    found = min(
+        allowed(by_assignment((each.proposal, each.result) for each in states), sweep),
+        key=lambda each: order(each, sweep),
+    )
+    assert found[0][0].trial == "b0"
+    assert gone(states, "best_per_cell", sweep) == {"a0", "a1"}
+    within = state("a1", 1, lr=1, seed=1, latency=2.0)
+    assert gone([best, within, *others], "best_per_cell", sweep) == {"a1", "c0"}
+
+
 @pytest.mark.parametrize("policy", ["best_per_cell", "none"])
 def test_the_weights_that_others_start_from_stay(policy):
     dense = [state("d0", 4, cell="dense", lr=1), state("d1", 2, cell="dense", lr=2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 
 import jsonschema
 import pytest
@@ -183,12 +184,18 @@ def test_overrides_say_where_they_come_from(tmp_path) -> None:
     ]
 
 
+@cache
+def validator() -> jsonschema.Draft7Validator:
+    """Of sweep files."""
+    return jsonschema.Draft7Validator(sweep_schema())
+
+
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_shipped_search_spaces_load_and_follow_the_schema(name: str) -> None:
     sweep = checked_sweep(name, data=False)
     assert sweep.name == name
     assert all_trials(sweep)
-    jsonschema.Draft7Validator(sweep_schema()).validate(yaml.safe_load(sweep.text))
+    validator().validate(yaml.safe_load(sweep.text))
     lines = [line for line in sweep.text.splitlines() if "orchestrate " in line]
     assert lines
     assert all(re.match(r" *#   orchestrate \w+ [^#]+$", line) for line in lines), lines

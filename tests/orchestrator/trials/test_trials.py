@@ -107,6 +107,11 @@ def test_a_drawn_value_that_does_not_fit_is_said_once(tmp_path) -> None:
     assert "warmup_epochs must be less than epochs, got warmup_epochs=" in problem
 
 
+def test_a_rule_about_what_the_file_does_not_say_is_of_its_section(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL)
+    assert space._concerned(sweep, ("model", 0), "must fit together") == ("model", "0")
+
+
 def test_all_trials_of_a_sweep_keep_what_was_written_down(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL)
     plain = all_trials(sweep)
