@@ -213,6 +213,28 @@ def test_a_mask_that_changes_is_seen(calls):
     assert len(calls) == 3
 
 
+def test_one_mask_may_be_arranged_in_two_ways():
+    _, masked = masked_conv()
+    whole, turned = kept.Window(padding=1), kept.Window(padding=1)
+    first = masked.pattern(whole, torch.Tensor.contiguous)
+    second = masked.pattern(turned, lambda mask: mask.flip(2))
+    assert masked.pattern(whole, torch.Tensor.contiguous) is first
+    assert (first.places != second.places).any()
+
+
+def test_memory_that_does_not_suffice_is_what_torch_would_say(monkeypatch):
+    def none_left(*shape, **settings):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    conv, _ = masked_conv()
+    out = conv(torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True))
+    monkeypatch.setattr("trainables.sparse.ways.np.empty", none_left)
+    with pytest.raises(torch.OutOfMemoryError, match="9 TiB"):
+        out.sum().backward()
+    with pytest.raises(torch.OutOfMemoryError, match="9 TiB"):
+        conv(torch.randn(2, 6, 5, 4, dtype=torch.float64))
+
+
 def test_evaluation_and_written_masks_are_dense(calls):
     conv, _ = masked_conv()
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64)

@@ -7,7 +7,8 @@ Knows torch and the sparse kernels, no network and no way of choosing masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -21,6 +22,9 @@ from torch.nn.utils import parametrize
 from trainables.contract.fast import kept_weights_pay
 from trainables.sparse.convolution import Steps
 from trainables.sparse.gradients import Pattern
+
+Arrangement = Callable[[Tensor], Tensor]
+"""What a network makes of a weight, or of a mask on it: the kernel it convolves with."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,17 @@ class _Patterns:
     def __init__(self) -> None:
         self._mask: Tensor | None = None
         self._version = 0
-        self._kept: dict[Window, Pattern] = {}
+        self._kept: dict[tuple[Window, Arrangement], Pattern] = {}
 
-    def of(self, mask: Tensor, window: Window, arrange: Callable[[Tensor], Tensor]) -> Pattern:
+    def of(self, mask: Tensor, window: Window, arrange: Arrangement) -> Pattern:
         if self._mask is not mask or self._version != mask._version:
             self._mask, self._version, self._kept = mask, mask._version, {}
-        if window not in self._kept:
+        if (window, arrange) not in self._kept:
             kernel = arrange(mask.detach()).squeeze(3) != 0
             steps = Steps(window.stride, window.dilation, window.padding)
-            self._kept[window] = Pattern(kernel.numpy(), steps, groups=window.groups)
-        return self._kept[window]
+            pattern = Pattern(kernel.numpy(), steps, groups=window.groups)
+            self._kept[window, arrange] = pattern
+        return self._kept[window, arrange]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)()
@@ -74,7 +79,7 @@ class WeightMask(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight * self.mask if self.active else weight
 
-    def pattern(self, window: Window, arrange: Callable[[Tensor], Tensor]) -> Pattern:
+    def pattern(self, window: Window, arrange: Arrangement) -> Pattern:
         """What it keeps of the kernel (C_out, C_in / groups, K, 1) that `arrange` makes of it."""
         return self._patterns.of(self.mask, window, arrange)
 
@@ -123,7 +128,7 @@ def conv_over_time(
     bias: Tensor | None,
     mask: WeightMask | None,
     window: Window,
-    arrange: Callable[[Tensor], Tensor] = lambda mask: mask,
+    arrange: Arrangement = lambda mask: mask,
 ) -> Tensor:
     """(N, C_in, T, V) -> (N, C_out, T', V) by a kernel (C_out, C_in / groups, K, 1) that is zero
     where `arrange(mask)` is; see `train_by_kept_weights`.
@@ -155,10 +160,20 @@ def _possible(x: Tensor, kernel: Tensor) -> bool:
     )
 
 
+@contextmanager
+def _torch_says_so() -> Iterator[None]:
+    """Where memory does not suffice for an array, torch's error says so, as for a tensor."""
+    try:
+        yield
+    except MemoryError as error:
+        raise torch.OutOfMemoryError(f"out of memory: {error}") from error
+
+
 class _KeptConv(torch.autograd.Function):
     """The convolution by kept weights; the kernel's gradient is zero at the others."""
 
     @staticmethod
+    @_torch_says_so()
     def forward(
         ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, pattern: Pattern
     ) -> Tensor:
@@ -175,6 +190,7 @@ class _KeptConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @_torch_says_so()
     def backward(
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
