@@ -15,7 +15,7 @@ from torch import nn
 
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
-from trainables.contract.disk import remove_leftovers, write_atomic, write_json
+from trainables.contract.disk import digest_of, remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import TrialFailed
 from trainables.contract.locks import held
 from trainables.data.batches.batches import Batches
@@ -36,7 +36,7 @@ from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
 from trainables.reparam.fusible import FULL
 from trainables.sparsity.source import dense_name, source_folder, start_from
-from trainables.training.beginning import Beginnings, SharedFile
+from trainables.training.beginning import Beginnings
 from trainables.training.checkpoint import EpochMetrics, load_tensors
 from trainables.training.loop import Course, Fit, Outside
 from trainables.training.memory import (
@@ -80,16 +80,14 @@ class Setup:
         if source is None:
             return replace(self.beginnings, shared_name=dense_name)
         start, leave = self.beginnings.start, self.beginnings.leave
+        # what they are, not where: a folder may be moved
+        weights = digest_of(TrialDir(source).kept_file) if start or leave else ""
         return replace(
             self.beginnings,
             shared_name=dense_name,
-            start=None if start is None else _with_source(start, source),
-            leave=tuple(_with_source(file, source) for file in leave),
+            start=None if start is None else replace(start, source=weights),
+            leave=tuple(replace(file, source=weights) for file in leave),
         )
-
-
-def _with_source(file: SharedFile, source: Path) -> SharedFile:
-    return replace(file, source=str(source))
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ def test_a_file_that_does_not_fit_is_not_used_and_the_trial_trains_alone(
     file.path.write_bytes(b"" if harm == "nothing" else content)
     result, *_ = run(trial, tmp_path / "trial", Beginnings(start=file))
     assert result.shared_epochs == 0
-    assert f"{file.path}: is " in caplog.text
-    assert "not used" in caplog.text
+    assert f"{file.path}: is not used, and is removed: " in caplog.text
+    assert not file.path.exists()
 
 
 def test_what_began_with_other_weights_is_another_beginning(store, tmp_path):
@@ -193,6 +193,7 @@ def test_what_began_with_other_weights_is_another_beginning(store, tmp_path):
     file = shared(tmp_path / "shared", low, 2)
     assert file != shared(tmp_path / "shared", config(store, 0.5, UNPUNISHED), 2)
     run(low, tmp_path / "low", Beginnings(leave=(file,)), source=sources[0])
+    sources[0] = sources[0].rename(tmp_path / "moved")
     same = run(high, tmp_path / "same", Beginnings(start=file), source=sources[0])
     check_equal(same, run(high, tmp_path / "alone" / "same", source=sources[0]))
     assert same[0].shared_epochs == 2

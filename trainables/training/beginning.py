@@ -8,6 +8,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from trainables.contract.disk import warn_once, write_atomic
 from trainables.training.checkpoint import Progress
+from trainables.training.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class SharedFile:
     path: Path
     digest: str  # of what is trained in it: a file of something else is not used
     epochs: int
-    source: str = ""  # the trial whose weights it begins with; empty: drawn ones
+    source: str = ""  # digest of the weights that it begins with; empty: drawn ones
 
 
 def _itself(name: str) -> str | None:
@@ -63,27 +65,29 @@ class Beginnings:
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
         """Put what another run left into the network and the optimiser; None, and nothing is
-        changed, where there is no such file, or with a warning none that fits.
+        changed, where there is no such file, or with a warning none that fits, which is removed:
+        the next run that trains the beginning leaves it anew.
         """
         if self.start is None or not self.start.path.is_file():
             return None
-        state = _read(self.start, next(model.parameters()).device)
-        if state is None:
-            return None
         own = model.state_dict()
+        parameters = self._parameters(model)
         names = {name: shared for name in own if (shared := self.shared_name(name)) is not None}
-        theirs = state["model"]
-        if set(names.values()) != set(theirs) or any(
-            isinstance(own[name], Tensor) and own[name].shape != theirs[shared].shape
-            for name, shared in names.items()
-        ):
-            warn_once(log, f"{self.start.path}: is of another network, and is not used")
+        try:
+            state = _read(self.start, next(model.parameters()).device)
+            theirs, momentum = state["model"], state["optimizer"]
+            progress = Progress(**state["progress"])
+            if set(names.values()) != set(theirs) or any(
+                isinstance(own[name], Tensor) and own[name].shape != theirs[shared].shape
+                for name, shared in names.items()
+            ):
+                raise ValueError("it is of another network")
+            moved = {parameters[shared]: values for shared, values in momentum.items()}
+        except Exception as error:  # torch raises pickle, zip, runtime and OS errors
+            _refuse(self.start, error)
             return None
         model.load_state_dict({**own, **{name: theirs[shared] for name, shared in names.items()}})
-        parameters = self._parameters(model)
-        for shared, values in state["optimizer"].items():
-            optimizer.state[parameters[shared]] = values
-        progress = Progress(**state["progress"])
+        optimizer.state.update(moved)
         self.branched(self.start, progress.shared_seconds)
         return progress
 
@@ -132,20 +136,26 @@ def _what(file: SharedFile) -> list[str | int]:
     return [file.digest, file.epochs, file.source]
 
 
-def _read(file: SharedFile, device: torch.device) -> dict[str, Any] | None:
-    """None, with a warning, where it is damaged or of another beginning; nothing but tensors and
-    plain values is accepted.
+def _read(file: SharedFile, device: torch.device) -> dict[str, Any]:
+    """ValueError, or whatever torch raises, where it is damaged or of another beginning; nothing
+    but tensors and plain values is accepted.
     """
-    try:
-        raw = file.path.read_bytes()
-        if hashlib.sha256(raw[_HEX:]).hexdigest().encode() != raw[:_HEX]:
-            raise ValueError("its content is not what its digest says")
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(raw[_HEX:]), map_location=device, weights_only=True
-        )
-        if state["of"] != _what(file):
-            raise ValueError("it is the beginning of other trials")
-    except Exception as error:  # torch raises pickle, zip, runtime and OS errors for damaged files
-        warn_once(log, f"{file.path}: is not used: {error}")
-        return None
+    raw = file.path.read_bytes()
+    if hashlib.sha256(raw[_HEX:]).hexdigest().encode() != raw[:_HEX]:
+        raise ValueError("its content is not what its digest says")
+    state: dict[str, Any] = torch.load(
+        io.BytesIO(raw[_HEX:]), map_location=device, weights_only=True
+    )
+    if state["of"] != _what(file):
+        raise ValueError("it is the beginning of other trials")
     return state
+
+
+def _refuse(file: SharedFile, error: Exception) -> None:
+    """Remove it, but not where it could not be read, which may pass."""
+    unread = isinstance(error, OSError) or is_out_of_memory(error)
+    if not unread:
+        with suppress(OSError):
+            file.path.unlink(missing_ok=True)
+    removed = "" if unread else ", and is removed"
+    warn_once(log, f"{file.path}: is not used{removed}: {error}")
