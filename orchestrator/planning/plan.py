@@ -31,7 +31,7 @@ from orchestrator.planning.stopping import EarlyStopping, early_stopping
 from orchestrator.planning.variants import Variant, bare_layers, variants_of
 from orchestrator.record.folder import folder_of, known_proposals
 from orchestrator.record.forecasts import Forecast
-from orchestrator.record.states import load_trials
+from orchestrator.record.states import TrialState, begun_epochs, load_trials
 from orchestrator.record.times import earlier_times, load_times
 from orchestrator.sweep import EnsembleConfig, Sweep
 from orchestrator.sweep.ensembles import SEED
@@ -224,8 +224,10 @@ def _facts(sweep: Sweep, run: Path) -> _Facts:
     machine = replace(machine, corrected_by=correction.trials)
     expected = Expected(sizes, split, machine.pace)
     whole = {trial.proposal.trial: expected.of(trial.config) for trial in everything}
-    ended = _ended(run)
-    sharing = Sharing(shared_beginnings(sweep, everything), ended, run)
+    states = _states(run)
+    ended = frozenset(state.proposal.trial for state in states if state.ended)
+    begun = begun_epochs(run, states)
+    sharing = Sharing(shared_beginnings(sweep, everything), ended, begun, run)
     once = {name: sharing.own(name, time) for name, time in whole.items()}
     return _Facts(
         sweep,
@@ -241,14 +243,14 @@ def _facts(sweep: Sweep, run: Path) -> _Facts:
     )
 
 
-def _ended(run: Path) -> frozenset[str]:
-    """Trials of the sweep in `run` that need no further run; none where there is no such folder, or
-    it cannot be read.
+def _states(run: Path) -> tuple[TrialState, ...]:
+    """The trials of the sweep in `run`; none where there is no such folder, or it cannot be
+    read.
     """
     try:
-        return frozenset(state.proposal.trial for state in load_trials(run) if state.ended)
+        return load_trials(run)
     except UserError:
-        return frozenset()
+        return ()
 
 
 def _cells(facts: _Facts) -> tuple[CellPlan, ...]:

@@ -25,12 +25,20 @@ class SharedPlan:
 class Sharing:
     """The beginnings of a sweep's trials, as they stand before it runs."""
 
-    def __init__(self, shared: Sequence[Beginning], ended: Collection[str], run: Path) -> None:
-        """run: the sweep's folder."""
+    def __init__(
+        self,
+        shared: Sequence[Beginning],
+        ended: Collection[str],
+        begun: Mapping[str, float],
+        run: Path,
+    ) -> None:
+        """begun: of trials that go on from a checkpoint, the epochs done there; run: the sweep's
+        folder.
+        """
         self._shared = shared
         self._there = {each.digest for each in shared if each.file(run).is_file()}
-        self._ended = ended
-        self.starts = trained_once(shared, ended, lambda each: each.digest in self._there)
+        self._ended, self._begun = ended, begun
+        self.starts = trained_once(shared, ended, begun, lambda each: each.digest in self._there)
 
     def own(self, name: str, time: TrialTime) -> TrialTime:
         """What a trial takes itself."""
@@ -66,7 +74,7 @@ class Sharing:
         """
         cuts: dict[str, list[Beginning]] = {}
         for each in sorted(self._shared, key=lambda each: each.epochs):
-            first = trainer(each, self._ended)
+            first = trainer(each, self._ended, self._begun)
             if first is not None and each.digest not in self._there and first in hours:
                 cuts.setdefault(first, []).append(each)
         parts: dict[str, float] = {}

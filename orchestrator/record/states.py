@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +72,17 @@ def load_trials(run: Path) -> tuple[TrialState, ...]:
         _state(run, proposal, last.get(proposal.trial), restarts.get(proposal.trial, 0))
         for proposal in load_proposals(run)
     )
+
+
+def begun_epochs(run: Path, states: Iterable[TrialState]) -> dict[str, float]:
+    """By trial that goes on from a checkpoint, how many epochs are done there; infinitely many
+    where the journal does not say.
+    """
+    return {
+        state.proposal.trial: inf if state.stopped_at is None else state.stopped_at
+        for state in states
+        if not state.ended and state.proposal.folder(run).checkpoint_file.is_file()
+    }
 
 
 def open_slots(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:

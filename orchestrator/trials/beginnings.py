@@ -5,7 +5,7 @@ from them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,18 +76,32 @@ def _dense(
 
 
 def trained_once(
-    shared: Iterable[Beginning], ended: Collection[str], there: Callable[[Beginning], bool]
+    shared: Iterable[Beginning],
+    ended: Collection[str],
+    begun: Mapping[str, float],
+    there: Callable[[Beginning], bool],
 ) -> dict[str, Beginning]:
-    """The trials that have not ended and will start from a beginning, each with that. there:
-    whether its state is there already; else one of its trials has to train it.
+    """The trials that have not ended and start from a beginning, or did, each with that. begun:
+    see `trainer`; there: whether its state is there already; else one of its trials has to train
+    it, and those that are behind it went there alone.
     """
     found: dict[str, Beginning] = {}
     for each in shared:
-        first = None if there(each) else trainer(each, ended)
-        found |= {name: each for name in sorted(each.branching - {first}) if name not in ended}
+        names = each.branching.difference(ended)
+        if not there(each):
+            names -= {trainer(each, ended, begun), *_behind(each, begun)}
+        found |= dict.fromkeys(sorted(names), each)
     return found
 
 
-def trainer(beginning: Beginning, ended: Collection[str]) -> str | None:
-    """Who trains it: the first that has not ended."""
-    return next((name for name in beginning.trials if name not in ended), None)
+def trainer(beginning: Beginning, ended: Collection[str], begun: Mapping[str, float]) -> str | None:
+    """Who trains it, where its state is not there: the first that has not ended, and does not go
+    on from a checkpoint behind it. begun: epochs of such checkpoints, by trial.
+    """
+    behind = _behind(beginning, begun)
+    return next((name for name in beginning.trials if name not in {*ended, *behind}), None)
+
+
+def _behind(beginning: Beginning, begun: Mapping[str, float]) -> set[str]:
+    """Trials that will not come to its end again, and leave nothing there."""
+    return {name for name, epochs in begun.items() if epochs >= beginning.epochs}

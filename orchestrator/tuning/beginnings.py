@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.trials.beginnings import FOLDER, Beginning, whole_file
+from orchestrator.trials.beginnings import FOLDER, Beginning, trainer, whole_file
 from orchestrator.trials.proposed import Trial
 from trainables.contract.disk import LEFTOVER
 from trainables.ray_trainable import SharedRequest
@@ -24,14 +24,24 @@ LOOK_S = 1.0
 class Beginnings:
     """The beginnings that trials of a running sweep share.
 
-    The first trial in a beginning's order that has not ended trains it, and the others are held
-    back until its file is there. Where that trial ends without having left one, the next does it.
+    The first trial in a beginning's order that has not ended, and was not behind it before,
+    trains it, and the others are held back until its file is there. Where that trial ends without
+    having left one, the next does it.
     """
 
-    def __init__(self, run: Path, shared: Sequence[Beginning], left: Iterable[str]) -> None:
-        """left: the trials that have no ending."""
+    def __init__(
+        self,
+        run: Path,
+        shared: Sequence[Beginning],
+        left: Iterable[str],
+        begun: Mapping[str, float],
+    ) -> None:
+        """left: the trials that have no ending. begun: of those that go on from a checkpoint of
+        an earlier run, the epochs done there.
+        """
         self._run = run
         self._left = set(left)
+        self._begun = begun
         self._shared = tuple(shared)
         self._own = {name: each for each in shared for name in each.branching}
         self._of: dict[str, list[Beginning]] = {}
@@ -39,16 +49,15 @@ class Beginnings:
             for name in each.trials:
                 self._of.setdefault(name, []).append(each)
         self._there: dict[str, tuple[float, bool]] = {}  # digest -> when looked, whether it was
-        self._begun: dict[str, bool] = {}  # trials that may go on from a checkpoint of their own
 
     def waits(self, trial: Trial) -> bool:
         """Whether the trial is held back until another one has trained its beginning."""
         name = trial.proposal.trial
         own = self._own.get(name)
-        if own is None or self._is_there(own):
+        if own is None or name in self._begun or self._is_there(own):
             return False
-        first = next((each for each in own.trials if each in self._left), name)
-        return first != name and not self._has_begun(trial)
+        ended = set(own.trials) - self._left
+        return trainer(own, ended, self._begun) not in (name, None)
 
     def start(self, trial: str) -> SharedRequest | None:
         """The file that the trial starts from, if it is there by then."""
@@ -82,7 +91,7 @@ class Beginnings:
     def ended(self, trial: str) -> None:
         """It has an ending."""
         self._left.discard(trial)
-        if trial in self._own:
+        if trial in self._of:
             self.tidy()
 
     def _request(self, beginning: Beginning) -> SharedRequest:
@@ -96,9 +105,3 @@ class Beginnings:
             there = beginning.file(self._run).is_file()
             self._there[beginning.digest] = now, there
         return there
-
-    def _has_begun(self, trial: Trial) -> bool:
-        name = trial.proposal.trial
-        if name not in self._begun:
-            self._begun[name] = trial.proposal.folder(self._run).checkpoint_file.is_file()
-        return self._begun[name]

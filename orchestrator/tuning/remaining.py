@@ -136,12 +136,16 @@ class Remaining:
 
 
 def remaining_of(
-    context: SweepRun, waiting: Mapping[str, Iterable[Trial]], at_once: int
+    context: SweepRun,
+    waiting: Mapping[str, Iterable[Trial]],
+    begun: Mapping[str, float],
+    at_once: int,
 ) -> Remaining | None:
     """Of a sweep that is about to run; on a cluster only its own trials correct what is expected.
     None where its store cannot be opened, of which its trials will say more.
 
-    waiting: its trials that have no ending, by cell. at_once: trials that run at a time.
+    waiting: its trials that have no ending, by cell. begun: epochs of the checkpoints that some of
+    them go on from. at_once: trials that run at a time.
     """
     from trainables.data.store.cache import open_store
 
@@ -162,7 +166,7 @@ def remaining_of(
     remaining = Remaining(lambda trial: expected.of(trial.config), history, share)
     known = [trial for trials in waiting.values() for trial in trials]
     ended = {each.proposal.trial for each in context.trials} - {t.proposal.trial for t in known}
-    sharing = Sharing(shared_beginnings(sweep, context.trials), ended, run)
+    sharing = Sharing(shared_beginnings(sweep, context.trials), ended, begun, run)
     for trial in known:
         start = sharing.starts.get(trial.proposal.trial)
         remaining.know(trial, 0 if start is None else start.epochs)

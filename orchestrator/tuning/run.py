@@ -24,7 +24,7 @@ from orchestrator.record.folder import SCRATCH
 from orchestrator.record.journal import read_journal
 from orchestrator.record.past import load_past, write_ends
 from orchestrator.record.running import Running, remove_running, write_running
-from orchestrator.record.states import TrialState, load_trials, open_slots
+from orchestrator.record.states import TrialState, begun_epochs, load_trials, open_slots
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.making import asked_searches, asks, listed_searches
 from orchestrator.search.protocol import Wait
@@ -96,7 +96,8 @@ def run_trials(context: SweepRun) -> Stop | None:
                 waiting.setdefault(trial.proposal.cell, []).append(trial)
         left = [trial.proposal.trial for trials in waiting.values() for trial in trials]
         shared = shared_beginnings(context.sweep, context.trials)
-        beginnings = Beginnings(context.folder, shared, left)
+        begun = begun_epochs(context.folder, states.values())
+        beginnings = Beginnings(context.folder, shared, left, begun)
         retaining = Retaining(context, states.values(), beginnings)
         retaining.start()  # before space is asked for: the policy may have changed
         room = Room(context)
@@ -112,7 +113,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         place = context.sweep.problem(("resources",), "")
         slots = fit_slots(context.sweep.resources, possible_nodes(), place)
         display.at_once = slots.concurrent
-        display.remaining = remaining_of(context, waiting, slots.concurrent)
+        display.remaining = remaining_of(context, waiting, begun, slots.concurrent)
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         room.check_start(states.values(), slots.concurrent)
         tune_run = TuneRun(

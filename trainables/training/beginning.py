@@ -87,7 +87,8 @@ class Beginnings:
             _refuse(self.start, error)
             return None
         model.load_state_dict({**own, **{name: theirs[shared] for name, shared in names.items()}})
-        optimizer.state.update(moved)
+        for parameter, values in moved.items():
+            optimizer.state[parameter] = values
         self.branched(self.start, progress.shared_seconds)
         return progress
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -475,5 +476,17 @@ def test_what_has_ended_leaves_the_beginning_to_the_next(planned, done) -> None:
     shared = shared_beginnings(sweep, list(trials.values()))
     ended = {trials[level].proposal.trial for level in done}
     left = [level for level in trials if level not in done]
-    sharing = Sharing(shared, ended, Path("nowhere"))
+    sharing = Sharing(shared, ended, {}, Path("nowhere"))
     assert sorted(sharing.starts) == sorted(trials[level].proposal.trial for level in left[1:])
+
+
+@pytest.mark.parametrize(("epochs", "started"), [(5, 2), (6, 1), (inf, 1)])
+def test_who_is_behind_the_beginning_leaves_it_to_the_next(planned, epochs, started) -> None:
+    """The dense trial goes on from its checkpoint; where it is behind, a level trains the other's
+    beginning.
+    """
+    sweep, _ = planned(*SHARED, "method.seeds=1")
+    trials = all_trials(sweep)
+    shared = shared_beginnings(sweep, trials)
+    begun = {shared[0].trials[0]: epochs}
+    assert len(Sharing(shared, (), begun, Path("nowhere")).starts) == started

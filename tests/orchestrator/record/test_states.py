@@ -2,11 +2,18 @@
 
 import json
 from dataclasses import asdict, replace
+from math import inf
 
 import pytest
 
 from orchestrator.record.folder import journal_of
-from orchestrator.record.states import load_failures, load_trials, open_slots, saved_epochs
+from orchestrator.record.states import (
+    begun_epochs,
+    load_failures,
+    load_trials,
+    open_slots,
+    saved_epochs,
+)
 from orchestrator.record.status import load_status
 from orchestrator.report.markdown import write_report
 from orchestrator.sweep import parse_sweep
@@ -145,6 +152,19 @@ def test_events_of_the_sweep_and_of_its_proposals_say_nothing_of_a_trial(run):
     journal.append("ensemble_built", name="e")
     journal.append("sweep_finished")
     assert load_trials(run) == (state,)
+
+
+def test_who_goes_on_from_a_checkpoint(run):
+    [state] = load_trials(run)
+    assert begun_epochs(run, [state]) == {}
+    name, checkpoint = state.proposal.trial, state.proposal.folder(run).checkpoint_file
+    write_atomic(checkpoint, b"weights")
+    tell(run, "trial_started")
+    assert begun_epochs(run, load_trials(run)) == {name: inf}  # its process was killed
+    tell(run, "trial_interrupted", epochs=7)
+    assert begun_epochs(run, load_trials(run)) == {name: 7}
+    tell(run, PRUNED[0], **PRUNED[1])
+    assert begun_epochs(run, load_trials(run)) == {}
 
 
 def test_how_far_an_interrupted_trial_was(run):

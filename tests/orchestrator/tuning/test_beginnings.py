@@ -1,5 +1,7 @@
 """Trials wait for the one that trains their beginning, and go on whatever becomes of it."""
 
+from math import inf
+
 import pytest
 
 from orchestrator.trials.beginnings import Beginning
@@ -34,7 +36,7 @@ def write(beginning, run):
 
 @pytest.fixture
 def shared(tmp_path):
-    return Beginnings(tmp_path, (SHARED, OTHER), [*NAMES, "ticket", "else"])
+    return Beginnings(tmp_path, (SHARED, OTHER), [*NAMES, "ticket", "else"], {})
 
 
 def test_all_wait_for_the_first_until_its_file_is_there(shared, tmp_path):
@@ -50,11 +52,29 @@ def test_where_the_first_ends_without_a_file_the_next_trains_it(shared):
     assert not shared.waits(trial("high"))
 
 
-def test_a_trial_that_has_a_checkpoint_goes_on(shared, tmp_path):
-    file = trial("high").proposal.folder(tmp_path).checkpoint_file
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"x")
-    assert waiting(shared) == ["low", "ticket"]
+@pytest.mark.parametrize(
+    ("begun", "held"),
+    [
+        ({"high": 2}, ["low", "ticket"]),  # it has a checkpoint, and goes on
+        ({"dense": 5}, ["low", "high", "ticket"]),  # it has not come so far
+        # of a run without beginnings: it is behind one, and leaves nothing there
+        ({"dense": 6}, ["high", "ticket"]),
+        ({"dense": inf}, ["high"]),
+        ({"dense": 6, "low": 6}, ["ticket"]),
+        ({"dense": inf, "low": inf, "high": inf, "ticket": inf}, []),
+    ],
+)
+def test_nobody_waits_for_a_trial_that_is_behind_the_beginning(tmp_path, begun, held):
+    assert waiting(Beginnings(tmp_path, (SHARED, OTHER), [*NAMES, "ticket"], begun)) == held
+
+
+def test_what_a_trial_leaves_after_all_others_have_ended_goes_when_it_ends(shared, tmp_path):
+    """The dense trial came by once more, from an earlier checkpoint."""
+    for name in ("low", "high", "ticket"):
+        shared.ended(name)
+    write(SHARED, tmp_path)
+    shared.ended("dense")
+    assert not SHARED.file(tmp_path).parent.exists()
 
 
 def test_a_file_is_left_and_stays_as_long_as_others_need_it(shared, tmp_path):

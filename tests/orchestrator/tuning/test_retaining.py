@@ -36,7 +36,7 @@ class Scene:
             checkpoint.write_bytes(b"weights")
         self.states = {each.trial: TrialState(each) for each in self.proposals}
         self.retaining = Retaining(
-            self.context, self.states.values(), Beginnings(self.context.folder, (), ())
+            self.context, self.states.values(), Beginnings(self.context.folder, (), (), {})
         )
         self.retaining.start()
 
