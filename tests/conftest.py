@@ -1,10 +1,11 @@
-"""What every test shares: one thread, so that tests do not slow each other down, and no terminal,
-whose width workers of pytest-xdist are told.
+"""What every test shares: one thread, so that tests do not slow each other down, a cache of their
+own, and no terminal, whose width workers of pytest-xdist are told.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,3 +22,11 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that tests measure or copy is kept for the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCHESTRATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
