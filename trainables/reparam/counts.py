@@ -56,22 +56,27 @@ class BatchNorm2d(nn.BatchNorm2d):
         total = counts.total * (input.numel() // input.shape[1]) // len(counts.value)
         per_row = counts.per_row(len(input))
         mean, var = counted_moments(input.detach(), per_row, total)
-        self.follow(mean, var * (total / (total - 1)))
+        self.follow(mean, var, total)
         out: Tensor = _CountedBatchNorm.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.bias, mean, var, per_row, total, self.eps
         )
         return out
 
     @torch.no_grad()
-    def follow(self, mean: Tensor, unbiased_var: Tensor) -> None:
-        """Move the running statistics towards those of a batch, (C,) each."""
+    def follow(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Move the running statistics towards those of a batch of so many values per channel: mean
+        and biased variance, (C,) each. ValueError where one is all there is, as torch's.
+        """
+        if count < 2:
+            raise ValueError(f"Expected more than 1 value per channel when training, got {count}")
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), self.momentum)
+        unbiased = var * (count / (count - 1))
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
 
 
 def counted_moments(x: Tensor, counts: Tensor, total: int) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,9 @@ def _measured(x: Tensor, window: Window, counts: Counts | None) -> _Known:
     positions, outputs = total * frames * joints, total * window.outputs(frames) * joints
     with torch.no_grad():
         precise = torch.promote_types(x.dtype, torch.float32)
-        shift = x.mean(dim=(2, 3), dtype=precise).mean(dim=0)
+        means = x.mean(dim=(2, 3), dtype=precise)  # (N, C)
+        # the mean that the statistics have: variances are differences, and small beside another
+        shift = means.mean(dim=0) if taken is None else taken.to(precise) @ means / total
     windows, single, sums = window_moments(x, shift, taken, window)
     grouped = (window.groups, channels // window.groups)
     margins, steps = (window.reach, window.reach), (window.size, window.stride)
@@ -152,7 +154,9 @@ def _branches(block: RepTCN, known: _Known) -> list[_Linear]:
 
 def _parts(block: RepTCN) -> list[ConvBN | PaddedBranch | AverageBranch]:
     kinds = ConvBN | PaddedBranch | AverageBranch
-    return [branch for branch in block.branches.values() if isinstance(branch, kinds)]
+    parts = [branch for branch in block.branches.values() if isinstance(branch, kinds)]
+    assert len(parts) == len(block.branches), "a branch of a kind that is not merged"
+    return parts
 
 
 def _linear(
@@ -279,8 +283,7 @@ def _statistics(branches: list[_Linear], known: _Known) -> tuple[Tensor, Tensor,
 
 
 def _follow(norm: BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
-    """Move the running statistics towards those of a batch of so many values per channel."""
-    norm.follow(mean.flatten(), var.flatten() * (count / (count - 1)))
+    norm.follow(mean.flatten(), var.flatten(), count)
 
 
 def _scale(norm: BatchNorm2d, var: Tensor) -> Tensor:

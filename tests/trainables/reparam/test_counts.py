@@ -55,6 +55,17 @@ def test_counted_samples_are_repeated_samples(rows):
     assert int(counting.num_batches_tracked) == 3
 
 
+def test_a_single_value_per_channel_is_refused_as_by_torch():
+    counting, plain = norms()
+    x = samples(1, 3, 1, 1)
+    for module in (counting, plain):
+        with (
+            counting.counts.of(torch.ones(1), 1),
+            pytest.raises(ValueError, match="Expected more than 1 value per channel"),
+        ):
+            module(x)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_without_counts_it_is_torchs_bit_for_bit(training):
     counting, plain = norms()

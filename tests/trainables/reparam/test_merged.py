@@ -147,6 +147,55 @@ def test_single_precision_rounds_no_more_than_twice_as_much_as_the_branches(size
         assert (merged_error.double() - plain).norm() <= allowed
 
 
+@pytest.mark.parametrize(("size", "branches"), [(5, K5), (9, K9)])
+def test_single_precision_with_counts_rounds_no_more_than_twice_as_much(size, branches):
+    """A constant clip stands for most of the samples, far from the mean of those that are run."""
+    exact = block(size, branches, channels=16)
+    often = torch.tensor([24, 1, 1, 1, 1, 1, 1, 1])
+    number = torch.arange(8).repeat_interleave(often)
+    x, upstream = (
+        activations(8, 16, 16, 10, seed=5),
+        naive_models.random_clips(8, 16, 16, 10, seed=6),
+    )
+    x[0] = 0
+    found: list[list[Tensor]] = []
+    for dtype, counted in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
+        module, counts = copy.deepcopy(exact).to(dtype), Counts()
+        clips = x.clone().to(dtype).requires_grad_()
+        for norm in module.modules():
+            if isinstance(norm, BatchNorm2d):
+                norm.counts = counts
+        if counted:
+            with counts.of(often.float(), int(often.sum())):
+                out = merged(module, clips)
+            (out * (upstream * often[:, None, None, None]).to(dtype)).sum().backward()
+        else:
+            everything = module(clips[number])
+            out = everything[[0, *range(24, 31)]]
+            (everything * upstream[number].to(dtype)).sum().backward()
+        weights = torch.cat([layer.weight.grad.flatten() for layer in module.body.parts()])
+        statistics = torch.cat([buffer.flatten().double() for buffer in module.buffers()])
+        found.append([out.detach(), clips.grad, weights, statistics])
+    for plain, branches_error, merged_error in zip(*found, strict=True):
+        allowed = 2 * (branches_error.double() - plain).norm()
+        assert (merged_error.double() - plain).norm() <= allowed
+
+
+@pytest.mark.parametrize(("frames", "stride"), [(1, 1), (1, 2), (2, 2)])
+def test_a_single_value_per_channel_is_refused_as_branch_by_branch(frames, stride):
+    module = block(5, K5, stride)
+    for forward in (module.__class__.forward, merged):
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            forward(module, activations(1, 4, frames, 1, seed=1))
+
+
+def test_a_branch_of_another_kind_is_not_left_out():
+    module = block(5, K5)
+    module.body.branches["new"] = nn.Conv2d(4, 4, 1)
+    with pytest.raises(AssertionError, match="not merged"):
+        merged(module, activations(2, 4, 8, 3, seed=1))
+
+
 def _constant_channel(x: Tensor) -> Tensor:
     x[:, 1] = 1000.1
     return x
