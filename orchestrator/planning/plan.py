@@ -169,7 +169,9 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
         name=sweep.name,
         digest=sweep.digest(),
         cells=cells,
-        variants=variants_of(everything, facts.sizes, facts.seconds),
+        variants=variants_of(
+            everything, facts.sizes, facts.seconds, "cuda" if facts.machine.gpus else "cpu"
+        ),
         trials=len(everything),
         done=sum(trial.proposal.trial in facts.ended for trial in everything),
         waiting=sum(

@@ -41,9 +41,11 @@ class Variant:
 
 
 def variants_of(
-    everything: Sequence[Trial], sizes: Sizes, seconds: Mapping[str, float]
+    everything: Sequence[Trial], sizes: Sizes, seconds: Mapping[str, float], device: str
 ) -> tuple[Variant, ...]:
-    """Trials grouped by what decides a network's size; seconds: of whole trials."""
+    """Trials grouped by what decides a network's size; seconds: of whole trials; device: cpu or
+    cuda.
+    """
     groups: dict[object, list[Trial]] = {}
     for trial in everything:
         groups.setdefault(sizes.key(trial.config), []).append(trial)
@@ -55,7 +57,7 @@ def variants_of(
         if name == "backbone" or len({str(model[name]) for model in models}) > 1
     ]
     return tuple(
-        _variant(group, _settings(group[0].config, differing), sizes, seconds)
+        _variant(group, _settings(group[0].config, differing), sizes, seconds, device)
         for group in groups.values()
     )
 
@@ -75,9 +77,15 @@ def _variant(
     settings: dict[str, Any],
     sizes: Sizes,
     seconds: Mapping[str, float],
+    device: str,
 ) -> Variant:
     cost, levels = sizes.count(group[0].config), _levels(group)
-    places = {"joints": sizes.store.layout.size, "persons": sizes.store.info.persons}
+    joints, persons = sizes.store.layout.size, sizes.store.info.persons
+    paths = [
+        path
+        for trial in group
+        for path in fast_paths(trial.config, joints=joints, persons=persons, device=device)
+    ]
     deployed = {name: cost.deploy_nonzero_params(sparsity) for name, sparsity in levels.items()}
     return Variant(
         settings=settings,
@@ -92,9 +100,7 @@ def _variant(
         gmacs=cost.training.gmacs,
         deploy_gmacs=cost.deploy.gmacs,
         seconds_per_trial=sum(seconds[trial.proposal.trial] for trial in group) / len(group),
-        fast=tuple(
-            dict.fromkeys(path for trial in group for path in fast_paths(trial.config, **places))
-        ),
+        fast=tuple(dict.fromkeys(paths)),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.record.states import TrialState, load_trials
-from orchestrator.sweep.leaves import leaves_of
+from orchestrator.sweep.leaves import LEAVES, leaves_of
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult, load_curve
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
@@ -181,13 +181,23 @@ def _curve(row: dict[str, Any]) -> Curve:
         cell=row["cell"],
         axes=axes,
         assignment=assignment,
-        leaves=leaves,
+        leaves=_completed(leaves),
         seed=row["seed"],
         epochs=row["epochs"],
         epoch_seconds=row["epoch_seconds"],
         metrics={name: row[name] for name in EPOCH_METRICS if row.get(name) is not None},
         result=row["result"] and TrialResult.model_validate_json(row["result"]),
     )
+
+
+def _completed(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """With the defaults of settings that came since it was recorded: they change nothing before."""
+    added = {
+        name: leaf.default_beside(leaves)
+        for name, leaf in LEAVES.items()
+        if name not in leaves and not leaf.required
+    }
+    return {**leaves, **added}
 
 
 def _not_curves(path: Path, found: str) -> UserError:

@@ -10,6 +10,7 @@ import torch
 
 from tests import naive_models
 from trainables.contract import fast
+from trainables.contract.backbones import BACKBONES
 from trainables.models.backbones import hpi_gcn
 from trainables.network import train_merged
 from trainables.reparam import merged
@@ -87,6 +88,19 @@ def test_absent_persons_count_in_merged_statistics_too(name):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-10)
     for ours, theirs in zip(merging.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", BACKBONES.own)
+def test_cards_say_whose_graph_convolutions_are_trained_as_one(name):
+    network = naive_models.narrow_backbone(name).train()
+    clips = naive_models.random_clips(2, 3, 9, 25, 1)
+    train_merged(network)
+    with mock.patch.object(
+        hpi_gcn.GraphConv, "_product", autospec=True, side_effect=hpi_gcn.GraphConv._product
+    ) as spatial:
+        network(clips)
+    expected = BACKBONES.find(name).trains_graph_convolutions_as_one * len(network.blocks)
+    assert spatial.call_count == expected
 
 
 def test_networks_told_to_take_the_merged_ways():

@@ -71,6 +71,8 @@ class BackboneCard(Card):
     persons_apart: bool = False
     # the deploy form makes one kernel of a graph convolution's two, whatever the temporal module
     fuses_graph_convolutions: bool = False
+    # training computes those two as one where that costs less
+    trains_graph_convolutions_as_one: bool = False
 
     @property
     def own_settings(self) -> tuple[str, ...]:

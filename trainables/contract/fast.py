@@ -46,16 +46,18 @@ def merging_pays(channels: int, kernel_size: int, positions: int, device: str = 
 
 def graph_merging_pays(channels: int, positions: int) -> bool:
     """Whether the two convolutions around an adjacency are trained as one: their product costs as
-    much as `channels` positions do.
+    much as `channels` positions do, and small inputs gain less than it costs in any case.
     """
     return positions >= channels and positions * channels >= LEAST_GRAPH_VALUES
 
 
-def fast_paths(config: TrialConfig, *, joints: int, persons: int) -> tuple[str, ...]:
-    """What of a trial's training is computed in a fast way on a CPU, for people to read; persons:
-    places of a clip. Of whole batches: smaller ones may take the plain way.
+def fast_paths(
+    config: TrialConfig, *, joints: int, persons: int, device: str = "cpu"
+) -> tuple[str, ...]:
+    """What of a trial's training is computed in a fast way, for people to read; persons: places of
+    a clip. Of whole batches: smaller ones may take the plain way.
     """
-    kept = (KEPT_ALONE,) if _some_kept_alone(config) else ()
+    kept = (KEPT_ALONE,) if device == "cpu" and _some_kept_alone(config) else ()
     if config.train.fast == "off":
         return kept
     model, frames = config.model, config.data.frames
@@ -63,16 +65,16 @@ def fast_paths(config: TrialConfig, *, joints: int, persons: int) -> tuple[str, 
     for inside, outside, stride in model.block_plan:
         positions = config.train.batch_size * persons * frames * joints
         graph += graph_merging_pays(inside, positions)
-        temporal += merging_pays(outside, model.kernel_size, positions)
+        temporal += merging_pays(outside, model.kernel_size, positions, device)
         frames = (frames - 1) // stride + 1
     blocks = f"of {len(model.block_plan)} blocks"
     paths = []
     if model.temporal == "rep_tcn" and temporal:
         paths.append(f"Rep-TCN as one convolution in {temporal} {blocks}")
-    if model.card.fuses_graph_convolutions and graph:
+    if model.card.trains_graph_convolutions_as_one and graph:
         paths.append(f"graph convolution as one in {graph} {blocks}")
     if config.collapses_persons(persons):
-        paths.append("absent persons once per batch")
+        paths.append("absent persons once per batch, where clips have fewer")
     return (*paths, *kept)
 
 

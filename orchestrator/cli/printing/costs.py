@@ -37,7 +37,7 @@ def print_plan(plan: Plan) -> None:
         print(
             f"order      dense trials first; {plan.waiting} trials start from the weights of theirs"
         )
-    if plan.shared is not None:
+    if plan.shared is not None and plan.shared.trials:
         print(f"shared     {shared_words(plan.shared)}")
     print(
         f"clips      {plan.training_clips} training, {plan.selection_clips} selection,"

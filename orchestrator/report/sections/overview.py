@@ -30,6 +30,7 @@ def overview(
     results = [state.result for state in trials if state.result]
     shared = sum(result.shared_seconds for result in results)
     seconds = sum(result.seconds for result in results) - shared
+    seconds += _trained_by_others([s.proposal.trial for s in trials if s.result], journal)
     reads = [event for event in journal if event["event"] == "test_read"]
     papers = sum(str(event.get("purpose", "")).endswith("paper style") for event in reads)
     lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
@@ -58,6 +59,18 @@ def overview(
         + _proposed_later(journal)
     )
     return "\n".join(lines)
+
+
+def _trained_by_others(finished: Sequence[str], journal: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of the beginnings that finished trials start from, but that none of them trained."""
+    told = [event for event in journal if event.get("trial") in finished]
+    trained = {each["beginning"] for each in told if each["event"] == "beginning_trained"}
+    used = {
+        each["beginning"]: float(each["seconds"])
+        for each in told
+        if each["event"] == "beginning_used"
+    }
+    return sum(seconds for beginning, seconds in used.items() if beginning not in trained)
 
 
 def _shared_words(results: Sequence[TrialResult], journal: Sequence[Mapping[str, Any]]) -> str:

@@ -275,13 +275,17 @@ def test_training_that_several_trials_share_is_counted_once(tmp_path):
         TrialState(Proposal(f"t{number}", "c", {}, {}, 0), "finished", result)
         for number, result in enumerate((alone, branched, branched))
     ]
-    used = {"event": "beginning_used", "time": 1.0, "beginning": "a"}
-    text = overview(states, None, [used, used])
+    told = {"time": 1.0, "beginning": "a", "seconds": 60.0}
+    used = [told | {"event": "beginning_used", "trial": f"t{number}"} for number in (1, 2)]
+    trained = told | {"event": "beginning_trained", "trial": "t0"}
+    text = overview(states, None, [trained, *used])
     assert "; 4.0 minutes of training in total" in text
     assert (
         "- **Shared beginnings**: 2 trials start from 1 beginning of 6 epochs that was trained"
         " once; to train them alone would have taken 2.0 minutes more"
     ) in text
+    states[0] = TrialState(states[0].proposal, "failed")  # behind the beginning
+    assert "; 3.0 minutes of training in total" in overview(states, None, [trained, *used])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The file of curves: what sweeps leave goes in and comes out, and nothing else is taken for it."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -41,6 +43,17 @@ def test_curves_of_sweeps_go_through_a_file(run, tmp_path):
     assert first.result == load_trials(run)[0].result
     assert [report["selection_top1"] for report in first.reports] == [0.3, 0.5, 0.6]
     assert (second.trial, second.result) == (pruned.trial, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["train.fast", "train.sparse_kernels", "sparsity.branch_at", "model.temporal"]
+)
+def test_a_setting_that_came_since_has_its_default(run, tmp_path, name):
+    first, *_ = collect_curves([run])
+    known = {leaf: value for leaf, value in first.leaves.items() if leaf != name}
+    save_curves([replace(first, leaves=known)], tmp_path / "curves.parquet")
+    [found] = load_curves(tmp_path / "curves.parquet")
+    assert found.leaves == first.leaves
 
 
 def test_a_sweep_without_a_finished_trial_has_no_curves(tmp_path):

@@ -16,14 +16,16 @@ from trainables.contract.fast import (
 )
 
 DATA = {"store": "store", "protocol": "xsub"}
-PERSONS = "absent persons once per batch"
+PERSONS = "absent persons once per batch, where clips have fewer"
 
 
-def paths(model: dict[str, Any], persons: int = 2, **train: Any) -> tuple[str, ...]:
+def paths(
+    model: dict[str, Any], persons: int = 2, device: str = "cpu", **train: Any
+) -> tuple[str, ...]:
     config = TrialConfig.model_validate(
         {"data": DATA, "model": model, "train": {"batch_size": 16} | train}
     )
-    return fast_paths(config, joints=25, persons=persons)
+    return fast_paths(config, joints=25, persons=persons, device=device)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,12 @@ def test_paths_of_networks_at_full_size(model, expected):
     assert paths(model) == expected
     assert paths(model, persons=1) == expected[:-1]
     assert paths(model, fast="off") == ()
+
+
+def test_paths_on_a_gpu():
+    rp = {"backbone": "hpi_gcn_rp"}
+    assert paths(rp, device="cuda") == ("graph convolution as one in 9 of 9 blocks", PERSONS)
+    assert "Rep-TCN as one convolution in 9 of 9 blocks" in paths(rp, device="cuda", batch_size=256)
 
 
 def test_small_batches_of_wide_layers_keep_their_branches():
@@ -87,3 +95,9 @@ def test_which_trials_compute_with_kept_weights(changes, kept):
     model = {"backbone": "st_gcn"} | changes.get("model", {})
     config = TrialConfig.model_validate({"data": DATA, **changes, "model": model})
     assert (KEPT_ALONE in fast_paths(config, joints=25, persons=1)) == kept
+
+
+def test_kept_weights_are_a_cpus():
+    config = TrialConfig.model_validate({"data": DATA, "sparsity": {"level": 0.8}})
+    assert KEPT_ALONE in fast_paths(config, joints=25, persons=1)
+    assert KEPT_ALONE not in fast_paths(config, joints=25, persons=1, device="cuda")

@@ -114,6 +114,7 @@ BASELINE = BackboneCard(
     defaults={"dropout": 0.1},
     stem=True,
     fuses_graph_convolutions=True,
+    trains_graph_convolutions_as_one=True,
 )
 RP = BackboneCard(
     name="hpi_gcn_rp",
@@ -125,6 +126,7 @@ RP = BackboneCard(
     defaults={"temporal": "rep_tcn", "dropout": 0.1},
     stem=True,
     fuses_graph_convolutions=True,
+    trains_graph_convolutions_as_one=True,
 )
 OP = BackboneCard(
     name="hpi_gcn_op",
