@@ -117,7 +117,7 @@ tell() {
     # once: a second signal would end it without checkpoints
     if [ -n "$sweep" ] && [ -z "$told" ]; then told=yes; kill -USR1 "$sweep" || true; fi
 }
-trap 'preempted=yes; tell' USR1 TERM
+trap 'preempted=yes; tell' USR1
 """
 
 _CLUSTER = """\
@@ -141,6 +141,9 @@ srun --nodes=$((SLURM_NNODES - 1)) --ntasks=$((SLURM_NNODES - 1)) --exclude="$he
 """
 
 _SWEEP = """\
+# `scancel` sends this to the sweep, too, which needs no word of ours; who cancels a job does not
+# want it back
+trap : TERM
 {command} &
 sweep=$!
 if [ -n "$preempted" ]; then tell; fi

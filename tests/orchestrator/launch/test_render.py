@@ -54,8 +54,11 @@ tell() {
     # once: a second signal would end it without checkpoints
     if [ -n "$sweep" ] && [ -z "$told" ]; then told=yes; kill -USR1 "$sweep" || true; fi
 }
-trap 'preempted=yes; tell' USR1 TERM
+trap 'preempted=yes; tell' USR1
 
+# `scancel` sends this to the sweep, too, which needs no word of ours; who cancels a job does not
+# want it back
+trap : TERM
 orchestrate sweep sweeps/my.yaml --set train.lr=0.1 &
 sweep=$!
 if [ -n "$preempted" ]; then tell; fi
@@ -94,16 +97,19 @@ WORKS = "for i in $(seq 100); do sleep 0.05; done\nexit 99\n"
     [
         # interrupted, with its checkpoints; once, however often the job is told
         (f"{LISTENS.format(ends=130)}kill -USR1 $PPID\n{WORKS}", 130, True),
-        (f"{LISTENS.format(ends=130)}kill -TERM $PPID\n{WORKS}", 130, True),
         ("trap 'sleep 0.5; trap \"exit 1\" USR1; sleep 0.5; exit 130' USR1\n"
-         f"kill -USR1 $PPID\nsleep 0.2\nkill -TERM $PPID\n{WORKS}", 130, True),
+         f"kill -USR1 $PPID\nsleep 0.2\nkill -USR1 $PPID\n{WORKS}", 130, True),
         (f"kill -USR1 $PPID\n{WORKS}", 138, True),  # it was told before it listens
         (f"{LISTENS.format(ends=0)}kill -USR1 $PPID\n{WORKS}", 0, False),  # it was done
         ("exit 3\n", 3, False),
         ("exit 130\n", 130, False),  # a person's `orchestrate cancel`
+        # `scancel` sends TERM to every process: the sweep hears it once, and stays cancelled
+        ("trap 'trap \"exit 1\" USR1; sleep 0.3; exit 130' TERM\n"
+         f"kill -TERM 0\n{WORKS}", 130, False),
+        (f"kill -TERM 0\n{WORKS}", 143, False),  # before it listens
     ],
 )  # fmt: skip
-def test_a_job_that_is_told_queues_again(tmp_path, sweep, code, queued):
+def test_a_job_queues_again_where_it_is_told_and_only_there(tmp_path, sweep, code, queued):
     """The script itself, with a sweep that listens or does not."""
     work = Work("small", "s.yaml", str(tmp_path))
     script = render_slurm(work, SlurmRequest(**SLURM | {"environment": str(tmp_path)})).text
@@ -117,6 +123,7 @@ def test_a_job_that_is_told_queues_again(tmp_path, sweep, code, queued):
         input=script,
         text=True,
         env={"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "17"},
+        start_new_session=True,  # as a job is: a group of processes of its own
         capture_output=True,
         check=False,
         timeout=60,
