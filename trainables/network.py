@@ -22,7 +22,7 @@ from trainables.models.multilevel import MultiLevel, multi_level_spec
 from trainables.reparam.kept import train_by_kept_weights
 from trainables.reparam.merged import NormalisedRepTCN
 from trainables.seeding import derive
-from trainables.sparse.rows import WITHOUT_NUMBA, compiled
+from trainables.sparse.rows import compiled, without_numba
 from trainables.sparsity.build import Subject, attach_sparsity
 from trainables.sparsity.connected import first_disconnected_block
 from trainables.sparsity.generator import SparseGenerator
@@ -159,7 +159,7 @@ def train_sparse(
     if device.type != "cpu" or not config.trains_kept_weights:
         return []
     if not compiled():
-        return [WITHOUT_NUMBA]
+        return [without_numba("are trained dense on a CPU")]
     train_by_kept_weights(network)
     return []
 

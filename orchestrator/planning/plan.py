@@ -40,7 +40,7 @@ from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import Trial, all_trials
 from trainables.contract.errors import UserError
-from trainables.sparse.rows import WITHOUT_NUMBA, compiled
+from trainables.sparse.rows import compiled, without_numba
 
 if TYPE_CHECKING:
     from trainables.data.store.reading import Split
@@ -375,7 +375,7 @@ def _notes(facts: _Facts, trials_per_cell: Sequence[int]) -> Iterable[str]:
         and any(trial.config.trains_kept_weights for trial in everything)
         and not compiled()
     ):
-        yield WITHOUT_NUMBA
+        yield without_numba("are trained dense on a CPU")
     if (
         sweep.data.selection.kind == "none"
         and sweep.ensembles

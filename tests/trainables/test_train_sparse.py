@@ -252,7 +252,8 @@ def test_without_numba_training_is_dense_and_says_so(monkeypatch):
     config = TrialConfig.model_validate(
         {"data": {"store": "s", "protocol": "p"}, "sparsity": {"level": 0.8}}
     )
-    assert train_sparse(conv, config, torch.device("cpu")) == [rows.WITHOUT_NUMBA]
+    note = rows.without_numba("are trained dense on a CPU")
+    assert train_sparse(conv, config, torch.device("cpu")) == [note]
     assert not masked.by_kept_weights
     assert train_sparse(conv, config, torch.device("cuda")) == []
     dense = config.model_copy(update={"sparsity": SparsityConfig()})

@@ -76,7 +76,7 @@ class Cost(Frozen):
     compact_latency_ms: float | None = None
     compact_batch64_latency_ms: float | None = None
     # of the deploy form on its kept weights alone, by `run_sparse`: that of the deploy form where
-    # nothing is faster than dense; None: numba is not installed, on a GPU, or not timed
+    # nothing is faster than dense; None: numba cannot be used, on a GPU, or not timed
     sparse_latency_ms: float | None = None
     sparse_batch64_latency_ms: float | None = None
     deploy_folded: str  # what the deploy form folds and what it keeps, in words

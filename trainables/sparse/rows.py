@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,16 +21,40 @@ ALIGNED = 16
 """Rows of a buffer begin at multiples of so many numbers, a cache line in single precision."""
 
 
-WITHOUT_NUMBA = (
-    "numba is not installed here, so sparse networks are trained dense on a CPU: pip install"
-    " 'orchestrate[sparse]' lets them compute with their kept weights alone"
-)
+def compiled() -> bool:
+    """Whether kernels can be compiled here: numba is installed and can be imported."""
+    return _import_problem() is None
+
+
+def without_numba(consequence: str) -> str:
+    """What a person should know where kernels cannot be compiled; consequence: what sparse
+    networks are or do because of it.
+    """
+    problem = _import_problem() or MISSING
+    help_ = "pip install 'orchestrate[sparse]'" if problem == MISSING else "upgrading numba"
+    return (
+        f"{problem}, so sparse networks {consequence}: {help_} lets them compute with their kept"
+        " weights alone"
+    )
+
+
+MISSING = "numba is not installed here"
 
 
 @cache
-def compiled() -> bool:
-    """Whether kernels can be compiled here: numba is installed."""
-    return find_spec("numba") is not None
+def _import_problem() -> str | None:
+    """Why numba cannot be used, None where it can: one that was made for an older numpy is
+    installed and refuses to be imported.
+    """
+    if find_spec("numba") is None:
+        return MISSING
+    try:
+        import_module("numba")
+        import_module("llvmlite.binding")
+    except Exception as error:  # whatever a package raises that does not fit the others
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"numba is installed here but cannot be imported ({reason.rstrip('.')})"
+    return None
 
 
 @dataclass(frozen=True, eq=False)

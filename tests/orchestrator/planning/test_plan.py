@@ -28,7 +28,7 @@ from trainables.contract.sparsity import SparsityConfig
 from trainables.cost.counting.count import count
 from trainables.data.store.cache import open_store
 from trainables.data.store.reading import Store
-from trainables.sparse.rows import WITHOUT_NUMBA
+from trainables.sparse.rows import without_numba
 
 
 def test_figures_are_those_of_the_formulas(planned, store) -> None:
@@ -291,9 +291,10 @@ def test_a_plan_says_what_of_training_is_fast(planned, capsys) -> None:
 def test_a_plan_says_where_sparse_kernels_are_missing(planned, monkeypatch) -> None:
     monkeypatch.setattr("orchestrator.planning.plan.compiled", lambda: False)
     sparse = "parameters={sparsity.level: [0.0, 0.8]}"
-    assert WITHOUT_NUMBA in planned(sparse)[1].notes
-    assert WITHOUT_NUMBA not in planned(sparse, "train.sparse_kernels='off'")[1].notes
-    assert WITHOUT_NUMBA not in planned("parameters={sparsity.level: [0.0]}")[1].notes
+    note = without_numba("are trained dense on a CPU")
+    assert note in planned(sparse)[1].notes
+    assert note not in planned(sparse, "train.sparse_kernels='off'")[1].notes
+    assert note not in planned("parameters={sparsity.level: [0.0]}")[1].notes
 
 
 def test_a_plan_says_with_which_ensembles_the_sweep_ends(planned, capsys) -> None:

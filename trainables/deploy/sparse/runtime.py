@@ -17,7 +17,7 @@ from trainables.deploy.sparse.choices import Choices, kept_share
 from trainables.deploy.sparse.modules import SparseConv, with_kept_weights
 from trainables.deploy.sparse.networks import NetworkProgram, fits
 from trainables.models.multilevel import MultiLevel
-from trainables.sparse.rows import compiled
+from trainables.sparse.rows import compiled, without_numba
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ def run_sparse(
     form: DeployForm | MultiLevel, *, forced: bool = False
 ) -> DeployForm | MultiLevel | None:
     """A copy whose convolutions run on their kept weights where that is faster on this machine,
-    equal up to the order of sums; None where nothing is: the form is dense, on a GPU, or numba is
-    not installed, which is said once.
+    equal up to the order of sums; None where nothing is: the form is dense, on a GPU, or numba
+    cannot be used, which is said once.
 
     forced: wherever weights are zero, faster or not. A few persons at a time go through the whole
     network; threads as many as torch has, each with persons of its own. The file of `save_deploy`
@@ -140,7 +140,4 @@ def _some_clip(form: DeployForm) -> Tensor:
 
 @cache
 def _say_what_is_missing() -> None:
-    log.warning(
-        "sparse networks run dense here: pip install 'orchestrate[sparse]' installs numba, with"
-        " which they run on their kept weights alone"
-    )
+    log.warning("%s", without_numba("run dense here"))
