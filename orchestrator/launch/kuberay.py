@@ -28,6 +28,9 @@ RAY_VERSION = "2.60.0"
 RETRIES = 10
 """Clusters that a job may lose: each next one goes on where the last one was."""
 
+IMAGE_GROUP = 1000
+"""Of the image's user, who writes to the claim; a new one is root's."""
+
 LONGEST = 40
 """Letters of a job's name: KubeRay adds some, and Kubernetes takes 63."""
 
@@ -129,6 +132,7 @@ def _pod(name: str, asked: KubeRayRequest, cpus: int, memory: str, gpus: int) ->
     claim = {"claimName": asked.claim}
     return {
         "spec": {
+            "securityContext": {"fsGroup": IMAGE_GROUP},
             "containers": [container],
             "volumes": [{"name": "sweeps", "persistentVolumeClaim": claim}],
         }

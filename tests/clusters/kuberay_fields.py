@@ -27,6 +27,7 @@ POD: Kind = {
     "metadata": {"labels": {"*": str}, "annotations": {"*": str}},
     "spec!": {
         "containers!": [CONTAINER],
+        "securityContext": {"fsGroup": int, "runAsUser": int, "runAsNonRoot": bool},
         "volumes": [
             {
                 "name!": str,

@@ -228,6 +228,32 @@ def test_the_parts_of_the_tracking_server_in_kubernetes_find_each_other():
     assert all(each["spec"].get("type", "ClusterIP") == "ClusterIP" for each in found.values())
 
 
+def test_the_user_of_an_image_may_write_to_its_volumes():
+    """A new volume or share is root's; the images run as user 1000."""
+    for name, user in (("Dockerfile", "ray"), ("mlflow/Dockerfile", "mlflow")):
+        assert f"useradd --create-home --uid 1000 {user}" in (FOLDER / name).read_text()
+    made = (FOLDER / "mlflow/Dockerfile").read_text().partition("USER")[0]
+    assert "install --directory --owner=mlflow --group=mlflow /artifacts" in made
+    [server] = [
+        each
+        for each in documents(FOLDER / "mlflow" / "kubernetes.yaml")
+        if each["kind"] == "Deployment"
+    ]
+    pods = [server["spec"]["template"]["spec"]]
+    for name in ("rayjob.yaml", "raycluster.yaml"):
+        [resource] = documents(FOLDER / "kuberay" / name)
+        cluster = resource["spec"].get("rayClusterSpec", resource["spec"])
+        groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+        pods += [group["template"]["spec"] for group in groups]
+    assert [pod["securityContext"]["fsGroup"] for pod in pods] == [1000] * 5
+    for path in LAUNCHED:
+        commands = yaml.safe_load(path.read_text()).get("initialization_commands", [])
+        mounted = [at for at, each in enumerate(commands) if "sudo mount" in each]
+        owned = [at for at, each in enumerate(commands) if "sudo chown 1000:1000 /sweeps" in each]
+        assert len(mounted) == len(owned)
+        assert mounted < owned or not mounted
+
+
 def test_the_images_run_as_nobody_special_and_one_mlflow_is_meant():
     for name in ("Dockerfile", "mlflow/Dockerfile"):
         lines = (FOLDER / name).read_text().splitlines()
