@@ -25,8 +25,13 @@ from orchestrator.launch.request import (
 RAY_VERSION = "2.60.0"
 """Of the image; KubeRay sets tokens up from 2.52 on."""
 
-RETRIES = 10
-"""Clusters that a job may lose: each next one goes on where the last one was."""
+RETRIES = 3
+"""Clusters that a job may lose: each next one goes on where the last one was. KubeRay makes the
+next one after every end but a good one.
+"""
+
+UNLESS_FOR_GOOD = ("python", "-m", "orchestrator.launch.for_good")
+"""Before the sweep's command: ends well where another cluster would not help."""
 
 IMAGE_GROUP = 1000
 """Of the image's user, who writes to the claim; a new one is root's."""
@@ -83,7 +88,9 @@ def render_kuberay(work: Work, asked: KubeRayRequest) -> Rendered:
             **({"labels": queue} if queue else {}),
         },
         "spec": {
-            "entrypoint": shlex.join(["env", "-C", work.folder, *work.words("auto")]),
+            "entrypoint": shlex.join(
+                ["env", "-C", work.folder, *UNLESS_FOR_GOOD, *work.words("auto")]
+            ),
             "backoffLimit": RETRIES,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,

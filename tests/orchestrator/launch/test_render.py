@@ -199,9 +199,10 @@ def test_a_rayjob_goes_on_with_the_same_sweep_on_cluster_after_cluster():
     }
     spec = job["spec"]
     assert spec["entrypoint"] == (
-        "env -C /shared/study orchestrate sweep sweeps/my.yaml --set train.lr=0.1 --address auto"
+        "env -C /shared/study python -m orchestrator.launch.for_good"
+        " orchestrate sweep sweeps/my.yaml --set train.lr=0.1 --address auto"
     )
-    assert spec["backoffLimit"] > 0
+    assert spec["backoffLimit"] == 3
     cluster = spec["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
