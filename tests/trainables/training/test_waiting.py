@@ -4,10 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainables.contract import fast
 from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import TrainConfig
 from trainables.laws.narrow import clips_for, narrow_backbone
+from trainables.network import train_merged
 from trainables.training.loop import Fit
 
 META = torch.device("meta")
@@ -27,3 +30,26 @@ def test_a_step_reads_nothing_from_the_device(backbone):
     )
     for step in range(2):
         assert fit._step(batch, 0, step).device == META
+
+
+class NothingIsReadBack(TorchDispatchMode):
+    """Whoever asks a tensor for a number gets an error."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number is read"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["hpi_gcn_rp", "hpi_gcn_op"])
+def test_merged_layers_read_nothing_either(name, monkeypatch):
+    """Autocast, which they leave, knows no device without numbers."""
+    monkeypatch.setitem(fast.LEAST_VALUES, "cpu", 0)
+    monkeypatch.setattr(fast, "LEAST_GRAPH_VALUES", 0)
+    network = narrow_backbone(name, dropout=0.0).train()
+    train_merged(network)
+    clips = clips_for(network, count=4)
+    with NothingIsReadBack():
+        loss, _ = network.objective(clips, torch.zeros(4, dtype=torch.int64))
+        loss.backward()
+    with NothingIsReadBack(), pytest.raises(AssertionError, match="a number is read"):
+        loss.detach().item()
