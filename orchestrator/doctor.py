@@ -54,7 +54,9 @@ def examine(sweep: Sweep | None, address: str | None, note: Callable[[str], None
         facts = node_facts(tuple(places))
         found = [*of_machine(HERE, facts, storage, probe, wants_gpu=_wants_gpu(sweep))]
         if sweep is not None:
-            found += [*_of_store(sweep), _of_tracking(sweep)]
+            found += _of_store(sweep)
+            note("asking MLflow")
+            found.append(_of_tracking(sweep))
             places += [Place(folder) for folder in _stores(sweep)]
         return found + _of_ray(address, note, facts, tuple(places), storage, sweep)
 
@@ -74,9 +76,10 @@ def _of_ray(
         with ray_cluster(address, note) as cluster:
             note("asking every node")
             answers = ask_nodes(node_facts, places)
-            where = "on this machine" if not cluster.shared else "the cluster answers"
+            shared = cluster.shared  # by RAY_ADDRESS, too
     except UserError as error:
         return [Finding(HERE, "Ray", "fails", str(error), "see docs/clusters.md")]
+    where = "the cluster answers" if shared else "on this machine"
     found = [Finding(HERE, "Ray", "ok", f"{where}, {_counted(len(answers), 'node')}")]
     for answer in answers:
         if answer.answer is None:
@@ -85,7 +88,7 @@ def _of_ray(
             continue
         facts: NodeFacts = answer.answer
         gpus = bool(answer.resources.get("GPU")) and _wants_gpu(sweep)
-        if address is not None:
+        if shared:
             found += of_machine(answer.node, facts, storage, places[0], wants_gpu=gpus)
         found += of_worker(answer.node, facts, here, places)
     return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,10 +119,33 @@ def open_client(uri: str) -> Any:
         logging.getLogger(name).setLevel(level)
     file = database_file(address)
     if file is None:
+        _reach_database(address)
         return MlflowClient(tracking_uri=address)
     busy = f"{PLACE}: {file} is being made by another process; try again"
     with locks.held(file.parent, patience=MAKING_S, busy=busy, name=f".{file.name}.lock"):
         return MlflowClient(tracking_uri=address)
+
+
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Kind of a database server that MLflow takes -> the port that it has where none is said."""
+
+REACH_S = 5.0
+
+
+def _reach_database(address: str) -> None:
+    """OSError at once where a database server does not answer: MLflow itself tries for minutes,
+    without a word. Its driver is looked for before; other stores are not asked.
+    """
+    kind = address.partition("://")[0].partition("+")[0]
+    if kind not in PORTS:
+        return
+    from sqlalchemy.engine import make_url
+
+    url = make_url(address)
+    url.get_dialect().import_dbapi()
+    if url.host is not None:
+        where = (url.host, url.port or PORTS[kind])
+        socket.create_connection(where, timeout=REACH_S).close()
 
 
 def check_store(uri: str) -> str:

@@ -10,6 +10,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trainables.contract.errors import UserError
+
 T = TypeVar("T")
 
 PATIENCE_S = 180.0
@@ -27,7 +29,17 @@ class NodeAnswer(Generic[T]):
 
 
 def ask_nodes(question: Callable[..., T], *arguments: Any) -> list[NodeAnswer[T]]:
-    """The answers of `question(*arguments)`, run once on each node that lives, in Ray's order."""
+    """The answers of `question(*arguments)`, run once on each node that lives, in Ray's order;
+    UserError where the head dies meanwhile.
+    """
+    try:
+        return _asked(question, *arguments)
+    except (RayError, ConnectionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--address: the Ray cluster does not answer any more: {reason}") from error
+
+
+def _asked(question: Callable[..., T], *arguments: Any) -> list[NodeAnswer[T]]:
     task = ray.remote(num_cpus=0, max_retries=0)(question)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,6 +124,21 @@ def test_nodes_are_told_apart(rays, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())  # what was written is gone
 
 
+def test_nodes_of_a_cluster_that_the_environment_names_are_told_in_full(
+    rays, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    @contextmanager
+    def joined(address, note):  # RAY_ADDRESS
+        yield SimpleNamespace(shared=True)
+
+    monkeypatch.setattr(cluster, "ray_cluster", joined)
+    rays.append(NodeAnswer("b", {"CPU": 8.0}, FACTS))
+    found = examine(None, None, lambda _: None)
+    assert {"machine", "versions", "torch"} <= {each.what for each in found if each.where == "b"}
+
+
 def test_a_ray_that_does_not_answer_is_a_finding(monkeypatch, rays, tmp_path):
     monkeypatch.chdir(tmp_path)
 
@@ -137,12 +151,16 @@ def test_a_ray_that_does_not_answer_is_a_finding(monkeypatch, rays, tmp_path):
     assert found[-1].state == "fails"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_storage_that_cannot_be_written_is_a_finding(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tmp_path.chmod(0o500)
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "mkdtemp", refuse)  # root writes everywhere
     [found] = examine(None, None, lambda _: None)
     assert (found.what, found.state) == ("storage", "fails")
+    assert found.said == f"{tmp_path}: Permission denied"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +177,9 @@ def test_stores_of_a_sweep(rays, tmp_path, monkeypatch, uri, state, said):
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
     rays.append(NodeAnswer("b", {"CPU": 8.0}, FACTS))
     sweep = loaded(tmp_path, SMALL, f"tracking.uri={uri}")
-    found = examine(sweep, None, lambda _: None)
+    said_before = []
+    found = examine(sweep, None, said_before.append)
+    assert "asking MLflow" in said_before
     [tracking] = [each for each in found if each.what == "MLflow"]
     assert tracking.state == state
     assert said in tracking.said
@@ -228,3 +248,17 @@ def test_every_node_that_lives_answers_or_says_why_not(monkeypatch):
         ("c (10.0.0.1)", None, "no answer for 180 s"),
         ("a (10.0.0.1) eeeeee", 8, ""),
     ]
+
+
+@pytest.mark.parametrize(
+    "error", [asking.RayError("the head is gone\nand more"), ConnectionError("the head is gone")]
+)
+def test_a_head_that_dies_while_it_is_asked_is_one_message(monkeypatch, error):
+    FakeNodes(monkeypatch, {"a": 7})
+
+    def dies(*_, **__):
+        raise error
+
+    monkeypatch.setattr(asking.ray, "wait", dies)
+    with pytest.raises(UserError, match=r"does not answer any more: the head is gone$"):
+        asking.ask_nodes(len)

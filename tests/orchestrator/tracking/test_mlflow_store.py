@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,7 +15,7 @@ from orchestrator.ensembling.pools import pool_of
 from orchestrator.ensembling.what_if import what_if
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep.asked import Asked, asked_ensemble
-from orchestrator.tracking.client import absolute_uri, ui_command
+from orchestrator.tracking.client import absolute_uri, check_store, ui_command
 from orchestrator.tracking.find import fetch_scores, find_sources, find_trial
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.records import flatten
@@ -260,6 +261,28 @@ def test_a_missing_driver_is_one_message(monkeypatch, driver, package):
         f"tracking.uri: {shown} needs the Python package {driver}, which is not installed here: pip"
         f" install '{package}'"
     )
+
+
+@pytest.mark.parametrize("port", ["", ":9"])
+def test_a_database_server_that_does_not_answer_is_refused_at_once(monkeypatch, port):
+    """Before MLflow is asked, which tries for minutes."""
+    asked = []
+
+    def refuse(where, timeout):
+        asked.append(where)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("orchestrator.tracking.client.socket.create_connection", refuse)
+    monkeypatch.setattr("mlflow.MlflowClient", None)
+    monkeypatch.setitem(sys.modules, "psycopg2", ModuleType("psycopg2"))
+    with pytest.raises(UserError) as caught:
+        check_store(f"postgresql+psycopg2://someone:hunter2@database{port}/mlflow")
+    assert str(caught.value) == (
+        "tracking.uri: must be an MLflow store that answers, got"
+        f" 'postgresql+psycopg2://someone:***@database{port}/mlflow': [Errno 111] Connection"
+        " refused"
+    )
+    assert asked == [("database", 9 if port else 5432)]
 
 
 def test_two_sweeps_at_once_make_one_database(tmp_path):
