@@ -24,7 +24,7 @@ from trainables.cost.counting.levels import count_trial
 from trainables.cost.measured import parameter_count, peak_activation_bytes
 from trainables.data.batches.batches import Batches
 from trainables.deploy.form import DeployForm, deploy_forms, folded, nonzero_params, save_deploy
-from trainables.deploy.timing import clip_for, structure_of
+from trainables.deploy.timing import clip_for, kept_of, structure_of
 from trainables.inputs import Inputs, Part
 from trainables.models.build import Backbone
 from trainables.models.mixture import Mixture
@@ -256,6 +256,7 @@ def _cost(inputs: Inputs, trained: Trained, shipped: Shipped) -> Cost:
         deploy_max_abs_diff=shipped.proof.difference,
         deploy_peak_mb=peak_activation_bytes(form, clip_for(form)) / 1e6,
         deploy_structure=structure_of(form),
+        deploy_kept=kept_of(form),
     )
 
 

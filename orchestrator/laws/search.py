@@ -218,7 +218,12 @@ def _trials() -> list[Trial]:
 def _result(trial: str, top1: float | None) -> TrialResult:
     """How a trial ended that reached this accuracy on the selection split."""
     numbers: dict[str, Any] = dict.fromkeys(Cost.model_fields, 1)
-    words = {"deploy_folded": "", "deploy_structure": "", "latency_device": "cpu"}
+    words = {
+        "deploy_folded": "",
+        "deploy_structure": "",
+        "deploy_kept": "",
+        "latency_device": "cpu",
+    }
     cost = Cost.model_validate(numbers | words | {"latency_measured": "in trial"})
     return TrialResult(
         trial=trial,

@@ -14,7 +14,7 @@ from trainables.contract.errors import UserError
 
 @dataclass(frozen=True)
 class Network:
-    """Trials whose deploy forms have one structure, so that they take equally long."""
+    """Trials whose deploy forms take equally long."""
 
     trials: tuple[TrialDir, ...]
     cost: Cost  # of the first
@@ -26,10 +26,12 @@ class Network:
         return self.trials[0].path.name + (f" and {more} more" if more else "")
 
 
-def networks_of(runs: Sequence[Path]) -> list[Network]:
+def networks_of(runs: Sequence[Path], *, sparse: bool = True) -> list[Network]:
     """Of sweeps in these folders; UserError where one is running or none has a finished trial.
+    sparse: they are to be timed on their kept weights, too.
 
-    Trials of version 0.2 say nothing of their structures: each stands for itself.
+    Trials that do not say what takes equally long stand for themselves: those of version 0.2 and,
+    where kept weights are timed, masked ones before 0.6.
     """
     by_structure: dict[str, list[TrialDir]] = {}
     costs: dict[str, Cost] = {}
@@ -40,7 +42,7 @@ def networks_of(runs: Sequence[Path]) -> list[Network]:
             folder = proposal.folder(run)
             result = folder.load_if_complete()
             if result is not None:
-                key = result.cost.deploy_structure or str(folder.path)
+                key = result.cost.equally_long(sparse=sparse) or str(folder.path)
                 by_structure.setdefault(key, []).append(folder)
                 costs.setdefault(key, result.cost)
     if not by_structure:

@@ -63,6 +63,7 @@ from orchestrator.tuning.workers import keys_stay_here, survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import TrialFailed
 from trainables.ray_trainable import TrialRequest, resources_of, train
+from trainables.sparse.rows import compiled
 
 TICK_S = 1.0
 RECORD_EVERY_S = 5.0
@@ -125,7 +126,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         more = sum(open_slots(read_journal(context.journal.path)).values())
         if not unended and not more:
             Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
-                untimed(context)
+                untimed(context, sparse=not slots.gpus and compiled())
             )
     stop = switch.stop()
     requests.clear()

@@ -20,27 +20,29 @@ from trainables.ray_trainable import time_form
 TICK_S = 1.0
 
 Untimed = dict[str, list[TrialDir]]
-"""Folders of complete trials without a latency, by the structure of their deploy forms."""
+"""Folders of complete trials without a latency, by what is equal where deploy forms take equally
+long.
+"""
 
 
-def untimed(context: SweepRun) -> Untimed:
-    """What is still to be timed. A structure that a trial of the sweep was timed with already is
-    not timed again: its other trials get that figure.
+def untimed(context: SweepRun, *, sparse: bool = True) -> Untimed:
+    """What is still to be timed, on kept weights too where `sparse`. What takes as long as a trial
+    of the sweep that was timed already is not timed again: it gets that figure.
     """
     waiting: Untimed = {}
     known: dict[str, Latency] = {}
     for trial in context.trials:
         folder = trial.proposal.folder(context.folder)
         result = folder.load_if_complete()
-        structure = None if result is None else result.cost.deploy_structure
-        if result is None or structure is None:
+        if result is None or result.cost.deploy_structure is None:
             continue  # a trial of version 0.2 has timed itself
+        key = result.cost.equally_long(sparse=sparse) or str(folder.path)
         if result.cost.deploy_latency_ms is None:
-            waiting.setdefault(structure, []).append(folder)
+            waiting.setdefault(key, []).append(folder)
         elif result.cost.latency_measured == "alone":
-            known[structure] = Latency.model_validate_json(folder.latency_file.read_bytes())
-    for structure in known.keys() & waiting.keys():
-        _save(known[structure], waiting.pop(structure), context.tracker)
+            known[key] = Latency.model_validate_json(folder.latency_file.read_bytes())
+    for key in known.keys() & waiting.keys():
+        _save(known[key], waiting.pop(key), context.tracker)
     return waiting
 
 

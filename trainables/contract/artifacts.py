@@ -66,9 +66,11 @@ class Cost(Frozen):
     deploy_gmacs: float  # 1e9 multiply-accumulates per clip, all persons, joint mixing included
     deploy_leaf_gmacs: float  # convolutions and linear layers only
     deploy_peak_mb: float  # 1e6 bytes of activations alive at once, batch 1
-    # names the structure of the deploy form: equal ones take equally long; None: not noted (before
-    # 0.3.0)
+    # names the structure of the deploy form: equal ones take equally long run dense; None: not
+    # noted (before 0.3.0)
     deploy_structure: str | None = None
+    # names the shares of weights that its convolutions keep; None: not noted (before 0.6.0)
+    deploy_kept: str | None = None
     deploy_latency_ms: float | None = None  # median of one clip at batch 1; None: not timed yet
     deploy_batch64_latency_ms: float | None = None  # of a batch of 64
     # of the deploy form without the channels that masks made useless; None: hardly any, or not
@@ -92,6 +94,16 @@ class Cost(Frozen):
         if isinstance(value, dict) and value.get("deploy_latency_ms") is not None:
             return {"latency_measured": "in trial", **value}
         return value
+
+    def equally_long(self, *, sparse: bool) -> str | None:
+        """Equal for networks that take equally long; None: not known, so this one stands for
+        itself. sparse: they are timed on their kept weights, too.
+        """
+        if not sparse or self.deploy_structure is None:
+            return self.deploy_structure
+        if self.deploy_kept is None and self.removed_params:
+            return None  # one level or another
+        return " ".join(filter(None, (self.deploy_structure, self.deploy_kept)))
 
     def timed(self, latency: Latency) -> Cost:
         """The same with another latency."""
@@ -182,6 +194,7 @@ _NOT_NUMBERS = {
     *("form", "trial", "cost", "levels", "warnings", "digests", "store_checksums"),
     *("shared_epochs", "shared_seconds"),
     *("latency_device", "latency_measured", "deploy_folded", "deploy_structure"),
+    "deploy_kept",
 }
 
 RESULT_METRICS: tuple[str, ...] = (
@@ -380,7 +393,13 @@ class TrialDir:
         return result.model_copy(update={"cost": result.cost.timed(latency)})
 
     def save_latency(self, latency: Latency) -> None:
-        """Note how long the deploy form of the complete trial takes, atomically."""
+        """Note how long the deploy form of the complete trial takes, atomically. What is timed is
+        what the trial ships, so it is named as the result does: an older version may have described
+        structures in other words.
+        """
+        structure = self.load().cost.deploy_structure
+        if structure is not None:
+            latency = latency.model_copy(update={"deploy_structure": structure})
         write_atomic(self.latency_file, latency.model_dump_json(indent=2).encode())
 
     def load_failure(self) -> str | None:

@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,16 +29,12 @@ MOST_CALLS = 50
 
 
 def structure_of(form: DeployForm | MultiLevel) -> str:
-    """Twelve hexadecimal digits, equal for forms that take equally long: of one architecture,
-    folded alike, for clips of one length.
-
-    Masks count by the channels that the compact form leaves out and by the share of the weights
-    that every convolution keeps, in steps.
+    """Twelve hexadecimal digits, equal for forms that take equally long run dense: of one
+    architecture, folded alike, for clips of one length. Masks count only by the channels that the
+    compact form leaves out.
     """
     small = compact_form(form)
-    kernels = [conv.weight for conv in form.modules() if isinstance(conv, nn.Conv2d)]
-    kept = [int(torch.count_nonzero(kernel)) for kernel in kernels]
-    described: dict[str, Any] = {
+    described = {
         # a level's name changes nothing
         "spec": form.spec.model_dump(mode="json", exclude={"levels"}),
         "forms": [[str(part.folding), part.frames] for part in deploy_forms(form)],
@@ -47,9 +42,18 @@ def structure_of(form: DeployForm | MultiLevel) -> str:
         if small is None
         else {name: list(tensor.shape) for name, tensor in small.state_dict().items()},
     }
-    if any(some < kernel.numel() for some, kernel in zip(kept, kernels, strict=True)):
-        shares = zip(kept, kernels, strict=True)
-        described["kept"] = [kept_share(some, kernel.numel()) for some, kernel in shares]
+    return _digest(described)
+
+
+def kept_of(form: DeployForm | MultiLevel) -> str:
+    """The same of the share of the weights that every convolution keeps, in steps: forms of one
+    structure in which it is equal take equally long on their kept weights, too.
+    """
+    kernels = [conv.weight for conv in form.modules() if isinstance(conv, nn.Conv2d)]
+    return _digest([kept_share(int(torch.count_nonzero(each)), each.numel()) for each in kernels])
+
+
+def _digest(described: object) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -69,7 +73,7 @@ def time_form(form: DeployForm | MultiLevel, measured: Measured) -> Latency:
     batch = clip.expand(BATCH, -1, -1, -1, -1)
     dense = latency_ms(form, clip), latency_ms(form, batch)
     kept = dense if sparse is None else (latency_ms(sparse, clip), latency_ms(sparse, batch))
-    there = _runs_sparse(clip.device)
+    there = runs_sparse(clip.device)
     return Latency(
         deploy_latency_ms=dense[0],
         deploy_batch64_latency_ms=dense[1],
@@ -91,7 +95,7 @@ def time_file(path: Path, device: torch.device) -> Latency:
     return time_form(load_deploy(path).to(device), "alone")
 
 
-def _runs_sparse(device: torch.device) -> bool:
+def runs_sparse(device: torch.device) -> bool:
     """Whether networks are run on kept weights where that is faster."""
     return device.type == "cpu" and compiled()
 
@@ -130,7 +134,7 @@ def time_in_turns(
         times[batch] = _medians(networks, batches, turns.rounds)
     numbers = iter(range(len(forms), len(networks)))
     places = [None if each is None else next(numbers) for each in others]
-    there, latencies = _runs_sparse(turns.device), []
+    there, latencies = runs_sparse(turns.device), []
     for position, form in enumerate(forms):
         other, kept = places[position], places[len(forms) + position]
         kept = position if kept is None else kept  # nothing is faster than dense

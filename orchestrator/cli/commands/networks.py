@@ -179,12 +179,13 @@ def _bench_sweeps(
 ) -> None:
     from orchestrator.record.networks import networks_of
     from trainables.deploy.bench import find_device
-    from trainables.deploy.timing import Turns, time_in_turns
+    from trainables.deploy.timing import Turns, runs_sparse, time_in_turns
 
-    networks, load = networks_of(runs), os.getloadavg()[0]
+    on, load = find_device(device), os.getloadavg()[0]
+    networks = networks_of(runs, sparse=runs_sparse(on))
     latencies = time_in_turns(
         [network.trials[0].deploy_file for network in networks],
-        Turns(find_device(device), rounds, threads),
+        Turns(on, rounds, threads),
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     for network, latency in zip(networks, latencies, strict=True):

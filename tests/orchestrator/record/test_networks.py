@@ -18,12 +18,12 @@ def run(tmp_path):
     return make_run(tmp_path, [*trials, Trial("joint", 0.9, state="failed")])
 
 
-def structured(run, *structures):
-    """Say of its finished trials which structure their deploy forms have."""
+def structured(run, *structures, **cost):
+    """Say of its finished trials which structure their deploy forms have, and this besides."""
     for proposal, structure in zip(load_proposals(run), structures, strict=False):
         file = proposal.folder(run).result_file
         result = json.loads(file.read_text())
-        result["cost"]["deploy_structure"] = structure
+        result["cost"] |= {"deploy_structure": structure, "removed_params": 0, **cost}
         file.write_text(json.dumps(result))
 
 
@@ -36,6 +36,15 @@ def test_trials_of_one_structure_are_one_network(run):
     assert first.cost == trials[0].load().cost
     assert first.name == f"{trials[0].path.name} and 1 more"
     assert second.name == trials[1].path.name
+
+
+def test_masked_trials_that_do_not_say_what_they_keep_stand_for_themselves(run):
+    """Unless they are timed dense alone."""
+    structured(run, "s1", "s1", "s1", removed_params=7)
+    assert [len(network.trials) for network in networks_of([run])] == [1, 1, 1]
+    assert [len(network.trials) for network in networks_of([run], sparse=False)] == [3]
+    structured(run, "s1", "s1", "s1", removed_params=7, deploy_kept="k")
+    assert [len(network.trials) for network in networks_of([run])] == [3]
 
 
 def test_trials_that_say_nothing_of_their_structure_stand_for_themselves(run):

@@ -58,9 +58,29 @@ def test_a_form_that_was_timed_before_is_not_timed_again(context):
     assert context.told == [(second.path.name, ALONE)]
 
 
+def test_masked_networks_are_timed_by_what_they_keep_where_that_counts(context):
+    """On a GPU all levels of a structure take equally long; a level that is not noted stands for
+    itself.
+    """
+    first, second, third, _ = folders(context)
+    change(first, removed_params=7, deploy_kept="k")
+    change(second, removed_params=7)
+    found = untimed(context)
+    assert found == {"a k": [first], str(second.path): [second], "b": [third]}
+    assert untimed(context, sparse=False) == {"a": [first, second], "b": [third]}
+
+
+def test_a_figure_counts_where_structures_were_described_in_other_words(context):
+    _, _, third, _ = folders(context)
+    third.save_latency(ALONE)  # of "a", while the result says "b"
+    assert third.load().cost.latency_measured == "alone"
+    assert untimed(context).keys() == {"a"}
+
+
 def test_the_latency_of_another_network_is_not_taken(context):
     _, _, third, old = folders(context)
     third.save_latency(ALONE)
+    change(third, deploy_structure="c")  # it was trained again
     assert third.load().cost.deploy_latency_ms is None
     old.save_latency(ALONE.model_copy(update={"latency_measured": "bench"}))
     assert old.load().cost.latency_measured == "bench"
