@@ -12,12 +12,14 @@ from trainables.contract.config import TrialConfig
 
 
 def kind_of(config: TrialConfig) -> str:
-    """`st_gcn/nested/rigl`: networks of one kind miss what is expected of them alike. Later parts
-    matter less.
+    """`st_gcn/nested/rigl/fast`: networks of one kind miss what is expected of them alike. Later
+    parts matter less; plain steps have none of that name, as what was noted before there were fast
+    ones.
     """
     sparsity = config.sparsity
     parts = [config.model.backbone, sparsity.network]
-    return "/".join([*parts, "dense" if sparsity.dense else sparsity.generator])
+    parts.append("dense" if sparsity.dense else sparsity.generator)
+    return "/".join([*parts, *(["fast"] if config.train.fast == "auto" else [])])
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Correction:
         """What is expected of such a trial is to be multiplied by it: the factor of its kind, or
         the median of those kinds that share the most parts with it; 1 where nothing is known.
         """
+        if kind in self.kinds:
+            return self.kinds[kind].factor
         parts = kind.split("/")
         for length in range(len(parts), -1, -1):
             alike = [

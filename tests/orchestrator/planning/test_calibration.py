@@ -58,6 +58,14 @@ def test_the_median_of_the_last_trials_counts():
     assert observed.correction().kinds == {"a": Factor(3 + REMEMBERED, 5.0)}
 
 
-def test_kinds_are_backbone_network_and_generator():
-    assert kind_of(config_of("store")) == "hpi_gcn_op/single/dense"
-    assert kind_of(config_of("store", 0.8)) == "hpi_gcn_op/single/fixed_random"
+def test_kinds_are_backbone_network_generator_and_how_steps_are_computed():
+    assert kind_of(config_of("store")) == "hpi_gcn_op/single/dense/fast"
+    assert kind_of(config_of("store", fast="off")) == "hpi_gcn_op/single/dense"
+    assert kind_of(config_of("store", 0.8)) == "hpi_gcn_op/single/fixed_random/fast"
+
+
+def test_plain_trials_correct_fast_ones_until_there_are_such():
+    assert known(st_gcn__single__dense=2.0).of("st_gcn/single/dense/fast") == 2.0
+    both = known(st_gcn__single__dense=2.0, st_gcn__single__dense__fast=1.2)
+    assert both.of("st_gcn/single/dense/fast") == 1.2
+    assert both.of("st_gcn/single/dense") == 2.0

@@ -80,7 +80,7 @@ def test_expected_seconds_are_those_of_the_work(sizes, store):
     config = config_of(store, 0.8)
     work = trial_work(config, sizes, split)
     found = expected.of(config)
-    assert found.kind == "hpi_gcn_op/single/fixed_random"
+    assert found.kind == "hpi_gcn_op/single/fixed_random/fast"
     whole = work.once + work.epoch * 4
     assert found.seconds == pytest.approx(whole.seconds(CPU_PACE))
     assert found.seconds > expected.of(config_of(store)).seconds  # masks cost
