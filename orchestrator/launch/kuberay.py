@@ -16,10 +16,12 @@ from orchestrator.launch.request import (
     Work,
     at_least,
     checked,
+    images,
+    kept_in,
     kubernetes_name,
+    kubernetes_words,
     matches,
-    names,
-    unprintable,
+    mounts,
 )
 
 RAY_VERSION = "2.60.0"
@@ -35,6 +37,9 @@ UNLESS_FOR_GOOD = ("python", "-m", "orchestrator.launch.for_good")
 
 IMAGE_GROUP = 1000
 """Of the image's user, who writes to the claim; a new one is root's."""
+
+AMOUNT = r"\d+(\.\d+)?([KMGT]i|[kMGT])"
+"""Of memory, in words of Kubernetes: a thousand is `k`, 1024 is `Ki`."""
 
 LONGEST = 40
 """Letters of a job's name: KubeRay adds some, and Kubernetes takes 63."""
@@ -58,15 +63,12 @@ class KubeRayRequest:
     def problems(self) -> list[str]:
         """Every field that Kubernetes would not take."""
         return [
-            *unprintable(("--image", self.image)),
-            *names(
-                ("--claim", self.claim),
-                ("--namespace", self.namespace),
-                ("--queue", self.queue),
-                ("--secret", self.secret),
-            ),
-            *matches("--memory", self.memory, r"\d+(\.\d+)?[KMGT]i?", "an amount such as 32Gi"),
-            *matches("--mount", self.mount, r"/\S+", "an absolute path"),
+            *images("--image", self.image),
+            *kubernetes_words(253, ("--claim", self.claim), ("--secret", self.secret)),
+            *kubernetes_words(63, ("--queue", self.queue)),  # a label's value
+            *kubernetes_words(63, ("--namespace", self.namespace), dots=False),
+            *matches("--memory", self.memory, AMOUNT, "an amount such as 32Gi"),
+            *mounts("--mount", self.mount),
             *at_least("--workers", self.workers, 1),
             *at_least("--cpus", self.cpus, 1),
             *at_least("--gpus", self.gpus, 0),
@@ -77,7 +79,8 @@ def render_kuberay(work: Work, asked: KubeRayRequest) -> Rendered:
     """The RayJob, which `kubectl create` reads from its standard input; each gets a name of its
     own, and all of them go on with the one sweep.
     """
-    checked([*work.problems(), *asked.problems(), *_needing_quotes(work)])
+    problems = [*work.problems(), *asked.problems(), *kept_in(asked.mount, work)]
+    checked([*problems, *_needing_quotes(work)])
     queue = {} if asked.queue is None else {"kueue.x-k8s.io/queue-name": asked.queue}
     job = {
         "apiVersion": "ray.io/v1",

@@ -9,6 +9,8 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from posixpath import normpath
 
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
@@ -89,6 +91,38 @@ def matches(option: str, value: str | None, pattern: str, rule: str) -> list[str
     if value is None or re.fullmatch(pattern, value):
         return []
     return [f"{option}: must be {rule}, got '{value}'"]
+
+
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+
+
+def kubernetes_words(most: int, *fields: tuple[str, str | None], dots: bool = True) -> list[str]:
+    """Fields that must be names of Kubernetes' of at most so many characters; None is not given."""
+    signs = ", '-' and '.'" if dots else " and '-'"
+    rule = f"at most {most} small letters, digits{signs}, such as my-name"
+    pattern = rf"{_LABEL}(\.{_LABEL})*" if dots else _LABEL
+    return [
+        problem
+        for option, value in fields
+        for problem in matches(option, value, rf"(?=.{{1,{most}}}$){pattern}", rule)
+    ]
+
+
+def images(option: str, value: str) -> list[str]:
+    """A field that must be the reference of a container image."""
+    return matches(option, value, r"[A-Za-z0-9][A-Za-z0-9_./:@-]*", "an image like r.org/name:1")
+
+
+def mounts(option: str, value: str) -> list[str]:
+    """A field that must be a path where something can be mounted."""
+    return matches(option, value, r"/[^\s:]+", "an absolute path without spaces and ':'")
+
+
+def kept_in(mount: str, work: Work) -> list[str]:
+    """The sweep's folder must be in what is mounted: what is beside it goes with its machine."""
+    if PurePosixPath(normpath(work.folder)).is_relative_to(normpath(mount)):
+        return []
+    return [f"--folder: must be in --mount ({mount}), which outlives the job, got '{work.folder}'"]
 
 
 def at_least(option: str, value: int, least: int) -> list[str]:

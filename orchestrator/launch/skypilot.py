@@ -16,9 +16,11 @@ from orchestrator.launch.request import (
     Rendered,
     Work,
     checked,
+    images,
+    kept_in,
     kubernetes_name,
     matches,
-    unprintable,
+    mounts,
 )
 
 LONGEST = 50
@@ -41,12 +43,12 @@ class SkyPilotRequest:
     def problems(self) -> list[str]:
         """Every field that SkyPilot would not take."""
         return [
-            *unprintable(("--image", self.image)),
+            *images("--image", self.image),
             *matches("--bucket", self.bucket, r"[a-z0-9]+://[^\s@:?]+", "an address like s3://b"),
             *matches("--accelerators", self.accelerators, r"[\w.-]+(:\d+)?", "like A100:4"),
             *matches("--cpus", self.cpus, r"\d+\+?", "a number such as 8 or 8+"),
             *matches("--infra", self.infra, r"[\w./*-]+", "like aws or gcp/us-central1"),
-            *matches("--mount", self.mount, r"/\S+", "an absolute path"),
+            *mounts("--mount", self.mount),
             *(
                 problem
                 for name in self.secrets
@@ -59,7 +61,7 @@ def render_skypilot(work: Work, asked: SkyPilotRequest) -> Rendered:
     """The task, and the command that launches it as a managed job, which SkyPilot starts again
     elsewhere when its machine is taken away.
     """
-    checked([*work.problems(), *asked.problems()])
+    checked([*work.problems(), *asked.problems(), *kept_in(asked.mount, work)])
     resources: dict[str, Any] = {
         "infra": asked.infra,
         "accelerators": asked.accelerators,

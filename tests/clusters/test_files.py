@@ -232,6 +232,7 @@ def test_the_user_of_an_image_may_write_to_its_volumes():
     """A new volume or share is root's; the images run as user 1000."""
     for name, user in (("Dockerfile", "ray"), ("mlflow/Dockerfile", "mlflow")):
         assert f"useradd --create-home --uid 1000 {user}" in (FOLDER / name).read_text()
+    assert "ray ALL=(ALL) NOPASSWD: ALL" in (FOLDER / "Dockerfile").read_text()  # SkyPilot
     made = (FOLDER / "mlflow/Dockerfile").read_text().partition("USER")[0]
     assert "install --directory --owner=mlflow --group=mlflow /artifacts" in made
     [server] = [

@@ -190,7 +190,7 @@ def test_a_job_of_a_ray_cluster_is_this_command():
 
 
 def test_a_rayjob_goes_on_with_the_same_sweep_on_cluster_after_cluster():
-    asked = KubeRayRequest("r/o:1", workers=2, queue="q", secret="mlflow")
+    asked = KubeRayRequest("r/o:1", workers=2, queue="q", secret="mlflow", mount="/shared")
     job = yaml.safe_load(render_kuberay(WORK, asked).text)
     assert job["metadata"] == {
         "generateName": "my-sweep-",
@@ -214,16 +214,18 @@ def test_a_rayjob_goes_on_with_the_same_sweep_on_cluster_after_cluster():
 
 
 def test_a_skypilot_task_names_secrets_and_holds_none():
-    asked = SkyPilotRequest("r/o:1", "s3://b", "A100:4", secrets=("MLFLOW_TRACKING_TOKEN",))
+    asked = SkyPilotRequest(
+        "r/o:1", "s3://b", "A100:4", mount="/shared", secrets=("MLFLOW_TRACKING_TOKEN",)
+    )
     rendered = render_skypilot(WORK, asked)
     task = yaml.safe_load(rendered.text)
     assert task["secrets"] == {"MLFLOW_TRACKING_TOKEN": None}
-    assert task["file_mounts"] == {"/sweeps": {"source": "s3://b", "mode": "MOUNT_CACHED"}}
+    assert task["file_mounts"] == {"/shared": {"source": "s3://b", "mode": "MOUNT_CACHED"}}
     assert task["resources"]["use_spot"] is True
     assert task["run"].splitlines()[-1] == "orchestrate sweep sweeps/my.yaml --set train.lr=0.1"
     assert "--secret MLFLOW_TRACKING_TOKEN FILE" in rendered.shown()
     on_demand = yaml.safe_load(
-        render_skypilot(WORK, SkyPilotRequest("i", "s3://b", spot=False)).text
+        render_skypilot(WORK, SkyPilotRequest("i", "s3://b", spot=False, mount="/shared")).text
     )
     assert on_demand["resources"]["use_spot"] is False
     assert "accelerators" not in on_demand["resources"]
@@ -240,13 +242,15 @@ def test_a_skypilot_task_names_secrets_and_holds_none():
         (render_ray, RayRequest("10.0.0.1:6379"), ["--address: must be http://HOST:PORT"]),
         (
             render_kuberay,
-            KubeRayRequest("", workers=0, cpus=0, gpus=-1, memory="32 GB", queue="a/b", mount="x"),
-            ["--image", "--queue", "--memory", "--mount", "--workers", "--cpus", "--gpus"],
+            KubeRayRequest(
+                "", workers=0, cpus=0, gpus=-1, memory="32 GB", queue="a/b", mount="/shared:x"
+            ),
+            "--image --queue --memory --mount --workers --cpus --gpus --folder".split(),
         ),
         (
             render_skypilot,
-            SkyPilotRequest("i", "bucket", "four", "many", "a b", mount="x", secrets=("a=b",)),
-            ["--bucket", "--cpus", "--infra", "--mount", "--secret"],
+            SkyPilotRequest("i j", "bucket", "four", "many", "a b", mount="x", secrets=("a=b",)),
+            "--image --bucket --cpus --infra --mount --secret --folder".split(),
         ),
     ],
 )
@@ -280,6 +284,52 @@ def test_what_no_cluster_can_run(work, message):
         with pytest.raises(UserError, match=message) as caught:
             render(work, asked)
         assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"claim": "my_claim"},
+        {"secret": "MLflow"},
+        {"namespace": "a.b"},
+        {"queue": "q" * 64},
+        {"queue": "q-"},
+        {"memory": "32K"},
+        {"memory": "32"},
+        {"image": 'img: x"'},
+        {"mount": "/a:b"},
+    ],
+)
+def test_what_kubernetes_would_refuse_is_refused_before(asked):
+    with pytest.raises(UserError, match=f"--{next(iter(asked))}: must be"):
+        render_kuberay(WORK, KubeRayRequest(**{"image": "i", "mount": "/shared"} | asked))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"memory": "32Gi"},
+        {"memory": "1.5T"},
+        {"memory": "64000k"},
+        {"claim": "my.claim-2"},
+        {"secret": "s" * 60 + "." + "t" * 60},
+        {"image": "Host:5000/a_b/c:1.0@sha256:0f"},
+    ],
+)
+def test_what_kubernetes_takes_is_taken(asked):
+    render_kuberay(WORK, KubeRayRequest(**{"image": "i", "mount": "/shared"} | asked))
+
+
+@pytest.mark.parametrize("folder", ["/other", "/sweeps/../other", "/sweepsy", "/"])
+def test_a_sweep_is_in_what_outlives_its_machine(folder):
+    work = Work("s", "s.yaml", folder)
+    for render, asked in (
+        (render_kuberay, KubeRayRequest("i")),
+        (render_skypilot, SkyPilotRequest("i", "s3://b")),
+    ):
+        with pytest.raises(UserError, match=r"^--folder: must be in --mount \(/sweeps\)"):
+            render(work, asked)
+        render(Work("s", "s.yaml", "/sweeps/mine"), asked)
 
 
 def test_a_command_that_kuberay_would_take_apart_is_refused():
