@@ -13,7 +13,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from trainables.sparse.kernels import LANES, Triple, _Loop, _Vectors, kernel, spread
+from trainables.sparse.kept_code import kernel
+from trainables.sparse.kernels import LANES, Triple, _Loop, _Vectors, spread
 from trainables.sparse.rows import Numbers
 
 VECTORS = 16 if LANES == 16 else 8

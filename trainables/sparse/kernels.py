@@ -1,30 +1,24 @@
 """Compiled kernels: rows of kept weights times contiguous pieces of feature maps.
 
-Needs numba, so it is imported only where `rows.compiled()`. What is compiled is kept on disk,
-beside this file or, where that cannot be written, in numba's folder of the user.
-
-numba does not notice a change of a function in another file: whoever edits the operations here
-deletes what was compiled of files that call them.
+Needs numba, so it is imported only where `rows.compiled()`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import binding, ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from trainables.sparse.kept_code import kernel
 from trainables.sparse.rows import Counts, Numbers
 
 Triple = tuple[Counts, npt.NDArray[np.uint32], Numbers]
 """starts, offsets and values of rows."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
 """Single-precision numbers of a vector register."""
@@ -32,18 +26,6 @@ VECTORS = 8
 """Registers that hold sums: enough to hide how long an operation takes."""
 COLUMNS = VECTORS * LANES
 FUSED = ("contract", "nsz")  # a product and a sum may be one operation, rounded once
-
-
-def kernel(function: Function) -> Function:
-    """Compiled for arguments of each kind, without Python's lock; kept on disk where there is a
-    place.
-    """
-    settings = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-    try:
-        compiled: Function = numba.njit(cache=True, **settings)(function)
-    except RuntimeError:  # no folder can be written
-        compiled = numba.njit(**settings)(function)
-    return compiled
 
 
 class _Vectors:

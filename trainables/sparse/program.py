@@ -73,6 +73,7 @@ class Program:
         places = np.cumsum([0, *sizes.values()]).tolist()
         self._places_of = dict(zip(sizes, places, strict=False))
         self._size = places[-1]
+        self._measures = not sizes
         self._constants: list[tuple[int, Numbers]] = []
         self._steps: list[tuple[int, ...]] = []
         self._starts: list[Counts] = []
@@ -118,6 +119,8 @@ class Program:
         """out = bias + start + weights times what they read, then ReLU if asked; bias: (C_out,)."""
         from trainables.sparse.kernels import GROUP, MULTIPLY
 
+        if self._measures:
+            return
         columns = out.frames * self.width
         owners = np.concatenate([part.owners for part in reads])
         places = np.concatenate([part.places for part in reads])
@@ -128,14 +131,15 @@ class Program:
         )
         group = 1
         if out.channels % GROUP == 0 and columns >= self.tile:
-            shared, entry = np.unique(
-                np.stack([owners // GROUP, places, inputs]), axis=1, return_inverse=True
+            span = int(places.max(initial=0)) + 1
+            shared, first, entry = np.unique(
+                owners // GROUP * span + places, return_index=True, return_inverse=True
             )
-            if len(owners) >= SHARED * shared.shape[1]:
-                group, together = GROUP, np.zeros((shared.shape[1], GROUP), self.kind)
-                together[entry.ravel(), owners % GROUP] = values
-                owners, places, inputs = shared
-                values = together
+            if len(owners) >= SHARED * len(shared):
+                group, together = GROUP, np.zeros((len(shared), GROUP), self.kind)
+                together[entry, owners % GROUP] = values
+                owners, places = np.divmod(shared, span)
+                inputs, values = inputs[first], together  # a place lies in one input
         chunks = self._chunks(reads, len(owners), out.channels // group)
         rows = inputs * chunks // int(before[-1]) * (out.channels // group) + owners
         order = np.argsort(rows, kind="stable")

@@ -14,7 +14,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from trainables.sparse.gradient_kernels import LONG, Sums, data_of
-from trainables.sparse.kernels import LANES, Triple, _Loop, kernel
+from trainables.sparse.kept_code import kernel
+from trainables.sparse.kernels import LANES, Triple, _Loop
 from trainables.sparse.rows import Counts, Numbers
 from trainables.sparse.ways import WIDTH
 

@@ -174,21 +174,3 @@ def test_transposed_rows_are_those_of_the_turned_kernel():
     for name in ("starts", "channels", "taps", "values"):
         np.testing.assert_array_equal(getattr(turned, name), getattr(expected, name))
     np.testing.assert_array_equal(turned.values, Rows.of(kernel).values[order])
-
-
-def test_without_a_folder_for_what_is_compiled_kernels_are_compiled_anew(monkeypatch):
-    """numba refuses to keep what it finds no folder for."""
-    from trainables.sparse import kernels
-
-    asked = []
-
-    def njit(*, cache=False, **_settings):
-        asked.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
-
-    monkeypatch.setattr(kernels.numba, "njit", njit)
-    function = object()
-    assert kernels.kernel(function) is function
-    assert asked == [True, False]
