@@ -13,7 +13,7 @@ from trainables.contract.errors import TrialFailed
 from trainables.data.batches.batches import Batches
 from trainables.deploy.compact import compact_form
 from trainables.deploy.form import DeployForm, deploy, round_to_single
-from trainables.deploy.sparse.runtime import run_sparse
+from trainables.deploy.sparse.runtime import has_program, run_sparse
 from trainables.models.build import Backbone
 from trainables.models.multilevel import MultiLevel
 from trainables.precision import full_float32
@@ -30,7 +30,9 @@ DEPLOY_TOLERANCE = 1e-4
 """The same in single precision, for networks without choices: rounding stays near 1e-6."""
 
 SPARSE_TOLERANCE = 1e-6
-"""The same between the deploy form and its execution on kept weights alone."""
+"""The same between the deploy form and its execution on kept weights alone; more where the training
+form's own rounding is a tenth of it or more.
+"""
 
 ROUNDING_ROOM = 10.0
 """What single precision may differ by where a network enlarges rounding beyond that: so many times
@@ -75,13 +77,20 @@ def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -
     scale = max(float(expected.abs().max()), 1.0)
     round_to_single(form)
     rounding = float((rounded - expected).abs().max()) / scale
-    sparse = run_sparse(form, forced=True) if model.continuous else None
-    if sparse is not None:
-        single = clips.float()
-        with full_float32():
-            room = max(SPARSE_TOLERANCE, ROUNDING_ROOM * rounding)
-            _check_difference(form(single), sparse(single), room)
+    if model.continuous:
+        room = max(SPARSE_TOLERANCE, ROUNDING_ROOM * rounding)
+        _prove_kept_weights(form, clips.float(), room)
     return Folded(form, rounding)
+
+
+def _prove_kept_weights(form: DeployForm | MultiLevel, clips: Tensor, room: float) -> None:
+    """Of each way in which `run_sparse` may run the form: nothing, where that is none."""
+    with full_float32():
+        expected = form(clips)
+        for whole in (True, False) if has_program(form) else (False,):
+            sparse = run_sparse(form, forced=True, whole=whole)
+            if sparse is not None:
+                _check_difference(expected, sparse(clips), room)
 
 
 def prove_equal(model: Backbone | MultiLevel, folded: Folded, batches: Batches) -> Proof:

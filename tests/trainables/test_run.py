@@ -1,6 +1,7 @@
 """One trial from store to files: complete, continued, repeated, failed."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import torch
 from tests import naive_models
 from tests.trainables.one_trial import run_trial, write_synthetic
 from tests.trainables.trial_configs import build_blocks, config_of
-from trainables import run
+from trainables import proof, run
 from trainables.contract.artifacts import LATENCIES, TrialDir
 from trainables.contract.config import ModelConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
@@ -144,6 +145,32 @@ def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wr
         folded.form.head.fc.weight.mul_(2.0)
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
         prove_equal(model, folded, batches)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_trial_proves_both_ways_on_kept_weights(monkeypatch, broken):
+    """One program, and convolution by convolution: which is faster is another machine's matter."""
+    model = naive_models.narrow_backbone("st_gcn", layout="coco17", persons=1).float().eval()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.temporal.conv.weight[::2] = 0.0
+    x = naive_models.random_clips(4, 3, 16, 17, 1).float()
+    batches = SimpleNamespace(
+        epoch=lambda _epoch: iter([SimpleNamespace(persons=None, x=x, index=torch.arange(4))])
+    )
+    ways, real = [], proof.run_sparse
+
+    def run_sparse(form, *, forced, whole):
+        ways.append((forced, whole))
+        sparse = real(form, forced=forced, whole=whole)
+        if broken and not whole:
+            sparse.head.fc.weight.data.mul_(1.1)
+        return sparse
+
+    monkeypatch.setattr(proof, "run_sparse", run_sparse)
+    with pytest.raises(TrialFailed) if broken else nullcontext():
+        prove_folding(model, batches, 16)
+    assert ways == [(True, True), (True, False)]
 
 
 def test_a_deploy_form_that_differs_fails_the_trial(store, tmp_path, monkeypatch):

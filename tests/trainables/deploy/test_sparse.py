@@ -161,6 +161,41 @@ def test_threads_give_the_same_bits(monkeypatch):
     assert torch.equal(sparse(clips), alone)
 
 
+@pytest.mark.parametrize("case", ["hpi_gcn_rp", "ctr_gcn"])
+def test_it_may_be_cast(case):
+    """Programs are made anew; single convolutions run dense in another precision."""
+    form = form_of(case).float()
+    sparse, clips = run_sparse(form, forced=True), clips_of(form)
+    with torch.no_grad():
+        sparse(clips)
+        assert difference(sparse.double()(clips.double()), form.double()(clips.double())) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_other_precisions_run_dense(kind):
+    assert run_sparse(form_of("hpi_gcn_rp").to(kind), forced=True) is None
+
+
+def test_what_is_faster_is_measured_with_a_person_for_every_thread(monkeypatch):
+    form, seen = form_of("hpi_gcn_rp"), []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(
+        "trainables.deploy.sparse.choices._ratio", lambda _sparse, dense: seen.append(dense()) or 2
+    )
+    run_sparse(form)
+    assert [len(logits) for logits in seen] == [3]  # clips of two persons
+
+
+@pytest.mark.parametrize("case", ["hpi_gcn_rp", "hpi_gcn_op", "st_gcn"])
+@torch.inference_mode()
+def test_both_ways_give_the_same_logits(case):
+    form = form_of(case)
+    sparse, clips = run_sparse(form, forced=True, whole=False), clips_of(form)
+    assert runtime.has_program(form)
+    assert any(isinstance(module, SparseConv) for module in sparse.modules())
+    assert difference(sparse(clips), form(clips)) < 1e-12
+
+
 def test_it_is_no_file(tmp_path):
     with pytest.raises(ValueError, match="made anew"):
         save_deploy(run_sparse(form_of("hpi_gcn_rp"), forced=True), tmp_path / "deploy.pt")
@@ -198,11 +233,12 @@ def test_what_is_faster_is_measured_once(choices, monkeypatch, ratio, faster, ca
         assert difference(sparse(clips_of(form)), form(clips_of(form))) < 1e-12
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"form": 0}', '{"form": 1, "times_as_fast": 3}'])
-def test_a_damaged_file_of_choices_is_written_anew(choices, content):
+@pytest.mark.parametrize("content", ["", "[]", '{"form": 0}', '{"form": 2, "times_as_fast": 3}'])
+def test_a_damaged_file_of_choices_is_written_anew(choices, content, monkeypatch):
     choices.parent.mkdir(parents=True)
     choices.write_text(content)
-    assert Choices().worth("a convolution", lambda: None, lambda: sum(range(20000)))
+    monkeypatch.setattr("trainables.deploy.sparse.choices._ratio", lambda *_: 2.0)
+    assert Choices().worth("a convolution", lambda: None, lambda: None)
     assert len(json.loads(choices.read_text())["times_as_fast"]) == 1
 
 
@@ -214,6 +250,7 @@ def test_choices_of_others_are_kept(choices):
     assert names == {"a", "b", "c"}
 
 
-def test_a_cache_that_cannot_be_written_is_no_failure(choices):
+def test_a_cache_that_cannot_be_written_is_no_failure(choices, monkeypatch):
+    monkeypatch.setattr("trainables.deploy.sparse.choices._ratio", lambda *_: 2.0)
     choices.parent.parent.write_text("a file")
-    assert Choices().worth("a convolution", lambda: None, lambda: sum(range(20000)))
+    assert Choices().worth("a convolution", lambda: None, lambda: None)

@@ -45,6 +45,7 @@ class SparseConv(nn.Conv2d):
         assert steps is not None
         kernel = conv.weight.detach()[..., 0].contiguous().numpy()
         self.kept = Convolution(kernel, steps, groups=conv.groups)
+        self.kind = conv.weight.dtype  # of the kept weights; the module may be cast later
         self.choices = choices
         self.way: Way = "undecided" if choices else "kept weights"
 
@@ -55,7 +56,7 @@ class SparseConv(nn.Conv2d):
         self, x: Tensor, bias: Tensor | None, residual: Tensor | None = None, *, relu: bool = False
     ) -> Tensor:
         """conv(x) + bias + residual, then ReLU where asked: a new tensor. bias: (C_out,)."""
-        usable = x.dtype == self.weight.dtype and not torch.compiler.is_compiling()
+        usable = x.dtype == self.weight.dtype == self.kind and not torch.compiler.is_compiling()
         if usable and self.way == "undecided":
             self.way = self._decided(x)
         if not usable or self.way != "kept weights":

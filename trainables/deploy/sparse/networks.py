@@ -76,7 +76,7 @@ class NetworkProgram(nn.Module):
         """stem, blocks: those of a deploy form, which `fits`."""
         super().__init__()
         self.stem, self.blocks = stem, blocks
-        self._programs: OrderedDict[tuple[int, int], Compiled] = OrderedDict()
+        self._programs: OrderedDict[tuple[int, int, str], Compiled] = OrderedDict()
 
     def forward(self, x: Tensor) -> Tensor:
         weight = next(self.blocks.parameters())
@@ -94,10 +94,9 @@ class NetworkProgram(nn.Module):
     def _program(self, shape: torch.Size) -> Compiled:
         """That of clips (C, T, V), kept for some lengths."""
         channels, frames, joints = shape
-        key = (frames, joints)
+        kind, sizes = _array(next(self.blocks.parameters())).dtype, dict[str, int]()
+        key = (frames, joints, str(kind))
         if key not in self._programs:
-            weight = next(self.blocks.parameters())
-            kind, sizes = weight.detach().numpy().dtype, dict[str, int]()
             for _ in range(2):  # the first finds out how much memory each map needs
                 program = Program(frames, joints, kind, sizes)
                 source = program.map("input", channels, frames)

@@ -27,32 +27,48 @@ PERSONS_AT_ONCE = 2
 
 
 @overload
-def run_sparse(form: DeployForm, *, forced: bool = False) -> DeployForm | None: ...
-@overload
-def run_sparse(form: MultiLevel, *, forced: bool = False) -> MultiLevel | None: ...
-@torch.inference_mode()
 def run_sparse(
-    form: DeployForm | MultiLevel, *, forced: bool = False
+    form: DeployForm, *, forced: bool = False, whole: bool = True
+) -> DeployForm | None: ...
+@overload
+def run_sparse(
+    form: MultiLevel, *, forced: bool = False, whole: bool = True
+) -> MultiLevel | None: ...
+@torch.no_grad()
+def run_sparse(
+    form: DeployForm | MultiLevel, *, forced: bool = False, whole: bool = True
 ) -> DeployForm | MultiLevel | None:
     """A copy whose convolutions run on their kept weights where that is faster on this machine,
-    equal up to the order of sums; None where nothing is: the form is dense, on a GPU, or numba
-    cannot be used, which is said once.
+    equal up to the order of sums; None where nothing is: the form is dense, on a GPU, neither in
+    single nor in double precision, or numba cannot be used, which is said once.
 
-    forced: wherever weights are zero, faster or not. A few persons at a time go through the whole
+    forced: wherever weights are zero, faster or not. whole: as one program where its parts allow
+    that; otherwise convolution by convolution. A few persons at a time go through the whole
     network; threads as many as torch has, each with persons of its own. The file of `save_deploy`
     is that of the form this was made of.
     """
-    if next(form.parameters()).device.type != "cpu" or not _has_zeros(form):
+    some = next(form.parameters())
+    computes = some.device.type == "cpu" and some.dtype in (torch.float32, torch.float64)
+    if not computes or not _has_zeros(form):
         return None
     if not compiled():
         _say_what_is_missing()
         return None
     if isinstance(form, MultiLevel):
-        parts = {part: _sparse_part(part, forced) or part for part in deploy_forms(form)}
+        parts = {part: _sparse_part(part, forced, whole) or part for part in deploy_forms(form)}
         if all(part is made for part, made in parts.items()):
             return None
         return _made_of(form, parts)
-    return _sparse_part(form, forced)
+    return _sparse_part(form, forced, whole)
+
+
+def has_program(form: DeployForm | MultiLevel) -> bool:
+    """Whether `whole` makes a difference: a part may run as one program."""
+    return any(_as_program(part) for part in deploy_forms(form))
+
+
+def _as_program(form: DeployForm) -> bool:
+    return isinstance(form.blocks, nn.ModuleList) and fits(form.stem, form.blocks)
 
 
 def _made_of(form: MultiLevel, parts: dict[DeployForm, DeployForm]) -> MultiLevel:
@@ -69,14 +85,13 @@ def _made_of(form: MultiLevel, parts: dict[DeployForm, DeployForm]) -> MultiLeve
     return twin
 
 
-def _sparse_part(form: DeployForm, forced: bool) -> DeployForm | None:
+def _sparse_part(form: DeployForm, forced: bool, whole: bool) -> DeployForm | None:
     """The first that is faster than the dense form: one program, or single convolutions."""
     if not _has_zeros(form):
         return None
     choices, clip = Choices(), _some_clip(form)
-    assert isinstance(form.blocks, nn.ModuleList)
     name = _name_of(form)
-    if fits(form.stem, form.blocks):
+    if whole and _as_program(form):
         twin = copy.deepcopy(form)
         assert isinstance(twin.blocks, nn.ModuleList)
         twin.arrange(Execution())
@@ -132,10 +147,12 @@ def _replaced(
 
 
 def _some_clip(form: DeployForm) -> Tensor:
-    """(1, 3, T, V, M) in which everyone is there."""
-    some = next(form.parameters())
-    frames = form.frames or USUAL_FRAMES
-    return some.new_ones(1, 3, frames, form.spec.joints, form.spec.persons)
+    """(N, 3, T, V, M) in which everyone is there: of at least as many persons as there are threads,
+    so that what is faster for them is faster for batches.
+    """
+    some, persons = next(form.parameters()), form.spec.persons
+    clips, frames = -(-torch.get_num_threads() // persons), form.frames or USUAL_FRAMES
+    return some.new_ones(clips, 3, frames, form.spec.joints, persons)
 
 
 @cache
