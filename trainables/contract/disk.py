@@ -105,6 +105,16 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
+def cache_root() -> Path:
+    """The folder of what can be made or fetched anew; UserError where there is none."""
+    try:
+        return Path(os.environ.get("ORCHESTRATE_CACHE") or "~/.cache/orchestrate").expanduser()
+    except RuntimeError as error:  # a container's user without a home
+        raise UserError(
+            f"ORCHESTRATE_CACHE: must name a folder for caches here: {error}"
+        ) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_atomic(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

@@ -113,7 +113,9 @@ class Convolution:
             floor,
             out.reshape(persons, -1),
             columns,
-            room(lambda: aligned(size, x.dtype), inputs, shifts, x.dtype),
+            room(lambda: aligned(size, x.dtype), inputs, shifts, x.dtype)
+            if size
+            else x[:0, 0, 0, 0],
         )
 
     def offsets(self, shifts: Shifts) -> npt.NDArray[np.uint32]:

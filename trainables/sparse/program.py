@@ -67,7 +67,7 @@ class Program:
         """
         from trainables.sparse.kernels import COLUMNS, LANES
 
-        self.joints, self.kind = joints, np.dtype(kind)
+        self.frames, self.joints, self.kind = frames, joints, np.dtype(kind)
         self.width, self.tile = -(-joints // LANES) * LANES, COLUMNS
         self.sizes: dict[str, int] = {}
         places = np.cumsum([0, *sizes.values()]).tolist()
@@ -119,6 +119,7 @@ class Program:
         """out = bias + start + weights times what they read, then ReLU if asked; bias: (C_out,)."""
         from trainables.sparse.kernels import GROUP, MULTIPLY
 
+        assert start is not None or out.frames <= self.frames, "nothing has no more zeros"
         if self._measures:
             return
         columns = out.frames * self.width

@@ -14,12 +14,14 @@ import torch
 from tests import naive_models
 from tests.trainables.models.multilevel_cases import KINDS, clips_for, masked
 from trainables.contract.config import SparsityConfig
+from trainables.contract.disk import cache_root
+from trainables.contract.errors import UserError
 from trainables.deploy.form import deploy, save_deploy
 from trainables.deploy.sparse import runtime
 from trainables.deploy.sparse.choices import Choices
 from trainables.deploy.sparse.modules import SparseConv
 from trainables.deploy.sparse.runtime import run_sparse
-from trainables.sparse import kernels
+from trainables.sparse import convolution, kernels
 from trainables.sparsity.generator import SparseGenerator
 
 FRAMES = 12
@@ -254,3 +256,34 @@ def test_a_cache_that_cannot_be_written_is_no_failure(choices, monkeypatch):
     monkeypatch.setattr("trainables.deploy.sparse.choices._ratio", lambda *_: 2.0)
     choices.parent.parent.write_text("a file")
     assert Choices().worth("a convolution", lambda: None, lambda: None)
+
+
+def test_a_user_without_a_home_keeps_no_choices(monkeypatch):
+    monkeypatch.delenv("ORCHESTRATE_CACHE")
+    monkeypatch.setenv("HOME", "~")  # what expanduser cannot resolve
+    with pytest.raises(UserError, match="ORCHESTRATE_CACHE: must name a folder for caches here"):
+        cache_root()
+    monkeypatch.setattr("trainables.deploy.sparse.choices._ratio", lambda *_: 2.0)
+    assert Choices().worth("a convolution", lambda: None, lambda: None)
+
+
+@pytest.mark.parametrize(
+    "change", [{"padding": (1, 0)}, {"stride": (1, 2)}, {"groups": 2}, {"kernel_size": (3, 1)}]
+)
+def test_what_a_program_does_not_know_is_no_program(change):
+    form = form_of("st_gcn")
+    assert runtime.has_program(form)
+    residual = next(
+        each for block in form.blocks for each in (block.residual,) if hasattr(each, "conv")
+    )
+    for name, value in change.items():
+        setattr(residual.conv, name, value)
+    assert not runtime.has_program(form)
+
+
+def test_one_by_one_convolutions_take_no_room():
+    """Rooms are few; whoever needs one would have to make it anew."""
+    kernel = np.eye(4)[:, :, None]
+    convolution._rooms.kept.clear()
+    convolution.Convolution(kernel, convolution.Steps())(np.ones((1, 4, 6, 5)))
+    assert not convolution._rooms.kept

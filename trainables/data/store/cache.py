@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from trainables.contract.disk import write_atomic
+from trainables.contract.disk import cache_root, write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.locks import held
 from trainables.contract.secrets import redacted
@@ -78,10 +78,10 @@ def is_uri(location: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where copies of stores are kept; any of them may be deleted while nothing uses it."""
-    return (
-        Path(os.environ.get("ORCHESTRATE_CACHE") or "~/.cache/orchestrate").expanduser() / "stores"
-    )
+    """Where copies of stores are kept; any of them may be deleted while nothing uses it. UserError
+    where there is no folder for caches.
+    """
+    return cache_root() / "stores"
 
 
 class _Remote:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from trainables.contract.disk import write_json
-from trainables.contract.errors import OrchestrateError
+from trainables.contract.disk import cache_root, write_json
+from trainables.contract.errors import OrchestrateError, UserError
 from trainables.cost.processor import processor_name
 
 log = logging.getLogger(__name__)
@@ -48,6 +47,8 @@ class Choices:
         """What other processes measured meanwhile is kept; a folder that cannot be written is no
         reason to stop.
         """
+        if self.file is None:
+            return
         self._known = {**_read(self.file), **(self._known or {})}
         try:
             write_json(self.file, {"form": FORM, "times_as_fast": self._known})
@@ -60,13 +61,19 @@ def kept_share(kept: int, of: int) -> str:
     return f"2^{-round(-3 * math.log2(max(kept, 1) / of))}/3"
 
 
-def _file() -> Path:
-    root = Path(os.environ.get("ORCHESTRATE_CACHE") or "~/.cache/orchestrate").expanduser()
-    return root / "sparse" / "choices.json"
+def _file() -> Path | None:
+    """None where there is no folder for caches."""
+    try:
+        return cache_root() / "sparse" / "choices.json"
+    except UserError as error:
+        log.debug("choices are not kept: %s", error)
+        return None
 
 
-def _read(file: Path) -> dict[str, float]:
+def _read(file: Path | None) -> dict[str, float]:
     """Nothing where there is no file of this form."""
+    if file is None:
+        return {}
     try:
         content = json.loads(file.read_text())
         if content["form"] != FORM:

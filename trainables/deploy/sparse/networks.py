@@ -64,7 +64,12 @@ def _residual_fits(residual: nn.Module | None) -> bool:
 
 
 def _pointwise(module: nn.Module) -> bool:
-    return type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.groups == 1
+    """A 1x1 convolution; frames may be left out, joints not."""
+    return (
+        type(module) is nn.Conv2d
+        and (module.kernel_size, module.padding) == ((1, 1), (0, 0))
+        and (module.stride[1], module.groups) == (1, 1)
+    )
 
 
 class NetworkProgram(nn.Module):
