@@ -145,7 +145,9 @@ class Backbone(SkeletonNetwork):
         ones are run once: up to rounding nothing changes (see `BackboneCard.persons_apart`). None:
         every place is run.
         """
-        return self.head_objective(self.head, self.features(clips, persons), labels)
+        # one that a subclass overrides may know of clips alone
+        features = self.features(clips) if persons is None else self.features(clips, persons)
+        return self.head_objective(self.head, features, labels)
 
     def head_objective(
         self, head: nn.Module, features: Tensor, labels: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.models.multilevel import MultiLevel, MultiLevelSpec, drawn
+from trainables.models.multilevel import MultiLevel, MultiLevelSpec, drawn, training_features
 
 
 class Experts(MultiLevel):
@@ -39,7 +39,7 @@ class Experts(MultiLevel):
         self, clips: Tensor, labels: Tensor, persons: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         experts = self.backbones
-        features = torch.stack([expert.features(clips, persons) for expert in experts])
+        features = torch.stack([training_features(expert, clips, persons) for expert in experts])
         loss, logits = experts[0].head_objective(self.head, self.fusion(features), labels)
         if self.spec.own_heads:
             loss = loss + sum(
