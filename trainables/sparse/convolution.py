@@ -17,7 +17,9 @@ from trainables.sparse.rows import Numbers, Rows, Shifts
 
 LINE_BYTES = 64
 SHAPES = 16
-"""Lengths of clips whose places in memory a convolution keeps, and rooms a thread keeps."""
+"""Lengths of clips whose places in memory a convolution keeps."""
+ROOMS_BYTES = 1 << 27
+"""Of the rooms that a thread keeps: those of two dozen programs of full width."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Convolution:
             columns,
             room(lambda: aligned(size, x.dtype), inputs, shifts, x.dtype)
             if size
-            else x[:0, 0, 0, 0],
+            else np.zeros(0, x.dtype),
         )
 
     def offsets(self, shifts: Shifts) -> npt.NDArray[np.uint32]:
@@ -168,8 +170,10 @@ def room(make: Callable[[], Numbers], *purpose: Any) -> Numbers:
     it.
     """
     if purpose not in _rooms.kept:
-        _rooms.kept[purpose] = make()
-        while len(_rooms.kept) > SHAPES:
-            _rooms.kept.popitem(last=False)
+        made = make()
+        _rooms.kept[purpose] = made
+        held = sum(numbers.nbytes for numbers in _rooms.kept.values())
+        while held > ROOMS_BYTES and len(_rooms.kept) > 1:
+            held -= _rooms.kept.popitem(last=False)[1].nbytes
     _rooms.kept.move_to_end(purpose)
     return _rooms.kept[purpose]

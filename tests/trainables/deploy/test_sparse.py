@@ -285,5 +285,23 @@ def test_one_by_one_convolutions_take_no_room():
     """Rooms are few; whoever needs one would have to make it anew."""
     kernel = np.eye(4)[:, :, None]
     convolution._rooms.kept.clear()
-    convolution.Convolution(kernel, convolution.Steps())(np.ones((1, 4, 6, 5)))
+    x = np.ones((1, 4, 6, 5))
+    x.flags.writeable = False  # nor is the input taken for one
+    np.testing.assert_array_equal(convolution.Convolution(kernel, convolution.Steps())(x), x)
     assert not convolution._rooms.kept
+
+
+def test_rooms_are_kept_by_their_bytes(monkeypatch):
+    """An ensemble of many networks comes back to each of them in every call."""
+    made = []
+
+    def room(number):
+        return convolution.room(lambda: made.append(number) or np.zeros(125), "a test", number)
+
+    convolution._rooms.kept.clear()
+    for number in (*range(40), *range(40)):
+        room(number)
+    assert made == list(range(40))
+    monkeypatch.setattr(convolution, "ROOMS_BYTES", 3500)
+    room(40)
+    assert [number for _, number in convolution._rooms.kept] == [38, 39, 40]
