@@ -221,7 +221,7 @@ def _digest(pool: Pool, sweep: Sweep) -> str:
                 metrics.get(name)
                 for metrics in known
                 for name in names
-                if name in metrics or not name.startswith("sparse_")  # noted since 0.5.0
+                if name in metrics or not name.startswith("sparse_")  # noted since 0.6.0
             ]
     content = [VERSION, asked, trials, rivals, *([times] if times else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
