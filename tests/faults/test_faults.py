@@ -34,7 +34,7 @@ from tests.faults.workers import Training
 from tests.faults.world import Faults, World, simulate, simulate_one
 from trainables.run import Watch
 
-QUICK, ALL = 200, 2000
+QUICK, ALL = 100, 2000
 """Seeds in `make test`, and with those in `make test-full`."""
 CHUNK = 50
 

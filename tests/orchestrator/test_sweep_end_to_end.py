@@ -289,6 +289,7 @@ def test_two_sweeps_at_once_do_not_disturb_each_other(folder):
     assert not (folder / "runs" / "other").exists()
 
 
+@pytest.mark.full
 def test_signals_and_kills_of_the_driver_and_of_a_worker_lose_nothing_finished(folder):
     """First SIGUSR1, which Slurm sends before preemption and Tune would take for its own; Ctrl-C is
     sent by other tests here.

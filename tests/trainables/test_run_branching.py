@@ -105,7 +105,16 @@ def left(store, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("sparsity", CASES.values(), ids=CASES)
+IN_EVERY_RUN = ("random", "sharing fused", "rewinding")
+
+
+@pytest.mark.parametrize(
+    "sparsity",
+    [
+        pytest.param(case, id=name, marks=() if name in IN_EVERY_RUN else pytest.mark.full)
+        for name, case in CASES.items()
+    ],
+)
 def test_a_trial_that_branches_from_the_dense_one_equals_itself_alone(
     store, tmp_path, left, sparsity
 ):
@@ -161,7 +170,7 @@ def levels_alone(store, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("stop_after", [1, 5])
+@pytest.mark.parametrize("stop_after", [pytest.param(1, marks=pytest.mark.full), 5])
 def test_whoever_dies_whenever_the_beginning_is_there_once(
     store, tmp_path, levels_alone, stop_after
 ):

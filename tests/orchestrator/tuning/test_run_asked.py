@@ -98,7 +98,7 @@ def scene(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "TICK_S", 0.01)
     monkeypatch.setattr(run_module.tune, "with_resources", lambda trainable, wanted: trainable)
     monkeypatch.setattr(run_module.tune, "Tuner", FakeTune)
-    monkeypatch.setattr(run_module, "untimed", lambda context: {})
+    monkeypatch.setattr(run_module, "untimed", lambda context, sparse=True: {})
 
     def run(folder, *changes, steps=10_000):
         (tmp_path / folder).mkdir(exist_ok=True)
