@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.combine import combine_rows
+from orchestrator.ensembling.find_model import BUNDLE
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
@@ -28,7 +29,7 @@ from trainables.data.store.writing import sha256
 if TYPE_CHECKING:
     from trainables.deploy.predict import Network
 
-FILE = "bundle.json"
+FILE = BUNDLE
 
 
 def bundle_folder(run: Path, row: Row) -> Path:
