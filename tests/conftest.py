@@ -11,6 +11,8 @@ import pytest
 
 os.environ.pop("COLUMNS", None)
 
+pytest_plugins = ["tests.browser"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-seed", type=int, help="of tests/faults: this sweep alone")
