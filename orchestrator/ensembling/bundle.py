@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.combine import combine_rows
-from orchestrator.ensembling.find_model import BUNDLE
+from orchestrator.ensembling.find_model import BUNDLE, FoundModel
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
@@ -23,7 +23,7 @@ from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import FAILURES, reason
 from trainables.data.store.cache import open_store
-from trainables.data.store.description import Description
+from trainables.data.store.description import Description, layout_of
 from trainables.data.store.writing import sha256
 
 if TYPE_CHECKING:
@@ -51,22 +51,19 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
         return None
     out = bundle_folder(run, row)
     partial = out.with_name(f".{out.name}.partial")
-    folders = {trial: TrialDir(run / "trials" / trial) for trial in row.trials}
     try:
-        for folder in folders.values():
-            result = folder.load()
-            folder.checked(folder.config_file, result)
-            folder.checked(folder.deploy_file, result)
-        configs = {trial: folder.load_config().data for trial, folder in folders.items()}
+        bundle = Bundle.of_row(run, evaluation, row)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for trial, folder in folders.items():
-            shutil.copyfile(folder.deploy_file, partial / f"{trial}.pt")
+        for trial, file in bundle.files.items():
+            shutil.copyfile(file, partial / f"{trial}.pt")
         content = {
-            "description": _description(row.division.store, out).model_dump(mode="json"),
-            "members": {trial: data.model_dump(mode="json") for trial, data in configs.items()},
-            "digests": {trial: sha256(partial / f"{trial}.pt") for trial in configs},
-            "recipe": _recipe(evaluation, row.name),
+            "description": bundle.description.model_dump(mode="json"),
+            "members": {
+                trial: data.model_dump(mode="json") for trial, data in bundle.members.items()
+            },
+            "digests": {trial: sha256(partial / f"{trial}.pt") for trial in bundle.members},
+            "recipe": bundle.recipe,
         }
         write_json(partial / FILE, content)
         shutil.rmtree(out, ignore_errors=True)
@@ -78,14 +75,38 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
     return out
 
 
-def _description(store: str, earlier: Path) -> Description:
-    """What the store says of itself, or what it said when the bundle `earlier` was written."""
+def open_bundle(found: FoundModel) -> Bundle:
+    """The networks of a trial, an ensemble or a bundle's folder, and how they are combined, where
+    they lie. UserError where a file is missing or changed, or the store's description is nowhere.
+    """
+    path, run, row = found.path, found.run, found.row
+    if path is None or found.kind in ("exported", "published", "registered"):
+        raise UserError(
+            f"{found.place}: must be a trial, an ensemble or a folder that a sweep ships, got"
+            f" {'an' if found.kind == 'exported' else 'a'} {found.kind} model"
+        )
+    if found.kind == "bundle":
+        return Bundle.load(path)
+    if found.kind == "trial":
+        return Bundle.of_trial(TrialDir(path), run)
+    evaluation = None if run is None else FinalEvaluation.load(run)
+    if run is None or evaluation is None or row is None:
+        raise UserError(f"{path}: must be an ensemble of a final evaluation, which is not there")
+    return Bundle.of_row(run, evaluation, row)
+
+
+def _description(store: str, run: Path | None) -> Description:
+    """What the store says of itself, or what it said when a bundle of the sweep was written."""
     try:
         info = open_store(store).info
-    except UserError:
-        if not (earlier / FILE).is_file():
-            raise
-        return Bundle.load(earlier).description
+    except UserError as error:
+        for file in sorted(run.glob(f"*/*/model/{FILE}")) if run is not None else ():
+            earlier = Bundle.load(file.parent)
+            if any(data.store == store for data in earlier.members.values()):
+                return earlier.description
+        raise UserError(
+            f"{store}: the store must be there to say what the classes and joints are: {error}"
+        ) from error
     return Description.model_validate(
         {name: getattr(info, name) for name in Description.model_fields}
     )
@@ -113,22 +134,22 @@ def _recipe(evaluation: FinalEvaluation, name: str) -> dict[str, Any]:
 
 
 class Bundle:
-    """A bundle, ready to predict; made by `Bundle.load`.
+    """Networks, what each sees and how their logits are combined, ready to predict.
 
-    Its networks are read at the first prediction and kept.
+    The networks are read at the first prediction and kept.
     """
 
     def __init__(
         self,
-        folder: Path,
         description: Description,
         members: dict[str, DataConfig],
         recipe: dict[str, Any],
+        files: dict[str, Path],
     ) -> None:
-        self.folder = folder
         self.description = description
-        self.members = members
+        self.members = members  # trial -> what its network sees
         self.recipe = recipe
+        self.files = files  # trial -> its deploy form
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
@@ -147,18 +168,44 @@ class Bundle:
                 f"{folder}: must be a bundle with a readable {FILE}, but {reason(error)}"
             ) from error
         _check_digests(folder, digests)
-        return cls(folder, description, members, recipe)
+        return cls(
+            description, members, recipe, {trial: folder / f"{trial}.pt" for trial in members}
+        )
+
+    @classmethod
+    def of_row(cls, run: Path, evaluation: FinalEvaluation, row: Row) -> Bundle:
+        """A member or ensemble of a sweep's final evaluation, from the folders of its trials."""
+        folders = {trial: TrialDir(run / "trials" / trial) for trial in row.trials}
+        files = {trial: _deploy_file(folder) for trial, folder in folders.items()}
+        members = {trial: folder.load_config().data for trial, folder in folders.items()}
+        description = _description(row.division.store, run)
+        return cls(description, members, _recipe(evaluation, row.name), files)
+
+    @classmethod
+    def of_trial(cls, folder: TrialDir, run: Path | None = None) -> Bundle:
+        """The network of a finished trial; run: the sweep's folder, where it lies in one."""
+        trial = folder.path.absolute().name
+        file = _deploy_file(folder)
+        data = folder.load_config().data
+        return cls(_description(data.store, run), {trial: data}, {"trial": trial}, {trial: file})
 
     @cached_property
     def _networks(self) -> list[tuple[Network, DataConfig]]:
         from trainables.deploy.form import load_deploy
         from trainables.deploy.sparse.runtime import run_sparse
 
-        forms = [load_deploy(self.folder / f"{trial}.pt") for trial in self.members]
-        return [
-            (run_sparse(form) or form, data)
-            for form, data in zip(forms, self.members.values(), strict=True)
-        ]
+        layout, networks = layout_of(self.description.layout), []
+        for trial, data in self.members.items():
+            form = load_deploy(self.files[trial])
+            has = (form.spec.joints, form.spec.classes)
+            if has != (layout.size, len(self.description.classes)):
+                raise UserError(
+                    f"{self.files[trial]}: must be a network for {layout.size} joints and"
+                    f" {len(self.description.classes)} classes, as {self.description.name} has, got"
+                    f" {has[0]} and {has[1]}"
+                )
+            networks.append((run_sparse(form) or form, data))
+        return networks
 
     def predict(self, clips: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """Class probabilities (N, K) of N raw clips, each (T, V, C) or (M, T, V, C), in the units
@@ -176,6 +223,13 @@ class Bundle:
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
         probabilities: npt.NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
         return probabilities
+
+
+def _deploy_file(folder: TrialDir) -> Path:
+    """The deploy form of a finished trial, checked to be the one that it wrote."""
+    result = folder.load()
+    folder.checked(folder.config_file, result)
+    return folder.checked(folder.deploy_file, result)
 
 
 def _check_digests(folder: Path, digests: dict[str, str]) -> None:

@@ -5,9 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.ensembling.bundle import FILE, Bundle, _combined, _recipe, write_bundle
+from orchestrator.ensembling.bundle import (
+    FILE,
+    Bundle,
+    _combined,
+    _recipe,
+    open_bundle,
+    write_bundle,
+)
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.find_model import FoundModel, find_model
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import ModelConfig
@@ -170,3 +178,36 @@ def test_a_bundle_is_written_again_without_its_store_and_is_whole_or_not_there(t
 def test_a_sweep_without_a_finished_trial_has_no_bundle(tmp_path):
     run, evaluation = shipped(tmp_path)
     assert write_bundle(run, evaluation.model_copy(update={"rows": ()})) is None
+
+
+def test_trials_and_ensembles_predict_where_they_lie_as_their_bundle_does(tmp_path):
+    run, evaluation = shipped(tmp_path, FINAL)
+    evaluation.save(run)
+    before = open_bundle(find_model("run", str(tmp_path))).predict(CLIPS)
+    folder = write_bundle(run, evaluation)
+    np.testing.assert_array_equal(open_bundle(find_model(str(folder))).predict(CLIPS), before)
+    trials = evaluation.headline.trials
+    each = [open_bundle(find_model(f"run/{trial}", str(tmp_path))) for trial in trials]
+    np.testing.assert_allclose(sum(one.predict(CLIPS) for one in each) / 2, before, rtol=1e-6)
+    (tmp_path / "store").rename(tmp_path / "away")  # the bundle says what its clips look like
+    again = open_bundle(find_model(f"run/{trials[0]}", str(tmp_path)))
+    np.testing.assert_array_equal(again.predict(CLIPS), each[0].predict(CLIPS))
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"store: the store must be there to say what the classes"):
+        open_bundle(find_model(f"run/{trials[0]}", str(tmp_path)))
+
+
+def test_a_network_of_other_classes_is_refused(tmp_path):
+    run, evaluation = shipped(tmp_path)
+    folder = write_bundle(run, evaluation)
+    content = json.loads((folder / FILE).read_text())
+    content["description"]["classes"].append("jump")
+    write_json(folder / FILE, content)
+    with pytest.raises(UserError, match=r"for 2 joints and 4 classes, as pairs has, got 2 and 3"):
+        Bundle.load(folder).predict(CLIPS)
+
+
+@pytest.mark.parametrize("kind", ["exported", "published", "registered"])
+def test_other_models_are_no_bundles(kind, tmp_path):
+    with pytest.raises(UserError, match=f"must be a trial, an ensemble or .* got an? {kind} model"):
+        open_bundle(FoundModel(kind, "net", tmp_path))
