@@ -34,7 +34,7 @@ from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_s
 from orchestrator.record.states import load_trials, open_slots
 from orchestrator.record.stop_requests import Stop
 from orchestrator.record.warm_start import warm_up
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from orchestrator.sweep import Sweep
 from orchestrator.tuning.sweep_run import SweepRun, known_trials
 from trainables.contract.errors import OutOfSpace, UserError

@@ -1,4 +1,4 @@
-"""The numbers of a sweep as rows, for CSV files and for the report.
+"""The numbers of a sweep as rows of CSV files, and how numbers are written.
 
 Computes nothing that the evaluation did not find.
 """
@@ -107,23 +107,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows of equal columns as a Markdown table; numbers stand on the right."""
-    columns = list(rows[0])
-    aligned = [
-        "---:" if all(_numeric(row[column]) for row in rows) else "---" for column in columns
-    ]
-    lines = [
-        columns,
-        aligned,
-        *(
-            [row[column].replace("|", "\\|").replace("\n", " ") for column in columns]
-            for row in rows
-        ),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def percent(fraction: float) -> str:
     """In per cent with two digits, without the sign."""
     return f"{100 * fraction:.2f}"
@@ -137,10 +120,6 @@ def milliseconds(time: float) -> str:
 def span(found: tuple[float, float]) -> str:
     """An interval of fractions in per cent, without the sign."""
     return f"{percent(found[0])} to {percent(found[1])}"
-
-
-def _numeric(text: str) -> bool:
-    return not text.strip("0123456789.,+- ±x%n/a*")
 
 
 def _over_seeds(found: SeedSpread | None) -> Cells:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from orchestrator.ensembling.evaluate import FloatArray, log_softmax
 from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.report.content import Block, Heading, Picture, Table
 from orchestrator.report.figures import DRAWING, save_figure
-from orchestrator.report.tables import Cells, markdown_table, percent
+from orchestrator.report.tables import Cells, percent
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.scores import Scores
 from trainables.figures import blank_figure
@@ -181,7 +182,7 @@ def _quantiles(prefix: str, values: npt.NDArray[np.float64]) -> Cells:
     }
 
 
-def violin_section(found: Sequence[Violin], figure: Path | None) -> list[str]:
+def violin_section(found: Sequence[Violin], figure: Path | None) -> list[Block]:
     """What the violins say, in a sentence, a figure and a table; nothing without any."""
     if not found or figure is None:
         return []
@@ -206,10 +207,10 @@ def violin_section(found: Sequence[Violin], figure: Path | None) -> list[str]:
         for violin in found
     ]
     return [
-        "## How sure the networks are",
+        Heading("How sure the networks are"),
         text,
-        f"![Highest probability of a class, test clips](figures/{figure.name})",
-        markdown_table(lines),
+        Picture("Highest probability of a class, test clips", f"figures/{figure.name}", False),
+        Table(lines),
     ]
 
 

@@ -340,7 +340,7 @@ def report(
 ) -> None:
     """Write a sweep's report again from its files."""
     from orchestrator.record.folder import find_folder
-    from orchestrator.report.markdown import write_report
+    from orchestrator.report.writing import write_report
 
     print(write_report(find_folder(name, storage), confidence))
 

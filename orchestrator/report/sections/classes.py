@@ -15,15 +15,16 @@ from orchestrator.ensembling.statistics.changes import (
     class_changes,
     confusion_changes,
 )
+from orchestrator.report.content import Block, Bullets, Heading, Table
 from orchestrator.report.sections.words import NONE
-from orchestrator.report.tables import markdown_table, percent
+from orchestrator.report.tables import percent
 
 MOST_AGAINST = 2  # networks that the headline is held against by class
 MOST_CHANGES = 5
 MOST = 10  # classes and confusions in the report; the tables have them all
 
 
-def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) -> list[str]:
+def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) -> list[Block]:
     """The classes of lowest accuracy and the most frequent confusions; nothing in evaluations of
     version 4.
     """
@@ -50,7 +51,7 @@ def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) ->
     ]
     told = {(each.name, each.taken_for) for each in by_class[:MOST]}  # in the table already
     confusions = [
-        f"- {found.classes[label]} taken for {found.classes[first]}: {clips}"
+        f"{found.classes[label]} taken for {found.classes[first]}: {clips}"
         for label, first, clips in found.confusions(row.name)
         if (found.classes[label], found.classes[first]) not in told
     ][:MOST]
@@ -61,17 +62,17 @@ def classes(row: Row, evaluation: FinalEvaluation, found: Predictions | None) ->
         f" {wrong} of them are misclassified. Every network, class and clip is in"
         " `tables/per_class.csv`, `tables/confusion.csv` and `tables/misclassified.csv`."
     )
-    parts = [f"## By class: `{row.name}`", text, markdown_table(lines)]
+    parts: list[Block] = [Heading(f"By class: `{row.name}`"), text, Table(lines)]
     if confusions:
-        parts += ["The most frequent of the other confusions:", "\n".join(confusions)]
+        parts += ["The most frequent of the other confusions:", Bullets(confusions)]
     return parts + _changes(row, evaluation, found)
 
 
-def _changes(row: Row, evaluation: FinalEvaluation, found: Predictions) -> list[str]:
+def _changes(row: Row, evaluation: FinalEvaluation, found: Predictions) -> list[Block]:
     """What an ensemble gains and loses by class against the networks it is held against."""
     own = [each for each in evaluation.comparisons if each.ensemble == row.name]
     roles = {each.against: each.role for each in reversed(own)}  # the first of its roles
-    parts: list[str] = []
+    parts: list[Block] = []
     for against in list(dict.fromkeys(each.against for each in own))[:MOST_AGAINST]:
         changes = class_changes(found.firsts[row.name], found.firsts[against], found.labels)
         order = sorted(changes, key=lambda each: each.first - each.second)
@@ -81,22 +82,24 @@ def _changes(row: Row, evaluation: FinalEvaluation, found: Predictions) -> list[
             found.firsts[row.name], found.firsts[against], found.labels, len(found.classes)
         )
         parts += [
-            f"### By class against `{against}` ({roles[against]})",
+            Heading(f"By class against `{against}` ({roles[against]})", 3),
             f"Classes that gain: {len(gains)}, that lose: {len(losses)}, that stay:"
             f" {len(changes) - len(gains + losses)}. Clips right with the network, then with the"
             " ensemble; and the confusions that changed most. All classes are in"
             " `tables/class_changes.csv`.",
-            "\n".join(
-                line
-                for line in (
-                    _listed("gains", gains, found),
-                    _listed("losses", losses, found),
-                    _confused(changed, found),
-                )
-                if line
+            Bullets(
+                [
+                    line
+                    for line in (
+                        _listed("gains", gains, found),
+                        _listed("losses", losses, found),
+                        _confused(changed, found),
+                    )
+                    if line
+                ]
             ),
         ]
-    return [part for part in parts if part]
+    return [part for part in parts if part != Bullets([])]
 
 
 def _listed(kind: str, changes: Sequence[ClassChange], found: Predictions) -> str:
@@ -104,7 +107,7 @@ def _listed(kind: str, changes: Sequence[ClassChange], found: Predictions) -> st
         f"{found.classes[each.label]} {each.second} to {each.first} of {each.clips}"
         for each in changes[:MOST_CHANGES]
     ]
-    return f"- {kind}: {'; '.join(texts)}" if texts else ""
+    return f"{kind}: {'; '.join(texts)}" if texts else ""
 
 
 def _confused(changes: Sequence[ConfusionChange], found: Predictions) -> str:
@@ -113,7 +116,7 @@ def _confused(changes: Sequence[ConfusionChange], found: Predictions) -> str:
         f" {each.second} to {each.first}"
         for each in changes[:MOST_CHANGES]
     ]
-    return f"- confusions: {'; '.join(texts)}" if texts else ""
+    return f"confusions: {'; '.join(texts)}" if texts else ""
 
 
 def change_cells(

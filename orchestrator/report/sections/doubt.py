@@ -10,19 +10,20 @@ from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.ensembling.statistics.intervals import Interval
+from orchestrator.report.content import Block, Heading, Table
 from orchestrator.report.sections.words import NONE
-from orchestrator.report.tables import markdown_table, percent, span
+from orchestrator.report.tables import percent, span
 
 MOST_ROWS = 12
 
 
-def doubt(evaluation: FinalEvaluation | None, foremost: Sequence[Row]) -> list[str]:
+def doubt(evaluation: FinalEvaluation | None, foremost: Sequence[Row]) -> list[Block]:
     """The sections; nothing where the evaluation is of version 5 or earlier."""
     if evaluation is None or evaluation.version is None or not foremost:
         return []
     return [
-        "## How sure the figures are",
-        markdown_table([_interval_line(row) for row in foremost]),
+        Heading("How sure the figures are"),
+        Table([_interval_line(row) for row in foremost]),
         _intervals_legend(foremost),
         *_luck(evaluation, foremost),
         *_first_tried(evaluation),
@@ -68,9 +69,9 @@ def _intervals_legend(rows: Sequence[Row]) -> str:
     )
 
 
-def _luck(evaluation: FinalEvaluation, foremost: Sequence[Row]) -> list[str]:
+def _luck(evaluation: FinalEvaluation, foremost: Sequence[Row]) -> list[Block]:
     rows = [row for row in foremost if row.luck is not None]
-    title = "### Luck of choosing"
+    title = Heading("Luck of choosing", 3)
     if not any(split.division.held_out for split in evaluation.splits):
         return [
             title,
@@ -89,7 +90,7 @@ def _luck(evaluation: FinalEvaluation, foremost: Sequence[Row]) -> list[str]:
         " not decided again. `cross-fitted`: each fifth of the clips is scored with what was chosen"
         " on the others."
     )
-    return [title, text, markdown_table([_luck_line(row) for row in rows])]
+    return [title, text, Table([_luck_line(row) for row in rows])]
 
 
 def _luck_line(row: Row) -> dict[str, str]:
@@ -106,7 +107,7 @@ def _luck_line(row: Row) -> dict[str, str]:
     }
 
 
-def _first_tried(evaluation: FinalEvaluation) -> list[str]:
+def _first_tried(evaluation: FinalEvaluation) -> list[Block]:
     """Overtuning, in a sentence."""
     found = evaluation.first_tried
     if not found:
@@ -126,10 +127,11 @@ def _first_tried(evaluation: FinalEvaluation) -> list[str]:
             f" Most is lost in `{worst.cell}`: {percent(worst.first_top1)} % of the first,"
             f" {percent(worst.chosen_top1)} % of the chosen one of {worst.contenders}."
         )
-    return ["### Has searching helped?", f"{text} Every cell is in `tables/first_tried.csv`."]
+    where = "Every cell is in `tables/first_tried.csv`."
+    return [Heading("Has searching helped?", 3), f"{text} {where}"]
 
 
-def _diversity(evaluation: FinalEvaluation) -> list[str]:
+def _diversity(evaluation: FinalEvaluation) -> list[Block]:
     rows = [row for row in evaluation.rows if row.diversity is not None][-MOST_ROWS:]
     if not rows:
         return []
@@ -160,10 +162,10 @@ def _diversity(evaluation: FinalEvaluation) -> list[str]:
         for row in rows
         if (found := row.diversity) is not None
     ]
-    return ["### How much the networks differ", text, markdown_table(lines)]
+    return [Heading("How much the networks differ", 3), text, Table(lines)]
 
 
-def _paper_style(evaluation: FinalEvaluation) -> list[str]:
+def _paper_style(evaluation: FinalEvaluation) -> list[Block]:
     if not evaluation.paper_style:
         return []
     text = (
@@ -183,7 +185,7 @@ def _paper_style(evaluation: FinalEvaluation) -> list[str]:
         }
         for each in reversed(evaluation.paper_style)
     ]
-    return ["### Paper style: chosen on the test clips", text, markdown_table(lines[:MOST_ROWS])]
+    return [Heading("Paper style: chosen on the test clips", 3), text, Table(lines[:MOST_ROWS])]
 
 
 def first_tried_cells(evaluation: FinalEvaluation) -> list[dict[str, Any]]:

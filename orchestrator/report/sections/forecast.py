@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.record.decisions import resource_decisions
 from orchestrator.record.forecasts import load_forecast, used_by
 from orchestrator.record.states import TrialState
-from orchestrator.report.tables import markdown_table
+from orchestrator.report.content import Block, Bullets, Heading, Table
 
 BUSY = 0.85
 """Trials of one thread that had less of their core are worth a word."""
@@ -17,7 +17,7 @@ BUSY = 0.85
 
 def forecast(
     run: Path, trials: Sequence[TrialState], events: Sequence[Mapping[str, Any]]
-) -> list[str]:
+) -> list[Block]:
     """A table of both; nothing for a sweep that noted no forecast."""
     expected = load_forecast(events)
     if expected is None:
@@ -39,15 +39,15 @@ def forecast(
             " the machine, or waiting, took the rest."
         )
     lines = [{"": name, "forecast": told, "used": found} for name, told, found in rows]
-    return ["## Forecast", text, markdown_table(lines)]
+    return [Heading("Forecast"), text, Table(lines)]
 
 
-def resources(events: Sequence[Mapping[str, Any]]) -> list[str]:
+def resources(events: Sequence[Mapping[str, Any]]) -> list[Block]:
     """What trials got where the file says `auto`, and why; nothing where nothing was decided."""
     decided = resource_decisions(events)
-    lines = [f"- {kind}: {words}" for kind, words in decided.items()]
+    lines = [f"{kind}: {words}" for kind, words in decided.items()]
     text = "What the last trial of each kind got, by what was measured on those before it."
-    return ["## Resources", text, "\n".join(lines)] if lines else []
+    return [Heading("Resources"), text, Bullets(lines)] if lines else []
 
 
 def _span(low: float, high: float, form: str) -> str:

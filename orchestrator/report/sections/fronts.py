@@ -8,9 +8,9 @@ from typing import Any
 
 from orchestrator.ensembling.budgets import written
 from orchestrator.ensembling.results import FinalEvaluation, FrontPoint
+from orchestrator.report.content import Block, Heading, Picture, Table
 from orchestrator.report.figures import draw_front
 from orchestrator.report.sections.words import with_error
-from orchestrator.report.tables import markdown_table
 
 LONGEST = 32  # characters of a name in the figure
 UNITS = {
@@ -62,21 +62,22 @@ def front_cells(point: FrontPoint) -> dict[str, Any]:
     return columns
 
 
-def fronts(evaluation: FinalEvaluation | None, figures: Mapping[str, Path]) -> list[str]:
+def fronts(evaluation: FinalEvaluation | None, figures: Mapping[str, Path]) -> list[Block]:
     """A table for each measure of cost, and its figure; nothing where there is no front."""
     if evaluation is None or not evaluation.fronts:
         return []
-    parts = [
-        "## Accuracy against cost",
+    parts: list[Block] = [
+        Heading("Accuracy against cost"),
         "For several budgets, the greedy ensemble of all cells that is best on the selection split;"
         " a row stands here if no cheaper one is as good there. That choice leans the selection"
         " figures upwards; the test figures stand beside it and decided nothing.",
     ]
     for measure in dict.fromkeys(point.measure for point in evaluation.fronts):
         own = [point for point in evaluation.fronts if point.measure == measure]
-        parts.append(markdown_table([_line(point) for point in own]))
+        parts.append(Table([_line(point) for point in own]))
         if measure in figures:
-            parts.append(f"![{UNITS[measure]}](figures/{figures[measure].name})")
+            path = f"figures/{figures[measure].name}"
+            parts.append(Picture(UNITS[measure], path, captioned=False))
     return parts
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, TestSplit
 from orchestrator.record.states import TrialState, saved_epochs
+from orchestrator.report.content import Bullets, Listing
 from trainables.contract.artifacts import TrialResult
 
 AFTERWARDS = ("ensemble_built", "test_read")
@@ -20,7 +21,7 @@ def overview(
     trials: Sequence[TrialState],
     evaluation: FinalEvaluation | None,
     journal: Sequence[Mapping[str, Any]],
-) -> str:
+) -> Bullets:
     """Data, protocol, how many trials, how long, how often the test labels were read."""
     counts = Counter(state.status for state in trials)
     rare = [f"{counts[word]} {word}" for word in ("pruned", "discarded") if counts[word]]
@@ -33,16 +34,18 @@ def overview(
     seconds += _trained_by_others([s.proposal.trial for s in trials if s.result], journal)
     reads = [event for event in journal if event["event"] == "test_read"]
     papers = sum(str(event.get("purpose", "")).endswith("paper style") for event in reads)
-    lines = [_split_line(split) for split in evaluation.splits] if evaluation else []
+    lines = (
+        [line for split in evaluation.splits for line in _split_lines(split)] if evaluation else []
+    )
     cells = len({state.proposal.cell for state in trials})
     lines.append(
-        f"- **Trials**: {len(trials)} in {cells} cell{'' if cells == 1 else 's'};"
+        f"**Trials**: {len(trials)} in {cells} cell{'' if cells == 1 else 's'};"
         f" {', '.join(told + rare)}; {seconds / 60:.1f} minutes of training in total"
     )
     if shared:
-        lines.append(f"- **Shared beginnings**: {_shared_words(results, journal)}")
+        lines.append(f"**Shared beginnings**: {_shared_words(results, journal)}")
     saved = saved_epochs(trials)
-    lines += [f"- **Early stopping**: {saved}"] if saved else []
+    lines += [f"**Early stopping**: {saved}"] if saved else []
     times = _times_of_the_sweep(journal)
     if times:
         first, last = (
@@ -50,15 +53,15 @@ def overview(
             for when in (min(times), max(times))
         )
         lines.append(
-            f"- **Time**: {first} to {last} UTC, {(max(times) - min(times)) / 60:.1f} minutes,"
+            f"**Time**: {first} to {last} UTC, {(max(times) - min(times)) / 60:.1f} minutes,"
             " pauses included"
         )
     lines.append(
-        f"- **Test labels** were {_times(len(reads))}"
+        f"**Test labels** were {_times(len(reads))}"
         + (f", {papers} of them for the papers' way of choosing" if papers else "")
         + _proposed_later(journal)
     )
-    return "\n".join(lines)
+    return Bullets(lines)
 
 
 def _trained_by_others(finished: Sequence[str], journal: Sequence[Mapping[str, Any]]) -> float:
@@ -100,7 +103,7 @@ def _proposed_later(journal: Sequence[Mapping[str, Any]]) -> str:
     return f"; {later} {were} added after the first time, when test figures could be known"
 
 
-def _split_line(split: TestSplit) -> str:
+def _split_lines(split: TestSplit) -> list[str]:
     held = split.division.held_out
     protocol = "held out" if held else "paper (nothing held out; last epoch, fixed weights)"
     chosen = (
@@ -117,16 +120,13 @@ def _split_line(split: TestSplit) -> str:
             f" (the other {split.clean_clips} hold {split.clean_classes} of the {split.classes}"
             " classes)"
         )
-    changed = (
-        "\n- **The store has changed** since these networks were trained on it"
-        if split.same_store is False
-        else ""
-    )
-    return (
-        f"- **Data**: {split.dataset} (`{split.division.store}`), protocol"
+    changed = "**The store has changed** since these networks were trained on it"
+    data = (
+        f"**Data**: {split.dataset} (`{split.division.store}`), protocol"
         f" `{split.division.protocol}`, {split.classes} classes, {chosen}{split.test_clips} test"
-        f" clips{clean}{changed}\n- **Protocol**: {protocol}"
+        f" clips{clean}"
     )
+    return [data, *([changed] if split.same_store is False else []), f"**Protocol**: {protocol}"]
 
 
 def _times(count: int) -> str:
@@ -144,7 +144,7 @@ def _times_of_the_sweep(journal: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(event["time"]) for event in counted if isinstance(event.get("time"), int | float)]
 
 
-def settings(sweep: Mapping[str, Any]) -> str:
+def settings(sweep: Mapping[str, Any]) -> Listing:
     """The sweep as it was expanded, one leaf per line."""
     # what all trials share
     leaves = {
@@ -152,9 +152,7 @@ def settings(sweep: Mapping[str, Any]) -> str:
         for key, value in _flatten(sweep).items()
         if key not in sweep.get("parameters", {})
     }
-    return "\n".join(
-        ["```", *(f"{key}: {json.dumps(value)}" for key, value in leaves.items()), "```"]
-    )
+    return Listing([f"{key}: {json.dumps(value)}" for key, value in leaves.items()])
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

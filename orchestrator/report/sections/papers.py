@@ -10,10 +10,11 @@ from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.evaluate import paired
 from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.report.content import Block, Bullets, Heading, Table
 from orchestrator.report.papers.matching import ASSEMBLED, entries_of
 from orchestrator.report.papers.published import SOURCES, TEST_CLIPS, Figure, load_published
 from orchestrator.report.papers.tables import Gain, Line, PaperTable, paper_tables
-from orchestrator.report.tables import Cells, markdown_table
+from orchestrator.report.tables import Cells
 from trainables.contract.artifacts import TrialResult
 from trainables.contract.config import TrialConfig
 
@@ -82,19 +83,19 @@ def paper_cells(tables: Sequence[PaperTable]) -> list[Cells]:
     ]
 
 
-def papers(tables: Sequence[PaperTable]) -> list[str]:
+def papers(tables: Sequence[PaperTable]) -> list[Block]:
     """The section; nothing where nothing of a table was trained."""
     if not tables:
         return []
-    parts = ["## The papers' tables", _legend(tables)]
+    parts: list[Block] = [Heading("The papers' tables"), _legend(tables)]
     for paper in dict.fromkeys(table.spec.paper for table in tables):
         parts.append(f"{paper}: {SOURCES[paper]}.")
         for table in tables:
             if table.spec.paper == paper:
                 number = table.spec.number
                 place = f"Table {number}" if number.isdecimal() else number
-                parts.append(f"### {paper}, {place}: {table.spec.title}")
-                parts.append(markdown_table(_markdown_lines(table)))
+                parts.append(Heading(f"{paper}, {place}: {table.spec.title}", 3))
+                parts.append(Table(_markdown_lines(table)))
     return parts
 
 
@@ -164,7 +165,7 @@ def _error(error: float | None) -> str:
     return "" if error is None else f" ± {error:.2f}"
 
 
-def _legend(tables: Sequence[PaperTable]) -> str:
+def _legend(tables: Sequence[PaperTable]) -> Bullets:
     notes = {
         figure.note
         for table in tables
@@ -192,4 +193,4 @@ def _legend(tables: Sequence[PaperTable]) -> str:
             " inference form, without adjacency matrices."
         )
     lines += [f"\\* {note}." for note in sorted(notes)]
-    return "\n".join(f"- {line}" for line in lines)
+    return Bullets(lines)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.report.content import Block, Bullets, Heading, Table
 from orchestrator.report.sections.words import NONE, known, over_seeds, timed, with_error
-from orchestrator.report.tables import markdown_table, percent
+from orchestrator.report.tables import percent
 from orchestrator.report.verdicts import verdicts, verdicts_of
 
 MOST_ROWS = 12
 """Of the first table: the whole one follows further down."""
 
 
-def answer(evaluation: FinalEvaluation | None) -> list[str]:
+def answer(evaluation: FinalEvaluation | None) -> list[Block]:
     """What the sweep says of its last ensemble, and the few figures that this rests on."""
     if evaluation is None or not evaluation.rows:
         return [
-            "## Results so far",
+            Heading("Results so far"),
             "The final evaluation has not taken place: there are no test figures.",
         ]
     rows = foremost(evaluation)
@@ -27,12 +28,16 @@ def answer(evaluation: FinalEvaluation | None) -> list[str]:
         + " other figures are in the table of all results below, and in `tables/results.csv`."
     )
     return [
-        "## Verdict",
-        "\n".join(f"- {line}" for line in verdicts(evaluation)),
-        f"## Final scores (protocol: {_protocol(evaluation)})",
-        markdown_table(_best_marked([_short_line(row, evaluation) for row in rows])),
+        Heading("Verdict"),
+        Bullets(verdicts(evaluation)),
+        Heading(f"Final scores (protocol: {_protocol(evaluation)})"),
+        _short_table([_short_line(row, evaluation) for row in rows]),
         legend,
     ]
+
+
+def _short_table(lines: list[dict[str, str]]) -> Table:
+    return Table(lines, best={name: "highest" for name in lines[0] if name.endswith("%")})
 
 
 def foremost(evaluation: FinalEvaluation) -> list[Row]:
@@ -68,18 +73,7 @@ def _short_line(row: Row, evaluation: FinalEvaluation) -> dict[str, str]:
     }
 
 
-def _best_marked(lines: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The highest accuracy of each column in bold."""
-    for column in [name for name in lines[0] if name.endswith("%")]:
-        figures = [line[column] for line in lines if line[column] != NONE]
-        top = max(figures, key=lambda text: float(text.split()[0]), default=NONE).split()[0]
-        for line in lines:
-            if len(lines) > 1 and line[column] != NONE and line[column].split()[0] == top:
-                line[column] = f"**{line[column]}**"
-    return lines
-
-
-def results(evaluation: FinalEvaluation | None) -> list[str]:
+def results(evaluation: FinalEvaluation | None) -> list[Block]:
     """Every figure of every member and ensemble, and how the ensembles are made."""
     if evaluation is None or not evaluation.rows:
         return []
@@ -87,18 +81,16 @@ def results(evaluation: FinalEvaluation | None) -> list[str]:
     seeds = any(row.seeds for row in evaluation.rows)
     ensembles = [row for row in evaluation.rows if row.kind == "ensemble"]
     others = [line for row in ensembles[:-1] for line in verdicts_of(row, evaluation)]
-    parts = [
-        f"## Results (protocol: {_protocol(evaluation)})",
-        markdown_table(
-            [_result_line(row, evaluation, clean=clean, seeds=seeds) for row in evaluation.rows]
-        ),
+    parts: list[Block] = [
+        Heading(f"Results (protocol: {_protocol(evaluation)})"),
+        Table([_result_line(row, evaluation, clean=clean, seeds=seeds) for row in evaluation.rows]),
         _legend(evaluation, clean=clean),
     ]
     if others:
-        parts += ["### The other ensembles", "\n".join(f"- {line}" for line in others)]
+        parts += [Heading("The other ensembles", 3), Bullets(others)]
     if ensembles:
-        recipes = markdown_table([_recipe_line(row) for row in ensembles])
-        parts += ["## How the ensembles are made", recipes]
+        recipes = Table([_recipe_line(row) for row in ensembles])
+        parts += [Heading("How the ensembles are made"), recipes]
     return parts
 
 
@@ -162,7 +154,7 @@ _SPARSE = (
 )
 
 
-def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
+def _legend(evaluation: FinalEvaluation, *, clean: bool) -> Bullets:
     """How to read the columns."""
     timings = sorted({row.size.timing for row in evaluation.rows} - {""})
     lines = [
@@ -212,7 +204,7 @@ def _legend(evaluation: FinalEvaluation, *, clean: bool) -> str:
             f" clips. It is counted on the other clips{held}; its mean-class accuracy is over these"
             " classes alone."
         )
-    return "\n".join(f"- {line}" for line in lines)
+    return Bullets(lines)
 
 
 _SEEDS = (

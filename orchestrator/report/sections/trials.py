@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.ensembling.results import FinalEvaluation, LevelRow, Row
 from orchestrator.record.states import TrialState
+from orchestrator.report.content import Block, Bullets, Heading, Table
 from orchestrator.report.sections.words import over_seeds, timed, with_error
-from orchestrator.report.tables import markdown_table, milliseconds, percent
+from orchestrator.report.tables import milliseconds, percent
 from orchestrator.report.tradeoffs import non_dominated
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import FUSED, LevelResult
@@ -27,7 +28,7 @@ TRIAL_COSTS = (
 TRIAL_NUMBERS = ("kept epoch", "selection top-1 %", "level", *TRIAL_COSTS, "seconds")
 
 
-def trial_table(trials: Sequence[TrialState]) -> list[str]:
+def trial_table(trials: Sequence[TrialState]) -> list[Block]:
     """Every trial in a line, with the parameters that are searched within its cell in columns of
     their own.
     """
@@ -49,7 +50,7 @@ def trial_table(trials: Sequence[TrialState]) -> list[str]:
         }
         for state in trials
     ]
-    return ["## Trials", text, markdown_table(lines)]
+    return [Heading("Trials"), text, Table(lines)]
 
 
 _SPARSE = (
@@ -97,7 +98,7 @@ def _sparse_ms(state: TrialState) -> str:
     return timed(cost.sparse_latency_ms)
 
 
-def tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[str]:
+def tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[Block]:
     """The assignments among which a person chooses, where the sweep has several objectives and a
     cell several assignments.
     """
@@ -121,10 +122,10 @@ def tradeoffs(trials: Sequence[TrialState], goals: Mapping[str, str]) -> list[st
         }
         for each in found
     ]
-    return ["## Trade-offs", text, markdown_table(rows)]
+    return [Heading("Trade-offs"), text, Table(rows)]
 
 
-def levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
+def levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[Block]:
     """Every level of the networks of several levels, of members once there are some, and all levels
     together; nothing where there are none.
     """
@@ -154,7 +155,7 @@ def levels(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> 
         text += (
             " `clips`: how many of the selection clips the gate of a mixture sends to the expert."
         )
-    return ["## Levels of multi-level networks", text, markdown_table(lines)] if lines else []
+    return [Heading("Levels of multi-level networks"), text, Table(lines)] if lines else []
 
 
 def _level_line(trial: str, level: LevelResult, row: Row | None) -> dict[str, str]:
@@ -227,26 +228,25 @@ def _trial_line(state: TrialState, searched: Sequence[str]) -> dict[str, str]:
     return {**line, **numbers, "trial": f"`{proposal.trial}`"}
 
 
-def absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[str]:
+def absent(trials: Sequence[TrialState], evaluation: FinalEvaluation | None) -> list[Block]:
     """Trials that failed, cells without a member, ensembles that could not be built; nothing if all
     is there.
     """
     lines = [
-        f"- trial `{state.proposal.trial}` failed: {state.failure}"
+        f"trial `{state.proposal.trial}` failed: {state.failure}"
         for state in trials
         if state.failure is not None
     ]
     lines += _fewer_seeds(trials)
     if evaluation is not None:
         lines += [
-            f"- cell `{cell}` has no member: {reason}"
-            for cell, reason in evaluation.missing.items()
+            f"cell `{cell}` has no member: {reason}" for cell, reason in evaluation.missing.items()
         ]
         lines += [
-            f"- ensemble `{name}` was not built: {reason}"
+            f"ensemble `{name}` was not built: {reason}"
             for name, reason in evaluation.skipped.items()
         ]
-    return ["## What is missing", "\n".join(lines)] if lines else []
+    return [Heading("What is missing"), Bullets(lines)] if lines else []
 
 
 def _fewer_seeds(trials: Sequence[TrialState]) -> list[str]:
@@ -264,20 +264,20 @@ def _fewer_seeds(trials: Sequence[TrialState]) -> list[str]:
                     f"{k} {label(v)}" for k, v in states[0].proposal.assignment.items()
                 )
                 lines.append(
-                    f"- cell `{cell}`: {values or 'an assignment'} took no part in the choice,"
+                    f"cell `{cell}`: {values or 'an assignment'} took no part in the choice,"
                     f" {count} of its {len(states)} seeds have finished, of another one {max(done)}"
                 )
     return lines
 
 
-def warnings(trials: Sequence[TrialState]) -> list[str]:
+def warnings(trials: Sequence[TrialState]) -> list[Block]:
     """What a person should know of the trials: of their masks, of memory that did not suffice;
     nothing where there is nothing to say.
     """
     lines = [
-        f"- trial `{state.proposal.trial}`: {text}"
+        f"trial `{state.proposal.trial}`: {text}"
         for state in trials
         if state.result
         for text in state.result.warnings
     ]
-    return ["## Warnings", "\n".join(lines)] if lines else []
+    return [Heading("Warnings"), Bullets(lines)] if lines else []

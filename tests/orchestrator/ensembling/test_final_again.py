@@ -16,7 +16,7 @@ from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from tests.orchestrator.ensembling.test_final import FINAL, LEVELS, complete, grid
 from tests.orchestrator.fake_run import (
     SELECTION,

@@ -10,7 +10,7 @@ from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.fronts import front, front_point
 from orchestrator.ensembling.pools import Pool
 from orchestrator.record.proposals import load_proposals
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_end")

@@ -11,7 +11,7 @@ from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import VERSION, FinalEvaluation
 from orchestrator.ensembling.statistics.intervals import interval
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 from trainables.contract.errors import UserError
 

@@ -17,7 +17,7 @@ from orchestrator.planning.pace import step_work
 from orchestrator.planning.plan import plan
 from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from orchestrator.tracking.mlflow import final_metrics
 from orchestrator.trials.space import all_trials, check_space
 from tests.orchestrator.fake_run import (

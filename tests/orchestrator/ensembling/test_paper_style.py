@@ -8,7 +8,7 @@ from orchestrator.cli.printing.evaluation import print_evaluation
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
 from orchestrator.record.journal import read_journal
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 
 RECIPE = {

@@ -15,7 +15,7 @@ from orchestrator.record.states import (
     saved_epochs,
 )
 from orchestrator.record.status import load_status
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from orchestrator.sweep import parse_sweep
 from tests.orchestrator.fake_run import Trial, result_of
 from tests.orchestrator.recorded import recorded

@@ -16,7 +16,7 @@ from orchestrator.record.journal import read_journal, running_seconds
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials
 from orchestrator.record.status import load_status
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from orchestrator.trials.space import all_trials
 from trainables.contract.config import TrialConfig
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 
 STREAMS = {"name": "streams", "over": "data.stream"}

@@ -19,10 +19,12 @@ from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.journal import Journal
 from orchestrator.record.states import TrialState
-from orchestrator.report.markdown import write_report
+from orchestrator.report.content import Table
+from orchestrator.report.markdown import to_markdown
 from orchestrator.report.sections.overview import overview
-from orchestrator.report.tables import markdown_table, milliseconds, write_csv
+from orchestrator.report.tables import milliseconds, write_csv
 from orchestrator.report.verdicts import verdicts
+from orchestrator.report.writing import write_report
 from orchestrator.trials.proposed import Proposal
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep, result_of
 
@@ -263,9 +265,10 @@ def test_another_seed_of_the_dense_network_is_an_opponent_too(tmp_path):
 def test_the_time_of_a_sweep_ends_with_it(tmp_path):
     events = ("sweep_started", "test_read", "sweep_finished", "ensemble_built", "test_read")
     journal = [{"event": event, "time": 60.0 * i} for i, event in enumerate(events)]
-    assert "00:00:00 to 1970-01-01 00:02:00 UTC, 2.0 minutes" in overview([], None, journal)
+    said = to_markdown("", [overview([], None, journal)])
+    assert "00:00:00 to 1970-01-01 00:02:00 UTC, 2.0 minutes" in said
     journal.append({"event": "trial_finished", "time": 600.0})  # the sweep went on
-    assert "10.0 minutes" in overview([], None, journal)
+    assert "10.0 minutes" in to_markdown("", [overview([], None, journal)])
 
 
 def test_training_that_several_trials_share_is_counted_once(tmp_path):
@@ -278,14 +281,16 @@ def test_training_that_several_trials_share_is_counted_once(tmp_path):
     told = {"time": 1.0, "beginning": "a", "seconds": 60.0}
     used = [told | {"event": "beginning_used", "trial": f"t{number}"} for number in (1, 2)]
     trained = told | {"event": "beginning_trained", "trial": "t0"}
-    text = overview(states, None, [trained, *used])
+    text = to_markdown("", [overview(states, None, [trained, *used])])
     assert "; 4.0 minutes of training in total" in text
     assert (
         "- **Shared beginnings**: 2 trials start from 1 beginning of 6 epochs that was trained"
         " once; to train them alone would have taken 2.0 minutes more"
     ) in text
     states[0] = TrialState(states[0].proposal, "failed")  # behind the beginning
-    assert "; 3.0 minutes of training in total" in overview(states, None, [trained, *used])
+    assert "; 3.0 minutes of training in total" in to_markdown(
+        "", [overview(states, None, [trained, *used])]
+    )
 
 
 @pytest.mark.parametrize(
@@ -440,7 +445,7 @@ def test_the_report_needs_neither_the_store_nor_anything_heavy(tmp_path):
     run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)
     shutil.rmtree(tmp_path / "store")
     code = (
-        "import sys; from pathlib import Path; from orchestrator.report.markdown import"
+        "import sys; from pathlib import Path; from orchestrator.report.writing import"
         " write_report; print(write_report(Path(sys.argv[1]))); heavy = {'torch', 'ray', 'mlflow'}"
         " & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
@@ -452,9 +457,11 @@ def test_the_report_needs_neither_the_store_nor_anything_heavy(tmp_path):
 
 
 def test_markdown_cells_cannot_break_the_table():
-    lines = markdown_table([{"a": "x|y\nz", "n": "1.5"}]).splitlines()
-    assert lines == ["| a | n |", "| --- | ---: |", "| x\\|y z | 1.5 |"]
-    assert markdown_table([{"n": "**1.50 ± 0.10**"}]).splitlines()[1] == "| ---: |"
+    lines = to_markdown("T", [Table([{"a": "x|y\nz", "n": "1.5"}])]).splitlines()
+    assert lines[2:] == ["| a | n |", "| --- | ---: |", "| x\\|y z | 1.5 |"]
+    rows = [{"n": "1.50 ± 0.10"}, {"n": "n/a"}, {"n": "1.25"}]
+    lines = to_markdown("T", [Table(rows, best={"n": "highest"})]).splitlines()
+    assert lines[3:] == ["| ---: |", "| **1.50 ± 0.10** |", "| n/a |", "| 1.25 |"]
 
 
 def test_csv_rows_of_different_columns(tmp_path):

@@ -12,7 +12,7 @@ from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
-from orchestrator.report.markdown import write_report
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial
 from tests.orchestrator.report.test_report import (
     FINAL,

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.record.states import TrialState
-from orchestrator.report.markdown import write_report
 from orchestrator.report.tradeoffs import non_dominated
+from orchestrator.report.writing import write_report
 from orchestrator.trials.proposed import Proposal
 from tests.orchestrator.fake_run import Trial, make_run
 

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.ensembling.evaluate import log_softmax
 from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.results import FinalEvaluation
-from orchestrator.report.markdown import write_report
+from orchestrator.report.markdown import to_markdown
 from orchestrator.report.violins import (
     MOST_VIOLINS,
     Violin,
@@ -21,6 +21,7 @@ from orchestrator.report.violins import (
     violin_section,
     violins,
 )
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial
 from tests.orchestrator.report.test_report import FINAL, LEVELS, disjoint_errors, evaluated
 from trainables.contract.artifacts import TrialDir
@@ -80,7 +81,7 @@ def test_every_final_ensemble_stands_beside_its_own_dense_network(tmp_path):
         "levels.joint": ("joint-0",),
         "levels.bone": ("bone-0",),
     }
-    text = "\n".join(violin_section(found, draw_violins(found, tmp_path / "v.png")))
+    text = to_markdown("", violin_section(found, draw_violins(found, tmp_path / "v.png")))
     for stream in ("joint", "bone"):
         sentence = rf"`levels\.{stream}` is below .*?, its dense network `{stream}-0` is below"
         assert re.search(sentence, text)

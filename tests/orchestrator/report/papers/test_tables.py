@@ -9,10 +9,11 @@ import csv
 import pytest
 
 from orchestrator.ensembling.evaluate import paired
-from orchestrator.report.markdown import write_report
+from orchestrator.report.markdown import to_markdown
 from orchestrator.report.papers import matching
 from orchestrator.report.papers.published import Data
 from orchestrator.report.sections.papers import paper_cells, papers, tables_of_papers
+from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial
 from tests.orchestrator.report.papers.made_up import MadeUp
 from tests.orchestrator.report.test_report import evaluated
@@ -47,7 +48,7 @@ def lines(table, whose):
 
 
 def shown(table):
-    text = papers([table])[-1].splitlines()
+    text = to_markdown("", papers([table])[-1:]).splitlines()[2:]
     head = [cell.strip() for cell in text[0].strip("|").split("|")]
     return [
         dict(zip(head, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
