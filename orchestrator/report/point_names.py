@@ -54,13 +54,22 @@ def name_points(
     for point in sorted(points, key=lambda each: each.top1):
         x, y = axes.transData.transform((point.cost, 100 * point.top1))
         long = width * len(point.name)
+        # above or below the mark where there is room on neither side
+        centred = min(max(x - long / 2, frame.x0 + 2), frame.x1 - long - 2)
         shifts = sorted((0.25 * height * step for step in range(-60, 61)), key=abs)
         places = [
             (left, y + shift - height / 2, left + long, y + shift + height / 2)
             for shift in shifts
-            for left in (x + 12, x - 12 - long)
+            for left in (x + 12, x - 12 - long, centred)
         ]
-        inside = [each for each in places if frame.x0 < each[0] and each[2] < frame.x1]
+        inside = [
+            each
+            for each in places
+            if frame.x0 < each[0]
+            and each[2] < frame.x1
+            and frame.y0 < each[1]
+            and each[3] < frame.y1
+        ]
         box = next(
             (each for each in inside if not any(_overlap(each, other) for other in taken)),
             places[0],

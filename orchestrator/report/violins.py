@@ -259,8 +259,8 @@ def draw_violins(found: Sequence[Violin], path: Path) -> Path | None:
         figure = blank_figure(max(6.5, sum(widths)), 7.0)
         panels = figure.subplots(2, len(columns), squeeze=False, width_ratios=widths)
         for (division, own), (upper, lower) in zip(columns.items(), panels.T, strict=True):
-            _panel(upper, own, [violin.highest for violin in own])
-            _panel(lower, own, [violin.below for violin in own])
+            violin_panel(upper, own, [violin.highest for violin in own], COLOURS)
+            violin_panel(lower, own, [violin.below for violin in own], COLOURS)
             upper.set_title(f"{_title(division)}: {len(own[0].highest):,} test clips", fontsize=9)
             upper.set_xticks(range(len(own)), [""] * len(own))
             upper.set_ylim(0, 1.02)
@@ -292,10 +292,15 @@ def draw_violins(found: Sequence[Violin], path: Path) -> Path | None:
         return save_figure(figure, path)
 
 
-def _panel(axes: Axes, own: Sequence[Violin], values: Sequence[npt.NDArray[np.float64]]) -> None:
+def violin_panel(
+    axes: Axes,
+    own: Sequence[Violin],
+    values: Sequence[npt.NDArray[np.float64]],
+    colours: Mapping[Kind, str],
+) -> None:
     """Violins of equal width with quartiles; a dot for a single clip, nothing for none."""
     for place, (violin, each) in enumerate(zip(own, values, strict=True)):
-        colour = COLOURS[violin.kind]
+        colour = colours[violin.kind]
         if len(each) and np.ptp(each) > 0:
             parts = axes.violinplot([each], [place], widths=0.8, showextrema=False)
             bodies: Any = parts["bodies"]  # a list, whatever matplotlib's types say

@@ -19,6 +19,7 @@ from orchestrator.cli.commands.launching import launch_app
 from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
+from orchestrator.cli.commands.plotting import plot
 from orchestrator.cli.commands.simulation import curves, simulate
 from orchestrator.cli.commands.status import status
 from orchestrator.cli.printing.output import standard_output
@@ -290,6 +291,7 @@ app.command()(clean)
 app.command()(curves)
 app.command()(simulate)
 app.command()(doctor)
+app.command()(plot)
 
 
 @app.command()

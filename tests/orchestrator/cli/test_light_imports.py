@@ -36,7 +36,7 @@ print(json.dumps(loaded))
 """
 NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
 FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
-CLEANING = ["clean --help", "doctor --help"]
+CLEANING = ["clean --help", "doctor --help", "plot --help"]
 LAUNCHED = ["launch --help", "launch ray quickstart --address http://h:8265 --dry-run"]
 SIMULATED = ["simulate simulated.yaml --curves curves.parquet", "curves --help"]
 COMMANDS = [
