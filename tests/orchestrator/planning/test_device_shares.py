@@ -64,6 +64,10 @@ def test_memory_that_is_not_known_is_not_shared():
     assert gpu_share(epochs(GROWS), memory_gb=0.0).together == 1
 
 
+def test_two_epochs_are_enough():
+    assert gpu_share(epochs({1: 100.0}, number=2), 80.0).together == 2
+
+
 def test_one_epoch_proves_nothing():
     assert gpu_share(epochs({1: 100.0}, number=1), 80.0) == GpuShare(
         1, False, "alone until 2 of its epochs are measured"
@@ -120,6 +124,8 @@ def test_so_many_fractions_fit_on_a_gpu_and_no_more(together):
         (1, 2, {1: 100.0, 2: 180.0}, 2),
         (4, 16, {1: 100.0, 2: 90.0, 3: 80.0, 4: 70.0}, 1),
         (1, 2, {1: 100.0, 2: 100.0}, 1),  # of equal ones the smallest
+        (1, 8, {1: 0.0}, 8),  # broken: nothing is known
+        (1, 4, {2: 100.0, 4: 0.0}, 4),
         (2, 3, {}, 1),  # both at once beat one after the other
     ],
 )

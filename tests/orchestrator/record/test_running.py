@@ -58,7 +58,17 @@ def test_time_left(running, waiting, trial_seconds, at_once, expected):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(45.4, "45 s"), (600, "10 min"), (12600, "3.5 h"), (0, "1 s")]
+    ("seconds", "words"),
+    [
+        (0, "1 s"),
+        (45.4, "45 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (600, "10 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (12600, "3.5 h"),
+    ],
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words

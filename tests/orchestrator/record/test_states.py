@@ -200,3 +200,6 @@ def test_open_slots_are_those_that_no_trial_took_and_the_search_still_fills():
     resumed = event("sweep_resumed", slots={"a": 2})
     assert open_slots([started, first, second, resumed]) == {}
     assert open_slots([first, event("trial_finished", cell="a", trial="t1")]) == {}
+    # what else happens takes none
+    others = [event("trial_finished", cell="b", trial="t9"), event("sweep_finished")]
+    assert open_slots([started, *others]) == {"a": 3, "b": 2, "c": 1}

@@ -91,7 +91,7 @@ def test_a_trial_at_its_last_epoch_is_not_ended():
 def test_an_epoch_that_is_reported_again_or_without_the_objective_decides_nothing():
     judge, trials = scene()
     first, second, third = trials[:3]
-    assert judge.is_new(first.proposal.trial, 0)
+    assert (judge.is_new(first.proposal.trial, 0), judge.epochs(first.proposal.trial)) == (True, 0)
     assert stopped(judge, first, 0.9) is None
     assert not judge.ends(second, 1, {"train_loss": 1.0})
     assert not judge.ends(third, 0, {"selection_top1": 0.1})

@@ -33,6 +33,12 @@ def test_places_spread_evenly_give_what_is_drawn(parameter):
         assert quantile == pytest.approx(found[int(share * 4000)], rel=0.25, abs=0.1)
 
 
+def test_places_between_decades_are_spread_evenly():
+    parameter = Parameter(distribution="log_uniform", min=1e-4, max=1.0)
+    values = [value_at(parameter, place / 4) for place in range(4)]
+    assert values == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])
+
+
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda each: each.distribution or "values")
 def test_both_ends_are_within(parameter):
     for place in (0.0, 1 - 2**-53):

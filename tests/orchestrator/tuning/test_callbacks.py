@@ -462,3 +462,17 @@ def test_what_a_trial_shares_is_written_down_and_its_epochs_are_tracked_as_its_o
     assert scene.lines()[-1].startswith("branched  st_gcn-1 after the 2 epochs")
     [running] = scene.callback._display.snapshot().trials
     assert (running.epoch, running.seconds_left) == (2, None)  # its own pace is not known yet
+
+
+@pytest.mark.parametrize(
+    ("last", "forgotten"), [({FAILED: "train_loss must be finite"}, ["st_gcn-1"]), ({}, [])]
+)
+def test_reports_of_an_ended_trial_are_let_go_and_those_of_an_interrupted_one_stay(
+    scene, monkeypatch, last, forgotten
+):
+    found = []
+    monkeypatch.setattr(scene.early, "forget", found.append)
+    scene.tell("start")
+    scene.trial.last_result = last
+    scene.tell("complete")
+    assert found == forgotten

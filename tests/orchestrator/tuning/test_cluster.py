@@ -36,6 +36,7 @@ GB = 2**30
         ([{"CPU": 3}, {"CPU": 3}], {"gpus": 0.0, "cpus": 2}, 0.0, 2),
         # the node without GPUs takes none
         ([{"CPU": 8}, {"CPU": 8, "GPU": 4}], {"gpus": 1.0}, 1.0, 4),
+        ([{"CPU": 8}, {"CPU": 8, "GPU": 4}], {}, 1.0, 4),
         ([{"CPU": 16}], {"gpus": 0.0, "max_concurrent": 3}, 0.0, 3),
         ([{"CPU": 16, "memory": 10 * GB}], {"gpus": 0.0, "per_trial_memory_gb": 4.0}, 0.0, 2),
     ],

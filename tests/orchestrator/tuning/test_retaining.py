@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.record.retention import checkpoint_files, unneeded_of_sweep
 from orchestrator.record.states import TrialState
+from orchestrator.trials.beginnings import Beginning
 from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning.beginnings import Beginnings
 from orchestrator.tuning.retaining import Retaining
@@ -69,6 +70,20 @@ def test_as_trials_end_as_over_the_whole_sweep(tmp_path, policy, seed):
         assert scene.without() == scene.decided()
     left = {"all": 8, "best_per_cell": 2, "none": 1}[policy]
     assert len(scene.proposals) - len(scene.without()) == left
+
+
+def test_a_shared_beginning_goes_with_the_last_trial_that_needs_it(tmp_path):
+    scene = Scene(tmp_path, "best_per_cell")
+    shared = Beginning("0123456789abcdef", 6, ("d0", "d1", "d2"), frozenset({"d1", "d2"}))
+    beginnings = Beginnings(tmp_path, (shared,), [*scene.states], {})
+    scene.retaining = Retaining(scene.context, scene.states.values(), beginnings)
+    shared.file(tmp_path).parent.mkdir()
+    shared.file(tmp_path).write_bytes(b"weights")
+    left = []
+    for proposal in scene.proposals[:3]:
+        scene.end(proposal, 1)
+        left.append(shared.file(tmp_path).exists())
+    assert left == [True, True, False]
 
 
 def test_what_the_tracker_lacks_goes_with_a_later_end(tmp_path):

@@ -23,6 +23,7 @@ from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.protocol import WAIT
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
+from orchestrator.tuning import cluster as cluster_module
 from orchestrator.tuning import run as run_module
 from orchestrator.tuning.cluster import ClusterLost, Slots
 from orchestrator.tuning.progress import Display
@@ -409,6 +410,45 @@ def test_what_tune_is_asked(scene, monkeypatch):
     assert (config["source"], config["threads"], config["gpu_fraction"]) == (None, 1, 0.0)
     assert config["timed"] is False
     assert not (scene.context.folder / run_module.SCRATCH).exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_however_tune_ends_what_trials_took_is_noted_and_nothing_of_tune_stays(
+    scene, monkeypatch, fails
+):
+    def fit(tuner):
+        (scene.context.folder / run_module.SCRATCH / "run").mkdir(parents=True)
+        if fails:
+            raise KeyError("a mistake")
+
+    written = []
+    history = SimpleNamespace(write=lambda: written.append(True))
+    remaining = SimpleNamespace(
+        history=history, trial_seconds=lambda name: None, waiting_seconds=lambda names, number: None
+    )
+    monkeypatch.setattr(run_module, "remaining_of", lambda *told: remaining)
+    with pytest.raises(KeyError) if fails else nullcontext():
+        scene.run(fit)
+    assert written == [True]
+    assert not (scene.context.folder / run_module.SCRATCH).exists()
+
+
+ASKED = "method={name: qmc, trials_per_cell: 2}"
+DRAWN = "parameters={train.lr: {min: 0.1, max: 0.2, distribution: uniform}}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "live", "most"), [([ASKED, DRAWN], 1, 6), ([ASKED, DRAWN], 3, None), ([], 1, None)]
+)
+def test_only_a_search_that_learns_waits_for_nodes_to_come(monkeypatch, changes, live, most):
+    """Of three nodes, with room for three trials each."""
+    for module in (run_module, cluster_module):
+        monkeypatch.setattr(module, "live_nodes", lambda: [{"CPU": 3}] * live)
+        monkeypatch.setattr(module, "possible_nodes", lambda: [{"CPU": 3}] * 3)
+    sweep = parse_sweep("small.yaml", TEXT, changes)
+    made = SimpleNamespace(context=SimpleNamespace(sweep=sweep), slots=Slots(1, 0.0, 9))
+    growing = TuneRun._growing(made)
+    assert (None if growing is None else growing()) == most
 
 
 def test_a_record_that_cannot_be_written_ends_the_run(scene, monkeypatch):

@@ -238,3 +238,21 @@ def test_no_more_trials_are_given_than_there_are_workers_for():
     most[0] = 9  # a node has come
     assert found.suggest("w") == {"trial": "a-3"}
     assert found.suggest("x") == Searcher.FINISHED
+
+
+def test_what_never_can_start_counts_as_failed_for_its_search_and_for_who_waits_for_it():
+    told = []
+
+    class Remembering(ListedSearch):
+        def tell(self, trial, outcome):
+            told.append((trial, outcome))
+
+    def request(asked):
+        if asked.proposal.trial == "low-0":
+            raise TrialFailed("no dense trial to start from has a result")
+        return {"trial": asked.proposal.trial}
+
+    cells = {"high": [proposal("high", 0, "low-0")], "low": [proposal("low", 0)]}
+    found = searcher(cells, request=request, search=Remembering)
+    assert found.suggest("t0") == {"trial": "high-0"}
+    assert told == [("low-0", FAILED)]

@@ -160,6 +160,18 @@ def test_few_trials_get_more_threads(tmp_path):
     ]
 
 
+def test_the_second_epoch_of_a_trial_is_the_first_that_tells_its_speed(tmp_path):
+    scene = Scene(tmp_path, Resources(gpus=0, cpus="auto"), cores=4, gpus=0.0, left=9)
+    for name, speeds in (("1", [1.0]), ("2", [1.0, 70.0])):
+        scene.start(trial(name))
+        for speed in speeds:
+            scene.epochs(name, number=1, speed=speed)
+        scene.shares.end(name)
+    scene.shares.left = 2
+    scene.start(trial("3"))
+    assert scene.decisions()[-1][2] == "2 trials for 4 cores; measured with threads 1: 70 clips/s"
+
+
 @pytest.mark.parametrize("wanted", [AUTO, Resources(gpus=0, cpus="auto")])
 def test_what_is_known_of_a_kind_does_not_grow_with_its_epochs(tmp_path, monkeypatch, wanted):
     monkeypatch.setattr(shares, "REMEMBERED", 5)
