@@ -8,6 +8,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/trials/test_settings.py",
         "orchestrator/trials/test_trials.py",
         "orchestrator/trials/test_value_at.py",
+        "orchestrator/record/test_extending.py",
     ),
     "orchestrator/sweep/constraints.py": (
         "orchestrator/sweep/test_constraints.py",
@@ -24,11 +25,14 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "orchestrator/record/lease.py": ("orchestrator/record/test_lease.py",),
     "orchestrator/record/past.py": (
-        "orchestrator/tuning/test_callbacks.py",
-        "orchestrator/tuning/test_run.py",
+        "orchestrator/record/test_past.py",
+        "orchestrator/tuning/test_run_asked.py",
     ),
     "orchestrator/record/processes.py": ("orchestrator/record/test_lease.py",),
-    "orchestrator/record/retention.py": ("orchestrator/record/test_retention.py",),
+    "orchestrator/record/retention.py": (
+        "orchestrator/record/test_retention.py",
+        "orchestrator/tuning/test_retaining.py",
+    ),
     "orchestrator/record/times.py": (
         "orchestrator/record/test_times.py",
         "orchestrator/planning/test_calibration.py",
@@ -40,6 +44,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/record/folder.py": (
         "orchestrator/record/test_folder.py",
         "orchestrator/record/test_opening.py",
+        "orchestrator/record/test_extending.py",
     ),
     "orchestrator/record/networks.py": ("orchestrator/record/test_networks.py",),
     "orchestrator/record/resolved.py": ("orchestrator/record/test_folder.py",),
@@ -49,7 +54,10 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/record/test_folder.py",
         "orchestrator/record/test_version_0_2.py",
     ),
-    "orchestrator/record/states.py": ("orchestrator/record/test_states.py",),
+    "orchestrator/record/states.py": (
+        "orchestrator/record/test_states.py",
+        "orchestrator/record/test_version_0_2.py",
+    ),
     "orchestrator/record/status.py": ("orchestrator/record/test_status.py",),
     "orchestrator/record/running.py": ("orchestrator/record/test_running.py",),
     "orchestrator/record/forecasts.py": ("orchestrator/record/test_forecasts.py",),
@@ -65,7 +73,10 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "orchestrator/tuning/cluster.py": ("orchestrator/tuning/test_cluster.py",),
     "orchestrator/tuning/progress.py": ("orchestrator/tuning/test_progress.py",),
-    "orchestrator/tuning/run.py": ("orchestrator/tuning/test_run.py",),
+    "orchestrator/tuning/run.py": (
+        "orchestrator/tuning/test_run.py",
+        "orchestrator/tuning/test_run_asked.py",
+    ),
     "orchestrator/record/epochs.py": (
         "orchestrator/record/test_epochs.py",
         "orchestrator/tuning/test_early.py",
@@ -75,6 +86,8 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         f"orchestrator/search/{name}.py": (
             "orchestrator/search/test_one_by_one.py",
             "orchestrator/search/test_listed.py",
+            "orchestrator/search/test_qmc.py",
+            "orchestrator/record/test_warm_start.py",
         )
         for name in ("listed", "making", "one_by_one", "protocol", "qmc")
     },
@@ -102,6 +115,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
             "orchestrator/stopping/test_rules.py",
             "orchestrator/stopping/test_ranking.py",
             "orchestrator/stopping/test_judge.py",
+            "orchestrator/tuning/test_early.py",
         )
         for name in ("after_epochs", "asha", "course", "judge", "median", "plateau", "ranking")
     },
@@ -119,6 +133,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "orchestrator/ensembling/test_collect.py",
         "orchestrator/ensembling/test_strategies.py",
         "orchestrator/ensembling/test_final.py",
+        "orchestrator/ensembling/test_whole_choice.py",
     ),
     "orchestrator/ensembling/budgets.py": (
         "orchestrator/ensembling/test_budgets.py",
@@ -144,6 +159,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "orchestrator/ensembling/readers/alignment.py": (
         "orchestrator/ensembling/readers/test_formats.py",
+        "orchestrator/ensembling/test_bad_score_files.py",
         "orchestrator/ensembling/test_score_files.py",
         "orchestrator/ensembling/test_rows_of_files.py",
     ),
@@ -172,12 +188,16 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "trainables/contract/config.py": (
         "trainables/contract/test_config.py",
+        "trainables/contract/test_beginnings.py",
         "trainables/training/test_optimiser.py",
         "trainables/data/batches/test_settings.py",
         "orchestrator/sweep/test_stream_presets.py",
         "orchestrator/trials/test_space.py",
     ),
-    "trainables/contract/pickles.py": ("trainables/contract/test_pickles.py",),
+    "trainables/contract/pickles.py": (
+        "trainables/contract/test_pickles.py",
+        "trainables/contract/test_tensors.py",
+    ),
     "trainables/contract/scores.py": (
         "trainables/contract/test_scores.py",
         "orchestrator/ensembling/test_score_files.py",
@@ -210,6 +230,8 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "trainables/sparsity/generator.py": (
         "trainables/sparsity/test_generator.py",
+        "trainables/sparsity/test_generators.py",
+        "trainables/sparsity/test_structures.py",
         "trainables/sparsity/test_exchange.py",
         "trainables/sparsity/test_rewinding.py",
         "trainables/sparsity/test_scored.py",
@@ -222,6 +244,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "trainables/training/checkpoint.py": (
         "trainables/training/test_checkpoints.py",
+        "trainables/training/test_beginning.py",
         "trainables/training/test_loop.py",
     ),
     "trainables/training/evaluate.py": (

@@ -187,6 +187,12 @@ def test_a_strategy_sees_networks_families_and_the_budget(tmp_path):
     assert not seen.budget.fits([each.trial for each in ensemble.members] * 2 + ["other"])
 
 
+def test_an_ensemble_says_which_clips_chose_it_where_any_did(tmp_path):
+    run = make_run(tmp_path, grid())
+    chosen, fixed = built(run, {**ALL, "method": f"{HERE}:KEEP"}, {**ALL, "name": "b"}).ensembles
+    assert (chosen.chosen_on is None, fixed.chosen_on is None) == (False, True)
+
+
 def test_temperatures_divide_the_logits_before_they_are_summed(tmp_path):
     run = make_run(tmp_path, grid(levels=(0.0,)))
     ANSWER.append(Choice({"joint-0": 2.0, "bone-0": 1.0}, {"joint-0": 4.0, "bone-0": 1.0}))

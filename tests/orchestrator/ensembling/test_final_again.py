@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.ensembling import final
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import evaluate, finalize
 from orchestrator.ensembling.members import SWEEP
@@ -242,3 +243,10 @@ def test_new_latencies_are_noted_of_networks_and_of_ensembles(tmp_path):
     assert after["joint-0"] == 7.0
     assert after["multi_level.joint"] == 3 * 7.0
     assert len(purposes(run)) == 1
+
+
+def test_an_evaluation_whose_files_are_there_builds_nothing_again(tmp_path, monkeypatch):
+    run, sweep = make_run(tmp_path, grid()), make_sweep(LEVELS, FINAL)
+    first = complete(run, sweep)
+    monkeypatch.setattr(final, "build_ensembles", lambda *_: pytest.fail("it built them again"))
+    assert complete(run, sweep) == first

@@ -32,6 +32,13 @@ def test_rows_without_names_are_matched_with_named_labels_only_when_asked(tmp_pa
         evaluate([scores_file(tmp_path, "npy"), shuffled], labels, by_position=True)
 
 
+def test_labels_named_by_their_rows_are_put_into_that_order(tmp_path):
+    order = [2, 0, 3, 1]
+    labels = dump(tmp_path / "l.pkl", {f"test_{row}": int(LABELS[row]) for row in order})
+    found = evaluate([scores_file(tmp_path, "npy")], labels)
+    assert (found.aligned, found.ensemble.right) == ("by position", 3)
+
+
 def test_a_wrong_order_of_rows_looks_like_guessing_and_that_is_said(tmp_path):
     labels = np.arange(60) % 3
     np.save(tmp_path / "l.npy", labels)

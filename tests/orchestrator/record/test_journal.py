@@ -234,6 +234,15 @@ def _event(kind, time, elapsed=None, **fields):
         ),
         # version 0.2 wrote the time alone
         ([_event("sweep_started", 100), _event("trial_finished", 1100)], 1000),
+        # after a run that was killed somebody built ensembles
+        (
+            [
+                _event("sweep_started", 100),
+                _event("trial_finished", 1100),
+                _event("ensemble_built", 90_000),
+            ],
+            1000,
+        ),
         (
             [
                 _event("sweep_started", 0),

@@ -45,6 +45,13 @@ def test_curves_of_sweeps_go_through_a_file(run, tmp_path):
     assert (second.trial, second.result) == (pruned.trial, None)
 
 
+@pytest.mark.parametrize("lost", ["metrics_file", "config_file"])
+def test_a_trial_that_lost_a_file_has_no_curve_and_the_others_do(run, lost):
+    _, second = (each.trial for each in collect_curves([run]))
+    getattr(load_trials(run)[0].proposal.folder(run), lost).unlink()
+    assert [each.trial for each in collect_curves([run])] == [second]
+
+
 @pytest.mark.parametrize(
     "name", ["train.fast", "train.sparse_kernels", "sparsity.branch_at", "model.temporal"]
 )

@@ -382,3 +382,12 @@ def test_time_left_is_what_is_expected_of_the_trials_that_wait(clock):
     display.remaining.waiting_seconds = lambda running, number: None
     display.finished("a", "a-1", result(0.5))
     assert display.snapshot().seconds_left == 3 * 250 / 2  # as long as the first one
+
+
+def test_a_trial_of_which_nothing_is_expected_has_no_time_left(clock):
+    display, _ = display_of({"a": 1})
+    display.remaining = SimpleNamespace(
+        trial_seconds=lambda name: None, waiting_seconds=lambda running, number: None
+    )
+    display.started("a", "a-1", 10)
+    assert display.snapshot().seconds_left is None

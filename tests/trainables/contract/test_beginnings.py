@@ -118,6 +118,14 @@ def test_what_acts_from_the_first_step_makes_another_beginning(sparsity, parts):
     assert other.beginning_digest(66) != at(0.8, **NONE).beginning_digest(66)
 
 
+def test_networks_that_go_back_to_different_epochs_keep_different_beginnings():
+    at_two, at_three = (
+        at(0.8, **NONE, generator="rewinding", rewind_epoch=epoch).beginning_digest(66)
+        for epoch in (2, 3)
+    )
+    assert at_two != at_three
+
+
 def test_where_a_trial_branches_names_no_other_trial():
     assert at(0.8, **NONE).digest() == at(0.8, **NONE, branch_at=7).digest()
     assert config({"branch_at": "off"}).digest() == config({}).digest()

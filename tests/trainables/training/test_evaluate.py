@@ -91,7 +91,7 @@ def test_softmax_of_averaged_views_is_the_mean_of_their_softmax():
     torch.testing.assert_close(
         got.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0
     )
-    far = torch.tensor([[[0.0, -300.0], [0.0, -200.0]]])
+    far = torch.tensor([[[0.0, -300.0, -400.0], [0.0, -200.0, -400.0]]])
     # a probability that float32 cannot hold
     assert log_mean_softmax(far)[0, 1].item() == pytest.approx(-200 - math.log(2))
 

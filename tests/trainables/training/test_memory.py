@@ -109,6 +109,26 @@ def plain_network():
     return nn.Sequential(*layers).double()
 
 
+class Pairs(Clips):
+    """Batches of so few clips."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def epoch(self, epoch, first_step=0):
+        for batch in super().epoch(epoch, first_step):
+            x, y = batch.x[: self.size], batch.y[: self.size]
+            yield SimpleNamespace(persons=None, x=x, y=y, index=torch.arange(self.size))
+
+
+@pytest.mark.parametrize(("size", "error"), [(2, BatchTooLarge), (1, TrialFailed)])
+def test_two_clips_can_be_halved_and_one_cannot(tmp_path, size, error):
+    fit = limited_fit(network(), [], fits=0)
+    with pytest.raises(error, match=f"a batch of {size} does not fit into memory"):
+        fit.run(Pairs(size), None, outside(tmp_path))
+
+
 class OddClips(Clips):
     """Batches of seven: one half is larger."""
 

@@ -168,8 +168,9 @@ def test_rules_without_sense_are_refused(parts: dict[str, tuple[int, ...]]) -> N
         ProtocolRule(column="camera", **parts)
 
 
-def test_every_class_keeps_exactly_one_clip_where_nearly_all_are_held_out() -> None:
-    made = split(kind="clip", fraction=0.999)
+@pytest.mark.parametrize("fraction", [0.999, 1 - 2**-53])
+def test_every_class_keeps_exactly_one_clip_where_nearly_all_are_held_out(fraction: float) -> None:
+    made = split(kind="clip", fraction=fraction)
     assert Counter(columns("label")[made.train].tolist()) == {0: 1, 1: 1, 2: 1, 3: 1}
 
 
