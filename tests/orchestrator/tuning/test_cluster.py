@@ -1,6 +1,9 @@
 import gc
+import logging
 import os
 import socket
+import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +29,8 @@ GB = 2**30
     ("nodes", "resources", "gpus", "concurrent"),
     [
         ([{"CPU": 2}], {}, 0.0, 2),
+        ([{"CPU": 1}], {}, 0.0, 1),
+        ([{"CPU": 2}, {"GPU": 4}], {"gpus": 0.0}, 0.0, 2),  # no core is free on the second node
         ([{"CPU": 8, "GPU": 2}], {}, 1.0, 2),
         ([{"CPU": 16, "GPU": 2}], {"gpus": 0.25}, 0.25, 8),
         # two on each card, never one on two cards
@@ -79,12 +84,13 @@ def test_a_head_that_does_not_answer_is_lost_after_a_while(monkeypatch):
     monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(cluster, "answers", lambda address, timeout: answers[0])
     watched = Cluster("10.0.0.1:6379", shared=True)
-    for answer, second in ((True, 1000), (False, 1010), (True, 1014), (False, 1020), (False, 1029)):
+    seen = ((True, 1000), (False, 1015), (True, 1018), (False, 1025), (False, 1031))
+    for answer, second in seen:
         answers[0], now[0] = answer, float(second)
         watched.check()
-    now[0] = 1031.0  # it was asked two seconds ago
+    now[0] = 1033.9  # it was asked less than three seconds ago
     watched.check()
-    now[0] = 1032.0
+    now[0] = 1034.0
     with pytest.raises(ClusterLost, match=r"the Ray cluster at 10\.0\.0\.1:6379 does not answer"):
         watched.check()
     assert watched.lost
@@ -114,6 +120,7 @@ class FakeRay:
             "mode": os.environ.get("RAY_AUTH_MODE"),
             "several": cluster.ray._private.ray_constants.ENABLE_RAY_CLUSTER,
         }
+        warnings.warn("Ray will change", FutureWarning, stacklevel=1)
         if self.refuses:
             raise self.refuses
 
@@ -197,6 +204,23 @@ def test_a_cluster_that_others_use_is_joined(monkeypatch, environment, by):
     assert "RAY_AUTH_MODE" not in environment
 
 
+def test_a_cluster_that_ray_finds_itself_has_no_head_to_ask(monkeypatch, environment):
+    fake, said = FakeRay(monkeypatch), []
+    monkeypatch.setattr(cluster, "check_head", lambda address: pytest.fail(f"asked {address}"))
+    environment["RAY_ADDRESS"] = "auto"
+    with ray_cluster(None, said.append) as joined:
+        assert joined.shared
+    assert said == ["joining the Ray cluster at auto"]
+    assert fake.calls[0]["address"] == "auto"
+
+
+def test_what_tune_says_of_failing_trials_is_said_by_us_alone(monkeypatch, environment):
+    FakeRay(monkeypatch)
+    logging.getLogger("ray.tune").setLevel(logging.NOTSET)
+    with ray_cluster(None, lambda _: None):
+        assert not logging.getLogger("ray.tune").isEnabledFor(logging.ERROR)
+
+
 def test_what_ray_says_of_a_lost_node_is_no_output_of_ours(monkeypatch, environment, capfd):
     FakeRay(monkeypatch)
     with ray_cluster(None, lambda _: None):
@@ -220,18 +244,22 @@ def test_nothing_is_asked_of_a_lost_head_and_the_process_ends_last(monkeypatch, 
     fake, last = FakeRay(monkeypatch), []
     monkeypatch.setattr(cluster.atexit, "register", last.append)
     monkeypatch.setattr(cluster.os, "_exit", last.append)
+    for name in ("stdout", "stderr"):
+        stream = SimpleNamespace(flush=lambda name=name: last.append(name))
+        monkeypatch.setattr(sys, name, stream)
     with ray_cluster(None, lambda _: None) as joined:
         joined.lost = True
     assert len(fake.calls) == 1
     last[0]()
-    assert last[1:] == [Interrupted.exit_code]
+    assert last[1:] == ["stdout", "stderr", Interrupted.exit_code]  # nothing said is lost
 
 
 def test_ray_is_left_when_the_run_fails(monkeypatch, environment):
     fake = FakeRay(monkeypatch)
+    monkeypatch.setattr(gc, "collect", lambda: fake.calls.append("collected"))
     with pytest.raises(KeyError), ray_cluster(None, lambda _: None):
         raise KeyError
-    assert fake.calls[1:] == ["shutdown, collecting=False"]
+    assert fake.calls[1:] == ["collected", "shutdown, collecting=False"]
     assert gc.isenabled()
 
 
