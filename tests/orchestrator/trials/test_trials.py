@@ -126,3 +126,40 @@ def test_all_trials_of_a_sweep_keep_what_was_written_down(tmp_path) -> None:
     newer = replace(older, trial="new-name")
     assert all_trials(sweep, [newer])[2].proposal == newer
     assert all_trials(sweep) == plain
+
+
+def test_seeds_that_were_written_down_are_no_repeats_of_a_best_one(tmp_path) -> None:
+    sweep = loaded(tmp_path, SMALL, "parameters={train.lr: [0.1, 0.2, 0.3]}", "method={seeds: 2}")
+    (cell,) = expand(sweep)
+    plain = trials(sweep, cell)
+    for number in range(len(plain) + 1):
+        recorded = [trial.proposal for trial in plain[:number]]
+        assert trials(sweep, cell, recorded) == plain
+
+
+def test_trials_are_made_once_for_the_checks_the_plan_and_the_run(tmp_path, monkeypatch) -> None:
+    sweep, built = loaded(tmp_path, SMALL), []
+    build = space.build_config
+    monkeypatch.setattr(space, "build_config", lambda *told: built.append(1) or build(*told))
+    space._LAST_TRIALS.clear()
+    older = replace(all_trials(sweep)[2].proposal, trial="old-name")
+    assert len(built) == 4
+    all_trials(sweep, [older])
+    assert len(built) == 8
+    all_trials(sweep, [older]).clear()  # whoever asks may change the list
+    assert len(all_trials(sweep)) == len(all_trials(sweep, [older])) == 4
+    assert len(built) == 8
+    other = loaded(tmp_path, SMALL, "seed=9")
+    assert {trial.config.seed for trial in all_trials(other)} == {9}
+    assert len(space._LAST_TRIALS) == 1  # no sweep is kept for good
+
+
+def test_what_trials_share_is_worked_out_once(tmp_path, monkeypatch) -> None:
+    sweep, asked = loaded(tmp_path, SMALL, "seed=7"), []
+    leaves = type(sweep).leaves
+    monkeypatch.setattr(type(sweep), "leaves", lambda self: asked.append(1) or leaves(self))
+    (cell, *_) = expand(sweep)
+    asked.clear()
+    for _ in range(3):
+        trials(sweep, cell)
+    assert len(asked) == 1
