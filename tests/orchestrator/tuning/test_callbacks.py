@@ -431,6 +431,7 @@ def test_what_a_whole_trial_took_is_passed_on(tmp_path, epochs, told):
     scene.tell("result", {"complete": True, WALL_S: 64.0, CPU_S: 60.0})
     scene.finish()
     scene.tell("complete")
+    assert [trial.proposal for (trial,) in remaining.named("know")] == [scene.proposal]
     assert [call[1:] for call in remaining.named("finished")] == told
     assert remaining.named("end") == [("st_gcn-1",)]
     [finished] = [
@@ -476,3 +477,18 @@ def test_reports_of_an_ended_trial_are_let_go_and_those_of_an_interrupted_one_st
     scene.trial.last_result = last
     scene.tell("complete")
     assert found == forgotten
+
+
+def test_the_end_of_a_trial_says_what_another_one_trained_for_it(scene):
+    scene.callback._remaining = remaining = Told()
+    scene.tell("start")
+    for epoch in range(2):
+        scene.tell("result", {"epoch": epoch, "train_loss": 1.0})
+    scene.tell("result", {"complete": True, WALL_S: 64.0, CPU_S: 60.0})
+    result = result_of(Made("joint", 0.0)).model_dump(mode="json")
+    result |= {"shared_epochs": 1, "shared_seconds": 20.5}
+    write_json(scene.proposal.folder(scene.folder).result_file, result)
+    scene.tell("complete")
+    finished = told(scene)[-1]
+    assert (finished["wall_s"], finished["cpu_s"], finished["shared_seconds"]) == (64.0, 60.0, 20.5)
+    assert [call[1:] for call in remaining.named("finished")] == [(64.0, 60.0, 1)]
