@@ -376,8 +376,6 @@ def _by_seed(
     """
     own = [source.by_seed for source in sources.values()]
     seeds = [seed for seed in own[0] if all(seed in each for each in own)]
-    if SEED in recipe.axes:
-        return {}
     return {seed: _combined([each[seed] for each in own], choice, recipe.combine) for seed in seeds}
 
 

@@ -91,10 +91,6 @@ class TrialWork:
     epoch: Work  # every epoch, its evaluation included
     epochs: int
 
-    @property
-    def total(self) -> Work:
-        return self.once + self.epoch * self.epochs
-
 
 def trial_work(config: TrialConfig, sizes: Sizes, split: Split) -> TrialWork:
     """What a trial of these clips does, its latency not timed."""

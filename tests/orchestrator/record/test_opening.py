@@ -163,6 +163,7 @@ def test_a_store_at_another_place_is_the_same_where_its_content_is(monkeypatch):
     digests = {"nowhere": "d1", "moved": "d1", "other": "d2"}
     monkeypatch.setattr(folder, "store_digest", digests.get)
     prepare(sweep_of(), RUN)
+    del digests["nowhere"]  # what the folder noted of it counts
     moved = sweep_of(TEXT, "data.store=moved")
     assert prepare(moved, RUN).resumed
     with pytest.raises(UserError, match=r"data\.store: was 'moved', is now 'other'") as caught:
@@ -172,6 +173,8 @@ def test_a_store_at_another_place_is_the_same_where_its_content_is(monkeypatch):
     assert prepare(moved, RUN).resumed
     with pytest.raises(UserError, match=r"data\.store: was 'moved'"):
         prepare(sweep_of(), RUN)
+    digests["again"] = "d1"
+    assert prepare(sweep_of(TEXT, "data.store=again"), RUN).resumed
 
 
 def test_a_store_that_is_gone_cannot_be_told_from_another(monkeypatch):

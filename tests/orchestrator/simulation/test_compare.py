@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -116,6 +117,32 @@ def test_limits_on_metrics_hold_for_what_is_best(load):
     assert found.regret == 0.0
     with pytest.raises(UserError, match="within the limits"):
         outcomes(lambda changes: load([limit.replace("0.95", "0.1"), *changes]))
+
+
+def test_of_what_is_minimised_the_smallest_is_the_best_and_is_shown_as_reported(load):
+    goal = "objectives=[{metric: train_loss, goal: minimize}]"
+    curves = [
+        replace(each, result=each.result.model_copy(update={"train_loss": each.leaves["train.lr"]}))
+        for each in made_curves(all_trials(load(())), shape)
+    ]
+    few = ["parameters.train.lr=[0.03, 0.05]", goal]
+    found = outcomes(lambda changes: load([*few, *changes]), curves=curves)["random to the end"]
+    assert found.best == {"level0.6": 0.03, "level0.99": 0.03}
+    assert found.regret == pytest.approx(0.03 - 0.01)
+
+
+def test_searches_that_make_trials_one_by_one_are_played_too(load):
+    method = "{name: qmc, trials_per_cell: 3}"
+    found = outcomes(lambda changes: load([f"method={method}", *changes]), curves=None)
+    own = found["the file's own"]
+    assert (own.trials, set(own.best)) == (6, {"level0.6", "level0.99"})
+    assert own.own_curves < 1
+
+
+def test_sizes_among_the_objectives_are_known_while_trials_run(load):
+    goals = "{metric: selection_top1, goal: maximize}, {metric: params, goal: minimize}"
+    found = outcomes(lambda changes: load([f"objectives=[{goals}]", *changes]))
+    assert found["the file's own"].stopped == outcomes(load)["the file's own"].stopped > 0
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,20 @@ def called(name: bytes, shared: bytes, times: int) -> bytes:
     return store + b"h\x02h\x01R" * times + b"e."
 
 
+class OfText:
+    """Pickled as an array whose bytes are text, as Python 2 wrote them."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, *_ = np.zeros(0).__reduce__()
+        state = (1, (len(self.text),), np.dtype("u1"), False, self.text)
+        return make, (np.ndarray, (0,), b"b"), state
+
+
 BOMBS = {
+    "arrays of shared text": pickle.dumps([*map(OfText, ["x" * (1 << 20)] * 200)]),
     "shared lists": pickle.dumps(doubled(40)),
     "a shared array": pickle.dumps([np.zeros(10_000)] * 10_000),
     "shared text": pickle.dumps(["x" * 100_000] * 10_000),
