@@ -69,12 +69,14 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/tuning/shares.py": ("orchestrator/tuning/test_shares.py",),
     "orchestrator/tuning/callbacks.py": (
         "orchestrator/tuning/test_callbacks.py",
+        "orchestrator/tuning/test_callbacks_of_costs.py",
         "orchestrator/tuning/test_run.py",
     ),
     "orchestrator/tuning/cluster.py": ("orchestrator/tuning/test_cluster.py",),
     "orchestrator/tuning/progress.py": ("orchestrator/tuning/test_progress.py",),
     "orchestrator/tuning/run.py": (
         "orchestrator/tuning/test_run.py",
+        "orchestrator/tuning/test_run_around.py",
         "orchestrator/tuning/test_run_asked.py",
     ),
     "orchestrator/record/epochs.py": (
@@ -189,9 +191,11 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "trainables/contract/config.py": (
         "trainables/contract/test_config.py",
         "trainables/contract/test_beginnings.py",
+        "trainables/contract/test_fast.py",
         "trainables/training/test_optimiser.py",
         "trainables/data/batches/test_settings.py",
         "orchestrator/sweep/test_stream_presets.py",
+        "orchestrator/sweep/test_model_options.py",
         "orchestrator/trials/test_space.py",
     ),
     "trainables/contract/pickles.py": (
@@ -254,6 +258,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "trainables/training/loop.py": (
         "trainables/training/test_loop.py",
         "trainables/training/test_checkpoints.py",
+        "trainables/training/test_beginning.py",
         "trainables/training/test_memory.py",
     ),
 }

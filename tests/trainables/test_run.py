@@ -14,7 +14,7 @@ from tests.trainables.one_trial import run_trial, write_synthetic
 from tests.trainables.trial_configs import build_blocks, config_of
 from trainables import proof, run
 from trainables.contract.artifacts import LATENCIES, TrialDir
-from trainables.contract.config import ModelConfig, TrialConfig
+from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
@@ -251,22 +251,6 @@ def test_epochs_are_evaluated_in_the_deploy_form_with_masks_and_give_the_same(
         histories.append([row["selection_loss"] for row in reports])
     assert kinds == ["DeployForm"] * 4 + ["HPIGCNOP"] * 4
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("clips", "persons", "model", "fast", "deployed"),
-    [
-        (64, 2, {"backbone": "ctr_gcn"}, "auto", True),
-        (63, 2, {"backbone": "ctr_gcn"}, "auto", False),
-        (64, 1, {"backbone": "hpi_gcn_rp"}, "auto", True),
-        (64, 1, {"backbone": "ctr_gcn"}, "auto", False),
-        (512, 1, {"backbone": "ctr_gcn"}, "auto", True),
-        (512, 2, {"backbone": "hpi_gcn_rp"}, "off", False),
-    ],
-)
-def test_which_evaluations_pay_for_the_deploy_form(store, clips, persons, model, fast, deployed):
-    config = config_of(store, fast=fast).model_copy(update={"model": ModelConfig(**model)})
-    assert config.evaluates_deployed(clips, persons) is deployed
 
 
 def test_a_network_with_choices_is_evaluated_as_it_trains(store):

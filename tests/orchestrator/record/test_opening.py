@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ from orchestrator.record.folder import (
     load_folder,
     opened,
     prepare,
+    store_digest,
 )
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep import parse_sweep
+from tests.orchestrator.fake_run import make_store
 from tests.orchestrator.record.test_folder import TEXT, sweep_of
 from tests.orchestrator.recorded import recorded
 from trainables.contract.errors import UserError
@@ -63,6 +66,11 @@ def test_a_start_that_fails_leaves_nothing_but_a_folder_that_was_there(there_bef
     fail_after(lambda: start("sweep_started"))
     assert RUN.exists() == there_before
     assert not there_before or list(RUN.iterdir()) == []
+
+
+def test_a_start_that_fails_early_leaves_nothing_and_raises_what_happened():
+    fail_after(lambda: prepare(sweep_of(), RUN))  # there is no journal and no scratch folder yet
+    assert not RUN.exists()
 
 
 def test_what_others_put_there_meanwhile_stays():
@@ -113,6 +121,26 @@ def test_a_file_in_the_place_of_a_folder_is_named():
     RUN.touch()
     with pytest.raises(UserError, match="runs/small: must be a folder, but is a file"), opened(RUN):
         pass
+
+
+@pytest.mark.parametrize("here", [False, True])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_sweep_runs_where_a_driver_of_this_machine_or_of_another_holds_it(
+    monkeypatch, here, elsewhere
+):
+    monkeypatch.setattr(folder.locks, "is_held", lambda run: here)
+    monkeypatch.setattr(folder, "is_renewed", lambda run, first: elsewhere)
+    assert is_running(RUN) == (here or elsewhere)
+
+
+def test_a_store_is_named_by_its_content_wherever_it_lies(tmp_path):
+    make_store(tmp_path / "store")
+    make_store(tmp_path / "other", copies=1)
+    shutil.copytree(tmp_path / "store", tmp_path / "moved")
+    names = [store_digest(str(tmp_path / each)) for each in ("store", "moved", "other", "nowhere")]
+    assert names[0] == names[1] != names[2]
+    assert None not in names[:3]
+    assert names[3] is None
 
 
 def test_a_sweep_stays_where_its_folder_is():
@@ -185,6 +213,16 @@ def test_a_store_that_is_gone_cannot_be_told_from_another(monkeypatch):
     assert caught.value.problems[-1] == (
         "  (nowhere is not there, so it cannot be told whether other is the same)"
     )
+
+
+def test_a_parameter_more_is_one_difference():
+    prepare(sweep_of(), RUN)
+    more = "parameters.train.lr={min: 0.1, max: 0.2}"
+    with pytest.raises(UserError) as caught:
+        prepare(sweep_of(TEXT, "method={name: random, trials_per_cell: 1}", more), RUN)
+    lines = [line for line in caught.value.problems if "train.lr" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("  parameters.train.lr: was None, is now {")
 
 
 def test_every_difference_is_a_line():

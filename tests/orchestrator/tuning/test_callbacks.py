@@ -1,109 +1,26 @@
 """What Tune says of trials reaches the journal, the tracker and the person, once."""
 
 import errno
-import io
-import json
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
-from orchestrator.record.journal import Journal, read_journal
-from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.record.journal import read_journal
+from orchestrator.record.stop_requests import Stop
 from orchestrator.search.protocol import Outcome
-from orchestrator.sweep import Objective
-from orchestrator.sweep.schema import Failure
-from orchestrator.sweep.stopping import NoEarlyTermination
-from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning import callbacks
-from orchestrator.tuning.callbacks import SweepCallback
-from orchestrator.tuning.early import EarlyStops
-from orchestrator.tuning.progress import Display
-from orchestrator.tuning.signals import StopSwitch
 from orchestrator.tuning.workers import Death
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
-from trainables.contract.disk import write_json
+from tests.orchestrator.tuning.callback_scene import Scene, told
 from trainables.ray_trainable import (
-    BEGAN,
-    BRANCHED,
-    CPU_S,
     DISK,
     FAILED,
     IN_EPOCH,
-    SHARED,
-    SHARED_EPOCHS,
-    SHARED_S,
     STEP,
     STEPS,
-    WALL_S,
     WARNING,
 )
-
-
-class Told:
-    """A tracker or searcher that remembers what it is told."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __getattr__(self, name):
-        return lambda *arguments: self.calls.append((name, *arguments))
-
-    def named(self, name):
-        return [call[1:] for call in self.calls if call[0] == name]
-
-
-class Scene:
-    """A listener on one trial, and everything it tells."""
-
-    def __init__(self, folder):
-        self.proposal = Proposal("st_gcn-1", "st_gcn", {}, {}, 0)
-        self.shown, self.tracker, self.searcher = io.StringIO(), Told(), Told()
-        self.searcher.trial_of = lambda tune_id: SimpleNamespace(
-            proposal=self.proposal, config=SimpleNamespace(total_epochs=2)
-        )
-        self.folder = folder
-        self.context = SimpleNamespace(
-            folder=folder,
-            journal=Journal(folder / "journal.jsonl"),
-            tracker=self.tracker,
-            sweep=SimpleNamespace(
-                failure=Failure(stall_seconds=60.0),
-                method=SimpleNamespace(name="random"),
-                objectives=(Objective(metric="selection_top1", goal="maximize"),),
-            ),
-        )
-        self.switch = StopSwitch(StopRequests(folder))
-        sweep = SimpleNamespace(early_terminate=NoEarlyTermination(), objectives=())
-        self.early = EarlyStops(sweep, folder, [])
-        display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
-        self.retaining = Told()
-        self.callback = SweepCallback(
-            self.context, self.searcher, self.switch, display, self.early, self.retaining
-        )
-        self.trial = SimpleNamespace(
-            trial_id="a",
-            config={"source": None},
-            last_result={},
-            pickled_error_file=None,
-            run_metadata=SimpleNamespace(num_failures=0),
-        )
-
-    def tell(self, event, *arguments):
-        getattr(self.callback, f"on_trial_{event}")(0, [self.trial], self.trial, *arguments)
-
-    def finish(self):
-        write_json(
-            self.proposal.folder(self.folder).result_file,
-            json.loads(result_of(Made("joint", 0.0)).model_dump_json()),
-        )
-
-    def events(self):
-        return [event["event"] for event in read_journal(self.context.journal.path)]
-
-    def lines(self):
-        return self.shown.getvalue().splitlines()
 
 
 @pytest.fixture
@@ -346,12 +263,6 @@ def test_what_still_runs_when_tune_ends_is_interrupted_and_nothing_is_heard_afte
     assert scene.callback.ended == set()
 
 
-def told(scene):
-    """What the journal holds, without the times."""
-    events = read_journal(scene.context.journal.path)
-    return [{name: value for name, value in event.items() if name != "time"} for event in events]
-
-
 @pytest.mark.parametrize("source", [None, "dense/best.pt"])
 def test_the_journal_says_where_a_trial_starts_and_how_it_ended(scene, source):
     scene.trial.config["source"] = source
@@ -420,51 +331,6 @@ def test_what_tune_pickles_is_empty(scene):
     assert scene.callback.__getstate__() == {}
 
 
-@pytest.mark.parametrize(("epochs", "told"), [(2, [(64.0, 60.0, 0)]), (1, [])])
-def test_what_a_whole_trial_took_is_passed_on(tmp_path, epochs, told):
-    scene = Scene(tmp_path)
-    remaining = Told()
-    scene.callback._remaining = remaining
-    scene.tell("start")
-    for epoch in range(2 - epochs, 2):  # another attempt had trained the others
-        scene.tell("result", {"epoch": epoch, "train_loss": 1.0})
-    scene.tell("result", {"complete": True, WALL_S: 64.0, CPU_S: 60.0})
-    scene.finish()
-    scene.tell("complete")
-    assert [trial.proposal for (trial,) in remaining.named("know")] == [scene.proposal]
-    assert [call[1:] for call in remaining.named("finished")] == told
-    assert remaining.named("end") == [("st_gcn-1",)]
-    [finished] = [
-        event
-        for event in read_journal(scene.context.journal.path)
-        if event["event"] == "trial_finished"
-    ]
-    assert ("wall_s" in finished) == bool(told)
-
-
-def test_what_a_trial_shares_is_written_down_and_its_epochs_are_tracked_as_its_own(scene):
-    scene.tell("start")
-    scene.tell("result", {BRANCHED: "0123456789abcdef", SHARED_EPOCHS: 2, SHARED_S: 4.0})
-    for epoch in range(2):
-        scene.tell("result", {"epoch": epoch, "train_loss": 1.0, SHARED: True})
-    scene.tell("result", {BEGAN: "fedcba9876543210", SHARED_EPOCHS: 3, SHARED_S: 5.0})
-    assert [call[1] for call in scene.tracker.named("log_epoch")] == [0, 1]
-    used, trained = (event for event in told(scene) if event["event"].startswith("beginning"))
-    assert (used["event"], used["beginning"], used["epochs"]) == (
-        "beginning_used",
-        "0123456789abcdef",
-        2,
-    )
-    assert (trained["event"], trained["beginning"], trained["seconds"]) == (
-        "beginning_trained",
-        "fedcba9876543210",
-        5.0,
-    )
-    assert scene.lines()[-1].startswith("branched  st_gcn-1 after the 2 epochs")
-    [running] = scene.callback._display.snapshot().trials
-    assert (running.epoch, running.seconds_left) == (2, None)  # its own pace is not known yet
-
-
 @pytest.mark.parametrize(
     ("last", "forgotten"), [({FAILED: "train_loss must be finite"}, ["st_gcn-1"]), ({}, [])]
 )
@@ -477,18 +343,3 @@ def test_reports_of_an_ended_trial_are_let_go_and_those_of_an_interrupted_one_st
     scene.trial.last_result = last
     scene.tell("complete")
     assert found == forgotten
-
-
-def test_the_end_of_a_trial_says_what_another_one_trained_for_it(scene):
-    scene.callback._remaining = remaining = Told()
-    scene.tell("start")
-    for epoch in range(2):
-        scene.tell("result", {"epoch": epoch, "train_loss": 1.0})
-    scene.tell("result", {"complete": True, WALL_S: 64.0, CPU_S: 60.0})
-    result = result_of(Made("joint", 0.0)).model_dump(mode="json")
-    result |= {"shared_epochs": 1, "shared_seconds": 20.5}
-    write_json(scene.proposal.folder(scene.folder).result_file, result)
-    scene.tell("complete")
-    finished = told(scene)[-1]
-    assert (finished["wall_s"], finished["cpu_s"], finished["shared_seconds"]) == (64.0, 60.0, 20.5)
-    assert [call[1:] for call in remaining.named("finished")] == [(64.0, 60.0, 1)]

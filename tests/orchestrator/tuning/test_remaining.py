@@ -97,3 +97,10 @@ def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     history.add(time_of(trial("1")), 20.0, 20.0)
     assert "cannot be noted" in caplog.text
+
+
+def test_a_trial_whose_processor_time_is_not_known_says_nothing_of_the_load(tmp_path):
+    left = remaining(tmp_path, a=1.0)
+    left.know(trial("2"))
+    left.finished(trial("1"), wall=30.0, cpu=0.0)
+    assert left.waiting_seconds((), 1) == pytest.approx(20.0, rel=1.0)

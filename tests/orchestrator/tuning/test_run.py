@@ -1,95 +1,30 @@
 """The run of the trials: however Tune ends, trials without an ending make it cut short."""
 
 import errno
-import io
 import signal
 import threading
 import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ray.tune import TuneError
-from rich.console import Console
 
-from orchestrator.record.epochs import EpochLog
-from orchestrator.record.folder import journal_of
 from orchestrator.record.journal import read_journal
 from orchestrator.record.running import load_running
 from orchestrator.record.states import load_trials
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.protocol import WAIT
 from orchestrator.sweep import parse_sweep
-from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import cluster as cluster_module
 from orchestrator.tuning import run as run_module
 from orchestrator.tuning.cluster import ClusterLost, Slots
-from orchestrator.tuning.progress import Display
-from orchestrator.tuning.run import TuneRun, beside, run_trials
+from orchestrator.tuning.run import TuneRun, beside
 from orchestrator.tuning.shares import Grant
-from orchestrator.tuning.sweep_run import SweepRun
-from tests.orchestrator.fake_run import Trial as MadeUp
-from tests.orchestrator.fake_run import result_of
-from tests.orchestrator.recorded import recorded
-from tests.orchestrator.sweep_files import THREE_LEVELS
-from trainables.contract.artifacts import load_curve
-from trainables.contract.disk import write_json
+from tests.orchestrator.tuning.made_tune import TEXT, FakeTuner, fail
 from trainables.contract.errors import TrialFailed, UserError
-
-TEXT = THREE_LEVELS + "tracking: {uri: none}\nresources: {gpus: 0}\n"
-
-
-class FakeTuner:
-    """Stands for Tune: does with the callback and the searcher what a test wants."""
-
-    def __init__(self, trainable, tune_config, run_config):
-        self.searcher = tune_config.search_alg
-        self.callback, _ = run_config.callbacks
-        self.stopper = run_config.stop
-
-    def start(self, number=0):
-        """Start the next trial; returns it as Tune knows it."""
-        config = self.searcher.suggest(f"t{number}")
-        trial = SimpleNamespace(
-            trial_id=f"t{number}", config=config, last_result={}, pickled_error_file=None
-        )
-        self.tell("start", trial)
-        return trial
-
-    def tell(self, event, trial, *arguments):
-        getattr(self.callback, f"on_trial_{event}")(0, [], trial, *arguments)
-
-    def fit(self):
-        raise NotImplementedError
-
-
-@pytest.fixture
-def scene(tmp_path, monkeypatch, request):
-    """Runs the trials of a sweep; `fit` stands for Tune's."""
-    monkeypatch.chdir(tmp_path)
-    sweep = parse_sweep("small.yaml", TEXT, getattr(request, "param", ()))
-    folder, trials = recorded(sweep)
-    context = SweepRun(sweep, folder, trials, journal_of(folder), NullTracker())
-    cluster = SimpleNamespace(check=lambda: None, shared=False)
-    monkeypatch.setattr(run_module, "ray_cluster", lambda address, note: nullcontext(cluster))
-    monkeypatch.setattr(run_module, "possible_nodes", lambda: [{"CPU": 2}])
-    monkeypatch.setattr(run_module, "live_nodes", lambda: [{"CPU": 2}])
-    monkeypatch.setattr(run_module, "TICK_S", 0.01)
-    monkeypatch.setattr(run_module.tune, "with_resources", lambda trainable, wanted: trainable)
-    monkeypatch.setattr(run_module.tune, "Tuner", FakeTuner)
-
-    def run(fit):
-        monkeypatch.setattr(FakeTuner, "fit", fit)
-        return run_trials(context)
-
-    return SimpleNamespace(run=run, context=context, cluster=cluster, trials=trials)
-
-
-def fail(tuner, trial, reason="train_loss must be finite"):
-    trial.last_result = {"failed": reason}
-    tuner.tell("complete", trial)
 
 
 def test_a_run_whose_trials_all_have_an_ending_is_not_cut_short(scene):
@@ -250,47 +185,9 @@ def test_a_quiet_trial_costs_its_time_even_where_the_driver_is_killed(scene, mon
     assert "sweep_running" in [event["event"] for event in read_journal(path)]
 
 
-def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
-    told = []
-
-    class Forgetful(NullTracker):
-        def knows_end(self, trial, status):
-            return trial != names[0]
-
-        def finish_trial(self, trial, folder, status, reason="", stopped_at=None):
-            told.append((trial, status, reason))
-
-    names = [trial.proposal.trial for trial in scene.trials]
-    for trial in scene.trials[:2]:
-        write_json(
-            trial.proposal.folder(scene.context.folder).failure_file, {"reason": "loss is nan"}
-        )
-    object.__setattr__(scene.context, "tracker", Forgetful())
-    scene.run(lambda tuner: fail(tuner, tuner.start(), "later"))
-    assert told == [(names[0], "failed", "loss is nan"), (names[2], "failed", "later")]
-
-
-def test_what_earlier_runs_ended_is_on_display(scene, monkeypatch):
-    """Of three trials one is finished, one is discarded and one fails now."""
-    finished, discarded, waiting = load_trials(scene.context.folder)
-    finished = replace(finished, ending="finished", result=result_of(MadeUp("joint", 0.6)))
-    states = [finished, replace(discarded, ending="discarded"), waiting]
-    monkeypatch.setattr(run_module, "load_trials", lambda folder: states)
-    display = Display({}, Console(file=io.StringIO()))
-
-    def made(totals):
-        display.__init__(totals, Console(file=io.StringIO()))
-        return display
-
-    monkeypatch.setattr(run_module, "Display", made)
-    assert scene.run(lambda tuner: fail(tuner, tuner.start())) is None
-    stream = io.StringIO()
-    Console(file=stream, width=100).print(display.render())
-    title, _, first, second, third = stream.getvalue().splitlines()
-    assert title.startswith("2/2 trials")
-    assert first.split()[:2] == ["level0", "1/1"]
-    assert second.split() == ["level0.6", "0/0"]
-    assert third.split() == ["level0.8", "0/1", "1"]
+def test_a_run_says_how_many_trials_it_trains_at_a_time(scene, capsys):
+    scene.run(lambda tuner: warnings.warn("Tune has a default", stacklevel=1))  # is not passed on
+    assert "2 trials at a time, each with 1 CPU\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scene", [["resources.per_trial_memory_gb=1.5"]], indirect=True)
@@ -306,41 +203,7 @@ def test_memory_is_asked_for_in_bytes(scene, monkeypatch):
     assert asked({"cpus": 1, "gpu_fraction": 0.5}).bundles == [bundle]
 
 
-ONE_CELL = [
-    "parameters.sparsity.level={values: [0.6, 0.8, 0.9], axis: trial}",
-    "early_terminate={type: asha, grace: 1}",
-    "retain.checkpoints=best_per_cell",
-]
-
-
-@pytest.mark.parametrize("scene", [ONE_CELL], indirect=True)
-def test_a_trial_that_a_rule_ended_before_the_driver_was_killed_is_not_run_again(scene):
-    folder, (first, second, third) = scene.context.folder, scene.trials
-    last = first.config.first_kept_epoch
-    for trial, top1 in ((first, 0.9), (second, 0.1)):
-        trial.proposal.folder(folder).path.mkdir(parents=True)
-        EpochLog(folder).append(trial.proposal.trial, last, {"selection_top1": top1})
-    checkpoint = second.proposal.folder(folder).checkpoint_file
-    checkpoint.parent.mkdir()
-    checkpoint.write_bytes(b"x")
-    started, kept = [], []
-
-    def fit(tuner):
-        kept.append(checkpoint.exists())
-        for number in range(2):
-            trial = tuner.start(number)
-            started.append(tuner.searcher.trial_of(trial.trial_id))
-            fail(tuner, trial)
-
-    assert scene.run(fit) is None
-    assert started == [first, third]
-    assert kept == [False]
-    state = load_trials(folder)[1]
-    assert (state.ending, state.stopped_at) == ("pruned", last + 1)
-    assert load_curve(second.proposal.folder(folder).metrics_file)["selection_top1"] == [0.1]
-
-
-def test_a_disk_that_fills_up_stops_the_run_before_writes_fail(scene, monkeypatch):
+def test_a_disk_that_fills_up_stops_the_run_before_writes_fail(scene, monkeypatch, capsys):
     asked = []
 
     def problem(room, running):
@@ -352,12 +215,16 @@ def test_a_disk_that_fills_up_stops_the_run_before_writes_fail(scene, monkeypatc
         while not tuner.callback._switch.closed():
             time.sleep(0.01)
         assert tuner.searcher.suggest("t1") == "FINISHED"  # no others start
+        looked = len(asked)
+        while len(asked) < looked + 3:
+            time.sleep(0.01)
         tuner.tell("complete", trial)
 
     monkeypatch.setattr(run_module.Room, "problem", problem)
     assert scene.run(fit) == Stop("system", "runs/small: too little")
     assert asked[-1] == [scene.trials[0].proposal.trial]
     assert load_trials(scene.context.folder)[0].ending == "interrupted"
+    assert capsys.readouterr().err.count("STOPPING  runs/small: too little") == 1
 
 
 def test_a_sweep_for_which_there_is_no_room_does_not_start(scene, monkeypatch):
@@ -412,27 +279,6 @@ def test_what_tune_is_asked(scene, monkeypatch):
     assert not (scene.context.folder / run_module.SCRATCH).exists()
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_however_tune_ends_what_trials_took_is_noted_and_nothing_of_tune_stays(
-    scene, monkeypatch, fails
-):
-    def fit(tuner):
-        (scene.context.folder / run_module.SCRATCH / "run").mkdir(parents=True)
-        if fails:
-            raise KeyError("a mistake")
-
-    written = []
-    history = SimpleNamespace(write=lambda: written.append(True))
-    remaining = SimpleNamespace(
-        history=history, trial_seconds=lambda name: None, waiting_seconds=lambda names, number: None
-    )
-    monkeypatch.setattr(run_module, "remaining_of", lambda *told: remaining)
-    with pytest.raises(KeyError) if fails else nullcontext():
-        scene.run(fit)
-    assert written == [True]
-    assert not (scene.context.folder / run_module.SCRATCH).exists()
-
-
 ASKED = "method={name: qmc, trials_per_cell: 2}"
 DRAWN = "parameters={train.lr: {min: 0.1, max: 0.2, distribution: uniform}}"
 
@@ -484,21 +330,25 @@ def test_what_no_trial_runs_for_is_looked_after_and_told_to_status(scene, monkey
     assert seen == ["a node", ""]
 
 
-def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scene, monkeypatch):
-    timed = []
+def test_a_record_is_written_where_something_has_changed(scene, monkeypatch):
+    written, ticks = [], []
+    monkeypatch.setattr(run_module, "RECORD_EVERY_S", 0.0)
+    monkeypatch.setattr(run_module, "write_running", lambda folder, now: written.append(now))
+    scene.cluster.check = lambda: ticks.append(1)
 
-    class FakeTiming:
-        def __init__(self, context, slots, cluster, closed, note):
-            timed.append((slots.concurrent, closed()))
+    def wait():
+        looked = len(ticks)
+        while len(ticks) < looked + 3:
+            time.sleep(0.01)
 
-        def run(self, todo):
-            timed.append("run")
+    def fit(tuner):
+        trial = tuner.start()
+        wait()
+        tuner.tell("result", trial, {"epoch": 0, "train_loss": 1.0})
+        wait()
 
-    monkeypatch.setattr(run_module, "Timing", FakeTiming)
-    scene.run(lambda tuner: tuner.start())
-    assert timed == []
-    scene.run(lambda tuner: [fail(tuner, tuner.start(number)) for number in range(3)])
-    assert timed == [(2, False), "run"]
+    scene.run(fit)
+    assert [trial.epoch for now in written for trial in now.trials] == [0, 1]
 
 
 class Granting:

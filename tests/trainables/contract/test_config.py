@@ -287,3 +287,69 @@ def test_how_a_step_is_computed_names_no_other_trial() -> None:
 def test_masks_that_nobody_shares_ask_for_nothing(sparsity: dict[str, object]) -> None:
     model = {"backbone": "st_gcn", "temporal": "conv"}
     TrialConfig.model_validate({"data": DATA, "model": model, "sparsity": sparsity})
+
+
+@pytest.mark.parametrize(
+    ("clips", "persons", "model", "fast", "deployed"),
+    [
+        (64, 2, {"backbone": "ctr_gcn"}, "auto", True),
+        (63, 2, {"backbone": "ctr_gcn"}, "auto", False),
+        (64, 1, {"backbone": "hpi_gcn_rp"}, "auto", True),
+        (64, 1, {"backbone": "ctr_gcn"}, "auto", False),
+        (512, 1, {"backbone": "ctr_gcn"}, "auto", True),
+        (512, 2, {"backbone": "hpi_gcn_rp"}, "off", False),
+    ],
+)
+def test_which_evaluations_pay_for_the_deploy_form(
+    clips: int, persons: int, model: dict[str, object], fast: str, deployed: bool
+) -> None:
+    config = TrialConfig.model_validate({"data": DATA, "model": model, "train": {"fast": fast}})
+    assert config.evaluates_deployed(clips, persons) is deployed
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "train", "kept"),
+    [
+        ({"level": 0.8}, {}, True),
+        ({"level": 0.0}, {}, False),
+        ({"level": 0.8}, {"sparse_kernels": "off"}, False),
+        ({"level": 0.8}, {"precision": "bf16"}, False),
+        ({"level": 0.8}, {"precision": "fp32"}, True),
+        ({"level": "learned", "target": 0.9}, {}, False),  # what is removed may come back
+        ({"level": 0.8, "generator": "supermask"}, {}, False),
+    ],
+)
+def test_where_steps_may_compute_with_kept_weights_alone(
+    sparsity: dict[str, object], train: dict[str, object], kept: bool
+) -> None:
+    config = TrialConfig.model_validate({"data": DATA, "sparsity": sparsity, "train": train})
+    assert config.trains_kept_weights is kept
+
+
+@pytest.mark.parametrize(
+    ("persons", "fast", "collapses"), [(2, "auto", True), (1, "auto", False), (2, "off", False)]
+)
+def test_where_absent_persons_are_run_once(persons: int, fast: str, collapses: bool) -> None:
+    model = {"backbone": "st_gcn"}
+    config = TrialConfig.model_validate({"data": DATA, "model": model, "train": {"fast": fast}})
+    assert config.collapses_persons(persons) is collapses
+
+
+@pytest.mark.parametrize(
+    ("model", "fused"),
+    [
+        ({"backbone": "st_gcn", "temporal": "conv"}, False),
+        ({"backbone": "st_gcn", "temporal": "rep_tcn"}, True),
+        ({"backbone": "hpi_gcn_rp", "temporal": "conv"}, True),
+    ],
+)
+def test_masks_are_shared_by_kernels_that_the_deploy_form_fuses(
+    model: dict[str, object], fused: bool
+) -> None:
+    sparsity = {"level": 0.8, "sharing": "fused", "generator": "magnitude_at_init"}
+    content = {"data": DATA, "model": model, "sparsity": sparsity}
+    if fused:
+        TrialConfig.model_validate(content)
+        return
+    with pytest.raises(ValidationError, match=r"one of the backbones hd_gcn, .* got st_gcn"):
+        TrialConfig.model_validate(content)

@@ -35,6 +35,30 @@ def test_the_first_sparse_epoch_can_be_the_best(tmp_path, monkeypatch):
     assert progress.best_epoch == 2
 
 
+@pytest.mark.parametrize(
+    ("top1", "losses", "best"),
+    [
+        ((0.5, 0.5, 0.5, 0.5), (0.9, 0.3, 0.4, 0.8), 1),  # of equal ones that of the lowest loss
+        ((0.5, 0.5, 0.5, 0.5), (0.3, 0.3, 0.3, 0.3), 0),  # and the first
+        ((0.1, 0.2, 0.4, 0.3), (0.1, 0.2, 0.9, 0.1), 2),
+    ],
+)
+def test_which_epoch_is_the_best(tmp_path, monkeypatch, top1, losses, best):
+    values = iter(zip(top1, losses, strict=True))
+
+    def evaluate(fit, *_):
+        top, loss = next(values)
+        return {"selection_top1": top, "selection_loss": loss}
+
+    monkeypatch.setattr(loop.Fit, "_evaluate", evaluate)
+    progress = fit_of(network(), False).run(Clips(), Clips(2), outside(tmp_path))
+    assert (progress.best_epoch, progress.best_top1, progress.best_loss) == (
+        best,
+        top1[best],
+        losses[best],
+    )
+
+
 @pytest.mark.parametrize("write", ["save_checkpoint", "keep_best"])
 @pytest.mark.parametrize("epoch", [0, 2, 3])
 def test_the_best_weights_are_those_of_the_epoch_that_is_said_wherever_a_process_dies(

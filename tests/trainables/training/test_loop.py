@@ -311,3 +311,18 @@ def test_half_precision_is_taken_where_it_is_asked_for_or_gains(
     fit = fit_of(network(), False, precision=precision)
     fit.device = torch.device(device)
     assert (fit._autocast() == (device, torch.bfloat16)) is half
+
+
+def test_figures_of_an_epoch_are_means_over_its_clips_as_they_were_trained(tmp_path):
+    torch.manual_seed(1)
+    model, clips, reports = nn.Sequential(nn.Flatten(), nn.Linear(24, 2)), Clips(1), []
+    with torch.no_grad():
+        logits = model(clips.x[0])
+    fit_of(model, False, epochs=1).run(clips, None, outside(tmp_path, reports=reports))
+    [row] = reports
+    assert row["train_loss"] == pytest.approx(
+        float(nn.functional.cross_entropy(logits, clips.y[0])), rel=1e-5
+    )
+    assert row["train_top1"] == (logits.argmax(dim=1) == clips.y[0]).sum().item() / 8
+    assert 0 < row["train_top1"] < 1
+    assert row["penalty"] == 0
