@@ -164,7 +164,12 @@ def _attempt(
     parts = inputs.scored()
     compared = parts.get("selection", parts["test"])
     folded = prove_folding(trained.network, compared, config.data.frames)
-    proof = prove_equal(trained.network, folded, compared)
+    proof = prove_equal(
+        trained.network,
+        folded,
+        compared,
+        absent_once=config.collapses_persons(inputs.store.info.persons),
+    )
     latency = time_form(folded.form, "in trial") if setup.timed else None
     return write_outcome(inputs, parts, trained, Shipped(folded.form, proof, latency), out)
 

@@ -170,7 +170,11 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
         digest=sweep.digest(),
         cells=cells,
         variants=variants_of(
-            everything, facts.sizes, facts.seconds, "cuda" if facts.machine.gpus else "cpu"
+            everything,
+            facts.sizes,
+            facts.seconds,
+            evaluated=len(split.selection),
+            device="cuda" if facts.machine.gpus else "cpu",
         ),
         trials=len(everything),
         done=sum(trial.proposal.trial in facts.ended for trial in everything),

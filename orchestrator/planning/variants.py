@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +41,23 @@ class Variant:
 
 
 def variants_of(
-    everything: Sequence[Trial], sizes: Sizes, seconds: Mapping[str, float], device: str
+    everything: Sequence[Trial],
+    sizes: Sizes,
+    seconds: Mapping[str, float],
+    *,
+    evaluated: int,
+    device: str,
 ) -> tuple[Variant, ...]:
-    """Trials grouped by what decides a network's size; seconds: of whole trials; device: cpu or
-    cuda.
+    """Trials grouped by what decides a network's size; seconds: of whole trials; evaluated: clips
+    of the selection split; device: cpu or cuda.
     """
+    joints, persons = sizes.store.layout.size, sizes.store.info.persons
+
+    def paths(config: TrialConfig) -> tuple[str, ...]:
+        return fast_paths(
+            config, joints=joints, persons=persons, evaluated=evaluated, device=device
+        )
+
     groups: dict[object, list[Trial]] = {}
     for trial in everything:
         groups.setdefault(sizes.key(trial.config), []).append(trial)
@@ -57,7 +69,7 @@ def variants_of(
         if name == "backbone" or len({str(model[name]) for model in models}) > 1
     ]
     return tuple(
-        _variant(group, _settings(group[0].config, differing), sizes, seconds, device)
+        _variant(group, _settings(group[0].config, differing), sizes, seconds, paths)
         for group in groups.values()
     )
 
@@ -77,15 +89,9 @@ def _variant(
     settings: dict[str, Any],
     sizes: Sizes,
     seconds: Mapping[str, float],
-    device: str,
+    paths: Callable[[TrialConfig], tuple[str, ...]],
 ) -> Variant:
     cost, levels = sizes.count(group[0].config), _levels(group)
-    joints, persons = sizes.store.layout.size, sizes.store.info.persons
-    paths = [
-        path
-        for trial in group
-        for path in fast_paths(trial.config, joints=joints, persons=persons, device=device)
-    ]
     deployed = {name: cost.deploy_nonzero_params(sparsity) for name, sparsity in levels.items()}
     return Variant(
         settings=settings,
@@ -100,7 +106,7 @@ def _variant(
         gmacs=cost.training.gmacs,
         deploy_gmacs=cost.deploy.gmacs,
         seconds_per_trial=sum(seconds[trial.proposal.trial] for trial in group) / len(group),
-        fast=tuple(dict.fromkeys(paths)),
+        fast=tuple(dict.fromkeys(path for trial in group for path in paths(trial.config))),
     )
 
 

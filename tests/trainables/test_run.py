@@ -14,6 +14,7 @@ from tests.trainables.one_trial import run_trial, write_synthetic
 from tests.trainables.trial_configs import build_blocks, config_of
 from trainables import proof, run
 from trainables.contract.artifacts import LATENCIES, TrialDir
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed, UserError
 from trainables.contract.scores import Scores
@@ -147,6 +148,27 @@ def test_a_network_that_enlarges_rounding_is_not_taken_for_one_that_is_folded_wr
         prove_equal(model, folded, batches)
 
 
+def test_a_training_form_that_runs_absent_persons_once_gives_the_same_proof():
+    model = naive_models.narrow_backbone("hpi_gcn_rp", persons=2).float().eval()
+    x = naive_models.random_clips(6, 3, 16, 25, 2).float()
+    x[:4, ..., 1] = 0  # one of the two
+    x[4, ..., 0] = 0  # only the second
+    batches = SimpleNamespace(
+        epoch=lambda _epoch: iter([SimpleNamespace(persons=None, x=x, index=torch.arange(6))])
+    )
+    folded, seen = prove_folding(model, batches, 16), []
+    hook = model.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    alone = prove_equal(model, folded, batches, absent_once=True)
+    whole = prove_equal(model, folded, batches)
+    hook.remove()
+    assert seen == [6 * 2 - 3, 6 * 2]  # one for the four absent ones
+    assert torch.equal(alone.logits, whole.logits)
+    with torch.no_grad():
+        folded.form.head.fc.weight.mul_(2.0)
+    with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
+        prove_equal(model, folded, batches, absent_once=True)
+
+
 @pytest.mark.parametrize("broken", [True, False])
 def test_a_trial_proves_both_ways_on_kept_weights(monkeypatch, broken):
     """One program, and convolution by convolution: which is faster is another machine's matter."""
@@ -251,6 +273,12 @@ def test_epochs_are_evaluated_in_the_deploy_form_with_masks_and_give_the_same(
         histories.append([row["selection_loss"] for row in reports])
     assert kinds == ["DeployForm"] * 4 + ["HPIGCNOP"] * 4
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", BACKBONES.own)
+def test_cards_say_which_networks_choose(name):
+    card = BACKBONES.find(name)
+    assert card.load().continuous == card.continuous
 
 
 def test_a_network_with_choices_is_evaluated_as_it_trains(store):

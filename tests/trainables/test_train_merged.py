@@ -11,6 +11,7 @@ import torch
 from tests import naive_models
 from trainables.contract import fast
 from trainables.contract.backbones import BACKBONES
+from trainables.laws.narrow import clips_for, narrow_backbone
 from trainables.models.backbones import hpi_gcn
 from trainables.network import train_merged
 from trainables.reparam import merged
@@ -88,6 +89,28 @@ def test_absent_persons_count_in_merged_statistics_too(name):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-10)
     for ours, theirs in zip(merging.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["every person", "absent ones once"])
+@pytest.mark.parametrize(
+    ("name", "size"), [("hpi_gcn_rp", 5), ("hpi_gcn_rp", 9), ("hpi_gcn_op", 9)]
+)
+def test_single_precision_rounds_no_more_than_twice_as_much_in_a_whole_network(name, size, counted):
+    """Kernel gradients that are summed up as oneDNN sums them lose 2.5 to 3 times as much."""
+    exact = narrow_backbone(name, persons=2, dropout=0.0, kernel_size=size).train()
+    clips, persons = clips_for(exact, count=16, frames=9), torch.tensor([1] * 15 + [2])
+    clips[persons == 1, ..., 1] = 0
+    labels, gradients = torch.arange(16) % 5, []
+    for dtype, merging in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
+        network = copy.deepcopy(exact).to(dtype)
+        if merging:
+            train_merged(network)
+        there = persons if merging and counted else None
+        loss, _ = network.objective(clips.to(dtype), labels, there)
+        loss.backward()
+        gradients.append(torch.cat([each.grad.double().flatten() for each in network.parameters()]))
+    plain, branches, merged_ones = gradients
+    assert (merged_ones - plain).norm() <= 2 * (branches - plain).norm()
 
 
 @pytest.mark.parametrize("name", BACKBONES.own)

@@ -69,6 +69,8 @@ class BackboneCard(Card):
     # in training a person's features depend on other persons through the statistics of
     # `reparam.counts.BatchNorm2d` alone, and blocks draw nothing: equal persons may be run once
     persons_apart: bool = False
+    # nothing in it is chosen by comparing numbers, so that rounding changes no choice
+    continuous: bool = True
     # the deploy form makes one kernel of a graph convolution's two, whatever the temporal module
     fuses_graph_convolutions: bool = False
     # training computes those two as one where that costs less

@@ -337,7 +337,10 @@ class TrialConfig(Frozen):
         first, in up to a second on a CPU.
 
         Few clips are enough where branches become one kernel or absent persons are left out.
+        Networks that choose are evaluated as they train: rounding can change a choice.
         """
+        if not self.model.card.continuous or self.sparsity.network == "mixture":
+            return False
         spares_much = persons > 1 or self.model.temporal == "rep_tcn"
         return self.train.fast == "auto" and clips >= (64 if spares_much else 512)
 

@@ -26,6 +26,7 @@ convolution costs less (measured on CPUs).
 """
 LEAST_WEIGHTS = 2048
 """Kept and removed ones, of a kernel for which calling another program is worth it."""
+AS_MASKED_KERNELS = "fused kernels by one masked convolution once masks are on"
 KEPT_ALONE = "kept weights alone under masks, with numba"
 
 
@@ -52,14 +53,17 @@ def graph_merging_pays(channels: int, positions: int) -> bool:
 
 
 def fast_paths(
-    config: TrialConfig, *, joints: int, persons: int, device: str = "cpu"
+    config: TrialConfig, *, joints: int, persons: int, evaluated: int = 0, device: str = "cpu"
 ) -> tuple[str, ...]:
     """What of a trial's training is computed in a fast way, for people to read; persons: places of
-    a clip. Of whole batches: smaller ones may take the plain way.
+    a clip; evaluated: clips of the selection split. Of whole batches: smaller ones may take the
+    plain way.
     """
-    kept = (KEPT_ALONE,) if device == "cpu" and _some_kept_alone(config) else ()
+    always = (AS_MASKED_KERNELS,) if _trains_masked_kernels(config) else ()
+    if device == "cpu" and _some_kept_alone(config):
+        always = (*always, KEPT_ALONE)
     if config.train.fast == "off":
-        return kept
+        return always
     model, frames = config.model, config.data.frames
     temporal = graph = 0
     for inside, outside, stride in model.block_plan:
@@ -75,7 +79,15 @@ def fast_paths(
         paths.append(f"graph convolution as one in {graph} {blocks}")
     if config.collapses_persons(persons):
         paths.append("absent persons once per batch, where clips have fewer")
-    return (*paths, *kept)
+    if config.evaluates_deployed(evaluated, persons):
+        paths.append("epochs evaluated in the deploy form")
+    return (*paths, *always)
+
+
+def _trains_masked_kernels(config: TrialConfig) -> bool:
+    """Whether blocks that ship one kernel of several train by it, masked, when masks are on."""
+    sparsity = config.sparsity
+    return sparsity.counts_fused and sparsity.sharing == "fused"
 
 
 def _some_kept_alone(config: TrialConfig) -> bool:

@@ -1,5 +1,6 @@
-"""The two operators of merged training that save little: quadratic forms of kernels, and a
-convolution with constants of its own near the ends of time. Knows torch alone.
+"""The operators of merged training that save little: quadratic forms of kernels, and a convolution
+with constants of its own near the ends of time and a kernel gradient that rounds little. Knows
+torch alone.
 """
 
 from __future__ import annotations
@@ -123,9 +124,12 @@ class _BorderedConv(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, shift, kernel = ctx.saved_tensors
         window: Window = ctx.window
+        centred = (x - shift[:, None, None]).to(kernel.dtype)
+        exactly = x.device.type == "cpu" and kernel.dtype in (torch.float32, torch.float64)
+        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[2] and not exactly, False)
         of_x, of_kernel, _ = torch.ops.aten.convolution_backward(
             gradient,
-            (x - shift[:, None, None]).to(kernel.dtype),
+            centred,
             kernel,
             None,
             (window.stride, 1),
@@ -134,7 +138,36 @@ class _BorderedConv(torch.autograd.Function):
             False,
             (0, 0),
             window.groups,
-            (ctx.needs_input_grad[0], ctx.needs_input_grad[2], False),
+            wanted,
         )
+        if ctx.needs_input_grad[2] and exactly:
+            of_kernel = kernel_gradient(gradient, centred, window)
         of_x = None if of_x is None else of_x.to(x.dtype)
         return of_x, None, of_kernel, gradient.sum(dim=3).sum(dim=0), None
+
+
+def kernel_gradient(gradient: Tensor, x: Tensor, window: Window) -> Tensor:
+    """That of the kernel of a centred convolution of x (N, C, T, V) over time, zeros beyond the
+    ends, given that of its output (N, C_out, T', V): (C_out, C / g, K, 1).
+
+    A product per tap and sample, whose results are added up. oneDNN's convolution adds up all
+    positions of a batch one behind the other, which rounds ten times as much in float32: behind it
+    BatchNorm's share is taken away, which may be most of it.
+    """
+    groups, joints, outputs = window.groups, x.shape[3], gradient.shape[2]
+    upstream = gradient.unflatten(1, (groups, -1)).flatten(3)  # (N, g, o, T' V)
+    phases = [
+        x[:, :, first :: window.stride].contiguous().unflatten(1, (groups, -1)).flatten(3)
+        for first in range(min(window.stride, x.shape[2]))
+    ]
+    result = x.new_zeros(window.size, groups, upstream.shape[2], x.shape[1] // groups)
+    for tap in range(window.size):
+        ahead, phase = divmod(tap - window.reach, window.stride)  # frame s (j + ahead) + phase
+        if phase >= len(phases):
+            continue
+        frames = phases[phase].shape[3] // joints
+        begin, end = max(-ahead, 0), min(outputs, frames - ahead)
+        if begin < end:
+            seen = phases[phase][..., (begin + ahead) * joints : (end + ahead) * joints]
+            result[tap] = (upstream[..., begin * joints : end * joints] @ seen.mT).sum(dim=0)
+    return result.permute(1, 2, 3, 0).flatten(0, 1)[..., None].contiguous()

@@ -298,6 +298,7 @@ def test_masks_that_nobody_shares_ask_for_nothing(sparsity: dict[str, object]) -
         (64, 1, {"backbone": "ctr_gcn"}, "auto", False),
         (512, 1, {"backbone": "ctr_gcn"}, "auto", True),
         (512, 2, {"backbone": "hpi_gcn_rp"}, "off", False),
+        (512, 2, {"backbone": "hd_gcn"}, "auto", False),
     ],
 )
 def test_which_evaluations_pay_for_the_deploy_form(

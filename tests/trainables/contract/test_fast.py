@@ -8,6 +8,7 @@ import pytest
 
 from trainables.contract.config import TrialConfig
 from trainables.contract.fast import (
+    AS_MASKED_KERNELS,
     KEPT_ALONE,
     fast_paths,
     graph_merging_pays,
@@ -58,6 +59,29 @@ def test_paths_on_a_gpu():
 def test_small_batches_of_wide_layers_keep_their_branches():
     model = {"backbone": "hpi_gcn_op", "kernel_size": 9}
     assert paths(model, persons=1, batch_size=2) == ("Rep-TCN as one convolution in 3 of 9 blocks",)
+
+
+@pytest.mark.parametrize(("clips", "said"), [(63, False), (64, True)])
+def test_epochs_evaluated_in_the_deploy_form_are_said(clips, said):
+    config = TrialConfig.model_validate({"data": DATA, "model": {"backbone": "hpi_gcn_op"}})
+    found = fast_paths(config, joints=25, persons=2, evaluated=clips)
+    assert ("epochs evaluated in the deploy form" in found) == said
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "said"),
+    [
+        ({"level": 0.8, "sharing": "fused"}, True),
+        ({"level": 0.8, "sharing": "branches"}, False),
+        ({"level": 0.0, "sharing": "fused"}, False),
+        ({"level": 0.8}, False),
+    ],
+)
+def test_blocks_that_train_by_one_masked_kernel_are_said(sparsity, said):
+    config = TrialConfig.model_validate(
+        {"data": DATA, "model": {"backbone": "hpi_gcn_rp"}, "sparsity": sparsity}
+    )
+    assert (AS_MASKED_KERNELS in fast_paths(config, joints=25, persons=2)) == said
 
 
 def test_a_rule_on_shapes():

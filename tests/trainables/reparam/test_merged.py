@@ -10,11 +10,14 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests import naive_models
 from trainables.contract.model import Branch
 from trainables.reparam.counts import BatchNorm2d, Counts
+from trainables.reparam.gram import Window
 from trainables.reparam.merged import NormalisedRepTCN, merged_forward
+from trainables.reparam.merged_operators import kernel_gradient
 from trainables.reparam.rep_tcn import RepTCN
 from trainables.sparsity.masks import attach
 
@@ -122,6 +125,21 @@ def test_counted_samples_weigh_as_often_as_they_are_taken():
         torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-11)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3, 8])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_the_kernels_gradient_is_that_of_the_convolution(size, groups, stride, frames):
+    window = Window(size, stride, groups)
+    x = naive_models.random_clips(3, 4, frames, 5, seed=1)
+    kernel = naive_models.random_clips(6, 4 // groups, size, 1, seed=2).requires_grad_()
+    out = F.conv2d(x, kernel, None, (stride, 1), (size // 2, 0), 1, groups)
+    upstream = naive_models.random_clips(*out.shape, seed=3)
+    out.backward(upstream)
+    ours = kernel_gradient(upstream, x, window)
+    torch.testing.assert_close(ours, kernel.grad, rtol=0.0, atol=1e-12)
+
+
 @pytest.mark.parametrize(("size", "branches"), [(5, K5), (9, K9)])
 def test_single_precision_rounds_no_more_than_twice_as_much_as_the_branches(size, branches):
     exact = block(size, branches, channels=16)
@@ -139,7 +157,7 @@ def test_single_precision_rounds_no_more_than_twice_as_much_as_the_branches(size
         )
         out = forward(module, clips)
         out.backward(upstream.to(dtype))
-        weights = torch.cat([layer.weight.grad.flatten() for layer in module.body.parts()])
+        weights = torch.cat([each.grad.flatten() for each in module.parameters()])
         statistics = torch.cat([buffer.flatten().double() for buffer in module.buffers()])
         found.append([out.detach(), clips.grad, weights, statistics])
     for plain, branches_error, merged_error in zip(*found, strict=True):
@@ -147,15 +165,16 @@ def test_single_precision_rounds_no_more_than_twice_as_much_as_the_branches(size
         assert (merged_error.double() - plain).norm() <= allowed
 
 
+@pytest.mark.parametrize("alone", [7, 17], ids=["most are one", "half are one"])
 @pytest.mark.parametrize(("size", "branches"), [(5, K5), (9, K9)])
-def test_single_precision_with_counts_rounds_no_more_than_twice_as_much(size, branches):
-    """A constant clip stands for most of the samples, far from the mean of those that are run."""
-    exact = block(size, branches, channels=16)
-    often = torch.tensor([24, 1, 1, 1, 1, 1, 1, 1])
-    number = torch.arange(8).repeat_interleave(often)
+def test_single_precision_with_counts_rounds_no_more_than_twice_as_much(size, branches, alone):
+    """A constant clip stands for many of the samples, far from the mean of those that are run."""
+    exact, rows = block(size, branches, channels=16), 1 + alone
+    often = torch.tensor([32 - rows, *[1] * alone])
+    number = torch.arange(rows).repeat_interleave(often)
     x, upstream = (
-        activations(8, 16, 16, 10, seed=5),
-        naive_models.random_clips(8, 16, 16, 10, seed=6),
+        activations(rows, 16, 16, 10, seed=5),
+        naive_models.random_clips(rows, 16, 16, 10, seed=6),
     )
     x[0] = 0
     found: list[list[Tensor]] = []
@@ -171,9 +190,9 @@ def test_single_precision_with_counts_rounds_no_more_than_twice_as_much(size, br
             (out * (upstream * often[:, None, None, None]).to(dtype)).sum().backward()
         else:
             everything = module(clips[number])
-            out = everything[[0, *range(24, 31)]]
+            out = everything[[0, *range(32 - rows, 31)]]
             (everything * upstream[number].to(dtype)).sum().backward()
-        weights = torch.cat([layer.weight.grad.flatten() for layer in module.body.parts()])
+        weights = torch.cat([each.grad.flatten() for each in module.parameters()])
         statistics = torch.cat([buffer.flatten().double() for buffer in module.buffers()])
         found.append([out.detach(), clips.grad, weights, statistics])
     for plain, branches_error, merged_error in zip(*found, strict=True):

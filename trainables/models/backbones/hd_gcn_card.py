@@ -108,6 +108,7 @@ CARD = BackboneCard(
     about="HD-GCN (Lee et al. 2023): graphs between the levels of a hierarchy of joints.",
     counter=count_hd_gcn,
     persons_apart=True,
+    continuous=False,
     settings=(*BLOCKS, "centre"),
     defaults={"temporal": "ms_tcn"},
     tree=_tree,
