@@ -3,13 +3,21 @@ of operations.
 
     python benchmarks/training_step.py [--batch 16] [--threads 1] [--rounds 5] [--networks RP,OP-K9]
                                        [--forms released,off,auto] [--single 0.8] [--quick] [--json]
+    python benchmarks/training_step.py --device cuda [--batch 128] [--precision fp32,tf32,bf16]
+                                       [--run eager,compiled,graph]
 
 A step is forward, backward and an update of SGD with Nesterov momentum, float32, at NTU size: 64
 frames, 25 joints, 2 persons, 120 classes, full width (--quick: narrow). All networks take turns in
 one run; a ratio is the median over rounds of (time of the one / time of the other) in the same
 round, in CPU time of the process at one thread and in elapsed time at several. "saved" are the
 bytes of different storages that autograd keeps from the forward pass to the backward pass,
-parameters left out; "peak" is by how much memory rises in a step (Linux).
+parameters left out; "peak" is by how much memory rises in a step (Linux, or a GPU's).
+
+--precision takes tf32 on GPUs, and bf16 (autocast) anywhere. --run: compiled by torch.compile, or
+one CUDA graph of the whole step, replayed (all clips have all persons then, as a graph's shapes are
+fixed). Every combination is a form of its own, and ratios are within one combination. "share" is
+the share of a large matrix product's speed in that precision that the plain step's products of the
+`off` form would have in the time.
 
 "released" computes what the released code does in its order, on the same weights: sums that are not
 in place, the pooling operator, every adjacency's product apart, padding rows written into a copy.
@@ -21,10 +29,14 @@ import argparse
 import copy
 import ctypes
 import json
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -32,6 +44,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.contract.config import ModelConfig, StreamConfig, TrainConfig
 from trainables.cost.measured import device_name
@@ -61,7 +74,101 @@ LARGEST_SAVED = 0.6
 Step = Callable[[], float]
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a network takes its steps."""
+
+    network: str
+    form: str  # released, off or auto
+    precision: str  # fp32, tf32 or bf16
+    run: str  # eager, compiled or graph
+
+    @property
+    def name(self) -> str:
+        usual = (self.precision, self.run) == ("fp32", "eager")
+        return f"{self.network} {self.form}" + ("" if usual else f" {self.precision} {self.run}")
+
+    @contextmanager
+    def rounding(self) -> Iterator[None]:
+        """Within, float32 products on a GPU are TF32 or they are not."""
+        flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        before = [each.allow_tf32 for each in flags]
+        for each in flags:
+            each.allow_tf32 = self.precision == "tf32"
+        yield
+        for each, value in zip(flags, before, strict=True):
+            each.allow_tf32 = value
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        half = self.precision == "bf16"
+        return torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all networks are trained on."""
+
+    device: torch.device
+    batch: int
+    threads: int
+    single: float  # share of the clips that have one person
+
+    def clips(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Clips (N, 3, T, V, M) and labels on the device, persons (N,) on the CPU."""
+        generator = torch.Generator().manual_seed(2)
+        persons = 2 - (torch.arange(self.batch) < round(self.single * self.batch)).long()
+        clips = torch.randn(self.batch, 3, FRAMES, 25, PERSONS, generator=generator)
+        clips[persons == 1, ..., 1] = 0
+        labels = torch.randint(CLASSES, (self.batch,), generator=generator)
+        return clips.to(self.device), labels.to(self.device), persons
+
+    def clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        alone = self.device.type == "cpu" and self.threads == 1
+        return time.process_time() if alone else time.perf_counter()
+
+
 def main() -> None:
+    chosen = _options().parse_args()
+    torch.set_num_threads(chosen.threads)
+    job = Job(torch.device(chosen.device), chosen.batch, chosen.threads, chosen.single)
+    steps: dict[Way, Step] = {}
+    saved: dict[Way, int] = {}
+    peaks: dict[Way, int] = {}
+    work: dict[str, int] = {}
+    for name in chosen.networks.split(","):
+        for form, network in forms(name, {"channels": 8} if chosen.quick else {}).items():
+            if form == "off" and job.device.type == "cuda":
+                work[name] = operations(copy.deepcopy(network).to(job.device), job)
+            if form not in chosen.forms.split(","):
+                continue
+            for precision, run in product(chosen.precision.split(","), chosen.run.split(",")):
+                way = Way(name, form, precision, run)
+                own = copy.deepcopy(network).to(job.device)
+                steps[way] = training_step(own, job, way)
+                saved[way], peaks[way] = memory_of(own, steps[way], job.device)
+    seconds: dict[Way, list[float]] = {way: [] for way in steps}
+    for turn in range(chosen.rounds):
+        print(f"round {turn + 1} of {chosen.rounds}", file=sys.stderr)
+        for way, step in steps.items():
+            seconds[way].append(step())
+    results = {
+        "device": device_name(job.device),
+        "threads": chosen.threads,
+        "torch": torch.__version__,
+        "batch": chosen.batch,
+        "single": chosen.single,
+        "ms": {way.name: 1e3 * statistics.median(times) for way, times in seconds.items()},
+        "saved_mb": {way.name: number / 1e6 for way, number in saved.items()},
+        "peak_mb": {way.name: number / 1e6 for way, number in peaks.items()},
+        "share": shares(seconds, work, job.device),
+        "ratios": ratios(seconds, saved),
+    }
+    sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results))
+
+
+def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,47 +177,19 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1, help="CPU threads")
     options.add_argument("--networks", default=",".join([*HPI, *OTHERS]), help="comma-separated")
     options.add_argument("--forms", default="released,off,auto", help="comma-separated")
+    options.add_argument("--device", default="cpu", help="cpu or cuda")
+    options.add_argument("--precision", default="fp32", help="fp32, tf32, bf16, comma-separated")
+    options.add_argument("--run", default="eager", help="eager, compiled, graph, comma-separated")
     options.add_argument(
         "--single", type=float, default=0.0, help="share of the clips that have one person"
     )
     options.add_argument("--quick", action="store_true", help="an eighth of the width")
     options.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    chosen = options.parse_args()
-    torch.set_num_threads(chosen.threads)
-    width = {"channels": 8} if chosen.quick else {}
-    steps: dict[str, Step] = {}
-    saved: dict[str, int] = {}
-    peaks: dict[str, int] = {}
-    for name in chosen.networks.split(","):
-        for form, network in forms(name, width, single=chosen.single > 0):
-            if form not in chosen.forms.split(","):
-                continue
-            persons = 2 - (torch.arange(chosen.batch) < round(chosen.single * chosen.batch)).long()
-            step = training_step(network, persons, chosen.threads, fast=form == "auto")
-            steps[f"{name} {form}"] = step
-            saved[f"{name} {form}"], peaks[f"{name} {form}"] = memory_of(network, step)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(chosen.rounds):
-        print(f"round {turn + 1} of {chosen.rounds}", file=sys.stderr)
-        for name, step in steps.items():
-            seconds[name].append(step())
-    results = {
-        "device": device_name(torch.device("cpu")),
-        "threads": chosen.threads,
-        "torch": torch.__version__,
-        "batch": chosen.batch,
-        "ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},
-        "saved_mb": {name: number / 1e6 for name, number in saved.items()},
-        "peak_mb": {name: number / 1e6 for name, number in peaks.items()},
-        "ratios": ratios(seconds, saved),
-    }
-    sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results))
+    return options
 
 
-def forms(name: str, width: dict[str, Any], *, single: bool) -> list[tuple[str, Backbone]]:
-    """The network in every way it is trained; all with the same weights. single: some clips have
-    one person, which every network can gain from.
-    """
+def forms(name: str, width: dict[str, Any]) -> dict[str, Backbone]:
+    """The network in every way it is trained; all with the same weights."""
     plain = build_backbone(
         ModelConfig(**{**HPI, **OTHERS}[name], **width),
         load_layout("ntu25"),
@@ -121,34 +200,93 @@ def forms(name: str, width: dict[str, Any], *, single: bool) -> list[tuple[str, 
     ).train()
     fast = copy.deepcopy(plain)
     train_merged(fast)
-    if name not in HPI:
-        return [("off", plain), *([("auto", fast)] if single else [])]
-    return [("released", as_released(copy.deepcopy(plain))), ("off", plain), ("auto", fast)]
+    ours = {"off": plain, "auto": fast}
+    return {"released": as_released(copy.deepcopy(plain)), **ours} if name in HPI else ours
 
 
-def training_step(network: Backbone, persons: Tensor, threads: int, *, fast: bool) -> Step:
-    """A function that takes one step and returns its seconds; persons (N,): of each clip."""
-    generator, batch = torch.Generator().manual_seed(2), len(persons)
-    clips = torch.randn(batch, 3, FRAMES, 25, PERSONS, generator=generator)
-    clips[persons == 1, ..., 1] = 0
-    labels = torch.randint(CLASSES, (batch,), generator=generator)
+def training_step(network: Backbone, job: Job, way: Way) -> Step:
+    """A function that takes one step and returns its seconds."""
+    fast = way.form == "auto"
+    clips, labels, persons = job.clips()
+    there = (persons,) if fast and way.run != "graph" else ()
     optimizer = build_optimizer(
         network.parameters(), TrainConfig(lr=1e-3, fast="auto" if fast else "off")
     )
-    clock = time.process_time if threads == 1 else time.perf_counter
+    objective = torch.compile(network.objective) if way.run == "compiled" else network.objective
 
-    def step() -> float:
-        start = clock()
+    def update() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = network.objective(clips, labels, persons if fast else None)
+        with way.autocast(job.device):
+            loss, _ = objective(clips, labels, *there)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return clock() - start
+
+    with way.rounding():
+        take = captured(update) if way.run == "graph" else update
+
+    def step() -> float:
+        with way.rounding():
+            start = job.clock()
+            take()
+            return job.clock() - start
 
     return step
 
 
-def memory_of(network: nn.Module, step: Step) -> tuple[int, int]:
+def captured(update: Callable[[], None]) -> Callable[[], None]:
+    """The update as one CUDA graph; it has been taken a few times when this returns."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # momenta and workspaces are made before the capture
+        for _ in range(3):
+            update()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        update()
+    return graph.replay
+
+
+def operations(network: Backbone, job: Job) -> int:
+    """Of the products of one plain step."""
+    clips, labels, _ = job.clips()
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = network.objective(clips, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+    return counter.get_total_flops()
+
+
+def shares(
+    seconds: dict[Way, list[float]], work: dict[str, int], device: torch.device
+) -> dict[str, float]:
+    """Of the speed of a large product of matrices, where the operations were counted."""
+    peaks: dict[str, float] = {}
+    found = {}
+    for way, times in seconds.items():
+        if way.network in work:
+            if way.precision not in peaks:
+                peaks[way.precision] = peak(way, device)
+            speed = work[way.network] / statistics.median(times)
+            found[way.name] = speed / peaks[way.precision]
+    return found
+
+
+def peak(way: Way, device: torch.device, size: int = 8192) -> float:
+    """Operations per second of a product of two square matrices, the best of several."""
+    dtype = torch.bfloat16 if way.precision == "bf16" else torch.float32
+    one = torch.randn(size, size, device=device, dtype=dtype)
+    best = math.inf
+    with way.rounding():
+        for _ in range(8):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            one @ one
+            torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def memory_of(network: nn.Module, step: Step, device: torch.device) -> tuple[int, int]:
     """Bytes that autograd keeps of a forward pass, and by how much a step raises the memory."""
     own = {each.untyped_storage().data_ptr() for each in network.parameters()}
     storages: dict[int, int] = {}
@@ -160,12 +298,17 @@ def memory_of(network: nn.Module, step: Step) -> tuple[int, int]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        peak = peak_rise(step)
-    return sum(storages.values()), peak
+        rise = peak_rise(step, device)
+    return sum(storages.values()), rise
 
 
-def peak_rise(step: Step) -> int:
+def peak_rise(step: Step, device: torch.device) -> int:
     """By how much memory rises in a step; 0 where the system does not say."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - held
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         step()
@@ -241,23 +384,24 @@ def _graph_conv(self: GraphConv, x: Tensor) -> Tensor:
     return F.relu(self.expand(self.mixing(self.embed(x))) + self.residual(x))
 
 
-def ratios(seconds: dict[str, list[float]], saved: dict[str, int]) -> list[dict[str, Any]]:
+def ratios(seconds: dict[Way, list[float]], saved: dict[Way, int]) -> list[dict[str, Any]]:
     """Of every network's time and saved bytes to its fast form's."""
     found = []
-    for name in {**HPI, **OTHERS}:
+    for ours in seconds:
         for against in ("released", "off"):
-            ours, theirs = f"{name} auto", f"{name} {against}"
-            if ours in seconds and theirs in seconds:
+            theirs = replace(ours, form=against)
+            if ours.form == "auto" and theirs in seconds:
+                goal = GOALS.get(ours.network) if against == "released" else None
                 found.append(
                     {
-                        "network": name,
+                        "network": ours.name,
                         "against": against,
                         "faster": statistics.median(
                             slow / fast
                             for slow, fast in zip(seconds[theirs], seconds[ours], strict=True)
                         ),
-                        "goal": GOALS.get(name) if against == "released" else None,
-                        "saved": saved[ours] / saved[theirs],
+                        "goal": goal,
+                        "saved": saved[ours] / max(saved[theirs], 1),
                     }
                 )
     return found
@@ -266,18 +410,19 @@ def ratios(seconds: dict[str, list[float]], saved: dict[str, int]) -> list[dict[
 def table(results: dict[str, Any]) -> str:
     lines = [
         f"{results['device']}, {results['threads']} thread(s), torch {results['torch']}, batch"
-        f" {results['batch']}"
+        f" {results['batch']}, {results['single']:.0%} of the clips with one person"
     ]
     for name, milliseconds in results["ms"].items():
         lines.append(
             f"  {name:<20}{milliseconds:10.0f} ms{results['saved_mb'][name]:10.0f} MB saved"
             f"{results['peak_mb'][name]:10.0f} MB peak"
+            + (f"{results['share'][name]:8.2f} of the peak" if name in results["share"] else "")
         )
     for each in results["ratios"]:
         goal = "" if each["goal"] is None else f" (goal {each['goal']}x)"
         most = f" (goal {LARGEST_SAVED})" if goal else ""
         lines.append(
-            f"  {each['network']} auto over {each['against']}: {each['faster']:.2f}x{goal}, saves"
+            f"  {each['network']} over {each['against']}: {each['faster']:.2f}x{goal}, saves"
             f" {each['saved']:.2f} of the bytes{most}"
         )
     return "\n".join(lines) + "\n"
