@@ -115,8 +115,8 @@ def prove_equal(
 
     absent_once: the training form runs absent persons once, too; of networks of one level.
     """
-    once = absent_once and isinstance(model, Backbone)
-    _, trained = score(_AbsentOnce(model) if once else model, batches.epoch(0))
+    once = _AbsentOnce(model) if absent_once and isinstance(model, Backbone) else model
+    _, trained = score(once, batches.epoch(0))
     index, logits = score(folded.form, batches.epoch(0))
     room = max(DEPLOY_TOLERANCE, ROUNDING_ROOM * folded.rounding)
     tolerance = room if model.continuous else math.inf

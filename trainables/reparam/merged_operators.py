@@ -146,6 +146,12 @@ class _BorderedConv(torch.autograd.Function):
         return of_x, None, of_kernel, gradient.sum(dim=3).sum(dim=0), None
 
 
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """(N, C, T, V) -> (N, g, c, T V)."""
+    samples, channels, frames, joints = x.shape
+    return x.reshape(samples, groups, channels // groups, frames * joints)
+
+
 def kernel_gradient(gradient: Tensor, x: Tensor, window: Window) -> Tensor:
     """That of the kernel of a centred convolution of x (N, C, T, V) over time, zeros beyond the
     ends, given that of its output (N, C_out, T', V): (C_out, C / g, K, 1).
@@ -155,9 +161,9 @@ def kernel_gradient(gradient: Tensor, x: Tensor, window: Window) -> Tensor:
     BatchNorm's share is taken away, which may be most of it.
     """
     groups, joints, outputs = window.groups, x.shape[3], gradient.shape[2]
-    upstream = gradient.unflatten(1, (groups, -1)).flatten(3)  # (N, g, o, T' V)
+    upstream = _by_group(gradient, groups)
     phases = [
-        x[:, :, first :: window.stride].contiguous().unflatten(1, (groups, -1)).flatten(3)
+        _by_group(x[:, :, first :: window.stride], groups)
         for first in range(min(window.stride, x.shape[2]))
     ]
     result = x.new_zeros(window.size, groups, upstream.shape[2], x.shape[1] // groups)
