@@ -91,13 +91,11 @@ class Way:
     @contextmanager
     def rounding(self) -> Iterator[None]:
         """Within, float32 products on a GPU are TF32 or they are not."""
-        flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
-        before = [each.allow_tf32 for each in flags]
-        for each in flags:
-            each.allow_tf32 = self.precision == "tf32"
+        products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = products.allow_tf32, convolutions.allow_tf32
+        products.allow_tf32 = convolutions.allow_tf32 = self.precision == "tf32"
         yield
-        for each, value in zip(flags, before, strict=True):
-            each.allow_tf32 = value
+        products.allow_tf32, convolutions.allow_tf32 = before
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         half = self.precision == "bf16"
@@ -235,7 +233,7 @@ def training_step(network: Backbone, job: Job, way: Way) -> Step:
 
 def captured(update: Callable[[], None]) -> Callable[[], None]:
     """The update as one CUDA graph; it has been taken a few times when this returns."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # momenta and workspaces are made before the capture
         for _ in range(3):
@@ -253,7 +251,7 @@ def operations(network: Backbone, job: Job) -> int:
     with FlopCounterMode(display=False) as counter:
         loss, _ = network.objective(clips, labels)
         loss.backward()  # type: ignore[no-untyped-call]
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def shares(
