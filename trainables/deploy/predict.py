@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,17 +19,16 @@ from trainables.contract.scores import Scores
 from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.readers.arrays import joints_of
 from trainables.data.readers.checks import Problems
-from trainables.data.store.description import Channels, Clip, Description, Joints, layout_of
-from trainables.data.store.protocols import ProtocolRule
+from trainables.data.store.description import Channels, Description, Joints, layout_of
+from trainables.data.store.in_memory import store_in_memory
 from trainables.data.store.reading import Store
-from trainables.data.store.writing import without_absent, write_store
+from trainables.data.store.writing import without_absent
 from trainables.deploy.form import DeployForm
 from trainables.layouts import Layout
 from trainables.models.multilevel import MultiLevel
 from trainables.training.evaluate import score
 
 Network = DeployForm | MultiLevel
-UNUSED = ProtocolRule(column="label", train=(0,), test=(1,))
 BATCH = 64
 
 
@@ -48,16 +45,11 @@ def score_clips(
     """
     persons = networks[0][0].spec.persons
     recorded = _recordings(clips, persons, description)
-    # No protocol of the data set's: the columns it splits by say nothing of new clips.
-    place = description.model_copy(update={"persons": persons, "protocols": {"none": UNUSED}})
-    logits = []
-    with TemporaryDirectory() as folder:
-        write_store(Path(folder) / "clips", recorded, place)
-        store = Store.open(Path(folder) / "clips")
-        every = np.arange(len(recorded))
-        for network, data in networks:
-            logits.append(_score(network, store, every, data, torch.device("cpu"))[1])
-    return logits
+    store = store_in_memory(recorded, description.model_copy(update={"persons": persons}))
+    every = np.arange(len(recorded))
+    return [
+        _score(network, store, every, data, torch.device("cpu"))[1] for network, data in networks
+    ]
 
 
 def score_store(
@@ -85,9 +77,9 @@ def _score(
     return positions.numpy(), logits.numpy()
 
 
-def _recordings(clips: Iterable[Any], persons: int, description: Description) -> list[Clip]:
+def _recordings(clips: Iterable[Any], persons: int, description: Description) -> list[Joints]:
     """The clips as a store takes them, in order; UserError lists all that are none."""
-    layout, problems, recorded = layout_of(description.layout), Problems(), list[Clip]()
+    layout, problems, recorded = layout_of(description.layout), Problems(), list[Joints]()
     for number, clip in enumerate(_listed(clips)):
         try:
             joints = _recording(f"clip {number}", clip, layout, description.channels)
@@ -98,7 +90,7 @@ def _recordings(clips: Iterable[Any], persons: int, description: Description) ->
         except UserError as error:
             problems.add(str(error))
             continue
-        recorded.append(Clip(id=f"{number:09d}", label=0, joints=joints))
+        recorded.append(joints)
     problems.raise_any()
     if not recorded:
         raise UserError("clips: must be at least one, got none")

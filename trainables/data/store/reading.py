@@ -47,7 +47,7 @@ from trainables.data.store.writing import sha256, write_store
 from trainables.layouts import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow.parquet as pq
 
@@ -64,7 +64,7 @@ __all__ = [
 
 
 class Store:
-    """A complete store, open for reading; made by `Store.open`.
+    """A complete store, open for reading; made by `Store.open` and `store_in_memory`.
 
     The clips are a table sorted by id with the columns of `COLUMNS` and the data set's own.
     `joints` is a read-only memory map (rows, V, 3); frame t of person m of clip i is row offset[i]
@@ -77,14 +77,15 @@ class Store:
         self,
         path: Path,
         info: StoreInfo,
-        joints: np.memmap[Any, np.dtype[Any]],
+        joints: npt.NDArray[Any],
         names: Sequence[str],
+        columns: Mapping[str, Column] | None = None,
     ) -> None:
         self.path = path
         self.info = info
         self.joints = joints
         self._names = names  # of the columns
-        self._columns: dict[str, Column] = {}
+        self._columns: dict[str, Column] = dict(columns or {})  # those that were read
 
     @classmethod
     def open(cls, path: Path | str) -> Store:
