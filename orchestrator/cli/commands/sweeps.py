@@ -20,6 +20,7 @@ from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.plotting import plot
+from orchestrator.cli.commands.predicting import COMMANDS as PREDICTING
 from orchestrator.cli.commands.simulation import curves, simulate
 from orchestrator.cli.commands.status import status
 from orchestrator.cli.printing.output import standard_output
@@ -402,7 +403,7 @@ def ui(
     raise typer.Exit(served.returncode)
 
 
-for _name, _command in COMMANDS.items():
+for _name, _command in (COMMANDS | PREDICTING).items():
     app.command(_name)(_command)
 
 

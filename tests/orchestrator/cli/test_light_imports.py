@@ -35,6 +35,7 @@ for arguments in json.loads(sys.argv[1]):
 print(json.dumps(loaded))
 """
 NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
+NEW_CLIPS = ["predict --help"]
 FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
 CLEANING = ["clean --help", "doctor --help", "plot --help"]
 LAUNCHED = ["launch --help", "launch ray quickstart --address http://h:8265 --dry-run"]
@@ -48,6 +49,7 @@ COMMANDS = [
     *LAUNCHED,
     *SIMULATED,
     *NETWORKS,
+    *NEW_CLIPS,
 ]
 """In this order in one process: what an earlier one loads, a later one has loaded too."""
 

@@ -25,6 +25,11 @@ class Problems:
     def add(self, problem: str) -> None:
         self._found[problem] = None
 
+    @property
+    def found(self) -> bool:
+        """Whether there is any."""
+        return bool(self._found)
+
     def raise_any(self) -> None:
         """UserError with the first twenty problems and the number of the others; nothing when there
         are none.

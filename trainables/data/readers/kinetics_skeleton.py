@@ -153,13 +153,19 @@ def _joints(file: Path, label: int) -> Joints:
     empty.
     """
     content = read_json(file, "the JSON of a clip, which the list of labels names")
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        raise UserError(f"{file}: must be a record with data, the list of frames")
+    joints = clip_joints(file, content)
     if content.get("label_index") != label:
         raise UserError(
             f"{file}: the list of labels says label_index {label}, the clip has"
             f" {shown(content.get('label_index'))}"
         )
+    return joints
+
+
+def clip_joints(file: Path, content: Any) -> Joints:
+    """The same, from the content of the file."""
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+        raise UserError(f"{file}: must be a record with data, the list of frames")
     frame, poses = _poses(file, content["data"])
     if not frame:
         return np.zeros((KEPT, FRAMES, _JOINTS, 3), np.float32)

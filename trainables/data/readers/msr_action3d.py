@@ -116,7 +116,7 @@ def _clips(folder: Path, names: list[str]) -> Iterator[Clip]:
     problems = Problems()
     for name in names:
         try:
-            joints = _joints(folder / f"{name}{_SUFFIX}")
+            joints = clip_joints(folder / f"{name}{_SUFFIX}")
         except UserError as error:
             problems.add(str(error))
             continue
@@ -125,7 +125,7 @@ def _clips(folder: Path, names: list[str]) -> Iterator[Clip]:
     problems.raise_any()
 
 
-def _joints(file: Path) -> Joints:
+def clip_joints(file: Path) -> Joints:
     """(1, T, 20, 3) in metres; the confidence is dropped."""
     count = LAYOUTS["msr20"].size
     text = read_text(file, "the text of a clip")

@@ -75,7 +75,10 @@ def read_nctvm(
     parts = {part: _part(src, part) for part in _PARTS}
     problems = Problems()
     for part in parts.values():
-        _check_shape(part, layout, channels, problems)
+        try:
+            check_shape(part.file, part.array, layout, channels)
+        except UserError as error:
+            problems.add(str(error))
         _check_labels(part, problems)
     twice = sorted(set(parts["train"].names) & set(parts["val"].names))
     if twice:
@@ -158,19 +161,20 @@ def _names_and_labels(file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return plain, tuple(map(int, labels))
 
 
-def _check_shape(part: _Part, layout: Layout, channels: Channels, problems: Problems) -> None:
-    shape, numbers = part.array.shape, _NUMBERS[channels]
+def check_shape(place: Path | str, array: Any, layout: Layout, channels: Channels) -> None:
+    """UserError unless the array is of clips (N, C, T, V, M), none of these 0."""
+    shape, numbers = array.shape, _NUMBERS[channels]
     if (
-        part.array.dtype.kind not in "fiu"
+        array.dtype.kind not in "fiu"
         or len(shape) != 5
         or shape[1] not in numbers
         or shape[3] != layout.size
         or not all(shape)
     ):
-        problems.add(
-            f"{part.file}: must be numbers (clips, {' or '.join(map(str, numbers))}, frames,"
+        raise UserError(
+            f"{place}: must be numbers (clips, {' or '.join(map(str, numbers))}, frames,"
             f" {layout.size}, persons) for layout '{layout.name}' and channels {channels}, got"
-            f" {part.array.dtype} {shape}"
+            f" {array.dtype} {shape}"
         )
 
 
@@ -188,7 +192,7 @@ def _clips(parts: dict[str, _Part], layout: Layout, channels: Channels) -> Itera
     for kind, part in parts.items():
         for i, (name, label) in enumerate(zip(part.names, part.labels, strict=True)):
             try:
-                joints = _joints(f"{part.file}[{i}]", part.array[i], layout, channels)
+                joints = clip_joints(f"{part.file}[{i}]", part.array[i], layout, channels)
             except UserError as error:
                 problems.add(str(error))
                 continue
@@ -201,7 +205,7 @@ def _clips(parts: dict[str, _Part], layout: Layout, channels: Channels) -> Itera
     problems.raise_any()
 
 
-def _joints(place: str, array: Any, layout: Layout, channels: Channels) -> Joints:
+def clip_joints(place: str, array: Any, layout: Layout, channels: Channels) -> Joints:
     """(C, T, V, M) as checked joints (M, T, V, 3), without the frames after the last one that is
     not zero.
     """

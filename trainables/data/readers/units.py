@@ -64,7 +64,7 @@ def _measured(
     size = body_size([clip.joints for clip in first], 3 if space else 2)
     if size:
         if unit is None:
-            _check(size, space, ask, place)
+            check_size(size, space=space, ask=ask, place=place)
         step = STEP[recordings.description.channels]
         if storage == "int16" and size < LEAST_STEPS * step:
             raise UserError(
@@ -74,8 +74,10 @@ def _measured(
     yield from chain(first, (_scaled(clip, factor) for clip in clips))
 
 
-def _check(size: float, space: bool, ask: bool, place: Path | str) -> None:
-    """UserError where a typical body of `size` in the store's unit is none."""
+def check_size(size: float, *, space: bool, ask: bool, place: Path | str) -> None:
+    """UserError where a typical body of `size` in the store's unit is none. ask: whether the
+    command has --unit to answer with.
+    """
     least, most = METRES if space else (LEAST_PIXELS, np.inf)
     if least <= size <= most:
         return

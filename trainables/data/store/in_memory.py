@@ -1,5 +1,4 @@
-"""A store that lies on no disk: new clips go through the same batches as those that were imported.
-"""
+"""A store that lies on no disk: new clips go through the batches that imported ones go through."""
 
 from __future__ import annotations
 

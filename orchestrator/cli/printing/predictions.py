@@ -1,0 +1,69 @@
+"""What a model says of clips, as a table, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from orchestrator.cli.printing.tables import console, table
+from orchestrator.ensembling.predicting import Prediction, ranked
+from trainables.contract.names import printable
+
+
+def print_predictions(predictions: Sequence[Prediction], classes: Sequence[str], top: int) -> None:
+    """A line per clip with its most probable classes."""
+    shown = min(top, len(classes))
+    places = [f"{number}." if number > 1 else "class" for number in range(1, shown + 1)]
+    made = table("clip")
+    for place in places:
+        made.add_column(place, overflow="fold")
+        made.add_column("%", justify="right", no_wrap=True)
+    for each in predictions:
+        cells: list[str] = []
+        for k in ranked(each.probabilities, shown):
+            cells += [printable(classes[k]), f"{100 * each.probabilities[k]:.1f}"]
+        made.add_row(printable(each.clip), *cells)
+    console().print(made)
+
+
+def as_csv(predictions: Sequence[Prediction], classes: Sequence[str], top: int | None) -> str:
+    """clip, class, probability and a column per class; of the `top` classes a pair of columns each
+    instead.
+    """
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    if top is None:
+        writer.writerow(["clip", "class", "probability", *(f"p({name})" for name in classes)])
+        for each in predictions:
+            best = ranked(each.probabilities, 1)[0]
+            values = [f"{value:.6g}" for value in each.probabilities]
+            writer.writerow([each.clip, classes[best], values[best], *values])
+        return sink.getvalue()
+    numbers = range(1, min(top, len(classes)) + 1)
+    writer.writerow(
+        ["clip", *(f"{name}_{k}" for k in numbers for name in ("class", "probability"))]
+    )
+    for each in predictions:
+        row = [each.clip]
+        for k in ranked(each.probabilities, top):
+            row += [classes[k], f"{each.probabilities[k]:.6g}"]
+        writer.writerow(row)
+    return sink.getvalue()
+
+
+def as_json(predictions: Sequence[Prediction], classes: Sequence[str], top: int | None) -> str:
+    """A list of records, the most probable class first in each; `top` classes, or all."""
+    records = []
+    for each in predictions:
+        order = ranked(each.probabilities, top)
+        records.append(
+            {
+                "clip": each.clip,
+                "class": classes[order[0]],
+                "probability": float(each.probabilities[order[0]]),
+                "probabilities": {classes[k]: float(each.probabilities[k]) for k in order},
+            }
+        )
+    return json.dumps(records, indent=1, ensure_ascii=False) + "\n"

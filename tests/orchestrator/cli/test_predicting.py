@@ -1,0 +1,173 @@
+"""`orchestrate predict`: what is typed, printed and refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from orchestrator.ensembling.bundle import Bundle, write_bundle
+from tests.orchestrator.ensembling.test_bundle import FINAL, shipped
+
+CLIP = np.random.default_rng(0).uniform(0.1, 1.7, size=(6, 2, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A storage folder with a finished sweep and its bundle, and three clips beside it."""
+    place = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 2)
+        run, evaluation = shipped(place, FINAL)
+    evaluation.save(run)
+    write_bundle(run, evaluation)
+    (place / "clips").mkdir()
+    for number in range(3):
+        np.save(place / "clips" / f"{number}.npy", CLIP + np.float32(number / 10))
+    return place
+
+
+@pytest.fixture
+def predict(runs, orchestrate):
+    def run(*arguments):
+        return orchestrate("predict", *arguments, "--storage", runs)
+
+    return run
+
+
+def test_a_table_json_and_csv_say_the_same(runs, predict, tmp_path):
+    clips = [np.load(file) for file in sorted((runs / "clips").iterdir())]
+    expected = Bundle.load(runs / "run/ensembles/final/model").predict(clips)
+    code, out, err = predict("run", runs / "clips", "--json", "--batch", 2)
+    assert (code, err) == (0, "")
+    records = json.loads(out)
+    assert [each["clip"] for each in records] == [str(runs / f"clips/{k}.npy") for k in range(3)]
+    classes = ("sit", "stand", "wave")
+    for each, row in zip(records, expected, strict=True):
+        assert each["class"] == classes[int(row.argmax())]
+        assert list(each["probabilities"]) == [classes[k] for k in np.argsort(-row)]
+        for k, name in enumerate(classes):
+            assert each["probabilities"][name] == pytest.approx(row[k], abs=1e-9)
+    code, out, _ = predict("run/final", runs / "clips", "--out", tmp_path / "p.csv")
+    assert (code, out) == (0, f"{tmp_path}/p.csv: 3 clips\n")
+    header, *rows = csv.reader(io.StringIO((tmp_path / "p.csv").read_text()))
+    assert header == ["clip", "class", "probability", "p(sit)", "p(stand)", "p(wave)"]
+    assert [row[:2] for row in rows] == [[each["clip"], each["class"]] for each in records]
+    np.testing.assert_allclose(np.array([row[3:] for row in rows], float), expected, atol=1e-5)
+    code, out, _ = predict("run", runs / "clips", "--top", 1)
+    assert code == 0
+    assert [each["class"] in out for each in records] == [True] * 3
+    predict("run", runs / "clips/0.npy", "--top", 2, "--out", tmp_path / "p.json")
+    (one,) = json.loads((tmp_path / "p.json").read_text())
+    assert len(one["probabilities"]) == 2
+    predict("run", runs / "clips/0.npy", "--top", 2, "--out", tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text().startswith("clip,class_1,probability_1,class_2,prob")
+
+
+def frames(count, **more):
+    return b"".join(
+        json.dumps({"persons": [{"joints": CLIP[t % 6].tolist()}], "time": t / 10}).encode() + b"\n"
+        for t in range(count)
+    )
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """What comes on standard input."""
+
+    def comes(content):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return comes
+
+
+def test_a_stream_answers_in_lines_of_json(predict, typed):
+    typed(frames(25))
+    code, out, err = predict("run", "--stream", "--window", 1, "--top", 1)
+    assert (code, err) == (0, "2 answers\n")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [(each["line"], each["frames"], each["full"]) for each in answers] == [
+        *((10, 10, False), (20, 11, True))
+    ]
+    assert all(each["class"] in ("sit", "stand", "wave") for each in answers)
+    assert all(each["latency_ms"] > 0 and len(each["probabilities"]) == 1 for each in answers)
+
+
+def test_a_bad_line_of_a_stream_is_one_error_or_is_left_out(predict, typed):
+    typed(frames(4) + b"{\n" + frames(4))
+    code, out, err = predict("run", "--stream", "--every", 2)
+    assert code == 2
+    assert len(out.splitlines()) == 2  # what came before it is answered
+    assert err.splitlines()[0] == "2 answers"
+    assert err.splitlines()[1].startswith("line 5: must be a frame as JSON, but")
+    typed(frames(4) + b"{\n" + b"x" * 5_000_000 + b"\n")
+    code, out, err = predict("run", "--stream", "--every", 2, "--skip-bad")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert err.splitlines()[1] == "left out: line 6: a frame must have at most 4194304 bytes"
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_a_stream_without_a_word_too_many(predict, monkeypatch):
+    class Keyboard:
+        """Frames, then Ctrl-C."""
+
+        def __init__(self):
+            self.buffer, self._lines = self, iter(frames(10).splitlines(keepends=True))
+
+        def isatty(self):
+            return True
+
+        def readline(self, most):
+            line = next(self._lines, None)
+            if line is None:
+                raise KeyboardInterrupt
+            return line
+
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    code, out, err = predict("run", "--stream")
+    assert (code, len(out.splitlines())) == (130, 1)
+    assert err.splitlines()[1:] == ["1 answer", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "CLIPS: must name at least one file, folder or pattern, got none"),
+        (["unheard", "{clips}"], "unheard: must be a model, "),
+        (["run", "nowhere.npy"], "nowhere.npy: must be a clip's file, a folder or a pattern that"),
+        (["run", "{clips}", "--out", "a.txt"], "--out: must end in .csv or .json, got a.txt"),
+        (["run", "{clips}", "--fps", "30"], "--window, --every and --fps: have no effect without"),
+        (["run", "{clips}", "--unit", "px"], "--unit: must be m, cm or mm for positions in space"),
+        (["run", "{clips}", "--tracking", "x"], "--tracking: has no effect on "),
+        (["run", "{clips}", "--stream"], "CLIPS: must be left out with --stream, which reads stan"),
+        (["run", "--stream", "--json"], "--out, --json and --batch: have no effect with --stream"),
+        (["run", "--stream", "--window", "0"], "--window: must be more than 0 and at most 3600"),
+        (["run", "--stream", "--window", "nan"], "--window: must be more than 0 and at most 3600"),
+        (["run", "--stream", "--fps", "-1"], "--fps: must be more than 0 and at most 100000, got"),
+        (
+            ["models:/net@champion", "{clips}"],
+            "models:/net@champion: there is no MLflow store at sqlite:///mlflow.db; --tracking",
+        ),
+    ],
+)
+def test_wrong_use_is_one_clear_error(runs, predict, arguments, message, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, out, err = predict(*(each.format(clips=runs / "clips") for each in arguments))
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert len(err.splitlines()) == 1
+
+
+def test_a_damaged_clip_leaves_nothing_half_written(runs, predict, tmp_path):
+    (tmp_path / "bad.npy").write_text("x")
+    given = ("run", runs / "clips", tmp_path / "bad.npy", "--out", tmp_path / "p.csv")
+    code, out, err = predict(*given)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{tmp_path}/bad.npy: must be a NumPy array (.npy), but")
+    assert not (tmp_path / "p.csv").exists()
+    code, out, err = predict(*given, "--skip-bad")
+    assert (code, out) == (0, f"{tmp_path}/p.csv: 3 clips\n")
+    assert err.startswith(f"left out: {tmp_path}/bad.npy: ")
