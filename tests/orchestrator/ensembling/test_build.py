@@ -142,6 +142,11 @@ def test_further_seeds_are_rows_of_the_evaluation(tmp_path):
             "none of its sources fits into the budget: joint-0.6 has least nonzero_params, 200 of"
             " 100",
         ),
+        (  # nor one that the cheapest source keeps to the last bit
+            {"nonzero_params": 100, "members": 1},
+            "none of its sources fits into the budget: joint-0.6 has least nonzero_params, 200 of"
+            " 100",
+        ),
         (
             {"bytes": 100},
             "none of its sources fits into the budget: bytes is known of none of them",
@@ -165,6 +170,19 @@ def test_a_share_is_that_of_the_best_dense_network_of_the_same_axes(tmp_path):
     joint, _ = built(run, {**per_stream, "budget": {"nonzero_params": "2x"}}).ensembles
     assert joint.limits == {"nonzero_params": 1000.0}
     assert joint.cost["nonzero_params"] == 700
+
+
+@pytest.mark.parametrize(("errors", "limit"), [((2, 1), 3.0), ((1, 2), 1.0)])
+def test_of_several_dense_networks_a_share_is_that_of_the_most_accurate(tmp_path, errors, limit):
+    joint, bone = (tuple(range(number)) for number in errors)
+    trials = [
+        Trial("joint", 0.0, latency=1.0, wrong_selection=joint),
+        Trial("bone", 0.0, latency=3.0, wrong_selection=bone),
+    ]
+    recipe = {**ALL, "method": f"{HERE}:KEEP", "budget": {"latency_ms": "1x"}}
+    ANSWER.append(Choice({"joint-0": 1.0}))
+    (found,) = built(make_run(tmp_path, trials), recipe).ensembles
+    assert found.limits == {"latency_ms": limit}
 
 
 def test_without_a_dense_network_parameters_are_known_and_time_is_not(tmp_path):
@@ -247,3 +265,19 @@ def test_one_weight_that_is_no_number_is_refused(tmp_path, wrong):
     ANSWER.append(Choice({first: wrong} | dict.fromkeys(others, 1.0)))
     with pytest.raises(UserError, match="must give numbers, one of them other than 0"):
         built(run, recipe)
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "message"),
+    [
+        ({"joint-0": 0.0}, "must give temperatures above 0"),
+        ({"joint-0": -2.0}, "must give temperatures above 0"),
+        ({"joint-0": 2.0, "bone-0": float("nan")}, "must give temperatures above 0"),
+        ({"elsewhere": 2.0}, r"to the sources \(joint-0, .*\), got elsewhere"),
+    ],
+)
+def test_a_temperature_without_a_meaning_is_refused(tmp_path, temperatures, message):
+    run = make_run(tmp_path, grid(levels=(0.0,)))
+    ANSWER.append(Choice({"joint-0": 2.0, "bone-0": 1.0}, temperatures))
+    with pytest.raises(UserError, match=message):
+        built(run, {**ALL, "method": f"{HERE}:KEEP"})

@@ -69,6 +69,14 @@ def test_clips_are_scored_once_for_every_view(sizes, store):
     assert three.epoch == one.epoch  # while training one view of each clip is looked at
 
 
+def test_an_epoch_that_passes_over_the_clips_again_has_more_steps_and_nothing_else(sizes, store):
+    config, split = config_of(store, batch_size=4), split_of(train=8, selection=6, test=12)
+    thrice = config.model_copy(update={"data": config.data.model_copy(update={"repeat": 3})})
+    one, three = (trial_work(each, sizes, split) for each in (config, thrice))
+    assert (one.epoch.steps, three.epoch.steps) == (2, 6)
+    assert three.once == one.once
+
+
 def test_fewer_clips_than_a_batch_are_a_step(sizes, store):
     config = config_of(store, batch_size=100)
     assert trial_work(config, sizes, split_of(5, 1, 1)).epoch.steps == 1

@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestrator.search.one_by_one import Forgetful, OneByOne
 from orchestrator.search.protocol import WAIT, Outcome
 from orchestrator.trials import cell_space
 from orchestrator.trials.cells import expand
@@ -130,3 +131,50 @@ def test_no_assignment_is_tried_twice(at_once):
     sweep = sweep_of("{name: qmc, trials_per_cell: 40}")
     trials = proposed(run(search_of(sweep), sweep, lr_is_best_at_a_tenth, at_once=at_once))
     assert len({key_of(trial.proposal.assignment) for trial in trials}) == 40
+
+
+class Noting(Forgetful):
+    """Proposes like random search, and notes what it is told."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.added, self.ended = [], []
+
+    def add(self, assignment):
+        self.added.append(assignment)
+
+    def end(self, assignment, outcome):
+        self.ended.append((assignment, outcome))
+
+
+def test_a_proposer_is_told_once_of_every_assignment_and_of_its_end():
+    sweep = sweep_of(QMC)
+    space = cell_space.CellSpace(sweep, expand(sweep)[0])
+    noting = Noting(space)
+    search = OneByOne(space, noting)
+    elsewhere = {"train.lr": 0.5, "train.weight_decay": 0.001}
+    good = Outcome("finished", None, 9, (0.9,))
+    for _ in range(2):  # a trial of another sweep
+        search.learn(elsewhere, good)
+    assert noting.ended == [(elsewhere, good)]
+    own, other = search.ask(), search.ask()
+    assert noting.added == [elsewhere, own.proposal.assignment, other.proposal.assignment]
+    for name in (other.proposal.trial, own.proposal.trial, own.proposal.trial, "unknown"):
+        search.tell(name, Outcome("failed"))
+    assert noting.ended[1:] == [
+        (other.proposal.assignment, Outcome("failed")),
+        (own.proposal.assignment, Outcome("failed")),
+    ]
+
+
+def test_what_another_sweep_has_taught_is_not_learned_again():
+    sweep = sweep_of(QMC)
+    space = cell_space.CellSpace(sweep, expand(sweep)[0])
+    known, fresh = OneByOne(space, Forgetful(space)).ask(), Noting(space)
+    search = OneByOne(space, fresh)
+    good = Outcome("finished", None, 9, (0.9,))
+    search.learn(dict(known.proposal.assignment), good)
+    search.recall(known)  # an earlier run proposed the same
+    search.tell(known.proposal.trial, Outcome("failed"))
+    assert fresh.added == [known.proposal.assignment]
+    assert fresh.ended == [(known.proposal.assignment, good)]

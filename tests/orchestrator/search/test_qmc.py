@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.search import qmc
 from orchestrator.search.making import Step
-from tests.orchestrator.search.asked import search_of, sweep_of
+from tests.orchestrator.search.asked import proposed, run, search_of, sweep_of
 
 RANGES = """
 version: 1
@@ -36,3 +36,16 @@ def test_a_sequence_that_brings_nothing_new_is_not_asked_again():
     search = search_of(sweep)
     assert len(list(iter(search.ask, None))) == 20
     assert search.ask() is None
+
+
+def test_a_cell_with_nothing_to_search_has_one_trial():
+    text = """
+version: 1
+name: small
+data: {store: nowhere, protocol: xsub}
+parameters:
+  sparsity.level: [0.6, 0.9]
+"""
+    sweep = sweep_of("{name: qmc, trials_per_cell: 3}", text)
+    trials = proposed(run(search_of(sweep), sweep, lambda trial: 0.5))
+    assert [trial.config.sparsity.level for trial in trials] == [0.6]

@@ -284,7 +284,13 @@ DRAWN = "parameters={train.lr: {min: 0.1, max: 0.2, distribution: uniform}}"
 
 
 @pytest.mark.parametrize(
-    ("changes", "live", "most"), [([ASKED, DRAWN], 1, 6), ([ASKED, DRAWN], 3, None), ([], 1, None)]
+    ("changes", "live", "most"),
+    [
+        ([ASKED, DRAWN], 1, 6),
+        ([ASKED, DRAWN, "resources.gpus=auto"], 1, 6),
+        ([ASKED, DRAWN], 3, None),
+        ([], 1, None),
+    ],
 )
 def test_only_a_search_that_learns_waits_for_nodes_to_come(monkeypatch, changes, live, most):
     """Of three nodes, with room for three trials each."""

@@ -128,11 +128,15 @@ def test_a_trial_that_a_rule_ended_before_the_driver_was_killed_is_not_run_again
 def test_however_tune_ends_what_trials_took_is_noted_and_nothing_of_tune_stays(
     scene, monkeypatch, fails
 ):
+    scratch = scene.context.folder / run_module.SCRATCH
+
     def fit(tuner):
-        (scene.context.folder / run_module.SCRATCH / "run").mkdir(parents=True)
+        assert not scratch.exists()  # nor what a run that was killed left there
+        (scratch / "run").mkdir(parents=True)
         if fails:
             raise KeyError("a mistake")
 
+    (scratch / "killed").mkdir(parents=True)
     written = []
     history = SimpleNamespace(write=lambda: written.append(True))
     remaining = SimpleNamespace(
@@ -142,7 +146,7 @@ def test_however_tune_ends_what_trials_took_is_noted_and_nothing_of_tune_stays(
     with pytest.raises(KeyError) if fails else nullcontext():
         scene.run(fit)
     assert written == [True]
-    assert not (scene.context.folder / run_module.SCRATCH).exists()
+    assert not scratch.exists()
 
 
 def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scene, monkeypatch):
