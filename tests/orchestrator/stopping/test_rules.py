@@ -144,6 +144,17 @@ def test_plateau_ends_who_does_not_improve_but_never_the_best():
     assert train(found, "a", [0.5], start=6) == 6  # now d is better
 
 
+def test_plateau_ends_who_another_one_dominates():
+    found = rule("plateau", patience=1)
+    assert train(found, "a", [(0.5, 0.5), (0.5, 0.5)]) is None
+    # neither one that is worse in something nor an equal one is better
+    assert train(found, "other", [(0.9, 0.4)]) is None
+    assert train(found, "equal", [(0.5, 0.5)]) is None
+    assert train(found, "a", [(0.5, 0.5)], start=3) is None
+    assert train(found, "better", [(0.5, 0.6)]) is None
+    assert train(found, "a", [(0.5, 0.5)], start=4) == 4
+
+
 @pytest.mark.parametrize("kind", sorted(RULES))
 @pytest.mark.parametrize("seed", range(5))
 def test_some_trial_of_every_cell_trains_to_its_end(kind, seed):
