@@ -65,7 +65,10 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/planning/device_shares.py": ("orchestrator/planning/test_device_shares.py",),
     "orchestrator/planning/pace.py": ("orchestrator/planning/test_pace.py",),
     "orchestrator/planning/schedule.py": ("orchestrator/planning/test_schedule.py",),
-    "orchestrator/tuning/remaining.py": ("orchestrator/tuning/test_remaining.py",),
+    "orchestrator/tuning/remaining.py": (
+        "orchestrator/tuning/test_remaining.py",
+        "orchestrator/planning/test_remaining_of_a_sweep.py",
+    ),
     "orchestrator/tuning/shares.py": ("orchestrator/tuning/test_shares.py",),
     "orchestrator/tuning/callbacks.py": (
         "orchestrator/tuning/test_callbacks.py",
@@ -128,7 +131,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     **{
         f"orchestrator/tuning/{name}.py": (f"orchestrator/tuning/test_{name}.py",)
-        for name in ("remaining", "retaining", "signals", "stalls", "waiting", "workers")
+        for name in ("retaining", "signals", "stalls", "waiting", "workers")
     },
     "orchestrator/ensembling/build.py": (
         "orchestrator/ensembling/test_build.py",
