@@ -42,6 +42,13 @@ def test_words_count_epochs_from_one():
     assert words == "epoch 12/65, loss 1.234, selection 56.1 %, about 40 min left"
 
 
+def test_a_long_epoch_says_which_step_it_is_at():
+    assert trial(step=40, steps=600).words == "still in epoch 1, step 40/600"
+    assert trial(epoch=12, step=40, steps=600).words == "epoch 12/65, step 40/600"
+    assert trial(epoch=12, step=40, steps=600).position == "12/65, step 40/600"
+    assert trial(0.0, epoch=65).words == trial(epoch=65).words == "epoch 65/65"
+
+
 @pytest.mark.parametrize(
     ("running", "waiting", "trial_seconds", "at_once", "expected"),
     [
