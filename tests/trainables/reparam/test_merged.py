@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -254,14 +255,52 @@ def test_batches_with_little_variance_are_as_stable_as_branch_by_branch(case, st
         out = forward(module, clips)
         out.backward(upstream.to(dtype))
         assert clips.grad.isfinite().all()
-        for norm in module.modules():
-            if isinstance(norm, nn.BatchNorm2d):
-                assert (norm.running_var >= 0).all()
         found.append((out.detach().double(), clips.grad.double()))
     for plain, by_branch, as_one in zip(*found, strict=True):
         rounding = (by_branch - plain).norm()
         floor = 1e-5 * plain.norm() + 1e-5
         assert (as_one - plain).norm() <= 2 * rounding + floor
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("case", sorted(HOSTILE))
+def test_variances_of_such_batches_are_never_negative(case, stride, counted):
+    """As differences of sums they would be, where nothing varies."""
+    change, shape = HOSTILE[case]
+    x, counts = change(activations(*shape, seed=6)).float(), Counts()
+    module = block(9, K9, stride).float()
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm2d):
+            norm.momentum, norm.counts = 1.0, counts  # running variances are the batch's own
+    with counts.of(torch.full((len(x),), 3.0), 3 * len(x)) if counted else nullcontext():
+        out = merged(module, x)
+    assert out.isfinite().all()
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm2d):
+            assert (norm.running_var >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_variances_of_kernels_that_see_no_change_are_never_negative(seed):
+    """All channels are multiples of one, and what they are multiplied by is taken out of the
+    kernels: a quadratic form is then as often below zero as above.
+    """
+    module, direction = block(9, K9, channels=8), naive_models.random_clips(8, seed=seed)
+    direction /= direction.norm()
+    with torch.no_grad():
+        for layer in module.body.parts():
+            seen = torch.einsum("oikj,i->okj", layer.weight, direction)
+            layer.weight -= seen[:, None] * direction[:, None, None]
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm2d):
+            norm.momentum = 1.0
+    x = activations(3, 1, 12, 5, seed=seed) * direction[:, None, None]
+    out = merged(module.float(), x.float())
+    assert out.isfinite().all()
+    for norm in module.modules():
+        if isinstance(norm, BatchNorm2d):
+            assert (norm.running_var >= 0).all()
 
 
 def test_reduced_precision_is_close_to_single():
