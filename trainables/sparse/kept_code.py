@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,12 +40,27 @@ class KeptCode(FunctionCache):  # type: ignore[misc]  # numba has no types
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return (*super()._index_key(sig, codegen), SOURCES)
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """None where it is to be compiled, which takes a while and is said."""
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            _say_that_kernels_are_compiled()
+        return found
+
     def save_overload(self, sig: Any, data: Any) -> None:
         """A full disk costs the kept code, not the trial."""
         try:
             super().save_overload(sig, data)
         except OSError as error:
             log.warning("%s: compiled kernels are not kept: %s", self.cache_path, error)
+
+
+@cache
+def _say_that_kernels_are_compiled() -> None:
+    """Once per process."""
+    log.warning(
+        "compiling kernels for kept weights: it takes some ten seconds, once on this machine"
+    )
 
 
 def kernel(function: Function) -> Function:

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -229,6 +230,8 @@ def test_what_is_faster_is_measured_once(choices, monkeypatch, ratio, faster, ca
     assert (sparse is not None) == faster
     known = json.loads(choices.read_text())["times_as_fast"]
     assert len(known) == len(measured) > 0
+    assert all(f"torch {torch.__version__.split('+')[0]}" in name for name in known)
+    assert all(f"numba {numba.__version__};" in name for name in known)
     run_sparse(form)
     assert len(measured) == len(known)
     if sparse is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from types import SimpleNamespace
 
+import numba
 import pytest
 from numba.core.caching import FunctionCache, NullCache
 
@@ -61,3 +62,14 @@ def test_a_full_disk_costs_what_is_kept_and_nothing_else(monkeypatch, caplog):
     assert isinstance(made._cache, kept_code.KeptCode)
     made._cache.save_overload("arguments", None)
     assert "No space left on device" in caplog.text
+
+
+def test_compiling_is_said_once(monkeypatch, caplog, tmp_path):
+    """Where nothing is kept yet."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    kept_code._say_that_kernels_are_compiled.cache_clear()
+    cache = kept_code.KeptCode(doubled)
+    context = numba.core.registry.cpu_target.target_context
+    for _ in range(2):
+        assert cache.load_overload((numba.float64,), context) is None
+    assert caplog.text.count("compiling kernels") == 1

@@ -6,6 +6,8 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
@@ -15,7 +17,7 @@ from trainables.cost.processor import processor_name
 
 log = logging.getLogger(__name__)
 
-FORM = 2
+FORM = 3
 """Of the file and of the kernels: another one is measured anew."""
 WORTH = 1.05
 """At least so many times as fast as the dense convolution."""
@@ -31,7 +33,7 @@ class Choices:
 
     def worth(self, name: str, sparse: Callable[[], object], dense: Callable[[], object]) -> bool:
         """Whether `sparse` is faster than `dense`; both are timed where `name` is new."""
-        key = f"{processor_name()}; {name}"
+        key = f"{processor_name()}; {_versions()}; {name}"
         known = self._load()
         if key not in known:
             known[key] = round(_ratio(sparse, dense), 3)
@@ -59,6 +61,12 @@ class Choices:
 def kept_share(kept: int, of: int) -> str:
     """A share of kept weights in steps of a factor of 1.25: 2^(-n / 3)."""
     return f"2^{-round(-3 * math.log2(max(kept, 1) / of))}/3"
+
+
+@cache
+def _versions() -> str:
+    """Of what runs the two ways: another one may be faster."""
+    return ", ".join(f"{package} {version(package)}" for package in ("torch", "numba"))
 
 
 def _file() -> Path | None:
