@@ -23,7 +23,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.scores import Scores
 from trainables.run import Setup, run_trial
-from trainables.training.beginning import Beginnings, SharedFile
+from trainables.training.beginning import SharedFile, SharedStates
 
 LEVELS = (0.6, 0.8, 0.95, 0.99)
 
@@ -65,14 +65,14 @@ def study(store: str, protocol: str, epochs: int, warmup: float) -> dict[str, fl
         first = configs[LEVELS[0]]
         digest = first.beginning_digest(first.branch_epoch)
         file = SharedFile(place / "shared" / f"{digest}.pt", digest, first.branch_epoch)
-        branching = Beginnings(start=file, leave=(file,))
-        _seconds(_config(store, protocol, 2, 1, 0.5), place / "warm-up", Beginnings())
+        branching = SharedStates(start=file, leave=(file,))
+        _seconds(_config(store, protocol, 2, 1, 0.5), place / "warm-up", SharedStates())
         dense = _seconds(
-            _config(store, protocol, epochs, warmup, 0.0), place / "dense", Beginnings()
+            _config(store, protocol, epochs, warmup, 0.0), place / "dense", SharedStates()
         )
         alone, shared = 0.0, 0.0
         for level, config in configs.items():
-            alone += _seconds(config, place / "alone" / f"{level}", Beginnings())
+            alone += _seconds(config, place / "alone" / f"{level}", SharedStates())
             shared += _seconds(config, place / "shared" / f"{level}", branching)
             ours, theirs = (
                 Scores.load(TrialDir(place / way / f"{level}").test_scores).logits
@@ -90,7 +90,7 @@ def study(store: str, protocol: str, epochs: int, warmup: float) -> dict[str, fl
     }
 
 
-def _seconds(config: TrialConfig, out: Path, beginnings: Beginnings) -> float:
+def _seconds(config: TrialConfig, out: Path, beginnings: SharedStates) -> float:
     began = time.process_time()
     run_trial(config, TrialDir(out), Setup(torch.device("cpu"), beginnings=beginnings))
     return time.process_time() - began

@@ -17,7 +17,7 @@ from trainables.contract.errors import Interrupted, TrialFailed, UserError
 if TYPE_CHECKING:
     import torch
 
-    from trainables.training.beginning import Beginnings, SharedFile
+    from trainables.training.beginning import SharedFile, SharedStates
 
 FAILED = "failed"
 """Key of the last report of a trial that failed; its value is the reason."""
@@ -197,12 +197,12 @@ class Shared:
         self._report = report
         self._epochs = 0  # that another trial has trained for this one
 
-    def beginnings(self) -> Beginnings:
+    def beginnings(self) -> SharedStates:
         """What the trial may start from and leaves."""
-        from trainables.training.beginning import Beginnings
+        from trainables.training.beginning import SharedStates
 
         start = self._request["start"]
-        return Beginnings(
+        return SharedStates(
             start=None if start is None else _shared_file(start),
             leave=tuple(map(_shared_file, self._request["leave"])),
             branched=self._branched,

@@ -36,7 +36,7 @@ from trainables.outcome import Shipped, Trained, settle_masks, write_outcome
 from trainables.proof import prove_equal, prove_folding
 from trainables.reparam.fusible import FULL
 from trainables.sparsity.source import dense_name, source_folder, start_from
-from trainables.training.beginning import Beginnings
+from trainables.training.beginning import SharedStates
 from trainables.training.checkpoint import EpochMetrics, load_tensors
 from trainables.training.loop import Course, Fit, Outside
 from trainables.training.memory import (
@@ -71,9 +71,9 @@ class Setup:
     # measure the latency now, beside whatever else runs: a sweep that chooses by it needs it
     timed: bool = False
     # what is trained for several trials: what this one may start from, and what it leaves
-    beginnings: Beginnings = field(default_factory=Beginnings)
+    beginnings: SharedStates = field(default_factory=SharedStates)
 
-    def beginnings_from(self, source: Path | None) -> Beginnings:
+    def beginnings_from(self, source: Path | None) -> SharedStates:
         """The same for a trial whose weights come from `source`: what began with others is
         another beginning.
         """

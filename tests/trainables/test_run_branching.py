@@ -13,7 +13,7 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import Interrupted
 from trainables.contract.scores import Scores
-from trainables.training.beginning import Beginnings, SharedFile
+from trainables.training.beginning import SharedFile, SharedStates
 from trainables.training.checkpoint import load_tensors
 
 UNPUNISHED = {"penalty": "none"}
@@ -98,7 +98,7 @@ def left(store, tmp_path_factory):
     folder, dense, told = tmp_path_factory.mktemp("shared"), config(store, 0.0, {}), []
     files = tuple(shared(folder, dense, epochs) for epochs in (2, 3))
     first = run(
-        dense, folder / "dense", Beginnings(leave=files, left=lambda file, _: told.append(file))
+        dense, folder / "dense", SharedStates(leave=files, left=lambda file, _: told.append(file))
     )
     assert told == [*files]
     check_equal(first, run(dense, folder / "alone" / "dense"))
@@ -121,7 +121,7 @@ def test_a_trial_that_branches_from_the_dense_one_equals_itself_alone(
     sparse, begun = config(store, 0.8, sparsity), []
     epochs = sparse.branch_epoch
     assert epochs == (3 if sparsity is REWOUND else 2)
-    started = Beginnings(
+    started = SharedStates(
         start=shared(left, sparse, epochs), branched=lambda *told: begun.append(told)
     )
     branched = run(sparse, tmp_path / "trial", started)
@@ -153,7 +153,7 @@ def test_levels_that_branch_from_each_other_equal_themselves_alone(
     low, high = (config(store, level, sparsity, **changes) for level in (0.5, 0.9))
     file = shared(tmp_path / "shared", low, low.branch_epoch)
     assert file == shared(tmp_path / "shared", high, high.branch_epoch)
-    both = Beginnings(start=file, leave=(file,))
+    both = SharedStates(start=file, leave=(file,))
     first = run(low, tmp_path / "low", both)
     second = run(high, tmp_path / "high", both)
     assert [each[0].shared_epochs for each in (first, second)] == [0, low.branch_epoch]
@@ -177,7 +177,7 @@ def test_whoever_dies_whenever_the_beginning_is_there_once(
     """The first trial is stopped in and behind the beginning, the second in its first step."""
     low, high = (config(store, level, UNPUNISHED) for level in (0.5, 0.9))
     file = shared(tmp_path / "shared", low, 2)
-    both = Beginnings(start=file, leave=(file,))
+    both = SharedStates(start=file, leave=(file,))
     for each, steps in ((low, stop_after), (high, 1)):
         out, left = TrialDir(tmp_path / f"{each.sparsity.level}"), iter(range(steps - 1, -1, -1))
         with pytest.raises(Interrupted):
@@ -196,7 +196,7 @@ def test_a_file_that_does_not_fit_is_not_used_and_the_trial_trains_alone(
     file = dataclasses.replace(found, path=tmp_path / found.path.name)
     file.path.write_bytes(found.path.read_bytes())
     other = config(store, 0.5, UNPUNISHED, model={"channels": 16})
-    result, *_ = run(other, tmp_path / "trial", Beginnings(start=file))
+    result, *_ = run(other, tmp_path / "trial", SharedStates(start=file))
     assert result.shared_epochs == 0
     assert f"{file.path}: is not used, and is removed: " in caplog.text
     assert not file.path.exists()
@@ -210,10 +210,10 @@ def test_what_began_with_other_weights_is_another_beginning(store, tmp_path):
     low, high = (config(store, level, {**UNPUNISHED, "from": "dense"}) for level in (0.5, 0.9))
     file = shared(tmp_path / "shared", low, 2)
     assert file != shared(tmp_path / "shared", config(store, 0.5, UNPUNISHED), 2)
-    run(low, tmp_path / "low", Beginnings(leave=(file,)), source=sources[0])
+    run(low, tmp_path / "low", SharedStates(leave=(file,)), source=sources[0])
     sources[0] = sources[0].rename(tmp_path / "moved")
-    same = run(high, tmp_path / "same", Beginnings(start=file), source=sources[0])
+    same = run(high, tmp_path / "same", SharedStates(start=file), source=sources[0])
     check_equal(same, run(high, tmp_path / "alone" / "same", source=sources[0]))
     assert same[0].shared_epochs == 2
-    other = run(high, tmp_path / "other", Beginnings(start=file), source=sources[1])
+    other = run(high, tmp_path / "other", SharedStates(start=file), source=sources[1])
     assert other[0].shared_epochs == 0

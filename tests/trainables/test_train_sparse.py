@@ -215,7 +215,7 @@ def test_a_mask_that_changes_is_seen(calls):
 
 def test_one_mask_may_be_arranged_in_two_ways():
     _, masked = masked_conv()
-    whole, turned = kept.Window(padding=1), kept.Window(padding=1)
+    whole, turned = kept.ConvOptions(padding=1), kept.ConvOptions(padding=1)
     first = masked.pattern(whole, torch.Tensor.contiguous)
     second = masked.pattern(turned, lambda mask: mask.flip(2))
     assert masked.pattern(whole, torch.Tensor.contiguous) is first

@@ -278,10 +278,10 @@ def round_to_single(exact: DeployForm | MultiLevel) -> None:
     for part in deploy_forms(exact):
         for parameter in part.parameters():
             parameter.add_(0.0)  # no negative zeros
-    _expect_again(exact)
+    expect_again(exact)
 
 
-def _expect_again(form: DeployForm | MultiLevel) -> None:
+def expect_again(form: DeployForm | MultiLevel) -> None:
     """Its weights have changed: what absent persons give is computed anew."""
     for part in deploy_forms(form):
         if part.frames is not None:
@@ -318,30 +318,6 @@ def folded(model: Backbone | MultiLevel, form: DeployForm | MultiLevel) -> str:
 
 def _modules(network: nn.Module, kind: tuple[type[nn.Module], ...]) -> int:
     return sum(isinstance(module, kind) for module in network.modules())
-
-
-def round_to_half(form: DeployForm | MultiLevel) -> float:
-    """Round every parameter to float16, in place, keeping its type; the largest change, relative to
-    the largest number of its tensor.
-
-    ValueError names a tensor with numbers that float16 cannot hold; the form is then as it was.
-    """
-    rounded = {
-        name: parameter.half().to(parameter.dtype) for name, parameter in form.named_parameters()
-    }
-    wide = [name for name, tensor in rounded.items() if not tensor.isfinite().all()]
-    if wide:
-        raise ValueError(
-            f"{wide[0]} must be at most {torch.finfo(torch.float16).max:g} to be rounded to half"
-            " precision"
-        )
-    change = 0.0
-    for name, parameter in form.named_parameters():
-        scale = parameter.abs().max().clamp(min=torch.finfo(parameter.dtype).tiny)
-        change = max(change, float((parameter - rounded[name]).abs().max() / scale))
-        parameter.copy_(rounded[name])
-    _expect_again(form)
-    return change
 
 
 def save_deploy(form: DeployForm | MultiLevel, path: Path) -> int:

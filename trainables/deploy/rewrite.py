@@ -7,17 +7,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import UserError
 from trainables.deploy.compact import compact
 from trainables.deploy.form import (
     DeployForm,
+    expect_again,
     load_deploy,
     nonzero_params,
-    round_to_half,
     save_deploy,
 )
 from trainables.deploy.sparse.runtime import run_sparse
+from trainables.models.multilevel import MultiLevel
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,27 @@ def pack_deploy(source: Path, out: Path, *, half: bool, force: bool) -> Packed:
         compact=isinstance(form, DeployForm) and compact(form) is not None,
         sparse=run_sparse(form) is not None,
     )
+
+
+def round_to_half(form: DeployForm | MultiLevel) -> float:
+    """Round every parameter to float16, in place, keeping its type; the largest change, relative to
+    the largest number of its tensor.
+
+    ValueError names a tensor with numbers that float16 cannot hold; the form is then as it was.
+    """
+    rounded = {
+        name: parameter.half().to(parameter.dtype) for name, parameter in form.named_parameters()
+    }
+    wide = [name for name, tensor in rounded.items() if not tensor.isfinite().all()]
+    if wide:
+        raise ValueError(
+            f"{wide[0]} must be at most {torch.finfo(torch.float16).max:g} to be rounded to half"
+            " precision"
+        )
+    change = 0.0
+    for name, parameter in form.named_parameters():
+        scale = parameter.abs().max().clamp(min=torch.finfo(parameter.dtype).tiny)
+        change = max(change, float((parameter - rounded[name]).abs().max() / scale))
+        parameter.copy_(rounded[name])
+    expect_again(form)
+    return change

@@ -28,7 +28,7 @@ Arrangement = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Window:
+class ConvOptions:
     """How a convolution over time goes through the frames."""
 
     stride: int = 1
@@ -43,17 +43,17 @@ class _Patterns:
     def __init__(self) -> None:
         self._mask: Tensor | None = None
         self._version = 0
-        self._kept: dict[tuple[Window, Arrangement], Pattern] = {}
+        self._kept: dict[tuple[ConvOptions, Arrangement], Pattern] = {}
 
-    def of(self, mask: Tensor, window: Window, arrange: Arrangement) -> Pattern:
+    def of(self, mask: Tensor, options: ConvOptions, arrange: Arrangement) -> Pattern:
         if self._mask is not mask or self._version != mask._version:
             self._mask, self._version, self._kept = mask, mask._version, {}
-        if (window, arrange) not in self._kept:
+        if (options, arrange) not in self._kept:
             kernel = arrange(mask.detach()).squeeze(3) != 0
-            steps = Steps(window.stride, window.dilation, window.padding)
-            pattern = Pattern(kernel.numpy(), steps, groups=window.groups)
-            self._kept[window, arrange] = pattern
-        return self._kept[window, arrange]
+            steps = Steps(options.stride, options.dilation, options.padding)
+            pattern = Pattern(kernel.numpy(), steps, groups=options.groups)
+            self._kept[options, arrange] = pattern
+        return self._kept[options, arrange]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)()
@@ -79,9 +79,9 @@ class WeightMask(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight * self.mask if self.active else weight
 
-    def pattern(self, window: Window, arrange: Arrangement) -> Pattern:
+    def pattern(self, options: ConvOptions, arrange: Arrangement) -> Pattern:
         """What it keeps of the kernel (C_out, C_in / groups, K, 1) that `arrange` makes of it."""
-        return self._patterns.of(self.mask, window, arrange)
+        return self._patterns.of(self.mask, options, arrange)
 
 
 def train_by_kept_weights(network: nn.Module) -> None:
@@ -97,11 +97,11 @@ class MaskedConv2d(nn.Conv2d):
     """What a convolution becomes when a mask is put on its weight."""
 
     def forward(self, input: Tensor) -> Tensor:
-        window = _window(self)
+        options = _options_of(self)
         mask = weight_mask(self)
-        if mask is None or window is None:
+        if mask is None or options is None:
             return super().forward(input)
-        return conv_over_time(input, self.weight, self.bias, mask, window)
+        return conv_over_time(input, self.weight, self.bias, mask, options)
 
 
 def weight_mask(conv: nn.Conv2d) -> WeightMask | None:
@@ -112,14 +112,14 @@ def weight_mask(conv: nn.Conv2d) -> WeightMask | None:
     return parts[0] if len(parts) == 1 and isinstance(parts[0], WeightMask) else None
 
 
-def _window(conv: nn.Conv2d) -> Window | None:
+def _options_of(conv: nn.Conv2d) -> ConvOptions | None:
     """None: it is not one over time alone."""
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
         return None
     (stride, across), (padding, beside) = conv.stride, conv.padding
     if (conv.kernel_size[1], across, beside) != (1, 1, 0):
         return None
-    return Window(stride, conv.dilation[0], padding, conv.groups)
+    return ConvOptions(stride, conv.dilation[0], padding, conv.groups)
 
 
 def conv_over_time(
@@ -127,14 +127,14 @@ def conv_over_time(
     kernel: Tensor,
     bias: Tensor | None,
     mask: WeightMask | None,
-    window: Window,
+    options: ConvOptions,
     arrange: Arrangement = lambda mask: mask,
 ) -> Tensor:
     """(N, C_in, T, V) -> (N, C_out, T', V) by a kernel (C_out, C_in / groups, K, 1) that is zero
     where `arrange(mask)` is; see `train_by_kept_weights`.
     """
     if mask is not None and mask.by_kept_weights and mask.active and _possible(x, kernel):
-        pattern = mask.pattern(window, arrange)
+        pattern = mask.pattern(options, arrange)
         if kept_weights_pay(pattern.weights, len(pattern.places)):
             out: Tensor = _KeptConv.apply(x, kernel, bias, pattern)  # type: ignore[no-untyped-call]
             return out
@@ -142,10 +142,10 @@ def conv_over_time(
         x,
         kernel,
         bias,
-        (window.stride, 1),
-        (window.padding, 0),
-        (window.dilation, 1),
-        window.groups,
+        (options.stride, 1),
+        (options.padding, 0),
+        (options.dilation, 1),
+        options.groups,
     )
 
 

@@ -15,7 +15,7 @@ from trainables.contract.model import Branch, reached_taps
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import ConvBN, FusibleConv, batch_norm_state
 from trainables.reparam.fusion import Fusion
-from trainables.reparam.kept import Window, conv_over_time
+from trainables.reparam.kept import ConvOptions, conv_over_time
 from trainables.reparam.kernels import (
     add_branches,
     average_kernel,
@@ -135,8 +135,8 @@ class RepTCN(FusibleConv, Fusion):
         if self.fixed:
             with torch.autocast(x.device.type, enabled=False):
                 kernel, bias = self.fuse()
-            window = Window(self.stride, padding=self.kernel_size // 2, groups=self.groups)
-            return conv_over_time(x, kernel, bias, self.kernel_mask, window, self._widened)
+            options = ConvOptions(self.stride, padding=self.kernel_size // 2, groups=self.groups)
+            return conv_over_time(x, kernel, bias, self.kernel_mask, options, self._widened)
         first, *others = self.branches.values()  # in the order given: it decides the last bits
         total: Tensor = first(x)
         for branch in others:

@@ -14,8 +14,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from trainables.sparse.kept_code import kernel
-from trainables.sparse.kernels import LANES, Triple, _Loop, _Vectors, spread
+from trainables.sparse.kernels import Triple, spread
 from trainables.sparse.rows import Numbers
+from trainables.sparse.vectors import LANES, Loop, Vectors
 
 VECTORS = 16 if LANES == 16 else 8
 """Registers that hold a piece of a row of the gradient: half of those there are."""
@@ -24,7 +25,7 @@ CHAINS = 4
 LONG = ir.IntType(64)
 
 
-class Sums(_Vectors):
+class Sums(Vectors):
     """Writes sums of lanes, and of products of vectors, into a function."""
 
     def first_left_out(self, number: Any, value: Any) -> Any:
@@ -46,13 +47,13 @@ class Sums(_Vectors):
         """
         builder, four = self.builder, ir.Constant(LONG, 4)
         together = builder.sdiv(builder.sub(last, first), four)
-        loop = _Loop(builder, ir.Constant(LONG, 0), together, [])
+        loop = Loop(builder, ir.Constant(LONG, 0), together, [])
         begin = builder.add(first, builder.mul(loop.i, four))
         places = [builder.add(begin, ir.Constant(LONG, n)) for n in range(4)]
         total = self._added_lanes([self._products(held, at(i)) for i in places])
         self._add(total, builder.gep(sums, [begin]))
         loop.close([])
-        rest = _Loop(builder, builder.add(first, builder.mul(together, four)), last, [])
+        rest = Loop(builder, builder.add(first, builder.mul(together, four)), last, [])
         one = self._products(held, at(rest.i))
         place = builder.gep(sums, [rest.i])
         self._add(self._added_lanes([one] * 4), place, only_first=True)

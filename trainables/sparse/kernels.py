@@ -10,88 +10,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from trainables.sparse.kept_code import kernel
 from trainables.sparse.rows import Counts, Numbers
+from trainables.sparse.vectors import LANES, Loop, Vectors
 
 Triple = tuple[Counts, npt.NDArray[np.uint32], Numbers]
 """starts, offsets and values of rows."""
 
-LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
-"""Single-precision numbers of a vector register."""
 VECTORS = 8
 """Registers that hold sums: enough to hide how long an operation takes."""
 COLUMNS = VECTORS * LANES
-FUSED = ("contract", "nsz")  # a product and a sum may be one operation, rounded once
-
-
-class _Vectors:
-    """Writes vector operations of `lanes` numbers of an array's kind into a function."""
-
-    def __init__(self, context: Any, builder: Any, kind: Any, lanes: int) -> None:
-        self.builder = builder
-        number = context.get_value_type(kind)
-        self.lanes, self.kind = lanes, ir.VectorType(number, lanes)
-        self.bytes = number.get_abi_size(context.target_data)
-
-    def load(self, base: Any, block: int = 0) -> Any:
-        """lanes numbers of the block'th vector behind `base`."""
-        return self.builder.load(self._at(base, block), align=self.bytes)
-
-    def store(self, value: Any, base: Any, block: int = 0) -> None:
-        self.builder.store(value, self._at(base, block), align=self.bytes)
-
-    def splat(self, value: Any) -> Any:
-        """One number in all lanes."""
-        undefined = ir.Constant(self.kind, ir.Undefined)
-        one = self.builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(one, undefined, lanes)
-
-    def multiply_add(self, total: Any, left: Any, right: Any) -> Any:
-        product = self.builder.fmul(left, right, flags=FUSED)
-        return self.builder.fadd(total, product, flags=FUSED)
-
-    def at_least(self, floor: Any, value: Any) -> Any:
-        """The larger one; what is no number stays so."""
-        below = self.builder.fcmp_ordered("<", value, floor)
-        return self.builder.select(below, floor, value)
-
-    def _at(self, base: Any, block: int) -> Any:
-        moved = self.builder.gep(base, [ir.Constant(ir.IntType(64), block * self.lanes)])
-        return self.builder.bitcast(moved, self.kind.as_pointer())
-
-
-class _Loop:
-    """for i in range(first, last) with values that are carried from one round to the next."""
-
-    def __init__(self, builder: Any, first: Any, last: Any, carried: list[Any]) -> None:
-        self.builder = builder
-        before = builder.block
-        self._head, self._body, self._done = (
-            builder.append_basic_block(name) for name in ("head", "body", "done")
-        )
-        builder.branch(self._head)
-        builder.position_at_end(self._head)
-        self.i = builder.phi(ir.IntType(64))
-        self.i.add_incoming(first, before)
-        self.carried = [builder.phi(value.type) for value in carried]
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, before)
-        builder.cbranch(builder.icmp_signed("<", self.i, last), self._body, self._done)
-        builder.position_at_end(self._body)
-
-    def close(self, carried: list[Any]) -> None:
-        """The body ends; what follows stands behind the loop, where `carried` holds the results."""
-        following = self.builder.add(self.i, ir.Constant(ir.IntType(64), 1))
-        self.i.add_incoming(following, self.builder.block)
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, self.builder.block)
-        self.builder.branch(self._head)
-        self.builder.position_at_end(self._done)
 
 
 def _tile(vectors: int, lanes: int, outputs: int = 1) -> Callable[..., Any]:
@@ -135,14 +67,14 @@ def _tile(vectors: int, lanes: int, outputs: int = 1) -> Callable[..., Any]:
             def row_of(base: Any, row: Any, output: int) -> Any:
                 return builder.gep(base, [builder.mul(row, ir.Constant(wide, output))])
 
-            vector = _Vectors(context, builder, signature.args[0].dtype, lanes)
+            vector = Vectors(context, builder, signature.args[0].dtype, lanes)
             source, starts, result = data(0, given[1]), data(7, given[8]), data(11, given[12])
             sums = []
             for output in range(outputs):
                 added = vector.splat(builder.extract_value(given[6], output))
                 row = row_of(starts, given[9], output)
                 sums += [builder.fadd(vector.load(row, j), added) for j in range(vectors)]
-            loop = _Loop(builder, given[4], given[5], sums)
+            loop = Loop(builder, given[4], given[5], sums)
             offset = builder.load(builder.gep(data(3), [loop.i]))
             piece = builder.gep(source, [builder.zext(offset, wide)])
             numbers = [vector.load(piece, j) for j in range(vectors)]
@@ -321,12 +253,12 @@ def _mixed(frames: int) -> Callable[..., Any]:
                 base = context.make_array(kind)(context, builder, given[position]).data
                 return builder.gep(base, [at])
 
-            vector = _Vectors(context, builder, signature.args[0].dtype, LANES)
+            vector = Vectors(context, builder, signature.args[0].dtype, LANES)
             wide = ir.IntType(64)
             ahead = [builder.mul(given[5], ir.Constant(wide, frame)) for frame in range(frames)]
             source, weights, result = data(0, given[1]), data(2, given[3]), data(6, given[7])
             zeros = [ir.Constant(vector.kind, [0.0] * LANES) for _ in range(frames)]
-            loop = _Loop(builder, ir.Constant(wide, 0), given[4], zeros)
+            loop = Loop(builder, ir.Constant(wide, 0), given[4], zeros)
             row = vector.load(builder.gep(weights, [builder.mul(loop.i, given[5])]))
             joint = builder.gep(source, [loop.i])
             loop.close(

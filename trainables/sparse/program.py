@@ -65,7 +65,8 @@ class Program:
         """sizes: numbers of the largest map of every name, as `sizes` of the same program says;
         without them what is made here cannot be run.
         """
-        from trainables.sparse.kernels import COLUMNS, LANES
+        from trainables.sparse.kernels import COLUMNS
+        from trainables.sparse.vectors import LANES
 
         self.frames, self.joints, self.kind = frames, joints, np.dtype(kind)
         self.width, self.tile = -(-joints // LANES) * LANES, COLUMNS

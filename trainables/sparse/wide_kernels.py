@@ -15,8 +15,9 @@ from numba.extending import intrinsic
 
 from trainables.sparse.gradient_kernels import LONG, Sums, data_of
 from trainables.sparse.kept_code import kernel
-from trainables.sparse.kernels import LANES, Triple, _Loop
+from trainables.sparse.kernels import Triple
 from trainables.sparse.rows import Counts, Numbers
+from trainables.sparse.vectors import LANES, Loop
 from trainables.sparse.ways import WIDTH
 
 VECTORS = WIDTH // LANES
@@ -100,7 +101,7 @@ def _sums(frames: int, *, close: bool) -> Callable[..., Any]:
             data = data_of(context, builder, signature, given)
             source, begin, more = data(0, given[1]), data(7, given[8]), frame.splat(given[6])
             sums = [builder.fadd(frame.load(begin, j), more) for j in range(frames * VECTORS)]
-            loop = _Loop(builder, given[4], given[5], sums)
+            loop = Loop(builder, given[4], given[5], sums)
             weight = frame.splat(builder.load(data(2, loop.i)))
             offset = builder.load(data(3, loop.i))
             piece = builder.gep(source, [builder.zext(offset, LONG)])

@@ -41,7 +41,7 @@ def _itself(name: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Beginnings:
+class SharedStates:
     """What a run may start from, and what it leaves to others."""
 
     start: SharedFile | None = None  # where there is no checkpoint yet

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainables.contract.config import TrainConfig, TrialConfig
 from trainables.contract.errors import Interrupted, TrialFailed
 from trainables.seeding import derive
-from trainables.training.beginning import Beginnings
+from trainables.training.beginning import SharedStates
 from trainables.training.checkpoint import (
     EpochMetrics,
     Progress,
@@ -57,7 +57,7 @@ class Outside:
     # seconds between two checkpoints: an epoch that ends earlier has none of its own, and is
     # trained again where the process dies; the last epoch has one
     checkpoint_every_s: float = 0.0
-    beginnings: Beginnings = field(default_factory=Beginnings)
+    beginnings: SharedStates = field(default_factory=SharedStates)
 
 
 Objective = Callable[..., tuple[Tensor, Tensor]]

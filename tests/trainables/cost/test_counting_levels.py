@@ -11,7 +11,7 @@ from trainables.contract.config import StreamConfig, TrialConfig
 from trainables.cost.counting.count import count
 from trainables.cost.counting.levels import count_trial, training_share
 from trainables.deploy.form import deploy
-from trainables.laws.backbone import measured_gmacs
+from trainables.laws.counted import measured_gmacs
 from trainables.layouts import load_layout
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import multi_level_spec

@@ -20,11 +20,10 @@ from trainables.deploy.form import (
     deploy,
     load_deploy,
     nonzero_params,
-    round_to_half,
     save_deploy,
 )
 from trainables.deploy.packing import pack, unpack
-from trainables.deploy.rewrite import pack_deploy
+from trainables.deploy.rewrite import pack_deploy, round_to_half
 from trainables.sparsity.generator import SparseGenerator
 from trainables.sparsity.masks import attach
 

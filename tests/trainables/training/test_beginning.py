@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.training.beginning import Beginnings, SharedFile
+from trainables.training.beginning import SharedFile, SharedStates
 from trainables.training.checkpoint import Progress
 
 
@@ -51,7 +51,7 @@ HARMS = {
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_a_file_that_does_not_fit_changes_nothing_and_is_left_anew(file, harm, caplog):
-    both = Beginnings(start=file, leave=(file,))
+    both = SharedStates(start=file, leave=(file,))
     first, second = trained(0), trained(1)
     both.save(*first)
     harm(file)
@@ -73,7 +73,7 @@ def parameters_of(run):
 
 
 def test_a_file_that_cannot_be_read_now_stays(file, monkeypatch, caplog):
-    both = Beginnings(start=file, leave=(file,))
+    both = SharedStates(start=file, leave=(file,))
     run = trained(0)
     both.save(*run)
 

@@ -45,7 +45,7 @@ from trainables.reparam.fusible import (
     temporal_conv,
 )
 from trainables.reparam.fusion import Fusion
-from trainables.reparam.kept import Window, conv_over_time
+from trainables.reparam.kept import ConvOptions, conv_over_time
 from trainables.reparam.kernels import merge_pointwise
 
 
@@ -112,7 +112,7 @@ class GraphConv(Fusion):
             kernel, inner_bias, bias = self._merged()
             total_bias = joint_bias(inner_bias, bias, mixing.adjacency())
         total: Tensor = self.residual(x) + total_bias
-        mixed = conv_over_time(mixing(x), kernel, None, self.kernel_mask, Window())
+        mixed = conv_over_time(mixing(x), kernel, None, self.kernel_mask, ConvOptions())
         return F.relu(total + mixed, inplace=True)
 
     def _merged(self) -> tuple[Tensor, Tensor, Tensor]:

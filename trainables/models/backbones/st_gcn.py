@@ -26,7 +26,7 @@ from trainables.reparam.fusible import (
     frozen_conv,
     plain_copy,
 )
-from trainables.reparam.kept import Window, conv_over_time, weight_mask
+from trainables.reparam.kept import ConvOptions, conv_over_time, weight_mask
 
 
 class SubsetMixing(Deployable):
@@ -86,7 +86,7 @@ class SubsetGraphConv(Deployable):
     def forward(self, x: Tensor) -> Tensor:
         kernel, biases = self.kernel_and_biases()
         mask = weight_mask(self.conv)
-        out = conv_over_time(self.mixing(x), kernel, None, mask, Window(), self._side_by_side)
+        out = conv_over_time(self.mixing(x), kernel, None, mask, ConvOptions(), self._side_by_side)
         out += bias_map(biases, self.mixing.adjacency())
         out = self.bn(out)
         if self.residual is not None:
