@@ -45,7 +45,7 @@ class Ran:
     lines: Mapping[str, Collection[int]]  # module -> the lines that ran
 
 
-@dataclass
+@dataclass(eq=False)  # pytest may put its plugins into a set
 class Watch:
     """A plugin of pytest: which test runs which lines of the core."""
 
@@ -81,7 +81,7 @@ class Watch:
         return ran
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Order:
     """A plugin of pytest: the tests in this order."""
 
