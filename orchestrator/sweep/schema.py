@@ -33,7 +33,7 @@ from orchestrator.sweep.stopping import NoEarlyTermination, StoppingOptions
 from orchestrator.sweep.strategies import STRATEGIES
 from trainables.contract.artifacts import LATENCIES, RESULT_METRICS
 from trainables.contract.config import DataConfig, Frozen, ModelConfig, SparsityConfig, TrainConfig
-from trainables.contract.frozen import without_defaults
+from trainables.contract.frozen import once_each, without_defaults
 from trainables.contract.secrets import redacted
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
@@ -300,8 +300,12 @@ class Sweep(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as JSON, defaults filled in; itself a valid sweep file, without the
-        password of `tracking.uri`.
+        password of `tracking.uri`. What it holds is not to be changed.
         """
+        return dict(self._resolved())
+
+    @once_each
+    def _resolved(self) -> dict[str, Any]:
         surroundings = self.model_dump(
             mode="json", by_alias=True, exclude_none=True, exclude={*SECTIONS, "parameters"}
         )
@@ -324,6 +328,7 @@ class Sweep(Frozen):
             }
         )
 
+    @once_each
     def digest(self) -> str:
         """Twelve hexadecimal digits that name the sweep; settings at their defaults take no part,
         nor does the greedy ensemble that came to the default ones later.
@@ -336,7 +341,13 @@ class Sweep(Frozen):
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def leaves(self) -> dict[str, Any]:
-        """What all trials share, JSON values by dotted leaf name."""
+        """What all trials share, JSON values by dotted leaf name; the values are not to be
+        changed.
+        """
+        return dict(self._leaves())
+
+    @once_each
+    def _leaves(self) -> dict[str, Any]:
         return leaves_of(self)
 
     def problem(self, path: Path, rule: str) -> str:

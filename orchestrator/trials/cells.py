@@ -17,6 +17,7 @@ from typing import Any
 from orchestrator.sweep import Parameter, Sweep
 from orchestrator.sweep.constraints import holds, leaf_names
 from orchestrator.sweep.leaves import DECIDING, UNUSED_WHEN, Leaves, completed, label
+from trainables.contract.frozen import once_each
 
 _LONGEST_ID = 80
 _SPEAK_FOR_THEMSELVES = ("model.backbone", "data.stream")
@@ -32,6 +33,7 @@ class Cell:
     axes: Mapping[str, Any] = field(hash=False)
 
 
+@once_each
 def expand(sweep: Sweep) -> tuple[Cell, ...]:
     """All cells, the last axis of the file changing fastest; a sweep without cell axes has one
     cell, `all`.

@@ -19,13 +19,13 @@ from orchestrator.search.making import asked_searches, asks
 from orchestrator.search.turns import Turns
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.stopping import NoEarlyTermination
+from orchestrator.tracking import records
 from orchestrator.trials.dense import cells_behind
 from orchestrator.trials.space import all_trials, cells_of, key_of
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.sweep_run import known_trials
 from orchestrator.tuning.workers import DIED
 from tests.faults.store import Run, Server
-from trainables.contract.artifacts import load_curve
 
 REASONS = (
     *("train_loss must be finite", "the worker met something that may pass", DIED),
@@ -103,22 +103,22 @@ class Facts:
     # between two lives
 
     def driver_starts(self) -> None:
-        """Nothing that the files say has ended is started again."""
+        """Nothing that the files said has ended, when the one before ended, is started again."""
         self.early = self.turns = None
-        if not (self.run / "resolved.json").is_file():
-            return
-        self.over = self.ended | {state.proposal.trial for state in self.states() if state.ended}
-        self.over |= self._rebuilt().pruned.keys()
 
     def driver_ended(self, *, died: bool) -> None:
         """died: perhaps within a line."""
         self._check_journal()
         for trial, content in self.results.items():
             assert self._result(trial) == content, f"the result of {trial} is another one"
-        self._check_searches(died=died)
+        if not (self.run / "resolved.json").is_file():
+            return
+        states, rebuilt = self.states(), self._rebuilt()
+        self.over = self.ended | {state.proposal.trial for state in states if state.ended}
+        self.over |= rebuilt.pruned.keys()
+        self._check_searches(states, died=died)
         if self.early is None:
             return
-        rebuilt = self._rebuilt()
         assert self.early.pruned.items() <= rebuilt.pruned.items(), "a decision is lost"
         live, again = judged(self.early), judged(rebuilt)
         lost = [name for name, epochs in live.items() if epochs > again.get(name, 0)]
@@ -126,13 +126,13 @@ class Facts:
         if not died:
             assert (self.early.pruned, live) == (rebuilt.pruned, again), "the files differ"
 
-    def _check_searches(self, *, died: bool) -> None:
+    def _check_searches(self, known: tuple[TrialState, ...], *, died: bool) -> None:
         """Each search is what the files make of it, with what it was told so far."""
         if self.turns is None or not asks(self.sweep):
             return
         recorded = load_proposals(self.run)
         trials, _, _ = known_trials(self.sweep, recorded)
-        states = {state.proposal.trial: state for state in self.states()}
+        states = {state.proposal.trial: state for state in known}
         past = load_past(self.run, self.sweep, trials, states)
         cells = [cell for cell, _ in cells_of(self.sweep, recorded)]
         for cell, search in asked_searches(self.sweep, cells, trials, past).items():
@@ -230,7 +230,7 @@ class Facts:
         twice = {at: count for at, count in run.steps().items() if count > 1}
         assert not twice, f"{trial}: steps that are there twice: {twice}"
         if state.ending != "failed":
-            curve = load_curve(state.proposal.folder(self.run).metrics_file)
+            curve = records.load_curve(state.proposal.folder(self.run).metrics_file)
             known = sorted(step for key, step in run.steps() if key == "train_loss")
             assert known == [epoch + 1 for epoch in curve["epoch"]], f"{trial}: steps {known}"
 

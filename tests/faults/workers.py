@@ -53,7 +53,9 @@ class Worker:
         self.event: Event = ("paused",)
         self.request = request
         self._rng, self._pauses = random.Random(seed), fate.pauses
-        self._wake, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        self._wake, self._back = threading.Lock(), threading.Lock()  # as semaphores, at 0
+        self._wake.acquire()
+        self._back.acquire()
         self._command = "go"
         self.process = Process("worker", fate.dies_at, fate.how, self._between)
         self._thread = threading.Thread(target=self._run, args=(disk,), daemon=True)

@@ -22,11 +22,10 @@ import ray.tune
 from rich.console import Console
 
 import orchestrator.conduct as conducting
-from orchestrator.record import folder, journal, lease, processes
-from orchestrator.record.resolved import load_resolved
+from orchestrator.record import folder, journal, lease, processes, proposals, resolved
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.turns import Turns
-from orchestrator.tracking import mlflow, outbox, runs
+from orchestrator.tracking import mlflow, outbox, records, runs
 from orchestrator.trials import space
 from orchestrator.tuning import beginnings, callbacks, progress
 from orchestrator.tuning import run as running
@@ -41,8 +40,12 @@ from tests.faults.workers import WORKERS, Fate, Training, Worker, report
 from trainables import ray_trainable
 from trainables import run as trial_story
 from trainables.contract import locks
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import UserError
+
+MOST_LOADED = 100
+"""Contents of files of one kind that are kept in memory."""
 
 LIVES = 8
 """Of a driver among faults; those after have none, and must complete the sweep."""
@@ -125,7 +128,7 @@ _turns_of = running.turns_of
 
 def _parsed_once(run: Path) -> Any:
     """`load_folder`, which takes longer than a whole life of a driver here, once per content."""
-    content = repr(load_resolved(run)["sweep"])
+    content = repr(_load_resolved(run)["sweep"])
     if content not in _PARSED:
         _PARSED[content] = _load_folder(run)
     return _PARSED[content]
@@ -137,6 +140,33 @@ def _built_once(sweep: Any, cell: Any, assignment: Any, seed: int) -> Any:
     if key not in _BUILT:
         _BUILT[key] = _build_config(sweep, cell, assignment, seed)
     return _BUILT[key]
+
+
+def once_per_content(
+    load: Callable[[Any], Any], file_of: Callable[[Any], Path]
+) -> Callable[[Any], Any]:
+    """`load`, which reads one file and nothing else: files are looked at a hundred times in a
+    sweep.
+    """
+    known: dict[bytes, Any] = {}
+
+    def loaded(place: Any) -> Any:
+        file = file_of(place)
+        content = file.read_bytes() if file.is_file() else None
+        if content is None:
+            return load(place)
+        if content not in known:
+            if len(known) >= MOST_LOADED:
+                known.clear()
+            known[content] = load(place)
+        return known[content]
+
+    return loaded
+
+
+_load_resolved = once_per_content(resolved.load_resolved, lambda run: run / resolved.FILE)
+_load_result = once_per_content(TrialDir.load, lambda trial: trial.result_file)
+_load_curve = once_per_content(records.load_curve, lambda path: path)
 
 
 @dataclass(frozen=True)
@@ -354,6 +384,9 @@ class World:
         patch.setattr(journal.Journal, "append_all", self.facts.noting(journal.Journal.append_all))
         patch.setattr(folder, "load_folder", _parsed_once)
         patch.setattr(space, "build_config", _built_once)
+        patch.setattr(proposals, "load_resolved", _load_resolved)
+        patch.setattr(TrialDir, "load", _load_result)
+        patch.setattr(records, "load_curve", _load_curve)
         FakeTuner.around = self
         try:
             yield

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainables.contract.backbones import BACKBONES
-from trainables.contract.frozen import Frozen, without_defaults
+from trainables.contract.frozen import Frozen, once_each, without_defaults
 from trainables.contract.generators import GENERATORS
 from trainables.contract.model import ModelConfig, option_used
 from trainables.contract.sparsity import SparsityConfig, dense_epochs, setting_used
@@ -344,6 +344,7 @@ class TrialConfig(Frozen):
         spares_much = persons > 1 or self.model.temporal == "rep_tcn"
         return self.train.fast == "auto" and clips >= (64 if spares_much else 512)
 
+    @once_each
     def digest(self) -> str:
         """Eight hexadecimal digits that name this configuration.
 

@@ -4,10 +4,11 @@ specifications, records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, wraps
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
@@ -18,6 +19,29 @@ class Frozen(BaseModel):
     """Base of all configuration: immutable, strict about names, hashable by content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Record = TypeVar("Record", bound=Frozen)
+Answer = TypeVar("Answer")
+
+
+def once_each(method: Callable[[Record], Answer]) -> Callable[[Record], Answer]:
+    """A method of a record that is computed once for each object, as the record never changes; a
+    copy of the object is another one. The answer is kept as long as the object, not to be changed.
+    """
+    known: dict[int, tuple[weakref.ref[Record], Answer]] = {}
+
+    @wraps(method)
+    def asked(record: Record) -> Answer:
+        place = id(record)
+        kept = known.get(place)
+        if kept is not None and kept[0]() is record:
+            return kept[1]
+        answer = method(record)
+        known[place] = (weakref.ref(record, lambda _: known.pop(place, None)), answer)
+        return answer
+
+    return asked
 
 
 def without_defaults(value: Any, *, derived: bool = True) -> Any:

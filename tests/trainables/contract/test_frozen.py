@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from trainables.contract.config import DataConfig, SparsityConfig, TrialConfig
-from trainables.contract.frozen import Frozen, without_defaults
+from trainables.contract.frozen import Frozen, once_each, without_defaults
 
 DATA = DataConfig(store="s", protocol="p")
 
@@ -54,3 +54,22 @@ def test_records_within_lists_and_mappings_are_shortened_too():
 
     outer = Outer(each=(Inner(), Inner(a=5)), by_name={"x": Inner(b=7)})
     assert without_defaults(outer) == {"each": [{}, {"a": 5}], "by_name": {"x": {"b": 7}}}
+
+
+def test_what_a_record_answers_once_is_of_that_object_alone() -> None:
+    asked = []
+
+    class Counted(Frozen):
+        value: int = 1
+
+        @once_each
+        def double(self) -> int:
+            asked.append(self.value)
+            return 2 * self.value
+
+    one = Counted()
+    assert (one.double(), one.double(), asked) == (2, 2, [1])
+    other = one.model_copy(update={"value": 5})
+    assert (other.double(), one.double(), asked) == (10, 2, [1, 5])
+    del one
+    assert Counted(value=7).double() == 14
