@@ -5,6 +5,7 @@ what a search is made again from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 
 from orchestrator.record.journal import Journal, read_journal
@@ -44,14 +45,14 @@ def load_past(
             proposed.setdefault(event["trial"], position)
         elif event["event"] in ENDS:
             ended[event["trial"]] = position
-    steps: list[tuple[int, int, Step]] = []
-    for number, (name, trial) in enumerate(known.items()):
+    steps: list[tuple[int, Step]] = []
+    for name, trial in known.items():
         # version 0.2 has no such events: those of its list come first
-        steps.append((proposed.get(name, -1), number, Step(trial)))
+        steps.append((proposed.get(name, -1), Step(trial)))
         outcome = outcome_of(states[name], sweep)
         if outcome is not None:
-            steps.append((ended.get(name, len(events)), number, Step(trial, outcome)))
-    return [step for *_, step in sorted(steps, key=lambda each: each[:2])]
+            steps.append((ended.get(name, len(events)), Step(trial, outcome)))
+    return [step for _, step in sorted(steps, key=itemgetter(0))]  # equal ones as they are known
 
 
 def write_ends(run: Path, journal: Journal, states: Iterable[TrialState]) -> None:

@@ -88,6 +88,15 @@ def test_no_budget_and_a_budget_not_reached_do_nothing(tmp_path):
     assert switch.stop() is None
 
 
+def test_a_budget_ends_with_what_it_is_for(tmp_path):
+    before = set(threading.enumerate())
+    with time_budget(StopSwitch(StopRequests(tmp_path)), 60.0, lambda _: None):
+        [timer] = set(threading.enumerate()) - before
+        assert timer.daemon  # it keeps no process alive
+        assert not timer.finished.is_set()
+    assert timer.finished.is_set()
+
+
 def test_a_trial_sees_the_file_and_asks_the_disk_only_now_and_then(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("trainables.ray_trainable.time.monotonic", lambda: now[0])
