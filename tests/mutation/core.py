@@ -238,6 +238,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "trainables/sparsity/generator.py": (
         "trainables/sparsity/test_generator.py",
         "trainables/sparsity/test_generators.py",
+        "trainables/sparsity/test_constant_channels.py",
         "trainables/sparsity/test_structures.py",
         "trainables/sparsity/test_exchange.py",
         "trainables/sparsity/test_rewinding.py",

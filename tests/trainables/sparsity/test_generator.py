@@ -152,6 +152,7 @@ def test_dense_before_the_switch_exact_zeros_after_it():
     for epoch in range(2, 6):
         generator.begin_epoch(epoch, optimizer)
         step(model, optimizer)
+        assert removed_norm(model, generator) == 0  # from the first such epoch on
     expected = sum(
         removed_count(sum(layer.weight.numel() for layer in block), 0.8)
         for block in maskable(list(model))
