@@ -150,12 +150,14 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "orchestrator/ensembling/combine.py": (
         "orchestrator/ensembling/test_combine.py",
+        "orchestrator/ensembling/test_sums.py",
         "orchestrator/ensembling/test_evaluate.py",
         "orchestrator/ensembling/test_score_files.py",
         "orchestrator/ensembling/test_rows_of_files.py",
     ),
     "orchestrator/ensembling/evaluate.py": (
         "orchestrator/ensembling/test_combine.py",
+        "orchestrator/ensembling/test_sums.py",
         "orchestrator/ensembling/test_evaluate.py",
     ),
     "orchestrator/ensembling/final.py": (

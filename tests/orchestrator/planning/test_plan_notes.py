@@ -129,3 +129,21 @@ def test_epochs_of_trials_that_rewind_are_said(planned) -> None:
 def test_a_search_that_chooses_as_it_goes_is_named(planned, method: str, notes: list[str]) -> None:
     _, found = planned(f"method={method}")
     assert [each for each in found.notes if each.startswith("method ")] == notes
+
+
+EARLY = (
+    "train={epochs: 20}",
+    "parameters={sparsity.level: [0, 0.8], train.lr: [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]}",
+    "early_terminate={type: asha, grace: 2}",
+)
+
+
+def test_what_is_forecast_is_the_range_that_early_stopping_leaves(planned) -> None:
+    _, found = planned(*EARLY)
+    assert found.shared is None
+    assert found.forecast.epochs == (found.early.low, found.early.high)
+    assert found.forecast.hours == found.expected_hours
+    _, shared = planned(*EARLY, "sparsity={penalty: none}")
+    fewer = [a - b for a, b in zip(found.forecast.epochs, shared.forecast.epochs, strict=True)]
+    # of trials that end early a part of what they share is saved, too
+    assert 0 < fewer[0] < fewer[1] < shared.shared.epochs_saved
