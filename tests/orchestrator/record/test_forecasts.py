@@ -6,6 +6,7 @@ from orchestrator.record.decisions import resource_decisions
 from orchestrator.record.forecasts import Forecast, load_forecast, note_forecast, used_by
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.states import TrialState
+from orchestrator.report.content import Bullets, Heading
 from orchestrator.report.sections.forecast import forecast, resources
 from orchestrator.trials.proposed import Proposal
 
@@ -78,20 +79,21 @@ def test_what_was_decided_of_resources_is_said():
     }
     assert resource_decisions([*events(), *decided]) == words
     heading, _, lines = resources(decided)
-    assert heading == "## Resources"
-    assert lines == f"- a: {words['a']}\n- b: {words['b']}"
+    assert heading == Heading("Resources")
+    assert lines == Bullets([f"a: {words['a']}", f"b: {words['b']}"])
     assert resources(events()) == []
 
 
 def test_the_report_sets_both_beside_each_other(tmp_path):
     heading, text, table = forecast(tmp_path, states(), events())
-    assert heading == "## Forecast"
+    assert heading == Heading("Forecast")
     assert "1 CPU core per trial" in text
     assert "had 60 % of a processor core" in text
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
-    assert rows[0] == ["", "forecast", "used"]
-    assert rows[2:5] == [["trials", "4", "2"], ["epochs", "30 to 40", "9"],
-                         ["hours", "1 to 2", "2.5"]]  # fmt: skip
+    assert [tuple(row.values()) for row in table.rows][:3] == [
+        ("trials", "4", "2"),
+        ("epochs", "30 to 40", "9"),
+        ("hours", "1 to 2", "2.5"),
+    ]
     assert forecast(tmp_path, states(), []) == []
     quiet = [{**event, "cpu_s": 99.0} if "cpu_s" in event else event for event in events()]
     assert "processor core" not in forecast(tmp_path, states(), quiet)[1]
