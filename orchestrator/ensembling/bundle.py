@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.ensembling.combine import combine_rows
-from orchestrator.ensembling.find_model import BUNDLE, FoundModel
+from orchestrator.ensembling.find_model import BUNDLE, FoundModel, found_row
+from orchestrator.ensembling.model_card import FILE as CARD
+from orchestrator.ensembling.model_card import as_markdown, card_of
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
-from trainables.contract.disk import write_json
+from trainables.contract.disk import write_atomic, write_json
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import FAILURES, reason
 from trainables.data.store.cache import open_store
@@ -66,6 +68,8 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
             "recipe": bundle.recipe,
         }
         write_json(partial / FILE, content)
+        card = card_of(found_row(run, row), bundle)
+        write_atomic(partial / CARD, as_markdown(card, _usage(out)).encode())
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except OSError as error:
@@ -73,6 +77,20 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
+
+
+def _usage(folder: Path) -> list[str]:
+    """How a bundle is run, for its card."""
+    return [
+        "With orchestrate, from this folder wherever it lies:",
+        "",
+        "```",
+        f"orchestrate predict {folder.name}/ CLIPS...",
+        f"orchestrate predict {folder.name}/ --stream < FRAMES.jsonl",
+        "```",
+        "",
+        "`orchestrate publish` and `orchestrate export` make of it what runs without orchestrate.",
+    ]
 
 
 def open_bundle(found: FoundModel) -> Bundle:

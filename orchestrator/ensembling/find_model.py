@@ -147,10 +147,11 @@ def _shipped(run: Path) -> FoundModel:
             f" {command('ensemble', run, '--partial')} makes; or name one of its trials,"
             f" {_listed(_finished(run))}"
         )
-    return _of_row(run, row)
+    return found_row(run, row)
 
 
-def _of_row(run: Path, row: Row) -> FoundModel:
+def found_row(run: Path, row: Row) -> FoundModel:
+    """A member or ensemble of the final evaluation of a sweep."""
     if row.kind == "ensemble":
         return FoundModel("ensemble", row.name, run / "ensembles" / row.name, run, row)
     trial = row.trials[0]
@@ -162,7 +163,7 @@ def _part_of_sweep(run: Path, name: str, text: str) -> FoundModel:
     evaluation = FinalEvaluation.load(run)
     row = None if evaluation is None else _row_of(evaluation, name)
     if row is not None:
-        return _of_row(run, row)
+        return found_row(run, row)
     trial = run / "trials" / name
     if TrialDir(trial).result_file.is_file():
         return FoundModel("trial", name, trial, run)

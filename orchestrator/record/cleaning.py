@@ -163,7 +163,7 @@ _TOP = (
     r"|cancel|\.lock|\.lease\.[^/]+"
 )
 _SCORES = r"scores\.(selection|test)\.parquet"
-_MODEL = r"(\.?model[^/]*/)(bundle\.json|[^/]+\.pt)"
+_MODEL = r"(\.?model[^/]*/)(bundle\.json|README\.md|[^/]+\.pt)"
 _TRIAL = (
     rf"(config|cost|latency|levels|result|failure|sparsity)\.json|metrics\.parquet|deploy\.pt"
     rf"|{_SCORES}|levels/[^/]+/{_SCORES}|checkpoint/((next\.)?best|last)\.pt|\.lock|{_MODEL}"

@@ -130,7 +130,10 @@ def test_a_whole_sweep_goes_and_what_it_did_not_make_stays(run):
         *(run / name for name in ("drain", ".lock", ".lease.3", "epochs.jsonl", "times.json")),
         *(trial.path / name for name in (".lock", "latency.json", "model/bundle.json")),
         trial.level_scores("l0", "test"),
-        *(run / "ensembles" / "final" / name for name in ("members.json", "model/t.pt")),
+        *(
+            run / "ensembles" / "final" / name
+            for name in ("members.json", "model/t.pt", "model/README.md")
+        ),
         run / "asked" / "small" / "ensembles" / "small" / "scores.parquet",
         run / "predictions" / "0.parquet",
         run / "report" / "tables" / "results.csv",

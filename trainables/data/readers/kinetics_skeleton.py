@@ -19,6 +19,7 @@ from trainables.contract.foreign_files import read_json
 from trainables.contract.names import listed, name_problem, shown
 from trainables.data.readers.checks import Problems, checked_classes, checked_joints
 from trainables.data.readers.detected import by_frame, hide_unseen
+from trainables.data.readers.licences import LICENCES
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
@@ -66,6 +67,7 @@ def read_kinetics_skeleton(src: Path) -> Recordings:
         protocols={"split": ProtocolRule(column="split", train=("train",), test=("val",))},
         provenance={
             "kind": "kinetics-skeleton",
+            "licence": LICENCES["kinetics-skeleton"],
             "citation": (
                 "S. Yan, Y. Xiong, D. Lin, Spatial Temporal Graph Convolutional Networks for"
                 " Skeleton-Based Action Recognition, AAAI 2018"

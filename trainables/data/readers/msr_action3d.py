@@ -20,6 +20,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import read_text
 from trainables.contract.names import shown
 from trainables.data.readers.checks import Problems, checked_joints
+from trainables.data.readers.licences import LICENCES
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
@@ -80,6 +81,7 @@ def read_msr_action3d(src: Path, *, all_clips: bool = False) -> Recordings:
         },
         provenance={
             "kind": "msr-action3d",
+            "licence": LICENCES["msr-action3d"],
             "citation": (
                 "W. Li, Z. Zhang, Z. Liu, Action Recognition Based on a Bag of 3D Points, CVPR"
                 " Workshops 2010"

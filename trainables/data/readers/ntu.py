@@ -18,6 +18,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import read_bytes
 from trainables.contract.names import listed
 from trainables.data.readers.checks import Problems
+from trainables.data.readers.licences import LICENCES
 from trainables.data.readers.ntu_bodies import ntu_clip
 from trainables.data.readers.ntu_names import (
     CITATIONS,
@@ -93,7 +94,7 @@ def ntu_description(release: Release, **provenance: Any) -> Description:
         persons=2,
         pipeline="ctr",
         protocols=protocols(release),
-        provenance={"citation": CITATIONS[release], **provenance},
+        provenance={"citation": CITATIONS[release], "licence": LICENCES["ntu"], **provenance},
     )
 
 

@@ -18,6 +18,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import parse_json, read_bytes, read_json
 from trainables.contract.names import shown
 from trainables.data.readers.checks import Problems, checked_joints
+from trainables.data.readers.licences import LICENCES
 from trainables.data.store.description import Clip, Description, Joints, Recordings
 from trainables.data.store.protocols import ProtocolRule
 from trainables.layouts import LAYOUTS
@@ -70,6 +71,7 @@ def read_nw_ucla(src: Path) -> Recordings:
         protocols={"xview": ProtocolRule(column="camera", train=(1, 2), test=(3,))},
         provenance={
             "kind": "nw-ucla",
+            "licence": LICENCES["nw-ucla"],
             "citation": (
                 "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu, Cross-view Action Modeling, Learning"
                 " and Recognition, CVPR 2014"
