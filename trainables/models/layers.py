@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models.onednn import add_conv, rows_last
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
@@ -91,18 +92,6 @@ def by_person(clips: Tensor, *, persons: int, joints: int) -> Tensor:
             f" {tuple(clips.shape)}"
         )
     return clips.permute(0, 4, 1, 2, 3)
-
-
-def rows_last(x: Tensor) -> bool:
-    """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in
-    no other order.
-
-    Never in a traced program, where the compiler chooses the order, nor under autocast, where
-    operands differ in precision.
-    """
-    if torch.compiler.is_compiling() or x.is_meta or torch.is_autocast_enabled(x.device.type):
-        return False
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -353,34 +342,6 @@ class Pointwise(nn.Module):
         kept = x[:, :, :: self.conv.stride[0]]
         product = F.linear(kept.permute(0, 2, 3, 1), self.conv.weight[:, :, 0, 0], self.conv.bias)
         return product.permute(0, 3, 1, 2)
-
-
-def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """ReLU(conv(x) + total), in `total`'s memory where one
-    operation of the device does all three.
-    """
-    if _one_operation(total):
-        settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        fused: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-            total, x, conv.weight, conv.bias, *settings, "add", 1.0, "relu", [], None
-        )
-        return fused
-    out: Tensor = conv(x)
-    out += total
-    return F.relu(out, inplace=True)
-
-
-def _one_operation(total: Tensor) -> bool:
-    """Whether oneDNN's convolution with sum and ReLU can be used: channels_last float32 on the CPU,
-    in inference, outside a compiler.
-    """
-    return (
-        total.dtype == torch.float32
-        and total.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and rows_last(total)
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
-    )
 
 
 def residual_path(inside: int, outside: int, stride: int, *, bias: bool = True) -> nn.Module:

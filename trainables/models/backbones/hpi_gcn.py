@@ -29,8 +29,8 @@ from trainables.models.layers import (
     kaiming_convs,
     kaiming_fan_out,
     residual_path,
-    rows_last,
 )
+from trainables.models.onednn import rows_last
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
     ConvBN,

@@ -17,10 +17,10 @@ from trainables.models.layers import (
     by_person,
     kaiming_convs,
     residual_path,
-    rows_last,
     side_by_side,
     start_as_residual,
 )
+from trainables.models.onednn import rows_last
 from trainables.models.temporal import build_temporal
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (

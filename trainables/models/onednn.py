@@ -1,0 +1,78 @@
+"""What deploy forms ask of oneDNN: a convolution with sum and ReLU on feature maps that lie in
+memory as rows, by a weight that is packed once. Knows torch alone.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def rows_last(x: Tensor) -> bool:
+    """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in
+    no other order.
+
+    Never in a traced program, where the compiler chooses the order, nor under autocast, where
+    operands differ in precision.
+    """
+    if torch.compiler.is_compiling() or x.is_meta or torch.is_autocast_enabled(x.device.type):
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """ReLU(conv(x) + total), in `total`'s memory where one
+    operation of the device does all three.
+    """
+    if _one_operation(total):
+        settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            total, x, packed_weight(conv, x), conv.bias, *settings, "add", 1.0, "relu", [], None
+        )
+        return fused
+    out: Tensor = conv(x)
+    out += total
+    return F.relu(out, inplace=True)
+
+
+_packed: WeakKeyDictionary[nn.Module, tuple[Tensor, int, torch.Size, Tensor]] = WeakKeyDictionary()
+"""Of a convolution: what was packed and its version, the shape it was packed for, the result."""
+
+
+def packed_weight(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Its weight in the order in memory that oneDNN's convolution of such inputs wants. It is
+    brought into it once, and again where the weight or the shape is another: in every call it costs
+    a tenth to a quarter of a convolution of two persons.
+    """
+    weight = conv.weight
+    if weight.is_inference():  # nobody knows whether it was changed
+        return weight
+    if conv in _packed:
+        source, version, shape, packed = _packed[conv]
+        same = source.data_ptr() == weight.data_ptr() and version == weight._version
+        if same and shape == x.shape:
+            return packed
+    packed = torch.ops.mkldnn._reorder_convolution_weight(
+        weight.detach(), conv.padding, conv.stride, conv.dilation, conv.groups, x.shape
+    )
+    assert isinstance(packed, Tensor)
+    # as long as the source is held, no other weight lies where it does
+    _packed[conv] = (weight.detach(), weight._version, x.shape, packed)
+    return packed
+
+
+def _one_operation(total: Tensor) -> bool:
+    """Whether oneDNN's convolution with sum and ReLU can be used: channels_last float32 on the CPU,
+    in inference, outside a compiler.
+    """
+    return (
+        total.dtype == torch.float32
+        and total.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and rows_last(total)
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+    )
