@@ -31,20 +31,37 @@ from orchestrator.tracking.client import (
 )
 from orchestrator.tracking.model import register
 from orchestrator.tracking.outbox import Outbox
+from orchestrator.tracking.pages import (
+    EXPERIMENT_NOTE,
+    KIND,
+    NOTE,
+    PARENT,
+    VIEW,
+    ended_note,
+    is_ours,
+    model_note,
+    sweep_note,
+    view,
+    view_page,
+)
 from orchestrator.tracking.records import (
     described_by,
+    described_by_members,
     draw,
+    draw_matrix,
     ensemble_metrics,
     ensemble_params,
     files_of,
     final_metrics,
     flatten,
     history_of,
+    latency_metrics,
     network_metrics,
+    run_name,
 )
 from orchestrator.tracking.runs import LONGEST_PARAM, Entry, Runs, final
 from orchestrator.tracking.tracker import Status
-from trainables.contract.artifacts import LATENCIES, Latency, TrialDir
+from trainables.contract.artifacts import Latency, TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
@@ -62,7 +79,6 @@ MLFLOW_STATUS: dict[Status, str] = {
     "discarded": "KILLED",
 }
 
-PARENT = "mlflow.parentRunId"
 FOLDER = "folder"
 """Tag of a finished trial's run: where the trial left its files."""
 WEIGHTS = "checkpoint"
@@ -131,6 +147,25 @@ class MLflowTracker:
         self._client = Answers(client, outbox.answered)
         self._runs = Runs(self._client, self._runs.experiment)
         self._outbox = outbox
+        self._put("view of the sweep", self._show)
+
+    def _show(self) -> None:
+        """Keep what the pages need to show the sweep; descriptions that people wrote stay."""
+        tags = self._client.get_experiment(self._runs.experiment).tags
+        wanted = dict([KIND, view(self._parent)])
+        if NOTE not in tags:
+            wanted[NOTE] = EXPERIMENT_NOTE
+        for tag, value in wanted.items():
+            if tags.get(tag) != value:
+                self._client.set_experiment_tag(self._runs.experiment, tag, value)
+        self._describe()
+
+    def _describe(self, ended: str = "") -> None:
+        """Say on the parent run where its pages are; ended: what its end adds."""
+        known = self._client.get_run(self._parent).data.tags.get(NOTE, "")
+        if is_ours(known) and (ended or not known):
+            text = sweep_note(self._sweep, self._runs.experiment, self._parent, ended)
+            self._runs.write(self._parent, tags={NOTE: text})
 
     def _take_back(self, client: Any, identity: Mapping[str, str]) -> None:
         """Of a sweep that cannot start nothing stays, as far as the store still answers."""
@@ -140,7 +175,12 @@ class MLflowTracker:
                     client.delete_run(run.info.run_id)
 
     def start_trial(
-        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
+        self,
+        trial: str,
+        cell: str,
+        config: TrialConfig,
+        axes: Mapping[str, Any],
+        searched: Mapping[str, Any],
     ) -> None:
         self._began = True
         before = self._trials.get(trial)
@@ -150,7 +190,7 @@ class MLflowTracker:
         if self._settled is not None:
             self._settled.pop(trial, None)
         self._trials[trial] = _Trial(
-            f"{cell} {config.digest()[:4]}",
+            run_name(cell, config, searched),
             flatten(config.model_dump(mode="json")),
             described_by(cell, config, axes),
             # a sweep that is new has no runs of trials
@@ -206,9 +246,7 @@ class MLflowTracker:
         return trial in self._told or (self._settled is not None and trial in self._settled)
 
     def log_latency(self, trial: str, latency: Latency) -> None:
-        figures = {
-            name: value for name in LATENCIES if (value := getattr(latency, name)) is not None
-        }
+        figures = latency_metrics(latency)
         entry = final(figures)
 
         def operation() -> None:
@@ -225,12 +263,12 @@ class MLflowTracker:
     def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
         for row in evaluation.rows:
             if row.kind == "ensemble":
-                self._log_ensemble(row, run / "ensembles" / row.name)
+                self._log_ensemble(row, run, evaluation)
             else:
                 self._log_test(row, TrialDir(run / "trials" / row.trials[0]))
         shipped = evaluation.headline
         if bundle is not None and shipped is not None:
-            self._register(shipped, bundle)
+            self._register(shipped, evaluation, bundle)
 
     def finish_sweep(
         self, status: Status, metrics: Mapping[str, float], report: Path | None
@@ -250,6 +288,7 @@ class MLflowTracker:
         def undo() -> None:
             if self._before is None:
                 self._client.delete_run(self._parent)
+                self._client.delete_experiment_tag(self._runs.experiment, f"{VIEW}{self._parent}")
             else:
                 ended = "KILLED" if self._before == "RUNNING" else self._before
                 self._client.set_terminated(self._parent, ended)
@@ -260,13 +299,8 @@ class MLflowTracker:
         return missing
 
     def link(self) -> str:
-        """The charts of this sweep's trials in MLflow's pages, relative to the server's address;
-        the plain table shows no metrics at first.
-        """
-        where = f"searchFilter=tags.%60{PARENT}%60%20%3D%20'{self._parent}'"
-        order = "orderByKey=metrics.%60best%2Fselection_top1%60&orderByAsc=false"
-        place = f"#/experiments/{self._runs.experiment}/runs"
-        return f"{place}?{where}&{order}&compareRunsMode=CHART"
+        """The charts of this sweep's trials in MLflow's pages, relative to the server's address."""
+        return view_page(self._runs.experiment, self._parent)
 
     def _put(self, label: str, operation: Any) -> None:
         assert self._outbox is not None, "between start_sweep and finish_sweep"
@@ -363,8 +397,9 @@ class MLflowTracker:
 
         self._put(f"test accuracy of {row.name}", operation)
 
-    def _log_ensemble(self, row: Row, folder: Path) -> None:
+    def _log_ensemble(self, row: Row, sweep: Path, evaluation: FinalEvaluation) -> None:
         """A run of its own, told apart by its result: one that was evaluated anew replaces it."""
+        folder = sweep / "ensembles" / row.name
 
         def operation() -> None:
             result = (folder / "result.json").read_bytes()
@@ -375,20 +410,29 @@ class MLflowTracker:
                     self._client.delete_run(old.info.run_id)
                 elif old.info.status == "FINISHED":
                     return  # delivered by an earlier run of the sweep
-            tags = {"stage": "ensemble", "members": " ".join(row.trials)[:LONGEST_PARAM]}
-            run = self._runs.open({**identity, **same}, row.name, ensemble_params(row), tags)
-            self._runs.write_metrics(run, ensemble_metrics(row))
+            tags = {
+                key: value[:LONGEST_PARAM]
+                for key, value in described_by_members(sweep, row).items()
+            }
+            name = f"{row.name} (ensemble of {len(row.trials)})"
+            run = self._runs.open({**identity, **same}, name, ensemble_params(row), tags)
+            self._runs.write_metrics(run, ensemble_metrics(sweep, row))
+            with tempfile.TemporaryDirectory() as drawn:
+                pictures = draw_matrix(sweep, row, evaluation, Path(drawn))
+                self._runs.attach(run, pictures, "figures")
             self._runs.attach(run, sorted(path for path in folder.iterdir() if path.is_file()))
             self._client.set_terminated(run, "FINISHED")
 
         self._put(f"ensemble {row.name}", operation)
 
-    def _register(self, row: Row, bundle: Path) -> None:
+    def _register(self, row: Row, evaluation: FinalEvaluation, bundle: Path) -> None:
         kind, name = ("ensemble", row.name) if row.kind == "ensemble" else ("trial", row.trials[0])
+        model = f"{self._sweep}.{row.name}"
 
         def operation() -> None:
             address = absolute_uri(expanded(self._uri, PLACE))
-            model = f"{self._sweep}.{row.name}"
-            register(self._client, address, self._run_of(kind, name), model, bundle)
+            note = model_note(row, evaluation, model)
+            register(self._client, address, self._run_of(kind, name), model, bundle, note)
+            self._describe(ended_note(row, model, self._runs.experiment, self._parent))
 
         self._put(f"model {row.name}", operation)

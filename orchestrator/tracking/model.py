@@ -1,5 +1,5 @@
 """A sweep's final model in MLflow's registry: the bundle as a pyfunc model, with the packages it
-needs.
+needs, what it takes and gives, and an example.
 """
 
 from __future__ import annotations
@@ -9,42 +9,84 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.bundle import FILE
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.ensembling.bundle import FILE, Bundle
 from orchestrator.tracking.runs import quoted
+from trainables.data.store.description import layout_of
 
 REQUIREMENTS = ["mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "torch"]
 BUNDLE = "bundle"
 """Tag of a model's version: which bundle it is of."""
+CHAMPION = "champion"
+"""Alias of the version that the sweep ships now."""
 
 
-def register(client: Any, address: str, run: str, name: str, bundle: Path) -> None:
-    """Log the bundle under `run` and register it as the next version of the model `name`; one that
-    is registered already is left alone.
+def register(client: Any, address: str, run: str, name: str, bundle: Path, note: str) -> None:
+    """Log the bundle under `run`, register it as the next version of the model `name` and make that
+    the champion; a bundle that is registered already is not logged again.
 
-    address: of the store that `client` speaks to.
+    address: of the store that `client` speaks to. note: description of the model.
     """
-    import mlflow
-
     # it holds the digests of all other files
     digest = hashlib.sha256((bundle / FILE).read_bytes()).hexdigest()[:16]
     if not client.search_registered_models(f"name = {quoted(name)}"):
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=note)
     versions = client.search_model_versions(f"name = {quoted(name)}")
-    if any(version.tags.get(BUNDLE) == digest for version in versions):
-        return
+    known = next((each for each in versions if each.tags.get(BUNDLE) == digest), None)
+    if known is None:
+        logged = _log(address, run, bundle)
+        # the fluent way prints; a server takes a source of this kind for a model's id
+        known = client.create_model_version(
+            name,
+            logged.model_uri,
+            run,
+            tags={BUNDLE: digest},
+            description=note,
+            model_id=logged.model_id,
+        )
+    client.set_registered_model_alias(name, CHAMPION, known.version)
+
+
+def _log(address: str, run: str, bundle: Path) -> Any:
+    """The bundle as a logged model of the run."""
+    import mlflow
+
     packages = Path(__file__).parents[1]
     mlflow.set_tracking_uri(address)
-    # Recorded, not filtered: MLflow sets filters of its own. It would like to check clips, which
-    # may be of any length.
+    shipped = Bundle.load(bundle)
+    # Recorded, not filtered: MLflow sets filters of its own.
     with warnings.catch_warnings(record=True), mlflow.start_run(run_id=run):
-        logged = mlflow.pyfunc.log_model(
+        return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(packages / "tracking" / "pyfunc_model.py"),
             artifacts={"bundle": str(bundle)},
             code_paths=[str(packages), str(packages.parent / "trainables")],
             pip_requirements=REQUIREMENTS,
+            signature=signature_of(shipped),
+            input_example=example_of(shipped),
         )
-    # The fluent way of registering prints. A server takes a source of this kind for a model's id.
-    client.create_model_version(
-        name, logged.model_uri, run, tags={BUNDLE: digest}, model_id=logged.model_id
-    )
+
+
+def signature_of(bundle: Bundle) -> Any:
+    """Clips (N, M, T, V, 3), float32, any number of any length, to a column of probabilities for
+    each class.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    joints = layout_of(bundle.description.layout).size
+    clips = TensorSpec(np.dtype(np.float32), (-1, -1, -1, joints, 3))
+    columns = [ColSpec("double", name) for name in bundle.description.classes]
+    return ModelSignature(inputs=Schema([clips]), outputs=Schema(columns))
+
+
+def example_of(bundle: Bundle) -> npt.NDArray[np.float32]:
+    """A clip that nobody recorded, (1, 1, T, V, 3), of as many frames as the networks see; no clip
+    of the data set, whose licence may forbid to pass it on.
+    """
+    joints = layout_of(bundle.description.layout).size
+    frames = next(iter(bundle.members.values())).frames
+    noise = np.random.default_rng(0).normal(size=(1, 1, frames, joints, 3))
+    return noise.round(3).astype(np.float32)

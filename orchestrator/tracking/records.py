@@ -9,12 +9,64 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.results import Row
-from trainables.contract.artifacts import EPOCH_METRICS, FUSED, TrialDir, load_curve
+from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.sweep.leaves import label
+from trainables.contract.artifacts import (
+    EPOCH_METRICS,
+    FUSED,
+    LATENCIES,
+    Latency,
+    TrialDir,
+    load_curve,
+)
 from trainables.contract.config import TrialConfig
 
 FIRST_EPOCH = 1
 """What people call the epoch that files call 0: MLflow's steps and `best/epoch` count from it."""
+
+
+DETAILS = "details/"
+"""Begins the metrics that few people sort by; MLflow's pages have a section of such."""
+
+FOREMOST = (
+    "test_top1",
+    "test_top1_low",
+    "test_top1_high",
+    "best/selection_top1",
+    "best/epoch",
+    "deploy_nonzero_params",
+    "deploy_bytes",
+    "deploy_gmacs",
+    "deploy_latency_ms",
+    "sparse_latency_ms",
+    "members",
+)
+"""The others, the same of networks and ensembles; a network of several levels has its own too."""
+
+
+def keyed(figures: Mapping[str, float]) -> dict[str, float]:
+    """Final figures under the names that MLflow has for them."""
+    return {
+        key
+        if key in FOREMOST or key.startswith(LEVEL)
+        else DETAILS + key.removeprefix("best/"): value
+        for key, value in figures.items()
+    }
+
+
+LEVEL = "level/"
+
+
+def run_name(cell: str, config: TrialConfig, searched: Mapping[str, Any]) -> str:
+    """What a trial is, as reports call it: its cell, what was searched in it, and its seed where it
+    is not the first.
+    """
+    sparsity = config.sparsity
+    kind = "dense" if sparsity.dense else sparsity.described
+    cell = cell or f"{config.model.backbone} {config.data.stream_name} {kind}"
+    values = [f"{leaf.rpartition('.')[2]} {label(value)}" for leaf, value in searched.items()]
+    seed = [f"seed {config.seed}"] if config.seed else []
+    return ", ".join([cell, *values, *seed])
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -41,9 +93,24 @@ def described_by(cell: str, config: TrialConfig, axes: Mapping[str, Any]) -> dic
     }
 
 
+def described_by_members(run: Path, row: Row) -> dict[str, str]:
+    """The same tags of an ensemble: each value that its networks have, once."""
+    configs = [TrialDir(run / "trials" / trial).load_config() for trial in row.trials]
+    values = {
+        "backbone": [config.model.backbone for config in configs],
+        "stream": [config.data.stream_name for config in configs],
+        "sparsity": [config.sparsity.described for config in configs],
+    }
+    return {
+        "stage": "ensemble",
+        "members": " ".join(row.trials),
+        **{tag: " + ".join(dict.fromkeys(found)) for tag, found in values.items()},
+    }
+
+
 def final_metrics(folder: TrialDir) -> dict[str, float]:
     """What a finished trial is compared by: the kept epoch under `best/`, each level's top-1 under
-    `level/`, the deploy form under `deploy_`. Few keys, so that MLflow's pages stay readable.
+    `level/`, the deploy form under `deploy_`; what few people sort by under `details/`.
     """
     result = folder.load()
     known = result.metrics()
@@ -65,16 +132,24 @@ def final_metrics(folder: TrialDir) -> dict[str, float]:
     sparse = ("sparse_latency_ms", "sparse_batch64_latency_ms")
     sizes = ("nonzero_params", *(f"deploy_{name}" for name in deploy), *sparse, "seconds")
     levels = {
-        f"level/{level_result.level}": level_result.selection_top1
+        f"{LEVEL}{level_result.level}": level_result.selection_top1
         for level_result in result.levels
         if level_result.selection_top1 is not None and level_result.level != FUSED
     }
-    return {
-        **best,
-        "best/epoch": known["kept_epoch"] + FIRST_EPOCH,
-        **levels,
-        **{name: known[name] for name in sizes if name in known},
-    }
+    return keyed(
+        {
+            **best,
+            "best/epoch": known["kept_epoch"] + FIRST_EPOCH,
+            **levels,
+            **{name: known[name] for name in sizes if name in known},
+        }
+    )
+
+
+def latency_metrics(latency: Latency) -> dict[str, float]:
+    """How long a network takes that was timed later, as far as it is known."""
+    found = {name: getattr(latency, name) for name in LATENCIES}
+    return keyed({name: value for name, value in found.items() if value is not None})
 
 
 def network_metrics(row: Row) -> dict[str, float]:
@@ -86,11 +161,15 @@ def network_metrics(row: Row) -> dict[str, float]:
         found |= {"test_top1_mean": spread.test_mean, "test_top1_std": spread.test_std}
     if row.test.cross_entropy is not None:
         found["test_log_loss"] = row.test.cross_entropy
-    return found | ({"test_ece": sure.ece} if sure else {})
+    return keyed(found | ({"test_ece": sure.ece} if sure else {}))
 
 
-def ensemble_metrics(row: Row) -> dict[str, float]:
-    """Accuracy and size of an ensemble under the names a single network has."""
+def ensemble_metrics(run: Path, row: Row) -> dict[str, float]:
+    """Accuracy and size of an ensemble of the sweep in the folder `run`, under the names that a
+    single network has.
+    """
+    members = [TrialDir(run / "trials" / trial).load().metrics() for trial in set(row.trials)]
+    shipped = [each["deploy_bytes"] for each in members if "deploy_bytes" in each]
     size = row.size.model_dump(exclude={"params", "nonzero_params"})
     sizes = {
         name if name.startswith(("deploy_", "sparse_")) else f"deploy_{name}": value
@@ -99,14 +178,16 @@ def ensemble_metrics(row: Row) -> dict[str, float]:
     }
     best = {"best/selection_top1": row.selection.top1} if row.selection else {}
     lucky = {"best/selection_top1_corrected": row.luck.corrected} if row.luck else {}
-    return {
-        **network_metrics(row),
-        **best,
-        **lucky,
-        "nonzero_params": row.size.nonzero_params,
-        **sizes,
-        "members": len(row.trials),
-    }
+    return network_metrics(row) | keyed(
+        {
+            **best,
+            **lucky,
+            "nonzero_params": row.size.nonzero_params,
+            **sizes,
+            **({"deploy_bytes": sum(shipped)} if len(shipped) == len(members) else {}),
+            "members": len(row.trials),
+        }
+    )
 
 
 def ensemble_params(row: Row) -> dict[str, Any]:
@@ -148,6 +229,17 @@ def files_of(folder: TrialDir) -> list[Path]:
         folder.failure_file,
     )
     return [path for path in files if path.is_file()]
+
+
+def draw_matrix(run: Path, row: Row, evaluation: FinalEvaluation, out: Path) -> list[Path]:
+    """The confusion matrix of an ensemble on the test clips; none where evaluations lack it."""
+    from orchestrator.report.figures import draw_confusion
+
+    found = evaluation.predictions(run, row)
+    if found is None or row.name not in found.firsts:
+        return []
+    title, path = f"{row.name}, test split", out / "confusion.png"
+    return [draw_confusion(found.confusion(row.name), title, path, found.classes)]
 
 
 def draw(folder: TrialDir, out: Path) -> list[Path]:

@@ -28,9 +28,16 @@ class Tracker(Protocol):
         ...
 
     def start_trial(
-        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
+        self,
+        trial: str,
+        cell: str,
+        config: TrialConfig,
+        axes: Mapping[str, Any],
+        searched: Mapping[str, Any],
     ) -> None:
-        """A trial starts or goes on; one of the same id in this sweep is continued."""
+        """A trial starts or goes on; one of the same id in this sweep is continued. axes: the
+        values of its cell; searched: those that tell it from the others of its cell.
+        """
         ...
 
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -98,7 +105,12 @@ class NullTracker:
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None: ...
     def start_trial(
-        self, trial: str, cell: str, config: TrialConfig, axes: Mapping[str, Any]
+        self,
+        trial: str,
+        cell: str,
+        config: TrialConfig,
+        axes: Mapping[str, Any],
+        searched: Mapping[str, Any],
     ) -> None: ...
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
     def finish_trial(

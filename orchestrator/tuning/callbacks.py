@@ -136,7 +136,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             **({"source": source} if source else {}),
         )
         self._context.tracker.start_trial(
-            proposal.trial, proposal.cell, started.config, proposal.axes
+            proposal.trial, proposal.cell, started.config, proposal.axes, proposal.assignment
         )
         self._running[proposal.trial] = proposal
         self._stalls.started(proposal.trial)
@@ -337,7 +337,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         """A trial that cannot start, because none that it could start from has a result."""
         proposal = trial.proposal
         self._context.tracker.start_trial(
-            proposal.trial, proposal.cell, trial.config, proposal.axes
+            proposal.trial, proposal.cell, trial.config, proposal.axes, proposal.assignment
         )
         self._failed(proposal, reason)
 

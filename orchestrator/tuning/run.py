@@ -161,7 +161,9 @@ def _count_in(trial: Trial, state: TrialState, context: SweepRun, display: Displ
         return
     if tracker.knows_end(proposal.trial, state.ending):
         return
-    tracker.start_trial(proposal.trial, proposal.cell, trial.config, proposal.axes)
+    tracker.start_trial(
+        proposal.trial, proposal.cell, trial.config, proposal.axes, proposal.assignment
+    )
     tracker.finish_trial(
         proposal.trial,
         proposal.folder(context.folder),

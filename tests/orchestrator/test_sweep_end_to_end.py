@@ -174,10 +174,13 @@ from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
 from pathlib import Path
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
-model = mlflow.pyfunc.load_model("models:/tiny.both/1")
+model = mlflow.pyfunc.load_model("models:/tiny.both@champion")
 store, scores = Store.open("data"), Scores.load(Path("runs/tiny/ensembles/both/scores.parquet"))
 place = {name: number for number, name in enumerate(store.column("id"))}
-table = model.predict([store.clip(place[name])[0].tolist() for name in scores.ids])
+clips = [store.clip(place[name])[0] for name in scores.ids]
+table = model.unwrap_python_model().predict(None, [clip.tolist() for clip in clips])
+first = model.predict(np.asarray(clips[0], np.float32)[None])
+assert abs(first.to_numpy() - table.to_numpy()[:1]).max() < 1e-6
 assert list(table.columns) == list(store.info.classes)
 expected = np.exp(scores.logits.astype(float)); expected /= expected.sum(axis=1, keepdims=True)
 print(abs(table.to_numpy() - expected).max())

@@ -13,7 +13,8 @@ def opened(uri, experiment, **options):
 
 def start(tracker, folder):
     config = folder.load_config()
-    tracker.start_trial(folder.path.name, "cell", config, {"data.stream": config.data.stream})
+    axes = {"data.stream": config.data.stream}
+    tracker.start_trial(folder.path.name, "cell", config, axes, {"train.lr": config.train.lr})
 
 
 def runs(uri, experiment):

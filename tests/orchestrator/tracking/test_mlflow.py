@@ -81,6 +81,7 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
     }
     assert parent.data.params == {"train.epochs": "3"}
     assert parent.data.metrics == {"final/test_top1": 0.9}
+    assert parent.data.tags["mlflow.note.content"].startswith("**Sweep s**: [charts](#/exp")
     assert [item.path for item in client.list_artifacts(parent.info.run_id, "report")] == [
         "report/report.md"
     ]
@@ -92,14 +93,15 @@ def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, 
         "stream": "joint",
         "sparsity": "0.6",
         "stage": "train",
+        "mlflow.runName": "cell, lr 0.1",
     }
     assert {key: trial.data.tags[key] for key in expected} == expected
     assert trial.data.params["train.epochs"] == "3"
     assert trial.data.metrics["best/selection_top1"] == pytest.approx(11 / 12)
     assert trial.data.metrics["deploy_nonzero_params"] == 200
     assert (
-        trial.data.metrics["deploy_batch64_latency_ms"],
-        trial.data.metrics["deploy_peak_mb"],
+        trial.data.metrics["details/deploy_batch64_latency_ms"],
+        trial.data.metrics["details/deploy_peak_mb"],
     ) == (30, 3.6)
     assert len(trial.data.metrics) <= 20
     assert [
@@ -224,7 +226,7 @@ def test_both_trackers_keep_the_protocol(uri, trials, tmp_path):
     folder = trials["joint-0.6"]
     for tracker in trackers:
         tracker.start_sweep("s", {}, {})
-        tracker.start_trial(folder.path.name, "cell", folder.load_config(), {})
+        tracker.start_trial(folder.path.name, "cell", folder.load_config(), {}, {})
         tracker.log_epoch(folder.path.name, 0, {"lr": 0.1})
         tracker.finish_trial(folder.path.name, folder, "finished")
         told(tracker, run).log_evaluation(run, evaluation, None)
@@ -257,12 +259,16 @@ def test_networks_have_a_test_accuracy_and_ensembles_sizes_and_recipe(uri, tmp_p
         "test_top1": rows["both"].test.top1,
         "best/selection_top1": 1.0,
         "members": 2,
-        "nonzero_params": size.nonzero_params,
+        "details/nonzero_params": size.nonzero_params,
         "deploy_nonzero_params": size.deploy_nonzero_params,
         "deploy_gmacs": size.deploy_gmacs,
         "deploy_latency_ms": size.latency_ms,
     }
     assert {key: ensemble.data.metrics[key] for key in expected} == pytest.approx(expected)
+    assert ensemble.data.tags["stream"] == "joint + bone"
+    assert ensemble.data.tags["mlflow.runName"] == "both (ensemble of 2)"
+    pictures = [item.path for item in client.list_artifacts(ensemble.info.run_id, "figures")]
+    assert pictures == ["figures/confusion.png"]
     assert ensemble.data.params["method"] == "mean"
     assert json.loads(ensemble.data.params["weights"]) == rows["both"].weights
     artifacts = {item.path for item in client.list_artifacts(ensemble.info.run_id)}
@@ -304,9 +310,14 @@ def test_a_trial_of_a_new_sweep_takes_few_calls_however_many_epochs(uri, trials)
     tracker.log_latency(folder.path.name, LATENCY)
     tracker._outbox.close(10.0)
     assert asked.pop("log_artifact") == len(files_of(folder))
-    # three of log_batch, or four where the outbox came between start and epochs
+    # of the sweep, once: its view, the kind and the note of its experiment
+    once = {name: asked.pop(name, 0) for name in ("get_experiment", "set_experiment_tag")}
+    assert once == {"get_experiment": 1, "set_experiment_tag": 3}
+    assert asked.pop("get_run", 0) == 1  # whether somebody has described the sweep
+    # three of log_batch and one of the sweep's description, and one more where the outbox came
+    # between start and epochs
     assert asked.keys() == {"create_run", "log_batch", "set_terminated"}
-    assert asked.total() <= 6
+    assert asked.total() <= 7
     client, found = runs(uri, "calls")
     (run,) = (r for r in found if r.data.tags["kind"] == "trial")
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 50
@@ -373,3 +384,39 @@ def test_a_sweep_that_failed_and_is_asked_again_stays_failed(uri, tmp_path):
         opened(uri, "failed").finish_sweep("failed", {}, tmp_path)
     [run] = runs(uri, "failed")[1]
     assert run.info.status == "FAILED"
+
+
+def test_an_experiment_keeps_the_view_of_each_sweep_and_the_notes_that_people_write(uri):
+    tracker = opened(uri, "views")
+    address = tracker.link()
+    tracker._outbox.close(10.0)
+    client, (parent,) = runs(uri, "views")
+    key = f"mlflow.sharedViewState.{parent.info.run_id}"
+    assert f"viewStateShareKey={parent.info.run_id}&" in address
+    assert "workflowType=machine_learning" in address
+    # whatever else an address says would hide the view
+    assert "orderByKey" not in address
+    tags = client.get_experiment_by_name("views").tags
+    state = json.loads(tags[key])
+    assert state["searchFilter"] == f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    shown = {part["uuid"] for part in state["compareRunSections"] if part["display"]}
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == shown
+    assert len(state["compareRunCharts"]) <= 8
+    assert len(tags[key]) < 5000  # what older versions take
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    client.set_experiment_tag(parent.info.experiment_id, "mlflow.note.content", "mine")
+    client.set_tag(parent.info.run_id, "mlflow.note.content", "mine, too")
+    again = opened(uri, "views")
+    again._describe("it ended")
+    again.finish_sweep("finished", {}, None)
+    client, (parent,) = runs(uri, "views")
+    assert client.get_experiment_by_name("views").tags["mlflow.note.content"] == "mine"
+    assert parent.data.tags["mlflow.note.content"] == "mine, too"
+
+
+def test_a_sweep_that_is_refused_leaves_no_view(uri):
+    opened(uri, "no view").finish_sweep("failed", {}, None)
+    client, found = runs(uri, "no view")
+    assert found == []
+    tags = client.get_experiment_by_name("no view").tags
+    assert not [key for key in tags if key.startswith("mlflow.sharedViewState")]

@@ -1,4 +1,4 @@
-"""A model is registered as a server wants it, and each bundle once."""
+"""A model is registered as a server wants it, each bundle once, and what ships is the champion."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import contextlib
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from orchestrator.tracking.model import register
+from orchestrator.ensembling.bundle import Bundle
+from orchestrator.ensembling.collect import collect
+from orchestrator.ensembling.final import finalize
+from orchestrator.tracking.model import example_of, register, signature_of
+from orchestrator.tracking.pages import model_note
+from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from trainables.contract.config import DataConfig
+from trainables.data.store.description import Description
 
 
 class Server:
@@ -17,21 +25,30 @@ class Server:
     """
 
     def __init__(self):
-        self.models = []
+        self.models = {}
         self.versions = []
+        self.aliases = {}
 
     def search_registered_models(self, rule):
         return [name for name in self.models if rule == f"name = '{name}'"]
 
-    def create_registered_model(self, name):
-        self.models.append(name)
+    def create_registered_model(self, name, description):
+        self.models[name] = description
 
     def search_model_versions(self, rule):
         return [version for version in self.versions if rule == f"name = '{version.name}'"]
 
-    def create_model_version(self, name, source, run_id, tags=None, model_id=None):
+    def create_model_version(self, name, source, run_id, tags, description, model_id):
         assert source == f"models:/{model_id}"
-        self.versions.append(SimpleNamespace(name=name, run_id=run_id, tags=tags))
+        number = str(1 + len(self.versions))
+        version = SimpleNamespace(
+            name=name, run_id=run_id, tags=tags, description=description, version=number
+        )
+        self.versions.append(version)
+        return version
+
+    def set_registered_model_alias(self, name, alias, version):
+        self.aliases[name, alias] = version
 
 
 @pytest.fixture
@@ -41,6 +58,7 @@ def logged(monkeypatch):
 
     def log_model(**options):
         ids.append(f"m-{len(ids)}")
+        assert options["signature"] is not None
         return SimpleNamespace(model_uri=f"models:/{ids[-1]}", model_id=ids[-1])
 
     mlflow = SimpleNamespace(
@@ -49,14 +67,48 @@ def logged(monkeypatch):
         set_tracking_uri=lambda uri: None,
     )
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    for name in ("signature_of", "example_of"):
+        monkeypatch.setattr(f"orchestrator.tracking.model.{name}", lambda bundle: bundle)
+    monkeypatch.setattr("orchestrator.tracking.model.Bundle", SimpleNamespace(load=str))
     return ids
 
 
 def test_each_bundle_is_registered_once_with_the_id_of_its_model(tmp_path, logged):
     server, file = Server(), tmp_path / "bundle.json"
+    champions = []
     for content in ("one", "one", "two", "one"):
         file.write_text(content)
-        register(server, "http://host", "run", "sweep.final", tmp_path)
-    assert server.models == ["sweep.final"]
+        register(server, "http://host", "run", "sweep.final", tmp_path, "what it is")
+        champions.append(server.aliases["sweep.final", "champion"])
+    assert server.models == {"sweep.final": "what it is"}
     assert len(server.versions) == len(logged) == 2
     assert {version.run_id for version in server.versions} == {"run"}
+    assert champions == ["1", "1", "2", "1"]  # what ships now, even where it is an older one
+
+
+def test_a_signature_says_clips_in_and_a_column_per_class_out(tmp_path):
+    run = make_run(tmp_path, [Trial("joint", 0.6)])
+    evaluation = finalize(run, make_sweep(), collect(run, make_sweep()), {})
+    (row,) = evaluation.rows
+    bundle = Bundle(
+        Description.model_validate(
+            {
+                "name": "pairs",
+                "layout": "ucla20",
+                "classes": ["sit", "stand"],
+                "pipeline": "ctr",
+                "protocols": {"xsub": {"column": "subject", "train": [1], "test": [3]}},
+            }
+        ),
+        {row.trials[0]: DataConfig(store="s", protocol="xsub", frames=16)},
+        {"trial": row.trials[0]},
+        {},
+    )
+    signature, example = signature_of(bundle), example_of(bundle)
+    assert signature.outputs.input_names() == ["sit", "stand"]
+    assert signature.inputs.inputs[0].shape == (-1, -1, -1, 20, 3)
+    assert (example.shape, example.dtype) == ((1, 1, 16, 20, 3), np.float32)
+    note = model_note(row, evaluation, "sweep.final")
+    assert "100.00" in note
+    assert "of 30 test clips" in note
+    assert 'load_model("models:/sweep.final@champion")' in note

@@ -185,7 +185,8 @@ def test_a_trial_that_cannot_start_is_told_with_its_reason(scene):
     trial = SimpleNamespace(proposal=scene.proposal, config="its configuration")
     scene.callback.give_up(trial, "no dense trial has a result")
     assert scene.events() == ["trial_failed"]
-    assert scene.tracker.named("start_trial") == [("st_gcn-1", "st_gcn", "its configuration", {})]
+    told = ("st_gcn-1", "st_gcn", "its configuration", {}, scene.proposal.assignment)
+    assert scene.tracker.named("start_trial") == [told]
     assert [call[2:] for call in scene.tracker.named("finish_trial")] == [
         ("failed", "no dense trial has a result")
     ]
