@@ -1,14 +1,18 @@
 """Deploy forms of HPI-GCN against their training form, the form the released code deploys, and the
 networks the papers compare with.
 
-    python benchmarks/inference.py [--batch 16] [--batch 64] [--threads 1] [--json] python
-    benchmarks/inference.py --device cuda --variants eager,compile,graphs --precision fp32,tf32,bf16
+    python benchmarks/inference.py [--batch 16] [--batch 64] [--threads 1] [--json]
+    python benchmarks/inference.py --device cuda --variants eager,compile,graphs
+                                   --precision fp32,tf32,bf16
+    python benchmarks/inference.py --peers onnxruntime,openvino,compile [--batch 1]
 
 NTU size: 64 frames, 25 joints, 2 persons, 120 classes, full width. All networks take turns in one
 run; a ratio is the median over rounds of (time of the one / time of the other) in the same round.
 "plain" is the deploy form as released: convolution-BatchNorm pairs, Rep-TCN and parallel
 adjacencies folded, all persons of a batch at once. CTR-GCN, InfoGCN, HD-GCN and ST-GCN run as their
-code bases run them (no deploy form), with our deploy form of them beside it.
+code bases run them (no deploy form), with our deploy form of them beside it. --peers: HPI-GCN's
+deploy forms alone, in float32 on a CPU, beside other programs for the same graph (`pip install
+'orchestrate[export]'`); compile is torch.compile with frozen weights, which takes minutes.
 """
 
 from __future__ import annotations
@@ -20,9 +24,12 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import torch._inductor.config as inductor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -72,11 +79,13 @@ def main() -> None:
         default="eager",
         help="of eager, compile, graphs (CUDA graphs); comma-separated",
     )
+    options.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}; comma-separated")
     options.add_argument("--json", action="store_true", help="print JSON instead of tables")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
-    networks = build(device)
+    peers = [peer for peer in chosen.peers.split(",") if peer]
+    networks = build(device, HPI if peers else {**HPI, **OTHERS})
     results = {
         "device": device_name(device),
         "threads": chosen.threads,
@@ -90,6 +99,7 @@ def main() -> None:
                 rounds=chosen.rounds,
                 precision=precision,
                 variant=variant,
+                peers=peers,
             )
             for precision in chosen.precision.split(",")
             for variant in chosen.variants.split(",")
@@ -99,10 +109,12 @@ def main() -> None:
     sys.stdout.write(json.dumps(results, indent=2) + "\n" if chosen.json else table(results))
 
 
-def build(device: torch.device) -> dict[str, Backbone | DeployForm]:
+def build(
+    device: torch.device, chosen: dict[str, dict[str, Any]]
+) -> dict[str, Backbone | DeployForm]:
     """Every network by name, statistics away from their start so that folding changes numbers."""
     found: dict[str, Backbone | DeployForm] = {}
-    for name, options in {**HPI, **OTHERS}.items():
+    for name, options in chosen.items():
         network = trained(ModelConfig(**options)).to(device)
         found[f"{name} training" if name in HPI else name] = network
         if name in HPI:
@@ -163,6 +175,7 @@ def run(
     rounds: int,
     precision: str,
     variant: str,
+    peers: Sequence[str],
 ) -> dict[str, Any]:
     """Median milliseconds of every network, and the ratios that are goals."""
     full, single = clips_of(batch, device), clips_of(batch, device, single=SINGLE)
@@ -176,11 +189,14 @@ def run(
                 and variant == "eager"
             ):
                 turns[f"{name}, 80 % single"] = (network, single)
+            if name.endswith(" deploy"):
+                for peer in peers:
+                    turns[f"{name}, {peer}"] = (PEERS[peer](network, full), full)
         seconds: dict[str, list[float]] = {name: [] for name in turns}
         for turn in range(rounds + 1):  # the first warms up
             print(f"{precision} {variant} batch {batch}: round {turn} of {rounds}", file=sys.stderr)
-            for name, (network, clips) in turns.items():
-                taken = call_seconds(network, clips)
+            for name, (call, clips) in turns.items():
+                taken = call_seconds(call, clips)
                 seconds[name] += [taken] if turn else []
         peak = convolution_peak(device, batch)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
@@ -202,8 +218,15 @@ def run(
                 "ratio": ratio(seconds[against], seconds[network]),
                 "goal": goal,
             }
-            for network, against, goal in GOALS
-            if network in seconds
+            for network, against, goal in (
+                *GOALS,
+                *(
+                    (f"{name} deploy", f"{name} deploy, {peer}", 1.0)
+                    for name in HPI
+                    for peer in peers
+                ),
+            )
+            if network in seconds and against in seconds
         ],
     }
 
@@ -231,8 +254,56 @@ def prepared(network: nn.Module, clips: Tensor, variant: str) -> Network:
     return network
 
 
+def in_onnxruntime(form: nn.Module, clips: Tensor) -> Network:
+    import onnxruntime
+
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / "form.onnx")
+        torch.onnx.export(form, (clips,), path, dynamo=True, external_data=False, verbose=False)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return checked(lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]), form, clips)
+
+
+def in_openvino(form: nn.Module, clips: Tensor) -> Network:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    graph = openvino.convert_model(torch.export.export(form, (clips,)))
+    compiled = openvino.compile_model(graph, "CPU", settings)
+    return checked(lambda x: torch.from_numpy(compiled(x.numpy())[0]), form, clips)
+
+
+def compiled_by_torch(form: nn.Module, clips: Tensor) -> Network:
+    with inductor.patch(freezing=True):
+        return checked(torch.compile(form, dynamic=False), form, clips)
+
+
+def checked(network: Network, form: nn.Module, clips: Tensor) -> Network:
+    """The network, which computes what the form does."""
+    expected = form(clips)
+    difference = (network(clips) - expected).abs().max()
+    assert difference <= 1e-5 * expected.abs().max(), f"another network: {difference}"
+    return network
+
+
+PEERS: dict[str, Callable[[nn.Module, Tensor], Network]] = {
+    "onnxruntime": in_onnxruntime,
+    "openvino": in_openvino,
+    "compile": compiled_by_torch,
+}
+"""Programs that run the same graph on a CPU."""
+
+
 def work(name: str) -> float:
     """1e9 multiply-accumulates of one clip."""
+    name, _, _ = name.partition(",")
     base = next(each for each in {**HPI, **OTHERS} if name.startswith(each))
     counted = count(
         ModelConfig(**{**HPI, **OTHERS}[base]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def latency_ms(model: nn.Module, clips: Tensor) -> float:
     return 1e3 * statistics.median(times)
 
 
-def call_seconds(model: nn.Module, clips: Tensor) -> float:
+def call_seconds(model: Callable[[Tensor], object], clips: Tensor) -> float:
     """Of one forward pass as it is asked for; the device is drained before and after."""
     _drain(clips.device)
     started = time.perf_counter()
