@@ -24,6 +24,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -327,8 +328,7 @@ def convolution_peak(device: torch.device, batch: int) -> float:
         x = torch.randn(min(32, 2 * batch), 256, 16, 25, device=device).to(memory_format=layout)
         weight = torch.randn(256, 256, 9, 1, device=device).to(memory_format=layout)
         seconds = min(
-            call_seconds(lambda x, weight=weight: F.conv2d(x, weight, padding=(4, 0)), x)
-            for _ in range(5)
+            call_seconds(partial(F.conv2d, weight=weight, padding=(4, 0)), x) for _ in range(5)
         )
         best = max(best, 2 * weight.numel() * x.shape[0] * 16 * 25 / seconds)
     return best

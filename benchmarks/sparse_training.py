@@ -176,8 +176,8 @@ def kernels(chosen: argparse.Namespace, levels: Sequence[float]) -> dict[str, An
 
 
 def trials(chosen: argparse.Namespace, levels: Sequence[float]) -> dict[str, Any]:
-    """Seconds of training and scores of a narrow HPI-GCN-RP (sharing `fused`, masks after a tenth
-    of the epochs) with `train.sparse_kernels` off and auto.
+    """Seconds of processor time and of training, and scores, of a narrow HPI-GCN-RP (sharing
+    `fused`, masks after a tenth of the epochs) with `train.sparse_kernels` off and auto.
     """
     found: dict[str, Any] = {}
     for level in levels:
@@ -195,8 +195,10 @@ def trials(chosen: argparse.Namespace, levels: Sequence[float]) -> dict[str, Any
                 }
             )
             with TemporaryDirectory() as folder:
+                began = time.process_time()
                 result = run_trial(config, TrialDir(Path(folder)), Setup(torch.device("cpu")))
-            found[f"{level:g} {way}"] = result.metrics()
+                taken = time.process_time() - began
+            found[f"{level:g} {way}"] = {"processor_s": taken, **result.metrics()}
     return found
 
 
