@@ -237,7 +237,7 @@ class Bundle:
         logits = dict(
             zip(self.members, score_clips(self._networks, clips, self.description), strict=True)
         )
-        scores = _combined(self.recipe, logits).astype(np.float64)
+        scores = combined(self.recipe, logits).astype(np.float64)
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
         probabilities: npt.NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
         return probabilities
@@ -263,14 +263,14 @@ def _check_digests(folder: Path, digests: dict[str, str]) -> None:
         raise UserError.of(problems)
 
 
-def _combined(
+def combined(
     recipe: dict[str, Any], logits: dict[str, npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float32]:
     if "trial" in recipe:
         return logits[recipe["trial"]]
     rows, weights = [], []
     for weight, source, *temperature in recipe["sources"]:
-        own = _combined(source, logits)
+        own = combined(source, logits)
         rows.append(own / np.float32(temperature[0]) if temperature else own)
         weights.append(weight)
     return combine_rows(rows, weights, recipe["combine"])

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from orchestrator.cli.commands.exporting import export
 from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.weights import import_weights
 from trainables.contract.errors import UserError
@@ -260,4 +261,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "import-weights": import_weights,
     "pack": pack,
+    "export": export,
 }

@@ -35,7 +35,7 @@ for arguments in json.loads(sys.argv[1]):
 print(json.dumps(loaded))
 """
 NETWORKS = ["models", "models --json", "models --help", "bench --help", "import-weights --help"]
-NEW_CLIPS = ["predict --help"]
+NEW_CLIPS = ["predict --help", "export --help"]
 FILES = ["schema", "validate s.yaml", "plan s.yaml", "plan s.yaml --json"]
 CLEANING = ["clean --help", "doctor --help", "plot --help"]
 LAUNCHED = ["launch --help", "launch ray quickstart --address http://h:8265 --dry-run"]

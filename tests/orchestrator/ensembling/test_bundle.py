@@ -8,8 +8,8 @@ import torch
 from orchestrator.ensembling.bundle import (
     FILE,
     Bundle,
-    _combined,
     _recipe,
+    combined,
     open_bundle,
     write_bundle,
 )
@@ -42,11 +42,11 @@ def test_an_ensemble_of_ensembles_is_combined_level_by_level():
     outer = {"combine": "probabilities", "sources": [[0.5, inner], [0.5, {"trial": "c"}]]}
     mean = (softmax(logits["a"]) + 3 * softmax(logits["b"])) / 4
     expected = (mean + softmax(logits["c"])) / 2
-    assert np.allclose(softmax(_combined(outer, logits)), expected, atol=1e-6)  # float32 scores
+    assert np.allclose(softmax(combined(outer, logits)), expected, atol=1e-6)  # float32 scores
     summed = {"combine": "logits", "sources": [[1.1, {"trial": "a"}], [0.9, {"trial": "c"}]]}
-    assert np.allclose(_combined(summed, logits), 1.1 * logits["a"] + 0.9 * logits["c"], atol=1e-6)
+    assert np.allclose(combined(summed, logits), 1.1 * logits["a"] + 0.9 * logits["c"], atol=1e-6)
     warm = {"combine": "logits", "sources": [[1.0, {"trial": "a"}, 2.0], [1.0, {"trial": "c"}]]}
-    assert np.allclose(_combined(warm, logits), logits["a"] / 2 + logits["c"], atol=1e-6)
+    assert np.allclose(combined(warm, logits), logits["a"] / 2 + logits["c"], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_bundle_says_what_the_stored_scores_say_temperatures_and_all(tmp_path,
     assert weights["method"] != "greedy" or weights["options"]["seed"] == 0
     logits = {each.trial: each.test.logits for each in members}
     np.testing.assert_allclose(
-        _combined(_recipe(evaluation, "final"), logits),
+        combined(_recipe(evaluation, "final"), logits),
         Scores.load(folder / "scores.parquet").logits,
         rtol=1e-5,
         atol=1e-5,
