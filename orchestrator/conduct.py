@@ -15,6 +15,7 @@ from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.pools import check_ended, pool_of_sweep
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.planning.check import runs_of
+from orchestrator.planning.node_facts import package_versions
 from orchestrator.planning.plan import Plan, plan
 from orchestrator.record.commands import command
 from orchestrator.record.extending import tell_extensions
@@ -130,7 +131,13 @@ def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -
     began: Event = "sweep_resumed" if prepared.resumed else "sweep_started"
     where = {} if context.address is None else {"address": context.address}
     context.journal.append(
-        began, name=name, trials=number, mlflow=context.tracker.link(), **where, **slots
+        began,
+        name=name,
+        trials=number,
+        mlflow=context.tracker.link(),
+        versions=package_versions(),
+        **where,
+        **slots,
     )
     known = {proposal.trial for proposal in load_proposals(context.folder)}
     new = [trial.proposal for trial in trials if trial.proposal.trial not in known]

@@ -79,7 +79,7 @@ def node_facts(places: tuple[Place, ...]) -> NodeFacts:
         memory=_memory(),
         gpus=tuple(cards),
         driver=_driver(),
-        versions=_versions(),
+        versions=package_versions(),
         torch_build=torch.get("build"),
         torch_gpus=tuple(torch.get("gpus", ())),
         torch_error=torch.get("error", ""),
@@ -94,7 +94,8 @@ def _exchange(folder: Path, word: str, name: str) -> None:
     (folder / f"from-{name}-{os.getpid()}").write_text(word)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Of Python, the project and what its results depend on, as they are installed here."""
     found = {"Python": platform.python_version(), "orchestrate": __version__}
     for name in PACKAGES:
         try:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -193,17 +193,22 @@ def running_seconds(events: Iterable[Mapping[str, Any]]) -> float:
     """How long the sweep's runs took together, as far as their events tell: pauses, and whatever
     was done after a run's end, do not count.
     """
+    return max(running_times(events), default=0.0)
+
+
+def running_times(events: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+    """The same up to each of the events."""
     total = span = 0.0
     start: Mapping[str, Any] | None = None
     for event in events:
         if event["event"] in ("sweep_started", "sweep_resumed"):
             total, span, start = total + span, 0.0, event
         elif start is None:
-            continue
+            pass
         elif "elapsed" in start:
             span = max(span, event.get("elapsed", 0.0))
         elif event["event"].startswith(("trial_", "sweep_")):  # written by version 0.2
             span = max(span, event["time"] - start["time"])
         if event["event"] in ("sweep_finished", "sweep_interrupted"):
             total, span, start = total + span, 0.0, None
-    return total + span
+        yield total + span

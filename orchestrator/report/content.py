@@ -78,8 +78,8 @@ Block = str | Heading | Bullets | Listing | Table | Picture
 
 
 def is_figure(text: str) -> bool:
-    """A number, with its error or its unit, or nothing."""
-    return not text.strip("0123456789.,+- ±x%n/a*")
+    """A number, with its error or its unit, an interval, or nothing."""
+    return not text.replace(" to ", " ").strip("0123456789.,+- ±x%n/a*")
 
 
 def figure_of(text: str) -> float | None:

@@ -5,6 +5,7 @@ Reads no label of a test clip: what is known of them stands in the final evaluat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from orchestrator.record.resolved import load_resolved
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.report.papers.tables import PaperTable
 from orchestrator.report.sections.papers import tables_of_papers
-from trainables.contract.artifacts import TrialResult
+from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
+from trainables.contract.disk import warn_once
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,14 +80,26 @@ def read_findings(run: Path, *, paper_style: bool = False) -> Findings:
 def _evaluated(
     run: Path, trials: Sequence[TrialState], evaluation: FinalEvaluation | None
 ) -> tuple[dict[str, TrialConfig], dict[str, TrialResult]]:
-    """Configuration and result of each trial that was evaluated."""
+    """Configuration and result of each trial that was evaluated; one whose configuration is gone or
+    damaged is left out, with a warning.
+    """
     rows = evaluation.rows if evaluation is not None else ()
     names = {trial for row in rows for trial in row.trials}
     found = [state for state in trials if state.proposal.trial in names]
+    configs = {state.proposal.trial: _config(state.proposal.folder(run)) for state in found}
     return (
-        {state.proposal.trial: state.proposal.folder(run).load_config() for state in found},
+        {trial: config for trial, config in configs.items() if config is not None},
         {state.proposal.trial: state.result for state in found if state.result is not None},
     )
+
+
+def _config(folder: TrialDir) -> TrialConfig | None:
+    try:
+        return folder.load_config()
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        warn_once(log, f"{folder.config_file}: cannot be read and is left out: {reason}")
+        return None
 
 
 def _predictions(run: Path, evaluation: FinalEvaluation | None) -> dict[Division, Predictions]:
@@ -93,4 +109,13 @@ def _predictions(run: Path, evaluation: FinalEvaluation | None) -> dict[Division
         division: found
         for division, row in firsts.items()
         if evaluation is not None and (found := evaluation.predictions(run, row)) is not None
+    }
+
+
+def bytes_by_trial(trials: Sequence[TrialState]) -> dict[str, int]:
+    """Bytes of the deploy forms of finished trials that noted them."""
+    return {
+        state.proposal.trial: state.result.cost.deploy_bytes
+        for state in trials
+        if state.result is not None and state.result.cost.deploy_bytes is not None
     }

@@ -55,7 +55,7 @@ def _short(row: Row, evaluation: FinalEvaluation) -> str:
         parts.append(
             f"against {', which is '.join(names)}, `{against}` ({accuracies[against]} %{equals}):"
             f" {100 * found.test.difference:+.2f} points{_interval_clause(found)}, it is"
-            f" {_judgement(found.test)}"
+            f" {judgement(found.test)}"
         )
     return f"`{row.name}` ({accuracies[row.name]} %) {'; '.join(parts)}." if parts else ""
 
@@ -124,9 +124,9 @@ def _tie(same: Sequence[Comparison], evaluation: FinalEvaluation) -> str:
         singles.append(f"{len(same) - MOST_TIED} more in tables/comparisons.csv")
     kinds: dict[str, list[Comparison]] = {}
     for each in same:
-        kinds.setdefault(_judgement(each.test), []).append(each)
+        kinds.setdefault(judgement(each.test), []).append(each)
     summary = ", ".join(
-        _judgement(alike[0].test, "each of them" if len(kinds) == 1 else _named(alike))
+        judgement(alike[0].test, "each of them" if len(kinds) == 1 else _named(alike))
         for alike in kinds.values()
     )
     return (
@@ -155,7 +155,7 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
         f" ({percent(other.test.top1)} %, chosen on {found.chosen_on}):"
         f" {100 * test.difference:+.2f} points, standard error"
         f" {100 * test.error:.2f}{_interval_clause(found)}. **The ensemble is"
-        f" {_judgement(test)}**, with {deploy:.2f} times its non-zero parameters in the deploy form"
+        f" {judgement(test)}**, with {deploy:.2f} times its non-zero parameters in the deploy form"
         f" and {training:.2f} times in the training form. Of {test.clips} test clips only the"
         f" ensemble has {test.first_only} right, only the other {test.second_only} (sign test"
         f" p = {test.p_value:.2g}).{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
@@ -195,11 +195,11 @@ def _clean_clause(found: Comparison, ensemble: Row, other: Row) -> str:
         f" {percent(other.clean.top1)} %: {100 * clean.difference:+.2f} points, standard error"
         f" {100 * clean.error:.2f}, only the ensemble has {clean.first_only} right, only the other"
         f" {clean.second_only} (sign test p = {clean.p_value:.2g}); there it is"
-        f" {_judgement(clean)}."
+        f" {judgement(clean)}."
     )
 
 
-def _judgement(found: Paired, other: str = "it") -> str:
+def judgement(found: Paired, other: str = "it") -> str:
     """What the sign test allows to be said of the first of the two."""
     if not found.distinguishable:
         return f"not distinguishable from {other} on these clips"

@@ -13,6 +13,7 @@ from orchestrator.record.states import TrialState
 from orchestrator.report.content import Block, Heading, Picture
 from orchestrator.report.findings import Findings, read_findings
 from orchestrator.report.markdown import to_markdown
+from orchestrator.report.page.sweep import write_page
 from orchestrator.report.pictures import draw_all
 from orchestrator.report.sections.classes import (
     change_cells,
@@ -21,6 +22,7 @@ from orchestrator.report.sections.classes import (
     confusion_cells,
     misclassified_cells,
 )
+from orchestrator.report.sections.decision import candidates, decision
 from orchestrator.report.sections.doubt import doubt, first_tried_cells
 from orchestrator.report.sections.forecast import forecast, resources
 from orchestrator.report.sections.fronts import draw_fronts, front_cells, fronts
@@ -47,7 +49,8 @@ from trainables.contract.disk import write_atomic
 
 
 def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool = False) -> Path:
-    """Write `run`/report/ (report.md, tables/*.csv, figures/*.png) and return report.md.
+    """Write `run`/report/ (report.md, index.html, tables/*.csv, figures/*.png) and return
+    report.md.
 
     Works before the sweep has ended, too. confidence: the probability below which clips are in the
     second row of the violins. paper_style: say what choosing on the test clips has given, where
@@ -62,6 +65,7 @@ def write_report(run: Path, confidence: float = THRESHOLD, *, paper_style: bool 
         write_csv(out / "tables" / "papers.csv", paper_cells(found.published))
     pictures = draw_all(found, out / "figures")
     text = to_markdown(f"Sweep {found.name}", _parts(found, sureness, pictures))
+    write_page(found)
     write_atomic(out / "report.md", text.encode())
     return out / "report.md"
 
@@ -76,6 +80,7 @@ def _parts(
     if evaluation is not None and headline is not None:
         by_class = classes(headline, evaluation, found.predictions.get(headline.division))
     return [
+        *decision(candidates(found)),
         *answer(evaluation),
         Heading("The sweep"),
         overview(trials, evaluation, found.journal),

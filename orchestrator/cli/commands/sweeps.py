@@ -21,6 +21,7 @@ from orchestrator.cli.commands.options import Json, Storage
 from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.plotting import plot
 from orchestrator.cli.commands.predicting import COMMANDS as PREDICTING
+from orchestrator.cli.commands.reporting import report
 from orchestrator.cli.commands.simulation import curves, simulate
 from orchestrator.cli.commands.status import status
 from orchestrator.cli.printing.output import standard_output
@@ -325,27 +326,7 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
 
 app.command()(ensemble)
 app.command("what-if")(what_if)
-
-
-@app.command()
-def report(
-    name: Name,
-    confidence: Annotated[
-        float,
-        typer.Option(
-            "--confidence",
-            min=0.0,
-            max=1.0,
-            help="Show apart, in the violins, test clips whose highest probability is below this.",
-        ),
-    ] = 0.5,
-    storage: Storage = "runs",
-) -> None:
-    """Write a sweep's report again from its files."""
-    from orchestrator.record.folder import find_folder
-    from orchestrator.report.writing import write_report
-
-    print(write_report(find_folder(name, storage), confidence))
+app.command()(report)
 
 
 @app.command()

@@ -149,17 +149,18 @@ def settings(sweep: Mapping[str, Any]) -> Listing:
     # what all trials share
     leaves = {
         key: value
-        for key, value in _flatten(sweep).items()
+        for key, value in flatten(sweep).items()
         if key not in sweep.get("parameters", {})
     }
     return Listing([f"{key}: {json.dumps(value)}" for key, value in leaves.items()])
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings by their dotted paths."""
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
     return {
         path: leaf
         for key, each in value.items()
-        for path, leaf in _flatten(each, f"{prefix}.{key}" if prefix else str(key)).items()
+        for path, leaf in flatten(each, f"{prefix}.{key}" if prefix else str(key)).items()
     }

@@ -83,7 +83,10 @@ def results(evaluation: FinalEvaluation | None) -> list[Block]:
     others = [line for row in ensembles[:-1] for line in verdicts_of(row, evaluation)]
     parts: list[Block] = [
         Heading(f"Results (protocol: {_protocol(evaluation)})"),
-        Table([_result_line(row, evaluation, clean=clean, seeds=seeds) for row in evaluation.rows]),
+        Table(
+            [_result_line(row, evaluation, clean=clean, seeds=seeds) for row in evaluation.rows],
+            few=FEW,
+        ),
         _legend(evaluation, clean=clean),
     ]
     if others:
@@ -92,6 +95,18 @@ def results(evaluation: FinalEvaluation | None) -> list[Block]:
         recipes = Table([_recipe_line(row) for row in ensembles])
         parts += [Heading("How the ensembles are made"), recipes]
     return parts
+
+
+FEW = (
+    "name",
+    "kind",
+    "selection top-1 %",
+    "test top-1 %",
+    "test-clean top-1 %",
+    "deploy non-zero",
+    "latency ms",
+)
+"""Columns of the long table that are read first."""
 
 
 def _protocol(evaluation: FinalEvaluation) -> str:

@@ -50,7 +50,8 @@ def trial_table(trials: Sequence[TrialState]) -> list[Block]:
         }
         for state in trials
     ]
-    return [Heading("Trials"), text, Table(lines)]
+    few = ("cell", *searched[:4], "status", "selection top-1 %", "deploy non-zero", "latency ms")
+    return [Heading("Trials"), text, Table(lines, few=few)]
 
 
 _SPARSE = (

@@ -1,0 +1,33 @@
+"""A page that follows a sweep while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.record.folder import is_running
+from orchestrator.report.findings import read_findings
+from orchestrator.report.page.sweep import write_page
+
+
+def watch(
+    run: Path,
+    every_s: int,
+    written: Callable[[Path], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Write the page of a running sweep again and again until the sweep has ended; the last one no
+    longer loads itself again. `written` is told of the first page.
+    """
+    told = False
+    while is_running(run):
+        path = write_page(read_findings(run), reload_s=every_s)
+        if not told:
+            written(path)
+            told = True
+        sleep(every_s)
+    path = write_page(read_findings(run))
+    if not told:
+        written(path)
+    return path
