@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from orchestrator.ensembling.bundle import open_bundle
 from orchestrator.ensembling.find_model import FoundModel
+from orchestrator.ensembling.publishing import program_of
 from trainables.contract.errors import UserError
 from trainables.data.store.description import Description, Joints
 
@@ -67,6 +68,8 @@ def open_model(found: FoundModel) -> Model:
     """
     if found.kind == "exported" and found.path is not None:
         return ExportedModel(found.path)
+    if found.kind == "published" and found.path is not None:
+        return ExportedModel(program_of(found.path))
     if found.kind == "registered":
         raise UserError(f"{found.name}: must be fetched from its registry first")
     return open_bundle(found)

@@ -1,10 +1,12 @@
-"""`orchestrate predict`: classes of new clips, or of what a camera sees now."""
+"""`orchestrate predict`: classes of new clips, or of what a camera sees now; `publish`: a model in
+the layout of model hubs.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -197,4 +199,39 @@ def _note(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-COMMANDS = {"predict": predict}
+def publish(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRIAL_OR_ENSEMBLE",
+            help="Publish SWEEP/TRIAL, SWEEP/ENSEMBLE, what SWEEP ships, or the folder of one.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Write this folder.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT if it was published there.")
+    ] = False,
+    storage: Storage = "runs",
+    as_json: Json = False,
+) -> None:
+    """Write a folder as model hubs read it: card, configuration, weights as safetensors, and the
+    program that runs them with torch alone.
+    """
+    from orchestrator.ensembling.find_model import find_model
+    from orchestrator.ensembling.publishing import publish as write
+
+    published = write(find_model(model, storage), out, force=force, note=_note)
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(published) | {"folder": str(published.folder)}, indent=2))
+        return
+    print(f"{out}: {published.tensors} tensors, {published.bytes:,} bytes")
+    print(
+        f"logits differ from the stored ones by at most {published.largest_difference:.1e} on"
+        f" {published.clips} {published.split} clips"
+    )
+    print(f"next: orchestrate predict {out} CLIPS...")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"predict": predict, "publish": publish}
