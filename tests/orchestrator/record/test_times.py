@@ -17,6 +17,12 @@ def test_what_is_written_is_read(tmp_path):
     assert load_times(tmp_path) == TIMES
 
 
+def test_what_earlier_versions_have_written_is_read(tmp_path):
+    kinds = '{"st_gcn/single/dense": {"trials": 3, "factor": 1.5}}'
+    (tmp_path / FILE).write_text(f'{{"form": 1, "machine": "this machine", "kinds": {kinds}}}')
+    assert load_times(tmp_path) == TIMES
+
+
 @pytest.mark.parametrize(
     "content",
     [

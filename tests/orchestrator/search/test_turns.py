@@ -53,6 +53,14 @@ def test_a_cell_that_waits_is_asked_again_after_an_end_of_its_own():
     assert cells["a"].told == [("a-0", FAILED), ("a-1", FAILED)]
 
 
+def test_as_many_trials_may_come_as_are_listed_where_no_others_are_made():
+    listed = [trial("a-0"), trial("a-1")]
+    turns = Turns({"a": Scripted(*listed)}, {"a": listed})
+    assert (turns.most, turns.unended) == (2, 2)
+    turns.end(turns.next(), FAILED)
+    assert (turns.most, turns.unended) == (2, 1)
+
+
 def test_trials_that_an_earlier_run_began_go_on_first_and_are_not_written_again():
     written = []
     turns = Turns(

@@ -74,7 +74,7 @@ def test_of_threads_and_gpus_the_wall_clock_counts(tmp_path, machine):
 def test_trials_with_more_threads_say_nothing_of_one(tmp_path):
     left = remaining(tmp_path)
     left.know(trial("2"))
-    left.finished(trial("1"), wall=30.0, cpu=90.0)
+    left.finished(trial("1"), wall=30.0, cpu=45.0)
     assert left.waiting_seconds((), 1) == 20
 
 

@@ -279,6 +279,8 @@ def test_a_run_that_has_not_begun_has_no_best_epoch():
     assert (Progress().epoch, Progress().step, Progress().clip_count) == (0, 0, 0)
     assert (Progress().loss_sum, Progress().correct_sum, Progress().penalty_sum) == (0, 0, 0)
     assert (Progress().seconds, Progress().epoch_seconds) == (0, 0)
+    assert (Progress().shared_epochs, Progress().shared_seconds) == (0, 0)
+    assert Progress().halved_epoch < 0  # no batch was too large
 
 
 def test_every_epoch_may_be_kept_where_nothing_else_is_said():
