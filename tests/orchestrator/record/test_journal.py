@@ -222,6 +222,9 @@ def _event(kind, time, elapsed=None, **fields):
             ],
             60,
         ),
+        # runs that were killed before anything happened
+        ([_event("sweep_started", 0, 0), _event("sweep_resumed", 60, 0)], 0),
+        ([_event("sweep_started", 0), _event("sweep_resumed", 60)], 0),
         # pauses between runs
         (
             [

@@ -197,7 +197,7 @@ def test_the_largest_memory_of_all_epochs_counts(tmp_path, monkeypatch):
 
 
 def test_a_place_is_all_nodes_together():
-    nodes = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 3.5}]
-    assert Place.of(nodes) == Place(7, 2.0)
+    nodes = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 3.5}, {"GPU": 1.0}]
+    assert Place.of(nodes) == Place(7, 3.0)
     assert Grant(2, 0.0).words == "2 cores"
     assert Grant(1, 0.3333).words == "1 core and 0.33 of a GPU"

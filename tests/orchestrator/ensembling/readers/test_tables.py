@@ -134,3 +134,8 @@ def test_labels_are_class_numbers(given, labels, one_hot):
 def test_what_is_no_class_number_is_named(given, said):
     with pytest.raises(UserError, match=said):
         label_table(PATH, Content(given))
+
+
+def test_no_labels_are_said_to_be_none():
+    with pytest.raises(UserError, match=r"must be a list of whole numbers, got shape \(0,\)"):
+        label_table(PATH, Content([]))

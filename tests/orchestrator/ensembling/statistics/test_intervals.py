@@ -73,6 +73,15 @@ def test_the_same_seed_gives_the_same_interval_and_equal_values_one_of_no_width(
     assert bootstrap_interval(np.ones(20), seed=1) == (1.0, 1.0)
 
 
+def test_samples_that_all_lie_on_one_side_of_the_mean_have_their_ends():
+    """As two of them often do: there is no quantile that the bias could be read from."""
+    values = np.repeat([1, 0], [30, 70])
+    for seed in range(20):
+        means = resampled_means(values, 2, np.random.default_rng(seed))
+        low, high = bootstrap_interval(values, seed=seed, draws=2)
+        assert min(means) <= low <= high <= max(means)
+
+
 def test_clips_of_few_subjects_say_less_than_as_many_independent_ones():
     """20 subjects of 50 clips, of which each is always or hardly ever understood."""
     rng = np.random.default_rng(0)
