@@ -241,6 +241,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
         "trainables/sparsity/test_generator.py",
         "trainables/sparsity/test_generators.py",
         "trainables/sparsity/test_constant_channels.py",
+        "trainables/sparsity/test_sharing.py",
         "trainables/sparsity/test_structures.py",
         "trainables/sparsity/test_exchange.py",
         "trainables/sparsity/test_rewinding.py",
