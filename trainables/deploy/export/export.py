@@ -5,6 +5,7 @@ and only then written.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,11 @@ the longest clip of the data set where that is longer.
 """
 LONGEST_TABLE = 2048
 CALIBRATION_CLIPS = 256
+NEEDED: dict[Format, tuple[str, ...]] = {
+    "pt2": (),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
 COORDINATES: dict[Channels, tuple[str, ...]] = {
     "xyz": ("x", "y", "z"),
     "xy": ("x", "y"),
@@ -129,6 +135,7 @@ def check_target(out: Path, asked: Asked) -> dict[str, Path]:
             "--precision int8: must be made for onnx or openvino: torch alone stores such a network"
             " but computes it in float32, slower than before"
         )
+    check_installed(asked)
     files = {ending: out} | ({".bin": out.with_suffix(".bin")} if ending == ".xml" else {})
     for file in files.values():
         if file.exists() and (not asked.force or file.is_dir()):
@@ -136,6 +143,17 @@ def check_target(out: Path, asked: Asked) -> dict[str, Path]:
                 f"{file}: must not exist yet{'' if file.is_dir() else ' (--force replaces it)'}"
             )
     return files
+
+
+def check_installed(asked: Asked) -> None:
+    """UserError where a library that makes or checks such a file is not there."""
+    needed = [*NEEDED[asked.format], *(["onnxruntime"] if asked.precision == "int8" else [])]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"--format {asked.format}: needs {', '.join(dict.fromkeys(missing))};"
+            " pip install 'orchestrate[export]'"
+        )
 
 
 def make(source: Source, about: About, asked: Asked) -> Callable[[str], Files]:

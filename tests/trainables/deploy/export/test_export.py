@@ -14,6 +14,7 @@ from trainables.deploy.export import export as exporting
 from trainables.deploy.export.about import Check
 from trainables.deploy.export.export import Asked, Source, check_target, export, judge, put
 from trainables.deploy.export.exported import open_exported
+from trainables.deploy.export.formats import ENDINGS
 from trainables.deploy.export.precisions import bfloat16_bits
 from trainables.deploy.export.whole import Member, combine
 from trainables.deploy.predict import score_store
@@ -82,6 +83,19 @@ def test_where_no_file_can_be_is_said_before_anything_is_made(tmp_path, name, as
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(UserError, match=message):
         check_target(tmp_path / name, asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "needs"),
+    [
+        (Asked("onnx"), "--format onnx: needs onnx, onnxscript, onnxruntime; pip install"),
+        (Asked("openvino", "int8"), "needs onnx, onnxscript, openvino, onnxruntime; pip install"),
+    ],
+)
+def test_what_is_not_installed_is_said_before_anything_is_made(tmp_path, monkeypatch, asked, needs):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match=rf"{needs} 'orchestrate\[export\]'"):
+        check_target(tmp_path / f"model{ENDINGS[asked.format]}", asked)
 
 
 def test_a_lower_precision_needs_labels(source, tmp_path):
