@@ -79,18 +79,11 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {
-            tensor.untyped_storage()._cdata
-            for tensor in pytree.tree_leaves((args, kwargs))
-            if isinstance(tensor, Tensor)
-        }
+        given = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for tensor in pytree.tree_leaves(result):
-            if (
-                isinstance(tensor, Tensor)
-                and tensor.untyped_storage()._cdata not in self._known | given
-            ):
-                self._follow(tensor.untyped_storage())
+        for storage in _storages(result):
+            if storage._cdata not in self._known | given:
+                self._follow(storage)
         return result
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
@@ -103,6 +96,15 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    """Of the tensors there, but for those in an order of oneDNN's own: packed weights."""
+    return [
+        each.untyped_storage()
+        for each in pytree.tree_leaves(tree)
+        if isinstance(each, Tensor) and not each.is_mkldnn
+    ]
 
 
 def device_name(device: torch.device) -> str:

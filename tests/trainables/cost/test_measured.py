@@ -6,9 +6,11 @@ import time
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.cost import measured
+from trainables.models.onednn import add_conv
+from trainables.reparam.fusible import frozen_conv
 
 
 class Sleeping(nn.Module):
@@ -47,3 +49,21 @@ def test_slow_networks_are_timed_less_often(monkeypatch):
     assert slow.calls == 1 + measured.FEWEST_CALLS
     measured.latency_ms(fast, torch.ones(1))
     assert fast.calls > slow.calls
+
+
+class Packing(nn.Module):
+    """A convolution of a deploy form, whose weight is packed at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = frozen_conv(torch.ones(32, 32, 5, 1), None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return add_conv(torch.zeros_like(x), self.conv, x)
+
+
+def test_packed_weights_are_no_activations():
+    rows = torch.ones(2, 32, 8, 5).to(memory_format=torch.channels_last)
+    module = Packing()
+    size = 4 * rows.numel()
+    assert [measured.peak_activation_bytes(module, rows) for _ in range(2)] == [size, size]
