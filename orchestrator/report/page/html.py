@@ -22,15 +22,12 @@ def escaped(text: str) -> str:
 
 def inline(text: str) -> str:
     """`code` and **bold** of a line; everything else is text."""
-    parts = re.split(r"`([^`]*)`", text)
-    return "".join(
-        f"<code>{escaped(part)}</code>" if number % 2 else _bold(part)
-        for number, part in enumerate(parts)
-    )
 
+    def code(found: re.Match[str]) -> str:
+        return f"<code>{found[1].replace('*', '&#42;')}</code>"
 
-def _bold(text: str) -> str:
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escaped(text))
+    marked = re.sub(r"`([^`]*)`", code, escaped(text))
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", marked)
 
 
 def data_element(name: str, value: Any) -> str:

@@ -55,11 +55,11 @@ def _or_none(found: Interval | None) -> str:
 
 def _intervals_legend(rows: Sequence[Row]) -> str:
     counts = sorted({row.bootstrap.subject_count for row in rows if row.bootstrap})
-    few = " and ".join(map(str, counts))
+    few = f"{' and '.join(map(str, counts))} here; " if counts else ""
     return (
         "Intervals of 95 %: Wilson's and a bootstrap (BCa) over the test clips, as if other clips"
         " of the same people were drawn, and a bootstrap over the people who perform them"
-        f" ({few} here; with fewer than 8 there is none, with fewer than 20 it is too narrow). A"
+        f" ({few}with fewer than 8 there is none, with fewer than 20 it is too narrow). A"
         " bootstrap says nothing (n/a) where every sample has the same mean, as of an accuracy of"
         " 100 %; Wilson's does. None speaks of other seeds. Log-loss, ECE and Brier are n/a where"
         " logits are summed with weights that were not fitted by log-loss: their softmax means no"
