@@ -10,7 +10,8 @@ killed. Counted are finished trials that were lost, those that were started agai
 twice in MLflow: runs of a trial, and steps of a metric.
 
 --restart: the folder of a sweep with so many finished trials, and one that is not, is invented, and
-MLflow knows all of them; measured is the command from its start until it would start Ray.
+MLflow knows all of them; measured is the command from its start until it would start Ray, and until
+it has everything that it prepares meanwhile.
 """
 
 from __future__ import annotations
@@ -277,7 +278,7 @@ def doubled(database: Path) -> tuple[int, int]:
 
 
 def restarted(folder: Path, trials: int, method: str) -> dict[str, float]:
-    """Seconds from the command to the moment before it starts Ray."""
+    """Seconds from the command to the moment before it starts Ray, and until it needs it."""
     folder.mkdir(parents=True)
     make_store(folder)
     os.chdir(folder)
@@ -287,26 +288,40 @@ def restarted(folder: Path, trials: int, method: str) -> dict[str, float]:
     sweep = parse_sweep("long.yaml", text)
     names = invent(sweep, trials)
     know(sweep, names)
-    child = (
-        "import sys, time; from orchestrator.tuning import run\n"
-        "def ray_cluster(*_):\n    print(time.time()); sys.stdout.flush(); import os; os._exit(0)\n"
-        "run.ray_cluster = ray_cluster\n"
-        "from orchestrator.cli import main; sys.argv[1:] = ['sweep', 'long.yaml']; main()\n"
-    )
-    seconds, used = [], []
+    starts, ready, used = [], [], []
     for _ in range(3):
         began, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", BEFORE_RAY], capture_output=True, text=True)
         try:
-            seconds.append(float(done.stdout.split()[-1]) - began)
-        except (IndexError, ValueError):
+            start, end = (float(line) for line in done.stdout.split()[-2:])
+        except ValueError:
             raise SystemExit(f"the command ended early: {done.stdout}{done.stderr}") from None
+        starts.append(start - began)
+        ready.append(end - began)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return {
-        f"restart with {trials} finished trials, s": median(seconds),
-        "of which on the processor, s": median(used),
+        f"restart with {trials} finished trials until Ray starts, s": median(starts),
+        "until everything else is ready, s": median(ready),
+        "processor time of both, s": median(used),
     }
+
+
+BEFORE_RAY = """
+import contextlib, os, sys, time
+from orchestrator.tuning import run
+def say():
+    print(time.time(), flush=True)
+@contextlib.contextmanager
+def cluster_ahead(*_):
+    say()
+    yield lambda: (say(), os._exit(0))
+run.cluster_ahead = cluster_ahead
+sys.argv[1:] = ["sweep", "long.yaml"]
+from orchestrator.cli import main
+main()
+"""
+"""The command; it says when it would start Ray, and ends when it would wait for it."""
 
 
 def invent(sweep: Sweep, trials: int) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,6 +43,7 @@ from trainables.contract.errors import OutOfSpace, UserError
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
+    from orchestrator.tuning.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -88,26 +90,44 @@ def conduct(
     run = run or folder_of(sweep)
     with opened(run):
         prepared = prepare(sweep, run, extends=start == "extend")
-        context = _context(sweep, run, prepared, address)
-        try:
-            _begin(context, prepared, note)
-            if start == "retry failed":
-                note(f"failed trials that are tried again: {_retry_failed(context)}")
-            _forecast(context, planned)
-            # Ray and torch are loaded only now that the file is known to be good
-            from orchestrator.tuning.run import run_trials
+        # Ray is loaded only now that the file is known to be good
+        from orchestrator.tuning.run import cluster_ahead, run_trials
 
-            stop = run_trials(context) or _cut_short(run)
-            return _interrupt(context, stop) if stop is not None else _finish(context)
-        except OutOfSpace as error:
-            return _interrupt(context, Stop("system", str(error)))
-        except BaseException as error:
-            _last_word(context.journal, f"{type(error).__name__}: {error}")
-            context.tracker.finish_sweep("failed", {}, None)
-            raise
+        with ExitStack() as ahead:
+            cluster = None
+            if start != "plain" or _is_left(run):
+                cluster = ahead.enter_context(cluster_ahead(address, note))
+            context = _context(sweep, run, prepared, address, cluster)
+            try:
+                _begin(context, prepared, note)
+                if start == "retry failed":
+                    note(f"failed trials that are tried again: {_retry_failed(context)}")
+                _forecast(context, planned)
+                stop = run_trials(context) or _cut_short(run)
+                ahead.close()
+                return _interrupt(context, stop) if stop is not None else _finish(context)
+            except OutOfSpace as error:
+                return _interrupt(context, Stop("system", str(error)))
+            except BaseException as error:
+                _last_word(context.journal, f"{type(error).__name__}: {error}")
+                context.tracker.finish_sweep("failed", {}, None)
+                raise
 
 
-def _context(sweep: Sweep, run: Path, prepared: Prepared, address: str | None) -> SweepRun:
+def _is_left(run: Path) -> bool:
+    """Whether trials are left to run, as far as the folder tells."""
+    states = load_trials(run)
+    more = open_slots(read_journal(run / "journal.jsonl"))
+    return not states or bool(more) or not all(state.ended for state in states)
+
+
+def _context(
+    sweep: Sweep,
+    run: Path,
+    prepared: Prepared,
+    address: str | None,
+    cluster: Callable[[], Cluster] | None,
+) -> SweepRun:
     """What this run of the sweep works with; its trials are those of earlier runs and the rest."""
     events = read_journal(run / "journal.jsonl")
     trials, slots, behind = known_trials(sweep, load_proposals(run))
@@ -117,7 +137,8 @@ def _context(sweep: Sweep, run: Path, prepared: Prepared, address: str | None) -
     journal = journal_of_run(run)
     earlier = warm_up(sweep, run, journal)
     return SweepRun(
-        sweep, run, trials, journal, tracker, address, seconds_left, fetched, slots, behind, earlier
+        *(sweep, run, trials, journal, tracker, address, seconds_left, fetched),
+        *(slots, behind, earlier, cluster),
     )
 
 

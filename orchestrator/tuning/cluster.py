@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -222,6 +223,18 @@ def ray_cluster(address: str | None, note: Callable[[str], None]) -> Iterator[Cl
             _leave(cluster)
 
 
+@contextmanager
+def cluster_ahead(
+    address: str | None, note: Callable[[str], None]
+) -> Iterator[Callable[[], Cluster]]:
+    """`ray_cluster` while its caller does other things: Ray's processes take seconds to start, in
+    which this one would wait. Yields what waits for the cluster, or raises why there is none.
+    """
+    with ExitStack() as around, ThreadPoolExecutor(1) as thread:
+        begun = thread.submit(around.enter_context, ray_cluster(address, note))
+        yield begun.result
+
+
 def _own_cores() -> dict[str, int]:
     """The cores of this process, where they are fewer than the machine's: a job of Slurm has a
     share of a node, by affinity or by trust, and Ray counts all of it.
@@ -241,14 +254,14 @@ def _to_the_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
 def _init(where: str, options: Mapping[str, Any]) -> None:
     ray._private.worker.print_to_stdstream = _to_the_log
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ray.init(address=where, log_to_driver=False, logging_level="error", **options)
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            raise UserError(
-                f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
-            ) from error
+    # for good: other threads have filters of their own meanwhile, see `cluster_ahead`
+    warnings.filterwarnings("ignore", module=r"(ray|orchestrator\.tuning\.cluster)(\.|$)")
+    try:
+        ray.init(address=where, log_to_driver=False, logging_level="error", **options)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise UserError(
+            f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _leave(cluster: Cluster) -> None:

@@ -45,6 +45,7 @@ from orchestrator.tuning.cluster import (
     possible_nodes,
     ray_cluster,
 )
+from orchestrator.tuning.cluster import cluster_ahead as cluster_ahead  # to be had from here, too
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.remaining import remaining_of
@@ -108,7 +109,11 @@ def run_trials(context: SweepRun) -> Stop | None:
         if not to_run and not untimed(context):
             return None
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
-        cluster = stack.enter_context(ray_cluster(context.address, display.note))
+        cluster = (
+            context.cluster()
+            if context.cluster is not None
+            else stack.enter_context(ray_cluster(context.address, display.note))
+        )
         take_signals()  # Ray has handlers of its own
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
         place = context.sweep.problem(("resources",), "")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import propose
@@ -15,6 +16,9 @@ from orchestrator.tracking.tracker import Tracker
 from orchestrator.trials.dense import cells_behind
 from orchestrator.trials.proposed import Proposal, Trial
 from orchestrator.trials.space import all_trials
+
+if TYPE_CHECKING:
+    from orchestrator.tuning.cluster import Cluster
 
 
 def known_trials(
@@ -50,6 +54,8 @@ class SweepRun:
     # cells that wait for the dense trials of others, see `cells_behind`
     behind: Mapping[str, Collection[str]] = field(default_factory=dict)
     earlier: Sequence[Earlier] = ()  # trials of other sweeps that the searches learn from
+    # waits for the Ray cluster that is being started; None: it is started when it is needed
+    cluster: Callable[[], Cluster] | None = None
 
     def propose(self, trial: Trial) -> None:
         """Write a new trial down, before it may start."""

@@ -366,6 +366,7 @@ class World:
         patch.setattr(callbacks, "kill", lambda trial: trial.worker.end())
         cluster = SimpleNamespace(check=self.check_cluster, shared=False)
         patch.setattr(running, "ray_cluster", lambda address, note: nullcontext(cluster))
+        patch.setattr(running, "cluster_ahead", lambda *_: nullcontext(lambda: cluster))
         patch.setattr(running, "possible_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "live_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "remaining_of", lambda *_: None)

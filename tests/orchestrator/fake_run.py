@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -231,3 +232,8 @@ def make_sweep(
         chooses_by_latency=any("_ms" in metric for metric, _ in objectives)
         or any("_ms" in limit["metric"] for limit in limits),
     )
+
+
+def no_cluster(address: str | None, note: Any) -> Any:
+    """In the place of `cluster_ahead`: nothing is started."""
+    return nullcontext()

@@ -56,7 +56,7 @@ def stage(tmp_path, monkeypatch):
         stage.contexts.append(context)
         return stage.trials(context)
 
-    module = SimpleNamespace(run_trials=run_trials)
+    module = SimpleNamespace(run_trials=run_trials, cluster_ahead=fake_run.no_cluster)
     monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
     monkeypatch.setattr(conduct_module, "write_bundle", lambda *told: None)
     monkeypatch.setattr("orchestrator.planning.check._check_graphs", lambda *told: [])

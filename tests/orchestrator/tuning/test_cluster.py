@@ -3,6 +3,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from orchestrator.tuning.cluster import (
     Slots,
     answers,
     check_address,
+    cluster_ahead,
     fit_slots,
     ray_cluster,
 )
@@ -120,7 +122,7 @@ class FakeRay:
             "mode": os.environ.get("RAY_AUTH_MODE"),
             "several": cluster.ray._private.ray_constants.ENABLE_RAY_CLUSTER,
         }
-        warnings.warn("Ray will change", FutureWarning, stacklevel=1)
+        warnings.warn("Ray will change", FutureWarning, stacklevel=2)
         if self.refuses:
             raise self.refuses
 
@@ -329,3 +331,34 @@ def test_a_cluster_that_grows_is_given_work_for_one_node_more(monkeypatch):
     assert growing() == 9
     too_large = cluster.Growing(Resources(cpus=99, gpus=0.0), 0.0)
     assert too_large() == 1
+
+
+def test_a_cluster_is_started_while_other_things_are_done(monkeypatch, environment):
+    fake, done, threads = FakeRay(monkeypatch), threading.Event(), []
+
+    def init(**options):
+        assert done.wait(10), "nothing else was done meanwhile"
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    with cluster_ahead(None, lambda _: None) as joined:
+        done.set()
+        assert not joined().shared
+    assert threads != [threading.main_thread()]
+    assert fake.calls[-1] == "shutdown, collecting=False"
+
+
+def test_a_cluster_that_is_not_needed_in_the_end_is_left(monkeypatch, environment):
+    fake = FakeRay(monkeypatch)
+    with pytest.raises(KeyError), cluster_ahead(None, lambda _: None):
+        raise KeyError
+    assert fake.calls[-1] == "shutdown, collecting=False"
+
+
+def test_why_there_is_no_cluster_is_said_to_whoever_needs_it(monkeypatch, environment):
+    FakeRay(monkeypatch, refuses=RuntimeError("version mismatch"))
+    with (
+        cluster_ahead(None, lambda _: None) as joined,
+        pytest.raises(UserError, match="version mismatch"),
+    ):
+        joined()
