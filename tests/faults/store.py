@@ -53,9 +53,16 @@ class Server:
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.experiments: dict[str, str] = {}
+        self.experiment_tags: dict[str, str] = {}  # of the only one
 
-    def get_experiment(self, experiment: str) -> str:
-        return experiment
+    def get_experiment(self, experiment: str) -> SimpleNamespace:
+        return SimpleNamespace(experiment_id=experiment, tags=dict(self.experiment_tags))
+
+    def set_experiment_tag(self, experiment: str, key: str, value: str) -> None:
+        self.experiment_tags[key] = value
+
+    def delete_experiment_tag(self, experiment: str, key: str) -> None:
+        del self.experiment_tags[key]
 
     def get_experiment_by_name(self, name: str) -> Any:
         known = self.experiments.get(name)
