@@ -1,0 +1,100 @@
+"""A registered model is fetched once, by alias or version; what is none is named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator.ensembling.find_model import find_model
+from orchestrator.tracking import registered
+from orchestrator.tracking.registered import fetched
+from trainables.contract.disk import write_json
+from trainables.contract.errors import UserError
+
+
+class Refused(Exception):
+    """As MLflow's own."""
+
+
+class Registry:
+    """As much of a registry as is asked."""
+
+    def search_registered_models(self):
+        return [SimpleNamespace(name="sweep.final"), SimpleNamespace(name="other/net")]
+
+    def get_registered_model(self, name):
+        return SimpleNamespace(aliases={"champion": "2"})
+
+    def search_model_versions(self, rule):
+        name = rule.removeprefix("name = ").strip("'")
+        return [
+            SimpleNamespace(name=name, version=number, source=f"models:/m-{number}")
+            for number in ("1", "2", "10")
+        ]
+
+
+@pytest.fixture
+def downloads(monkeypatch, tmp_path):
+    """What was downloaded; the store is a file that is there, the models hold one bundle."""
+    done, bundles = [], {"count": 1}
+
+    def download_artifacts(artifact_uri, dst_path, tracking_uri):
+        done.append(artifact_uri)
+        for number in range(bundles["count"]):
+            folder = Path(dst_path) / "artifacts" / f"model{number}"
+            write_json(folder / "bundle.json", {"of": artifact_uri})
+            (folder / "net.pt").write_bytes(b"weights")
+        return dst_path
+
+    (tmp_path / "mlflow.db").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(registered, "open_client", lambda uri: Registry())
+    monkeypatch.setattr(registered, "load_mlflow", lambda: (Refused,))
+    artifacts = SimpleNamespace(download_artifacts=download_artifacts)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(artifacts=artifacts))
+    return SimpleNamespace(done=done, bundles=bundles, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("models:/sweep.final@champion", "models:/sweep.final/2"),
+        ("models:/sweep.final/1", "models:/sweep.final/1"),
+        ("models:/sweep.final/latest", "models:/sweep.final/10"),
+        ("models:/other/net/1", "models:/other/net/1"),
+    ],
+)
+def test_it_is_fetched_once_as_a_bundle(downloads, text, source):
+    first, again = (fetched(find_model(text)) for _ in range(2))
+    assert downloads.done == [source]
+    assert first == again
+    assert (first.kind, first.name) == ("bundle", text)
+    assert sorted(path.name for path in first.path.iterdir()) == ["bundle.json", "net.pt"]
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models:/unheard@champion", "must be a model registered at .* there are 'other/net', 'sw"),
+        ("models:/sweep.final@best", "must be an alias of sweep.final, it has 'champion'"),
+        ("models:/sweep.final/7", "must be a version of sweep.final, it has '1', '2', '10'"),
+    ],
+)
+def test_what_is_not_registered_is_refused_with_what_is(downloads, text, message):
+    with pytest.raises(UserError, match=f"{text}: {message}"):
+        fetched(find_model(text))
+    assert downloads.done == []
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_model_that_no_sweep_registered_is_refused_and_not_kept(downloads, count):
+    downloads.bundles["count"] = count
+    with pytest.raises(UserError, match="must be a model that a sweep registered, got another"):
+        fetched(find_model("models:/sweep.final/1"))
+    assert list((downloads.cache / "registered").iterdir()) == []
