@@ -161,10 +161,10 @@ class MLflowTracker:
         self._describe()
 
     def _describe(self, ended: str = "") -> None:
-        """Say on the parent run where its pages are; ended: what its end adds."""
+        """Say on the parent run where its pages are; ended: what its end says instead."""
         known = self._client.get_run(self._parent).data.tags.get(NOTE, "")
         if is_ours(known) and (ended or not known):
-            text = sweep_note(self._sweep, self._runs.experiment, self._parent, ended)
+            text = ended or sweep_note(self._sweep, self._runs.experiment, self._parent)
             self._runs.write(self._parent, tags={NOTE: text})
 
     def _take_back(self, client: Any, identity: Mapping[str, str]) -> None:
@@ -433,6 +433,7 @@ class MLflowTracker:
             address = absolute_uri(expanded(self._uri, PLACE))
             note = model_note(row, evaluation, model)
             register(self._client, address, self._run_of(kind, name), model, bundle, note)
-            self._describe(ended_note(row, model, self._runs.experiment, self._parent))
+            experiment, parent = self._runs.experiment, self._parent
+            self._describe(ended_note(self._sweep, row, model, experiment, parent))
 
         self._put(f"model {row.name}", operation)

@@ -29,10 +29,9 @@ COLUMNS = (
     "metrics.`test_top1`",
     "metrics.`deploy_nonzero_params`",
     "metrics.`deploy_latency_ms`",
-    "tags.`kind`",
-    "tags.`backbone`",
     "tags.`stream`",
     "tags.`sparsity`",
+    "tags.`backbone`",
 )
 BEST, CURVES = "Which is best", "Learning curves"
 CLOSED = ("best", "details", "level", "Model metrics", "System metrics")
@@ -131,24 +130,33 @@ EXPERIMENT_NOTE = (
 )
 
 
-def sweep_note(name: str, experiment: str, parent: str, ended: str = "") -> str:
-    """Description of a sweep's run in Markdown; ended: what its end adds."""
-    pages = (
-        f"[charts]({view_page(experiment, parent)})",
-        f"[table]({view_page(experiment, parent, 'TABLE')})",
-    )
-    return f"**Sweep {name}**: {' · '.join(pages)} of its trials and ensembles.\n{ended}"
+def sweep_note(name: str, experiment: str, parent: str) -> str:
+    """Description of a sweep's run in Markdown: where its trials are compared."""
+    return _note(name, _comparisons(experiment, parent))
 
 
-def ended_note(row: Row, model: str, experiment: str, parent: str) -> str:
-    """What the end of a sweep adds to its description: what it ships, and where to look next."""
-    matrix = run_page(experiment, parent, "report/figures/confusion.png")
-    report = run_page(experiment, parent, "report/report.md")
-    return (
-        f"\nIt ships `{row.name}`: {_scores(row)}.\n\n"
-        f"* [registered model]({model_page(model)}), alias `champion`\n"
-        f"* [confusion matrix]({matrix})\n* [report]({report})\n"
-    )
+def ended_note(name: str, row: Row, model: str, experiment: str, parent: str) -> str:
+    """The same of a sweep that has ended, with what it ships and where to look at that."""
+    pages = {
+        **_comparisons(experiment, parent),
+        "registered model": model_page(model),
+        "confusion matrix": run_page(experiment, parent, "report/figures/confusion.png"),
+        "report": run_page(experiment, parent, "report/report.md"),
+    }
+    return f"{_note(name, pages)}\n\nIt ships `{row.name}`: {_scores(row)}."
+
+
+def _comparisons(experiment: str, parent: str) -> dict[str, str]:
+    return {
+        "charts": view_page(experiment, parent),
+        "table": view_page(experiment, parent, "TABLE"),
+    }
+
+
+def _note(name: str, pages: Mapping[str, str]) -> str:
+    """All links in the first line: MLflow folds what is longer than a few."""
+    links = " · ".join(f"[{title}]({address})" for title, address in pages.items())
+    return f"**Sweep {name}**: {links}"
 
 
 def model_note(row: Row, evaluation: FinalEvaluation, model: str) -> str:
