@@ -89,7 +89,13 @@ def verdicts_of(row: Row, evaluation: FinalEvaluation) -> list[str]:
     for role in counts:
         same = [each for each in own if each.role == role]
         if len(same) > 1:
-            lines.append(_tie(same, evaluation))
+            networks = {each.against for each in same}
+            alike = [
+                each for each in counts if {c.against for c in own if c.role == each} == networks
+            ]
+            if role == alike[0]:
+                names = ", which is ".join(OWNERS[each] for each in alike)
+                lines.append(_tie(same, names, evaluation))
             continue
         # of equally good networks one may be the only one left, the others being the ensemble
         roles = [each.role for each in own if each.against == same[0].against]
@@ -106,7 +112,7 @@ OWNERS: dict[Role, str] = {
 }
 
 
-def _tie(same: Sequence[Comparison], evaluation: FinalEvaluation) -> str:
+def _tie(same: Sequence[Comparison], owner: str, evaluation: FinalEvaluation) -> str:
     """The ensemble against several networks of which none is better than the others where they are
     chosen: against each, and what holds for all of them.
     """
@@ -130,7 +136,7 @@ def _tie(same: Sequence[Comparison], evaluation: FinalEvaluation) -> str:
         for alike in kinds.values()
     )
     return (
-        f"`{first.ensemble}` ({percent(ensemble.test.top1)} %) against {OWNERS[first.role]}:"
+        f"`{first.ensemble}` ({percent(ensemble.test.top1)} %) against {owner}:"
         f" {len(same)} networks are equally good on {first.chosen_on}{known}, so none of them is"
         f" the best. Against {'; '.join(singles)}. **The ensemble is {summary}**."
     )

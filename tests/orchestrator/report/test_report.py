@@ -120,6 +120,14 @@ def test_members_that_tie_on_selection_are_said_to_tie(tmp_path):
     assert ties == {("joint-0", "joint-0.6", "bone-0", "bone-0.6"), ("joint-0", "bone-0")}
 
 
+def test_a_tie_of_the_same_networks_in_two_roles_is_said_once(tmp_path):
+    trials = disjoint_errors()
+    for trial in trials:
+        trial.wrong_selection = (0,) if trial.level == 0 else (0, 1)
+    (line,) = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL)))
+    assert "its best member, which is the dense single network: 2 networks are equally" in line
+
+
 def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp_path, capsys):
     trials = disjoint_errors(levels=(0.0, 0.95))
     trials[3].wrong_selection = ()
