@@ -12,6 +12,8 @@ from orchestrator.report.content import Block, Bullets, Heading, Listing, Pictur
 
 SHOWN_ROWS = 25
 """Of a long table at first; the rest come on demand."""
+SHORT = 32
+"""Characters of cells that stand on one line."""
 WRITTEN_ROWS = 100
 """A longer table has its other rows as data, of which the page makes elements when asked."""
 
@@ -62,17 +64,13 @@ def _written(block: Block) -> str:
 def table(found: Table) -> str:
     """A table that can be sorted; long ones can be filtered, wide ones widened."""
     columns = found.columns
-    numeric = [found.numeric(column) for column in columns]
     few = [column for column in columns if column in found.few] or columns
     best = {column: found.is_best(column) for column in columns}
     cells = [
         [_cell(row[column], best=best[column][number]) for column in columns]
         for number, row in enumerate(found.rows)
     ]
-    classes = [
-        " ".join(filter(None, ["number" if numeric[i] else "", "" if column in few else "more"]))
-        for i, column in enumerate(columns)
-    ]
+    classes = [_class(found, column, few) for column in columns]
     head = "".join(
         f'<th scope="col" class="{classes[i]}"><button type="button">{inline(column)}</button></th>'
         for i, column in enumerate(columns)
@@ -90,6 +88,15 @@ def table(found: Table) -> str:
         f'<div class="table"{wide} data-shown="{SHOWN_ROWS}"><div class="scroll"><table><thead>'
         f"<tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{rest}</div>"
     )
+
+
+def _class(found: Table, column: str, few: Sequence[str]) -> str:
+    names = {
+        "number": found.numeric(column),
+        "short": all(len(row[column]) <= SHORT for row in found.rows),
+        "more": column not in few,
+    }
+    return " ".join(name for name, holds in names.items() if holds)
 
 
 def _rows(cells: Sequence[Sequence[str]]) -> str:

@@ -128,7 +128,7 @@ const charts = {};
             shape: { field: "kind", type: "nominal", legend: null,
               scale: { domain: kinds, range: kinds.map((kind) => shapes[kind] ?? "circle") } },
             tooltip: tooltip("name", "kind", "accuracy", "cost", "non_zero", "latency") } },
-        { transform: [{ filter: "datum.ship" }], mark: { type: "text", dy: -15, fontSize: 11.5,
+        { data: { values: points.filter((p) => p.ship) }, mark: { type: "text", dy: -15, fontSize: 11.5,
           fontWeight: 600, limit: Math.max(120, width / 2.2) },
         encoding: { x, y, text: { field: "name" } } },
       ];
