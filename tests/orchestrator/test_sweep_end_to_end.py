@@ -179,7 +179,7 @@ store, scores = Store.open("data"), Scores.load(Path("runs/tiny/ensembles/both/s
 place = {name: number for number, name in enumerate(store.column("id"))}
 clips = [store.clip(place[name])[0] for name in scores.ids]
 table = model.unwrap_python_model().predict(None, [clip.tolist() for clip in clips])
-first = model.predict(np.asarray(clips[0], np.float32)[None])
+first = model.predict(np.asarray(clips[0], np.float32)[None, None])
 assert abs(first.to_numpy() - table.to_numpy()[:1]).max() < 1e-6
 assert list(table.columns) == list(store.info.classes)
 expected = np.exp(scores.logits.astype(float)); expected /= expected.sum(axis=1, keepdims=True)
