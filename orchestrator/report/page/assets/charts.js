@@ -132,6 +132,16 @@ const charts = {};
           fontWeight: 600, limit: Math.max(120, width / 2.2) },
         encoding: { x, y, text: { field: "name" } } },
       ];
+      const budgets = of_trials ? [] : (data.fronts ?? [])
+        .filter((point) => point.cost === state.x && known(point[split]))
+        .map((point) => ({ x: point.x, y: 100 * point[split], name: point.name,
+          accuracy: plus_minus(point[split], point[error]), cost: amount(point.x) }));
+      layer.splice(1, 0, // below the points, which keep their hover
+        { data: { values: budgets }, mark: { type: "line", interpolate: "step-after",
+          color: "var(--c3)", strokeWidth: 1.2 }, encoding: { x, y } },
+        { data: { values: budgets }, mark: { type: "point", shape: "triangle-up", filled: true,
+          color: "var(--c3)", size: 60 },
+        encoding: { x, y, tooltip: tooltip("name", "accuracy", "cost") } });
       if (bars) layer.splice(1, 0, { mark: { type: "rule", opacity: 0.45 }, encoding: { x,
         y: { ...y, field: "low" }, y2: { field: "high" },
         color: { field: "colour", type: "nominal", scale: null } },
@@ -142,6 +152,7 @@ const charts = {};
         note: `${kinds.map((kind) => `${kind}: ${shapes[kind] ?? "circle"}`).join(", ")}. Bars and ±:`
           + " one standard error of the clips. The dashed line joins those that no cheaper one"
           + ` equals in what is drawn${split === "selection" ? "" : "; it decided nothing"}.`
+          + (budgets.length ? " Triangles: the greedy ensemble of all cells within a budget." : "")
           + (split === "selection" ? " What is chosen by these figures looks better than it is."
             : "") };
     },
