@@ -132,7 +132,8 @@ class _WithHead(nn.Module):
 
 def _per_expert(weights: Tensor, chosen: Tensor, experts: int) -> Tensor:
     """(N, H): the weights (N, k) in the places of the chosen experts, 0 elsewhere."""
-    return weights.new_zeros(len(weights), experts).scatter(1, chosen, weights)
+    # not len(weights), which a traced program would take for a constant
+    return weights.new_zeros(weights.shape[0], experts).scatter(1, chosen, weights)
 
 
 def squared_variation(values: Tensor) -> Tensor:

@@ -12,10 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.contract.errors import UserError
-from trainables.contract.foreign_files import reason
 from trainables.deploy.export.about import KEY, Format
 from trainables.deploy.export.exported import import_runtime
 
@@ -24,6 +23,26 @@ EXAMPLE = (2, 45)  # clips and frames of what is traced; both are free in the fi
 
 Files = dict[str, bytes]
 """Ending of a file -> its content; what says the rest is valid comes last."""
+
+
+def _distances(left: Tensor, right: Tensor, *_euclidean: Any) -> Tensor:
+    """Euclidean, (..., P, C) and (..., R, C) -> (..., P, R)."""
+    return (left.unsqueeze(-2) - right.unsqueeze(-3)).square().sum(-1).sqrt()
+
+
+def _sorted(values: Tensor, *, stable: bool, dim: int, descending: bool) -> Any:
+    return torch.sort(values, dim=dim, descending=descending)
+
+
+UNKNOWN: dict[Any, Any] = {
+    torch.ops.aten.cdist.default: _distances,  # of HD-GCN
+    torch.ops.aten.sort.stable: _sorted,  # of mixtures; the order of equal numbers is open
+}
+"""What ONNX has no word for, in words that it has."""
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
 
 def trace(whole: nn.Module, coordinates: int, joints: int, persons: int) -> Any:
@@ -38,7 +57,7 @@ def trace(whole: nn.Module, coordinates: int, joints: int, persons: int) -> Any:
             program = torch.export.export(whole, (example,), dynamic_shapes=free)
     except Exception as error:  # torch's own classes, which have no common base
         raise UserError(
-            f"the network must run alike for all clips to be exported, but {reason(error)}"
+            f"the network must run alike for all clips to be exported, but {_first_line(error)}"
         ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # lines of this machine's files
@@ -57,10 +76,19 @@ def to_onnx(program: Any) -> Any:
     """The program as an ONNX model (onnx.ModelProto), weights inside."""
     for module in ("onnx", "onnxscript"):
         import_runtime(module, "--format onnx")
-    with quiet():
-        made = torch.onnx.export(
-            program, dynamo=True, input_names=["clips"], output_names=list(OUTPUTS), verbose=False
-        )
+    try:
+        with quiet():
+            made = torch.onnx.export(
+                program.run_decompositions(UNKNOWN),
+                dynamo=True,
+                input_names=["clips"],
+                output_names=list(OUTPUTS),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's own classes, which have no common base
+        raise UserError(
+            f"the network cannot be said in ONNX (--format pt2 can): {_first_line(error)}"
+        ) from error
     assert made is not None
     model = made.model_proto
     del model.metadata_props[:]

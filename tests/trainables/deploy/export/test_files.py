@@ -211,14 +211,19 @@ def test_every_kind_of_network_and_of_data_set_gives_its_logits(tmp_path, case):
     kind, backbone, stream = HEAVY[case]
     store = store_of(tmp_path / "store", kind)
     members = [Member("one", network_of(store, backbone), seen(store, stream))]
-    (expected,) = written(tmp_path, store, members, {"trial": "one"})
+    assert_same_everywhere(tmp_path, store, members)
+
+
+def assert_same_everywhere(folder, store, members):
+    """One network's logits: of every clip in its three files, and where this package is not."""
+    (expected,) = written(folder, store, members, {"trial": "one"})
     for name in FILES:
-        ours = logits_of(tmp_path / name, store)
+        ours = logits_of(folder / name, store)
         np.testing.assert_allclose(ours, expected, atol=1e-4, err_msg=name)
-    np.save(tmp_path / "expected.npy", expected[same_length(store)])
+    np.save(folder / "expected.npy", expected[same_length(store)])
     programs = [block for block in blocks() if "logits" in block and "trainables" not in block]
     check = "\nnp.testing.assert_allclose(logits, np.load('expected.npy'), atol=1e-4)\n"
-    alone("\n".join([ALONE, *(program + check for program in programs)]), tmp_path)
+    alone("\n".join([ALONE, *(program + check for program in programs)]), folder)
 
 
 @pytest.mark.full
@@ -227,6 +232,4 @@ def test_networks_of_several_levels_give_their_logits(tmp_path, network):
     store = store_of(tmp_path / "store", "coco")
     form = deploy(masked(network, persons=2).float().eval(), frames=FRAMES)
     members = [Member("one", form, seen(store))]
-    (expected,) = written(tmp_path, store, members, {"trial": "one"})
-    for name in FILES:
-        np.testing.assert_allclose(logits_of(tmp_path / name, store), expected, atol=1e-4)
+    assert_same_everywhere(tmp_path, store, members)
