@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from orchestrator.report.point_names import Point, name_points
 from trainables.contract.artifacts import load_curve
-from trainables.contract.disk import read_json
+from trainables.contract.disk import read_json, write_atomic
 from trainables.figures import blank_figure
 
 if TYPE_CHECKING:
@@ -363,7 +364,11 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
+    """Write a figure in the form that the end of `path` says, whole or not at all: pages that show
+    it read it at any time. options: matplotlib's own.
+    """
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:].lower(), **options)
+    write_atomic(path, content.getvalue())
     return path

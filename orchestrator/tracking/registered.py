@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -64,11 +65,10 @@ def fetched(found: FoundModel, uri: str | None = None) -> FoundModel:
 def _version(client: Any, text: str, store: str) -> Any:
     """The version of a registered model; UserError lists the models there are."""
     name, alias, version = _parts(text)
-    known = {model.name: model for model in client.search_registered_models()}
-    if name not in known:
+    if not client.search_registered_models(f"name = {quoted(name)}"):
         raise UserError(
             f"{text}: must be a model registered at {redacted(store)}, there"
-            f" are {listed(sorted(known), 12)}"
+            f" are {listed(sorted(_names(client)), 12)}"
         )
     if alias is not None:
         aliases = dict(client.get_registered_model(name).aliases)
@@ -87,6 +87,17 @@ def _version(client: Any, text: str, store: str) -> Any:
             f"{text}: must be a version of {name}, it has {listed(sorted(versions, key=int), 12)}"
         )
     return versions[version]
+
+
+def _names(client: Any) -> Iterator[str]:
+    """Of all registered models: a store gives them a page at a time."""
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        yield from (model.name for model in page)
+        token = page.token
+        if not token:
+            return
 
 
 def _parts(text: str) -> tuple[str, str | None, str]:

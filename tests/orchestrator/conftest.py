@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from io import BytesIO
 
 import pytest
 
@@ -13,8 +13,8 @@ def quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
     are: most of the time that an end takes, and the subject of tests of their own.
     """
 
-    def not_drawn(figure: object, path: Path, **options: object) -> None:
-        Path(path).write_bytes(b"\x89PNG\r\n\x1a\n")
+    def not_drawn(figure: object, content: BytesIO, **options: object) -> None:
+        content.write(b"\x89PNG\r\n\x1a\n")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", not_drawn)
     monkeypatch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 5)

@@ -17,7 +17,7 @@ def plot(
         str,
         typer.Argument(
             metavar="KIND",
-            help="; ".join(f"{kind}: {shows}" for kind, shows in KINDS.items()) + ".",
+            help=f"What to draw: {'; '.join(f'{kind}: {shows}' for kind, shows in KINDS.items())}.",
         ),
     ],
     out: Annotated[

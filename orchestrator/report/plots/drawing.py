@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.report.figures import DRAWING
+from orchestrator.report.figures import DRAWING, save_figure
 from orchestrator.report.plots.charts import Chart, Mark, Panel, Series
 from orchestrator.report.point_names import Point, name_points
 from orchestrator.report.violins import COLOURS, Kind, Violin, violin_panel
+from trainables.contract.errors import UserError
 from trainables.figures import blank_figure
 
 if TYPE_CHECKING:
@@ -159,18 +160,20 @@ KINDS: dict[Kind, str] = {
 
 @contextmanager
 def _figure(path: Path, width: Width, height: float) -> Iterator[Figure]:
-    """An empty figure that is saved at the end, in the form that the name of the file asks for."""
+    """An empty figure that is saved at the end, in the form that the name of the file asks for;
+    UserError where it cannot be.
+    """
     from matplotlib import rc_context
 
-    dates = {".svg": "Date", ".pdf": "CreationDate"}
-    without_date: dict[str, Any] = (
-        {"metadata": {dates[path.suffix]: None}} if path.suffix in dates else {}
-    )
+    date = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix.lower())
+    without_date: dict[str, Any] = {"metadata": {date: None}} if date else {}
     with DRAWING, rc_context(STYLE):
         figure = blank_figure(WIDTHS[width], height)
         yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DOTS, **without_date)
+        try:
+            save_figure(figure, path, dpi=DOTS, **without_date)
+        except OSError as error:
+            raise UserError(f"{path}: the figure cannot be written: {error.strerror}") from error
 
 
 def _draw_series(axes: Axes, series: Series) -> None:

@@ -45,7 +45,7 @@ class Asked:
             near = get_close_matches(self.kind, KINDS, 1)
             hint = f", did you mean '{near[0]}'?" if near else ""
             raise UserError(f"KIND must be one of {', '.join(KINDS)}, got '{self.kind}'{hint}")
-        if self.out.suffix not in FORMATS:
+        if self.out.suffix.lower() not in FORMATS:
             raise UserError(f"--out: must end with {', '.join(FORMATS)}, got '{self.out}'")
         if self.row is not None and self.kind != "confusion":
             raise UserError(f"--row: goes with confusion alone, got it with {self.kind}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,20 @@ def test_a_front_names_its_ensembles_and_their_costs(drawn, tmp_path):
     # bars of equal figures stand beside each other
     places = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
     assert min(places) < 1000.0 < max(places)
+
+
+def test_a_report_never_has_half_a_figure(tmp_path, monkeypatch):
+    path = tmp_path / "confusion.png"
+    path.write_bytes(b"before")
+
+    def interrupted(figure, content, **options):
+        if isinstance(content, BytesIO):
+            content.write(b"half")
+        else:
+            content.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw_confusion(np.eye(3, dtype=np.int64), "net", path)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]

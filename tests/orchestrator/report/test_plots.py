@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 
@@ -142,6 +143,29 @@ def test_a_file_is_of_the_form_its_name_says_and_the_same_every_time(run, tmp_pa
     if suffix == ".pdf":
         assert b"/FontFile2" in first  # TrueType, embedded
         assert b"/Type3" not in first
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, ".SVG"])
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(run, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"figure{suffix}"
+    path.write_bytes(b"before")
+
+    def full(content, *options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=re.escape(f"{path}: the figure cannot be written: No sp")):
+        plot(run, Asked("accuracy-size", path))
+    monkeypatch.undo()
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]
+    plot(run, Asked("accuracy-size", path))
+    assert path.read_bytes() != b"before"
+
+
+def test_a_figure_that_would_be_a_folder_is_one_error(run, tmp_path):
+    (tmp_path / "figure.svg").mkdir()
+    with pytest.raises(UserError, match=r"figure\.svg: the figure cannot be written: Is a dir"):
+        plot(run, asked(tmp_path, "accuracy-size"))
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,22 @@ class Refused(Exception):
     """As MLflow's own."""
 
 
+class Page(list):
+    """As MLflow's own."""
+
+
 class Registry:
     """As much of a registry as is asked."""
 
-    def search_registered_models(self):
-        return [SimpleNamespace(name="sweep.final"), SimpleNamespace(name="other/net")]
+    names = (*(f"a{number}" for number in range(7)), "other/net", "sweep.final")
+
+    def search_registered_models(self, rule=None, page_token=None):
+        """Three at a time."""
+        found = [name for name in self.names if rule in (None, f"name = '{name}'")]
+        first = int(page_token or 0)
+        page = Page(SimpleNamespace(name=name) for name in found[first : first + 3])
+        page.token = str(first + 3) if first + 3 < len(found) else None
+        return page
 
     def get_registered_model(self, name):
         return SimpleNamespace(aliases={"champion": "2"})
@@ -81,7 +92,7 @@ def test_it_is_fetched_once_as_a_bundle(downloads, text, source):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models:/unheard@champion", "must be a model registered at .* there are 'other/net', 'sw"),
+        ("models:/unheard@champion", "must be a model .*a6', 'other/net', 'sweep.final'"),
         ("models:/sweep.final@best", "must be an alias of sweep.final, it has 'champion'"),
         ("models:/sweep.final/7", "must be a version of sweep.final, it has '1', '2', '10'"),
     ],
