@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -56,7 +55,6 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     with TemporaryDirectory() as folder:
         rows = measured(options, Path(folder))
     if options.json:
@@ -84,7 +82,7 @@ def measured(options: argparse.Namespace, folder: Path) -> list[dict[str, object
         except UserError as error:
             print(error, file=sys.stderr)
             continue
-        run[name] = open_exported(out).logits
+        run[name] = open_exported(out, options.threads).logits
         clips = usual_clips(source, made[name][0]) if clips is None else clips
     assert clips is not None
     times = {size: in_turns(run, clips[:size], options.rounds) for size in (1, len(clips))}

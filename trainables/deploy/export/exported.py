@@ -106,11 +106,12 @@ def _coordinates(about: About) -> tuple[int, ...]:
     return {"xyz": (2, 3), "xy": (2, 3), "xyc": (3,)}[about.description.channels]
 
 
-def open_exported(path: Path | str) -> Exported:
+def open_exported(path: Path | str, threads: int | None = None) -> Exported:
     """The file at `path`, opened by the runtime that its ending names; UserError where it is
     missing, damaged or not one that `orchestrate export` wrote, or the runtime is not installed.
 
-    OpenVINO files are the .xml, whose .bin lies beside it.
+    OpenVINO files are the .xml, whose .bin lies beside it. threads: of ONNX Runtime and OpenVINO;
+    None: as they take. PyTorch has one number for the whole process, `torch.set_num_threads`.
     """
     path = Path(path)
     kind = SUFFIXES.get(path.suffix.lower())
@@ -120,7 +121,7 @@ def open_exported(path: Path | str) -> Exported:
         raise UserError(f"{path}: must be an exported file, got no such file")
     runtime = import_runtime(MODULES[kind], f"opening {path.name}")
     try:
-        text, start = OPENERS[kind](path, runtime)
+        text, start = OPENERS[kind](path, runtime, threads)
         about = About.read(path, text)
         return Exported(path, about, start(about))
     except UserError:
@@ -146,9 +147,10 @@ Opened = tuple[str | None, Callable[[About], Run]]
 """What a file says of itself, and what starts it."""
 
 
-def _open_onnx(path: Path, runtime: Any) -> Opened:
+def _open_onnx(path: Path, runtime: Any, threads: int | None) -> Opened:
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads or 0
     session = runtime.InferenceSession(
         str(path), sess_options=options, providers=["CPUExecutionProvider"]
     )
@@ -156,7 +158,7 @@ def _open_onnx(path: Path, runtime: Any) -> Opened:
     return text, lambda _about: lambda clips: session.run(["logits"], {"clips": clips})[0]
 
 
-def _open_openvino(path: Path, runtime: Any) -> Opened:
+def _open_openvino(path: Path, runtime: Any, threads: int | None) -> Opened:
     core = runtime.Core()
     model = core.read_model(path)
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
@@ -164,13 +166,16 @@ def _open_openvino(path: Path, runtime: Any) -> Opened:
     def start(about: About) -> Run:
         # without the hint processors that have bfloat16 take it for float32
         hint = "bf16" if about.precision == "bf16" else "f32"
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(model, "CPU", settings)
         return lambda clips: np.array(compiled({"clips": clips})["logits"])
 
     return text, start
 
 
-def _open_pt2(path: Path, torch: Any) -> Opened:
+def _open_pt2(path: Path, torch: Any, _threads: int | None) -> Opened:
     _check_harmless(path, torch)
     extra = {KEY: ""}
     program = torch.export.load(path, extra_files=extra).module()
@@ -197,7 +202,7 @@ def _check_harmless(path: Path, torch: Any) -> None:
                 torch.load(io.BytesIO(content), weights_only=True)
 
 
-OPENERS: dict[Format, Callable[[Path, Any], Opened]] = {
+OPENERS: dict[Format, Callable[[Path, Any, int | None], Opened]] = {
     "pt2": _open_pt2,
     "onnx": _open_onnx,
     "openvino": _open_openvino,

@@ -77,7 +77,7 @@ def same_length(store):
 
 def logits_of(path, store):
     """Of every clip, one by one."""
-    exported = open_exported(path)
+    exported = open_exported(path, threads=1)
     return np.concatenate([exported._run(np.ascontiguousarray(raw(store, i))) for i in range(10)])
 
 
