@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from orchestrator.ensembling.live import Streaming, answers, warm_up
+from orchestrator.ensembling.live import Streaming, _Window, answers, warm_up
 from orchestrator.ensembling.open_model import ExportedModel
 from orchestrator.ensembling.predicting import Reading, files_of, predict_files, ranked
 from trainables.contract.errors import UserError
 from trainables.data.readers.clip_files import Wanted
-from trainables.data.readers.frames import LONGEST_LINE
+from trainables.data.readers.frames import LONGEST_LINE, parse_frame
+from trainables.data.readers.tracks import Tracks
 from trainables.data.store.description import Description
 
 PAIR = {"name": "pair", "joints": ("hip", "head"), "parents": (0, 0), "origin": 0}
@@ -199,6 +200,7 @@ def test_nobody_in_sight_is_an_answer_without_a_class():
     [
         (b"{", "line 3: must be a frame as JSON"),
         (line(0.1), "line 3: time must grow from frame to frame, got 0.1 after 0.1"),
+        (line(-0.0), "line 3: time must grow from frame to frame, got 0 after 0.1"),
         (line(), "line 3: must have a time in seconds, or --fps must be given"),
         (b"[" * (LONGEST_LINE + 1), f"line 3: a frame must have at most {LONGEST_LINE} bytes"),
     ],
@@ -214,12 +216,128 @@ def test_a_bad_line_ends_the_stream_or_is_left_out(bad, message):
     assert notes[0].startswith(f"left out: {message}")
 
 
-def test_a_unit_that_no_body_has_ends_the_stream_whatever_is_skipped():
-    content = json.loads(line(0.0))
-    content["persons"][0]["joints"] = [[1000, 100, 2000], [1000, 1800, 2000]]
-    lines = [json.dumps(content | {"time": t}).encode() for t in range(4)]
+def of_joints(time, *joints):
+    """A frame with a single person."""
+    return json.dumps({"time": time, "persons": [{"joints": joints}]}).encode()
+
+
+def in_millimetres(time):
+    return of_joints(time, [1000, 100, 2000], [1000, 1800, 2000])
+
+
+def test_a_unit_that_no_body_has_ends_a_stream_before_the_first_answer():
+    lines = [in_millimetres(t) for t in range(6)]
     with pytest.raises(UserError, match=r"line 2: a typical body must measure .* in mm"):
-        streamed(lines, every=2, skip_bad=True)
+        streamed(lines, every=2)
+    notes = []
+    found = streamed(lines, every=2, skip_bad=True, note=notes.append)
+    assert [(each["class"], each["persons"]) for each in found] == [(None, 1)] * 3
+    assert len(notes) == 1  # not one for each answer
+    assert notes[0].startswith("no class: line 2: a typical body must measure between 0.05 and 10")
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_tracker_that_errs_for_a_while_does_not_end_a_stream(skip_bad):
+    notes = []
+    lines = [in_millimetres(t / 10) if 4 <= t % 20 < 14 else line(t / 10) for t in range(40)]
+    found = streamed(lines, window=0.3, every=4, skip_bad=skip_bad, note=notes.append)
+    classes = [each["class"] for each in found]
+    assert classes == [*["4 frames", None, None, None, "4 frames"] * 2]
+    assert [note.partition(": a")[0] for note in notes] == ["no class: line 8", "no class: line 28"]
+
+
+def test_a_hand_alone_is_no_error_of_a_unit():
+    layout = PAIR | {"joints": tuple("abcdef"), "parents": (0,) * 6}
+    wanted = Wanted.of(Description(**{**Counting.description.model_dump(), "layout": layout}))
+    hand = of_joints(0.0, [1, 1, 1], [1.02, 1, 1], None, None, None, None)
+    whole = of_joints(0.0, *([1, t, 2] for t in range(1, 7)))
+    lines = [
+        json.dumps(json.loads(hand if t < 20 else whole) | {"time": t / 10}).encode()
+        for t in range(40)
+    ]
+    notes = []
+    found = list(answers(lines, Counting(), wanted, Streaming(0.5, 10, note=notes.append)))
+    assert [each["class"] for each in found] == [None, None, "6 frames", "6 frames"]
+    assert len(notes) == 1
+
+
+def test_a_clip_begins_and_ends_with_somebody():
+    model, nobody = Counting(), ()
+    seen = [False] * 6 + [True, True, False, True] + [False] * 6
+    lines = [line(t / 10, persons=((t, "a"),) if there else nobody) for t, there in enumerate(seen)]
+    found = streamed(lines, model, window=0.7, every=2)
+    assert [(each["persons"], each["frames"], each["seconds"]) for each in found] == [
+        *[(0, 0, 0.0)] * 3,
+        (1, 2, 0.1),
+        *[(1, 4, 0.3)] * 2,
+        (1, 4, 0.3),
+        (0, 0, 0.0),  # a single frame shows no motion
+    ]
+    assert [each["class"] for each in found][3:] == ["2 frames", *["4 frames"] * 3, None]
+    np.testing.assert_allclose(model.last[0, :, 0, 0], [6, 7, 0, 9])
+
+
+def test_a_clip_has_the_frames_of_those_who_are_chosen():
+    model = Counting()
+    wanted = Wanted.of(model.description.model_copy(update={"persons": 1}))
+    waving = [((3.0 + t, "a"), (1, "b")) if 4 <= t < 7 else ((1, "b"),) for t in range(8)]
+    lines = [line(t / 10, persons=there) for t, there in enumerate(waving)]
+    (found,) = answers(lines, model, wanted, Streaming(2.0, 8))
+    assert (found["frames"], found["seconds"], found["class"]) == (3, 0.2, "3 frames")
+    np.testing.assert_allclose(model.last[0, :, 0, 0], [7, 8, 9])
+
+
+def test_a_window_that_cannot_be_held_is_said(monkeypatch):
+    monkeypatch.setattr("orchestrator.ensembling.live.MOST_FRAMES", 5)
+    model, notes = Counting(), []
+    lines = [line(t / 10, persons=((1, "a"),) if t < 3 else ((9, "b"),)) for t in range(12)]
+    found = streamed(lines, model, window=60, every=4, note=notes.append)
+    assert [(each["frames"], each["full"], each["persons"]) for each in found] == [
+        *((4, False, 2), (5, True, 1), (5, True, 1))
+    ]
+    assert notes == [
+        "line 8: a window holds at most 5 frames, 0.4 s here, --window 60 asks for more"
+    ]
+
+
+def test_somebody_who_left_a_window_that_is_cut_is_forgotten(monkeypatch):
+    monkeypatch.setattr("orchestrator.ensembling.live.MOST_FRAMES", 3)
+    window = _Window(60, Tracks(3))
+    for t, name in enumerate("aabbb"):
+        window.add(t, parse_frame("", line(persons=((1, name),)), WANTED.layout, "xyz"))
+    assert [[number for number, _ in seen] for _, seen in window.frames] == [[1]] * 3
+    assert window.tracks._last.keys() == {1}
+
+
+def test_times_that_are_no_seconds_are_said_once():
+    notes = []
+    found = streamed([line(33.0 * t) for t in range(8)], every=2, note=notes.append)
+    assert [each["class"] for each in found] == [None] * 4
+    assert notes == [
+        "line 2: frames are 33 s apart, so a window of 2 s shows no motion: time must be in"
+        " seconds, or --window longer"
+    ]
+
+
+def test_a_line_that_is_left_out_takes_its_time():
+    lines = [line() if t % 2 else b"{" for t in range(12)]
+    found = streamed(lines, every=3, fps=10, skip_bad=True)
+    assert [each["time"] for each in found] == [0.5, 1.1]
+
+
+@pytest.mark.parametrize("names", [("a", None), (None, "a")])
+def test_ids_that_come_and_go_make_one_person(names):
+    found = streamed([line(t / 10, persons=((1, names[t // 5]),)) for t in range(10)], every=10)
+    assert [(each["persons"], each["frames"]) for each in found] == [(1, 10)]
+
+
+def test_a_single_actor_is_there_twice_where_all_that_trained_were():
+    model = Counting()
+    provenance = {"single_actor": "duplicate"}
+    wanted = Wanted.of(model.description.model_copy(update={"provenance": provenance}))
+    (found,) = answers([line(t / 10) for t in range(4)], model, wanted, Streaming(every=4))
+    assert (found["persons"], model.batches) == (1, [[(2, 4)]])
+    np.testing.assert_array_equal(model.last[0], model.last[1])
 
 
 def test_a_time_and_a_rate_contradict_each_other():

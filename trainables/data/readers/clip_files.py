@@ -19,10 +19,16 @@ from trainables.contract.names import listed, name_problem, shown
 from trainables.data.readers import kinetics_skeleton, msr_action3d, nctvm
 from trainables.data.readers.arrays import joints_of
 from trainables.data.readers.checks import checked_joints
-from trainables.data.readers.detected import chief_persons, hide_unseen
+from trainables.data.readers.detected import as_imported, chief_persons
 from trainables.data.readers.frames import LONGEST_LINE, parse_frame, stacked
 from trainables.data.readers.ntu_bodies import ntu_clip
-from trainables.data.readers.pyskl_joints import Annotation, RawFiles, form, read_joints
+from trainables.data.readers.pyskl_joints import (
+    BOX_THRESHOLD,
+    Annotation,
+    RawFiles,
+    form,
+    read_joints,
+)
 from trainables.data.readers.skeleton_file import parse_skeleton
 from trainables.data.readers.tracks import Tracks
 from trainables.data.readers.units import FACTORS, Unit, body_size, check_size
@@ -30,7 +36,6 @@ from trainables.data.store.description import Channels, Description, Joints, lay
 from trainables.data.store.writing import without_absent
 from trainables.layouts import LAYOUTS, Layout
 
-BOX_THRESHOLD = 0.5  # of compressed PYSKL clips, as when they are imported
 LEAST_FRAMES = 2
 
 
@@ -45,6 +50,12 @@ class Wanted:
     doubled: bool = False
     # of the numbers in files; None: what a store holds, metres or pixels, which is checked
     unit: Unit | None = None
+    box_threshold: float = BOX_THRESHOLD  # boxes of compressed PYSKL clips below it do not count
+
+    @property
+    def dimensions(self) -> int:
+        """3 in space, 2 in an image."""
+        return 3 if self.channels == "xyz" else 2
 
     @classmethod
     def of(cls, description: Description, unit: Unit | None = None) -> Wanted:
@@ -54,9 +65,15 @@ class Wanted:
                 f"--unit: must be {'m, cm or mm for positions in space' if space else 'px'}, got"
                 f" {unit}"
             )
-        doubled = description.provenance.get("single_actor") == "duplicate"
-        layout = layout_of(description.layout)
-        return cls(layout, description.channels, description.persons, doubled, unit)
+        provenance = description.provenance
+        return cls(
+            layout_of(description.layout),
+            description.channels,
+            description.persons,
+            doubled=provenance.get("single_actor") == "duplicate",
+            unit=unit,
+            box_threshold=provenance.get("box_threshold", BOX_THRESHOLD),
+        )
 
 
 Read = Callable[[], Joints]
@@ -77,7 +94,9 @@ def clips_of(file: Path, wanted: Wanted) -> Clips:
 
 
 def fitted(place: str, read: Read, wanted: Wanted) -> Joints:
-    """The clip as the model takes it; UserError where it can be none."""
+    """The clip as the model takes it; UserError where it can be none, or its bodies are of a size
+    that none has.
+    """
     joints = without_absent(read())
     frames, persons = joints.shape[1], joints.shape[0]
     if frames < LEAST_FRAMES:
@@ -92,13 +111,21 @@ def fitted(place: str, read: Read, wanted: Wanted) -> Joints:
             f"{place}: must have at most {wanted.persons} person{'s' * (wanted.persons > 1)}, got"
             f" {persons}"
         )
-    space = wanted.channels == "xyz"
-    if wanted.unit is None:
-        size = body_size([joints], 3 if space else 2)
-        if size:
-            check_size(size, space=space, ask=True, place=place)
-        return joints
-    return (joints * np.float32(FACTORS[wanted.unit])).astype(np.float32)
+    check_bodies(place, joints, wanted)
+    return as_taken(joints, wanted)
+
+
+def check_bodies(place: str, joints: Joints, wanted: Wanted) -> None:
+    """UserError where nobody said what the numbers are and a typical body of the clip is none."""
+    if wanted.unit is None and (size := body_size([joints], wanted.dimensions)):
+        check_size(size, space=wanted.channels == "xyz", ask=True, place=place)
+
+
+def as_taken(joints: Joints, wanted: Wanted) -> Joints:
+    """The clip in metres or pixels, a single actor twice where all that trained were so."""
+    if wanted.unit is not None:
+        joints = (joints * np.float32(FACTORS[wanted.unit])).astype(np.float32)
+    return np.concatenate([joints, joints]) if wanted.doubled and len(joints) == 1 else joints
 
 
 def _must_be(place: Path | str, layout: str, channels: Channels, wanted: Wanted) -> None:
@@ -119,11 +146,9 @@ def _skeleton(file: Path, wanted: Wanted) -> Clips:
         _must_be(file, "ntu25", "xyz", wanted)
         content = read_bytes(file, "a .skeleton file")
         try:
-            joints = ntu_clip(parse_skeleton(content))
+            return _chief(ntu_clip(parse_skeleton(content)), wanted)
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
-        alone = wanted.doubled and len(joints) == 1
-        return _chief(np.concatenate([joints, joints]) if alone else joints, wanted)
 
     yield str(file), read
 
@@ -189,26 +214,21 @@ def _of_annotation(annotation: Annotation, raw: RawFiles, wanted: Wanted) -> Joi
     if not isinstance(annotation.record, dict):
         raise UserError(f"{place}: must be a record with keypoint, got {shown(annotation.record)}")
     channels, joints = form(annotation, raw)
-    if channels == "xyc" and wanted.channels == "xy":
-        channels = "xy"  # its confidence is dropped below
-    if (channels, joints) != (wanted.channels, wanted.layout.size):
+    drop = channels == "xyc" and wanted.channels == "xy"
+    if ("xy" if drop else channels, joints) != (wanted.channels, wanted.layout.size):
         raise UserError(
             f"{place}: must have {wanted.layout.size} joints of layout '{wanted.layout.name}' and"
             f" channels {wanted.channels}, got {joints} and {channels}"
         )
-    read = read_joints(annotation, raw, joints, BOX_THRESHOLD, wanted.persons)
-    if wanted.channels == "xyc":
-        return hide_unseen(_chief(read, wanted))
-    if wanted.channels == "xy":
-        read[..., 2] = 0
-    return _chief(read, wanted)
+    read = read_joints(annotation, raw, joints, wanted.box_threshold, wanted.persons)
+    return as_imported(read, channels, wanted.persons, drop_confidence=drop)
 
 
 def _lines(file: Path, wanted: Wanted) -> Clips:
     """One clip: a frame per line; see `frames`."""
 
     def read() -> Joints:
-        tracks = Tracks(3 if wanted.channels == "xyz" else 2)
+        tracks = Tracks(wanted.dimensions)
         frames = []
         for number, line in enumerate(read_bytes(file, "frames as lines of JSON").splitlines(), 1):
             place = f"{file}:{number}"
@@ -217,21 +237,30 @@ def _lines(file: Path, wanted: Wanted) -> Clips:
             if line.strip():
                 frame = parse_frame(place, line, wanted.layout, wanted.channels)
                 frames.append(tracks.number(frame.persons))
-        return clip_of_frames(str(file), frames, wanted)
+        joints = clip_of_frames(str(file), frames, wanted)
+        if joints.shape[1] < LEAST_FRAMES:
+            raise UserError(
+                f"{file}: a clip must show somebody in at least {LEAST_FRAMES} frames, got"
+                f" {joints.shape[1]} of {len(frames)}"
+            )
+        return joints
 
     yield str(file), read
 
 
 def clip_of_frames(place: str, frames: list[list[tuple[int, Joints]]], wanted: Wanted) -> Joints:
     """(M, T, V, 3) of numbered persons, of more than fit those who move most (in images: who are
-    seen most surely), in the order of their numbers.
+    seen most surely), in the order of their numbers; from the first to the last frame that shows
+    one of them, as in recordings, which do not begin before somebody is there.
     """
     numbers = sorted({number for frame in frames for number, _ in frame})
     if not numbers:
         raise UserError(f"{place}: a clip must show somebody, but nobody is in any frame")
     order = {number: at for at, number in enumerate(numbers)}
     placed = stacked([[(order[n], joints) for n, joints in frame] for frame in frames], len(order))
-    return _chief(placed, wanted)
+    joints = _chief(placed, wanted)
+    there = np.flatnonzero((joints[..., : wanted.dimensions] != 0).any(axis=(0, 2, 3)))
+    return joints[:, there[0] : there[-1] + 1]
 
 
 def _json(file: Path, wanted: Wanted) -> Clips:

@@ -58,6 +58,20 @@ def chief_persons(joints: Joints, channels: Channels, persons: int) -> Joints:
     return joints[np.sort(np.argsort(-weight, kind="stable")[:persons])]
 
 
+def as_imported(
+    joints: Joints, channels: Channels, persons: int, *, drop_confidence: bool = False
+) -> Joints:
+    """A clip (M, T, V, 3) as an import of detected poses stores it. channels: those of the file,
+    whose confidences choose persons and hide joints even where they are dropped afterwards.
+    """
+    joints = chief_persons(joints, channels, persons)
+    if channels == "xyc":
+        joints = hide_unseen(joints)
+    if drop_confidence:
+        joints[..., 2] = 0
+    return joints
+
+
 def _motion(person: Joints) -> float:
     there = person[(person != 0).any(axis=(1, 2))].reshape(-1, 3)
     return float(there.var(axis=0, dtype=np.float64).sum()) if len(there) else 0.0

@@ -66,7 +66,7 @@ def parse_frame(place: str, line: bytes | str, layout: Layout, channels: Channel
         raise UserError(f"{place}: a person must be there once, got {listed(twice)} twice")
     if names and len(names) < len(persons):
         raise UserError(f"{place}: all persons must have an id or none, got {len(names)} with one")
-    return Frame(None if time is None else float(time), persons)
+    return Frame(None if time is None else float(time) + 0.0, persons)  # no -0
 
 
 def _is_number(value: Any) -> bool:

@@ -21,10 +21,11 @@ from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import read_pickle
 from trainables.contract.names import name_problem, shown
 from trainables.data.readers.checks import Problems, checked_classes, class_names, from_zero
-from trainables.data.readers.detected import chief_persons, hide_unseen
+from trainables.data.readers.detected import as_imported
 from trainables.data.readers.ntu import named_clip
 from trainables.data.readers.ntu_names import actions, parse_name
 from trainables.data.readers.pyskl_joints import (
+    BOX_THRESHOLD,
     Annotation,
     RawFiles,
     boxes,
@@ -41,7 +42,6 @@ from trainables.data.store.description import (
 )
 from trainables.layouts import LAYOUTS, Layout
 
-BOX_THRESHOLD = 0.5  # PYSKL's for Kinetics-400
 _GUESSED: dict[tuple[Channels, int], str] = {
     ("xyz", 25): "ntu25",
     ("xy", 17): "coco17",
@@ -306,11 +306,9 @@ def _clips(
         except UserError as error:
             problems.add(str(error))
             continue
-        joints = chief_persons(joints, channels, options.max_persons)
-        if channels == "xyc":
-            joints = hide_unseen(joints)
-        if options.drop_confidence:
-            joints[..., 2] = 0
+        joints = as_imported(
+            joints, channels, options.max_persons, drop_confidence=options.drop_confidence
+        )
         extra: dict[str, int | str | None] = {
             column: part.get(annotation.id) for column, part in splits.part.items()
         }

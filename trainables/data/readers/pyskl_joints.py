@@ -19,6 +19,7 @@ from trainables.data.readers.detected import by_frame
 from trainables.data.store.description import Channels, Joints
 
 Numbers = npt.NDArray[Any]
+BOX_THRESHOLD = 0.5  # PYSKL's for Kinetics-400
 MOST_FRAMES = 1_000_000  # of a clip: nine hours of video
 
 
@@ -224,6 +225,11 @@ def _decompressed(
         raise UserError(
             f"{annotation.place}: keypoint must have a pose for each of {len(boxed.kept)}"
             f" frame_inds, got {len(keypoint)}"
+        )
+    if not boxed.frames:
+        raise UserError(
+            f"{annotation.place}: must have a box of score {threshold:g} or more, got none among"
+            f" {len(boxed.kept)}"
         )
     poses = checked_joints(annotation.place, keypoint[boxed.kept], keypoint.shape[1])[0]
     most = int(np.bincount(boxed.frame).max())

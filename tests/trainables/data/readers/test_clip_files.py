@@ -9,11 +9,14 @@ import re
 import numpy as np
 import pytest
 
+from tests.trainables.data.readers.pyskl_files import boxed, dump
 from trainables.contract.errors import UserError
 from trainables.data.readers.clip_files import READERS, Wanted, clips_of
 from trainables.data.readers.ntu_bodies import ntu_clip
+from trainables.data.readers.pyskl import PysklOptions, read_pyskl
 from trainables.data.readers.skeleton_file import parse_skeleton
 from trainables.data.store.description import Description
+from trainables.data.store.writing import without_absent
 from trainables.layouts import LAYOUTS
 
 
@@ -105,8 +108,46 @@ def test_annotations_of_pyskl_need_no_labels(tmp_path, bare):
     assert (first, second) == (f"{file}[a]", f"{file}[1]")
     np.testing.assert_allclose(a, joints[[0, 2]], rtol=1e-6)
     np.testing.assert_allclose(b, joints[:1], rtol=1e-6)
-    for _, flat in read(file, wanted("coco17", "xy")):
-        assert not flat[..., 2].any()
+
+
+def unsure():
+    """Poses of four persons with confidences that a detector could give: who moves most is hardly
+    seen, and joints that were not seen have a place.
+    """
+    joints = body("coco17", 6, persons=4, channels="xyc")
+    joints[1, ..., :2] *= 3
+    joints[1, ..., 2] = 0.1
+    joints[0, :, 3, 2] = 0.0
+    joints[3] = 0.0
+    return joints
+
+
+@pytest.mark.parametrize("persons", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options", [{}, {"drop_confidence": True}, {"box_threshold": 0.7}, {"box_threshold": 0.0}]
+)
+def test_annotations_of_pyskl_are_what_their_import_stores(tmp_path, persons, options):
+    joints = unsure()
+    keypoint, score = joints[..., :2], joints[..., 2]
+    records = [
+        {"frame_dir": name, "label": label, "keypoint": keypoint, "keypoint_score": score}
+        for label, name in enumerate("ab")
+    ]
+    if "box_threshold" in options:
+        records = [boxed("a", 0, boxes=20), boxed("b", 1, boxes=25)]
+    file = dump(
+        tmp_path / "x.pkl", {"split": {"train": ["a"], "val": ["b"]}, "annotations": records}
+    )
+    imported = read_pyskl(file, PysklOptions(max_persons=persons, **options))
+    new = read(file, Wanted.of(imported.description))
+    for clip, (_, joints) in zip(imported.clips, new, strict=True):
+        np.testing.assert_array_equal(joints, without_absent(clip.joints))
+
+
+def test_a_compressed_clip_without_a_box_that_counts_is_refused(tmp_path):
+    file = dump(tmp_path / "x.pkl", [boxed("a", box_score=np.full(12, 0.2, np.float32))])
+    with pytest.raises(UserError, match=r"clip 'a': must have a box of score 0.5 or more, got non"):
+        read(file, wanted("coco17", "xyc"))
 
 
 def lines(joints, **more):
@@ -125,6 +166,40 @@ def test_lines_of_frames_are_one_clip_of_those_who_move_most(tmp_path):
     np.testing.assert_allclose(both, joints, rtol=1e-6)
     ((_, one),) = read(tmp_path / "clip.jsonl", wanted("ucla20", persons=1))
     np.testing.assert_allclose(one, joints[:1], rtol=1e-6)
+
+
+def test_lines_begin_and_end_with_those_who_are_chosen(tmp_path):
+    joints = np.zeros((2, 9, 20, 3), np.float32)
+    joints[0, 3:7] = body("ucla20", 4)[0]
+    joints[0, 5] = 0.0  # within the clip it stays
+    joints[1, 1] = joints[0, 3] + 8.0  # of a single frame
+    (tmp_path / "clip.jsonl").write_text(lines(joints))
+    ((_, both),) = read(tmp_path / "clip.jsonl", wanted("ucla20"))
+    np.testing.assert_array_equal(both[::-1], joints[:, 1:7])
+    joints[1] = 0.0
+    (tmp_path / "clip.jsonl").write_text(lines(joints))
+    ((_, one),) = read(tmp_path / "clip.jsonl", wanted("ucla20"))
+    np.testing.assert_array_equal(one, joints[:1, 3:7])
+    (tmp_path / "clip.jsonl").write_text(lines(joints[:, :4]))
+    with pytest.raises(UserError, match=r"must show somebody in at least 2 frames, got 1 of 4"):
+        read(tmp_path / "clip.jsonl", wanted("ucla20"))
+
+
+def test_a_single_actor_is_there_twice_in_every_format(tmp_path):
+    alone = body("ntu25", 12)
+    (tmp_path / "a.skeleton").write_text(skeleton_text(alone[0]))
+    (tmp_path / "a.jsonl").write_text(lines(alone))
+    np.save(tmp_path / "a.npy", alone)
+    np.savez(tmp_path / "a.npz", a=alone, b=np.concatenate([alone, 0 * alone]))
+    dump(tmp_path / "a.pkl", [{"keypoint": alone}])
+    given = wanted("ntu25", single_actor="duplicate")
+    for file in sorted(tmp_path.iterdir()):
+        for _, joints in read(file, given):
+            assert len(joints) == 2
+            np.testing.assert_array_equal(joints[0], joints[1])
+    np.save(tmp_path / "a.npy", body("ntu25", persons=2))
+    ((_, two),) = read(tmp_path / "a.npy", given)
+    np.testing.assert_array_equal(two, body("ntu25", persons=2))
 
 
 def test_clips_of_the_data_sets_that_are_imported(tmp_path):
