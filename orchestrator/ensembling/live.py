@@ -20,12 +20,9 @@ from trainables.data.readers.clip_files import (
     check_bodies,
     clip_of_frames,
 )
-from trainables.data.readers.frames import LONGEST_LINE, Frame, parse_frame
+from trainables.data.readers.frames import LONGEST_LINE, MOST_FRAMES, Frame, parse_frame
 from trainables.data.readers.tracks import Tracks
 from trainables.data.store.description import Joints
-
-MOST_FRAMES = 10_000
-"""Of a window: what a camera gives in minutes; times that hardly grow cannot fill the memory."""
 
 ROUNDING = 1e-6
 """Seconds: 1.1 - 0.6 is more than 0.5 in floating point."""

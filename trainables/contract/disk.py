@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +77,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         if isinstance(error, OSError) and OutOfSpace.is_why(error):
             raise OutOfSpace(path, error) from error
         raise
+
+
+def check_writable(path: Path) -> None:
+    """UserError where `write_atomic` could not write this file now; nothing is left behind. Asked
+    before work whose result goes there.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: must be the name of a file to write, got that of a folder")
+    folder = next(each for each in path.absolute().parents if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def make_folder(folder: Path) -> None:

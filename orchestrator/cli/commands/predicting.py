@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orchestrator.cli.commands.options import Json, Storage, progress
+from trainables.contract.disk import check_writable, write_atomic
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def predict(
         raise UserError("CLIPS: must name at least one file, folder or pattern, got none")
     if out is not None and out.suffix.lower() not in (".csv", ".json"):
         raise UserError(f"--out: must end in .csv or .json, got {out}")
+    if out is not None:
+        check_writable(out)
     from orchestrator.ensembling.predicting import Reading, files_of, predict_files
     from trainables.data.readers.clip_files import Wanted
 
@@ -112,8 +115,6 @@ def predict(
 
     classes = opened.description.classes
     if out is not None:
-        from trainables.contract.disk import write_atomic
-
         written = predictions.as_csv if out.suffix.lower() == ".csv" else predictions.as_json
         write_atomic(out, written(predicted, classes, top).encode())
     if as_json:
@@ -155,6 +156,13 @@ def _check_times(window: float | None, fps: float | None) -> None:
         raise UserError(f"--window: must be more than 0 and at most 3600 seconds, got {window:g}")
     if fps is not None and not 0 < fps <= 100_000:
         raise UserError(f"--fps: must be more than 0 and at most 100000, got {fps:g}")
+    from trainables.data.readers.frames import MOST_FRAMES
+
+    if window is not None and fps is not None and window * fps > MOST_FRAMES:
+        raise UserError(
+            f"--window: must hold at most {MOST_FRAMES} frames, got {window * fps:g} ({window:g} s"
+            f" at {fps:g} a second)"
+        )
 
 
 def _stream(

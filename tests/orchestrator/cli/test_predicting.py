@@ -147,6 +147,10 @@ def test_ctrl_c_ends_a_stream_without_a_word_too_many(predict, monkeypatch):
         (["run", "--stream", "--json"], "--out, --json and --batch: have no effect with --stream"),
         (["run", "--stream", "--window", "0"], "--window: must be more than 0 and at most 3600"),
         (["run", "--stream", "--window", "nan"], "--window: must be more than 0 and at most 3600"),
+        (
+            ["run", "--stream", "--window", "3600", "--fps", "30"],
+            "--window: must hold at most 10000 frames, got 108000 (3600 s at 30 a second)",
+        ),
         (["run", "--stream", "--fps", "-1"], "--fps: must be more than 0 and at most 100000, got"),
         (
             ["models:/net@champion", "{clips}"],
@@ -160,6 +164,22 @@ def test_wrong_use_is_one_clear_error(runs, predict, arguments, message, monkeyp
     assert (code, out) == (2, "")
     assert err.startswith(message)
     assert len(err.splitlines()) == 1
+
+
+def test_where_answers_go_is_tried_before_the_first_clip(runs, predict, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("predicted in vain")
+
+    monkeypatch.setattr("orchestrator.ensembling.predicting.predict_files", never)
+    (tmp_path / "x.csv").mkdir()
+    (tmp_path / "file").touch()
+    for out, rule in (
+        (tmp_path / "x.csv", "must be the name of a file to write, got that of a folder"),
+        (tmp_path / "file/deep/p.csv", "cannot be written: Not a directory"),
+    ):
+        code, _, err = predict("run", runs / "clips", "--out", out)
+        assert (code, err) == (2, f"{out}: {rule}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
 
 
 def test_a_damaged_clip_leaves_nothing_half_written(runs, predict, tmp_path):

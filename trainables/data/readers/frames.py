@@ -26,6 +26,8 @@ from trainables.layouts import Layout
 
 LONGEST_LINE = 1 << 22
 """Bytes of a frame: a hundred persons of 133 joints take a tenth of it."""
+MOST_FRAMES = 10_000
+"""Of a window: what a camera gives in minutes; times that hardly grow cannot fill the memory."""
 COORDINATES: dict[Channels, int] = {"xyz": 3, "xyc": 3, "xy": 2}
 
 
