@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -229,10 +229,15 @@ def cluster_ahead(
 ) -> Iterator[Callable[[], Cluster]]:
     """`ray_cluster` while its caller does other things: Ray's processes take seconds to start, in
     which this one would wait. Yields what waits for the cluster, or raises why there is none.
+
+    The thread ends last: the kernel kills Ray's processes with the thread that started them.
     """
-    with ExitStack() as around, ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread, ExitStack() as around:
         begun = thread.submit(around.enter_context, ray_cluster(address, note))
-        yield begun.result
+        try:
+            yield begun.result
+        finally:
+            wait([begun])  # where the caller failed meanwhile
 
 
 def _own_cores() -> dict[str, int]:

@@ -4,7 +4,9 @@ import os
 import socket
 import sys
 import threading
+import time
 import warnings
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -362,3 +364,23 @@ def test_why_there_is_no_cluster_is_said_to_whoever_needs_it(monkeypatch, enviro
         pytest.raises(UserError, match="version mismatch"),
     ):
         joined()
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_ray_is_left_while_the_thread_that_started_it_lives(monkeypatch, environment, failing):
+    """The kernel kills a local Ray's processes when that thread ends."""
+    FakeRay(monkeypatch)
+    threads, alive = [], []
+
+    def init(**options):
+        time.sleep(0.05)  # the caller fails meanwhile
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: alive.append(threads[0].is_alive()))
+    with suppress(KeyError), cluster_ahead(None, lambda _: None) as joined:
+        if failing:
+            raise KeyError
+        joined()
+    assert alive == [True]
+    assert not threads[0].is_alive()
