@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import reason
 from trainables.contract.names import said
 from trainables.deploy.export.about import KEY, SUFFIXES, About, Format
+from trainables.deploy.export.archive import load_program
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Floats], Floats]
@@ -176,30 +175,14 @@ def _open_openvino(path: Path, runtime: Any, threads: int | None) -> Opened:
 
 
 def _open_pt2(path: Path, torch: Any, _threads: int | None) -> Opened:
-    _check_harmless(path, torch)
-    extra = {KEY: ""}
-    program = torch.export.load(path, extra_files=extra).module()
+    program, text = load_program(path, torch)
 
     def run(clips: Floats) -> Floats:
         with torch.inference_mode():
             logits: Floats = program(torch.from_numpy(clips))[0].numpy()
         return logits
 
-    return extra[KEY], lambda _about: run
-
-
-def _check_harmless(path: Path, torch: Any) -> None:
-    """UserError where a pickle in the file holds more than tensors: torch would run it."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise UserError(f"{path}: is damaged, {damaged} in it does not match its checksum")
-        for name in archive.namelist():
-            content = archive.read(name)
-            if name.endswith(".json") and b'"use_pickle": true' in content:
-                raise UserError(f"{path}: must hold plain tensors, got pickled ones in {name}")
-            if content[:2] in (b"PK", b"\x80\x02"):
-                torch.load(io.BytesIO(content), weights_only=True)
+    return text, lambda _about: run
 
 
 OPENERS: dict[Format, Callable[[Path, Any, int | None], Opened]] = {
