@@ -30,8 +30,9 @@ class Prediction:
 
 
 def files_of(texts: Sequence[str]) -> list[Path]:
-    """The files that are named, in the order of their names: a file, the clips in a folder and
-    below it, or what a pattern such as `clips/*.npy` fits. UserError names what fits nothing.
+    """The files that are named, in the order of their names and each once: a file, the clips in a
+    folder and below it, or what a pattern such as `clips/*.npy` fits. UserError names what fits
+    nothing.
     """
     problems, files = Problems(), list[Path]()
     for text in texts:
@@ -46,7 +47,7 @@ def files_of(texts: Sequence[str]) -> list[Path]:
             problems.add(f"{text}: {rule}")
         files += found
     problems.raise_any()
-    return files
+    return list(dict.fromkeys(files))
 
 
 def _files(text: str) -> list[Path]:
@@ -77,34 +78,34 @@ class Reading:
 
 
 def predict_files(
-    model: Model, files: Sequence[Path], wanted: Wanted, reading: Reading
+    model: Model, files: Sequence[Path], wanted: Wanted, how: Reading
 ) -> Iterator[Prediction]:
     """What the model says of every clip in the files, in their order. UserError names all clips
     that cannot be read, unless they are skipped; and where none is left.
     """
     problems, waiting, predicted = Problems(), list[tuple[str, Joints]](), 0
-    for found in _read(files, wanted, reading):
+    for found in _read(files, wanted, how):
         if isinstance(found, UserError):
             for text in found.problems:
-                if reading.skip_bad:
-                    reading.note(f"left out: {text}")
+                if how.skip_bad:
+                    how.note(f"left out: {text}")
                 problems.add(text)
             continue
-        if problems.found and not reading.skip_bad:
+        if problems.found and not how.skip_bad:
             continue  # nothing will come of it; the others are read to name all that are wrong
         waiting.append(found)
-        if len(waiting) == reading.batch:
+        if len(waiting) == how.batch:
             yield from _predicted(model, waiting)
             predicted += len(waiting)
             waiting.clear()
-    if not reading.skip_bad or not (predicted or waiting):
+    if not how.skip_bad or not (predicted or waiting):
         problems.raise_any()
     if waiting:
         yield from _predicted(model, waiting)
 
 
 def _read(
-    files: Sequence[Path], wanted: Wanted, reading: Reading
+    files: Sequence[Path], wanted: Wanted, how: Reading
 ) -> Iterator[tuple[str, Joints] | UserError]:
     """Every clip, or why it cannot be read."""
     for file in files:
@@ -116,7 +117,7 @@ def _read(
                     yield error
         except UserError as error:
             yield error
-        reading.step()
+        how.step()
 
 
 def _predicted(model: Model, clips: list[tuple[str, Joints]]) -> Iterator[Prediction]:

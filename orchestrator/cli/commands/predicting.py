@@ -14,7 +14,7 @@ import typer
 
 from orchestrator.cli.commands.options import Json, Storage, progress
 from trainables.contract.disk import check_writable, write_atomic
-from trainables.contract.errors import UserError
+from trainables.contract.errors import OutOfSpace, UserError
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.open_model import Model
@@ -39,7 +39,10 @@ Out = Annotated[
     Path | None, typer.Option("--out", help="Write every probability to this .csv or .json.")
 ]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Show so many classes of each clip.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Run so many clips at a time.")]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", min=1, help="Run so many clips at a time.  [default: 64]"),
+]
 UnitOption = Annotated[
     Literal["m", "cm", "mm", "px"] | None,
     typer.Option("--unit", help="Say what the numbers are.  [default: metres or pixels, checked]"),
@@ -78,7 +81,7 @@ def predict(
     out: Out = None,
     as_json: Json = False,
     top: Top = None,
-    batch: Batch = 64,
+    batch: Batch = None,
     unit: UnitOption = None,
     skip_bad: SkipBad = False,
     stream: Stream = False,
@@ -109,14 +112,19 @@ def predict(
     opened = _opened(model, storage, tracking)
     wanted = Wanted.of(opened.description, unit)
     with progress("clips", len(files)) as step:
-        reading = Reading(batch, skip_bad, _note, step)
+        reading = Reading(batch or 64, skip_bad, _note, step)
         predicted = list(predict_files(opened, files, wanted, reading))
     from orchestrator.cli.printing import predictions
 
     classes = opened.description.classes
     if out is not None:
         written = predictions.as_csv if out.suffix.lower() == ".csv" else predictions.as_json
-        write_atomic(out, written(predicted, classes, top).encode())
+        try:
+            write_atomic(out, written(predicted, classes, top).encode())
+        except OSError as error:
+            if isinstance(error, OutOfSpace):
+                raise
+            raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     if as_json:
         print(predictions.as_json(predicted, classes, top), end="")
     elif out is not None:
@@ -139,12 +147,14 @@ def _opened(text: str, storage: str, tracking: str | None) -> Model:
     return open_model(found)
 
 
-def _check_stream(clips: list[str] | None, out: Path | None, as_json: bool, batch: int) -> None:
+def _check_stream(
+    clips: list[str] | None, out: Path | None, as_json: bool, batch: int | None
+) -> None:
     if clips:
         raise UserError(
             f"CLIPS: must be left out with --stream, which reads standard input, got {clips[0]}"
         )
-    if out is not None or as_json or batch != 64:
+    if out is not None or as_json or batch is not None:
         raise UserError(
             "--out, --json and --batch: have no effect with --stream, whose answers are lines of"
             " JSON"

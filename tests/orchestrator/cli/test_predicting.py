@@ -145,6 +145,10 @@ def test_ctrl_c_ends_a_stream_without_a_word_too_many(predict, monkeypatch):
         (["run", "{clips}", "--tracking", "x"], "--tracking: has no effect on "),
         (["run", "{clips}", "--stream"], "CLIPS: must be left out with --stream, which reads stan"),
         (["run", "--stream", "--json"], "--out, --json and --batch: have no effect with --stream"),
+        (
+            ["run", "--stream", "--batch", "64"],
+            "--out, --json and --batch: have no effect with --s",
+        ),
         (["run", "--stream", "--window", "0"], "--window: must be more than 0 and at most 3600"),
         (["run", "--stream", "--window", "nan"], "--window: must be more than 0 and at most 3600"),
         (
@@ -180,6 +184,10 @@ def test_where_answers_go_is_tried_before_the_first_clip(runs, predict, tmp_path
         code, _, err = predict("run", runs / "clips", "--out", out)
         assert (code, err) == (2, f"{out}: {rule}\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
+    monkeypatch.setattr("orchestrator.ensembling.predicting.predict_files", lambda *_: [])
+    out = tmp_path / f"{'x' * 250}.csv"  # what cannot be seen before names the file, too
+    code, _, err = predict("run", runs / "clips", "--out", out)
+    assert (code, err) == (2, f"{out}: cannot be written: File name too long\n")
 
 
 def test_a_damaged_clip_leaves_nothing_half_written(runs, predict, tmp_path):
