@@ -183,6 +183,17 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     return str(known.experiment_id)
 
 
+def every(search: Callable[..., Any], *what: Any, **options: Any) -> Iterator[Any]:
+    """What a store finds; it gives a page at a time."""
+    token = None
+    while True:
+        page = search(*what, **options, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 class Answers:
     """A client of which every answered call is counted."""
 

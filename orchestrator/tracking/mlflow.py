@@ -29,7 +29,7 @@ from orchestrator.tracking.client import (
     reason_of,
     reported,
 )
-from orchestrator.tracking.model import register
+from orchestrator.tracking.model import register, take_title
 from orchestrator.tracking.outbox import Outbox
 from orchestrator.tracking.pages import (
     EXPERIMENT_NOTE,
@@ -37,6 +37,8 @@ from orchestrator.tracking.pages import (
     NOTE,
     PARENT,
     VIEW,
+    WRITTEN,
+    digest_of_note,
     ended_note,
     is_ours,
     model_note,
@@ -162,10 +164,11 @@ class MLflowTracker:
 
     def _describe(self, ended: str = "") -> None:
         """Say on the parent run where its pages are; ended: what its end says instead."""
-        known = self._client.get_run(self._parent).data.tags.get(NOTE, "")
-        if is_ours(known) and (ended or not known):
+        tags = self._client.get_run(self._parent).data.tags
+        known = tags.get(NOTE, "")
+        if is_ours(known, tags) and (ended or not known):
             text = ended or sweep_note(self._sweep, self._runs.experiment, self._parent)
-            self._runs.write(self._parent, tags={NOTE: text})
+            self._runs.write(self._parent, tags={NOTE: text, WRITTEN: digest_of_note(text)})
 
     def _take_back(self, client: Any, identity: Mapping[str, str]) -> None:
         """Of a sweep that cannot start nothing stays, as far as the store still answers."""
@@ -391,7 +394,10 @@ class MLflowTracker:
 
         def operation() -> None:
             run = self._run_of("trial", row.trials[0])
-            self._runs.write_metrics(run, network_metrics(row))
+            known = self._client.get_run(run).data.metrics
+            # of a run that an earlier version ended, which has them under other names
+            lacks = {key: value for key, value in final_metrics(folder).items() if key not in known}
+            self._runs.write_metrics(run, lacks | network_metrics(row))
             with tempfile.TemporaryDirectory() as drawn:
                 self._runs.attach(run, draw(folder, Path(drawn)), "figures")
 
@@ -404,19 +410,21 @@ class MLflowTracker:
         def operation() -> None:
             result = (folder / "result.json").read_bytes()
             same = {"result": hashlib.sha256(result).hexdigest()[:12]}
+            metrics = ensemble_metrics(sweep, row)
             identity = {PARENT: self._parent, "kind": "ensemble", "ensemble": row.name}
             for old in self._runs.find(identity):
                 if old.data.tags.get("result") != same["result"]:
                     self._client.delete_run(old.info.run_id)
-                elif old.info.status == "FINISHED":
-                    return  # delivered by an earlier run of the sweep
+                elif old.info.status == "FINISHED" and metrics.keys() <= old.data.metrics.keys():
+                    return  # delivered by an earlier run of the sweep, under the names of today
             tags = {
                 key: value[:LONGEST_PARAM]
                 for key, value in described_by_members(sweep, row).items()
             }
             name = f"{row.name} (ensemble of {len(row.trials)})"
             run = self._runs.open({**identity, **same}, name, ensemble_params(row), tags)
-            self._runs.write_metrics(run, ensemble_metrics(sweep, row))
+            self._runs.write(run, tags=tags)  # one that was there may lack some
+            self._runs.write_metrics(run, metrics)
             with tempfile.TemporaryDirectory() as drawn:
                 pictures = draw_matrix(sweep, row, evaluation, Path(drawn))
                 self._runs.attach(run, pictures, "figures")
@@ -432,8 +440,9 @@ class MLflowTracker:
         def operation() -> None:
             address = absolute_uri(expanded(self._uri, PLACE))
             note = model_note(row, evaluation, model)
-            register(self._client, address, self._run_of(kind, name), model, bundle, note)
             experiment, parent = self._runs.experiment, self._parent
+            register(self._client, address, self._run_of(kind, name), model, bundle, note)
+            take_title(self._client, parent, self._sweep, model)
             self._describe(ended_note(self._sweep, row, model, experiment, parent))
 
         self._put(f"model {row.name}", operation)

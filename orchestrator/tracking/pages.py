@@ -6,7 +6,9 @@ A version that knows no such tag shows its usual page.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +19,8 @@ from orchestrator.report.sections.words import with_error
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 """Tag of an experiment or a run whose text is shown as its description."""
+WRITTEN = "described"
+"""Tag of a run or a registered model: the digest of the description that we wrote."""
 KIND = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment of trained models, and not of language models' traces."""
 VIEW = "mlflow.sharedViewState."
@@ -119,9 +123,13 @@ def model_page(name: str) -> str:
     return f"#/models/{quote(name)}?{TRAINING}"
 
 
-def is_ours(note: str) -> bool:
-    """Whether a description is one of these, which nobody has written over."""
-    return not note or note.startswith(("**Sweep", "Sweeps of `orchestrate`"))
+def is_ours(note: str, tags: Mapping[str, str]) -> bool:
+    """Whether nobody has written or changed a description since we did; tags: of what it is of."""
+    return not note or tags.get(WRITTEN) == digest_of_note(note)
+
+
+def digest_of_note(note: str) -> str:
+    return hashlib.sha256(note.encode()).hexdigest()[:16]
 
 
 EXPERIMENT_NOTE = (
@@ -143,7 +151,7 @@ def ended_note(name: str, row: Row, model: str, experiment: str, parent: str) ->
         "confusion matrix": run_page(experiment, parent, "report/figures/confusion.png"),
         "report": run_page(experiment, parent, "report/report.md"),
     }
-    return f"{_note(name, pages)}\n\nIt ships `{row.name}`: {_scores(row)}."
+    return f"{_note(name, pages)}\n\nIt ships {_code(row.name)}: {_scores(row)}."
 
 
 def _comparisons(experiment: str, parent: str) -> dict[str, str]:
@@ -156,7 +164,20 @@ def _comparisons(experiment: str, parent: str) -> dict[str, str]:
 def _note(name: str, pages: Mapping[str, str]) -> str:
     """All links in the first line: MLflow folds what is longer than a few."""
     links = " · ".join(f"[{title}]({address})" for title, address in pages.items())
-    return f"**Sweep {name}**: {links}"
+    return f"**Sweep {_text(name)}**: {links}"
+
+
+def _text(name: str) -> str:
+    """A name in Markdown, nothing in which is a mark."""
+    return re.sub(r"([\\`*_\[\]<>])", r"\\\1", name)
+
+
+def _code(name: str) -> str:
+    """A name as code in Markdown, between more backticks than it has itself."""
+    if "`" not in name:
+        return f"`{name}`"
+    fence = "`" * (1 + max(map(len, re.findall("`+", name))))
+    return f"{fence} {name} {fence}"
 
 
 def model_note(row: Row, evaluation: FinalEvaluation, model: str) -> str:
@@ -164,13 +185,14 @@ def model_note(row: Row, evaluation: FinalEvaluation, model: str) -> str:
     split = next(split for split in evaluation.splits if split.division == row.division)
     networks = f"an ensemble of {len(row.trials)} networks" if len(row.trials) > 1 else "a network"
     size, timed = row.size, row.size.latency_ms
+    address = json.dumps(f"models:/{model}@champion", ensure_ascii=False)
     latency = f" One clip takes {timed:.3g} ms ({size.timing})." if timed is not None else ""
     return (
-        f"`{row.name}` is {networks} for {split.classes} classes of {split.dataset}"
-        f" ({split.division.protocol}): {_scores(row)} of {split.test_clips:,} test clips."
+        f"{_code(row.name)} is {networks} for {split.classes} classes of {_text(split.dataset)}"
+        f" ({_text(split.division.protocol)}): {_scores(row)} of {split.test_clips:,} test clips."
         f" {size.deploy_nonzero_params:,} non-zero parameters ship.{latency}\n\n"
         "```python\n"
-        f'model = mlflow.pyfunc.load_model("models:/{model}@champion")\n'
+        f"model = mlflow.pyfunc.load_model({address})\n"
         "probabilities = model.predict(clips)  # (N, persons, T, joints, coordinates), float32\n"
         "```\n"
         "Clips are in the units and coordinates in which the data set was imported. They may be of"

@@ -7,19 +7,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ensembling.bundle import FILE
+from orchestrator.ensembling.bundle import FILE, Bundle
 from orchestrator.ensembling.find_model import REGISTERED, FoundModel
 from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
     absolute_uri,
     database_file,
+    every,
     load_mlflow,
     open_client,
     reason_of,
@@ -35,8 +34,9 @@ USUAL = "sqlite:///mlflow.db"
 
 
 def fetched(found: FoundModel, uri: str | None = None) -> FoundModel:
-    """The registered model as a bundle in the cache, where it is downloaded once. uri: of the
-    MLflow store; None: MLFLOW_TRACKING_URI, else that of sweeps whose files name none.
+    """The registered model as a bundle in the cache, where it is downloaded once, and again where
+    it was changed. uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else that of sweeps whose
+    files name none.
 
     UserError where there is no such store or model, or it is not one that a sweep registered.
     """
@@ -53,7 +53,8 @@ def fetched(found: FoundModel, uri: str | None = None) -> FoundModel:
         version = _version(client, found.name, store)
         key = f"{address} {version.name} {version.version} {version.source}"
         folder = cache_root() / "registered" / hashlib.sha256(key.encode()).hexdigest()[:16]
-        if not (folder / FILE).is_file():
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             _download(found.name, f"{REGISTERED}{version.name}/{version.version}", address, folder)
     except load_mlflow() as error:
         raise UserError(
@@ -62,13 +63,23 @@ def fetched(found: FoundModel, uri: str | None = None) -> FoundModel:
     return replace(found, kind="bundle", path=folder)
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle lies there as it was written."""
+    try:
+        Bundle.load(folder)
+    except UserError:
+        return False
+    return True
+
+
 def _version(client: Any, text: str, store: str) -> Any:
     """The version of a registered model; UserError lists the models there are."""
     name, alias, version = _parts(text)
     if not client.search_registered_models(f"name = {quoted(name)}"):
+        names = sorted(model.name for model in every(client.search_registered_models))
         raise UserError(
             f"{text}: must be a model registered at {redacted(store)}, there"
-            f" are {listed(sorted(_names(client)), 12)}"
+            f" are {listed(names, 12)}"
         )
     if alias is not None:
         aliases = dict(client.get_registered_model(name).aliases)
@@ -87,17 +98,6 @@ def _version(client: Any, text: str, store: str) -> Any:
             f"{text}: must be a version of {name}, it has {listed(sorted(versions, key=int), 12)}"
         )
     return versions[version]
-
-
-def _names(client: Any) -> Iterator[str]:
-    """Of all registered models: a store gives them a page at a time."""
-    token = None
-    while True:
-        page = client.search_registered_models(page_token=token)
-        yield from (model.name for model in page)
-        token = page.token
-        if not token:
-            return
 
 
 def _parts(text: str) -> tuple[str, str | None, str]:
@@ -123,7 +123,10 @@ def _download(text: str, source: str, address: str, folder: Path) -> None:
         files = sorted(Path(got).rglob(FILE))
         if len(files) != 1:
             raise UserError(f"{text}: must be a model that a sweep registered, got another kind")
-        with suppress(OSError):  # another process was first
+        try:
             files[0].parent.rename(folder)
+        except OSError:
+            if not (folder / FILE).is_file():  # else another process was first
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

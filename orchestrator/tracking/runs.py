@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.tracking.client import every
 from orchestrator.tracking.records import FIRST_EPOCH
 from trainables.contract.artifacts import EPOCH_METRICS
 
@@ -45,19 +46,10 @@ class Runs:
         """The runs that carry all `tags`, oldest first."""
         terms = [f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()]
         terms += [f"attributes.status = '{status}'"] if status else []
-        runs: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment],
-                " and ".join(terms),
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        order = ["attributes.start_time ASC"]
+        return [
+            *every(self.client.search_runs, [self.experiment], " and ".join(terms), order_by=order)
+        ]
 
     def open(
         self,

@@ -5,6 +5,7 @@ a sweep goes on after a crash.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
 from orchestrator.tracking.mlflow import MLflowTracker
+from orchestrator.tracking.pages import NOTE
 from orchestrator.tracking.records import files_of
 from orchestrator.tracking.tracker import NullTracker, Tracker
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
@@ -366,6 +368,50 @@ def test_an_ensemble_that_was_evaluated_anew_replaces_its_run(uri, tmp_path):
         tracker.finish_sweep("finished", {}, None)
     _, found = runs(uri, "anew")
     assert [r.data.tags["kind"] for r in found].count("ensemble") == 1
+
+
+def test_runs_of_an_earlier_version_get_the_names_of_today(uri, tmp_path):
+    run, evaluation = evaluated(tmp_path, BOTH)
+    lost = {"ensemble": "details/nonzero_params", "trial": "details/deploy_params"}
+    for attempt in range(2):
+        tracker = opened(uri, "names")
+        if attempt == 0:
+            told(tracker, run)
+        tracker.log_evaluation(run, evaluation, None)
+        assert tracker.finish_sweep("finished", {}, None) == ()
+        _, found = runs(uri, "names")
+        own = [each for each in found if each.data.tags["kind"] in lost]
+        assert len(own) == 3
+        for each in own:
+            assert lost[each.data.tags["kind"]] in each.data.metrics
+            assert each.data.tags["backbone"]
+            assert each.info.status == "FINISHED"
+        if attempt == 0:
+            with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+                for each in own:
+                    for table in ("metrics", "latest_metrics"):
+                        database.execute(
+                            f"DELETE FROM {table} WHERE run_uuid = ? AND key = ?",
+                            (each.info.run_id, lost[each.data.tags["kind"]]),
+                        )
+                    if each.data.tags["kind"] == "ensemble":
+                        database.execute(
+                            "DELETE FROM tags WHERE run_uuid = ? AND key = 'backbone'",
+                            (each.info.run_id,),
+                        )
+
+
+def test_a_description_of_a_sweep_that_a_person_went_on_with_stays(uri, tmp_path):
+    for text in ("", " And what I think of it."):
+        tracker = opened(uri, "described")
+        tracker.finish_sweep("finished", {}, None)
+        client, (run,) = runs(uri, "described")
+        client.set_tag(run.info.run_id, NOTE, run.data.tags[NOTE] + text)
+    tracker = opened(uri, "described")
+    tracker._put("a description", lambda: tracker._describe("**Sweep s** has ended"))
+    tracker.finish_sweep("finished", {}, None)
+    _, (run,) = runs(uri, "described")
+    assert run.data.tags[NOTE].endswith(" And what I think of it.")
 
 
 def test_a_sweep_refused_before_its_first_trial_leaves_no_run(uri, trials):

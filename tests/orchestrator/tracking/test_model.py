@@ -12,11 +12,16 @@ import pytest
 from orchestrator.ensembling.bundle import Bundle
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
-from orchestrator.tracking.model import example_of, register, signature_of
-from orchestrator.tracking.pages import model_note
+from orchestrator.tracking.model import example_of, register, signature_of, take_title
+from orchestrator.tracking.pages import PARENT, model_note
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from trainables.contract.config import DataConfig
 from trainables.data.store.description import Description
+from trainables.deploy.predict import _recordings
+
+
+class Page(list):
+    """As MLflow's own."""
 
 
 class Server:
@@ -29,11 +34,37 @@ class Server:
         self.versions = []
         self.aliases = {}
 
-    def search_registered_models(self, rule):
-        return [name for name in self.models if rule == f"name = '{name}'"]
+    def search_registered_models(self, rule, page_token=None):
+        if rule.startswith("name LIKE "):
+            begins = rule.removeprefix("name LIKE ").strip("'").removesuffix("%")
+            found = [model for name, model in self.models.items() if name.startswith(begins)]
+        else:
+            found = [model for name, model in self.models.items() if rule == f"name = '{name}'"]
+        for model in found:
+            own = {alias: v for (name, alias), v in self.aliases.items() if name == model.name}
+            model.aliases = own
+        page = Page(found)
+        page.token = None
+        return page
 
-    def create_registered_model(self, name, description):
-        self.models[name] = description
+    def create_registered_model(self, name):
+        self.models[name] = SimpleNamespace(name=name, description=None, tags={})
+        return self.models[name]
+
+    def update_registered_model(self, name, description):
+        self.models[name].description = description
+
+    def set_registered_model_tag(self, name, key, value):
+        self.models[name].tags[key] = value
+
+    def get_model_version(self, name, version):
+        return next(v for v in self.versions if (v.name, v.version) == (name, version))
+
+    def get_run(self, run):
+        return SimpleNamespace(data=SimpleNamespace(tags={PARENT: run.partition("/")[0]}))
+
+    def delete_registered_model_alias(self, name, alias):
+        del self.aliases[name, alias]
 
     def search_model_versions(self, rule):
         return [version for version in self.versions if rule == f"name = '{version.name}'"]
@@ -80,10 +111,51 @@ def test_each_bundle_is_registered_once_with_the_id_of_its_model(tmp_path, logge
         file.write_text(content)
         register(server, "http://host", "run", "sweep.final", tmp_path, "what it is")
         champions.append(server.aliases["sweep.final", "champion"])
-    assert server.models == {"sweep.final": "what it is"}
+    assert server.models["sweep.final"].description == "what it is"
     assert len(server.versions) == len(logged) == 2
     assert {version.run_id for version in server.versions} == {"run"}
     assert champions == ["1", "1", "2", "1"]  # what ships now, even where it is an older one
+
+
+def test_a_description_follows_the_evaluations_until_a_person_changes_it(tmp_path, logged):
+    server = Server()
+    (tmp_path / "bundle.json").write_text("one")
+    for note in ("75 % right", "80 % right", "80 % right"):
+        register(server, "http://host", "run", "sweep.final", tmp_path, note)
+        assert server.models["sweep.final"].description == note
+    theirs = "80 % right, and used in the lab"
+    server.update_registered_model("sweep.final", theirs)
+    register(server, "http://host", "run", "sweep.final", tmp_path, "85 % right")
+    assert server.models["sweep.final"].description == theirs
+
+
+def test_only_what_a_sweep_ships_is_its_champion(tmp_path, logged):
+    server = Server()
+    (tmp_path / "bundle.json").write_text("one")
+    for name, run in [
+        ("sweep.old", "parent/1"),
+        ("sweep.new", "parent/2"),
+        ("sweep.more.final", "other/1"),  # of the sweep `sweep.more`
+        ("sweeper.final", "parent/3"),
+    ]:
+        register(server, "http://host", run, name, tmp_path, "")
+    take_title(server, "parent", "sweep", "sweep.new")
+    champions = {name for name, alias in server.aliases}
+    assert champions == {"sweep.new", "sweep.more.final", "sweeper.final"}
+
+
+@pytest.mark.parametrize("channels", ["xyz", "xyc", "xy"])
+def test_the_example_is_a_clip_that_the_model_takes(channels):
+    about = {"name": "n", "classes": ["a", "b"], "layout": "coco17", "channels": channels}
+    description = Description.model_validate(
+        about | {"pipeline": "ctr", "protocols": {"p": {"column": "c", "train": [1], "test": [2]}}}
+    )
+    data = DataConfig(store="s", protocol="p", frames=16)
+    example = example_of(Bundle(description, {"net": data}, {"trial": "net"}, {}))
+    (clip,) = _recordings(example, 1, description)
+    assert clip.shape == (1, 16, 17, 3)
+    if channels == "xyc":
+        assert 0 <= example[..., 2].min() <= example[..., 2].max() <= 1
 
 
 def test_a_signature_says_clips_in_and_a_column_per_class_out(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,20 @@ from orchestrator.tracking import registered
 from orchestrator.tracking.registered import fetched
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
+
+WEIGHTS = b"weights"
+BUNDLE = {
+    "description": {
+        "name": "pairs",
+        "layout": "ucla20",
+        "classes": ["sit", "stand"],
+        "pipeline": "ctr",
+        "protocols": {"xsub": {"column": "subject", "train": [1], "test": [3]}},
+    },
+    "members": {"net": {"store": "s", "protocol": "xsub", "frames": 16}},
+    "digests": {"net": hashlib.sha256(WEIGHTS).hexdigest()},
+    "recipe": {"trial": "net"},
+}
 
 
 class Refused(Exception):
@@ -56,8 +72,8 @@ def downloads(monkeypatch, tmp_path):
         done.append(artifact_uri)
         for number in range(bundles["count"]):
             folder = Path(dst_path) / "artifacts" / f"model{number}"
-            write_json(folder / "bundle.json", {"of": artifact_uri})
-            (folder / "net.pt").write_bytes(b"weights")
+            write_json(folder / "bundle.json", BUNDLE)
+            (folder / "net.pt").write_bytes(WEIGHTS)
         return dst_path
 
     (tmp_path / "mlflow.db").touch()
@@ -65,7 +81,7 @@ def downloads(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(registered, "open_client", lambda uri: Registry())
-    monkeypatch.setattr(registered, "load_mlflow", lambda: (Refused,))
+    monkeypatch.setattr(registered, "load_mlflow", lambda: (Refused, OSError))
     artifacts = SimpleNamespace(download_artifacts=download_artifacts)
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(artifacts=artifacts))
     return SimpleNamespace(done=done, bundles=bundles, cache=tmp_path / "cache")
@@ -109,3 +125,22 @@ def test_a_model_that_no_sweep_registered_is_refused_and_not_kept(downloads, cou
     with pytest.raises(UserError, match="must be a model that a sweep registered, got another"):
         fetched(find_model("models:/sweep.final/1"))
     assert list((downloads.cache / "registered").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["net.pt", "bundle.json"])
+def test_a_model_that_was_changed_in_the_cache_is_fetched_again(downloads, damage):
+    found = find_model("models:/sweep.final/1")
+    path = fetched(found).path
+    (path / damage).unlink()
+    assert fetched(found).path == path
+    assert (path / "net.pt").read_bytes() == WEIGHTS
+    assert len(downloads.done) == 2
+
+
+def test_a_cache_that_takes_no_file_is_said(downloads, monkeypatch):
+    def refused(path, target):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(UserError, match=r"cannot be had from .* Permission denied"):
+        fetched(find_model("models:/sweep.final/1"))

@@ -154,3 +154,15 @@ def unfinished(path: Path) -> Path:
 def replaced(path: Path) -> Path:
     """Where the old store lies for the moment in which a new one takes its place."""
     return path.with_name(f".{path.name}.replaced")
+
+
+def invented_clip(description: Description, *, persons: int, frames: int) -> Joints:
+    """A clip (M, T, V, 3) that nobody recorded, with such coordinates as the data set has."""
+    random = np.random.default_rng(0)
+    size = (persons, frames, layout_of(description.layout).size)
+    joints = random.normal(size=(*size, 3)).round(3)
+    if description.channels == "xy":
+        joints[..., 2] = 0.0
+    elif description.channels == "xyc":
+        joints[..., 2] = random.uniform(size=size).round(3)  # confidences
+    return joints.astype(np.float32)
