@@ -19,6 +19,8 @@ KEY = "orchestrate"
 """Under this name a file holds the JSON of `About`: metadata_props of ONNX, extra file of pt2,
 rt_info of OpenVINO.
 """
+BIN_KEY = "orchestrate_bin_sha256"
+"""Under this name the rt_info of an OpenVINO .xml holds the SHA-256 of the .bin it belongs to."""
 
 Format = Literal["pt2", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]

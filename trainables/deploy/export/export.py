@@ -8,7 +8,9 @@ import importlib.metadata
 import importlib.util
 import math
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.disk import write_atomic
-from trainables.contract.errors import GateFailed, UserError
+from trainables.contract.errors import GateFailed, OutOfSpace, UserError
 from trainables.contract.scores import Scores
 from trainables.data.batches.settings import pipeline_of, views_of
 from trainables.data.store.description import Channels, Description
@@ -46,6 +48,8 @@ from trainables.deploy.export.whole import Member, Recipe, Whole
 
 LOGITS_TOLERANCE = 1e-4
 """Largest |stored - exported| of a logit accepted in fp32; times the largest logit above 1."""
+NOT_FINITE = 1e30
+"""Stands for a difference that is infinite or no number, which JSON cannot hold."""
 SHORTEST_TABLE = 300
 """Frames: pipeline pyskl looks at exactly the frames of evaluation in clips of this length, and of
 the longest clip of the data set where that is longer.
@@ -264,7 +268,7 @@ def compare(
     check = Check(
         split=source.split,
         clips=len(logits),
-        largest_difference=difference if math.isfinite(difference) else 1e30,
+        largest_difference=difference if math.isfinite(difference) else NOT_FINITE,
         largest_logit=float(np.abs(stored.logits).max()),
         tolerance=None if asked.precision == "fp32" else asked.tolerance,
     )
@@ -291,8 +295,13 @@ def judge(name: str, check: Check, asked: Asked) -> None:
                 " was written"
             )
         return
+    if not check.largest_difference < NOT_FINITE:
+        raise GateFailed(
+            f"{name}: {asked.precision} must give finite logits, got some that are not on the"
+            f" {check.split} split; nothing was written"
+        )
     assert check.lost_points is not None
-    if check.lost_points > asked.tolerance:
+    if not check.lost_points <= asked.tolerance:
         raise GateFailed(
             f"{name}: {asked.precision} must lose at most {asked.tolerance:g} points of top-1"
             f" (--tolerance), got {said_loss(check)}; nothing was written"
@@ -320,16 +329,32 @@ def stage(content: Files, folder: Path, out: Path) -> Path:
 
 
 def put(content: Files, files: dict[str, Path]) -> int:
-    """Write every file whole or not at all; where the last one fails, the others go again."""
-    written: list[Path] = []
+    """Write every file whole or none; where one fails or the process is stopped, those that were
+    there before are there again.
+
+    A process that is killed may leave the new .bin under the old .xml, which then opens no more
+    (see `openvino_file`); the old .bin lies beside them as `.NAME.bin.HEX.before`.
+    """
+    *first, last = content  # the last one is replaced in one step, whatever happens
+    asides = []
     try:
-        for ending, data in content.items():
-            write_atomic(files[ending], data)
-            written.append(files[ending])
+        with ExitStack() as undo:
+            for ending in first:
+                file = files[ending]
+                if file.exists():
+                    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.before")
+                    file.replace(aside)
+                    undo.callback(aside.replace, file)
+                    asides.append(aside)
+                else:
+                    undo.callback(file.unlink, missing_ok=True)
+                write_atomic(file, content[ending])
+            write_atomic(files[last], content[last])
+            undo.pop_all()
     except OSError as error:
-        for file in written:
-            file.unlink(missing_ok=True)
-        if isinstance(error, UserError) or not error.strerror:
+        if isinstance(error, OutOfSpace) or not error.strerror:
             raise
-        raise UserError(f"{files[[*content][-1]]}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{files[last]}: cannot be written: {error.strerror}") from error
+    for aside in asides:
+        aside.unlink(missing_ok=True)
     return sum(map(len, content.values()))

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import reason
 from trainables.contract.names import said
-from trainables.deploy.export.about import KEY, SUFFIXES, About, Format
+from trainables.deploy.export.about import BIN_KEY, KEY, SUFFIXES, About, Format
 from trainables.deploy.export.archive import load_program
 
 Floats = npt.NDArray[np.float32]
@@ -161,6 +162,8 @@ def _open_openvino(path: Path, runtime: Any, threads: int | None) -> Opened:
     core = runtime.Core()
     model = core.read_model(path)
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+    if text is not None:
+        _check_bin(path.with_suffix(".bin"), model)
 
     def start(about: About) -> Run:
         # without the hint processors that have bfloat16 take it for float32
@@ -172,6 +175,15 @@ def _open_openvino(path: Path, runtime: Any, threads: int | None) -> Opened:
         return lambda clips: np.array(compiled({"clips": clips})["logits"])
 
     return text, start
+
+
+def _check_bin(weights: Path, model: Any) -> None:
+    """UserError where the .bin is not the one that the .xml was written with."""
+    written = model.get_rt_info([BIN_KEY]).astype(str) if model.has_rt_info([BIN_KEY]) else None
+    if digest_of(weights) != written:
+        raise UserError(
+            f"{weights}: must be the file that was written with {weights.stem}.xml, got another one"
+        )
 
 
 def _open_pt2(path: Path, torch: Any, _threads: int | None) -> Opened:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
-from trainables.deploy.export.about import KEY, Format
+from trainables.deploy.export.about import BIN_KEY, KEY, Format
 from trainables.deploy.export.exported import import_runtime
 
 OUTPUTS = ("logits", "probabilities")
@@ -117,13 +118,17 @@ def without_traces(model: Any) -> None:
 
 
 def openvino_file(model: Any, about: str) -> Files:
-    """The two files of the same model for OpenVINO."""
+    """The two files of the same model for OpenVINO. The .xml says which .bin it belongs to:
+    OpenVINO takes every other one of the same size for it.
+    """
     openvino = import_runtime("openvino", "--format openvino")
     with TemporaryDirectory() as folder:
         source, out = Path(folder) / "model.onnx", Path(folder) / "model.xml"
         source.write_bytes(onnx_file(model, about)[".onnx"])
         read = openvino.Core().read_model(source)
         read.set_rt_info(about, [KEY])
+        openvino.save_model(read, out, compress_to_fp16=False)
+        read.set_rt_info(digest_of(out.with_suffix(".bin")), [BIN_KEY])
         openvino.save_model(read, out, compress_to_fp16=False)
         return {".bin": out.with_suffix(".bin").read_bytes(), ".xml": out.read_bytes()}
 

@@ -1,5 +1,6 @@
 """A file is written whole and only where it is as good as it must be."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from tests.trainables.deploy.export.store_cases import SHAPES, seen, store_of
 from tests.trainables.deploy.export.test_files import network_of
-from trainables.contract.errors import GateFailed, UserError
+from trainables.contract.errors import GateFailed, OutOfSpace, UserError
 from trainables.contract.scores import Scores
 from trainables.deploy.export import export as exporting
 from trainables.deploy.export.about import Check
@@ -128,25 +129,59 @@ def test_a_lower_precision_may_lose_as_much_as_is_tolerated():
         judge("one", check(4, 1), Asked("onnx", "int8", 0.2))
 
 
-def test_logits_that_are_not_numbers_pass_no_gate():
-    lost = check(0, 0).model_copy(update={"largest_difference": 1e30})
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_logits_that_are_not_numbers_pass_no_gate(precision):
+    lost = check(0, 0).model_copy(update={"largest_difference": exporting.NOT_FINITE})
     with pytest.raises(GateFailed):
-        judge("one", lost, Asked("onnx"))
+        judge("one", lost, Asked("onnx", precision))
 
 
-def test_of_two_files_none_is_left_alone(tmp_path, monkeypatch):
+def test_a_tolerance_that_is_no_number_tolerates_nothing():
+    with pytest.raises(GateFailed):
+        judge("one", check(4, 1), Asked("onnx", "int8", float("nan")))
+
+
+def content_of(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+PAIR = {"model.bin": b"old weights", "model.xml": b"old graph"}
+FULL = OutOfSpace("model.xml", OSError(errno.ENOSPC, "No space left on device"))
+
+
+@pytest.mark.parametrize("before", [{}, PAIR, {"model.bin": b"alone"}])
+@pytest.mark.parametrize("fails", [".bin", ".xml"])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.EIO, "Input/output error"), UserError),
+        (FULL, OutOfSpace),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_of_two_files_none_is_replaced_alone(tmp_path, monkeypatch, before, fails, error, raised):
     real = exporting.write_atomic
 
     def failing(path, content):
-        if path.suffix == ".xml":
-            raise OSError(5, "Input/output error", str(path))
+        if path.suffix == fails:
+            raise error
         real(path, content)
 
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
     monkeypatch.setattr(exporting, "write_atomic", failing)
-    files = {suffix: tmp_path / f"model{suffix}" for suffix in (".bin", ".xml")}
-    with pytest.raises(UserError, match="cannot be written: Input/output error"):
+    files = {ending: tmp_path / f"model{ending}" for ending in (".bin", ".xml")}
+    with pytest.raises(raised):
         put({".bin": b"1", ".xml": b"2"}, files)
-    assert not list(tmp_path.iterdir())
+    assert content_of(tmp_path) == before
+
+
+def test_two_files_are_replaced_and_nothing_else_stays(tmp_path):
+    for name, content in PAIR.items():
+        (tmp_path / name).write_bytes(content)
+    files = {ending: tmp_path / f"model{ending}" for ending in (".bin", ".xml")}
+    assert put({".bin": b"1", ".xml": b"23"}, files) == 3
+    assert content_of(tmp_path) == {"model.bin": b"1", "model.xml": b"23"}
 
 
 @pytest.mark.full

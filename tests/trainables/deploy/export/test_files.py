@@ -182,6 +182,19 @@ def test_a_file_cut_short_is_refused(model, tmp_path, name):
         open_exported(tmp_path / name)
 
 
+def test_weights_of_another_model_of_the_same_size_are_refused(model, tmp_path):
+    for name in ("model.xml", "model.bin"):
+        (tmp_path / name).write_bytes((model[0] / name).read_bytes())
+    open_exported(tmp_path / "model.xml")
+    places = re.findall(r'offset="(\d+)" size="(\d+)"', (tmp_path / "model.xml").read_text())
+    start, size = max(((int(at), int(size)) for at, size in places), key=lambda each: each[1])
+    weights = np.fromfile(tmp_path / "model.bin", np.uint8)
+    weights[start : start + size] ^= 1
+    weights.tofile(tmp_path / "model.bin")
+    with pytest.raises(UserError, match=r"bin: must be the file that was written with model\.xml"):
+        open_exported(tmp_path / "model.xml")
+
+
 def test_pickles_of_more_than_tensors_are_refused(tmp_path):
     import io
     import zipfile
