@@ -19,6 +19,7 @@ from trainables.contract.scores import Scores
 from trainables.data.batches.batches import Batches, Dealing
 from trainables.data.readers.arrays import joints_of
 from trainables.data.readers.checks import Problems
+from trainables.data.readers.clip_files import Wanted, as_taken
 from trainables.data.store.description import Channels, Description, Joints, layout_of
 from trainables.data.store.in_memory import store_in_memory
 from trainables.data.store.reading import Store
@@ -39,7 +40,8 @@ def score_clips(
 
     networks: deploy forms and what each sees, all of one data set. clips: raw recordings, each
     (T, V, C) or (M, T, V, C), in the units the data set was imported in and with its coordinates:
-    C = 3, or 2 where the third is not known. description: of the data set the networks were trained
+    C = 3, or 2 where the third is not known; a single actor is taken twice where all that trained
+    were. description: of the data set the networks were trained
     on; its layout, coordinates and pipeline are used. UserError names every clip that no such
     recording is.
     """
@@ -80,6 +82,7 @@ def _score(
 def _recordings(clips: Iterable[Any], persons: int, description: Description) -> list[Joints]:
     """The clips as a store takes them, in order; UserError lists all that are none."""
     layout, problems, recorded = layout_of(description.layout), Problems(), list[Joints]()
+    wanted = Wanted.of(description)
     for number, clip in enumerate(_listed(clips)):
         try:
             joints = _recording(f"clip {number}", clip, layout, description.channels)
@@ -90,7 +93,7 @@ def _recordings(clips: Iterable[Any], persons: int, description: Description) ->
         except UserError as error:
             problems.add(str(error))
             continue
-        recorded.append(joints)
+        recorded.append(as_taken(joints, wanted))
     problems.raise_any()
     if not recorded:
         raise UserError("clips: must be at least one, got none")

@@ -122,6 +122,18 @@ def test_persons_that_are_not_there_may_be_given_as_zeros(tmp_path):
     np.testing.assert_array_equal(one, many)
 
 
+def test_a_single_actor_is_taken_twice_where_all_that_trained_were(tmp_path):
+    store = made(tmp_path / "store", "ntu-120")
+    networks = [(network_of(store), seen(store, "joint"))]
+    clip = store.clip(2)
+    (once,) = score_clips(networks, [clip], store.info)
+    twice = np.concatenate([clip, clip])
+    doubled = store.info.model_copy(update={"provenance": {"single_actor": "duplicate"}})
+    one, two = score_clips(networks, [clip, twice], doubled)[0]
+    np.testing.assert_array_equal(one, two)
+    assert not np.allclose(one, once)
+
+
 BAD = np.zeros((4, 17, 3), np.float32)
 BAD[0, 0, 0] = np.nan
 
