@@ -39,7 +39,8 @@ class LevelPoint:
 
     level: float  # the share
     top1: float
-    error: float
+    error: float  # a deviation over seeds, or the standard error of the clips
+    seeds: int = 1  # which the deviation is over
 
 
 @dataclass(frozen=True, slots=True)

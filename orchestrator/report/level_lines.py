@@ -114,5 +114,5 @@ def _removed(result: TrialResult) -> float:
 
 def _point(row: Row | LevelRow, level: float, over_seeds: bool) -> LevelPoint:
     if over_seeds and row.seeds is not None:
-        return LevelPoint(level, row.seeds.test_mean, row.seeds.test_std)
+        return LevelPoint(level, row.seeds.test_mean, row.seeds.test_std, row.seeds.seeds)
     return LevelPoint(level, row.test.top1, row.test.top1_error)

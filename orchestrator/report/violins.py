@@ -32,8 +32,8 @@ MOST_DIVISIONS = 3
 THRESHOLD = 0.5
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
-Kind = Literal["single", "dense", "ensemble"]
-COLOURS: dict[Kind, str] = {"single": "tab:blue", "dense": "dimgrey", "ensemble": "tab:red"}
+ViolinKind = Literal["single", "dense", "ensemble"]
+COLOURS: dict[ViolinKind, str] = {"single": "tab:blue", "dense": "dimgrey", "ensemble": "tab:red"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,7 +41,7 @@ class Violin:
     """One network or ensemble on the test clips of a division."""
 
     name: str
-    kind: Kind
+    kind: ViolinKind
     division: Division
     highest: npt.NDArray[np.float64]  # (N,): of each clip the highest probability of a class
     threshold: float
@@ -117,7 +117,7 @@ def _of_row(
     probabilities = _probabilities(run, row, {each.name: each for each in evaluation.rows})
     if probabilities is None:
         return []
-    kind: Kind = "ensemble" if row.kind == "ensemble" else "dense" if row.dense else "single"
+    kind: ViolinKind = "ensemble" if row.kind == "ensemble" else "dense" if row.dense else "single"
     against = tuple(_dense_of(row.name, evaluation))
     found = [Violin(row.name, kind, row.division, probabilities.max(axis=1), threshold, against)]
     for level in row.levels if levels else ():
@@ -296,7 +296,7 @@ def violin_panel(
     axes: Axes,
     own: Sequence[Violin],
     values: Sequence[npt.NDArray[np.float64]],
-    colours: Mapping[Kind, str],
+    colours: Mapping[ViolinKind, str],
 ) -> None:
     """Violins of equal width with quartiles; a dot for a single clip, nothing for none."""
     for place, (violin, each) in enumerate(zip(own, values, strict=True)):

@@ -46,8 +46,7 @@ def plot(
     colour-blind people tell apart, bars of one standard error.
     """
     from orchestrator.record.folder import find_folder
-    from orchestrator.report.plots.kinds import Asked
-    from orchestrator.report.plots.kinds import plot as draw
+    from orchestrator.report.plots.kinds import Asked, draw_figure
 
     asked = Asked(kind, out, width, papers, row)
-    print(draw(find_folder(name, storage), asked))
+    print(draw_figure(find_folder(name, storage), asked))

@@ -5,16 +5,29 @@ values of a figure, with what the papers print beside it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.states import TrialState
 from orchestrator.report.figures import LevelLine
 from orchestrator.report.level_lines import BACKBONE, LEVEL, level_panels
 from orchestrator.report.papers.matching import data_of
 from orchestrator.report.papers.published import Data, Entry, load_published
-from orchestrator.report.plots.charts import Chart, Look, Mark, Panel, Series
+from orchestrator.report.plots.charts import (
+    DENSE,
+    ENSEMBLES,
+    GREY,
+    NETWORKS,
+    Chart,
+    Look,
+    Mark,
+    Panel,
+    Series,
+    marker_of,
+)
 from orchestrator.report.sections.fronts import UNITS
 from orchestrator.sweep.leaves import label
 from trainables.contract.errors import UserError
@@ -24,7 +37,6 @@ BATCH_64 = "latency of 64 clips, ms"
 ONE_CLIP = "latency of one clip, ms"
 SHIPPED = "non-zero parameters shipped"
 REMOVED = "level: share of the maskable weights removed"
-MARKERS = "osD^vP<>X"
 SIZES = Data("NTU RGB+D 120", "X-sub")
 LEVELS_OF = Data("NTU RGB+D 60", "X-sub")
 """What the papers' points are of where they have none of the sweep's data set."""
@@ -44,10 +56,14 @@ def accuracy_latency(evaluation: FinalEvaluation, *, papers: bool) -> Chart:
         row.name: (row.size.batch64_latency_ms if batch else row.size.latency_ms) or 0.0
         for row in rows
     }
-    own = Panel("", BATCH_64 if batch else ONE_CLIP, TOP1, _by_cost(rows, costs), "log")
+    axis = BATCH_64 if batch else ONE_CLIP
+    drawn = [
+        Panel(title, axis, TOP1, _by_cost(own, costs), "log")
+        for title, own in _by_division(evaluation, rows)
+    ]
     published = _published_latencies(evaluation) if papers else None
     return Chart(
-        [own, published[0]] if published else [own],
+        [*drawn, published[0]] if published else drawn,
         (_bars(rows), _timing(rows)),
         same_y=published is not None and published[1],
     )
@@ -56,34 +72,40 @@ def accuracy_latency(evaluation: FinalEvaluation, *, papers: bool) -> Chart:
 def accuracy_size(evaluation: FinalEvaluation) -> Chart:
     """Test accuracy against the non-zero parameters of the deploy form."""
     costs = {row.name: float(row.size.deploy_nonzero_params) for row in evaluation.rows}
-    panel = Panel("", SHIPPED, TOP1, _by_cost(evaluation.rows, costs), "log")
-    return Chart([panel], (_bars(evaluation.rows),))
+    panels = [
+        Panel(title, SHIPPED, TOP1, _by_cost(own, costs), "log")
+        for title, own in _by_division(evaluation, evaluation.rows)
+    ]
+    return Chart(panels, (_bars(evaluation.rows),))
 
 
 def accuracy_sparsity(
     evaluation: FinalEvaluation, trials: Sequence[TrialState], *, papers: bool
 ) -> Chart:
     """Test accuracy against the level, as Figures 4 and 5 of the sparse ST-GCN paper."""
-    panels, over_seeds = level_panels(evaluation.rows, trials)
+    panels: dict[str, list[LevelLine]] = {}
+    notes: list[str] = []
+    for title, rows in _by_division(evaluation, evaluation.rows):
+        found, over_seeds = level_panels(rows, trials)
+        panels |= {", ".join(filter(None, [title, more])): found[more] for more in found}
+        notes += [_bars(rows) if over_seeds else CLIPS] if found else []
     if not panels:
-        found = sorted({label(row.axes[LEVEL]) for row in evaluation.rows if LEVEL in row.axes})
+        levels = sorted({label(row.axes[LEVEL]) for row in evaluation.rows if LEVEL in row.axes})
         raise UserError(
             "accuracy-sparsity: needs networks that differ in their level alone, at two levels or"
-            f" more; this sweep has {'level ' + ', '.join(found) if found else 'none'}"
+            f" more; this sweep has {'level ' + ', '.join(levels) if levels else 'none'}"
         )
     groups = dict.fromkeys(line.group for lines in panels.values() for line in lines)
-    colours = {_sparse_name(group): 0 for group in groups}
-    colours = {name: number for number, name in enumerate(colours)}
-    seeds = min((row.seeds.seeds for row in evaluation.rows if row.seeds), default=1)
-    shrink = 1 / math.sqrt(seeds) if over_seeds else 1.0
+    names = dict.fromkeys(_sparse_name(group) for group in groups)
+    colours = {name: number for number, name in enumerate(names)}
     drawn = [
-        Panel(title, REMOVED, TOP1, _level_series(lines, colours, shrink), "kept")
+        Panel(title, REMOVED, TOP1, _level_series(lines, colours), "kept")
         for title, lines in panels.items()
     ]
     published = _published_levels(evaluation) if papers else None
     return Chart(
         [*drawn, published[0]] if published else drawn,
-        (_bars(evaluation.rows) if over_seeds else CLIPS,),
+        tuple(dict.fromkeys(notes)),
         same_y=published is not None and published[1],
     )
 
@@ -100,8 +122,17 @@ def levels_latency(evaluation: FinalEvaluation) -> Chart:
             f" weights alone; of {len(rows)} networks with a level {len(timed)} were timed densely"
             " and none on its kept weights"
         )
+    panels = [
+        Panel(title, ONE_CLIP, TOP1, _densely_and_sparsely(own), "log")
+        for title, own in _by_division(evaluation, timed)
+    ]
+    return Chart(panels, (_bars(timed), _timing(timed)))
+
+
+def _densely_and_sparsely(rows: Sequence[Row]) -> list[Series]:
+    """Two series for networks that differ in their level alone."""
     groups: dict[str, list[Row]] = {}
-    for row in sorted(timed, key=lambda row: float(row.axes[LEVEL])):
+    for row in sorted(rows, key=lambda row: float(row.axes[LEVEL])):
         others = [label(value) for axis, value in row.axes.items() if axis != LEVEL]
         groups.setdefault(", ".join(others), []).append(row)
     series = []
@@ -113,8 +144,8 @@ def levels_latency(evaluation: FinalEvaluation) -> Chart:
                 if (cost := row.size.sparse_latency_ms if sparse else row.size.latency_ms)
             ]
             words = f"{name}, executed {'sparsely' if sparse else 'densely'}".removeprefix(", ")
-            series.append(Series(words, marks, "line", number, MARKERS[number % 9], sparse))
-    return Chart([Panel("", ONE_CLIP, TOP1, series, "log")], (_bars(timed), _timing(timed)))
+            series.append(Series(words, marks, "line", number, marker_of(number), sparse))
+    return series
 
 
 def front(evaluation: FinalEvaluation) -> Chart:
@@ -140,7 +171,7 @@ def front(evaluation: FinalEvaluation) -> Chart:
                 marker,
                 dashed=split == "selection",
             )
-            for split, colour, marker in (("selection", GREY, "s"), ("test", 1, "o"))
+            for split, colour, marker in (("selection", GREY, "s"), ("test", ENSEMBLES, "o"))
         ]
         panels.append(Panel("", UNITS[measure], "top-1, %", [s for s in series if s.marks], "log"))
     if not panels:
@@ -152,7 +183,6 @@ def front(evaluation: FinalEvaluation) -> Chart:
 
 
 CLIPS = "bars: one standard error, of the clips"
-GREY = 6
 
 
 def _bars(rows: Sequence[Row]) -> str:
@@ -165,8 +195,42 @@ def _bars(rows: Sequence[Row]) -> str:
 
 
 def _timing(rows: Sequence[Row]) -> str:
-    """Where latencies were measured."""
-    return next((f"latency: {row.size.timing}" for row in rows if row.size.timing), "")
+    """Where latencies were measured, all the ways."""
+    ways = list(dict.fromkeys(row.size.timing for row in rows if row.size.timing))
+    if len(ways) > 1:
+        return f"latencies that were measured in {len(ways)} ways: {'; '.join(ways)}"
+    return f"latency: {ways[0]}" if ways else ""
+
+
+def _by_division(
+    evaluation: FinalEvaluation, rows: Sequence[Row]
+) -> list[tuple[str, Sequence[Row]]]:
+    """What can be held against each other, which is what was tested on the same clips, with its
+    title; none where that is all.
+    """
+    names = division_names(evaluation)
+    own = [(name, [row for row in rows if row.division == of]) for of, name in names.items()]
+    return [("", rows)] if len(names) == 1 else [(name, found) for name, found in own if found]
+
+
+def _store(division: Division) -> str:
+    return division.store
+
+
+def _selection(division: Division) -> str:
+    return division.selection.kind
+
+
+def division_names(evaluation: FinalEvaluation) -> dict[Division, str]:
+    """The data set and protocol of each division, and what else tells them apart."""
+    names = {split.division: str(data_of(split)) for split in evaluation.splits}
+    for tell in (_store, _selection):
+        several = {name for name, count in Counter(names.values()).items() if count > 1}
+        names = {
+            division: f"{name} ({tell(division)})" if name in several else name
+            for division, name in names.items()
+        }
+    return names
 
 
 def _top1(row: Row) -> tuple[float, float]:
@@ -184,15 +248,15 @@ def _by_cost(rows: Sequence[Row], costs: dict[str, float]) -> list[Series]:
     found: dict[tuple[str, int, str], list[Mark]] = {}  # name, colour, marker
     for row in rows:
         if row.kind == "ensemble":
-            key = ("ensemble", 1, "*")
+            key = ("ensemble", ENSEMBLES, "*")
         else:
             backbone = label(row.axes[BACKBONE]) if several and BACKBONE in row.axes else ""
             number = numbers.get(backbone, 0)
-            number += number >= 1  # the second colour is that of ensembles
             kind = "dense network" if row.dense else "sparse network"
             name = f"{backbone}, {kind}" if backbone else kind
-            colour = number if backbone or not row.dense else GREY
-            key = (name, colour, "s" if row.dense else "oD^vP<>X"[number % 8])
+            own = NETWORKS[number % len(NETWORKS)]
+            colour = own if backbone or not row.dense else GREY
+            key = (name, colour, DENSE if row.dense else marker_of(number))
         found.setdefault(key, []).append(
             Mark(costs[row.name], *_top1(row), name=_name(row, numbers))
         )
@@ -215,13 +279,8 @@ def _sparse_name(group: str) -> str:
     return group.removeprefix("dense, ") if group != "dense" else ""
 
 
-def _level_series(
-    lines: Sequence[LevelLine], colours: dict[str, int], shrink: float
-) -> list[Series]:
-    """Curves that begin at their dense network; what has no curve is a horizontal line.
-
-    shrink: of errors.
-    """
+def _level_series(lines: Sequence[LevelLine], colours: dict[str, int]) -> list[Series]:
+    """Curves that begin at their dense network; what has no curve is a horizontal line."""
     dense = {_sparse_name(line.group): line for line in lines if line.kind == "flat"}
     curves = {line.group for line in lines if line.kind == "levels"}
     found = []
@@ -232,16 +291,19 @@ def _level_series(
         before = dense.get(line.group) if line.kind == "levels" else None
         points = [*(before.points if before else ()), *line.points]
         marks = [
-            Mark(point.level, 100 * point.top1, 100 * point.error * shrink) for point in points
+            Mark(point.level, 100 * point.top1, 100 * point.error / math.sqrt(point.seeds))
+            for point in points
         ]
         look: Look = "line" if line.kind == "levels" else "flat"
         name, dashed = line.name or "sparse", line.kind == "ensemble"
-        found.append(Series(name, marks, look, colour, MARKERS[colour % 9], dashed))
+        found.append(Series(name, marks, look, colour, marker_of(colour), dashed))
     return found
 
 
 def _published_latencies(evaluation: FinalEvaluation) -> tuple[Panel, bool] | None:
-    """The joint stream in Table 1 of the HPI-GCN paper, and whether it is of the sweep's data."""
+    """The joint stream in Table 1 of the HPI-GCN paper, and whether all of the sweep is of its data
+    set.
+    """
     entries, data, same = _of_data("HPI-GCN", "1", evaluation, SIZES)
     points = [
         entry
@@ -254,7 +316,7 @@ def _published_latencies(evaluation: FinalEvaluation) -> tuple[Panel, bool] | No
             [Mark(entry.figures["latency_ms"].value, entry.figures["top1"].value)],
             "points",
             number,
-            MARKERS[number % 9],
+            marker_of(number),
             dashed=True,
         )
         for number, entry in enumerate(points)
@@ -264,7 +326,7 @@ def _published_latencies(evaluation: FinalEvaluation) -> tuple[Panel, bool] | No
 
 
 def _published_levels(evaluation: FinalEvaluation) -> tuple[Panel, bool] | None:
-    """Table 1 of the sparse ST-GCN paper, and whether it is of the sweep's data."""
+    """Table 1 of the sparse ST-GCN paper, and whether all of the sweep is of its data."""
     entries, data, same = _of_data("Sparse ST-GCN", "1", evaluation, LEVELS_OF)
     curves: dict[str, list[Mark]] = {}
     for entry in entries:
@@ -277,7 +339,7 @@ def _published_levels(evaluation: FinalEvaluation) -> tuple[Panel, bool] | None:
             sorted(marks, key=lambda mark: mark.x),
             "line",
             number,
-            MARKERS[number % 9],
+            marker_of(number),
             dashed=True,
         )
         for number, (method, marks) in enumerate(curves.items())
@@ -289,13 +351,13 @@ def _published_levels(evaluation: FinalEvaluation) -> tuple[Panel, bool] | None:
 def _of_data(
     paper: str, table: str, evaluation: FinalEvaluation, else_of: Data
 ) -> tuple[list[Entry], Data, bool]:
-    """The entries of a table for the data set of a sweep, and whether it has any; else those of
-    another.
+    """The entries of a table for the data set of a sweep, else for another, and whether all of the
+    sweep is of it.
     """
     entries = load_published()[paper, table]
     own = [data_of(split) for split in evaluation.splits]
     data = next((each for each in own if any(entry.data == each for entry in entries)), else_of)
-    return [entry for entry in entries if entry.data == data], data, data in own
+    return [entry for entry in entries if entry.data == data], data, set(own) == {data}
 
 
 def evaluation_of(run: Path, kind: str) -> FinalEvaluation:

@@ -6,6 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+COLOURS = 6
+"""Numbers of colours, from 0; more series than these begin again."""
+GREY = -1
+ENSEMBLES = 1
+NETWORKS = (0, 2, 3, 4, 5)
+"""The colours that ensembles do not have."""
+DENSE = "s"
+"""Mark of dense networks."""
+
+
+def marker_of(number: int) -> str:
+    """Mark of the series of this number, none of dense networks."""
+    return "oD^vP<>X"[number % 8]
+
+
 Look = Literal["points", "line", "stairs", "flat", "band"]
 """flat: a horizontal line at the first mark; band: a line whose errors are a band around it."""
 
@@ -27,7 +42,7 @@ class Series:
     name: str  # in the legend
     marks: Sequence[Mark]
     look: Look
-    colour: int  # its number in the palette
+    colour: int  # its number, or GREY
     marker: str = "o"  # matplotlib's letter
     dashed: bool = False  # the line between its marks is dashed, and the marks are open
 

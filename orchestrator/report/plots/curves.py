@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.states import TrialState
-from orchestrator.report.plots.charts import Chart, Mark, Panel, Series
+from orchestrator.report.plots.charts import COLOURS, Chart, Mark, Panel, Series
 from trainables.contract.artifacts import load_curve
 from trainables.contract.errors import UserError
 
@@ -38,7 +38,7 @@ def curves(run: Path, trials: Sequence[TrialState]) -> Chart:
     panels = []
     for metric, (axis, scale) in METRICS.items():
         series = [
-            Series(name, marks, "band", number, "", dashed=number >= 7)
+            Series(name, marks, "band", number, "", dashed=number >= COLOURS)
             for number, (name, tables) in enumerate(groups.items())
             if (marks := _means(tables, metric, scale))
         ]

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.report.figures import DRAWING, save_figure
-from orchestrator.report.plots.charts import Chart, Mark, Panel, Series
+from orchestrator.report.plots.charts import COLOURS, ENSEMBLES, GREY, Chart, Mark, Panel, Series
 from orchestrator.report.point_names import Point, name_points
-from orchestrator.report.violins import COLOURS, Kind, Violin, violin_panel
+from orchestrator.report.violins import COLOURS as KIND_COLOURS
+from orchestrator.report.violins import Violin, ViolinKind, violin_panel
 from trainables.contract.errors import UserError
 from trainables.figures import blank_figure
 
@@ -28,8 +29,9 @@ Width = Literal["single", "double"]
 WIDTHS: dict[Width, float] = {"single": 3.5, "double": 7.16}
 """Of a column and of a page of two columns, inches (IEEE; others differ by millimetres)."""
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-"""Okabe and Ito, without yellow, which is hard to see on white, and with grey for black."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito, without yellow, which is hard to see on white; by number of the colour."""
+FOR_GREY = "#555555"
 
 STYLE: dict[Any, Any] = {
     "font.size": 7,
@@ -104,9 +106,9 @@ def draw_confusion_matrix(
     return path
 
 
-def draw_violin_plot(found: Sequence[Violin], path: Path, width: Width) -> Path:
+def draw_violin_plot(found: Sequence[Violin], of: str, path: Path, width: Width) -> Path:
     """Of each test clip the highest probability of a class: all clips above, those below the
-    threshold underneath.
+    threshold underneath. of: what the clips are of.
     """
     from matplotlib.patches import Patch
 
@@ -133,25 +135,26 @@ def draw_violin_plot(found: Sequence[Violin], path: Path, width: Width) -> Path:
             )
         names = [violin.name for violin in found]
         lower.set_xticks(range(len(found)), names, rotation=35, ha="right")
-        kinds = [kind for kind in COLOURS if any(violin.kind == kind for violin in found)]
+        kinds = [kind for kind in KIND_COLOURS if any(violin.kind == kind for violin in found)]
         figure.legend(
             handles=[
-                Patch(color=PALETTE_OF_KINDS[kind], alpha=0.45, label=KINDS[kind]) for kind in kinds
+                Patch(color=PALETTE_OF_KINDS[kind], alpha=0.45, label=WORDS_OF_KINDS[kind])
+                for kind in kinds
             ],
             loc="outside upper center",
             ncols=len(kinds),
             frameon=False,
-            title=f"numbers: clips below {threshold:g} of {len(found[0].highest):,} test clips",
+            title=f"numbers: clips below {threshold:g} of {len(found[0].highest):,} test clips{of}",
         )
     return path
 
 
-PALETTE_OF_KINDS: dict[Kind, str] = {
+PALETTE_OF_KINDS: dict[ViolinKind, str] = {
     "single": PALETTE[0],
-    "dense": PALETTE[6],
-    "ensemble": PALETTE[1],
+    "dense": FOR_GREY,
+    "ensemble": PALETTE[ENSEMBLES],
 }
-KINDS: dict[Kind, str] = {
+WORDS_OF_KINDS: dict[ViolinKind, str] = {
     "single": "single network",
     "dense": "dense network",
     "ensemble": "ensemble",
@@ -177,7 +180,7 @@ def _figure(path: Path, width: Width, height: float) -> Iterator[Figure]:
 
 
 def _draw_series(axes: Axes, series: Series) -> None:
-    colour = PALETTE[series.colour % len(PALETTE)]
+    colour = FOR_GREY if series.colour == GREY else PALETTE[series.colour % COLOURS]
     xs, ys = [mark.x for mark in series.marks], [mark.y for mark in series.marks]
     errors = [mark.error for mark in series.marks]
     style = "--" if series.dashed else "-"

@@ -51,7 +51,7 @@ class Asked:
             raise UserError(f"--row: goes with confusion alone, got it with {self.kind}")
 
 
-def plot(run: Path, asked: Asked) -> Path:
+def draw_figure(run: Path, asked: Asked) -> Path:
     """Draw a figure of the sweep in the folder `run`; UserError says what the sweep lacks for it.
 
     A file that is there is replaced.
@@ -86,7 +86,7 @@ def chart_of(run: Path, asked: Asked) -> Chart:
 
 
 def _violins(run: Path, asked: Asked) -> Path:
-    from orchestrator.report.plots.accuracy import evaluation_of
+    from orchestrator.report.plots.accuracy import division_names, evaluation_of
     from orchestrator.report.plots.drawing import draw_violin_plot
     from orchestrator.report.violins import violins
 
@@ -94,10 +94,10 @@ def _violins(run: Path, asked: Asked) -> Path:
     found = violins(run, evaluation)
     if not found:
         raise UserError(f"violins: needs the score tables of {run.name}, which are not there")
-    first = found[0].division
-    return draw_violin_plot(
-        [violin for violin in found if violin.division == first], asked.out, asked.width
-    )
+    first, names = found[0].division, division_names(evaluation)
+    own = [violin for violin in found if violin.division == first]
+    of = f" of {names[first]}" if len(names) > 1 else ""
+    return draw_violin_plot(own, of, asked.out, asked.width)
 
 
 def _confusion(run: Path, asked: Asked) -> Path:

@@ -13,10 +13,21 @@ from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.states import load_trials
 from orchestrator.report.papers.published import Data
-from orchestrator.report.plots.accuracy import accuracy_latency, front, levels_latency
+from orchestrator.report.plots.accuracy import (
+    LEVELS_OF,
+    _of_data,
+    accuracy_latency,
+    accuracy_size,
+    accuracy_sparsity,
+    division_names,
+    front,
+    levels_latency,
+)
+from orchestrator.report.plots.charts import DENSE, ENSEMBLES, GREY, NETWORKS
 from orchestrator.report.plots.curves import curves
-from orchestrator.report.plots.kinds import FORMATS, KINDS, Asked, chart_of, plot
+from orchestrator.report.plots.kinds import FORMATS, KINDS, Asked, chart_of, draw_figure
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
+from trainables.contract.config import SelectionConfig
 from trainables.contract.errors import UserError
 
 
@@ -125,7 +136,7 @@ def test_a_learning_curve_is_the_mean_over_seeds_and_counts_epochs_from_one(run)
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"levels-latency"}))
 def test_every_kind_is_drawn_as_wide_as_was_asked_for(run, tmp_path, kind):
-    path = plot(run, asked(tmp_path, kind, width="double"))
+    path = draw_figure(run, asked(tmp_path, kind, width="double"))
     svg = path.read_text()
     assert f'width="{7.16 * 72:g}pt"' in svg
     assert "<text" not in svg  # letters are outlines: no font is needed to read it
@@ -135,7 +146,8 @@ def test_every_kind_is_drawn_as_wide_as_was_asked_for(run, tmp_path, kind):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_file_is_of_the_form_its_name_says_and_the_same_every_time(run, tmp_path, suffix):
     first, second = (
-        plot(run, Asked("accuracy-size", tmp_path / f"{n}{suffix}")).read_bytes() for n in "ab"
+        draw_figure(run, Asked("accuracy-size", tmp_path / f"{n}{suffix}")).read_bytes()
+        for n in "ab"
     )
     assert first == second
     begins = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
@@ -155,17 +167,17 @@ def test_a_figure_that_cannot_be_written_leaves_the_one_before(run, tmp_path, mo
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=re.escape(f"{path}: the figure cannot be written: No sp")):
-        plot(run, Asked("accuracy-size", path))
+        draw_figure(run, Asked("accuracy-size", path))
     monkeypatch.undo()
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]
-    plot(run, Asked("accuracy-size", path))
+    draw_figure(run, Asked("accuracy-size", path))
     assert path.read_bytes() != b"before"
 
 
 def test_a_figure_that_would_be_a_folder_is_one_error(run, tmp_path):
     (tmp_path / "figure.svg").mkdir()
     with pytest.raises(UserError, match=r"figure\.svg: the figure cannot be written: Is a dir"):
-        plot(run, asked(tmp_path, "accuracy-size"))
+        draw_figure(run, asked(tmp_path, "accuracy-size"))
 
 
 @pytest.mark.parametrize(
@@ -194,11 +206,11 @@ def test_a_kind_says_what_the_sweep_lacks_and_writes_nothing(run, evaluation, tm
     }
     for kind, message in lacks.items():
         with pytest.raises(UserError, match=f"{kind}: {message}"):
-            plot(bare, asked(tmp_path, kind))
+            draw_figure(bare, asked(tmp_path, kind))
     with pytest.raises(UserError, match="none on its kept weights"):
-        plot(run, asked(tmp_path, "levels-latency"))
+        draw_figure(run, asked(tmp_path, "levels-latency"))
     with pytest.raises(UserError, match=r"--row: must be one of .*levels, got 'other'"):
-        plot(run, asked(tmp_path, "confusion", row="other"))
+        draw_figure(run, asked(tmp_path, "confusion", row="other"))
     untimed = evaluation.model_copy(
         update={
             "rows": tuple(
@@ -218,5 +230,90 @@ def test_one_level_makes_no_curve(tmp_path):
     run, sweep = make_run(tmp_path, [Trial("joint", 0.6)]), make_sweep()
     finalize(run, sweep, collect(run, sweep), {})
     with pytest.raises(UserError, match=re.escape("this sweep has level 0.6")):
-        plot(run, asked(tmp_path, "accuracy-sparsity"))
+        draw_figure(run, asked(tmp_path, "accuracy-sparsity"))
     assert math.isclose(FinalEvaluation.load(run).rows[0].test.top1, 1.0)
+
+
+@pytest.fixture
+def two_divisions(evaluation):
+    """The sweep's evaluation as if its dense network had been tested on other clips."""
+    (split,) = evaluation.splits
+    other = split.division.model_copy(update={"protocol": "other"})
+    rows = tuple(
+        row.model_copy(update={"division": other}) if row.dense else row for row in evaluation.rows
+    )
+    splits = (split, split.model_copy(update={"division": other}))
+    return evaluation.model_copy(update={"rows": rows, "splits": splits})
+
+
+def test_what_was_tested_on_other_clips_has_a_panel_of_its_own(two_divisions, run):
+    names = list(division_names(two_divisions).values())
+    dense = next(row for row in two_divisions.rows if row.dense)
+    for chart in (accuracy_latency(two_divisions, papers=False), accuracy_size(two_divisions)):
+        assert [panel.title for panel in chart.panels] == names
+        assert not chart.same_y
+        (series,) = chart.panels[1].series
+        assert [mark.y for mark in series.marks] == [100 * dense.seeds.test_mean]
+    own = accuracy_sparsity(two_divisions, load_trials(run), papers=False).panels
+    assert [panel.title for panel in own] == names[:1]
+    assert 0.0 not in {mark.x for mark in own[0].series[0].marks}
+
+
+def test_divisions_have_names_of_their_own(evaluation):
+    (split,) = evaluation.splits
+    for change in ({"store": "elsewhere"}, {"selection": SelectionConfig(kind="none")}):
+        other = split.model_copy(update={"division": split.division.model_copy(update=change)})
+        names = division_names(evaluation.model_copy(update={"splits": (split, other)}))
+        assert len(set(names.values())) == 2
+
+
+def test_a_published_panel_shares_the_axis_of_a_sweep_that_is_all_of_its_data(two_divisions):
+    """One of two protocols is the paper's: the accuracies of the other are no company for it."""
+    first, second = two_divisions.splits
+    papers = {"dataset": "ntu60", "classes": 60}
+    xsub = first.division.model_copy(update={"protocol": "xsub"})
+    first = first.model_copy(update={"division": xsub, **papers})
+    for splits, shared in (((first,), True), ((first, second), False)):
+        changed = two_divisions.model_copy(update={"splits": splits})
+        assert _of_data("Sparse ST-GCN", "1", changed, LEVELS_OF)[2] == shared
+
+
+def test_every_way_that_latencies_were_measured_is_said(evaluation):
+    first, *others = evaluation.rows
+    size = first.size.model_copy(update={"latency_device": "another device"})
+    changed = evaluation.model_copy(
+        update={"rows": (first.model_copy(update={"size": size}), *others)}
+    )
+    (note,) = (note for note in accuracy_latency(changed, papers=False).notes if "latenc" in note)
+    assert "in 2 ways" in note
+    assert size.timing in note
+    assert others[0].size.timing in note
+
+
+def test_an_error_is_of_as_many_seeds_as_its_own_network_has(evaluation, run):
+    rows = tuple(
+        row.model_copy(update={"seeds": row.seeds.model_copy(update={"seeds": 8})})
+        if row.dense
+        else row
+        for row in evaluation.rows
+    )
+    changed = evaluation.model_copy(update={"rows": rows})
+    found = marks(accuracy_sparsity(changed, load_trials(run), papers=False), "joint")
+    assert [mark.error for mark in found] == pytest.approx([50 / TEST, 100 / TEST, 0.0])
+
+
+def test_neither_grey_nor_the_mark_of_dense_networks_nor_the_colour_of_ensembles_is_anothers(
+    evaluation,
+):
+    member = next(row for row in evaluation.rows if row.kind == "member" and not row.dense)
+    rows = [
+        member.model_copy(update={"axes": {"model.backbone": f"b{number}"}, "dense": dense})
+        for number in range(11)
+        for dense in (False, True)
+    ]
+    chart = accuracy_size(evaluation.model_copy(update={"rows": tuple(rows)}))
+    for series in chart.panels[0].series:
+        assert series.colour not in (GREY, ENSEMBLES)
+        assert (series.marker == DENSE) == ("dense" in series.name)
+    looks = {(series.colour, series.marker) for series in chart.panels[0].series}
+    assert len(looks) == 11 + len(NETWORKS)  # dense ones differ in their colour alone
