@@ -22,7 +22,7 @@ from trainables.data.readers.clip_files import (
 )
 from trainables.data.readers.frames import LONGEST_LINE, MOST_FRAMES, Frame, parse_frame
 from trainables.data.readers.tracks import Tracks
-from trainables.data.store.description import Joints
+from trainables.data.store.description import Joints, invented_clip
 
 ROUNDING = 1e-6
 """Seconds: 1.1 - 0.6 is more than 0.5 in floating point."""
@@ -249,7 +249,4 @@ def _time(place: str, frame: Frame, number: int, fps: float | None) -> float:
 
 def warm_up(model: Model, wanted: Wanted) -> None:
     """Read the networks, so that the first answer takes no longer than others."""
-    made = np.random.default_rng(0).normal(size=(1, 2, wanted.layout.size, 3)).astype(np.float32)
-    if wanted.channels == "xy":
-        made[..., 2] = 0.0
-    model.predict([made])
+    model.predict([invented_clip(wanted.layout, wanted.channels, persons=1, frames=2)])

@@ -112,5 +112,5 @@ def example_of(bundle: Bundle) -> npt.NDArray[np.float32]:
     """A clip that nobody recorded, (1, 1, T, V, 3), of as many frames as the networks see; no clip
     of the data set, whose licence may forbid to pass it on.
     """
-    frames = next(iter(bundle.members.values())).frames
-    return invented_clip(bundle.description, persons=1, frames=frames)[None]
+    frames, about = next(iter(bundle.members.values())).frames, bundle.description
+    return invented_clip(layout_of(about.layout), about.channels, persons=1, frames=frames)[None]

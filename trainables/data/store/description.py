@@ -156,13 +156,13 @@ def replaced(path: Path) -> Path:
     return path.with_name(f".{path.name}.replaced")
 
 
-def invented_clip(description: Description, *, persons: int, frames: int) -> Joints:
-    """A clip (M, T, V, 3) that nobody recorded, with such coordinates as the data set has."""
+def invented_clip(layout: Layout, channels: Channels, *, persons: int, frames: int) -> Joints:
+    """A clip (M, T, V, 3) that nobody recorded, with such coordinates as `channels` are."""
     random = np.random.default_rng(0)
-    size = (persons, frames, layout_of(description.layout).size)
+    size = (persons, frames, layout.size)
     joints = random.normal(size=(*size, 3)).round(3)
-    if description.channels == "xy":
+    if channels == "xy":
         joints[..., 2] = 0.0
-    elif description.channels == "xyc":
+    elif channels == "xyc":
         joints[..., 2] = random.uniform(size=size).round(3)  # confidences
     return joints.astype(np.float32)
