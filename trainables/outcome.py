@@ -139,6 +139,7 @@ def _write_all_but_result(
         warnings=(*trained.removal.warnings, *_halved(inputs.config, trained.progress)),
         digests=out.digests(),
         store_checksums=inputs.store.info.checksums,
+        store_meaning=inputs.store.info.meaning,
     )
 
 

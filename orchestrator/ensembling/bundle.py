@@ -19,12 +19,12 @@ from orchestrator.ensembling.find_model import BUNDLE, FoundModel, found_row
 from orchestrator.ensembling.model_card import FILE as CARD
 from orchestrator.ensembling.model_card import as_markdown, card_of
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.ensembling.trained_on import description_of
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
 from trainables.contract.disk import write_atomic, write_json
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import FAILURES, reason
-from trainables.data.store.cache import open_store
 from trainables.data.store.description import Description, layout_of
 from trainables.data.store.writing import sha256
 
@@ -45,8 +45,8 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
     """Gather the bundle of the evaluation's headline anew; returns its folder, None where there is
     nothing to ship.
 
-    The store's description is read, its clips are not; a store that is away by now is not asked
-    where an earlier bundle has its description. UserError where a file is missing.
+    Its description is an earlier bundle's, or the store's where that is still the one that the
+    trials noted. UserError where a file is missing.
     """
     row = evaluation.headline
     if row is None:
@@ -111,23 +111,6 @@ def open_bundle(found: FoundModel) -> Bundle:
     if run is None or evaluation is None or row is None:
         raise UserError(f"{path}: must be an ensemble of a final evaluation, which is not there")
     return Bundle.of_row(run, evaluation, row)
-
-
-def _description(store: str, run: Path | None) -> Description:
-    """What the store says of itself, or what it said when a bundle of the sweep was written."""
-    try:
-        info = open_store(store).info
-    except UserError as error:
-        for file in sorted(run.glob(f"*/*/model/{FILE}")) if run is not None else ():
-            earlier = Bundle.load(file.parent)
-            if any(data.store == store for data in earlier.members.values()):
-                return earlier.description
-        raise UserError(
-            f"{store}: the store must be there to say what the classes and joints are: {error}"
-        ) from error
-    return Description.model_validate(
-        {name: getattr(info, name) for name in Description.model_fields}
-    )
 
 
 def _recipe(evaluation: FinalEvaluation, name: str) -> dict[str, Any]:
@@ -196,7 +179,8 @@ class Bundle:
         folders = {trial: TrialDir(run / "trials" / trial) for trial in row.trials}
         files = {trial: _deploy_file(folder) for trial, folder in folders.items()}
         members = {trial: folder.load_config().data for trial, folder in folders.items()}
-        description = _description(row.division.store, run)
+        results = [folder.load() for folder in folders.values()]
+        description = description_of(row.division.store, results, run)
         return cls(description, members, _recipe(evaluation, row.name), files)
 
     @classmethod
@@ -205,7 +189,8 @@ class Bundle:
         trial = folder.path.absolute().name
         file = _deploy_file(folder)
         data = folder.load_config().data
-        return cls(_description(data.store, run), {trial: data}, {"trial": trial}, {trial: file})
+        description = description_of(data.store, [folder.load()], run)
+        return cls(description, {trial: data}, {"trial": trial}, {trial: file})
 
     @cached_property
     def _networks(self) -> list[tuple[Network, DataConfig]]:

@@ -13,6 +13,7 @@ from orchestrator.ensembling.bundle import combined, open_bundle
 from orchestrator.ensembling.find_model import FoundModel
 from orchestrator.ensembling.results import Row
 from orchestrator.ensembling.statistics.intervals import interval
+from orchestrator.ensembling.trained_on import check_same_store
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
@@ -42,7 +43,13 @@ def source_of(found: FoundModel) -> Source:
     ]
     folders = {trial: _trial_folder(found, trial) for trial in bundle.members}
     data = members[0].data
-    store = open_store(found.row.division.store if found.row else data.store)
+    place = found.row.division.store if found.row else data.store
+    store = open_store(place)
+    check_same_store(place, store, [folder.load() for folder in folders.values()], found.run)
+    if store.info.meaning != bundle.description.meaning:
+        raise UserError(
+            f"{place}: must have the classes and joints that {found.place} was made for"
+        )
     parts = store.split(data.protocol, data.selection)
     split: Literal["selection", "test"] = (
         "selection"

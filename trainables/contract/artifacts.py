@@ -166,6 +166,8 @@ class TrialResult(Frozen):
     digests: dict[str, str] = Field(default_factory=dict)
     # SHA-256 of each file of the store it was trained and scored on; empty: not noted
     store_checksums: dict[str, str] = Field(default_factory=dict)
+    # digest of the classes, joints and units that the store then had; "": not noted (before 0.7)
+    store_meaning: str = ""
 
     @property
     def level(self) -> float:
@@ -191,7 +193,8 @@ EPOCH_METRICS: tuple[str, ...] = (
 """What a trial reports after every epoch; `level` only where it is learned."""
 
 _NOT_NUMBERS = {
-    *("form", "trial", "cost", "levels", "warnings", "digests", "store_checksums"),
+    *("form", "trial", "cost", "levels", "warnings", "digests"),
+    *("store_checksums", "store_meaning"),
     *("shared_epochs", "shared_seconds"),
     *("latency_device", "latency_measured", "deploy_folded", "deploy_structure"),
     "deploy_kept",

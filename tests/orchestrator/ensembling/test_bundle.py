@@ -14,6 +14,7 @@ from orchestrator.ensembling.bundle import (
     write_bundle,
 )
 from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.exporting import source_of
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.find_model import FoundModel, find_model
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
@@ -211,3 +212,66 @@ def test_a_network_of_other_classes_is_refused(tmp_path):
 def test_other_models_are_no_bundles(kind, tmp_path):
     with pytest.raises(UserError, match=f"must be a trial, an ensemble or .* got an? {kind} model"):
         open_bundle(FoundModel(kind, "net", tmp_path))
+
+
+def renamed(store):
+    """The store says another thing of itself than when the networks were trained on it."""
+    content = json.loads((store / "dataset.json").read_text())
+    write_json(store / "dataset.json", content | {"classes": content["classes"][::-1]})
+
+
+def noted(run, store, **changes):
+    """As trials write it: what the store was."""
+    info = Store.open(store).info
+    note = {"store_checksums": info.checksums, "store_meaning": info.meaning} | changes
+    for file in run.glob("trials/*/result.json"):
+        write_json(file, json.loads(file.read_text()) | note)
+
+
+def models_of(run, evaluation):
+    return [str(run), *(str(run / "trials" / trial) for trial in evaluation.headline.trials)]
+
+
+def test_names_of_classes_are_those_of_the_training_whatever_the_store_says_now(tmp_path):
+    run, evaluation = shipped(tmp_path, FINAL)
+    evaluation.save(run)
+    classes = Store.open(tmp_path / "store").info.classes
+    folder = write_bundle(run, evaluation)
+    renamed(tmp_path / "store")
+    for model in models_of(run, evaluation):
+        assert open_bundle(find_model(model)).description.classes == classes
+    write_bundle(run, evaluation)
+    assert Bundle.load(folder).description.classes == classes
+    assert f"classes: 0 {classes[0]}; 1 {classes[1]}" in (folder / "README.md").read_text()
+    for model in models_of(run, evaluation):  # an exported file takes clips of the store, too
+        with pytest.raises(UserError, match=r"must be the store that the evaluation of .* knows"):
+            source_of(find_model(model))
+
+
+def test_another_store_at_the_same_path_gives_no_names(tmp_path):
+    run, evaluation = shipped(tmp_path, FINAL)
+    noted(run, tmp_path / "store")
+    models = models_of(run, evaluation)[1:]
+    before = [open_bundle(find_model(model)).description for model in models]
+    assert len(before) == 2
+    evaluation.save(run)
+    renamed(tmp_path / "store")
+    for model in models:
+        with pytest.raises(UserError, match=r"must be the store that trial .* knows"):
+            open_bundle(find_model(model))
+    with pytest.raises(UserError, match=r"must be the store that trial .* knows"):
+        write_bundle(run, evaluation)
+    noted(run, tmp_path / "store", store_checksums={"clips.parquet": "0" * 64})
+    with pytest.raises(UserError, match=r"must be the store that trial .* knows"):
+        open_bundle(find_model(models[0]))
+
+
+def test_a_bundle_of_networks_of_another_store_says_nothing_of_these(tmp_path):
+    run, evaluation = shipped(tmp_path)
+    (shipped_trial,) = evaluation.headline.trials
+    write_bundle(run, evaluation)
+    renamed(tmp_path / "store")
+    noted(run, tmp_path / "store")
+    other = next(path for path in (run / "trials").iterdir() if path.name != shipped_trial)
+    found = open_bundle(find_model(str(other)))
+    assert found.description.classes == tuple(Store.open(tmp_path / "store").info.classes)

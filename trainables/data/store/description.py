@@ -4,6 +4,8 @@ names of its files.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +98,13 @@ class Description(Frozen):
     provenance: dict[str, Any] = Field(
         default_factory=dict
     )  # where it comes from; no times or paths, so that importing twice gives the same bytes
+
+    @property
+    def meaning(self) -> str:
+        """Digest of what the numbers of a clip and of an answer stand for."""
+        kept = {"layout", "classes", "channels", "persons", "pipeline"}
+        content = self.model_dump(mode="json", include=kept)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
