@@ -18,6 +18,7 @@ from orchestrator.ensembling.combine import combine_rows
 from orchestrator.ensembling.find_model import BUNDLE, FoundModel, found_row
 from orchestrator.ensembling.model_card import FILE as CARD
 from orchestrator.ensembling.model_card import as_markdown, card_of
+from orchestrator.ensembling.recipes import check_recipe
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.ensembling.trained_on import description_of
 from trainables.contract.artifacts import TrialDir
@@ -25,6 +26,7 @@ from trainables.contract.config import DataConfig
 from trainables.contract.disk import write_atomic, write_json
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import FAILURES, reason
+from trainables.contract.names import name_problem
 from trainables.data.store.description import Description, layout_of
 from trainables.data.store.writing import sha256
 
@@ -82,14 +84,15 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
 def _usage(folder: Path) -> list[str]:
     """How a bundle is run, for its card."""
     return [
-        "With orchestrate, from this folder wherever it lies:",
+        "With orchestrate, beside this folder wherever it lies:",
         "",
         "```",
         f"orchestrate predict {folder.name}/ CLIPS...",
         f"orchestrate predict {folder.name}/ --stream < FRAMES.jsonl",
         "```",
         "",
-        "`orchestrate publish` and `orchestrate export` make of it what runs without orchestrate.",
+        "Where it lies in its sweep, `orchestrate publish` and `orchestrate export` make of it",
+        "what runs without orchestrate.",
     ]
 
 
@@ -168,6 +171,8 @@ class Bundle:
             raise UserError(
                 f"{folder}: must be a bundle with a readable {FILE}, but {reason(error)}"
             ) from error
+        check_recipe(f"{folder / FILE}: recipe", recipe, members)
+        _check_members(folder, members, digests)
         _check_digests(folder, digests)
         return cls(
             description, members, recipe, {trial: folder / f"{trial}.pt" for trial in members}
@@ -233,6 +238,21 @@ def _deploy_file(folder: TrialDir) -> Path:
     result = folder.load()
     folder.checked(folder.config_file, result)
     return folder.checked(folder.deploy_file, result)
+
+
+def _check_members(folder: Path, members: dict[str, DataConfig], digests: dict[str, str]) -> None:
+    """Members are called like files of this folder, and all have a digest or, as before 0.3, none
+    has.
+    """
+    problems = [
+        f"{folder / FILE}: members: a name {problem}"
+        for name in members
+        if (problem := name_problem(name)) is not None
+    ]
+    if digests and digests.keys() != members.keys():
+        problems.append(f"{folder / FILE}: digests must be of all members and of nothing else")
+    if problems:
+        raise UserError.of(problems)
 
 
 def _check_digests(folder: Path, digests: dict[str, str]) -> None:

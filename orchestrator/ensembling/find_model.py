@@ -90,12 +90,16 @@ def _of_folder(path: Path) -> FoundModel | None:
         around = path.absolute().parent
         run = _sweep_around(around)
         return FoundModel(
-            "bundle", around.name if run else path.name, path, run, _row(run, around.name)
+            "bundle",
+            around.name if run else path.absolute().name,
+            path,
+            run,
+            _row(run, around.name),
         )
     trial = TrialDir(path)
     if trial.result_file.is_file() and trial.config_file.is_file():
-        run = _sweep_around(path.absolute())
-        return FoundModel("trial", path.absolute().name, path, run, _row(run, path.name))
+        run, name = _sweep_around(path.absolute()), path.absolute().name
+        return FoundModel("trial", name, path, run, _row(run, name))
     if (path / "members.json").is_file() and (path / "weights.json").is_file():
         run = _sweep_around(path.absolute())
         if run is not None:
@@ -131,10 +135,13 @@ def _row(run: Path | None, name: str) -> Row | None:
 
 
 def _row_of(evaluation: FinalEvaluation, name: str) -> Row | None:
-    """The row of the ensemble of that name, else of the network of the trial of that name."""
+    """The row of the ensemble of that name, else of the network of the trial of that name, else of
+    the network that reports call so.
+    """
     ensembles = {row.name: row for row in evaluation.rows if row.kind == "ensemble"}
     networks = {row.trials[0]: row for row in evaluation.rows if row.kind == "member"}
-    return ensembles.get(name) or networks.get(name)
+    named = {row.name: row for row in evaluation.rows}
+    return ensembles.get(name) or networks.get(name) or named.get(name)
 
 
 def _shipped(run: Path) -> FoundModel:

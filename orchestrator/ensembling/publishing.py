@@ -163,13 +163,18 @@ def _building(out: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
-    """Rename the folder to `out`; an earlier one is moved aside first, so that one of the two is
-    there at any moment but this.
+    """Rename the folder to `out`; an earlier one is moved aside first, and back where that fails,
+    so that one of the two is there at any moment but this.
     """
     sync_folder(folder)
     old = folder.with_name(f"{folder.name}.replaced")
-    if out.is_dir():
-        out.rename(old)
-    folder.rename(out)
+    try:
+        if out.is_dir():
+            out.rename(old)
+        folder.rename(out)
+    except OSError as error:
+        if old.is_dir():
+            old.rename(out)
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     sync_folder(out.absolute().parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -275,3 +275,65 @@ def test_a_bundle_of_networks_of_another_store_says_nothing_of_these(tmp_path):
     other = next(path for path in (run / "trials").iterdir() if path.name != shipped_trial)
     found = open_bundle(find_model(str(other)))
     assert found.description.classes == tuple(Store.open(tmp_path / "store").info.classes)
+
+
+def without_members(content):
+    content.update(members={}, digests={})
+
+
+def outside(content):
+    trial = next(iter(content["members"]))
+    content["members"]["../../x"] = content["members"].pop(trial)
+    content["digests"]["../../x"] = content["digests"].pop(trial)
+
+
+def weight_of_text(content):
+    content["recipe"]["sources"][0][0] = "x"
+
+
+def deep(content):
+    for _ in range(30):
+        content["recipe"] = {"combine": "logits", "sources": [[1.0, content["recipe"]]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(recipe={"trial": "none"}), "recipe: trial must be one of"),
+        (lambda content: content.update(recipe=[]), "recipe: "),
+        (lambda content: content["recipe"].update(combine="nonsense"), "combine is wrong"),
+        (lambda content: content["recipe"].update(sources=[]), "sources is wrong"),
+        (lambda content: content["recipe"]["sources"][0].append(0.0), "sources"),
+        (lambda content: content.update(digests={"other": "0"}), "must be of all members"),
+        (lambda content: content["digests"].popitem(), "must be of all members"),
+        (without_members, "recipe: .*trial must be one of the members"),
+        (outside, "recipe: .*trial must be one of the members"),
+        (weight_of_text, r"sources\.0"),
+        (deep, "must be nested at most 20 times"),
+    ],
+)
+def test_a_bundle_that_was_tampered_with_is_refused_in_one_line(tmp_path, made, change, message):
+    content = json.loads((made / FILE).read_text())
+    change(content)
+    folder = shutil.copytree(made, tmp_path / "copy")
+    write_json(folder / FILE, content)
+    with pytest.raises(UserError, match=message):
+        Bundle.load(folder)
+
+
+def test_a_member_from_outside_the_folder_is_refused(tmp_path, made):
+    content = json.loads((made / FILE).read_text())
+    outside(content)
+    content["recipe"] = {"trial": "../../x"}
+    folder = shutil.copytree(made, tmp_path / "copy")
+    write_json(folder / FILE, content)
+    with pytest.raises(UserError, match=r"members: a name must not hold '/'"):
+        Bundle.load(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A sound bundle of two networks, not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 2)
+        return write_bundle(*shipped(tmp_path_factory.mktemp("made"), FINAL))

@@ -141,3 +141,18 @@ def test_many_trials_are_listed_in_part(tmp_path):
 def test_the_storage_may_be_missing(tmp_path):
     with pytest.raises(UserError, match=r"the sweeps in .*nowhere/ are \(none\)"):
         find_model("unheard", str(Path(tmp_path) / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["joint-0", "bone-0"])
+def test_a_network_is_found_by_the_name_that_reports_print(runs, name):
+    found = find_model(f"run/{name}", str(runs))
+    assert (found.kind, found.row.name) == ("trial", name)
+    assert found.path == runs / "run" / "trials" / found.row.trials[0]
+
+
+def test_the_folder_one_stands_in_has_its_name_and_its_row(runs, monkeypatch):
+    monkeypatch.chdir(runs / "run" / "trials" / TRIALS[0].name)
+    found = find_model(".")
+    assert (found.name, found.row.trials) == (TRIALS[0].name, (TRIALS[0].name,))
+    monkeypatch.chdir(runs / "run" / "ensembles" / "final" / "model")
+    assert find_model(".").name == "final"

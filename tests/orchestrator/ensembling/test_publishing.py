@@ -14,7 +14,7 @@ import yaml
 from orchestrator.ensembling.bundle import open_bundle
 from orchestrator.ensembling.find_model import find_model
 from orchestrator.ensembling.open_model import open_model
-from orchestrator.ensembling.publishing import FILES, check_target, publish
+from orchestrator.ensembling.publishing import FILES, _put_in_place, check_target, publish
 from tests.orchestrator.ensembling.test_bundle import FINAL, shipped
 from tests.orchestrator.ensembling.test_exporting import scored
 from trainables.contract.disk import write_json
@@ -136,3 +136,12 @@ def test_what_does_not_give_its_stored_logits_leaves_the_folder_as_it_was(tmp_pa
     with pytest.raises(GateFailed, match="the exported logits must be the stored ones"):
         publish(find_model(str(run)), tmp_path / "hub")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "store"]
+
+
+def test_the_earlier_folder_is_put_back_where_the_new_one_cannot_be(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.ensembling.publishing.sync_folder", lambda folder: None)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(UserError, match="out: cannot be written: No such file"):
+        _put_in_place(tmp_path / "nowhere", tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]

@@ -41,10 +41,11 @@ TREE_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 OPERATORS = re.compile(
     r"torch\.ops\.aten\.(?!__|from_file\.)\w+\.[A-Za-z]\w*"
     r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.[A-Za-z]\w*"
+    r"|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_)"
     r"|math\.[a-z0-9]+|torch\.sym_[a-z]+"
 )
-OTHER_CODE = {"as_graph", "as_custom_obj", "as_operator", "custom_obj", "token"}
+OTHER_CODE = {"as_custom_obj", "as_operator", "custom_obj", "token"}
 FUNCTIONS = {
     *("Symbol", "Integer", "Add", "Mul", "Max", "Min", "Mod", "PythonMod", "FloorDiv", "CeilDiv"),
     *("Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not"),

@@ -60,8 +60,9 @@ def trace(whole: nn.Module, coordinates: int, joints: int, persons: int) -> Any:
         raise UserError(
             f"the network must run alike for all clips to be exported, but {_first_line(error)}"
         ) from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # lines of this machine's files
+    for part in program.graph_module.modules():  # parts of a program may be programs
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # lines of this machine's files
     return program
 
 
