@@ -94,14 +94,13 @@ def _accuracy(stored: Scores, row: Row | None) -> list[ExportedAccuracy]:
     found = []
     if stored.labels is not None:
         right = int((np.argmax(stored.logits, axis=1) == stored.labels).sum())
-        found.append(_counted("selection", right, len(stored.ids)))
+        found.append(
+            ExportedAccuracy(split="selection", clips=len(stored.ids), top1=right / len(stored.ids))
+        )
     if row is not None:
-        found.append(_counted("test", row.test.right, row.test.clips))
+        test, sealed = row.test, row.division.held_out
+        low, high = interval(test.right, test.clips) if sealed else (None, None)
+        found.append(
+            ExportedAccuracy(split="test", clips=test.clips, top1=test.top1, low=low, high=high)
+        )
     return found
-
-
-def _counted(split: str, right: int, clips: int) -> ExportedAccuracy:
-    low, high = interval(right, clips)
-    return ExportedAccuracy.model_validate(
-        {"split": split, "clips": clips, "top1": right / clips, "low": low, "high": high}
-    )

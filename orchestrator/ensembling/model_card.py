@@ -4,6 +4,8 @@ it was trained on, how it is run. Made from the results alone.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -94,7 +96,7 @@ def as_markdown(card: ModelCard, usage: Sequence[str]) -> str:
     """The card with the metadata that model hubs read. usage: lines that show how it is run."""
     parts = [
         *_metadata(card),
-        f"# {card.name}",
+        f"# {text_of(card.name)}",
         "",
         _summary(card),
         "",
@@ -107,6 +109,11 @@ def as_markdown(card: ModelCard, usage: Sequence[str]) -> str:
         *_section("What to keep in mind", _limits(card)),
     ]
     return "\n".join(parts) + "\n"
+
+
+def text_of(name: object) -> str:
+    """A foreign name as Markdown that shows it: nothing in it is a mark or an element of a page."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(str(name), quote=False))
 
 
 def _section(title: str, lines: Sequence[str] | Iterator[str]) -> list[str]:
@@ -154,12 +161,11 @@ def _metadata(card: ModelCard) -> Iterator[str]:
 def _summary(card: ModelCard) -> str:
     count = len(card.networks)
     what = f"An ensemble of {count} networks" if card.is_ensemble else "A network"
-    source = f", made by the sweep `{card.sweep}`" if card.sweep else ""
+    source = f", made by the sweep {text_of(card.sweep)}" if card.sweep else ""
     classes = len(card.description.classes)
     return (
         f"{what} that tell{'' if card.is_ensemble else 's'} {classes} classes of action apart from"
-        f" the joints of a body{source} with orchestrate {__version__}. The data set is"
-        f" {card.description.name}."
+        f" the joints of a body{source}. The data set is {text_of(card.description.name)}."
     )
 
 
@@ -179,7 +185,7 @@ def _accuracy(card: ModelCard) -> Iterator[str]:
         yield "It has not been evaluated on test clips."
         return
     sealed = row.division.held_out  # on clips that it was chosen on an interval would say too much
-    yield _row(f"test clips of protocol {row.division.protocol}", row.test, sure=sealed)
+    yield _row(f"test clips of protocol {text_of(row.division.protocol)}", row.test, sure=sealed)
     if row.clean is not None:
         clean = "test clips without a copy among training or selection clips"
         yield _row(clean, row.clean, sure=sealed)
@@ -189,7 +195,8 @@ def _accuracy(card: ModelCard) -> Iterator[str]:
     if row.division.held_out:
         yield (
             "Networks, epochs and weights were chosen on the selection split; the labels of the"
-            " test clips were read once, for this table. The interval is Wilson's, of top-1."
+            " test clips are read by evaluations and choose nothing. The interval is Wilson's, of"
+            " top-1."
         )
     else:
         yield (
@@ -222,8 +229,9 @@ def _inputs(card: ModelCard) -> Iterator[str]:
     )
     yield ""
     yield f"- coordinates: {UNITS[about.channels]}"
-    yield f"- joints of layout `{layout.name}`, in this order: {', '.join(layout.joints)}"
-    named = "; ".join(f"{k} {name}" for k, name in enumerate(about.classes))
+    joints = ", ".join(map(text_of, layout.joints))
+    yield f"- joints of layout {text_of(layout.name)}, in this order: {joints}"
+    named = "; ".join(f"{k} {text_of(name)}" for k, name in enumerate(about.classes))
     yield f"- classes: {named}"
 
 
@@ -258,25 +266,24 @@ def _networks(card: ModelCard) -> Iterator[str]:
     yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
     for one in card.networks:
         yield (
-            f"| {one.trial} | {one.config.model.backbone} | {one.config.data.stream_name} |"
-            f" {one.config.data.frames} | {one.result.level:.3g} | {one.result.epochs} |"
-            f" `{one.deploy_sha256}` |"
+            f"| {one.trial} | {text_of(one.config.model.backbone)}"
+            f" | {text_of(one.config.data.stream_name)} | {one.config.data.frames}"
+            f" | {one.result.level:.3g} | {one.result.epochs} | `{one.deploy_sha256}` |"
         )
     yield ""
     yield "The level is the share of its maskable weights that a network does without."
     if card.row is not None and card.is_ensemble:
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in card.row.weights.items())
-        how = f" by {card.row.method}" if card.row.method else ""
-        yield (
-            f"Their {card.row.combine or 'logits'} are combined with weights chosen{how}:"
-            f" {weights}."
+        weights = ", ".join(
+            f"{text_of(name)} {weight:g}" for name, weight in card.row.weights.items()
         )
+        how = f" by the method {text_of(card.row.method)}" if card.row.method else ""
+        yield f"Their {card.row.combine or 'logits'} are combined{how}, with weights: {weights}."
 
 
 def _data(card: ModelCard) -> Iterator[str]:
     about, first = card.description, card.networks[0]
     data = first.config.data
-    yield f"- data set: {about.name}, protocol {data.protocol}"
+    yield f"- data set: {text_of(about.name)}, protocol {text_of(data.protocol)}"
     selection = data.selection
     yield (
         "- selection split: none, everything that is not tested on was trained on"
@@ -284,14 +291,15 @@ def _data(card: ModelCard) -> Iterator[str]:
         else f"- selection split: by {selection.kind}, fraction {selection.fraction:g}, seed"
         f" {selection.seed}"
     )
-    yield f"- terms of the data: {licence_of(about.provenance)}"
+    yield f"- terms of the data: {text_of(licence_of(about.provenance))}"
     if citation := about.provenance.get("citation"):
-        yield f"- cite: {citation}"
+        yield f"- cite: {text_of(citation)}"
     for name, digest in sorted(first.result.store_checksums.items()):
         yield f"- SHA-256 of the store's {name}: `{digest}`"
     if card.evaluation is not None:
         for store, digest in sorted(card.evaluation.stores.items()):
-            yield f"- digest of the store that was tested on ({Path(store).name}): `{digest}`"
+            name = text_of(Path(store).name)
+            yield f"- digest of the store that was tested on ({name}): `{digest}`"
 
 
 def _limits(card: ModelCard) -> Iterator[str]:
@@ -303,9 +311,9 @@ def _limits(card: ModelCard) -> Iterator[str]:
         "- Its accuracy holds for bodies recorded and tracked as those it was tested on; other"
         " cameras, other trackers and other people may lower it."
     )
-    terms = licence_of(card.description.provenance)
+    terms = text_of(licence_of(card.description.provenance))
     yield f"- Weights are made from the data; its terms ({terms}) may bind who uses them."
-    yield f"- Made with orchestrate {__version__}{_torch()}."
+    yield f"- This card was made with orchestrate {__version__}{_torch()}."
 
 
 def _torch() -> str:

@@ -45,6 +45,8 @@ def test_an_ensemble_is_held_to_the_sum_of_its_stored_scores(tmp_path):
     assert [each.split for each in source.accuracy] == ["selection", "test"]
     row = evaluation.headline
     assert source.accuracy[1].top1 == row.test.top1
+    assert (source.accuracy[1].low, source.accuracy[1].high) == row.test.interval
+    assert source.accuracy[0].low is None  # on clips that were chosen on
     assert source.accuracy[0].top1 == row.selection.top1
     assert not set(source.training) & {
         source.store.column("id").tolist().index(name) for name in source.stored.ids

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from orchestrator import __version__
 from orchestrator.ensembling.bundle import open_bundle, write_bundle
 from orchestrator.ensembling.find_model import find_model
 from orchestrator.ensembling.model_card import FILE, as_markdown, card_of
@@ -70,7 +71,21 @@ def test_it_says_what_was_found_on_which_clips(storage):
     assert "run it so" in text
     assert "| parameters shipped | 1,000 |" in text
     assert "a cpu, 1 thread(s)" in text
-    assert all(len(line) < 1000 for line in text.splitlines())
+    assert "read once" not in text
+    assert "combined by the method mean, with weights: " in text
+    assert f"This card was made with orchestrate {__version__}" in text
+
+
+def test_names_are_text_whatever_they_hold(storage):
+    found = find_model("run", str(storage[0]))
+    made = card_of(found, open_bundle(found))
+    names = {"name": "a|b", "classes": ("<img src=x>", "[x](y)", "`z`")}
+    changed = replace(made, description=made.description.model_copy(update=names), name="<b>")
+    body = as_markdown(changed, []).split("---\n", 2)[2]
+    assert "# &lt;b&gt;" in body
+    assert r"classes: 0 &lt;img src=x&gt;; 1 \[x\](y); 2 \`z\`" in body
+    assert r"The data set is a\|b." in body
+    assert "<img" not in body
 
 
 def test_a_trial_without_an_evaluation_has_a_card_that_says_so(storage, tmp_path):

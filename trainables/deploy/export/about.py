@@ -45,8 +45,9 @@ class ExportedAccuracy(Frozen):
     split: Literal["selection", "test"]
     clips: int
     top1: float
-    low: float  # Wilson's interval at 95 %
-    high: float
+    # Wilson's interval at 95 %; None where it would say too much: on clips that were chosen on
+    low: float | None = None
+    high: float | None = None
 
 
 class Check(Frozen):
