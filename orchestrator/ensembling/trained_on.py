@@ -72,7 +72,7 @@ def _frozen(store: str, results: Sequence[TrialResult], run: Path) -> Descriptio
             description = Description.model_validate(content["description"])
             stores = {data["store"] for data in content["members"].values()}
             trained = [TrialDir(run / "trials" / trial).load() for trial in content["members"]]
-        except (*FAILURES, UserError):
+        except FAILURES:
             continue  # a damaged bundle says nothing; the store may
         same = all(
             result.store_checksums == other.store_checksums
