@@ -244,12 +244,16 @@ class FinalEvaluation(Frozen):
         no trial finished.
 
         The best network is the one of highest top-1 on the selection split, on the test split where
-        nothing was held out (as everything is chosen there); of equal ones the first.
+        nothing was held out (as everything is chosen there); of equal ones the first. Of several
+        data sets or protocols it is of the first one where clips were held out, else of the first:
+        accuracies on other clips do not compare.
         """
         ensembles = [row for row in self.rows if row.kind == "ensemble"]
         if ensembles:
             return ensembles[-1]
-        return max(self.rows, key=lambda row: (row.selection or row.test).top1, default=None)
+        left = [row for row in self.rows if row.division.held_out] or self.rows
+        rows = [row for row in left if row.division == left[0].division]
+        return max(rows, key=lambda row: (row.selection or row.test).top1, default=None)
 
     def predictions(self, run: Path, row: Row) -> Predictions | None:
         """What the row and all others of its division say of each test clip; None in evaluations of

@@ -46,6 +46,9 @@ def packed_weight(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Its weight in the order in memory that oneDNN's convolution of such inputs wants. It is
     brought into it once, and again where the weight or the shape is another: in every call it costs
     a tenth to a quarter of a convolution of two persons.
+
+    A weight that is changed past autograd after the first call (`weight.data`, `weight.numpy()`)
+    counts as the same: torch notes no version of it.
     """
     weight = conv.weight
     if weight.is_inference():  # nobody knows whether it was changed

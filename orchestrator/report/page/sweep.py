@@ -81,9 +81,10 @@ def sweep_page(found: Findings, *, reload_s: int = 0) -> Page:
 
 
 def _state(found: Findings, reload_s: int) -> str:
-    if found.evaluation is not None:
-        return "evaluated"
-    return "running" if reload_s else "not evaluated"
+    evaluated = found.evaluation is not None
+    if reload_s:
+        return "running again" if evaluated else "running"
+    return "evaluated" if evaluated else "not evaluated"
 
 
 def _lead(found: Findings) -> str:
@@ -111,7 +112,7 @@ def _answer(found: Findings, chosen: Sequence[Candidate]) -> Part | None:
         return part("answer", "So far", _so_far(found))
     cards = "".join(card(each, each.title) for each in chosen)
     verdict = to_html([Heading("Verdict", 3), Bullets(verdicts(evaluation))])
-    paper = any(not split.division.held_out for split in evaluation.splits)
+    paper = not all(each.row.division.held_out for each in chosen)
     note = (
         "Nothing was held out: these networks are of the last epoch, and the best of them is chosen"
         " by its test accuracy, which leans upwards."

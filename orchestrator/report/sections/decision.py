@@ -50,13 +50,24 @@ def candidates(found: Findings) -> list[Candidate]:
 
 def best_network(evaluation: FinalEvaluation) -> Row | None:
     """The single network of highest accuracy on the selection clips (on test where nothing was held
-    out, as everything is chosen there); of equal ones that of fewest weights that are not zero.
+    out, as everything is chosen there); of equal ones that of fewest weights that are not zero. It
+    is of the same clips as the headline: accuracies on others do not compare.
     """
     return max(
-        (row for row in evaluation.rows if row.kind == "member"),
+        _networks(evaluation),
         key=lambda row: ((row.selection or row.test).top1, -row.size.deploy_nonzero_params),
         default=None,
     )
+
+
+def _networks(evaluation: FinalEvaluation) -> list[Row]:
+    """Those that one is chosen from."""
+    headline = evaluation.headline
+    return [
+        row
+        for row in evaluation.rows
+        if row.kind == "member" and headline is not None and row.division == headline.division
+    ]
 
 
 def decision(chosen: Sequence[Candidate]) -> list[Block]:
@@ -92,7 +103,7 @@ def _candidate(title: str, row: Row, found: Findings, evaluation: FinalEvaluatio
         accuracy=with_error(row.test),
         interval=span(interval) if interval else "",
         costs=_costs(row, found),
-        sure=_sure(row),
+        sure=_sure(row, evaluation),
         against=against,
         commands=_commands(row, found.run),
     )
@@ -105,7 +116,9 @@ def _costs(row: Row, found: Findings) -> dict[str, str]:
     costs = {
         "networks": str(len(row.trials)) if row.kind == "ensemble" else "",
         "non-zero": f"{size.deploy_nonzero_params:,}",
-        "of dense": f"{row.share_of_dense:.2f} x" if row.share_of_dense is not None else "",
+        "of its dense size": f"{row.share_of_dense:.2f} x"
+        if row.share_of_dense is not None
+        else "",
         "GMACs": f"{size.deploy_gmacs:.3g}",
         "latency ms": timed(size.latency_ms),
         "sparse ms": timed(size.sparse_latency_ms) if size.sparse_pays else "",
@@ -114,11 +127,19 @@ def _costs(row: Row, found: Findings) -> dict[str, str]:
     return {name: text for name, text in costs.items() if text}
 
 
-def _sure(row: Row) -> list[str]:
-    """Standard error, people, seeds and luck, a sentence each."""
+def _sure(row: Row, evaluation: FinalEvaluation) -> list[str]:
+    """Standard error, copies, people, seeds and luck, a sentence each."""
     lines = [
         f"Standard error {percent(row.test.top1_error)} points over {row.test.clips:,} test clips."
     ]
+    clean = evaluation.without_copies(row)
+    if clean is None:
+        lines.append("Every test clip is a copy of a training or selection clip.")
+    elif clean.clips < row.test.clips:
+        lines.append(
+            f"Without the {row.test.clips - clean.clips:,} copies of training or selection clips:"
+            f" {with_error(clean)} % of {clean.clips:,} clips."
+        )
     subjects = row.bootstrap.subjects if row.bootstrap else None
     if subjects is not None and row.bootstrap is not None:
         lines.append(
@@ -132,12 +153,23 @@ def _sure(row: Row) -> list[str]:
         )
     else:
         lines.append("One seed: how much another seed differs is not known.")
-    if row.luck is not None:
-        lines.append(
-            f"Chosen from {row.luck.contenders}: its selection accuracy of"
-            f" {percent(row.luck.naive)} % has {100 * row.luck.bias:.2f} points of luck in it."
-        )
-    return lines
+    return [*lines, *_luck(row, evaluation)]
+
+
+def _luck(row: Row, evaluation: FinalEvaluation) -> list[str]:
+    """What choosing adds to its selection accuracy, as far as the choice was made again."""
+    networks = len(_networks(evaluation)) if row.kind == "member" else 1
+    best = f"the best of {networks} networks"
+    if row.luck is None:
+        return [f"It is {best}; how much of that is luck is not known."] if networks > 1 else []
+    cell = " in its cell" if networks > 1 else ""
+    text = (
+        f"Chosen from {row.luck.contenders}{cell}: its selection accuracy of"
+        f" {percent(row.luck.naive)} % has {100 * row.luck.bias:.2f} points of luck in it"
+    )
+    if networks > 1:
+        text += f", and more that is not counted, as it is {best}"
+    return [f"{text}."]
 
 
 def _against(row: Row, evaluation: FinalEvaluation) -> list[str]:

@@ -86,9 +86,9 @@ def _luck(evaluation: FinalEvaluation, foremost: Sequence[Row]) -> list[Block]:
         f" bootstrap samples of these clips ({' and '.join(map(str, drawn))} of them) and evaluates"
         " what each chooses on the clips that it lacks (BBC-CV). Its interval is wider than it need"
         " be, as each sample lacks only 37 % of the clips, and speaks of other clips of the same"
-        " people. Which epoch was kept, which trials were stopped early and which ensemble ships is"
-        " not decided again. `cross-fitted`: each fifth of the clips is scored with what was chosen"
-        " on the others."
+        " people. Which epoch was kept, which trials were stopped early, which ensemble and which"
+        " single network ship is not decided again. `cross-fitted`: each fifth of the clips is"
+        " scored with what was chosen on the others."
     )
     return [title, text, Table([_luck_line(row) for row in rows])]
 

@@ -11,6 +11,8 @@ from orchestrator.record.commands import command
 from orchestrator.report.content import Block, Heading, Listing, Table
 from orchestrator.report.findings import Findings
 
+ALWAYS_THE_SAME = ("grid", "random", "qmc")
+"""Searches whose trials depend on no other trial's result."""
 SHORT = 16  # characters of a SHA-256 in a table
 
 
@@ -30,11 +32,27 @@ def reproduce(found: Findings, trials: Sequence[str]) -> list[Block]:
         Heading("Reproduce"),
         "The folder of the sweep holds the file as it was read (`sweep.yaml`), its expansion"
         " (`resolved.json`) and everything that happened (`journal.jsonl`). Trials draw from their"
-        " own seeds: the same versions on the same kind of machine give the same networks.",
+        f" own seeds: {_how_exact(found.sweep)}",
         Listing(_commands(found)),
         Table(lines),
         *_shipped(found, trials),
     ]
+
+
+def _how_exact(sweep: Mapping[str, Any]) -> str:
+    """What comes again where the sweep is run again."""
+    same = "the same versions on the same kind of machine"
+    name = str((sweep.get("method") or {}).get("name", ""))
+    stops = (sweep.get("early_terminate") or {}).get("type", "none") != "none"
+    if name in ALWAYS_THE_SAME and not stops:
+        return f"{same} give the same networks."
+    search = f"search `{name}`" if name else "the search"
+    why = [] if name in ALWAYS_THE_SAME else [f"what {search} proposes"]
+    why += ["which trials are stopped early"] if stops else []
+    return (
+        f"{same} give the same network for the same `config.json` of a trial. Run again, the sweep"
+        f" may have other trials: {' and '.join(why)} depends on which trial ends first."
+    )
 
 
 def _commands(found: Findings) -> list[str]:
