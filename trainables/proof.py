@@ -94,16 +94,25 @@ def _prove_kept_weights(form: DeployForm | MultiLevel, clips: Tensor, room: floa
 
 
 class _AbsentOnce(nn.Module):
-    """The training form in evaluation; persons who are all zero are run once per place."""
+    """The training form in evaluation; persons who are all zero are run once per place, but in the
+    first batch that has some: there the persons of a clip must be apart, as the network's card
+    says.
+    """
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network
+        self.training = network.training
+        self._seen_apart = False
 
     def forward(self, clips: Tensor) -> Tensor:
         there = clips.ne(0).flatten(1, 3).any(dim=1)  # (N, M)
         places = torch.arange(1, clips.shape[4] + 1, device=clips.device)
         persons = (there * places).amax(dim=1).cpu()  # up to the last who is there
+        if not self._seen_apart and bool((persons < clips.shape[4]).any()):
+            whole: Tensor = self.network(clips)
+            self._seen_apart = True
+            return whole
         logits: Tensor = self.network.head(self.network.features(clips, persons))
         return logits
 
@@ -113,7 +122,8 @@ def prove_equal(
 ) -> Proof:
     """The deploy form's logits on all batches; TrialFailed unless they are the training form's.
 
-    absent_once: the training form runs absent persons once, too; of networks of one level.
+    absent_once: the training form runs absent persons once, too, behind the first batch with one;
+    of networks of one level.
     """
     once = _AbsentOnce(model) if absent_once and isinstance(model, Backbone) else model
     _, trained = score(once, batches.epoch(0))

@@ -73,13 +73,16 @@ class Picture:
     captioned: bool = True
 
 
+FIGURE = r"\**[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?[x%]?\**|n/a|[+\-±x%]"
+"""A word of a cell of figures."""
+
 Block = str | Heading | Bullets | Listing | Table | Picture
 """A str is a paragraph."""
 
 
 def is_figure(text: str) -> bool:
-    """A number, with its error or its unit, an interval, or nothing."""
-    return not text.replace(" to ", " ").strip("0123456789.,+- ±x%n/a*")
+    """Numbers, with their errors and units, an interval, or nothing."""
+    return all(re.fullmatch(FIGURE, word) for word in text.replace(" to ", " ").split())
 
 
 def figure_of(text: str) -> float | None:

@@ -153,18 +153,37 @@ def test_a_training_form_that_runs_absent_persons_once_gives_the_same_proof():
     x = naive_models.random_clips(6, 3, 16, 25, 2).float()
     x[:4, ..., 1] = 0  # one of the two
     x[4, ..., 0] = 0  # only the second
-    batches = SimpleNamespace(
-        epoch=lambda _epoch: iter([SimpleNamespace(persons=None, x=x, index=torch.arange(6))])
-    )
+    parts = [SimpleNamespace(persons=None, x=x, index=torch.arange(6) + at) for at in (0, 6)]
+    batches = SimpleNamespace(epoch=lambda _epoch: iter(parts))
     folded, seen = prove_folding(model, batches, 16), []
     hook = model.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     alone = prove_equal(model, folded, batches, absent_once=True)
     whole = prove_equal(model, folded, batches)
     hook.remove()
-    assert seen == [6 * 2 - 3, 6 * 2]  # one for the four absent ones
+    # the first batch whole; one for the four absent ones of the second
+    assert seen == [6 * 2, 6 * 2 - 3, 6 * 2, 6 * 2]
+    assert not model.training
     assert torch.equal(alone.logits, whole.logits)
     with torch.no_grad():
         folded.form.head.fc.weight.mul_(2.0)
+    with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
+        prove_equal(model, folded, batches, absent_once=True)
+
+
+def test_a_network_whose_persons_are_not_apart_fails_where_its_card_says_they_are():
+    model = naive_models.narrow_backbone("hpi_gcn_rp", persons=2).float().eval()
+    x = naive_models.random_clips(4, 3, 16, 25, 2).float()
+    x[..., 1] = 0
+    batches = SimpleNamespace(
+        epoch=lambda _epoch: iter([SimpleNamespace(persons=None, x=x, index=torch.arange(4))])
+    )
+    folded, apart = prove_folding(model, batches, 16), model.features
+
+    def features(clips, persons=None):
+        alone = apart(clips, persons)
+        return alone if persons is not None else alone + 1.0  # what persons say of each other
+
+    model.features = features
     with pytest.raises(TrialFailed, match="deploy form must give the training form's logits"):
         prove_equal(model, folded, batches, absent_once=True)
 

@@ -189,7 +189,7 @@ def _settings(first: Findings, second: Findings, names: tuple[str, str]) -> list
     """Every setting that differs."""
     one, other = flatten(first.sweep), flatten(second.sweep)
     rows = [
-        {"setting": f"`{name}`", names[0]: _value(one, name), names[1]: _value(other, name)}
+        {"": f"`{name}`", names[0]: _value(one, name), names[1]: _value(other, name)}
         for name in dict.fromkeys(chain(one, other))
         if one.get(name) != other.get(name)
     ]

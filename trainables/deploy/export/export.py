@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,7 @@ def export(
     GateFailed where its logits are not the stored ones, or a lower precision loses more than is
     tolerated: then nothing is written. UserError where that cannot be made.
     """
-    files = check_target(out, asked)
+    check_target(out, asked)
     if asked.precision != "fp32" and source.stored.labels is None:
         raise UserError(
             f"{source.name}: must have been scored on a selection split to be exported in"
@@ -122,7 +123,7 @@ def export(
         content = made(about.model_dump_json())
         if open_exported(stage(content, Path(folder), out)).about != about:
             raise AssertionError("a file must say of itself what was written into it")
-    return about, put(content, files)
+    return about, put(content, check_target(out, asked))  # another may have come meanwhile
 
 
 def check_target(out: Path, asked: Asked) -> dict[str, Path]:
@@ -140,6 +141,9 @@ def check_target(out: Path, asked: Asked) -> dict[str, Path]:
             " but computes it in float32, slower than before"
         )
     check_installed(asked)
+    folder = next(each for each in out.absolute().parents if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{out}: cannot be written: {folder} must be a folder that can be written")
     files = {ending: out} | ({".bin": out.with_suffix(".bin")} if ending == ".xml" else {})
     for file in files.values():
         if file.exists() and (not asked.force or file.is_dir()):
@@ -313,11 +317,15 @@ def said_loss(check: Check) -> str:
     assert check.lost_points is not None
     assert check.only_before is not None
     assert check.only_after is not None
+    one = 100.0 / check.clips
+    more = ""
+    if check.tolerance is not None and check.tolerance < one:
+        more = f", which is more than the tolerance of {check.tolerance:g}"
     noise = 100.0 * math.sqrt(check.only_before + check.only_after) / check.clips
     return (
         f"{check.lost_points:.2f} points on {check.clips} {check.split} clips, standard error"
         f" {noise:.2f}: {check.only_before} clips became wrong and {check.only_after} right, one"
-        f" clip is {100.0 / check.clips:.2f} points"
+        f" clip is {one:.2f} points{more}"
     )
 
 

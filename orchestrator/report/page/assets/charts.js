@@ -260,7 +260,9 @@ const charts = {};
   const trials = data.rows.map((row, i) => ({ number: i, trial: row[0], cell: row[1],
     status: row[2], selection: row[3], epochs: row[4], values: row.slice(5) }));
   const cells = distinct(trials.map((trial) => trial.cell));
-  const short = (name) => name.split(".").slice(1).join(".") || name;
+  const end_of = (name) => name.split(".").slice(1).join(".") || name;
+  const short = (name) => data.parameters.filter((each) => end_of(each) === end_of(name)).length > 1
+    ? name : end_of(name);
   charts.parallel = {
     controls: {
       cell: ["Cell", [...cells.map((cell) => [cell, cell]),

@@ -76,6 +76,7 @@ def test_a_store_without_the_scored_clips_is_named(source, tmp_path):
         ("there.onnx", Asked("onnx"), "must not exist yet"),
         ("there.xml", Asked("openvino"), r"there\.bin: must not exist yet"),
         ("folder.onnx", Asked("onnx", force=True), "must not exist yet$"),
+        ("there.bin/model.onnx", Asked("onnx"), "there.bin must be a folder that can be written"),
     ],
 )
 def test_where_no_file_can_be_is_said_before_anything_is_made(tmp_path, name, asked, message):
@@ -139,6 +140,19 @@ def test_logits_that_are_not_numbers_pass_no_gate(precision):
 def test_a_tolerance_that_is_no_number_tolerates_nothing():
     with pytest.raises(GateFailed):
         judge("one", check(4, 1), Asked("onnx", "int8", float("nan")))
+
+
+def test_a_tolerance_below_one_clip_is_said_to_be_that():
+    assert exporting.said_loss(check(1, 1)).endswith("one clip is 0.10 points")
+    said = exporting.said_loss(check(1, 1, clips=200))
+    assert said.endswith("one clip is 0.50 points, which is more than the tolerance of 0.2")
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced(source, tmp_path):
+    out = tmp_path / "model.pt2"
+    with pytest.raises(UserError, match="must not exist yet"):
+        export(source, out, Asked("pt2"), lambda _text: out.write_bytes(b"another's"))
+    assert out.read_bytes() == b"another's"
 
 
 def content_of(folder):
