@@ -61,7 +61,9 @@ def main() -> None:
         print(json.dumps(rows, indent=2))
         return
     print(f"{options.model} on {device_name(torch.device('cpu'))}, {options.threads} thread(s)")
-    print("| file | bytes | top-1 lost, points | wrong, right | ms, 1 clip | ms, batch | ratios |")
+    print(
+        "| file | bytes | points lost on selection | wrong, right | ms, clip | ms, batch | ratios |"
+    )
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row.values())) + " |")

@@ -17,13 +17,17 @@ from orchestrator.report.tables import percent, span
 MOST_ROWS = 12
 
 
+FEW = ("name", "test top-1 %", "95 % (Wilson)", "over clips", "over subjects", "ECE %")
+"""Columns of the first table that are read first."""
+
+
 def doubt(evaluation: FinalEvaluation | None, foremost: Sequence[Row]) -> list[Block]:
     """The sections; nothing where the evaluation is of version 5 or earlier."""
     if evaluation is None or evaluation.version is None or not foremost:
         return []
     return [
         Heading("How sure the figures are"),
-        Table([_interval_line(row) for row in foremost]),
+        Table([_interval_line(row) for row in foremost], few=FEW),
         _intervals_legend(foremost),
         *_luck(evaluation, foremost),
         *_first_tried(evaluation),

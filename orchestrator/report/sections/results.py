@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.report.content import Block, Bullets, Heading, Table
 from orchestrator.report.sections.words import NONE, known, over_seeds, timed, with_error
@@ -22,7 +24,7 @@ def answer(evaluation: FinalEvaluation | None) -> list[Block]:
     rows = foremost(evaluation)
     rest = len(evaluation.rows) - len(rows)
     legend = (
-        "The best figure of a column is bold. ± is one standard error of the clips drawn."
+        f"{_marked(rows)} ± is one standard error of the clips drawn."
         " `deploy non-zero` counts the weights that ship and are not zero."
         + (f" {rest} more networks and ensembles, and" if rest else " All")
         + " other figures are in the table of all results below, and in `tables/results.csv`."
@@ -31,13 +33,23 @@ def answer(evaluation: FinalEvaluation | None) -> list[Block]:
         Heading("Verdict"),
         Bullets(verdicts(evaluation)),
         Heading(f"Final scores (protocol: {_protocol(evaluation)})"),
-        _short_table([_short_line(row, evaluation) for row in rows]),
+        _short_table(rows, evaluation),
         legend,
     ]
 
 
-def _short_table(lines: list[dict[str, str]]) -> Table:
-    return Table(lines, best={name: "highest" for name in lines[0] if name.endswith("%")})
+def _short_table(rows: Sequence[Row], evaluation: FinalEvaluation) -> Table:
+    """The best figure that something may be chosen by is marked: none of test, where there are
+    others.
+    """
+    marked = "selection %" if any(row.selection for row in rows) else "test %"
+    return Table([_short_line(row, evaluation) for row in rows], best={marked: "highest"})
+
+
+def _marked(rows: Sequence[Row]) -> str:
+    if any(row.selection for row in rows):
+        return "The best selection figure is bold: nothing is chosen by the test figures."
+    return "The best test figure is bold."
 
 
 def foremost(evaluation: FinalEvaluation) -> list[Row]:

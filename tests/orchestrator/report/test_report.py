@@ -69,7 +69,7 @@ def test_the_report_shows_what_was_found(tmp_path):
     assert "**Test labels** were read once" in text
     assert text.index("## Verdict") < text.index("## Final scores") < text.index("## Results")
     short, final = (line for line in text.splitlines() if line.startswith("| `final` | ensemble"))
-    assert "| **100.00 ± 0.00** | **100.00 ± 0.00** | 1,400 | 6.0 |" in short
+    assert "| **91.67 ± 7.98** | 100.00 ± 0.00 | 100.00 ± 0.00 | 1,400 | 6.0 |" in short
     assert "| 100.00 ± 0.00 |" in final
     assert "2,800" in final
     assert "2.80 x" in final
