@@ -51,6 +51,7 @@ def test_a_trial_leaves_every_file_and_the_asked_number_of_zeros(store, tmp_path
     assert result.digests == out.digests()
     assert set(result.digests) == scores | {"config.json", "deploy.pt"}
     assert result.store_checksums == Store.open(store).info.checksums
+    assert result.store_meaning == Store.open(store).info.meaning
     deployed = load_deploy(out.deploy_file)
     sizes = [
         sum(c.weight.numel() for c in block.modules() if isinstance(c, torch.nn.Conv2d))
