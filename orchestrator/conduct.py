@@ -27,6 +27,7 @@ from orchestrator.record.folder import (
     journal_of_run,
     load_folder,
     opened,
+    page_of,
     prepare,
 )
 from orchestrator.record.forecasts import note_forecast
@@ -67,7 +68,7 @@ class Outcome:
     run: Path
     exit_code: int
     evaluation: FinalEvaluation | None  # None: it was cut short, or no trial finished
-    report: Path | None
+    report: Path | None  # its page
     messages: tuple[str, ...]  # for the person, in order
 
 
@@ -214,7 +215,7 @@ def _last_word(journal: Journal, reason: str) -> None:
 def conclude(
     run: Path, *, partial: bool, paper_style: bool = False
 ) -> tuple[FinalEvaluation, Path]:
-    """Ensembles, final evaluation and report of a sweep that is not running.
+    """Ensembles, final evaluation and the report's page of a sweep that is not running.
 
     The test labels are read for this, so every trial must have ended; `partial` makes it of those
     that have. paper_style: also what choosing on the test clips would have given.
@@ -232,7 +233,8 @@ def _evaluate(
 ) -> tuple[FinalEvaluation, Path]:
     pool = pool_of_sweep(run, sweep)
     evaluation = finalize(run, sweep, pool.members, pool.missing, paper_style=paper_style)
-    return evaluation, write_report(run, paper_style=paper_style)
+    write_report(run, paper_style=paper_style)
+    return evaluation, page_of(run)
 
 
 def _bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:

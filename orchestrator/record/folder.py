@@ -45,6 +45,11 @@ def folder_of(sweep: Sweep) -> Path:
     return Path(sweep.storage) / sweep.name
 
 
+def page_of(run: Path) -> Path:
+    """The page of the sweep's report, which exists once a report has been written."""
+    return run / "report" / "index.html"
+
+
 def list_folders(storage: str = "runs") -> list[Path]:
     """The folders of all sweeps, by name; UserError where the storage folder may not be read."""
     try:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from orchestrator.record.commands import command
 from orchestrator.record.decisions import resource_decisions
-from orchestrator.record.folder import closed_folders, is_running, list_folders
+from orchestrator.record.folder import closed_folders, is_running, list_folders, page_of
 from orchestrator.record.journal import read_journal
 from orchestrator.record.lease import Look, first_looks
 from orchestrator.record.running import Running, RunningTrial, load_running
@@ -191,7 +191,7 @@ def _next_step(run: Path, state: str, address: str | None) -> str:
             " (checkpoint and end now)"
         )
     return (
-        f"see {run / 'report' / 'report.md'}"
+        f"see {page_of(run)}"
         if state == "finished"
         else f"continue with: {command('resume', run, address=address)}"
     )

@@ -63,11 +63,11 @@ def report(
 
 
 def _written(run: Path, confidence: float) -> Path:
+    from orchestrator.record.folder import page_of
     from orchestrator.report.writing import write_report
 
-    markdown = write_report(run, confidence)
-    print(markdown)
-    return markdown.with_name("index.html")
+    print(write_report(run, confidence))
+    return page_of(run)
 
 
 def _compared(run: Path, other: Path) -> Path:

@@ -116,10 +116,10 @@ def _temperature(found: float | None) -> str:
     return "" if found is None else f" at temperature {found:.3g}"
 
 
-def print_report(report: Path, next_step: str) -> None:
-    """Where the report is, and what to do next."""
+def print_report(page: Path, next_step: str) -> None:
+    """Where the report's page is, and what to do next."""
     out = console()
-    out.print(f"report  {report}", soft_wrap=True)
+    out.print(f"report  {page}", soft_wrap=True)
     out.print(f"next    {next_step}", soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.record.folder import page_of
 from orchestrator.record.journal import running_seconds, running_times
 from orchestrator.report.content import Block, Bullets, Heading, Table
 from orchestrator.report.findings import Findings
@@ -23,7 +24,7 @@ from orchestrator.report.page.points import (
     trials_as_points,
 )
 from orchestrator.report.page.searched import importances, learning_curves, trials_with_values
-from orchestrator.report.page.writing import FILE, Page, Part, chart, part
+from orchestrator.report.page.writing import Page, Part, chart, part
 from orchestrator.report.sections.classes import classes
 from orchestrator.report.sections.data import data_facts
 from orchestrator.report.sections.decision import Candidate, candidates
@@ -41,7 +42,7 @@ from orchestrator.report.verdicts import verdicts
 
 def write_page(found: Findings, *, reload_s: int = 0) -> Path:
     """Write report/index.html of the sweep; reload_s: the page loads itself again so often."""
-    return sweep_page(found, reload_s=reload_s).write(found.run / "report" / FILE)
+    return sweep_page(found, reload_s=reload_s).write(page_of(found.run))
 
 
 def sweep_page(found: Findings, *, reload_s: int = 0) -> Page:

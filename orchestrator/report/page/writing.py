@@ -13,8 +13,6 @@ from orchestrator.report.content import Block, Heading
 from orchestrator.report.page.html import data_element, escaped, to_html
 from trainables.contract.disk import write_atomic
 
-FILE = "index.html"
-
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.ensembling.pools import names_of
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.ensembling.sealed import SealedTest
+from orchestrator.record.folder import page_of
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep.strategies import StrategyCard
 from tests.orchestrator.fake_run import note_digests
@@ -181,7 +182,10 @@ def test_a_store_that_is_gone_leaves_nothing_and_the_same_command_works_when_it_
 
 def test_files_of_ensembles_that_are_gone_are_written_again(tmp_path, orchestrate):
     run = finished(tmp_path)
-    assert orchestrate("ensemble", "small")[0] == 0
+    code, out, _ = orchestrate("ensemble", "small")
+    assert code == 0
+    assert out.splitlines()[-2] == "report  runs/small/report/index.html"
+    assert page_of(run).is_file()
     (first, *_), reads = sorted((run / "ensembles").iterdir()), len(events(run, "test_read"))
     before = {file.name: file.read_bytes() for file in first.iterdir() if file.is_file()}
     for name in before:

@@ -97,7 +97,8 @@ def test_a_finished_sweep_stays_finished_whatever_is_made_of_it_later(run):
     journal.append("sweep_finished")
     journal.append("ensemble_built", ensemble="later")
     journal.append("test_read", purpose="final evaluation")
-    assert load_status(run).state == "finished"
+    status = load_status(run)
+    assert (status.state, status.next_step) == ("finished", f"see {run}/report/index.html")
     journal.append("sweep_resumed")
     assert load_status(run).state == "not running"
 
