@@ -19,7 +19,6 @@ from orchestrator.ensembling.budgets import written
 from orchestrator.ensembling.build import Built, Ensemble
 from orchestrator.ensembling.evaluate import BoolArray, Paired, paired, ranks
 from orchestrator.ensembling.what_if import cross_fitted_rows
-from orchestrator.sweep.ensembles import is_default_choice
 
 if TYPE_CHECKING:
     from orchestrator.sweep import EnsembleConfig
@@ -30,7 +29,7 @@ def in_shipping_order(built: Built, recipes: Sequence[EnsembleConfig]) -> tuple[
     file's order decides.
     """
     names = [each.name for each in built.ensembles]
-    default = next((each for each in recipes[1:] if is_default_choice(each)), None)
+    default = next((each for each in recipes[1:] if each.is_default_choice), None)
     if default is None or default.name not in names or len(names) < 2:
         return built, ""
     chosen = built.ensembles[names.index(default.name)]

@@ -12,13 +12,11 @@ from orchestrator.sweep.document import Document, Path, plain
 from orchestrator.sweep.leaves import label
 from orchestrator.sweep.limits import EnsembleBudget
 from orchestrator.sweep.problems import nearest, one_of, report
-from orchestrator.sweep.schema import EnsembleConfig, Parameter
+from orchestrator.sweep.schema import CHOICE, EnsembleConfig, Parameter
 from orchestrator.sweep.strategies import STRATEGIES
 
 SEED = "seed"
 """The axis of trials that differ in nothing but the seed."""
-CHOICE = "greedy"
-"""The name of the default's ensemble that is chosen, not fixed."""
 _ONE_AXIS = "are per value of one axis: combine one axis after the other (from)"
 
 
@@ -47,20 +45,6 @@ def default_ensembles(
         greedy = EnsembleConfig(name=CHOICE, over=over, per=(), method="greedy", budget=budget)
         found.append(greedy.model_copy(update={"default": True}))
     return tuple(found)
-
-
-def is_default_choice(ensemble: EnsembleConfig) -> bool:
-    """Whether it is the greedy ensemble that a file without `ensembles` gets: such a one in a file
-    that names it is not.
-    """
-    plain_one = EnsembleConfig(
-        name=CHOICE,
-        over=ensemble.over,
-        method="greedy",
-        budget=EnsembleBudget(nonzero_params=ensemble.budget.nonzero_params),
-        default=True,
-    )
-    return ensemble == plain_one and ensemble.budget.nonzero_params in (None, "1x")
 
 
 def resolve_ensembles(

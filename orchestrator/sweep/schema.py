@@ -44,6 +44,8 @@ CELL_AXES = ("model.backbone", "data.stream", "sparsity.level")
 """Cell axes unless `axis: trial` is given: their trials must not compete, an ensemble needs all of
 them.
 """
+CHOICE = "greedy"
+"""The name of the default's ensemble that is chosen, not fixed."""
 
 
 def known_metric(value: str) -> str:
@@ -237,6 +239,20 @@ class EnsembleConfig(Frozen):
         """The axes that are combined."""
         return (self.over,) if isinstance(self.over, str) else self.over
 
+    @property
+    def is_default_choice(self) -> bool:
+        """Whether it is the greedy ensemble that a file without `ensembles` gets: such a one in a
+        file that names it is not.
+        """
+        plain_one = EnsembleConfig(
+            name=CHOICE,
+            over=self.over,
+            method="greedy",
+            budget=EnsembleBudget(nonzero_params=self.budget.nonzero_params),
+            default=True,
+        )
+        return self == plain_one and self.budget.nonzero_params in (None, "1x")
+
 
 class Final(Frozen):
     """How the final accuracy is to be read."""
@@ -333,9 +349,7 @@ class Sweep(Frozen):
         """Twelve hexadecimal digits that name the sweep; settings at their defaults take no part,
         nor does the greedy ensemble that came to the default ones later.
         """
-        from orchestrator.sweep.ensembles import is_default_choice
-
-        kept = tuple(each for each in self.ensembles if not is_default_choice(each))
+        kept = tuple(each for each in self.ensembles if not each.is_default_choice)
         named = self.model_copy(update={"ensembles": kept})
         content = json.dumps(without_defaults(named, derived=False), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator.planning.plan import ensemble_count
 from orchestrator.sweep import load_sweep
-from orchestrator.sweep.ensembles import is_default_choice
 from tests.orchestrator.sweep_files import SMALL, loaded, problems, written
 
 
@@ -206,7 +205,7 @@ def test_what_is_chosen_by_default(tmp_path, overrides, names, budget) -> None:
         assert sweep.ensembles[-1].budget.nonzero_params == budget
         again = load_sweep(written(tmp_path, json.dumps(sweep.resolved()), "again.yaml"))
         assert again.digest() == sweep.digest()
-        assert is_default_choice(again.ensembles[-1])
+        assert again.ensembles[-1].is_default_choice
 
 
 def test_settings_of_ensembles_that_came_later_change_no_digest(tmp_path) -> None:
