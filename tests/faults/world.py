@@ -5,7 +5,6 @@ complete, while workers, the disk and the MLflow server fail. One seed decides e
 from __future__ import annotations
 
 import errno
-import io
 import random
 import tempfile
 import threading
@@ -19,7 +18,6 @@ from typing import Any
 
 import pytest
 import ray.tune
-from rich.console import Console
 
 import orchestrator.conduct as conducting
 from orchestrator.record import folder, journal, lease, processes, proposals, resolved
@@ -34,9 +32,10 @@ from orchestrator.tuning.early import EarlyStops
 from tests.faults.disk import Disk, Killed, Process
 from tests.faults.invariants import Facts
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.stand_ins import Clock, Idle, NoThread, Quiet
 from tests.faults.store import Client, Server
 from tests.faults.tune import FakeTuner
-from tests.faults.workers import WORKERS, Fate, Training, Worker, report
+from tests.faults.workers import Fate, Training, Worker, report
 from trainables import ray_trainable
 from trainables import run as trial_story
 from trainables.contract import locks
@@ -64,60 +63,6 @@ MODULES = (
     runs,
 )
 """Those that look at the clock."""
-
-
-class Clock:
-    """In the place of the module `time`: it goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1.8e9
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def process_time(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        worker = WORKERS.get(threading.current_thread())
-        if worker is not None:
-            worker.pause()
-
-
-class Quiet(progress.Display):
-    """A display of which nobody sees anything."""
-
-    def __init__(self, totals: Any) -> None:
-        super().__init__(totals, Console(file=io.StringIO()))
-
-    def note(self, text: str) -> None: ...
-
-
-class NoThread:
-    """In the place of the outbox's thread: it works when someone waits for it."""
-
-    def __init__(self, target: Callable[[], None], **_: Any) -> None:
-        self._target: Callable[[], None] | None = target
-
-    def start(self) -> None: ...
-
-    def is_alive(self) -> bool:
-        return self._target is not None
-
-    def join(self, timeout: float) -> None:
-        target, self._target = self._target, None
-        if target is not None:
-            target()
-
-
-class Idle(NoThread):
-    """In the place of the thread that renews a lease: no other process takes one in this time."""
-
-    def join(self, timeout: float) -> None: ...
 
 
 _PARSED: dict[str, Any] = {}

@@ -191,6 +191,8 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     "orchestrator/planning/plan.py": (
         "orchestrator/planning/test_plan.py",
         "orchestrator/planning/test_plan_notes.py",
+        "orchestrator/planning/test_plan_of_beginnings.py",
+        "orchestrator/planning/test_plan_of_memory.py",
         "orchestrator/planning/test_plan_of_sparsity.py",
     ),
     "trainables/contract/config.py": (

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import io
-from math import inf
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.cli.printing.costs import shared_words
 from orchestrator.planning.check import check_data
 from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expected
-from orchestrator.planning.memory import ALIVE, CUDA, PROCESS
 from orchestrator.planning.plan import check_fit, ensemble_count, plan
-from orchestrator.planning.sharing import Sharing
-from orchestrator.planning.sizes import BYTES, Sizes, disk_bytes
+from orchestrator.planning.sizes import Sizes, disk_bytes
 from orchestrator.record.folder import journal_of
 from orchestrator.record.times import Factor, Times, write_times
-from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.space import all_trials
 from tests.orchestrator.recorded import recorded
 from trainables.contract.artifacts import Cost, TrialResult
@@ -169,56 +163,6 @@ def test_trials_that_ended_without_a_result_need_no_more_time(
     assert (after.done, after.cells[0].trials_done) == (ended, ended)
     left = before.trial_hours - ended * before.cells[0].hours
     assert after.trial_hours == pytest.approx(left)
-
-
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ("data.frames=5000", "resources: trial "),
-        ("train.batch_size=30000", "resources: trial "),
-        ("resources.per_trial_memory_gb=0.1", "resources.per_trial_memory_gb: trial "),
-    ],
-)
-def test_a_trial_that_cannot_fit_into_memory_is_refused(
-    planned, monkeypatch, change, place
-) -> None:
-    monkeypatch.setattr("orchestrator.planning.memory.machine_bytes", lambda: 700_000_000)
-    check_fit(*planned())
-    sweep, found = planned("model.channels=64", "data.repeat=1000", change)
-    with pytest.raises(UserError, match=rf"{place}\S+ is expected to take .* GB of main memory"):
-        check_fit(sweep, found)
-    if "per_trial" not in change:
-        check_fit(sweep, found, "head:6379")  # the cluster has other machines
-
-
-def test_trials_that_fit_one_by_one_but_not_together_are_noted(planned, monkeypatch) -> None:
-    monkeypatch.setattr("orchestrator.planning.memory.machine_bytes", lambda: 1_000_000_000)
-    monkeypatch.setattr("orchestrator.planning.machine.present", lambda: (4, []))
-    _, found = planned("resources={gpus: 0, cpus: 1, max_concurrent: 4}")
-    assert [note for note in found.notes if "4 trials at a time are expected to take" in note]
-    assert not any("at a time" in note for note in planned()[1].notes)
-
-
-def test_a_trial_that_asks_for_more_memory_than_there_is_is_noted(planned) -> None:
-    _, found = planned("resources.per_trial_memory_gb=90000")
-    [note] = [note for note in found.notes if "per_trial_memory_gb" in note]
-    assert "a trial does not fit on this machine, which has " in note
-    assert " GB of main memory, got 90000: " in note
-
-
-def test_memory_grows_with_what_a_step_keeps(planned, store) -> None:
-    def network_gb(*overrides: str) -> float:
-        return planned(*overrides)[1].memory.main_gb - PROCESS / 1e9
-
-    one, two = (network_gb("data.repeat=10", f"train.batch_size={size}") for size in (64, 65))
-    sweep, _ = planned()
-    trial = all_trials(sweep)[0].config
-    form = Sizes(Store.open(store)).count(trial).training
-    assert two - one == pytest.approx(BYTES * ALIVE * form.features / 1e9, rel=1e-6)
-    # on a GPU the network's part is there, and the process beside it
-    sweep, found = planned("resources.gpus=1")
-    assert found.memory.main_gb == pytest.approx(PROCESS / 1e9)
-    assert found.memory.gpu_gb > CUDA / 1e9
 
 
 def test_cells_that_constraints_leave_empty_are_dropped_and_named(planned) -> None:
@@ -426,68 +370,3 @@ def test_disk_counts_the_scores_of_every_trial(planned, monkeypatch) -> None:
     assert len(split.selection)
     clips = len(split.selection) + len(split.test)
     assert found.disk_gb * 1e9 == pytest.approx(found.trials * clips * 3 * 4)
-
-
-SHARED = (
-    "parameters={sparsity.level: [0, 0.6, 0.8]}",
-    "sparsity={penalty: none}",
-    "train={epochs: 10, milestones: [5]}",
-    "method.seeds=2",
-)
-
-
-def test_what_is_trained_once_is_counted_once(planned) -> None:
-    sweep, found = planned(*SHARED)
-    _, alone = planned(*SHARED, "sparsity.branch_at=off")
-    assert alone.shared is None
-    shared = found.shared
-    assert shared is not None
-    assert (shared.beginnings, shared.epochs, shared.trials) == (2, (6,), 4)
-    assert found.trial_hours + shared.hours_saved == pytest.approx(alone.trial_hours)
-    assert found.wall_hours + shared.hours_saved == pytest.approx(alone.wall_hours)  # one at a time
-    assert (found.epochs, found.forecast.epochs) == (60, (36, 36))
-    opened = open_store(sweep.data.store)
-    split = opened.split(sweep.data.protocol, sweep.data.selection)
-    expected = Expected(Sizes(opened), split, found.machine.pace)
-    times = [expected.of(trial.config) for trial in all_trials(sweep)]
-    assert shared.hours_saved == pytest.approx(6 * sum(time.epoch for time in times[2:]) / 3600)
-    assert found.disk_gb > alone.disk_gb
-    assert "2 beginnings of 6 epochs, trained once: 4 trials start" in shared_words(shared)
-
-
-def test_trials_that_wait_for_a_beginning_take_no_place(planned) -> None:
-    """Two places: both seeds' beginnings first, then each seed's levels."""
-    (sweep, found), (_, alone) = (
-        planned(*SHARED, "resources={gpus: 0, cpus: 1, max_concurrent: 2}", off)
-        for off in ("sparsity.branch_at=auto", "sparsity.branch_at=off")
-    )
-    opened = open_store(sweep.data.store)
-    split = opened.split(sweep.data.protocol, sweep.data.selection)
-    time = Expected(Sizes(opened), split, found.machine.pace).of(all_trials(sweep)[0].config)
-    assert found.machine.concurrent == min(2, alone.machine.concurrent)
-    wall = found.wall_hours - found.rest_hours
-    assert wall < alone.wall_hours - alone.rest_hours
-    assert wall * 3600 > time.seconds
-
-
-@pytest.mark.parametrize("done", [("0",), ("0", "0.6"), ("0", "0.6", "0.8")])
-def test_what_has_ended_leaves_the_beginning_to_the_next(planned, done) -> None:
-    sweep, _ = planned(*SHARED, "method.seeds=1")
-    trials = {trial.config.sparsity.described: trial for trial in all_trials(sweep)}
-    shared = shared_beginnings(sweep, list(trials.values()))
-    ended = {trials[level].proposal.trial for level in done}
-    left = [level for level in trials if level not in done]
-    sharing = Sharing(shared, ended, {}, Path("nowhere"))
-    assert sorted(sharing.starts) == sorted(trials[level].proposal.trial for level in left[1:])
-
-
-@pytest.mark.parametrize(("epochs", "started"), [(5, 2), (6, 1), (inf, 1)])
-def test_who_is_behind_the_beginning_leaves_it_to_the_next(planned, epochs, started) -> None:
-    """The dense trial goes on from its checkpoint; where it is behind, a level trains the other's
-    beginning.
-    """
-    sweep, _ = planned(*SHARED, "method.seeds=1")
-    trials = all_trials(sweep)
-    shared = shared_beginnings(sweep, trials)
-    begun = {shared[0].trials[0]: epochs}
-    assert len(Sharing(shared, (), begun, Path("nowhere")).starts) == started

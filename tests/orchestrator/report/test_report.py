@@ -14,8 +14,6 @@ import sys
 import pytest
 
 from orchestrator.cli.printing.evaluation import print_evaluation
-from orchestrator.ensembling.collect import collect, missing_cells
-from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.journal import Journal
 from orchestrator.record.states import TrialState
@@ -26,33 +24,10 @@ from orchestrator.report.tables import milliseconds, write_csv
 from orchestrator.report.verdicts import verdicts
 from orchestrator.report.writing import write_report
 from orchestrator.trials.proposed import Proposal
-from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep, result_of
+from tests.orchestrator.fake_run import TEST, Trial, make_run, result_of
+from tests.orchestrator.report.evaluated import FINAL, LEVELS, disjoint_errors, evaluated
 
 pytestmark = pytest.mark.usefixtures("quick_end")
-
-LEVELS = {"name": "levels", "over": "sparsity.level", "per": ["data.stream"]}
-FINAL = {"name": "final", "from": ["levels"], "over": "data.stream"}
-
-
-def evaluated(tmp_path, trials, *recipes, **options):
-    run, sweep = make_run(tmp_path, trials, **options), make_sweep(*recipes)
-    members = collect(run, sweep)
-    finalize(run, sweep, members, missing_cells(run, members))
-    return run
-
-
-def disjoint_errors(streams=("joint", "bone"), levels=(0.0, 0.6), size=7):
-    """Networks that never err on the same test clip, the first the best on the selection split."""
-    grid = [(stream, level) for stream in streams for level in levels]
-    return [
-        Trial(
-            s,
-            v,
-            wrong_selection=tuple(range(i + 1)),
-            wrong_test=tuple(range(size * i, size * i + size)),
-        )
-        for i, (s, v) in enumerate(grid)
-    ]
 
 
 def test_the_report_shows_what_was_found(tmp_path):
@@ -80,52 +55,6 @@ def test_the_report_shows_what_was_found(tmp_path):
     for figure in ("size_accuracy.png", "curves.png", "confusion.png"):
         assert f"](figures/{figure})" in text
         assert (run / "report" / "figures" / figure).read_bytes().startswith(b"\x89PNG")
-
-
-def test_an_ensemble_that_is_better_is_called_better(tmp_path):
-    trials = disjoint_errors()
-    trials[3].wrong_selection = ()  # the best member is a sparse one
-    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL)))
-    assert len(lines) == 2
-    assert "its best member, `bone-0.6`" in lines[0]
-    assert (
-        "**The ensemble is better than it**, with 7.00 times its non-zero parameters in the"
-        " deploy form" in lines[0]
-    )
-    assert "+23.33 points" in lines[0]
-    assert "only the ensemble has 7 right, only the other 0" in lines[0]
-    assert "the dense single network, `joint-0`" in lines[1]
-    assert "with 2.80 times" in lines[1]
-
-
-def test_members_that_tie_on_selection_are_said_to_tie(tmp_path):
-    trials = disjoint_errors()
-    for trial in trials:
-        trial.wrong_selection = (0,)
-    trials[1].wrong_test = (20, 21)
-    found = FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL))
-    best, dense = verdicts(found)
-    assert best.startswith(
-        "`final` (100.00 %) against its best member: 4 networks are equally good on selection"
-        " (91.67 %), so none of them is the best. Against `joint-0` (76.67 %) +23.33 points,"
-        " standard error 7.72, sign test p = 0.016; `joint-0.6` (93.33 %) +6.67 points"
-    )
-    assert best.endswith(
-        "**The ensemble is better than `joint-0`, `bone-0` and `bone-0.6`, not distinguishable"
-        " from `joint-0.6` on these clips**."
-    )
-    assert "the dense single network: 2 networks are equally good on selection" in dense
-    assert dense.endswith("**The ensemble is better than each of them**.")
-    ties = {each.tied for each in found.comparisons if each.ensemble == "final"}
-    assert ties == {("joint-0", "joint-0.6", "bone-0", "bone-0.6"), ("joint-0", "bone-0")}
-
-
-def test_a_tie_of_the_same_networks_in_two_roles_is_said_once(tmp_path):
-    trials = disjoint_errors()
-    for trial in trials:
-        trial.wrong_selection = (0,) if trial.level == 0 else (0, 1)
-    (line,) = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS, FINAL)))
-    assert "its best member, which is the dense single network: 2 networks are equally" in line
 
 
 def test_the_non_zeros_of_what_ships_stand_beside_those_of_the_training_form(tmp_path, capsys):
@@ -221,55 +150,6 @@ def test_of_two_stores_each_has_the_clean_figures_it_can_have(tmp_path, capsys):
     assert [printed[name].count("75.00") for name in ("none", "all")] == [2, 1]
 
 
-def test_a_best_member_that_is_the_dense_network_is_named_once(tmp_path):
-    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL)))
-    assert len(lines) == 1
-    assert "its best member, which is the dense single network, `joint-0`" in lines[0]
-
-
-def test_every_ensemble_of_the_last_recipe_gets_a_line(tmp_path):
-    trials = disjoint_errors()
-    trials[3].wrong_selection = ()
-    found = FinalEvaluation.load(evaluated(tmp_path, trials, LEVELS))
-    lines = verdicts(found)
-    assert lines[0].startswith("`levels.bone` (100.00 %) against its best member")
-    assert lines[-1].startswith(
-        "`levels.joint` (100.00 %) against its best member, which is the dense single network,"
-        " `joint-0` (76.67 %): +23.33 points"
-    )
-    assert lines[-1].endswith(", it is better than it.")
-
-
-def test_an_ensemble_that_is_one_of_two_equally_good_networks_is_held_against_the_other(tmp_path):
-    trials = [Trial("joint", 0.0), Trial("bone", 0.0)]
-    recipe = {"name": "both", "over": "data.stream", "method": "greedy"}
-    alone, other, *_ = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
-    assert alone.endswith(" alone: no other network was given weight.")
-    assert " against the dense single network, `" in other
-
-
-def test_an_ensemble_of_one_network_is_not_held_against_itself(tmp_path):
-    trials = [Trial("joint", 0.0), Trial("joint", 0.6, wrong_selection=(0, 1, 2, 3))]
-    recipe = {**LEVELS, "method": "greedy"}
-    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
-    assert lines == [
-        "`levels.joint` is `joint-0` alone: no other network was given weight.",
-    ]
-
-
-def test_another_seed_of_the_dense_network_is_an_opponent_too(tmp_path):
-    """The second seed, in the ensemble itself, is better on selection than the first."""
-    trials = [
-        Trial("joint", 0.0, seed=seed, wrong_selection=wrong)
-        for seed, wrong in ((0, (0,)), (1, ()))
-    ]
-    found = FinalEvaluation.load(evaluated(tmp_path, trials, {"name": "seeds", "over": "seed"}))
-    assert {(each.role, each.against) for each in found.comparisons} == {
-        ("best member", "joint-0-seed1"),
-        ("dense network", "joint-0-seed1"),
-    }
-
-
 def test_the_time_of_a_sweep_ends_with_it(tmp_path):
     events = ("sweep_started", "test_read", "sweep_finished", "ensemble_built", "test_read")
     journal = [{"event": event, "time": 60.0 * i} for i, event in enumerate(events)]
@@ -306,41 +186,6 @@ def test_training_that_several_trials_share_is_counted_once(tmp_path):
 )
 def test_a_latency_has_two_digits(time, text):
     assert milliseconds(time) == text
-
-
-def test_a_difference_within_chance_is_called_that(tmp_path):
-    lines = verdicts(
-        FinalEvaluation.load(evaluated(tmp_path, disjoint_errors(size=3), LEVELS, FINAL))
-    )
-    assert all(
-        "**The ensemble is not distinguishable from it on these clips**" in line for line in lines
-    )
-
-
-def test_an_ensemble_that_is_worse_is_called_worse(tmp_path):
-    bad = tuple(range(20))
-    trials = [
-        Trial("joint", 0.0),
-        *(
-            Trial("joint", level, wrong_selection=(0,), wrong_test=bad)
-            for level in (0.6, 0.8, 0.95)
-        ),
-    ]
-    recipe = {
-        "name": "final",
-        "over": "sparsity.level",
-        "method": "weights",
-        "weights": {"0": 0.01, "0.6": 1, "0.8": 1, "0.95": 1},
-    }
-    lines = verdicts(FinalEvaluation.load(evaluated(tmp_path, trials, recipe)))
-    assert "**The ensemble is worse than it**" in lines[0]
-
-
-def test_no_dense_network_is_said(tmp_path):
-    found = FinalEvaluation.load(
-        evaluated(tmp_path, disjoint_errors(levels=(0.6, 0.8)), LEVELS, FINAL)
-    )
-    assert "trained no dense single network" in verdicts(found)[-1]
 
 
 def test_the_paper_protocol_is_named(tmp_path):

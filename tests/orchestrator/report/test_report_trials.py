@@ -14,7 +14,7 @@ from orchestrator.record.states import load_trials
 from orchestrator.report.level_lines import level_panels
 from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial
-from tests.orchestrator.report.test_report import (
+from tests.orchestrator.report.evaluated import (
     FINAL,
     LEVELS,
     disjoint_errors,

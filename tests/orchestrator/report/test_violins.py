@@ -23,7 +23,7 @@ from orchestrator.report.violins import (
 )
 from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial
-from tests.orchestrator.report.test_report import FINAL, LEVELS, disjoint_errors, evaluated
+from tests.orchestrator.report.evaluated import FINAL, LEVELS, disjoint_errors, evaluated
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import SelectionConfig
 from trainables.contract.scores import Scores

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.final import finalize
 from orchestrator.tracking.mlflow import MLflowTracker
+from tests.orchestrator.fake_run import Trial, make_run, make_sweep
+from trainables.contract.artifacts import Latency, TrialDir
+
+LATENCY = Latency(
+    deploy_latency_ms=1.5,
+    deploy_batch64_latency_ms=30.0,
+    latency_device="a CPU",
+    latency_threads=1,
+    latency_measured="alone",
+    deploy_structure="abc",
+)
+BOTH = {"name": "both", "over": "data.stream"}
 
 
 def opened(uri, experiment, **options):
@@ -27,3 +41,19 @@ def runs(uri, experiment):
 def epochs(tracker, folder, steps):
     for step in steps:
         tracker.log_epoch(folder.path.name, step, {"train_loss": 1.0 / (step + 1), "lr": 0.1})
+
+
+def evaluated(path, *ensembles):
+    """Folder and final evaluation of a sweep of two networks and, if asked for, ensembles."""
+    made = [Trial("joint", 0.6, wrong_test=(0, 1, 2)), Trial("bone", 0.6, wrong_selection=(0,))]
+    run, sweep = make_run(path, made), make_sweep(*ensembles)
+    members = collect(run, sweep)
+    return run, finalize(run, sweep, members, missing_cells(run, members))
+
+
+def told(tracker, run):
+    """A tracker that knows the trials of a sweep's folder."""
+    for path in sorted((run / "trials").iterdir()):
+        start(tracker, TrialDir(path))
+        tracker.finish_trial(path.name, TrialDir(path), "finished")
+    return tracker

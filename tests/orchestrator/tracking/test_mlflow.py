@@ -10,15 +10,20 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.ensembling.collect import collect, missing_cells
-from orchestrator.ensembling.final import finalize
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.pages import NOTE
 from orchestrator.tracking.records import files_of
 from orchestrator.tracking.tracker import NullTracker, Tracker
-from tests.orchestrator.fake_run import Trial, make_run, make_sweep
-from tests.orchestrator.tracking.mlflow_cases import epochs, opened, runs, start
-from trainables.contract.artifacts import Latency, TrialDir
+from tests.orchestrator.tracking.mlflow_cases import (
+    BOTH,
+    LATENCY,
+    epochs,
+    evaluated,
+    opened,
+    runs,
+    start,
+    told,
+)
 
 # MLflow's tables use an option that its database layer has deprecated.
 pytestmark = [
@@ -28,33 +33,6 @@ pytestmark = [
         "ignore:.*multi-threaded, use of fork:DeprecationWarning",
     ),
 ]
-
-
-def evaluated(path, *ensembles):
-    """Folder and final evaluation of a sweep of two networks and, if asked for, ensembles."""
-    made = [Trial("joint", 0.6, wrong_test=(0, 1, 2)), Trial("bone", 0.6, wrong_selection=(0,))]
-    run, sweep = make_run(path, made), make_sweep(*ensembles)
-    members = collect(run, sweep)
-    return run, finalize(run, sweep, members, missing_cells(run, members))
-
-
-LATENCY = Latency(
-    deploy_latency_ms=1.5,
-    deploy_batch64_latency_ms=30.0,
-    latency_device="a CPU",
-    latency_threads=1,
-    latency_measured="alone",
-    deploy_structure="abc",
-)
-BOTH = {"name": "both", "over": "data.stream"}
-
-
-def told(tracker, run):
-    """A tracker that knows the trials of a sweep's folder."""
-    for path in sorted((run / "trials").iterdir()):
-        start(tracker, TrialDir(path))
-        tracker.finish_trial(path.name, TrialDir(path), "finished")
-    return tracker
 
 
 def test_a_sweep_with_a_finished_a_failed_and_an_interrupted_trial(uri, trials, tmp_path):
@@ -237,57 +215,6 @@ def test_both_trackers_keep_the_protocol(uri, trials, tmp_path):
     assert json.loads(folder.result_file.read_text())["epochs"] == 3
 
 
-def test_networks_have_a_test_accuracy_and_ensembles_sizes_and_recipe(uri, tmp_path):
-    run, evaluation = evaluated(tmp_path, BOTH)
-    for _ in range(2):  # the second time as after a crash: nothing is there twice
-        tracker = told(opened(uri, "evaluated"), run)
-        tracker.log_evaluation(run, evaluation, None)
-        assert tracker.finish_sweep("finished", {"final/test_top1": 1.0}, None) == ()
-    client, found = runs(uri, "evaluated")
-    assert sorted(r.data.tags["kind"] for r in found) == ["ensemble", "sweep", "trial", "trial"]
-    rows = {row.name: row for row in evaluation.rows}
-    tops = {row.trials[0]: row.test.top1 for row in rows.values() if row.kind == "member"}
-    for r in found:
-        assert r.info.status == "FINISHED"
-        for key in r.data.metrics:
-            steps = [(m.step, m.timestamp) for m in client.get_metric_history(r.info.run_id, key)]
-            assert len({step for step, _ in steps}) == len(steps), key
-        if r.data.tags["kind"] == "trial":
-            assert r.data.metrics["test_top1"] == tops[r.data.tags["trial"]]
-            assert len(r.data.metrics) <= 20
-    ensemble = next(r for r in found if r.data.tags["kind"] == "ensemble")
-    size = rows["both"].size
-    expected = {
-        "test_top1": rows["both"].test.top1,
-        "best/selection_top1": 1.0,
-        "members": 2,
-        "details/nonzero_params": size.nonzero_params,
-        "deploy_nonzero_params": size.deploy_nonzero_params,
-        "deploy_gmacs": size.deploy_gmacs,
-        "deploy_latency_ms": size.latency_ms,
-    }
-    assert {key: ensemble.data.metrics[key] for key in expected} == pytest.approx(expected)
-    assert ensemble.data.tags["stream"] == "joint + bone"
-    assert ensemble.data.tags["mlflow.runName"] == "both (ensemble of 2)"
-    pictures = [item.path for item in client.list_artifacts(ensemble.info.run_id, "figures")]
-    assert pictures == ["figures/confusion.png"]
-    assert ensemble.data.params["method"] == "mean"
-    assert json.loads(ensemble.data.params["weights"]) == rows["both"].weights
-    artifacts = {item.path for item in client.list_artifacts(ensemble.info.run_id)}
-    assert {"members.json", "weights.json", "result.json", "scores.parquet"} <= artifacts
-
-
-def test_the_networks_of_the_final_evaluation_have_pictures(uri, tmp_path):
-    run, evaluation = evaluated(tmp_path)
-    tracker = told(opened(uri, "pictures"), run)
-    tracker.log_evaluation(run, evaluation, None)
-    assert tracker.finish_sweep("finished", {}, None) == ()
-    client, found = runs(uri, "pictures")
-    for each in (r for r in found if r.data.tags["kind"] == "trial"):
-        pictures = {item.path for item in client.list_artifacts(each.info.run_id, "figures")}
-        assert pictures == {"figures/curves.png", "figures/confusion.png", "figures/kept.png"}
-
-
 def asked_by(tracker):
     """Counts what the tracker asks of MLflow from now on."""
     asked, client = Counter(), tracker._client._client
@@ -356,18 +283,6 @@ def test_what_was_written_without_an_answer_is_there_once(uri, trials):
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, key)]
         assert len(set(steps)) == len(steps), key
     assert run.info.status == "FINISHED"
-
-
-def test_an_ensemble_that_was_evaluated_anew_replaces_its_run(uri, tmp_path):
-    run, evaluation = evaluated(tmp_path, BOTH)
-    for change in ("", " "):
-        result = run / "ensembles" / "both" / "result.json"
-        result.write_text(result.read_text() + change)
-        tracker = told(opened(uri, "anew"), run)
-        tracker.log_evaluation(run, evaluation, None)
-        tracker.finish_sweep("finished", {}, None)
-    _, found = runs(uri, "anew")
-    assert [r.data.tags["kind"] for r in found].count("ensemble") == 1
 
 
 def test_runs_of_an_earlier_version_get_the_names_of_today(uri, tmp_path):

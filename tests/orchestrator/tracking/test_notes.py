@@ -12,7 +12,7 @@ from orchestrator.tracking.pages import (
     model_note,
     sweep_note,
 )
-from tests.orchestrator.tracking.test_mlflow import evaluated
+from tests.orchestrator.tracking.mlflow_cases import evaluated
 
 
 @pytest.mark.parametrize(

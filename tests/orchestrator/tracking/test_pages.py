@@ -14,8 +14,7 @@ from orchestrator.report.figures import draw_confusion
 from orchestrator.tracking import model
 from orchestrator.tracking.pages import run_page
 from tests.mlflow_server import CLOSED_ASSISTANT, served
-from tests.orchestrator.tracking.mlflow_cases import opened, runs
-from tests.orchestrator.tracking.test_mlflow import BOTH, evaluated
+from tests.orchestrator.tracking.mlflow_cases import BOTH, evaluated, opened, runs
 from trainables.contract.artifacts import TrialDir
 
 pytestmark = [

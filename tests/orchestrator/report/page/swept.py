@@ -26,7 +26,7 @@ from orchestrator.ensembling.results import (
 )
 from orchestrator.ensembling.statistics.intervals import interval
 from tests.orchestrator.fake_run import Trial, result_of
-from tests.orchestrator.report.test_report import FINAL, LEVELS, evaluated
+from tests.orchestrator.report.evaluated import FINAL, LEVELS, evaluated
 from trainables.contract.config import (
     DataConfig,
     SelectionConfig,

@@ -15,8 +15,8 @@ from orchestrator.report.papers.published import Data
 from orchestrator.report.sections.papers import paper_cells, papers, tables_of_papers
 from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import Trial
+from tests.orchestrator.report.evaluated import evaluated
 from tests.orchestrator.report.papers.made_up import MadeUp
-from tests.orchestrator.report.test_report import evaluated
 
 pytestmark = pytest.mark.usefixtures("quick_end")
 
