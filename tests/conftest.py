@@ -11,7 +11,7 @@ import pytest
 
 os.environ.pop("COLUMNS", None)
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.object_store"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
