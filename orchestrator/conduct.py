@@ -279,7 +279,7 @@ def _finish(context: SweepRun) -> Outcome:
     if failed > sweep.failure.tolerated_fraction * len(states):
         lost = tracker.finish_sweep("failed", {}, write_report(run).parent)
         context.journal.append(
-            "sweep_finished", failed=failed, trials=len(states), **_lacking(lost)
+            "sweep_finished", failed=failed, trials=len(states), **_recorded(tracker, lost)
         )
         _retain(context, lost)
         hint = (
@@ -291,14 +291,19 @@ def _finish(context: SweepRun) -> Outcome:
     evaluation, report = _evaluate(sweep, run)
     tracker.log_evaluation(run, evaluation, _bundle(run, evaluation))
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
-    context.journal.append("sweep_finished", failed=failed, trials=len(states), **_lacking(lost))
+    context.journal.append(
+        "sweep_finished", failed=failed, trials=len(states), **_recorded(tracker, lost)
+    )
     _retain(context, lost)
     return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
 
 
-def _lacking(lost: tuple[str, ...]) -> dict[str, int]:
-    """How much the tracker lacks, if anything: `clean` spares what it may still need."""
-    return {"undelivered": len(lost)} if lost else {}
+def _recorded(tracker: Tracker, lost: tuple[str, ...]) -> dict[str, int | str]:
+    """Where the tracker shows the sweep, which may have been away at its start, and how much it
+    lacks, if anything: `clean` spares what it may still need.
+    """
+    lacking = {"undelivered": len(lost)} if lost else {}
+    return {"mlflow": tracker.link(), **lacking}
 
 
 def _retain(context: SweepRun, lost: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ errors mean. Knows no sweeps.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from orchestrator.sweep.secrets import expanded
 from trainables.contract import locks
@@ -119,8 +122,8 @@ def open_client(uri: str) -> Any:
         logging.getLogger(name).setLevel(level)
     file = database_file(address)
     if file is None:
-        _reach_database(address)
-        return MlflowClient(tracking_uri=address)
+        with _reached(address):
+            return MlflowClient(tracking_uri=address)
     busy = f"{PLACE}: {file} is being made by another process; try again"
     with locks.held(file.parent, patience=MAKING_S, busy=busy, name=f".{file.name}.lock"):
         return MlflowClient(tracking_uri=address)
@@ -132,20 +135,47 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 REACH_S = 5.0
 
 
-def _reach_database(address: str) -> None:
-    """OSError at once where a database server does not answer: MLflow itself tries for minutes,
-    without a word. Its driver is looked for before; other stores are not asked.
+@contextmanager
+def _reached(address: str) -> Iterator[None]:
+    """An error at once where a server does not answer, or a database does not take us: MLflow
+    itself tries for minutes, without a word. A database's driver is looked for before; other
+    stores, and those behind a proxy, are not asked.
+
+    Within: no other process makes the tables of a database of PostgreSQL.
     """
     kind = address.partition("://")[0].partition("+")[0]
+    if kind in ("http", "https"):
+        _reach_server(address)
     if kind not in PORTS:
+        yield
         return
+    from sqlalchemy import create_engine, text
     from sqlalchemy.engine import make_url
+    from sqlalchemy.pool import NullPool
 
     url = make_url(address)
     url.get_dialect().import_dbapi()
     if url.host is not None:
         where = (url.host, url.port or PORTS[kind])
         socket.create_connection(where, timeout=REACH_S).close()
+    with create_engine(url, poolclass=NullPool).connect() as database:
+        if kind == "postgresql":
+            database.execute(text(f"select pg_advisory_lock({MAKING_LOCK})"))
+        yield
+
+
+MAKING_LOCK = 7_161_201
+"""Ours, among the advisory locks of a database; it ends with its connection."""
+
+
+def _reach_server(address: str) -> None:
+    parts = urlsplit(address)
+    if parts.hostname is None:
+        raise UserError(f"{PLACE}: must name a host, got '{redacted(address)}'")
+    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname):
+        return
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    socket.create_connection((parts.hostname, port), timeout=REACH_S).close()
 
 
 def check_store(uri: str) -> str:
@@ -219,9 +249,45 @@ def may_pass(error: Exception) -> bool:
     code = getattr(error, "error_code", None)
     if code is not None:
         return code not in FINAL_CODES
-    return isinstance(error, ConnectionError | TimeoutError) or (
-        isinstance(error, OSError) and error.errno is None
+    return is_away(error) or (isinstance(error, OSError) and error.errno is None)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error says that nobody answers where the store is, or that it cannot answer now:
+    what a wrong address or password does not say.
+    """
+    from requests import exceptions as http
+
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(each, http.SSLError) for each in chain):
+        return False
+    silent = ConnectionError | TimeoutError | socket.gaierror
+    unheard = http.ConnectionError | http.Timeout | http.RetryError
+    return any(
+        isinstance(each, silent | unheard)
+        or (isinstance(each, OSError) and each.errno in UNREACHABLE)
+        or (type(each).__name__ in DATABASE_ERRORS and any(say in str(each) for say in NOT_NOW))
+        for each in chain
     )
+
+
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+DATABASE_ERRORS = ("OperationalError",)  # of SQLAlchemy and of every driver
+NOT_NOW = (
+    "starting up",
+    "shutting down",
+    "too many c",  # clients, connections
+    "remaining connection slots",
+    "server closed the connection",
+    "server has gone away",
+    "Lost connection",
+    "database is locked",
+)
+"""Parts of what a database says that is there, or was, and takes nobody now."""
 
 
 def reason_of(error: Exception) -> str:

@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,32 +19,17 @@ from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
-    Answers,
     absolute_uri,
-    experiment_id,
+    is_away,
     load_mlflow,
     may_pass,
-    open_client,
     reason_of,
     reported,
 )
 from orchestrator.tracking.model import register, take_title
 from orchestrator.tracking.outbox import Outbox
-from orchestrator.tracking.pages import (
-    EXPERIMENT_NOTE,
-    KIND,
-    NOTE,
-    PARENT,
-    VIEW,
-    WRITTEN,
-    digest_of_note,
-    ended_note,
-    is_ours,
-    model_note,
-    sweep_note,
-    view,
-    view_page,
-)
+from orchestrator.tracking.pages import PARENT, ended_note, model_note, view_page
+from orchestrator.tracking.parent import Parent
 from orchestrator.tracking.records import (
     described_by,
     described_by_members,
@@ -112,70 +96,65 @@ class MLflowTracker:
     """One parent run for the sweep, one child run for each trial and ensemble, written by a thread
     about once a second.
 
-    A server that goes away is tried again until the sweep ends, and then until it has not answered
-    for `patience` seconds.
+    A server that is away, also when the sweep starts, is tried again until the sweep ends, and then
+    until it has not answered for `patience` seconds.
     """
 
     def __init__(self, uri: str, experiment: str, *, patience: float = 30.0) -> None:
         self._uri = uri  # variables and password as the file has them: never shown
         self.experiment = experiment
         self._patience = patience
+        self._sweep: Parent
         self._client: Any = None
-        self._parent = ""
-        self._before: str | None = None  # status of the parent run, None where it is new
+        self._runs: Runs
+        self._parent = ""  # id of the sweep's run, once it is open
         self._began = False  # a trial was told of
-        self._sweep = ""
         # by trial, the end that MLflow knew of when the sweep was opened, in its word
         self._settled: dict[str, str] | None = None
+        self._unknown: set[str] = set()  # trials of whose end nobody could be asked
         self._told: set[str] = set()  # trials whose end was delivered since
         self._trials: dict[str, _Trial] = {}
         self._lock = threading.Lock()  # of what waits in _trials
         self._outbox: Outbox | None = None
 
     def start_sweep(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        identity = {**tags, "kind": "sweep", "sweep": name}
+        self._sweep = Parent(self._uri, self.experiment, name, params, tags, self._answered)
         with reported(self._uri):
-            client = open_client(self._uri)
-            self._runs = Runs(client, experiment_id(client, self._uri, self.experiment))
-            known = self._runs.find(identity)
-            self._before = known[0].info.status if known else None
             try:
-                self._parent = self._runs.open(identity, name, params)
-            except Exception:
-                self._take_back(client, identity)
-                raise
-        self._sweep = name
-        outbox = Outbox(may_pass, self._answers)
-        self._client = Answers(client, outbox.answered)
-        self._runs = Runs(self._client, self._runs.experiment)
-        self._outbox = outbox
+                self._open()
+            except Exception as error:
+                if not is_away(error):
+                    self._sweep.take_back()
+                    raise
+                log.warning(
+                    "MLflow at %s does not answer: %s; the sweep begins, and what MLflow lacks is"
+                    " delivered once it answers",
+                    redacted(self._uri),
+                    reason_of(error),
+                )
+        first = None if self._parent else ("start of the sweep", self._open_late)
+        self._outbox = Outbox(may_pass, self._answers, first)
         self._put("view of the sweep", self._show)
 
+    def _open(self) -> None:
+        self._sweep.open()
+        self._client, self._runs = self._sweep.client, self._sweep.runs
+        self._parent = self._sweep.id
+
+    def _open_late(self) -> None:
+        with reported(self._uri):
+            self._open()
+        log.warning("MLflow at %s answers: what it lacks is delivered", redacted(self._uri))
+
+    def _answered(self) -> None:
+        if self._outbox is not None:
+            self._outbox.answered()
+
+    def _answers(self) -> bool:
+        return self._sweep.answers()
+
     def _show(self) -> None:
-        """Keep what the pages need to show the sweep; descriptions that people wrote stay."""
-        tags = self._client.get_experiment(self._runs.experiment).tags
-        wanted = dict([KIND, view(self._parent)])
-        if NOTE not in tags:
-            wanted[NOTE] = EXPERIMENT_NOTE
-        for tag, value in wanted.items():
-            if tags.get(tag) != value:
-                self._client.set_experiment_tag(self._runs.experiment, tag, value)
-        self._describe()
-
-    def _describe(self, ended: str = "") -> None:
-        """Say on the parent run where its pages are; ended: what its end says instead."""
-        tags = self._client.get_run(self._parent).data.tags
-        known = tags.get(NOTE, "")
-        if is_ours(known, tags) and (ended or not known):
-            text = ended or sweep_note(self._sweep, self._runs.experiment, self._parent)
-            self._runs.write(self._parent, tags={NOTE: text, WRITTEN: digest_of_note(text)})
-
-    def _take_back(self, client: Any, identity: Mapping[str, str]) -> None:
-        """Of a sweep that cannot start nothing stays, as far as the store still answers."""
-        if self._before is None:
-            with suppress(Exception):
-                for run in self._runs.find(identity):
-                    client.delete_run(run.info.run_id)
+        self._sweep.show()
 
     def start_trial(
         self,
@@ -196,10 +175,10 @@ class MLflowTracker:
             run_name(cell, config, searched),
             flatten(config.model_dump(mode="json")),
             described_by(cell, config, axes),
-            # a sweep that is new has no runs of trials
-            searched=self._before is not None or before is not None,
+            searched=before is not None,
         )
-        self._put(f"start of trial {trial}", lambda: self._write_epochs(trial))
+        if trial not in self._unknown:
+            self._put(f"start of trial {trial}", lambda: self._write_epochs(trial))
 
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         entry = (int(time.time() * 1000), epoch, dict(metrics))
@@ -218,8 +197,13 @@ class MLflowTracker:
     ) -> None:
         # the same in every attempt to deliver it: a row that the store has is not doubled
         now = int(time.time() * 1000)
+        unknown = trial in self._unknown
+        self._unknown.discard(trial)
 
         def operation() -> None:
+            if unknown and self._settled_trials().get(trial) == MLFLOW_STATUS[status]:
+                self._told.add(trial)
+                return
             told = self._opened(trial)
             tags = {"reason": reason} if reason else {}
             if stopped_at is not None:
@@ -241,9 +225,10 @@ class MLflowTracker:
         self._put(f"end of trial {trial}", operation)
 
     def knows_end(self, trial: str, status: Status) -> bool:
-        if self._settled is None:
-            self._settled = self._ended_trials()
-        return self._settled.get(trial) == MLFLOW_STATUS[status]
+        if not self._parent:
+            self._unknown.add(trial)
+            return False
+        return self._settled_trials().get(trial) == MLFLOW_STATUS[status]
 
     def delivered(self, trial: str) -> bool:
         return trial in self._told or (self._settled is not None and trial in self._settled)
@@ -288,41 +273,28 @@ class MLflowTracker:
                 self._client.set_terminated(child.info.run_id, "KILLED")
             self._client.set_terminated(self._parent, MLFLOW_STATUS[status])
 
-        def undo() -> None:
-            if self._before is None:
-                self._client.delete_run(self._parent)
-                self._client.delete_experiment_tag(self._runs.experiment, f"{VIEW}{self._parent}")
-            else:
-                ended = "KILLED" if self._before == "RUNNING" else self._before
-                self._client.set_terminated(self._parent, ended)
-
-        self._put("end of the sweep", undo if refused else operation)
-        missing = self._outbox.close(self._patience)
+        self._put("end of the sweep", self._sweep.undo if refused else operation)
+        patience = 0.0 if refused and not self._parent else self._patience
+        missing = self._outbox.close(patience)
         self._outbox = None
         return missing
 
     def link(self) -> str:
         """The charts of this sweep's trials in MLflow's pages, relative to the server's address."""
-        return view_page(self._runs.experiment, self._parent)
+        return view_page(self._runs.experiment, self._parent) if self._parent else ""
 
     def _put(self, label: str, operation: Any) -> None:
         assert self._outbox is not None, "between start_sweep and finish_sweep"
         self._outbox.put(label, operation)
-
-    def _answers(self) -> bool:
-        """Whether the store answers the cheapest question there is."""
-        try:
-            self._client.get_experiment(self._runs.experiment)
-        except Exception:
-            return False
-        return True
 
     def _opened(self, trial: str) -> _Trial:
         """The trial with its run, opened where it is not: whichever call comes through first."""
         told = self._trials[trial]
         if not told.run:
             identity = {PARENT: self._parent, "kind": "trial", "trial": trial}
-            found = self._runs.find(identity) if told.searched else []
+            # a sweep that is new has no runs of trials
+            sought = told.searched or self._sweep.before is not None
+            found = self._runs.find(identity) if sought else []
             told.searched = True  # an answer that is lost may leave a run
             run, known = self._runs.start(identity, told.name, told.tags, found)
             told.params = {key: told.params[key] for key in told.params if key not in known}
@@ -358,6 +330,11 @@ class MLflowTracker:
         self._runs.attach(run, files_of(folder))
         if dense and folder.load_config().sparsity.dense and folder.kept_file.is_file():
             self._runs.attach(run, [folder.kept_file], WEIGHTS)
+
+    def _settled_trials(self) -> dict[str, str]:
+        if self._settled is None:
+            self._settled = self._ended_trials()
+        return self._settled
 
     def _ended_trials(self) -> dict[str, str]:
         """Trials of this sweep whose runs are closed for good, and how; none where the store does
@@ -435,14 +412,14 @@ class MLflowTracker:
 
     def _register(self, row: Row, evaluation: FinalEvaluation, bundle: Path) -> None:
         kind, name = ("ensemble", row.name) if row.kind == "ensemble" else ("trial", row.trials[0])
-        model = f"{self._sweep}.{row.name}"
+        model = f"{self._sweep.name}.{row.name}"
 
         def operation() -> None:
             address = absolute_uri(expanded(self._uri, PLACE))
             note = model_note(row, evaluation, model)
             experiment, parent = self._runs.experiment, self._parent
             register(self._client, address, self._run_of(kind, name), model, bundle, note)
-            take_title(self._client, parent, self._sweep, model)
-            self._describe(ended_note(self._sweep, row, model, experiment, parent))
+            take_title(self._client, parent, self._sweep.name, model)
+            self._sweep.describe(ended_note(self._sweep.name, row, model, experiment, parent))
 
         self._put(f"model {row.name}", operation)

@@ -30,6 +30,8 @@ class Outbox:
     warning. answers: whether the service answers at all: while it does not, everything keeps its
     place; while it does, an operation is dropped after `ATTEMPTS`, so that what is queued behind it
     gets on.
+    first: label and operation without which no other can be delivered; where it is dropped, so are
+    the others, which is said once.
     every: seconds between two rounds, so that what comes in meanwhile can be delivered together.
     """
 
@@ -37,16 +39,18 @@ class Outbox:
         self,
         may_pass: Callable[[Exception], bool],
         answers: Callable[[], bool],
+        first: tuple[str, Operation] | None = None,
         *,
         every: float = 1.0,
     ) -> None:
         self._may_pass = may_pass
         self._answers = answers
         self._every = every
-        self._waiting: deque[tuple[str, Operation]] = deque()
+        self._waiting: deque[tuple[str, Operation]] = deque([] if first is None else [first])
+        self._first = None if first is None else first[0]
         self._lost: dict[str, None] = {}  # labels, in order
         self._attempts = 0  # of the first that waits
-        self._away = False
+        self._away = first is not None  # and that was said
         self._closing = threading.Event()
         self._patience = float("inf")
         self._last_answer = time.monotonic()
@@ -99,7 +103,9 @@ class Outbox:
     def _deliver_all(self) -> bool:
         """Empty the queue; False as soon as an operation has to wait."""
         while self._waiting:
-            if not self._attempt(*self._waiting[0]):
+            if self._first in self._lost:
+                self._lost[self._waiting[0][0]] = None
+            elif not self._attempt(*self._waiting[0]):
                 return False
             self._waiting.popleft()
         return True

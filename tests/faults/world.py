@@ -23,7 +23,7 @@ import orchestrator.conduct as conducting
 from orchestrator.record import folder, journal, lease, processes, proposals, resolved
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.turns import Turns
-from orchestrator.tracking import mlflow, outbox, records, runs
+from orchestrator.tracking import mlflow, outbox, parent, records, runs
 from orchestrator.trials import space
 from orchestrator.tuning import beginnings, callbacks, progress
 from orchestrator.tuning import run as running
@@ -302,7 +302,7 @@ class World:
         self.disk.install(patch)
         patch.setattr(outbox, "threading", SimpleNamespace(Thread=NoThread, Event=threading.Event))
         patch.setattr(mlflow, "Outbox", self._make_outbox)
-        patch.setattr(mlflow, "open_client", self._client)
+        patch.setattr(parent, "open_client", self._client)
         patch.setattr(mlflow, "draw", lambda trial, out: [])
         patch.setattr(running, "Display", Quiet)
         patch.setattr(running, "EarlyStops", self._make_early)

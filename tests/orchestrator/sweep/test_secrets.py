@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 
 import pytest
 
 from orchestrator.conduct import conduct
 from orchestrator.planning.check import checked_sweep
 from orchestrator.record.folder import load_folder, prepare
+from orchestrator.record.stop_requests import Stop
 from orchestrator.sweep.document import show
 from orchestrator.sweep.secrets import expanded
-from orchestrator.tracking.client import reported
+from orchestrator.tracking.client import check_store, reported
 from orchestrator.tracking.find import find_trial
+from orchestrator.tracking.mlflow import MLflowTracker
+from orchestrator.tuning import run
 from tests.orchestrator.sweep_files import SMALL, loaded, written
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
@@ -128,12 +132,18 @@ def test_messages_of_a_store_that_does_not_answer_hold_no_password(
     monkeypatch.chdir(tmp_path)
     for name in ("MAX_RETRIES", "TIMEOUT"):
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
+    monkeypatch.setattr(run, "run_trials", lambda context: Stop("person", "asked"))
+    monkeypatch.setattr(run, "cluster_ahead", lambda *_: nullcontext(None))
+    monkeypatch.setitem(MLflowTracker.__init__.__kwdefaults__, "patience", 0.0)
     sweep = loaded(tmp_path, SMALL, f"tracking.uri={ADDRESS}")
     notes = []
+    outcome = conduct(sweep, None, notes.append)
+    assert f"MLflow at {SHOWN} does not answer" in caplog.text
     with pytest.raises(UserError, match="must be an MLflow store that answers") as caught:
-        conduct(sweep, None, notes.append)
+        check_store(ADDRESS)
     with pytest.raises(UserError) as sought:
         find_trial(ADDRESS, "a" * 32)
     out, err = capfd.readouterr()
     assert SHOWN in str(caught.value)
-    assert_kept_secret(tmp_path, str(caught.value), str(sought.value), caplog.text, out, err)
+    said = (*outcome.messages, *notes, str(caught.value), str(sought.value), caplog.text)
+    assert_kept_secret(tmp_path, *said, out, err)

@@ -368,7 +368,7 @@ def test_an_experiment_keeps_the_view_of_each_sweep_and_the_notes_that_people_wr
     client.set_experiment_tag(parent.info.experiment_id, "mlflow.note.content", "mine")
     client.set_tag(parent.info.run_id, "mlflow.note.content", "mine, too")
     again = opened(uri, "views")
-    again._describe("it ended")
+    again._sweep.describe("it ended")
     again.finish_sweep("finished", {}, None)
     client, (parent,) = runs(uri, "views")
     assert client.get_experiment_by_name("views").tags["mlflow.note.content"] == "mine"
