@@ -86,17 +86,22 @@ def trial(chosen: argparse.Namespace, seed: int, way: str) -> dict[str, Any]:
         out, start = TrialDir(Path(folder)), time.process_time()
         result = run_trial(config, out, Setup(CPU))
         seconds = time.process_time() - start
-        scores = Scores.load(out.test_scores)
-    store = Store.open(chosen.store)
-    labels = dict(zip(store.column("id").tolist(), store.column("label").tolist(), strict=True))
-    right = scores.logits.argmax(axis=1) == np.array([labels[clip] for clip in scores.ids])
+        test_top1 = test_accuracy(out, chosen.store)
     return {
         "seed": seed,
         "fast": way,
         "selection_top1": result.selection_top1,
-        "test_top1": float(right.mean()),
+        "test_top1": test_top1,
         "seconds": seconds,
     }
+
+
+def test_accuracy(trial: TrialDir, place: Path) -> float:
+    """Share of the test clips that a finished trial on this store is right about."""
+    scores, store = Scores.load(trial.test_scores), Store.open(place)
+    labels = dict(zip(store.column("id").tolist(), store.column("label").tolist(), strict=True))
+    right = scores.logits.argmax(axis=1) == np.array([labels[clip] for clip in scores.ids])
+    return float(right.mean())
 
 
 def _of(trials: list[dict[str, Any]], seed: int, way: str) -> dict[str, Any]:
