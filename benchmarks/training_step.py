@@ -8,10 +8,16 @@ of operations.
 
 A step is forward, backward and an update of SGD with Nesterov momentum, float32, at NTU size: 64
 frames, 25 joints, 2 persons, 120 classes, full width (--quick: narrow). All networks take turns in
-one run; a ratio is the median over rounds of (time of the one / time of the other) in the same
-round, in CPU time of the process at one thread and in elapsed time at several. "saved" are the
-bytes of different storages that autograd keeps from the forward pass to the backward pass,
-parameters left out; "peak" is by how much memory rises in a step (Linux, or a GPU's).
+one run, every other round in the opposite order; a ratio is the median over rounds of (time of the
+one / time of the other) in the same round, [in brackets] that of the smallest and of the largest
+round, and where their times are scattered it need not be that of the median times.
+
+Times are CPU time of the process at one thread. At several they are elapsed time, which counts
+whatever else runs on the machine, and CPU time of the leading thread, which counts its own share of
+the work and no waiting for the others (threads that wait sleep: OMP_WAIT_POLICY=passive, unless it
+is set). "saved" are the bytes of different storages that autograd keeps from the forward pass to
+the backward pass, parameters left out; "peak" is by how much memory rises in a step (Linux, or a
+GPU's).
 
 --precision takes tf32 on GPUs, and bf16 (autocast) anywhere. --run: compiled by torch.compile, or
 one CUDA graph of the whole step, replayed (all clips have all persons then, as a graph's shapes are
@@ -30,6 +36,7 @@ import copy
 import ctypes
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -38,23 +45,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
+from released_step import as_released
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.contract.config import ModelConfig, StreamConfig, TrainConfig
 from trainables.cost.measured import device_name
 from trainables.layouts import load_layout
-from trainables.models.backbones.hpi_gcn import GraphConv
 from trainables.models.build import Backbone, build_backbone
-from trainables.models.layers import GroupedJointMixing, ParallelJointMixing
 from trainables.network import train_merged
-from trainables.reparam.fusible import batch_norm_state
-from trainables.reparam.rep_tcn import AverageBranch, PaddedBatchNorm, RepTCN
 from trainables.training.optimiser import build_optimizer
 
 HPI: dict[str, dict[str, Any]] = {
@@ -71,7 +73,9 @@ GOALS = {"RP": 1.6, "OP-K9": 1.35}
 """How many times faster than in the released arrangement."""
 LARGEST_SAVED = 0.6
 """Of what the released arrangement saves."""
-Step = Callable[[], float]
+Times = dict[str, float]
+"""Seconds by the name of the clock."""
+Step = Callable[[], Times]
 
 
 @dataclass(frozen=True)
@@ -120,15 +124,20 @@ class Job:
         labels = torch.randint(CLASSES, (self.batch,), generator=generator)
         return clips.to(self.device), labels.to(self.device), persons
 
-    def clock(self) -> float:
+    def clocks(self) -> Times:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        alone = self.device.type == "cpu" and self.threads == 1
-        return time.process_time() if alone else time.perf_counter()
+            return {"elapsed": time.perf_counter()}
+        if self.threads == 1:
+            return {"CPU": time.process_time()}
+        return {"elapsed": time.perf_counter(), "leading thread": time.thread_time()}
 
 
 def main() -> None:
     chosen = _options().parse_args()
+    if chosen.threads > 1 and "OMP_WAIT_POLICY" not in os.environ:  # it is read at the start
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(chosen.threads)
     job = Job(torch.device(chosen.device), chosen.batch, chosen.threads, chosen.single)
     steps: dict[Way, Step] = {}
@@ -146,18 +155,21 @@ def main() -> None:
                 own = copy.deepcopy(network).to(job.device)
                 steps[way] = training_step(own, job, way)
                 saved[way], peaks[way] = memory_of(own, steps[way], job.device)
-    seconds: dict[Way, list[float]] = {way: [] for way in steps}
+    seconds: dict[Way, list[Times]] = {way: [] for way in steps}
     for turn in range(chosen.rounds):
         print(f"round {turn + 1} of {chosen.rounds}", file=sys.stderr)
-        for way, step in steps.items():
-            seconds[way].append(step())
+        for way in list(steps)[:: 1 if turn % 2 == 0 else -1]:
+            taken = steps[way]()
+            seconds[way].append(taken)
+            said = ", ".join(f"{name} {1e3 * own:.0f} ms" for name, own in taken.items())
+            print(f"  {way.name}: {said}", file=sys.stderr)
     results = {
         "device": device_name(job.device),
         "threads": chosen.threads,
         "torch": torch.__version__,
         "batch": chosen.batch,
         "single": chosen.single,
-        "ms": {way.name: 1e3 * statistics.median(times) for way, times in seconds.items()},
+        "ms": {way.name: milliseconds(taken) for way, taken in seconds.items()},
         "saved_mb": {way.name: number / 1e6 for way, number in saved.items()},
         "peak_mb": {way.name: number / 1e6 for way, number in peaks.items()},
         "share": shares(seconds, work, job.device),
@@ -203,7 +215,7 @@ def forms(name: str, width: dict[str, Any]) -> dict[str, Backbone]:
 
 
 def training_step(network: Backbone, job: Job, way: Way) -> Step:
-    """A function that takes one step and returns its seconds."""
+    """A function that takes one step and says how long it took."""
     fast = way.form == "auto"
     clips, labels, persons = job.clips()
     there = (persons,) if fast and way.run != "graph" else ()
@@ -224,9 +236,9 @@ def training_step(network: Backbone, job: Job, way: Way) -> Step:
 
     def step() -> float:
         with way.rounding():
-            start = job.clock()
+            before = job.clocks()
             take()
-            return job.clock() - start
+            return {name: now - before[name] for name, now in job.clocks().items()}
 
     return step
 
@@ -255,7 +267,7 @@ def operations(network: Backbone, job: Job) -> int:
 
 
 def shares(
-    seconds: dict[Way, list[float]], work: dict[str, int], device: torch.device
+    seconds: dict[Way, list[Times]], work: dict[str, int], device: torch.device
 ) -> dict[str, float]:
     """Of the speed of a large product of matrices, where the operations were counted."""
     peaks: dict[str, float] = {}
@@ -264,7 +276,7 @@ def shares(
         if way.network in work:
             if way.precision not in peaks:
                 peaks[way.precision] = peak(way, device)
-            speed = work[way.network] / statistics.median(times)
+            speed = work[way.network] / statistics.median(taken["elapsed"] for taken in times)
             found[way.name] = speed / peaks[way.precision]
     return found
 
@@ -323,105 +335,62 @@ def _field(status: Path, name: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def as_released(network: Backbone) -> Backbone:
-    """The network with the released code's arrangement of operations."""
-    forwards: dict[type[nn.Module], Callable[..., Tensor]] = {
-        AverageBranch: _average_branch,
-        PaddedBatchNorm: _padded_norm,
-        RepTCN: _branches,
-        ParallelJointMixing: _parallel,
-        GroupedJointMixing: _grouped,
-        GraphConv: _graph_conv,
-    }
-    for module in network.modules():
-        if type(module) in forwards:
-            module.forward = MethodType(forwards[type(module)], module)
-    return network
+def milliseconds(rounds: list[Times]) -> dict[str, list[float]]:
+    """Of every round, by clock."""
+    return {clock: [1e3 * taken[clock] for taken in rounds] for clock in rounds[0]}
 
 
-def _average_branch(self: AverageBranch, x: Tensor) -> Tensor:
-    pooled = F.avg_pool2d(self.pad_bn(self.pointwise(x)), (3, 1), (self.stride, 1))
-    out: Tensor = self.bn(pooled)
-    return out
-
-
-def _padded_norm(self: PaddedBatchNorm, x: Tensor) -> Tensor:
-    inside = nn.BatchNorm2d.forward(self, x)
-    value = batch_norm_state(self).image_of_zero.detach()[:, None, None]
-    padded = F.pad(inside, (0, 0, self.rows, self.rows))
-    padded[:, :, : self.rows] = value
-    padded[:, :, -self.rows :] = value
-    return padded
-
-
-def _branches(self: RepTCN, x: Tensor) -> Tensor:
-    first, *others = self.branches.values()
-    total: Tensor = first(x)
-    for branch in others:
-        total = total + branch(x)
-    return total
-
-
-def _parallel(self: ParallelJointMixing, x: Tensor) -> Tensor:
-    first, *others = self.matrices
-    total = torch.matmul(x, first.T)
-    for matrix in others:
-        total = total + torch.matmul(x, matrix.T)
-    return total
-
-
-def _grouped(self: GroupedJointMixing, x: Tensor) -> Tensor:
-    parts = x.chunk(len(self.matrices), dim=1)
-    return torch.cat(
-        [torch.matmul(part, matrix.T) for part, matrix in zip(parts, self.matrices, strict=True)],
-        dim=1,
-    )
-
-
-def _graph_conv(self: GraphConv, x: Tensor) -> Tensor:
-    return F.relu(self.expand(self.mixing(self.embed(x))) + self.residual(x))
-
-
-def ratios(seconds: dict[Way, list[float]], saved: dict[Way, int]) -> list[dict[str, Any]]:
-    """Of every network's time and saved bytes to its fast form's."""
+def ratios(seconds: dict[Way, list[Times]], saved: dict[Way, int]) -> list[dict[str, Any]]:
+    """Of every network's time in every round and saved bytes to its fast form's."""
     found = []
     for ours in seconds:
         for against in ("released", "off"):
             theirs = replace(ours, form=against)
             if ours.form == "auto" and theirs in seconds:
-                goal = GOALS.get(ours.network) if against == "released" else None
+                turns = list(zip(seconds[theirs], seconds[ours], strict=True))
                 found.append(
                     {
                         "network": ours.name,
                         "against": against,
-                        "faster": statistics.median(
-                            slow / fast
-                            for slow, fast in zip(seconds[theirs], seconds[ours], strict=True)
-                        ),
-                        "goal": goal,
+                        "faster": {
+                            clock: [slow[clock] / fast[clock] for slow, fast in turns]
+                            for clock in seconds[ours][0]
+                        },
+                        "goal": GOALS.get(ours.network) if against == "released" else None,
                         "saved": saved[ours] / max(saved[theirs], 1),
                     }
                 )
     return found
 
 
+def spread(values: list[float], digits: int, unit: str) -> str:
+    """The median, and the smallest and the largest."""
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f}{unit} [{least:.{digits}f}, {most:.{digits}f}]"
+
+
+def by_clock(values: dict[str, list[float]], digits: int, unit: str) -> str:
+    return ", ".join(f"{clock} {spread(own, digits, unit)}" for clock, own in values.items())
+
+
 def table(results: dict[str, Any]) -> str:
     lines = [
         f"{results['device']}, {results['threads']} thread(s), torch {results['torch']}, batch"
-        f" {results['batch']}, {results['single']:.0%} of the clips with one person"
+        f" {results['batch']}, {results['single']:.0%} of the clips with one person; median"
+        " [smallest, largest] of the rounds"
     ]
-    for name, milliseconds in results["ms"].items():
+    for name, times in results["ms"].items():
         lines.append(
-            f"  {name:<20}{milliseconds:10.0f} ms{results['saved_mb'][name]:10.0f} MB saved"
-            f"{results['peak_mb'][name]:10.0f} MB peak"
+            f"  {name:<20}{results['saved_mb'][name]:8.0f} MB saved"
+            f"{results['peak_mb'][name]:8.0f} MB peak  {by_clock(times, 0, ' ms')}"
             + (f"{results['share'][name]:8.2f} of the peak" if name in results["share"] else "")
         )
     for each in results["ratios"]:
         goal = "" if each["goal"] is None else f" (goal {each['goal']}x)"
         most = f" (goal {LARGEST_SAVED})" if goal else ""
         lines.append(
-            f"  {each['network']} over {each['against']}: {each['faster']:.2f}x{goal}, saves"
-            f" {each['saved']:.2f} of the bytes{most}"
+            f"  {each['network']} over {each['against']}: {by_clock(each['faster'], 2, 'x')}{goal},"
+            f" saves {each['saved']:.2f} of the bytes{most}"
         )
     return "\n".join(lines) + "\n"
 
