@@ -248,8 +248,9 @@ class Fit:
         the device.
         """
         assert batch.y is not None
-        # dropout draws from the global generator
-        torch.manual_seed(derive(self.seed, "step", epoch, step))
+        # dropout draws from the global generator; torch would also note who seeds absent GPUs
+        draws = torch.default_generator if self.device.type == "cpu" else torch
+        draws.manual_seed(derive(self.seed, "step", epoch, step))
         self.schedule.begin_step(epoch, step)
         count, parts = len(batch.y), 2 if self._halved else 1
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)

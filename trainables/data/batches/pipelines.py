@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.contract.config import DataConfig
+from trainables.data.batches.hulls import hulls
 from trainables.data.batches.pyskl import PYSKL
-from trainables.data.batches.ragged import Ragged, each_clip
-from trainables.data.batches.sampling import Pipeline, Plan, Presence, tracked, tracked_rows
+from trainables.data.batches.ragged import Ragged
+from trainables.data.batches.sampling import Pipeline, Plan, Presence, tracked_rows
 from trainables.data.batches.settings import hips_of
 from trainables.data.batches.transforms import (
     Floats,
@@ -105,9 +106,8 @@ class UCLA:
 
     The fit to [-1, 1] undoes any shift, so the centre needs no step of its own. It looks at every
     frame of the clip after the rotation, not only at the sampled ones; the largest and the smallest
-    coordinate are always at corners of the convex hull of all joints of all frames, and the hull
-    (some 50 points in place of 700) is found once. All-zero frames take no part in the fit and stay
-    zero.
+    coordinate are always at corners of the convex hull of all joints of all frames (some 50 points
+    in place of 700). All-zero frames take no part in the fit and stay zero.
     """
 
     largest_rotation = math.pi / 3  # radians; whole degrees are drawn
@@ -124,18 +124,28 @@ class UCLA:
             math.degrees(self.largest_rotation if data.rotation is None else data.rotation)
         )
         self._length = clips.length
-        present = np.ones(len(clips.rows), np.bool_)
-        turning = training and self._degrees > 0
-        corners = []
-        for number, joints in enumerate(each_clip(store, clips.position)):
-            there = tracked(joints)
-            present[clips.rows_of(number)] = there.ravel()
-            # a clip of zeros is one point
-            points = joints[there].reshape(-1, 3) if there.any() else joints.reshape(-1, 3)
-            corners.append(hull(points) if turning else box(points))
-        self.present: Presence | None = None if present.all() else present
+        self.present: Presence | None = None
+        partly = {}
+        for number, there in tracked_rows(store, clips):
+            self.present = (
+                np.ones(len(clips.rows), np.bool_) if self.present is None else self.present
+            )
+            self.present[clips.rows_of(number)] = there.ravel()
+            if there.any():  # a clip of zeros is one point
+                partly[number] = there
+
+        def points(number: int) -> npt.NDArray[np.float32]:
+            joints = store.clip(int(clips.position[number]))
+            return (joints[partly[number]] if number in partly else joints).reshape(-1, 3)
+
+        numbers = range(len(clips.position))
+        if training and self._degrees > 0:
+            found = hulls(store, clips.position, points)
+            corners = [points(number)[found[number]] for number in numbers]
+        else:
+            corners = [box(points(number)) for number in numbers]
         self._corners = np.concatenate(corners).astype(np.float64)
-        self._count = np.array([len(points) for points in corners])
+        self._count = np.array([len(own) for own in corners])
         self._first = np.cumsum(self._count) - self._count
 
     def plan(self, clips: Ints, view: Ints, rng: np.random.Generator) -> Plan:
@@ -175,18 +185,6 @@ class UCLA:
 def box(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Two corners (2, 3) whose coordinates span those of `points` (P, 3)."""
     return np.stack([points.min(axis=0), points.max(axis=0)])
-
-
-def hull(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The corners of the convex hull of `points` (P, 3); every point where they lie in a plane or
-    are few.
-    """
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        return points[ConvexHull(points).vertices]
-    except QhullError:  # no volume, no hull: then no point may be left out
-        return points
 
 
 PIPELINES: dict[Name, type[Pipeline]] = {"ctr": CTR, "pyskl": PYSKL, "ucla": UCLA}

@@ -6,7 +6,6 @@ Knows stores and devices, nothing of transforms.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables.contract.errors import UserError
-from trainables.data.store.description import Joints, Units
+from trainables.data.store.description import Units
 from trainables.data.store.reading import Store
 
 Ints = npt.NDArray[np.int64]
@@ -108,14 +107,6 @@ def compact(mapped: Ragged, device: torch.device) -> Ragged:
         chunk = torch.from_numpy(wanted[begin : begin + CHUNK])
         rows[begin : begin + CHUNK] = mapped.rows.index_select(0, chunk).to(device)
     return Ragged(rows, mapped.units, start, mapped.length, mapped.persons, mapped.position)
-
-
-def each_clip(store: Store, indices: Ints) -> Iterator[Joints]:
-    """The joints (M, T, V, 3) of each clip at `indices`, in
-    their order; views of the memory map.
-    """
-    for index in indices:
-        yield store.clip(int(index))
 
 
 def _check_clips(store: Store, indices: Ints) -> None:
