@@ -11,6 +11,8 @@ from orchestrator.record.journal import read_journal
 from orchestrator.report.writing import write_report
 from tests.orchestrator.fake_run import TEST, Trial, make_run, make_sweep
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 RECIPE = {
     "name": "streams",
     "over": "data.stream",
@@ -28,10 +30,7 @@ def rivals():
 
 
 @pytest.mark.parametrize("kind", ["protocol", "none"])
-def test_the_best_on_test_are_found_and_stand_in_rows_of_their_own(
-    tmp_path, monkeypatch, capsys, kind
-):
-    monkeypatch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 5)
+def test_the_best_on_test_are_found_and_stand_in_rows_of_their_own(tmp_path, capsys, kind):
     trials = rivals()
     run, sweep = make_run(tmp_path, trials, kind=kind), make_sweep(RECIPE)
     members = collect(run, sweep)

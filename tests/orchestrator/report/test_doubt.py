@@ -80,6 +80,7 @@ def test_what_an_ensemble_gains_by_class_and_which_confusions_changed(tmp_path):
     assert (wave["right"], wave["right_against"], wave["only_ensemble"]) == ("10", "9", "1")
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_where_nothing_is_held_out_luck_is_not_made_up(tmp_path):
     text = report(tmp_path, rivals(), STREAMS, kind="none").read_text()
     assert (

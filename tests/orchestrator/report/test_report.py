@@ -30,6 +30,7 @@ from tests.orchestrator.report.evaluated import FINAL, LEVELS, disjoint_errors, 
 pytestmark = pytest.mark.usefixtures("quick_end")
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_report_shows_what_was_found(tmp_path):
     run = evaluated(tmp_path, disjoint_errors(), LEVELS, FINAL, copies=2)
     text = write_report(run).read_text()
@@ -188,6 +189,7 @@ def test_a_latency_has_two_digits(time, text):
     assert milliseconds(time) == text
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_paper_protocol_is_named(tmp_path):
     text = write_report(evaluated(tmp_path, disjoint_errors(), LEVELS, kind="none")).read_text()
     assert "## Results (protocol: paper)" in text
@@ -195,6 +197,7 @@ def test_the_paper_protocol_is_named(tmp_path):
     assert "n/a" in text
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
     trials = [Trial("joint", 0.0), Trial("bone", 0.0, state="unfinished")]
     run = make_run(tmp_path, trials)
@@ -208,9 +211,10 @@ def test_before_the_final_evaluation_there_are_no_test_figures(tmp_path):
     assert "1 finished, 0 failed, 1 unfinished, 2 restarts" in text
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_answer_of_a_large_sweep_is_on_the_first_page(tmp_path):
-    """200 cells: verdict and figures come before every long table."""
-    levels = [round(0.5 + i / 1000, 4) for i in range(100)]
+    """80 cells: verdict and figures come before every long table."""
+    levels = [round(0.5 + i / 1000, 4) for i in range(40)]
     run = evaluated(
         tmp_path,
         [Trial(s, v) for s in ("joint", "bone") for v in (0.0, *levels[1:])],

@@ -135,6 +135,7 @@ def test_ensembles_show_their_spread_and_their_gain_in_every_seed(tmp_path, caps
     )
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_networks_of_one_kind_are_a_line_over_their_levels(tmp_path):
     levels = (0.0, 0.6, 0.95)
     trials = [

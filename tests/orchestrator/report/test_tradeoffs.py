@@ -72,6 +72,7 @@ def test_unfinished_trials_and_missing_metrics_take_no_part():
     assert [each.trial.proposal.trial for each in found] == ["a-0-0", "a-1-0"]
 
 
+@pytest.mark.usefixtures("quick_end")
 def test_the_report_has_a_table_where_there_are_several_objectives(tmp_path):
     trials = [Trial("joint", 0.6, lr=0.1), Trial("joint", 0.6, lr=0.2, wrong_selection=(0,))]
     run = make_run(tmp_path, trials)

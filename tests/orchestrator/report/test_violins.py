@@ -28,6 +28,8 @@ from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import SelectionConfig
 from trainables.contract.scores import Scores
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 SOME = Division(store="data/pairs", protocol="xsub", selection=SelectionConfig())
 
 
@@ -111,9 +113,11 @@ def test_the_threshold_divides_the_clips():
     assert (none["below.clips"], none["below.q50"]) == (0, "")
 
 
-@pytest.mark.parametrize("values", [[0.9], [0.3], [0.9, 0.9], [0.2, 0.4, 0.9]])
-@pytest.mark.parametrize("divisions", [1, 3])
-def test_any_number_of_clips_and_divisions_is_drawn(tmp_path, values, divisions):
+@pytest.mark.parametrize(
+    ("divisions", "values"),
+    [(1, [0.9]), (1, [0.3]), (3, [0.9, 0.9]), (3, [0.2, 0.4, 0.9])],
+)
+def test_any_number_of_clips_and_divisions_is_drawn(tmp_path, divisions, values):
     found = [
         Violin(kind, kind, SOME.model_copy(update={"protocol": str(number)}), np.array(values), 0.5)
         for number in range(divisions)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
+from orchestrator.tracking.client import open_client
 from tests.orchestrator.fake_run import Trial, make_run
 from trainables.contract.artifacts import TrialDir
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """Its tables alone: making them takes two seconds."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    open_client(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    """One database for all tests: making one takes two seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def uri(tmp_path_factory, empty_database):
+    """One database for all tests of a file."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with (
+        closing(sqlite3.connect(empty_database)) as made,
+        closing(sqlite3.connect(path)) as copied,
+    ):
+        made.backup(copied)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture(scope="module")

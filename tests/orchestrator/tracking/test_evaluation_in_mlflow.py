@@ -64,6 +64,7 @@ def test_networks_have_a_test_accuracy_and_ensembles_sizes_and_recipe(uri, tmp_p
     assert {"members.json", "weights.json", "result.json", "scores.parquet"} <= artifacts
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_networks_of_the_final_evaluation_have_pictures(uri, tmp_path):
     run, evaluation = evaluated(tmp_path)
     tracker = told(opened(uri, "pictures"), run)

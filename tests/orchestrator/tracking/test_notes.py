@@ -14,6 +14,8 @@ from orchestrator.tracking.pages import (
 )
 from tests.orchestrator.tracking.mlflow_cases import evaluated
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 
 @pytest.mark.parametrize(
     ("name", "title", "code"),

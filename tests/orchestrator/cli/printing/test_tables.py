@@ -12,6 +12,8 @@ from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 
+pytestmark = pytest.mark.usefixtures("quick_end")
+
 FINAL = {"name": "final", "over": "data.stream", "per": ["sparsity.level"]}
 FIGURES = {
     "selection": "91.67 ± 7.98",
