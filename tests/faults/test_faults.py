@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from orchestrator.record import states
+from orchestrator.record.journal import read_journal
 from orchestrator.record.states import TrialState
 from orchestrator.search.protocol import Outcome
 from orchestrator.search.turns import Turns
@@ -136,10 +137,16 @@ def test_the_driver_dies_in_each_of_its_operations(scenario: Scenario, way: How)
     "way", ["torn", *(pytest.param(way, marks=pytest.mark.full) for way in ("before", "after"))]
 )
 def test_a_worker_dies_in_each_of_its_operations(way: How) -> None:
+    died_in = 0
     for number in range(1, 50):
         with folder() as where:
             faults = Faults(first_worker_dies_at=number, how=way)
-            simulate_one(1, where, SCENARIOS[3], faults)
+            world = simulate_one(1, where, SCENARIOS[3], faults)
+            events = read_journal(where / world.run / "journal.jsonl")
+        if not any(event["event"] == "trial_restarted" for event in events):
+            break
+        died_in = number
+    assert died_in > 20
 
 
 def mutated(patch: pytest.MonkeyPatch, mutant: str) -> None:

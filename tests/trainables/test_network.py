@@ -215,6 +215,7 @@ def test_no_trial_of_a_shipped_sweep_is_cut_in_two(name):
             data = trial.config.data.model_copy(update={"frames": 8})
             network = trial.config.model.model_dump_json(), sparsity.model_dump_json(include=masks)
             found[network] = trial.config.model_copy(update={"data": data})
+    assert found
     for config in found.values():
         if config.sparsity.level != "learned" and config.sparsity.generator in (
             "fixed_random",

@@ -316,7 +316,8 @@ def test_what_kubernetes_would_refuse_is_refused_before(asked):
     ],
 )
 def test_what_kubernetes_takes_is_taken(asked):
-    render_kuberay(WORK, KubeRayRequest(**{"image": "i", "mount": "/shared"} | asked))
+    rendered = render_kuberay(WORK, KubeRayRequest(**{"image": "i", "mount": "/shared"} | asked))
+    assert all(value in rendered.text for value in asked.values())
 
 
 @pytest.mark.parametrize("folder", ["/other", "/sweeps/../other", "/sweepsy", "/"])

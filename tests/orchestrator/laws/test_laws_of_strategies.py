@@ -85,4 +85,5 @@ def test_who_says_that_it_needs_selection_clips_is_not_asked_without(monkeypatch
         monkeypatch, StrategyCard, lambda sources, _: by_accuracy(sources), needs_selection=True
     )
     law = BY_NAME["needs no selection clips, or says so in its card"]
-    assert all(verdict.kept for verdict in held_to([law], {"strategy": path}))
+    (verdict,) = held_to([law], {"strategy": path})
+    assert verdict.kept

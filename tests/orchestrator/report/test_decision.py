@@ -48,6 +48,7 @@ def test_the_answer_says_what_is_left_without_copies(tmp_path):
     trials = [Trial("joint", 0.0, wrong_test=(0, 29)), Trial("bone", 0.0)]
     said = sure(evaluated(tmp_path, trials, STREAMS, copies=7))
     without = "Without the 7 copies of training or selection clips: "
+    assert len(said) == 2
     assert all(f"{without}" in each and "% of 23 clips." in each for each in said.values())
 
 

@@ -121,7 +121,8 @@ def test_curves_of_another_space_are_one_error(changes, said):
 
 
 def test_where_the_clips_lie_does_not_matter():
-    library("data.store=elsewhere", "data.residence=mmap")
+    found, trials, curves = library("data.store=elsewhere", "data.residence=mmap")
+    assert [found.nearest(trial) for trial in trials] == [(curve, True) for curve in curves]
 
 
 def test_of_many_cells_that_lack_curves_the_first_are_named():

@@ -35,7 +35,9 @@ BASE = torch.arange(24).reshape(2, 3, 4)
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_a_tensor_is_read_as_the_array_it_is(tmp_path, value, protocol):
     (tmp_path / "t.pkl").write_bytes(pickle.dumps([value, value], protocol=protocol))
-    for found in load_pickle(tmp_path / "t.pkl"):
+    both = load_pickle(tmp_path / "t.pkl")
+    assert len(both) == 2
+    for found in both:
         assert found.dtype == value.numpy().dtype
         assert np.array_equal(found, value.numpy())
 

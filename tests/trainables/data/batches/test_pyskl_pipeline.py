@@ -226,6 +226,7 @@ def test_places_beyond_the_persons_of_a_clip_are_exactly_zero(stores, stream, ch
     config = DataConfig(store="tiny", protocol="half", frames=FRAMES, stream=EVERY_STREAM[stream])
     dealing = Dealing(8, training=True, seed=SEED, persons=True)
     for batch in Batches(store, np.arange(store.info.clips), config, dealing).epoch(0):
+        assert (batch.persons < batch.x.shape[-1]).any()
         for clip, persons in zip(batch.x, batch.persons.tolist(), strict=True):
             assert not clip[..., persons:].any()
 

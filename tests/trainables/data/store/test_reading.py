@@ -118,13 +118,12 @@ def test_unknown_protocol_lists_the_known_ones(made: Store) -> None:
 
 def test_opening_reads_neither_joints_nor_pandas(made: Store) -> None:
     code = f"""
-import sys, time
-import pyarrow.parquet
+import sys
+import numpy as np
 from trainables.data.store.reading import Store
-Store.open({str(made.path)!r})
-start = time.perf_counter()
-Store.open({str(made.path)!r}).column("label")
-assert time.perf_counter() - start < 0.1
+store = Store.open({str(made.path)!r})
+assert isinstance(store.joints, np.memmap)  # pages are read when they are asked for
+assert len(store.column("label")) == store.info.clips
 assert not {{"torch", "pandas", "ray", "mlflow"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
