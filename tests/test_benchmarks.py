@@ -18,7 +18,6 @@ def test_what_a_benchmark_imports_exists(path) -> None:
         for name in node.names
     ]
     ours = [each for each in imports if each[0].split(".")[0] in ("orchestrator", "trainables")]
-    assert ours
     for module, name in ours:
         assert hasattr(import_module(module), name), f"{path.name}: {module} has no {name}"
 

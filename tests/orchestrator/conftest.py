@@ -34,7 +34,7 @@ def quick_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     def undrawn(first: Any, *arguments: Any) -> Path | None:
         path: Path = next(each for each in (first, *arguments) if isinstance(each, Path))
-        if not first:  # nothing to draw
+        if len(first) == 0:  # nothing to draw
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(PNG)
