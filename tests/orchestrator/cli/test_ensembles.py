@@ -227,6 +227,21 @@ def test_seeds_weights_and_a_place_are_asked_for(tmp_path, orchestrate):
     assert json.loads(out)["rows"][-1]["weights"] == {"joint-level0.8": 2.0, "bone-level0.8": 1.0}
 
 
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A folder with sweeps that do not go together. Nothing may write into it."""
+    folder = tmp_path_factory.mktemp("several")
+    finished(folder)
+    (folder / "far").mkdir()
+    away = finished(folder / "far", SMALL.replace("name: small", "name: elsewhere"))
+    for result in away.glob("trials/*/result.json"):
+        noted = json.loads(result.read_text()) | {"store_checksums": {"clips": "others"}}
+        result.write_text(json.dumps(noted))
+    away.rename(folder / "runs" / "elsewhere")
+    finished(folder, SMALL.replace("name: small", "name: paper"), kind="none")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -257,25 +272,20 @@ def test_seeds_weights_and_a_place_are_asked_for(tmp_path, orchestrate):
         (("none",), "none: must be a sweep in runs/ or a sweep's folder; there are elsewhere,"),
     ],
 )
-def test_what_cannot_be_asked_is_said_at_once(tmp_path, orchestrate, arguments, message: str):
-    run = finished(tmp_path)
-    (tmp_path / "far").mkdir()
-    away = finished(tmp_path / "far", SMALL.replace("name: small", "name: elsewhere"))
-    for result in away.glob("trials/*/result.json"):
-        noted = json.loads(result.read_text()) | {"store_checksums": {"clips": "others"}}
-        result.write_text(json.dumps(noted))
-    away.rename(tmp_path / "runs" / "elsewhere")
-    finished(tmp_path, SMALL.replace("name: small", "name: paper"), kind="none")
+def test_what_cannot_be_asked_is_said_at_once(
+    several, orchestrate, monkeypatch, arguments, message: str
+):
+    monkeypatch.chdir(several)
     method = () if {"--method", "--weights"} & set(arguments) else MEAN
-    before = files(tmp_path)
+    before = files(several)
     only_imagined = "--without" in arguments or arguments == ("paper",)
     for command in ("what-if",) if only_imagined else ("what-if", "ensemble"):
         code, out, err = orchestrate(command, *arguments, *method)
         assert (code, out) == (2, ""), err
         assert message in err
         assert len(err.splitlines()) == 1
-    assert files(tmp_path) == before
-    assert not events(run, "test_read")
+    assert files(several) == before
+    assert not events(several / "runs" / "small", "test_read")
 
 
 def test_stores_at_one_place_with_other_contents_are_not_combined(tmp_path, orchestrate):
