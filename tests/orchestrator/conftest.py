@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ def quick_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         content.write(PNG)
 
     def undrawn(first: Any, *arguments: Any) -> Path | None:
-        path: Path = next(each for each in (first, *arguments) if isinstance(each, Path))
-        if len(first) == 0:  # nothing to draw
+        if isinstance(first, Sized) and not len(first):  # nothing to draw
             return None
+        *_, path = (each for each in (first, *arguments) if isinstance(each, Path))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(PNG)
         return path
