@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from orchestrator.planning.check import check_data
 from orchestrator.planning.node_facts import NodeFacts, Place, node_facts
+from trainables.contract.addresses import is_address
 from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _wants_gpu(sweep: Sweep | None) -> bool:
 def _stores(sweep: Sweep) -> list[str]:
     """Folders of the store, where it is one."""
     store = sweep.data.store
-    return [] if "://" in store else [str(Path(store).absolute())]
+    return [] if is_address(store) else [str(Path(store).absolute())]
 
 
 PREFIX = ".doctor-"

@@ -43,11 +43,11 @@ from orchestrator.record.commands import command
 from orchestrator.record.folder import load_folder, store_digest
 from orchestrator.record.journal import Journal
 from orchestrator.record.proposals import load_proposals
+from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import LATENCIES
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 from trainables.contract.frozen import without_defaults
-from trainables.data.store.cache import is_uri
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
@@ -133,7 +133,7 @@ def _checked(pool: Pool) -> SealedTest:
     try:
         return checked_test(wanted)
     except UserError as error:
-        stores = [Path(each.store) for each in wanted if not is_uri(each.store)]
+        stores = [Path(each.store) for each in wanted if not is_address(each.store)]
         lost = next((store for store in stores if not store.exists()), None)
         if lost is None or not pool.runs:
             raise

@@ -13,8 +13,9 @@ from orchestrator.ensembling.evaluate import BoolArray, IntArray
 from orchestrator.ensembling.members import Division
 from orchestrator.record.folder import store_digest
 from orchestrator.record.journal import Journal
+from trainables.contract.addresses import is_address
 from trainables.contract.errors import UserError
-from trainables.data.store.cache import is_uri, open_store
+from trainables.data.store.cache import open_outline
 from trainables.data.store.reading import Store
 
 
@@ -73,7 +74,7 @@ def checked_test(wanted: Mapping[Division, tuple[str, ...]]) -> SealedTest:
     """
     opened: list[tuple[Division, Store, IntArray, BoolArray]] = []
     for division, ids in wanted.items():
-        store = open_store(division.store)
+        store = open_outline(division.store)
         split = store.split(division.protocol, division.selection)
         names = [str(name) for name in store.column("id")[split.test]]
         if sorted(names) != sorted(ids):
@@ -99,10 +100,10 @@ def _subjects(store: Store, positions: IntArray) -> IntArray | None:
 def unchanged(stores: Mapping[str, str]) -> bool:
     """Whether the stores, with the digests of when their labels were read, are as they were.
 
-    A store that is not on this machine, or at a URI, counts as unchanged: what was found with it
-    stays readable without it.
+    A store that is not on this machine, or at an address, counts as unchanged: what was found with
+    it stays readable without it.
     """
     return all(
-        is_uri(location) or store_digest(location) in (None, digest)
+        is_address(location) or store_digest(location) in (None, digest)
         for location, digest in stores.items()
     )

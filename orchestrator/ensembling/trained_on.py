@@ -15,7 +15,7 @@ from orchestrator.record.folder import store_digest
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import FAILURES
-from trainables.data.store.cache import open_store
+from trainables.data.store.cache import open_outline
 from trainables.data.store.description import Description
 from trainables.data.store.reading import Store
 
@@ -30,7 +30,7 @@ def description_of(store: str, results: Sequence[TrialResult], run: Path | None)
     if frozen is not None:
         return frozen
     try:
-        opened = open_store(store)
+        opened = open_outline(store)
     except UserError as error:
         raise UserError(
             f"{store}: the store must be there to say what the classes and joints are: {error}"

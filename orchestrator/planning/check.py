@@ -83,10 +83,10 @@ def check_data(sweep: Sweep) -> list[str]:
 
     Empty if trials can start.
     """
-    from trainables.data.store.cache import open_store
+    from trainables.data.store.cache import open_outline
 
     try:
-        store = open_store(sweep.data.store)
+        store = open_outline(sweep.data.store)
     except UserError as error:
         return [_problem(sweep, "data.store", text) for text in error.problems]
     problems = (

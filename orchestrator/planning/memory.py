@@ -88,7 +88,7 @@ def trial_bytes(
     clip = 3 * config.data.frames * store.layout.size * store.info.persons
     made = CLIP_COPIES * clip * max(AHEAD, train.batch_size, train.eval_batch_size)
     network = BYTES * (STATES * form.params + trained + evaluated + made)
-    joints = float(store.joints.nbytes)
+    joints = float(store.info.joints_bytes)
     if on_gpu:
         held = 0.0 if config.data.residence in ("host", "mmap") else joints
         host = joints if config.data.residence == "host" else 0.0

@@ -217,9 +217,9 @@ def described(recipe: EnsembleConfig) -> str:
 
 
 def _facts(sweep: Sweep, run: Path) -> _Facts:
-    from trainables.data.store.cache import open_store
+    from trainables.data.store.cache import open_outline
 
-    store = open_store(sweep.data.store)
+    store = open_outline(sweep.data.store)
     split = store.split(sweep.data.protocol, sweep.data.selection)
     everything, sizes = all_trials(sweep, known_proposals(sweep, run)), Sizes(store)
     machine = this_machine(sweep.resources)

@@ -45,9 +45,9 @@ class Footprints:
     @classmethod
     def of(cls, sweep: Sweep) -> Footprints:
         """UserError where the sweep's store cannot be read."""
-        from trainables.data.store.cache import open_store
+        from trainables.data.store.cache import open_outline
 
-        store = open_store(sweep.data.store)
+        store = open_outline(sweep.data.store)
         return cls(Sizes(store), store.split(sweep.data.protocol, sweep.data.selection))
 
     def trial(self, trial: Trial) -> Footprint:

@@ -302,10 +302,10 @@ def store_digest(store: str) -> str | None:
     """Names a store's content: its clips, its classes and how it splits; None where it cannot be
     opened.
     """
-    from trainables.data.store.cache import open_store
+    from trainables.data.store.cache import open_outline
 
     try:
-        info = open_store(store).info
+        info = open_outline(store).info
     except UserError:
         return None
     content = info.model_dump(

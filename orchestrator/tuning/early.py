@@ -107,7 +107,7 @@ def _known_metrics(sweep: Sweep) -> KnownMetrics:
     """What is known of a trial's size, where the sweep has an objective of it."""
     if not any(each.metric in SIZE_METRICS for each in sweep.objectives):
         return lambda trial: {}
-    from trainables.data.store.cache import open_store
+    from trainables.data.store.cache import open_outline
 
-    sizes = Sizes(open_store(sweep.data.store))
+    sizes = Sizes(open_outline(sweep.data.store))
     return lambda trial: sizes.metrics(trial.config)

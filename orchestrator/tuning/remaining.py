@@ -147,11 +147,11 @@ def remaining_of(
     waiting: its trials that have no ending, by cell. begun: epochs of the checkpoints that some of
     them go on from. at_once: trials that run at a time.
     """
-    from trainables.data.store.cache import open_store
+    from trainables.data.store.cache import open_outline
 
     sweep, run = context.sweep, context.folder
     try:
-        store = open_store(sweep.data.store)
+        store = open_outline(sweep.data.store)
     except UserError:
         return None
     machine = this_machine(sweep.resources, context.address)

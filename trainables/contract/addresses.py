@@ -5,7 +5,7 @@ their looks. Opens nothing.
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, urlsplit
 
 from trainables.contract.secrets import redacted
@@ -22,6 +22,12 @@ _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 def is_address(text: str) -> bool:
     """Whether a place is an address, not a path: it holds `://`."""
     return "://" in text
+
+
+def was_address(path: Path) -> bool:
+    """Whether a path was made of an address, which lost a slash: `s3:/bucket/folder`."""
+    first, *rest = path.parts or ("",)
+    return bool(rest) and first.endswith(":") and _PROTOCOL.fullmatch(first[:-1]) is not None
 
 
 def check_address(text: str) -> str | None:

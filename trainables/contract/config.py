@@ -62,7 +62,7 @@ class SelectionConfig(Frozen):
 class DataConfig(Frozen):
     """Which clips, split how, seen as which stream."""
 
-    store: str  # folder made by `orchestrate data import` or `data synth`, or a URI of a copy of it
+    store: str  # folder made by `orchestrate data import` or `data synth`, or an address
     protocol: str  # one of the store's protocols
     selection: SelectionConfig = SelectionConfig()
     stream: str | StreamConfig = "joint"

@@ -21,7 +21,7 @@ def show(
         str,
         typer.Argument(
             metavar="STORE",
-            help="Read the store in this folder, or a copy of it at a URI.",
+            help="Read the store in this folder, or a copy of it at an address (s3://...).",
         ),
     ],
     clip: Annotated[str, typer.Argument(metavar="ID", help="Draw the clip of this id.")],

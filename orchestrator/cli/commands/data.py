@@ -6,6 +6,7 @@ A few lines per command; imports inside keep --help light.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +32,7 @@ StorePath = Annotated[
     str,
     typer.Argument(
         metavar="STORE",
-        help="Read the store in this folder, or a copy of it at a URI.",
+        help="Read the store in this folder, or a copy of it at an address (s3://...).",
     ),
 ]
 
@@ -98,6 +99,28 @@ def audit(
         print_audit(findings)
     if strict and findings.damage():
         raise GateFailed("\n".join(f"{store}: {reason}" for reason in findings.damage()))
+
+
+@data_app.command("push")
+def push(
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE", help="Copy the store in this folder of this machine.")
+    ],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="Copy it there: s3://BUCKET/FOLDER.")
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another store that is there already.")
+    ] = False,
+) -> None:
+    """Copy a store to a bucket, whole or not at all, for sweeps whose machines share no folder.
+
+    `data.store: ADDRESS` in a sweep file uses it.
+    """
+    from trainables.data.store.pushing import push_store
+
+    info = push_store(store, address, force=force, note=lambda text: typer.echo(text, err=True))
+    typer.echo(f"{address}: {info.name}, {info.clips} clips")
 
 
 def _selection(

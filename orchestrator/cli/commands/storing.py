@@ -107,10 +107,18 @@ def _write(
 
     ask: whether the unit is not fixed by the format and can be said with --unit.
     """
+    from trainables.contract.addresses import was_address
+    from trainables.contract.errors import UserError
     from trainables.data.readers.units import in_store_units
     from trainables.data.store.writing import check_target, write_store
 
     out = target.out
+    for place in (out, target.source):
+        if place is not None and was_address(Path(place)):
+            raise UserError(
+                f"{place}: must be a place on this machine, no address; `orchestrate data push`"
+                " copies a store to one"
+            )
     check_target(out.absolute(), force=target.force)
     recordings = in_store_units(read(), unit, target.storage, ask=ask, place=target.source)
     description = recordings.description

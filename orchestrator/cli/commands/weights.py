@@ -73,7 +73,7 @@ ScoreFile = Annotated[
 ]
 Store = Annotated[
     str | None,
-    typer.Option("--store", metavar="STORE", help="Score this store, a folder or a URI."),
+    typer.Option("--store", metavar="STORE", help="Score this store, a folder or an address."),
 ]
 Protocol = Annotated[
     str | None, typer.Option("--protocol", help="Take this one of the store's protocols.")

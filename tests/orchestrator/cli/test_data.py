@@ -120,6 +120,31 @@ def leaky(tmp_path: Path) -> Path:
     return store(tmp_path / "leaky", clips).path
 
 
+def test_a_store_is_pushed_and_looked_at_where_it_is(tmp_path: Path) -> None:
+    made = store(tmp_path / "s", [clip("a"), clip("b", split="test")])
+    address = f"file://{tmp_path}/bucket/s"
+    assert run("push", made.path, address) == f"{address}: {made.info.name}, 2 clips\n"
+    there, here = (json.loads(run("info", place, "--json")) for place in (address, made.path))
+    assert there | {"path": here["path"]} == here
+    assert run("audit", address) == run("audit", made.path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(*SYNTH, "s3://bucket/s"), ("import", "nw-ucla", "s3://bucket/raw", "out")],
+    ids=str,
+)
+def test_what_is_made_from_files_lies_on_this_machine(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"s3:/bucket/\w+: must be a place on this machine, no addr"
+    ):
+        run(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_audit_says_what_is_where(leaky: Path) -> None:
     printed = run("audit", leaky, "--selection-kind", "protocol")
     assert "protocol split: train 2, selection 1 (protocol), test 1, clean test 0" in printed

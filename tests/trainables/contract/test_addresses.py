@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from trainables.contract.addresses import check_address, is_address, joined, last_name
+from trainables.contract.addresses import check_address, is_address, joined, last_name, was_address
 
 ALLOWED = (
     "s3://bucket",
@@ -64,6 +66,14 @@ def test_what_is_wrong_with_an_address_is_said(text: str, problem: str) -> None:
 )
 def test_a_password_is_refused_and_not_shown(text: str, shown: str) -> None:
     assert (check_address(text) or "").startswith(f"{shown}: must not hold a password")
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [("s3://b/x", True), ("s3://b", True), ("a/s3:/b", False), ("s3:x/y", False), ("", False)],
+)
+def test_a_path_that_was_an_address_is_known(path: str, address: bool) -> None:
+    assert was_address(Path(path)) == address
 
 
 def test_names_within_an_address() -> None:

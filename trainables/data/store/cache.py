@@ -1,10 +1,11 @@
-"""Stores by location: a folder as it is, a URI by way of this machine's cache.
+"""Stores by location: a folder as it is, an address by way of this machine's cache.
 
 The only door to stores whose place a person names.
 
-A store at a URI is downloaded once per machine, whichever process comes first, into a folder named
-by what it holds: `${ORCHESTRATE_CACHE:-~/.cache/orchestrate}/stores/NAME-DIGEST`. Only what matches
-the checksums of its dataset.json gets that name.
+A store at an address is fetched once per machine, whichever process comes first, into a folder
+named by what it holds: `${ORCHESTRATE_CACHE:-~/.cache/orchestrate}/stores/NAME-DIGEST`. Only what
+matches the checksums of its dataset.json gets that name. Its outline, without the joints, lies
+beside it under `.outlines`, for whoever only plans.
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from functools import partial as bound
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from pathlib import Path
+from typing import Any, TypeVar
 
+from trainables.contract.addresses import is_address, joined, last_name
 from trainables.contract.disk import cache_root, write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.locks import held
-from trainables.contract.secrets import redacted
 from trainables.data.store.description import CLIPS_FILE, INFO_FILE, JOINTS_FILE, StoreInfo
 from trainables.data.store.reading import Store, parse_info
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
+from trainables.remote.filesystem import explained, first_line, may_pass, opened
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +37,10 @@ PATIENCE_S = 6 * 3600.0
 """How long to wait for another process's download; the lock of one that died is free at once."""
 ATTEMPTS = 3
 PAUSE_S = 2.0  # before the second attempt, twice as long before the third
-CHUNK = 8 << 20  # bytes read at a time
+CHUNK = 32 << 20  # bytes of one request
 SAY_EVERY_S = 10.0
-
-ARROW = ("file", "s3", "gs", "gcs")
-"""Read by PyArrow itself, which has the drivers; all else by fsspec.
-
-(PyArrow's own for Azure ends the process where credentials lack.)
-"""
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+MARGIN = 64 << 20  # bytes that stay free
+LONGEST_HEADER = 4096  # bytes before the numbers of joints.npy, at most
 
 
 class _Mismatch(Exception):
@@ -54,27 +48,31 @@ class _Mismatch(Exception):
 
 
 def open_store(location: Path | str, root: Path = Path()) -> Store:
-    """The store at `location`: a folder (a relative one starts at `root`), or a URI (s3://, gs://,
-    file://, ...).
+    """The store at `location`: a folder (a relative one starts at `root`), or an address (s3://,
+    gs://, file://, ...).
 
     UserError when it cannot be read, is damaged, or the cache cannot be written.
     """
     return Store.open(local_store(location, root))
 
 
+def open_outline(location: Path | str, root: Path = Path()) -> Store:
+    """The same, for whoever does not look at joints: of a store at an address only dataset.json and
+    the table of clips are fetched. Its `joints` may be missing.
+    """
+    if not is_address(str(location)):
+        return Store.open(root / location)
+    return _Remote(str(location)).outline()
+
+
 def local_store(location: Path | str, root: Path = Path()) -> Path:
     """The folder on this machine that holds the store at `location`: the folder itself, or the
-    cached copy of a URI.
+    cached copy of an address.
 
-    Where a URI cannot be reached, the copy last made from it is used, with a warning: compute nodes
-    are often cut off from the internet.
+    Where an address cannot be reached, the copy last made from it is used, with a warning: compute
+    nodes are often cut off from the internet.
     """
-    return _Remote(str(location)).fetched() if is_uri(str(location)) else root / location
-
-
-def is_uri(location: str) -> bool:
-    """Whether a location is a URI, not a path."""
-    return _URI.match(location) is not None
+    return _Remote(str(location)).fetched() if is_address(str(location)) else root / location
 
 
 def cache_folder() -> Path:
@@ -85,134 +83,176 @@ def cache_folder() -> Path:
 
 
 class _Remote:
-    """One store at a URI."""
+    """One store at an address."""
 
-    def __init__(self, uri: str) -> None:
-        try:
-            place = urlsplit(uri)
-        except ValueError as error:
-            raise UserError(f"{redacted(uri)}: must be a path or a URI: {error}") from error
-        if not (place.netloc + place.path).strip("/"):
-            raise UserError(f"{uri}: must name a store: {place.scheme}://BUCKET/STORE or the like")
-        if place.password is not None or _ends_within_a_password(place) or redacted(uri) != uri:
-            raise UserError(
-                f"{redacted(uri)}: must not hold a password, which every trial would write down;"
-                " credentials come from the environment"
-            )
-        self.uri = uri
+    def __init__(self, address: str) -> None:
+        self._files, self._base = opened(address)
+        self.address = address
         self._cache = cache_folder()
         # holds the name of the copy last used
-        self._seen = self._cache / ".seen" / hashlib.sha256(uri.encode()).hexdigest()[:16]
+        self._seen = self._cache / ".seen" / hashlib.sha256(address.encode()).hexdigest()[:16]
 
     def fetched(self) -> Path:
         """The folder of the copy, downloaded unless it is there."""
+        name = self._name()
+        if name is None:
+            return self._earlier(self._cache)
+        copy = self._cache / name
+        self._complete(copy, (CLIPS_FILE, JOINTS_FILE))
+        self._remember(name)
+        return copy
+
+    def outline(self) -> Store:
+        """The store without its joints, unless they are here."""
+        name = self._name()
+        outlines = self._cache / ".outlines"
+        if name is None:
+            with suppress(UserError):
+                return Store.open(self._earlier(self._cache))
+            return Store.open(self._earlier(outlines), joints=False)
+        if (self._cache / name / INFO_FILE).is_file():
+            return Store.open(self._cache / name)
+        self._check_joints()
+        self._complete(outlines / name, (CLIPS_FILE,))
+        self._remember(name)
+        return Store.open(outlines / name, joints=False)
+
+    @cached_property
+    def _content(self) -> bytes:
+        """Of dataset.json."""
+        path = f"{self._base}/{INFO_FILE}"
+        content: bytes = _patiently(lambda: self._files.cat_file(path))
+        return content
+
+    @cached_property
+    def _info(self) -> StoreInfo:
+        return parse_info(self._content, joined(self.address, INFO_FILE))
+
+    def _name(self) -> str | None:
+        """What the copy is called; None where the other side does not answer."""
         try:
-            files, base = _file_system(self.uri)
-            content = _patiently(bound(_read, files, f"{base}/{INFO_FILE}"))
+            with explained(self.address):
+                content = self._content
         except FileNotFoundError as error:
             raise UserError(
-                f"{self.uri}: must be a store made by 'orchestrate data', but no {INFO_FILE} is"
+                f"{self.address}: must be a store made by 'orchestrate data', but no {INFO_FILE} is"
                 " found there"
             ) from error
-        except OSError as error:
-            return self._earlier_copy(error)
-        info = parse_info(content, f"{self.uri}/{INFO_FILE}")
-        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", PurePosixPath(base).name).lstrip(".") or "store"
-        copy = self._cache / f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}"
-        if not (copy / INFO_FILE).is_file():
-            busy = f"{copy}: another process has been downloading it for hours"
-            with held(self._cache / ".locks" / copy.name, patience=PATIENCE_S, busy=busy):
-                if not (copy / INFO_FILE).is_file():  # the process waited for may have made it
-                    self._download(files, base, info, content, copy)
-        if not self._seen.is_file() or self._seen.read_text() != copy.name:
-            with suppress(OSError):  # a cache that others fill and this user may only read
-                write_atomic(self._seen, copy.name.encode())
-        return copy
+        except UserError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # it answers: there is no bucket
+                raise
+            self._silent = error
+            return None
+        _ = self._info  # of a version that is known
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", last_name(self._base)).lstrip(".") or "store"
+        return f"{stem}-{hashlib.sha256(content).hexdigest()[:16]}"
 
-    def _earlier_copy(self, error: OSError) -> Path:
-        """The copy last used, where the URI cannot be reached."""
-        copy = self._cache / self._seen.read_text() if self._seen.is_file() else None
+    def _earlier(self, folder: Path) -> Path:
+        """The copy last used, where the other side does not answer."""
+        copy = folder / self._seen.read_text() if self._seen.is_file() else None
         if copy is None or not (copy / INFO_FILE).is_file():
-            raise UserError(f"{self.uri}: cannot be read: {_reason(error)}") from error
-        log.warning(
-            "%s: cannot be read (%s); using the copy made earlier, %s",
-            self.uri,
-            _reason(error),
-            copy,
-        )
+            raise self._silent
+        log.warning("%s; using the copy made earlier, %s", self._silent, copy)
         return copy
 
-    def _download(
-        self, files: FileSystem, base: str, info: StoreInfo, content: bytes, copy: Path
-    ) -> None:
+    def _remember(self, name: str) -> None:
+        if not self._seen.is_file() or self._seen.read_text() != name:
+            with suppress(OSError):  # a cache that others fill and this user may only read
+                write_atomic(self._seen, name.encode())
+
+    def _check_joints(self) -> None:
+        """UserError unless joints of the right size are there: a store may be half uploaded."""
+        file, wanted = joined(self.address, JOINTS_FILE), self._info.joints_bytes
+        with self._reading():
+            size = self._size(JOINTS_FILE)
+        if not wanted < size <= wanted + LONGEST_HEADER:
+            raise UserError(
+                f"{file}: the store is damaged, it has {size} bytes where {INFO_FILE} says"
+                f" {wanted} and a header: upload it again"
+            )
+
+    def _size(self, name: str) -> int:
+        return _patiently(lambda: int(self._files.size(f"{self._base}/{name}")))
+
+    def _complete(self, copy: Path, names: tuple[str, ...]) -> None:
+        """Make the copy, unless it is there; one process of this machine at a time."""
+        if (copy / INFO_FILE).is_file():
+            return
+        busy = f"{copy}: another process has been downloading it for hours"
+        with held(self._cache / ".locks" / copy.name, patience=PATIENCE_S, busy=busy):
+            if not (copy / INFO_FILE).is_file():  # the process waited for may have made it
+                self._download(copy, names)
+
+    def _download(self, copy: Path, names: tuple[str, ...]) -> None:
         """Fill a hidden folder, check it and give it its name; on failure nothing is left of it."""
-        log.warning("downloading %s to %s", self.uri, copy)
         partial = copy.with_name(f".{copy.name}.partial")
         with _writing(partial):
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
             partial.mkdir(parents=True)
         try:
-            for name in (CLIPS_FILE, JOINTS_FILE):
-                _patiently(
-                    bound(_copy, files, f"{base}/{name}", partial / name, info.checksums.get(name))
-                )
+            with self._reading():
+                sizes = {name: self._size(name) for name in names}
+                self._check_room(partial, sum(sizes.values()))
+                log.warning("downloading %s to %s", self.address, copy)
+                for name, size in sizes.items():
+                    _patiently(bound(self._copy, name, size, partial / name))
             with _writing(partial):
-                write_atomic(partial / INFO_FILE, content)
+                write_atomic(partial / INFO_FILE, self._content)
                 shutil.rmtree(copy, ignore_errors=True)  # of a copy that was not quite deleted
                 partial.rename(copy)
-        except FileNotFoundError as error:
-            raise UserError(f"{self.uri}: the store is damaged, {error}") from error
-        except _Mismatch as error:
-            raise UserError(
-                f"{self.uri}: {error}; it was damaged, or is being replaced: try again or upload it"
-                " again"
-            ) from error
-        except OSError as error:
-            raise UserError(f"{self.uri}: cannot be downloaded: {_reason(error)}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Within: what goes wrong with the store's files is said of its address."""
+        try:
+            with explained(self.address):
+                yield
+        except FileNotFoundError as error:
+            missing = error.filename or first_line(error)
+            raise UserError(
+                f"{self.address}: the store is damaged, {missing} is not there; upload it again"
+            ) from error
+        except _Mismatch as error:
+            raise UserError(
+                f"{self.address}: {error}; it was damaged, or is being replaced: try again or"
+                " upload it again"
+            ) from error
 
-def _ends_within_a_password(place: SplitResult) -> bool:
-    """Whether a host was read of KEY:SECRET/WITH/SLASHES@HOST: what should be its port is none."""
-    try:
-        place.port  # noqa: B018, reading it checks it
-    except ValueError:
-        return True
-    return False
+    def _check_room(self, folder: Path, size: int) -> None:
+        with _writing(folder):
+            free = shutil.disk_usage(folder).free
+        if free < size + MARGIN:
+            raise UserError(
+                f"{folder.parent}: needs {(size + MARGIN) / 1e9:.2f} GB for a copy of"
+                f" {self.address}, but {free / 1e9:.2f} GB are free; ORCHESTRATE_CACHE names"
+                " another place"
+            )
 
-
-def _file_system(uri: str) -> tuple[FileSystem, str]:
-    """What reads a URI, and the path in it: one of PyArrow's own file systems, or one that fsspec
-    knows.
-    """
-    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
-
-    try:
-        if urlsplit(uri).scheme in ARROW:
-            files, base = FileSystem.from_uri(_hurried(uri))
-        else:
-            from fsspec.core import url_to_fs
-
-            known, base = url_to_fs(uri)
-            files = PyFileSystem(FSSpecHandler(known))
-    except ImportError as error:
-        raise UserError(f"{uri}: needs a package that is not installed: {error}") from error
-    except ValueError as error:
-        raise UserError(
-            f"{uri}: must be a path, or a URI that PyArrow or fsspec can read: {error}"
-        ) from error
-    return files, base.rstrip("/")
-
-
-def _hurried(uri: str) -> str:
-    """A Google URI with its driver's patience cut from a quarter of an hour to seconds: it waits
-    that long where there are no credentials.
-    """
-    place = urlsplit(uri)
-    if place.scheme not in ("gs", "gcs") or "retry_limit_seconds" in place.query:
-        return uri
-    return f"{uri}{'&' if place.query else '?'}retry_limit_seconds=10"
+    def _copy(self, name: str, size: int, target: Path) -> None:
+        """Copy one file, checking its content on the way."""
+        digest, done, said = hashlib.sha256(), 0, time.monotonic()
+        source = f"{self._base}/{name}"
+        with (
+            self._files.open(source, "rb", block_size=CHUNK, cache_type="none") as stream,
+            _created(target) as out,
+        ):
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                with _writing(target):
+                    out.write(chunk)
+                done += len(chunk)
+                if time.monotonic() - said > SAY_EVERY_S:
+                    said = time.monotonic()
+                    log.warning("%s: %.1f of %.1f GB", source, done / 1e9, size / 1e9)
+            with _writing(target):
+                out.flush()
+                os.fsync(out.fileno())
+        if digest.hexdigest() != self._info.checksums.get(name):
+            raise _Mismatch(
+                f"{name} must match the checksum in {INFO_FILE}, but what arrived does not"
+            )
 
 
 T = TypeVar("T")
@@ -223,41 +263,20 @@ def _patiently(action: Callable[[], T]) -> T:
     for attempt in range(1, ATTEMPTS):
         try:
             return action()
-        except (FileNotFoundError, PermissionError):
-            raise
-        except (OSError, _Mismatch) as error:
-            log.warning("%s; trying again", _reason(error))
+        except Exception as error:
+            if not isinstance(error, _Mismatch) and not may_pass(error):
+                raise
+            log.warning("%s; trying again", first_line(error))
             time.sleep(PAUSE_S * attempt)
     return action()
 
 
-def _read(files: FileSystem, path: str) -> bytes:
-    with files.open_input_stream(path, compression=None) as stream:
-        content: bytes = stream.read()
-    return content
-
-
-def _copy(files: FileSystem, source: str, target: Path, checksum: str | None) -> None:
-    """Copy one file, checking its content on the way."""
-    digest, size = hashlib.sha256(), files.get_file_info(source).size or 0
-    done, said = 0, time.monotonic()
-    with files.open_input_stream(source, compression=None) as stream, ExitStack() as opened:
-        with _writing(target):
-            out = opened.enter_context(target.open("wb"))
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-            with _writing(target):
-                out.write(chunk)
-            done += len(chunk)
-            if time.monotonic() - said > SAY_EVERY_S:
-                said = time.monotonic()
-                log.warning("%s: %.1f of %.1f GB", source, done / 1e9, size / 1e9)
-        with _writing(target):
-            os.fsync(out.fileno())
-    if digest.hexdigest() != checksum:
-        raise _Mismatch(
-            f"{target.name} must match the checksum in {INFO_FILE}, but what arrived does not"
-        )
+@contextmanager
+def _created(target: Path) -> Iterator[Any]:
+    with _writing(target):
+        out = target.open("wb")
+    with out:
+        yield out
 
 
 @contextmanager
@@ -270,8 +289,3 @@ def _writing(place: Path) -> Iterator[None]:
             f"{place}: the cache cannot be written: {error.strerror}; ORCHESTRATE_CACHE names"
             " another place"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, without the detail that SDKs append."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -129,6 +129,11 @@ class StoreInfo(Description):
     rows: int = Field(ge=1)  # sum over clips of persons * length
     checksums: dict[str, str]  # file -> SHA-256
 
+    @property
+    def joints_bytes(self) -> int:
+        """Of all rows, as they are stored."""
+        return self.rows * layout_of(self.layout).size * 3 * DTYPES[self.storage].itemsize
+
 
 def layout_of(layout: str | LayoutRecord) -> Layout:
     """The layout a description names or writes out."""

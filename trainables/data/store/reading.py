@@ -77,38 +77,44 @@ class Store:
         self,
         path: Path,
         info: StoreInfo,
-        joints: npt.NDArray[Any],
+        joints: npt.NDArray[Any] | None,
         names: Sequence[str],
         columns: Mapping[str, Column] | None = None,
     ) -> None:
+        """joints: None where only the outline of the store is here."""
         self.path = path
         self.info = info
-        self.joints = joints
+        self._joints = joints
         self._names = names  # of the columns
         self._columns: dict[str, Column] = dict(columns or {})  # those that were read
 
     @classmethod
-    def open(cls, path: Path | str) -> Store:
-        """Open a store; UserError when it is missing, damaged or of another version.
+    def open(cls, path: Path | str, *, joints: bool = True) -> Store:
+        """Open a store, or its outline, without `joints`; UserError when it is missing, damaged or
+        of another version.
 
         Takes as long for many clips as for few: versions and sizes are checked here, columns when
         they are read, checksums by `verify`.
         """
         path = Path(path)
         info = _load_info(path)
-        joints = _map_joints(path / JOINTS_FILE)
-        store = cls(path, info, joints, _read_names(path / CLIPS_FILE, info))
-        if joints.dtype != DTYPES[info.storage] or joints.shape != (
-            info.rows,
-            store.layout.size,
-            3,
-        ):
-            wanted = (info.rows, store.layout.size, 3)
+        names = _read_names(path / CLIPS_FILE, info)
+        if not joints:
+            return cls(path, info, None, names)
+        mapped = _map_joints(path / JOINTS_FILE)
+        wanted = (info.rows, layout_of(info.layout).size, 3)
+        if mapped.dtype != DTYPES[info.storage] or mapped.shape != wanted:
             _damaged(
                 path / JOINTS_FILE,
-                f"it must hold {info.storage} {wanted}, got {joints.dtype} {joints.shape}",
+                f"it must hold {info.storage} {wanted}, got {mapped.dtype} {mapped.shape}",
             )
-        return store
+        return cls(path, info, mapped, names)
+
+    @property
+    def joints(self) -> npt.NDArray[Any]:
+        """All frames of all persons of all clips, (rows, V, 3)."""
+        assert self._joints is not None, "an outline has no joints"
+        return self._joints
 
     @cached_property
     def layout(self) -> Layout:
