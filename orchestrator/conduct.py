@@ -19,6 +19,7 @@ from orchestrator.planning.check import runs_of
 from orchestrator.planning.node_facts import package_versions
 from orchestrator.planning.plan import Plan, plan
 from orchestrator.record.commands import command
+from orchestrator.record.copies import place_of
 from orchestrator.record.extending import tell_extensions
 from orchestrator.record.folder import (
     Prepared,
@@ -40,7 +41,7 @@ from orchestrator.record.warm_start import warm_up
 from orchestrator.report.writing import write_report
 from orchestrator.sweep import Sweep
 from orchestrator.tuning.sweep_run import SweepRun, known_trials
-from trainables.contract.errors import OutOfSpace, UserError
+from trainables.contract.errors import OutOfSpace, StorageFailed, UserError
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
@@ -107,7 +108,7 @@ def conduct(
                 stop = run_trials(context) or _cut_short(run)
                 ahead.close()
                 return _interrupt(context, stop) if stop is not None else _finish(context)
-            except OutOfSpace as error:
+            except (OutOfSpace, StorageFailed) as error:
                 return _interrupt(context, Stop("system", str(error)))
             except BaseException as error:
                 _last_word(context.journal, f"{type(error).__name__}: {error}")
@@ -166,7 +167,7 @@ def _begin(context: SweepRun, prepared: Prepared, note: Callable[[str], None]) -
     propose(context.journal, new)
     note(
         f"{'continuing' if prepared.resumed else 'starting'} {name}: {number} trials,"
-        f" files in {context.folder}"
+        f" files in {place_of(context.folder)}"
     )
 
 

@@ -5,14 +5,18 @@ else is `run_trial`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.disk import disk_problem
-from trainables.contract.errors import Interrupted, TrialFailed, UserError
+from trainables.contract.errors import Interrupted, StorageFailed, TrialFailed, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -72,11 +76,12 @@ class TrialRequest(TypedDict):
 
     config: str  # TrialConfig as JSON
     root: str  # where relative store paths start
-    out: str  # the trial's folder, absolute
-    # absolute folder of the trial whose weights training starts from; None: from weights that are
-    # drawn
+    out: str  # the trial's folder, absolute, or its address
+    # absolute folder, or address, of the trial whose weights training starts from; None: from
+    # weights that are drawn
     source: str | None
-    cancel_file: str  # training checkpoints and ends once this file exists
+    # training checkpoints and ends once this file exists, or what lies at this address
+    cancel_file: str
     threads: int
     cpus: float  # what it asks of its node, as `gpu_fraction` does
     gpu_fraction: float  # 0 for a CPU trial
@@ -92,8 +97,8 @@ def train(request: TrialRequest) -> None:
 
     A trial that failed or was interrupted for a reason that another attempt would meet again
     returns normally, so that Tune does not repeat it; its last report says why. So does one that
-    met a full disk, which concerns the whole sweep. Any other exception and a dead process are
-    retried and continue from the trial's checkpoint.
+    met a full disk, or an address that refused it, which concerns the whole sweep. Any other
+    exception and a dead process are retried and continue from the trial's checkpoint.
     """
     import torch
     from ray import tune
@@ -102,35 +107,36 @@ def train(request: TrialRequest) -> None:
 
     torch.set_num_threads(request["threads"])
     began, began_cpu = time.monotonic(), time.process_time()
-    stopped = StopFile(Path(request["cancel_file"]))
     try:
-        if stopped():
-            raise Interrupted("stopped before the first step")
-        device = _device(request["gpu_fraction"])
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # a trial before it in this process may have left some
-            torch.cuda.reset_peak_memory_stats()
-            tune.report({GPU: which_gpu()})
-        source, shared = request["source"], Shared(request, tune.report)
-        run_trial(
-            TrialConfig.model_validate_json(request["config"]),
-            TrialDir(Path(request["out"])),
-            Setup(
-                device=device,
-                root=Path(request["root"]),
-                source=None if source is None else Path(source),
-                timed=request["timed"],
-                beginnings=shared.beginnings(),
-            ),
-            Watch(
-                report=lambda metrics: tune.report(
-                    {**metrics, **shared.mark(metrics), **gpu_memory(device)}
+        with _place(request) as place:
+            device = _device(request["gpu_fraction"])
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # a trial before it in this process may have left some
+                torch.cuda.reset_peak_memory_stats()
+                tune.report({GPU: which_gpu()})
+            shared = Shared(request, tune.report)
+
+            def report(metrics: Mapping[str, float]) -> None:
+                place.saved()
+                tune.report({**metrics, **shared.mark(metrics), **gpu_memory(device)})
+
+            run_trial(
+                TrialConfig.model_validate_json(request["config"]),
+                place.folder,
+                Setup(
+                    device=device,
+                    root=Path(request["root"]),
+                    source=place.source,
+                    timed=request["timed"],
+                    beginnings=shared.beginnings(),
                 ),
-                warn=lambda text: tune.report({WARNING: text}),
-                should_stop=stopped,
-                stepped=StepReports(tune.report),
-            ),
-        )
+                Watch(
+                    report=report,
+                    warn=lambda text: tune.report({WARNING: text}),
+                    should_stop=place.stopped,
+                    stepped=StepReports(tune.report),
+                ),
+            )
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
         tune.report(
             {
@@ -143,12 +149,55 @@ def train(request: TrialRequest) -> None:
         tune.report({"interrupted": str(stop)})
     except Exception as error:
         problem = disk_problem(error)
+        if isinstance(error, StorageFailed) and not error.refused:
+            raise  # another node may reach it
         if problem is not None:
             tune.report({DISK: problem})
         elif isinstance(error, TrialFailed | UserError):
             tune.report({FAILED: str(error)})
         else:
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trial runs on its node, and how it hears of a stop."""
+
+    folder: TrialDir
+    source: Path | None  # folder of the trial whose weights it starts from
+    stopped: Callable[[], bool]
+    saved: Callable[[], None] = lambda: None  # told after an epoch, once its checkpoint is safe
+
+
+@contextmanager
+def _place(request: TrialRequest) -> Iterator[Place]:
+    """Within: the trial's folder, which an address has once the block is left. Interrupted where
+    the sweep is to stop already.
+    """
+    source = request["source"]
+    if not is_address(request["out"]):
+        stop_file = StopFile(Path(request["cancel_file"]))
+        _refuse_if(stop_file)
+        folder = TrialDir(Path(request["out"]))
+        yield Place(folder, None if source is None else Path(source), stop_file)
+        return
+    from trainables.remote.attempt import StopObject, attempt
+
+    stop = StopObject(request["cancel_file"])
+    try:
+        _refuse_if(stop)
+        with attempt(request["out"]) as current:
+            if source is not None and is_address(source):
+                source = str(current.fetch_source(source))
+            where = None if source is None else Path(source)
+            yield Place(current.folder, where, stop, current.saved)
+    finally:
+        stop.close()
+
+
+def _refuse_if(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise Interrupted("stopped before the first step")
 
 
 def resources_of(request: TrialRequest, memory_bytes: float | None = None) -> Any:
@@ -180,13 +229,23 @@ def gpu_memory(device: torch.device) -> dict[str, float]:
 
 
 def time_form(deploy_file: str, threads: int, gpu_fraction: float) -> str:
-    """A `Latency` as JSON: how long the deploy form of that file takes in this process."""
+    """A `Latency` as JSON: how long the deploy form of that file, or at that address, takes in this
+    process.
+    """
     import torch
 
     from trainables.deploy.timing import time_file
 
     torch.set_num_threads(threads)
-    return time_file(Path(deploy_file), _device(gpu_fraction)).model_dump_json()
+    with TemporaryDirectory() as folder:
+        file = Path(deploy_file)
+        if is_address(deploy_file):
+            from trainables.remote.objects import Objects
+
+            place, name = deploy_file.rsplit("/", 1)
+            file = Path(folder) / name
+            Objects(place).fetch({name: file})
+        return time_file(file, _device(gpu_fraction)).model_dump_json()
 
 
 class Shared:

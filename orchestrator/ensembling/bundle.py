@@ -21,6 +21,7 @@ from orchestrator.ensembling.model_card import as_markdown, card_of
 from orchestrator.ensembling.recipes import check_recipe
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.ensembling.trained_on import description_of
+from orchestrator.record.copies import fetch, here
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig
 from trainables.contract.disk import write_atomic, write_json
@@ -107,6 +108,7 @@ def open_bundle(found: FoundModel) -> Bundle:
             f" {'an' if found.kind == 'exported' else 'a'} {found.kind} model"
         )
     if found.kind == "bundle":
+        fetch([path])
         return Bundle.load(path)
     if found.kind == "trial":
         return Bundle.of_trial(TrialDir(path), run)
@@ -237,7 +239,7 @@ def _deploy_file(folder: TrialDir) -> Path:
     """The deploy form of a finished trial, checked to be the one that it wrote."""
     result = folder.load()
     folder.checked(folder.config_file, result)
-    return folder.checked(folder.deploy_file, result)
+    return folder.checked(here(folder.deploy_file), result)
 
 
 def _check_members(folder: Path, members: dict[str, DataConfig], digests: dict[str, str]) -> None:

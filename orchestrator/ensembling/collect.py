@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.ensembling.members import Division, Load, Member, SeedRun, SeedScores
 from orchestrator.ensembling.stored import Stored
 from orchestrator.record.choice import Candidate, allowed, by_assignment, order
+from orchestrator.record.copies import here
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.states import load_failures
 from orchestrator.trials.proposed import Proposal
@@ -96,7 +97,7 @@ def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
     folder = proposal.folder(run)
 
     def stored(file: Path) -> Load:
-        return Stored(folder.checked(file, result))
+        return Stored(folder.checked(here(file), result))
 
     def scores(selection: Path, test: Path) -> SeedScores:
         return SeedScores(stored(selection) if result.selection_clips else None, stored(test))

@@ -14,6 +14,7 @@ from orchestrator.ensembling.find_model import FoundModel
 from orchestrator.ensembling.results import Row
 from orchestrator.ensembling.statistics.intervals import interval
 from orchestrator.ensembling.trained_on import check_same_store
+from orchestrator.record.copies import here
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
@@ -86,7 +87,7 @@ def _trial_folder(found: FoundModel, trial: str) -> TrialDir:
 
 def _scores(folder: TrialDir, split: str) -> Scores:
     file: Path = folder.selection_scores if split == "selection" else folder.test_scores
-    return Scores.load(folder.checked(file, folder.load()))
+    return Scores.load(folder.checked(here(file), folder.load()))
 
 
 def _accuracy(stored: Scores, row: Row | None) -> list[ExportedAccuracy]:

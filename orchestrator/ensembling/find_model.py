@@ -10,8 +10,10 @@ from typing import Literal
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.commands import command
+from orchestrator.record.copies import local_storage, refresh
 from orchestrator.record.folder import list_folders
 from orchestrator.record.resolved import FILE as SWEEP
+from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import read_json
 from trainables.contract.errors import UserError
@@ -61,6 +63,8 @@ def find_model(text: str, storage: str = "runs") -> FoundModel:
         if not _is_registered(text):
             raise UserError(f"{text}: must be models:/NAME@ALIAS or models:/NAME/VERSION")
         return FoundModel("registered", text)
+    if is_address(storage):
+        storage = str(_brought(storage, text))
     for path in (Path(storage) / text, Path(text)):
         if path.is_dir() and text:
             found = _of_folder(path)
@@ -73,6 +77,13 @@ def find_model(text: str, storage: str = "runs") -> FoundModel:
         if sweep and (run / SWEEP).is_file():
             return _part_of_sweep(run, part, text)
     raise UserError(f"{text}: must be a model, {_what_there_is(storage)}{_why_not(Path(text))}")
+
+
+def _brought(storage: str, text: str) -> Path:
+    """The folder of copies in which the sweep of an address is that the text begins with."""
+    folder = local_storage(storage)
+    refresh(folder / text.partition("/")[0])
+    return folder
 
 
 def _is_registered(text: str) -> bool:

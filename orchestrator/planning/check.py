@@ -17,6 +17,7 @@ from orchestrator.sweep.problems import nearest, one_of
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.sweep.secrets import expanded
 from orchestrator.trials.space import all_trials, check_space
+from trainables.contract.addresses import check_address, is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed, UserError
@@ -38,8 +39,9 @@ def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool
 
 def check_sweep(sweep: Sweep, *, data: bool = True) -> None:
     """UserError lists everything that is wrong with the sweep, see `checked_sweep`."""
-    problems = check_space(sweep) + _check_dense(sweep)
-    problems += _check_tracking(sweep) + _check_storage(sweep)
+    if unusable := _check_storage(sweep):  # what the sweep's folder says cannot be asked
+        raise UserError.of(unusable)
+    problems = check_space(sweep) + _check_dense(sweep) + _check_tracking(sweep)
     problems += _check_dense_of_asked(sweep) + check_warm_start(sweep)
     problems += check_early(sweep)
     problems += check_data(sweep) + check_folders(sweep) if data else _check_graphs(sweep, None)
@@ -69,13 +71,9 @@ def _check_tracking(sweep: Sweep) -> list[str]:
 
 
 def _check_storage(sweep: Sweep) -> list[str]:
-    """An address for `storage`, which would become a folder that is called like it, password and
-    all.
-    """
-    if "://" not in sweep.storage:
-        return []
-    rule = "must be a folder that every node reaches, such as a mounted bucket"
-    return [sweep.problem(("storage",), f"{rule}, got {show(sweep.storage)}")]
+    """An address for `storage` that cannot be one."""
+    problem = check_address(sweep.storage) if is_address(sweep.storage) else None
+    return [] if problem is None else [sweep.problem(("storage",), problem)]
 
 
 def check_data(sweep: Sweep) -> list[str]:

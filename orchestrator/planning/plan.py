@@ -39,6 +39,7 @@ from orchestrator.sweep.leaves import LEAVES, unused
 from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.cells import expand
 from orchestrator.trials.space import Trial, all_trials
+from trainables.contract.addresses import is_address
 from trainables.contract.errors import UserError
 from trainables.sparse.rows import compiled, without_numba
 
@@ -91,7 +92,7 @@ class Plan:
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     ensembles: tuple[str, ...] = ()  # what the sweep ends with, in words
-    disk_free_gb: float | None = None  # in the storage folder
+    disk_free_gb: float | None = None  # in the storage folder; None: it is an address
     # the first epochs that several trials share; all times are without what is not trained again
     shared: SharedPlan | None = None
 
@@ -200,9 +201,14 @@ def plan(sweep: Sweep, run: Path | None = None) -> Plan:
             *together(sweep, memory, facts.machine.concurrent),
         ),
         ensembles=tuple(map(described, sweep.ensembles)),
-        disk_free_gb=free_bytes(Path(sweep.storage)) / 1e9,
+        disk_free_gb=_free_gb(sweep),
         shared=sharing.plan(facts.times, left),
     )
+
+
+def _free_gb(sweep: Sweep) -> float | None:
+    """None where the sweep lies at an address."""
+    return None if is_address(sweep.storage) else free_bytes(Path(sweep.storage)) / 1e9
 
 
 def described(recipe: EnsembleConfig) -> str:

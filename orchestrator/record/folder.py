@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.record.commands import command
+from orchestrator.record.copies import (
+    local_storage,
+    names_at,
+    refresh,
+    refresh_once,
+    storage_of,
+)
 from orchestrator.record.journal import Event, Journal, read_journal
+from orchestrator.record.keeping import kept, reached
 from orchestrator.record.lease import Look, busy, is_renewed, lease_files, leased
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import FILE, load_resolved
@@ -26,6 +34,7 @@ from orchestrator.sweep import Sweep, parse_sweep
 from orchestrator.sweep.growth import GROWING, Growth, grown_part, growth
 from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
+from trainables.contract.addresses import is_address
 from trainables.contract.disk import remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import UserError
 
@@ -41,8 +50,10 @@ ensembles may change between runs.
 
 
 def folder_of(sweep: Sweep) -> Path:
-    """Where the sweep keeps everything."""
-    return Path(sweep.storage) / sweep.name
+    """Where the sweep keeps everything; where that is an address, an up-to-date copy of it."""
+    run = local_storage(sweep.storage) / sweep.name
+    refresh_once(run)
+    return run
 
 
 def page_of(run: Path) -> Path:
@@ -52,6 +63,8 @@ def page_of(run: Path) -> Path:
 
 def list_folders(storage: str = "runs") -> list[Path]:
     """The folders of all sweeps, by name; UserError where the storage folder may not be read."""
+    if is_address(storage):
+        return [find_folder(name, storage) for name in names_at(storage)]
     try:
         folders = sorted(Path(storage).iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -67,7 +80,7 @@ def closed_folders(storage: str = "runs") -> list[Path]:
     """The folders in a storage folder that this user may not look into, by name: whether they are
     of sweeps is not known.
     """
-    if not Path(storage).is_dir():
+    if is_address(storage) or not Path(storage).is_dir():
         return []
     return sorted(
         path for path in Path(storage).iterdir() if path.is_dir() and not os.access(path, os.X_OK)
@@ -75,13 +88,20 @@ def closed_folders(storage: str = "runs") -> list[Path]:
 
 
 def find_folder(name: str, storage: str = "runs") -> Path:
-    """The folder of an existing sweep, by its name or its path; UserError lists the sweeps there
-    are.
+    """The folder of an existing sweep, by its name, its path or its address; UserError lists the
+    sweeps there are.
     """
-    for candidate in (Path(storage) / name, Path(name)):
+    if is_address(name):
+        storage, _, name = name.rstrip("/").rpartition("/")
+    if is_address(storage):
+        refresh(local_storage(storage) / name)
+    for candidate in (local_storage(storage) / name, Path(name)):
         if (candidate / FILE).is_file():
             return candidate
-    known = [path.name for path in list_folders(storage)]
+    if is_address(storage):
+        known = names_at(storage)
+    else:
+        known = [path.name for path in list_folders(storage)]
     raise UserError(
         f"{name}: must be a sweep in {storage}/ or a sweep's folder; there"
         f" {'are ' + ', '.join(known) if known else 'are none'}"
@@ -93,7 +113,7 @@ def load_folder(run: Path, overrides: Sequence[str] = ()) -> Sweep:
     from; it is stored where its folder lies now. overrides: `a.b=value`, as for a sweep file.
     """
     content = load_resolved(run)["sweep"]
-    own = {"name": content.get("name"), "storage": str(run.parent)}
+    own = {"name": content.get("name"), "storage": storage_of(run)}
     sweep = parse_sweep(str(run / FILE), json.dumps(content | own), overrides)
     for key, value in own.items():
         if getattr(sweep, key) != value:
@@ -161,6 +181,7 @@ def prepare(sweep: Sweep, run: Path, *, extends: bool = False) -> Prepared:
     write_json(run / FILE, content | ({"store": store} if store else {}))
     if not (known and sweep.is_of(run / FILE)):
         write_atomic(run / "sweep.yaml", sweep.text.encode())
+    reached(run)  # before the sweep is known elsewhere by its mark
     return Prepared(mark, bool(known))
 
 
@@ -328,7 +349,7 @@ def journal_of_run(run: Path) -> Journal:
 def held(run: Path) -> Iterator[None]:
     """Hold the sweep's folder against a second driver, on this machine and on others."""
     # `status` holds the lock for a moment to see whether it is free, hence the patience.
-    with locks.held(run, patience=1.0, busy=busy(run)), leased(run):
+    with locks.held(run, patience=1.0, busy=busy(run)), leased(run), kept(run):
         yield
 
 

@@ -1,4 +1,5 @@
-"""Who drives a sweep, said to every machine that sees its folder: a file that its holder renews.
+"""Who drives a sweep, said to every machine that sees its folder, or the address where it lies: a
+file that its holder renews.
 
 Locks of the operating system need not hold across machines. A lease does: it is made in one step,
 and whoever finds one waits, on its own clock, until the file has not changed for a while. The
@@ -22,10 +23,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.record.commands import command
+from orchestrator.record.copies import copy_of
 from orchestrator.record.processes import Process, process_start, this_process
-from trainables.contract.errors import Interrupted, OutOfSpace, UserError
+from orchestrator.record.resolved import FILE
+from trainables.contract.errors import Interrupted, OutOfSpace, StorageFailed, UserError
+
+if TYPE_CHECKING:
+    from trainables.remote.objects import Objects
 
 log = logging.getLogger(__name__)
 
@@ -100,29 +107,123 @@ class Look:
 
 def look(run: Path, world: World) -> Look:
     """The newest lease of a folder now."""
-    number, content = _newest(run), b""
-    if number:
-        # it may be taken away at this moment, by a newer one
-        with suppress(OSError):
-            content = _file(run, number).read_bytes()
-    return Look(number, content, world.now())
-
-
-def _file(run: Path, number: int) -> Path:
-    return run / f".lease.{number}"
+    shelf = shelf_of(run)
+    number = max(shelf.numbers(), default=0)
+    return Look(number, shelf.read(number) if number else b"", world.now())
 
 
 def lease_files(run: Path) -> list[Path]:
-    """Every lease of a folder, and what making one left behind."""
+    """Every lease of a folder on this machine, and what making one left behind."""
     try:
         return sorted(path for path in run.iterdir() if path.name.startswith(".lease."))
     except OSError:
         return []
 
 
-def _newest(run: Path) -> int:
-    found = (_NAME.fullmatch(path.name) for path in lease_files(run))
-    return max((int(match[1]) for match in found if match), default=0)
+def _name(number: int) -> str:
+    return f".lease.{number}"
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    found = map(_NAME.fullmatch, names)
+    return [int(match[1]) for match in found if match]
+
+
+class Shelf(Protocol):
+    """Where the leases of a folder are: files by their numbers."""
+
+    def numbers(self) -> list[int]: ...
+
+    def read(self, number: int) -> bytes:
+        """Empty where it is gone."""
+        ...
+
+    def make(self, number: int, content: bytes) -> bool:
+        """In one step, whole; False where there is one of this number."""
+        ...
+
+    def renew(self, number: int, content: bytes) -> None:
+        """Change its last word; nothing where it is gone or cannot be written."""
+        ...
+
+    def remove(self, number: int) -> None: ...
+
+
+class Files:
+    """Leases in a folder that this machine reaches by a path."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def numbers(self) -> list[int]:
+        return _numbers(path.name for path in lease_files(self._run))
+
+    def read(self, number: int) -> bytes:
+        # it may be taken away at this moment, by a newer one
+        with suppress(OSError):
+            return (self._run / _name(number)).read_bytes()
+        return b""
+
+    def make(self, number: int, content: bytes) -> bool:
+        partial = self._run / f".lease.{uuid.uuid4().hex[:12]}.partial"
+        try:
+            partial.write_bytes(content)
+            return _link(partial, self._run / _name(number), content)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def renew(self, number: int, content: bytes) -> None:
+        """In place: that takes no space of a full disk."""
+        word = content[-_BEATS:]
+        try:
+            handle = os.open(self._run / _name(number), os.O_RDWR)
+        except OSError as error:  # the folder was removed, or does not answer
+            log.debug("%s: the lease cannot be written: %s", self._run, error)
+            return
+        try:
+            os.pwrite(handle, word, os.fstat(handle).st_size - _BEATS)
+        except OSError as error:
+            log.debug("%s: the lease cannot be written: %s", self._run, error)
+        finally:
+            os.close(handle)
+
+    def remove(self, number: int) -> None:
+        (self._run / _name(number)).unlink(missing_ok=True)
+
+
+class AtAnAddress:
+    """Leases of a sweep that lies at an address: objects beside its other files."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def numbers(self) -> list[int]:
+        return _numbers(self._objects.top())
+
+    def read(self, number: int) -> bytes:
+        with suppress(FileNotFoundError):
+            return self._objects.read(_name(number))
+        return b""
+
+    def make(self, number: int, content: bytes) -> bool:
+        return self._objects.make(_name(number), content)
+
+    def renew(self, number: int, content: bytes) -> None:
+        try:
+            if self._objects.has(_name(number)):
+                self._objects.write(_name(number), content)
+        except StorageFailed as error:
+            log.debug("the lease cannot be written: %s", error)
+
+    def remove(self, number: int) -> None:
+        self._objects.remove([_name(number)])
+
+
+def shelf_of(run: Path) -> Shelf:
+    """Where the leases of a sweep's folder are."""
+    copy = copy_of(run)
+    return Files(run) if copy is None else AtAnAddress(copy.objects)
 
 
 class Lease:
@@ -130,10 +231,12 @@ class Lease:
 
     def __init__(self, run: Path, world: World | None = None) -> None:
         self._run = run
+        self._shelf = shelf_of(run)
         self._world = world or World(this_process())
         self._id = uuid.uuid4().hex[:12]
         self._number = 0
         self._beats = 0
+        self._record = b""
 
     def acquire(self) -> None:
         """Take the folder's lease. UserError where somebody else has it, which may take some
@@ -163,30 +266,24 @@ class Lease:
     def _take(self, number: int) -> bool:
         """Whether the lease of this number, which nobody had, is ours."""
         record = {"holder": asdict(self._world.process), "id": self._id, "since": time.time()}
-        content = json.dumps(record).encode() + b"\n" + self._beat()
-        partial = self._run / f".lease.{self._id}.partial"
+        self._record = json.dumps(record).encode() + b"\n"
         try:
-            partial.write_bytes(content)
-            made = _link(partial, _file(self._run, number), content)
+            made = self._shelf.make(number, self._record + self._beat())
         except OSError as error:
             if OutOfSpace.is_why(error):
                 raise OutOfSpace(self._run, error) from error
             raise UserError(
                 f"{self._run}: must be a folder that can be written to: {error.strerror}"
             ) from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
         if not made:
             return False
-        if _newest(self._run) > number:  # of somebody who had taken this number and gave it up
-            _file(self._run, number).unlink(missing_ok=True)
+        if max(self._shelf.numbers(), default=0) > number:
+            self._shelf.remove(number)  # of somebody who had taken this number and gave it up
             return False
         self._number = number
-        for path in lease_files(self._run):
-            match = _NAME.fullmatch(path.name)
-            if match and int(match[1]) < number:
-                path.unlink(missing_ok=True)
+        for other in self._shelf.numbers():
+            if other < number:
+                self._shelf.remove(other)
         return True
 
     def _beat(self) -> bytes:
@@ -194,29 +291,18 @@ class Lease:
 
     def renew(self) -> bool:
         """Show that the holder is there; False where somebody else has taken the lease."""
-        if _newest(self._run) > self._number:
+        if max(self._shelf.numbers(), default=0) > self._number:
             return False
         self._beats += 1
-        self._write(self._beat())
+        self._shelf.renew(self._number, self._record + self._beat())
         return True
 
     def release(self) -> None:
-        """Give it back, unless it was taken."""
-        self._write(_RELEASED)
-
-    def _write(self, word: bytes) -> None:
-        """Replace the end of the own file, in place: that takes no space of a full disk."""
-        try:
-            handle = os.open(_file(self._run, self._number), os.O_RDWR)
-        except OSError as error:  # the folder was removed, or does not answer
-            log.debug("%s: the lease cannot be written: %s", self._run, error)
-            return
-        try:
-            os.pwrite(handle, word, os.fstat(handle).st_size - _BEATS)
-        except OSError as error:
-            log.debug("%s: the lease cannot be written: %s", self._run, error)
-        finally:
-            os.close(handle)
+        """Give it back, unless it was taken; remove it at an address that has no sweep any more."""
+        if copy_of(self._run) is not None and not (self._run / FILE).is_file():
+            self._shelf.remove(self._number)
+        else:
+            self._shelf.renew(self._number, self._record + _RELEASED)
 
 
 def _link(partial: Path, file: Path, content: bytes) -> bool:
@@ -276,7 +362,12 @@ def leased(run: Path, on_loss: Callable[[], None] | None = None) -> Iterator[Non
 
     def renew() -> None:
         while not ended.wait(RENEW_S):
-            if not lease.renew():
+            try:
+                kept = lease.renew()
+            except StorageFailed as error:  # whoever takes it waits longer than that
+                log.debug("%s", error)
+                continue
+            if not kept:
                 (on_loss or (lambda: _end(run)))()
                 return
 

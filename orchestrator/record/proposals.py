@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.record.journal import Journal, read_journal
+from orchestrator.record.keeping import reached
 from orchestrator.record.resolved import load_resolved
 from orchestrator.trials.proposed import Proposal
 from trainables.contract.artifacts import TrialDir
@@ -15,10 +16,13 @@ from trainables.contract.errors import UserError
 
 
 def propose(journal: Journal, proposals: Iterable[Proposal]) -> None:
-    """Write proposals down, forced to disk once; one that is not written down may not be run."""
+    """Write proposals down, forced to disk once, where the sweep lies; one that is not written down
+    may not be run.
+    """
     entries = [asdict(proposal) for proposal in proposals]
     if entries:
         journal.append_all("trial_proposed", entries)
+        reached(journal.path.parent)
 
 
 def load_proposals(run: Path) -> tuple[Proposal, ...]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from orchestrator.ensembling.evaluate import FloatArray, log_softmax
 from orchestrator.ensembling.members import Division
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.record.copies import here
 from orchestrator.report.content import Block, Heading, Picture, Table
 from orchestrator.report.figures import DRAWING, save_figure
 from orchestrator.report.tables import Cells, percent
@@ -155,7 +156,7 @@ def _mean(run: Path, row: Row, rows: Mapping[str, Row]) -> npt.NDArray[np.float6
 
 
 def _logits(file: Path) -> FloatArray | None:
-    return Scores.load(file).logits if file.is_file() else None
+    return Scores.load(here(file)).logits if file.is_file() else None
 
 
 def violin_cells(violin: Violin) -> Cells:

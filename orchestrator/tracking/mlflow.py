@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.record.copies import here
 from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
@@ -329,7 +330,7 @@ class MLflowTracker:
         """Keep a trial's files with its run; dense: where it is dense, its weights as well."""
         self._runs.attach(run, files_of(folder))
         if dense and folder.load_config().sparsity.dense and folder.kept_file.is_file():
-            self._runs.attach(run, [folder.kept_file], WEIGHTS)
+            self._runs.attach(run, [here(folder.kept_file)], WEIGHTS)
 
     def _settled_trials(self) -> dict[str, str]:
         if self._settled is None:

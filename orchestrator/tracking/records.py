@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
+from orchestrator.record.copies import here
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import (
     EPOCH_METRICS,
@@ -228,7 +229,7 @@ def files_of(folder: TrialDir) -> list[Path]:
         folder.result_file,
         folder.failure_file,
     )
-    return [path for path in files if path.is_file()]
+    return [here(path) for path in files if path.is_file()]
 
 
 def draw_matrix(run: Path, row: Row, evaluation: FinalEvaluation, out: Path) -> list[Path]:
@@ -254,7 +255,7 @@ def draw(folder: TrialDir, out: Path) -> list[Path]:
     if folder.sparsity_file.is_file():
         drawn.append(draw_kept(folder.sparsity_file, out / "kept.png"))
     if folder.selection_scores.is_file():
-        scores = Scores.load(folder.selection_scores)
+        scores = Scores.load(here(folder.selection_scores))
         if scores.labels is not None:
             drawn.append(
                 draw_confusion(

@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
+from orchestrator.record.copies import bring
 from orchestrator.record.journal import Event
 from orchestrator.record.past import headline
 from orchestrator.record.states import Ending
@@ -255,6 +256,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._delivered.add(proposal.trial)
         self._no_worker(proposal.trial)
         folder = proposal.folder(self._context.folder)
+        bring(folder.path)
         result = folder.load_if_complete()
         outcome: Outcome | None = None
         if result is not None:

@@ -10,6 +10,7 @@ from math import isfinite, nan
 from pathlib import Path
 
 from orchestrator.planning.sizes import SIZE_METRICS, Sizes
+from orchestrator.record.copies import send
 from orchestrator.record.epochs import EpochLog, write_curve
 from orchestrator.record.journal import Journal
 from orchestrator.search.protocol import Outcome
@@ -84,7 +85,9 @@ class EarlyStops:
         proposal, epochs = trial.proposal, self.pruned[trial.proposal.trial]
         curve = self._curves.get(proposal.trial)
         if curve:
-            write_curve(proposal.folder(self._run).metrics_file, curve)
+            file = proposal.folder(self._run).metrics_file
+            write_curve(file, curve)
+            send(file)
         last = {**self._known(trial), **(curve[-1] if curve else {})}
         values = {name: last[name] for name in self._objectives if isfinite(last.get(name, nan))}
         journal.append(

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from orchestrator.planning.space import Footprints, copies_of, savings, shortage
 from orchestrator.record.states import TrialState
 from orchestrator.trials.space import all_trials
 from orchestrator.tuning.sweep_run import SweepRun
+from trainables.contract.addresses import is_address
 from trainables.contract.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,17 +25,19 @@ CHECK_S = 10.0
 
 class Room:
     """Room on the disk of a sweep's folder. Where the store cannot be read, nothing is known of the
-    trials' sizes, and only the margin is kept.
+    trials' sizes, and only the margin is kept; so it is where the sweep lies at an address, and
+    the folder is a copy of it.
     """
 
     def __init__(self, context: SweepRun, now: Callable[[], float] = time.monotonic) -> None:
         self._context = context
         self._now = now
         self._check_at = 0.0
-        try:
-            self._footprints: Footprints | None = Footprints.of(context.sweep)
-        except UserError:
-            self._footprints = None
+        self._footprints: Footprints | None = None
+        if is_address(context.sweep.storage):
+            return  # trials leave there what they leave
+        with suppress(UserError):
+            self._footprints = Footprints.of(context.sweep)
 
     def check_start(self, states: Collection[TrialState], at_once: int) -> None:
         """UserError where there is no room for the trials that have not ended."""

@@ -20,8 +20,10 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback, Stopper, TuneError
 
+from orchestrator.record.copies import place_of
 from orchestrator.record.folder import SCRATCH
 from orchestrator.record.journal import read_journal
+from orchestrator.record.keeping import problem, reached
 from orchestrator.record.past import load_past, write_ends
 from orchestrator.record.running import Running, remove_running, write_running
 from orchestrator.record.states import TrialState, begun_epochs, load_trials, open_slots
@@ -237,6 +239,8 @@ class TuneRun:
         sources = Sources(
             self.context.sweep, self.context.folder, self.context.trials, self.context.fetched
         )
+        # a failure that was taken back, an earlier request to stop: a worker would see them
+        reached(self.context.folder, trials=True)
         more = sum(open_slots(read_journal(self.context.journal.path)).values())
         left = self.turns.unended + more
         shares = shares_of(self.context, self.slots, left, self.display.note)
@@ -298,9 +302,9 @@ class TuneRun:
             TrialRequest(
                 config=trial.config.model_dump_json(),
                 root=str(Path.cwd()),
-                out=str(trial.proposal.folder(self.context.folder).path.absolute()),
-                source=None if source is None else str(source),
-                cancel_file=str(self.requests.cancel_file.absolute()),
+                out=place_of(trial.proposal.folder(self.context.folder).path.absolute()),
+                source=None if source is None else place_of(source),
+                cancel_file=place_of(self.requests.cancel_file.absolute()),
                 threads=granted.cpus,
                 cpus=granted.cpus,
                 gpu_fraction=granted.gpus,
@@ -378,7 +382,9 @@ class Monitor:
         running = self._run.display.snapshot()
         self._cores.check(len(running.trials))
         running = replace(running, waits_for=self._cores.waits_for)
-        shortage = self._run.room.problem([trial.trial for trial in running.trials])
+        shortage = problem(self._run.context.folder) or self._run.room.problem(
+            [trial.trial for trial in running.trials]
+        )
         if shortage is not None:
             self._run.stop_for(shortage)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from orchestrator.record.copies import place_of
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tuning.cluster import Cluster, ClusterLost, Slots
 from orchestrator.tuning.sweep_run import SweepRun
@@ -67,7 +68,7 @@ class Timing:
         )
         for folders in waiting.values():
             asked = worker.remote(
-                str(folders[0].deploy_file.absolute()), self.slots.threads, self.slots.gpus
+                place_of(folders[0].deploy_file.absolute()), self.slots.threads, self.slots.gpus
             )
             try:
                 answer = self._answer(asked)

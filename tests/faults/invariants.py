@@ -195,7 +195,10 @@ class Facts:
         if not isinstance(self.sweep.early_terminate, NoEarlyTermination):
             epochs = state.result.epochs if state.result is not None else state.stopped_at or 0
             if state.ending != "failed":
-                assert known == list(range(epochs)), f"{trial}: judged after {known} of {epochs}"
+                self._check_judged(trial, known, epochs)
+
+    def _check_judged(self, trial: str, known: list[int], epochs: int) -> None:
+        assert known == list(range(epochs)), f"{trial}: judged after {known} of {epochs}"
 
     def _check_endings_are_told_once(self) -> None:
         ends = ("trial_finished", "trial_pruned", "trial_discarded")
@@ -232,7 +235,10 @@ class Facts:
         if state.ending != "failed":
             curve = records.load_curve(state.proposal.folder(self.run).metrics_file)
             known = sorted(step for key, step in run.steps() if key == "train_loss")
-            assert known == [epoch + 1 for epoch in curve["epoch"]], f"{trial}: steps {known}"
+            self._check_curve(state, known, [epoch + 1 for epoch in curve["epoch"]])
+
+    def _check_curve(self, state: TrialState, known: list[int], steps: list[int]) -> None:
+        assert known == steps, f"{state.proposal.trial}: steps {known}"
 
 
 def learned(search: Any) -> list[tuple[Any, ...]]:

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trainables.contract.errors import LaterForm, OutOfSpace, UserError
+from trainables.contract.errors import LaterForm, OutOfSpace, StorageFailed, UserError
 from trainables.contract.names import said
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -173,7 +173,7 @@ def check_form(path: Path, form: Any, known: int) -> None:
 
 def disk_problem(error: BaseException) -> str | None:
     """`No space left on device: FILE` if `error`, or one that it came from, says that the disk is
-    full, a quota used up or the file system read-only; None otherwise.
+    full, a quota used up or the file system read-only, or what StorageFailed says; None otherwise.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -181,6 +181,8 @@ def disk_problem(error: BaseException) -> str | None:
         if isinstance(current, OSError) and current.errno in DISK_ERRORS:
             where = f": {current.filename}" if current.filename else ""
             return f"{os.strerror(current.errno)}{where}"
+        if isinstance(current, StorageFailed):
+            return str(current)
         seen.add(id(current))
         current = current.__cause__ or current.__context__
     return None

@@ -5,6 +5,7 @@ OrchestrateError            1  internal, or not said more precisely
 ├── TrialFailed             3  a trial ended for a reason that a retry cannot cure
 ├── GateFailed              4  a check that the user asked for did not hold (a leak was found)
 ├── OutOfSpace            130  the disk or the quota is full; what was done is kept
+├── StorageFailed           2  an address refuses, or does not answer; what was done is kept
 └── Interrupted           130  stopped from outside; what was done is kept
 """
 
@@ -68,6 +69,19 @@ class OutOfSpace(OrchestrateError, OSError):
     def is_why(cls, error: OSError) -> bool:
         """Whether the operating system refused for want of room."""
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class StorageFailed(OrchestrateError):
+    """What lies at an address can be neither read nor written now; what lies there is whole, and
+    work can go on from it once the other side answers.
+    """
+
+    exit_code = 2
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        """refused: the other side answered, and would do so again."""
+        self.refused = refused
+        super().__init__(text)
 
 
 class Interrupted(OrchestrateError):

@@ -178,6 +178,7 @@ def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
 def _bench_sweeps(
     runs: Sequence[Path], threads: int | None, rounds: int, device: str, as_json: bool
 ) -> None:
+    from orchestrator.record.copies import here, send
     from orchestrator.record.networks import networks_of
     from trainables.deploy.bench import find_device
     from trainables.deploy.timing import Turns, runs_sparse, time_in_turns
@@ -185,13 +186,14 @@ def _bench_sweeps(
     on, load = find_device(device), os.getloadavg()[0]
     networks = networks_of(runs, sparse=runs_sparse(on))
     latencies = time_in_turns(
-        [network.trials[0].deploy_file for network in networks],
+        [here(network.trials[0].deploy_file) for network in networks],
         Turns(on, rounds, threads),
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     for network, latency in zip(networks, latencies, strict=True):
         for trial in network.trials:
             trial.save_latency(latency)
+            send(trial.latency_file)
     if as_json:
         rows = [
             {"trials": [str(trial.path) for trial in network.trials], **latency.model_dump()}

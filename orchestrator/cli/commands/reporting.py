@@ -63,11 +63,14 @@ def report(
 
 
 def _written(run: Path, confidence: float) -> Path:
+    from orchestrator.record.copies import send
     from orchestrator.record.folder import page_of
     from orchestrator.report.writing import write_report
 
     print(write_report(run, confidence))
-    return page_of(run)
+    page = page_of(run)
+    send(page.parent)
+    return page
 
 
 def _compared(run: Path, other: Path) -> Path:

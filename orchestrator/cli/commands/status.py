@@ -69,10 +69,12 @@ def status(
 
 def _watch(run: Path, as_json: bool) -> None:
     """Until the sweep does not run any more, or Ctrl-C, which is no error here."""
+    from orchestrator.record.copies import refresh
     from orchestrator.record.status import load_status
 
     try:
         while True:
+            refresh(run)
             status = load_status(run)
             if not as_json:
                 print(time.strftime("%H:%M:%S"))

@@ -309,6 +309,7 @@ def cancel(name: Name, storage: Storage = "runs") -> None:
 
 
 def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
+    from orchestrator.record.copies import send
     from orchestrator.record.folder import find_folder, is_running
     from orchestrator.record.stop_requests import Stop, StopRequests
 
@@ -318,9 +319,11 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
     requests = StopRequests(run)
     if cancel:
         requests.cancel(Stop("person", "asked to by orchestrate cancel"))
+        send(requests.cancel_file)
         print(f"{run.name}: running trials write a checkpoint and end")
     else:
         requests.drain(Stop("person", "asked to by orchestrate stop"))
+        send(requests.drain_file)
         print(f"{run.name}: no new trials start, the running ones finish")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.record.copies import refresh
 from orchestrator.record.folder import is_running
 from orchestrator.record.resolved import FILE as RESOLVED
 from orchestrator.report.findings import read_findings
@@ -27,6 +28,7 @@ def watch(
     told = False
     try:
         while is_running(run):
+            refresh(run)
             if (run / RESOLVED).is_file():  # it is written when the sweep has just begun
                 path = write_page(read_findings(run), reload_s=every_s)
                 if not told:

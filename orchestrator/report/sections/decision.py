@@ -15,6 +15,7 @@ import numpy as np
 from orchestrator.ensembling.evaluate import Paired, paired
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.commands import STORAGE
+from orchestrator.record.copies import storage_of
 from orchestrator.report.content import Block, Heading, Listing, Table
 from orchestrator.report.findings import Findings, bytes_by_trial
 from orchestrator.report.sections.words import NONE, timed, with_error
@@ -213,7 +214,7 @@ def _sentence(owner: str, other: Row, test: Paired, interval: tuple[float, float
 
 def _commands(row: Row, run: Path) -> list[str]:
     part = row.name if row.kind == "ensemble" else row.trials[0]
-    where = [] if run.parent == STORAGE else ["--storage", str(run.parent)]
+    where = [] if run.parent == STORAGE else ["--storage", storage_of(run)]
     model = f"{run.name}/{part}"
     return [
         shlex.join(["orchestrate", "predict", model, "CLIPS", *where]),

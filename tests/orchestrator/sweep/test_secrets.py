@@ -108,11 +108,13 @@ def test_a_data_store_with_a_password_is_refused_before_anything_is_written(
     assert_kept_secret(tmp_path, str(caught.value), caplog.text, out, err)
 
 
-def test_a_storage_that_is_an_address_is_refused(tmp_path, monkeypatch, caplog, capfd):
-    """It became a folder of that name, with the password in it."""
+def test_a_storage_with_a_password_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, caplog, capfd
+):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
     file = written(tmp_path, SMALL)
-    with pytest.raises(UserError, match="must be a folder that every node reaches") as caught:
+    with pytest.raises(UserError, match=r"storage: s3.*: must not hold a password") as caught:
         checked_sweep(file, [f"storage=s3://key:{SECRET}@bucket/runs"], data=False)
     out, err = capfd.readouterr()
     assert_kept_secret(tmp_path, str(caught.value), caplog.text, out, err)

@@ -1,0 +1,251 @@
+"""Whole objects below an address: listed, read and written, several at once, and again after a
+pause where the other side does not answer. Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainables.contract.addresses import joined
+from trainables.contract.disk import LEFTOVER, make_folder
+from trainables.contract.errors import StorageFailed
+from trainables.remote.filesystem import in_words, lacks_bucket, may_pass, opened
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Requests under way: the wire waits for answers most of the time."""
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Before each further attempt: a service that is away for two minutes is waited for."""
+
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "created")
+"""What file systems call that which changes with an object's content."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object as a listing shows it."""
+
+    size: int  # bytes
+    version: str  # another one after each write
+
+
+class Objects:
+    """Objects by their names below one address, such as `trials/3f2a/result.json`.
+
+    Every write is of a whole object: a reader sees the old one or the new one. Every method raises
+    StorageFailed where the other side refuses or still does not answer after PAUSES_S, and
+    FileNotFoundError where an object that is read is not there.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        self._fs, root = opened(self.address)
+        self._root = str(root).rstrip("/")
+        self._local = "file" in _protocols(self._fs)
+
+    def list(self, name: str = "") -> dict[str, Entry]:
+        """All objects, or those below `name`, by their names here."""
+
+        def find() -> dict[str, dict[str, Any]]:
+            self._fs.invalidate_cache()
+            try:
+                return dict(self._fs.find(self._path(name), detail=True))
+            except FileNotFoundError as error:
+                if lacks_bucket(error):
+                    raise
+                return {}
+
+        found = self._patiently(find, name, "list")
+        return self._entries(found.values())
+
+    def top(self) -> dict[str, Entry]:
+        """The objects directly at the address; of folders an entry with the size 0."""
+
+        def ls() -> list[dict[str, Any]]:
+            self._fs.invalidate_cache()
+            try:
+                return list(self._fs.ls(self._root, detail=True))
+            except FileNotFoundError as error:
+                if lacks_bucket(error):
+                    raise
+                return []
+
+        return self._entries(self._patiently(ls, "", "list"), folders=True)
+
+    def _entries(
+        self, infos: Iterable[Mapping[str, Any]], *, folders: bool = False
+    ) -> dict[str, Entry]:
+        prefix = f"{self._root.lstrip('/')}/"
+        entries = {}
+        for info in infos:
+            name = str(info["name"]).lstrip("/").removeprefix(prefix).rstrip("/")
+            is_file = info.get("type", "file") == "file"
+            if name and (is_file or folders) and not LEFTOVER.fullmatch(name.split("/")[-1]):
+                entries[name] = Entry(int(info.get("size") or 0), _version(info))
+        return entries
+
+    def read(self, name: str) -> bytes:
+        """The content of an object."""
+        return bytes(self._patiently(lambda: self._fs.cat_file(self._path(name)), name))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an object."""
+
+        def exists() -> bool:
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path(name)))
+
+        return self._patiently(exists, name)
+
+    def fetch(self, files: Mapping[str, Path]) -> None:
+        """Copy objects to files, each of which is whole or not there."""
+
+        def one(item: tuple[str, Path]) -> None:
+            name, path = item
+            content = self.read(name)
+            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+            make_folder(path.parent)
+            try:
+                partial.write_bytes(content)
+                partial.replace(path)
+            except BaseException:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                raise
+
+        _all_at_once(one, files.items())
+
+    def store(self, files: Mapping[str, Path]) -> None:
+        """Copy files to objects; in no order."""
+        _all_at_once(lambda item: self.write(item[0], item[1].read_bytes()), files.items())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace an object, or make it."""
+        self._patiently(lambda: self._put(name, content), name, "write")
+
+    def _put(self, name: str, content: bytes) -> None:
+        path = self._path(name)
+        if not self._local:
+            self._fs.pipe_file(path, content)
+            return
+        # a folder that is reached by an address: its files are to be whole, too
+        partial = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex[:8]}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._fs.pipe_file(str(partial), content)
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+    def make(self, name: str, content: bytes) -> bool:
+        """Write an object that is not there yet; False where it is. In one step, where the other
+        side can do that: no two callers are both told True.
+        """
+
+        def create() -> bool:
+            if self._local:
+                return _made(Path(self._path(name)), content)
+            try:
+                self._fs.pipe_file(self._path(name), content, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if "PreconditionFailed" in str(error) or "pre-condition" in str(error).lower():
+                    return False
+                raise
+            return True
+
+        try:
+            return self._patiently(create, name, "write")
+        except StorageFailed:
+            # the answer may have been lost on its way
+            if self.has(name) and self.read(name) == content:
+                return True
+            raise
+
+    def copy(self, name: str, to: str) -> None:
+        """Copy an object to another name, on the other side."""
+        if self._local:
+            self.write(to, self.read(name))
+            return
+        self._patiently(lambda: self._fs.cp_file(self._path(name), self._path(to)), to, "write")
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; one that is not there is none too many."""
+
+        def one(name: str) -> None:
+            def rm() -> None:
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(self._path(name))
+
+            self._patiently(rm, name, "delete")
+
+        _all_at_once(one, names)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def _patiently(self, work: Callable[[], Value], name: str, doing: str = "read") -> Value:
+        """Do it, and again after each pause where that may help."""
+        for pause in (*PAUSES_S, None):
+            try:
+                return work()
+            except Exception as error:
+                if isinstance(error, FileNotFoundError) and not lacks_bucket(error):
+                    raise
+                passes = may_pass(error)
+                if pause is None or not passes:
+                    text = in_words(error, joined(self.address, name), doing)
+                    raise StorageFailed(text, refused=not passes) from error
+                log.info("%s/%s: tried again in %.0f s: %s", self.address, name, pause, error)
+                time.sleep(pause)
+        raise AssertionError("unreachable")
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    if "ino" in info:  # of a folder that is reached by an address
+        return f"{info['ino']}-{info['mtime']!r}"
+    return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+
+
+def _made(path: Path, content: bytes) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as stream:
+            stream.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
+Item = TypeVar("Item")
+
+
+def _all_at_once(work: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Raises the first exception, once everything that was begun has ended."""
+    waiting = list(items)
+    if len(waiting) < 2:
+        for item in waiting:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(AT_ONCE, len(waiting)), "objects") as pool:
+        for done in [pool.submit(work, item) for item in waiting]:
+            done.result()
