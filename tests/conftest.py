@@ -4,6 +4,7 @@ own, and no terminal, whose width workers of pytest-xdist are told.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -17,6 +18,12 @@ pytest_plugins = ["tests.browser", "tests.object_store"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-seed", type=int, help="of tests/faults: this sweep alone")
     parser.addoption("--fault-seeds", type=int, help="of tests/faults: how many sweeps")
+
+
+def pytest_collection_finish() -> None:
+    """Millions of objects are known by now, of modules and of tests: the collector passes them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

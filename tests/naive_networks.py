@@ -5,7 +5,7 @@ gives for them.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ def checkpoint(name: str) -> dict[str, Tensor]:
     """What the released code would save; tensors without a rule (counters, fixed graphs) are zero,
     and so are DG-STGCN's factors after the first, which no gradient reaches.
     """
+    return {key: tensor.clone() for key, tensor in _checkpoint(name).items()}
+
+
+@lru_cache(maxsize=3)
+def _checkpoint(name: str) -> dict[str, Tensor]:
     found = {
         key: torch.zeros(shape, dtype=torch.float64) if rule is None else drawn(shape, *rule)
         for key, shape, rule in vectors(name)["state"]

@@ -25,8 +25,15 @@ def store(tmp_path_factory):
     return write_synthetic(tmp_path_factory.mktemp("data") / "synth")
 
 
-@pytest.mark.parametrize("gate", ["threshold", "hard_concrete"])
-@pytest.mark.parametrize("asked", [{"target": 0.7}, {"price": 0.5}])
+@pytest.mark.parametrize(
+    ("gate", "asked"),
+    [
+        ("threshold", {"target": 0.7}),
+        ("hard_concrete", {"price": 0.5}),
+        pytest.param("threshold", {"price": 0.5}, marks=pytest.mark.full),
+        pytest.param("hard_concrete", {"target": 0.7}, marks=pytest.mark.full),
+    ],
+)
 def test_a_trial_that_learns_its_level_says_where_it_ended(store, tmp_path, gate, asked):
     config = config_of(store)
     sparsity = SparsityConfig(level="learned", gate=gate, warmup=0.5, **asked)

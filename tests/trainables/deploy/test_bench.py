@@ -91,7 +91,13 @@ def test_fast_networks_get_several_calls_in_a_turn(monkeypatch):
     assert {timing.calls for row in found.measured for timing in row.timings} == {30}
 
 
-@pytest.mark.parametrize("name", sorted(BACKBONES.own))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("hpi_gcn_rp", "ctr_gcn") else pytest.mark.full)
+        for name in sorted(BACKBONES.own)
+    ],
+)
 def test_sizes_are_those_of_the_counting(name, clock):
     layout = load_layout("ntu25")
     found = bench([name], layout, Setting(**{**SMALL, "batches": (1,)}))

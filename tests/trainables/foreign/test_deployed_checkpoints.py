@@ -4,6 +4,8 @@ own script does, keeps its logits.
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -120,9 +122,17 @@ def imported(kind: str, theirs: State) -> Imported:
     return import_tensors(theirs, f"hpi_gcn_{kind}", load_layout("ntu25"))
 
 
-@pytest.mark.parametrize("size", [5, 9])
-@pytest.mark.parametrize("stem", ["emm", "bone"])
-@pytest.mark.parametrize("kind", ["rp", "op"])
+PAIRWISE = {("rp", "emm", 5), ("rp", "bone", 9), ("op", "emm", 9), ("op", "bone", 5)}
+"""Every two settings meet; the rest is in `make test-full`."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "stem", "size"),
+    [
+        pytest.param(*case, marks=[] if case in PAIRWISE else pytest.mark.full)
+        for case in product(("rp", "op"), ("emm", "bone"), (5, 9))
+    ],
+)
 def test_logits_of_converted_checkpoints(kind, stem, size):
     which = (kind, stem, size)
     trained = checkpoint(which) if which in WITH_LOGITS else training_form(*which)

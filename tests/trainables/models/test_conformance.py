@@ -38,7 +38,7 @@ CASES: dict[str, dict] = {  # name of the case -> options of the model
     "hd_gcn centre 2": {"backbone": "hd_gcn", "centre": 2},
 }
 SLOW = {
-    "compiles without a break": ("ctr_gcn",),
+    "compiles without a break": ("st_gcn",),
     "exports for any batch": ("info_gcn",),
     "learns sixteen clips by heart": ("hpi_gcn_rp",),
 }

@@ -27,9 +27,18 @@ from trainables.models.mixture import Mixture
 from trainables.models.multilevel import multi_level_spec
 from trainables.models.nested import Nested
 
+NETWORKS = ("experts", "nested", "mixture")
+MEETINGS = [
+    pytest.param(
+        kind, backbone, marks=[] if (number + place) % len(NETWORKS) == 0 else pytest.mark.full
+    )
+    for number, backbone in enumerate(BACKBONES.own)
+    for place, kind in enumerate(NETWORKS)
+]
+"""Every backbone meets one of them in every run."""
 
-@pytest.mark.parametrize("kind", ["experts", "nested", "mixture"])
-@pytest.mark.parametrize("backbone", BACKBONES.own)
+
+@pytest.mark.parametrize(("kind", "backbone"), MEETINGS)
 def test_deploy_form_gives_the_same_logits_and_every_step_has_a_finite_gradient(kind, backbone):
     """Every backbone in every kind of network: proven equal in double precision with masks, absent
     persons included.

@@ -301,7 +301,7 @@ def test_another_centre_gives_other_logits():
     """The matrices come with the checkpoint; whose joints a layer's weight is made of does not."""
     name, layout = "hd_gcn_com21", load_layout("ntu25")
     expected = naive_networks.logits(name)
-    for centre, same in ((21, True), ("root", True), (2, False)):
+    for centre, same in (("root", True), (2, False)):  # 21 is held to the logits elsewhere
         network = import_tensors(
             naive_networks.checkpoint(name), "hd_gcn", layout, options={"centre": centre}
         ).network.eval()
@@ -337,8 +337,9 @@ def test_deploy_form_with_every_temporal_module(temporal, layout, persons, frame
     check_foldings(network, frames)
 
 
-@pytest.mark.parametrize("temporal", TEMPORAL)
-@pytest.mark.parametrize("centre", ["root", 4])
+@pytest.mark.parametrize(
+    ("temporal", "centre"), [*((temporal, "root") for temporal in TEMPORAL), (TEMPORAL[0], 4)]
+)
 def test_counted_equals_built_with_every_temporal_module(temporal, centre):
     config = ModelConfig(
         backbone="hd_gcn", channels=16, stages=(1, 1), temporal=temporal, centre=centre
