@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,12 +40,12 @@ from orchestrator.record.stop_requests import Stop
 from orchestrator.record.warm_start import warm_up
 from orchestrator.report.writing import write_report
 from orchestrator.sweep import Sweep
+from orchestrator.tuning.signals import fresh_switch, signals_cancel
 from orchestrator.tuning.sweep_run import SweepRun, known_trials
 from trainables.contract.errors import OutOfSpace, StorageFailed, UserError
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
-    from orchestrator.tuning.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +92,17 @@ def conduct(
     run = run or folder_of(sweep)
     with opened(run):
         prepared = prepare(sweep, run, extends=start == "extend")
-        # Ray is loaded only now that the file is known to be good
-        from orchestrator.tuning.run import cluster_ahead, run_trials
-
         with ExitStack() as ahead:
-            cluster = None
+            switch, cluster = fresh_switch(run), None
+            ahead.enter_context(signals_cancel(switch, note, "no trial is started"))
+            # Ray is loaded only now that the file is known to be good
+            from orchestrator.tuning.run import cluster_ahead, run_trials
+
             if start != "plain" or _is_left(run):
                 cluster = ahead.enter_context(cluster_ahead(address, note))
-            context = _context(sweep, run, prepared, address, cluster)
+            context = replace(
+                _context(sweep, run, prepared, address), cluster=cluster, switch=switch
+            )
             try:
                 _begin(context, prepared, note)
                 if start == "retry failed":
@@ -128,7 +131,6 @@ def _context(
     run: Path,
     prepared: Prepared,
     address: str | None,
-    cluster: Callable[[], Cluster] | None,
 ) -> SweepRun:
     """What this run of the sweep works with; its trials are those of earlier runs and the rest."""
     events = read_journal(run / "journal.jsonl")
@@ -140,7 +142,7 @@ def _context(
     earlier = warm_up(sweep, run, journal)
     return SweepRun(
         *(sweep, run, trials, journal, tracker, address, seconds_left, fetched),
-        *(slots, behind, earlier, cluster),
+        *(slots, behind, earlier),
     )
 
 

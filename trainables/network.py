@@ -4,7 +4,6 @@ person should know. Trains nothing.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from trainables.models.backbones.hpi_gcn import GraphConv
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import MultiLevel, multi_level_spec
+from trainables.module_copies import copy_of
 from trainables.reparam.kept import train_by_kept_weights
 from trainables.reparam.merged import NormalisedRepTCN
 from trainables.seeding import derive
@@ -70,16 +70,16 @@ def train_merged(network: nn.Module) -> None:
 def with_masks(
     plain: Backbone | MultiLevel, config: TrialConfig, steps: int, root: Path, clip: Tensor
 ) -> tuple[Backbone | MultiLevel, Schedule | None]:
-    """The network with its masks, and what changes them; steps: of an epoch; root: where a relative
-    file of masks starts; clip: see `one_clip`.
+    """The network with its masks, `plain` itself or a copy of it, and what changes them; steps: of
+    an epoch; root: where a relative file of masks starts; clip: see `one_clip`.
 
     Random masks that disconnect the network, or one of its levels, are drawn again: of those
     that leave a way from the clip to the classifier each is equally likely. TrialFailed where masks
     that stay as they are leave none at any level.
     """
-    drawn = config.sparsity.card.drawn
+    drawn = config.sparsity.card.drawn and not config.sparsity.dense
     for draw in range(MOST_DRAWS):
-        network = copy.deepcopy(plain)
+        network = copy_of(plain) if drawn else plain
         masks = _attach(network, config, steps, root, clip, draw)
         # others change while they train: a way can come back
         stay = isinstance(network, MultiLevel) or isinstance(masks, SparseGenerator)

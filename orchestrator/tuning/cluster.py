@@ -25,6 +25,7 @@ from ray.exceptions import RayError
 from orchestrator.sweep import Resources
 from orchestrator.tuning.joining import check_head
 from orchestrator.tuning.loopback import on_loopback
+from orchestrator.tuning.signals import handlers_kept
 from trainables.contract.errors import Interrupted, UserError
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,8 @@ def _init(where: str, options: Mapping[str, Any]) -> None:
     # for good: other threads have filters of their own meanwhile, see `cluster_ahead`
     warnings.filterwarnings("ignore", module=r"(ray|orchestrator\.tuning\.cluster)(\.|$)")
     try:
-        ray.init(address=where, log_to_driver=False, logging_level="error", **options)
+        with handlers_kept():  # Ray's print a stack trace at SIGTERM, and abort
+            ray.init(address=where, log_to_driver=False, logging_level="error", **options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"

@@ -27,7 +27,7 @@ from orchestrator.record.keeping import problem, reached
 from orchestrator.record.past import load_past, write_ends
 from orchestrator.record.running import Running, remove_running, write_running
 from orchestrator.record.states import TrialState, begun_epochs, load_trials, open_slots
-from orchestrator.record.stop_requests import Stop, StopRequests
+from orchestrator.record.stop_requests import Stop
 from orchestrator.search.making import asked_searches, asks, listed_searches
 from orchestrator.search.protocol import Wait
 from orchestrator.search.turns import Turns
@@ -57,7 +57,7 @@ from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.shares import Shares
 from orchestrator.tuning.shares_adapter import ShareReports, at_most_shared, most_at_once, shares_of
-from orchestrator.tuning.signals import StopSwitch, signals_cancel, time_budget
+from orchestrator.tuning.signals import StopSwitch, fresh_switch, signals_cancel, time_budget
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
@@ -79,9 +79,7 @@ def run_trials(context: SweepRun) -> Stop | None:
 
     UserError where Ray cannot be had or no node can hold a trial.
     """
-    requests = StopRequests(context.folder)
-    requests.clear()
-    switch = StopSwitch(requests)
+    switch = context.switch or fresh_switch(context.folder)
     states = {state.proposal.trial: state for state in load_trials(context.folder)}
     write_ends(context.folder, context.journal, states.values())
     ended_before = [name for name, state in states.items() if state.ended]
@@ -108,8 +106,10 @@ def run_trials(context: SweepRun) -> Stop | None:
         turns = turns_of(context, waiting, states)
         turns.hold = beginnings.waits
         to_run = not turns.over
-        if not to_run and not untimed(context):
-            return None
+        if switch.stop() is not None or not (to_run or untimed(context)):
+            stop = switch.stop()
+            switch.requests.clear()
+            return stop
         take_signals = stack.enter_context(signals_cancel(switch, display.note))
         cluster = (
             context.cluster()
@@ -125,7 +125,7 @@ def run_trials(context: SweepRun) -> Stop | None:
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         room.check_start(states.values(), slots.concurrent)
         tune_run = TuneRun(
-            context, turns, slots, switch, requests, display, early, retaining, room, beginnings
+            context, turns, slots, switch, display, early, retaining, room, beginnings
         )
         ended = tune_run.fit(cluster) if to_run else set()
         before = {name for name, state in states.items() if state.ended}
@@ -136,7 +136,7 @@ def run_trials(context: SweepRun) -> Stop | None:
                 untimed(context, sparse=not slots.gpus and compiled())
             )
     stop = switch.stop()
-    requests.clear()
+    switch.requests.clear()
     if not unended and not more:
         return None
     words = in_words(len(unended) + more, "trial")
@@ -223,7 +223,6 @@ class TuneRun:
     turns: Turns
     slots: Slots
     switch: StopSwitch
-    requests: StopRequests
     display: Display
     early: EarlyStops
     retaining: Retaining
@@ -304,7 +303,7 @@ class TuneRun:
                 root=str(Path.cwd()),
                 out=place_of(trial.proposal.folder(self.context.folder).path.absolute()),
                 source=None if source is None else place_of(source),
-                cancel_file=place_of(self.requests.cancel_file.absolute()),
+                cancel_file=place_of(self.switch.requests.cancel_file.absolute()),
                 threads=granted.cpus,
                 cpus=granted.cpus,
                 gpu_fraction=granted.gpus,

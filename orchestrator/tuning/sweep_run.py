@@ -16,6 +16,7 @@ from orchestrator.tracking.tracker import Tracker
 from orchestrator.trials.dense import cells_behind
 from orchestrator.trials.proposed import Proposal, Trial
 from orchestrator.trials.space import all_trials
+from orchestrator.tuning.signals import StopSwitch
 
 if TYPE_CHECKING:
     from orchestrator.tuning.cluster import Cluster
@@ -56,6 +57,8 @@ class SweepRun:
     earlier: Sequence[Earlier] = ()  # trials of other sweeps that the searches learn from
     # waits for the Ray cluster that is being started; None: it is started when it is needed
     cluster: Callable[[], Cluster] | None = None
+    # what was asked of this run before its trials; None: it is made when they begin
+    switch: StopSwitch | None = None
 
     def propose(self, trial: Trial) -> None:
         """Write a new trial down, before it may start."""

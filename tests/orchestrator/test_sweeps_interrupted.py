@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,23 @@ def test_signals_and_kills_of_the_driver_and_of_a_worker_lose_nothing_finished(f
     # the complete trial was not run again
     assert sum("epochs2-" in trial for trial in started) == 1
     check_finished(folder)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_a_signal_while_ray_starts_is_said_in_a_line_and_leaves_nothing_behind(folder, seconds):
+    """Ray's own handler would print its stack and abort."""
+    process = start(folder)
+    wait_until((folder / "runs/tiny/sweep.yaml").is_file, process)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.count("SIGTERM") == 2, said  # that it came, and why the sweep stopped
+    assert "stopped: received SIGTERM" in said
+    assert not events(folder, "trial_finished")
+    assert not workers_of(process.pid)
+    assert not {"cancel", "drain"} & {file.name for file in (folder / "runs/tiny").iterdir()}
 
 
 @pytest.mark.full

@@ -69,7 +69,7 @@ class Cost(Frozen):
     # names the structure of the deploy form: equal ones take equally long run dense; None: not
     # noted (before 0.3.0)
     deploy_structure: str | None = None
-    # names the shares of weights that its convolutions keep; None: not noted (before 0.6.0)
+    # names the share of its work that kept weights are, in steps; None: not noted (before 0.6.0)
     deploy_kept: str | None = None
     deploy_latency_ms: float | None = None  # median of one clip at batch 1; None: not timed yet
     deploy_batch64_latency_ms: float | None = None  # of a batch of 64

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainables.cost.processor import processor_name
 from trainables.precision import full_float32
 
-WARMUP_CALLS, WARMUP_S = 5, 1.0
-FEWEST_CALLS, TIMED_CALLS, TIMED_S = 3, 30, 3.0
+WARMUP_CALLS, WARMUP_S = 5, 0.2
+FEWEST_CALLS, TIMED_CALLS, TIMED_S = 3, 30, 0.5
 
 
 def parameter_count(model: nn.Module) -> int:

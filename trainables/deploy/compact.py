@@ -4,8 +4,6 @@ convolutions. Knows zeros, not masks.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +12,7 @@ from trainables.deploy.form import PERSONS_AT_ONCE, DeployForm, Execution
 from trainables.models.backbones.hpi_gcn import DeployedGraphConv, MergedGraphConv, joint_bias
 from trainables.models.layers import ConvBlock, GroupedJointMixing, JointMixing, Pointwise, bias_of
 from trainables.models.multilevel import MultiLevel
+from trainables.module_copies import copy_of
 from trainables.reparam.fusible import frozen, frozen_conv
 
 WORTH = 0.75
@@ -33,12 +32,12 @@ def compact(form: DeployForm) -> DeployForm | None:
     Single zeros make no channel useless: only whole channels do. The file of `save_deploy` is that
     of the form this was made of.
     """
-    twin = copy.deepcopy(form)
-    assert isinstance(twin.blocks, nn.ModuleList)
-    blocks = [_compact_block(block) for block in twin.blocks]
-    if all(found is block for found, block in zip(blocks, twin.blocks, strict=True)):
+    assert isinstance(form.blocks, nn.ModuleList)
+    blocks = [_compact_block(block) for block in form.blocks]
+    if all(found is block for found, block in zip(blocks, form.blocks, strict=True)):
         return None
-    twin.blocks = nn.ModuleList(blocks)
+    twin = copy_of(form)
+    twin.blocks = copy_of(nn.ModuleList(blocks))
     twin.compact = True
     on_cpu = next(twin.parameters()).device.type == "cpu"
     # picking channels wants them apart in memory

@@ -5,7 +5,6 @@ Knows zeros, not masks.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 from trainables.contract.errors import UserError
 from trainables.deploy.form import DeployForm, Execution
 from trainables.models.layers import PointwiseProduct
+from trainables.module_copies import copy_of
 
 Compress = Callable[[Tensor], Tensor]
 
@@ -65,7 +65,7 @@ def _compressor(some: Tensor) -> Compress:
 
 
 def _with_products(form: DeployForm, compress: Compress) -> DeployForm:
-    twin, replaced = copy.deepcopy(form), 0
+    twin, replaced = copy_of(form), 0
     for module in list(twin.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Conv2d and _fits(child):

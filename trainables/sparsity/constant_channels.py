@@ -4,13 +4,13 @@ of BatchNorms. Knows no backbone.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables.module_copies import copy_of
 from trainables.reparam.fusion import KernelMask
 from trainables.sparsity.masks import Masked
 
@@ -49,7 +49,7 @@ def constant_channels(
     if not norms:
         return []
     probe, generator = (
-        copy.deepcopy(network).cpu().double().eval(),
+        copy_of(network).cpu().double().eval(),
         torch.Generator().manual_seed(0),
     )
     _randomise(probe, generator)

@@ -1,3 +1,4 @@
+import ctypes
 import os
 import signal
 import threading
@@ -6,7 +7,14 @@ import time
 import pytest
 
 from orchestrator.record.stop_requests import Stop, StopRequests
-from orchestrator.tuning.signals import SIGNALS, StopSwitch, signals_cancel, time_budget
+from orchestrator.tuning.signals import (
+    SIGNALS,
+    StopSwitch,
+    fresh_switch,
+    handlers_kept,
+    signals_cancel,
+    time_budget,
+)
 from trainables.ray_trainable import StopFile
 
 
@@ -47,6 +55,42 @@ def test_signals_that_a_library_took_are_taken_back(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
     assert switch.stop() == Stop("person", "received SIGTERM")
+
+
+def test_handlers_that_a_library_sets_in_a_thread_are_taken_back(tmp_path):
+    """As Ray does, below Python, in the thread that starts it."""
+    switch = StopSwitch(StopRequests(tmp_path))
+
+    def library():
+        with handlers_kept():
+            ctypes.CDLL(None).signal(int(signal.SIGTERM), ctypes.c_void_p(1))  # SIG_IGN
+
+    with signals_cancel(switch, lambda _: None):
+        thread = threading.Thread(target=library)
+        thread.start()
+        thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+    assert switch.stop() == Stop("person", "received SIGTERM")
+
+
+def test_what_was_asked_of_an_earlier_run_is_forgotten_and_the_second_signal_ends_at_once(
+    tmp_path, monkeypatch
+):
+    """Also where the first came before the trials, and the second while they run."""
+    ended, notes = [], []
+    monkeypatch.setattr("orchestrator.tuning.signals.os._exit", ended.append)
+    StopRequests(tmp_path).drain(Stop("person", "long ago"))
+    switch = fresh_switch(tmp_path)
+    assert switch.stop() is None
+    with signals_cancel(switch, notes.append, "no trial is started"):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        assert notes == ["SIGINT: no trial is started; once more to end at once"]
+        with signals_cancel(switch, notes.append):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+    assert ended == [130]
 
 
 def test_one_signal_does_not_end_the_process_where_the_budget_has_cancelled(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from trainables.deploy.sparse.choices import Choices, kept_share
 from trainables.deploy.sparse.modules import SparseConv, with_kept_weights
 from trainables.deploy.sparse.networks import NetworkProgram, fits
 from trainables.models.multilevel import MultiLevel
+from trainables.module_copies import copy_of
 from trainables.sparse.rows import compiled, without_numba
 
 log = logging.getLogger(__name__)
@@ -78,9 +79,9 @@ def _made_of(form: MultiLevel, parts: dict[DeployForm, DeployForm]) -> MultiLeve
     for name, child in form._modules.items():
         if isinstance(child, nn.ModuleList):
             members = [parts[member] for member in child if isinstance(member, DeployForm)]
-            twin._modules[name] = nn.ModuleList(members) if members else copy.deepcopy(child)
+            twin._modules[name] = nn.ModuleList(members) if members else copy_of(child)
         else:
-            found = parts[child] if isinstance(child, DeployForm) else copy.deepcopy(child)
+            found = parts[child] if isinstance(child, DeployForm) else copy_of(child)
             twin._modules[name] = found
     return twin
 
@@ -92,14 +93,14 @@ def _sparse_part(form: DeployForm, forced: bool, whole: bool) -> DeployForm | No
     choices, clip = Choices(), _some_clip(form)
     name = _name_of(form)
     if whole and _as_program(form):
-        twin = copy.deepcopy(form)
+        twin = copy_of(form)
         assert isinstance(twin.blocks, nn.ModuleList)
         twin.arrange(Execution())
         twin.stem, twin.blocks = NetworkProgram(twin.stem, twin.blocks), nn.ModuleList()
         twin.compact = True  # it is no file
         if forced or choices.worth(f"program {name}", lambda: twin(clip), lambda: form(clip)):
             return twin
-    twin = copy.deepcopy(form)
+    twin = copy_of(form)
     twin.arrange(Execution(at_once=PERSONS_AT_ONCE * torch.get_num_threads()))
     twin.compact = True
     replaced: dict[nn.Module, nn.Module] = {}

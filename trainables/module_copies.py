@@ -1,0 +1,61 @@
+"""Copies of modules, as `copy.deepcopy` makes them, in less than half of the time: a network has
+hundreds of modules, each with a dozen of empty dictionaries.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
+
+_UNCHANGING = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), type, torch.dtype, torch.device}
+)
+_CONTAINERS = frozenset({dict, OrderedDict, set, list, tuple})
+
+
+def copy_of(module: ModuleType) -> ModuleType:
+    """A copy that shares no memory with `module`; what stands in two places of it does so in the
+    copy, too.
+    """
+    copied: ModuleType = _copied(module, {})
+    return copied
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """memo: as that of `copy.deepcopy`."""
+    kind = type(value)
+    if kind in _UNCHANGING:
+        return value
+    if kind in _CONTAINERS and not value:
+        return kind()
+    if id(value) in memo:
+        return memo[id(value)]
+    if kind is dict or kind is OrderedDict:
+        items = memo[id(value)] = kind()
+        for name, each in value.items():
+            items[name] = _copied(each, memo)
+        return items
+    if isinstance(value, nn.Module) and not _copies_itself(value):
+        twin = memo[id(value)] = kind.__new__(kind)
+        twin.__setstate__({name: _copied(each, memo) for name, each in value.__dict__.items()})
+        return twin
+    return copy.deepcopy(value, memo)
+
+
+def _copies_itself(module: nn.Module) -> bool:
+    """Whether its class says how it is copied; that of a parametrized module has from torch what
+    is done here.
+    """
+    if is_parametrized(module):
+        kind = nn.utils.parametrize.type_before_parametrizations(module)
+    else:
+        kind = type(module)
+    own = (getattr(kind, "__deepcopy__", None), kind.__getstate__, kind.__reduce_ex__)  # type: ignore[attr-defined]
+    return own != (None, object.__getstate__, object.__reduce_ex__)  # type: ignore[attr-defined]
