@@ -309,14 +309,14 @@ def restarted(folder: Path, trials: int, method: str) -> dict[str, float]:
 
 BEFORE_RAY = """
 import contextlib, os, sys, time
-from orchestrator.tuning import run
+from orchestrator.tuning import cluster
 def say():
     print(time.time(), flush=True)
 @contextlib.contextmanager
 def cluster_ahead(*_):
     say()
     yield lambda: (say(), os._exit(0))
-run.cluster_ahead = cluster_ahead
+cluster.cluster_ahead = cluster_ahead
 sys.argv[1:] = ["sweep", "long.yaml"]
 from orchestrator.cli import main
 main()

@@ -95,11 +95,13 @@ def conduct(
         with ExitStack() as ahead:
             switch, cluster = fresh_switch(run), None
             ahead.enter_context(signals_cancel(switch, note, "no trial is started"))
-            # Ray is loaded only now that the file is known to be good
-            from orchestrator.tuning.run import cluster_ahead, run_trials
-
             if start != "plain" or _is_left(run):
+                # Ray is loaded only now that the file is known to be good, Tune while Ray starts
+                from orchestrator.tuning.cluster import cluster_ahead
+
                 cluster = ahead.enter_context(cluster_ahead(address, note))
+            from orchestrator.tuning.run import run_trials
+
             context = replace(
                 _context(sweep, run, prepared, address), cluster=cluster, switch=switch
             )

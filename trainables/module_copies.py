@@ -43,7 +43,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
             items[name] = _copied(each, memo)
         return items
     if isinstance(value, nn.Module) and not _copies_itself(value):
-        twin = memo[id(value)] = kind.__new__(kind)
+        twin: Any = object.__new__(kind)
+        memo[id(value)] = twin
         twin.__setstate__({name: _copied(each, memo) for name, each in value.__dict__.items()})
         return twin
     return copy.deepcopy(value, memo)
@@ -57,5 +58,5 @@ def _copies_itself(module: nn.Module) -> bool:
         kind = nn.utils.parametrize.type_before_parametrizations(module)
     else:
         kind = type(module)
-    own = (getattr(kind, "__deepcopy__", None), kind.__getstate__, kind.__reduce_ex__)  # type: ignore[attr-defined]
-    return own != (None, object.__getstate__, object.__reduce_ex__)  # type: ignore[attr-defined]
+    names = ("__deepcopy__", "__getstate__", "__reduce_ex__")
+    return any(getattr(kind, name, None) is not getattr(object, name, None) for name in names)

@@ -47,7 +47,6 @@ from orchestrator.tuning.cluster import (
     possible_nodes,
     ray_cluster,
 )
-from orchestrator.tuning.cluster import cluster_ahead as cluster_ahead  # to be had from here, too
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.remaining import remaining_of

@@ -26,6 +26,7 @@ from orchestrator.search.turns import Turns
 from orchestrator.tracking import mlflow, outbox, parent, records, runs
 from orchestrator.trials import space
 from orchestrator.tuning import beginnings, callbacks, progress
+from orchestrator.tuning import cluster as clusters
 from orchestrator.tuning import run as running
 from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.early import EarlyStops
@@ -311,7 +312,7 @@ class World:
         patch.setattr(callbacks, "kill", lambda trial: trial.worker.end())
         cluster = SimpleNamespace(check=self.check_cluster, shared=False)
         patch.setattr(running, "ray_cluster", lambda address, note: nullcontext(cluster))
-        patch.setattr(running, "cluster_ahead", lambda *_: nullcontext(lambda: cluster))
+        patch.setattr(clusters, "cluster_ahead", lambda *_: nullcontext(lambda: cluster))
         patch.setattr(running, "possible_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "live_nodes", lambda: [{"CPU": self.scenario.at_once}])
         patch.setattr(running, "remaining_of", lambda *_: None)

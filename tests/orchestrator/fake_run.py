@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -232,6 +234,13 @@ def make_sweep(
         chooses_by_latency=any("_ms" in metric for metric, _ in objectives)
         or any("_ms" in limit["metric"] for limit in limits),
     )
+
+
+def without_ray(patch: Any, run_trials: Callable[[Any], Any] = lambda context: None) -> None:
+    """`run_trials` in the place of the real one, and no cluster is started."""
+    modules = {"run": {"run_trials": run_trials}, "cluster": {"cluster_ahead": no_cluster}}
+    for name, contents in modules.items():
+        patch.setitem(sys.modules, f"orchestrator.tuning.{name}", SimpleNamespace(**contents))
 
 
 def no_cluster(address: str | None, note: Any) -> Any:

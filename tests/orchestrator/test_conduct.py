@@ -1,6 +1,5 @@
 import errno
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from orchestrator.record.states import load_trials
 from orchestrator.record.stop_requests import Stop
 from orchestrator.sweep import parse_sweep
 from orchestrator.tracking.tracker import NullTracker
-from tests.orchestrator.fake_run import make_store, no_cluster
+from tests.orchestrator.fake_run import make_store, without_ray
 from tests.orchestrator.finished import finished
 from tests.orchestrator.recorded import recorded
 from tests.orchestrator.sweep_files import SMALL
@@ -65,8 +64,7 @@ def running(monkeypatch):
         stage.contexts.append(context)
         return stage.trials(context)
 
-    module = SimpleNamespace(run_trials=run_trials, cluster_ahead=no_cluster)
-    monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
+    without_ray(monkeypatch, run_trials)
     return stage
 
 
@@ -222,8 +220,7 @@ def test_checkpoints_that_waited_for_the_tracker_go_at_the_end(monkeypatch, lost
         checkpoint = proposal.folder(run).checkpoint_file
         checkpoint.parent.mkdir()
         checkpoint.write_bytes(b"weights")
-    module = SimpleNamespace(run_trials=lambda context: None, cluster_ahead=no_cluster)
-    monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
+    without_ray(monkeypatch)
     monkeypatch.setattr(conduct_module, "write_bundle", lambda *told: None)
     tracker = NullTracker()
     tracker.finish_sweep = lambda *told: lost

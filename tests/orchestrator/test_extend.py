@@ -1,6 +1,5 @@
 """`orchestrate extend`, without Ray: what is run, what is made anew, what is refused."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,8 +55,7 @@ def stage(tmp_path, monkeypatch):
         stage.contexts.append(context)
         return stage.trials(context)
 
-    module = SimpleNamespace(run_trials=run_trials, cluster_ahead=fake_run.no_cluster)
-    monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
+    fake_run.without_ray(monkeypatch, run_trials)
     monkeypatch.setattr(conduct_module, "write_bundle", lambda *told: None)
     monkeypatch.setattr("orchestrator.planning.check._check_graphs", lambda *told: [])
     monkeypatch.setattr("orchestrator.planning.check._check_layout", lambda *told: [])

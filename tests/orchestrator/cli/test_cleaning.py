@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from orchestrator import conduct as conduct_module
 from orchestrator.record.folder import held
 from orchestrator.record.journal import read_journal
 from orchestrator.record.states import load_trials
-from tests.orchestrator.fake_run import no_cluster
+from tests.orchestrator.fake_run import without_ray
 from tests.orchestrator.finished import finished
 from tests.orchestrator.record.test_cleaning import UNTRACKED, files, with_checkpoints
 
@@ -50,8 +49,7 @@ def test_what_is_left_is_a_sweep_that_does_all_that_it_did(run, orchestrate, mon
         "small: there is nothing to give back\n"
     )
     assert not any(each.startswith("checkpoint") for each in files(run))
-    module = SimpleNamespace(run_trials=lambda context: None, cluster_ahead=no_cluster)
-    monkeypatch.setitem(sys.modules, "orchestrator.tuning.run", module)
+    without_ray(monkeypatch)
     monkeypatch.setattr(conduct_module, "write_bundle", lambda *told: None)
     assert orchestrate("ensemble", "small")[0] == 0
     assert orchestrate("resume", "small")[0] == 0

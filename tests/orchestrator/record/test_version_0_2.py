@@ -4,9 +4,7 @@ and curves. Two of six trials are finished, two are interrupted, two had not sta
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +16,7 @@ from orchestrator.record.states import load_trials
 from orchestrator.record.status import load_status
 from orchestrator.report.writing import write_report
 from orchestrator.trials.space import all_trials
-from tests.orchestrator.fake_run import no_cluster
+from tests.orchestrator.fake_run import without_ray
 from trainables.contract.config import TrialConfig
 
 FINISHED = ["joint-level0-08c78e04", "joint-level0.6-02e1ef24"]
@@ -73,11 +71,7 @@ def test_it_is_resumed_with_the_trials_it_has(run, monkeypatch):
     def run_trials(context):
         contexts.append(context)
 
-    monkeypatch.setitem(
-        sys.modules,
-        "orchestrator.tuning.run",
-        SimpleNamespace(run_trials=run_trials, cluster_ahead=no_cluster),
-    )
+    without_ray(monkeypatch, run_trials)
     before = load_proposals(run)
     outcome = conduct(load_folder(run, ["tracking.uri=none"]), None, lambda text: None, run=run)
     assert outcome.exit_code == INTERRUPTED  # nothing was trained

@@ -17,7 +17,7 @@ from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import check_store, reported
 from orchestrator.tracking.find import find_trial
 from orchestrator.tracking.mlflow import MLflowTracker
-from orchestrator.tuning import run
+from orchestrator.tuning import cluster, run
 from tests.orchestrator.sweep_files import SMALL, loaded, written
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
@@ -135,7 +135,7 @@ def test_messages_of_a_store_that_does_not_answer_hold_no_password(
     for name in ("MAX_RETRIES", "TIMEOUT"):
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
     monkeypatch.setattr(run, "run_trials", lambda context: Stop("person", "asked"))
-    monkeypatch.setattr(run, "cluster_ahead", lambda *_: nullcontext(None))
+    monkeypatch.setattr(cluster, "cluster_ahead", lambda *_: nullcontext(None))
     monkeypatch.setitem(MLflowTracker.__init__.__kwdefaults__, "patience", 0.0)
     sweep = loaded(tmp_path, SMALL, f"tracking.uri={ADDRESS}")
     notes = []

@@ -80,7 +80,7 @@ def _made_of(form: MultiLevel, parts: dict[DeployForm, DeployForm]) -> MultiLeve
         if isinstance(child, nn.ModuleList):
             members = [parts[member] for member in child if isinstance(member, DeployForm)]
             twin._modules[name] = nn.ModuleList(members) if members else copy_of(child)
-        else:
+        elif child is not None:
             found = parts[child] if isinstance(child, DeployForm) else copy_of(child)
             twin._modules[name] = found
     return twin
