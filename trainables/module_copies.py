@@ -20,7 +20,7 @@ _UNCHANGING = frozenset(
 _CONTAINERS = frozenset({dict, OrderedDict, set, list, tuple})
 
 
-def copy_of(module: ModuleType) -> ModuleType:
+def module_copy(module: ModuleType) -> ModuleType:
     """A copy that shares no memory with `module`; what stands in two places of it does so in the
     copy, too.
     """

@@ -18,7 +18,7 @@ from trainables.models.backbones.hpi_gcn import GraphConv
 from trainables.models.build import Backbone, build_backbone
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import MultiLevel, multi_level_spec
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.reparam.kept import train_by_kept_weights
 from trainables.reparam.merged import NormalisedRepTCN
 from trainables.seeding import derive
@@ -79,7 +79,7 @@ def with_masks(
     """
     drawn = config.sparsity.card.drawn and not config.sparsity.dense
     for draw in range(MOST_DRAWS):
-        network = copy_of(plain) if drawn else plain
+        network = module_copy(plain) if drawn else plain
         masks = _attach(network, config, steps, root, clip, draw)
         # others change while they train: a way can come back
         stay = isinstance(network, MultiLevel) or isinstance(masks, SparseGenerator)

@@ -15,7 +15,7 @@ from trainables.deploy.form import DeployForm, deploy, round_to_single
 from trainables.deploy.sparse.runtime import has_program, run_sparse
 from trainables.models.build import Backbone
 from trainables.models.multilevel import MultiLevel
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.precision import full_float32
 from trainables.training.evaluate import score
 
@@ -66,7 +66,7 @@ def prove_folding(model: Backbone | MultiLevel, batches: Batches, frames: int) -
     where rounding cannot hide a mistake nor change a choice. What was proven is then rounded, so
     that it is folded once.
     """
-    exact = copy_of(model).double().eval()
+    exact = module_copy(model).double().eval()
     clips = next(iter(batches.epoch(0))).x[:EXACT_CLIPS].double()
     form, expected = deploy(exact, frames=frames), exact(clips)
     for shipped in (form, compact_form(form)):

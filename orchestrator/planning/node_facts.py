@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -97,12 +98,16 @@ def _exchange(folder: Path, word: str, name: str) -> None:
 def package_versions() -> dict[str, str]:
     """Of Python, the project and what its results depend on, as they are installed here."""
     found = {"Python": platform.python_version(), "orchestrate": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return found | {name: _installed(name) for name in PACKAGES}
+
+
+@cache
+def _installed(package: str) -> str:
+    """Its version: a process does not see that another one is installed beside it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _torch() -> dict[str, Any]:

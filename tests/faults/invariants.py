@@ -108,6 +108,8 @@ class Facts:
 
     def driver_ended(self, *, died: bool) -> None:
         """died: perhaps within a line."""
+        if not (self.run / "resolved.json").is_file():
+            self._undone()
         self._check_journal()
         for trial, content in self.results.items():
             assert self._result(trial) == content, f"the result of {trial} is another one"
@@ -125,6 +127,12 @@ class Facts:
         assert not lost, f"judged by what is not written down: {lost}"
         if not died:
             assert (self.early.pruned, live) == (rebuilt.pruned, again), "the files differ"
+
+    def _undone(self) -> None:
+        """A start that failed before its first trial was taken back, with all that it wrote."""
+        started = [trial for event, trial in self.promised if event == "trial_started"]
+        assert not started, f"the sweep is gone, though {started} were started"
+        self.promised.clear()
 
     def _check_searches(self, known: tuple[TrialState, ...], *, died: bool) -> None:
         """Each search is what the files make of it, with what it was told so far."""

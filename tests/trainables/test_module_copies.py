@@ -9,7 +9,7 @@ from torch import nn
 
 from tests import naive_models
 from trainables.deploy.form import deploy
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.sparsity.masks import Masked, attach
 
 
@@ -71,7 +71,7 @@ NETWORKS = {
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_a_copy_is_that_of_deepcopy(make):
     network = make()
-    expected, found = copy.deepcopy(network), copy_of(network)
+    expected, found = copy.deepcopy(network), module_copy(network)
     assert described(found) == described(expected)
     for (name, one), (other_name, other) in zip(tensors(found), tensors(expected), strict=True):
         assert (name, type(one)) == (other_name, type(other))
@@ -115,7 +115,7 @@ def others(module):
 
 def test_a_copy_of_masks_goes_its_own_way():
     network = masked()
-    twin = copy_of(network)
+    twin = module_copy(network)
     for module in twin.modules():
         if isinstance(module, Masked):
             module.mask.zero_()

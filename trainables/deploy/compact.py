@@ -12,7 +12,7 @@ from trainables.deploy.form import PERSONS_AT_ONCE, DeployForm, Execution
 from trainables.models.backbones.hpi_gcn import DeployedGraphConv, MergedGraphConv, joint_bias
 from trainables.models.layers import ConvBlock, GroupedJointMixing, JointMixing, Pointwise, bias_of
 from trainables.models.multilevel import MultiLevel
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.reparam.fusible import frozen, frozen_conv
 
 WORTH = 0.75
@@ -36,8 +36,8 @@ def compact(form: DeployForm) -> DeployForm | None:
     blocks = [_compact_block(block) for block in form.blocks]
     if all(found is block for found, block in zip(blocks, form.blocks, strict=True)):
         return None
-    twin = copy_of(form)
-    twin.blocks = copy_of(nn.ModuleList(blocks))
+    twin = module_copy(form)
+    twin.blocks = module_copy(nn.ModuleList(blocks))
     twin.compact = True
     on_cpu = next(twin.parameters()).device.type == "cpu"
     # picking channels wants them apart in memory

@@ -27,7 +27,7 @@ from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork, p
 from trainables.models.build import build_training_form
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import MultiLevel, MultiLevelSpec
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 from trainables.reparam.fusion import Fusion
 
@@ -91,7 +91,7 @@ class DeployForm(SkeletonNetwork):
         self.compact = False  # channels were dropped, see `compact`
         self.frames: int | None = None
         # products of kernels are rounded once
-        exact, precision = copy_of(pieces).double(), next(pieces.parameters()).dtype
+        exact, precision = module_copy(pieces).double(), next(pieces.parameters()).dtype
         self.data_norm = deployed(exact.data_norm, folding)
         self.stem = deployed(exact.stem, folding)
         self.blocks = deployed(exact.blocks, folding)

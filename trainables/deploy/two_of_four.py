@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from trainables.contract.errors import UserError
 from trainables.deploy.form import DeployForm, Execution
 from trainables.models.layers import PointwiseProduct
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 
 Compress = Callable[[Tensor], Tensor]
 
@@ -65,7 +65,7 @@ def _compressor(some: Tensor) -> Compress:
 
 
 def _with_products(form: DeployForm, compress: Compress) -> DeployForm:
-    twin, replaced = copy_of(form), 0
+    twin, replaced = module_copy(form), 0
     for module in list(twin.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Conv2d and _fits(child):

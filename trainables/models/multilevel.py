@@ -20,7 +20,7 @@ from trainables.contract.sparsity import Level, SparsityConfig, level_name
 from trainables.layouts import Layout
 from trainables.models.backbone import Backbone, NetworkSpec, SkeletonNetwork
 from trainables.models.build import build_training_form, network_spec
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.reparam.fusible import FULL, deployed
 from trainables.seeding import derive
 
@@ -184,7 +184,7 @@ class MultiLevel(nn.Module):
                 precision = next(
                     (parameter.dtype for parameter in child.parameters()), torch.get_default_dtype()
                 )
-                twin._modules[name] = deployed(copy_of(child).double(), FULL).to(precision)
+                twin._modules[name] = deployed(module_copy(child).double(), FULL).to(precision)
         return twin.eval()
 
 

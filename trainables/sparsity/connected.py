@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.reparam.fusion import KernelMask
 from trainables.sparsity.masks import Masked
 
@@ -62,7 +62,7 @@ def _first_disconnected_block(
         for name, module in network.named_modules()
         if id(module) in numbers
     ]
-    probe = copy_of(network).double().eval()
+    probe = module_copy(network).double().eval()
     _make_positive(probe)
     connected: dict[int, bool] = {}
 

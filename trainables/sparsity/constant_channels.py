@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.reparam.fusion import KernelMask
 from trainables.sparsity.masks import Masked
 
@@ -49,7 +49,7 @@ def constant_channels(
     if not norms:
         return []
     probe, generator = (
-        copy_of(network).cpu().double().eval(),
+        module_copy(network).cpu().double().eval(),
         torch.Generator().manual_seed(0),
     )
     _randomise(probe, generator)

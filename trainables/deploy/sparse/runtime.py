@@ -17,7 +17,7 @@ from trainables.deploy.sparse.choices import Choices, kept_share
 from trainables.deploy.sparse.modules import SparseConv, with_kept_weights
 from trainables.deploy.sparse.networks import NetworkProgram, fits
 from trainables.models.multilevel import MultiLevel
-from trainables.module_copies import copy_of
+from trainables.module_copies import module_copy
 from trainables.sparse.rows import compiled, without_numba
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ def _made_of(form: MultiLevel, parts: dict[DeployForm, DeployForm]) -> MultiLeve
     for name, child in form._modules.items():
         if isinstance(child, nn.ModuleList):
             members = [parts[member] for member in child if isinstance(member, DeployForm)]
-            twin._modules[name] = nn.ModuleList(members) if members else copy_of(child)
+            twin._modules[name] = nn.ModuleList(members) if members else module_copy(child)
         elif child is not None:
-            found = parts[child] if isinstance(child, DeployForm) else copy_of(child)
+            found = parts[child] if isinstance(child, DeployForm) else module_copy(child)
             twin._modules[name] = found
     return twin
 
@@ -93,14 +93,14 @@ def _sparse_part(form: DeployForm, forced: bool, whole: bool) -> DeployForm | No
     choices, clip = Choices(), _some_clip(form)
     name = _name_of(form)
     if whole and _as_program(form):
-        twin = copy_of(form)
+        twin = module_copy(form)
         assert isinstance(twin.blocks, nn.ModuleList)
         twin.arrange(Execution())
         twin.stem, twin.blocks = NetworkProgram(twin.stem, twin.blocks), nn.ModuleList()
         twin.compact = True  # it is no file
         if forced or choices.worth(f"program {name}", lambda: twin(clip), lambda: form(clip)):
             return twin
-    twin = copy_of(form)
+    twin = module_copy(form)
     twin.arrange(Execution(at_once=PERSONS_AT_ONCE * torch.get_num_threads()))
     twin.compact = True
     replaced: dict[nn.Module, nn.Module] = {}
