@@ -1,4 +1,6 @@
-"""What a sweep has decided of its trials' resources: from its journal."""
+"""What a sweep has decided of its trials' resources and of its cluster's nodes: from its
+journal.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +20,12 @@ def resource_decisions(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             share = f" and {gpus:.2g} of a GPU" if gpus else ""
             found[str(event.get("kind"))] = f"{cores}{share} per trial: {event.get('reason')}"
     return found
+
+
+def excluded_nodes(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """By node, its number in Ray, why it is given no more trials: `10.0.0.7: 3 attempts of ...`."""
+    return {
+        str(event.get("node")): f"{event.get('host')}: {event.get('reason')}"
+        for event in events
+        if event["event"] == "node_excluded"
+    }

@@ -40,6 +40,7 @@ Event = Literal[
     "beginning_trained",
     "beginning_used",
     "cell_exhausted",
+    "node_excluded",
     "search_warmed",
     "ensemble_built",
     "test_read",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
-from orchestrator.record.decisions import resource_decisions
+from orchestrator.record.decisions import excluded_nodes, resource_decisions
 from orchestrator.record.folder import closed_folders, is_running, list_folders, page_of
 from orchestrator.record.journal import read_journal
 from orchestrator.record.lease import Look, first_looks
@@ -56,6 +56,7 @@ class Status:
     seconds_left: float | None = None  # while it runs, once a trial has trained for two epochs
     next_step: str = ""
     waits_for: str = ""  # while it runs and none of its trials does
+    excluded: dict[str, str] = field(default_factory=dict)  # node that gets no trials -> why
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -70,6 +71,7 @@ class Status:
             "seconds_left": self.seconds_left,
             "next_step": self.next_step,
             "waits_for": self.waits_for,
+            "excluded": self.excluded,
         }
 
 
@@ -132,6 +134,7 @@ def load_status(run: Path, first: Look | None = None) -> Status:
         now.seconds_left,
         _next_step(run, state, _address(events)),
         now.waits_for,
+        excluded_nodes(events),
     )
 
 

@@ -226,6 +226,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         )
         self._display.restarted(name, which, death.reason)
 
+    def take_back(self, name: str, restarts: int) -> None:
+        """So many restarts of a trial were not its own fault."""
+        self._restarts[name] = max(0, self._restarts[name] - restarts)
+
     def _death(self, trial: TuneTrial) -> Death:
         stalled = self._stalled.pop(self._proposal(trial).trial, None)
         return death_of(trial) if stalled is None else Death(stalled)

@@ -48,6 +48,7 @@ from orchestrator.tuning.cluster import (
     ray_cluster,
 )
 from orchestrator.tuning.early import EarlyStops
+from orchestrator.tuning.nodes import NodeWatch, placed_elsewhere
 from orchestrator.tuning.progress import Display
 from orchestrator.tuning.remaining import remaining_of
 from orchestrator.tuning.retaining import Retaining
@@ -252,12 +253,23 @@ class TuneRun:
         callback = SweepCallback(
             self.context, searcher, self.switch, self.display, self.early, self.retaining
         )
+        watch = NodeWatch(
+            self.context,
+            self.slots,
+            lambda trial: searcher.trial_of(trial.trial_id).proposal.trial,
+            callback.take_back,
+            self.display.note,
+        )
         monitor = Monitor(self, cluster)
         try:
-            with warnings.catch_warnings(), survivable_deaths(), keys_stay_here():
+            with ExitStack() as within:
+                within.enter_context(warnings.catch_warnings())
+                within.enter_context(survivable_deaths())
+                within.enter_context(keys_stay_here())
+                within.enter_context(placed_elsewhere(watch.avoided))
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
                 told = ShareReports(shares, searcher.trial_of)
-                tuner = self._tuner(searcher, scheduler, [callback, told])
+                tuner = self._tuner(searcher, scheduler, [callback, told, watch])
                 beside(tuner.fit, monitor.tick)
         except ClusterLost as error:
             self.switch.cancel(Stop("system", str(error)))

@@ -25,7 +25,7 @@ from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.turns import Turns
 from orchestrator.tracking import mlflow, outbox, parent, records, runs
 from orchestrator.trials import space
-from orchestrator.tuning import beginnings, callbacks, progress
+from orchestrator.tuning import beginnings, callbacks, nodes, progress
 from orchestrator.tuning import cluster as clusters
 from orchestrator.tuning import run as running
 from orchestrator.tuning.cluster import ClusterLost
@@ -310,6 +310,7 @@ class World:
         patch.setattr(running, "turns_of", self._make_turns)
         patch.setattr(running, "beside", self._beside)
         patch.setattr(callbacks, "kill", lambda trial: trial.worker.end())
+        patch.setattr(nodes, "node_of", lambda trial: None)
         cluster = SimpleNamespace(check=self.check_cluster, shared=False)
         patch.setattr(running, "ray_cluster", lambda address, note: nullcontext(cluster))
         patch.setattr(clusters, "cluster_ahead", lambda *_: nullcontext(lambda: cluster))

@@ -45,6 +45,8 @@ def print_status(status: Status) -> None:
         out.print(f"stopped {trial}: {words}", soft_wrap=True)
     for kind, words in status.resources.items():
         out.print(f"resources {kind}: {words}", soft_wrap=True, highlight=False)
+    for node, words in status.excluded.items():
+        out.print(f"excluded node {node[:8]} on {words}", soft_wrap=True, highlight=False)
     if status.saved:
         out.print(status.saved, soft_wrap=True)
     if status.seconds_left is not None and not status.waits_for:

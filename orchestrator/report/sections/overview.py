@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, TestSplit
+from orchestrator.record.decisions import excluded_nodes
 from orchestrator.record.states import TrialState, saved_epochs
 from orchestrator.report.content import Bullets, Listing
 from trainables.contract.artifacts import TrialResult
@@ -46,6 +47,8 @@ def overview(
         lines.append(f"**Shared beginnings**: {_shared_words(results, journal)}")
     saved = saved_epochs(trials)
     lines += [f"**Early stopping**: {saved}"] if saved else []
+    for node, words in excluded_nodes(journal).items():
+        lines.append(f"**Node left out**: {node[:8]} on {words}")
     times = _times_of_the_sweep(journal)
     if times:
         first, last = (

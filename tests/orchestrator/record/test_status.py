@@ -59,6 +59,14 @@ def test_a_running_sweep_counts_running_trials_and_failures(run):
     assert "orchestrate stop small" in status.next_step
 
 
+def test_a_node_that_gets_no_more_trials_is_shown(run, capsys):
+    journal_of(run).append("node_excluded", node="50844853ab", host="10.0.0.7", reason="it fails")
+    status = load_status(run)
+    assert status.to_json()["excluded"] == {"50844853ab": "10.0.0.7: it fails"}
+    print_status(status)
+    assert "excluded node 50844853 on 10.0.0.7: it fails" in capsys.readouterr().out
+
+
 def test_trials_that_wait_for_what_they_start_from_are_counted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = parse_sweep("small.yaml", THREE_LEVELS + "sparsity: {from: dense}\n")

@@ -160,6 +160,17 @@ def test_the_time_of_a_sweep_ends_with_it(tmp_path):
     assert "10.0 minutes" in to_markdown("", [overview([], None, journal)])
 
 
+def test_a_node_that_got_no_more_trials_is_said():
+    told = {
+        "event": "node_excluded",
+        "node": "50844853ab",
+        "host": "10.0.0.7",
+        "reason": "it fails",
+    }
+    said = to_markdown("", [overview([], None, [told | {"time": 1.0}])])
+    assert "**Node left out**: 50844853 on 10.0.0.7: it fails" in said
+
+
 def test_training_that_several_trials_share_is_counted_once(tmp_path):
     alone = result_of(Trial("joint", 0.0)).model_copy(update={"seconds": 120.0})
     branched = alone.model_copy(update={"shared_epochs": 6, "shared_seconds": 60.0})

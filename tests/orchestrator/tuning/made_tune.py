@@ -12,14 +12,18 @@ class FakeTuner:
 
     def __init__(self, trainable, tune_config, run_config):
         self.searcher = tune_config.search_alg
-        self.callback, _ = run_config.callbacks
+        self.callback = run_config.callbacks[0]
         self.stopper = run_config.stop
 
     def start(self, number=0):
         """Start the next trial; returns it as Tune knows it."""
         config = self.searcher.suggest(f"t{number}")
         trial = SimpleNamespace(
-            trial_id=f"t{number}", config=config, last_result={}, pickled_error_file=None
+            trial_id=f"t{number}",
+            config=config,
+            last_result={},
+            pickled_error_file=None,
+            temporary_state=SimpleNamespace(ray_actor=None),
         )
         self.tell("start", trial)
         return trial

@@ -68,7 +68,11 @@ class FakeTune:
             assert isinstance(config, dict)
             name = config["out"].rpartition("/")[2]
             shell = SimpleNamespace(
-                trial_id=f"t{number}", config=config, last_result={}, pickled_error_file=None
+                trial_id=f"t{number}",
+                config=config,
+                last_result={},
+                pickled_error_file=None,
+                temporary_state=SimpleNamespace(ray_actor=None),
             )
             self.tell("start", shell)
             self.train(self.searcher.trial_of(shell.trial_id), shell)

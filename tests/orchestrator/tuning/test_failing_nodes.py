@@ -1,0 +1,140 @@
+"""Which nodes are given up: what failed there and got on elsewhere decides, never a trial's own
+fault.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from orchestrator.tuning.failing_nodes import SUSPECTED_S, WITHIN_S, FailingNodes
+
+NODES = ("a", "b", "c")
+MOVED = "x a fails\nx b epoch\ny a fails\ny b epoch\n"
+"""Two trials that failed on node `a` get on elsewhere: by chance, perhaps."""
+
+
+def played(script, nodes=None):
+    """What is decided on `trial node fails|epoch|ends` lines, one second after another."""
+    watched = nodes or FailingNodes()
+    for now, line in enumerate(script.split("\n")):
+        if not line.strip():
+            continue
+        trial, node, what = line.split()
+        watched.started(trial, node)
+        verdict = None
+        if what == "fails":
+            verdict = watched.failed(trial, float(now))
+        elif what == "epoch":
+            verdict = watched.got_on(trial, float(now))
+        else:
+            watched.finished(trial)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+@pytest.mark.parametrize(
+    ("script", "node", "failures"),
+    [
+        (f"{MOVED}z a fails\nz c epoch", "a", {"x": 1, "y": 1, "z": 1}),
+        # epochs there do not help it: its GPU fails after some
+        (
+            "z a epoch\nx a epoch\nx a fails\nx b epoch\ny a epoch\ny a fails\ny b epoch\n"
+            "z a fails\nz b epoch",
+            "a",
+            {"x": 1, "y": 1, "z": 1},
+        ),
+        ("x a fails\ny a fails\nw b epoch\nz a fails", "a", {"x": 1, "y": 1, "z": 1}),
+        ("x a fails\ny a fails\nz a fails\nw b epoch", "a", {"x": 1, "y": 1, "z": 1}),
+        (f"x a fails\n{MOVED}z a fails\nz b epoch", "a", {"x": 2, "y": 1, "z": 1}),
+        # one trial alone proves nothing, nor does one that fails everywhere
+        ("x a fails\nx a fails\nx a fails\nx a fails\nw b epoch", None, None),
+        ("x a fails\nx b fails\ny a fails\ny b fails\nz a fails\nz b fails\nw c epoch", None, None),
+        (MOVED, None, None),
+        # nor do many failures while nothing gets on anywhere: it may be the storage
+        ("x a fails\ny a fails\nz a fails\nw a fails", None, None),
+        ("w b epoch\nx a fails\ny a fails\nz a fails", None, None),
+        # a trial that finishes there clears it
+        (f"{MOVED}w a ends\nz a fails\nz b epoch", None, None),
+        # an epoch there breaks a row
+        ("x a fails\ny a fails\nw a epoch\nz a fails\nv b epoch", None, None),
+    ],
+)
+def test_a_node_is_given_up_where_trials_fail_and_get_on_elsewhere(script, node, failures):
+    verdict = played(script)
+    assert (verdict and verdict.node) == node
+    assert (verdict and verdict.failures) == failures
+
+
+def test_its_reason_is_in_words():
+    verdict = played(f"x a fails\n{MOVED}z a fails\nz b epoch")
+    assert verdict.reason == (
+        "4 attempts of 3 trials failed there within 1 min, and trials get on elsewhere"
+    )
+
+
+def test_failures_of_long_ago_are_forgotten():
+    watched = FailingNodes()
+    for trial, now in (("x", 0.0), ("y", 1.0), ("z", WITHIN_S + 10.0)):
+        watched.started(trial, "a")
+        watched.failed(trial, now)
+    watched.started("w", "b")
+    assert watched.got_on("w", WITHIN_S + 11.0) is None
+
+
+def test_a_node_is_suspected_for_a_while_after_a_failure():
+    watched = FailingNodes()
+    watched.started("x", "a")
+    watched.failed("x", 10.0)
+    assert watched.avoided(11.0, lambda: NODES) == {"a"}
+    assert watched.avoided(11.0, lambda: ["a"]) == set()  # there is no other
+    assert watched.avoided(11.0 + SUSPECTED_S, lambda: NODES) == set()
+
+
+def test_a_trial_that_fails_elsewhere_as_well_says_nothing_of_either_node():
+    watched = FailingNodes()
+    for now, node in ((10.0, "a"), (11.0, "b")):
+        watched.started("x", node)
+        watched.failed("x", now)
+    assert watched.avoided(12.0, lambda: NODES) == set()
+
+
+def test_some_node_is_always_left():
+    watched = FailingNodes(["a", "b"])
+    assert watched.avoided(0.0, lambda: NODES) == {"a", "b"}
+    assert watched.avoided(0.0, lambda: ["a", "b"]) == set()
+    watched.started("x", "c")
+    watched.failed("x", 1.0)
+    assert watched.avoided(2.0, lambda: NODES) == {"a", "b"}
+
+
+def test_where_nobody_knows_the_node_nothing_is_decided():
+    watched = FailingNodes()
+    for now, trial in enumerate("xyz"):
+        watched.started(trial, None)
+        assert watched.failed(trial, float(now)) is None
+        assert watched.got_on(trial, float(now)) is None
+    assert watched.avoided(3.0, lambda: NODES) == set()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_broken_node_is_found_and_no_other_whatever_trials_fail_by_themselves(seed):
+    """Node `a` fails every attempt; some trials fail wherever they are."""
+    rng, watched, now, found = random.Random(seed), FailingNodes(), 0.0, []
+    hopeless = {f"t{number}" for number in range(40) if rng.random() < 0.1}
+    for number in range(40):
+        trial = f"t{number}"
+        for _ in range(4):
+            now += rng.uniform(1.0, 20.0)
+            free = [node for node in NODES if node not in watched.avoided(now, lambda: NODES)]
+            node = rng.choice(free)
+            watched.started(trial, node)
+            if node == "a" or trial in hopeless:
+                found.append(watched.failed(trial, now))
+                continue
+            found.append(watched.got_on(trial, now))
+            watched.finished(trial)
+            break
+    assert [verdict.node for verdict in found if verdict] == ["a"]
