@@ -38,7 +38,7 @@ from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
 from trainables.contract.scores import Scores
 
 NAME = "drill"
-EPOCHS = 30
+EPOCHS = 100
 DISK_MB = 96
 SILENT_S = 400.0
 """A sweep in which nothing happens for so long has failed."""
@@ -206,12 +206,12 @@ def shares(sweep: Sweep, short: bool) -> list[tuple[float, str, Callable[[], str
     """Share of the trials that have finished, what goes wrong then, and how."""
     return [
         (0.1, "MLflow is away at the start", sweep.tracking_comes),
-        *([] if short else [(0.2, "a worker is killed", sweep.kill_worker)]),
-        (0.3, "MLflow's server is killed", sweep.kill_tracking),
-        *([] if short else [(0.45, "a node is killed", sweep.kill_node)]),
-        (0.55, "a second driver", sweep.second_driver),
-        (0.6, "the driver is killed", sweep.kill_driver),
-        *([] if short else [(0.75, "the disk is full", sweep.fill_disk)]),
+        *([] if short else [(0.15, "a worker is killed", sweep.kill_worker)]),
+        *([] if short else [(0.3, "a node is killed", sweep.kill_node)]),
+        (0.45, "a second driver", sweep.second_driver),
+        (0.45, "the driver is killed", sweep.kill_driver),
+        (0.55, "MLflow's server is killed", sweep.kill_tracking),
+        *([] if short else [(0.7, "the disk is full", sweep.fill_disk)]),
     ]
 
 
@@ -221,7 +221,7 @@ def drill(folder: Path, trials: int, *, sqlite: bool, short: bool = False) -> Se
     text = SWEEP.replace("STORE", str(folder / "store")).replace("EACH", str(trials // 2))
     (folder / f"{NAME}.yaml").write_text(text)
     with ExitStack() as stack:
-        rays = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="ray")))
+        rays = stack.enter_context(short_folder())
         stack.enter_context(small_disk(folder / "disk"))
         store = f"sqlite:///{folder / 'mlflow.db'}" if sqlite else stack.enter_context(postgres())
         cluster, tracking = RayNodes(rays, folder / "nodes.log"), TrackingServer(store, folder)
@@ -334,6 +334,13 @@ def check_tracking(sweep: Sweep) -> None:
                 double += len(steps) - len(set(steps))
         missing += EPOCHS * ("train_loss" not in run.data.metrics)
     seen.check("metric steps missing or double", not missing + double, f"{missing} and {double}")
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Of a short name, as Ray's sockets need it."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray", ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 @contextmanager
