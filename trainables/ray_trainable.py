@@ -71,6 +71,10 @@ class SharedRequest(TypedDict):
     epochs: int
 
 
+class NoGpu(RuntimeError):
+    """Ray gave the trial a GPU that torch does not find: another node may have one that works."""
+
+
 class TrialRequest(TypedDict):
     """What the sweep sends to a worker."""
 
@@ -322,7 +326,7 @@ def _device(gpu_fraction: float) -> torch.device:
     if gpu_fraction <= 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError(
+        raise NoGpu(
             "resources.gpus asks for a GPU, but torch finds none on this node (is it the CPU"
             " build?)"
         )

@@ -26,6 +26,7 @@ from trainables.ray_trainable import (
     STEPS,
     WALL_S,
     WARNING,
+    NoGpu,
     SharedRequest,
     StepReports,
     TrialRequest,
@@ -144,7 +145,7 @@ def test_a_cpu_trial_runs_on_the_cpu_whatever_the_machine_has(monkeypatch):
 
 def test_a_gpu_trial_without_a_gpu_says_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="torch finds none on this node"):
+    with pytest.raises(NoGpu, match="torch finds none on this node"):
         _device(1.0)
 
 
