@@ -5,19 +5,18 @@ Runs no trial and leaves nothing behind.
 
 from __future__ import annotations
 
-import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.planning.check import check_data
-from orchestrator.planning.node_facts import NodeFacts, Place, node_facts
+from orchestrator.planning.node_facts import NodeFacts, node_facts
+from orchestrator.planning.reaching import Place, probe
 from trainables.contract.addresses import is_address
 from trainables.contract.errors import UserError
+from trainables.data.store.description import INFO_FILE
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
@@ -46,20 +45,27 @@ def examine(sweep: Sweep | None, address: str | None, note: Callable[[str], None
     """Every finding, of this machine first, then of the nodes. sweep: whose store, storage and
     tracking are looked at; None: `runs` in this folder. address: HOST:PORT of a Ray cluster.
     """
-    storage = Path("runs" if sweep is None else sweep.storage).absolute()
-    with _probe(storage) as probe:
-        if isinstance(probe, Finding):
-            return [probe]
-        places = [probe]
+    storage = "runs" if sweep is None else sweep.storage
+    if not is_address(storage):
+        storage = str(Path(storage).absolute())
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(probe(storage))
+        except UserError as error:
+            todo = "give a `storage` that can be written"
+            return [Finding(HERE, "storage", "fails", str(error), todo)]
+        places = [made]
         note("looking at this machine")
         facts = node_facts(tuple(places))
-        found = [*of_machine(HERE, facts, storage, probe, wants_gpu=_wants_gpu(sweep))]
+        found = [*of_machine(HERE, facts, sweep, made)]
+        if is_address(storage):
+            found.append(Finding(HERE, "storage", "ok", f"{storage}: read, written and deleted"))
         if sweep is not None:
             found += _of_store(sweep)
             note("asking MLflow")
             found.append(_of_tracking(sweep))
-            places += [Place(folder) for folder in _stores(sweep)]
-        return found + _of_ray(address, note, facts, tuple(places), storage, sweep)
+            places.append(_store(sweep))
+        return found + _of_ray(address, note, facts, tuple(places), sweep)
 
 
 def _of_ray(
@@ -67,7 +73,6 @@ def _of_ray(
     note: Callable[[str], None],
     here: NodeFacts,
     places: tuple[Place, ...],
-    storage: Path,
     sweep: Sweep | None,
 ) -> list[Finding]:
     from orchestrator.tuning.asking import ask_nodes
@@ -88,15 +93,15 @@ def _of_ray(
             found.append(Finding(answer.node, "worker", "fails", answer.error, todo))
             continue
         facts: NodeFacts = answer.answer
-        gpus = bool(answer.resources.get("GPU")) and _wants_gpu(sweep)
         if shared:
-            found += of_machine(answer.node, facts, storage, places[0], wants_gpu=gpus)
+            without = not answer.resources.get("GPU")  # a head that runs no trial
+            found += of_machine(answer.node, facts, sweep, places[0], without_gpu=without)
         found += of_worker(answer.node, facts, here, places)
     return found
 
 
 def of_machine(
-    where: str, facts: NodeFacts, storage: Path, probe: Place, *, wants_gpu: bool
+    where: str, facts: NodeFacts, sweep: Sweep | None, probe: Place, *, without_gpu: bool = False
 ) -> Iterator[Finding]:
     """What a machine has: cores, GPUs, torch, room."""
     memory = f"{facts.memory / 2**30:.1f} GB of memory"
@@ -110,9 +115,14 @@ def of_machine(
         versions,
         f"install {' and '.join(missing)}" if missing else "",
     )
-    yield _of_torch(where, facts, wants_gpu=wants_gpu)
+    yield _of_torch(where, facts, wants_gpu=_wants_gpu(sweep) and not without_gpu)
     if probe.folder in facts.free:
-        yield _of_disk(where, storage, facts.free[probe.folder])
+        yield _of_disk(where, probe.shown, facts.free[probe.folder], "give another `storage`")
+    if facts.cache in facts.free and (
+        is_address(probe.folder) or (sweep is not None and is_address(sweep.data.store))
+    ):
+        todo = "set ORCHESTRATE_CACHE to another folder"
+        yield _of_disk(where, facts.cache, facts.free[facts.cache], todo)
 
 
 def _of_torch(where: str, facts: NodeFacts, *, wants_gpu: bool) -> Finding:
@@ -135,10 +145,10 @@ def _of_torch(where: str, facts: NodeFacts, *, wants_gpu: bool) -> Finding:
     return Finding(where, "torch", "ok", said)
 
 
-def _of_disk(where: str, storage: Path, free: int) -> Finding:
-    said = f"{free / 1e9:.1f} GB free in {storage}"
+def _of_disk(where: str, folder: str, free: int, otherwise: str) -> Finding:
+    said = f"{free / 1e9:.1f} GB free in {folder}"
     if free < TOO_LITTLE_GB * 1e9:
-        return Finding(where, "disk", "fails", said, "make room, or give another `storage`")
+        return Finding(where, "disk", "fails", said, f"make room, or {otherwise}")
     if free < LITTLE_GB * 1e9:
         todo = "`orchestrate plan FILE` says what a sweep needs"
         return Finding(where, "disk", "warning", said, todo)
@@ -149,14 +159,16 @@ def of_worker(
     where: str, facts: NodeFacts, here: NodeFacts, places: Sequence[Place]
 ) -> Iterator[Finding]:
     """What a node sees of what the driver sees, and whether it has the same versions."""
-    reached = [place.folder for place in places if place.folder not in facts.unreachable]
-    for folder, reason in facts.unreachable.items():
-        todo = "mount it under the same path on every node"
-        said = f"{Path(folder).parent if _is_probe(folder) else folder}: {reason}"
-        yield Finding(where, "storage seen by a worker", "fails", said, todo)
+    reached = [place.shown for place in places if place.folder not in facts.unreachable]
+    for place in places:
+        if place.folder in facts.unreachable:
+            todo = "mount it under the same path on every node"
+            if is_address(place.folder):
+                todo = "give every node the package and the credentials: see docs/clusters.md"
+            said = f"{place.shown}: {facts.unreachable[place.folder]}"
+            yield Finding(where, "storage seen by a worker", "fails", said, todo)
     if reached:
-        names = ", ".join(str(Path(each).parent if _is_probe(each) else each) for each in reached)
-        yield Finding(where, "storage seen by a worker", "ok", names)
+        yield Finding(where, "storage seen by a worker", "ok", ", ".join(reached))
     other = {
         name: version
         for name, version in facts.versions.items()
@@ -201,37 +213,12 @@ def _wants_gpu(sweep: Sweep | None) -> bool:
     return float(sweep.resources.gpus) > 0
 
 
-def _stores(sweep: Sweep) -> list[str]:
-    """Folders of the store, where it is one."""
+def _store(sweep: Sweep) -> Place:
+    """The store as a worker has to see it."""
     store = sweep.data.store
-    return [] if is_address(store) else [str(Path(store).absolute())]
-
-
-PREFIX = ".doctor-"
-
-
-def _is_probe(folder: str) -> bool:
-    return Path(folder).name.startswith(PREFIX)
-
-
-@contextmanager
-def _probe(storage: Path) -> Iterator[Place | Finding]:
-    """Within: a folder in the storage, with a word in it that a worker must read; gone afterwards.
-    A Finding where it cannot be made.
-    """
-    there = next(folder for folder in (storage, *storage.parents) if folder.exists())
-    word = secrets.token_hex(8)
-    try:
-        folder = tempfile.mkdtemp(dir=there, prefix=PREFIX)
-        Path(folder, "word").write_text(word)
-    except OSError as error:
-        said = f"{there}: {error.strerror}"
-        yield Finding(HERE, "storage", "fails", said, "give a `storage` that can be written")
-        return
-    try:
-        yield Place(folder, word)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if is_address(store):
+        return Place(store.rstrip("/"), file=INFO_FILE)
+    return Place(str(Path(store).absolute()))
 
 
 def _counted(number: int, what: str) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 
 from orchestrator import __version__
 from orchestrator.planning.machine import present
+from orchestrator.planning.reaching import Place, free_in_cache, unreached
+from trainables.contract.addresses import is_address
 
 PACKAGES = ("ray", "torch", "mlflow", "numpy", "pyarrow")
 """Whose versions must be one on all nodes, as must those of Python and the project."""
@@ -29,14 +31,6 @@ _ASK_TORCH = (
     "import json, torch; print(json.dumps({'build': torch.__version__, 'cuda': torch.version.cuda,"
     " 'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]}))"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A folder that a node has to reach."""
-
-    folder: str  # absolute
-    word: str = ""  # content of the file `word` in it, which the driver has written; "": none
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +47,24 @@ class NodeFacts:
     torch_gpus: tuple[str, ...]
     torch_error: str = ""
     free: dict[str, int] = field(default_factory=dict)  # bytes, by folder
-    unreachable: dict[str, str] = field(default_factory=dict)  # why, by folder
+    unreachable: dict[str, str] = field(default_factory=dict)  # why, by folder or address
+    cache: str = ""  # folder of copies of what lies at addresses
 
 
 def node_facts(places: tuple[Place, ...]) -> NodeFacts:
-    """The facts of the machine that this runs on; in a place with a word the node leaves a file of
-    its own name.
-    """
+    """The facts of the machine that this runs on, see `unreached`."""
     cores, cards = present()
     torch = _torch()
     free: dict[str, int] = {}
     unreachable: dict[str, str] = {}
     name = platform.node()
     for place in places:
-        try:
+        reason = unreached(place, name)
+        if reason is not None:
+            unreachable[place.folder] = reason
+        elif not is_address(place.folder):
             free[place.folder] = shutil.disk_usage(place.folder).free
-            if place.word:
-                _exchange(Path(place.folder), place.word, name)
-        except OSError as error:
-            unreachable[place.folder] = error.strerror or str(error)
-        except ValueError as error:
-            unreachable[place.folder] = str(error)
+    cache, free_there = free_in_cache()
     return NodeFacts(
         name=name,
         cores=cores,
@@ -84,15 +75,10 @@ def node_facts(places: tuple[Place, ...]) -> NodeFacts:
         torch_build=torch.get("build"),
         torch_gpus=tuple(torch.get("gpus", ())),
         torch_error=torch.get("error", ""),
-        free=free,
+        free=free | {cache: free_there},
         unreachable=unreachable,
+        cache=cache,
     )
-
-
-def _exchange(folder: Path, word: str, name: str) -> None:
-    if (folder / "word").read_text() != word:
-        raise ValueError("another folder lies there under the same path")
-    (folder / f"from-{name}-{os.getpid()}").write_text(word)
 
 
 def package_versions() -> dict[str, str]:

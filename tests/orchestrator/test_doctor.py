@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from orchestrator import doctor
 from orchestrator.doctor import HERE, examine, of_machine, of_worker
-from orchestrator.planning.node_facts import NodeFacts, Place, node_facts
+from orchestrator.planning import reaching
+from orchestrator.planning.node_facts import NodeFacts, node_facts
+from orchestrator.planning.reaching import Place
 from orchestrator.tuning import asking, cluster
 from orchestrator.tuning.asking import NodeAnswer
+from tests.naive_stores import clip, store
 from tests.orchestrator.in_process import run_captured
 from tests.orchestrator.sweep_files import SMALL, loaded, written
 from trainables.contract.errors import UserError
+from trainables.remote.filesystem import opened
 
 FACTS = NodeFacts(
     name="node",
@@ -31,6 +38,8 @@ FACTS = NodeFacts(
     free={"/s/.doctor-x": 10**12, "/data": 10**12},
 )
 PROBE = Place("/s/.doctor-x", "word")
+NO_TORCH = "orchestrator.planning.node_facts._torch"
+"""Asking it takes seconds."""
 NO_CUDA = {"torch_build": "2.13.0+cpu", "torch_gpus": ()}
 
 
@@ -54,7 +63,9 @@ def states(findings):
 )
 def test_what_would_fail_on_a_machine(change, wants_gpu, what, state, todo):
     facts = dataclasses.replace(FACTS, **change)
-    found = list(of_machine("node", facts, Path("/s/runs"), PROBE, wants_gpu=wants_gpu))
+    resources = SimpleNamespace(gpus=1 if wants_gpu else "auto")
+    sweep = SimpleNamespace(resources=resources, data=SimpleNamespace(store="/data"))
+    found = list(of_machine("node", facts, sweep, PROBE))
     [finding] = [each for each in found if each.what == what]
     assert finding.state == state
     assert todo in finding.todo
@@ -92,6 +103,85 @@ def test_a_folder_of_the_same_name_elsewhere_is_not_taken_for_the_same(tmp_path)
     assert facts.memory > 2**28
     assert facts.torch_build
     assert facts.versions["ray"][0].isdigit()
+
+
+def at_address(tmp_path: Path, storage: str, store: str = "nowhere"):
+    """A sweep whose results go to an address."""
+    sweep = loaded(tmp_path, SMALL, "tracking.uri=none", f"data.store={store}")
+    return sweep.model_copy(update={"storage": storage})
+
+
+def test_storage_and_store_at_addresses_answer_here_and_from_a_worker(rays, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = store(tmp_path / "store", [clip("a"), clip("b", split="test")])
+    sweep = at_address(tmp_path, f"file://{tmp_path}/bucket", f"file://{made.path}")
+    seen = []
+
+    def ask(question, places):
+        seen.extend(places)
+        return [NodeAnswer("b", {"CPU": 1.0}, node_facts(places))]
+
+    monkeypatch.setattr(asking, "ask_nodes", ask)
+    monkeypatch.setattr(doctor, "node_facts", node_facts)
+    monkeypatch.setattr(NO_TORCH, dict)
+    found = examine(sweep, "10.0.0.1:6379", lambda _: None)
+    said = {(each.where, each.what): each for each in found}
+    assert said[HERE, "storage"].said == f"file://{tmp_path}/bucket: read, written and deleted"
+    worker = said["b", "storage seen by a worker"]
+    assert (worker.state, worker.said) == (
+        "ok",
+        f"file://{tmp_path}/bucket, file://{made.path}",
+    )
+    assert said["b", "disk"].said.endswith(f"GB free in {os.environ['ORCHESTRATE_CACHE']}")
+    assert [place.shown for place in seen] == [f"file://{tmp_path}/bucket", f"file://{made.path}"]
+    assert not list((tmp_path / "bucket").iterdir())  # what was written is gone
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (Place("memory://empty/.doctor-1", "word"), "there is no word, which this machine should"),
+        (Place("memory://other/.doctor-1", "mine"), "another bucket is reached by the same"),
+        (Place("memory://empty", file="dataset.json"), "there is no dataset.json, which this"),
+        (Place("gs://bucket/runs", "word"), "needs the extra 'gcs', which is not installed"),
+    ],
+)
+def test_a_worker_that_does_not_reach_an_address_says_why(place, reason, monkeypatch):
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    opened("memory://other")[0].pipe_file("/other/.doctor-1/word", b"theirs")
+    monkeypatch.setattr(NO_TORCH, dict)
+    facts = node_facts((place,))
+    assert facts.unreachable[place.folder].startswith(reason)
+    [finding] = [each for each in of_worker("b", facts, facts, [place]) if each.state == "fails"]
+    assert finding.said.startswith(f"{place.shown}: {reason}")
+    assert finding.todo.startswith("give every node the package and the credentials")
+
+
+@pytest.mark.parametrize(
+    ("refusing_store", "said"),
+    [
+        ((403, "AccessDenied", ("PUT",)), "s3://bucket/runs: no right to write there"),
+        ((404, "NoSuchBucket"), "s3://bucket/runs: there is no bucket 'bucket'"),
+    ],
+    indirect=["refusing_store"],
+    ids=str,
+)
+def test_a_bucket_that_refuses_is_a_finding(refusing_store, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(NO_TORCH, dict)
+    monkeypatch.chdir(tmp_path)
+    [found] = examine(at_address(tmp_path, "s3://bucket/runs"), None, lambda _: None)
+    assert (found.where, found.what, found.state) == (HERE, "storage", "fails")
+    assert found.said.startswith(said)
+
+
+def test_a_bucket_is_left_as_it_was(object_store):
+    address = f"{object_store.bucket()}/runs"
+    with reaching.probe(address) as place:
+        assert place.shown == address
+        assert reaching.unreached(place, "node") is None
+    files, root = opened(address)
+    assert files.find(root.partition("/")[0]) == []
 
 
 @pytest.fixture
@@ -157,7 +247,7 @@ def test_a_storage_that_cannot_be_written_is_a_finding(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.tempfile, "mkdtemp", refuse)  # root writes everywhere
+    monkeypatch.setattr(reaching.tempfile, "mkdtemp", refuse)  # root writes everywhere
     [found] = examine(None, None, lambda _: None)
     assert (found.what, found.state) == ("storage", "fails")
     assert found.said == f"{tmp_path}: Permission denied"

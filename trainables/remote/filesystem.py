@@ -102,9 +102,15 @@ _PACKAGES = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "a
 
 
 def in_words(error: BaseException, address: str, doing: str = "read") -> str:
-    """`s3://bucket/runs: there is no bucket 'bucket'`: one line of what keeps us from `doing` there
-    and, where it is for the reader to mend, how. See `explained` for `doing`.
+    """`s3://bucket/runs: there is no bucket 'bucket': make it, or correct its name`: one line of
+    what keeps us from `doing` there and, where it is for the reader to mend, how. See `explained`
+    for `doing`.
     """
+    return f"{redacted(address)}: {reason_in_words(error, address, doing)}"
+
+
+def reason_in_words(error: BaseException, address: str, doing: str = "read") -> str:
+    """The same without the address."""
     protocol, _, rest = address.partition("://")
     bucket, extra = rest.split("/")[0], EXTRAS.get(protocol)
     codes = _codes(error)
@@ -130,7 +136,7 @@ def in_words(error: BaseException, address: str, doing: str = "read") -> str:
         said += " and AWS_ENDPOINT_URL" if extra == "s3" else ""
     else:
         said = f"cannot {doing} there: {detail}"
-    return f"{redacted(address)}: {said}"
+    return said
 
 
 def may_pass(error: BaseException) -> bool:
