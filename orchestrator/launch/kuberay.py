@@ -54,11 +54,16 @@ class KubeRayRequest:
     cpus: int = 8  # of each worker
     gpus: int = 1  # of each worker
     memory: str = "32Gi"  # of each worker
-    claim: str = "sweeps"  # PersistentVolumeClaim that all pods can write to
+    claim: str | None = "sweeps"  # PersistentVolumeClaim that all pods can write to; None: none
     mount: str = "/sweeps"  # where the claim is mounted
     namespace: str = "default"
     queue: str | None = None  # LocalQueue of Kueue
     secret: str | None = None  # Secret whose keys become variables of the environment
+
+    @property
+    def mounted(self) -> str | None:
+        """What outlives the pods."""
+        return None if self.claim is None else self.mount
 
     def problems(self) -> list[str]:
         """Every field that Kubernetes would not take."""
@@ -79,7 +84,7 @@ def render_kuberay(work: Work, asked: KubeRayRequest) -> Rendered:
     """The RayJob, which `kubectl create` reads from its standard input; each gets a name of its
     own, and all of them go on with the one sweep.
     """
-    problems = [*work.problems(), *asked.problems(), *kept_in(asked.mount, work)]
+    problems = [*work.problems(), *asked.problems(), *kept_in(asked.mounted, work)]
     checked([*problems, *_needing_quotes(work)])
     queue = {} if asked.queue is None else {"kueue.x-k8s.io/queue-name": asked.queue}
     job = {
@@ -91,9 +96,7 @@ def render_kuberay(work: Work, asked: KubeRayRequest) -> Rendered:
             **({"labels": queue} if queue else {}),
         },
         "spec": {
-            "entrypoint": shlex.join(
-                ["env", "-C", work.folder, *UNLESS_FOR_GOOD, *work.words("auto")]
-            ),
+            "entrypoint": shlex.join([*work.start(), *UNLESS_FOR_GOOD, *work.words("auto")]),
             "backoffLimit": RETRIES,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,
@@ -135,18 +138,19 @@ def _pod(name: str, asked: KubeRayRequest, cpus: int, memory: str, gpus: int) ->
         "name": f"ray-{name}",
         "image": asked.image,
         "resources": {"requests": dict(resources), "limits": dict(resources)},
-        "volumeMounts": [{"name": "sweeps", "mountPath": asked.mount}],
     }
+    if asked.claim is not None:
+        container["volumeMounts"] = [{"name": "sweeps", "mountPath": asked.mount}]
     if asked.secret is not None:
         container["envFrom"] = [{"secretRef": {"name": asked.secret}}]
-    claim = {"claimName": asked.claim}
-    return {
-        "spec": {
-            "securityContext": {"fsGroup": IMAGE_GROUP},
-            "containers": [container],
-            "volumes": [{"name": "sweeps", "persistentVolumeClaim": claim}],
-        }
+    pod: dict[str, Any] = {
+        "securityContext": {"fsGroup": IMAGE_GROUP},
+        "containers": [container],
     }
+    if asked.claim is not None:
+        claim = {"claimName": asked.claim}
+        pod["volumes"] = [{"name": "sweeps", "persistentVolumeClaim": claim}]
+    return {"spec": pod}
 
 
 def _needing_quotes(work: Work) -> list[str]:
@@ -157,11 +161,11 @@ def _needing_quotes(work: Work) -> list[str]:
         f"{place}: must be free of spaces, quotes and other signs of a shell, got '{word}'; write"
         " it into the sweep file"
         for place, word in (
-            ("--folder", work.folder),
+            ("--folder", work.folder or ""),
             ("FILE", work.file),
             *((f"--set {each.partition('=')[0]}", each) for each in work.overrides),
         )
-        if shlex.quote(word) != word
+        if word and shlex.quote(word) != word
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from orchestrator.launch.request import Rendered, Work, checked, matches
+from orchestrator.launch.request import Rendered, Work, checked, matches, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def render_ray(work: Work, asked: RayRequest) -> Rendered:
     """The command that submits the job; its driver starts in the sweep's folder on the head, which
     has it under the same path.
     """
-    checked([*work.problems(), *asked.problems()])
-    entrypoint = ["env", "-C", work.folder, *work.words("auto")]
+    checked([*work.problems(), *asked.problems(), *shared(work)])
+    entrypoint = [*work.start(), *work.words("auto")]
     command = ("ray", "job", "submit", "--address", asked.address, "--no-wait", "--", *entrypoint)
     return Rendered("ray", shlex.join(entrypoint) + "\n", command)

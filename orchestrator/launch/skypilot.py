@@ -32,13 +32,18 @@ class SkyPilotRequest:
     """What SkyPilot is asked for."""
 
     image: str  # with `orchestrate` in it, as clusters/Dockerfile builds
-    bucket: str  # s3://..., gs://... or another store of SkyPilot's
+    bucket: str | None = None  # s3://..., gs://... to mount; None: the sweep lies at addresses
     accelerators: str | None = None  # A100:4; None: a machine without
     cpus: str = "8+"
     infra: str | None = None  # aws, gcp/us-central1, ...; None: the cheapest that has it
     spot: bool = True
     mount: str = "/sweeps"  # where the bucket is mounted
     secrets: tuple[str, ...] = ()  # variables of the environment that the job gets
+
+    @property
+    def mounted(self) -> str | None:
+        """What outlives the machine."""
+        return None if self.bucket is None else self.mount
 
     def problems(self) -> list[str]:
         """Every field that SkyPilot would not take."""
@@ -61,7 +66,10 @@ def render_skypilot(work: Work, asked: SkyPilotRequest) -> Rendered:
     """The task, and the command that launches it as a managed job, which SkyPilot starts again
     elsewhere when its machine is taken away.
     """
-    checked([*work.problems(), *asked.problems(), *kept_in(asked.mount, work)])
+    if asked.bucket is None and not work.at_addresses:
+        rule = "must be given unless `storage` and `data.store` are addresses"
+        checked([f"--bucket: {rule}, got '{work.storage}' and '{work.store}'"])
+    checked([*work.problems(), *asked.problems(), *kept_in(asked.mounted, work)])
     resources: dict[str, Any] = {
         "infra": asked.infra,
         "accelerators": asked.accelerators,
@@ -77,11 +85,21 @@ def render_skypilot(work: Work, asked: SkyPilotRequest) -> Rendered:
         "name": name,
         "num_nodes": 1,
         "resources": {key: value for key, value in resources.items() if value is not None},
-        # cached, as the journal is appended to, which a plain mount of a bucket cannot
-        "file_mounts": {asked.mount: {"source": asked.bucket, "mode": "MOUNT_CACHED"}},
+        **_mounts(asked),
         **({"secrets": dict.fromkeys(asked.secrets)} if asked.secrets else {}),
-        "run": f"mkdir -p {shlex.quote(work.folder)}\ncd {shlex.quote(work.folder)}\n{command}\n",
+        "run": f"{_into(work.folder)}{command}\n",
     }
     secrets = [word for each in asked.secrets for word in ("--secret", each)]
     launch = ("sky", "jobs", "launch", "--yes", "--detach-run", "--name", name, *secrets, FILE)
     return Rendered("skypilot", as_yaml(task), launch, ".yaml")
+
+
+def _mounts(asked: SkyPilotRequest) -> dict[str, Any]:
+    if asked.bucket is None:
+        return {}
+    # cached, as the journal is appended to, which a plain mount of a bucket cannot
+    return {"file_mounts": {asked.mount: {"source": asked.bucket, "mode": "MOUNT_CACHED"}}}
+
+
+def _into(folder: str | None) -> str:
+    return "" if folder is None else f"mkdir -p {shlex.quote(folder)}\ncd {shlex.quote(folder)}\n"

@@ -15,6 +15,7 @@ from orchestrator.launch.request import (
     checked,
     matches,
     names,
+    shared,
     unprintable,
 )
 
@@ -66,16 +67,21 @@ def render_slurm(work: Work, asked: SlurmRequest) -> Rendered:
     """The batch script, which `sbatch` reads from its standard input; UserError lists every field
     that cannot be.
     """
-    checked([*work.problems(), *asked.problems()])
+    checked([*work.problems(), *asked.problems(), *_without_folder(work), *shared(work)])
     parts = [
         _header(work, asked),
         _ON_SIGNAL,
         *([_CLUSTER] if asked.nodes > 1 else []),
         _sweep(work, asked),
     ]
-    folder, environment = shlex.quote(work.folder), shlex.quote(asked.environment)
+    folder, environment = shlex.quote(str(work.folder)), shlex.quote(asked.environment)
     parts.insert(1, _PLACE.format(folder=folder, environment=environment))
     return Rendered("slurm", "\n".join(parts), ("sbatch", "--parsable"), ".sbatch")
+
+
+def _without_folder(work: Work) -> list[str]:
+    """A job's output goes to a folder, whatever its sweep needs."""
+    return [] if work.folder else ["--folder: must be given, for the job's output"]
 
 
 def _header(work: Work, asked: SlurmRequest) -> str:
@@ -91,7 +97,7 @@ def _header(work: Work, asked: SlurmRequest) -> str:
         "gpus-per-node": asked.gpus or None,
         "mem": asked.memory or ("0" if asked.exclusive else None),
         "signal": f"B:USR1@{WARNING_S}",
-        "chdir": shlex.quote(work.folder),  # where its output is
+        "chdir": shlex.quote(str(work.folder)),  # where its output is
         "open-mode": "append",
         "output": f"{work.name}-%j.out",
     }

@@ -107,7 +107,8 @@ def launch_slurm(
         qos=qos,
         whole=whole,
     )
-    _launch(render_slurm(_work(file, overrides, folder), asked), dry_run, as_json)
+    work = _work(file, overrides, folder).starting_in(str(Path.cwd()))
+    _launch(render_slurm(work, asked), dry_run, as_json)
 
 
 @launch_app.command("ray")
@@ -123,11 +124,14 @@ def launch_ray(
 ) -> None:
     """Submit a job to a Ray cluster that runs, with `ray job submit`.
 
-    The folder lies under the same path on every node.
+    The folder lies under the same path on every node; a sweep at addresses needs none.
     """
     from orchestrator.launch.ray_job import RayRequest, render_ray
 
-    _launch(render_ray(_work(file, overrides, folder), RayRequest(address)), dry_run, as_json)
+    work = _work(file, overrides, folder)
+    if not work.at_addresses:
+        work = work.starting_in(str(Path.cwd()))
+    _launch(render_ray(work, RayRequest(address)), dry_run, as_json)
 
 
 @launch_app.command("kuberay")
@@ -142,8 +146,13 @@ def launch_kuberay(
         str, typer.Option("--memory", help="Ask for so much memory of each worker.")
     ] = "32Gi",
     claim: Annotated[
-        str, typer.Option("--claim", help="Mount this PersistentVolumeClaim in every pod.")
-    ] = "sweeps",
+        str | None,
+        typer.Option(
+            "--claim",
+            help="Mount this PersistentVolumeClaim in every pod.",
+            show_default="sweeps; none where storage and store are addresses",
+        ),
+    ] = None,
     mount: Mount = "/sweeps",
     namespace: Annotated[
         str, typer.Option("--namespace", help="Create the job in this namespace.")
@@ -165,6 +174,9 @@ def launch_kuberay(
     """
     from orchestrator.launch.kuberay import KubeRayRequest, render_kuberay
 
+    work = _work(file, overrides, folder)
+    if claim is None and not work.at_addresses:
+        claim = "sweeps"
     asked = KubeRayRequest(
         image=image,
         workers=workers,
@@ -177,17 +189,21 @@ def launch_kuberay(
         queue=queue,
         secret=secret,
     )
-    _launch(render_kuberay(_work(file, overrides, folder or mount), asked), dry_run, as_json)
+    _launch(render_kuberay(work.starting_in(asked.mounted), asked), dry_run, as_json)
 
 
 @launch_app.command("skypilot")
 def launch_skypilot(
     file: File,
     image: Image,
-    bucket: Annotated[
-        str, typer.Option("--bucket", help="Keep the sweep's folder in this bucket: s3://NAME.")
-    ],
     overrides: Overrides = None,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            "--bucket",
+            help="Mount this bucket, s3://NAME; needed unless `storage` is an address.",
+        ),
+    ] = None,
     accelerators: Annotated[
         str | None, typer.Option("--accelerators", help="Ask for these GPUs: A100:4.")
     ] = None,
@@ -223,7 +239,8 @@ def launch_skypilot(
         mount=mount,
         secrets=tuple(secret or ()),
     )
-    _launch(render_skypilot(_work(file, overrides, folder or mount), asked), dry_run, as_json)
+    work = _work(file, overrides, folder).starting_in(asked.mounted)
+    _launch(render_skypilot(work, asked), dry_run, as_json)
 
 
 def _work(file: str, overrides: list[str] | None, folder: str | None) -> Work:
@@ -232,7 +249,12 @@ def _work(file: str, overrides: list[str] | None, folder: str | None) -> Work:
     from orchestrator.planning.check import checked_sweep
 
     sweep = checked_sweep(file, overrides or (), data=False)
-    return Work(sweep.name, file, folder or str(Path.cwd()), tuple(overrides or ()))
+    places = {
+        "storage": sweep.storage,
+        "store": sweep.data.store,
+        "tracking": sweep.tracking.uri,
+    }
+    return Work(sweep.name, file, folder, tuple(overrides or ()), **places)
 
 
 def _launch(rendered: Rendered, dry_run: bool, as_json: bool) -> None:

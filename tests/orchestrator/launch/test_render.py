@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -330,6 +331,118 @@ def test_a_sweep_is_in_what_outlives_its_machine(folder):
         with pytest.raises(UserError, match=r"^--folder: must be in --mount \(/sweeps\)"):
             render(work, asked)
         render(Work("s", "s.yaml", "/sweeps/mine"), asked)
+
+
+BUCKET = {"storage": "s3://lab/runs", "store": "s3://lab/data", "tracking": "http://mlflow:5000"}
+AT_ADDRESSES = Work("s", "nw_ucla", None, ("storage=s3://lab/runs",), **BUCKET)
+
+
+def test_a_sweep_at_addresses_needs_no_folder_no_claim_and_no_mount():
+    command = "orchestrate sweep nw_ucla --set storage=s3://lab/runs"
+    assert render_ray(AT_ADDRESSES, RayRequest("http://h:8265")).text == (
+        f"{command} --address auto\n"
+    )
+    asked = KubeRayRequest("r/o:1", claim=None, secret="bucket-keys")
+    job = yaml.safe_load(render_kuberay(AT_ADDRESSES, asked).text)
+    assert job["spec"]["entrypoint"] == (
+        f"python -m orchestrator.launch.for_good {command} --address auto"
+    )
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert "volumes" not in pod
+        [container] = pod["containers"]
+        assert "volumeMounts" not in container
+        assert container["envFrom"] == [{"secretRef": {"name": "bucket-keys"}}]
+    rendered = render_skypilot(
+        AT_ADDRESSES, SkyPilotRequest("r/o:1", secrets=("AWS_SECRET_ACCESS_KEY",))
+    )
+    task = yaml.safe_load(rendered.text)
+    assert task["run"] == f"{command}\n"
+    assert "file_mounts" not in task
+    assert task["secrets"] == {"AWS_SECRET_ACCESS_KEY": None}
+
+
+def test_no_key_of_a_bucket_is_rendered(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAPLANTEDPLANTED01")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted/secret")
+    work = AT_ADDRESSES.starting_in("/sweeps")
+    for rendered in (
+        render_slurm(work, SlurmRequest(**SLURM, nodes=2)),
+        render_ray(work, RayRequest("http://h:8265")),
+        render_kuberay(work, KubeRayRequest("i", secret="keys")),
+        render_skypilot(work, SkyPilotRequest("i", "s3://b", secrets=("AWS_SECRET_ACCESS_KEY",))),
+    ):
+        whole = f"{rendered.text} {rendered.shown()}"
+        assert "AKIAPLANTED" not in whole
+        assert "planted/" not in whole
+
+
+RENDERS = {
+    "slurm": (render_slurm, SlurmRequest(**SLURM)),
+    "ray": (render_ray, RayRequest("http://h:8265")),
+    "kuberay": (render_kuberay, KubeRayRequest("i")),
+    "kuberay, no claim": (render_kuberay, KubeRayRequest("i", claim=None)),
+    "skypilot": (render_skypilot, SkyPilotRequest("i", "s3://b")),
+    "skypilot, no bucket": (render_skypilot, SkyPilotRequest("i")),
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "folder", "changed", "message"),
+    [
+        ("ray", None, {"storage": "runs"}, "storage: must be an address such as s3://BUCKET/F"),
+        ("ray", None, {"store": "data/x"}, "data.store: must be an address such as s3://BUCKET"),
+        ("ray", None, {"tracking": "sqlite:///m.db"}, "tracking.uri: must be an address such as h"),
+        ("ray", "/s", {"storage": "/tmp/runs"}, "storage: must be a folder that all nodes share"),
+        ("slurm", "/s", {"storage": "/dev/shm/r"}, "storage: must be a folder that all nodes sh"),
+        ("slurm", None, {}, "--folder: must be given, for the job's output"),
+        ("kuberay", "/sweeps", {"storage": "/data/runs"}, "storage: must be an address, or in"),
+        (
+            "kuberay",
+            "/sweeps",
+            {"storage": "../runs"},
+            "storage: must be an address, or in",
+        ),
+        (
+            "kuberay",
+            "/sweeps",
+            {"tracking": "sqlite:////m.db"},
+            "tracking.uri: must be an ad",
+        ),
+        (
+            "kuberay, no claim",
+            None,
+            {"storage": "/runs"},
+            "storage: must be an address, as",
+        ),
+        ("kuberay, no claim", "/x", {}, "--folder: must be left out where nothing is mounted"),
+        ("skypilot", "/sweeps", {"storage": "/data"}, "storage: must be an address, or in"),
+        ("skypilot, no bucket", None, {"storage": "runs"}, "--bucket: must be given unless"),
+        ("skypilot, no bucket", None, {"file": "my.yaml"}, "FILE: must be the name of a shipped"),
+    ],
+)
+def test_what_would_go_with_its_machine_is_refused(how, folder, changed, message):
+    render, asked = RENDERS[how]
+    work = replace(AT_ADDRESSES, folder=folder, **changed)
+    with pytest.raises(UserError) as caught:
+        render(work, asked)
+    [problem] = caught.value.problems
+    assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("how", "changed"),
+    [
+        ("slurm", {"storage": "/shared/runs"}),
+        ("ray", {"storage": "/nfs/runs", "tracking": "sqlite:////nfs/m.db"}),
+        ("kuberay", {"storage": "/sweeps/runs", "tracking": "sqlite:///m.db", "store": "/data"}),
+        ("skypilot", {"storage": "runs", "tracking": "sqlite:////sweeps/m.db"}),
+    ],
+)
+def test_what_outlives_its_machine_is_taken(how, changed):
+    render, asked = RENDERS[how]
+    render(replace(AT_ADDRESSES, folder="/sweeps", **changed), asked)
 
 
 def test_a_command_that_kuberay_would_take_apart_is_refused():

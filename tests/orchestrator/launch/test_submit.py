@@ -109,7 +109,7 @@ def test_a_dry_run_shows_what_is_submitted_and_submits_nothing(clients, capsys):
         ((*ASKED[1:], "--set", "train.lr=-1", "--dry-run"), "--set train.lr: must be"),
         (("ray", "quickstart", "--address", "ray://h:1", "--dry-run"), "--address: must be http"),
         (("kuberay", "quickstart"), "Missing option '--image'"),
-        (("skypilot", "quickstart", "--image", "i"), "Missing option '--bucket'"),
+        (("skypilot", "quickstart", "--image", "i"), "--bucket: must be given"),
         (("pbs", "quickstart"), "No such command 'pbs'"),
     ],
 )
