@@ -32,7 +32,7 @@ from trainables.data.store.description import Description, layout_of
 from trainables.data.store.writing import sha256
 
 if TYPE_CHECKING:
-    from trainables.deploy.predict import Network
+    from trainables.deploy.predict import ShippedForm
 
 FILE = BUNDLE
 
@@ -200,7 +200,7 @@ class Bundle:
         return cls(description, {trial: data}, {"trial": trial}, {trial: file})
 
     @cached_property
-    def _networks(self) -> list[tuple[Network, DataConfig]]:
+    def _networks(self) -> list[tuple[ShippedForm, DataConfig]]:
         from trainables.deploy.form import load_deploy
         from trainables.deploy.sparse.runtime import run_sparse
 

@@ -35,7 +35,7 @@ UNITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class ShippedNetwork:
     """One network of the model."""
 
     trial: str
@@ -52,7 +52,7 @@ class ModelCard:
     name: str
     sweep: str | None
     description: Description
-    networks: tuple[Network, ...]
+    networks: tuple[ShippedNetwork, ...]
     recipe: Mapping[str, Any]  # as a bundle's
     row: Row | None  # None: there was no final evaluation
     evaluation: FinalEvaluation | None
@@ -71,7 +71,7 @@ def card_of(found: FoundModel, bundle: Bundle) -> ModelCard:
     for trial, file in bundle.files.items():
         folder = TrialDir(found.path if run is None and found.path else _folder(run, trial))
         networks.append(
-            Network(
+            ShippedNetwork(
                 trial, folder.load_config(), folder.load(), digest_of(file), file.stat().st_size
             )
         )

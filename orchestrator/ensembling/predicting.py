@@ -22,7 +22,7 @@ MSR = "_skeleton3D.txt"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Prediction:
+class PredictedClip:
     """What a model says of one clip."""
 
     clip: str  # its file, and where in the file it is
@@ -79,7 +79,7 @@ class Reading:
 
 def predict_files(
     model: Model, files: Sequence[Path], wanted: Wanted, how: Reading
-) -> Iterator[Prediction]:
+) -> Iterator[PredictedClip]:
     """What the model says of every clip in the files, in their order. UserError names all clips
     that cannot be read, unless they are skipped; and where none is left.
     """
@@ -120,10 +120,10 @@ def _read(
         how.step()
 
 
-def _predicted(model: Model, clips: list[tuple[str, Joints]]) -> Iterator[Prediction]:
+def _predicted(model: Model, clips: list[tuple[str, Joints]]) -> Iterator[PredictedClip]:
     rows = model.predict([joints for _, joints in clips])
     for (place, _), row in zip(clips, rows, strict=True):
-        yield Prediction(place, row)
+        yield PredictedClip(place, row)
 
 
 def ranked(probabilities: npt.NDArray[np.float64], top: int | None) -> list[int]:

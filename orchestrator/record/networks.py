@@ -13,7 +13,7 @@ from trainables.contract.errors import UserError
 
 
 @dataclass(frozen=True)
-class Network:
+class TimedNetwork:
     """Trials whose deploy forms take equally long."""
 
     trials: tuple[TrialDir, ...]
@@ -26,7 +26,7 @@ class Network:
         return self.trials[0].path.name + (f" and {more} more" if more else "")
 
 
-def networks_of(runs: Sequence[Path], *, sparse: bool = True) -> list[Network]:
+def networks_of(runs: Sequence[Path], *, sparse: bool = True) -> list[TimedNetwork]:
     """Of sweeps in these folders; UserError where one is running or none has a finished trial.
     sparse: they are to be timed on their kept weights, too.
 
@@ -48,4 +48,4 @@ def networks_of(runs: Sequence[Path], *, sparse: bool = True) -> list[Network]:
     if not by_structure:
         names = ", ".join(map(str, runs))
         raise UserError(f"{names}: must have a finished trial whose network can be timed")
-    return [Network(tuple(trials), costs[key]) for key, trials in by_structure.items()]
+    return [TimedNetwork(tuple(trials), costs[key]) for key, trials in by_structure.items()]

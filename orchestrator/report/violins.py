@@ -34,7 +34,11 @@ THRESHOLD = 0.5
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 ViolinKind = Literal["single", "dense", "ensemble"]
-COLOURS: dict[ViolinKind, str] = {"single": "tab:blue", "dense": "dimgrey", "ensemble": "tab:red"}
+KIND_COLOURS: dict[ViolinKind, str] = {
+    "single": "tab:blue",
+    "dense": "dimgrey",
+    "ensemble": "tab:red",
+}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -260,29 +264,13 @@ def draw_violins(found: Sequence[Violin], path: Path) -> Path | None:
         figure = blank_figure(max(6.5, sum(widths)), 7.0)
         panels = figure.subplots(2, len(columns), squeeze=False, width_ratios=widths)
         for (division, own), (upper, lower) in zip(columns.items(), panels.T, strict=True):
-            violin_panel(upper, own, [violin.highest for violin in own], COLOURS)
-            violin_panel(lower, own, [violin.below for violin in own], COLOURS)
+            counts = [f"{len(violin.below):,}\n{percent(violin.share_below)} %" for violin in own]
+            violin_panels(upper, lower, own, KIND_COLOURS, counts, letters=7)
             upper.set_title(f"{_title(division)}: {len(own[0].highest):,} test clips", fontsize=9)
-            upper.set_xticks(range(len(own)), [""] * len(own))
-            upper.set_ylim(0, 1.02)
-            threshold = own[0].threshold
-            lower.set_ylim(0, threshold * 1.15)
-            lower.axhline(threshold, color="black", linewidth=0.8, linestyle=":")
-            for place, violin in enumerate(own):
-                lower.annotate(
-                    f"{len(violin.below):,}\n{percent(violin.share_below)} %",
-                    (place, threshold),
-                    xytext=(0, 2),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom",
-                    fontsize=7,
-                )
-            names = [violin.name for violin in own]
-            lower.set_xticks(range(len(own)), names, rotation=35, ha="right", fontsize=8)
-        kinds = [kind for kind in COLOURS if any(violin.kind == kind for violin in found)]
+            lower.tick_params(axis="x", labelsize=8)
+        kinds = [kind for kind in KIND_COLOURS if any(violin.kind == kind for violin in found)]
         figure.legend(
-            handles=[Patch(color=COLOURS[kind], alpha=0.45, label=kind) for kind in kinds],
+            handles=[Patch(color=KIND_COLOURS[kind], alpha=0.45, label=kind) for kind in kinds],
             loc="outside upper center",
             ncols=len(kinds),
             fontsize=8,
@@ -293,7 +281,38 @@ def draw_violins(found: Sequence[Violin], path: Path) -> Path | None:
         return save_figure(figure, path)
 
 
-def violin_panel(
+def violin_panels(
+    upper: Axes,
+    lower: Axes,
+    own: Sequence[Violin],
+    colours: Mapping[ViolinKind, str],
+    counts: Sequence[str],
+    letters: float,
+) -> None:
+    """All clips above; those below the threshold underneath, with `counts` over each violin, in
+    letters of so many points.
+    """
+    _violin_panel(upper, own, [violin.highest for violin in own], colours)
+    _violin_panel(lower, own, [violin.below for violin in own], colours)
+    threshold = own[0].threshold
+    upper.set_xticks(range(len(own)), [""] * len(own))
+    upper.set_ylim(0, 1.02)
+    lower.set_ylim(0, 1.15 * threshold)
+    lower.axhline(threshold, color="black", linewidth=0.7, linestyle=":")
+    for place, count in enumerate(counts):
+        lower.annotate(
+            count,
+            (place, threshold),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=letters,
+        )
+    lower.set_xticks(range(len(own)), [violin.name for violin in own], rotation=35, ha="right")
+
+
+def _violin_panel(
     axes: Axes,
     own: Sequence[Violin],
     values: Sequence[npt.NDArray[np.float64]],

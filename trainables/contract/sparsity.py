@@ -24,7 +24,7 @@ Distribution = Literal["uniform", "erk"]
 Generator = Annotated[str, NameOf(GENERATORS)]
 """A name of the table of generators, of an installed package, or `package.module:NAME`."""
 
-Network = Literal["single", "experts", "nested", "mixture"]
+NetworkKind = Literal["single", "experts", "nested", "mixture"]
 
 FROM_THE_SWEEP = "dense"
 """`sparsity.from`: the dense trial of the same sweep that agrees in everything else."""
@@ -50,7 +50,7 @@ class SparsityConfig(Frozen):
     level: Level | Literal["learned"] = 0.0
     # several levels in one network, trained end to end: experts beside each other, one nested in
     # the other, mixture
-    network: Network = "single"
+    network: NetworkKind = "single"
     levels: tuple[Level, ...] = ()  # of network experts, nested and mixture
     generator: Generator = "fixed_random"  # how the mask comes about
     # fixed_random: drawn once, before training, and kept; magnitude_at_init: the largest first

@@ -29,12 +29,14 @@ from trainables.layouts import Layout
 from trainables.models.multilevel import MultiLevel
 from trainables.training.evaluate import score
 
-Network = DeployForm | MultiLevel
+ShippedForm = DeployForm | MultiLevel
 BATCH = 64
 
 
 def score_clips(
-    networks: Sequence[tuple[Network, DataConfig]], clips: Iterable[Any], description: Description
+    networks: Sequence[tuple[ShippedForm, DataConfig]],
+    clips: Iterable[Any],
+    description: Description,
 ) -> list[npt.NDArray[np.float32]]:
     """One array (N, K) of logits per network, row i for clip i.
 

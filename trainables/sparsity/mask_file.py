@@ -20,7 +20,7 @@ from trainables.contract.foreign_files import reason
 from trainables.contract.sparsity import LEVEL_TOLERANCE
 from trainables.sparsity.masks import Masks, layer_names, mask_of, maskable
 
-KINDS = (".npz", ".pt")
+MASK_ENDINGS = (".npz", ".pt")
 
 
 def masks_of(blocks: Sequence[nn.Module]) -> dict[str, Tensor]:
@@ -41,8 +41,8 @@ def save_masks(masks: Mapping[str, Tensor], path: Path) -> None:
 
     Names are those of the network's parameters, such as `blocks.0.graph.conv.weight`.
     """
-    if path.suffix not in KINDS:
-        raise UserError(f"{path}: a file of masks must end with {' or '.join(KINDS)}")
+    if path.suffix not in MASK_ENDINGS:
+        raise UserError(f"{path}: a file of masks must end with {' or '.join(MASK_ENDINGS)}")
     content, plain = (
         io.BytesIO(),
         {name: (mask != 0).to("cpu", torch.uint8) for name, mask in masks.items()},
@@ -103,7 +103,7 @@ def _problem(mask: np.ndarray, shape: tuple[int, ...]) -> str | None:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Name -> array, whatever is in it; nothing in the file is executed."""
-    if path.suffix not in KINDS or not path.is_file():
+    if path.suffix not in MASK_ENDINGS or not path.is_file():
         got = "another kind of file" if path.is_file() else "no such file"
         raise UserError(f"sparsity.mask: {path}: must be a file of masks, .npz or .pt, got {got}")
     what = "a file with one array per weight by name"

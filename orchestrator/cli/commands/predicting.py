@@ -27,7 +27,7 @@ ModelName = Annotated[
         " an exported file, a published folder or models:/NAME@ALIAS.",
     ),
 ]
-Clips = Annotated[
+ClipFiles = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[CLIPS]...",
@@ -77,7 +77,7 @@ Tracking = Annotated[
 
 def predict(
     model: ModelName,
-    clips: Clips = None,
+    clips: ClipFiles = None,
     out: Out = None,
     as_json: Json = False,
     top: Top = None,

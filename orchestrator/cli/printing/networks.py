@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.planning.catalogue import Catalogue, Entry
-    from orchestrator.record.networks import Network
+    from orchestrator.record.networks import TimedNetwork
     from trainables.contract.artifacts import Latency
     from trainables.deploy.bench import Bench, Measured
     from trainables.foreign.importing import Report
@@ -166,7 +166,9 @@ def _warn_of(out: Console, load: float) -> None:
         )
 
 
-def print_latencies(networks: Sequence[Network], latencies: Sequence[Latency], load: float) -> None:
+def print_latencies(
+    networks: Sequence[TimedNetwork], latencies: Sequence[Latency], load: float
+) -> None:
     """The networks of sweeps, one row for each structure, and where they were timed; load: of the
     machine in the minute before.
     """

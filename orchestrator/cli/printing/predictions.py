@@ -8,11 +8,13 @@ import json
 from collections.abc import Sequence
 
 from orchestrator.cli.printing.tables import console, table
-from orchestrator.ensembling.predicting import Prediction, ranked
+from orchestrator.ensembling.predicting import PredictedClip, ranked
 from trainables.contract.names import printable
 
 
-def print_predictions(predictions: Sequence[Prediction], classes: Sequence[str], top: int) -> None:
+def print_predictions(
+    predictions: Sequence[PredictedClip], classes: Sequence[str], top: int
+) -> None:
     """A line per clip with its most probable classes."""
     shown = min(top, len(classes))
     places = [f"{number}." if number > 1 else "class" for number in range(1, shown + 1)]
@@ -28,7 +30,7 @@ def print_predictions(predictions: Sequence[Prediction], classes: Sequence[str],
     console().print(made)
 
 
-def as_csv(predictions: Sequence[Prediction], classes: Sequence[str], top: int | None) -> str:
+def as_csv(predictions: Sequence[PredictedClip], classes: Sequence[str], top: int | None) -> str:
     """clip, class, probability and a column per class; of the `top` classes a pair of columns each
     instead.
     """
@@ -53,7 +55,7 @@ def as_csv(predictions: Sequence[Prediction], classes: Sequence[str], top: int |
     return sink.getvalue()
 
 
-def as_json(predictions: Sequence[Prediction], classes: Sequence[str], top: int | None) -> str:
+def as_json(predictions: Sequence[PredictedClip], classes: Sequence[str], top: int | None) -> str:
     """A list of records, the most probable class first in each; `top` classes, or all."""
     records = []
     for each in predictions:

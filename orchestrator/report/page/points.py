@@ -33,7 +33,7 @@ COSTS: dict[str, str] = {
 }
 """Axes of cost, by the name of the value in the page's data."""
 
-KINDS = {"member": "network", "ensemble": "ensemble"}
+ROW_WORDS = {"member": "network", "ensemble": "ensemble"}
 SPARSE_PAPER = "Sparse ST-GCN"
 
 
@@ -65,7 +65,7 @@ def point_of(row: Row, evaluation: FinalEvaluation, sizes: Mapping[str, int]) ->
     shipped = sum(sizes[trial] for trial in row.trials) if sizes.keys() >= {*row.trials} else None
     return {
         "name": row.name,
-        "kind": "dense network" if row.dense else KINDS[row.kind],
+        "kind": "dense network" if row.dense else ROW_WORDS[row.kind],
         "group": _group(row),
         "networks": len(row.trials),
         **_accuracy("selection", row.selection),

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from orchestrator.report.figures import DRAWING, save_figure
 from orchestrator.report.plots.charts import COLOURS, ENSEMBLES, GREY, Chart, Mark, Panel, Series
 from orchestrator.report.point_names import Point, name_points
-from orchestrator.report.violins import COLOURS as KIND_COLOURS
-from orchestrator.report.violins import Violin, ViolinKind, violin_panel
+from orchestrator.report.violins import KIND_COLOURS, Violin, ViolinKind, violin_panels
 from trainables.contract.errors import UserError
 from trainables.figures import blank_figure
 
@@ -114,27 +113,11 @@ def draw_violin_plot(found: Sequence[Violin], of: str, path: Path, width: Width)
 
     with _figure(path, width, 3.6) as figure:
         upper, lower = figure.subplots(2, 1)
-        violin_panel(upper, found, [violin.highest for violin in found], PALETTE_OF_KINDS)
-        violin_panel(lower, found, [violin.below for violin in found], PALETTE_OF_KINDS)
+        counts = [f"{len(violin.below):,}" for violin in found]
+        violin_panels(upper, lower, found, PALETTE_OF_KINDS, counts, letters=6)
         threshold = found[0].threshold
-        upper.set_xticks(range(len(found)), [""] * len(found))
-        upper.set_ylim(0, 1.02)
         upper.set_ylabel("highest probability")
-        lower.set_ylim(0, 1.15 * threshold)
-        lower.axhline(threshold, color="black", linewidth=0.6, linestyle=":")
         lower.set_ylabel(f"the same, below {threshold:g}")
-        for place, violin in enumerate(found):
-            lower.annotate(
-                f"{len(violin.below):,}",
-                (place, threshold),
-                xytext=(0, 1),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=6,
-            )
-        names = [violin.name for violin in found]
-        lower.set_xticks(range(len(found)), names, rotation=35, ha="right")
         kinds = [kind for kind in KIND_COLOURS if any(violin.kind == kind for violin in found)]
         figure.legend(
             handles=[

@@ -41,7 +41,7 @@ HOLD = 1.0  # seconds for which the last picture stays
 TITLE_SIZE, LETTERS = 9, 13  # points; letters of that size to an inch
 LEGEND_WIDTH = 1.2  # inches of an entry
 # of persons, in turns
-COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:purple", "tab:orange", "tab:brown")
+PERSON_COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:purple", "tab:orange", "tab:brown")
 # towards black (negative) or white
 SHADE: dict[Side, float] = {"left": -0.35, "middle": 0.0, "right": 0.45}
 
@@ -312,7 +312,7 @@ def _colour(person: int, side: Side) -> tuple[float, float, float]:
     """Red, green and blue."""
     from matplotlib.colors import to_rgb
 
-    shade, colour = SHADE[side], np.array(to_rgb(COLOURS[person % len(COLOURS)]))
+    shade, colour = SHADE[side], np.array(to_rgb(PERSON_COLOURS[person % len(PERSON_COLOURS)]))
     red, green, blue = colour * (1 + shade) if shade < 0 else colour + (1 - colour) * shade
     return float(red), float(green), float(blue)
 
