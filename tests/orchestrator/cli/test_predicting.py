@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from orchestrator.ensembling.bundle import Bundle, write_bundle
-from tests.orchestrator.ensembling.test_bundle import FINAL, shipped
+from tests.orchestrator.ensembling.shipped import evaluated_storage
 
 CLIP = np.random.default_rng(0).uniform(0.1, 1.7, size=(6, 2, 3)).astype(np.float32)
 
@@ -19,10 +19,7 @@ CLIP = np.random.default_rng(0).uniform(0.1, 1.7, size=(6, 2, 3)).astype(np.floa
 def runs(tmp_path_factory):
     """A storage folder with a finished sweep and its bundle, and three clips beside it."""
     place = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 2)
-        run, evaluation = shipped(place, FINAL)
-    evaluation.save(run)
+    run, evaluation = evaluated_storage(place)
     write_bundle(run, evaluation)
     (place / "clips").mkdir()
     for number in range(3):

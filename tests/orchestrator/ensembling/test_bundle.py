@@ -3,7 +3,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from orchestrator.ensembling.bundle import (
     FILE,
@@ -13,20 +12,17 @@ from orchestrator.ensembling.bundle import (
     open_bundle,
     write_bundle,
 )
-from orchestrator.ensembling.collect import collect, missing_cells
+from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.exporting import source_of
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.find_model import FoundModel, find_model
+from tests.orchestrator.ensembling.shipped import FINAL, shipped
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.config import ModelConfig
 from trainables.contract.disk import write_json
 from trainables.contract.errors import UserError
 from trainables.contract.scores import Scores
 from trainables.data.store.reading import Store
-from trainables.deploy.form import deploy, save_deploy
-from trainables.models.backbone import NetworkSpec
-from trainables.models.build import build_training_form
 
 pytestmark = pytest.mark.usefixtures("quick_end")
 
@@ -103,32 +99,7 @@ def test_the_network_of_another_trial_is_not_bundled(tmp_path):
         write_bundle(run, evaluation)
 
 
-def shipped(path, *ensembles):
-    """Folder and evaluation of a sweep of two untrained networks, the second the better one."""
-    trials = [Trial("joint", 0.0, wrong_selection=(0, 1)), Trial("bone", 0.0, wrong_selection=(0,))]
-    run, sweep = make_run(path, trials), make_sweep(*ensembles)
-    for trial in trials:
-        _ship(TrialDir(run / "trials" / trial.name), path / "store")
-    members = collect(run, sweep)
-    return run, finalize(run, sweep, members, missing_cells(run, members))
-
-
-def _ship(folder, store):
-    """A network of the store in place of the made-up one."""
-    torch.manual_seed(0)
-    opened = Store.open(store)
-    model = ModelConfig(
-        backbone="hpi_gcn_op", channels=8, stages=(1,), groups=4, input_block="conv"
-    )
-    spec = NetworkSpec(model=model, parents=opened.layout.parents, classes=3, persons=1)
-    save_deploy(deploy(build_training_form(spec).eval(), frames=64), folder.deploy_file)
-    result = json.loads(folder.result_file.read_text())
-    result["digests"] = {}
-    write_json(folder.result_file, result)
-
-
 CLIPS = [np.ones((5, 2, 3), np.float32), np.ones((1, 4, 2, 3), np.float32)]
-FINAL = {"name": "final", "over": "data.stream"}
 
 
 @pytest.mark.parametrize("ensembles", [(), (FINAL,)])

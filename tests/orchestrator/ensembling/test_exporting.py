@@ -9,7 +9,7 @@ import torch
 from orchestrator.cli.commands.networks import COMMANDS
 from orchestrator.ensembling.exporting import source_of
 from orchestrator.ensembling.find_model import FoundModel, find_model
-from tests.orchestrator.ensembling.test_bundle import FINAL, shipped
+from tests.orchestrator.ensembling.shipped import FINAL, shipped
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import GateFailed, UserError
 from trainables.contract.scores import Scores

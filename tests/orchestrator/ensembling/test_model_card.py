@@ -11,7 +11,7 @@ from orchestrator import __version__
 from orchestrator.ensembling.bundle import open_bundle, write_bundle
 from orchestrator.ensembling.find_model import find_model
 from orchestrator.ensembling.model_card import FILE, as_markdown, card_of
-from tests.orchestrator.ensembling.test_bundle import FINAL, shipped
+from tests.orchestrator.ensembling.shipped import evaluated_storage
 from trainables.contract.disk import digest_of
 from trainables.data.readers.licences import LICENCES, UNKNOWN, licence_of
 
@@ -19,10 +19,7 @@ from trainables.data.readers.licences import LICENCES, UNKNOWN, licence_of
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 2)
-        run, evaluation = shipped(place, FINAL)
-    evaluation.save(run)
+    _, evaluation = evaluated_storage(place)
     return place, evaluation
 
 

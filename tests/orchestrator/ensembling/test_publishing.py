@@ -15,7 +15,7 @@ from orchestrator.ensembling.bundle import open_bundle
 from orchestrator.ensembling.find_model import find_model
 from orchestrator.ensembling.open_model import open_model
 from orchestrator.ensembling.publishing import FILES, _put_in_place, check_target, publish
-from tests.orchestrator.ensembling.test_bundle import FINAL, shipped
+from tests.orchestrator.ensembling.shipped import evaluated_storage, shipped
 from tests.orchestrator.ensembling.test_exporting import scored
 from trainables.contract.disk import write_json
 from trainables.contract.errors import GateFailed, UserError
@@ -44,10 +44,7 @@ with torch.no_grad():
 def published(tmp_path_factory):
     """Storage, folder, and what was said of it."""
     place = tmp_path_factory.mktemp("published")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 2)
-        run, evaluation = shipped(place, FINAL)
-    evaluation.save(run)
+    run, _ = evaluated_storage(place)
     scored(run)
     notes = []
     said = publish(find_model("run", str(place)), place / "hub", note=notes.append)
