@@ -66,7 +66,7 @@ STOP_CHECK_S = 0.5
 class SharedRequest(TypedDict):
     """A file that holds the state after a beginning that several trials share, or is to hold it."""
 
-    path: str  # absolute
+    path: str  # absolute, or an address
     digest: str
     epochs: int
 
@@ -118,7 +118,7 @@ def train(request: TrialRequest) -> None:
                 torch.cuda.empty_cache()  # a trial before it in this process may have left some
                 torch.cuda.reset_peak_memory_stats()
                 tune.report({GPU: which_gpu()})
-            shared = Shared(request, tune.report)
+            shared = Shared(request, tune.report, place)
 
             def report(metrics: Mapping[str, float]) -> None:
                 place.saved()
@@ -171,6 +171,9 @@ class Place:
     source: Path | None  # folder of the trial whose weights it starts from
     stopped: Callable[[], bool]
     saved: Callable[[], None] = lambda: None  # told after an epoch, once its checkpoint is safe
+    # the file here of a beginning that others share, and what is told of one that was left there
+    shared: Callable[[str], Path] = Path
+    left: Callable[[Path], None] = lambda _file: None
 
 
 @contextmanager
@@ -194,7 +197,14 @@ def _place(request: TrialRequest) -> Iterator[Place]:
             if source is not None and is_address(source):
                 source = str(current.fetch_source(source))
             where = None if source is None else Path(source)
-            yield Place(current.folder, where, stop, current.saved)
+            yield Place(
+                current.folder,
+                where,
+                stop,
+                current.saved,
+                current.shared_file,
+                current.send_shared,
+            )
     finally:
         stop.close()
 
@@ -255,9 +265,12 @@ def time_form(deploy_file: str, threads: int, gpu_fraction: float) -> str:
 class Shared:
     """What a trial shares with others, and its reports of that."""
 
-    def __init__(self, request: TrialRequest, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, request: TrialRequest, report: Callable[[dict[str, Any]], None], place: Place
+    ) -> None:
         self._request = request
         self._report = report
+        self._place = place
         self._epochs = 0  # that another trial has trained for this one
 
     def beginnings(self) -> SharedStates:
@@ -266,8 +279,8 @@ class Shared:
 
         start = self._request["start"]
         return SharedStates(
-            start=None if start is None else _shared_file(start),
-            leave=tuple(map(_shared_file, self._request["leave"])),
+            start=None if start is None else self._file(start),
+            leave=tuple(map(self._file, self._request["leave"])),
             branched=self._branched,
             left=self._left,
         )
@@ -276,18 +289,19 @@ class Shared:
         """What the report of an epoch has beside its metrics."""
         return {SHARED: True} if metrics["epoch"] < self._epochs else {}
 
+    def _file(self, request: SharedRequest) -> SharedFile:
+        from trainables.training.beginning import SharedFile
+
+        path = self._place.shared(request["path"])
+        return SharedFile(path, request["digest"], request["epochs"])
+
     def _branched(self, file: SharedFile, seconds: float) -> None:
         self._epochs = file.epochs
         self._report({BRANCHED: file.digest, SHARED_EPOCHS: file.epochs, SHARED_S: seconds})
 
     def _left(self, file: SharedFile, seconds: float) -> None:
+        self._place.left(file.path)
         self._report({BEGAN: file.digest, SHARED_EPOCHS: file.epochs, SHARED_S: seconds})
-
-
-def _shared_file(request: SharedRequest) -> SharedFile:
-    from trainables.training.beginning import SharedFile
-
-    return SharedFile(Path(request["path"]), request["digest"], request["epochs"])
 
 
 class StepReports:

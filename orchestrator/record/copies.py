@@ -123,11 +123,11 @@ def refresh_once(run: Path) -> None:
     refresh(run)
 
 
-def bring(folder: Path) -> None:
-    """The same of a trial's folder, which its worker has changed at the address."""
-    copy = copy_of(folder)
+def bring(place: Path) -> None:
+    """The same of a file or folder, such as a trial's, that a worker has changed there."""
+    copy = copy_of(place)
     if copy is not None:
-        copy.pull(copy.name_of(folder))
+        copy.pull(copy.name_of(place))
 
 
 def here(path: Path) -> Path:

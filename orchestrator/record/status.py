@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
+from orchestrator.record.copies import here
 from orchestrator.record.decisions import excluded_nodes, resource_decisions
 from orchestrator.record.folder import closed_folders, is_running, list_folders, page_of
 from orchestrator.record.journal import read_journal
@@ -194,7 +195,7 @@ def _next_step(run: Path, state: str, address: str | None) -> str:
             " (checkpoint and end now)"
         )
     return (
-        f"see {page_of(run)}"
+        f"see {here(page_of(run))}"
         if state == "finished"
         else f"continue with: {command('resume', run, address=address)}"
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.trials.proposed import Trial
-from trainables.contract.addresses import is_address
 
 FOLDER = "shared"
 """Where the states after beginnings lie in a sweep's folder, as long as a trial needs them."""
@@ -44,10 +43,9 @@ class Beginning:
 
 def shared_beginnings(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Beginning, ...]:
     """Those of the trials of a sweep; none where the method makes trials one by one: which of them
-    will share one is not known when the first is trained. None where the sweep lies at an address,
-    either: trials there have folders of their own only.
+    will share one is not known when the first is trained.
     """
-    if SEARCHES.find(sweep.method.name).asked or is_address(sweep.storage):
+    if SEARCHES.find(sweep.method.name).asked:
         return ()
     branching: dict[tuple[str, int], list[str]] = {}
     for trial in trials:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.record.copies import bring, place_of
 from orchestrator.trials.beginnings import FOLDER, Beginning, trainer, whole_file
 from orchestrator.trials.proposed import Trial
 from trainables.contract.disk import LEFTOVER
@@ -95,13 +96,15 @@ class Beginnings:
             self.tidy()
 
     def _request(self, beginning: Beginning) -> SharedRequest:
-        path = str(beginning.file(self._run).absolute())
+        path = place_of(beginning.file(self._run).absolute())
         return SharedRequest(path=path, digest=beginning.digest, epochs=beginning.epochs)
 
     def _is_there(self, beginning: Beginning) -> bool:
         looked, there = self._there.get(beginning.digest, (0.0, False))
         now = time.monotonic()
         if beginning.digest not in self._there or now - looked >= LOOK_S:
-            there = beginning.file(self._run).is_file()
+            file = beginning.file(self._run)
+            bring(file)
+            there = file.is_file()
             self._there[beginning.digest] = now, there
         return there

@@ -56,6 +56,7 @@ class Attempt:
         self._id = uuid.uuid4().hex
         self._there: set[str] = set()  # names at the address, as far as this attempt knows
         self._sent: dict[str, _Mark] = {}  # checkpoint files that were sent
+        self._shared: dict[Path, str] = {}  # beginnings -> the address that they lie at
         self._upload: threading.Thread | None = None
         self._error: BaseException | None = None
         self._rests_until = 0.0
@@ -85,6 +86,19 @@ class Attempt:
             weights.reverse()
         objects.fetch({name: folder.path / name for name in weights[:1]})
         return folder.path
+
+    def shared_file(self, address: str) -> Path:
+        """The file here of a beginning at an address, with its content if it is there."""
+        place, name = address.rsplit("/", 1)
+        file = self._root / "shared" / name
+        self._shared[file] = place
+        with suppress(FileNotFoundError):
+            Objects(place).fetch({name: file})
+        return file
+
+    def send_shared(self, file: Path) -> None:
+        """Leave a beginning, which was written to such a file, to others."""
+        Objects(self._shared[file]).store({file.name: file})
 
     def saved(self) -> None:
         """The trainer has reported: where its checkpoint is a new one and the wire is free, send it

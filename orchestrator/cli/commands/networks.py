@@ -178,6 +178,7 @@ def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
 def _bench_sweeps(
     runs: Sequence[Path], threads: int | None, rounds: int, device: str, as_json: bool
 ) -> None:
+    from orchestrator.record.commands import command
     from orchestrator.record.copies import here, send
     from orchestrator.record.networks import networks_of
     from trainables.deploy.bench import find_device
@@ -205,7 +206,7 @@ def _bench_sweeps(
 
     print_latencies(networks, latencies, load)
     for run in runs:
-        print(f"next: orchestrate ensemble {run.name} writes the figures into its report")
+        print(f"next: {command('ensemble', run)} writes the figures into its report")
 
 
 def pack(
