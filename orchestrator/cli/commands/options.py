@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from trainables.contract.config import Frozen
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Storage = Annotated[str, typer.Option("--storage", help="Look for sweeps in this folder.")]
+Storage = Annotated[
+    str, typer.Option("--storage", help="Look for sweeps in this folder, or at this address.")
+]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A sweep that lies at an address: what commands see of it, what comes and what is sent."""
 
 import json
+import shutil
 
 import pytest
 
@@ -26,10 +27,13 @@ from orchestrator.record.folder import (
     journal_of,
     list_folders,
     load_folder,
+    prepare,
 )
 from orchestrator.record.journal import read_journal
 from orchestrator.record.keeping import kept, problem, reached
-from orchestrator.record.states import load_trials
+from orchestrator.record.resolved import load_resolved
+from orchestrator.record.states import begun_epochs, load_trials
+from orchestrator.tuning.sweep_run import known_trials
 from tests.orchestrator.finished import finished
 from tests.orchestrator.in_process import run_captured
 from tests.trainables.remote.faulty import Killed, faulty_store
@@ -161,6 +165,38 @@ def test_an_evaluation_is_the_one_of_a_folder_and_may_move_back(
     assert load_folder(back).storage == str(back.parent)
     new_machine(monkeypatch, tmp_path)
     assert FinalEvaluation.load(find_folder("small", storage)) == here_
+
+
+def test_a_sweep_that_is_half_done_goes_on_wherever_it_was_moved(store, local, tmp_path):
+    """In a folder, at an address, in a folder at another place: of the same file, with the same
+    trials, of which the same are left, from the same checkpoint.
+    """
+    address, _ = store
+    begun, waiting, *_rest = (state.proposal.folder(local) for state in load_trials(local))
+    begun.result_file.unlink()
+    write_atomic(begun.checkpoint_file, b"state")
+    shutil.rmtree(waiting.path)
+    upload(local, f"{address}/small")
+    back = tmp_path / "elsewhere" / "small"
+    download(f"{address}/small", back)
+    before, there = load_folder(local), []
+    for run in (local, find_folder("small", address), back):
+        sweep = before.model_copy(update={"storage": storage_of(run)})
+        with held(run):
+            assert prepare(sweep, run).resumed
+        states = load_trials(run)
+        trials, slots, behind = known_trials(sweep, [state.proposal for state in states])
+        there.append(
+            (
+                load_resolved(run)["mark"],
+                [(trial.proposal, trial.config) for trial in trials],
+                (slots, behind, state_of(run), begun_epochs(run, states)),
+            )
+        )
+    assert there[0] == there[1] == there[2]
+    assert list(there[0][2][3]) == [begun.path.name]
+    with pytest.raises(UserError, match="holds another sweep"), held(run):
+        prepare(sweep.model_copy(update={"seed": 5}), run)
 
 
 def test_what_a_hold_changed_is_there_when_it_ends(storage):
