@@ -158,7 +158,10 @@ class Program:
 
     def _chunks(self, reads: Sequence[Reads], weights: int, outputs: int) -> int:
         """Into how many chunks of inputs rows are split."""
-        ahead = [part.places - part.channels * part.source.row for part in reads]
+        ahead = [part.places - part.source.at - part.channels * part.source.row for part in reads]
+        for part, own in zip(reads, ahead, strict=True):
+            # else what lies between the maps would count as read, in far too many chunks
+            assert np.abs(own).max(initial=0) < part.source.row, "reads of one map each"
         reach = max((int(np.ptp(each)) for each in ahead if len(each)), default=0)
         inputs = sum(part.source.channels for part in reads)
         return chunks_of(weights, outputs, inputs, reach, self.kind.itemsize)

@@ -179,8 +179,12 @@ def _add_block(program: Program, block: nn.Module, x: Map, number: int) -> Map:
     rows = Rows.of(np.ascontiguousarray(_array(temporal.weight)[..., 0]), temporal.groups)
     ahead = rows.taps * steps.dilation - steps.padding
     phase, shift = ahead % steps.stride, ahead // steps.stride
-    begins, strides = (np.array([getattr(p, name) for p in parts]) for name in ("at", "row"))
-    places = begins[phase] + rows.channels * strides[phase] + shift * program.width
+    reads = []
+    for first, part in enumerate(parts):
+        there = phase == first
+        channels = rows.channels[there]
+        places = part.at + channels * part.row + shift[there] * program.width
+        reads.append(Reads(rows.owners[there], places, rows.values[there], channels, part))
     start, more, bias = _residual(program, block.residual, x)
     in_place = start is x and x.name != "input" and frames * program.width % program.tile == 0
     if in_place:  # every tile of it is read only where it is written
@@ -188,8 +192,7 @@ def _add_block(program: Program, block: nn.Module, x: Map, number: int) -> Map:
     else:
         name = "even" if x.name != "even" else "odd"
         out = program.map(name, temporal.out_channels, frames)
-    reads = [Reads(rows.owners, places, rows.values, rows.channels, parts[0]), *more]
-    program.multiply(reads, _bias(temporal) + bias, out, start=start)
+    program.multiply([*reads, *more], _bias(temporal) + bias, out, start=start)
     return out
 
 
