@@ -180,6 +180,9 @@ class Failure(Frozen):
     stall_factor: Literal["never"] | Annotated[float, Field(gt=1.0)] = 10.0
     # no silence shorter than this counts; before its first report a trial has three times as long
     stall_seconds: Positive = 600.0
+    # a node of a cluster is given no more trials once so many different ones failed there and got
+    # on elsewhere; never: all nodes are kept
+    exclude_node: Literal["never"] | Annotated[int, Field(ge=2)] = 3
 
 
 class Retain(Frozen):

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Literal
 
 SUSPECTED_S = 60.0
 """So long after a failure new trials rather go elsewhere, unless the node is cleared before."""
 WITHIN_S = 1800.0
 """Failures that are further back are forgotten."""
-PROOFS = 3
-"""So many different trials failed on a node and then got on elsewhere: it is the node."""
-IN_A_ROW = 3
-"""So many different trials failed on a node, with no epoch in between, while other nodes got on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +38,16 @@ class _Node:
 
 
 class FailingNodes:
-    """Watches attempts of trials; times are seconds of a clock that never goes back."""
+    """Watches attempts of trials; times are seconds of a clock that never goes back.
 
-    def __init__(self, excluded: Collection[str] = ()) -> None:
-        """excluded: nodes that were given up before."""
+    A node is given up where so many different trials failed on it and then got on elsewhere, or so
+    many in a row with no epoch in between while other nodes got on, and none has finished there
+    since the first of them failed.
+    """
+
+    def __init__(self, enough: int | Literal["never"] = 3, excluded: Collection[str] = ()) -> None:
+        """enough: so many trials. excluded: nodes that were given up before."""
+        self._enough = enough
         self.excluded = set(excluded)
         self._nodes: dict[str, _Node] = {}
         self._where: dict[str, str] = {}  # trial -> the node of its attempt
@@ -71,7 +74,7 @@ class FailingNodes:
                 continue
             if any(failed == trial for _, failed in node.failures):
                 node.proofs.add(trial)
-                if len(node.proofs) >= PROOFS:
+                if self._are_enough(node.proofs):
                     return self._give_up(name, now)
         return self._suspected_row(now)
 
@@ -88,7 +91,7 @@ class FailingNodes:
     def failed(self, trial: str, now: float) -> Excluded | None:
         """Its attempt failed for a reason of its own or of its node; a node that is given up."""
         here = self._where.pop(trial, None)
-        if here is None or here in self.excluded:
+        if here is None or here in self.excluded or self._enough == "never":
             return None
         for name, node in self._nodes.items():
             if name != here and self._clear(node, trial):
@@ -130,12 +133,15 @@ class FailingNodes:
 
     def _suspected_row(self, now: float) -> Excluded | None:
         for name, node in self._nodes.items():
-            if name in self.excluded or len({trial for _, trial in node.row}) < IN_A_ROW:
+            if name in self.excluded or not self._are_enough({trial for _, trial in node.row}):
                 continue
             began = node.row[0][0]
             if any(when > began for other, when in self._got_on.items() if other != name):
                 return self._give_up(name, now)
         return None
+
+    def _are_enough(self, trials: Collection[str]) -> bool:
+        return self._enough != "never" and len(trials) >= self._enough
 
     def _give_up(self, name: str, now: float) -> Excluded:
         node = self._nodes.pop(name)

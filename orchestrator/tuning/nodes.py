@@ -51,7 +51,7 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         self._take_back = take_back
         self._note = note
         known = excluded_nodes(read_journal(context.journal.path))
-        self._watched = FailingNodes(known)
+        self._watched = FailingNodes(context.sweep.failure.exclude_node, known)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore of its own; a sweep continues from its files

@@ -68,6 +68,15 @@ def test_a_node_is_given_up_where_trials_fail_and_get_on_elsewhere(script, node,
     assert (verdict and verdict.failures) == failures
 
 
+@pytest.mark.parametrize(("enough", "node"), [(2, "a"), (4, None), ("never", None)])
+def test_how_many_trials_are_enough_is_asked(enough, node):
+    watched = FailingNodes(enough)
+    verdict = played(MOVED, watched)
+    assert (verdict and verdict.node) == node
+    if enough == "never":
+        assert watched.avoided(4.0, lambda: NODES) == set()
+
+
 def test_its_reason_is_in_words():
     verdict = played(f"x a fails\n{MOVED}z a fails\nz b epoch")
     assert verdict.reason == (
@@ -102,7 +111,7 @@ def test_a_trial_that_fails_elsewhere_as_well_says_nothing_of_either_node():
 
 
 def test_some_node_is_always_left():
-    watched = FailingNodes(["a", "b"])
+    watched = FailingNodes(excluded=["a", "b"])
     assert watched.avoided(0.0, lambda: NODES) == {"a", "b"}
     assert watched.avoided(0.0, lambda: ["a", "b"]) == set()
     watched.started("x", "c")

@@ -12,6 +12,7 @@ from ray.tune.execution import tune_controller
 from orchestrator.record.decisions import excluded_nodes
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.sweep import Resources
+from orchestrator.sweep.schema import Failure
 from orchestrator.tuning import nodes
 from orchestrator.tuning.cluster import Slots
 from orchestrator.tuning.nodes import NODE_ID, NodeWatch, node_of, placed_elsewhere, usable_nodes
@@ -25,7 +26,8 @@ class Cluster:
         self.now, self.where, self.counts = 0.0, {}, True
         self.taken_back, self.said = [], []
         self.context = SimpleNamespace(
-            journal=Journal(folder / "journal.jsonl"), sweep=SimpleNamespace(resources=Resources())
+            journal=Journal(folder / "journal.jsonl"),
+            sweep=SimpleNamespace(resources=Resources(), failure=Failure()),
         )
         self.trials = {name: self.trial(name) for name in "vwxyz"}
         monkeypatch.setattr(nodes, "time", SimpleNamespace(monotonic=self.tick))
