@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from orchestrator.record.retention import may_go, remove_unneeded, source, unneeded
 from orchestrator.record.states import Ending, TrialState
 from orchestrator.trials.proposed import Proposal
+from orchestrator.trials.space import key_of
 from orchestrator.tuning.beginnings import Beginnings
 from orchestrator.tuning.sweep_run import SweepRun
 from trainables.contract.artifacts import TrialResult
@@ -19,8 +20,9 @@ from trainables.contract.artifacts import TrialResult
 class Retaining:
     """The trials of a sweep that may have a checkpoint, by cell.
 
-    A trial whose checkpoint is gone is forgotten: it stays unneeded, whatever ends later. So every
-    end costs one look at the trials of its cell, and no file of theirs is read again.
+    A trial whose checkpoint is gone stays unneeded, whatever ends later, and is forgotten once no
+    other seed of its assignment has one: until then it counts in the mean that the assignment is
+    judged by. So every end costs one look at the trials of its cell, and no result is read again.
     """
 
     def __init__(
@@ -91,5 +93,7 @@ class Retaining:
             found,
             lambda state: may_go(state, self._context.folder, tracker.delivered),
         )
+        kept = {key_of(states[name].proposal.assignment) for name in states.keys() - {*gone}}
         for name in gone:
-            del states[name]
+            if key_of(states[name].proposal.assignment) not in kept:
+                del states[name]

@@ -172,7 +172,7 @@ class Disk:
         return True
 
 
-CHANGES = ("replace", "unlink", "mkdir", "rmdir", "link", "pwrite")
+CHANGES = ("replace", "unlink", "mkdir", "rmdir", "link", "pwrite", "truncate", "ftruncate")
 TAKES_ROOM = ("mkdir",)
 
 

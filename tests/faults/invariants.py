@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from orchestrator.record.choice import allowed, by_assignment, order
 from orchestrator.record.epochs import EpochLog
 from orchestrator.record.journal import read_journal
 from orchestrator.record.past import load_past
@@ -29,7 +30,7 @@ from tests.faults.store import Run, Server
 
 REASONS = (
     *("train_loss must be finite", "the worker met something that may pass", DIED),
-    *("no dense trial to start from has a result", "Input/output error"),
+    *("no dense trial to start from has a result", "Input/output error", "it stalled"),
 )
 """Why a trial may fail here: anything else is a mistake, and would pass for an ending."""
 
@@ -49,6 +50,9 @@ class Facts:
         self.ended: set[str] = set()  # trials whose end the journal tells
         self.taken_back = 0  # starts, while the server was not always there
         self.started_after_the_end = False
+        self.complete_once = False  # it may be extended since
+        self._before = 0  # promises of earlier drivers
+        self._extends = False
 
     # while the sweep runs
 
@@ -102,14 +106,20 @@ class Facts:
 
     # between two lives
 
-    def driver_starts(self) -> None:
+    def driver_starts(self, *, extends: bool = False) -> None:
         """Nothing that the files said has ended, when the one before ended, is started again."""
         self.early = self.turns = None
+        self._before, self._extends = len(self.promised), extends
 
     def driver_ended(self, *, died: bool) -> None:
         """died: perhaps within a line."""
         if not (self.run / "resolved.json").is_file():
             self._undone()
+        own = {event for event, _ in self.promised[self._before :]}
+        if (self._extends or "sweep_extended" in own) and "trial_started" not in own:
+            # a driver that fails before its first trial takes back that the sweep was extended
+            del self.promised[self._before :]
+            self.early = self.turns = None
         self._check_journal()
         for trial, content in self.results.items():
             assert self._result(trial) == content, f"the result of {trial} is another one"
@@ -184,7 +194,12 @@ class Facts:
                 state, [epoch for name, epoch, _ in log if name == state.proposal.trial]
             )
         wanted = Counter(trial.proposal.cell for trial in all_trials(self.sweep))
-        assert Counter(state.proposal.cell for state in states) == wanted, "trials are missing"
+        if self.sweep.method.final_seeds == 1:
+            assert Counter(state.proposal.cell for state in states) == wanted, "trials are missing"
+        else:
+            for cell in wanted:
+                self._check_repeats([state for state in states if state.proposal.cell == cell])
+        self._check_checkpoints(states)
         for cell in wanted:
             served = [state for state in states if state.proposal.cell == cell]
             assert any(
@@ -193,6 +208,45 @@ class Facts:
         assert not (self.run / "shared").exists(), "shared beginnings are left"
         self._check_endings_are_told_once()
         self._check_tracker(states, "FAILED" if outcome.exit_code else "FINISHED")
+
+    def _check_repeats(self, states: list[TrialState]) -> None:
+        """Of one cell: all its trials with the first seed, and all repeats of the best of them,
+        none of which a rule has stopped.
+        """
+        sweep, seeds = self.sweep, Counter[str]()
+        firsts = [state for state in states if state.proposal.seed == sweep.seed]
+        assert len(firsts) == sweep.method.trials_per_cell, "trials are missing"
+        for state in states:
+            seeds[key_of(state.proposal.assignment)] += 1
+            assert state in firsts or state.ending != "pruned", f"{state}: a repeat was stopped"
+        finished = [(state.proposal, state.result) for state in firsts if state.result]
+        if finished:
+            best = min(finished, key=lambda each: order([each], sweep))[0]
+            repeated = seeds[key_of(best.assignment)]
+            assert repeated == sweep.method.final_seeds, f"{best.trial} was run {repeated} times"
+
+    def _check_checkpoints(self, states: tuple[TrialState, ...]) -> None:
+        """The best of each cell has its checkpoint, and under `best_per_cell` hardly another."""
+        kept = [
+            state.proposal.trial
+            for state in states
+            if state.proposal.folder(self.run).checkpoint_file.is_file()
+        ]
+        for cell in {state.proposal.cell for state in states}:
+            own = [state for state in states if state.proposal.cell == cell]
+            finished = [(state.proposal, state.result) for state in own if state.result]
+            best = min(
+                allowed(by_assignment(finished), self.sweep),
+                key=lambda each: order(each, self.sweep),
+                default=None,
+            )
+            if best is not None:
+                assert best[0][0].trial in kept, f"the checkpoint of {best[0][0].trial} is gone"
+            if self.sweep.retain.checkpoints == "best_per_cell":
+                spare = {state.proposal.trial for state in own if state.ending == "failed"}
+                more = set(kept) & {state.proposal.trial for state in own} - spare
+                # the best first seed stays where it may be repeated once more
+                assert len(more) <= 2, f"{more} of {cell} keep their checkpoints"
 
     def _check_end(self, state: TrialState, known: list[int]) -> None:
         """known: epochs after which it was judged."""

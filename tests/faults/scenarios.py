@@ -14,7 +14,7 @@ data: {store: nowhere, protocol: xsub}
 model: {channels: 8, stages: [1, 1]}
 train: {epochs: 4, milestones: [2]}
 resources: {gpus: 0, cpus: 1}
-failure: {max_restarts: 2, tolerated_fraction: 0.9}
+failure: {max_restarts: 2, tolerated_fraction: 0.9, stall_seconds: 60}
 seed: 1
 """
 STREAMS = "data.stream: [joint, bone]"
@@ -32,11 +32,20 @@ class Scenario:
     parameters: tuple[str, ...]
     more: str = ""
     at_once: int = 2
+    extends: tuple[str, str] | None = None  # a piece of `more`, and what it becomes by `extend`
 
     @cached_property
     def sweep(self) -> Sweep:
+        return self._parsed(self.more)
+
+    @cached_property
+    def extended(self) -> Sweep | None:
+        """The sweep with more trials; None where it never gets any."""
+        return None if self.extends is None else self._parsed(self.more.replace(*self.extends))
+
+    def _parsed(self, more: str) -> Sweep:
         parameters = "".join(f"  {line}\n" for line in self.parameters)
-        return parse_sweep(f"{self.name}.yaml", f"{COMMON}parameters:\n{parameters}{self.more}")
+        return parse_sweep(f"{self.name}.yaml", f"{COMMON}parameters:\n{parameters}{more}")
 
 
 SCENARIOS = (
@@ -46,6 +55,7 @@ SCENARIOS = (
         (STREAMS, LOG_RATES),
         "method: {name: random, trials_per_cell: 3}\n",
         at_once=3,
+        extends=("cell: 3", "cell: 5"),
     ),
     Scenario("dense first", (STREAMS, "sparsity.level: [0, 0.5]"), "sparsity: {from: dense}\n"),
     Scenario("asha", (STREAMS, RATES), "early_terminate: {type: asha, eta: 2, grace: 1}\n"),
@@ -79,4 +89,18 @@ SCENARIOS = (
         at_once=3,
     ),
     Scenario("qmc", (LOG_RATES,), "method: {name: qmc, trials_per_cell: 4}\n", at_once=3),
+    Scenario(
+        "seeds",
+        (RATES,),
+        "method: {name: grid, seeds: 3}\nretain: {checkpoints: best_per_cell}\n",
+        at_once=3,
+    ),
+    Scenario(
+        "repeats",
+        (LOG_RATES,),
+        "method: {name: tpe, trials_per_cell: 3, startup_trials: 2, final_seeds: 3}\n"
+        "early_terminate: {type: median, grace: 1, min_trials: 1}\n"
+        "retain: {checkpoints: best_per_cell}\n",
+        extends=("cell: 3", "cell: 5"),
+    ),
 )

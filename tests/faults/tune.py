@@ -131,7 +131,7 @@ class FakeTuner:
 
     def _hear(self, trial: TuneTrial) -> None:
         assert trial.worker is not None
-        if not trial.undelivered:
+        if not trial.undelivered and not trial.worker.ended:  # as one is that was killed
             trial.undelivered = trial.worker.go() != ("paused",)
             return
         trial.undelivered = False
@@ -187,7 +187,11 @@ class FakeTuner:
             trial.worker = None
 
     def _tell_again(self, trial: TuneTrial) -> None:
-        """Late: what was told of a trial already, once more."""
+        """Late: what was told of a trial already, once more; of one that hangs, whose silence that
+        would break, nothing.
+        """
+        if trial.worker is not None and trial.worker.hangs:
+            return
         if trial.last_result and "epoch" in trial.last_result:
             self._scheduler.on_trial_result(None, trial, dict(trial.last_result))
             self._tell("result", trial, dict(trial.last_result))

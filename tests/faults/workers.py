@@ -44,6 +44,7 @@ class Fate:
     dies_at: int | None = None
     how: How = "before"
     pauses: float = 0.0  # probability that others go on before one of its operations
+    hangs_at: int | None = None  # from this operation on it does nothing any more
 
 
 class Worker:
@@ -53,6 +54,7 @@ class Worker:
         self.event: Event = ("paused",)
         self.request = request
         self._rng, self._pauses = random.Random(seed), fate.pauses
+        self._hangs_at = fate.hangs_at
         self._wake, self._back = threading.Lock(), threading.Lock()  # as semaphores, at 0
         self._wake.acquire()
         self._back.acquire()
@@ -61,6 +63,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, args=(disk,), daemon=True)
         WORKERS[self._thread] = self
         self._thread.start()
+
+    @property
+    def hangs(self) -> bool:
+        """It does nothing any more, until someone ends it."""
+        return self._hangs_at is not None and self.process.operations >= self._hangs_at
 
     @property
     def ended(self) -> bool:
@@ -79,7 +86,8 @@ class Worker:
     def end(self, command: str = "die") -> None:
         """Wherever it is, it ends; `stop` waits for what it does now."""
         while not self.ended:
-            self.go(command if self.event[0] == "report" or command == "die" else "go")
+            at_once = command == "die" or self.event[0] == "report" or self.hangs
+            self.go(command if at_once else "go")
         self._thread.join()
         WORKERS.pop(self._thread, None)
 
@@ -91,6 +99,8 @@ class Worker:
 
     def _between(self) -> None:
         if self._rng.random() < self._pauses:
+            self.pause()
+        while self.hangs:
             self.pause()
 
     def _hand_over(self, event: Event) -> None:

@@ -23,6 +23,7 @@ import orchestrator.conduct as conducting
 from orchestrator.record import folder, journal, lease, processes, proposals, resolved
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.turns import Turns
+from orchestrator.sweep import Sweep
 from orchestrator.tracking import mlflow, outbox, parent, records, runs
 from orchestrator.trials import space
 from orchestrator.tuning import beginnings, callbacks, nodes, progress
@@ -126,6 +127,7 @@ class Faults:
     disk_breaks: float = 0.0
     first_worker_dies_at: int | None = None  # its operation
     worker_dies: float = 0.0  # per attempt
+    worker_hangs: float = 0.0
     pauses: float = 0.0
     again: float = 0.0
     unstarted: float = 0.0
@@ -156,6 +158,7 @@ class Faults:
             lossy=some(0.3, 0.2),
             stopped=some(0.1, 0.05),
             cluster_lost=some(0.1, 0.05),
+            worker_hangs=some(0.1, 0.3),
         )
 
 
@@ -198,7 +201,9 @@ class World:
         how = self.rng.choice(["before", "torn", "after"])
         if self.faults.first_worker_dies_at is not None and not self._workers:
             dies_at, how = self.faults.first_worker_dies_at, self.faults.how
-        fate = Fate(dies_at, how, self.faults.pauses)
+        hangs = self.rng.random() < self.faults.worker_hangs
+        hangs_at = self.rng.randrange(1, 60) if hangs else None
+        fate = Fate(dies_at, how, self.faults.pauses, hangs_at)
         worker = Worker(self.disk, config, fate, self.rng.getrandbits(32))
         self._workers.append(worker)
         return worker
@@ -240,26 +245,37 @@ class World:
         if self.rng.random() < self.faults.cluster_lost:
             raise ClusterLost("the cluster does not answer any more")
 
-    def live(self, faults: Faults, *, retry_failed: bool = False) -> Any:
-        """One life of the driver; its outcome, None where it died or could not go on."""
+    def live(self, faults: Faults, *, start: Any = "plain") -> Any:
+        """One life of the driver; its outcome, None where it died or could not go on. start: of
+        `conduct`.
+        """
         self.faults, self.disk.broken, self._tuner = faults, False, None
         self._number += 1
         self.disk.room, self.disk.full_for = faults.disk_full_at, faults.disk_full_for
-        self.facts.driver_starts()
+        self.facts.driver_starts(extends=start == "extend")
         driver = Process("driver", faults.driver_dies_at, faults.how)
         outcome = None
         try:
             with self.disk.of(driver):
-                outcome = self._conduct(retry_failed)
+                outcome = self._conduct(start)
         except Killed:
             self.died = True
         except (OSError, UserError) as error:
             if not self._is_meant(error):
                 raise
         self._end_workers()
+        self.facts.sweep = self._sweep_of_folder()
         self.facts.taken_back += bool(faults.lossy) and not (self.run / "resolved.json").is_file()
         self.facts.driver_ended(died=driver.dead or outcome is None)
         return outcome
+
+    def _sweep_of_folder(self) -> Sweep:
+        """As it is, or as it was extended."""
+        extended = self.scenario.extended
+        if extended is None or not (self.run / resolved.FILE).is_file():
+            return self.scenario.sweep
+        grew = _load_resolved(self.run)["digest"] == extended.digest()
+        return extended if grew else self.scenario.sweep
 
     def _is_meant(self, error: Exception) -> bool:
         """Whether a driver may end with it, among these faults."""
@@ -267,13 +283,10 @@ class World:
         broken = isinstance(error, OSError) and error.errno == errno.EIO
         return away or broken or disk_problem(error) is not None
 
-    def _conduct(self, retry_failed: bool) -> Any:
-        outcome = conducting.conduct(
-            self.scenario.sweep,
-            None,
-            lambda text: None,
-            start="retry failed" if retry_failed else "plain",
-        )
+    def _conduct(self, start: Any) -> Any:
+        extended = self.scenario.extended
+        sweep = extended if start == "extend" and extended else self.facts.sweep
+        outcome = conducting.conduct(sweep, None, lambda text: None, start=start)
         if self._tuner is not None and self.faults.cluster_lost:
             said = len(self.facts.events())
             self._tuner.speak()  # Tune's thread is left behind
@@ -409,14 +422,29 @@ def _lived(world: World, where: Path, faults: Iterable[Faults]) -> World:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where)
         with world.entered(patch):
-            for _ in range(LIVES + 5):
-                now = next(planned, Faults())
-                outcome = world.live(now, retry_failed=world.rng.random() < 0.1)
-                if outcome is not None and outcome.exit_code in (0, 3) and not now.lossy:
-                    break
-            assert outcome is not None, "the sweep does not come to its end"
-            assert outcome.exit_code in (0, 3), outcome
-            world.end()
-            world.facts.started_after_the_end = True
-            world.facts.complete(world.live(Faults()))  # the same command once more
+            _until_complete(world, planned)
+            if world.scenario.extended is not None:
+                _until_complete(world, planned)
+                assert world.facts.sweep is world.scenario.extended
     return world
+
+
+def _until_complete(world: World, planned: Iterator[Faults]) -> None:
+    """The same command again and again: for a sweep that is complete, that which extends it."""
+    facts = world.facts
+    wanted = world.scenario.extended if facts.complete_once else world.scenario.sweep
+    for _ in range(LIVES + 5):
+        now = next(planned, Faults())
+        retries = world.rng.random() < 0.1
+        extends = facts.complete_once and facts.sweep is not wanted
+        start = "extend" if extends else "retry failed" if retries else "plain"
+        outcome = world.live(now, start=start)
+        ended = outcome is not None and outcome.exit_code in (0, 3) and not now.lossy
+        if ended and facts.sweep is wanted:
+            break
+    assert outcome is not None, "the sweep does not come to its end"
+    assert outcome.exit_code in (0, 3), outcome
+    world.end()
+    facts.started_after_the_end = True
+    facts.complete(world.live(Faults()))  # the same command once more
+    facts.started_after_the_end, facts.complete_once = False, True

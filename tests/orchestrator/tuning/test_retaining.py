@@ -17,10 +17,11 @@ from tests.orchestrator.fake_run import Trial, make_sweep, result_of
 class Scene:
     """A sweep of a dense and a sparse cell, every trial with a checkpoint."""
 
-    def __init__(self, folder, policy):
+    def __init__(self, folder, policy, proposals=None):
         dense = tuple(f"d{number}" for number in range(4))
         self.proposals = [Proposal(name, "dense", {}, {"lr": name}, 0) for name in dense]
         self.proposals += [Proposal(f"s{i}", "sparse", {}, {"lr": i}, 0, dense) for i in range(4)]
+        self.proposals = self.proposals if proposals is None else proposals
         self.sweep = make_sweep()
         self.sweep.retain = SimpleNamespace(checkpoints=policy)
         self.delivered: set[str] = set()
@@ -70,6 +71,22 @@ def test_as_trials_end_as_over_the_whole_sweep(tmp_path, policy, seed):
         assert scene.without() == scene.decided()
     left = {"all": 8, "best_per_cell": 2, "none": 1}[policy]
     assert len(scene.proposals) - len(scene.without()) == left
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_seeds_without_a_checkpoint_count_in_the_mean(tmp_path, seed):
+    """Or else one with fewer of them would not compare, and the best would lose its weights."""
+    numbers = [(lr, repeat) for lr in range(4) for repeat in range(3)]
+    proposals = [
+        Proposal(f"t{lr}{repeat}", "all", {}, {"lr": lr}, repeat) for lr, repeat in numbers
+    ]
+    scene, chance = Scene(tmp_path, "best_per_cell", proposals), random.Random(seed)
+    scene.delivered = set(scene.states)
+    for proposal in chance.sample(proposals, len(proposals)):
+        scene.retaining.started(proposal)
+        scene.end(proposal, chance.randrange(9))
+        assert scene.without() == scene.decided()
+    assert len(proposals) - len(scene.without()) == 1
 
 
 def test_a_shared_beginning_goes_with_the_last_trial_that_needs_it(tmp_path):
