@@ -45,7 +45,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if isinstance(value, nn.Module) and not _copies_itself(value):
         twin: Any = object.__new__(kind)
         memo[id(value)] = twin
-        twin.__setstate__({name: _copied(each, memo) for name, each in value.__dict__.items()})
+        state = nn.Module.__getstate__(value)
+        twin.__setstate__({name: _copied(each, memo) for name, each in state.items()})
         return twin
     return copy.deepcopy(value, memo)
 
@@ -59,4 +60,4 @@ def _copies_itself(module: nn.Module) -> bool:
     else:
         kind = type(module)
     names = ("__deepcopy__", "__getstate__", "__reduce_ex__")
-    return any(getattr(kind, name, None) is not getattr(object, name, None) for name in names)
+    return any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in names)

@@ -113,6 +113,20 @@ def others(module):
     }
 
 
+@pytest.mark.parametrize("make", [plain, masked])
+def test_deepcopy_is_left_what_modules_hold(make, monkeypatch):
+    """It takes three times as long for modules."""
+    network, real = make(), copy.deepcopy
+
+    def no_module(value, memo=None):
+        assert not isinstance(value, nn.Module)
+        return real(value, memo)
+
+    monkeypatch.setattr("trainables.module_copies.copy.deepcopy", no_module)
+    kinds = [(name, type(module)) for name, module in network.named_modules()]
+    assert [(name, type(module)) for name, module in module_copy(network).named_modules()] == kinds
+
+
 def test_a_copy_of_masks_goes_its_own_way():
     network = masked()
     twin = module_copy(network)
