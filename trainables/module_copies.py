@@ -45,7 +45,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if isinstance(value, nn.Module) and not _copies_itself(value):
         twin: Any = object.__new__(kind)
         memo[id(value)] = twin
-        state = nn.Module.__getstate__(value)
+        state: dict[str, Any] = nn.Module.__getstate__(value)  # type: ignore[no-untyped-call]
         twin.__setstate__({name: _copied(each, memo) for name, each in state.items()})
         return twin
     return copy.deepcopy(value, memo)
