@@ -17,7 +17,7 @@ from orchestrator.sweep.problems import nearest, one_of
 from orchestrator.sweep.searches import SEARCHES
 from orchestrator.sweep.secrets import expanded
 from orchestrator.trials.space import all_trials, check_space
-from trainables.contract.addresses import check_address, is_address
+from trainables.contract.addresses import check_storage, is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed, UserError
@@ -72,7 +72,7 @@ def _check_tracking(sweep: Sweep) -> list[str]:
 
 def _check_storage(sweep: Sweep) -> list[str]:
     """An address for `storage` that cannot be one."""
-    problem = check_address(sweep.storage) if is_address(sweep.storage) else None
+    problem = check_storage(sweep.storage) if is_address(sweep.storage) else None
     return [] if problem is None else [sweep.problem(("storage",), problem)]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.contract import locks
-from trainables.contract.addresses import check_address, is_address, joined
+from trainables.contract.addresses import check_storage, is_address, joined
 from trainables.contract.disk import LEFTOVER, cache_root, make_folder, write_atomic
 from trainables.contract.errors import UserError
 
@@ -67,7 +67,7 @@ def local_storage(storage: str) -> Path:
     """
     if not is_address(storage):
         return Path(storage)
-    problem = check_address(storage)
+    problem = check_storage(storage)
     if problem is not None:
         raise UserError(problem)
     storage = storage.rstrip("/")

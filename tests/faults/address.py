@@ -162,6 +162,7 @@ class RemoteWorld(World):
                 objects, "opened", lambda place: (store, "/" + place.removeprefix("memory://"))
             )
             patch.setattr(objects, "PAUSES_S", ())
+            patch.setattr(objects, "SETTLE_S", 0.0)
             patch.setattr(objects, "_all_at_once", one_by_one)
             patch.setattr(objects, "time", self.clock)
             patch.setattr(attempt, "time", self.clock)

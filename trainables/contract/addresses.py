@@ -13,6 +13,9 @@ from trainables.contract.secrets import redacted
 OBJECT_STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss")
 """Their addresses are PROTOCOL://BUCKET/FOLDER and have no options."""
 
+WRITTEN = (*OBJECT_STORES, "file", "memory")
+"""Of what sweeps may lie at: a driver makes its lease there in one step."""
+
 _NAMED_ACCOUNT = ("abfs", "abfss")
 """Of Azure: CONTAINER@ACCOUNT.dfs.core.windows.net is no user and no password."""
 
@@ -61,6 +64,17 @@ def check_address(text: str) -> str | None:
     if {"..", "."} & {*place.path.split("/")} or "//" in place.path:
         return f"{shown}: must be without '.', '..' and '//', which mean nothing in a bucket"
     return None
+
+
+def check_storage(text: str) -> str | None:
+    """The same of an address that sweeps are written to."""
+    problem = check_address(text)
+    if problem is None and urlsplit(text).scheme not in WRITTEN:
+        problem = (
+            f"{redacted(text)}: must be an address that sweeps can be written to: s3://, gs://,"
+            " az://, abfs:// or file://"
+        )
+    return problem
 
 
 def joined(address: str, *names: str) -> str:

@@ -51,6 +51,10 @@ def opened(address: str) -> tuple[Any, str]:
     options: dict[str, Any] = {}
     if protocol in OBJECT_STORES:
         options["use_listings_cache"] = False  # others write there, too
+    if protocol == "s3":
+        # s3fs makes each call five times itself: with the five of botocore it takes minutes to say
+        # that nothing answers
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 2}}
     if protocol == "file":
         options["auto_mkdir"] = True  # as in a bucket, which has no folders
     try:

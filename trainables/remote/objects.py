@@ -5,19 +5,28 @@ pause where the other side does not answer. Knows nothing of what is in them.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainables.contract.addresses import joined
+from trainables.contract.addresses import check_storage, joined
 from trainables.contract.disk import LEFTOVER, make_folder
-from trainables.contract.errors import StorageFailed
-from trainables.remote.filesystem import in_words, lacks_bucket, may_pass, opened
+from trainables.contract.errors import StorageFailed, UserError
+from trainables.contract.secrets import redacted
+from trainables.remote.filesystem import (
+    in_words,
+    lacks_bucket,
+    may_pass,
+    opened,
+    reason_in_words,
+)
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +34,18 @@ AT_ONCE = 16
 """Requests under way: the wire waits for answers most of the time."""
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Before each further attempt: a service that is away for two minutes is waited for."""
+"""Before each further attempt, as far as patience lasts."""
+
+PATIENCE_S = 120.0
+"""A service that is away for two minutes is waited for: no attempt begins later."""
+
+SETTLE_S = 0.5
+"""After an object was made, until it is read: a store that knows no condition takes a second one,
+and whose it is shows then.
+"""
+
+_GIVEN_UP: ContextVar[threading.Event] = ContextVar("given up", default=threading.Event())  # noqa: B039, nobody sets this one
+"""Set once others have failed for which this call is made, too: it waits no more."""
 
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "created")
 """What file systems call that which changes with an object's content."""
@@ -45,12 +65,24 @@ class Objects:
     """Objects by their names below one address, such as `trials/3f2a/result.json`.
 
     Every write is of a whole object: a reader sees the old one or the new one. Every method raises
-    StorageFailed where the other side refuses or still does not answer after PAUSES_S, and
-    FileNotFoundError where an object that is read is not there.
+    StorageFailed where the other side refuses or does not answer in time, and FileNotFoundError
+    where an object that is read is not there.
+
+    Nobody waits twice for the same outage: after a call that had no answer in time the others are
+    made once each, until one has an answer.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
+        """patience_s: how long a call is made again; PATIENCE_S, or less where the answer would be
+        of no use later.
+        """
+        problem = check_storage(address)
+        if problem is not None:
+            raise UserError(problem)
         self.address = address.rstrip("/")
+        self._patience_s = patience_s
+        self._away = False  # a call had no answer in time, and none after it has had one
+        self._told = threading.Lock()  # held once a person knows that answers are missing
         self._fs, root = opened(self.address)
         self._root = str(root).rstrip("/")
         self._local = "file" in _protocols(self._fs)
@@ -153,7 +185,8 @@ class Objects:
 
     def make(self, name: str, content: bytes) -> bool:
         """Write an object that is not there yet; False where it is. In one step, where the other
-        side can do that: no two callers are both told True.
+        side can do that: no two callers are both told True. `content` must be the caller's own: an
+        answer may be lost on its way, and what lies there then tells whose it is.
         """
 
         def create() -> bool:
@@ -170,12 +203,20 @@ class Objects:
             return True
 
         try:
-            return self._patiently(create, name, "write")
+            made = self._patiently(create, name, "write")
         except StorageFailed:
-            # the answer may have been lost on its way
-            if self.has(name) and self.read(name) == content:
-                return True
+            with suppress(StorageFailed):
+                if self._holds(name, content):
+                    return True
             raise
+        if made and not self._local:
+            _GIVEN_UP.get().wait(SETTLE_S)
+        return self._holds(name, content)
+
+    def _holds(self, name: str, content: bytes) -> bool:
+        with suppress(FileNotFoundError):
+            return self.read(name) == content
+        return False
 
     def copy(self, name: str, to: str) -> None:
         """Copy an object to another name, on the other side."""
@@ -201,19 +242,33 @@ class Objects:
 
     def _patiently(self, work: Callable[[], Value], name: str, doing: str = "read") -> Value:
         """Do it, and again after each pause where that may help."""
+        until = time.monotonic() + (0.0 if self._away else self._patience_s)
         for pause in (*PAUSES_S, None):
             try:
-                return work()
+                value = work()
             except Exception as error:
                 if isinstance(error, FileNotFoundError) and not lacks_bucket(error):
+                    self._away = False
                     raise
-                passes = may_pass(error)
-                if pause is None or not passes:
-                    text = in_words(error, joined(self.address, name), doing)
-                    raise StorageFailed(text, refused=not passes) from error
-                log.info("%s/%s: tried again in %.0f s: %s", self.address, name, pause, error)
-                time.sleep(pause)
+                passes, left = may_pass(error), until - time.monotonic()
+                if not passes:
+                    self._away = False
+                elif pause is None or left <= 0:
+                    self._away = True
+                elif self._waits(pause, left, error):
+                    continue
+                text = in_words(error, joined(self.address, name), doing)
+                raise StorageFailed(text, refused=not passes) from error
+            self._away = False
+            return value
         raise AssertionError("unreachable")
+
+    def _waits(self, pause: float, left: float, error: Exception) -> bool:
+        """Whether it was worth while to wait: nobody has given up. Says once that it waits."""
+        level = logging.WARNING if self._told.acquire(blocking=False) else logging.INFO
+        why = reason_in_words(error, self.address)
+        log.log(level, "%s: %s; trying for %.0f s more", redacted(self.address), why, left)
+        return not _GIVEN_UP.get().wait(min(pause, left))
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
@@ -240,12 +295,18 @@ Item = TypeVar("Item")
 
 
 def _all_at_once(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Raises the first exception, once everything that was begun has ended."""
+    """Raises the first exception once what was under way has ended; the rest is not begun."""
     waiting = list(items)
     if len(waiting) < 2:
         for item in waiting:
             work(item)
         return
-    with ThreadPoolExecutor(min(AT_ONCE, len(waiting)), "objects") as pool:
-        for done in [pool.submit(work, item) for item in waiting]:
+    over = threading.Event()
+    number = min(AT_ONCE, len(waiting))
+    pool = ThreadPoolExecutor(number, "objects", _GIVEN_UP.set, (over,))
+    try:
+        for done in as_completed([pool.submit(work, item) for item in waiting]):
             done.result()
+    finally:
+        over.set()
+        pool.shutdown(cancel_futures=True)

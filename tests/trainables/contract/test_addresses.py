@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from trainables.contract.addresses import check_address, is_address, joined, last_name, was_address
+from trainables.contract.addresses import (
+    check_address,
+    check_storage,
+    is_address,
+    joined,
+    last_name,
+    was_address,
+)
 
 ALLOWED = (
     "s3://bucket",
@@ -49,6 +56,16 @@ def test_an_address_that_looks_well_has_no_problem(text: str) -> None:
 )
 def test_what_is_wrong_with_an_address_is_said(text: str, problem: str) -> None:
     assert (check_address(text) or "").startswith(problem)
+
+
+def test_sweeps_lie_where_they_can_be_written() -> None:
+    refused = [text for text in ALLOWED if check_storage(text) is not None]
+    assert refused == ["https://host:8443/store"]
+    assert check_storage(refused[0]) == (
+        "https://host:8443/store: must be an address that sweeps can be written to: s3://, gs://,"
+        " az://, abfs:// or file://"
+    )
+    assert check_storage("s3://") == check_address("s3://")
 
 
 @pytest.mark.parametrize(

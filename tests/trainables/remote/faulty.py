@@ -82,4 +82,5 @@ def faulty_store() -> Iterator[tuple[str, Faulty]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objects, "opened", lambda place: (fs, "/" + place.removeprefix("memory://")))
         patch.setattr(objects, "PAUSES_S", (0.0, 0.0))
+        patch.setattr(objects, "SETTLE_S", 0.0)
         yield address, fs
