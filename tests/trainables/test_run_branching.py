@@ -142,7 +142,11 @@ def test_a_trial_that_branches_from_the_dense_one_equals_itself_alone(
                 "model": {"backbone": "st_gcn", "dropout": 0.3},
             },
         ),
-        ({**REWOUND, "rewind_epoch": 2}, {"model": {"backbone": "hpi_gcn_rp"}}),
+        pytest.param(
+            {**REWOUND, "rewind_epoch": 2},
+            {"model": {"backbone": "hpi_gcn_rp"}},
+            marks=pytest.mark.full,
+        ),
         ({**REWOUND, "rewind_epoch": 2, "branch_at": 1}, {}),
     ],
     ids=["clipped, dropout", "late rewinding", "before the rewind point"],
