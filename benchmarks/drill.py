@@ -113,9 +113,11 @@ class Sweep:
         """Until so many trials have finished."""
 
         def there() -> bool:
+            if self.finished() >= number:
+                return True
             if self._driver.poll() is not None:
                 raise SystemExit(f"the driver ended with {self._driver.returncode}: {self.tail()}")
-            return self.finished() >= number
+            return False
 
         wait_for(there, f"{number} finished trials: {self.tail()}", SILENT_S)
 

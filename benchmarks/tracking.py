@@ -46,8 +46,10 @@ def write(
     uri: str, name: str, trials: int, epochs: int, folder: str, begin: Any, told: Any
 ) -> None:
     """One sweep's writer, in a process of its own."""
+    from orchestrator.tracking.client import open_client
     from orchestrator.tracking.mlflow import MLflowTracker
 
+    open_client(uri)  # what it takes to load MLflow is not measured
     heard = Warnings()
     logging.getLogger("orchestrator").addHandler(heard)
     text = SWEEP.format(name=name, store="store", method="random", trials=trials)
