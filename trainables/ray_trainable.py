@@ -29,6 +29,9 @@ FAILED = "failed"
 DISK = "disk"
 """Key of the last report of a trial that met a disk which takes no more; its value says which."""
 
+AWAY = "away"
+"""Key of the last report of an attempt whose address did not answer in time; its value says so."""
+
 WARNING = "warning"
 """Key of a report of what a person should know of the trial: of its masks, before the first epoch,
 or that its batches do not fit into memory; its value is a sentence.
@@ -154,6 +157,7 @@ def train(request: TrialRequest) -> None:
     except Exception as error:
         problem = disk_problem(error)
         if isinstance(error, StorageFailed) and not error.refused:
+            tune.report({AWAY: str(error)})
             raise  # another node may reach it
         if problem is not None:
             tune.report({DISK: problem})
@@ -181,25 +185,21 @@ def _place(request: TrialRequest) -> Iterator[Place]:
     """Within: the trial's folder, which an address has once the block is left. Interrupted where
     the sweep is to stop already.
     """
-    source = request["source"]
     if not is_address(request["out"]):
         stop_file = StopFile(Path(request["cancel_file"]))
         _refuse_if(stop_file)
-        folder = TrialDir(Path(request["out"]))
-        yield Place(folder, None if source is None else Path(source), stop_file)
+        with _fetched(request["source"]) as source:
+            yield Place(TrialDir(Path(request["out"])), source, stop_file)
         return
     from trainables.remote.attempt import StopObject, attempt
 
     stop = StopObject(request["cancel_file"])
     try:
         _refuse_if(stop)
-        with attempt(request["out"]) as current:
-            if source is not None and is_address(source):
-                source = str(current.fetch_source(source))
-            where = None if source is None else Path(source)
+        with attempt(request["out"]) as current, _fetched(request["source"]) as source:
             yield Place(
                 current.folder,
-                where,
+                source,
                 stop,
                 current.saved,
                 current.shared_file,
@@ -207,6 +207,18 @@ def _place(request: TrialRequest) -> Iterator[Place]:
             )
     finally:
         stop.close()
+
+
+@contextmanager
+def _fetched(source: str | None) -> Iterator[Path | None]:
+    """Within: the folder here of the trial whose weights training starts from."""
+    if source is None or not is_address(source):
+        yield None if source is None else Path(source)
+        return
+    from trainables.remote.attempt import fetched
+
+    with fetched(source) as folder:
+        yield folder
 
 
 def _refuse_if(stopped: Callable[[], bool]) -> None:

@@ -33,6 +33,7 @@ from orchestrator.tuning.workers import Death, count_as_failure, death_of, kill
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
 from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import (
+    AWAY,
     BEGAN,
     BRANCHED,
     CPU_S,
@@ -51,6 +52,12 @@ from trainables.ray_trainable import (
 LOST_NODES = 10
 """A trial that loses so many nodes before it finishes another epoch may be what ends them: then
 every further one costs it a restart.
+"""
+
+
+CUT_OFF = 3
+"""So many trials in a row were given up because their address did not answer, and none finished an
+epoch meanwhile: the sweep ends, to be resumed.
 """
 
 
@@ -92,6 +99,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._early = early
         self._restarts: Counter[str] = Counter()  # those that count
         self._lost_nodes: Counter[str] = Counter()  # since the trial's last epoch
+        self._away: dict[
+            str, str
+        ] = {}  # trials whose last attempt reached no address -> what it said
+        self._cut_off = 0  # trials given up for that since an epoch was finished
         self._stalls = Stalls(context.sweep.failure)
         self._stalled: dict[str, str] = {}  # trials whose worker was ended for its silence -> why
         self._retaining = retaining
@@ -140,6 +151,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             proposal.trial, proposal.cell, started.config, proposal.axes, proposal.assignment
         )
         self._running[proposal.trial] = proposal
+        self._away.pop(proposal.trial, None)
         self._stalls.started(proposal.trial)
         self._retaining.started(proposal)
         self._epochs[proposal.trial] = 0
@@ -166,6 +178,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._warned(proposal, str(result[WARNING]))
         if DISK in result:
             self.halt(result[DISK])
+        if AWAY in result:
+            self._away[name] = str(result[AWAY])
         if STEP in result:
             self._display.step(name, result[IN_EPOCH], result[STEP], result[STEPS])
         if WALL_S in result:
@@ -173,6 +187,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         if "epoch" not in result:
             return  # a warning, steps of an epoch, or the last line of a trial without an end
         self._epochs[name] += 1
+        self._cut_off = 0
         epoch = int(result["epoch"])
         metrics = {key: float(result[key]) for key in EPOCH_METRICS if key in result}
         if epoch > self._last_epoch.get(name, -1):
@@ -248,10 +263,26 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Tune has given the trial up after its restarts."""
-        restarts = self._restarts[self._proposal(trial).trial]
+        """Tune has given the trial up after its restarts. One whose address did not answer is not
+        at fault: it goes on when the sweep is resumed.
+        """
+        name = self._proposal(trial).trial
+        away = self._away.get(name)
+        if away is not None:
+            self._give_back(trial, away)
+            return
+        restarts = self._restarts[name]
         after = f", after {restarts} restart{'' if restarts == 1 else 's'}" if restarts else ""
         self._ended(trial, reason=f"{self._death(trial).reason}{after}")
+
+    def _give_back(self, trial: TuneTrial, reason: str) -> None:
+        name = self._proposal(trial).trial
+        if name not in self._delivered:
+            self._cut_off += 1
+            self._display.note(f"AWAY      {name}: {reason}; it goes on when the sweep is resumed")
+        self._ended(trial, reason=None)
+        if self._cut_off >= CUT_OFF:
+            self.halt(reason)
 
     def _ended(self, trial: TuneTrial, reason: str | None) -> None:
         proposal = self._proposal(trial)

@@ -8,9 +8,12 @@ import torch
 from ray import tune
 
 from trainables import ray_trainable, run
+from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig, TrialConfig
-from trainables.contract.errors import Interrupted, TrialFailed, UserError
+from trainables.contract.disk import write_atomic
+from trainables.contract.errors import Interrupted, StorageFailed, TrialFailed, UserError
 from trainables.ray_trainable import (
+    AWAY,
     BEGAN,
     BRANCHED,
     CPU_S,
@@ -117,6 +120,32 @@ def test_an_end_that_another_attempt_would_meet_again_is_reported(
     monkeypatch.setattr(run, "run_trial", end)
     train(request(tmp_path))
     assert reports == [reported]
+
+
+def test_an_address_that_does_not_answer_is_tried_again_elsewhere(tmp_path, reports, monkeypatch):
+    def end(*_):
+        raise StorageFailed("s3://b/x: nothing answers")
+
+    monkeypatch.setattr(run, "run_trial", end)
+    with pytest.raises(StorageFailed):
+        train(request(tmp_path))
+    assert reports == [{AWAY: "s3://b/x: nothing answers"}]
+
+
+def test_a_trial_in_a_folder_starts_from_one_at_an_address(tmp_path, reports, monkeypatch):
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
+    dense = tmp_path / "bucket" / "trials" / "dense"
+    write_atomic(dense / "checkpoint" / "best.pt", b"weights")
+    seen = []
+
+    def trained(config, out, setup, watch):
+        seen.append((out.path, TrialDir(setup.source).best_file.read_bytes(), setup.source))
+
+    monkeypatch.setattr(run, "run_trial", trained)
+    train({**request(tmp_path), "source": f"file://{dense}"})
+    [(out, weights, source)] = seen
+    assert (out, weights, source.name) == (tmp_path / "trial", b"weights", "dense")
+    assert not source.exists()
 
 
 def test_any_other_exception_reaches_tune_which_starts_the_trial_again(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import threading
 import time
 import uuid
@@ -25,7 +26,7 @@ from trainables.remote.objects import Objects
 log = logging.getLogger(__name__)
 
 FOLDER = "attempts"
-"""In the cache of a node: a folder for each attempt under way."""
+"""In the cache of a node: a folder for each machine, with one for each attempt under way."""
 
 OWNER = ".attempt"
 """The object in a trial's folder that names the attempt which may write there."""
@@ -66,26 +67,15 @@ class Attempt:
         self._there = set(self._objects.list())
         wanted = [name for name in self._there if name.startswith("checkpoint/")]
         result = self.folder.result_file.name
-        if result in self._there:
-            wanted = [result]
         self.folder.path.mkdir(parents=True)
+        if result in self._there:
+            self._objects.fetch({result: self.folder.result_file})
+            if self.folder.is_complete():
+                return
+            self.folder.result_file.unlink()  # damaged: the end writes another one
+            self._there.remove(result)
         self._objects.fetch({name: self.folder.path / name for name in wanted})
-        if result not in self._there:
-            self._objects.write(OWNER, self._id.encode())
-
-    def fetch_source(self, address: str) -> Path:
-        """What training needs of the finished trial at another address, in a folder of its own."""
-        objects = Objects(address)
-        folder = TrialDir(self._root / "source" / address.rstrip("/").rsplit("/", 1)[-1])
-        config, result = folder.config_file.name, folder.result_file.name
-        names = objects.list()
-        first = [name for name in (config, result) if name in names]
-        objects.fetch({name: folder.path / name for name in first})
-        weights = [name for name in ("checkpoint/best.pt", "checkpoint/last.pt") if name in names]
-        if config in first and folder.load_config().train.keep == "last":
-            weights.reverse()
-        objects.fetch({name: folder.path / name for name in weights[:1]})
-        return folder.path
+        self._objects.write(OWNER, self._id.encode())
 
     def shared_file(self, address: str) -> Path:
         """The file here of a beginning at an address, with its content if it is there."""
@@ -241,22 +231,51 @@ def attempt(address: str) -> Iterator[Attempt]:
     """Within: the trial at the address is this process's. What it leaves is sent when the block
     ends as a trial does, complete, failed or interrupted; the node keeps nothing.
     """
-    base = cache_root() / FOLDER
+    with _own_folder() as root:
+        current = Attempt(address, root)
+        current.begin()
+        try:
+            yield current
+        except (TrialFailed, Interrupted):
+            current.finish()
+            raise
+        else:
+            current.finish()
+        finally:
+            current.leave()
+
+
+@contextmanager
+def fetched(address: str) -> Iterator[Path]:
+    """Within: a folder with what training needs of the finished trial at an address."""
+    with _own_folder() as root:
+        objects = Objects(address)
+        folder = TrialDir(root / address.rstrip("/").rsplit("/", 1)[-1])
+        config, result = folder.config_file.name, folder.result_file.name
+        names = objects.list()
+        first = [name for name in (config, result) if name in names]
+        objects.fetch({name: folder.path / name for name in first})
+        weights = [name for name in ("checkpoint/best.pt", "checkpoint/last.pt") if name in names]
+        if config in first and folder.load_config().train.keep == "last":
+            weights.reverse()
+        objects.fetch({name: folder.path / name for name in weights[:1]})
+        yield folder.path
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Within: a folder of this node that nobody else uses; afterwards it is gone. Those of killed
+    processes go, too.
+
+    Each machine has its own beside those of others: a home that several share need not lock across
+    them.
+    """
+    base = cache_root() / FOLDER / (socket.gethostname() or "here")
     _tidy(base)
     root = base / uuid.uuid4().hex[:16]
     try:
         with locks.held(root, patience=0.0, busy=f"{root}: is held"):
-            current = Attempt(address, root)
-            current.begin()
-            try:
-                yield current
-            except (TrialFailed, Interrupted):
-                current.finish()
-                raise
-            else:
-                current.finish()
-            finally:
-                current.leave()
+            yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

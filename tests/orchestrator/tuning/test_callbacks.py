@@ -8,12 +8,14 @@ import pytest
 from orchestrator.record.journal import read_journal
 from orchestrator.record.stop_requests import Stop
 from orchestrator.search.protocol import Outcome
+from orchestrator.trials.proposed import Proposal
 from orchestrator.tuning import callbacks
 from orchestrator.tuning.workers import Death
 from tests.orchestrator.fake_run import Trial as Made
 from tests.orchestrator.fake_run import result_of
 from tests.orchestrator.tuning.callback_scene import Scene, told
 from trainables.ray_trainable import (
+    AWAY,
     DISK,
     FAILED,
     IN_EPOCH,
@@ -234,6 +236,44 @@ def test_a_full_disk_of_a_trial_ends_the_sweep_and_not_the_trial(scene):
     assert scene.callback.ended == set()
     assert scene.switch.stop() == Stop("system", "No space left on device: x/last.pt")
     assert sum("No space left" in line for line in scene.lines()) == 1
+
+
+def given_up(scene, number):
+    scene.proposal = Proposal(f"st_gcn-{number}", "st_gcn", {}, {}, 0)
+    scene.tell("start")
+    scene.tell("result", {AWAY: "s3://b/x: nothing answers"})
+    scene.tell("error")
+
+
+def test_a_trial_whose_address_does_not_answer_goes_on_when_the_sweep_is_resumed(scene):
+    given_up(scene, 1)
+    assert scene.events() == ["trial_started", "trial_interrupted"]
+    assert scene.callback.ended == set()
+    assert scene.lines()[1:] == [
+        "AWAY      st_gcn-1: s3://b/x: nothing answers; it goes on when the sweep is resumed",
+        "stopped   st_gcn-1 (before its first epoch)",
+    ]
+    assert scene.switch.stop() is None
+
+
+def test_the_sweep_ends_once_trials_in_a_row_reach_no_address(scene):
+    for number in (1, 2):
+        given_up(scene, number)
+    scene.tell("result", {"epoch": 0, "train_loss": 1.0})
+    for number in (3, 4):
+        given_up(scene, number)
+    assert scene.switch.stop() is None
+    given_up(scene, 5)
+    assert scene.switch.stop() == Stop("system", "s3://b/x: nothing answers")
+
+
+def test_an_address_that_answered_again_is_not_why_a_trial_failed(scene):
+    scene.tell("start")
+    scene.tell("result", {AWAY: "s3://b/x: nothing answers"})
+    scene.tell("recover")
+    scene.tell("start")
+    scene.tell("error")
+    assert scene.events()[-1] == "trial_failed"
 
 
 @pytest.mark.parametrize(

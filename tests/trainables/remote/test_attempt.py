@@ -3,19 +3,23 @@ goes on from what is there, and ends with the same files.
 """
 
 import hashlib
+import socket
 from itertools import product
 
 import pytest
 
+from tests.orchestrator.fake_run import Trial as Made
+from tests.orchestrator.fake_run import result_of
 from tests.trainables.remote.faulty import Killed, faulty_store
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import write_atomic
 from trainables.contract.errors import Interrupted, StorageFailed, TrialFailed
 from trainables.remote import attempt as attempts
-from trainables.remote.attempt import StopObject, attempt
+from trainables.remote.attempt import StopObject, attempt, fetched
 from trainables.remote.objects import Objects
 
 EPOCHS = 4
+RESULT = result_of(Made("joint", 0.0)).model_dump_json().encode()
 BEST = (0, 2)
 """Epochs that are better than those before."""
 
@@ -75,7 +79,7 @@ def train(current, *, until=EPOCHS):
     for file in (folder.selection_scores, folder.test_scores, folder.deploy_file):
         write_atomic(file, folder.best_file.read_bytes() + file.name.encode())
     write_atomic(folder.level_scores("0.5", "test"), b"scores of a level")
-    write_atomic(folder.result_file, b"{}")
+    write_atomic(folder.result_file, RESULT)
     return [*range(begin, EPOCHS)]
 
 
@@ -157,6 +161,16 @@ def test_a_complete_trial_is_not_run_again(store):
     with attempt(f"{address}/t1") as current:
         assert train(current) == []
     assert fs.writes == 0
+
+
+def test_a_damaged_result_is_replaced_by_a_trial_that_goes_on(store):
+    address, _ = store
+    with pytest.raises(Interrupted), attempt(f"{address}/t1") as current:
+        train(current, until=3)
+    Objects(f"{address}/t1").write("result.json", b"{dam")
+    with attempt(f"{address}/t1") as current:
+        assert train(current) == [3]
+    assert contents(address) == whole()[0]
 
 
 def test_requests_that_have_no_answer_are_made_again(store):
@@ -258,8 +272,8 @@ def test_weights_to_start_from_are_fetched_alone(store, tmp_path):
         "scores.test.parquet": b"scores",
     }.items():
         source.write(name, content)
-    with attempt(f"{address}/t1") as current:
-        folder = TrialDir(current.fetch_source(f"{address}/dense"))
+    with fetched(f"{address}/dense") as path:
+        folder = TrialDir(path)
         assert folder.kept_file.read_bytes() == b"best"
         assert not folder.test_scores.exists()
         assert folder.path.name == "dense"
@@ -279,11 +293,16 @@ def test_a_request_to_stop_is_seen(store, monkeypatch):
 def test_what_a_killed_process_left_on_the_node_is_removed(store, monkeypatch, tmp_path):
     monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path))
     monkeypatch.setattr(attempts, "ABANDONED_S", -1.0)
-    left = tmp_path / "attempts" / "left"
-    write_atomic(left / "t1" / "checkpoint" / "last.pt", b"state")
-    write_atomic(left / ".lock", b"")
+    base = tmp_path / "attempts" / socket.gethostname()
+    # this machine does not see whether a process of another one runs
+    elsewhere = tmp_path / "attempts" / "another-machine" / "running"
+    for folder in (base / "left", elsewhere):
+        write_atomic(folder / "t1" / "checkpoint" / "last.pt", b"state")
+        write_atomic(folder / ".lock", b"")
     address, _ = store
     with attempt(f"{address}/t1") as running:
-        assert not left.exists()
+        assert running.folder.path.is_relative_to(base)
+        assert not (base / "left").exists()
+        assert elsewhere.is_dir()
         with attempt(f"{address}/t2"):
             assert running.folder.path.is_dir()
