@@ -184,15 +184,20 @@ class _Remote:
                 self._download(copy, names)
 
     def _download(self, copy: Path, names: tuple[str, ...]) -> None:
-        """Fill a hidden folder, check it and give it its name; on failure nothing is left of it."""
+        """Fill a hidden folder, check it and give it its name; on failure nothing is left of it.
+        What a process had fetched that was killed is gone on from: on a slow network a trial may be
+        ended as silent before the joints are here.
+        """
         partial = copy.with_name(f".{copy.name}.partial")
         with _writing(partial):
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-            partial.mkdir(parents=True)
+            partial.mkdir(parents=True, exist_ok=True)
         try:
             with self._reading():
                 sizes = {name: self._size(name) for name in names}
-                self._check_room(partial, sum(sizes.values()))
+                here = sum(
+                    (partial / name).stat().st_size for name in names if (partial / name).exists()
+                )
+                self._check_room(partial, sum(sizes.values()) - here)
                 log.warning("downloading %s to %s", self.address, copy)
                 for name, size in sizes.items():
                     _patiently(bound(self._copy, name, size, partial / name))
@@ -231,13 +236,14 @@ class _Remote:
             )
 
     def _copy(self, name: str, size: int, target: Path) -> None:
-        """Copy one file, checking its content on the way."""
-        digest, done, said = hashlib.sha256(), 0, time.monotonic()
-        source = f"{self._base}/{name}"
+        """Copy the rest of one file, checking the content of all of it on the way."""
+        source, said = f"{self._base}/{name}", time.monotonic()
         with (
             self._files.open(source, "rb", block_size=CHUNK, cache_type="none") as stream,
-            _created(target) as out,
+            _continued(target) as (out, digest),
         ):
+            done = out.tell()
+            stream.seek(done)
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)
                 with _writing(target):
@@ -250,6 +256,7 @@ class _Remote:
                 out.flush()
                 os.fsync(out.fileno())
         if digest.hexdigest() != self._info.checksums.get(name):
+            target.unlink()
             raise _Mismatch(
                 f"{name} must match the checksum in {INFO_FILE}, but what arrived does not"
             )
@@ -272,11 +279,17 @@ def _patiently(action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _created(target: Path) -> Iterator[Any]:
+def _continued(target: Path) -> Iterator[tuple[Any, Any]]:
+    """Within: the file, open at its end, and the digest of what it holds."""
+    digest = hashlib.sha256()
     with _writing(target):
-        out = target.open("wb")
+        out = target.open("a+b")
     with out:
-        yield out
+        with _writing(target):
+            out.seek(0)
+            while chunk := out.read(CHUNK):
+                digest.update(chunk)
+        yield out, digest
 
 
 @contextmanager

@@ -167,6 +167,21 @@ def test_a_killed_download_leaves_nothing_that_looks_finished(made: Store, tmp_p
     assert copies() == [again.path.name]
 
 
+@pytest.mark.parametrize(("kept", "tries"), [(b"", 1), (b"\0" * 10, 2), (b"\0" * 10**6, 2)])
+def test_what_a_killed_process_had_fetched_is_gone_on_from(
+    made: Store, tmp_path: Path, kept: bytes, tries: int
+) -> None:
+    """Its first bytes, or others that are thrown away."""
+    path = local_store(f"counted://{made.path}")
+    shutil.rmtree(path)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.mkdir()
+    joints = (made.path / "joints.npy").read_bytes()
+    (partial / "joints.npy").write_bytes(kept or joints[: len(joints) // 2])
+    assert bytes_of(local_store(f"counted://{made.path}")) == bytes_of(made.path)
+    assert opened(tmp_path).count("joints.npy") == 1 + tries
+
+
 @pytest.mark.parametrize("name", ["clips.parquet", "joints.npy"])
 def test_what_does_not_match_its_checksum_is_not_kept(
     made: Store, tmp_path: Path, name: str
