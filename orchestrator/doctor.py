@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from orchestrator.planning.check import check_data
 from orchestrator.planning.node_facts import NodeFacts, node_facts
-from orchestrator.planning.reaching import Place, probe
+from orchestrator.planning.reaching import Place, makes_once, probe
 from trainables.contract.addresses import is_address
-from trainables.contract.errors import UserError
+from trainables.contract.errors import OrchestrateError, UserError
 from trainables.data.store.description import INFO_FILE
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def examine(sweep: Sweep | None, address: str | None, note: Callable[[str], None
         facts = node_facts(tuple(places))
         found = [*of_machine(HERE, facts, sweep, made)]
         if is_address(storage):
-            found.append(Finding(HERE, "storage", "ok", f"{storage}: read, written and deleted"))
+            found.append(_of_bucket(storage, made))
         if sweep is not None:
             found += _of_store(sweep)
             note("asking MLflow")
@@ -181,6 +181,19 @@ def of_worker(
         yield Finding(where, "same versions", "fails", said, todo)
     else:
         yield Finding(where, "same versions", "ok", "as on this machine")
+
+
+def _of_bucket(storage: str, made: Place) -> Finding:
+    """A storage at an address that was reached."""
+    said = f"{storage}: read, written, listed and deleted"
+    try:
+        once = makes_once(made)
+    except OrchestrateError as error:
+        return Finding(HERE, "storage", "fails", str(error), "see docs/clusters.md")
+    if once:
+        return Finding(HERE, "storage", "ok", said)
+    todo = "start no second driver of a sweep: this storage cannot refuse it"
+    return Finding(HERE, "storage", "warning", f"{said}, but not written once only", todo)
 
 
 def _of_store(sweep: Sweep) -> list[Finding]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from posixpath import join, normpath
 
-from trainables.contract.addresses import is_address
+from trainables.contract.addresses import is_address, local_path
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
 
@@ -35,6 +35,13 @@ class Work:
     storage: str = "runs"
     store: str = "data"
     tracking: str = "none"
+
+    def __post_init__(self) -> None:
+        """An address of a machine's own files is a path."""
+        for name in ("storage", "store"):
+            path = local_path(getattr(self, name))
+            if path is not None:
+                object.__setattr__(self, name, path)
 
     def words(self, address: str | None = None) -> list[str]:
         """The command that starts the sweep, and goes on with it whenever it is run again."""

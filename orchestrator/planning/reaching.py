@@ -18,6 +18,7 @@ from trainables.contract.addresses import is_address, joined
 from trainables.contract.disk import cache_root
 from trainables.contract.errors import UserError
 from trainables.remote.filesystem import explained, opened
+from trainables.remote.objects import Objects
 
 PREFIX = ".doctor-"
 """Of what is made for a moment, to see whether it can be."""
@@ -80,8 +81,22 @@ def _reach_address(place: Place, name: str) -> None:
     own = f"{root}/from-{name}-{os.getpid()}"
     with explained(place.folder, "write"):
         files.pipe_file(own, content)
+        files.cp_file(own, f"{own}-copy")
+    with explained(place.folder, "list"):
+        listed = {each.rpartition("/")[2] for each in files.find(root)}
+    if not {_WORD, own.rpartition("/")[2]} <= listed:
+        raise ValueError("a list of what lies there lacks what was just written")
     with explained(place.folder, "delete"):
         files.rm_file(own)
+        files.rm_file(f"{own}-copy")
+
+
+def makes_once(place: Place) -> bool:
+    """Whether an object is written there only where none of its name is: by that a sweep has one
+    driver. False where the other side does not know how.
+    """
+    objects = Objects(place.folder)
+    return [objects.make("once", text) for text in (b"one", b"two")] == [True, False]
 
 
 @contextmanager

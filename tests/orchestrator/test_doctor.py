@@ -126,7 +126,9 @@ def test_storage_and_store_at_addresses_answer_here_and_from_a_worker(rays, tmp_
     monkeypatch.setattr(NO_TORCH, dict)
     found = examine(sweep, "10.0.0.1:6379", lambda _: None)
     said = {(each.where, each.what): each for each in found}
-    assert said[HERE, "storage"].said == f"file://{tmp_path}/bucket: read, written and deleted"
+    assert (
+        said[HERE, "storage"].said == f"file://{tmp_path}/bucket: read, written, listed and deleted"
+    )
     worker = said["b", "storage seen by a worker"]
     assert (worker.state, worker.said) == (
         "ok",
@@ -180,8 +182,18 @@ def test_a_bucket_is_left_as_it_was(object_store):
     with reaching.probe(address) as place:
         assert place.shown == address
         assert reaching.unreached(place, "node") is None
+        assert reaching.makes_once(place)
     files, root = opened(address)
     assert files.find(root.partition("/")[0]) == []
+
+
+def test_a_storage_that_cannot_refuse_a_second_driver_is_a_warning(rays, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "makes_once", lambda place: False)
+    found = examine(at_address(tmp_path, f"file://{tmp_path}/bucket"), None, lambda _: None)
+    [storage] = [each for each in found if (each.where, each.what) == (HERE, "storage")]
+    assert storage.state == "warning"
+    assert "start no second driver" in storage.todo
 
 
 @pytest.fixture

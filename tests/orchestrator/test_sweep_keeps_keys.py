@@ -64,7 +64,7 @@ def test_a_sweep_in_a_bucket_tells_its_keys_nobody(
         assert [each.returncode for each in refused] == [2, 2]
         said = "".join(each.stdout + each.stderr for each in (*done, *refused))
         assert "Final scores" in said
-        assert "read, written and deleted" in said
+        assert "read, written, listed and deleted" in said
         assert "downloading" in said
         assert not [secret for secret in PLANTED if secret in said]
         assert list(Path(rays_own).rglob("raylet.out"))

@@ -27,6 +27,13 @@ def is_address(text: str) -> bool:
     return "://" in text
 
 
+def local_path(text: str) -> str | None:
+    """`/folder` of `file:///folder`, which is on this machine; None for other addresses and for
+    paths.
+    """
+    return text.removeprefix("file://") if text.startswith("file://") else None
+
+
 def was_address(path: Path) -> bool:
     """Whether a path was made of an address, which lost a slash: `s3:/bucket/folder`."""
     first, *rest = path.parts or ("",)

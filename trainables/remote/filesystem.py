@@ -19,7 +19,6 @@ from trainables.contract.secrets import redacted
 
 EXTRAS = {
     "s3": "s3",
-    "s3a": "s3",
     "gs": "gcs",
     "gcs": "gcs",
     "az": "azure",

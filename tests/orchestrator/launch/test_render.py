@@ -396,6 +396,19 @@ RENDERS = {
         ("ray", None, {"tracking": "sqlite:///m.db"}, "tracking.uri: must be an address such as h"),
         ("ray", "/s", {"storage": "/tmp/runs"}, "storage: must be a folder that all nodes share"),
         ("slurm", "/s", {"storage": "/dev/shm/r"}, "storage: must be a folder that all nodes sh"),
+        (
+            "slurm",
+            "/s",
+            {"storage": "file:///tmp/r"},
+            "storage: must be a folder that all nodes sh",
+        ),
+        ("kuberay", "/sweeps", {"storage": "file:///data"}, "storage: must be an address, or in"),
+        (
+            "skypilot, no bucket",
+            None,
+            {"storage": "file:///data"},
+            "--bucket: must be given unless",
+        ),
         ("slurm", None, {}, "--folder: must be given, for the job's output"),
         ("kuberay", "/sweeps", {"storage": "/data/runs"}, "storage: must be an address, or in"),
         (

@@ -10,6 +10,7 @@ from trainables.contract.addresses import (
     is_address,
     joined,
     last_name,
+    local_path,
     was_address,
 )
 
@@ -91,6 +92,12 @@ def test_a_password_is_refused_and_not_shown(text: str, shown: str) -> None:
 )
 def test_a_path_that_was_an_address_is_known(path: str, address: bool) -> None:
     assert was_address(Path(path)) == address
+
+
+def test_an_address_of_local_files_is_a_path() -> None:
+    assert local_path("file:///data/x") == "/data/x"
+    assert local_path("s3://data/x") is None
+    assert local_path("/data/x") is None
 
 
 def test_names_within_an_address() -> None:
