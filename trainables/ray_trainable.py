@@ -16,7 +16,7 @@ from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.disk import disk_problem
-from trainables.contract.errors import Interrupted, StorageFailed, TrialFailed, UserError
+from trainables.contract.errors import Interrupted, StorageFailed, TrialFailed, Unreached, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -161,6 +161,8 @@ def train(request: TrialRequest) -> None:
             raise  # another node may reach it
         if problem is not None:
             tune.report({DISK: problem})
+        elif isinstance(error, Unreached):
+            raise  # so may one for the store
         elif isinstance(error, TrialFailed | UserError):
             tune.report({FAILED: str(error)})
         else:

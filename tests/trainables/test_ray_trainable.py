@@ -11,7 +11,13 @@ from trainables import ray_trainable, run
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import DataConfig, TrialConfig
 from trainables.contract.disk import write_atomic
-from trainables.contract.errors import Interrupted, StorageFailed, TrialFailed, UserError
+from trainables.contract.errors import (
+    Interrupted,
+    StorageFailed,
+    TrialFailed,
+    Unreached,
+    UserError,
+)
 from trainables.ray_trainable import (
     AWAY,
     BEGAN,
@@ -148,14 +154,21 @@ def test_a_trial_in_a_folder_starts_from_one_at_an_address(tmp_path, reports, mo
     assert not source.exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error"),
+        Unreached("s3://bucket/store: no credentials are found"),  # on this node
+    ],
+)
 def test_any_other_exception_reaches_tune_which_starts_the_trial_again(
-    tmp_path, reports, monkeypatch
+    tmp_path, reports, monkeypatch, error
 ):
     def end(*_):
-        raise RuntimeError("CUDA error")
+        raise error
 
     monkeypatch.setattr(run, "run_trial", end)
-    with pytest.raises(RuntimeError, match="CUDA error"):
+    with pytest.raises(type(error), match=str(error)):
         train(request(tmp_path))
     assert reports == []
 

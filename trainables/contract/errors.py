@@ -36,6 +36,10 @@ class UserError(OrchestrateError, ValueError):
         return cls(*problems)
 
 
+class Unreached(UserError):
+    """This machine cannot reach, or cannot hold, what a trial needs; another one may."""
+
+
 class LaterForm(UserError):
     """A file was written by a later version, in a form that this one does not know."""
 

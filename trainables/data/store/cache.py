@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from trainables.contract.addresses import is_address, joined, last_name
 from trainables.contract.disk import cache_root, write_atomic
-from trainables.contract.errors import UserError
+from trainables.contract.errors import Unreached, UserError
 from trainables.contract.locks import held
 from trainables.data.store.description import CLIPS_FILE, INFO_FILE, JOINTS_FILE, StoreInfo
 from trainables.data.store.reading import Store, parse_info
@@ -51,9 +51,16 @@ def open_store(location: Path | str, root: Path = Path()) -> Store:
     """The store at `location`: a folder (a relative one starts at `root`), or an address (s3://,
     gs://, file://, ...).
 
-    UserError when it cannot be read, is damaged, or the cache cannot be written.
+    UserError when it is damaged; Unreached when it is not there, cannot be fetched, or the cache
+    cannot be written.
     """
-    return Store.open(local_store(location, root))
+    place = local_store(location, root)
+    try:
+        return Store.open(place)
+    except UserError as error:
+        if place.is_dir():
+            raise
+        raise Unreached(*error.problems) from error  # it may be mounted elsewhere
 
 
 def open_outline(location: Path | str, root: Path = Path()) -> Store:
@@ -70,9 +77,14 @@ def local_store(location: Path | str, root: Path = Path()) -> Path:
     cached copy of an address.
 
     Where an address cannot be reached, the copy last made from it is used, with a warning: compute
-    nodes are often cut off from the internet.
+    nodes are often cut off from the internet. Unreached where there is none.
     """
-    return _Remote(str(location)).fetched() if is_address(str(location)) else root / location
+    if not is_address(str(location)):
+        return root / location
+    try:
+        return _Remote(str(location)).fetched()
+    except UserError as error:
+        raise Unreached(*error.problems) from error
 
 
 def cache_folder() -> Path:

@@ -22,7 +22,7 @@ from tests import counted_files
 from tests.counted_files import CountedFiles
 from tests.naive_stores import bytes_of, clip, description, store
 from tests.object_store import ObjectStore
-from trainables.contract.errors import UserError
+from trainables.contract.errors import Unreached, UserError
 from trainables.data.store import cache
 from trainables.data.store.cache import cache_folder, local_store, open_outline, open_store
 from trainables.data.store.pushing import push_store
@@ -331,6 +331,19 @@ def test_a_copy_that_would_not_fit_is_not_begun(
         open_store(f"counted://{made.path}")
     assert opened(tmp_path) == ["dataset.json"]
     assert copies() == []
+
+
+@pytest.mark.parametrize("location", ["nowhere", "memory://nowhere/store", "s3://a:b@c/d"])
+def test_what_this_machine_does_not_reach_another_one_may(location: str, tmp_path: Path) -> None:
+    with pytest.raises(Unreached):
+        open_store(location, tmp_path)
+
+
+def test_a_store_that_is_damaged_is_so_on_every_machine(made: Store) -> None:
+    (made.path / "joints.npy").write_bytes(b"x")
+    with pytest.raises(UserError) as caught:
+        open_store(made.path)
+    assert not isinstance(caught.value, Unreached)
 
 
 def test_a_store_in_a_bucket(made: Store, object_store: ObjectStore) -> None:
