@@ -53,7 +53,7 @@ def test_a_sweep_in_a_bucket_tells_its_keys_nobody(
             ),
             command("plan", "tiny.yaml", *places, cwd=folder),
             command("sweep", "tiny.yaml", *places, cwd=folder),
-            command("doctor", "tiny.yaml", *places, cwd=folder),
+            command("doctor", "tiny.yaml", *places, "--json", cwd=folder),
             command("launch", "slurm", "tiny.yaml", *places, *cluster, cwd=folder),
         ]
         assert [each.returncode for each in done] == [0] * len(done), done
