@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from trainables.contract.addresses import was_address
 from trainables.contract.errors import LaterForm, OutOfSpace, StorageFailed, UserError
 from trainables.contract.names import said
 
@@ -56,8 +57,10 @@ def names_together() -> Iterator[None]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` so that a reader sees the old file, the whole new one, or none; once it
-    returns, a power cut does not undo it (see `names_together`). OutOfSpace where the disk is full.
+    returns, a power cut does not undo it (see `names_together`). OutOfSpace where the disk is full,
+    UserError where the path was an address.
     """
+    _refuse_address(path)
     waiting = _NAMES_TO_COME.get()
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -79,10 +82,17 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def _refuse_address(path: Path) -> None:
+    """`s3://bucket/x` where a file is to be written would become a folder that is called `s3:`."""
+    if was_address(path):
+        raise UserError(f"{path}: must be a place on this machine, no address")
+
+
 def check_writable(path: Path) -> None:
     """UserError where `write_atomic` could not write this file now; nothing is left behind. Asked
     before work whose result goes there.
     """
+    _refuse_address(path)
     if path.is_dir():
         raise UserError(f"{path}: must be the name of a file to write, got that of a folder")
     folder = next(each for each in path.absolute().parents if each.exists())

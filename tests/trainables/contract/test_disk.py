@@ -9,6 +9,7 @@ import pytest
 
 from trainables.contract import disk
 from trainables.contract.disk import (
+    check_writable,
     disk_problem,
     names_together,
     read_json,
@@ -120,3 +121,11 @@ def test_names_are_forced_to_disk_once_per_folder_and_only_where_all_went_well(
     monkeypatch.setattr(disk, "sync_folder", full)
     with pytest.raises(OutOfSpace), names_together():
         write_atomic(tmp_path / "e", b"x")
+
+
+@pytest.mark.parametrize("write", [check_writable, lambda path: write_atomic(path, b"x")])
+def test_an_address_is_no_file_of_this_machine(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^s3:/bucket/x: must be a place on this machine, no addr"):
+        write(Path("s3://bucket/x"))
+    assert list(tmp_path.iterdir()) == []
