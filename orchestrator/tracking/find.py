@@ -4,12 +4,14 @@ checked, their files fetched.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.record.copies import bring, local_storage
 from orchestrator.sweep import Sweep
 from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
@@ -22,10 +24,13 @@ from orchestrator.tracking.client import (
     reported,
 )
 from orchestrator.tracking.mlflow import FOLDER, MLFLOW_STATUS, WEIGHTS
+from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import TrialDir
-from trainables.contract.errors import UserError
+from trainables.contract.errors import StorageFailed, UserError
 from trainables.contract.secrets import redacted
 from trainables.contract.sparsity import run_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ def _finished(uri: str, run: str, *, weights: bool) -> tuple[TrialRun, Path | No
                 f" {kind})"
             )
         noted = tags.get(FOLDER, "")
-        here = TrialDir(Path(noted)) if noted else None
+        here = _folder_here(noted)
         if here is not None and (
             not here.is_complete() or (weights and not here.kept_file.is_file())
         ):
@@ -139,6 +144,22 @@ def _finished(uri: str, run: str, *, weights: bool) -> tuple[TrialRun, Path | No
             f"must be a run of the MLflow store at {shown}: {reason_of(error)}"
         ) from error
     return TrialRun(run, folder, client, tags.get("trial", run), noted), folder, artifacts
+
+
+def _folder_here(noted: str) -> TrialDir | None:
+    """The trial's folder that its run names, brought here where that is an address; None where it
+    names none, or the address does not have it now.
+    """
+    if not is_address(noted):
+        return TrialDir(Path(noted)) if noted else None
+    storage, *within = noted.rsplit("/", 3)
+    try:
+        folder = local_storage(storage).joinpath(*within)
+        bring(folder)
+    except (StorageFailed, UserError) as error:
+        log.warning("%s", error)
+        return None
+    return TrialDir(folder)
 
 
 def find_sources(sweep: Sweep, sources: Iterable[str]) -> dict[str, TrialRun]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from orchestrator.record.copies import here
+from orchestrator.record.copies import here, place_of
 from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
@@ -67,7 +67,7 @@ MLFLOW_STATUS: dict[Status, str] = {
 }
 
 FOLDER = "folder"
-"""Tag of a finished trial's run: where the trial left its files."""
+"""Tag of a finished trial's run: where the trial left its files, a folder or an address."""
 WEIGHTS = "checkpoint"
 """Folder of the artifacts with the weights of a dense trial, from which others can start: as large
 again as its deploy form. Sparse ones keep theirs in their folders alone.
@@ -211,7 +211,7 @@ class MLflowTracker:
                 tags[STOPPED_AT] = str(stopped_at)
             figures: dict[str, float] = {}
             if status == "finished":
-                figures, tags[FOLDER] = final_metrics(folder), str(folder.path.absolute())
+                figures, tags[FOLDER] = final_metrics(folder), place_of(folder.path.absolute())
             if not told.new:
                 figures = self._runs.changed(told.run, figures)
                 self._forget_reason(told.run, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.ensembling.asked import evaluate_asked
 from orchestrator.ensembling.pools import pool_of
 from orchestrator.ensembling.what_if import what_if
+from orchestrator.record import copies
 from orchestrator.record.journal import read_journal
 from orchestrator.sweep.asked import Asked, asked_ensemble
 from orchestrator.tracking.client import absolute_uri, check_store, ui_command
@@ -24,7 +26,9 @@ from tests.orchestrator.fake_run import Trial, make_run
 from tests.orchestrator.sweep_files import SMALL, loaded
 from tests.orchestrator.tracking.mlflow_cases import epochs, opened, runs, start
 from trainables.contract.artifacts import TrialDir
+from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
+from trainables.remote.objects import Objects
 
 # MLflow's tables use an option that its database layer has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -113,6 +117,36 @@ def test_a_trial_is_found_by_its_run_where_it_left_its_files(uri, tracked, tmp_p
         find_trial(uri, "0" * 32)
     with pytest.raises(UserError, match=r"tracking.uri, the store it is looked up in, is none"):
         find_trial("none", ids[0.0])
+
+
+def test_a_trial_at_an_address_is_found_there_by_a_machine_without_a_copy(
+    uri, tmp_path, monkeypatch
+):
+    def machine(name):
+        monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / name))
+        copies._copy.cache_clear()
+
+    machine("first")
+    made, storage = Trial("joint", 0.0), f"file://{tmp_path}/bucket"
+    run = copies.local_storage(storage) / "small"
+    make_run(tmp_path, [made]).rename(run)
+    folder, place = TrialDir(run / "trials" / made.name), f"{storage}/small/trials/{made.name}"
+    write_atomic(folder.best_file, b"best weights")
+    tracker = opened(uri, f"address-{tmp_path.name}")
+    start(tracker, folder)
+    tracker.finish_trial(made.name, folder, "finished")
+    assert tracker.finish_sweep("finished", {}, None) == ()
+    files = [path for path in folder.path.rglob("*") if path.is_file()]
+    Objects(place).store({path.relative_to(folder.path).as_posix(): path for path in files})
+    trials = [
+        each for each in runs(uri, f"address-{tmp_path.name}")[1] if "trial" in each.data.tags
+    ]
+    machine("second")
+    found = find_trial(uri, trials[0].info.run_id)
+    assert found.noted == place
+    assert copies.place_of(found.fetch(tmp_path / "keep")) == place
+    shutil.rmtree(tmp_path / "bucket")
+    assert find_trial(uri, trials[0].info.run_id).folder is None
 
 
 def test_weights_that_were_removed_are_downloaded(uri, tracked, tmp_path):
