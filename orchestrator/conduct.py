@@ -19,7 +19,7 @@ from orchestrator.planning.check import runs_of
 from orchestrator.planning.node_facts import package_versions
 from orchestrator.planning.plan import Plan, plan
 from orchestrator.record.commands import command
-from orchestrator.record.copies import place_of
+from orchestrator.record.copies import place_of, remove
 from orchestrator.record.extending import tell_extensions
 from orchestrator.record.folder import (
     Prepared,
@@ -190,7 +190,7 @@ def _retry_failed(context: SweepRun) -> int:
     run = context.folder
     failed = [state.proposal for state in load_trials(run) if state.ending == "failed"]
     for proposal in failed:
-        proposal.folder(run).failure_file.unlink(missing_ok=True)
+        remove(proposal.folder(run).failure_file)
     entries = [{"trial": proposal.trial, "cell": proposal.cell} for proposal in failed]
     context.journal.append_all("trial_retried", entries)
     return len(failed)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.record.copies import remove
 from orchestrator.record.folder import SCRATCH
 from orchestrator.record.journal import read_journal
 from orchestrator.record.lease import lease_files
@@ -221,7 +222,7 @@ def _remove(run: Path, files: Iterable[Path]) -> None:
     folders: set[Path] = set()
     for path in files:
         try:
-            path.unlink(missing_ok=True)
+            remove(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be removed: {error.strerror}") from error
         folders |= {each for each in path.parents if run in each.parents}

@@ -23,6 +23,7 @@ from orchestrator.record.copies import (
     names_at,
     refresh,
     refresh_once,
+    remove,
     storage_of,
 )
 from orchestrator.record.journal import Event, Journal, read_journal
@@ -237,7 +238,7 @@ def _undo(run: Path, made: bool) -> None:
         shutil.rmtree(run / name, ignore_errors=True)
     remove_leftovers(run)
     for name in (*_WRITTEN_BEFORE_TRIALS, FILE):
-        (run / name).unlink(missing_ok=True)
+        remove(run / name)
     for path in (*lease_files(run), run / ".lock"):
         path.unlink(missing_ok=True)
     if made:
@@ -349,7 +350,7 @@ def journal_of_run(run: Path) -> Journal:
 def held(run: Path) -> Iterator[None]:
     """Hold the sweep's folder against a second driver, on this machine and on others."""
     # `status` holds the lock for a moment to see whether it is free, hence the patience.
-    with locks.held(run, patience=1.0, busy=busy(run)), leased(run), kept(run):
+    with locks.held(run, patience=1.0, busy=busy(run)), leased(run) as lease, kept(run, lease):
         yield
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.record.copies import Copy, copy_of
+from orchestrator.record.copies import copy_of
+from orchestrator.record.lease import Lease
+from orchestrator.record.working_copy import Copy
 from trainables.contract.errors import StorageFailed
 
 log = logging.getLogger(__name__)
@@ -61,15 +63,17 @@ class _Keeper:
 
 
 @contextmanager
-def kept(run: Path) -> Iterator[None]:
+def kept(run: Path, lease: Lease) -> Iterator[None]:
     """Within: the copy, brought up to date first, is sent as it changes, and once more at the end.
-    StorageFailed where the address does not have all of it then.
+    StorageFailed where the address does not have all of it then. lease: the hold on the sweep;
+    where another machine has taken it, this process ends before it sends anything.
     """
     copy = copy_of(run)
     if copy is None:
         yield
         return
     copy.pull()
+    copy.check = lease.check
     keeper = _KEPT[run.absolute()] = _Keeper(copy)
     keeper.start()
     try:
@@ -80,13 +84,24 @@ def kept(run: Path) -> Iterator[None]:
             del _KEPT[run.absolute()]
     except BaseException:
         try:
-            copy.push("")
+            _send_all(copy)
         except (StorageFailed, OSError) as error:  # why the run ends matters more
             log.warning("%s", error)
-        copy.close()
         raise
-    copy.push("")
-    copy.close()
+    else:
+        _send_all(copy)
+    finally:
+        copy.check = lambda: None
+
+
+def _send_all(copy: Copy) -> None:
+    try:
+        copy.push("")
+        copy.settle()
+    except StorageFailed as error:
+        raise StorageFailed(
+            f"{error}\nwhat was not sent is made again by the same command", refused=error.refused
+        ) from error
 
 
 def reached(run: Path, *, trials: bool = False) -> None:

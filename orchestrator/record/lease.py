@@ -41,6 +41,8 @@ STILL_S = 90.0
 """A lease that stood still for so long may be taken. Longer than a shared file system keeps what it
 has read (60 s on NFS) and than a busy holder misses.
 """
+PATIENCE_S = 20.0
+"""How long a renewal at an address is tried: the next one is due."""
 LOOK_S = 3 * RENEW_S
 """How long `status` looks before it says that nothing runs."""
 PAUSE_S = 0.5
@@ -223,7 +225,11 @@ class AtAnAddress:
 def shelf_of(run: Path) -> Shelf:
     """Where the leases of a sweep's folder are."""
     copy = copy_of(run)
-    return Files(run) if copy is None else AtAnAddress(copy.objects)
+    if copy is None:
+        return Files(run)
+    from trainables.remote.objects import Objects
+
+    return AtAnAddress(Objects(copy.address, patience_s=PATIENCE_S))
 
 
 class Lease:
@@ -237,6 +243,7 @@ class Lease:
         self._number = 0
         self._beats = 0
         self._record = b""
+        self._shown_at = 0.0  # when it was last seen to be ours, by a clock that counts sleep
 
     def acquire(self) -> None:
         """Take the folder's lease. UserError where somebody else has it, which may take some
@@ -280,7 +287,7 @@ class Lease:
         if max(self._shelf.numbers(), default=0) > number:
             self._shelf.remove(number)  # of somebody who had taken this number and gave it up
             return False
-        self._number = number
+        self._number, self._shown_at = number, _boot_time()
         for other in self._shelf.numbers():
             if other < number:
                 self._shelf.remove(other)
@@ -293,9 +300,21 @@ class Lease:
         """Show that the holder is there; False where somebody else has taken the lease."""
         if max(self._shelf.numbers(), default=0) > self._number:
             return False
+        self._shown_at = _boot_time()
         self._beats += 1
         self._shelf.renew(self._number, self._record + self._beat())
         return True
+
+    def check(self) -> None:
+        """End this process where another one has taken the lease, which it can once this machine
+        slept or the wire stood still for STILL_S; looks only where that may be.
+        """
+        if _boot_time() - self._shown_at < STILL_S / 2:
+            return
+        now = _boot_time()
+        if max(self._shelf.numbers(), default=0) > self._number:
+            _end(self._run)
+        self._shown_at = now
 
     def release(self) -> None:
         """Give it back, unless it was taken; remove it at an address that has no sweep any more."""
@@ -303,6 +322,10 @@ class Lease:
             self._shelf.remove(self._number)
         else:
             self._shelf.renew(self._number, self._record + _RELEASED)
+
+
+def _boot_time() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _link(partial: Path, file: Path, content: bytes) -> bool:
@@ -353,7 +376,7 @@ def is_renewed(run: Path, first: Look | None = None, world: World | None = None)
 
 
 @contextmanager
-def leased(run: Path, on_loss: Callable[[], None] | None = None) -> Iterator[None]:
+def leased(run: Path, on_loss: Callable[[], None] | None = None) -> Iterator[Lease]:
     """Within: the folder's lease is ours, and renewed. on_loss: what to do, at once, where somebody
     else has taken it; default: this process ends, and leaves the folder to the other one.
     """
@@ -364,7 +387,7 @@ def leased(run: Path, on_loss: Callable[[], None] | None = None) -> Iterator[Non
         while not ended.wait(RENEW_S):
             try:
                 kept = lease.renew()
-            except StorageFailed as error:  # whoever takes it waits longer than that
+            except StorageFailed as error:  # nothing is sent before it is seen again, see `check`
                 log.debug("%s", error)
                 continue
             if not kept:
@@ -374,7 +397,7 @@ def leased(run: Path, on_loss: Callable[[], None] | None = None) -> Iterator[Non
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield lease
     finally:
         ended.set()
         thread.join(RENEW_S)  # a file system that hangs may keep it

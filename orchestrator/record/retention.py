@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.record.choice import Candidate, allowed, by_assignment, order
+from orchestrator.record.copies import remove
 from orchestrator.record.states import TrialState
 from orchestrator.trials.best import repeats_best
 from trainables.contract import locks
@@ -138,7 +139,7 @@ def remove_checkpoint(folder: TrialDir) -> int:
         with locks.held(folder.path, patience=0.0, busy="its process has not ended"):
             for path in checkpoint_files(folder):
                 size = path.stat().st_size
-                path.unlink()
+                remove(path)
                 freed += size
             with suppress(OSError):  # something else lies in it
                 folder.checkpoint_file.parent.rmdir()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from orchestrator.record.copies import remove
 from trainables.contract.disk import write_json
 
 FILE = "running.json"
@@ -79,7 +80,7 @@ def load_running(run: Path) -> Running:
 
 def remove_running(run: Path) -> None:
     """Nothing runs any more."""
-    (run / FILE).unlink(missing_ok=True)
+    remove(run / FILE)
 
 
 def all_seconds_left(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from orchestrator.record.copies import remove
 from trainables.contract.disk import read_json, write_json
 from trainables.contract.errors import UserError
 
@@ -41,8 +42,8 @@ class StopRequests:
 
     def clear(self) -> None:
         """Forget requests made to an earlier run of the sweep."""
-        self.drain_file.unlink(missing_ok=True)
-        self.cancel_file.unlink(missing_ok=True)
+        remove(self.drain_file)
+        remove(self.cancel_file)
 
     def drain(self, stop: Stop) -> None:
         """No new trials; the running ones finish."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.record.copies import bring, place_of
+from orchestrator.record.copies import bring, place_of, remove
 from orchestrator.trials.beginnings import FOLDER, Beginning, trainer, whole_file
 from orchestrator.trials.proposed import Trial
 from trainables.contract.disk import LEFTOVER
@@ -83,7 +83,7 @@ class Beginnings:
             for path in folder.iterdir() if folder.is_dir() else ():
                 unneeded = whole_file(path.name) and path.name not in needed
                 if unneeded or (begins and LEFTOVER.fullmatch(path.name)):
-                    path.unlink(missing_ok=True)
+                    remove(path)
         except OSError as error:
             log.warning("%s: shared beginnings stay: %s", folder, error)
         with suppress(OSError):  # there is none, or it is not empty

@@ -145,8 +145,14 @@ class RemoteWorld(World):
         self.facts = AtAnAddress(self.scenario, self._address, self)
         self.run = self.facts.run
         self.training.began = self.facts.trains
+        extended = self.scenario.extended
+        if extended is not None:
+            extended = extended.model_copy(update={"storage": self._address})
         self.scenario = SimpleNamespace(  # type: ignore[assignment]
-            sweep=self.facts.sweep, at_once=self.scenario.at_once, name=self.scenario.name
+            sweep=self.facts.sweep,
+            extended=extended,
+            at_once=self.scenario.at_once,
+            name=self.scenario.name,
         )
 
     @contextmanager

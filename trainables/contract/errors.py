@@ -5,7 +5,7 @@ OrchestrateError            1  internal, or not said more precisely
 ├── TrialFailed             3  a trial ended for a reason that a retry cannot cure
 ├── GateFailed              4  a check that the user asked for did not hold (a leak was found)
 ├── OutOfSpace            130  the disk or the quota is full; what was done is kept
-├── StorageFailed           2  an address refuses, or does not answer; what was done is kept
+├── StorageFailed      130, 2  an address does not answer, or refuses; what was done is kept
 └── Interrupted           130  stopped from outside; what was done is kept
 """
 
@@ -80,11 +80,10 @@ class StorageFailed(OrchestrateError):
     work can go on from it once the other side answers.
     """
 
-    exit_code = 2
-
     def __init__(self, text: str, *, refused: bool = False) -> None:
-        """refused: the other side answered, and would do so again."""
+        """refused: the other side answered, and would do so again until something is put right."""
         self.refused = refused
+        self.exit_code = 2 if refused else 130
         super().__init__(text)
 
 

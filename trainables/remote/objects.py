@@ -141,6 +141,17 @@ class Objects:
 
         return self._patiently(exists, name)
 
+    def having(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that are objects."""
+        found: set[str] = set()
+
+        def one(name: str) -> None:
+            if self.has(name):
+                found.add(name)
+
+        _all_at_once(one, names)
+        return found
+
     def fetch(self, files: Mapping[str, Path]) -> None:
         """Copy objects to files, each of which is whole or not there."""
 
@@ -162,6 +173,10 @@ class Objects:
     def store(self, files: Mapping[str, Path]) -> None:
         """Copy files to objects; in no order."""
         _all_at_once(lambda item: self.write(item[0], item[1].read_bytes()), files.items())
+
+    def write_all(self, contents: Mapping[str, bytes]) -> None:
+        """Replace objects, or make them; in no order."""
+        _all_at_once(lambda item: self.write(*item), contents.items())
 
     def write(self, name: str, content: bytes) -> None:
         """Replace an object, or make it."""

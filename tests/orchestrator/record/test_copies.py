@@ -2,21 +2,22 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 
 from orchestrator.conduct import conclude
 from orchestrator.ensembling.results import FinalEvaluation
-from orchestrator.record import copies, keeping
+from orchestrator.record import copies, keeping, lease
 from orchestrator.record.copies import (
     bring,
     copy_of,
     fetch,
     here,
-    is_stub,
     local_storage,
     place_of,
     refresh,
+    remove,
     send,
     storage_of,
 )
@@ -30,15 +31,17 @@ from orchestrator.record.folder import (
     prepare,
 )
 from orchestrator.record.journal import read_journal
-from orchestrator.record.keeping import kept, problem, reached
+from orchestrator.record.keeping import problem, reached
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.states import begun_epochs, load_trials
+from orchestrator.record.working_copy import Copy, is_stub
 from orchestrator.tuning.sweep_run import known_trials
 from tests.orchestrator.finished import finished
 from tests.orchestrator.in_process import run_captured
 from tests.trainables.remote.faulty import Killed, faulty_store
 from trainables.contract.disk import write_atomic, write_json
 from trainables.contract.errors import StorageFailed, UserError
+from trainables.contract.locks import is_held
 from trainables.remote.objects import Objects
 
 pytestmark = pytest.mark.usefixtures("quick_end")
@@ -209,7 +212,7 @@ def test_what_a_hold_changed_is_there_when_it_ends(storage):
         assert not objects.has("evaluation.json")
         reached(run)
         assert objects.has("evaluation.json")
-        (run / "evaluation.json").unlink()
+        remove(run / "evaluation.json")
     assert not objects.has("evaluation.json")
     assert objects.read("report/x.json") == b"1\n"
     assert objects.read("journal.jsonl") == (run / "journal.jsonl").read_bytes()
@@ -227,19 +230,137 @@ def test_stubs_are_not_sent_and_their_removal_is(storage):
     objects.write(f"trials/{trial.path.name}/checkpoint/last.pt", b"state")
     bring(trial.path)
     with held(run):
-        trial.checkpoint_file.unlink()
+        remove(trial.checkpoint_file)
     assert not objects.has(f"trials/{trial.path.name}/checkpoint/last.pt")
 
 
-def test_results_that_get_lost_here_stay_there(storage):
+@pytest.mark.parametrize("lost", ["*.json", "*.pt", "*.parquet"])
+def test_what_gets_lost_here_stays_there(storage, lost):
+    """As where something tidies the cache by the age of files."""
     objects = Objects(f"{storage}/small")
     run = find_folder("small", storage)
     before = set(objects.list())
     with held(run):
-        for path in run.rglob("*.json"):
+        for path in run.rglob(lost):
             if path.name != "resolved.json":
                 path.unlink()
+        reached(run, trials=True)
     assert before <= set(objects.list())
+    refresh(run)
+    assert before - {".lease.1"} <= {
+        path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()
+    }
+
+
+def test_a_cache_that_is_removed_while_a_sweep_runs_takes_nothing_with_it(storage):
+    objects = Objects(f"{storage}/small")
+    run = find_folder("small", storage)
+    before = {name: objects.read(name) for name in objects.list()}
+
+    def removed():
+        with held(run):
+            shutil.rmtree(run)
+            journal_of(run).append("sweep_running")
+            reached(run, trials=True)
+
+    with pytest.raises(StorageFailed, match="was removed while it was in use"):
+        removed()
+    assert {name: objects.read(name) for name in before} == before
+    assert state_of(find_folder("small", storage))
+
+
+def test_an_address_that_knows_nothing_does_not_empty_the_copy(storage):
+    """Another server that answers, such as a proxy that has no such page."""
+    run = find_folder("small", storage)
+    before = sorted(run.rglob("*"))
+    objects = Objects(f"{storage}/small")
+    objects.remove(objects.list())
+    with pytest.raises(UserError, match=r"resolved\.json: is not there any more, but was"):
+        refresh(run)
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_report_can_be_read_after_any_command(storage):
+    run = find_folder("small", storage)
+    with held(run):
+        write_atomic(run / "report" / "index.html", b"<html>")
+    copies._copy.cache_clear()  # another process
+    refresh(run)
+    assert (run / "report" / "index.html").read_bytes() == b"<html>"
+
+
+def test_what_was_sent_does_not_come_back(storage, store):
+    _, fs = store
+    run = find_folder("small", storage)
+    with held(run):
+        write_json(run / "evaluation.json", {})
+    copies._copy.cache_clear()
+    fs.requests.clear()
+    refresh(run)
+    assert "cat_file" not in [name for name, _ in fs.requests]
+
+
+def test_two_processes_share_a_copy(storage):
+    """What one has fetched the other does not take away, and a process that reads takes nothing
+    from one that begins to write.
+    """
+    run = find_folder("small", storage)
+    other = Copy(run, f"{storage}/small")
+    other.pull()
+    file = load_trials(run)[0].proposal.folder(run).test_scores
+    here(file)
+    other.pull()
+    assert not is_stub(file)
+    listed, go = threading.Event(), threading.Event()
+    real = other.objects.list
+
+    def slow(below=""):
+        found = real(below)
+        listed.set()
+        assert go.wait(10)
+        return found
+
+    other.objects.list = slow
+    reader = threading.Thread(target=other.pull, kwargs={"unless": lambda: False})
+    reader.start()
+    assert listed.wait(10)
+    threading.Timer(0.2, go.set).start()
+    with held(run):  # once the other one has ended
+        reader.join()
+        write_json(run / "running.json", {})
+        other.pull(unless=lambda: is_held(run))
+        assert (run / "running.json").is_file()
+
+
+def test_a_driver_that_stood_still_sends_nothing(storage, monkeypatch):
+    """As one whose machine slept while another machine took the sweep over."""
+    objects = Objects(f"{storage}/small")
+    now = [100.0]
+    monkeypatch.setattr(lease, "_boot_time", lambda: now[0])
+    monkeypatch.setattr(lease, "RENEW_S", 1000.0)
+    monkeypatch.setattr(keeping, "EVERY_S", 1000.0)
+    ended = []
+
+    def end(run):
+        ended.append(run)
+        raise Killed
+
+    monkeypatch.setattr(lease, "_end", end)
+    run = find_folder("small", storage)
+
+    def stood_still():
+        with held(run):
+            journal_of(run).append("space_freed", bytes=1)
+            now[0] += 3600.0
+            objects.write(".lease.7", b"another one's")
+            objects.write("journal.jsonl", objects.read("journal.jsonl") + theirs)
+            reached(run)
+
+    theirs = b'{"time": 1.0, "event": "sweep_running"}\n'
+    with pytest.raises(Killed):
+        stood_still()
+    assert ended[0] == run
+    assert objects.read("journal.jsonl").endswith(theirs)
 
 
 def test_a_journal_that_could_not_be_sent_is_sent_by_the_next_process(storage):
@@ -303,7 +424,7 @@ def test_requests_to_stop_come_from_other_machines(storage, monkeypatch):
         keeper = keeping._KEPT[run.absolute()]
         while not (run / "cancel").is_file():
             keeper._thread.join(0.01)
-        (run / "cancel").unlink()
+        remove(run / "cancel")
     assert not Objects(f"{storage}/small").has("cancel")
 
 
@@ -387,7 +508,7 @@ def test_a_sweep_that_is_undone_leaves_nothing(store):
         with held(run):
             write_atomic(run / "resolved.json", b"{}")
             reached(run)
-            (run / "resolved.json").unlink()
+            remove(run / "resolved.json")
             raise UserError("refused")
 
     with pytest.raises(UserError, match="refused"):
@@ -396,11 +517,11 @@ def test_a_sweep_that_is_undone_leaves_nothing(store):
 
 
 def test_nothing_happens_to_a_folder_of_its_own(local):
-    before = sorted(local.rglob("*"))
-    with kept(local):
+    with held(local):
+        before = sorted(local.rglob("*"))
         reached(local)
         bring(local)
         send(local)
         refresh(local)
-    assert sorted(local.rglob("*")) == before
-    assert problem(local) is None
+        assert sorted(local.rglob("*")) == before
+        assert problem(local) is None
