@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -87,6 +88,8 @@ def measured(uri: str, options: argparse.Namespace) -> dict[str, float]:
         begin.wait()
         began = time.perf_counter()
         answers = [told.get(timeout=600) for _ in writers]
+        for text in sorted({text for _, said in answers for text in said}):
+            print(text, file=sys.stderr)
         seconds = time.perf_counter() - began
         for writer in writers:
             writer.join()

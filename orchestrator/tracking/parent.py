@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from orchestrator.tracking.client import Answers, experiment_id, open_client
+from orchestrator.tracking.client import Answers, experiment_id, is_away, load_mlflow, open_client
 from orchestrator.tracking.pages import (
     EXPERIMENT_NOTE,
     KIND,
@@ -79,8 +79,19 @@ class Parent:
             wanted[NOTE] = EXPERIMENT_NOTE
         for tag, value in wanted.items():
             if tags.get(tag) != value:
-                self.client.set_experiment_tag(self.runs.experiment, tag, value)
+                self._tag(tag, value)
         self.describe()
+
+    def _tag(self, tag: str, value: str) -> None:
+        """Tag the experiment; again where another sweep made the same tag at the same moment, which
+        a database refuses.
+        """
+        try:
+            self.client.set_experiment_tag(self.runs.experiment, tag, value)
+        except load_mlflow() as error:
+            if is_away(error):
+                raise
+            self.client.set_experiment_tag(self.runs.experiment, tag, value)
 
     def describe(self, ended: str = "") -> None:
         """Say on the run where its pages are; ended: what its end says instead."""

@@ -206,3 +206,22 @@ def test_a_sweep_that_is_refused_while_the_store_is_away_does_not_wait_for_it(se
     tracker.start_sweep("s", {}, {"mark": "abc"})
     tracker.finish_sweep("failed", {}, None)
     assert server.runs == {}
+
+
+def test_two_sweeps_that_tag_their_experiment_at_once_are_both_shown(server, caplog):
+    """A database refuses the second row of one tag."""
+    tag, refused = server.set_experiment_tag, []
+
+    def first_refused(experiment, key, value):
+        if key not in refused:
+            refused.append(key)
+            raise MlflowException("duplicate key value violates unique constraint")
+        tag(experiment, key, value)
+
+    server.set_experiment_tag = first_refused
+    tracker = MLflowTracker("sqlite:///x.db", "e")
+    tracker.start_sweep("s", {}, {"mark": "abc"})
+    assert tracker.finish_sweep("finished", {}, None) == ()
+    assert len(refused) > 1
+    assert server.experiment_tags.keys() == set(refused)
+    assert caplog.text == ""
