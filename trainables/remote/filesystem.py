@@ -130,6 +130,8 @@ def reason_in_words(error: BaseException, address: str, doing: str = "read") -> 
     elif isinstance(error, PermissionError) or codes & _NO_RIGHTS:
         said = f"no right to {doing} there ({detail}): "
         said += "grant it to these credentials" if extra else "grant it to this account"
+        if extra and "403" in codes:  # an answer without a body: a wrong key has the same
+            said += f", or check {known}"
     elif isinstance(error, FileNotFoundError):
         said = "is not there"
     elif codes & _OTHER_REGION:

@@ -144,7 +144,11 @@ class HttpError(Exception):
         (CodeError("RequestTimeTooSkewed"), False, "the clock of this machine is wrong"),
         (CodeError("PermanentRedirect"), False, "the bucket lies in another region"),
         (CodeError("SlowDown"), True, "nothing answers, or not in time"),
-        (HttpError(403, "Forbidden"), False, "no right to read there (Forbidden)"),
+        (
+            HttpError(403, "Forbidden"),
+            False,
+            "no right to read there (Forbidden): grant it to these credentials, or check GOOGLE",
+        ),
         (HttpError(401, "Unauthorized"), False, "the credentials are not accepted (Unauthorized)"),
         (HttpError(503, "busy"), True, "nothing answers, or not in time (busy)"),
         (TimeoutError("slow"), True, "nothing answers, or not in time (slow)"),
