@@ -30,7 +30,9 @@ DISK = "disk"
 """Key of the last report of a trial that met a disk which takes no more; its value says which."""
 
 AWAY = "away"
-"""Key of the last report of an attempt whose address did not answer in time; its value says so."""
+"""Key of the last report of an attempt whose node did not reach the trial's address, or the store;
+its value says so.
+"""
 
 WARNING = "warning"
 """Key of a report of what a person should know of the trial: of its masks, before the first epoch,
@@ -156,13 +158,12 @@ def train(request: TrialRequest) -> None:
         tune.report({"interrupted": str(stop)})
     except Exception as error:
         problem = disk_problem(error)
-        if isinstance(error, StorageFailed) and not error.refused:
+        silent = isinstance(error, StorageFailed) and not error.refused
+        if silent or (isinstance(error, Unreached) and problem is None):
             tune.report({AWAY: str(error)})
             raise  # another node may reach it
         if problem is not None:
             tune.report({DISK: problem})
-        elif isinstance(error, Unreached):
-            raise  # so may one for the store
         elif isinstance(error, TrialFailed | UserError):
             tune.report({FAILED: str(error)})
         else:

@@ -56,8 +56,8 @@ every further one costs it a restart.
 
 
 CUT_OFF = 3
-"""So many trials in a row were given up because their address did not answer, and none finished an
-epoch meanwhile: the sweep ends, to be resumed.
+"""So many trials in a row were given up because no node reached their address, or the store, and
+none finished an epoch meanwhile: the sweep ends, to be resumed.
 """
 
 
@@ -99,9 +99,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._early = early
         self._restarts: Counter[str] = Counter()  # those that count
         self._lost_nodes: Counter[str] = Counter()  # since the trial's last epoch
-        self._away: dict[
-            str, str
-        ] = {}  # trials whose last attempt reached no address -> what it said
+        self._away: dict[str, str] = {}  # trials whose last attempt was cut off -> of what
         self._cut_off = 0  # trials given up for that since an epoch was finished
         self._stalls = Stalls(context.sweep.failure)
         self._stalled: dict[str, str] = {}  # trials whose worker was ended for its silence -> why
@@ -263,8 +261,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Tune has given the trial up after its restarts. One whose address did not answer is not
-        at fault: it goes on when the sweep is resumed.
+        """Tune has given the trial up after its restarts. One that was cut off from its address, or
+        the store, is not at fault: it goes on when the sweep is resumed.
         """
         name = self._proposal(trial).trial
         away = self._away.get(name)

@@ -128,12 +128,13 @@ def test_an_end_that_another_attempt_would_meet_again_is_reported(
     assert reports == [reported]
 
 
-def test_an_address_that_does_not_answer_is_tried_again_elsewhere(tmp_path, reports, monkeypatch):
+@pytest.mark.parametrize("kind", [StorageFailed, Unreached])
+def test_what_a_node_does_not_reach_is_tried_again_elsewhere(tmp_path, reports, monkeypatch, kind):
     def end(*_):
-        raise StorageFailed("s3://b/x: nothing answers")
+        raise kind("s3://b/x: nothing answers")
 
     monkeypatch.setattr(run, "run_trial", end)
-    with pytest.raises(StorageFailed):
+    with pytest.raises(kind):
         train(request(tmp_path))
     assert reports == [{AWAY: "s3://b/x: nothing answers"}]
 
@@ -154,21 +155,14 @@ def test_a_trial_in_a_folder_starts_from_one_at_an_address(tmp_path, reports, mo
     assert not source.exists()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("CUDA error"),
-        Unreached("s3://bucket/store: no credentials are found"),  # on this node
-    ],
-)
 def test_any_other_exception_reaches_tune_which_starts_the_trial_again(
-    tmp_path, reports, monkeypatch, error
+    tmp_path, reports, monkeypatch
 ):
     def end(*_):
-        raise error
+        raise RuntimeError("CUDA error")
 
     monkeypatch.setattr(run, "run_trial", end)
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(RuntimeError, match="CUDA error"):
         train(request(tmp_path))
     assert reports == []
 
