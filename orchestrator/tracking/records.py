@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from orchestrator.record.copies import here
+from orchestrator.record.copies import fetch, here
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import (
     EPOCH_METRICS,
@@ -229,7 +229,9 @@ def files_of(folder: TrialDir) -> list[Path]:
         folder.result_file,
         folder.failure_file,
     )
-    return [here(path) for path in files if path.is_file()]
+    there = [path for path in files if path.is_file()]
+    fetch(there)
+    return there
 
 
 def draw_matrix(run: Path, row: Row, evaluation: FinalEvaluation, out: Path) -> list[Path]:
