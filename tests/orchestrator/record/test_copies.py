@@ -525,3 +525,11 @@ def test_nothing_happens_to_a_folder_of_its_own(local):
         refresh(local)
         assert sorted(local.rglob("*")) == before
         assert problem(local) is None
+
+
+def test_a_file_that_another_machine_removed_is_said(storage):
+    run = find_folder("small", storage)
+    stub = next(path for path in run.rglob("*.parquet") if is_stub(path))
+    Objects(f"{storage}/small").remove([stub.relative_to(run).as_posix()])
+    with pytest.raises(UserError, match=r"small: lacks a file that was there: another machine"):
+        here(stub)
