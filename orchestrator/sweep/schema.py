@@ -349,11 +349,11 @@ class Sweep(Frozen):
 
     @once_each
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name the sweep; settings at their defaults take no part,
-        nor does the greedy ensemble that came to the default ones later.
+        """Twelve hexadecimal digits that name the sweep, wherever it lies; settings at their
+        defaults take no part, nor does the greedy ensemble that came to the default ones later.
         """
         kept = tuple(each for each in self.ensembles if not each.is_default_choice)
-        named = self.model_copy(update={"ensembles": kept})
+        named = self.model_copy(update={"ensembles": kept, "storage": "runs"})
         content = json.dumps(without_defaults(named, derived=False), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
