@@ -86,6 +86,8 @@ class Objects:
         self._fs, root = opened(self.address)
         self._root = str(root).rstrip("/")
         self._local = "file" in _protocols(self._fs)
+        if "s3" in _protocols(self._fs):
+            self._fs.retries = 1  # not five, of which nobody would hear: here it is said
 
     def list(self, name: str = "") -> dict[str, Entry]:
         """All objects, or those below `name`, by their names here."""

@@ -8,6 +8,7 @@ import pytest
 from tests.trainables.remote.faulty import faulty_store
 from trainables.contract.errors import StorageFailed, UserError
 from trainables.remote import objects as module
+from trainables.remote.filesystem import may_pass
 from trainables.remote.objects import AT_ONCE, Objects
 
 
@@ -149,6 +150,14 @@ def test_of_two_that_make_an_object_one_is_told_so_where_the_store_knows_no_cond
     monkeypatch.setattr(fs, "pipe_file", both, raising=False)
     assert not Objects(address).make("lease", b"first")
     assert Objects(address).make("lease", b"second")
+
+
+def test_a_call_to_s3_is_made_again_here_where_it_is_said():
+    """And what s3fs would make again by itself is among what is made again here."""
+    core = pytest.importorskip("s3fs.core")
+    assert Objects("s3://bucket/runs")._fs.retries == 1
+    kinds = [kind for kind in core.S3_RETRYABLE_ERRORS if not may_pass(kind.__new__(kind))]
+    assert kinds == []
 
 
 def test_objects_lie_where_they_can_be_written():
