@@ -19,6 +19,7 @@ import pytest
 
 from orchestrator.record import copies, keeping
 from orchestrator.record.states import TrialState
+from orchestrator.sweep import Sweep
 from tests.faults.disk import Disk
 from tests.faults.invariants import Facts
 from tests.faults.scenarios import Scenario
@@ -129,12 +130,19 @@ class AtAnAddress(Facts):
 
     def _check_endings_are_told_once(self) -> None: ...
 
+    def resolved(self) -> dict[str, Any]:
+        """What the address says of the sweep; nothing where it has none."""
+        place = self._at("resolved.json")
+        return dict(json.loads(self._fs.cat_file(place))) if self._fs.exists(place) else {}
+
     def _at(self, name: str) -> str:
         return f"/{self.address.removeprefix('memory://')}/{name}"
 
 
 class RemoteWorld(World):
     """One seed's."""
+
+    facts: AtAnAddress
 
     def __init__(self, seed: int, address: str, scenario: Scenario | None = None) -> None:
         super().__init__(seed, scenario)
@@ -154,6 +162,13 @@ class RemoteWorld(World):
             at_once=self.scenario.at_once,
             name=self.scenario.name,
         )
+
+    def _sweep_of_folder(self) -> Sweep:
+        """As the next driver finds it."""
+        content = self.facts.resolved()
+        extended = self.scenario.extended
+        grew = extended is not None and content.get("digest") == extended.digest()
+        return extended if extended is not None and grew else self.scenario.sweep
 
     @contextmanager
     def entered(self, patch: pytest.MonkeyPatch) -> Any:
