@@ -30,8 +30,10 @@ class Outbox:
     warning. answers: whether the service answers at all: while it does not, everything keeps its
     place; while it does, an operation is dropped after `ATTEMPTS`, so that what is queued behind it
     gets on.
-    first: label and operation without which no other can be delivered; where it is dropped, so are
-    the others, which is said once.
+    first: label and operation without which no other can be delivered. It is dropped only once the
+    outbox is closing, whatever the service says before: one odd answer of a service that comes back
+    (a proxy without its server) must not cost the rest. Where it is dropped, so are the others,
+    which is said once.
     every: seconds between two rounds, so that what comes in meanwhile can be delivered together.
     """
 
@@ -51,6 +53,7 @@ class Outbox:
         self._lost: dict[str, None] = {}  # labels, in order
         self._attempts = 0  # of the first that waits
         self._away = first is not None  # and that was said
+        self._refused = False  # the first, and that was said
         self._closing = threading.Event()
         self._patience = float("inf")
         self._last_answer = time.monotonic()
@@ -117,12 +120,8 @@ class Outbox:
         # whatever goes wrong here must not end the sweep: its files are complete without the
         # service
         except Exception as error:
-            if self._may_pass(error):
-                away = not self._answers()
-                self._attempts += not away
-                if away or self._attempts < ATTEMPTS:
-                    self._say_away(label, error)
-                    return False
+            if self._keeps_place(label, error):
+                return False
             if label not in self._lost:
                 self._lost[label] = None
                 log.warning("%s: not delivered: %s", label, _first_line(error))
@@ -130,10 +129,25 @@ class Outbox:
         self.answered()
         return True
 
-    def _say_away(self, label: str, error: Exception) -> None:
-        """Once per time that the service is away."""
-        if not self._away:
-            self._away = True
+    def _keeps_place(self, label: str, error: Exception) -> bool:
+        """Whether the operation is to be tried again; said once per time that the service is away,
+        and once where it refuses the first.
+        """
+        if self._may_pass(error):
+            away = not self._answers()
+            self._attempts += not away
+            if away or self._attempts < ATTEMPTS:
+                self._say_again(label, error, said=self._away)
+                self._away = True
+                return True
+        if label != self._first or self._closing.is_set():
+            return False
+        self._say_again(label, error, said=self._refused)
+        self._refused = True
+        return True
+
+    def _say_again(self, label: str, error: Exception, *, said: bool) -> None:
+        if not said:
             log.warning("%s: not delivered yet, will try again: %s", label, _first_line(error))
 
 

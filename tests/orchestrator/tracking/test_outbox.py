@@ -136,3 +136,27 @@ def test_what_is_lost_twice_is_named_once():
     for _ in range(3):
         box.put("epochs", service.call("bad"))
     assert box.close(5.0) == ("epochs",)
+
+
+@pytest.mark.parametrize("error", [ValueError("404"), ConnectionError("500")])
+def test_the_first_operation_is_kept_while_it_is_refused_and_that_is_said_once(caplog, error):
+    """A proxy answers before the service behind it does."""
+    service, refused, enough = Service(), [], threading.Event()
+
+    def first():
+        if len(refused) < ATTEMPTS + 2:
+            refused.append(1)
+            raise error
+        enough.set()
+
+    box = Outbox(
+        lambda raised: isinstance(raised, ConnectionError),
+        lambda: True,
+        ("first", first),
+        every=0.001,
+    )
+    box.put("a", service.call("a"))
+    assert enough.wait(10.0)
+    assert box.close(5.0) == ()
+    assert service.seen == ["a"]
+    assert caplog.text.count(f"first: not delivered yet, will try again: {error}") == 1
