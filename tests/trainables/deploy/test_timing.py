@@ -48,6 +48,22 @@ def test_single_zeros_take_equally_long_but_on_kept_weights():
     assert timing.kept_of(half) == timing.kept_of(other_half) != timing.kept_of(PLAIN)
 
 
+def every_fourth(outputs_alike):
+    """Of each output's weights every fourth is kept, beginning one later after `outputs_alike`."""
+    form = copy.deepcopy(PLAIN)
+    for conv in (each for each in form.modules() if isinstance(each, torch.nn.Conv2d)):
+        rows = torch.arange(conv.weight[0].numel())
+        first = torch.arange(len(conv.weight)).div(outputs_alike, rounding_mode="floor")
+        keep = (rows + first[:, None]) % 4 == 0
+        conv.weight.data.mul_(keep.view_as(conv.weight))
+    return form
+
+
+def test_zeros_that_four_outputs_share_take_another_time_than_as_many_single_ones():
+    assert timing.kept_of(every_fourth(1)) != timing.kept_of(every_fourth(4))
+    assert timing.kept_of(every_fourth(2)) == timing.kept_of(every_fourth(3))
+
+
 def test_another_architecture_takes_another_time():
     pruned = form_of("st_gcn", change=channels)
     assert timing.compact_form(pruned) is not None

@@ -18,7 +18,7 @@ def push_store(
     path: Path, address: str, *, force: bool = False, note: Callable[[str], None] = lambda _: None
 ) -> StoreInfo:
     """Copy the store in the folder `path` to `address`, as it is; one that is the same there
-    already stays.
+    already, with files of the same sizes, stays unless `force`.
 
     UserError where it is damaged, where another store is there and not `force`, and for what the
     other side refuses. Until it returns, nobody finds a store there: not half of this one, and not
@@ -31,10 +31,14 @@ def push_store(
     content = (path / INFO_FILE).read_bytes()
     with explained(address):
         there = _read(files, f"{root}/{INFO_FILE}")
-    if there == content:
+        whole = all(
+            _size(files, f"{root}/{name}") == (path / name).stat().st_size
+            for name in (CLIPS_FILE, JOINTS_FILE)
+        )
+    if there == content and whole and not force:
         note(f"{address}: the same store is there already")
         return store.info
-    if there is not None and not force:
+    if there not in (None, content) and not force:
         raise UserError(f"{address}: there is another store already; --force replaces it")
     with explained(address, "write"):
         if there is not None:
@@ -59,4 +63,10 @@ def _check(path: Path, address: str) -> None:
 def _read(files: Any, path: str) -> bytes | None:
     with suppress(FileNotFoundError):
         return bytes(files.cat_file(path))
+    return None
+
+
+def _size(files: Any, path: str) -> int | None:
+    with suppress(FileNotFoundError):
+        return int(files.size(path))
     return None

@@ -102,3 +102,23 @@ def test_what_cannot_be_copied_is_said(
 ) -> None:
     with pytest.raises(UserError, match=message):
         push_store(tmp_path / source, address)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut short"])
+def test_a_copy_that_lost_a_file_is_made_whole(made: Store, place: str, damage: str) -> None:
+    push_store(made.path, place)
+    files = MemoryFileSystem()
+    if damage == "gone":
+        files.rm_file(f"{place}/joints.npy")
+    else:
+        files.pipe_file(f"{place}/joints.npy", bytes_of(made.path)["joints.npy"][:-1])
+    push_store(made.path, place)
+    assert there() == bytes_of(made.path)
+
+
+def test_force_copies_what_looks_the_same(made: Store, place: str) -> None:
+    push_store(made.path, place)
+    right = bytes_of(made.path)["joints.npy"]
+    MemoryFileSystem().pipe_file(f"{place}/joints.npy", bytes(len(right)))
+    push_store(made.path, place, force=True)
+    assert there()["joints.npy"] == right
