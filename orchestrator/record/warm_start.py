@@ -26,6 +26,8 @@ EVENT: Final = "search_warmed"
 
 def check_warm_start(sweep: Sweep) -> list[str]:
     """What is wrong with `method.warm_start`; what the sweep has written down needs no check."""
+    if not sweep.method.warm_start:
+        return []
     own = folder_of(sweep)
     known = _written(own)
     problems = [

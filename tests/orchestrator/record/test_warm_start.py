@@ -51,6 +51,15 @@ def own(**changes):
     return parse_sweep("own.yaml", space("own", **changes) + OWN)
 
 
+def test_a_sweep_that_learns_from_no_other_is_not_looked_for(monkeypatch):
+    def asked(_sweep):
+        raise AssertionError("its storage may be an address that only the cluster reaches")
+
+    monkeypatch.setattr("orchestrator.record.warm_start.folder_of", asked)
+    text = space("own") + "method: {name: tpe, trials_per_cell: 4}\nstorage: s3://bucket/runs\n"
+    assert check_warm_start(parse_sweep("own.yaml", text)) == []
+
+
 def test_what_is_learned_is_written_down_and_needs_the_other_sweep_no_more(other):
     run, trials = other()
     sweep = own()
