@@ -13,7 +13,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SUSPECTED_S = 60.0
-"""So long after a failure new trials rather go elsewhere, unless the node is cleared before."""
+"""So long after a failure new trials rather go elsewhere, unless the node is cleared before; twice
+as long for every failure in a row without an epoch, so that epochs that take long end elsewhere
+before it has failed many.
+"""
+LONGEST_SUSPECTED_S = 600.0
 WITHIN_S = 1800.0
 """Failures that are further back are forgotten."""
 
@@ -41,7 +45,8 @@ class FailingNodes:
     """Watches attempts of trials; times are seconds of a clock that never goes back.
 
     A node is given up where so many different trials failed on it and then got on elsewhere, or so
-    many in a row with no epoch in between while other nodes got on, and none has finished there
+    many in a row with no epoch in between while other nodes got on (one that failed on another node
+    as well counts half), and none has finished there
     since the first of them failed.
     """
 
@@ -65,10 +70,16 @@ class FailingNodes:
         here = self._where.get(trial)
         if here is None:
             return None
+        first = here not in self._got_on
         self._got_on[here] = now
         self._at_fault.discard(trial)
         if here in self._nodes:
-            self._nodes[here].row.clear()
+            failed_here = self._nodes[here]
+            failed_here.row.clear()
+            failed_here.suspected_until = min(failed_here.suspected_until, now + SUSPECTED_S)
+            if first:
+                for failed in {each for _, each in failed_here.failures} - {trial}:
+                    self._absolve_others(here, failed)
         for name, node in self._nodes.items():
             if name == here or name in self.excluded:
                 continue
@@ -93,9 +104,8 @@ class FailingNodes:
         here = self._where.pop(trial, None)
         if here is None or here in self.excluded or self._enough == "never":
             return None
-        for name, node in self._nodes.items():
-            if name != here and self._clear(node, trial):
-                self._at_fault.add(trial)
+        if here in self._got_on:
+            self._absolve_others(here, trial)
         if trial in self._at_fault:
             return None
         node = self._nodes.setdefault(here, _Node())
@@ -103,7 +113,8 @@ class FailingNodes:
         node.failures = [*recent, (now, trial)]
         node.row = [*(each for each in node.row if now - each[0] <= WITHIN_S), (now, trial)]
         node.proofs &= {failed for _, failed in node.failures}
-        node.suspected_until = now + SUSPECTED_S
+        suspected_s = SUSPECTED_S * 2.0 ** min(len(node.row) - 1, 10)
+        node.suspected_until = now + min(suspected_s, LONGEST_SUSPECTED_S)
         return self._suspected_row(now)
 
     def avoided(self, now: float, usable: Callable[[], Collection[str]]) -> frozenset[str]:
@@ -119,6 +130,14 @@ class FailingNodes:
                 return frozenset(avoided & there)
         return frozenset()
 
+    def _absolve_others(self, here: str, trial: str) -> None:
+        """The trial failed on `here` as well, where epochs end: it is at fault itself. Of a node
+        where none has ended that is not known: two broken ones do not absolve each other.
+        """
+        for name, node in self._nodes.items():
+            if name != here and self._clear(node, trial):
+                self._at_fault.add(trial)
+
     def _clear(self, node: _Node, trial: str) -> bool:
         """The trial fails elsewhere as well: its failures, if there are any, say nothing of
         `node`.
@@ -133,12 +152,21 @@ class FailingNodes:
 
     def _suspected_row(self, now: float) -> Excluded | None:
         for name, node in self._nodes.items():
-            if name in self.excluded or not self._are_enough({trial for _, trial in node.row}):
+            if name in self.excluded or not self._is_enough_of_a_row(name, node):
                 continue
             began = node.row[0][0]
             if any(when > began for other, when in self._got_on.items() if other != name):
                 return self._give_up(name, now)
         return None
+
+    def _is_enough_of_a_row(self, name: str, node: _Node) -> bool:
+        """A trial that failed on another node as well counts half: it may be at fault itself."""
+        others = [each for other, each in self._nodes.items() if other != name]
+        elsewhere = {trial for each in others for _, trial in each.failures}
+        row = {trial for _, trial in node.row}
+        if self._enough == "never":
+            return False
+        return len(row) >= self._enough and len(row) + len(row - elsewhere) >= 2 * self._enough
 
     def _are_enough(self, trials: Collection[str]) -> bool:
         return self._enough != "never" and len(trials) >= self._enough

@@ -13,6 +13,8 @@ from orchestrator.tuning.failing_nodes import SUSPECTED_S, WITHIN_S, FailingNode
 NODES = ("a", "b", "c")
 MOVED = "x a fails\nx b epoch\ny a fails\ny b epoch\n"
 """Two trials that failed on node `a` get on elsewhere: by chance, perhaps."""
+BOTH = "".join(f"{trial} {node} fails\n" for trial in "uvxyzt" for node in "ab")
+"""Trials that fail on two nodes."""
 
 
 def played(script, nodes=None):
@@ -53,6 +55,11 @@ def played(script, nodes=None):
         ("x a fails\nx a fails\nx a fails\nx a fails\nw b epoch", None, None),
         ("x a fails\nx b fails\ny a fails\ny b fails\nz a fails\nz b fails\nw c epoch", None, None),
         (MOVED, None, None),
+        # two broken nodes do not absolve each other
+        (f"{BOTH}w c epoch", "a", dict.fromkeys("uvxyzt", 1)),
+        # one that turns out to be well absolves the other: the trials are at fault
+        (f"{BOTH}w b epoch\nw c epoch", None, None),
+        (f"w b epoch\n{BOTH}w c epoch", None, None),
         # nor do many failures while nothing gets on anywhere: it may be the storage
         ("x a fails\ny a fails\nz a fails\nw a fails", None, None),
         ("w b epoch\nx a fails\ny a fails\nz a fails", None, None),
@@ -102,8 +109,25 @@ def test_a_node_is_suspected_for_a_while_after_a_failure():
     assert watched.avoided(11.0 + SUSPECTED_S, lambda: NODES) == set()
 
 
+def test_a_node_is_suspected_twice_as_long_for_every_failure_in_a_row():
+    watched, suspected_s = FailingNodes(), []
+    for _ in range(6):
+        watched.started("x", "a")
+        watched.failed("x", 0.0)
+        suspected_s.append(
+            next(now for now in range(999) if not watched.avoided(now, lambda: NODES))
+        )
+    assert suspected_s == [60, 120, 240, 480, 600, 600]
+    watched.started("y", "a")
+    watched.got_on("y", 5.0)
+    assert watched.avoided(64.0, lambda: NODES)
+    assert not watched.avoided(65.0, lambda: NODES)  # an epoch ended there
+
+
 def test_a_trial_that_fails_elsewhere_as_well_says_nothing_of_either_node():
     watched = FailingNodes()
+    watched.started("w", "b")
+    watched.got_on("w", 1.0)
     for now, node in ((10.0, "a"), (11.0, "b")):
         watched.started("x", node)
         watched.failed("x", now)
@@ -128,22 +152,23 @@ def test_where_nobody_knows_the_node_nothing_is_decided():
     assert watched.avoided(3.0, lambda: NODES) == set()
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_a_broken_node_is_found_and_no_other_whatever_trials_fail_by_themselves(seed):
-    """Node `a` fails every attempt; some trials fail wherever they are."""
+@pytest.mark.parametrize("broken", ["a", "ab"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_broken_node_is_found_and_no_other_whatever_trials_fail_by_themselves(seed, broken):
+    """Some nodes fail every attempt; some trials fail wherever they are."""
     rng, watched, now, found = random.Random(seed), FailingNodes(), 0.0, []
-    hopeless = {f"t{number}" for number in range(40) if rng.random() < 0.1}
-    for number in range(40):
+    hopeless = {f"t{number}" for number in range(120) if rng.random() < 0.1}
+    for number in range(120):
         trial = f"t{number}"
         for _ in range(4):
             now += rng.uniform(1.0, 20.0)
             free = [node for node in NODES if node not in watched.avoided(now, lambda: NODES)]
             node = rng.choice(free)
             watched.started(trial, node)
-            if node == "a" or trial in hopeless:
+            if node in broken or trial in hopeless:
                 found.append(watched.failed(trial, now))
                 continue
             found.append(watched.got_on(trial, now))
             watched.finished(trial)
             break
-    assert [verdict.node for verdict in found if verdict] == ["a"]
+    assert sorted(verdict.node for verdict in found if verdict) == list(broken)
