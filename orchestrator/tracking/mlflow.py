@@ -170,8 +170,6 @@ class MLflowTracker:
         if before is not None and not before.ended:
             return  # its worker died and another one goes on with it: its run is open
         self._told.discard(trial)  # of one that is tried again, that is its earlier end
-        if self._settled is not None:
-            self._settled.pop(trial, None)
         self._trials[trial] = _Trial(
             run_name(cell, config, searched),
             flatten(config.model_dump(mode="json")),
@@ -232,7 +230,9 @@ class MLflowTracker:
         return self._settled_trials().get(trial) == MLFLOW_STATUS[status]
 
     def delivered(self, trial: str) -> bool:
-        return trial in self._told or (self._settled is not None and trial in self._settled)
+        if trial in self._trials:
+            return trial in self._told  # another end that MLflow has is that of an earlier try
+        return self._settled is not None and trial in self._settled
 
     def log_latency(self, trial: str, latency: Latency) -> None:
         figures = latency_metrics(latency)

@@ -159,6 +159,28 @@ def test_an_end_that_the_store_has_is_not_told_again_where_it_was_away_at_the_re
     check_complete(server)
 
 
+def test_a_trial_that_is_tried_again_is_not_delivered_by_an_end_that_is_learnt_of_later(
+    server, trials, monkeypatch
+):
+    """The store was away at the restart, and is asked how trials ended once it answers."""
+    ended, again = trials["joint-0.6"], trials["bone-0.6"]
+    first = MLflowTracker("sqlite:///x.db", "e")
+    first.start_sweep("s", {}, {"mark": "abc"})
+    told(first, ended)
+    start(first, again)
+    first.finish_trial(again.path.name, again, "failed", "loss is nan")
+    assert first.finish_sweep("interrupted", {}, None) == ()
+    monkeypatch.setattr(parent, "open_client", Away(server, 3))
+    second = MLflowTracker("sqlite:///x.db", "e")
+    second.start_sweep("s", {}, {"mark": "abc"})
+    assert not second.knows_end(ended.path.name, "finished")
+    told(second, ended, [])
+    start(second, again)
+    assert second._outbox.close(10.0) == ()
+    assert second.delivered(ended.path.name)
+    assert not second.delivered(again.path.name)
+
+
 def test_a_store_that_comes_back_and_refuses_costs_one_line_each_and_the_rest_is_named(
     server, trials, monkeypatch, caplog
 ):
