@@ -133,6 +133,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Kind of a database server that MLflow takes -> the port that it has where none is said."""
 
 REACH_S = 5.0
+TIMED_DRIVERS = ("psycopg2", "psycopg", "mysqldb", "pymysql")
+"""Drivers that take `connect_timeout`, in seconds."""
 
 
 @contextmanager
@@ -149,7 +151,7 @@ def _reached(address: str) -> Iterator[None]:
     if kind not in PORTS:
         yield
         return
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url
     from sqlalchemy.pool import NullPool
 
@@ -158,14 +160,36 @@ def _reached(address: str) -> Iterator[None]:
     if url.host is not None:
         where = (url.host, url.port or PORTS[kind])
         socket.create_connection(where, timeout=REACH_S).close()
-    with create_engine(url, poolclass=NullPool).connect() as database:
+    asked = url.get_dialect().driver in TIMED_DRIVERS and "connect_timeout" not in url.query
+    limit = {"connect_timeout": int(REACH_S)} if asked else {}
+    with create_engine(url, poolclass=NullPool, connect_args=limit).connect() as database:
         if kind == "postgresql":
-            database.execute(text(f"select pg_advisory_lock({MAKING_LOCK})"))
+            _take_turn(database, address)
         yield
 
 
+def _take_turn(database: Any, address: str) -> None:
+    """Hold the lock of those that make tables until the transaction of this connection ends: a
+    pooler may keep the connection itself, with all that belongs to it.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.exc import OperationalError
+
+    database.execute(text(f"set local lock_timeout = {int(MAKING_S * 1000)}"))
+    try:
+        database.execute(text(f"select pg_advisory_xact_lock({MAKING_LOCK})"))
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", "")) != LOCK_NOT_AVAILABLE:
+            raise
+        raise UserError(
+            f"{PLACE}: {redacted(address)} is being made by another process; try again"
+        ) from error
+
+
 MAKING_LOCK = 7_161_201
-"""Ours, among the advisory locks of a database; it ends with its connection."""
+"""Ours, among the advisory locks of a database."""
+LOCK_NOT_AVAILABLE = "55P03"
+"""What PostgreSQL says after `lock_timeout`."""
 
 
 def _reach_server(address: str) -> None:
@@ -286,6 +310,8 @@ NOT_NOW = (
     "server has gone away",
     "Lost connection",
     "database is locked",
+    "timeout expired",
+    "timed out",
 )
 """Parts of what a database says that is there, or was, and takes nobody now."""
 

@@ -119,6 +119,7 @@ def test_who_asks_is_said_by_the_environment(answering, monkeypatch, environment
         ("FATAL: sorry, too many clients already", True),
         ("server closed the connection unexpectedly", True),
         ("database is locked", True),
+        ('connection to server at "10.0.0.7", port 5432 failed: timeout expired', True),
         ('FATAL: password authentication failed for user "me"', False),
         ('FATAL: database "x" does not exist', False),
     ],

@@ -6,10 +6,12 @@ import multiprocessing
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from orchestrator.ensembling.asked import evaluate_asked
 from orchestrator.ensembling.pools import pool_of
@@ -320,6 +322,47 @@ def test_a_database_server_that_does_not_answer_is_refused_at_once(monkeypatch, 
         " refused"
     )
     assert asked == [("database", 9 if port else 5432)]
+
+
+class Database:
+    """What stands for a connection of PostgreSQL, whose lock another process has."""
+
+    def __init__(self, code):
+        self.code, self.said, self.options = code, [], {}
+
+    def create_engine(self, url, **options):
+        self.options = options
+        return SimpleNamespace(connect=lambda: nullcontext(self))
+
+    def execute(self, statement):
+        self.said.append(str(statement))
+        if "advisory" in str(statement):
+            error = Exception("canceling statement")
+            error.pgcode = self.code
+            raise OperationalError(str(statement), None, error)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [("55P03", "is being made by another process; try again"), ("57P01", "cancel")],
+)
+def test_a_database_that_another_process_makes_is_not_waited_for_without_end(
+    monkeypatch, code, says
+):
+    database = Database(code)
+    monkeypatch.setattr("sqlalchemy.create_engine", database.create_engine)
+    monkeypatch.setattr(
+        "orchestrator.tracking.client.socket.create_connection",
+        lambda where, timeout: SimpleNamespace(close=lambda: None),
+    )
+    with pytest.raises(UserError, match=says):
+        check_store("postgresql+psycopg2://someone:hunter2@database/mlflow")
+    assert database.options["connect_args"] == {"connect_timeout": 5}
+    # a lock of the transaction: a pooler may keep the connection, and with it one of the session
+    assert database.said == [
+        "set local lock_timeout = 120000",
+        "select pg_advisory_xact_lock(7161201)",
+    ]
 
 
 def test_two_sweeps_at_once_make_one_database(tmp_path):
