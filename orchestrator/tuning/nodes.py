@@ -207,16 +207,30 @@ class Elsewhere(PlacementGroupResourceManager):  # type: ignore[misc]  # Ray shi
 
 @contextmanager
 def placed_elsewhere(avoided: Callable[[], frozenset[str]]) -> Iterator[None]:
-    """Within: Tune puts no trials on nodes that are avoided."""
+    """Within: Tune puts no trials on nodes that are avoided, neither into new workers nor, as it
+    does otherwise without asking for room, into the worker of a trial that ended there.
+    """
 
     def manager() -> Elsewhere:
         made = Elsewhere()
         made.avoided = avoided
         return made
 
-    before = tune_controller.PlacementGroupResourceManager
+    controller = tune_controller.TuneController
+    kept, before = (
+        controller._maybe_cache_trial_actor,
+        tune_controller.PlacementGroupResourceManager,
+    )
+
+    def kept_elsewhere(self: Any, trial: TuneTrial) -> bool:
+        """Whether the worker of a trial that ended is kept for another one."""
+        without = avoided()
+        return not (without and node_of(trial) in without) and bool(kept(self, trial))
+
     tune_controller.PlacementGroupResourceManager = manager
+    controller._maybe_cache_trial_actor = kept_elsewhere
     try:
         yield
     finally:
         tune_controller.PlacementGroupResourceManager = before
+        controller._maybe_cache_trial_actor = kept

@@ -187,6 +187,21 @@ def test_room_is_asked_for_on_other_nodes_and_again_when_these_change(monkeypatc
     manager.request_resources(request)
 
 
+@pytest.mark.parametrize("node", ["a", "b", None])
+def test_a_worker_on_a_node_that_is_avoided_is_given_no_other_trial(monkeypatch, node):
+    controller, asked = tune_controller.TuneController, []
+    monkeypatch.setattr(controller, "_maybe_cache_trial_actor", lambda self, trial: True)
+    monkeypatch.setattr(nodes, "node_of", lambda trial: asked.append(trial) or node)
+    avoided, before = set(), controller._maybe_cache_trial_actor
+    with placed_elsewhere(lambda: frozenset(avoided)):
+        keeps = controller._maybe_cache_trial_actor
+        assert keeps(None, "x")
+        assert asked == []  # nothing is asked of Ray where no node is avoided
+        avoided.add("a")
+        assert keeps(None, "x") is (node != "a")
+    assert controller._maybe_cache_trial_actor is before
+
+
 def test_where_a_trial_runs_is_asked_of_ray(monkeypatch):
     def actors(actor_id):
         if actor_id != "ab":
