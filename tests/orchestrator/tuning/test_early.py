@@ -143,7 +143,7 @@ def test_sizes_are_looked_up_where_an_objective_is_one(scene, monkeypatch):
 
     monkeypatch.setattr(module, "Sizes", FakeSizes)
     sweep, run, trials = scene("{type: asha, grace: 1}", objectives)
-    monkeypatch.setattr("trainables.data.store.cache.open_store", lambda store: "the store")
+    monkeypatch.setattr("trainables.data.store.cache.open_outline", lambda store: "the store")
     found = EarlyStops(sweep, run, trials)
     top1 = [0.5, 0.6, 0.5]  # the second is larger and better, the third larger than both
     ended = [found.ends(t, 0, {"selection_top1": v}) for t, v in zip(trials, top1, strict=False)]
