@@ -43,17 +43,21 @@ def test_a_short_drill_finds_nothing_missing_and_nothing_double(tmp_path):
 
 BROKEN = """
 import sys
+import time
 
 
 class Broken:
     def find_spec(self, name, path=None, target=None):
         if name == "trainables.run":
+            time.sleep(10)
             raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
 
 sys.meta_path.insert(0, Broken())
 """
-"""Read by every Python that starts on a node whose every trial fails."""
+"""Read by every Python that starts on a node whose every trial fails, after a while: once one has
+failed the node is left alone, and the others are to be there by then.
+"""
 
 
 def test_a_node_whose_trials_all_fail_is_excluded_and_costs_no_trial(tmp_path):
