@@ -46,8 +46,7 @@ class FailingNodes:
 
     A node is given up where so many different trials failed on it and then got on elsewhere, or so
     many in a row with no epoch in between while other nodes got on (one that failed on another node
-    as well counts half), and none has finished there
-    since the first of them failed.
+    as well counts half), and none has finished there since the first of them failed.
     """
 
     def __init__(self, enough: int | Literal["never"] = 3, excluded: Collection[str] = ()) -> None:
