@@ -207,6 +207,7 @@ CORE: dict[str, tuple[str, ...]] = {  # module -> the tests that should notice a
     ),
     "trainables/contract/pickles.py": (
         "trainables/contract/test_pickles.py",
+        "trainables/contract/test_pickle_extents.py",
         "trainables/contract/test_tensors.py",
     ),
     "trainables/contract/scores.py": (

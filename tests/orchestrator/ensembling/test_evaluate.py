@@ -79,6 +79,11 @@ def test_labels_outside_the_classes_are_refused(labels):
         accuracy(np.zeros((3, 3), dtype=np.float32), np.array(labels), logits=True)
 
 
+def test_scores_of_no_clip_are_refused():
+    with pytest.raises(UserError, match="must hold at least one clip, got none"):
+        accuracy(np.zeros((0, 3), dtype=np.float32), np.array([], dtype=np.int64), logits=True)
+
+
 def test_paired_counts_only_disagreements():
     first = np.array([1, 1, 1, 1, 0, 0, 1, 1], dtype=bool)
     second = np.array([1, 0, 0, 0, 1, 0, 1, 1], dtype=bool)

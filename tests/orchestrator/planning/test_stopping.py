@@ -101,6 +101,7 @@ def test_comparisons_that_cannot_be_made_are_refused(tmp_path, case):
         ["early_terminate.min_epochs=2", "early_terminate.during_warmup=true"],
         ["early_terminate.min_epochs=2", "sparsity.warmup=0.0"],
         ["early_terminate={type: none}", "method.trials_per_cell=1"],
+        ["early_terminate={type: none}", "objectives=[{metric: seconds, goal: minimize}]"],
         ["objectives=[{metric: train_loss, goal: minimize}, {metric: level, goal: maximize}]"],
     ],
 )

@@ -64,6 +64,7 @@ def test_others_have_the_nearest_of_their_cell_on_the_scale_they_are_drawn_from(
     [
         ({"values": (0.1, 0.001)}, (0.04,), {0.001: 0.0, 0.04: 0.5, 0.1: 1.0}),
         ({"values": (5,)}, (), {5: 0.0, 9: -1.0}),
+        ({"values": (16, 8)}, (), {8: 0.0, 16: 1.0}),
         ({"values": ("step", "cosine")}, (), {"cosine": 0.0, "step": 1.0, "other": -1.0}),
         ({"min": 2, "max": 4, "distribution": "uniform"}, (), {2: 0.0, 3.5: 0.75, 6: 2.0}),
         ({"min": 0.01, "max": 1.0, "distribution": "log_uniform"}, (), {0.1: 0.5, "text": -1.0}),
