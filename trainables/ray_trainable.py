@@ -44,6 +44,9 @@ WALL_S, CPU_S = "wall_s", "cpu_s"
 processor time of it, both in seconds.
 """
 
+SENT = "sent"
+"""Key of the last report of a trial that finished: which of its files the worker has sent on."""
+
 GPU, GPU_MEMORY_GB, GPU_PEAK_GB = "gpu", "gpu_memory_gb", "gpu_peak_gb"
 """Keys of reports of trials on a GPU: which one of which node, before the first epoch, with each
 epoch its memory, and the most of it that the trial's tensors have taken, in 1e9 bytes.
@@ -99,8 +102,14 @@ class TrialRequest(TypedDict):
     leave: list[SharedRequest]  # those to leave to others
 
 
-def train(request: TrialRequest) -> None:
+def train(
+    request: TrialRequest,
+    send: Callable[[TrialDir], Mapping[str, Any] | None] = lambda _folder: None,
+) -> None:
     """Tune's trainable: one trial in this process.
+
+    send: called with the folder of a finished trial, once its result is where it stays; returns
+    what the last report says of it.
 
     How it ended is read from the trial's folder, never from the last report.
 
@@ -146,12 +155,15 @@ def train(request: TrialRequest) -> None:
                     stepped=StepReports(tune.report),
                 ),
             )
+            place.finish()
+            sent = send(place.folder)
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
         tune.report(
             {
                 "complete": True,
                 WALL_S: time.monotonic() - began,
                 CPU_S: time.process_time() - began_cpu,
+                **({} if sent is None else {SENT: sent}),
             }
         )
     except Interrupted as stop:
@@ -181,6 +193,7 @@ class Place:
     # the file here of a beginning that others share, and what is told of one that was left there
     shared: Callable[[str], Path] = Path
     left: Callable[[Path], None] = lambda _file: None
+    finish: Callable[[], None] = lambda: None  # what the trial wrote lies where its folder is
 
 
 @contextmanager
@@ -207,6 +220,7 @@ def _place(request: TrialRequest) -> Iterator[Place]:
                 current.saved,
                 current.shared_file,
                 current.send_shared,
+                current.finish,
             )
     finally:
         stop.close()

@@ -65,6 +65,11 @@ def database_file(uri: str) -> Path | None:
     return Path(absolute_uri(uri).removeprefix(SQLITE).partition("?")[0])
 
 
+def is_server(uri: str) -> bool:
+    """Whether a server answers there, whose address means the same on other machines."""
+    return expanded(uri, PLACE).startswith(("http://", "https://"))
+
+
 def load_mlflow() -> tuple[type[Exception], ...]:
     """Load MLflow, quietly, here and nowhere earlier; returns what its calls raise."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -23,7 +23,8 @@ from orchestrator.tracking.client import (
     reason_of,
     reported,
 )
-from orchestrator.tracking.mlflow import FOLDER, MLFLOW_STATUS, WEIGHTS
+from orchestrator.tracking.mlflow import FOLDER, MLFLOW_STATUS
+from orchestrator.tracking.records import WEIGHTS
 from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.errors import StorageFailed, UserError

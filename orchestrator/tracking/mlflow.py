@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from orchestrator.record.copies import here, place_of
+from orchestrator.record.copies import fetch, place_of
 from orchestrator.sweep.secrets import expanded
 from orchestrator.tracking.client import (
     PLACE,
     absolute_uri,
     is_away,
+    is_server,
     load_mlflow,
     may_pass,
     reason_of,
@@ -32,13 +33,13 @@ from orchestrator.tracking.outbox import Outbox
 from orchestrator.tracking.pages import PARENT, ended_note, model_note, view_page
 from orchestrator.tracking.parent import Parent
 from orchestrator.tracking.records import (
+    artifacts_of,
     described_by,
     described_by_members,
     draw,
     draw_matrix,
     ensemble_metrics,
     ensemble_params,
-    files_of,
     final_metrics,
     flatten,
     history_of,
@@ -47,9 +48,10 @@ from orchestrator.tracking.records import (
     run_name,
 )
 from orchestrator.tracking.runs import LONGEST_PARAM, Entry, Runs, final
-from orchestrator.tracking.tracker import Status
+from orchestrator.tracking.tracker import ArtifactStore, Sent, Status
 from trainables.contract.artifacts import Latency, TrialDir
 from trainables.contract.config import TrialConfig
+from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
 
@@ -68,10 +70,6 @@ MLFLOW_STATUS: dict[Status, str] = {
 
 FOLDER = "folder"
 """Tag of a finished trial's run: where the trial left its files, a folder or an address."""
-WEIGHTS = "checkpoint"
-"""Folder of the artifacts with the weights of a dense trial, from which others can start: as large
-again as its deploy form. Sparse ones keep theirs in their folders alone.
-"""
 
 
 @dataclass(slots=True)
@@ -85,12 +83,14 @@ class _Trial:
     new: bool = False  # nothing is in the run that was not written by this tracker
     known: set[int] = field(default_factory=set)  # epochs that MLflow has, and FINAL
     waiting: list[Entry] = field(default_factory=list)  # epochs that are not written yet
+    sent: Sent | None = None  # what its worker has left in the artifact store itself
     searched: bool = False  # whether the run has to be looked for: it may be there
     ended: bool = False
 
     def forget(self) -> None:
         """Its end is delivered: a sweep may have thousands."""
         self.params, self.tags, self.known, self.ended = {}, {}, set(), True
+        self.sent = None
 
 
 class MLflowTracker:
@@ -216,12 +216,23 @@ class MLflowTracker:
             # reported, but lost with a dead sweep
             history = [(now, epoch, metrics) for epoch, metrics in history_of(folder)]
             self._write(told, [*history, final(figures, now)], tags)
-            self._attach(told.run, folder, dense=status == "finished")
+            self._attach(told, folder, finished=status == "finished")
             self._client.set_terminated(told.run, MLFLOW_STATUS[status])
             told.forget()
             self._told.add(trial)
 
         self._put(f"end of trial {trial}", operation)
+
+    def artifact_store(self) -> ArtifactStore | None:
+        """Of a server alone: a database and its files may be on this machine only, and an address
+        with a password in it goes to nobody.
+        """
+        if not self._parent or redacted(self._uri) != self._uri or not is_server(self._uri):
+            return None
+        return ArtifactStore(uri=self._uri, experiment=self._runs.experiment, parent=self._parent)
+
+    def files_sent(self, trial: str, sent: Sent) -> None:
+        self._trials[trial].sent = sent
 
     def knows_end(self, trial: str, status: Status) -> bool:
         if not self._parent:
@@ -326,11 +337,16 @@ class MLflowTracker:
         if not reason and "reason" in self._client.get_run(run).data.tags:
             self._client.delete_tag(run, "reason")
 
-    def _attach(self, run: str, folder: TrialDir, *, dense: bool) -> None:
-        """Keep a trial's files with its run; dense: where it is dense, its weights as well."""
-        self._runs.attach(run, files_of(folder))
-        if dense and folder.load_config().sparsity.dense and folder.kept_file.is_file():
-            self._runs.attach(run, [here(folder.kept_file)], WEIGHTS)
+    def _attach(self, told: _Trial, folder: TrialDir, *, finished: bool) -> None:
+        """Keep a trial's files with its run, but for those that its worker has sent."""
+        there: list[str] = []
+        if told.sent is not None and told.sent["run"] == told.run:
+            of_this = told.sent["result"] == digest_of(folder.result_file)
+            there = told.sent["files"] if of_this else []
+        files = artifacts_of(folder, finished=finished)
+        lacks = {name: file for name, file in files.items() if name not in there}
+        fetch(lacks.values())
+        self._runs.attach_at(told.run, lacks)
 
     def _settled_trials(self) -> dict[str, str]:
         if self._settled is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
-from orchestrator.record.copies import fetch, here
+from orchestrator.record.copies import here
 from orchestrator.sweep.leaves import label
 from trainables.contract.artifacts import (
     EPOCH_METRICS,
@@ -28,6 +28,10 @@ FIRST_EPOCH = 1
 
 DETAILS = "details/"
 """Begins the metrics that few people sort by; MLflow's pages have a section of such."""
+WEIGHTS = "checkpoint"
+"""Folder of the artifacts with the weights of a dense trial, from which others can start: as large
+again as its deploy form. Sparse ones keep theirs in their folders alone.
+"""
 
 FOREMOST = (
     "test_top1",
@@ -213,9 +217,9 @@ def history_of(folder: TrialDir) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
-def files_of(folder: TrialDir) -> list[Path]:
-    """The files of a trial that are worth keeping with its run
-    and are there; checkpoints are not.
+def artifacts_of(folder: TrialDir, *, finished: bool) -> dict[str, Path]:
+    """The files of a trial that are worth keeping with its run and are there, by the names that
+    they have there: of checkpoints, the weights of a dense one that has finished.
     """
     files = (
         folder.config_file,
@@ -229,9 +233,10 @@ def files_of(folder: TrialDir) -> list[Path]:
         folder.result_file,
         folder.failure_file,
     )
-    there = [path for path in files if path.is_file()]
-    fetch(there)
-    return there
+    found = {path.name: path for path in files if path.is_file()}
+    if finished and folder.load_config().sparsity.dense and folder.kept_file.is_file():
+        found[f"{WEIGHTS}/{folder.kept_file.name}"] = folder.kept_file
+    return found
 
 
 def draw_matrix(run: Path, row: Row, evaluation: FinalEvaluation, out: Path) -> list[Path]:

@@ -137,6 +137,11 @@ class Runs:
         for path in files:
             self.client.log_artifact(run, str(path), folder)
 
+    def attach_at(self, run: str, files: Mapping[str, Path]) -> None:
+        """The same, each under the name, with folders, that it has in `files`."""
+        for name, path in files.items():
+            self.attach(run, [path], name.rpartition("/")[0] or None)
+
 
 def _changed(data: Any, params: Mapping[str, Any]) -> dict[str, str]:
     """Tags for those params that a run has with another value, or had when it was last opened."""

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 from orchestrator.ensembling.results import FinalEvaluation
 from trainables.contract.artifacts import Latency, TrialDir
 from trainables.contract.config import TrialConfig
 
 Status = Literal["finished", "failed", "interrupted", "pruned", "discarded"]
+
+
+class ArtifactStore(TypedDict):
+    """Where a worker may leave the files of its finished trial itself; holds no password."""
+
+    uri: str  # of the tracker, variables of the environment still in it
+    experiment: str  # its id
+    parent: str  # id of the sweep's run
+
+
+class Sent(TypedDict):
+    """What a worker has left there."""
+
+    run: str  # id of the trial's run
+    result: str  # digest of the result.json that the files belong to
+    files: list[str]  # by their place in the trial's folder
 
 
 class Tracker(Protocol):
@@ -55,6 +71,16 @@ class Tracker(Protocol):
         """The trial ended; numbers and files are read from its folder. reason: why it failed.
         stopped_at: the epochs that a pruned trial was trained.
         """
+        ...
+
+    def artifact_store(self) -> ArtifactStore | None:
+        """Where workers on other nodes may leave the files of finished trials; None: nowhere, or
+        not known yet.
+        """
+        ...
+
+    def files_sent(self, trial: str, sent: Sent) -> None:
+        """A worker has left files of the trial there: finish_trial, which follows, need not."""
         ...
 
     def knows_end(self, trial: str, status: Status) -> bool:
@@ -121,6 +147,10 @@ class NullTracker:
         reason: str = "",
         stopped_at: int | None = None,
     ) -> None: ...
+    def artifact_store(self) -> ArtifactStore | None:
+        return None
+
+    def files_sent(self, trial: str, sent: Sent) -> None: ...
     def knows_end(self, trial: str, status: Status) -> bool:
         return True
 

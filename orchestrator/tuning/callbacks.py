@@ -40,6 +40,7 @@ from trainables.ray_trainable import (
     DISK,
     FAILED,
     IN_EPOCH,
+    SENT,
     SHARED,
     SHARED_EPOCHS,
     SHARED_S,
@@ -182,6 +183,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._display.step(name, result[IN_EPOCH], result[STEP], result[STEPS])
         if WALL_S in result:
             self._used[name] = (float(result[WALL_S]), float(result[CPU_S]))
+        if SENT in result:
+            self._context.tracker.files_sent(name, result[SENT])
         if "epoch" not in result:
             return  # a warning, steps of an epoch, or the last line of a trial without an end
         self._epochs[name] += 1

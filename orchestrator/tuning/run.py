@@ -61,11 +61,12 @@ from orchestrator.tuning.signals import StopSwitch, fresh_switch, signals_cancel
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
+from orchestrator.tuning.trainable import SweepRequest, elsewhere_of, train_and_send
 from orchestrator.tuning.waiting import WaitingForCores
 from orchestrator.tuning.workers import keys_stay_here, survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import TrialFailed
-from trainables.ray_trainable import TrialRequest, resources_of, train
+from trainables.ray_trainable import resources_of
 from trainables.sparse.rows import compiled
 
 TICK_S = 1.0
@@ -309,7 +310,7 @@ class TuneRun:
             shares.end(trial.proposal.trial)
             raise
         return dict(
-            TrialRequest(
+            SweepRequest(
                 config=trial.config.model_dump_json(),
                 root=str(Path.cwd()),
                 out=place_of(trial.proposal.folder(self.context.folder).path.absolute()),
@@ -321,6 +322,7 @@ class TuneRun:
                 timed=self.context.sweep.chooses_by_latency,
                 start=self.beginnings.start(trial.proposal.trial),
                 leave=self.beginnings.leave(trial.proposal.trial),
+                elsewhere=elsewhere_of(self.context.tracker),
             )
         )
 
@@ -332,7 +334,7 @@ class TuneRun:
         memory = self.context.sweep.resources.per_trial_memory_gb
         bytes_each = None if memory is None else memory * 2**30
         return tune.Tuner(
-            tune.with_resources(train, partial(resources_of, memory_bytes=bytes_each)),
+            tune.with_resources(train_and_send, partial(resources_of, memory_bytes=bytes_each)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,

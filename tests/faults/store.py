@@ -25,11 +25,15 @@ class Run:
     params: dict[str, str] = field(default_factory=dict)
     # key -> {(timestamp, step, value)}: as in MLflow, an equal row is there once
     metrics: dict[str, dict[tuple[int, int, float], None]] = field(default_factory=dict)
+    artifact_uri: str = "mlflow-artifacts:/0"
+    artifacts: dict[str, int] = field(default_factory=dict)  # name -> how often it was sent
 
     def seen(self) -> SimpleNamespace:
         last = {key: next(reversed(rows))[2] for key, rows in self.metrics.items()}
         return SimpleNamespace(
-            info=SimpleNamespace(run_id=self.id, status=self.status),
+            info=SimpleNamespace(
+                run_id=self.id, status=self.status, artifact_uri=self.artifact_uri
+            ),
             data=SimpleNamespace(tags=dict(self.tags), params=dict(self.params), metrics=last),
         )
 
@@ -117,7 +121,11 @@ class Server:
         return [SimpleNamespace(step=step) for _, step, _ in self.runs[run].metrics.get(key, ())]
 
     def log_artifact(self, run: str, path: str, folder: str | None) -> None:
-        Path(path).read_bytes()
+        content = Path(path)
+        content.read_bytes()
+        name = f"{folder}/{content.name}" if folder else content.name
+        sent = self.runs[run].artifacts
+        sent[name] = sent.get(name, 0) + 1
 
     def log_artifacts(self, run: str, path: str, folder: str) -> None: ...
 
