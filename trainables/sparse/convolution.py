@@ -96,7 +96,6 @@ class Convolution:
         else:
             start, start_size, start_row = residual.ravel(), self.rows.outputs * columns, columns
         size = inputs * shifts.row if shifts.spreads else 0
-        floor = x.dtype.type(0.0 if relu else -np.inf)
         kernels.convolve(
             x.reshape(persons, -1),
             (
@@ -112,7 +111,7 @@ class Convolution:
             (self.rows.starts, self.offsets(shifts), self.rows.values),
             bias,
             (start, start_size, start_row),
-            floor,
+            relu,
             out.reshape(persons, -1),
             columns,
             room(lambda: aligned(size, x.dtype), inputs, shifts, x.dtype)

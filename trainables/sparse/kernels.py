@@ -24,6 +24,7 @@ Triple = tuple[Counts, npt.NDArray[np.uint32], Numbers]
 VECTORS = 8
 """Registers that hold sums: enough to hide how long an operation takes."""
 COLUMNS = VECTORS * LANES
+HALF = COLUMNS // 2
 
 
 def _tile(vectors: int, lanes: int, outputs: int = 1) -> Callable[..., Any]:
@@ -107,73 +108,126 @@ GROUP = 4
 _group = _tile(VECTORS // 2, LANES, GROUP)
 
 
+# One kernel for each operation: several of them in one loop cost up to a quarter of the speed.
 @kernel
-def multiply(
-    x: Numbers,
-    x_at: int,
+def _multiply_wide(
+    x: tuple[Numbers, int],
     rows: Triple,
     bias: Numbers,
-    start: Numbers,
-    start_at: int,
-    start_row: int,
-    floor: float,
-    out: Numbers,
-    out_at: int,
-    out_row: int,
+    start: tuple[Numbers, int, int],
+    floors: tuple[float, float],
+    out: tuple[Numbers, int, int],
     columns: int,
-    group: int,
 ) -> None:
-    """out row o = max(floor, bias[o] + start row o + sum of rows' weights times pieces of x), over
-    `columns` numbers each.
+    """`multiply` of single weights and at least COLUMNS columns."""
+    (numbers, x_at), (starts, offsets, values) = x, rows
+    (first, start_at, start_row), (result, out_at, out_row) = start, out
+    outputs, zero = len(bias), numbers.dtype.type(0.0)
+    chunks = (len(starts) - 1) // outputs
+    for tile in range(0, columns, COLUMNS):
+        at = min(tile, columns - COLUMNS)
+        for chunk in range(chunks):
+            floor = floors[1] if chunk == chunks - 1 else floors[0]
+            for o in range(outputs):
+                row, to = chunk * outputs + o, out_at + o * out_row + at
+                given = (numbers, x_at + at, values, offsets, starts[row], starts[row + 1])
+                if chunk == 0:
+                    begin = start_at + o * start_row + at
+                    _wide(*given, (bias[o],), first, begin, 0, floor, result, to, 0)
+                else:
+                    _wide(*given, (zero,), result, to, 0, floor, result, to, 0)
 
-    x, start, out: flat arrays; x_at, start_at, out_at: where their maps begin; start_row, out_row:
-    numbers from row to row. rows: (starts, offsets, values), for every output once or, chunk after
-    chunk of inputs, several times. start_row = 0: one row for all. group: 1, or 4 (at least
-    COLUMNS columns): so many outputs have their places in common, and every place as many values.
-    `out` must not be where x or start are, but for whole tiles: the last columns are computed
-    twice.
-    """
-    if columns >= COLUMNS:
-        size = COLUMNS
-    elif columns >= LANES:
-        size = LANES
-    else:
-        size = 1
-    starts, offsets, values = rows
-    outputs, zero, lowest = len(bias), x.dtype.type(0.0), x.dtype.type(-np.inf)
-    chunks = (len(starts) - 1) * group // outputs
+
+@kernel
+def _multiply_groups(
+    x: tuple[Numbers, int],
+    rows: Triple,
+    bias: Numbers,
+    start: tuple[Numbers, int, int],
+    floors: tuple[float, float],
+    out: tuple[Numbers, int, int],
+    columns: int,
+) -> None:
+    """`multiply` of groups of outputs and at least HALF columns."""
+    (numbers, x_at), (starts, offsets, values) = x, rows
+    (first, start_at, start_row), (result, out_at, out_row) = start, out
+    outputs, zero = len(bias), numbers.dtype.type(0.0)
+    chunks = (len(starts) - 1) * GROUP // outputs
+    for tile in range(0, columns, HALF):
+        at = min(tile, columns - HALF)
+        for chunk in range(chunks):
+            floor = floors[1] if chunk == chunks - 1 else floors[0]
+            for o in range(0, outputs, GROUP):
+                row, to = (chunk * outputs + o) // GROUP, out_at + o * out_row + at
+                given = (numbers, x_at + at, values, offsets, starts[row], starts[row + 1])
+                if chunk == 0:
+                    begin = start_at + o * start_row + at
+                    more = (bias[o], bias[o + 1], bias[o + 2], bias[o + 3])
+                    _group(*given, more, first, begin, start_row, floor, result, to, out_row)
+                else:
+                    none = (zero, zero, zero, zero)
+                    _group(*given, none, result, to, out_row, floor, result, to, out_row)
+
+
+@kernel
+def _multiply_little(
+    x: tuple[Numbers, int],
+    rows: Triple,
+    bias: Numbers,
+    start: tuple[Numbers, int, int],
+    floors: tuple[float, float],
+    out: tuple[Numbers, int, int],
+    columns: int,
+) -> None:
+    """`multiply` of single weights and few columns."""
+    (numbers, x_at), (starts, offsets, values) = x, rows
+    (first, start_at, start_row), (result, out_at, out_row) = start, out
+    outputs, zero = len(bias), numbers.dtype.type(0.0)
+    chunks, size = (len(starts) - 1) // outputs, LANES if columns >= LANES else 1
     for tile in range(0, columns, size):
         at = min(tile, columns - size)
         for chunk in range(chunks):
-            least = floor if chunk == chunks - 1 else lowest
-            for o in range(0, outputs, group):
-                row, to = (chunk * outputs + o) // group, out_at + o * out_row + at
+            floor = floors[1] if chunk == chunks - 1 else floors[0]
+            for o in range(outputs):
+                row, to = chunk * outputs + o, out_at + o * out_row + at
+                given = (numbers, x_at + at, values, offsets, starts[row], starts[row + 1])
+                source, begin, more = result, to, zero
                 if chunk == 0:
-                    source, begin, ahead = start, start_at + o * start_row + at, start_row
+                    source, begin, more = first, start_at + o * start_row + at, bias[o]
+                if size == LANES:
+                    _narrow(*given, (more,), source, begin, 0, floor, result, to, 0)
                 else:
-                    source, begin, ahead = out, to, out_row
-                given = (x, x_at + at, values, offsets, starts[row], starts[row + 1])
-                if group == GROUP:
-                    more = (
-                        bias[o] if chunk == 0 else zero,
-                        bias[o + 1] if chunk == 0 else zero,
-                        bias[o + 2] if chunk == 0 else zero,
-                        bias[o + 3] if chunk == 0 else zero,
-                    )
-                    _group(*given, more, source, begin, ahead, least, out, to, out_row)
-                    half = COLUMNS // 2
-                    _group(
-                        *(x, x_at + at + half, values, offsets, starts[row], starts[row + 1]),
-                        *(more, source, begin + half, ahead, least, out, to + half, out_row),
-                    )
-                    continue
-                alone = (bias[o] if chunk == 0 else zero,)
-                if size == COLUMNS:
-                    _wide(*given, alone, source, begin, ahead, least, out, to, out_row)
-                elif size == LANES:
-                    _narrow(*given, alone, source, begin, ahead, least, out, to, out_row)
-                else:
-                    _single(*given, alone, source, begin, ahead, least, out, to, out_row)
+                    _single(*given, (more,), source, begin, 0, floor, result, to, 0)
+
+
+@kernel
+def multiply(
+    x: tuple[Numbers, int],
+    rows: Triple,
+    bias: Numbers,
+    start: tuple[Numbers, int, int],
+    relu: bool,
+    out: tuple[Numbers, int, int],
+    columns: int,
+    group: int,
+) -> None:
+    """out row o = bias[o] + start row o + sum of rows' weights times pieces of x, over `columns`
+    numbers each, then ReLU if asked.
+
+    x, start, out: flat arrays and where their maps begin, of the last two also numbers from row to
+    row, 0 of `start`: one row for all. rows: (starts, offsets, values), for every output once or,
+    chunk after chunk of inputs, several times. group: 1, or 4 (at least COLUMNS columns): so many
+    outputs have their places in common, and every place as many values. `out` must not be where x
+    or start are, but for whole tiles: the last columns are computed twice.
+    """
+    lowest = x[0].dtype.type(-np.inf)
+    floors = (lowest, x[0].dtype.type(0.0) if relu else lowest)
+    if columns < COLUMNS:
+        _multiply_little(x, rows, bias, start, floors, out, columns)
+    elif group == GROUP:
+        _multiply_groups(x, rows, bias, start, floors, out, columns)
+    else:
+        _multiply_wide(x, rows, bias, start, floors, out, columns)
 
 
 @kernel
@@ -204,13 +258,13 @@ def convolve(
     rows: Triple,
     bias: Numbers,
     residual: tuple[Numbers, int, int],
-    floor: float,
+    relu: bool,
     out: Numbers,
     columns: int,
     room: Numbers,
 ) -> None:
-    """A convolution of maps (P, C_in, T, V): out (P, C_out, T' V) = max(floor, bias + residual +
-    conv).
+    """A convolution of maps (P, C_in, T, V): out (P, C_out, T' V) = bias + residual + conv, then
+    ReLU if asked.
 
     x, out: (P, numbers of a map). residual: (flat start, its numbers from map to map, from row to
     row), both 0 for one row of zeros. room: a spread map, zero where nothing is written.
@@ -221,10 +275,9 @@ def convolve(
         if spreads:
             spread(source, spread_as, room)
             source = room
-        multiply(
-            *(source, 0, rows, bias, start, person * start_size, start_row, floor),
-            *(out[person], 0, columns, columns, 1),
-        )
+        begin = (start, person * start_size, start_row)
+        result = (out[person], 0, columns)
+        multiply((source, 0), rows, bias, begin, relu, result, columns, 1)
 
 
 def _mixed(frames: int) -> Callable[..., Any]:
@@ -343,17 +396,12 @@ def run(
         if step[0] == MULTIPLY:
             first, last = step[1], step[2]
             multiply(
-                space,
-                0,
+                (space, 0),
                 (starts[first : last + 1], offsets[step[12] :], values[step[13] :]),
                 bias[step[10] : step[10] + step[9]],
-                space,
-                step[4],
-                step[5],
-                zero if step[8] else lowest,
-                space,
-                step[6],
-                step[7],
+                (space, step[4], step[5]),
+                step[8] != 0,
+                (space, step[6], step[7]),
                 step[3],
                 step[11],
             )

@@ -177,7 +177,7 @@ class CloseWay(Way):
                 rows,
                 bias,
                 (start, 0, 0),
-                x.dtype.type(-np.inf),
+                False,
                 results[part],
                 columns,
                 self._room(shifts, x),
