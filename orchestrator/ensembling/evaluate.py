@@ -156,9 +156,12 @@ def sign_test(wins: int, losses: int) -> float:
     """Two-sided probability of a split at least this uneven when wins and losses are equally
     likely; 1 without any.
     """
-    from scipy.stats import binomtest  # half a second of import: only where it is needed
-
-    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    few, both = min(wins, losses), wins + losses
+    ways = total = 1  # to lose none of them, and to lose at most as many
+    for lost in range(few):  # whole numbers: exact, and without the second that scipy.stats loads
+        ways = ways * (both - lost) // (lost + 1)
+        total += ways
+    return min(2 * total / (1 << both), 1.0)
 
 
 def above_chance(found: Accuracy, classes: int, p_value: float = 0.05) -> bool:
