@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 OPENED = "OPENED_FILES"  # environment: where the names of opened files go, one a line
 DELAY = "OPENING_DELAY"  # environment: seconds before a file opens
+HANGS = "OPENING_HANGS"  # environment: the name of a file that does not open
 
 
 class CountedFiles(LocalFileSystem):
@@ -32,6 +33,8 @@ class CountedFiles(LocalFileSystem):
         with Path(os.environ[OPENED]).open("a") as log:
             log.write(f"{name}\n")
         time.sleep(float(os.environ.get(DELAY, "0")))
+        if os.environ.get(HANGS) == name:
+            time.sleep(120)
         if self.failing.get(name):
             raise self.failing[name].pop()
         return super()._open(path, mode, block_size, **kwargs)

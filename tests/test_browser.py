@@ -3,6 +3,7 @@
 import pytest
 
 from tests.browser import DESKTOP, ELSEWHERE, PHONE, watching
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -45,5 +46,5 @@ def test_what_is_wrong_with_a_page_is_noted(chromium, tmp_path, script, problem)
     page.write_text(f"<!doctype html><title>t</title><script>{script}</script>")
     problems = []
     with watching(chromium, problems) as opened:
-        opened(page).wait_for_timeout(50)
-    assert any(problem in each for each in problems), problems
+        shown = opened(page)
+        until(lambda: shown.wait_for_timeout(20) or any(problem in each for each in problems))

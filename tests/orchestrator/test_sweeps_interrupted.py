@@ -48,7 +48,7 @@ def test_signals_and_kills_of_the_driver_and_of_a_worker_lose_nothing_finished(f
     wait_until(lambda: long_trial_is_under_way(folder), preempted)
     assert beyond_loopback(preempted.pid) == []
     preempted.send_signal(signal.SIGUSR1)
-    _, said = preempted.communicate(timeout=60)
+    _, said = preempted.communicate(timeout=120)
     assert preempted.returncode == 130, said
     assert "orchestrate resume tiny" in said
     assert events(folder)[-1]["event"] == "sweep_interrupted"
@@ -160,7 +160,7 @@ def test_trials_start_from_the_dense_one_of_their_cell_and_fail_with_it(folder):
     process = start(folder)
     wait_until(lambda: events(folder, "trial_started"), process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert not any("source" in event for event in events(folder))
     done = command("sweep", "tiny.yaml", cwd=folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +33,19 @@ class Service:
             self.seen.append(name)
 
         return operation
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Seconds of the outbox's clock; while it sleeps, somewhat more than it asked for pass."""
+    now = [100.0]
+
+    def sleep(seconds):
+        now[0] += seconds + 0.001
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("orchestrator.tracking.outbox.time", clock)
+    return now
 
 
 def outbox(answers=lambda: False):
@@ -65,13 +79,12 @@ def test_what_can_never_be_delivered_is_dropped_and_named():
     assert service.seen == ["a", "c"]
 
 
-def test_a_service_that_stays_away_costs_only_the_patience():
+def test_a_service_that_stays_away_costs_only_the_patience(now):
     service, box = Service(away=10**9), outbox()
     box.put("first", service.call(1))
     box.put("second", service.call(2))
-    start = time.monotonic()
     assert box.close(0.1) == ("first", "second")
-    assert time.monotonic() - start < 2.0
+    assert now[0] == pytest.approx(100.1, abs=0.02)
 
 
 def test_an_operation_that_hangs_does_not_hang_the_sweep(monkeypatch):
@@ -106,21 +119,24 @@ def test_what_fails_although_the_service_answers_is_dropped_after_some_attempts(
     assert "a: not delivered: nobody answers" in caplog.text
 
 
-def test_closing_waits_as_long_as_the_service_gets_on():
+def test_closing_waits_as_long_as_the_service_gets_on(now, monkeypatch):
+    monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_CALL", 0.0)
+    monkeypatch.setattr("orchestrator.tracking.outbox.SAY_EVERY", 0.01)  # and looks
     service, box = Service(), outbox()
 
     def slow(name):
         def operation():
-            time.sleep(0.06)
+            now[0] += 60
             box.answered()  # a call of several
-            time.sleep(0.06)
+            now[0] += 60
+            time.sleep(0.03)  # `close` looks meanwhile
             service.seen.append(name)
 
         return operation
 
     for number in range(5):
         box.put(str(number), slow(number))
-    assert box.close(0.1) == ()
+    assert box.close(100.0) == ()
     assert service.seen == list(range(5))
 
 

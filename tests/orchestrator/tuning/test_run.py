@@ -3,7 +3,6 @@
 import errno
 import signal
 import threading
-import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from orchestrator.tuning.cluster import ClusterLost, Slots
 from orchestrator.tuning.run import TuneRun, beside
 from orchestrator.tuning.shares import Grant
 from tests.orchestrator.tuning.made_tune import TEXT, FakeTuner, fail
+from tests.waiting import until
 from trainables.contract.errors import TrialFailed, UserError
 
 
@@ -157,11 +157,8 @@ def test_how_far_trials_are_is_written_while_they_run_and_removed_after(scene):
     def fit(tuner):
         trial = tuner.start()
         tuner.tell("result", trial, {"epoch": 4, "train_loss": 1.0})
-        for _ in range(200):
-            written[:] = load_running(folder).trials
-            if written:
-                return
-            threading.Event().wait(0.05)
+        until(lambda: load_running(folder).trials)
+        written[:] = load_running(folder).trials
 
     scene.run(fit)
     assert [trial.epoch for trial in written] == [5]
@@ -175,10 +172,7 @@ def test_a_quiet_trial_costs_its_time_even_where_the_driver_is_killed(scene, mon
 
     def fit(tuner):
         trial = tuner.start()
-        for _ in range(200):
-            if any(event["event"] == "sweep_running" for event in read_journal(path)):
-                break
-            threading.Event().wait(0.05)
+        until(lambda: "sweep_running" in [event["event"] for event in read_journal(path)])
         fail(tuner, trial)
 
     scene.run(fit)
@@ -212,12 +206,10 @@ def test_a_disk_that_fills_up_stops_the_run_before_writes_fail(scene, monkeypatc
 
     def fit(tuner):
         trial = tuner.start()
-        while not tuner.callback._switch.closed():
-            time.sleep(0.01)
+        until(tuner.callback._switch.closed)
         assert tuner.searcher.suggest("t1") == "FINISHED"  # no others start
         looked = len(asked)
-        while len(asked) < looked + 3:
-            time.sleep(0.01)
+        until(lambda: len(asked) >= looked + 3)
         tuner.tell("complete", trial)
 
     monkeypatch.setattr(run_module.Room, "problem", problem)
@@ -323,17 +315,16 @@ def test_what_no_trial_runs_for_is_looked_after_and_told_to_status(scene, monkey
         cores.waits_for = "" if running else "a node"
 
     def fit(tuner):
-        threading.Event().wait(0.2)
-        seen.append(load_running(scene.context.folder).waits_for)
+        until(lambda: load_running(folder).waits_for == "a node")
         tuner.start()
-        threading.Event().wait(0.2)
-        seen.append(load_running(scene.context.folder).waits_for)
+        until(lambda: load_running(folder).waits_for == "")
+        told.append(True)
 
-    seen = []
+    folder, told = scene.context.folder, []
     monkeypatch.setattr(run_module, "RECORD_EVERY_S", 0.0)
     monkeypatch.setattr(run_module.WaitingForCores, "check", check)
     scene.run(fit)
-    assert seen == ["a node", ""]
+    assert told
 
 
 def test_a_record_is_written_where_something_has_changed(scene, monkeypatch):
@@ -344,8 +335,7 @@ def test_a_record_is_written_where_something_has_changed(scene, monkeypatch):
 
     def wait():
         looked = len(ticks)
-        while len(ticks) < looked + 3:
-            time.sleep(0.01)
+        until(lambda: len(ticks) >= looked + 3)
 
     def fit(tuner):
         trial = tuner.start()

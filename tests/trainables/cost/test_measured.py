@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,15 +13,17 @@ from trainables.models.onednn import add_conv
 from trainables.reparam.fusible import frozen_conv
 
 
-class Sleeping(nn.Module):
-    def __init__(self, seconds: float) -> None:
+class Timed(nn.Module):
+    """A call takes `seconds` of a clock that is made up."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.clock, self.seconds = clock, seconds
         self.calls = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
-        time.sleep(self.seconds)
+        self.clock[0] += self.seconds
         return x
 
 
@@ -44,11 +46,13 @@ def test_peak_counts_neither_views_nor_what_happens_in_place():
 def test_slow_networks_are_timed_less_often(monkeypatch):
     monkeypatch.setattr(measured, "WARMUP_S", 0.0)
     monkeypatch.setattr(measured, "TIMED_S", 0.02)
-    slow, fast = Sleeping(0.02), Sleeping(0.0)
-    assert measured.latency_ms(slow, torch.ones(1)) == pytest.approx(20, rel=0.5)
+    clock = [100.0]
+    monkeypatch.setattr(measured, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    slow, fast = Timed(clock, 0.02), Timed(clock, 0.001)
+    assert measured.latency_ms(slow, torch.ones(1)) == pytest.approx(20)
     assert slow.calls == 1 + measured.FEWEST_CALLS
-    measured.latency_ms(fast, torch.ones(1))
-    assert fast.calls > slow.calls
+    assert measured.latency_ms(fast, torch.ones(1)) == pytest.approx(1)
+    assert 19 <= fast.calls - 1 <= 21
 
 
 class Packing(nn.Module):

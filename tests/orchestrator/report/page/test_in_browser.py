@@ -143,7 +143,7 @@ def test_a_page_that_follows_a_sweep_loads_itself_again(open_page, small, tmp_pa
     assert "there are no test figures" in page.locator("main").text_content()
     text = path.read_text().replace("there are no test figures", "it goes on")
     path.write_text(text)
-    page.locator("main", has_text="it goes on").wait_for(timeout=10_000)
+    page.locator("main", has_text="it goes on").wait_for(timeout=60_000)
 
 
 @pytest.mark.full

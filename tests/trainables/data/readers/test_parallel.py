@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from trainables.contract.errors import UserError
 from trainables.data.readers.parallel import AHEAD, CHUNK, cores, ordered
 
@@ -116,13 +117,10 @@ def test_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals)
     )
     assert parent.stdout is not None
     pids = {int(parent.stdout.readline()) for _ in range(3 * CHUNK)}
-    began = time.monotonic()
     if number == signal.SIGINT:
         os.killpg(parent.pid, number)  # as a terminal sends it
     else:
         parent.send_signal(number)
-    parent.communicate(timeout=20)
-    while any(alive(pid) for pid in pids) and time.monotonic() - began < 20:
-        time.sleep(0.02)
-    assert not any(alive(pid) for pid in pids)
+    parent.communicate(timeout=60)
+    until(lambda: not any(alive(pid) for pid in pids))
     assert parent.returncode == (-number if number == signal.SIGKILL else -signal.SIGINT)

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests import counted_files
 from tests.counted_files import CountedFiles
 from tests.naive_stores import bytes_of, clip, description, store
 from tests.object_store import ObjectStore
+from tests.waiting import until
 from trainables.contract.errors import Unreached, UserError
 from trainables.data.store import cache
 from trainables.data.store.cache import cache_folder, local_store, open_outline, open_store
@@ -126,12 +126,12 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
-def started(uri: str, processes: int, delay: float) -> subprocess.Popen[str]:
-    """Processes that want the store at `uri` at the same time; opening a file takes `delay`
-    seconds.
+def started(uri: str, processes: int, opening: dict[str, str]) -> subprocess.Popen[str]:
+    """Processes that want the store at `uri` at the same time; opening: of a file, as variables
+    of their environment.
     """
     command = [sys.executable, "-c", PROCESSES, uri, str(processes)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), counted_files.DELAY: str(delay)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | opening
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -143,8 +143,8 @@ def started(uri: str, processes: int, delay: float) -> subprocess.Popen[str]:
 
 
 def test_eight_processes_download_once(made: Store, tmp_path: Path) -> None:
-    processes = started(f"counted://{made.path}", 8, delay=0.2)
-    printed = processes.communicate(timeout=60)[0].splitlines()
+    processes = started(f"counted://{made.path}", 8, {counted_files.DELAY: "0.2"})
+    printed = processes.communicate(timeout=240)[0].splitlines()
     assert processes.returncode == 0
     assert len(printed) == 1 + 8
     (copy,) = set(printed[1:])
@@ -153,10 +153,8 @@ def test_eight_processes_download_once(made: Store, tmp_path: Path) -> None:
 
 
 def test_a_killed_download_leaves_nothing_that_looks_finished(made: Store, tmp_path: Path) -> None:
-    process = started(f"counted://{made.path}", 1, delay=0.5)
-    deadline = time.monotonic() + 30
-    while "joints.npy" not in opened(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = started(f"counted://{made.path}", 1, {counted_files.HANGS: "joints.npy"})
+    until(lambda: "joints.npy" in opened(tmp_path))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (left,) = copies()

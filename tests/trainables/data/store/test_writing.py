@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,9 +242,7 @@ def test_killed_import_never_looks_finished_and_is_cleaned_up(
 def test_two_imports_into_one_folder_do_not_mix(
     tmp_path: Path, slow_import: subprocess.Popen[str]
 ) -> None:
-    start = time.monotonic()
     with pytest.raises(UserError, match="another import into this folder is running"):
         write_store(tmp_path / "out", CLIPS, description())
-    assert time.monotonic() - start < 5
-    assert slow_import.poll() is None
+    assert slow_import.poll() is None  # it was not waited for
     assert unfinished(tmp_path / "out").is_dir()
