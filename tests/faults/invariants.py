@@ -10,12 +10,13 @@ from typing import Any
 
 from orchestrator.record.choice import allowed, by_assignment, order
 from orchestrator.record.epochs import EpochLog
-from orchestrator.record.journal import read_journal
+from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.past import load_past
 from orchestrator.record.proposals import load_proposals
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.running import load_running
 from orchestrator.record.states import TrialState, load_trials
+from orchestrator.record.warm_start import warm_up
 from orchestrator.search.making import asked_searches, asks
 from orchestrator.search.turns import Turns
 from orchestrator.sweep import Sweep
@@ -53,6 +54,11 @@ class Facts:
         self.complete_once = False  # it may be extended since
         self._before = 0  # promises of earlier drivers
         self._extends = False
+
+    @property
+    def has_begun(self) -> bool:
+        """A trial was started: what the sweep has written down is not taken back any more."""
+        return any(event == "trial_started" for event, _ in self.promised)
 
     # while the sweep runs
 
@@ -153,8 +159,12 @@ class Facts:
         states = {state.proposal.trial: state for state in known}
         past = load_past(self.run, self.sweep, trials, states)
         cells = [cell for cell, _ in cells_of(self.sweep, recorded)]
-        for cell, search in asked_searches(self.sweep, cells, trials, past).items():
+        # the sweeps it learned from may be gone: nothing is left to be written down
+        earlier = warm_up(self.sweep, self.run, Journal(Path("nowhere")))
+        assert not self.sweep.method.warm_start or earlier, "what others had learned is lost"
+        for cell, search in asked_searches(self.sweep, cells, trials, past, earlier).items():
             live, again = learned(self.turns._cells[cell]), learned(search)
+            assert learned_elsewhere(self.turns._cells[cell]) == learned_elsewhere(search), cell
             # the last may not be written down: then it did not start, and nor did any after it
             assert len(again) <= len(live) <= len(again) + 1, f"{cell}: {live}, rebuilt {again}"
             for here, there in zip(live, again, strict=False):
@@ -315,16 +325,22 @@ def learned(search: Any) -> list[tuple[Any, ...]]:
             found.append((name, None, None))
             continue
         told = outcome.ending, outcome.epochs, outcome.values
-        known = None
-        if study is not None:
-            number = study._ids[key_of(trial.proposal.assignment)]
-            frozen = study._storage.get_trial(number)
-            known = (
-                (frozen.params, frozen.state, frozen.values),
-                (frozen.intermediate_values, frozen.constraints),
-            )
-        found.append((name, told, known))
+        key = key_of(trial.proposal.assignment)
+        found.append((name, told, None if study is None else in_study(study, key)))
     return found
+
+
+def learned_elsewhere(search: Any) -> list[tuple[Any, ...]]:
+    """Every assignment of other sweeps, as Optuna knows it."""
+    study = getattr(search._proposer, "cell_study", None)
+    return [] if study is None else [(key, in_study(study, key)) for key in sorted(search._learned)]
+
+
+def in_study(study: Any, key: str) -> tuple[Any, ...]:
+    """The trial of an assignment."""
+    frozen = study._storage.get_trial(study._ids[key])
+    said = frozen.params, frozen.state, frozen.values
+    return *said, frozen.intermediate_values, frozen.constraints
 
 
 def judged(early: EarlyStops) -> dict[str, int]:

@@ -9,7 +9,6 @@ from orchestrator.sweep import Sweep, parse_sweep
 
 COMMON = """\
 version: 1
-name: small
 data: {store: nowhere, protocol: xsub}
 model: {channels: 8, stages: [1, 1]}
 train: {epochs: 4, milestones: [2]}
@@ -33,6 +32,8 @@ class Scenario:
     more: str = ""
     at_once: int = 2
     extends: tuple[str, str] | None = None  # a piece of `more`, and what it becomes by `extend`
+    called: str = "small"
+    learns_from: Scenario | None = None  # a sweep that is complete before this one begins
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -45,8 +46,16 @@ class Scenario:
 
     def _parsed(self, more: str) -> Sweep:
         parameters = "".join(f"  {line}\n" for line in self.parameters)
-        return parse_sweep(f"{self.name}.yaml", f"{COMMON}parameters:\n{parameters}{more}")
+        text = f"name: {self.called}\n{COMMON}parameters:\n{parameters}{more}"
+        return parse_sweep(f"{self.name}.yaml", text)
 
+
+EARLIER = Scenario(
+    "earlier",
+    (STREAMS, LOG_RATES),
+    TPE + "early_terminate: {type: asha, eta: 2, grace: 1}\n",
+    called="earlier",
+)
 
 SCENARIOS = (
     Scenario("grid", (STREAMS, "sparsity.level: [0.5, 0.8]")),
@@ -102,5 +111,12 @@ SCENARIOS = (
         "early_terminate: {type: median, grace: 1, min_trials: 1}\n"
         "retain: {checkpoints: best_per_cell}\n",
         extends=("cell: 3", "cell: 5"),
+    ),
+    Scenario(
+        "warm start",
+        (STREAMS, LOG_RATES),
+        "method: {name: tpe, trials_per_cell: 3, startup_trials: 2, warm_start: [earlier]}\n",
+        extends=("cell: 3", "cell: 4"),
+        learns_from=EARLIER,
     ),
 )

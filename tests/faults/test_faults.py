@@ -20,11 +20,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator import conduct
 from orchestrator.record import states
-from orchestrator.record.journal import read_journal
+from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.states import TrialState
+from orchestrator.record.warm_start import EVENT
 from orchestrator.search.protocol import Outcome
 from orchestrator.search.turns import Turns
+from orchestrator.sweep import Sweep
 from orchestrator.tracking.runs import Runs
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.callbacks import SweepCallback
@@ -169,6 +172,8 @@ def mutated(patch: pytest.MonkeyPatch, mutant: str) -> None:
         patch.setattr(Training, "_resumed", unheard(Training._resumed))
     elif mutant == "a pruned trial is run again":
         patch.setattr(states, "_state", without_pruned(states._state))
+    elif mutant == "what other sweeps taught is told once":
+        patch.setattr(conduct, "warm_up", told_once(conduct.warm_up))
     elif mutant == "a search is told less than is written":
         patch.setattr(Turns, "end", without_values(Turns.end))
 
@@ -181,6 +186,7 @@ MUTANTS = (
     "epochs that MLflow has are not asked for",
     "the last epoch is not reported again",
     "a pruned trial is run again",
+    "what other sweeps taught is told once",
     "a search is told less than is written",
 )
 
@@ -210,6 +216,14 @@ def without_pruned(state: Callable[..., TrialState]) -> Callable[..., TrialState
     def changed(*arguments: Any) -> TrialState:
         known = state(*arguments)
         return TrialState(known.proposal) if known.ending == "pruned" else known
+
+    return changed
+
+
+def told_once(warm_up: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(sweep: Sweep, run: Path, journal: Journal) -> Any:
+        known = any(event["event"] == EVENT for event in read_journal(run / "journal.jsonl"))
+        return [] if known else warm_up(sweep, run, journal)
 
     return changed
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import random
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,17 +21,17 @@ import pytest
 import ray.tune
 
 import orchestrator.conduct as conducting
-from orchestrator.record import folder, journal, lease, processes, proposals, resolved
+from orchestrator.record import folder, journal, lease, processes, resolved
 from orchestrator.record.stop_requests import Stop, StopRequests
 from orchestrator.search.turns import Turns
 from orchestrator.sweep import Sweep
-from orchestrator.tracking import mlflow, outbox, parent, records, runs
-from orchestrator.trials import space
+from orchestrator.tracking import mlflow, outbox, parent, runs
 from orchestrator.tuning import beginnings, callbacks, nodes, progress
 from orchestrator.tuning import cluster as clusters
 from orchestrator.tuning import run as running
 from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.early import EarlyStops
+from tests.faults import kept
 from tests.faults.disk import Disk, Killed, Process
 from tests.faults.invariants import Facts
 from tests.faults.scenarios import SCENARIOS, Scenario
@@ -41,12 +42,8 @@ from tests.faults.workers import Fate, Training, Worker, report
 from trainables import ray_trainable
 from trainables import run as trial_story
 from trainables.contract import locks
-from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import UserError
-
-MOST_LOADED = 100
-"""Contents of files of one kind that are kept in memory."""
 
 LIVES = 8
 """Of a driver among faults; those after have none, and must complete the sweep."""
@@ -67,53 +64,7 @@ MODULES = (
 """Those that look at the clock."""
 
 
-_PARSED: dict[str, Any] = {}
-_BUILT: dict[tuple[int, str], Any] = {}
-_load_folder, _build_config, _LeaseWorld = folder.load_folder, space.build_config, lease.World
-_turns_of = running.turns_of
-
-
-def _parsed_once(run: Path) -> Any:
-    """`load_folder`, which takes longer than a whole life of a driver here, once per content."""
-    content = repr(_load_resolved(run)["sweep"])
-    if content not in _PARSED:
-        _PARSED[content] = _load_folder(run)
-    return _PARSED[content]
-
-
-def _built_once(sweep: Any, cell: Any, assignment: Any, seed: int) -> Any:
-    """`build_config`, once per trial of the scenarios, whose sweeps live as long as the process."""
-    key = id(sweep), repr((cell, assignment, seed))
-    if key not in _BUILT:
-        _BUILT[key] = _build_config(sweep, cell, assignment, seed)
-    return _BUILT[key]
-
-
-def once_per_content(
-    load: Callable[[Any], Any], file_of: Callable[[Any], Path]
-) -> Callable[[Any], Any]:
-    """`load`, which reads one file and nothing else: files are looked at a hundred times in a
-    sweep.
-    """
-    known: dict[bytes, Any] = {}
-
-    def loaded(place: Any) -> Any:
-        file = file_of(place)
-        content = file.read_bytes() if file.is_file() else None
-        if content is None:
-            return load(place)
-        if content not in known:
-            if len(known) >= MOST_LOADED:
-                known.clear()
-            known[content] = load(place)
-        return known[content]
-
-    return loaded
-
-
-_load_resolved = once_per_content(resolved.load_resolved, lambda run: run / resolved.FILE)
-_load_result = once_per_content(TrialDir.load, lambda trial: trial.result_file)
-_load_curve = once_per_content(records.load_curve, lambda path: path)
+_LeaseWorld, _turns_of = lease.World, running.turns_of
 
 
 @dataclass(frozen=True)
@@ -267,14 +218,22 @@ class World:
         self.facts.sweep = self._sweep_of_folder()
         self.facts.taken_back += bool(faults.lossy) and not (self.run / "resolved.json").is_file()
         self.facts.driver_ended(died=driver.dead or outcome is None)
+        if self.facts.has_begun and self.rng.random() < 0.5:
+            self._forget_earlier()
         return outcome
+
+    def _forget_earlier(self) -> None:
+        """The folder of the sweep it learned from is removed, which it needs no more."""
+        if self.scenario.learns_from is not None:
+            name = self.scenario.learns_from.sweep.name
+            shutil.rmtree(self.run.parent / name, ignore_errors=True)
 
     def _sweep_of_folder(self) -> Sweep:
         """As it is, or as it was extended."""
         extended = self.scenario.extended
         if extended is None or not (self.run / resolved.FILE).is_file():
             return self.scenario.sweep
-        grew = _load_resolved(self.run)["digest"] == extended.digest()
+        grew = kept.load_resolved(self.run)["digest"] == extended.digest()
         return extended if grew else self.scenario.sweep
 
     def _is_meant(self, error: Exception) -> bool:
@@ -343,11 +302,7 @@ class World:
         patch.setattr(conducting, "_bundle", lambda run, evaluation: None)
         patch.setattr(conducting, "write_report", lambda run: run / "report.md")
         patch.setattr(journal.Journal, "append_all", self.facts.noting(journal.Journal.append_all))
-        patch.setattr(folder, "load_folder", _parsed_once)
-        patch.setattr(space, "build_config", _built_once)
-        patch.setattr(proposals, "load_resolved", _load_resolved)
-        patch.setattr(TrialDir, "load", _load_result)
-        patch.setattr(records, "load_curve", _load_curve)
+        kept.install(patch)
         FakeTuner.around = self
         try:
             yield
@@ -416,9 +371,24 @@ def simulate_one(seed: int, where: Path, scenario: Scenario, faults: Faults) -> 
     return _lived(World(seed, scenario, trials_fail=False), where, (faults,))
 
 
+@lru_cache
+def _lived_before(scenario: Scenario) -> dict[str, bytes]:
+    """A sweep among no faults: its files by their names in `runs`, as it leaves them."""
+    with tempfile.TemporaryDirectory() as folder:
+        _lived(World(0, scenario, trials_fail=False), Path(folder), ())
+        runs = Path(folder) / "runs"
+        files = (path for path in runs.rglob("*") if path.is_file())
+        return {str(path.relative_to(runs)): path.read_bytes() for path in files}
+
+
 def _lived(world: World, where: Path, faults: Iterable[Faults]) -> World:
     """faults: of the first drivers; those after have none, and must complete the sweep."""
     planned = iter(faults)
+    if world.scenario.learns_from is not None:
+        for name, content in _lived_before(world.scenario.learns_from).items():
+            file = where / "runs" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(where)
         with world.entered(patch):
