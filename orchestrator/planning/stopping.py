@@ -87,23 +87,23 @@ def _check_places(sweep: Sweep, options: Comparing, trials: Iterable[Trial]) -> 
             )
             found.setdefault(("early_terminate", "min_epochs"), rule)
         elif not points_of(options, course):
-            key = "patience" if isinstance(options, PlateauOptions) else "grace"
-            given = getattr(options, key)
-            if given is None and options.min_epochs != "after_warmup":
-                key, given = "min_epochs", options.min_epochs
-            rule = (
-                f"must leave an epoch after the first comparison, got {given} of"
-                f" {course.epochs} epochs (cell {cell})"
-                if key == "min_epochs"
-                else f"must leave an epoch after the first comparison, got {given} after the first"
-                f" {course.start} of {course.epochs} epochs (cell {cell})"
-                if given is not None
-                else f"of {course.epochs} epochs the first {course.start} count for no comparison,"
-                f" and the last is none: there is no other (cell {cell})"
-            )
-            place = ("early_terminate",) if given is None else ("early_terminate", key)
-            found.setdefault(place, rule)
+            key, rule = _without_comparison(options, course)
+            found.setdefault(("early_terminate", *key), f"{rule} (cell {cell})")
     return [sweep.problem(place, rule) for place, rule in found.items()]
+
+
+def _without_comparison(options: Comparing, course: Course) -> tuple[tuple[str, ...], str]:
+    """The setting that leaves no epoch for a comparison of such a trial, and why."""
+    key = "patience" if isinstance(options, PlateauOptions) else "grace"
+    given, rule = getattr(options, key), "must leave an epoch after the first comparison, got"
+    if given is not None and course.start + 1 < course.epochs:  # a smaller one would fit
+        return (key,), f"{rule} {given} after the first {course.start} of {course.epochs} epochs"
+    if options.min_epochs != "after_warmup":
+        return ("min_epochs",), f"{rule} {options.min_epochs} of {course.epochs} epochs"
+    return (), (
+        f"of {course.epochs} epochs the first {course.start} count for no comparison, and the last"
+        " is none: there is no other"
+    )
 
 
 @dataclass(frozen=True)

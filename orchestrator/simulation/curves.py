@@ -159,6 +159,9 @@ def load_curves(path: Path) -> list[Curve]:
 
     try:
         table = pq.ParquetFile(path).read()  # read_table would load pandas
+    except (FileNotFoundError, PermissionError) as error:
+        why = os.strerror(error.errno or 0)  # Arrow's own text says it twice
+        raise UserError(f"{path}: cannot be read: {why}") from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _not_curves(path, reason) from error

@@ -161,6 +161,7 @@ class RemoteWorld(World):
             extended=extended,
             at_once=self.scenario.at_once,
             name=self.scenario.name,
+            learns_from=None,
         )
 
     def _sweep_of_folder(self) -> Sweep:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults import world as worlds
 from tests.faults.address import RemoteWorld
+from tests.faults.scenarios import SCENARIOS
 from tests.faults.test_faults import folder
 from tests.faults.world import LIVES, Faults
 
@@ -23,6 +24,8 @@ def _quiet() -> Iterator[None]:
 
 QUICK, ALL = 8, 200
 """Seeds in `make test`, and with those in `make test-full`."""
+ALONE = [scenario for scenario in SCENARIOS if scenario.learns_from is None]
+"""Sweeps that learn from no other one, which would lie at the address, too."""
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,6 @@ QUICK, ALL = 8, 200
 def test_a_sweep_at_an_address_comes_to_its_end(seed: int) -> None:
     worlds._everything_imported()
     with folder() as where:
-        world = RemoteWorld(seed, f"memory://{uuid.uuid4().hex}")
+        world = RemoteWorld(seed, f"memory://{uuid.uuid4().hex}", ALONE[seed % len(ALONE)])
         drawn = (Faults.drawn(world.rng) for _ in range(LIVES))
         worlds._lived(world, where, drawn)

@@ -10,18 +10,20 @@ from orchestrator.trials.space import all_trials
 from tests.orchestrator.sweep_files import written
 from trainables.contract.errors import UserError
 
-TEXT = """\
-version: 1
-name: small
-data: {store: nowhere, protocol: xsub}
-parameters:
-  sparsity.level: [0, 0.8]
-  train.lr: {min: 0.1, max: 0.2}
-method: {name: random, trials_per_cell: 9}
+LAST_LINES = """\
 train: {epochs: 20}
 sparsity: {warmup: 0.5}
 early_terminate: {type: asha}
 """
+TEXT = f"""\
+version: 1
+name: small
+data: {{store: nowhere, protocol: xsub}}
+parameters:
+  sparsity.level: [0, 0.8]
+  train.lr: {{min: 0.1, max: 0.2}}
+method: {{name: random, trials_per_cell: 9}}
+{LAST_LINES}"""
 
 
 def check(folder, *changes, text=TEXT):
@@ -43,6 +45,16 @@ WRONG = {
         ("{type: asha}", "{type: plateau, patience: 9}"),
         "early_terminate.patience: must leave an epoch after the first comparison, got 9 after the"
         " first 10 of 20 epochs (cell level0.8)",
+    ),
+    "epochs that do not count beyond the epochs, whatever follows": (
+        ("{type: asha}", "{type: asha, min_epochs: 25, grace: 1}"),
+        "early_terminate.min_epochs: must leave an epoch after the first comparison, got 25 of 20"
+        " epochs (cell level0)",
+    ),
+    "no epoch left, whatever the grace": (
+        (LAST_LINES, LAST_LINES.replace("20", "2").replace("asha", "asha, grace: 1")),
+        "early_terminate: of 2 epochs the first 1 count for no comparison, and the last is none:"
+        " there is no other (cell level0.8)",
     ),
     "epochs that do not count beyond the epochs": (
         ("{type: asha}", "{type: asha, min_epochs: 25}"),

@@ -83,7 +83,10 @@ def test_what_is_no_file_of_curves_is_one_error(tmp_path, kind):
     with pytest.raises(UserError) as caught:
         load_curves(path)
     [problem] = caught.value.problems
-    assert problem.startswith(f"{path}: must be a file that `orchestrate curves` wrote, got ")
+    if kind == "absent":
+        assert problem == f"{path}: cannot be read: No such file or directory"
+    else:
+        assert problem.startswith(f"{path}: must be a file that `orchestrate curves` wrote, got ")
 
 
 def test_no_other_file_is_replaced(tmp_path):
