@@ -11,6 +11,7 @@ from orchestrator.planning.pace import Pace, TrialWork, forward_work, trial_work
 from orchestrator.planning.sizes import Sizes
 from orchestrator.trials.space import Trial
 from trainables.contract.config import TrialConfig
+from trainables.cost.timed import seconds_of_timing
 
 if TYPE_CHECKING:
     from trainables.data.store.reading import Split
@@ -69,22 +70,23 @@ class Expected:
         )
 
     def timing_seconds(self, trials: Iterable[Trial]) -> float:
-        """Of the latencies that are measured when all trials have ended: a structure each."""
+        """Of the latencies that are measured when all trials have ended: once of every structure
+        and level, and of every trial where those of one level tend to differ.
+        """
         structures: dict[Hashable, TrialConfig] = {}
         for trial in trials:
-            config = trial.config
-            many = config.sparsity.expected_level >= COMPACT_FROM
-            own = (trial.proposal.trial,) if many else ()
-            structures.setdefault((self.sizes.key(config), *own), config)
+            config, sparsity = trial.config, trial.config.sparsity
+            differs = sparsity.level == "learned" or sparsity.expected_level >= COMPACT_FROM
+            own = (trial.proposal.trial,) if differs else ()
+            structures.setdefault((self.sizes.key(config), sparsity.expected_level, *own), config)
         return sum(map(self._timing, structures.values()))
 
     def _timing(self, config: TrialConfig) -> float:
-        """As long as `latency_ms` in `trainables.cost.measured` calls a network."""
-        cost = self.sizes.count(config).deploy
+        """Of a deploy form, run dense, on its kept weights, and in its compact form."""
+        cost, sparsity = self.sizes.count(config).deploy, config.sparsity
+        forms = 1 + (not sparsity.dense) + (sparsity.expected_level >= COMPACT_FROM)
         calls = [forward_work(cost, n, n).seconds(self.pace) for n in (1, BATCH)]
-        return sum(
-            min(5 * call, max(call, 1.0)) + min(30 * call, max(3 * call, 3.0)) for call in calls
-        )
+        return forms * sum(map(seconds_of_timing, calls))
 
 
 def corrected(times: Mapping[str, TrialTime], correction: Correction) -> dict[str, float]:

@@ -17,10 +17,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.cost.processor import processor_name
+from trainables.cost.timed import FEWEST_CALLS, TIMED_CALLS, TIMED_S, WARMUP_CALLS, WARMUP_S
 from trainables.precision import full_float32
-
-WARMUP_CALLS, WARMUP_S = 5, 0.2
-FEWEST_CALLS, TIMED_CALLS, TIMED_S = 3, 30, 0.5
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.planning.check import check_data
-from orchestrator.planning.expected import CELL_S, CONCLUSION_S, START_S, Expected
+from orchestrator.planning.expected import BATCH, CELL_S, CONCLUSION_S, START_S, Expected
+from orchestrator.planning.pace import forward_work
 from orchestrator.planning.plan import check_fit, ensemble_count, plan
 from orchestrator.planning.sizes import Sizes, disk_bytes
 from orchestrator.record.folder import journal_of
@@ -20,6 +21,7 @@ from trainables.contract.disk import write_atomic
 from trainables.contract.errors import UserError
 from trainables.contract.sparsity import SparsityConfig
 from trainables.cost.counting.count import count
+from trainables.cost.timed import seconds_of_timing
 from trainables.data.store.cache import open_store
 from trainables.data.store.reading import Store
 from trainables.sparse.rows import without_numba
@@ -277,6 +279,25 @@ def test_what_is_done_before_and_after_the_trials_grows_with_cells_and_networks(
     # where trials are chosen by their latency each is timed by its own worker
     _, timed = planned("constraints=[{metric: deploy_latency_ms, max: 100}]")
     assert timed.rest_hours == pytest.approx(fixed / 3600)
+
+
+@pytest.mark.parametrize(
+    ("levels", "seeds", "forms"),
+    [("[0]", 2, 1), ("[0, 0.5]", 2, 1 + 2), ("[0.5, 0.8]", 1, 2 + 2), ("[0.95]", 2, 2 * 3)],
+)
+def test_forms_that_take_equally_long_are_timed_once(planned, store, levels, seeds, forms) -> None:
+    """A masked one on its kept weights, too, and beside its compact form where that is smaller."""
+    sweep, found = planned(
+        f"parameters={{sparsity.level: {levels}}}", f"method.seeds={seeds}", "ensembles=[]"
+    )
+    opened = open_store(str(store))
+    split = opened.split(sweep.data.protocol, sweep.data.selection)
+    expected = Expected(Sizes(opened), split, found.machine.pace)
+    trials = all_trials(sweep)
+    cost = Sizes(opened).count(trials[0].config).deploy
+    calls = [forward_work(cost, n, n).seconds(found.machine.pace) for n in (1, BATCH)]
+    once = sum(map(seconds_of_timing, calls))
+    assert expected.timing_seconds(trials) == pytest.approx(forms * once)
 
 
 def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.cost import measured
+from trainables.cost.timed import seconds_of_timing
 from trainables.models.onednn import add_conv
 from trainables.reparam.fusible import frozen_conv
 
@@ -53,6 +54,14 @@ def test_slow_networks_are_timed_less_often(monkeypatch):
     assert slow.calls == 1 + measured.FEWEST_CALLS
     assert measured.latency_ms(fast, torch.ones(1)) == pytest.approx(1)
     assert 19 <= fast.calls - 1 <= 21
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.02, 0.15, 3.0])
+def test_how_long_timing_takes_is_known_beforehand(monkeypatch, seconds):
+    calls = []
+    monkeypatch.setattr(measured, "call_seconds", lambda *_: calls.append(seconds) or seconds)
+    measured.latency_ms(nn.Identity(), torch.ones(1))
+    assert seconds_of_timing(seconds) == pytest.approx(sum(calls))
 
 
 class Packing(nn.Module):
