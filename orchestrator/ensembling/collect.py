@@ -118,19 +118,17 @@ def _seed_run(run: Path, proposal: Proposal, result: TrialResult) -> SeedRun:
 
 def check_same_clips(members: Sequence[Member]) -> None:
     """UserError if two members of one division were scored on different clips."""
-    first: dict[Division, SeedRun] = {}
+    first: dict[Division, tuple[str, dict[str, tuple[str, ...] | None]]] = {}
     problems: list[str] = []
     runs = [(member.division, run) for member in members for run in member.seeds]
     for division, run in runs:
-        other = first.setdefault(division, run)
-        for split, mine, theirs in (
-            ("selection", run.scores.selection_ids, other.scores.selection_ids),
-            ("test", run.scores.test_ids, other.scores.test_ids),
-        ):
-            if mine != theirs:
-                counts = f"{len(mine or ())} and {len(theirs or ())} clips"
+        clips = {"selection": run.scores.selection_ids, "test": run.scores.test_ids}
+        other, expected = first.setdefault(division, (run.trial, clips))
+        for split, mine in clips.items():
+            if mine != expected[split]:
+                counts = f"{len(mine or ())} and {len(expected[split] or ())} clips"
                 problems.append(
-                    f"{run.trial}: must have {split} scores of the same clips as {other.trial},"
+                    f"{run.trial}: must have {split} scores of the same clips as {other},"
                     f" got {counts}"
                 )
     if problems:
