@@ -84,7 +84,7 @@ class Turns:
 
     def next(self, without: Collection[str] = ()) -> Trial | None:
         """A trial that can start: the first of those held back, which the cells add to in turn;
-        None where there is none now. without: cells that are passed over.
+        None where there is none now. without: cells that are not asked for more.
         """
         position = self._fill(without)
         return None if position is None else self._held.pop(position)
@@ -93,8 +93,7 @@ class Turns:
         """Where among the held trials the first is that can start; asks until there is one."""
         while True:
             for position, held in enumerate(self._held):
-                free = held.proposal.cell not in without
-                if free and self._names.isdisjoint(held.proposal.after) and not self.hold(held):
+                if self._names.isdisjoint(held.proposal.after) and not self.hold(held):
                     return position
             cell = next((cell for cell in self._turn if cell not in without), None)
             if cell is None:

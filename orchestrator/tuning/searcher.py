@@ -74,8 +74,9 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
                 self._turns.put_back(trial)
 
     def _next(self, trial_id: str, passed: list[Trial]) -> dict[str, Any] | str | None:
-        """See `suggest`. passed: trials that cannot start now, to be put back; one of each cell is
-        passed over, so that a search that learns proposes no more than one ahead.
+        """See `suggest`. passed: trials that cannot start now, to be put back. Their cells are not
+        asked for more, so that a search that learns proposes no more than one ahead; what was
+        proposed before, and waits, may be of another kind and start.
         """
         finished: str = Searcher.FINISHED
         while not self._closed():

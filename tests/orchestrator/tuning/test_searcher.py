@@ -208,6 +208,18 @@ def test_several_that_wait_for_others_of_their_kind_keep_no_other_cell_waiting()
     assert found.suggest("t0") == {"trial": "b-0"}
 
 
+def test_a_trial_that_goes_on_waits_for_no_other_kind_of_its_cell():
+    """With `resources: auto` the first of a kind is measured alone: others of the kind wait."""
+    begun = [proposal("a", number) for number in range(3)]
+    found = SweepSearcher(
+        Turns({"a": ListedSearch([])}, {}, begun=begun),
+        lambda trial: WAIT if trial.proposal.seed == 0 else {"trial": trial.proposal.trial},
+        lambda: False,
+    )
+    assert [found.suggest(name) for name in "tu"] == [{"trial": "a-1"}, {"trial": "a-2"}]
+    assert found.suggest("v") is None  # a-0 is to come
+
+
 def test_one_trial_of_each_cell_is_passed_over_at_most():
     made = []
 
