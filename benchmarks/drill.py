@@ -317,6 +317,8 @@ def check_tracking(sweep: Sweep) -> None:
     client = open_client(sweep.tracking.address)
     experiments = [each.experiment_id for each in client.search_experiments()]
     found = client.search_runs(experiments, "tags.kind = 'trial'", max_results=1000)
+    lack = sum(not files >= ARTIFACTS for files in runs_of_trials(sweep.tracking.address).values())
+    sweep.seen.check("MLflow runs without their files", not lack, str(lack))
     trials = {run.data.tags["trial"] for run in found}
     ended = sum(run.info.status == "FINISHED" for run in found)
     seen = sweep.seen
@@ -336,6 +338,24 @@ def check_tracking(sweep: Sweep) -> None:
                 double += len(steps) - len(set(steps))
         missing += EPOCHS * ("train_loss" not in run.data.metrics)
     seen.check("metric steps missing or double", not missing + double, f"{missing} and {double}")
+
+
+ARTIFACTS = {
+    *("config.json", "metrics.parquet", "deploy.pt", "scores.selection.parquet"),
+    *("scores.test.parquet", "cost.json", "result.json"),
+}
+"""Of every trial."""
+
+
+def runs_of_trials(tracking: str) -> dict[str, set[str]]:
+    """Run of each trial -> the artifacts that it has."""
+    from orchestrator.tracking.client import open_client
+
+    client = open_client(tracking)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found = client.search_runs(experiments, "tags.kind = 'trial'", max_results=1000)
+    names = [run.info.run_id for run in found]
+    return {name: {file.path for file in client.list_artifacts(name)} for name in names}
 
 
 @contextmanager

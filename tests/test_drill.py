@@ -1,9 +1,10 @@
-"""Sweeps on real Ray nodes in which something dies, or is broken from the start."""
+"""Sweeps on real Ray nodes: something dies, or is broken from the start, or is sent from there."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import drill
 from faults import MAIN, make_store
 from postgres import NoPostgres, programs
-from servers import RayNodes, wait_for
+from servers import RayNodes, TrackingServer, wait_for
 
 pytestmark = [
     pytest.mark.full,
@@ -42,7 +43,6 @@ def test_a_short_drill_finds_nothing_missing_and_nothing_double(tmp_path):
 
 
 BROKEN = """
-import os
 import sys
 import time
 from pathlib import Path
@@ -103,3 +103,57 @@ def test_a_node_whose_trials_all_fail_is_excluded_and_costs_no_trial(tmp_path):
     kinds = [each["event"] for each in read_journal(tmp_path / "runs/drill/journal.jsonl")]
     assert kinds.count("node_excluded") == 1
     assert kinds.count("trial_finished") == 12
+
+
+NOTED = """
+import sys
+
+def note(event, arguments):
+    if event == "http.client.send" and bytes(arguments[1][:4]) == b"PUT ":
+        with open(os.environ["NOTES"], "a") as notes:
+            notes.write(os.environ["WHO"] + " " + arguments[1].split()[1].decode() + "\\n")
+
+sys.addaudithook(note)
+"""
+"""Read by every Python of a node, and of the driver: who uploads what."""
+
+
+def test_files_of_trials_go_to_the_artifact_store_from_the_node_that_trained_them(tmp_path):
+    make_store(tmp_path)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NOTED)
+    text = drill.SWEEP.replace("STORE", str(tmp_path / "store")).replace("EACH", "2")
+    (tmp_path / "drill.yaml").write_text(text)
+    tracking = TrackingServer(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    with drill.short_folder() as rays:
+        cluster = RayNodes(rays, tmp_path / "nodes.log")
+        path = f"{tmp_path / 'site'}:{cluster.environment.get('PYTHONPATH', '')}"
+        seen = {"PYTHONPATH": path, "NOTES": str(tmp_path / "notes")}
+        try:
+            tracking.start()
+            cluster.start()  # the driver joins this one
+            cluster.environment |= {**seen, "WHO": "node"}
+            cluster.start()
+            cluster.wait(2)
+            tracking.wait()
+            command = [*MAIN, "sweep", "drill.yaml", "--address", cluster.address]
+            command += ["--set", f"tracking.uri={tracking.address}"]
+            environment = cluster.environment | {"WHO": "driver"}
+            with (tmp_path / "said").open("w") as said:
+                done = subprocess.run(
+                    command, cwd=tmp_path, env=environment, stderr=said, check=False
+                )
+            assert done.returncode == 0, (tmp_path / "said").read_text()
+            runs = drill.runs_of_trials(tracking.address)
+        finally:
+            cluster.end()
+            tracking.kill()
+    sent = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    senders = {
+        run: {who for who, place in sent if f"/{run}/artifacts/deploy.pt" in place} for run in runs
+    }
+    assert {len(found) for found in senders.values()} == {1}
+    assert set.union(*senders.values()) == {"driver", "node"}
+    of_trials = Counter(place for _, place in sent if any(f"/{run}/" in place for run in runs))
+    assert {place: times for place, times in of_trials.items() if times > 1} == {}
+    assert all(files >= drill.ARTIFACTS for files in runs.values())
