@@ -11,7 +11,7 @@ from typing import Literal
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.commands import command
 from orchestrator.record.copies import local_storage, refresh
-from orchestrator.record.folder import list_folders
+from orchestrator.record.folder import list_names
 from orchestrator.record.resolved import FILE as SWEEP
 from trainables.contract.addresses import is_address
 from trainables.contract.artifacts import TrialDir
@@ -209,7 +209,7 @@ def _what_there_is(storage: str) -> str:
     return (
         "a sweep, SWEEP/TRIAL, SWEEP/ENSEMBLE, a trial's, an ensemble's or a published folder, a"
         f" file ({', '.join(EXPORTED)}) or {REGISTERED}NAME@ALIAS; the sweeps in {storage}/ are"
-        f" {_listed([path.name for path in list_folders(storage)])}"
+        f" {_listed(list_names(storage))}"
     )
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.record.resolved import FILE
-from orchestrator.record.working_copy import Copy, files_below, is_stub
+from orchestrator.record.working_copy import GLANCE, Copy, files_below, is_stub
 from trainables.contract import locks
 from trainables.contract.addresses import check_storage, is_address, joined
 from trainables.contract.disk import cache_root, write_atomic
@@ -42,6 +42,11 @@ def local_storage(storage: str) -> Path:
     if not (folder / WHOSE).is_file():
         write_atomic(folder / WHOSE, storage.encode())
     return folder
+
+
+def all_copies() -> list[Path]:
+    """The copies of sweeps on this machine."""
+    return sorted(file.parent for file in _root().absolute().glob(f"*/*/{FILE}"))
 
 
 def _root() -> Path:
@@ -83,13 +88,14 @@ def copy_of(path: Path) -> Copy | None:
     return _copy(root / parts[0] / parts[1]) if len(parts) > 1 else None
 
 
-def refresh(run: Path) -> None:
+def refresh(run: Path, *, at_a_glance: bool = False) -> None:
     """Bring a copy up to date; one that a process of this machine works in is newer than what it
-    has sent.
+    has sent. at_a_glance: what a list of sweeps is made from, alone.
     """
     copy = copy_of(run)
     if copy is not None:
-        copy.pull(unless=lambda: locks.is_held(run))
+        only = GLANCE if at_a_glance else None
+        copy.pull(unless=lambda: locks.is_held(run), only=only)
 
 
 @cache

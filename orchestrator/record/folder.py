@@ -63,9 +63,14 @@ def page_of(run: Path) -> Path:
 
 
 def list_folders(storage: str = "runs") -> list[Path]:
-    """The folders of all sweeps, by name; UserError where the storage folder may not be read."""
+    """The folders of all sweeps, by name; of copies as much is up to date as says how far a sweep
+    is. UserError where the storage folder may not be read.
+    """
     if is_address(storage):
-        return [find_folder(name, storage) for name in names_at(storage)]
+        runs = [local_storage(storage) / name for name in names_at(storage)]
+        for run in runs:
+            refresh(run, at_a_glance=True)
+        return [run for run in runs if (run / FILE).is_file()]
     try:
         folders = sorted(Path(storage).iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -75,6 +80,13 @@ def list_folders(storage: str = "runs") -> list[Path]:
             f"{storage}: must be a folder that can be read: {error.strerror}"
         ) from error
     return [folder for folder in folders if os.access(folder / FILE, os.F_OK)]
+
+
+def list_names(storage: str = "runs") -> list[str]:
+    """The names of all sweeps; UserError as of `list_folders`."""
+    if is_address(storage):
+        return names_at(storage)
+    return [path.name for path in list_folders(storage)]
 
 
 def closed_folders(storage: str = "runs") -> list[Path]:
@@ -99,10 +111,7 @@ def find_folder(name: str, storage: str = "runs") -> Path:
     for candidate in (local_storage(storage) / name, Path(name)):
         if (candidate / FILE).is_file():
             return candidate
-    if is_address(storage):
-        known = names_at(storage)
-    else:
-        known = [path.name for path in list_folders(storage)]
+    known = list_names(storage)
     raise UserError(
         f"{name}: must be a sweep in {storage}/ or a sweep's folder; there"
         f" {'are ' + ', '.join(known) if known else 'are none'}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.record.commands import command
-from orchestrator.record.copies import here
+from orchestrator.record.copies import here, place_of
 from orchestrator.record.decisions import excluded_nodes, resource_decisions
 from orchestrator.record.folder import closed_folders, is_running, list_folders, page_of
 from orchestrator.record.journal import read_journal
@@ -194,8 +194,9 @@ def _next_step(run: Path, state: str, address: str | None) -> str:
             f"{command('stop', run)} (no new trials) or {command('cancel', run)}"
             " (checkpoint and end now)"
         )
+    page = page_of(run)
     return (
-        f"see {here(page_of(run))}"
+        f"see {here(page) if page.is_file() else place_of(page)}"
         if state == "finished"
         else f"continue with: {command('resume', run, address=address)}"
     )

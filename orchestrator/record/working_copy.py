@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -37,6 +38,12 @@ PATIENCE_S = 600.0
 
 _LASTING = re.compile(r"resolved\.json|trials/[^/]+/result\.json")
 """What does not go from the address while a sweep is there."""
+
+GLANCE = re.compile(
+    r"resolved\.json|journal\.jsonl|running\.json|drain|cancel"
+    r"|trials/[^/]+/(result|failure)\.json"
+)
+"""What a list of sweeps is made from."""
 
 _APPENDED = ("journal.jsonl", "epochs.jsonl")
 """Files that only grow."""
@@ -80,11 +87,16 @@ class Copy:
         name = path.absolute().relative_to(self.run).as_posix()
         return "" if name == "." else name
 
-    def pull(self, below: str = "", unless: Callable[[], bool] = lambda: False) -> None:
+    def pull(
+        self,
+        below: str = "",
+        unless: Callable[[], bool] = lambda: False,
+        only: re.Pattern[str] | None = None,
+    ) -> None:
         """Make the copy, or a folder of it, what the address holds: what is not there goes.
 
-        unless: asked once no other process changes the copy. UserError where what was there for
-        good is gone.
+        unless: asked once no other process changes the copy. only: what is to come; the rest stays
+        as it is, and comes another time. UserError where what was there for good is gone.
         """
         with self._alone():
             if unless():
@@ -95,7 +107,8 @@ class Copy:
             wanted: dict[str, Path] = {}
             for name, entry in entries.items():
                 path = self.run / name
-                if self._is_current(name, entry, path):
+                unasked = only is not None and not only.fullmatch(name)
+                if unasked or self._is_current(name, entry, path):
                     continue
                 if _LARGE.fullmatch(name):
                     self._stub(name, entry)
@@ -150,6 +163,19 @@ class Copy:
                 self.objects.write(JOURNAL, last[1])
                 self._known[JOURNAL] = "", last[0]
             self._remove_gone(below)
+
+    def unsent(self) -> list[str]:
+        """What was changed or removed here, and is not at the address yet."""
+        with self._alone():
+            names = self._names("")
+            changed = [name for name, path in names.items() if self._mark_of(name) != _mark(path)]
+            return sorted({*changed, *self._gone})
+
+    def drop(self) -> None:
+        """Remove it; a process that holds it now is the caller."""
+        with self._alone():
+            self._file.unlink(missing_ok=True)
+            shutil.rmtree(self.run)
 
     def settle(self, below: str = "") -> None:
         """Learn the versions of what was sent, so that it need not come back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 def clean(
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(metavar="NAME", help="Name a sweep in the storage folder, or its folder."),
-    ],
+    ] = None,
     checkpoints: Annotated[
         Literal["all", "best_per_cell", "none"] | None,
         typer.Option(
@@ -30,6 +31,12 @@ def clean(
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Remove the whole sweep, its results too.")
+    ] = False,
+    copies: Annotated[
+        bool,
+        typer.Option(
+            "--copies", help="Remove this machine's copies of sweeps at addresses, of all of them."
+        ),
     ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove a whole sweep without asking.")
@@ -44,6 +51,13 @@ def clean(
 
     Trials that go on keep their checkpoint; scores, deploy forms and results stay.
     """
+    if copies:
+        if name is not None or everything or yes or checkpoints is not None:
+            raise UserError("--copies: is of all sweeps, and takes --dry-run and --json alone")
+        _clean_copies(dry_run, as_json)
+        return
+    if name is None:
+        raise UserError("NAME: must be a sweep, or give --copies")
     from orchestrator.record.cleaning import clean as remove
     from orchestrator.record.cleaning import find_everything, find_waste
     from orchestrator.record.folder import find_folder, held, journal_of, load_folder
@@ -71,6 +85,18 @@ def clean(
         if freed and not everything:
             journal_of(run).append("space_freed", bytes=freed)
     _show(run.name, cleaning, freed, as_json)
+
+
+def _clean_copies(dry_run: bool, as_json: bool) -> None:
+    from orchestrator.record.tidying import tidy_copies
+
+    found = tidy_copies(dry_run=dry_run)
+    if as_json:
+        print(json.dumps([asdict(copy) for copy in found], indent=2))
+        return
+    from orchestrator.cli.printing.cleaning import print_copies
+
+    print_copies(found, dry_run=dry_run)
 
 
 def _refuse_running(run: Path) -> None:

@@ -149,10 +149,10 @@ def bench(
 
 def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
     """The folders of the sweeps that all of `names` are; nothing where none is one."""
-    from orchestrator.record.folder import find_folder, list_folders
+    from orchestrator.record.folder import find_folder, list_names
     from trainables.contract.backbones import BACKBONES
 
-    known = {path.name for path in list_folders(storage)} - set(BACKBONES.names())
+    known = set(list_names(storage)) - set(BACKBONES.names())
     runs = {
         name: find_folder(name, storage)
         for name in names

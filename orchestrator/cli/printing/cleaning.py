@@ -8,7 +8,10 @@ from orchestrator.cli.printing.tables import console, table
 from orchestrator.planning.space import amount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.record.cleaning import Cleaning
+    from orchestrator.record.tidying import Tidied
 
 
 def print_cleaning(name: str, cleaning: Cleaning, freed: int | None) -> None:
@@ -26,3 +29,16 @@ def print_cleaning(name: str, cleaning: Cleaning, freed: int | None) -> None:
         out.print(f"{name}: there is nothing to give back")
     elif freed is not None:
         out.print(f"{amount(freed)} were given back")
+
+
+def print_copies(found: Sequence[Tidied], *, dry_run: bool) -> None:
+    """Which copies went, or can go, and which stay."""
+    out = console()
+    gone = [copy for copy in found if not copy.stays]
+    for copy in gone:
+        out.print(f"{copy.place}: {amount(copy.size)}", soft_wrap=True)
+    for copy in found:
+        if copy.stays:
+            out.print(f"{copy.place}: stays: {copy.stays}", soft_wrap=True)
+    total = amount(sum(copy.size for copy in gone))
+    out.print(f"{total} {'can go' if dry_run else 'were given back'}")

@@ -15,12 +15,14 @@ from orchestrator.record.folder import (
     folder_of,
     held,
     list_folders,
+    list_names,
     load_folder,
     prepare,
 )
 from orchestrator.record.journal import read_journal
 from orchestrator.record.resolved import load_resolved
 from orchestrator.record.states import begun_epochs, load_trials
+from orchestrator.record.status import load_status, load_statuses
 from orchestrator.record.working_copy import Copy, is_stub
 from orchestrator.tuning.sweep_run import known_trials
 from tests.orchestrator.in_process import run_captured
@@ -213,3 +215,21 @@ def test_a_file_that_another_machine_removed_is_said(storage):
     Objects(f"{storage}/small").remove([stub.relative_to(run).as_posix()])
     with pytest.raises(UserError, match=r"small: lacks a file that was there: another machine"):
         here(stub)
+
+
+def test_a_list_of_sweeps_fetches_what_it_shows_and_a_command_the_rest(storage, store, local):
+    _, fs = store
+    [found] = load_statuses(storage)
+    fetched = {path.rpartition("/")[2] for name, path in fs.requests if name == "cat_file"}
+    assert fetched <= {"resolved.json", "journal.jsonl", "result.json", "failure.json"}
+    expected = load_status(local)
+    assert found.cells == expected.cells
+    assert found.state == expected.state
+    run = find_folder("small", storage)
+    assert all(trial.proposal.folder(run).config_file.is_file() for trial in load_trials(run))
+
+
+def test_names_of_sweeps_need_none_of_their_files(storage, store):
+    _, fs = store
+    assert list_names(storage) == ["small"]
+    assert "cat_file" not in {name for name, _ in fs.requests}
