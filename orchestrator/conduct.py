@@ -32,7 +32,7 @@ from orchestrator.record.folder import (
     prepare,
 )
 from orchestrator.record.forecasts import note_forecast
-from orchestrator.record.journal import Event, Journal, read_journal, running_seconds
+from orchestrator.record.journal import Event, read_journal, running_seconds
 from orchestrator.record.proposals import load_proposals, propose
 from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_sweep
 from orchestrator.record.states import load_trials, open_slots
@@ -116,7 +116,7 @@ def conduct(
             except (OutOfSpace, StorageFailed) as error:
                 return _interrupt(context, Stop("system", str(error)))
             except BaseException as error:
-                _last_word(context.journal, f"{type(error).__name__}: {error}")
+                _last_word(context, f"{type(error).__name__}: {error}")
                 context.tracker.finish_sweep("failed", {}, None)
                 raise
 
@@ -209,10 +209,12 @@ def _cut_short(run: Path) -> Stop | None:
     return Stop("system", reason)
 
 
-def _last_word(journal: Journal, reason: str) -> None:
-    """Write down why the run ends; where the journal cannot be written, the reason matters more."""
+def _last_word(context: SweepRun, reason: str) -> None:
+    """Write down why the run ends, and where the tracker shows it, which may have been away at its
+    start; where the journal cannot be written, the reason matters more.
+    """
     try:
-        journal.append("sweep_interrupted", reason=reason)
+        context.journal.append("sweep_interrupted", reason=reason, mlflow=context.tracker.link())
     except OSError as error:
         log.warning("%s", error)
 
@@ -255,7 +257,7 @@ def _bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
 
 def _interrupt(context: SweepRun, stop: Stop) -> Outcome:
     run = context.folder
-    _last_word(context.journal, stop.reason)
+    _last_word(context, stop.reason)
     lost = context.tracker.finish_sweep("interrupted", {}, None)
     more = ("--set", "budget.hours=H") if stop.by == "budget" else ()
     return Outcome(

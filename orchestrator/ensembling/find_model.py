@@ -10,7 +10,7 @@ from typing import Literal
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.commands import command
-from orchestrator.record.copies import local_storage, refresh
+from orchestrator.record.copies import local_storage, place_of, refresh
 from orchestrator.record.folder import list_names
 from orchestrator.record.resolved import FILE as SWEEP
 from trainables.contract.addresses import is_address
@@ -161,7 +161,7 @@ def _shipped(run: Path) -> FoundModel:
     row = None if evaluation is None else evaluation.headline
     if row is None:
         raise UserError(
-            f"{run}: must have a final evaluation to say what it ships, which"
+            f"{place_of(run)}: must have a final evaluation to say what it ships, which"
             f" {command('ensemble', run, '--partial')} makes; or name one of its trials,"
             f" {_listed(_finished(run))}"
         )
@@ -190,7 +190,7 @@ def _part_of_sweep(run: Path, name: str, text: str) -> FoundModel:
     ]
     state = "it has not finished; " if trial.is_dir() and name else ""
     raise UserError(
-        f"{text}: must be an ensemble or a finished trial of {run}, {state}there are"
+        f"{text}: must be an ensemble or a finished trial of {place_of(run)}, {state}there are"
         f" ensembles {_listed(ensembles)} and trials {_listed(_finished(run))}"
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.ensembling.collect import check_same_clips, collect, member_of, missing_cells
 from orchestrator.ensembling.members import SWEEP, Member
 from orchestrator.record.commands import command
+from orchestrator.record.copies import place_of
 from orchestrator.record.folder import load_folder, store_digest
 from orchestrator.record.journal import read_journal
 from orchestrator.record.proposals import load_proposals
@@ -78,7 +79,7 @@ def check_ended(run: Path) -> None:
     more = sum(open_slots(read_journal(run / "journal.jsonl")).values())
     if unfinished or more:
         raise UserError(
-            f"{run}: {len(unfinished) + more} trials have not ended"
+            f"{place_of(run)}: {len(unfinished) + more} trials have not ended"
             f" ({unfinished[0] if unfinished else 'not proposed yet'}, ...);"
             f" `{command('resume', run)}` first, or use what there is with --partial: the final"
             " evaluation opens the test split"

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.ensembling.find_model import BUNDLE
 from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.record.copies import place_of
 from orchestrator.record.folder import store_digest
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.errors import UserError
@@ -56,7 +57,8 @@ def check_same_store(
     if run is not None and not all(result.store_meaning for result in results):
         evaluation = FinalEvaluation.load(run)
         seen = "" if evaluation is None else evaluation.stores.get(place, "")
-        unlike += [f"the evaluation of {run}"] if seen not in ("", store_digest(place)) else []
+        if seen not in ("", store_digest(place)):
+            unlike.append(f"the evaluation of {place_of(run)}")
     if unlike:
         raise UserError(
             f"{place}: must be the store that {unlike[0]} knows, but its clips, classes or joints"

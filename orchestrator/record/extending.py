@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.record.copies import place_of
 from orchestrator.record.folder import folder_of, grown, load_folder
 from orchestrator.record.journal import Journal, read_journal
 from orchestrator.record.proposals import load_proposals
@@ -38,13 +39,14 @@ def extended(run: Path, more: int | None, overrides: Sequence[str] = ()) -> Swee
     found = grown(now, run)
     if found.refused:
         raise UserError(
-            f"{run}: can only be extended by more trials, more values and wider ranges, not by:",
+            f"{place_of(run)}: can only be extended by more trials, more values and wider ranges,"
+            " not by:",
             *(f"  {text}" for text in found.refused),
         )
     if not found.grew:
         raise UserError(
-            f"{run}: nothing would be added; give --trials N, or more values or a wider range with"
-            " --set parameters.NAME...."
+            f"{place_of(run)}: nothing would be added; give --trials N, or more values or a wider"
+            " range with --set parameters.NAME...."
         )
     _check_trials(run, before, now)
     return now
@@ -58,14 +60,14 @@ def _check_trials(run: Path, before: Sweep, now: Sweep) -> None:
     lost = sorted({proposal.cell for proposal in recorded if proposal.trial not in names})
     if lost:
         raise UserError(
-            f"{run}: cannot be extended so: beside the new values other settings would have an"
-            f" effect in cell{'' if len(lost) == 1 else 's'} {', '.join(lost)}, whose trials were"
-            " made without"
+            f"{place_of(run)}: cannot be extended so: beside the new values other settings would"
+            f" have an effect in cell{'' if len(lost) == 1 else 's'} {', '.join(lost)}, whose"
+            " trials were made without"
         )
     if len(trials) <= len(all_trials(before, recorded)):
         raise UserError(
-            f"{run}: no trial would be added: the cells hold no other assignments; give them more"
-            " values or a wider range with --set parameters.NAME...."
+            f"{place_of(run)}: no trial would be added: the cells hold no other assignments; give"
+            " them more values or a wider range with --set parameters.NAME...."
         )
 
 

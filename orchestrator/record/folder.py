@@ -21,6 +21,7 @@ from orchestrator.record.commands import command
 from orchestrator.record.copies import (
     local_storage,
     names_at,
+    place_of,
     refresh,
     refresh_once,
     remove,
@@ -201,7 +202,9 @@ def _extension(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> dict[str, A
     """
     found = grown(sweep, run, known)
     if found.refused or not found.grew:
-        raise UserError(f"{run}: was extended meanwhile; extend it again if that is meant")
+        raise UserError(
+            f"{place_of(run)}: was extended meanwhile; extend it again if that is meant"
+        )
     return {"changes": list(found.grew), "before": grown_part(load_folder(run))}
 
 
@@ -232,8 +235,8 @@ def _check_free(run: Path) -> None:
     ]
     if others:
         raise UserError(
-            f"{run}: must be a sweep's folder, an empty one or none, but holds {min(others)} and no"
-            f" {FILE}; take another name (--name) or another storage"
+            f"{place_of(run)}: must be a sweep's folder, an empty one or none, but holds"
+            f" {min(others)} and no {FILE}; take another name (--name) or another storage"
         )
 
 
@@ -293,8 +296,8 @@ def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
     if not grown(sweep, run, known).refused:
         advice = [f"  ({command('extend', run)} adds trials and values to the sweep that is there)"]
     raise UserError(
-        f"{run}: holds another sweep of the name '{sweep.name}'; take another name (--name)"
-        " or undo these changes:",
+        f"{place_of(run)}: holds another sweep of the name '{sweep.name}'; take another name"
+        " (--name) or undo these changes:",
         *changes,
         *advice,
     )
@@ -359,7 +362,11 @@ def journal_of_run(run: Path) -> Journal:
 def held(run: Path) -> Iterator[None]:
     """Hold the sweep's folder against a second driver, on this machine and on others."""
     # `status` holds the lock for a moment to see whether it is free, hence the patience.
-    with locks.held(run, patience=1.0, busy=busy(run)), leased(run) as lease, kept(run, lease):
+    with (
+        locks.held(run, patience=1.0, busy=lambda: busy(run)),
+        leased(run) as lease,
+        kept(run, lease),
+    ):
         yield
 
 

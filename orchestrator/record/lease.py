@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.record.commands import command
-from orchestrator.record.copies import copy_of
+from orchestrator.record.copies import copy_of, place_of
 from orchestrator.record.processes import Process, process_start, this_process
 from orchestrator.record.resolved import FILE
 from trainables.contract.errors import Interrupted, OutOfSpace, StorageFailed, UserError
@@ -351,7 +351,10 @@ def _link(partial: Path, file: Path, content: bytes) -> bool:
 def busy(run: Path, found: Look | None = None) -> str:
     """That a folder is held, and by whom."""
     found = found or look(run, World(this_process()))
-    return f"{run}: is being run by {found.words}; `{command('status', run)}` shows how far it is"
+    return (
+        f"{place_of(run)}: is being run by {found.words}; `{command('status', run)}` shows how far"
+        " it is"
+    )
 
 
 def first_looks(runs: Iterable[Path]) -> dict[Path, Look]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.record.copies import place_of
 from orchestrator.record.folder import is_running
 from orchestrator.record.proposals import load_proposals
 from trainables.contract.artifacts import Cost, TrialDir
@@ -37,7 +38,7 @@ def networks_of(runs: Sequence[Path], *, sparse: bool = True) -> list[TimedNetwo
     costs: dict[str, Cost] = {}
     for run in runs:
         if is_running(run):
-            raise UserError(f"{run}: must not be running while its networks are timed")
+            raise UserError(f"{place_of(run)}: must not be running while its networks are timed")
         for proposal in load_proposals(run):
             folder = proposal.folder(run)
             result = folder.load_if_complete()

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.record.copies import place_of
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.sweep.leaves import LEAVES, leaves_of
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult, load_curve
@@ -74,7 +75,9 @@ def _of_sweep(run: Path) -> list[Curve]:
         if state.result is not None
     ]
     if not work:
-        raise UserError(f"{run}: must have a finished trial, whose learning curve can be kept")
+        raise UserError(
+            f"{place_of(run)}: must have a finished trial, whose learning curve can be kept"
+        )
     clips = median(work)
     found = [_of_trial(run, state, clips) for state in states if state.ending in ENDED]
     return [curve for curve in found if curve is not None]

@@ -116,6 +116,16 @@ def test_a_run_that_ends_before_its_trials_is_no_finished_sweep(running):
     assert kinds(outcome.run)[-1] == "sweep_interrupted"
 
 
+def test_a_run_that_ends_early_says_where_a_tracker_shows_it_that_came_later(running, monkeypatch):
+    tracker = NullTracker()
+    tracker.link = lambda: "#/experiments/1" if running.contexts else ""  # away at the start
+    monkeypatch.setattr(conduct_module, "_tracker", lambda *_: tracker)
+    outcome = conduct(sweep_of(), None, quiet)
+    events = read_journal(outcome.run / "journal.jsonl")
+    assert events[0]["mlflow"] == ""
+    assert events[-1]["mlflow"] == "#/experiments/1"
+
+
 def test_hints_repeat_where_the_sweep_is_and_runs(running):
     outcome = conduct(sweep_of(UNTRACKED + "storage: else where\n"), "head:6379", quiet)
     hint = "orchestrate resume small --storage 'else where' --address head:6379"

@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,9 @@ PAUSE_S = 0.05
 
 
 @contextmanager
-def held(folder: Path, *, patience: float, busy: str, name: str = ".lock") -> Iterator[None]:
+def held(
+    folder: Path, *, patience: float, busy: str | Callable[[], str], name: str = ".lock"
+) -> Iterator[None]:
     """Hold `folder` (made if it is not there) through its file `name`.
 
     UserError(busy) if another process holds it for `patience` seconds, and where there cannot be
@@ -36,7 +38,7 @@ def held(folder: Path, *, patience: float, busy: str, name: str = ".lock") -> It
     try:
         while not taken(handle):
             if time.monotonic() > deadline:
-                raise UserError(busy)
+                raise UserError(busy if isinstance(busy, str) else busy())
             time.sleep(PAUSE_S)
         yield
     finally:

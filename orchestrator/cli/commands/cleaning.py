@@ -110,12 +110,13 @@ def _refuse_running(run: Path) -> None:
 def _ask(run: Path, cleaning: Cleaning) -> None:
     """UserError unless a person at a terminal agrees."""
     from orchestrator.planning.space import amount
+    from orchestrator.record.copies import place_of
 
     if not sys.stdin.isatty():
         raise UserError("--all: removes a whole sweep, so it must be confirmed with --yes")
-    question = f"Remove {run} with all its results, {amount(cleaning.size)}?"
+    question = f"Remove {place_of(run)} with all its results, {amount(cleaning.size)}?"
     if not typer.confirm(question, err=True):
-        raise UserError(f"{run}: nothing was removed")
+        raise UserError(f"{place_of(run)}: nothing was removed")
 
 
 def _show(name: str, cleaning: Cleaning, freed: int | None, as_json: bool) -> None:

@@ -309,13 +309,13 @@ def cancel(name: Name, storage: Storage = "runs") -> None:
 
 
 def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
-    from orchestrator.record.copies import send
+    from orchestrator.record.copies import place_of, send
     from orchestrator.record.folder import find_folder, is_running
     from orchestrator.record.stop_requests import Stop, StopRequests
 
     run = find_folder(name, storage)
     if not is_running(run):
-        raise UserError(f"{run}: is not running, so there is nothing to stop")
+        raise UserError(f"{place_of(run)}: is not running, so there is nothing to stop")
     requests = StopRequests(run)
     if cancel:
         requests.cancel(Stop("person", "asked to by orchestrate cancel"))

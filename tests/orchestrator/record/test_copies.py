@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -233,3 +234,21 @@ def test_names_of_sweeps_need_none_of_their_files(storage, store):
     _, fs = store
     assert list_names(storage) == ["small"]
     assert "cat_file" not in {name for name, _ in fs.requests}
+
+
+@pytest.mark.parametrize(
+    ("words", "held_now"),
+    [
+        (("stop", "small"), False),  # it is not running
+        (("extend", "small"), False),  # nothing would be added
+        (("export", "small/other", "x.pt2"), False),  # there is no such trial
+        (("ensemble", "small"), True),  # it is being run
+    ],
+)
+def test_messages_name_the_address_and_not_the_copy(storage, capsys, words, held_now, tmp_path):
+    run = find_folder("small", storage)
+    with held(run) if held_now else nullcontext():
+        code, _, err = run_captured(capsys, *words, "--storage", storage)
+    assert code == 2
+    assert f"{storage}/small" in err
+    assert str(tmp_path) not in err.replace(storage, "")
