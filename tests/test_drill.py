@@ -43,6 +43,7 @@ def test_a_short_drill_finds_nothing_missing_and_nothing_double(tmp_path):
 
 
 BROKEN = """
+import os
 import sys
 import time
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_a_node_whose_trials_all_fail_is_excluded_and_costs_no_trial(tmp_path):
 
 
 NOTED = """
+import os
 import sys
 
 def note(event, arguments):
@@ -131,8 +133,8 @@ def test_files_of_trials_go_to_the_artifact_store_from_the_node_that_trained_the
         seen = {"PYTHONPATH": path, "NOTES": str(tmp_path / "notes")}
         try:
             tracking.start()
-            cluster.start()  # the driver joins this one
             cluster.environment |= {**seen, "WHO": "node"}
+            cluster.start()  # the driver joins one of them
             cluster.start()
             cluster.wait(2)
             tracking.wait()
