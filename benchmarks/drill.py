@@ -2,13 +2,14 @@
 
     python benchmarks/drill.py [--trials 24] [--twice] [--sqlite] [--folder DIR] [--json]
 
-Three raylets on this machine (each with a core and a logical GPU, which no trial asks for), an
-MLflow server on a PostgreSQL of the drill's own, and a sweep whose storage is a small tmpfs where
-one can be mounted (root), else a folder. In its middle MLflow's server is away when it begins, a
-worker process is killed, MLflow's server, a whole node, and the driver (all with SIGKILL); a second
-driver is started, and the disk is filled. Afterwards it is checked that every trial is complete,
-that its scores are bit for bit those of the same sweep without faults, that MLflow has one run of
-each trial, and every step of every metric once. Exit code 1 where a check fails.
+Three raylets on this machine (each with a core and a logical GPU, of which every trial asks for a
+share, and then computes on the CPU), an MLflow server on a PostgreSQL of the drill's own, and a
+sweep whose storage is a small tmpfs where one can be mounted (root), else a folder. In its middle
+MLflow's server is away when it begins, a worker process is killed, MLflow's server, a whole node,
+and the driver (all with SIGKILL); a second driver is started, and the disk is filled. Afterwards it
+is checked that every trial is complete, that its scores are bit for bit those of the same sweep
+without faults, that MLflow has one run of each trial, with its files, and every step of every
+metric once. Exit code 1 where a check fails.
 
 --twice: two drills at once, which must not disturb each other. --sqlite: without PostgreSQL.
 """
@@ -55,6 +56,36 @@ method: {{name: random, trials_per_cell: EACH}}
 resources: {{gpus: 0, cpus: 1}}
 """
 """No trial depends on the order in which others end."""
+
+LOGICAL_GPUS = """
+import importlib.util
+import sys
+
+
+class Logical:
+    def find_spec(self, name, path=None, target=None):
+        if name != "trainables.ray_trainable":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def with_cpu(module):
+            execute(module)
+            import torch
+
+            module._device = lambda gpu_fraction: torch.device("cpu")
+
+        spec.loader.exec_module = with_cpu
+        return spec
+
+
+sys.meta_path.insert(0, Logical())
+"""
+"""Read by every Python that starts on a node. Ray counts the GPUs that it is told of, and places
+trials by the shares that they ask for; torch, which would refuse a GPU that is not there, is given
+the CPU instead. So what Ray does with GPUs is drilled, and nothing that a GPU does.
+"""
 
 
 @dataclass
@@ -221,12 +252,18 @@ def drill(folder: Path, trials: int, *, sqlite: bool, short: bool = False) -> Se
     """One drill, and what was found."""
     make_store(folder)
     text = SWEEP.replace("STORE", str(folder / "store")).replace("EACH", str(trials // 2))
+    text = text.replace("gpus: 0", "gpus: 0.5")
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(LOGICAL_GPUS)
     (folder / f"{NAME}.yaml").write_text(text)
     with ExitStack() as stack:
         rays = stack.enter_context(short_folder())
         stack.enter_context(small_disk(folder / "disk"))
         store = f"sqlite:///{folder / 'mlflow.db'}" if sqlite else stack.enter_context(postgres())
         cluster, tracking = RayNodes(rays, folder / "nodes.log"), TrackingServer(store, folder)
+        cluster.environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (str(folder / "site"), os.environ.get("PYTHONPATH")))
+        )
         stack.callback(cluster.end)
         stack.callback(tracking.kill)
         for number in range(2 if short else 3):

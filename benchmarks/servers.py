@@ -81,14 +81,14 @@ class RayNodes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
             try:  # nothing is sent
                 asked.connect(("192.0.2.1", 9))
-                self._host = asked.getsockname()[0]
+                self.host = asked.getsockname()[0]
             except OSError:
-                self._host = "127.0.0.1"
+                self.host = "127.0.0.1"
         self.nodes: list[Server] = []
 
     @property
     def address(self) -> str:
-        return f"{self._host}:{self._port}"
+        return f"{self.host}:{self._port}"
 
     def start(self, cpus: int = 1) -> Server:
         """One more node, the first of which is the head."""
@@ -100,7 +100,7 @@ class RayNodes:
             [
                 *(str(Path(sys.executable).parent / "ray"), "start", *where, "--block"),
                 *(f"--num-cpus={cpus}", "--num-gpus=1", "--object-store-memory=100000000"),
-                *(f"--node-ip-address={self._host}", "--min-worker-port=0", "--max-worker-port=0"),
+                *(f"--node-ip-address={self.host}", "--min-worker-port=0", "--max-worker-port=0"),
             ],
             self.environment,
             self._log,
@@ -112,7 +112,7 @@ class RayNodes:
 
     def _head_answers(self) -> bool:
         try:
-            socket.create_connection((self._host, self._port), timeout=1.0).close()
+            socket.create_connection((self.host, self._port), timeout=1.0).close()
         except OSError:
             return False
         return True
@@ -145,22 +145,24 @@ class RayNodes:
 class TrackingServer:
     """`mlflow server` on a store; can be killed and started again at the same address."""
 
-    def __init__(self, store: str, folder: Path) -> None:
+    def __init__(self, store: str, folder: Path, host: str = "127.0.0.1") -> None:
         self._store = store
+        self._host = host
         self._folder = folder
         self._port = free_port()
         self._server: Server | None = None
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     def start(self) -> None:
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self._server = Server(
             [
                 *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(self._port)),
+                *("--host", self._host, "--port", str(self._port)),
+                *("--allowed-hosts", f"{self._host}:{self._port}"),
                 *("--artifacts-destination", str(self._folder / "files")),
             ],
             # an address with a password is no business of a process list

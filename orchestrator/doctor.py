@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from orchestrator.planning.check import check_data
 from orchestrator.planning.node_facts import NodeFacts, node_facts
@@ -20,6 +20,7 @@ from trainables.data.store.description import INFO_FILE
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
+    from orchestrator.tuning.asking import NodeAnswer
 
 State = Literal["ok", "warning", "fails"]
 
@@ -75,6 +76,7 @@ def _of_ray(
     places: tuple[Place, ...],
     sweep: Sweep | None,
 ) -> list[Finding]:
+    from orchestrator.tracking.client import unanswered
     from orchestrator.tuning.asking import ask_nodes
     from orchestrator.tuning.cluster import ray_cluster
 
@@ -83,6 +85,8 @@ def _of_ray(
             note("asking every node")
             answers = ask_nodes(node_facts, places)
             shared = cluster.shared  # by RAY_ADDRESS, too
+            tracking = sweep.tracking.uri if shared and _sent_by_nodes(sweep) else None
+            tracked = [] if tracking is None else ask_nodes(unanswered, tracking)
     except UserError as error:
         return [Finding(HERE, "Ray", "fails", str(error), "see docs/clusters.md")]
     where = "the cluster answers" if shared else "on this machine"
@@ -97,7 +101,7 @@ def _of_ray(
             without = not answer.resources.get("GPU")  # a head that runs no trial
             found += of_machine(answer.node, facts, sweep, places[0], without_gpu=without)
         found += of_worker(answer.node, facts, here, places)
-    return found
+    return found + [_tracking_from(answer) for answer in tracked]
 
 
 def of_machine(
@@ -217,6 +221,30 @@ def _of_tracking(sweep: Sweep) -> Finding:
     except UserError as error:
         todo = "start the server, or give another `tracking.uri` (none: no tracking)"
         return Finding(HERE, "MLflow", "fails", redacted(str(error)), todo)
+
+
+def _sent_by_nodes(sweep: Sweep | None) -> TypeGuard[Sweep]:
+    """Whether nodes send the files of finished trials to MLflow themselves, where they reach it."""
+    from orchestrator.tracking.client import may_be_told
+
+    if sweep is None or sweep.tracking.is_off:
+        return False
+    try:
+        return may_be_told(sweep.tracking.uri)
+    except UserError:  # a variable that is not set, which is said already
+        return False
+
+
+def _tracking_from(answer: NodeAnswer[str]) -> Finding:
+    """Whether a node reaches MLflow; it is no fault where it does not."""
+    reason = answer.error if answer.answer is None else answer.answer
+    if not reason:
+        return Finding(answer.node, "MLflow seen by a worker", "ok", "it answers")
+    todo = (
+        "nothing, if the driver may send the files of its trials; else give `ray start` there the"
+        " name and password"
+    )
+    return Finding(answer.node, "MLflow seen by a worker", "warning", reason, todo)
 
 
 def _wants_gpu(sweep: Sweep | None) -> bool:

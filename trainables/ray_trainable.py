@@ -156,16 +156,13 @@ def train(
                 ),
             )
             place.finish()
-            sent = send(place.folder)
-        # a trial that reports nothing, its epochs being done before, makes Tune print a line
-        tune.report(
-            {
-                "complete": True,
+            took = {
                 WALL_S: time.monotonic() - began,
                 CPU_S: time.process_time() - began_cpu,
-                **({} if sent is None else {SENT: sent}),
             }
-        )
+            sent = send(place.folder)
+        # a trial that reports nothing, its epochs being done before, makes Tune print a line
+        tune.report({"complete": True, **took, **({} if sent is None else {SENT: sent})})
     except Interrupted as stop:
         tune.report({"interrupted": str(stop)})
     except Exception as error:

@@ -9,6 +9,7 @@ folder of its own.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
 from collections.abc import Iterable
 from functools import cache
@@ -45,8 +46,11 @@ def local_storage(storage: str) -> Path:
 
 
 def all_copies() -> list[Path]:
-    """The copies of sweeps on this machine."""
-    return sorted(file.parent for file in _root().absolute().glob(f"*/*/{FILE}"))
+    """The copies of sweeps on this machine; those whose removal was cut off go."""
+    root = _root().absolute()
+    for left in root.glob("*/.*.gone"):
+        shutil.rmtree(left, ignore_errors=True)
+    return sorted(file.parent for file in root.glob(f"*/*/{FILE}"))
 
 
 def _root() -> Path:

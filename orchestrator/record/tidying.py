@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.record.copies import all_copies, copy_of, place_of
 from trainables.contract import locks
-from trainables.contract.errors import UserError
+from trainables.contract.errors import OrchestrateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Tidied:
 
 def tidy_copies(*, dry_run: bool) -> list[Tidied]:
     """Remove all copies of this machine that no process works in, and whose content the addresses
-    have; nobody is asked there. dry_run: say which, and remove none.
+    have. dry_run: say which, and remove none.
     """
     return [_tidied(run, dry_run=dry_run) for run in all_copies()]
 
@@ -36,15 +37,19 @@ def _tidied(run: Path, *, dry_run: bool) -> Tidied:
             unsent = copy.unsent()
             if unsent:
                 more = f" and {len(unsent) - 1:,} more" if len(unsent) > 1 else ""
-                return Tidied(place, size, f"{unsent[0]}{more} was not sent; resume the sweep")
+                return Tidied(place, size, f"{unsent[0]}{more} is not at the address")
             if not dry_run:
                 copy.drop()
-    except UserError as error:
+    except (OrchestrateError, OSError) as error:
         return Tidied(place, size, str(error))
     return Tidied(place, size)
 
 
 def _size(run: Path) -> int:
     """Stubs take no space."""
-    files = (Path(place) / name for place, _, names in os.walk(run) for name in names)
-    return sum(file.lstat().st_blocks * 512 for file in files)
+    size = 0
+    for place, _, names in os.walk(run):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(place, name).lstat().st_blocks * 512
+    return size

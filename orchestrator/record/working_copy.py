@@ -165,17 +165,22 @@ class Copy:
             self._remove_gone(below)
 
     def unsent(self) -> list[str]:
-        """What was changed or removed here, and is not at the address yet."""
+        """What was changed or removed here, or is there no more, so that it is nowhere else."""
         with self._alone():
-            names = self._names("")
-            changed = [name for name, path in names.items() if self._mark_of(name) != _mark(path)]
+            names, there = self._names(""), self.objects.list()
+            changed = [
+                name
+                for name, path in names.items()
+                if name not in there or self._mark_of(name) != _mark(path)
+            ]
             return sorted({*changed, *self._gone})
 
     def drop(self) -> None:
         """Remove it; a process that holds it now is the caller."""
         with self._alone():
             self._file.unlink(missing_ok=True)
-            shutil.rmtree(self.run)
+            self.run.rename(gone := self.run.with_name(f".{self.run.name}.gone"))
+            shutil.rmtree(gone, ignore_errors=True)
 
     def settle(self, below: str = "") -> None:
         """Learn the versions of what was sent, so that it need not come back."""

@@ -67,7 +67,10 @@ def database_file(uri: str) -> Path | None:
 
 def is_server(uri: str) -> bool:
     """Whether a server answers there, whose address means the same on other machines."""
-    return expanded(uri, PLACE).startswith(("http://", "https://"))
+    parts = urlsplit(expanded(uri, PLACE))
+    host = parts.hostname or ""
+    on_this_machine = host in ("", "localhost", "::1") or host.startswith("127.")
+    return parts.scheme in ("http", "https") and not on_this_machine
 
 
 def load_mlflow() -> tuple[type[Exception], ...]:
@@ -218,6 +221,22 @@ def check_store(uri: str) -> str:
     with reported(uri):
         open_client(uri).search_experiments(max_results=1)
     return "answers"
+
+
+def unanswered(uri: str) -> str:
+    """Why a store does not answer this machine; empty: it does."""
+    try:
+        check_store(uri)
+    except UserError as error:
+        return redacted(str(error))
+    return ""
+
+
+def may_be_told(uri: str) -> bool:
+    """Whether other machines may be told of a store, and reach the same one: a server's, without a
+    password written out.
+    """
+    return redacted(uri) == uri and is_server(uri)
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:

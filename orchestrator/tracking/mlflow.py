@@ -22,8 +22,8 @@ from orchestrator.tracking.client import (
     PLACE,
     absolute_uri,
     is_away,
-    is_server,
     load_mlflow,
+    may_be_told,
     may_pass,
     reason_of,
     reported,
@@ -227,7 +227,7 @@ class MLflowTracker:
         """Of a server alone: a database and its files may be on this machine only, and an address
         with a password in it goes to nobody.
         """
-        if not self._parent or redacted(self._uri) != self._uri or not is_server(self._uri):
+        if not self._parent or not may_be_told(self._uri):
             return None
         return ArtifactStore(uri=self._uri, experiment=self._runs.experiment, parent=self._parent)
 
@@ -340,7 +340,7 @@ class MLflowTracker:
     def _attach(self, told: _Trial, folder: TrialDir, *, finished: bool) -> None:
         """Keep a trial's files with its run, but for those that its worker has sent."""
         there: list[str] = []
-        if told.sent is not None and told.sent["run"] == told.run:
+        if finished and told.sent is not None and told.sent["run"] == told.run:
             of_this = told.sent["result"] == digest_of(folder.result_file)
             there = told.sent["files"] if of_this else []
         files = artifacts_of(folder, finished=finished)

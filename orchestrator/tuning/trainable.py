@@ -4,6 +4,7 @@ finished trial go from there to the tracker's store. Every worker imports this: 
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
@@ -12,6 +13,8 @@ from trainables.ray_trainable import TrialRequest, train
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import ArtifactStore, Sent, Tracker
     from trainables.contract.artifacts import TrialDir
+
+log = logging.getLogger(__name__)
 
 
 class Elsewhere(TypedDict):
@@ -39,11 +42,17 @@ def train_and_send(request: SweepRequest) -> None:
 
 
 def _send(elsewhere: Elsewhere | None, folder: TrialDir) -> Sent | None:
-    if elsewhere is None or elsewhere["driver"] == _this_node():
+    if elsewhere is None:
         return None
-    from orchestrator.tracking.sending import SENDER
+    try:
+        if elsewhere["driver"] == _this_node():
+            return None
+        from orchestrator.tracking.sending import SENDER
 
-    return SENDER.send(elsewhere["store"], folder)
+        return SENDER.send(elsewhere["store"], folder)
+    except Exception as error:  # such as of an environment that lacks a package
+        log.info("%s: its files are left to the driver: %s", folder.path, error)
+        return None
 
 
 def _this_node() -> str:

@@ -18,6 +18,7 @@ from orchestrator.doctor import HERE, examine, of_machine, of_worker
 from orchestrator.planning import reaching
 from orchestrator.planning.node_facts import NodeFacts, node_facts
 from orchestrator.planning.reaching import Place
+from orchestrator.tracking import client
 from orchestrator.tuning import asking, cluster
 from orchestrator.tuning.asking import NodeAnswer
 from tests.naive_stores import clip, store
@@ -288,6 +289,29 @@ def test_stores_of_a_sweep(rays, tmp_path, monkeypatch, uri, state, said):
     assert "hunter2" not in str(found)
     assert states(found)["store"] == "fails"  # nowhere
     assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
+
+
+def test_nodes_that_do_not_reach_the_tracker_leave_it_to_the_driver(rays, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rays.append(NodeAnswer("b", {"CPU": 8.0}, FACTS))
+    tracked = [
+        NodeAnswer("a", {}, None, "no answer for 180 s"),
+        NodeAnswer("b", {}, "error code 401"),
+        NodeAnswer("c", {}, ""),
+    ]
+
+    def ask_nodes(question, *what):
+        if question is not client.unanswered:
+            return rays
+        assert what == ("http://h:5000",)
+        return tracked
+
+    monkeypatch.setattr(asking, "ask_nodes", ask_nodes)
+    monkeypatch.setattr(client, "check_store", lambda uri: "answers")
+    for uri, expected in (("http://h:5000", "warning warning ok".split()), ("sqlite:///x.db", [])):
+        found = examine(loaded(tmp_path, SMALL, f"tracking.uri={uri}"), "h:1", lambda _: None)
+        seen = [each for each in found if each.what == "MLflow seen by a worker"]
+        assert [each.state for each in seen] == expected
 
 
 def test_the_command_says_it_with_its_exit_code(rays, tmp_path, monkeypatch, capsys):

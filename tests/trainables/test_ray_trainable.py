@@ -1,6 +1,7 @@
 """What a worker makes of a request, and what it reports of how the trial ended."""
 
 import errno
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -248,6 +249,8 @@ def test_the_files_of_a_finished_trial_are_sent_on_once_its_result_is_where_it_s
         assert (out / "result.json").read_bytes() == b"result"
         assert folder.deploy_file.read_bytes() == b"weights"
         assert reports == []
+        later = time.monotonic() + 1000.0
+        monkeypatch.setattr(ray_trainable.time, "monotonic", lambda: later)
         return {"files": ["deploy.pt"]}
 
     monkeypatch.setattr(run, "run_trial", trained)
@@ -255,6 +258,7 @@ def test_the_files_of_a_finished_trial_are_sent_on_once_its_result_is_where_it_s
     at = f"file://{tmp_path}" if kept == "address" else str(tmp_path)
     train({**request(tmp_path), "out": f"{at}/trial", "cancel_file": f"{at}/cancel"}, send)
     assert reports[-1][SENT] == {"files": ["deploy.pt"]}
+    assert reports[-1][WALL_S] < 500.0  # what the trial took, without that
 
 
 def test_of_a_trial_that_fails_nothing_is_sent_on(tmp_path, reports, monkeypatch):

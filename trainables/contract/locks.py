@@ -27,22 +27,38 @@ def held(
     UserError(busy) if another process holds it for `patience` seconds, and where there cannot be
     such a folder.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: must be a folder that can be written to: {error.strerror}"
-        ) from error
     deadline = time.monotonic() + patience
+    handle = _opened(folder, name)
     try:
-        while not taken(handle):
+        while not taken(handle) or _is_gone(handle, folder / name):
+            if _is_gone(handle, folder / name):  # its holder has removed the folder
+                os.close(handle)
+                handle = _opened(folder, name)
+                continue
             if time.monotonic() > deadline:
                 raise UserError(busy if isinstance(busy, str) else busy())
             time.sleep(PAUSE_S)
         yield
     finally:
         os.close(handle)
+
+
+def _opened(folder: Path, name: str) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: must be a folder that can be written to: {error.strerror}"
+        ) from error
+
+
+def _is_gone(handle: int, file: Path) -> bool:
+    """Whether what was opened is not the file any more: a lock on it keeps nobody out."""
+    try:
+        return not os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return True
 
 
 def is_held(folder: Path) -> bool:

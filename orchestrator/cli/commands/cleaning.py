@@ -52,7 +52,7 @@ def clean(
     Trials that go on keep their checkpoint; scores, deploy forms and results stay.
     """
     if copies:
-        if name is not None or everything or yes or checkpoints is not None:
+        if name is not None or everything or yes or checkpoints is not None or storage != "runs":
             raise UserError("--copies: is of all sweeps, and takes --dry-run and --json alone")
         _clean_copies(dry_run, as_json)
         return

@@ -53,8 +53,23 @@ def test_what_was_not_sent_stays(storage, what):
         file.write("{}\n")  # by a driver that was killed
     copies._copy.cache_clear()
     [copy] = tidy_copies(dry_run=False)
-    assert copy.stays == f"{name} was not sent; resume the sweep"
+    assert copy.stays == f"{name} is not at the address"
     assert (run / name).is_file()
+
+
+def test_what_was_removed_at_the_address_stays(storage):
+    run = find_folder("small", storage)
+    result = next(run.glob("trials/*/result.json"))
+    Objects(f"{storage}/small").remove([result.relative_to(run).as_posix()])
+    assert tidy_copies(dry_run=False)[0].stays.endswith("result.json is not at the address")
+    assert result.is_file()
+
+
+def test_a_removal_that_was_cut_off_is_ended(storage):
+    run = find_folder("small", storage)
+    left = run.rename(run.with_name(".small.gone"))
+    assert tidy_copies(dry_run=False) == []
+    assert not left.exists()
 
 
 def test_another_process_finds_that_the_copy_is_gone(storage, local):
@@ -68,7 +83,7 @@ def test_another_process_finds_that_the_copy_is_gone(storage, local):
     refresh(run)
 
 
-@pytest.mark.parametrize("more", [("small",), ("--all",), ("--checkpoints", "none")])
+@pytest.mark.parametrize("more", [("small",), ("--all",), ("--storage", "x")])
 def test_copies_of_all_sweeps_go_by_themselves(capsys, more):
     code, _, err = run_captured(capsys, "clean", "--copies", *more)
     assert code == 2

@@ -106,7 +106,37 @@ def test_a_worker_that_dies_while_it_sends_leaves_the_rest_to_the_driver(
     with pytest.raises(Killed):  # what it would have reported is not heard
         sending._Sending(tracker.artifact_store(), folder)._send()
     server.log_artifact = log
-    assert ended(tracker, folder).keys() == FILES
+    artifacts = ended(tracker, folder)
+    assert artifacts.keys() == FILES
+    assert sum(artifacts.values()) == len(FILES) + dies_at - 1 + after
+    assert max(artifacts.values()) <= 2
+
+
+def test_an_end_without_a_result_is_told_whatever_the_worker_has_said(tracker, folder, tmp_path):
+    tracker.files_sent(folder.path.name, Sender().send(tracker.artifact_store(), folder))
+    empty = TrialDir(tmp_path / folder.path.name)
+    tracker.finish_trial(folder.path.name, empty, "interrupted")
+    assert tracker.finish_sweep("interrupted", {}, None) == ()
+    assert {run.status for run in tracker._client._client.runs.values()} == {"KILLED"}
+
+
+def test_sending_takes_a_tenth_of_the_time_at_most(server, tracker, folder, monkeypatch):
+    now, log = [1000.0], server.log_artifact
+
+    def slow(*arguments):
+        now[0] += 1.0
+        log(*arguments)
+
+    server.log_artifact = slow
+    monkeypatch.setattr(sending.time, "monotonic", lambda: now[0])
+    sender = Sender()
+    assert sender.send(tracker.artifact_store(), folder) is not None
+    took = now[0] - 1000.0
+    now[0] += 9 * took - 0.1
+    assert sender.send(tracker.artifact_store(), folder) is None
+    now[0] += 0.2
+    assert sender.send(tracker.artifact_store(), folder) is not None
+    tracker.finish_sweep("interrupted", {}, None)
 
 
 def test_a_file_that_is_not_taken_is_left_to_the_driver_and_the_others_are_sent_once(
@@ -210,7 +240,10 @@ def test_a_run_that_is_not_there_yet_is_left_to_the_driver_without_a_rest(server
 
 @pytest.mark.parametrize(
     "uri",
-    ["sqlite:///x.db", "postgresql://h/x", "http://me:password@h:5000", "http://h/?token=abcdefgh"],
+    [
+        *("sqlite:///x.db", "postgresql://h/x", "http://127.0.0.1:5000", "http://localhost:5000"),
+        *("http://me:password@h:5000", "http://h/?token=abcdefgh"),
+    ],
 )
 def test_workers_are_not_told_of_a_store_of_the_machine_nor_of_a_password(server, uri):
     tracker = MLflowTracker(uri, "e")

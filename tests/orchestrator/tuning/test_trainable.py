@@ -10,6 +10,7 @@ from orchestrator.tracking import sending
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.tuning import trainable
 from orchestrator.tuning.trainable import elsewhere_of, train_and_send
+from trainables.contract.artifacts import TrialDir
 
 STORE = {"uri": "http://h:5000", "experiment": "1", "parent": "p"}
 
@@ -32,6 +33,14 @@ def test_files_are_sent_from_other_nodes_than_the_drivers_alone(sent, monkeypatc
     monkeypatch.setattr(trainable, "_this_node", lambda: node)
     train_and_send(request)
     assert sent == ([(STORE, tmp_path)] if node == "another" else [])
+
+
+def test_an_environment_that_lacks_something_fails_no_trial(monkeypatch, tmp_path):
+    def broken():
+        raise ModuleNotFoundError("No module named 'requests'")
+
+    monkeypatch.setattr(trainable, "_this_node", broken)
+    assert trainable._send({"driver": "a", "store": STORE}, TrialDir(tmp_path)) is None
 
 
 def test_without_a_server_nothing_is_sent_and_nobody_is_asked_for_a_node(sent):

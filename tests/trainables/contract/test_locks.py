@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import pytest
 
@@ -63,3 +64,21 @@ def test_any_other_error_of_a_lock_is_raised(tmp_path, monkeypatch, lock):
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="Input/output"):
         lock(file.fileno())
+
+
+def test_who_waits_for_a_folder_that_its_holder_removes_holds_the_one_that_is_there(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "copy"
+    first = locks.held(folder, patience=0.0, busy="busy")
+    first.__enter__()
+
+    def removed(seconds):
+        shutil.rmtree(folder)
+        first.__exit__(None, None, None)
+
+    monkeypatch.setattr(locks.time, "sleep", removed)
+    with locks.held(folder, patience=5.0, busy="busy"):
+        assert locks.is_held(folder)
+        with pytest.raises(UserError, match="busy"), locks.held(folder, patience=0.0, busy="busy"):
+            pass
