@@ -216,16 +216,16 @@ def multiply(
 
     x, start, out: flat arrays and where their maps begin, of the last two also numbers from row to
     row, 0 of `start`: one row for all. rows: (starts, offsets, values), for every output once or,
-    chunk after chunk of inputs, several times. group: 1, or 4 (at least COLUMNS columns): so many
+    chunk after chunk of inputs, several times. group: 1, or 4 (at least HALF columns): so many
     outputs have their places in common, and every place as many values. `out` must not be where x
     or start are, but for whole tiles: the last columns are computed twice.
     """
     lowest = x[0].dtype.type(-np.inf)
     floors = (lowest, x[0].dtype.type(0.0) if relu else lowest)
-    if columns < COLUMNS:
-        _multiply_little(x, rows, bias, start, floors, out, columns)
-    elif group == GROUP:
+    if group == GROUP:
         _multiply_groups(x, rows, bias, start, floors, out, columns)
+    elif columns < COLUMNS:
+        _multiply_little(x, rows, bias, start, floors, out, columns)
     else:
         _multiply_wide(x, rows, bias, start, floors, out, columns)
 

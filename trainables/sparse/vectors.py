@@ -8,8 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding, ir
+from numba import config
 
-LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
+
+def lanes_of(chosen: str | None) -> int:
+    """Single-precision numbers of a vector register that numba compiles for; chosen: its
+    NUMBA_CPU_FEATURES, None: those of this machine.
+    """
+    if chosen is None:
+        return 16 if binding.get_host_cpu_features().get("avx512f") else 8
+    return 16 if "+avx512f" in chosen.split(",") else 8
+
+
+LANES = lanes_of(config.CPU_FEATURES)
 """Single-precision numbers of a vector register."""
 FUSED = ("contract", "nsz")  # a product and a sum may be one operation, rounded once
 

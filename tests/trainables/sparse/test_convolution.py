@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from trainables.sparse import kernels
 from trainables.sparse.convolution import Convolution, Steps
 from trainables.sparse.rows import Rows
 
@@ -174,3 +175,22 @@ def test_transposed_rows_are_those_of_the_turned_kernel():
     for name in ("starts", "channels", "taps", "values"):
         np.testing.assert_array_equal(getattr(turned, name), getattr(expected, name))
     np.testing.assert_array_equal(turned.values, Rows.of(kernel).values[order])
+
+
+@pytest.mark.parametrize("columns", [64, 100, 300])
+def test_groups_of_outputs_are_multiplied_at_any_width(columns):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(4 * columns).astype(np.float32)
+    values = rng.standard_normal((3, 4)).astype(np.float32)  # two places of 4 outputs, then one
+    inputs = np.array([0, 3, 1])
+    rows = (np.array([0, 2, 3]), (inputs * columns).astype(np.uint32), values.ravel())
+    bias, start = np.arange(8, dtype=np.float32), np.zeros(columns, np.float32)
+    out = np.zeros(8 * columns, np.float32)
+    kernels.multiply(
+        (x, 0), rows, bias, (start, 0, 0), False, (out, 0, columns), columns, kernels.GROUP
+    )
+    maps = x.reshape(4, columns)
+    expected = [values[:2].T @ maps[inputs[:2]], values[2:].T @ maps[inputs[2:]]]
+    np.testing.assert_allclose(
+        out.reshape(8, columns), np.concatenate(expected) + bias[:, None], atol=1e-5
+    )

@@ -10,6 +10,7 @@ import pytest
 from numba.core.caching import FunctionCache, NullCache
 
 from trainables.sparse import gradient_kernels, kept_code, kernels, wide_kernels
+from trainables.sparse.vectors import lanes_of
 
 CODEGEN = SimpleNamespace(magic_tuple=lambda: ("processor",))
 
@@ -73,3 +74,9 @@ def test_compiling_is_said_once(monkeypatch, caplog, tmp_path):
     for _ in range(2):
         assert cache.load_overload((numba.float64,), context) is None
     assert caplog.text.count("compiling kernels") == 1
+
+
+@pytest.mark.parametrize(("chosen", "lanes"), [("+avx2,+fma", 8), ("+avx2,+avx512f", 16), ("", 8)])
+def test_vectors_are_those_of_the_processor_that_is_compiled_for(chosen, lanes):
+    """NUMBA_CPU_FEATURES may leave out what this machine has."""
+    assert lanes_of(chosen) == lanes
