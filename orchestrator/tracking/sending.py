@@ -47,7 +47,6 @@ class Sender:
         """
         if time.monotonic() < self._rests_until:
             return None
-        began = time.monotonic()
         sending = _Sending(store, folder)
         thread = threading.Thread(target=sending.run, name="artifacts", daemon=True)
         thread.start()
@@ -55,8 +54,12 @@ class Sender:
         sending.given_up = thread.is_alive()
         now = time.monotonic()
         failed = sending.failed or sending.given_up
-        self._rests_until = now + (REST_S if failed else REST * (now - began))
-        return sending.sent()
+        sent = sending.sent()
+        if failed:
+            self._rests_until = now + REST_S
+        elif sent is not None:
+            self._rests_until = now + REST * (now - sending.began)
+        return sent
 
 
 class _Sending:
@@ -68,6 +71,7 @@ class _Sending:
         self._run = ""
         self._result = ""
         self._there: list[str] = []
+        self.began = 0.0  # the first file's way; MLflow is loaded once in a process
         self.failed = False
         self.given_up = False  # nobody waits any more
 
@@ -94,6 +98,7 @@ class _Sending:
         if len(found) != 1 or not _takes_files(found[0]):
             return  # the driver has not opened it yet
         self._run, self._result = found[0].info.run_id, digest_of(self._folder.result_file)
+        self.began = time.monotonic()
         for name, path in artifacts_of(self._folder, finished=True).items():
             if self.given_up:
                 return

@@ -18,6 +18,12 @@ PAUSE_S = 0.05
 """Between two attempts to take a lock."""
 
 
+LOOKS = 5
+"""How often a file that is another one than was opened is opened again: there are file systems
+whose files have another number each time, and whose locks are good.
+"""
+
+
 @contextmanager
 def held(
     folder: Path, *, patience: float, busy: str | Callable[[], str], name: str = ".lock"
@@ -27,17 +33,19 @@ def held(
     UserError(busy) if another process holds it for `patience` seconds, and where there cannot be
     such a folder.
     """
-    deadline = time.monotonic() + patience
+    deadline, looks = time.monotonic() + patience, LOOKS
     handle = _opened(folder, name)
     try:
-        while not taken(handle) or _is_gone(handle, folder / name):
-            if _is_gone(handle, folder / name):  # its holder has removed the folder
+        while not taken(handle) or (looks and _is_gone(handle, folder / name)):
+            if looks and _is_gone(handle, folder / name):  # its holder has removed the folder
+                looks -= 1
+                there = _opened(folder, name)
                 os.close(handle)
-                handle = _opened(folder, name)
-                continue
-            if time.monotonic() > deadline:
+                handle = there
+            elif time.monotonic() > deadline:
                 raise UserError(busy if isinstance(busy, str) else busy())
-            time.sleep(PAUSE_S)
+            else:
+                time.sleep(PAUSE_S)
         yield
     finally:
         os.close(handle)

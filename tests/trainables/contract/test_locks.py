@@ -82,3 +82,37 @@ def test_who_waits_for_a_folder_that_its_holder_removes_holds_the_one_that_is_th
         assert locks.is_held(folder)
         with pytest.raises(UserError, match="busy"), locks.held(folder, patience=0.0, busy="busy"):
             pass
+
+
+def test_files_without_a_lasting_number_can_be_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks.os.path, "samestat", lambda one, two: False)
+    with (
+        locks.held(tmp_path, patience=0.0, busy="busy"),
+        pytest.raises(UserError, match="busy"),
+        locks.held(tmp_path, patience=0.0, busy="busy"),
+    ):
+        pass
+    assert not locks.is_held(tmp_path)
+
+
+def test_a_folder_that_cannot_be_opened_again_is_one_error_and_closes_nothing_twice(
+    tmp_path, monkeypatch
+):
+    opened, closed = locks._opened, []
+    answers = iter([opened(tmp_path, ".lock")])
+
+    def once(folder, name):
+        for handle in answers:
+            return handle
+        raise UserError("must be a folder that can be written to")
+
+    close = os.close
+    monkeypatch.setattr(locks, "_opened", once)
+    monkeypatch.setattr(locks, "_is_gone", lambda handle, file: True)
+    monkeypatch.setattr(locks.os, "close", lambda handle: (closed.append(handle), close(handle)))
+    with (
+        pytest.raises(UserError, match="must be a folder"),
+        locks.held(tmp_path, patience=0.0, busy="busy"),
+    ):
+        pass
+    assert len(closed) == len(set(closed)) == 1
