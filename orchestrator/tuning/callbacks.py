@@ -29,7 +29,7 @@ from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.signals import StopSwitch
 from orchestrator.tuning.stalls import Stalls
 from orchestrator.tuning.sweep_run import SweepRun
-from orchestrator.tuning.workers import Death, count_as_failure, death_of, kill
+from orchestrator.tuning.workers import DIED, Death, count_as_failure, death_of, kill
 from trainables.contract.artifacts import EPOCH_METRICS, TrialResult
 from trainables.contract.disk import disk_problem
 from trainables.ray_trainable import (
@@ -224,6 +224,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         """The worker died, or the trial raised what another attempt may not meet again."""
         proposal, death = self._proposal(trial), self._death(trial)
         name = proposal.trial
+        if self._ended_with_us(death):
+            return  # it has no other worker in this run, see `close`
         self._no_worker(name)
         counts = death.counts
         if not counts:
@@ -250,6 +252,12 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         stalled = self._stalled.pop(self._proposal(trial).trial, None)
         return death_of(trial) if stalled is None else Death(stalled)
 
+    def _ended_with_us(self, death: Death) -> bool:
+        """Whether a signal to this process may be what a worker died of: `timeout`, a shell and
+        Slurm send theirs to all processes of a sweep.
+        """
+        return self._switch.signalled and death.reason.startswith(DIED)
+
     def _no_worker(self, name: str) -> None:
         self._running.pop(name, None)
         self._stalls.ended(name)
@@ -265,16 +273,21 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         """Tune has given the trial up after its restarts. One that was cut off from its address, or
-        the store, is not at fault: it goes on when the sweep is resumed.
+        the store, or whose worker ended as this process is to end, is not at fault: it goes on when
+        the sweep is resumed.
         """
         name = self._proposal(trial).trial
         away = self._away.get(name)
         if away is not None:
             self._give_back(trial, away)
             return
+        death = self._death(trial)
+        if self._ended_with_us(death):
+            self._ended(trial, reason=None)
+            return
         restarts = self._restarts[name]
         after = f", after {restarts} restart{'' if restarts == 1 else 's'}" if restarts else ""
-        self._ended(trial, reason=f"{self._death(trial).reason}{after}")
+        self._ended(trial, reason=f"{death.reason}{after}")
 
     def _give_back(self, trial: TuneTrial, reason: str) -> None:
         name = self._proposal(trial).trial

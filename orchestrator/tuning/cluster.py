@@ -182,15 +182,19 @@ class Cluster:
         self._ask_at = 0.0
         self.lost = False
 
-    def check(self) -> None:
-        """ClusterLost once the head has not answered for LOST_AFTER_S seconds."""
-        now = time.monotonic()
-        if now < self._ask_at:
+    def check(self, *, signalled: bool = False) -> None:
+        """ClusterLost once the head has not answered for LOST_AFTER_S seconds.
+
+        signalled: this process was asked to end: what asked it, such as `timeout` or Slurm, may
+        have asked the Ray of this machine as well, which then does not come back.
+        """
+        now, gone = time.monotonic(), signalled and not self.shared
+        if now < self._ask_at and not gone:
             return
         self._ask_at = now + ASK_EVERY_S
         if answers(self._head, timeout=1.0):
             self._answered = now
-        elif now - self._answered > LOST_AFTER_S:
+        elif gone or now - self._answered > LOST_AFTER_S:
             self.lost = True
             raise ClusterLost(f"the Ray cluster at {self._head} does not answer any more")
 

@@ -390,7 +390,7 @@ class Monitor:
 
     def tick(self) -> None:
         """Called about once a second. ClusterLost where there is nothing to wait for any more."""
-        self._cluster.check()
+        self._cluster.check(signalled=self._run.switch.signalled)
         running = self._run.display.snapshot()
         self._cores.check(len(running.trials))
         running = replace(running, waits_for=self._cores.waits_for)

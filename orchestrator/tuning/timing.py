@@ -73,9 +73,12 @@ class Timing:
             try:
                 answer = self._answer(asked)
             except ClusterLost as error:
-                self.note(f"warning   latencies were not measured: {error}")
+                if not self.stopped():
+                    self.note(f"warning   latencies were not measured: {error}")
                 return
             except (OrchestrateError, ray.exceptions.RayError) as error:
+                if self.stopped():  # what stops the sweep may have ended its worker
+                    return
                 trial, reason = folders[0].path.name, str(error).strip().splitlines()[-1]
                 self.note(f"warning   {trial}: its latency was not measured: {reason}")
                 continue
@@ -86,7 +89,7 @@ class Timing:
     def _answer(self, asked: Any) -> str | None:
         """What the worker says; None where the sweep was asked to stop meanwhile."""
         while not ray.wait([asked], timeout=TICK_S)[0]:
-            self.cluster.check()
+            self.cluster.check(signalled=self.stopped())
             self.context.journal.heartbeat()
             if self.stopped():
                 ray.cancel(asked, force=True)

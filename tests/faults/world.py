@@ -192,7 +192,7 @@ class World:
         with self.disk.outside():
             self.facts.look()
 
-    def check_cluster(self) -> None:
+    def check_cluster(self, *, signalled: bool = False) -> None:
         if self.rng.random() < self.faults.cluster_lost:
             raise ClusterLost("the cluster does not answer any more")
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,25 @@ def test_a_signal_while_ray_starts_is_said_in_a_line_and_leaves_nothing_behind(f
     assert not events(folder, "trial_finished")
     assert not workers_of(process.pid)
     assert not {"cancel", "drain"} & {file.name for file in (folder / "runs/tiny").iterdir()}
+
+
+@pytest.mark.full
+def test_a_signal_to_all_processes_of_a_sweep_ends_it_at_once_and_resumably(folder):
+    """As `timeout` and Slurm send it: Ray's own processes end, and nobody waits for them."""
+    process = start(folder)
+    wait_until(lambda: long_trial_is_under_way(folder), process)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getsid(int(entry.name)) == process.pid:
+                os.kill(int(entry.name), signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.count("SIGTERM") == 2, said  # that it came, and why the sweep stopped
+    assert "RESTART" not in said
+    assert "orchestrate resume tiny" in said
+    assert events(folder)[-1]["event"] == "sweep_interrupted"
+    assert not events(folder, "trial_failed")
+    assert not workers_of(process.pid)
 
 
 @pytest.mark.full

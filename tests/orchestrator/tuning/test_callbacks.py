@@ -219,6 +219,30 @@ def test_a_trial_that_its_search_does_not_need_is_discarded(scene):
     assert scene.callback.ended == {"st_gcn-1"}
 
 
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_worker_that_dies_of_the_signal_that_ends_the_sweep_is_no_failure(scene, restarts):
+    """As a job of Slurm ends. Without restarts left the trial had an ending that it does not have,
+    and was not run again.
+    """
+    scene.tell("start")
+    scene.switch.signalled = True
+    scene.switch.cancel(Stop("person", "received SIGTERM"))
+    scene.tell("recover" if restarts else "error")
+    scene.callback.close()
+    assert scene.events() == ["trial_started", "trial_interrupted"]
+    assert [call[2] for call in scene.tracker.named("finish_trial")] == ["interrupted"]
+    assert not scene.callback.ended
+    assert not [line for line in scene.lines() if line.startswith(("RESTART", "FAILED"))]
+
+
+def test_what_a_trial_raises_after_a_signal_is_its_failure(scene, monkeypatch):
+    monkeypatch.setattr(callbacks, "death_of", lambda trial: Death("ValueError: a bug"))
+    scene.tell("start")
+    scene.switch.signalled = True
+    scene.tell("error")
+    assert scene.events() == ["trial_started", "trial_failed"]
+
+
 def test_a_trial_that_was_stopped_has_no_ending(scene):
     scene.tell("start")
     scene.trial.last_result = {"interrupted": "stopped in epoch 3"}

@@ -100,6 +100,24 @@ def test_a_head_that_does_not_answer_is_lost_after_a_while(monkeypatch):
     assert watched.lost
 
 
+@pytest.mark.parametrize(("shared", "signalled"), [(False, True), (True, True), (False, False)])
+def test_a_ray_of_this_machine_that_a_signal_has_ended_is_not_waited_for(
+    monkeypatch, shared, signalled
+):
+    """`timeout` and Slurm signal all processes; Tune would start dead workers again, and wait."""
+    answering = [True]
+    monkeypatch.setattr(cluster, "answers", lambda address, timeout: answering[0])
+    watched = Cluster("127.0.0.1:6379", shared=shared)
+    watched.check(signalled=signalled)
+    answering[0] = False
+    if signalled and not shared:
+        with pytest.raises(ClusterLost):
+            watched.check(signalled=True)
+    else:
+        watched.check(signalled=signalled)
+    assert watched.lost == (signalled and not shared)
+
+
 def test_whether_something_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

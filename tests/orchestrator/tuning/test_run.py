@@ -81,7 +81,7 @@ def test_a_signal_while_tune_runs_cancels_whatever_ray_and_tune_install(scene, m
 
 
 def test_a_lost_cluster_ends_the_run_without_waiting_for_tune(scene):
-    def lost():
+    def lost(**_options):
         raise ClusterLost("the Ray cluster at h:1 does not answer any more")
 
     release = threading.Event()
@@ -331,7 +331,7 @@ def test_a_record_is_written_where_something_has_changed(scene, monkeypatch):
     written, ticks = [], []
     monkeypatch.setattr(run_module, "RECORD_EVERY_S", 0.0)
     monkeypatch.setattr(run_module, "write_running", lambda folder, now: written.append(now))
-    scene.cluster.check = lambda: ticks.append(1)
+    scene.cluster.check = lambda **_: ticks.append(1)
 
     def wait():
         looked = len(ticks)
