@@ -69,22 +69,25 @@ class Expected:
             work.epochs,
         )
 
-    def timing_seconds(self, trials: Iterable[Trial]) -> float:
+    def timing_seconds(self, trials: Iterable[Trial], *, sparse: bool) -> float:
         """Of the latencies that are measured when all trials have ended: once of every structure
-        and level, and of every trial where those of one level tend to differ.
+        and level, and of every trial where those of one level tend to differ. sparse: masked
+        networks are timed on their kept weights, too; else a level counts by its structure alone.
         """
         structures: dict[Hashable, TrialConfig] = {}
         for trial in trials:
             config, sparsity = trial.config, trial.config.sparsity
-            differs = sparsity.level == "learned" or sparsity.expected_level >= COMPACT_FROM
+            learned = sparse and sparsity.level == "learned"
+            differs = learned or sparsity.expected_level >= COMPACT_FROM
             own = (trial.proposal.trial,) if differs else ()
-            structures.setdefault((self.sizes.key(config), sparsity.expected_level, *own), config)
-        return sum(map(self._timing, structures.values()))
+            level = (sparsity.expected_level,) if sparse else ()
+            structures.setdefault((self.sizes.key(config), *level, *own), config)
+        return sum(self._timing(config, sparse) for config in structures.values())
 
-    def _timing(self, config: TrialConfig) -> float:
-        """Of a deploy form, run dense, on its kept weights, and in its compact form."""
+    def _timing(self, config: TrialConfig, sparse: bool) -> float:
+        """Of a deploy form, run dense, in its compact form and on its kept weights."""
         cost, sparsity = self.sizes.count(config).deploy, config.sparsity
-        forms = 1 + (not sparsity.dense) + (sparsity.expected_level >= COMPACT_FROM)
+        forms = 1 + (sparsity.expected_level >= COMPACT_FROM) + (sparse and not sparsity.dense)
         calls = [forward_work(cost, n, n).seconds(self.pace) for n in (1, BATCH)]
         return forms * sum(map(seconds_of_timing, calls))
 

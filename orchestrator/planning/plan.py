@@ -309,7 +309,8 @@ def _rest_hours(facts: _Facts, cells: int) -> float:
     seconds = START_S + CONCLUSION_S + cells * CELL_S
     seconds += PROPOSAL_S.get(facts.sweep.method.name, 0.0) * len(facts.left)
     if not facts.sweep.chooses_by_latency:
-        seconds += facts.expected.timing_seconds(facts.everything)
+        sparse = not facts.machine.gpus and compiled()
+        seconds += facts.expected.timing_seconds(facts.everything, sparse=sparse)
     return seconds / 3600
 
 

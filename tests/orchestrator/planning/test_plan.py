@@ -24,7 +24,7 @@ from trainables.cost.counting.count import count
 from trainables.cost.timed import seconds_of_timing
 from trainables.data.store.cache import open_store
 from trainables.data.store.reading import Store
-from trainables.sparse.rows import without_numba
+from trainables.sparse.rows import compiled, without_numba
 
 
 def test_figures_are_those_of_the_formulas(planned, store) -> None:
@@ -272,7 +272,7 @@ def test_what_is_done_before_and_after_the_trials_grows_with_cells_and_networks(
     opened = open_store(str(store))
     split = opened.split(sweep.data.protocol, sweep.data.selection)
     expected = Expected(Sizes(opened), split, found.machine.pace)
-    timing = expected.timing_seconds(all_trials(sweep))
+    timing = expected.timing_seconds(all_trials(sweep), sparse=compiled())
     assert timing > 0
     fixed = START_S + CONCLUSION_S + 4 * CELL_S
     assert found.rest_hours == pytest.approx((fixed + timing) / 3600)
@@ -282,10 +282,19 @@ def test_what_is_done_before_and_after_the_trials_grows_with_cells_and_networks(
 
 
 @pytest.mark.parametrize(
-    ("levels", "seeds", "forms"),
-    [("[0]", 2, 1), ("[0, 0.5]", 2, 1 + 2), ("[0.5, 0.8]", 1, 2 + 2), ("[0.95]", 2, 2 * 3)],
+    ("levels", "seeds", "sparse", "forms"),
+    [
+        ("[0]", 2, True, 1),
+        ("[0, 0.5]", 2, True, 1 + 2),
+        ("[0.5, 0.8]", 1, True, 2 + 2),
+        ("[0.95]", 2, True, 2 * 3),
+        ("[0, 0.5, 0.8]", 2, False, 1),
+        ("[0.95]", 2, False, 2 * 2),
+    ],
 )
-def test_forms_that_take_equally_long_are_timed_once(planned, store, levels, seeds, forms) -> None:
+def test_forms_that_take_equally_long_are_timed_once(
+    planned, store, levels, seeds, sparse, forms
+) -> None:
     """A masked one on its kept weights, too, and beside its compact form where that is smaller."""
     sweep, found = planned(
         f"parameters={{sparsity.level: {levels}}}", f"method.seeds={seeds}", "ensembles=[]"
@@ -297,7 +306,7 @@ def test_forms_that_take_equally_long_are_timed_once(planned, store, levels, see
     cost = Sizes(opened).count(trials[0].config).deploy
     calls = [forward_work(cost, n, n).seconds(found.machine.pace) for n in (1, BATCH)]
     once = sum(map(seconds_of_timing, calls))
-    assert expected.timing_seconds(trials) == pytest.approx(forms * once)
+    assert expected.timing_seconds(trials, sparse=sparse) == pytest.approx(forms * once)
 
 
 def test_notes_name_settings_without_effect_and_small_spaces(planned) -> None:
