@@ -5,6 +5,9 @@ With x centred and zero beyond the ends of time, R(d) = sum over samples, frames
 x(t + d)^T. The Gram matrix of whole windows, sum over outputs j of x(j + a) x(j + b)^T, is R(b - a)
 without the pairs that reach over an end, which lie within the first and the last frames. Under a
 stride of s the frames s t + i are channels of their own.
+
+A quadratic form of a Gram matrix rounds by the square of what lies far from zero. So the largest
+difference between samples is taken out before (`Centre`), and whoever needs it adds its square.
 """
 
 from __future__ import annotations
@@ -52,18 +55,66 @@ class Window:
     def outputs(self, frames: int) -> int:
         return (frames - 1) // self.stride + 1
 
+    def over(self, frames: int, device: torch.device) -> Tensor:
+        """1 where a tap of an output's window reaches over an end: (T', K)."""
+        there = F.pad(
+            torch.ones(frames, dtype=torch.float64, device=device), (self.reach, self.reach)
+        )
+        return 1 - there.unfold(0, self.size, self.stride)
 
-def window_moments(
-    x: Tensor, shift: Tensor, counts: Tensor | None, window: Window
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the samples and joints of x - shift, (N, C, T, V) - (C,), zero beyond the ends.
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Centre:
+    """Where each sample lies: shift + along[n] direction.
+
+    Of all samples, each as often as it counts, `along` has mean 0 and mean square 1, if their means
+    differ. In float64; but the shift is a value of the precision of the means.
+    """
+
+    shift: Tensor  # the mean of all (C,)
+    direction: Tensor  # in which the samples' means differ most (C,)
+    along: Tensor  # (N,)
+    counts: Tensor | None  # how often each sample is taken (N,); None: once
+
+    @classmethod
+    def of(cls, means: Tensor, counts: Tensor | None) -> Centre:
+        """Of samples with these means (N, C), float32 at least."""
+        taken = means.new_ones(len(means)) if counts is None else counts
+        shares = (taken.double() / taken.double().sum())[:, None]  # (N, 1)
+        shift = (shares * means).sum(dim=0)
+        apart = means - shift
+        # one step of a power iteration from the sample that weighs most; no look at the device
+        weigh = shares * apart.square().sum(dim=1, keepdim=True)
+        along = (apart * apart.index_select(0, weigh.argmax().view(1))).sum(dim=1, keepdim=True)
+        along = along - (shares * along).sum()
+        spread = (shares * along.square()).sum().sqrt()
+        along = along / spread.clamp(min=torch.finfo(along.dtype).tiny)
+        direction = (shares * along * apart).sum(dim=0)
+        return cls(shift.to(means.dtype).double(), direction, along[:, 0], counts)
+
+    @property
+    def offsets(self) -> Tensor:
+        """along[n] direction (N, C)."""
+        return self.along[:, None] * self.direction
+
+    def without(self, x: Tensor) -> Tensor:
+        """x (N, C, T, V) without it, float32 at least: in two steps, as a sum of shift and offset
+        would round by the shift. That the offset is rounded is not seen.
+        """
+        precise = x if x.dtype == torch.float64 else x.float()
+        centred = precise - self.shift.to(precise.dtype)[:, None, None]
+        return centred.sub_(self.offsets.to(precise.dtype)[..., None, None])
+
+
+def window_moments(x: Tensor, centre: Centre, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over the samples and joints of x (N, C, T, V) without its centre, zero beyond the ends.
 
     Returns the Gram matrix of the windows (g, K c, K c) with c = C / g, tap by tap; that of single
-    frames (g, c, c); the sum of each frame (C, T). counts (N,): how often each sample is taken.
-    Differentiable in x, of which alone a reference is kept; float32 at least.
+    frames (g, c, c), float32 at least; in float64 the sum of each frame, and that weighted by
+    `centre.along` (2, C, T). Differentiable in x, of which alone a reference is kept.
     """
     result: tuple[Tensor, Tensor, Tensor] = _WindowMoments.apply(  # type: ignore[no-untyped-call]
-        x, shift, counts, window
+        x, centre.shift, centre.direction, centre.along, centre.counts, window
     )
     return result
 
@@ -71,29 +122,37 @@ def window_moments(
 class _WindowMoments(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shift: Tensor, counts: Tensor | None, window: Window
+        ctx: Any,
+        x: Tensor,
+        shift: Tensor,
+        direction: Tensor,
+        along: Tensor,
+        counts: Tensor | None,
+        window: Window,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(x, shift, counts)
-        ctx.window = window
-        centred = _centred(x, shift, counts)
-        sums = centred.sum(dim=3)  # (N, C, T)
-        if counts is not None:
-            sums *= _roots(counts, sums)[:, None, None]
+        ctx.save_for_backward(x, shift, direction, along, counts)
+        ctx.window, centre = window, Centre(shift, direction, along, counts)
+        centred = centre.without(x)
+        # of what the offsets are rounded by the sums are free, and the matrices to first order
+        rounded = centre.offsets - centre.offsets.to(centred.dtype)
+        sums = centred.sum(dim=3).double() - x.shape[3] * rounded[..., None]  # (N, C, T)
+        twice = torch.stack([sums, sums * along[:, None, None]], dim=1)
         phases = _phases(centred, window)
-        band = _band(phases, window.lags)
+        band = _band(phases, counts, window.lags)
         full = _toeplitz(band)
         for end in _ends(window):
-            end.subtract(full, _summed_along_diagonals(_gram(end.frames(phases))))
-        return (*_per_frame(full, band[:, window.lags - 1], window), sums.sum(dim=0))
+            end.subtract(full, _summed_along_diagonals(_gram(end.frames(phases), counts)))
+        moments = _per_frame(full, band[:, window.lags - 1], window)
+        return (*moments, _total(twice, counts))
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, of_windows: Tensor, of_frames: Tensor, of_sums: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        x, shift, counts = ctx.saved_tensors
-        window: Window = ctx.window
-        phases = _phases(_centred(x, shift, counts), window)
+    ) -> tuple[Tensor, None, None, None, None, None]:
+        x, *rest = ctx.saved_tensors
+        window, centre = ctx.window, Centre(*rest)
+        phases = _phases(centre.without(x), window)
         full = _per_stride(of_windows, window)
         kernel = _both_ways(_diagonal_sums(full), of_frames, window)
         result = F.conv2d(
@@ -103,22 +162,18 @@ class _WindowMoments(torch.autograd.Function):
             of_gram = _spread_along_diagonals(end.block(full).neg())
             end.add(result, _gram_gradient(of_gram, end.frames(phases)))
         gradient = _joined(result, x.shape, window)
-        if counts is None:
-            gradient += of_sums[:, :, None]
-        else:
-            roots = _roots(counts, gradient)[:, None, None, None]
-            gradient = torch.addcmul(gradient, roots, of_sums[:, :, None]).mul_(roots)
-        return gradient.to(x.dtype), None, None, None
+        per_frame = of_sums[0] + centre.along[:, None, None] * of_sums[1]  # (N, C, T)
+        gradient += per_frame.to(gradient.dtype)[..., None]
+        if centre.counts is not None:
+            gradient *= centre.counts[:, None, None, None]
+        return gradient.to(x.dtype), None, None, None, None, None
 
 
-def _centred(x: Tensor, shift: Tensor, counts: Tensor | None) -> Tensor:
-    """x - shift, times the root of how often a sample is taken: Gram matrices then count it."""
-    centred = (x if x.dtype == torch.float64 else x.float()) - shift[:, None, None]
-    return centred if counts is None else centred.mul_(_roots(counts, centred)[:, None, None, None])
-
-
-def _roots(counts: Tensor, like: Tensor) -> Tensor:
-    return counts.to(like.dtype).sqrt()
+def _total(of_samples: Tensor, counts: Tensor | None) -> Tensor:
+    """The sum over the first axis, each sample as often as it is taken; what is given is lost."""
+    if counts is not None:
+        of_samples *= counts.view(-1, *[1] * (of_samples.ndim - 1))
+    return of_samples.sum(dim=0)
 
 
 def _phases(x: Tensor, window: Window) -> Tensor:
@@ -141,14 +196,15 @@ def _joined(phases: Tensor, shape: torch.Size, window: Window) -> Tensor:
     return parts.permute(0, 1, 3, 4, 2, 5).reshape(*shape[:2], -1, joints)[:, :, : shape[2]]
 
 
-def _band(phases: Tensor, lags: int) -> Tensor:
+def _band(phases: Tensor, counts: Tensor | None, lags: int) -> Tensor:
     """R(d) for d = 1 - lags .. lags - 1: (g, 2 lags - 1, c, c)."""
     _, groups, channels, frames, joints = phases.shape
     flat = phases.flatten(3, 4)  # a lag of one frame is a shift by V
     band = flat.new_zeros(groups, 2 * lags - 1, channels, channels)
     for lag in range(min(lags, frames)):
         pairs = (frames - lag) * joints
-        gram = (flat[..., :pairs] @ flat[..., lag * joints :].mT).sum(dim=0)
+        products = flat[..., :pairs] @ flat[..., lag * joints :].mT  # (N, g, c, c)
+        gram = _total(products, counts)
         band[:, lags - 1 + lag] = gram
         band[:, lags - 1 - lag] = gram.mT
     return band
@@ -266,11 +322,14 @@ def _ends(window: Window) -> list[_End]:
     return [end for end in ends if end.frames_there]
 
 
-def _gram(frames: Tensor) -> Tensor:
-    """(g, n, c, M) -> (g, n, c, n, c)."""
-    groups, count, channels, _ = frames.shape
+def _gram(frames: Tensor, counts: Tensor | None) -> Tensor:
+    """(g, n, c, N V) -> (g, n, c, n, c)."""
+    groups, count, channels, columns = frames.shape
     rows = frames.flatten(1, 2)
-    return (rows @ rows.mT).view(groups, count, channels, count, channels)
+    counted = rows
+    if counts is not None:
+        counted = rows * counts.repeat_interleave(columns // len(counts))
+    return (rows @ counted.mT).view(groups, count, channels, count, channels)
 
 
 def _gram_gradient(of_gram: Tensor, frames: Tensor) -> Tensor:

@@ -7,6 +7,14 @@ before its outer BatchNorm is z(j) = W x(j) + base + the sum of E[d] over the ta
 an end at frame j. W is a kernel of its taps. Then
 
     var z = diag(W cov(x) W^T) + 2 sum_d E[d] W cov(x, d reaches over) + E cov(reaching over) E^T.
+
+Where samples lie far from one another, as one of absent persons does, the first term would round by
+the square of the distance. So x is y + u D, where u is a number of each sample, of mean 0 and mean
+square 1, and D is the direction in which the samples' means differ most (`Centre`). With s(j) = the
+sum of W[d] D over the taps d that reach over no end at j, W x(j) = W y(j) + u s(j). To the above,
+with y for x, that adds
+
+    mean of s^2 + 2 mean of u s(j) W y(j).
 """
 
 from __future__ import annotations
@@ -21,9 +29,9 @@ from torch.nn import functional as F
 from trainables.contract.fast import merging_pays
 from trainables.reparam.counts import BatchNorm2d, Counts
 from trainables.reparam.fusible import ConvBN, Normalised, batch_norm_state
-from trainables.reparam.gram import Window, window_moments
+from trainables.reparam.gram import Centre, Window, window_moments
 from trainables.reparam.kernels import contiguous
-from trainables.reparam.merged_operators import bordered_conv, quadratic_forms
+from trainables.reparam.merged_operators import bordered_conv, products_by_tap, quadratic_forms
 from trainables.reparam.rep_tcn import AverageBranch, PaddedBranch, RepTCN
 
 
@@ -62,27 +70,30 @@ def merged_forward(block: RepTCN, norm: BatchNorm2d, x: Tensor) -> Tensor:
         mean = whole.base + offset
         _follow(norm, mean, var, known.outputs)
         scale = _scale(norm, var)
-        kernel, edge = whole.kernel * scale[..., None, None], whole.edge * scale[..., None]
+        kernel = whole.kernel * scale.to(whole.kernel.dtype)[..., None, None]
         inside = norm.bias.view_as(scale) + scale * (whole.base - mean)
+        edge = whole.ends[..., 0] * scale[..., None]
         constants = inside[..., None] + edge @ known.over.mT  # (g, o, T')
         weight = contiguous(kernel.transpose(2, 3).flatten(0, 1)[..., None])
         constants = constants.flatten(0, 1).to(working)
-        return bordered_conv(x, known.shift.flatten(), weight.to(working), constants, window)
+        return bordered_conv(x, known.centre, weight.to(working), constants, window)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a batch; C channels are g groups of c. All of the centred input."""
+    """What is known of a batch; C channels are g groups of c. Gram matrices and means are of y, the
+    input without its centre.
+    """
 
     window: Window
-    shift: Tensor  # what it was centred by (g, c)
+    centre: Centre
     windows: Tensor  # Gram matrix of windows of K frames (g, K c, K c)
     frames: Tensor  # Gram matrix of frames (g, c, c)
-    mean: Tensor  # of frames (g, c)
-    window_mean: Tensor  # (g, K, c)
+    vectors: Tensor  # of frames: mean of y, mean of u y, - shift, D (g, c, 4)
+    # means over windows of y, u y, each with 1 and with `border` (g, K, c, 2 (1 + K))
+    meets: Tensor
     over: Tensor  # 1 where a tap reaches over an end (T', K)
-    # of a window's entries and whether a tap reaches over an end: covariance (g, K, c, K)
-    cross: Tensor
+    border: Tensor  # the same less its mean
     positions: int  # samples x frames x joints
     outputs: int  # of the output
 
@@ -97,49 +108,48 @@ class _Linear:
     """A branch before its outer BatchNorm; o output channels of each group."""
 
     kernel: Tensor  # W (g, o, k, c)
-    edge: Tensor  # E (g, o, taps)
+    ends: Tensor  # E and W D, tap by tap (g, o, taps, 2)
     base: Tensor  # (g, o)
     spread: int = 1  # where it is not 1, k is 1, and W stands at so many taps
 
 
 @dataclass(frozen=True, slots=True)
 class _Mixed:
-    """A 1x1 convolution and its padded BatchNorm: kernel x + inside at the frames that are there,
-    outside beyond the ends, through which no gradient flows.
+    """A 1x1 convolution and its padded BatchNorm: kernel x + inside at the frames that are there;
+    beyond the ends values through which no gradient flows.
     """
 
     kernel: Tensor  # (g, o, c)
-    inside: Tensor  # (g, o)
-    outside: Tensor  # (g, o)
+    vectors: Tensor  # what is more beyond the ends than inside, kernel D, inside (g, o, 3)
 
 
 def _measured(x: Tensor, window: Window, counts: Counts | None) -> _Known:
     samples, channels, frames, joints = x.shape
+    precise = torch.promote_types(x.dtype, torch.float32)
     taken, total = None, samples
     if counts is not None and counts.value is not None:
-        taken = counts.per_row(samples)
+        taken = counts.per_row(samples).to(precise)
         total = counts.total * (samples // len(counts.value))
     positions, outputs = total * frames * joints, total * window.outputs(frames) * joints
     with torch.no_grad():
-        precise = torch.promote_types(x.dtype, torch.float32)
-        means = x.mean(dim=(2, 3), dtype=precise)  # (N, C)
-        # the mean that the statistics have: variances are differences, and small beside another
-        shift = means.mean(dim=0) if taken is None else taken.to(precise) @ means / total
-    windows, single, sums = window_moments(x, shift, taken, window)
+        centre = Centre.of(x.mean(dim=(2, 3), dtype=precise), taken)
+    windows, single, sums = window_moments(x, centre, window)
     grouped = (window.groups, channels // window.groups)
     margins, steps = (window.reach, window.reach), (window.size, window.stride)
-    seen = F.pad(sums, margins).unfold(1, *steps)  # (C, T', K)
-    over = 1 - F.pad(sums.new_ones(frames), margins).unfold(0, *steps)
-    cross = seen.mT @ (over - over.mean(dim=0)) / outputs  # (C, K, K)
+    over = window.over(frames, x.device)
+    border = over - over.mean(dim=0)
+    seen = F.pad(sums, margins).unfold(2, *steps)  # (2, C, T', K)
+    meets = seen.mT @ F.pad(border, (1, 0), value=1.0) / outputs  # (2, C, K, 1 + K)
+    means = sums.sum(dim=2) / positions
     return _Known(
         window,
-        shift.view(grouped),
+        centre,
         windows,
         single,
-        (sums.sum(dim=1) / positions).view(grouped),
-        (seen.sum(dim=1) / outputs).view(*grouped, -1).mT,
+        torch.stack([*means, -centre.shift, centre.direction], dim=1).view(*grouped, 4),
+        meets.to(precise).view(2, *grouped, window.size, -1).permute(1, 3, 2, 0, 4).flatten(3),
         over,
-        cross.view(*grouped, window.size, window.size).transpose(1, 2),
+        border,
         positions,
         outputs,
     )
@@ -165,58 +175,49 @@ def _linear(
     """mixed: of the padded branches that are still to come."""
     if isinstance(branch, ConvBN):
         kernel = _taps_first(branch.conv.weight, known)
-        moved = _times(kernel, known.shift)
-        return _Linear(kernel, -moved, moved.sum(dim=2))
+        ends = products_by_tap(kernel, known.vectors[..., 2:])
+        return _Linear(kernel, ends, -ends[..., 0].sum(dim=2))
     first = next(mixed)
-    jump = first.outside - first.inside
     if isinstance(branch, AverageBranch):
-        edge = (jump / 3)[..., None].expand(-1, -1, 3)
-        return _Linear(first.kernel[:, :, None] / 3, edge, first.inside, spread=3)
+        ends = (first.vectors[:, :, None, :2] / 3).expand(-1, -1, 3, -1)
+        return _Linear(first.kernel[:, :, None] / 3, ends, first.vectors[..., 2], spread=3)
     kernel = _taps_first(branch.conv.weight, known)
-    return _Linear(
-        (kernel.flatten(1, 2) @ first.kernel).view(*kernel.shape[:3], -1),
-        _times(kernel, jump),
-        _times(kernel, first.inside).sum(dim=2),
-    )
+    product = (kernel.flatten(1, 2) @ first.kernel).view(*kernel.shape[:3], -1)
+    values = products_by_tap(kernel, first.vectors)
+    return _Linear(product, values[..., :2], values[..., 2].sum(dim=2))
 
 
 def _mixed(branches: list[PaddedBranch | AverageBranch], known: _Known) -> list[_Mixed]:
     kernels = [_taps_first(branch.pointwise.weight, known) for branch in branches]
     stacked = torch.cat(kernels, dim=1)  # (g, branches o, 1, c)
     (forms,) = quadratic_forms(known.frames, 1, [stacked], [1])
-    means = _times(stacked, known.mean)[..., 0]
-    variances = (forms / known.positions - means.square()).clamp(min=0)
-    true_means = means + _times(stacked, known.shift)[..., 0]
-    parts = (each.chunk(len(branches), dim=1) for each in (means, variances, true_means))
+    means, met, shifts, along = products_by_tap(stacked, known.vectors)[:, :, 0].unbind(2)
+    variances = forms.double() / known.positions - means.square() + along * (along + 2 * met)
+    variances = variances.clamp(min=0)
+    norms, count = [branch.pad_bn for branch in branches], len(branches)
+    for norm, mean, var in zip(
+        norms, (means - shifts).chunk(count, dim=1), variances.chunk(count, dim=1), strict=True
+    ):
+        _follow(norm, mean, var, known.positions)
+    scales = _stacked([norm.weight for norm in norms], known) * torch.rsqrt(
+        variances + norms[0].eps
+    )
+    inside = _stacked([norm.bias for norm in norms], known) - scales * means
+    outside = [batch_norm_state(norm).image_of_zero.detach() for norm in norms]
+    vectors = torch.stack([_stacked(outside, known) - inside, scales * along, inside], dim=2)
+    scaled = stacked[:, :, 0] * scales.to(stacked.dtype)[..., None]
     return [
-        _after_padding(norm, kernel, mean, var, true_mean, known)
-        for norm, kernel, mean, var, true_mean in zip(
-            (branch.pad_bn for branch in branches), kernels, *parts, strict=True
+        _Mixed(kernel, values)
+        for kernel, values in zip(
+            scaled.chunk(count, dim=1), vectors.chunk(count, dim=1), strict=True
         )
     ]
-
-
-def _after_padding(
-    norm: BatchNorm2d,
-    kernel: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    true_mean: Tensor,
-    known: _Known,
-) -> _Mixed:
-    _follow(norm, true_mean, var, known.positions)
-    scale = _scale(norm, var)
-    return _Mixed(
-        kernel[:, :, 0] * scale[..., None],
-        norm.bias.view_as(scale) - scale * mean,
-        batch_norm_state(norm).image_of_zero.detach().view_as(scale),
-    )
 
 
 def _normalised_sum(block: RepTCN, branches: list[_Linear], known: _Known) -> _Linear:
     """The sum of all branches behind their BatchNorms; running statistics are updated."""
     norms = [branch.bn for branch in _parts(block)]
-    offsets, variances, edges = _statistics(branches, known)
+    offsets, variances, ends = _statistics(branches, known)
     bases = torch.cat([branch.base for branch in branches], dim=1)
     scales = _stacked([norm.weight for norm in norms], known) * torch.rsqrt(
         variances + norms[0].eps
@@ -229,17 +230,18 @@ def _normalised_sum(block: RepTCN, branches: list[_Linear], known: _Known) -> _L
     shifts = _stacked([norm.bias for norm in norms], known) - scales * offsets
     kernel = _summed_kernels(branches, scales.chunk(count, dim=1), known.window.size)
     groups = known.window.groups
-    edge = (edges * scales[..., None]).view(groups, count, -1, known.window.size).sum(dim=1)
-    return _Linear(kernel, edge, shifts.view(groups, count, -1).sum(dim=1))
+    ends = (ends * scales[..., None, None]).view(groups, count, -1, known.window.size, 2)
+    return _Linear(kernel, ends.sum(dim=1), shifts.view(groups, count, -1).sum(dim=1))
 
 
 def _summed_kernels(branches: list[_Linear], scales: Sequence[Tensor], size: int) -> Tensor:
     """Sum of scale W over the branches, each at its taps: (g, o, K, c)."""
     total: Tensor | None = None
     for branch, scale in zip(branches, scales, strict=True):
-        taps = branch.edge.shape[2]
+        taps = branch.ends.shape[2]
         margin = (size - taps) // 2
-        kernel = (branch.kernel * scale[..., None, None]).expand(-1, -1, taps, -1)
+        weighted = branch.kernel * scale.to(branch.kernel.dtype)[..., None, None]
+        kernel = weighted.expand(-1, -1, taps, -1)
         kernel = F.pad(kernel, (0, 0, margin, margin)) if margin else kernel
         total = kernel if total is None else total + kernel
     assert total is not None
@@ -248,7 +250,7 @@ def _summed_kernels(branches: list[_Linear], scales: Sequence[Tensor], size: int
 
 def _statistics(branches: list[_Linear], known: _Known) -> tuple[Tensor, Tensor, Tensor]:
     """Of all branches' outputs, one behind the other, the mean without `base` and the biased
-    variance (g, branches o), and their edges at all K taps (g, branches o, K).
+    variance (g, branches o), and their ends at all K taps (g, branches o, K, 2).
     """
     size, outputs = known.window.size, known.outputs
     forms = quadratic_forms(
@@ -257,29 +259,28 @@ def _statistics(branches: list[_Linear], known: _Known) -> tuple[Tensor, Tensor,
         [branch.kernel for branch in branches],
         [branch.spread for branch in branches],
     )
-    # what a row meets: the windows' mean, and their covariance with reaching over an end
-    meets = torch.cat([known.window_mean[..., None], known.cross], dim=3)  # (g, K, c, 1 + K)
-    met, edges = [], []
+    met, padded = [], []
     for branch in branches:
-        taps = branch.edge.shape[2]
-        seen = meets[:, known.taps(taps)]
+        taps = branch.ends.shape[2]
+        seen = known.meets[:, known.taps(taps)]
         seen = seen if branch.spread == 1 else seen.sum(dim=1, keepdim=True)
         met.append(branch.kernel.flatten(2) @ seen.flatten(1, 2))
         margin = (size - taps) // 2
-        edges.append(F.pad(branch.edge, (margin, margin)) if margin else branch.edge)
-    stacked, edge, over_mean = (
-        torch.cat(met, dim=1),
-        torch.cat(edges, dim=1),
-        known.over.mean(dim=0),
-    )
-    mean, crossed = stacked[..., 0], stacked[..., 1:]
+        padded.append(F.pad(branch.ends, (0, 0, margin, margin)) if margin else branch.ends)
+    ends = torch.cat(padded, dim=1)
+    edge, along = ends.unbind(3)
+    of_y, of_uy = torch.cat(met, dim=1).double().chunk(2, dim=2)  # (g, rows, 1 + K) each
+    mean, missed = of_y[..., 0], ends.mT @ known.over.mean(dim=0)  # (g, rows, 2)
+    level = along.sum(dim=2) - missed[..., 1]  # the mean of s
     var = (
-        torch.cat(forms, dim=1) / outputs
+        torch.cat(forms, dim=1).double() / outputs
         - mean.square()
-        + 2 * torch.linalg.vecdot(edge, crossed)
-        + (edge @ (known.over - over_mean).mT).square().mean(dim=2)
+        + (ends.mT @ known.border.mT).square().mean(dim=3).sum(dim=2)
+        + level * (level + 2 * of_uy[..., 0])
+        + 2 * torch.linalg.vecdot(edge, of_y[..., 1:])
+        - 2 * torch.linalg.vecdot(along, of_uy[..., 1:])
     )
-    return mean + edge @ over_mean, var.clamp(min=0), edge
+    return mean + missed[..., 0], var.clamp(min=0), ends
 
 
 def _follow(norm: BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
@@ -296,11 +297,6 @@ def _taps_first(weight: Tensor, known: _Known) -> Tensor:
     _, channels, taps, _ = weight.shape
     grouped = weight.reshape(known.window.groups, -1, channels, taps)
     return grouped.transpose(2, 3).contiguous()
-
-
-def _times(kernel: Tensor, vector: Tensor) -> Tensor:
-    """Kernel (g, o, k, c) by vector (g, c), tap by tap: (g, o, k)."""
-    return (kernel.flatten(1, 2) @ vector[..., None]).view(kernel.shape[:3])
 
 
 def _stacked(vectors: Sequence[Tensor], known: _Known) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainables.reparam.gram import Window
+from trainables.reparam.gram import Centre, Window
 
 
 def quadratic_forms(
@@ -79,15 +79,42 @@ def _blocks(part: Tensor, taps: int) -> Tensor:
     return part.view(len(part), taps, channels, taps, channels)
 
 
+def products_by_tap(kernel: Tensor, vectors: Tensor) -> Tensor:
+    """Kernel (g, o, k, c) by vectors (g, c, n), tap by tap, in float64: (g, o, k, n).
+
+    They say how far apart samples lie, of which the square is in a variance: in float32 a sum of
+    products rounds four times as much as the mean of a whole batch does.
+    """
+    result: Tensor = _ProductsByTap.apply(kernel, vectors)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _ProductsByTap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, vectors: Tensor) -> Tensor:
+        ctx.save_for_backward(kernel, vectors)
+        product = kernel.flatten(1, 2).double() @ vectors.double()
+        return product.view(*kernel.shape[:3], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        kernel, vectors = ctx.saved_tensors
+        upstream = gradient.flatten(1, 2)
+        of_kernel = (upstream @ vectors.double().mT).to(kernel.dtype).view(kernel.shape)
+        of_vectors = kernel.flatten(1, 2).double().mT @ upstream
+        return of_kernel, of_vectors.to(vectors.dtype)
+
+
 def bordered_conv(
-    x: Tensor, shift: Tensor, kernel: Tensor, constants: Tensor, window: Window
+    x: Tensor, centre: Centre, kernel: Tensor, constants: Tensor, window: Window
 ) -> Tensor:
-    """The convolution of x - shift (C,) by kernel (C_out, C / g, K, 1) over time, zeros beyond the
-    ends, plus constants (C_out, T'), which are the same at all frames whose window reaches over no
-    end. No gradient to the shift; it works in the kernel's dtype, and keeps x as it is.
+    """The convolution of x - `centre.shift` by kernel (C_out, C / g, K, 1) over time, zeros beyond
+    the ends, plus constants (C_out, T'), which are the same at all frames whose window reaches over
+    no end. No gradient to the centre; it works in the kernel's dtype, and keeps x as it is.
     """
     result: Tensor = _BorderedConv.apply(  # type: ignore[no-untyped-call]
-        x, shift, kernel, constants, window
+        x, centre.shift, centre.direction, centre.along, kernel, constants, window
     )
     return result
 
@@ -95,9 +122,16 @@ def bordered_conv(
 class _BorderedConv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shift: Tensor, kernel: Tensor, constants: Tensor, window: Window
+        ctx: Any,
+        x: Tensor,
+        shift: Tensor,
+        direction: Tensor,
+        along: Tensor,
+        kernel: Tensor,
+        constants: Tensor,
+        window: Window,
     ) -> Tensor:
-        ctx.save_for_backward(x, shift, kernel)
+        ctx.save_for_backward(x, shift, direction, along, kernel)
         ctx.window = window
         frames, outputs = x.shape[2], constants.shape[1]
         first = min(window.before, outputs)
@@ -122,11 +156,12 @@ class _BorderedConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, shift, kernel = ctx.saved_tensors
+        x, shift, direction, along, kernel = ctx.saved_tensors
         window: Window = ctx.window
-        centred = (x - shift[:, None, None]).to(kernel.dtype)
+        # the direction's share is added below: beside it, products of the rest would round
+        centred = Centre(shift, direction, along, None).without(x).to(kernel.dtype)
         exactly = x.device.type == "cpu" and kernel.dtype in (torch.float32, torch.float64)
-        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[2] and not exactly, False)
+        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[4] and not exactly, False)
         of_x, of_kernel, _ = torch.ops.aten.convolution_backward(
             gradient,
             centred,
@@ -140,10 +175,17 @@ class _BorderedConv(torch.autograd.Function):
             window.groups,
             wanted,
         )
-        if ctx.needs_input_grad[2] and exactly:
+        if ctx.needs_input_grad[4] and exactly:
             of_kernel = kernel_gradient(gradient, centred, window)
         of_x = None if of_x is None else of_x.to(x.dtype)
-        return of_x, None, of_kernel, gradient.sum(dim=3).sum(dim=0), None
+        precise = torch.promote_types(gradient.dtype, torch.float32)
+        sums = gradient.sum(dim=3, dtype=precise)  # (N, C_out, T')
+        if of_kernel is not None:
+            turned = (along[:, None, None] * sums).sum(dim=0)  # (C_out, T')
+            per_tap = turned @ (1 - window.over(x.shape[2], x.device))  # (C_out, K)
+            by_group = per_tap.view(window.groups, -1, 1, window.size, 1)
+            of_kernel += (by_group * direction.view(window.groups, 1, -1, 1, 1)).flatten(0, 1)
+        return of_x, None, None, None, of_kernel, sums.sum(dim=0).to(gradient.dtype), None
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
