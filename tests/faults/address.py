@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,10 @@ class AtAnAddress(Facts):
             if path.endswith("/result.json"):
                 trial, content = path.split("/")[-2], self._fs.cat_file(path)
                 assert self.results.setdefault(trial, content) == content, f"{trial}: another"
+                for name, digest in json.loads(content)["digests"].items():
+                    file = self._at(f"trials/{trial}/{name}")
+                    assert self._fs.exists(file), f"{trial} has a result without {name}"
+                    assert sha256(self._fs.cat_file(file)).hexdigest() == digest
         for trial in self.results:
             there = self._fs.exists(self._at(f"trials/{trial}/result.json"))
             assert there, f"the result of {trial} is lost"

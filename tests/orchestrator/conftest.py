@@ -19,6 +19,14 @@ DRAWING = {
 """What draws the pictures of reports: module -> functions, without their `draw_`."""
 
 
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of whole sweeps, which do not change it."""
+    from tests.orchestrator.whole_sweeps import small_store
+
+    return small_store(tmp_path_factory.mktemp("store") / "data")
+
+
 @pytest.fixture
 def drawn_pictures() -> None:
     """With `quick_end`: the pictures are drawn, and not written."""

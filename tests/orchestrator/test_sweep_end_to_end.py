@@ -10,32 +10,24 @@ from pathlib import Path
 import pytest
 
 from tests.orchestrator.whole_sweeps import (
+    OLD_LOADER,
     beside,
     check_finished,
     command,
     events,
     mlflow_runs,
     model_versions,
-    small_store,
     start,
     trial_folder,
     wait_until,
 )
 
-# MLflow's tables use an option that its database layer has deprecated.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store") / "data")
+pytestmark = OLD_LOADER
 
 
 @pytest.fixture
-def folder(tmp_path, store):
-    return beside(store, tmp_path)
+def folder(tmp_path, tiny_store):
+    return beside(tiny_store, tmp_path)
 
 
 def check_registered_model(folder):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.listeners import beyond_loopback
 from tests.orchestrator.whole_sweeps import (
+    OLD_LOADER,
     SWEEP,
     beside,
     check_finished,
@@ -18,26 +19,17 @@ from tests.orchestrator.whole_sweeps import (
     events,
     long_trial_is_under_way,
     mlflow_runs,
-    small_store,
     start,
     wait_until,
     workers_of,
 )
 
-# MLflow's tables use an option that its database layer has deprecated.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store") / "data")
+pytestmark = OLD_LOADER
 
 
 @pytest.fixture
-def folder(tmp_path, store):
-    return beside(store, tmp_path)
+def folder(tmp_path, tiny_store):
+    return beside(tiny_store, tmp_path)
 
 
 @pytest.mark.full

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from orchestrator.record.journal import read_journal
 from orchestrator.tracking.client import open_client
 from trainables.data.store.reading import write_store
@@ -25,6 +27,12 @@ tracking: {uri: "sqlite:///mlflow.db?timeout=${PLANTED:-20}"}
 ensembles:
   - {name: both, over: train.epochs}
 """
+
+
+OLD_LOADER = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+)
+"""MLflow's tables use an option that its database layer has deprecated."""
 
 
 def small_store(path):

@@ -19,6 +19,8 @@ Counts = npt.NDArray[np.int64]
 
 ALIGNED = 16
 """Rows of a buffer begin at multiples of so many numbers, a cache line in single precision."""
+WIDTH = 32
+"""Numbers of a frame in the buffers of wide ways."""
 
 
 def compiled() -> bool:

@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.sparse.convolution import Steps, in_parts, room
-from trainables.sparse.rows import ALIGNED, Counts, Numbers, Rows, Shifts
+from trainables.sparse.rows import ALIGNED, WIDTH, Counts, Numbers, Rows, Shifts
 
-WIDTH = 32
-"""Numbers of a frame in the buffers of wide ways."""
 LINE = 64
 """Bytes of a line of the cache."""
 TILE, COLUMNS = 4, 128

@@ -16,9 +16,8 @@ from numba.extending import intrinsic
 from trainables.sparse.gradient_kernels import LONG, Sums, data_of
 from trainables.sparse.kept_code import kernel
 from trainables.sparse.kernels import Triple
-from trainables.sparse.rows import Counts, Numbers
+from trainables.sparse.rows import WIDTH, Counts, Numbers
 from trainables.sparse.vectors import LANES, Loop
-from trainables.sparse.ways import WIDTH
 
 VECTORS = WIDTH // LANES
 """Of a frame."""
