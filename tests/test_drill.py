@@ -88,11 +88,11 @@ def test_a_node_whose_trials_all_fail_is_excluded_and_costs_no_trial(tmp_path):
             with (tmp_path / "said").open("w") as said:
                 driver = subprocess.Popen(command, cwd=tmp_path, env=whole, stderr=said)
             try:
-                wait_for(lambda: len(list(site.glob("came-*"))) == 3, "three trials there", 240)
+                wait_for(lambda: len(list(site.glob("came-*"))) == 3, "three trials there", 900)
                 cluster.start(cpus=1)
                 cluster.wait(3)
                 (site / "fail").touch()
-                code = driver.wait(300)
+                code = driver.wait(900)
             finally:
                 driver.kill()
                 driver.wait()
