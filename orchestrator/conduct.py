@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.ensembling.bundle import write_bundle
+from orchestrator.ensembling.bundling import write_bundle
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.pools import check_ended, pool_of_sweep
 from orchestrator.ensembling.results import FinalEvaluation

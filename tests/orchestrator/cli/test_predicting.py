@@ -9,7 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from orchestrator.ensembling.bundle import Bundle, write_bundle
+from orchestrator.ensembling.bundle import Bundle
+from orchestrator.ensembling.bundling import write_bundle
 from tests.orchestrator.ensembling.shipped import evaluated_storage
 
 CLIP = np.random.default_rng(0).uniform(0.1, 1.7, size=(6, 2, 3)).astype(np.float32)

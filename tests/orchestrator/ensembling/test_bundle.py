@@ -4,14 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from orchestrator.ensembling.bundle import (
-    FILE,
-    Bundle,
-    _recipe,
-    combined,
-    open_bundle,
-    write_bundle,
-)
+from orchestrator.ensembling.bundle import FILE, Bundle, _recipe, combined, open_bundle
+from orchestrator.ensembling.bundling import write_bundle
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.exporting import source_of
 from orchestrator.ensembling.final import finalize

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from orchestrator import __version__
-from orchestrator.ensembling.bundle import open_bundle, write_bundle
+from orchestrator.ensembling.bundle import open_bundle
+from orchestrator.ensembling.bundling import write_bundle
 from orchestrator.ensembling.find_model import find_model
 from orchestrator.ensembling.model_card import FILE, as_markdown, card_of
 from tests.orchestrator.ensembling.shipped import evaluated_storage
