@@ -32,7 +32,7 @@ from pathlib import Path
 
 from faults import MAIN, make_store, workers_of, written
 from postgres import postgres
-from servers import RayNodes, TrackingServer, wait_for
+from servers import LOGICAL_GPUS, RayNodes, TrackingServer, wait_for
 
 from orchestrator.record.journal import read_journal
 from trainables.contract.artifacts import EPOCH_METRICS, TrialDir
@@ -56,36 +56,6 @@ method: {{name: random, trials_per_cell: EACH}}
 resources: {{gpus: 0, cpus: 1}}
 """
 """No trial depends on the order in which others end."""
-
-LOGICAL_GPUS = """
-import importlib.util
-import sys
-
-
-class Logical:
-    def find_spec(self, name, path=None, target=None):
-        if name != "trainables.ray_trainable":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-
-        def with_cpu(module):
-            execute(module)
-            import torch
-
-            module._device = lambda gpu_fraction: torch.device("cpu")
-
-        spec.loader.exec_module = with_cpu
-        return spec
-
-
-sys.meta_path.insert(0, Logical())
-"""
-"""Read by every Python that starts on a node. Ray counts the GPUs that it is told of, and places
-trials by the shares that they ask for; torch, which would refuse a GPU that is not there, is given
-the CPU instead. So what Ray does with GPUs is drilled, and nothing that a GPU does.
-"""
 
 
 @dataclass

@@ -20,6 +20,36 @@ from postgres import free_port
 UP_WITHIN_S = 120.0
 NODES_WITHIN_S = 180.0
 
+LOGICAL_GPUS = """
+import importlib.util
+import sys
+
+
+class Logical:
+    def find_spec(self, name, path=None, target=None):
+        if name != "trainables.ray_trainable":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def with_cpu(module):
+            execute(module)
+            import torch
+
+            module._device = lambda gpu_fraction: torch.device("cpu")
+
+        spec.loader.exec_module = with_cpu
+        return spec
+
+
+sys.meta_path.insert(0, Logical())
+"""
+"""Read by every Python that starts on a node. Ray counts the GPUs that it is told of, and places
+trials by the shares that they ask for; torch, which would refuse a GPU that is not there, is given
+the CPU instead. So what Ray does with GPUs is drilled, and nothing that a GPU does.
+"""
+
 
 class Server:
     """A command that serves until it is ended."""
