@@ -16,7 +16,7 @@ from trainables.laws.narrow import clips_for, narrow_backbone
 from trainables.network import train_merged
 from trainables.training.loop import Fit, Outside
 
-STEPS, CLIPS = 10, 4
+STEPS, CLIPS = 20, 4
 PERSONS = torch.tensor([1, 2, 1, 1])
 
 
