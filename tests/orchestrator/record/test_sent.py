@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import count
 
 import pytest
 
@@ -222,14 +223,12 @@ def test_wherever_a_driver_dies_another_machine_finds_a_sweep_without_a_gap(
 ):
     _, fs = store
     events = read_journal(local / "journal.jsonl")
-    number = 0
-    while True:
-        number += 1
-        address = f"memory://drivers/{number}"
+    for number, after in ((n, after) for n in count(1) for after in (False, True)):
+        address = f"memory://drivers/{number}-{after}"
         upload(local, f"{address}/small")
         fs.revive()
-        fs.dies_at, fs.after = number, bool(number % 2)
-        new_machine(monkeypatch, tmp_path, f"machine{number}")
+        fs.dies_at, fs.after = number, after
+        new_machine(monkeypatch, tmp_path, f"machine{number}{after}")
         run = find_folder("small", address)
         try:
             driven(run)
@@ -239,7 +238,7 @@ def test_wherever_a_driver_dies_another_machine_finds_a_sweep_without_a_gap(
             died = False
         fs.dies_at = None
         fs.revive()
-        new_machine(monkeypatch, tmp_path, f"machine after {number}")
+        new_machine(monkeypatch, tmp_path, f"machine after {number}{after}")
         run = find_folder("small", address)
         found = read_journal(run / "journal.jsonl")
         assert found[: len(events)] == events
