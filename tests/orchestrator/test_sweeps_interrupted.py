@@ -100,7 +100,7 @@ def test_a_signal_to_all_processes_of_a_sweep_ends_it_at_once_and_resumably(fold
         with suppress(ProcessLookupError):
             if os.getsid(int(entry.name)) == process.pid:
                 os.kill(int(entry.name), signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert said.count("SIGTERM") == 2, said  # that it came, and why the sweep stopped
     assert "RESTART" not in said

@@ -23,6 +23,7 @@ from trainables.deploy.sparse.choices import Choices
 from trainables.deploy.sparse.modules import SparseConv
 from trainables.deploy.sparse.runtime import run_sparse
 from trainables.sparse import convolution, kernels
+from trainables.sparse.vectors import LANES
 from trainables.sparsity.generator import SparseGenerator
 
 FRAMES = 12
@@ -231,7 +232,7 @@ def test_what_is_faster_is_measured_once(choices, monkeypatch, ratio, faster, ca
     known = json.loads(choices.read_text())["times_as_fast"]
     assert len(known) == len(measured) > 0
     assert all(f"torch {torch.__version__.split('+')[0]}" in name for name in known)
-    assert all(f"numba {numba.__version__};" in name for name in known)
+    assert all(f"numba {numba.__version__}, {LANES} lanes;" in name for name in known)
     run_sparse(form)
     assert len(measured) == len(known)
     if sparse is not None:

@@ -17,7 +17,7 @@ from trainables.cost.processor import processor_name
 
 log = logging.getLogger(__name__)
 
-FORM = 5
+FORM = 6
 """Of the file and of the kernels: another one is measured anew."""
 WORTH = 1.05
 """At least so many times as fast as the dense convolution."""
@@ -65,8 +65,11 @@ def kept_share(kept: int, of: int) -> str:
 
 @cache
 def _versions() -> str:
-    """Of what runs the two ways: another one may be faster."""
-    return ", ".join(f"{package} {version(package)}" for package in ("torch", "numba"))
+    """Of what runs the two ways, and its vectors: another one may be faster."""
+    from trainables.sparse.vectors import LANES
+
+    packages = [f"{package} {version(package)}" for package in ("torch", "numba")]
+    return ", ".join([*packages, f"{LANES} lanes"])
 
 
 def _file() -> Path | None:
