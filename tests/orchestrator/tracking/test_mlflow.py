@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.pages import NOTE
-from orchestrator.tracking.records import files_of
+from orchestrator.tracking.records import artifacts_of
 from orchestrator.tracking.tracker import NullTracker, Tracker
 from tests.orchestrator.tracking.mlflow_cases import (
     BOTH,
@@ -238,7 +238,7 @@ def test_a_trial_of_a_new_sweep_takes_few_calls_however_many_epochs(uri, trials)
     tracker.finish_trial(folder.path.name, folder, "finished")
     tracker.log_latency(folder.path.name, LATENCY)
     tracker._outbox.close(10.0)
-    assert asked.pop("log_artifact") == len(files_of(folder))
+    assert asked.pop("log_artifact") == len(artifacts_of(folder, finished=True))
     # of the sweep, once: its view, the kind and the note of its experiment
     once = {name: asked.pop(name, 0) for name in ("get_experiment", "set_experiment_tag")}
     assert once == {"get_experiment": 1, "set_experiment_tag": 3}
