@@ -42,7 +42,7 @@ def test_a_sweep_in_a_bucket_tells_its_keys_nobody(
     folder.mkdir()
     monkeypatch.setenv("ORCHESTRATE_CACHE", str(folder / "cache"))
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "MLFLOWplanted1")
-    (folder / "tiny.yaml").write_text(SWEEP.replace("60]", "3]"))
+    (folder / "tiny.yaml").write_text(SWEEP.replace("200]", "3]"))
     places = ["--set", f"storage={bucket}/runs", "--set", f"data.store={bucket}/data"]
     cluster = ["--partition", "p", "--time", "1:00:00", "--cpus", "1", "--dry-run"]
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray") as rays_own:

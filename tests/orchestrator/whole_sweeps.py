@@ -1,4 +1,7 @@
-"""A sweep of two small networks through the command, in processes of its own, and what it left."""
+"""A sweep of two small networks through the command, in processes of its own, and what it left.
+
+One of them trains for so many epochs that a signal reaches it long before the last.
+"""
 
 import json
 import subprocess
@@ -19,7 +22,7 @@ version: 1
 name: tiny
 data: {store: data, protocol: xsub, frames: 8, selection: {fraction: 0.3}}
 parameters:
-  train.epochs: {values: [2, 60], axis: cell}
+  train.epochs: {values: [2, 200], axis: cell}
 model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
 train: {batch_size: 4, lr: 0.05, warmup_epochs: 0}
 resources: {gpus: 0}
@@ -114,8 +117,9 @@ def workers_of(driver):
 def long_trial_is_under_way(folder):
     """The short trial is complete and the long one has a checkpoint."""
     started = [event["trial"] for event in events(folder, "trial_started")]
+    long = [trial for trial in started if "epochs200-" in trial]
     return bool(events(folder, "trial_finished")) and any(
-        (trial_folder(folder, t) / "checkpoint/last.pt").exists() for t in started if "60" in t
+        (trial_folder(folder, trial) / "checkpoint/last.pt").exists() for trial in long
     )
 
 
@@ -165,4 +169,4 @@ def check_finished(folder):
     assert sorted(kind for kind, *_ in runs) == ["ensemble", "sweep", "trial", "trial"]
     assert {status for _, _, status, _ in runs} == {"FINISHED"}
     # every epoch once
-    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 60]
+    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 200]
