@@ -3,6 +3,8 @@
 Imports heavy things inside commands only.
 """
 
+import atexit
+import gc
 import os
 import sys
 
@@ -12,6 +14,9 @@ def main() -> None:
     that the command starts do not load it.
     """
     _use_utf8()
+    # Python looks for cycles among all objects as it ends: a second where a sweep has loaded torch,
+    # Ray and MLflow
+    atexit.register(gc.freeze)
     try:
         from orchestrator.cli.commands.sweeps import main as run
     except KeyboardInterrupt:

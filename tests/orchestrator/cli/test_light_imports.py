@@ -87,3 +87,12 @@ def test_light_commands_stay_light(loaded, arguments: str) -> None:
 
 def test_help_loads_nothing_of_what_commands_need(loaded) -> None:
     assert not {"pydantic", "numpy", "pyarrow", "yaml", "rich"} & set(loaded["--help"])
+
+
+def test_a_process_that_ends_looks_for_no_cycles():
+    code = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "from orchestrator.cli import main; sys.argv = ['orchestrate', '--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "True"  # the first that was registered is the last
