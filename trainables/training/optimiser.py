@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +22,7 @@ def build_optimizer(
     """
     parameters = list(parameters)
     fused = config.fast == "auto" and all(each.device.type == "cpu" for each in parameters)
-    return (FusedSGD if fused else torch.optim.SGD)(
+    return (FusedSGD if fused else PlainSGD)(
         parameters,
         lr=config.lr,
         momentum=config.momentum,
@@ -31,7 +32,19 @@ def build_optimizer(
     )
 
 
-class FusedSGD(torch.optim.SGD):
+class PlainSGD(torch.optim.SGD):
+    """torch's SGD without what its methods do for `torch.compile`, whose compiler each of them
+    loads: a second of processor time in every process that trains.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class FusedSGD(PlainSGD):
     """torch's fused SGD, which fails where only some parameters have a momentum yet: here a first
     momentum starts from zeros, which gives the same.
     """
