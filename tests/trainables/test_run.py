@@ -1,6 +1,9 @@
 """One trial from store to files: complete, continued, repeated, failed."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -375,3 +378,19 @@ def test_a_trial_that_does_not_fit_at_all_fails_with_its_reason(
     with pytest.raises(TrialFailed) as caught:
         run_trial(config, out)
     assert str(caught.value) == out.load_failure() == reason
+
+
+def test_neither_a_trial_nor_its_deploy_form_loads_the_compiler_of_torch(store, tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from tests.trainables.one_trial import run_trial\n"
+        "from tests.trainables.trial_configs import config_of\n"
+        "from trainables.contract.artifacts import TrialDir\n"
+        "from trainables.deploy.form import load_deploy\n"
+        "out = TrialDir(Path(sys.argv[2]))\n"
+        "run_trial(config_of(sys.argv[1], 0.5, epochs=2, milestones=[1]), out)\n"
+        "load_deploy(out.deploy_file)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    asked = [sys.executable, "-c", code, str(store), str(tmp_path / "trial")]
+    assert subprocess.run(asked, cwd=Path(__file__).parents[2], check=False).returncode == 0

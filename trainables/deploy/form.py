@@ -15,6 +15,7 @@ from typing import Any, Self, cast, overload
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trainables.contract.archives import check_growth
 from trainables.contract.disk import write_atomic
@@ -122,6 +123,13 @@ class DeployForm(SkeletonNetwork):
     def expect(self, frames: int) -> None:
         """Clips to come have T = `frames`: what an absent person gives there is computed now."""
         self.frames, self.absent = frames, self._absent_features(frames)
+
+    def expect_absent(self, frames: int) -> None:
+        """The same where what an absent person gives is still to come, from a file."""
+        if not isinstance(frames, int) or frames < 1:
+            raise ValueError(f"frames must be a positive whole number, got {frames!r}")
+        shape = self.spec.persons, self.spec.model.width
+        self.frames, self.absent = frames, torch.empty(shape, device="meta")
 
     def features(self, clips: Tensor) -> Tensor:
         features = (
@@ -353,8 +361,7 @@ def load_deploy(path: Path) -> DeployForm | MultiLevel:
     """
     content = read_file(path, "deploy form", FORMAT, SPARSE_FORMAT, LEVELS_FORMAT)
     try:
-        with torch.device("meta"):  # the architecture without memory
-            form = _levels_of(content) if content["format"] == LEVELS_FORMAT else _form_of(content)
+        form = _form_of(content)
         form.load_state_dict(_unpacked(content["state"], form), strict=True, assign=True)
         wrong = [
             name
@@ -372,28 +379,48 @@ def load_deploy(path: Path) -> DeployForm | MultiLevel:
     return form.eval().requires_grad_(False)
 
 
-def _form_of(content: dict[str, Any]) -> DeployForm:
+ZEROS_FIRST = 2**24
+"""A file's network of at most so many numbers is built of zeros before its tensors come. A larger
+one is built without memory, for which torch loads its compiler: more than a second.
+"""
+
+
+def _form_of(content: dict[str, Any]) -> DeployForm | MultiLevel:
     """The network a file describes, its tensors still to come."""
-    spec, folding = (
-        NetworkSpec.model_validate(content["spec"]),
-        Folding.model_validate(content["folding"]),
-    )
-    return DeployForm(spec, folding, build_training_form(spec), content["frames"])
-
-
-def _levels_of(content: dict[str, Any]) -> MultiLevel:
-    """The same of several levels."""
-    network = build_multi_level(MultiLevelSpec.model_validate(content["spec"]), seed=0)
-    described = [
-        (Folding.model_validate(part["folding"]), part["frames"]) for part in content["networks"]
-    ]
-    parts = iter(described)
+    levels = content["format"] == LEVELS_FORMAT
+    described = content["networks"] if levels else [content]
+    parts = [(Folding.model_validate(part["folding"]), part["frames"]) for part in described]
+    with torch.device("meta"), _NothingDrawn():
+        network: Backbone | MultiLevel
+        if levels:
+            network = build_multi_level(MultiLevelSpec.model_validate(content["spec"]), seed=0)
+        else:
+            network = build_training_form(NetworkSpec.model_validate(content["spec"]))
+    state, device = network.state_dict(), "meta"
+    if sum(tensor.numel() for tensor in state.values()) <= ZEROS_FIRST:
+        device = "cpu"
+        zeros = {name: torch.zeros(each.shape, dtype=each.dtype) for name, each in state.items()}
+        network.load_state_dict(zeros, assign=True)
+    left = iter(parts)
 
     def part_of(backbone: SkeletonNetwork) -> DeployForm:
-        folding, frames = next(parts)
-        return DeployForm(backbone.spec, folding, cast("Backbone", backbone), frames)
+        folding, frames = next(left)
+        form = DeployForm(backbone.spec, folding, cast("Backbone", backbone), None)
+        if frames is not None:
+            form.expect_absent(frames)
+        return form
 
-    return network.made_of(part_of)
+    with torch.device(device), torch.no_grad():
+        return network.made_of(part_of) if isinstance(network, MultiLevel) else part_of(network)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Within: weights keep what is in their memory where a network is built."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.normal_ or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _unpacked(state: dict[str, Any], form: nn.Module) -> dict[str, Any]:

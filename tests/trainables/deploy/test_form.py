@@ -247,3 +247,27 @@ def test_file_whose_tensors_do_not_fit_is_refused(deploy_file, damage):
         UserError, match="must hold a deploy form whose tensors fit its specification"
     ):
         load_deploy(deploy_file)
+
+
+@pytest.mark.parametrize("numbers", [0, 2**24])
+def test_a_file_gives_the_same_form_built_of_zeros_or_without_memory(
+    tmp_path, monkeypatch, numbers
+):
+    monkeypatch.setattr("trainables.deploy.form.ZEROS_FIRST", numbers)
+    saved, path = deploy(masked(0.6), frames=8), tmp_path / "deploy.pt"
+    save_deploy(saved, path)
+    state = torch.random.get_rng_state()
+    loaded = load_deploy(path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (loaded.frames, loaded.folding) == (8, saved.folding)
+    clips = naive_models.random_clips(2, 3, 8, 25, 1)
+    clips[1] = 0  # nobody is there
+    assert torch.equal(loaded(clips), saved(clips))
+
+
+@pytest.mark.parametrize("frames", [0, -3, 1.5, "16"])
+def test_file_of_no_number_of_frames_is_refused(deploy_file, frames):
+    content = torch.load(deploy_file, weights_only=True)
+    torch.save({**content, "frames": frames}, deploy_file)
+    with pytest.raises(UserError, match="frames must be a positive whole number"):
+        load_deploy(deploy_file)
