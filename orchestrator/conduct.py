@@ -90,7 +90,7 @@ def conduct(
     made already.
     """
     run = run or folder_of(sweep)
-    with opened(run):
+    with opened(run), ExitStack() as end:
         prepared = prepare(sweep, run, extends=start == "extend")
         with ExitStack() as ahead:
             switch, cluster = fresh_switch(run), None
@@ -99,7 +99,7 @@ def conduct(
                 # Ray is loaded only now that the file is known to be good, Tune while Ray starts
                 from orchestrator.tuning.cluster import cluster_ahead
 
-                cluster = ahead.enter_context(cluster_ahead(address, note))
+                cluster = ahead.enter_context(cluster_ahead(address, note, end))
             from orchestrator.tuning.run import run_trials
 
             context = replace(
@@ -111,7 +111,7 @@ def conduct(
                     note(f"failed trials that are tried again: {_retry_failed(context)}")
                 _forecast(context, planned)
                 stop = run_trials(context) or _cut_short(run)
-                ahead.close()
+                ahead.close()  # Ray ends beside what follows
                 return _interrupt(context, stop) if stop is not None else _finish(context)
             except (OutOfSpace, StorageFailed) as error:
                 return _interrupt(context, Stop("system", str(error)))

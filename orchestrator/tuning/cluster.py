@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -230,19 +230,20 @@ def ray_cluster(address: str | None, note: Callable[[str], None]) -> Iterator[Cl
 
 @contextmanager
 def cluster_ahead(
-    address: str | None, note: Callable[[str], None]
+    address: str | None, note: Callable[[str], None], end: ExitStack
 ) -> Iterator[Callable[[], Cluster]]:
-    """`ray_cluster` while its caller does other things: Ray's processes take seconds to start, in
-    which this one would wait. Yields what waits for the cluster, or raises why there is none.
+    """`ray_cluster` while its caller does other things: Ray's processes take seconds to start and
+    to end, in which this one would wait. Yields what waits for the cluster, or raises why there is
+    none. end: its exit waits until Ray is gone.
 
     The thread ends last: the kernel kills Ray's processes with the thread that started them.
     """
-    with ThreadPoolExecutor(1) as thread, ExitStack() as around:
-        begun = thread.submit(around.enter_context, ray_cluster(address, note))
-        try:
-            yield begun.result
-        finally:
-            wait([begun])  # where the caller failed meanwhile
+    thread, around = end.enter_context(ThreadPoolExecutor(1)), ExitStack()
+    begun = thread.submit(around.enter_context, ray_cluster(address, note))
+    try:
+        yield begun.result
+    finally:
+        end.callback(thread.submit(around.close).result)
 
 
 def _own_cores() -> dict[str, int]:

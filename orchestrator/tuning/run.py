@@ -63,7 +63,7 @@ from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
 from orchestrator.tuning.trainable import SweepRequest, elsewhere_of, train_and_send
 from orchestrator.tuning.waiting import WaitingForCores
-from orchestrator.tuning.workers import keys_stay_here, survivable_deaths
+from orchestrator.tuning.workers import plain_workers, survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import TrialFailed
 from trainables.ray_trainable import resources_of
@@ -266,7 +266,7 @@ class TuneRun:
             with ExitStack() as within:
                 within.enter_context(warnings.catch_warnings())
                 within.enter_context(survivable_deaths())
-                within.enter_context(keys_stay_here())
+                within.enter_context(plain_workers())
                 within.enter_context(placed_elsewhere(watch.avoided))
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
                 told = ShareReports(shares, searcher.trial_of)

@@ -74,16 +74,19 @@ def survivable_deaths() -> Iterator[None]:
 
 
 @contextmanager
-def keys_stay_here() -> Iterator[None]:
+def plain_workers() -> Iterator[None]:
     """Within: Tune gives its workers no keys of a cloud's from our environment, which Ray would
-    write into the log of every node. A worker has those of its own machine.
+    write into the log of every node: a worker has those of its own machine. Nor does it give them a
+    variable for PyTorch Lightning: workers with variables are none of those that Ray has started
+    before they are needed.
     """
-    before = class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
+    keys, others = class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in keys if not name.startswith("AWS_")}
+    class_cache.DEFAULT_ENV_VARS = {}
     try:
         yield
     finally:
-        class_cache.ENV_VARS_TO_PROPAGATE = before
+        class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = keys, others
 
 
 def death(error: BaseException | None) -> str:

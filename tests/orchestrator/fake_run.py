@@ -243,6 +243,6 @@ def without_ray(patch: Any, run_trials: Callable[[Any], Any] = lambda context: N
         patch.setitem(sys.modules, f"orchestrator.tuning.{name}", SimpleNamespace(**contents))
 
 
-def no_cluster(address: str | None, note: Any) -> Any:
+def no_cluster(address: str | None, note: Any, end: Any) -> Any:
     """In the place of `cluster_ahead`: nothing is started."""
     return nullcontext()

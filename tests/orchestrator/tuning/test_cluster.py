@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -361,7 +361,7 @@ def test_a_cluster_is_started_while_other_things_are_done(monkeypatch, environme
         threads.append(threading.current_thread())
 
     monkeypatch.setattr(cluster.ray, "init", init)
-    with cluster_ahead(None, lambda _: None) as joined:
+    with ExitStack() as end, cluster_ahead(None, lambda _: None, end) as joined:
         done.set()
         assert not joined().shared
     assert threads != [threading.main_thread()]
@@ -370,7 +370,11 @@ def test_a_cluster_is_started_while_other_things_are_done(monkeypatch, environme
 
 def test_a_cluster_that_is_not_needed_in_the_end_is_left(monkeypatch, environment):
     fake = FakeRay(monkeypatch)
-    with pytest.raises(KeyError), cluster_ahead(None, lambda _: None):
+    with (
+        pytest.raises(KeyError),
+        ExitStack() as end,
+        cluster_ahead(None, lambda _: None, end),
+    ):
         raise KeyError
     assert fake.calls[-1] == "shutdown, collecting=False"
 
@@ -378,7 +382,8 @@ def test_a_cluster_that_is_not_needed_in_the_end_is_left(monkeypatch, environmen
 def test_why_there_is_no_cluster_is_said_to_whoever_needs_it(monkeypatch, environment):
     FakeRay(monkeypatch, refuses=RuntimeError("version mismatch"))
     with (
-        cluster_ahead(None, lambda _: None) as joined,
+        ExitStack() as end,
+        cluster_ahead(None, lambda _: None, end) as joined,
         pytest.raises(UserError, match="version mismatch"),
     ):
         joined()
@@ -396,9 +401,40 @@ def test_ray_is_left_while_the_thread_that_started_it_lives(monkeypatch, environ
 
     monkeypatch.setattr(cluster.ray, "init", init)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: alive.append(threads[0].is_alive()))
-    with suppress(KeyError), cluster_ahead(None, lambda _: None) as joined:
+    with (
+        suppress(KeyError),
+        ExitStack() as end,
+        cluster_ahead(None, lambda _: None, end) as joined,
+    ):
         if failing:
             raise KeyError
         joined()
     assert alive == [True]
     assert not threads[0].is_alive()
+
+
+def test_ray_ends_while_other_things_are_done(monkeypatch, environment):
+    FakeRay(monkeypatch)
+    done, ended = threading.Event(), []
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: ended.append(done.wait(10)))
+    with ExitStack() as end:
+        with cluster_ahead(None, lambda _: None, end) as joined:
+            joined()
+        assert not ended
+        done.set()
+    assert ended == [True]
+
+
+def test_what_goes_wrong_as_ray_ends_is_said(monkeypatch, environment):
+    FakeRay(monkeypatch)
+
+    def shutdown():
+        raise OSError("no such process")
+
+    monkeypatch.setattr(cluster.ray, "shutdown", shutdown)
+    with (
+        pytest.raises(OSError, match="no such process"),
+        ExitStack() as end,
+        cluster_ahead(None, lambda _: None, end) as joined,
+    ):
+        joined()

@@ -174,15 +174,18 @@ def test_tune_gets_the_manager_for_the_time_of_the_run_only():
     assert tune_controller.RayActorManager is before
 
 
-def test_keys_of_a_cloud_are_not_sent_to_workers(monkeypatch):
-    """Ray writes what it sends them into a log."""
+def test_neither_keys_of_a_cloud_nor_variables_of_tune_are_sent_to_workers(monkeypatch):
+    """Ray writes what it sends them into a log, and starts other processes for variables."""
 
     class Trainable:
         pass
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-    with workers.keys_stay_here():
+    with workers.plain_workers():
         sent = class_cache._ActorClassCache().get(Trainable)._default_options["runtime_env"]
-    assert "PL_DISABLE_FORK" in str(sent)
-    assert "hunter2" not in str(sent)
+        assert not sent
+        monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")  # a person's own wish
+        sent = class_cache._ActorClassCache().get(Trainable)._default_options["runtime_env"]
+        assert sent == {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}}
+    assert class_cache.DEFAULT_ENV_VARS  # as they were
     assert "AWS_SECRET_ACCESS_KEY" in class_cache.ENV_VARS_TO_PROPAGATE  # as it was
