@@ -1,0 +1,29 @@
+"""Which library multiplies matrices on a processor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainables import products
+
+
+@pytest.mark.parametrize(
+    ("maker", "capability", "lacks"),
+    [
+        ("AuthenticAMD", "AVX512", True),
+        ("AuthenticAMD", "AVX2", False),
+        ("GenuineIntel", "AVX512", False),
+        ("", "AVX512", False),
+    ],
+)
+def test_mkl_lacks_wide_vectors_on_processors_of_other_makers(
+    monkeypatch, maker, capability, lacks
+):
+    monkeypatch.setattr(products, "_maker", lambda: maker)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert products.mkl_lacks_avx512.__wrapped__() is lacks
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not products.mkl_lacks_avx512.__wrapped__()
