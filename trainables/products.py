@@ -16,8 +16,8 @@ def mkl_lacks_avx512() -> bool:
     A rule and no measurement, so that the same machine always computes the same way.
     """
     return (
-        torch.backends.mkl.is_available()
-        and torch.backends.mkldnn.is_available()
+        torch._C.has_mkl
+        and torch._C._has_mkldnn
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         and _maker() not in ("", "GenuineIntel")
     )

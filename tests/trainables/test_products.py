@@ -22,8 +22,8 @@ def test_mkl_lacks_wide_vectors_on_processors_of_other_makers(
 ):
     monkeypatch.setattr(products, "_maker", lambda: maker)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    for library in ("has_mkl", "_has_mkldnn"):
+        monkeypatch.setattr(torch._C, library, True)
     assert products.mkl_lacks_avx512.__wrapped__() is lacks
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    monkeypatch.setattr(torch._C, "has_mkl", False)
     assert not products.mkl_lacks_avx512.__wrapped__()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.deploy.form import PERSONS_AT_ONCE, DeployForm, Execution
+from trainables.deploy.form import DeployForm, Execution, persons_at_once
 from trainables.models.backbones.hpi_gcn import DeployedGraphConv, MergedGraphConv, joint_bias
 from trainables.models.layers import ConvBlock, GroupedJointMixing, JointMixing, Pointwise, bias_of
 from trainables.models.multilevel import MultiLevel
@@ -41,7 +41,7 @@ def compact(form: DeployForm) -> DeployForm | None:
     twin.compact = True
     on_cpu = next(twin.parameters()).device.type == "cpu"
     # picking channels wants them apart in memory
-    twin.arrange(Execution(at_once=PERSONS_AT_ONCE if on_cpu else None))
+    twin.arrange(Execution(at_once=persons_at_once() if on_cpu else None))
     if twin.frames is not None:
         twin.expect(twin.frames)
     return twin

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.models.onednn import add_conv, rows_last
+from trainables.models.onednn import add_conv, add_product, convolved, products_of, rows_last
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
@@ -139,15 +139,17 @@ class PointwiseProduct(nn.Conv2d):
 
 
 def add_pointwise(total: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """total += the 1x1 convolution of x, its bias left out, in place; total (N, C_out, T, V) lies
-    in memory as x does.
+    """ReLU(total + the 1x1 convolution of x), its bias left out, in place; total (N, C_out, T, V)
+    lies in memory as x does.
     """
     if isinstance(conv, PointwiseProduct):
-        return total.add_(conv.product(x))
+        return total.add_(conv.product(x)).relu_()
+    if products_of(total):
+        return add_product(total, conv, x)
     if not rows_last(x):
-        return total.add_(F.conv2d(x, conv.weight))
+        return total.add_(F.conv2d(x, conv.weight)).relu_()
     rows_of(total).addmm_(rows_of(x), conv.weight[:, :, 0, 0].T)
-    return total
+    return total.relu_()
 
 
 def displacement(x: Tensor, frames: int) -> Tensor:
@@ -336,6 +338,8 @@ class Pointwise(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
+        if products_of(x):
+            return convolved(self.conv, x)
         if not rows_last(x):
             out: Tensor = self.conv(x)
             return out

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.products import mkl_lacks_avx512
+
 
 def rows_last(x: Tensor) -> bool:
     """Whether a feature map (N, C, T, V) lies in memory as rows of channels (channels_last) and in
@@ -28,14 +30,49 @@ def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
     operation of the device does all three.
     """
     if _one_operation(total):
-        settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        fused: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-            total, x, packed_weight(conv, x), conv.bias, *settings, "add", 1.0, "relu", [], None
-        )
-        return fused
+        return _add_conv(total, conv, x, conv.bias)
     out: Tensor = conv(x)
     out += total
     return F.relu(out, inplace=True)
+
+
+def products_of(x: Tensor) -> bool:
+    """Whether oneDNN multiplies rows of such a feature map by matrices faster than torch's products
+    do, which are MKL's.
+    """
+    return mkl_lacks_avx512() and _one_operation(x)
+
+
+def add_product(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """ReLU(conv(x) + total) without the convolution's bias, in `total`'s memory; for feature maps
+    of which `products_of` is true.
+    """
+    return _add_conv(total, conv, x.contiguous(memory_format=torch.channels_last), None)
+
+
+def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x), for feature maps of which `products_of` is true."""
+    settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, packed_weight(conv, x), conv.bias, *settings, "none", [], ""
+    )
+    return out
+
+
+def channels_first(kernel: Tensor, rows: Tensor) -> Tensor:
+    """kernel rows^T: (C_out, C_in), (P, C_in) -> (C_out, P); for feature maps of which
+    `products_of` is true.
+    """
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(kernel, rows, None, "none", [], "")
+    return out
+
+
+def _add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor, bias: Tensor | None) -> Tensor:
+    settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
+    fused: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+        total, x, packed_weight(conv, x), bias, *settings, "add", 1.0, "relu", [], None
+    )
+    return fused
 
 
 _packed: WeakKeyDictionary[nn.Module, tuple[Tensor, int, torch.Size, Tensor]] = WeakKeyDictionary()

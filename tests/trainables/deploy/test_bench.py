@@ -13,6 +13,7 @@ from trainables.contract.errors import UserError
 from trainables.cost.counting.count import count
 from trainables.deploy import bench as module
 from trainables.deploy.bench import Setting, bench, find_device
+from trainables.deploy.form import persons_at_once
 from trainables.layouts import load_layout
 from trainables.reparam.fusible import RELEASED
 
@@ -74,7 +75,7 @@ def test_settled_deploy_forms_say_how_they_run(clock, monkeypatch):
     usual = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**SMALL))
     assert [row.runs for row in usual.measured[1:]] == [
         "folded as released; all persons at once",
-        "everything folded; 8 persons at a time, as rows",
+        f"everything folded; {persons_at_once()} persons at a time, as rows",
     ]
     monkeypatch.setattr(
         "trainables.deploy.form.call_seconds",

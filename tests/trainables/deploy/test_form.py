@@ -114,6 +114,7 @@ def test_every_way_to_run_gives_the_same_logits(name):
     [Execution(), Execution(at_once=8), Execution(rows=True), Execution(rows=True, at_once=8)],
 )
 def test_settling_takes_the_fastest_folding_and_way(monkeypatch, folding, way):
+    monkeypatch.setattr("trainables.deploy.form.mkl_lacks_avx512", lambda: False)
     model, clips = (
         naive_models.narrow_backbone(persons=2).eval(),
         naive_models.random_clips(2, 3, 8, 25, 2),
@@ -163,7 +164,8 @@ def test_file_of_whole_numbers_is_refused(deploy_file):
         load_deploy(deploy_file)
 
 
-def test_what_is_usual_follows_folding_and_backbone():
+def test_what_is_usual_follows_folding_and_backbone(monkeypatch):
+    monkeypatch.setattr("trainables.deploy.form.mkl_lacks_avx512", lambda: False)
     cpu = torch.device("cpu")
     rp, ctr = (
         naive_models.narrow_backbone("hpi_gcn_rp").spec,
@@ -176,6 +178,8 @@ def test_what_is_usual_follows_folding_and_backbone():
         == str(usual_execution(rp, FULL, torch.device("cuda")))
         == "all persons at once"
     )
+    monkeypatch.setattr("trainables.deploy.form.mkl_lacks_avx512", lambda: True)
+    assert str(usual_execution(rp, FULL, cpu)) == "2 persons at a time, as rows"
 
 
 def test_what_could_not_be_folded_is_named():

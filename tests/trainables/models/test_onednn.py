@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models import onednn
-from trainables.models.onednn import add_conv, packed_weight
+from trainables.models.onednn import (
+    add_conv,
+    add_product,
+    channels_first,
+    convolved,
+    packed_weight,
+)
 from trainables.reparam.fusible import frozen_conv
 
 pytestmark = pytest.mark.skipif(
@@ -18,9 +25,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def conv_of(stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def conv_of(stride: int = 1, groups: int = 1, taps: int = 5) -> nn.Conv2d:
     generator = torch.Generator().manual_seed(1)
-    kernel = torch.randn(32, 32 // groups, 5, 1, generator=generator)
+    kernel = torch.randn(32, 32 // groups, taps, 1, generator=generator)
     return frozen_conv(kernel, torch.randn(32, generator=generator), stride=stride, groups=groups)
 
 
@@ -32,24 +39,37 @@ def rows(*shape: int) -> Tensor:
 def check(conv: nn.Conv2d, samples: int = 2) -> None:
     x = rows(samples, 32, 8, 5)
     expected = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, 1, conv.groups)
+    close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+    close(convolved(conv, x), expected)
     total = rows(*expected.shape)
-    expected = F.relu(expected + total)
-    torch.testing.assert_close(add_conv(total, conv, x), expected, rtol=1e-5, atol=1e-5)
+    summed = F.relu(expected + total)
+    close(add_conv(total, conv, x), summed)
+    without = rows(*expected.shape) - conv.bias[:, None, None]
+    close(add_product(rows(*expected.shape), conv, x.contiguous()), F.relu(expected + without))
 
 
+@pytest.mark.parametrize("taps", [5, 1])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 @torch.no_grad()
-def test_a_packed_weight_convolves_as_it_is(stride, groups):
-    conv = conv_of(stride, groups)
+def test_a_packed_weight_convolves_as_it_is(stride, groups, taps):
+    conv = conv_of(stride, groups, taps)
     for samples in (2, 2, 3, 1):  # other shapes are packed anew
         check(conv, samples)
     assert packed_weight(conv, rows(1, 32, 8, 5)).is_mkldnn
 
 
 @torch.no_grad()
-def test_a_weight_that_changes_is_packed_anew():
-    conv = conv_of()
+def test_a_product_puts_channels_first():
+    draw = rows(1, 32, 7, 5).permute(0, 2, 3, 1).reshape(-1, 32)
+    kernel = conv_of(taps=1).weight[:, :, 0, 0]
+    torch.testing.assert_close(channels_first(kernel, draw), kernel @ draw.T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("taps", [5, 1])
+@torch.no_grad()
+def test_a_weight_that_changes_is_packed_anew(taps):
+    conv = conv_of(taps=taps)
     check(conv)
     once = packed_weight(conv, rows(2, 32, 8, 5))
     assert packed_weight(conv, rows(2, 32, 8, 5)) is once

@@ -29,8 +29,9 @@ from trainables.models.layers import (
     kaiming_convs,
     kaiming_fan_out,
     residual_path,
+    rows_of,
 )
-from trainables.models.onednn import rows_last
+from trainables.models.onednn import add_product, channels_first, products_of, rows_last
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
     ConvBN,
@@ -176,10 +177,11 @@ class MergedGraphConv(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        total: Tensor = self.residual(x) + joint_bias(
-            self.inner_bias, bias_of(self.conv), self.mixing.matrix
-        )
-        return F.relu(add_pointwise(total, self.mixing(x), self.conv), inplace=True)
+        bias = joint_bias(self.inner_bias, bias_of(self.conv), self.mixing.matrix)
+        if rows_last(x):  # in memory as the feature map lies
+            bias = bias[None].contiguous(memory_format=torch.channels_last)
+        total: Tensor = self.residual(x) + bias
+        return add_pointwise(total, self.mixing(x), self.conv)
 
 
 def joint_bias(inner: Tensor, outer: Tensor | None, adjacency: Tensor) -> Tensor:
@@ -208,7 +210,9 @@ class DeployedGraphConv(nn.Module):
         if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)) or isinstance(
             self.expand, PointwiseProduct
         ):
-            return add_pointwise(total, self.mixing(self.embed(x)), self.expand).relu_()
+            return add_pointwise(total, self.mixing(self.embed(x)), self.expand)
+        if products_of(total):
+            return add_product(total, self.expand, self._mixed(x))
         samples, inside, frames, joints = x.shape
         embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))
         mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(
@@ -217,6 +221,17 @@ class DeployedGraphConv(nn.Module):
         rows = total.permute(0, 2, 3, 1).flatten(1, 2)  # (N, T V, C_out), a view
         rows.baddbmm_(mixed.mT, self.expand.weight[:, :, 0, 0].T.expand(samples, -1, -1))
         return total.relu_()
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        """mixing(W0 x + b0) by oneDNN: (N, C_in, T, V), in memory (C_in, N, T, V), where every
+        group's channels are together.
+        """
+        assert isinstance(self.mixing, GroupedJointMixing)
+        embedded = channels_first(self.embed.weight[:, :, 0, 0], rows_of(x))
+        embedded += bias_of(self.embed)[:, None]  # (C_in, N T V)
+        groups, joints, _ = self.mixing.matrices.shape
+        mixed = torch.bmm(embedded.view(groups, -1, joints), self.mixing.matrices.mT)
+        return mixed.view(-1, len(x), *x.shape[2:]).transpose(0, 1)
 
     def _embedded(self, rows: Tensor) -> Tensor:
         """(N, T V, C_in) -> W0 x + b0 as (N, C_in, T V): the product puts every group's channels
