@@ -105,7 +105,7 @@ def skips_absent_persons(model: PartSettings) -> None:
         )
         form(clips)
         hook.remove()
-    require(rows == [4], f"the first block must see 4 of the 8 persons once, but saw {rows}")
+    require(sum(rows) == 4, f"the first block must see 4 of the 8 persons once, but saw {rows}")
 
 
 def runs_absent_persons_once(model: PartSettings) -> None:
