@@ -40,7 +40,7 @@ def products_of(x: Tensor) -> bool:
     """Whether oneDNN multiplies rows of such a feature map by matrices faster than torch's products
     do, which are MKL's.
     """
-    return mkl_lacks_avx512() and _one_operation(x)
+    return _one_operation(x) and mkl_lacks_avx512()
 
 
 def add_product(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
