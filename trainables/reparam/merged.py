@@ -72,11 +72,17 @@ def merged_forward(block: RepTCN, norm: BatchNorm2d, x: Tensor) -> Tensor:
         scale = _scale(norm, var)
         kernel = whole.kernel * scale.to(whole.kernel.dtype)[..., None, None]
         inside = norm.bias.view_as(scale) + scale * (whole.base - mean)
-        edge = whole.ends[..., 0] * scale[..., None]
+        edge, along = (whole.ends * scale[..., None, None]).unbind(3)  # (g, o, K)
         constants = inside[..., None] + edge @ known.over.mT  # (g, o, T')
         weight = contiguous(kernel.transpose(2, 3).flatten(0, 1)[..., None])
-        constants = constants.flatten(0, 1).to(working)
-        return bordered_conv(x, known.centre, weight.to(working), constants, window)
+        return bordered_conv(
+            x,
+            known.centre,
+            weight.to(working),
+            along.flatten(0, 1),
+            constants.flatten(0, 1),
+            window,
+        )
 
 
 @dataclass(frozen=True, slots=True)

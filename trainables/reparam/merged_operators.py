@@ -107,14 +107,23 @@ class _ProductsByTap(torch.autograd.Function):
 
 
 def bordered_conv(
-    x: Tensor, centre: Centre, kernel: Tensor, constants: Tensor, window: Window
+    x: Tensor,
+    centre: Centre,
+    kernel: Tensor,
+    along: Tensor,
+    constants: Tensor,
+    window: Window,
 ) -> Tensor:
     """The convolution of x - `centre.shift` by kernel (C_out, C / g, K, 1) over time, zeros beyond
     the ends, plus constants (C_out, T'), which are the same at all frames whose window reaches over
     no end. No gradient to the centre; it works in the kernel's dtype, and keeps x as it is.
+
+    along: the kernel's products with `centre.direction`, tap by tap (C_out, K), float64. The
+    gradient to the kernel is without what flows through them: where samples lie far apart, the
+    statistics take most of that back, which float64 alone bears.
     """
     result: Tensor = _BorderedConv.apply(  # type: ignore[no-untyped-call]
-        x, centre.shift, centre.direction, centre.along, kernel, constants, window
+        x, centre.shift, centre.direction, centre.along, kernel, along, constants, window
     )
     return result
 
@@ -126,17 +135,19 @@ class _BorderedConv(torch.autograd.Function):
         x: Tensor,
         shift: Tensor,
         direction: Tensor,
-        along: Tensor,
+        number: Tensor,
         kernel: Tensor,
+        along: Tensor,
         constants: Tensor,
         window: Window,
     ) -> Tensor:
-        ctx.save_for_backward(x, shift, direction, along, kernel)
+        ctx.save_for_backward(x, shift, direction, number, kernel)
         ctx.window = window
         frames, outputs = x.shape[2], constants.shape[1]
         first = min(window.before, outputs)
         # the last output frame whose window ends within the clip
         last = max((frames - 1 - window.reach) // window.stride + 1, first)
+        constants = constants.to(kernel.dtype)
         inside = constants[:, first] if first < last else None
         result = torch.conv2d(
             (x - shift[:, None, None]).to(kernel.dtype),
@@ -148,7 +159,7 @@ class _BorderedConv(torch.autograd.Function):
             window.groups,
         )
         ends = constants if inside is None else constants - inside[:, None]
-        ends = ends.to(result.dtype)[..., None]
+        ends = ends[..., None]
         result[:, :, :first] += ends[:, :first]
         result[:, :, last:] += ends[:, last:]
         return result
@@ -156,10 +167,9 @@ class _BorderedConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, shift, direction, along, kernel = ctx.saved_tensors
+        x, shift, direction, number, kernel = ctx.saved_tensors
         window: Window = ctx.window
-        # the direction's share is added below: beside it, products of the rest would round
-        centred = Centre(shift, direction, along, None).without(x).to(kernel.dtype)
+        centred = Centre(shift, direction, number, None).without(x).to(kernel.dtype)
         exactly = x.device.type == "cpu" and kernel.dtype in (torch.float32, torch.float64)
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[4] and not exactly, False)
         of_x, of_kernel, _ = torch.ops.aten.convolution_backward(
@@ -178,14 +188,10 @@ class _BorderedConv(torch.autograd.Function):
         if ctx.needs_input_grad[4] and exactly:
             of_kernel = kernel_gradient(gradient, centred, window)
         of_x = None if of_x is None else of_x.to(x.dtype)
-        precise = torch.promote_types(gradient.dtype, torch.float32)
-        sums = gradient.sum(dim=3, dtype=precise)  # (N, C_out, T')
-        if of_kernel is not None:
-            turned = (along[:, None, None] * sums).sum(dim=0)  # (C_out, T')
-            per_tap = turned @ (1 - window.over(x.shape[2], x.device))  # (C_out, K)
-            by_group = per_tap.view(window.groups, -1, 1, window.size, 1)
-            of_kernel += (by_group * direction.view(window.groups, 1, -1, 1, 1)).flatten(0, 1)
-        return of_x, None, None, None, of_kernel, sums.sum(dim=0).to(gradient.dtype), None
+        sums = gradient.sum(dim=3, dtype=torch.float64)  # (N, C_out, T')
+        turned = (number[:, None, None] * sums).sum(dim=0)  # (C_out, T')
+        of_along = turned @ (1 - window.over(x.shape[2], x.device))  # (C_out, K)
+        return of_x, None, None, None, of_kernel, of_along, sums.sum(dim=0), None
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
