@@ -75,7 +75,9 @@ def test_absent_persons_count_in_merged_statistics_too(name):
     plain.head.dropout.p = 0.0
     merging = copy.deepcopy(plain)
     train_merged(merging)
-    clips, persons = naive_models.random_clips(6, 3, 9, 20, 2), torch.tensor([1, 2, 1, 1, 2, 1])
+    # draws differ by 5e-14 to 6e-13: rows of smaller batches are rounded in another order
+    clips = naive_models.random_clips(6, 3, 9, 20, 2, seed=3)
+    persons = torch.tensor([1, 2, 1, 1, 2, 1])
     clips[persons == 1, ..., 1] = 0
     labels = torch.arange(6) % 5
     losses = [
@@ -85,10 +87,13 @@ def test_absent_persons_count_in_merged_statistics_too(name):
     for loss in losses:
         loss.backward()
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-12, atol=0.0)
-    for ours, theirs in zip(merging.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-10)
+    ours, theirs = (
+        torch.cat([each.grad.flatten() for each in network.parameters()])
+        for network in (merging, plain)
+    )
+    assert (ours - theirs).norm() < 1e-12 * theirs.norm()
     for ours, theirs in zip(merging.buffers(), plain.buffers(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("counted", [False, True], ids=["every person", "absent ones once"])

@@ -106,15 +106,18 @@ class Centre:
         return centred.sub_(self.offsets.to(precise.dtype)[..., None, None])
 
 
-def window_moments(x: Tensor, centre: Centre, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the samples and joints of x (N, C, T, V) without its centre, zero beyond the ends.
+def window_moments(
+    x: Tensor, y: Tensor, centre: Centre, window: Window
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over samples and joints of y (N, C, T, V), which is x without its centre, zero beyond
+    the ends.
 
     Returns the Gram matrix of the windows (g, K c, K c) with c = C / g, tap by tap; that of single
     frames (g, c, c), float32 at least; in float64 the sum of each frame, and that weighted by
-    `centre.along` (2, C, T). Differentiable in x, of which alone a reference is kept.
+    `centre.along` (2, C, T). Differentiable in x, through y; of x alone a reference is kept.
     """
     result: tuple[Tensor, Tensor, Tensor] = _WindowMoments.apply(  # type: ignore[no-untyped-call]
-        x, centre.shift, centre.direction, centre.along, centre.counts, window
+        x, y, centre.shift, centre.direction, centre.along, centre.counts, window
     )
     return result
 
@@ -124,6 +127,7 @@ class _WindowMoments(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
+        y: Tensor,
         shift: Tensor,
         direction: Tensor,
         along: Tensor,
@@ -132,12 +136,11 @@ class _WindowMoments(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(x, shift, direction, along, counts)
         ctx.window, centre = window, Centre(shift, direction, along, counts)
-        centred = centre.without(x)
         # of what the offsets are rounded by the sums are free, and the matrices to first order
-        rounded = centre.offsets - centre.offsets.to(centred.dtype)
-        sums = centred.sum(dim=3).double() - x.shape[3] * rounded[..., None]  # (N, C, T)
+        rounded = centre.offsets - centre.offsets.to(y.dtype)
+        sums = y.sum(dim=3).double() - x.shape[3] * rounded[..., None]  # (N, C, T)
         twice = torch.stack([sums, sums * along[:, None, None]], dim=1)
-        phases = _phases(centred, window)
+        phases = _phases(y, window)
         band = _band(phases, counts, window.lags)
         full = _toeplitz(band)
         for end in _ends(window):
@@ -149,7 +152,7 @@ class _WindowMoments(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, of_windows: Tensor, of_frames: Tensor, of_sums: Tensor
-    ) -> tuple[Tensor, None, None, None, None, None]:
+    ) -> tuple[Tensor | None, ...]:
         x, *rest = ctx.saved_tensors
         window, centre = ctx.window, Centre(*rest)
         phases = _phases(centre.without(x), window)
@@ -166,7 +169,7 @@ class _WindowMoments(torch.autograd.Function):
         gradient += per_frame.to(gradient.dtype)[..., None]
         if centre.counts is not None:
             gradient *= centre.counts[:, None, None, None]
-        return gradient.to(x.dtype), None, None, None, None, None
+        return gradient.to(x.dtype), None, None, None, None, None, None
 
 
 def _total(of_samples: Tensor, counts: Tensor | None) -> Tensor:

@@ -74,13 +74,15 @@ def merged_forward(block: RepTCN, norm: BatchNorm2d, x: Tensor) -> Tensor:
         inside = norm.bias.view_as(scale) + scale * (whole.base - mean)
         edge, along = (whole.ends * scale[..., None, None]).unbind(3)  # (g, o, K)
         constants = inside[..., None] + edge @ known.over.mT  # (g, o, T')
+        levels = along @ (1 - known.over).mT
         weight = contiguous(kernel.transpose(2, 3).flatten(0, 1)[..., None])
         return bordered_conv(
             x,
+            known.y,
             known.centre,
             weight.to(working),
-            along.flatten(0, 1),
             constants.flatten(0, 1),
+            levels.flatten(0, 1),
             window,
         )
 
@@ -93,6 +95,7 @@ class _Known:
 
     window: Window
     centre: Centre
+    y: Tensor  # (N, C, T, V), float32 at least
     windows: Tensor  # Gram matrix of windows of K frames (g, K c, K c)
     frames: Tensor  # Gram matrix of frames (g, c, c)
     vectors: Tensor  # of frames: mean of y, mean of u y, - shift, D (g, c, 4)
@@ -139,7 +142,8 @@ def _measured(x: Tensor, window: Window, counts: Counts | None) -> _Known:
     positions, outputs = total * frames * joints, total * window.outputs(frames) * joints
     with torch.no_grad():
         centre = Centre.of(x.mean(dim=(2, 3), dtype=precise), taken)
-    windows, single, sums = window_moments(x, centre, window)
+        y = centre.without(x)
+    windows, single, sums = window_moments(x, y, centre, window)
     grouped = (window.groups, channels // window.groups)
     margins, steps = (window.reach, window.reach), (window.size, window.stride)
     over = window.over(frames, x.device)
@@ -150,6 +154,7 @@ def _measured(x: Tensor, window: Window, counts: Counts | None) -> _Known:
     return _Known(
         window,
         centre,
+        y,
         windows,
         single,
         torch.stack([*means, -centre.shift, centre.direction], dim=1).view(*grouped, 4),

@@ -1,6 +1,6 @@
 """The operators of merged training that save little: quadratic forms of kernels, and a convolution
-with constants of its own near the ends of time and a kernel gradient that rounds little. Knows
-torch alone.
+with constants of its own near the ends of time and for each sample, and a kernel gradient that
+rounds little. Knows torch alone.
 """
 
 from __future__ import annotations
@@ -108,22 +108,22 @@ class _ProductsByTap(torch.autograd.Function):
 
 def bordered_conv(
     x: Tensor,
+    y: Tensor,
     centre: Centre,
     kernel: Tensor,
-    along: Tensor,
     constants: Tensor,
+    levels: Tensor,
     window: Window,
 ) -> Tensor:
-    """The convolution of x - `centre.shift` by kernel (C_out, C / g, K, 1) over time, zeros beyond
-    the ends, plus constants (C_out, T'), which are the same at all frames whose window reaches over
-    no end. No gradient to the centre; it works in the kernel's dtype, and keeps x as it is.
+    """The convolution of y, which is x without its centre, by kernel (C_out, C / g, K, 1) over
+    time, zeros beyond the ends, plus constants + `centre.along` levels, both (C_out, T').
 
-    along: the kernel's products with `centre.direction`, tap by tap (C_out, K), float64. The
-    gradient to the kernel is without what flows through them: where samples lie far apart, the
-    statistics take most of that back, which float64 alone bears.
+    It works in the kernel's dtype. Constants and levels are float64, and so are their gradients:
+    where samples lie far apart, these are large, and the statistics take nearly all of them back.
+    The gradient to x is through y; none flows to the centre. Of x alone a reference is kept.
     """
     result: Tensor = _BorderedConv.apply(  # type: ignore[no-untyped-call]
-        x, centre.shift, centre.direction, centre.along, kernel, along, constants, window
+        x, y, centre.shift, centre.direction, centre.along, kernel, constants, levels, window
     )
     return result
 
@@ -133,48 +133,41 @@ class _BorderedConv(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
+        y: Tensor,
         shift: Tensor,
         direction: Tensor,
-        number: Tensor,
-        kernel: Tensor,
         along: Tensor,
+        kernel: Tensor,
         constants: Tensor,
+        levels: Tensor,
         window: Window,
     ) -> Tensor:
-        ctx.save_for_backward(x, shift, direction, number, kernel)
+        ctx.save_for_backward(x, shift, direction, along, kernel)
         ctx.window = window
-        frames, outputs = x.shape[2], constants.shape[1]
-        first = min(window.before, outputs)
-        # the last output frame whose window ends within the clip
-        last = max((frames - 1 - window.reach) // window.stride + 1, first)
-        constants = constants.to(kernel.dtype)
-        inside = constants[:, first] if first < last else None
         result = torch.conv2d(
-            (x - shift[:, None, None]).to(kernel.dtype),
+            y.to(kernel.dtype),
             kernel,
-            inside,
+            None,
             (window.stride, 1),
             (window.reach, 0),
             (1, 1),
             window.groups,
         )
-        ends = constants if inside is None else constants - inside[:, None]
-        ends = ends[..., None]
-        result[:, :, :first] += ends[:, :first]
-        result[:, :, last:] += ends[:, last:]
+        added = torch.addcmul(constants, along[:, None, None], levels)  # (N, C_out, T')
+        result += added.to(result.dtype)[..., None]
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, shift, direction, number, kernel = ctx.saved_tensors
+        x, shift, direction, along, kernel = ctx.saved_tensors
         window: Window = ctx.window
-        centred = Centre(shift, direction, number, None).without(x).to(kernel.dtype)
+        y = Centre(shift, direction, along, None).without(x).to(kernel.dtype)
         exactly = x.device.type == "cpu" and kernel.dtype in (torch.float32, torch.float64)
-        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[4] and not exactly, False)
+        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[5] and not exactly, False)
         of_x, of_kernel, _ = torch.ops.aten.convolution_backward(
             gradient,
-            centred,
+            y,
             kernel,
             None,
             (window.stride, 1),
@@ -185,13 +178,12 @@ class _BorderedConv(torch.autograd.Function):
             window.groups,
             wanted,
         )
-        if ctx.needs_input_grad[4] and exactly:
-            of_kernel = kernel_gradient(gradient, centred, window)
+        if ctx.needs_input_grad[5] and exactly:
+            of_kernel = kernel_gradient(gradient, y, window)
         of_x = None if of_x is None else of_x.to(x.dtype)
         sums = gradient.sum(dim=3, dtype=torch.float64)  # (N, C_out, T')
-        turned = (number[:, None, None] * sums).sum(dim=0)  # (C_out, T')
-        of_along = turned @ (1 - window.over(x.shape[2], x.device))  # (C_out, K)
-        return of_x, None, None, None, of_kernel, of_along, sums.sum(dim=0), None
+        of_levels = (along[:, None, None] * sums).sum(dim=0)
+        return of_x, None, None, None, None, of_kernel, sums.sum(dim=0), of_levels, None
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
