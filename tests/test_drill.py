@@ -109,18 +109,24 @@ def test_a_node_whose_trials_all_fail_is_excluded_and_costs_no_trial(tmp_path):
 NOTED = """
 import os
 import sys
+import time
 
 def note(event, arguments):
     if event == "http.client.send" and bytes(arguments[1][:4]) == b"PUT ":
         with open(os.environ["NOTES"], "a") as notes:
             notes.write(os.environ["WHO"] + " " + arguments[1].split()[1].decode() + "\\n")
+        while os.environ["WHO"] == "node" and not os.path.exists(os.environ["NOTES"] + ".go"):
+            time.sleep(0.05)
 
 sys.addaudithook(note)
 """
-"""Read by every Python of a node, and of the driver: who uploads what."""
+"""Read by every Python of a node, and of the driver: who uploads what. What a node uploads stalls
+until the test lets it go.
+"""
 
 
-def test_files_of_trials_go_to_the_artifact_store_from_the_node_that_trained_them(tmp_path):
+def test_nodes_send_the_files_of_their_trials_and_no_trial_waits_for_a_store_that_stalls(tmp_path):
+    """All trials finish, on one slot of each node, before the first of their files has arrived."""
     make_store(tmp_path)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(NOTED)
@@ -139,13 +145,24 @@ def test_files_of_trials_go_to_the_artifact_store_from_the_node_that_trained_the
             cluster.wait(2)
             tracking.wait()
             command = [*MAIN, "sweep", "drill.yaml", "--address", cluster.address]
-            command += ["--set", f"tracking.uri={tracking.address}"]
+            command += ["--set", f"tracking.uri={tracking.address}", "--set", "train.epochs=10"]
             environment = cluster.environment | {"WHO": "driver"}
+            journal = tmp_path / "runs/drill/journal.jsonl"
+
+            def finished() -> bool:
+                assert driver.poll() is None, (tmp_path / "said").read_text()
+                kinds = [event["event"] for event in read_journal(journal)]
+                return kinds.count("trial_finished") == 4
+
             with (tmp_path / "said").open("w") as said:
-                done = subprocess.run(
-                    command, cwd=tmp_path, env=environment, stderr=said, check=False
-                )
-            assert done.returncode == 0, (tmp_path / "said").read_text()
+                driver = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=said)
+            try:
+                wait_for(finished, "four finished trials", 900)
+                (tmp_path / "notes.go").touch()
+                assert driver.wait(900) == 0, (tmp_path / "said").read_text()
+            finally:
+                driver.kill()
+                driver.wait()
             runs = drill.runs_of_trials(tracking.address)
         finally:
             cluster.end()

@@ -44,9 +44,6 @@ WALL_S, CPU_S = "wall_s", "cpu_s"
 processor time of it, both in seconds.
 """
 
-SENT = "sent"
-"""Key of the last report of a trial that finished: which of its files the worker has sent on."""
-
 GPU, GPU_MEMORY_GB, GPU_PEAK_GB = "gpu", "gpu_memory_gb", "gpu_peak_gb"
 """Keys of reports of trials on a GPU: which one of which node, before the first epoch, with each
 epoch its memory, and the most of it that the trial's tensors have taken, in 1e9 bytes.
@@ -102,14 +99,8 @@ class TrialRequest(TypedDict):
     leave: list[SharedRequest]  # those to leave to others
 
 
-def train(
-    request: TrialRequest,
-    send: Callable[[TrialDir], Mapping[str, Any] | None] = lambda _folder: None,
-) -> None:
+def train(request: TrialRequest) -> None:
     """Tune's trainable: one trial in this process.
-
-    send: called with the folder of a finished trial, once its result is where it stays; returns
-    what the last report says of it.
 
     How it ended is read from the trial's folder, never from the last report.
 
@@ -160,9 +151,8 @@ def train(
                 WALL_S: time.monotonic() - began,
                 CPU_S: time.process_time() - began_cpu,
             }
-            sent = send(place.folder)
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
-        tune.report({"complete": True, **took, **({} if sent is None else {SENT: sent})})
+        tune.report({"complete": True, **took})
     except Interrupted as stop:
         tune.report({"interrupted": str(stop)})
     except Exception as error:

@@ -10,10 +10,11 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.copies import fetch, place_of
@@ -29,7 +30,7 @@ from orchestrator.tracking.client import (
     reported,
 )
 from orchestrator.tracking.model import register, take_title
-from orchestrator.tracking.outbox import Outbox
+from orchestrator.tracking.outbox import NotYet, Outbox
 from orchestrator.tracking.pages import PARENT, ended_note, model_note, view_page
 from orchestrator.tracking.parent import Parent
 from orchestrator.tracking.records import (
@@ -48,10 +49,9 @@ from orchestrator.tracking.records import (
     run_name,
 )
 from orchestrator.tracking.runs import LONGEST_PARAM, Entry, Runs, final
-from orchestrator.tracking.tracker import ArtifactStore, Sent, Status
+from orchestrator.tracking.tracker import Parcel, Send, Sending, Status
 from trainables.contract.artifacts import Latency, TrialDir
 from trainables.contract.config import TrialConfig
-from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
 from trainables.contract.secrets import redacted
 
@@ -83,14 +83,13 @@ class _Trial:
     new: bool = False  # nothing is in the run that was not written by this tracker
     known: set[int] = field(default_factory=set)  # epochs that MLflow has, and FINAL
     waiting: list[Entry] = field(default_factory=list)  # epochs that are not written yet
-    sent: Sent | None = None  # what its worker has left in the artifact store itself
+    from_anywhere: bool = False  # files can be sent to the run from other machines
     searched: bool = False  # whether the run has to be looked for: it may be there
     ended: bool = False
 
     def forget(self) -> None:
         """Its end is delivered: a sweep may have thousands."""
         self.params, self.tags, self.known, self.ended = {}, {}, set(), True
-        self.sent = None
 
 
 class MLflowTracker:
@@ -193,17 +192,34 @@ class MLflowTracker:
         status: Status,
         reason: str = "",
         stopped_at: int | None = None,
+        *,
+        send: Send | None = None,
     ) -> None:
         # the same in every attempt to deliver it: a row that the store has is not doubled
         now = int(time.time() * 1000)
+        sending = None if send is None else self._begin(send, trial, folder)
+        written = False
         unknown = trial in self._unknown
         self._unknown.discard(trial)
 
         def operation() -> None:
+            nonlocal written
             if unknown and self._settled_trials().get(trial) == MLFLOW_STATUS[status]:
                 self._told.add(trial)
                 return
             told = self._opened(trial)
+            if not written:
+                write(told)
+                written = True
+            sent = () if sending is None else sending.sent()
+            if sent is None:
+                raise NotYet
+            self._attach(told, folder, finished=status == "finished", sent=sent)
+            self._client.set_terminated(told.run, MLFLOW_STATUS[status])
+            told.forget()
+            self._told.add(trial)
+
+        def write(told: _Trial) -> None:
             tags = {"reason": reason} if reason else {}
             if stopped_at is not None:
                 tags[STOPPED_AT] = str(stopped_at)
@@ -216,23 +232,21 @@ class MLflowTracker:
             # reported, but lost with a dead sweep
             history = [(now, epoch, metrics) for epoch, metrics in history_of(folder)]
             self._write(told, [*history, final(figures, now)], tags)
-            self._attach(told, folder, finished=status == "finished")
-            self._client.set_terminated(told.run, MLFLOW_STATUS[status])
-            told.forget()
-            self._told.add(trial)
 
         self._put(f"end of trial {trial}", operation)
 
-    def artifact_store(self) -> ArtifactStore | None:
-        """Of a server alone: a database and its files may be on this machine only, and an address
-        with a password in it goes to nobody.
-        """
-        if not self._parent or not may_be_told(self._uri):
+    def _begin(self, send: Send, trial: str, folder: TrialDir) -> Sending | None:
+        """Have the files of a finished trial sent from its node, where that can be done now."""
+        told = self._trials[trial]
+        if not (told.run and told.from_anywhere):
             return None
-        return ArtifactStore(uri=self._uri, experiment=self._runs.experiment, parent=self._parent)
-
-    def files_sent(self, trial: str, sent: Sent) -> None:
-        self._trials[trial].sent = sent
+        try:
+            files = artifacts_of(folder, finished=True)
+            places = {name: place_of(path.absolute()) for name, path in files.items()}
+        except Exception as error:  # of a disk, which is met again when the end is delivered
+            log.info("%s: its files are sent from here: %s", trial, error)
+            return None
+        return send(Parcel(self._uri, told.run, places))
 
     def knows_end(self, trial: str, status: Status) -> bool:
         if not self._parent:
@@ -308,9 +322,11 @@ class MLflowTracker:
             sought = told.searched or self._sweep.before is not None
             found = self._runs.find(identity) if sought else []
             told.searched = True  # an answer that is lost may leave a run
-            run, known = self._runs.start(identity, told.name, told.tags, found)
+            info, known = self._runs.start(identity, told.name, told.tags, found)
+            run: str = info.run_id
             told.params = {key: told.params[key] for key in told.params if key not in known}
             told.known = self._runs.known_epochs(run) if found else set()
+            told.from_anywhere = may_be_told(self._uri) and _takes_files(info)
             told.run, told.new = run, not found
         return told
 
@@ -337,14 +353,12 @@ class MLflowTracker:
         if not reason and "reason" in self._client.get_run(run).data.tags:
             self._client.delete_tag(run, "reason")
 
-    def _attach(self, told: _Trial, folder: TrialDir, *, finished: bool) -> None:
-        """Keep a trial's files with its run, but for those that its worker has sent."""
-        there: list[str] = []
-        if finished and told.sent is not None and told.sent["run"] == told.run:
-            of_this = told.sent["result"] == digest_of(folder.result_file)
-            there = told.sent["files"] if of_this else []
+    def _attach(
+        self, told: _Trial, folder: TrialDir, *, finished: bool, sent: Collection[str]
+    ) -> None:
+        """Keep a trial's files with its run, but for those that were sent."""
         files = artifacts_of(folder, finished=finished)
-        lacks = {name: file for name, file in files.items() if name not in there}
+        lacks = {name: file for name, file in files.items() if name not in sent}
         fetch(lacks.values())
         self._runs.attach_at(told.run, lacks)
 
@@ -440,3 +454,10 @@ class MLflowTracker:
             self._sweep.describe(ended_note(self._sweep.name, row, model, experiment, parent))
 
         self._put(f"model {row.name}", operation)
+
+
+def _takes_files(info: Any) -> bool:
+    """Whether a run's artifacts lie where every machine means the same: a folder without a server's
+    address is one of the machine's own. info: MLflow's of the run.
+    """
+    return urlsplit(info.artifact_uri).scheme not in ("", "file")

@@ -15,6 +15,14 @@ from trainables.contract.secrets import redacted
 log = logging.getLogger(__name__)
 
 Operation = Callable[[], None]
+
+
+class NotYet(Exception):
+    """Raised by an operation that waits for something else than the service, which comes by itself:
+    those behind it go first, but for the last ones, once the outbox is closing.
+    """
+
+
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 LONGEST_CALL = 600.0
 """Seconds after which a call that has not come back, such as a large upload, counts as hanging."""
@@ -49,6 +57,7 @@ class Outbox:
         self._answers = answers
         self._every = every
         self._waiting: deque[tuple[str, Operation]] = deque([] if first is None else [first])
+        self._passed: list[tuple[str, Operation]] = []  # in this round, see `NotYet`
         self._first = None if first is None else first[0]
         self._lost: dict[str, None] = {}  # labels, in order
         self._attempts = 0  # of the first that waits
@@ -88,7 +97,8 @@ class Outbox:
                     log.warning("MLflow: delivering what is left (%d entries)", len(self._waiting))
         except KeyboardInterrupt:
             log.warning("MLflow: interrupted, what is left is not delivered")
-        return tuple({**self._lost, **{label: None for label, _ in tuple(self._waiting)}})
+        left = (*self._passed, *tuple(self._waiting))
+        return tuple({**self._lost, **{label: None for label, _ in left}})
 
     def _deliver(self) -> None:
         pause = self._every
@@ -104,19 +114,31 @@ class Outbox:
                 time.sleep(min(self._every, max(0.0, self._patience - silent)))
 
     def _deliver_all(self) -> bool:
-        """Empty the queue; False as soon as an operation has to wait."""
-        while self._waiting:
-            if self._first in self._lost:
-                self._lost[self._waiting[0][0]] = None
-            elif not self._attempt(*self._waiting[0]):
-                return False
-            self._waiting.popleft()
-        return True
+        """Empty the queue, but for what waits for something else; False as soon as an operation has
+        to be tried again.
+        """
+        try:
+            while self._waiting:
+                if self._first in self._lost:
+                    self._lost[self._waiting[0][0]] = None
+                elif not self._attempt(*self._waiting[0]):
+                    return False
+                self._waiting.popleft()
+            return True
+        finally:
+            while self._passed:
+                self._waiting.appendleft(self._passed.pop())
 
     def _attempt(self, label: str, operation: Operation) -> bool:
         """Whether the operation is done with: delivered, or given up."""
         try:
             operation()
+        except NotYet:
+            self.answered()  # it is not the service that is silent
+            if self._closing.is_set():
+                return False
+            self._passed.append((label, operation))
+            return True
         # whatever goes wrong here must not end the sweep: its files are complete without the
         # service
         except Exception as error:

@@ -62,7 +62,8 @@ class Runs:
         one. A param cannot change: what is another value now stands in the tag `now.NAME`.
         """
         found = self.find(identity)
-        run, known = self.start(identity, name, tags or {}, found)
+        info, known = self.start(identity, name, tags or {}, found)
+        run: str = info.run_id
         new = {key: params[key] for key in params if key not in known}
         self.write(run, params=new, tags=_changed(found[0].data, params) if found else {})
         return run
@@ -73,16 +74,15 @@ class Runs:
         name: str,
         tags: Mapping[str, str],
         found: Sequence[Any],
-    ) -> tuple[str, set[str]]:
-        """Id of the first of the runs that were `found`, RUNNING again, or of a new one, and the
-        names of the params that it has.
+    ) -> tuple[Any, set[str]]:
+        """MLflow's info of the first of the runs that were `found`, RUNNING again, or of a new one,
+        and the names of the params that it has.
         """
         if found:
-            run: str = found[0].info.run_id
-            self.client.update_run(run, status="RUNNING")
-            return run, set(found[0].data.params)
+            self.client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info, set(found[0].data.params)
         made = self.client.create_run(self.experiment, tags={**identity, **tags}, run_name=name)
-        return made.info.run_id, set()
+        return made.info, set()
 
     def write(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol
 
 from orchestrator.ensembling.results import FinalEvaluation
 from trainables.contract.artifacts import Latency, TrialDir
@@ -13,20 +14,27 @@ from trainables.contract.config import TrialConfig
 Status = Literal["finished", "failed", "interrupted", "pruned", "discarded"]
 
 
-class ArtifactStore(TypedDict):
-    """Where a worker may leave the files of its finished trial itself; holds no password."""
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Files of a finished trial that any machine may bring to the tracker; holds no password."""
 
     uri: str  # of the tracker, variables of the environment still in it
-    experiment: str  # its id
-    parent: str  # id of the sweep's run
-
-
-class Sent(TypedDict):
-    """What a worker has left there."""
-
     run: str  # id of the trial's run
-    result: str  # digest of the result.json that the files belong to
-    files: list[str]  # by their place in the trial's folder
+    files: Mapping[str, str]  # name among the run's artifacts -> where it lies, a path or address
+
+
+class Sending(Protocol):
+    """A parcel on its way."""
+
+    def sent(self) -> Collection[str] | None:
+        """The files that have arrived for certain; None while some are under way, which ends at the
+        latest with the run of the trials. Asked often, by any thread.
+        """
+        ...
+
+
+Send = Callable[[Parcel], Sending]
+"""Has a parcel sent from the node that has its files; returns at once."""
 
 
 class Tracker(Protocol):
@@ -67,20 +75,13 @@ class Tracker(Protocol):
         status: Status,
         reason: str = "",
         stopped_at: int | None = None,
+        *,
+        send: Send | None = None,
     ) -> None:
         """The trial ended; numbers and files are read from its folder. reason: why it failed.
-        stopped_at: the epochs that a pruned trial was trained.
+        stopped_at: the epochs that a pruned trial was trained. send: of one that finished on
+        another node, which can send the files itself; what it does not send goes from here.
         """
-        ...
-
-    def artifact_store(self) -> ArtifactStore | None:
-        """Where workers on other nodes may leave the files of finished trials; None: nowhere, or
-        not known yet.
-        """
-        ...
-
-    def files_sent(self, trial: str, sent: Sent) -> None:
-        """A worker has left files of the trial there: finish_trial, which follows, need not."""
         ...
 
     def knows_end(self, trial: str, status: Status) -> bool:
@@ -146,11 +147,9 @@ class NullTracker:
         status: Status,
         reason: str = "",
         stopped_at: int | None = None,
+        *,
+        send: Send | None = None,
     ) -> None: ...
-    def artifact_store(self) -> ArtifactStore | None:
-        return None
-
-    def files_sent(self, trial: str, sent: Sent) -> None: ...
     def knows_end(self, trial: str, status: Status) -> bool:
         return True
 

@@ -20,6 +20,7 @@ from orchestrator.record.past import headline
 from orchestrator.record.states import Ending
 from orchestrator.record.stop_requests import Stop
 from orchestrator.search.protocol import Outcome
+from orchestrator.tracking.tracker import Send
 from orchestrator.trials.proposed import Proposal
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.early import EarlyStops
@@ -40,7 +41,6 @@ from trainables.ray_trainable import (
     DISK,
     FAILED,
     IN_EPOCH,
-    SENT,
     SHARED,
     SHARED_EPOCHS,
     SHARED_S,
@@ -89,9 +89,10 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         display: Display,
         early: EarlyStops,
         retaining: Retaining,
+        sender: Callable[[str], Send | None],
     ) -> None:
         """early: knows the trials that a stopping rule has ended. retaining: frees the space of
-        checkpoints.
+        checkpoints. sender: of a trial that has just ended, what sends its files from its node.
         """
         self._context = context
         self._searcher = searcher
@@ -105,6 +106,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         self._stalls = Stalls(context.sweep.failure)
         self._stalled: dict[str, str] = {}  # trials whose worker was ended for its silence -> why
         self._retaining = retaining
+        self._sender = sender
         self._remaining = display.remaining  # is told what trials take
         self._epochs: Counter[str] = Counter()  # that a trial's last attempt has reported
         self._used: dict[str, tuple[float, float]] = {}  # wall clock and processor, seconds
@@ -183,8 +185,6 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._display.step(name, result[IN_EPOCH], result[STEP], result[STEPS])
         if WALL_S in result:
             self._used[name] = (float(result[WALL_S]), float(result[CPU_S]))
-        if SENT in result:
-            self._context.tracker.files_sent(name, result[SENT])
         if "epoch" not in result:
             return  # a warning, steps of an epoch, or the last line of a trial without an end
         self._epochs[name] += 1
@@ -341,7 +341,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             **headline(result.metrics()),
         )
         folder = proposal.folder(self._context.folder)
-        self._context.tracker.finish_trial(proposal.trial, folder, "finished")
+        send = self._sender(proposal.trial)
+        self._context.tracker.finish_trial(proposal.trial, folder, "finished", send=send)
         self._display.finished(proposal.cell, proposal.trial, result)
         self._has_ended(proposal, "finished", result)
 

@@ -64,6 +64,10 @@ class FailingNodes:
         if node is not None:
             self._where[trial] = node
 
+    def where(self, trial: str) -> str | None:
+        """The node of its attempt, until that has ended; None: nobody knows where."""
+        return self._where.get(trial)
+
     def got_on(self, trial: str, now: float) -> Excluded | None:
         """It has finished an epoch; a node that is given up by that."""
         here = self._where.get(trial)

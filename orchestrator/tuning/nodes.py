@@ -64,6 +64,12 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         wanted = self._context.sweep.resources
         return self._watched.avoided(time.monotonic(), partial(usable_nodes, wanted, self._slots))
 
+    def where(self, trial: str) -> str | None:
+        """The node that a trial's attempt runs on, until the listener is told of its end; None:
+        nobody knows.
+        """
+        return self._watched.where(trial)
+
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:

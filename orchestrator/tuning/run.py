@@ -47,6 +47,7 @@ from orchestrator.tuning.cluster import (
     possible_nodes,
     ray_cluster,
 )
+from orchestrator.tuning.couriers import Couriers
 from orchestrator.tuning.early import EarlyStops
 from orchestrator.tuning.nodes import NodeWatch, placed_elsewhere
 from orchestrator.tuning.progress import Display
@@ -61,12 +62,11 @@ from orchestrator.tuning.signals import StopSwitch, fresh_switch, signals_cancel
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
-from orchestrator.tuning.trainable import SweepRequest, elsewhere_of, train_and_send
 from orchestrator.tuning.waiting import WaitingForCores
 from orchestrator.tuning.workers import plain_workers, survivable_deaths
 from trainables.contract.disk import disk_problem
 from trainables.contract.errors import TrialFailed
-from trainables.ray_trainable import resources_of
+from trainables.ray_trainable import TrialRequest, resources_of, train
 from trainables.sparse.rows import compiled
 
 TICK_S = 1.0
@@ -125,8 +125,10 @@ def run_trials(context: SweepRun) -> Stop | None:
         display.remaining = remaining_of(context, waiting, begun, slots.concurrent)
         display.note(f"{in_words(slots.concurrent, 'trial')} at a time, each with {slots.words}")
         room.check_start(states.values(), slots.concurrent)
+        couriers = stack.enter_context(Couriers(cluster))
         tune_run = TuneRun(
-            context, turns, slots, switch, display, early, retaining, room, beginnings
+            *(context, turns, slots, switch, display, early, retaining, room, beginnings),
+            couriers,
         )
         ended = tune_run.fit(cluster) if to_run else set()
         before = {name for name, state in states.items() if state.ended}
@@ -136,6 +138,7 @@ def run_trials(context: SweepRun) -> Stop | None:
             Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
                 untimed(context, sparse=not slots.gpus and compiled())
             )
+        couriers.settle(lambda: switch.at_once, context.journal.heartbeat, display.note)
     stop = switch.stop()
     switch.requests.clear()
     if not unended and not more:
@@ -229,6 +232,7 @@ class TuneRun:
     retaining: Retaining
     room: Room
     beginnings: Beginnings
+    couriers: Couriers
 
     def fit(self, cluster: Cluster) -> set[str]:
         """Run it; returns the trials that have an ending.
@@ -252,7 +256,8 @@ class TuneRun:
         )
         scheduler = SweepScheduler(self.early, searcher.trial_of)
         callback = SweepCallback(
-            self.context, searcher, self.switch, self.display, self.early, self.retaining
+            *(self.context, searcher, self.switch, self.display, self.early, self.retaining),
+            lambda trial: self.couriers.of(watch.where(trial)),
         )
         watch = NodeWatch(
             self.context,
@@ -310,7 +315,7 @@ class TuneRun:
             shares.end(trial.proposal.trial)
             raise
         return dict(
-            SweepRequest(
+            TrialRequest(
                 config=trial.config.model_dump_json(),
                 root=str(Path.cwd()),
                 out=place_of(trial.proposal.folder(self.context.folder).path.absolute()),
@@ -322,7 +327,6 @@ class TuneRun:
                 timed=self.context.sweep.chooses_by_latency,
                 start=self.beginnings.start(trial.proposal.trial),
                 leave=self.beginnings.leave(trial.proposal.trial),
-                elsewhere=elsewhere_of(self.context.tracker),
             )
         )
 
@@ -334,7 +338,7 @@ class TuneRun:
         memory = self.context.sweep.resources.per_trial_memory_gb
         bytes_each = None if memory is None else memory * 2**30
         return tune.Tuner(
-            tune.with_resources(train_and_send, partial(resources_of, memory_bytes=bytes_each)),
+            tune.with_resources(train, partial(resources_of, memory_bytes=bytes_each)),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
@@ -391,6 +395,7 @@ class Monitor:
     def tick(self) -> None:
         """Called about once a second. ClusterLost where there is nothing to wait for any more."""
         self._cluster.check(signalled=self._run.switch.signalled)
+        self._run.couriers.look()
         running = self._run.display.snapshot()
         self._cores.check(len(running.trials))
         running = replace(running, waits_for=self._cores.waits_for)

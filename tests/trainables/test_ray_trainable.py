@@ -1,7 +1,6 @@
 """What a worker makes of a request, and what it reports of how the trial ended."""
 
 import errno
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -29,7 +28,6 @@ from trainables.ray_trainable import (
     GPU_MEMORY_GB,
     GPU_PEAK_GB,
     IN_EPOCH,
-    SENT,
     SHARED,
     SHARED_EPOCHS,
     SHARED_S,
@@ -233,38 +231,3 @@ def test_what_a_trial_shares_is_reported_and_its_epochs_are_marked(tmp_path, rep
         {"epoch": 2},
         {BEGAN: "b", SHARED_EPOCHS: 3, SHARED_S: 5.0},
     ]
-
-
-@pytest.mark.parametrize("kept", ["folder", "address"])
-def test_the_files_of_a_finished_trial_are_sent_on_once_its_result_is_where_it_stays(
-    tmp_path, reports, monkeypatch, kept
-):
-    out = tmp_path / "trial"
-
-    def trained(config, folder, *_):
-        write_atomic(folder.deploy_file, b"weights")
-        write_atomic(folder.result_file, b"result")
-
-    def send(folder):
-        assert (out / "result.json").read_bytes() == b"result"
-        assert folder.deploy_file.read_bytes() == b"weights"
-        assert reports == []
-        later = time.monotonic() + 1000.0
-        monkeypatch.setattr(ray_trainable.time, "monotonic", lambda: later)
-        return {"files": ["deploy.pt"]}
-
-    monkeypatch.setattr(run, "run_trial", trained)
-    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path / "cache"))
-    at = f"file://{tmp_path}" if kept == "address" else str(tmp_path)
-    train({**request(tmp_path), "out": f"{at}/trial", "cancel_file": f"{at}/cancel"}, send)
-    assert reports[-1][SENT] == {"files": ["deploy.pt"]}
-    assert reports[-1][WALL_S] < 500.0  # what the trial took, without that
-
-
-def test_of_a_trial_that_fails_nothing_is_sent_on(tmp_path, reports, monkeypatch):
-    def end(*_):
-        raise TrialFailed("train_loss must be finite")
-
-    monkeypatch.setattr(run, "run_trial", end)
-    train(request(tmp_path), lambda folder: pytest.fail("sent"))
-    assert reports == [{FAILED: "train_loss must be finite"}]

@@ -263,6 +263,15 @@ def fetched(address: str) -> Iterator[Path]:
 
 
 @contextmanager
+def fetched_file(address: str) -> Iterator[Path]:
+    """Within: the file at an address, under its own name."""
+    place, name = address.rsplit("/", 1)
+    with _own_folder() as root:
+        Objects(place).fetch({name: root / name})
+        yield root / name
+
+
+@contextmanager
 def _own_folder() -> Iterator[Path]:
     """Within: a folder of this node that nobody else uses; afterwards it is gone. Those of killed
     processes go, too.

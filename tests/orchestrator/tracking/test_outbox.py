@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.tracking.outbox import ATTEMPTS, Outbox
+from orchestrator.tracking.outbox import ATTEMPTS, NotYet, Outbox
 
 
 class Service:
@@ -176,3 +176,56 @@ def test_the_first_operation_is_kept_while_it_is_refused_and_that_is_said_once(c
     assert box.close(5.0) == ()
     assert service.seen == ["a"]
     assert caplog.text.count(f"first: not delivered yet, will try again: {error}") == 1
+
+
+def test_what_waits_for_something_else_lets_others_pass():
+    service, box, comes, passed = Service(), outbox(), threading.Event(), threading.Event()
+
+    def waits():
+        if not comes.is_set():
+            raise NotYet
+        service.seen.append("waited")
+
+    box.put("waits", waits)
+    box.put("a", service.call("a"))
+    box.put("passed", passed.set)
+    assert passed.wait(10.0)
+    assert service.seen == ["a"]
+    comes.set()
+    assert box.close(5.0) == ()
+    assert service.seen == ["a", "waited"]
+
+
+def test_once_the_outbox_is_closing_nothing_passes_what_waits_and_no_patience_is_lost(now):
+    """However long it takes: what is waited for has an end of its own."""
+    service, box, looks = Service(), outbox(), iter(range(100))
+
+    def waits():
+        now[0] += 100.0
+        if next(looks) < 20:
+            raise NotYet
+        service.seen.append("waited")
+
+    box.put("is closing", lambda: box._closing.wait(10.0))
+    box.put("waits", waits)
+    box.put("last", service.call("last"))
+    assert box.close(5.0) == ()
+    assert service.seen == ["waited", "last"]
+
+
+def test_what_waits_when_the_outbox_is_left_is_named(monkeypatch):
+    monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_CALL", 0.1)
+    box, passed, release = outbox(), threading.Event(), threading.Event()
+
+    def waits():
+        raise NotYet
+
+    def hangs():
+        passed.set()
+        release.wait(10.0)
+
+    box.put("waits", waits)
+    box.put("hangs", hangs)
+    assert passed.wait(10.0)
+    assert box.close(0.1) == ("waits", "hangs")
+    release.set()

@@ -1,5 +1,5 @@
-"""A worker on another node sends the files of its trial itself: whatever dies, and whatever is in
-its way, the run has every file, and what the worker told of is sent once.
+"""A node sends the files of trials that it trained: whatever dies, and whatever is in its way, the
+run has every file, what arrived for certain is sent once, and nobody waits for a node.
 """
 
 import threading
@@ -10,7 +10,7 @@ import pytest
 from orchestrator.tracking import mlflow, parent, sending
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.outbox import Outbox
-from orchestrator.tracking.sending import Sender
+from orchestrator.tracking.sending import Courier
 from tests.faults.store import Server
 from tests.orchestrator.fake_run import Trial, make_run
 from tests.orchestrator.tracking.mlflow_cases import start
@@ -25,10 +25,6 @@ FILES = {
 }
 
 
-class Killed(BaseException):
-    """The worker dies."""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """That of a dense trial that has finished."""
@@ -41,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def server(monkeypatch):
-    """MLflow's, for the driver and the worker."""
+    """MLflow's, for the driver and the node."""
     made = Server()
     monkeypatch.setattr(parent, "open_client", lambda uri: made)
     monkeypatch.setattr(sending, "open_client", lambda uri: made)
@@ -54,120 +50,149 @@ def tracker(server, folder):
     return begun(folder)
 
 
-def begun(folder):
+@pytest.fixture
+def courier(monkeypatch):
+    niceness = []
+    monkeypatch.setattr(sending.os, "nice", niceness.append)
+    made = Courier()
+    assert niceness == [sending.NICE]
+    return made
+
+
+class Node:
+    """Sends what it is asked to when the test says so, a file at a time."""
+
+    def __init__(self, courier):
+        self._courier, self._arrived = courier, set()
+        self.parcels, self.over = [], False
+
+    def __call__(self, parcel):
+        self.parcels.append(parcel)
+        return self
+
+    def sent(self):
+        return frozenset(self._arrived) if self.over else None
+
+    def work(self, files=100):
+        [parcel] = self.parcels
+        for name, place in [*parcel.files.items()][:files]:
+            problem = self._courier.send(parcel.uri, parcel.run, name, place)
+            if problem:
+                break
+            self._arrived.add(name)
+        self.over = True
+
+
+@pytest.fixture
+def node(courier):
+    return Node(courier)
+
+
+def begun(folder, uri=URI):
     """A driver that has told of the trial's start, which the store knows."""
-    tracker = MLflowTracker(URI, "e")
+    tracker = MLflowTracker(uri, "e")
     tracker.start_sweep("s", {}, {"mark": "abc"})
     start(tracker, folder)
-    wait = threading.Event()
-    tracker._put("what follows", wait.set)
-    assert wait.wait(10)
+    delivered(tracker)
     return tracker
 
 
-def ended(tracker, folder, sent=None):
-    """The driver hears of the end, and tells it on; the artifacts that the trial's run then has."""
-    if sent is not None:
-        tracker.files_sent(folder.path.name, sent)
-    tracker.finish_trial(folder.path.name, folder, "finished")
+def delivered(tracker):
+    """Wait until the store knows what waited, but for what waits for a node."""
+    wait = threading.Event()
+    tracker._put("what follows", wait.set)
+    assert wait.wait(10)
+
+
+def finished(tracker, folder):
+    """The sweep ends; the artifacts that the trial's run then has."""
     assert tracker.finish_sweep("finished", {}, None) == ()
-    [run] = [run for run in tracker._client._client.runs.values() if run.tags["kind"] == "trial"]
+    run = run_of(tracker, folder)
     assert run.status == "FINISHED"
     return run.artifacts
 
 
-def test_what_a_worker_has_sent_the_driver_neither_sends_nor_fetches(
-    tracker, folder, monkeypatch, server
+def run_of(tracker, folder):
+    found = tracker._client._client.runs.values()
+    [run] = [run for run in found if run.tags.get("trial") == folder.path.name]
+    return run
+
+
+def test_what_a_node_has_sent_the_driver_neither_sends_nor_fetches(
+    tracker, folder, monkeypatch, node
 ):
-    sent = Sender().send(tracker.artifact_store(), folder)
-    assert set(sent["files"]) == FILES
     fetched = []
     monkeypatch.setattr(mlflow, "fetch", fetched.extend)
-    assert ended(tracker, folder, sent) == dict.fromkeys(FILES, 1)
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    node.work()
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
     assert fetched == []
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("dies_at", range(1, len(FILES) + 1))
-def test_a_worker_that_dies_while_it_sends_leaves_the_rest_to_the_driver(
-    server, tracker, folder, monkeypatch, dies_at, after
+def test_nobody_waits_for_a_node_that_sends(tracker, folder, node, tmp_path):
+    """Not the trial, whose end is told meanwhile, nor other trials; the run ends with its files."""
+    another = TrialDir(tmp_path / "another")
+    write_atomic(another.config_file, folder.config_file.read_bytes())
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    start(tracker, another)
+    tracker.log_epoch(another.path.name, 0, {"train_loss": 1.0})
+    tracker.finish_trial(another.path.name, another, "interrupted")
+    delivered(tracker)
+    ends = {(another.path.name, "KILLED"), (folder.path.name, "RUNNING")}
+    assert {(run.path.name, run_of(tracker, run).status) for run in (another, folder)} == ends
+    assert run_of(tracker, folder).metrics  # only its files are waited for
+    assert not tracker.delivered(folder.path.name)  # its checkpoint stays
+    assert tracker.delivered(another.path.name)
+    node.work(2)
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
+    assert tracker.delivered(folder.path.name)
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("sent", range(len(FILES)))
+def test_of_a_node_that_is_lost_while_it_sends_the_driver_sends_the_rest(
+    server, tracker, folder, node, sent, told
 ):
-    log, calls = server.log_artifact, iter(range(1, 100))
-
-    def dying(*arguments):
-        now = next(calls) == dies_at
-        if now and not after:
-            raise Killed
-        log(*arguments)
-        if now:
-            raise Killed
-
-    server.log_artifact = dying
-    with pytest.raises(Killed):  # what it would have reported is not heard
-        sending._Sending(tracker.artifact_store(), folder)._send()
-    server.log_artifact = log
-    artifacts = ended(tracker, folder)
+    """told: the driver has heard of the last file that arrived."""
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    node.work(sent)
+    if not told:
+        [parcel] = node.parcels
+        name, place = [*parcel.files.items()][sent]
+        server.log_artifact(parcel.run, place, name.rpartition("/")[0] or None)
+    artifacts = finished(tracker, folder)
     assert artifacts.keys() == FILES
-    assert sum(artifacts.values()) == len(FILES) + dies_at - 1 + after
-    assert max(artifacts.values()) <= 2
+    assert sum(artifacts.values()) == len(FILES) + (not told)
 
 
-def test_an_end_without_a_result_is_told_whatever_the_worker_has_said(tracker, folder, tmp_path):
-    tracker.files_sent(folder.path.name, Sender().send(tracker.artifact_store(), folder))
-    empty = TrialDir(tmp_path / folder.path.name)
-    tracker.finish_trial(folder.path.name, empty, "interrupted")
-    assert tracker.finish_sweep("interrupted", {}, None) == ()
-    assert {run.status for run in tracker._client._client.runs.values()} == {"KILLED"}
+def test_an_end_that_is_delivered_in_several_attempts_asks_a_node_once(
+    server, tracker, folder, node
+):
+    away, log = [3], server.log_artifact
 
-
-def test_sending_takes_a_tenth_of_the_time_at_most(server, tracker, folder, monkeypatch):
-    now, log = [1000.0], server.log_artifact
-
-    def slow(*arguments):
-        now[0] += 1.0
+    def sometimes(*arguments):
+        if away[0]:
+            away[0] -= 1
+            raise ConnectionError("nobody answers")
         log(*arguments)
 
-    server.log_artifact = slow
-    monkeypatch.setattr(sending.time, "monotonic", lambda: now[0])
-    sender = Sender()
-    assert sender.send(tracker.artifact_store(), folder) is not None
-    took = now[0] - 1000.0
-    now[0] += 9 * took - 0.1
-    assert sender.send(tracker.artifact_store(), folder) is None
-    now[0] += 0.2
-    assert sender.send(tracker.artifact_store(), folder) is not None
-    tracker.finish_sweep("interrupted", {}, None)
-
-
-def test_a_file_that_is_not_taken_is_left_to_the_driver_and_the_others_are_sent_once(
-    server, tracker, folder
-):
-    log = server.log_artifact
-
-    def full(run, path, where):
-        if path.endswith("deploy.pt"):
-            raise OSError("no room")
-        log(run, path, where)
-
-    server.log_artifact = full
-    sent = Sender().send(tracker.artifact_store(), folder)
-    server.log_artifact = log
-    assert "deploy.pt" not in sent["files"]
-    assert ended(tracker, folder, sent) == dict.fromkeys(FILES, 1)
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    node.work(3)
+    server.log_artifact = sometimes
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
+    assert len(node.parcels) == 1
 
 
 def test_a_driver_that_dies_before_it_told_the_end_is_followed_by_one_that_sends_all(
-    server, tracker, folder
+    server, tracker, folder, node
 ):
-    tracker.files_sent(folder.path.name, Sender().send(tracker.artifact_store(), folder))
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    node.work(3)
+    node.over = False
     tracker._outbox.close(0.0)
-    assert ended(begun(folder), folder).keys() == FILES
-
-
-@pytest.mark.parametrize("what", ["run", "result"])
-def test_files_of_another_run_or_result_do_not_count(tracker, folder, what):
-    sent = Sender().send(tracker.artifact_store(), folder)
-    assert ended(tracker, folder, {**sent, what: "another"}) == dict.fromkeys(FILES, 2)
+    after = begun(folder)
+    after.finish_trial(folder.path.name, folder, "finished")
+    assert finished(after, folder).keys() == FILES
 
 
 def refused(uri):
@@ -179,93 +204,70 @@ def no_mlflow(uri):
 
 
 @pytest.mark.parametrize("opened", [refused, no_mlflow])
-def test_a_worker_that_cannot_send_leaves_it_to_the_driver_and_rests(
-    tracker, folder, monkeypatch, opened
+def test_a_node_that_cannot_send_says_why_and_leaves_it_to_the_driver(
+    tracker, folder, monkeypatch, opened, courier, node
 ):
-    asked = []
-    monkeypatch.setattr(sending, "open_client", lambda uri: (asked.append(uri), opened(uri)))
-    now = [1000.0]
-    monkeypatch.setattr(sending.time, "monotonic", lambda: now[0])
-    sender = Sender()
-    for seconds, times in ((0, 1), (1, 1), (sending.REST_S, 2)):
-        now[0] += seconds
-        assert sender.send(tracker.artifact_store(), folder) is None
-        assert len(asked) == times
-    assert ended(tracker, folder) == dict.fromkeys(FILES, 1)
+    monkeypatch.setattr(sending, "open_client", opened)
+    problem = courier.send(URI, "run1", "config.json", str(folder.config_file))
+    assert problem in ("error code 401", "No module named 'mlflow'")
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    node.work()
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
 
 
-def test_a_trial_does_not_wait_for_a_store_that_hangs(server, tracker, folder):
-    log, goes_on, number = server.log_artifact, threading.Event(), iter(range(100))
+def test_what_a_node_says_holds_no_password(monkeypatch, courier):
+    def fails(uri):
+        raise OSError("http://me:password@tracking:5000 does not answer")
 
-    def hanging(*arguments):
-        if next(number) == 2:
-            assert goes_on.wait(10)
-        log(*arguments)
+    monkeypatch.setattr(sending, "open_client", fails)
+    assert "password" not in courier.send(URI, "run1", "config.json", "/nowhere")
 
-    server.log_artifact = hanging
-    sender = Sender()
-    sent = sender.send(tracker.artifact_store(), folder, limit_s=0.2)
-    assert len(sent["files"]) == 2
-    assert sender.send(tracker.artifact_store(), folder) is None  # it rests
-    goes_on.set()
-    for thread in threading.enumerate():
-        if thread.name == "artifacts":
-            thread.join(10)
-    artifacts = ended(tracker, folder, sent)
-    assert artifacts.keys() == FILES
-    assert [artifacts[name] for name in sent["files"]] == [1, 1]
+
+def test_a_node_fetches_what_lies_at_an_address_and_keeps_nothing(
+    server, tracker, folder, tmp_path, monkeypatch, courier
+):
+    """The trial's own folder on the node is gone."""
+    monkeypatch.setenv("ORCHESTRATE_CACHE", str(tmp_path))
+    run, seen = run_of(tracker, folder), []
+    log = server.log_artifact
+    server.log_artifact = lambda run, path, where: (seen.append(path), log(run, path, where))
+    for name in ("deploy.pt", "checkpoint/best.pt"):
+        assert courier.send(URI, run.id, name, f"file://{folder.path}/{name}") == ""
+    assert run.artifacts == {"deploy.pt": 1, "checkpoint/best.pt": 1}
+    assert all(path.startswith(str(tmp_path)) for path in seen)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert "lacks" in courier.send(URI, run.id, "x", f"file://{folder.path}/lacks")
+    tracker.finish_sweep("finished", {}, None)
+
+
+def test_what_lies_at_an_address_is_named_by_its_address(tracker, folder, monkeypatch, node):
+    monkeypatch.setattr(mlflow, "place_of", lambda path: f"s3://bucket/{path.name}")
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    assert node.parcels[0].files["checkpoint/best.pt"] == "s3://bucket/best.pt"
+    node.over = True
+    finished(tracker, folder)
 
 
 @pytest.mark.parametrize("root", ["file:///srv/mlruns/0", "/srv/mlruns/0"])
 def test_artifacts_in_a_folder_of_the_drivers_machine_are_left_to_the_driver(
-    server, tracker, folder, root
+    server, folder, node, root
 ):
-    for run in server.runs.values():
-        run.artifact_uri = root
-    assert Sender().send(tracker.artifact_store(), folder) is None
-    assert ended(tracker, folder) == dict.fromkeys(FILES, 1)
+    made = server.create_run
+
+    def create_run(*arguments, **options):
+        answer = made(*arguments, **options)
+        answer.info.artifact_uri = root
+        return answer
+
+    server.create_run = create_run
+    tracker = begun(folder)
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
+    assert node.parcels == []
 
 
-def test_a_run_that_is_not_there_yet_is_left_to_the_driver_without_a_rest(server, folder):
-    tracker = MLflowTracker(URI, "e")
-    tracker.start_sweep("s", {}, {"mark": "abc"})
-    sender = Sender()
-    assert sender.send(tracker.artifact_store(), folder) is None
-    start(tracker, folder)
-    done = threading.Event()
-    tracker._put("what follows", done.set)
-    assert done.wait(10)
-    assert ended(tracker, folder, sender.send(tracker.artifact_store(), folder)).keys() == FILES
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        *("sqlite:///x.db", "postgresql://h/x", "http://127.0.0.1:5000", "http://localhost:5000"),
-        *("http://me:password@h:5000", "http://h/?token=abcdefgh"),
-    ],
-)
-def test_workers_are_not_told_of_a_store_of_the_machine_nor_of_a_password(server, uri):
-    tracker = MLflowTracker(uri, "e")
-    tracker.start_sweep("s", {}, {"mark": "abc"})
-    assert tracker.artifact_store() is None
-    tracker.finish_sweep("finished", {}, None)
-
-
-def test_a_variable_in_the_address_is_the_workers_own(server, folder, monkeypatch):
-    monkeypatch.setenv("WHERE", "http://h:5000")
-    tracker = MLflowTracker("${WHERE}", "e")
-    tracker.start_sweep("s", {}, {"mark": "abc"})
-    store = tracker.artifact_store()
-    assert store["uri"] == "${WHERE}"
-    monkeypatch.setenv("WHERE", "sqlite:///x.db")  # on that node
-    start(tracker, folder)
-    assert Sender().send(store, folder) is None
-    tracker.finish_sweep("finished", {}, None)
-
-
-def test_a_tracker_that_is_away_tells_workers_of_nothing_until_it_answers(
-    server, folder, monkeypatch
+def test_the_files_of_a_run_that_is_not_there_yet_are_left_to_the_driver(
+    server, folder, node, monkeypatch
 ):
     answers = [False]
 
@@ -277,8 +279,45 @@ def test_a_tracker_that_is_away_tells_workers_of_nothing_until_it_answers(
     monkeypatch.setattr(parent, "open_client", away)
     tracker = MLflowTracker(URI, "e")
     tracker.start_sweep("s", {}, {"mark": "abc"})
-    assert tracker.artifact_store() is None
-    answers[0] = True
     start(tracker, folder)
-    assert ended(tracker, folder).keys() == FILES
-    assert tracker.artifact_store() is not None
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    answers[0] = True
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
+    assert node.parcels == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("sqlite:///x.db", "postgresql://h/x", "http://127.0.0.1:5000", "http://localhost:5000"),
+        *("http://me:password@h:5000", "http://h/?token=abcdefgh"),
+    ],
+)
+def test_nodes_are_not_told_of_a_store_of_the_machine_nor_of_a_password(server, folder, node, uri):
+    tracker = begun(folder, uri)
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
+    assert node.parcels == []
+
+
+def test_a_variable_in_the_address_is_the_nodes_own(server, folder, monkeypatch, node):
+    monkeypatch.setenv("WHERE", "http://h:5000")
+    tracker = begun(folder, "${WHERE}")
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    assert node.parcels[0].uri == "${WHERE}"
+    monkeypatch.setenv("WHERE", "sqlite:///x.db")  # on that node
+    node.work()
+    assert node.sent() == frozenset()
+    assert finished(tracker, folder) == dict.fromkeys(FILES, 1)
+
+
+def test_a_folder_that_cannot_be_read_is_left_to_the_outbox(tracker, folder, node, monkeypatch):
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    listed = mlflow.artifacts_of
+    monkeypatch.setattr(mlflow, "artifacts_of", broken)
+    tracker.finish_trial(folder.path.name, folder, "finished", send=node)
+    monkeypatch.setattr(mlflow, "artifacts_of", listed)
+    assert node.parcels == []
+    tracker.finish_sweep("finished", {}, None)

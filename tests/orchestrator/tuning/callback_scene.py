@@ -28,7 +28,7 @@ class Told:
         self.calls = []
 
     def __getattr__(self, name):
-        return lambda *arguments: self.calls.append((name, *arguments))
+        return lambda *arguments, **named: self.calls.append((name, *arguments, *named.values()))
 
     def named(self, name):
         return [call[1:] for call in self.calls if call[0] == name]
@@ -59,8 +59,10 @@ class Scene:
         self.early = EarlyStops(sweep, folder, [])
         display = Display({"st_gcn": 1}, Console(file=self.shown, width=200))
         self.retaining = Told()
+        self.senders = {}  # by trial
         self.callback = SweepCallback(
-            self.context, self.searcher, self.switch, display, self.early, self.retaining
+            *(self.context, self.searcher, self.switch, display, self.early, self.retaining),
+            self.senders.get,
         )
         self.trial = SimpleNamespace(
             trial_id="a",

@@ -22,7 +22,7 @@ def scene(tmp_path, monkeypatch, request):
     sweep = parse_sweep("small.yaml", TEXT, getattr(request, "param", ()))
     folder, trials = recorded(sweep)
     context = SweepRun(sweep, folder, trials, journal_of(folder), NullTracker())
-    cluster = SimpleNamespace(check=lambda **_: None, shared=False)
+    cluster = SimpleNamespace(check=lambda **_: None, shared=False, lost=False)
     monkeypatch.setattr(run_module, "ray_cluster", lambda address, note: nullcontext(cluster))
     monkeypatch.setattr(run_module, "possible_nodes", lambda: [{"CPU": 2}])
     monkeypatch.setattr(run_module, "live_nodes", lambda: [{"CPU": 2}])

@@ -19,7 +19,6 @@ from trainables.ray_trainable import (
     DISK,
     FAILED,
     IN_EPOCH,
-    SENT,
     STEP,
     STEPS,
     WARNING,
@@ -51,14 +50,12 @@ def test_steps_of_an_epoch_are_shown_and_tracked_by_nobody(scene):
     assert scene.tracker.named("log_epoch") == []
 
 
-def test_the_tracker_knows_what_a_worker_has_sent_before_it_is_told_the_end(scene):
+def test_the_tracker_is_told_who_can_send_the_files_of_a_trial_on_another_node(scene):
+    scene.senders["st_gcn-1"] = send = object()
     scene.tell("start")
-    scene.tell("result", {"complete": True, SENT: {"files": ["deploy.pt"]}})
     scene.finish()
     scene.tell("complete")
-    calls = [call for call in scene.tracker.calls if call[0] in ("files_sent", "finish_trial")]
-    assert [call[0] for call in calls] == ["files_sent", "finish_trial"]
-    assert calls[0][1:] == ("st_gcn-1", {"files": ["deploy.pt"]})
+    assert [call[3] for call in scene.tracker.named("finish_trial")] == [send]
 
 
 def test_an_end_that_is_delivered_again_is_told_once(scene):

@@ -28,7 +28,7 @@ def test_ends_of_earlier_runs_are_told_to_a_tracker_that_missed_them(scene):
         def knows_end(self, trial, status):
             return trial != names[0]
 
-        def finish_trial(self, trial, folder, status, reason="", stopped_at=None):
+        def finish_trial(self, trial, folder, status, reason="", stopped_at=None, *, send=None):
             told.append((trial, status, reason))
 
     names = [trial.proposal.trial for trial in scene.trials]
@@ -48,7 +48,7 @@ def test_a_trial_that_never_ran_is_not_told_to_a_tracker(scene):
         def knows_end(self, trial, status):
             return False
 
-        def finish_trial(self, trial, *_):
+        def finish_trial(self, trial, *_, **__):
             told.append(trial)
 
     first, *others = (trial.proposal for trial in scene.trials)

@@ -95,7 +95,7 @@ class FakeTune:
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
     """Runs a sweep until it dies after so many steps, or is over; returns why it was cut short."""
-    cluster = SimpleNamespace(check=lambda **_: None, shared=False)
+    cluster = SimpleNamespace(check=lambda **_: None, shared=False, lost=False)
     monkeypatch.setattr(run_module, "ray_cluster", lambda address, note: nullcontext(cluster))
     monkeypatch.setattr(run_module, "possible_nodes", lambda: [{"CPU": 2}])
     monkeypatch.setattr(run_module, "live_nodes", lambda: [{"CPU": 2}])

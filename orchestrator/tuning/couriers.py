@@ -1,0 +1,231 @@
+"""Files of finished trials on their way from the nodes that trained them to the tracker's store: a
+process on each node sends them, when the trial is over and its slot is free for the next one.
+
+Knows no MLflow: what is done on the node is a `Courier`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property, partial
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.tracking.sending import Courier
+from orchestrator.tracking.tracker import Parcel, Send
+from orchestrator.tuning.cluster import Cluster, ClusterLost
+from trainables.contract.secrets import redacted
+
+log = logging.getLogger(__name__)
+
+SILENT_S = 60.0
+"""A node from which no file has arrived for so long, although some are under way, is given up."""
+
+RESTS_S = 600.0
+"""So long a node that was given up is not asked again: it may lack MLflow, or the way to it."""
+
+IDLE_S = 60.0
+"""A process that has nothing to send ends after so long: with it there, a cloud's autoscaler would
+keep a node that has no trial.
+"""
+
+LOOK_S = 0.2
+SAY_S = 5.0
+"""A driver that waits for so long at its end says what for."""
+
+
+class OnTheWay:
+    """Files of one trial; what has become of them can be asked by any thread."""
+
+    def __init__(self, left: int) -> None:
+        """left: so many are under way."""
+        self._left = left
+        self._there: set[str] = set()
+
+    def sent(self) -> frozenset[str] | None:
+        """See `Sending`."""
+        return None if self._left > 0 else frozenset(self._there)
+
+    def arrived(self, name: str) -> None:
+        self._there.add(name)
+        self._left -= 1
+
+    def stop(self) -> None:
+        """What has not arrived is not under way any more."""
+        self._left = 0
+
+
+class _Process:
+    """The courier of one node: does what it is asked in turn, a file at a time."""
+
+    def __init__(self, node: str) -> None:
+        self._actor = (
+            ray.remote(Courier)
+            .options(
+                num_cpus=0,
+                max_restarts=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote()
+        )
+        self._asked: dict[Any, tuple[OnTheWay, str]] = {}  # Ray's reference -> of which file
+        self._heard = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._asked)
+
+    def ask(self, parcel: Parcel, way: OnTheWay) -> None:
+        if not self._asked:
+            self._heard = time.monotonic()
+        for name, place in parcel.files.items():
+            asked = self._actor.send.remote(parcel.uri, parcel.run, name, place)
+            self._asked[asked] = way, name
+
+    def look(self) -> str:
+        """Take note of what has arrived; why the process is of no use any more, empty: it is."""
+        if not self.busy:
+            return ""
+        try:
+            ready, _ = ray.wait([*self._asked], num_returns=len(self._asked), timeout=0)
+        except Exception as error:  # of Ray's, whose head may be gone
+            return _in_a_line(error)
+        for asked in ready:
+            self._heard = time.monotonic()
+            way, name = self._asked[asked]
+            problem = _answer(asked)
+            if problem:
+                return problem
+            del self._asked[asked]
+            way.arrived(name)
+        silent = time.monotonic() - self._heard
+        return f"no answer for {silent:.0f} s" if self.busy and silent >= SILENT_S else ""
+
+    @property
+    def idle(self) -> bool:
+        return not self.busy and time.monotonic() - self._heard >= IDLE_S
+
+    def end(self, *, kill: bool) -> None:
+        for way, _ in self._asked.values():
+            way.stop()
+        self._asked.clear()
+        if kill:
+            with suppress(Exception):  # of Ray's, which may be going
+                ray.kill(self._actor)
+        del self._actor
+
+
+def _answer(asked: Any) -> str:
+    try:
+        problem: str = ray.get(asked)
+    except Exception as error:  # of Ray's: the process, or its node, is gone, or never came
+        return _in_a_line(error)
+    return problem
+
+
+def _in_a_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return redacted(lines[-1] if lines else type(error).__name__)
+
+
+class Couriers:
+    """Those of one run of a sweep. As a context manager it ends them; nothing of Ray's is held
+    afterwards.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._processes: dict[str, _Process] = {}
+        self._rests_until: dict[str, float] = {}
+        self._ended = False
+
+    def __enter__(self) -> Couriers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._ended = True
+            for node in [*self._processes]:
+                self._end(node)
+
+    def of(self, node: str | None) -> Send | None:
+        """What sends the files of a trial that ran on a node; None: on the driver's own, or nobody
+        knows on which.
+        """
+        return None if node is None or node == self._here else partial(self._send, node)
+
+    @cached_property
+    def _here(self) -> str:
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    def look(self) -> bool:
+        """Take note of what has arrived, and of who does not answer; called about once a second.
+        Returns whether anything is under way.
+        """
+        with self._lock:
+            for node, process in [*self._processes.items()]:
+                problem = process.look()
+                if problem:
+                    self._give_up(node, problem)
+                elif process.idle:
+                    self._end(node)
+            return any(process.busy for process in self._processes.values())
+
+    def settle(
+        self, stopped: Callable[[], bool], tick: Callable[[], None], note: Callable[[str], None]
+    ) -> None:
+        """Wait for what is under way, as long as some of it arrives.
+
+        stopped: whether a person does not want to wait. tick: called meanwhile. note: says one line
+        to the person.
+        """
+        say_at: float | None = time.monotonic() + SAY_S
+        with suppress(ClusterLost):
+            while not self._cluster.lost and self.look() and not stopped():
+                self._cluster.check()
+                tick()
+                if say_at is not None and time.monotonic() >= say_at:
+                    note("MLflow: nodes are still sending files of finished trials")
+                    say_at = None
+                time.sleep(LOOK_S)
+
+    def _send(self, node: str, parcel: Parcel) -> OnTheWay:
+        """Returns at once; where the node cannot be asked, nothing is on its way."""
+        way = OnTheWay(len(parcel.files))
+        with self._lock:
+            if self._ended or time.monotonic() < self._rests_until.get(node, 0.0):
+                way.stop()
+                return way
+            try:
+                if node not in self._processes:
+                    self._processes[node] = _Process(node)
+                self._processes[node].ask(parcel, way)
+            except Exception as error:
+                way.stop()
+                self._give_up(node, _in_a_line(error))
+        return way
+
+    def _give_up(self, node: str, problem: str) -> None:
+        self._end(node)
+        self._rests_until[node] = time.monotonic() + RESTS_S
+        log.info("node %s: files of its trials are left to the driver: %s", node, problem)
+
+    def _end(self, node: str) -> None:
+        # where the head is gone, Ray would wait for it
+        process = self._processes.pop(node, None)
+        if process is not None:
+            process.end(kill=not self._cluster.lost)
