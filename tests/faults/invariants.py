@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
@@ -17,6 +18,7 @@ from orchestrator.record.resolved import load_resolved
 from orchestrator.record.running import load_running
 from orchestrator.record.states import TrialState, load_trials
 from orchestrator.record.warm_start import warm_up
+from orchestrator.record.working_copy import is_stub
 from orchestrator.search.making import asked_searches, asks
 from orchestrator.search.turns import Turns
 from orchestrator.sweep import Sweep
@@ -304,10 +306,22 @@ class Facts:
         assert run.status == status[str(state.ending)], f"{trial}: {state.ending}, {run.status}"
         twice = {at: count for at, count in run.steps().items() if count > 1}
         assert not twice, f"{trial}: steps that are there twice: {twice}"
+        if state.ending == "finished":
+            self._check_files(state, run)
         if state.ending != "failed":
             curve = records.load_curve(state.proposal.folder(self.run).metrics_file)
             known = sorted(step for key, step in run.steps() if key == "train_loss")
             self._check_curve(state, known, [epoch + 1 for epoch in curve["epoch"]])
+
+    def _check_files(self, state: TrialState, run: Run) -> None:
+        """What a finished trial leaves is in its run, and nothing else is there in its place."""
+        files = records.artifacts_of(state.proposal.folder(self.run), finished=True)
+        lacks = files.keys() - run.contents.keys()
+        assert not lacks, f"{state.proposal.trial}: {lacks} are not in its run"
+        for name, file in files.items():
+            if not is_stub(file):
+                same = run.contents[name] == zlib.crc32(file.read_bytes())
+                assert same, f"{state.proposal.trial}: {name} is another one in its run"
 
     def _check_curve(self, state: TrialState, known: list[int], steps: list[int]) -> None:
         assert known == steps, f"{state.proposal.trial}: steps {known}"

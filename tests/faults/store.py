@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Run:
     metrics: dict[str, dict[tuple[int, int, float], None]] = field(default_factory=dict)
     artifact_uri: str = "mlflow-artifacts:/0"
     artifacts: dict[str, int] = field(default_factory=dict)  # name -> how often it was sent
+    contents: dict[str, int] = field(default_factory=dict)  # name -> checksum of what is there
 
     def seen(self) -> SimpleNamespace:
         last = {key: next(reversed(rows))[2] for key, rows in self.metrics.items()}
@@ -121,11 +123,12 @@ class Server:
         return [SimpleNamespace(step=step) for _, step, _ in self.runs[run].metrics.get(key, ())]
 
     def log_artifact(self, run: str, path: str, folder: str | None) -> None:
-        content = Path(path)
-        content.read_bytes()
-        name = f"{folder}/{content.name}" if folder else content.name
+        file = Path(path)
+        content = zlib.crc32(file.read_bytes())
+        name = f"{folder}/{file.name}" if folder else file.name
         sent = self.runs[run].artifacts
         sent[name] = sent.get(name, 0) + 1
+        self.runs[run].contents[name] = content
 
     def log_artifacts(self, run: str, path: str, folder: str) -> None: ...
 

@@ -31,6 +31,7 @@ from orchestrator.sweep import Sweep
 from orchestrator.tracking.runs import Runs
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.callbacks import SweepCallback
+from orchestrator.tuning.couriers import OnTheWay
 from orchestrator.tuning.early import EarlyStops
 from tests.faults.disk import How
 from tests.faults.scenarios import SCENARIOS, Scenario
@@ -176,6 +177,13 @@ def mutated(patch: pytest.MonkeyPatch, mutant: str) -> None:
         patch.setattr(conduct, "warm_up", told_once(conduct.warm_up))
     elif mutant == "a search is told less than is written":
         patch.setattr(Turns, "end", without_values(Turns.end))
+    elif mutant == "what a node was asked to send counts as sent":
+        patch.setattr(OnTheWay, "sent", lambda way: Everything())
+
+
+class Everything(frozenset[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
 
 
 MUTANTS = (
@@ -188,6 +196,7 @@ MUTANTS = (
     "a pruned trial is run again",
     "what other sweeps taught is told once",
     "a search is told less than is written",
+    "what a node was asked to send counts as sent",
 )
 
 

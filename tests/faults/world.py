@@ -34,6 +34,7 @@ from orchestrator.tuning.early import EarlyStops
 from tests.faults import kept
 from tests.faults.disk import Disk, Killed, Process
 from tests.faults.invariants import Facts
+from tests.faults.nodes import Nodes
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.stand_ins import Clock, Idle, NoThread, Quiet
 from tests.faults.store import Client, Server
@@ -79,6 +80,8 @@ class Faults:
     first_worker_dies_at: int | None = None  # its operation
     worker_dies: float = 0.0  # per attempt
     worker_hangs: float = 0.0
+    node_lost: float = 0.0  # per file that it sends
+    sent_twice: float = 0.0
     pauses: float = 0.0
     again: float = 0.0
     unstarted: float = 0.0
@@ -110,6 +113,8 @@ class Faults:
             stopped=some(0.1, 0.05),
             cluster_lost=some(0.1, 0.05),
             worker_hangs=some(0.1, 0.3),
+            node_lost=some(0.3, 0.3),
+            sent_twice=some(0.3, 0.3),
         )
 
 
@@ -139,11 +144,16 @@ class World:
         self._outbox: Any = None
         self._tick: Callable[[], None] = lambda: None
         self._tuner: FakeTuner | None = None
+        self._nodes: Nodes | None = None  # other ones than the driver's
 
     # what FakeTuner asks of its surroundings
     again = property(lambda self: self.faults.again)
     unstarted = property(lambda self: self.faults.unstarted)
     unheard = property(lambda self: self.faults.unheard)
+
+    # and what Nodes asks
+    lost = property(lambda self: self.faults.node_lost)
+    twice = property(lambda self: self.faults.sent_twice)
 
     def start(self, config: dict[str, Any]) -> Worker:
         self.facts.starts(Path(config["out"]).name)
@@ -164,6 +174,8 @@ class World:
         self.clock.now += self.rng.expovariate(1.0)
         if chance() < 0.2:
             self._outbox._deliver_all()
+        if self._nodes is not None and chance() < 0.5:
+            self._nodes.work()
         if chance() < 0.1:
             self._tick()
         if chance() < 0.02:
@@ -283,6 +295,9 @@ class World:
         patch.setattr(running, "beside", self._beside)
         patch.setattr(callbacks, "kill", lambda trial: trial.worker.end())
         patch.setattr(nodes, "node_of", lambda trial: None)
+        patch.setattr(nodes.NodeWatch, "where", self._where)
+        patch.setattr(running, "Couriers", self._make_nodes)
+        patch.setattr(mlflow, "may_be_told", lambda uri: True)
         cluster = SimpleNamespace(check=self.check_cluster, shared=False)
         patch.setattr(running, "ray_cluster", lambda address, note: nullcontext(cluster))
         patch.setattr(clusters, "cluster_ahead", lambda *_: nullcontext(lambda: cluster))
@@ -303,7 +318,7 @@ class World:
         patch.setattr(conducting, "write_report", lambda run: run / "report.md")
         patch.setattr(journal.Journal, "append_all", self.facts.noting(journal.Journal.append_all))
         kept.install(patch)
-        FakeTuner.around = self
+        FakeTuner.around = Nodes.around = self
         try:
             yield
         finally:
@@ -338,6 +353,14 @@ class World:
     def _make_tuner(self, *arguments: Any, **options: Any) -> FakeTuner:
         self._tuner = FakeTuner(*arguments, **options)
         return self._tuner
+
+    def _make_nodes(self, cluster: Any) -> Nodes:
+        self._nodes = Nodes(cluster)
+        return self._nodes
+
+    def _where(self, trial: str) -> str | None:
+        """Half of the trials run on the driver's node."""
+        return self.rng.choice([None, "another"])
 
     def _client(self, uri: str) -> Client:
         rng = random.Random(self.rng.getrandbits(32))
