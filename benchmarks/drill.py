@@ -230,7 +230,8 @@ def drill(folder: Path, trials: int, *, sqlite: bool, short: bool = False) -> Se
         rays = stack.enter_context(short_folder())
         stack.enter_context(small_disk(folder / "disk"))
         store = f"sqlite:///{folder / 'mlflow.db'}" if sqlite else stack.enter_context(postgres())
-        cluster, tracking = RayNodes(rays, folder / "nodes.log"), TrackingServer(store, folder)
+        cluster = RayNodes(rays, folder / "nodes.log")
+        tracking = TrackingServer(store, folder, cluster.host)  # off the loopback: nodes send, too
         cluster.environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (str(folder / "site"), os.environ.get("PYTHONPATH")))
         )
