@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trainables.reparam.kernels import contiguous
+from trainables.reparam.products import product, summed_products, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class _WindowMoments(torch.autograd.Function):
         for end in _ends(window):
             end.subtract(full, _summed_along_diagonals(_gram(end.frames(phases), counts)))
         moments = _per_frame(full, band[:, window.lags - 1], window)
-        return (*moments, _total(twice, counts))
+        return (*moments, total(twice, counts))
 
     @staticmethod
     @once_differentiable
@@ -170,13 +171,6 @@ class _WindowMoments(torch.autograd.Function):
         if centre.counts is not None:
             gradient *= centre.counts[:, None, None, None]
         return gradient.to(x.dtype), None, None, None, None, None, None
-
-
-def _total(of_samples: Tensor, counts: Tensor | None) -> Tensor:
-    """The sum over the first axis, each sample as often as it is taken; what is given is lost."""
-    if counts is not None:
-        of_samples *= counts.view(-1, *[1] * (of_samples.ndim - 1))
-    return of_samples.sum(dim=0)
 
 
 def _phases(x: Tensor, window: Window) -> Tensor:
@@ -206,8 +200,7 @@ def _band(phases: Tensor, counts: Tensor | None, lags: int) -> Tensor:
     band = flat.new_zeros(groups, 2 * lags - 1, channels, channels)
     for lag in range(min(lags, frames)):
         pairs = (frames - lag) * joints
-        products = flat[..., :pairs] @ flat[..., lag * joints :].mT  # (N, g, c, c)
-        gram = _total(products, counts)
+        gram = summed_products(flat[..., :pairs], flat[..., lag * joints :], counts)  # (g, c, c)
         band[:, lags - 1 + lag] = gram
         band[:, lags - 1 - lag] = gram.mT
     return band
@@ -332,12 +325,12 @@ def _gram(frames: Tensor, counts: Tensor | None) -> Tensor:
     counted = rows
     if counts is not None:
         counted = rows * counts.repeat_interleave(columns // len(counts))
-    return (rows @ counted.mT).view(groups, count, channels, count, channels)
+    return product(rows, counted).view(groups, count, channels, count, channels)
 
 
 def _gram_gradient(of_gram: Tensor, frames: Tensor) -> Tensor:
     matrix = of_gram.flatten(3, 4).flatten(1, 2)
-    return ((matrix + matrix.mT) @ frames.flatten(1, 2)).view(frames.shape)
+    return product(matrix + matrix.mT, frames.flatten(1, 2).mT).view(frames.shape)
 
 
 def _summed_along_diagonals(pairs: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainables.reparam.gram import Centre, Window
+from trainables.reparam.products import product, summed_products
 
 
 def quadratic_forms(
@@ -38,9 +39,10 @@ class _QuadraticForms(torch.autograd.Function):
         for kernel, spread in zip(kernels, spreads, strict=True):
             rows = kernel.flatten(2)
             part = _middle(matrix, size, kernel.shape[2] * spread)
-            product = rows @ (part if spread == 1 else _blocks(part, spread).sum(dim=(1, 3)))
-            saved += [rows, product]
-            forms.append(torch.linalg.vecdot(product, rows))
+            part = part if spread == 1 else _blocks(part, spread).sum(dim=(1, 3))
+            seen = product(rows, part.mT)
+            saved += [rows, seen]
+            forms.append(torch.linalg.vecdot(seen, rows))
         ctx.save_for_backward(*saved)
         ctx.size, ctx.spreads, ctx.shape = size, spreads, matrix.shape
         ctx.shapes = [kernel.shape for kernel in kernels]
@@ -53,10 +55,10 @@ class _QuadraticForms(torch.autograd.Function):
         of_matrix = saved[0].new_zeros(ctx.shape)
         of_kernels = []
         for number, (spread, shape) in enumerate(zip(ctx.spreads, ctx.shapes, strict=True)):
-            rows, product = saved[2 * number : 2 * number + 2]
+            rows, seen = saved[2 * number : 2 * number + 2]
             weight = of_forms[number][..., None]
-            of_kernels.append((product * (2 * weight)).view(shape))
-            of_part = (rows * weight).mT @ rows
+            of_kernels.append((seen * (2 * weight)).view(shape))
+            of_part = product((rows * weight).mT, rows.mT)
             part = _middle(of_matrix, ctx.size, shape[2] * spread)
             if spread == 1:
                 part += of_part
@@ -196,7 +198,7 @@ def kernel_gradient(gradient: Tensor, x: Tensor, window: Window) -> Tensor:
     """That of the kernel of a centred convolution of x (N, C, T, V) over time, zeros beyond the
     ends, given that of its output (N, C_out, T', V): (C_out, C / g, K, 1).
 
-    A product per tap and sample, whose results are added up. oneDNN's convolution adds up all
+    A product per tap and few samples, whose results are added up. oneDNN's convolution adds up all
     positions of a batch one behind the other, which rounds ten times as much in float32: behind it
     BatchNorm's share is taken away, which may be most of it.
     """
@@ -215,5 +217,5 @@ def kernel_gradient(gradient: Tensor, x: Tensor, window: Window) -> Tensor:
         begin, end = max(-ahead, 0), min(outputs, frames - ahead)
         if begin < end:
             seen = phases[phase][..., (begin + ahead) * joints : (end + ahead) * joints]
-            result[tap] = (upstream[..., begin * joints : end * joints] @ seen.mT).sum(dim=0)
+            result[tap] = summed_products(upstream[..., begin * joints : end * joints], seen)
     return result.permute(1, 2, 3, 0).flatten(0, 1)[..., None].contiguous()

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from tests import naive_models
 from trainables.reparam.gram import Centre, Window, window_moments
 
+pytestmark = pytest.mark.usefixtures("library")
+
 
 def naive_moments(x: Tensor, centre: Centre, window: Window) -> tuple[Tensor, Tensor, Tensor]:
     counts = x.new_ones(len(x)) if centre.counts is None else centre.counts

@@ -22,6 +22,7 @@ from trainables.reparam.merged_operators import bordered_conv, kernel_gradient
 from trainables.reparam.rep_tcn import RepTCN
 from trainables.sparsity.masks import attach
 
+pytestmark = pytest.mark.usefixtures("library")
 K5: tuple[Branch, ...] = ("origin", "pointwise", "average", 5)
 K9: tuple[Branch, ...] = ("origin", "pointwise", "average", 5, 7)
 

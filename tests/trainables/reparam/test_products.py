@@ -1,0 +1,72 @@
+"""Products of matrices by either library against their definition; on which processors which."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests import naive_models
+from trainables.reparam import products
+from trainables.reparam.products import mkl_ignores_avx512, product, summed_products
+
+EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
+
+
+@pytest.mark.parametrize(
+    ("described", "ignored"),
+    [
+        (EPYC, True),
+        (EPYC.replace("AuthenticAMD", "HygonGenuine"), True),
+        (EPYC.replace("AuthenticAMD", "GenuineIntel"), False),
+        (EPYC.replace("avx512f ", ""), False),  # both libraries have no more than AVX2
+        ("Processor\t: ARMv8\nFeatures\t: avx512f\n", False),
+        ("", False),
+    ],
+)
+def test_mkl_has_avx512_for_intel_alone(described, ignored):
+    assert mkl_ignores_avx512(described) == ignored
+
+
+def test_where_no_file_describes_the_processor_nothing_changes(monkeypatch, tmp_path):
+    monkeypatch.setattr(products, "Path", lambda _: tmp_path / "none")
+    assert not products.mkl_lacks_vectors.__wrapped__()
+
+
+@pytest.fixture(params=["matmul", "oneDNN"])
+def either(request, monkeypatch):
+    monkeypatch.setattr(products, "mkl_lacks_vectors", lambda: request.param == "oneDNN")
+
+
+@pytest.mark.parametrize("most", [1, 3_000, 1_000_000])
+@pytest.mark.parametrize("counts", [None, (1.0, 4.0, 2.0, 1.0, 3.0)])
+@pytest.mark.usefixtures("either")
+def test_products_of_samples_are_summed(counts, most, monkeypatch):
+    monkeypatch.setattr(products, "MOST_VALUES", most)
+    left = naive_models.random_clips(5, 2, 40, 31, seed=1).float()
+    right = naive_models.random_clips(5, 2, 33, 37, seed=2).float()[..., 6:]
+    often = None if counts is None else torch.tensor(counts)
+    weights = torch.ones(5) if often is None else often
+    expected = torch.einsum("n,ngmp,ngkp->gmk", weights.double(), left.double(), right.double())
+    found = summed_products(left.clone(), right, often)
+    assert (found - expected).norm() < 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.usefixtures("either")
+def test_products_of_views(turned):
+    """Rows with gaps between them, and matrices that are transposed."""
+    left = naive_models.random_clips(2, 60, 70, seed=1).float()[:, 10:50, 10:60]
+    right = naive_models.random_clips(2, 70, 70, seed=2).float()[:, 10:60, 5:55]
+    right = right.mT if turned else right
+    expected = torch.einsum("gmp,gnp->gmn", left.double(), right.double())
+    assert (product(left, right) - expected).norm() < 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.float64}, {"rows": 31}])
+def test_small_and_double_ones_are_multiplied_as_ever(change, monkeypatch):
+    monkeypatch.setattr(products, "mkl_lacks_vectors", lambda: True)
+    monkeypatch.delattr(products, "_linear")
+    rows, dtype = change.get("rows", 40), change.get("dtype", torch.float32)
+    left = naive_models.random_clips(2, 1, rows, 9, seed=1).to(dtype)
+    assert torch.equal(product(left[0], left[1]), left[0] @ left[1].mT)
+    assert torch.equal(summed_products(left, left), (left @ left.mT).sum(dim=0))
