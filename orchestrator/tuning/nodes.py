@@ -84,7 +84,8 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         **info: Any,
     ) -> None:
         if "epoch" in result:
-            self._give_up(self._watched.got_on(self._name_of(trial), time.monotonic()), trials)
+            name, epoch = self._name_of(trial), int(result["epoch"])
+            self._give_up(self._watched.got_on(name, epoch, time.monotonic()), trials)
 
     def on_trial_recover(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any

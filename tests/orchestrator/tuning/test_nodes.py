@@ -106,10 +106,11 @@ def test_the_loss_of_nodes_says_nothing_of_them(cluster):
     assert cluster.said == []
 
 
-def test_a_trial_that_finishes_there_clears_the_node(cluster):
+def test_a_trial_that_finishes_there_takes_a_failure_back(cluster):
     for name in "xy":
+        cluster.happens(name, "1", "result", epoch=0)
         cluster.happens(name, "1", "recover")
-        cluster.happens(name, "2", "result", epoch=0)
+        cluster.happens(name, "2", "result", epoch=1)
     cluster.trials["w"].last_result = {"complete": True}
     cluster.happens("w", "1", "complete")
     cluster.happens("z", "1", "error")
