@@ -224,7 +224,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         """The worker died, or the trial raised what another attempt may not meet again."""
         proposal, death = self._proposal(trial), self._death(trial)
         name = proposal.trial
-        if self._ended_with_us(death):
+        if self.ended_with_us(death):
             return  # it has no other worker in this run, see `close`
         self._no_worker(name)
         counts = death.counts
@@ -250,9 +250,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
 
     def _death(self, trial: TuneTrial) -> Death:
         stalled = self._stalled.pop(self._proposal(trial).trial, None)
-        return death_of(trial) if stalled is None else Death(stalled)
+        if stalled is None or self._switch.signalled:  # what fell silent may have ended with us
+            return death_of(trial)
+        return Death(stalled)
 
-    def _ended_with_us(self, death: Death) -> bool:
+    def ended_with_us(self, death: Death) -> bool:
         """Whether a signal to this process may be what a worker died of: `timeout`, a shell and
         Slurm send theirs to all processes of a sweep.
         """
@@ -282,7 +284,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self._give_back(trial, away)
             return
         death = self._death(trial)
-        if self._ended_with_us(death):
+        if self.ended_with_us(death):
             self._ended(trial, reason=None)
             return
         restarts = self._restarts[name]

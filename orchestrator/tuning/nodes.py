@@ -25,7 +25,7 @@ from orchestrator.tuning.cluster import Slots
 from orchestrator.tuning.failing_nodes import Excluded, FailingNodes
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.waiting import can_hold
-from orchestrator.tuning.workers import death_of
+from orchestrator.tuning.workers import Death, death_of
 
 NODE_ID = "ray.io/node-id"
 """Label that Ray gives every node."""
@@ -40,15 +40,18 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         slots: Slots,
         name_of: Callable[[TuneTrial], str],
         take_back: Callable[[str, int], None],
+        ended_with_us: Callable[[Death], bool],
         note: Callable[[str], None],
     ) -> None:
         """name_of: of a trial. take_back: is told how many restarts of a trial were not its own
-        fault. note: says one line to the person.
+        fault. ended_with_us: whether a signal to this process may be what a worker died of. note:
+        says one line to the person.
         """
         self._context = context
         self._slots = slots
         self._name_of = name_of
         self._take_back = take_back
+        self._ended_with_us = ended_with_us
         self._note = note
         known = excluded_nodes(read_journal(context.journal.path))
         self._watched = FailingNodes(context.sweep.failure.exclude_node, known)
@@ -107,11 +110,13 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
             self._watched.ended(name)
 
     def _failed(self, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        name = self._name_of(trial)
-        if death_of(trial).counts:
+        name, death = self._name_of(trial), death_of(trial)
+        if death.counts and not self._ended_with_us(death):
             self._give_up(self._watched.failed(name, time.monotonic()), trials)
         else:
-            self._watched.ended(name)  # its node is lost: that it failed trials matters no more
+            self._watched.ended(
+                name
+            )  # of a node that is lost, or that did nothing, nothing is learned
 
     def _give_up(self, excluded: Excluded | None, trials: list[TuneTrial]) -> None:
         if excluded is None:

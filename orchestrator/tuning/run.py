@@ -264,6 +264,7 @@ class TuneRun:
             self.slots,
             lambda trial: searcher.trial_of(trial.trial_id).proposal.trial,
             callback.take_back,
+            callback.ended_with_us,
             self.display.note,
         )
         monitor = Monitor(self, cluster)

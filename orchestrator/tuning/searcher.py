@@ -79,8 +79,9 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
         proposed before, and waits, may be of another kind and start.
         """
         finished: str = Searcher.FINISHED
+        cells: set[str] = set()  # of those passed
         while not self._closed():
-            trial = self._turns.next({other.proposal.cell for other in passed})
+            trial = self._turns.next(cells)
             if trial is None:
                 return None if passed or self._turns.waits else finished
             try:
@@ -92,6 +93,7 @@ class SweepSearcher(Searcher):  # type: ignore[misc]  # Ray ships no types
                 continue
             if request is None or isinstance(request, Wait):
                 passed.append(trial)
+                cells.add(trial.proposal.cell)
                 if request is None:
                     return None
                 continue

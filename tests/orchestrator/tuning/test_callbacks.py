@@ -232,6 +232,23 @@ def test_a_worker_that_dies_of_the_signal_that_ends_the_sweep_is_no_failure(scen
     assert not [line for line in scene.lines() if line.startswith(("RESTART", "FAILED"))]
 
 
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_worker_that_falls_silent_after_a_signal_has_not_stalled(scene, monkeypatch, restarts):
+    """It may have died of the signal, which Ray had not said yet."""
+    now, killed = [100.0], []
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(callbacks, "kill", killed.append)
+    scene.tell("start")
+    scene.switch.signalled = True
+    while not killed:
+        now[0] += 5.0
+        assert now[0] < 9999.0
+        scene.callback.on_step_begin(0, [scene.trial])
+    scene.tell("recover" if restarts else "error")
+    scene.callback.close()
+    assert scene.events() == ["trial_started", "trial_interrupted"]
+
+
 def test_what_a_trial_raises_after_a_signal_is_its_failure(scene, monkeypatch):
     monkeypatch.setattr(callbacks, "death_of", lambda trial: Death("ValueError: a bug"))
     scene.tell("start")

@@ -24,6 +24,7 @@ class Cluster:
 
     def __init__(self, folder, monkeypatch):
         self.now, self.where, self.counts = 0.0, {}, True
+        self.signalled = False
         self.taken_back, self.said = [], []
         self.context = SimpleNamespace(
             journal=Journal(folder / "journal.jsonl"),
@@ -51,6 +52,7 @@ class Cluster:
             Slots(1.0, 0.0, 3),
             lambda trial: trial.name,
             lambda *told: self.taken_back.append(told),
+            lambda death: self.signalled,
             self.said.append,
         )
 
@@ -103,6 +105,15 @@ def test_the_loss_of_nodes_says_nothing_of_them(cluster):
     cluster.counts = False
     broken(cluster)
     assert cluster.watch.avoided() == set()
+    assert cluster.said == []
+
+
+def test_workers_that_ended_with_the_driver_say_nothing_of_their_node(cluster):
+    """A signal to all processes of a sweep ends those on one node; the next driver has it still."""
+    cluster.signalled = True
+    broken(cluster)
+    assert cluster.watch.avoided() == set()
+    assert cluster.started().avoided() == set()
     assert cluster.said == []
 
 
