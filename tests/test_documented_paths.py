@@ -14,6 +14,14 @@ def test_twenty_questions_have_answers():
     assert all((ROOT / path).is_file() or (ROOT / path).is_dir() for _, path in rows)
 
 
+def test_every_room_is_named():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    packages = [ROOT / "orchestrator", ROOT / "trainables"]
+    rooms = [file.parent for package in packages for file in package.glob("*/__init__.py")]
+    assert len(rooms) >= 20
+    assert not [room for room in rooms if f"`{room.relative_to(ROOT)}/`" not in text]
+
+
 def test_parts_of_your_own_are_shown_as_the_tests_run_them():
     text = (ROOT / "docs/extending.md").read_text()
     shown = re.findall(r"```python\n# (\S+)\n(.*?)```", text, re.S)

@@ -119,6 +119,10 @@ class AtAnAddress(Facts):
             there = self._fs.exists(self._at(f"trials/{trial}/result.json"))
             assert there, f"the result of {trial} is lost"
         self.ended.clear()
+        if not died:
+            own = self.run / "journal.jsonl"
+            there = self._fs.cat_file(self._at("journal.jsonl")) if own.exists() else b""
+            assert not own.exists() or there == own.read_bytes(), "lines of the journal stay here"
         if died:
             shutil.rmtree(CACHE)
             copies._copy.cache_clear()

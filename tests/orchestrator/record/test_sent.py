@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from orchestrator.record import copies, keeping, lease
-from orchestrator.record.copies import bring, local_storage, refresh, remove, send
+from orchestrator.record.copies import bring, here, local_storage, refresh, remove, send
 from orchestrator.record.folder import find_folder, held, journal_of
 from orchestrator.record.journal import read_journal
 from orchestrator.record.keeping import problem, reached
@@ -51,6 +51,19 @@ def test_stubs_are_not_sent_and_their_removal_is(storage):
     with held(run):
         remove(trial.checkpoint_file)
     assert not objects.has(f"trials/{trial.path.name}/checkpoint/last.pt")
+
+
+def test_what_a_worker_wrote_there_is_here_once_it_is_brought(storage):
+    objects = Objects(f"{storage}/small")
+    run = find_folder("small", storage)
+    first, second = [state.proposal.folder(run) for state in load_trials(run)][:2]
+    for folder in (first, second):
+        objects.write(f"trials/{folder.path.name}/checkpoint/last.pt", b"state")
+    bring(first.path)
+    assert here(first.checkpoint_file).read_bytes() == b"state"
+    assert not second.checkpoint_file.exists()
+    bring(second.checkpoint_file)
+    assert here(second.checkpoint_file).read_bytes() == b"state"
 
 
 @pytest.mark.parametrize("lost", ["*.json", "*.pt", "*.parquet"])
