@@ -29,7 +29,7 @@ from trainables.models.build import build_training_form
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import MultiLevel, MultiLevelSpec
 from trainables.module_copies import module_copy
-from trainables.products import mkl_lacks_avx512
+from trainables.processor import mkl_lacks_avx512
 from trainables.reparam.fusible import FULL, RELEASED, Folding, deployed
 from trainables.reparam.fusion import Fusion
 

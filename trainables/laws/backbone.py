@@ -147,7 +147,7 @@ def runs_absent_persons_once(model: PartSettings) -> None:
 
 @torch.no_grad()
 def _tell_joints_apart(network: nn.Module) -> None:
-    """No two joints of an absent person are equally near to a third: rounding chose between them."""
+    """No two joints of an absent person are equally near to a third: rounding would choose."""
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.products import mkl_lacks_avx512
+from trainables.processor import mkl_lacks_avx512
 
 
 def rows_last(x: Tensor) -> bool:

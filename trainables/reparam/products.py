@@ -1,4 +1,4 @@
-"""Products of matrices by the faster library of this processor. Knows torch alone.
+"""Products of matrices by the faster library of this processor. Knows torch and the rule for that.
 
 MKL, which torch multiplies matrices by, has kernels with AVX-512 for Intel's processors alone:
 others get those with AVX2, at half their speed. oneDNN, which convolves, has them for all.
@@ -6,11 +6,10 @@ others get those with AVX2, at half their speed. oneDNN, which convolves, has th
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import torch
 from torch import Tensor
+
+from trainables.processor import mkl_lacks_avx512
 
 LEAST_ROWS = 32
 """Of both matrices of a product by oneDNN: of smaller ones a call costs more than it gains
@@ -20,31 +19,6 @@ MOST_VALUES = 409_600
 """Of either matrix of a product by oneDNN: where samples are joined, more would not stay in the
 cache of a core, and fewer are too little for a call (measured).
 """
-
-
-@cache
-def mkl_lacks_vectors() -> bool:
-    """Whether MKL makes no use of the AVX-512 that this processor has."""
-    try:
-        described = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return (
-        mkl_ignores_avx512(described)
-        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
-
-
-def mkl_ignores_avx512(described: str) -> bool:
-    """Whether a processor, as Linux describes it (/proc/cpuinfo), has AVX-512 and is none of
-    Intel's; False where nobody says whose it is.
-    """
-    lines = (line.partition(":") for line in described.splitlines())
-    said = {key.strip(): value.strip() for key, _, value in lines}
-    others = said.get("vendor_id", "") not in ("", "GenuineIntel")
-    return others and "avx512f" in said.get("flags", "").split()
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
@@ -95,7 +69,7 @@ def _by_onednn(left: Tensor, right: Tensor) -> bool:
         left.device.type == "cpu"
         and left.dtype == torch.float32
         and min(left.shape[-2], right.shape[-2]) >= LEAST_ROWS
-        and mkl_lacks_vectors()
+        and mkl_lacks_avx512()
     )
 
 

@@ -1,4 +1,4 @@
-"""Products of matrices by either library against their definition; on which processors which."""
+"""Products of matrices by either library against their definition."""
 
 from __future__ import annotations
 
@@ -7,34 +7,12 @@ import torch
 
 from tests import naive_models
 from trainables.reparam import products
-from trainables.reparam.products import mkl_ignores_avx512, product, summed_products
-
-EPYC = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
-
-
-@pytest.mark.parametrize(
-    ("described", "ignored"),
-    [
-        (EPYC, True),
-        (EPYC.replace("AuthenticAMD", "HygonGenuine"), True),
-        (EPYC.replace("AuthenticAMD", "GenuineIntel"), False),
-        (EPYC.replace("avx512f ", ""), False),  # both libraries have no more than AVX2
-        ("Processor\t: ARMv8\nFeatures\t: avx512f\n", False),
-        ("", False),
-    ],
-)
-def test_mkl_has_avx512_for_intel_alone(described, ignored):
-    assert mkl_ignores_avx512(described) == ignored
-
-
-def test_where_no_file_describes_the_processor_nothing_changes(monkeypatch, tmp_path):
-    monkeypatch.setattr(products, "Path", lambda _: tmp_path / "none")
-    assert not products.mkl_lacks_vectors.__wrapped__()
+from trainables.reparam.products import product, summed_products
 
 
 @pytest.fixture(params=["matmul", "oneDNN"])
 def either(request, monkeypatch):
-    monkeypatch.setattr(products, "mkl_lacks_vectors", lambda: request.param == "oneDNN")
+    monkeypatch.setattr(products, "mkl_lacks_avx512", lambda: request.param == "oneDNN")
 
 
 @pytest.mark.parametrize("most", [1, 3_000, 1_000_000])
@@ -64,7 +42,7 @@ def test_products_of_views(turned):
 
 @pytest.mark.parametrize("change", [{"dtype": torch.float64}, {"rows": 31}])
 def test_small_and_double_ones_are_multiplied_as_ever(change, monkeypatch):
-    monkeypatch.setattr(products, "mkl_lacks_vectors", lambda: True)
+    monkeypatch.setattr(products, "mkl_lacks_avx512", lambda: True)
     monkeypatch.delattr(products, "_linear")
     rows, dtype = change.get("rows", 40), change.get("dtype", torch.float32)
     left = naive_models.random_clips(2, 1, rows, 9, seed=1).to(dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables import products
+from trainables import processor
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,10 @@ from trainables import products
 def test_mkl_lacks_wide_vectors_on_processors_of_other_makers(
     monkeypatch, maker, capability, lacks
 ):
-    monkeypatch.setattr(products, "_maker", lambda: maker)
+    monkeypatch.setattr(processor, "_maker", lambda: maker)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     for library in ("has_mkl", "_has_mkldnn"):
         monkeypatch.setattr(torch._C, library, True)
-    assert products.mkl_lacks_avx512.__wrapped__() is lacks
+    assert processor.mkl_lacks_avx512.__wrapped__() is lacks
     monkeypatch.setattr(torch._C, "has_mkl", False)
-    assert not products.mkl_lacks_avx512.__wrapped__()
+    assert not processor.mkl_lacks_avx512.__wrapped__()
