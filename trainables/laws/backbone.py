@@ -151,7 +151,7 @@ def _tell_joints_apart(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-        parameter += 0.1 * noise
+        parameter.add_(noise, alpha=0.1)
 
 
 def _gradients(network: nn.Module) -> dict[str, Tensor]:
