@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.contract.addresses import was_address
-from trainables.contract.errors import LaterForm, OutOfSpace, StorageFailed, UserError
+from trainables.contract.errors import LaterForm, NotWritable, OutOfSpace, StorageFailed, UserError
 from trainables.contract.names import said
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -58,7 +58,7 @@ def names_together() -> Iterator[None]:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` so that a reader sees the old file, the whole new one, or none; once it
     returns, a power cut does not undo it (see `names_together`). OutOfSpace where the disk is full,
-    UserError where the path was an address.
+    NotWritable where the machine refuses otherwise, UserError where the path was an address.
     """
     _refuse_address(path)
     waiting = _NAMES_TO_COME.get()
@@ -79,6 +79,8 @@ def write_atomic(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and OutOfSpace.is_why(error):
             raise OutOfSpace(path, error) from error
+        if isinstance(error, OSError) and error.strerror:  # its own name is that of `partial`
+            raise NotWritable(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -108,7 +110,10 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:  # a file of that name
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
     sync_folder(folder.parent)
 
 

@@ -2,6 +2,7 @@
 
 OrchestrateError            1  internal, or not said more precisely
 ├── UserError               2  wrong file, wrong value, missing or damaged data
+├── NotWritable             2  the machine refuses to write a file
 ├── TrialFailed             3  a trial ended for a reason that a retry cannot cure
 ├── GateFailed              4  a check that the user asked for did not hold (a leak was found)
 ├── OutOfSpace            130  the disk or the quota is full; what was done is kept
@@ -54,6 +55,15 @@ class GateFailed(OrchestrateError):
     """A check the user asked for did not hold."""
 
     exit_code = 4
+
+
+class NotWritable(OrchestrateError, OSError):
+    """The machine refuses to write a file: errno, why, and the file as it was asked for."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written: {self.strerror}"
 
 
 class OutOfSpace(OrchestrateError, OSError):

@@ -14,7 +14,7 @@ import typer
 
 from orchestrator.cli.commands.options import Json, Storage, progress
 from trainables.contract.disk import check_writable, write_atomic
-from trainables.contract.errors import OutOfSpace, UserError
+from trainables.contract.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.ensembling.open_model import Model
@@ -119,12 +119,7 @@ def predict(
     classes = opened.description.classes
     if out is not None:
         written = predictions.as_csv if out.suffix.lower() == ".csv" else predictions.as_json
-        try:
-            write_atomic(out, written(predicted, classes, top).encode())
-        except OSError as error:
-            if isinstance(error, OutOfSpace):
-                raise
-            raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+        write_atomic(out, written(predicted, classes, top).encode())
     if as_json:
         print(predictions.as_json(predicted, classes, top), end="")
     elif out is not None:

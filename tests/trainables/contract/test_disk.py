@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import stat
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from trainables.contract.disk import (
     remove_leftovers,
     write_atomic,
 )
-from trainables.contract.errors import OutOfSpace, UserError
+from trainables.contract.errors import NotWritable, OutOfSpace, UserError
 
 
 def test_the_content_then_the_name_are_forced_to_disk(tmp_path, monkeypatch):
@@ -54,6 +55,20 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatc
     assert caught.value.errno == code
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("folder", "Is a directory"), ("file/deep/a", "Not a directory")]
+)
+def test_what_cannot_be_written_is_called_by_its_own_name(tmp_path, name, why):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotWritable) as caught:
+        write_atomic(tmp_path / name, b"x")
+    said = pickle.loads(pickle.dumps(caught.value))  # as a worker sends it
+    assert str(said) == f"{tmp_path / name}: cannot be written: {why}"
+    assert said.exit_code == 2
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_only_what_a_killed_write_left_is_removed(tmp_path):
@@ -111,7 +126,7 @@ def test_names_are_forced_to_disk_once_per_folder_and_only_where_all_went_well(
     assert synced == [tmp_path]
     write_atomic(tmp_path / "c", b"x")
     assert synced == [tmp_path] * 2
-    with pytest.raises(IsADirectoryError), names_together():
+    with pytest.raises(NotWritable), names_together():
         write_atomic(tmp_path, b"x")
     assert synced == [tmp_path] * 2
 
