@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.ensembling.stored import Stored
 from orchestrator.sweep.ensembles import SEED
@@ -162,11 +162,24 @@ def seed_name(cell: str, seed: int) -> str:
     return f"{cell}-seed{seed}"
 
 
+class _Network(Protocol):
+    @property
+    def dense(self) -> bool: ...
+    @property
+    def division(self) -> Division: ...
+    @property
+    def axes(self) -> Mapping[str, Any]: ...
+
+
+N = TypeVar("N", bound=_Network)
+
+
 def dense_counterparts(
-    axes: Mapping[str, Any], division: Division, members: Iterable[Member]
-) -> list[Member]:
+    axes: Mapping[str, Any], division: Division, members: Iterable[N]
+) -> list[N]:
     """The dense networks to hold a network or an ensemble with these axes against: those that share
-    them, but for the sparsity's and what says nothing of the network.
+    them, but for the sparsity's and what says nothing of the network. members: to choose from, or
+    their rows of an evaluation.
     """
     shared = {
         axis: value

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.ensembling.evaluate import Paired, paired
+from orchestrator.ensembling.members import dense_counterparts
 from orchestrator.ensembling.results import FinalEvaluation, Row
 from orchestrator.record.commands import STORAGE
 from orchestrator.record.copies import storage_of
@@ -103,29 +104,45 @@ def _candidate(title: str, row: Row, found: Findings, evaluation: FinalEvaluatio
         row=row,
         accuracy=with_error(row.test),
         interval=span(interval) if interval else "",
-        costs=_costs(row, found),
+        costs=_costs(row, found, evaluation),
         sure=_sure(row, evaluation),
         against=against,
         commands=_commands(row, found.run),
     )
 
 
-def _costs(row: Row, found: Findings) -> dict[str, str]:
+def _costs(row: Row, found: Findings, evaluation: FinalEvaluation) -> dict[str, str]:
     """What it needs to run; costs that are not known are left out."""
     size, sizes = row.size, bytes_by_trial(found.trials)
     shipped = sum(sizes[trial] for trial in row.trials) if sizes.keys() >= {*row.trials} else None
+    dense = _dense_size(row, evaluation)
     costs = {
-        "networks": str(len(row.trials)) if row.kind == "ensemble" else "",
+        "networks": str(len(row.trials)),
         "non-zero": f"{size.deploy_nonzero_params:,}",
-        "of its dense size": f"{row.share_of_dense:.2f} x"
-        if row.share_of_dense is not None
-        else "",
+        "of its dense size": f"{size.deploy_nonzero_params / dense:.2f} x" if dense else "",
         "GMACs": f"{size.deploy_gmacs:.3g}",
         "latency ms": timed(size.latency_ms),
         "sparse ms": timed(size.sparse_latency_ms) if size.sparse_pays else "",
         "MB": "" if shipped is None else f"{shipped / 1e6:.3g}",
     }
     return {name: text for name, text in costs.items() if text}
+
+
+def _dense_size(row: Row, evaluation: FinalEvaluation) -> int:
+    """How many weights ship that are not zero where the network is dense: of the largest of its
+    kind. Without one, all weights of the row's own masked networks; 0 where it is not known.
+    """
+    dense = dense_counterparts(row.axes, row.division, evaluation.rows)
+    if dense:
+        return max(each.size.deploy_nonzero_params for each in dense)
+    if row.share_of_dense is None:  # of several levels: what they ship says nothing of it
+        return 0
+    own = [
+        each.size.deploy_params
+        for each in evaluation.rows
+        if each.kind == "member" and not each.levels and set(each.trials) <= set(row.trials)
+    ]
+    return max(own, default=0)
 
 
 def _sure(row: Row, evaluation: FinalEvaluation) -> list[str]:

@@ -6,8 +6,9 @@ import pytest
 
 from orchestrator.ensembling.collect import collect, missing_cells
 from orchestrator.ensembling.final import finalize
+from orchestrator.report.content import Table
 from orchestrator.report.findings import read_findings
-from orchestrator.report.sections.decision import best_network, candidates
+from orchestrator.report.sections.decision import best_network, candidates, decision
 from orchestrator.report.sections.reproduce import reproduce
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 from tests.orchestrator.report.test_doubt import STREAMS, rivals
@@ -67,6 +68,29 @@ def test_accuracies_on_other_clips_do_not_choose(tmp_path):
         both = evaluation.model_copy(update={"rows": tuple(rows)})
         assert both.headline == row
         assert best_network(both) == row
+
+
+def test_sizes_are_of_what_ships_beside_what_the_dense_network_ships(tmp_path):
+    """Level 0.6 ships 200 of 500 weights, its training form has 400 of 1,000: two networks of the
+    level ship 400.
+    """
+    masked = [Trial("joint", 0.6), Trial("joint", 0.95)]
+    weights = {"method": "weights", "weights": {"0.6": 1, "0.95": 1}}
+    recipe = {"name": "levels", "over": "sparsity.level", **weights}
+    dense = Trial("joint", 0.0, wrong_selection=(0, 1))
+    for name, trials in (("dense", [dense, *masked]), ("masked", masked)):
+        found = evaluated(tmp_path / name, trials, recipe)
+        ensemble, single = candidates(found)
+        assert ensemble.row.share_of_dense == 0.45
+        for each, networks, size, share in (
+            (ensemble, "2", "400", "0.80 x"),
+            (single, "1", "200", "0.40 x"),
+        ):
+            costs = {"networks": networks, "non-zero": size, "of its dense size": share}
+            assert costs.items() <= each.costs.items()
+        (ships,) = [block for block in decision([ensemble, single]) if isinstance(block, Table)]
+        assert [row["of its dense size"] for row in ships.rows] == ["0.80 x", "0.40 x"]
+        assert [row["networks"] for row in ships.rows] == ["2", "1"]
 
 
 @pytest.mark.parametrize(
