@@ -7,7 +7,9 @@ import io
 import json
 from collections.abc import Sequence
 
-from orchestrator.cli.printing.tables import console, table
+from rich.cells import cell_len
+
+from orchestrator.cli.printing.tables import console, name_width, table
 from orchestrator.ensembling.predicting import PredictedClip, ranked
 from trainables.contract.names import printable
 
@@ -15,19 +17,35 @@ from trainables.contract.names import printable
 def print_predictions(
     predictions: Sequence[PredictedClip], classes: Sequence[str], top: int
 ) -> None:
-    """A line per clip with its most probable classes."""
+    """A line per clip with its most probable classes, or one per class where that is wider than
+    standard output: no answer is left out.
+    """
+    out = console()
     shown = min(top, len(classes))
     places = [f"{number}." if number > 1 else "class" for number in range(1, shown + 1)]
+    clips = [printable(each.clip) for each in predictions]
+    answers = [
+        [
+            (printable(classes[k]), f"{100 * each.probabilities[k]:.1f}")
+            for k in ranked(each.probabilities, shown)
+        ]
+        for each in predictions
+    ]
+    width = name_width(out, ("clip", *clips)) + sum(
+        max(map(cell_len, (place, *(each[k][0] for each in answers)))) + 2 + len("100.0") + 2
+        for k, place in enumerate(places)
+    )
     made = table("clip")
-    for place in places:
+    for place in places if width <= out.width else ["class"]:
         made.add_column(place, overflow="fold")
         made.add_column("%", justify="right", no_wrap=True)
-    for each in predictions:
-        cells: list[str] = []
-        for k in ranked(each.probabilities, shown):
-            cells += [printable(classes[k]), f"{100 * each.probabilities[k]:.1f}"]
-        made.add_row(printable(each.clip), *cells)
-    console().print(made)
+    for clip, said in zip(clips, answers, strict=True):
+        if width <= out.width:
+            made.add_row(clip, *(cell for answer in said for cell in answer))
+        else:
+            for k, answer in enumerate(said):
+                made.add_row("" if k else clip, *answer)
+    out.print(made)
 
 
 def as_csv(predictions: Sequence[PredictedClip], classes: Sequence[str], top: int | None) -> str:

@@ -47,6 +47,11 @@ def table(first: str, *numbers: str, text: str | None = None, title: str | None 
     return made
 
 
+def name_width(out: Console, names: Sequence[str]) -> int:
+    """Characters that a table keeps for its column of names; longer ones take several lines."""
+    return max(min(max(map(len, names)), out.width // 3), LEAST_NAME)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """Numbers of a table as text, one for each of its rows."""
@@ -69,8 +74,7 @@ def print_fitted(
     named: the name of the first column, and the names in it. elsewhere: what has every figure.
     """
     first, names = named
-    longest = max(map(len, (*names, first)))
-    reserved = max(min(longest, out.width // 3), LEAST_NAME)  # longer names take several lines
+    reserved = name_width(out, (first, *names))
     widths = {each.name: max(map(cell_len, (each.name, *each.cells))) for each in columns}
     kept = list(columns)
     while len(kept) > 1 and reserved + sum(widths[each.name] + 2 for each in kept) + 2 > out.width:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from orchestrator.cli.printing.evaluation import print_evaluation
+from orchestrator.cli.printing.predictions import print_predictions
 from orchestrator.cli.printing.tables import console
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
+from orchestrator.ensembling.predicting import PredictedClip
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_end")
@@ -90,3 +93,23 @@ def test_a_pipe_is_as_wide_as_columns_says(capsys, monkeypatch, columns, width):
     monkeypatch.setenv("TTY_COMPATIBLE", "0")
     assert console().width == width
     assert console(least=150).width == max(width, 150)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_table_of_predictions_has_every_answer_whole(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    classes = [
+        "pick up with one hand",
+        "drop trash",
+        "walk around",
+        "sit down",
+        "stand up",
+        "carry",
+    ]
+    shares = np.array([0.4, 0.25, 0.15, 0.1, 0.07, 0.03])
+    clips = [PredictedClip(f"clips/of/a/longer/path/number_{k}.npy", shares) for k in range(2)]
+    print_predictions(clips, classes, 6)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= width
+    for name, share in zip(classes, shares, strict=True):
+        assert len(re.findall(rf"\b{name} +{100 * share:.1f}\b", text)) == 2
