@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from orchestrator.sweep.secrets import expanded
@@ -63,6 +63,22 @@ def database_file(uri: str) -> Path | None:
     if not uri.startswith(SQLITE):
         return None
     return Path(absolute_uri(uri).removeprefix(SQLITE).partition("?")[0])
+
+
+def missing(uri: str) -> Path | None:
+    """The place on this machine where a store would lie that is not there: its file, or the folder
+    of a file store. None: it is there, or at an address that is to be asked.
+    """
+    address = expanded(uri, PLACE)
+    place = database_file(address)
+    if place is None and (address.startswith("file:") or not urlsplit(address).scheme):
+        place = Path(unquote(urlsplit(address).path)).absolute()
+    named = place is not None and address.partition("?")[0] not in (SQLITE, *NO_PLACES)
+    return place if place is not None and named and not place.exists() else None
+
+
+NO_PLACES = ("none", "databricks", "databricks-uc", "uc", f"{SQLITE}:memory:")
+"""Addresses of one word that look like a file's, and are none."""
 
 
 def is_server(uri: str) -> bool:

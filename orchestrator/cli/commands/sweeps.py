@@ -338,8 +338,12 @@ def ui(
         str | None, typer.Argument(metavar="[NAME]", help="Show the tracking store of this sweep.")
     ] = None,
     uri: Annotated[
-        str, typer.Option("--uri", help="Show this tracking store, where no sweep is named.")
-    ] = "sqlite:///mlflow.db",
+        str | None,
+        typer.Option(
+            "--uri",
+            help="Show this tracking store.  [default: the sweep's, else sqlite:///mlflow.db]",
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -352,19 +356,21 @@ def ui(
     storage: Storage = "runs",
 ) -> None:
     """Serve MLflow's pages on the sweep's own store, until Ctrl-C."""
-    import os
     import socket
-    import subprocess
 
-    from orchestrator.tracking.client import ui_command
+    from orchestrator.cli.commands.serving import serve
+    from orchestrator.tracking.client import missing, ui_command
+    from orchestrator.tracking.registered import USUAL
+    from trainables.contract.secrets import redacted
 
-    page = ""
+    page, store, usual = "", "--uri", USUAL
     if name is not None:
         from orchestrator.record.folder import find_folder, load_folder
         from orchestrator.record.journal import read_journal
 
         run = find_folder(name, storage)
-        uri = load_folder(run).tracking.uri
+        usual = load_folder(run).tracking.uri
+        store = store if uri is not None else f"tracking.uri of {run.name}"
         page = next(
             (
                 event["mlflow"]
@@ -373,6 +379,7 @@ def ui(
             ),
             "",
         )
+    uri = usual if uri is None else uri
     command, environment = ui_command(uri, host, port)
     try:
         socket.getaddrinfo(host, port)
@@ -382,9 +389,13 @@ def ui(
         socket.create_server((host, port)).close()
     except OSError as error:
         raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
+    if (place := missing(uri)) is not None:  # asked, MLflow would make one
+        raise UserError(
+            f"{store}: the MLflow store {redacted(uri)} is not there: {place} does not exist; go to"
+            " the folder in which the sweep was started, or name the store with --uri"
+        )
     print(f"http://{host}:{port}/{page}\nready in a moment; Ctrl-C to end", file=sys.stderr)
-    served = subprocess.run(command, env=os.environ | environment, check=False)
-    raise typer.Exit(served.returncode)
+    raise typer.Exit(serve(command, environment))
 
 
 for _name, _command in (COMMANDS | PREDICTING).items():

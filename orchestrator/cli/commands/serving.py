@@ -1,0 +1,32 @@
+"""A server that runs for as long as its command does. Knows nothing of what is served."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+GRACE_S = 10.0
+"""How long a server has to end by itself."""
+
+
+def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the server until it ends; its exit code. What ends us ends it, and what it started.
+
+    Ctrl-C does not reach it: while it starts it would answer with a traceback.
+    """
+    served = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        return served.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(served.pid, signal.SIGTERM)
+        try:
+            served.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(served.pid, signal.SIGKILL)

@@ -1,0 +1,87 @@
+"""`orchestrate ui`: it serves a store that is there, and ends as it is asked to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.orchestrator.finished import finished
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[3]
+SLOW = """
+import signal
+import sys
+from orchestrator.cli.commands import sweeps
+from orchestrator.tracking import client
+
+# a server that takes long to start
+waits = "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(600)"
+client.ui_command = lambda uri, host, port: ([sys.executable, "-c", waits], {})
+# whatever this was started by ignores
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["orchestrate", "ui", "--port", sys.argv[1]]
+sweeps.main()
+"""
+
+
+def test_a_store_that_is_not_there_is_not_made(orchestrate, tmp_path, monkeypatch) -> None:
+    run = finished(tmp_path)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    go = "; go to the folder in which the sweep was started, or name the store with --uri\n"
+    file = tmp_path / "other/mlflow.db"
+    assert orchestrate("ui", "small", "--storage", str(run.parent)) == (
+        2,
+        "",
+        "tracking.uri of small: the MLflow store sqlite:///mlflow.db is not there:"
+        f" {file} does not exist{go}",
+    )
+    for uri in ("sqlite:////gone/mlflow.db", "file:///gone", "gone/mlruns"):
+        code, _, err = orchestrate("ui", "small", "--storage", str(run.parent), "--uri", uri)
+        assert (code, err.partition(" does")[0].partition(" is not")[0]) == (
+            2,
+            f"--uri: the MLflow store {uri}",
+        )
+    assert orchestrate("ui")[2].startswith("--uri: the MLflow store sqlite:///mlflow.db is not")
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_named_store_is_shown_at_the_page_of_the_sweep(
+    orchestrate, tmp_path, monkeypatch
+) -> None:
+    from orchestrator.cli.commands import serving
+
+    run = finished(tmp_path)
+    (tmp_path / "moved.db").touch()
+    asked = []
+    monkeypatch.setattr(serving, "serve", lambda *what: asked.append(what) or 0)
+    uri = "sqlite:///moved.db"
+    assert orchestrate("ui", "small", "--storage", str(run.parent), "--uri", uri)[0] == 0
+    assert asked[0][1] == {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/moved.db"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_starts_ends_without_a_word(tmp_path, number) -> None:
+    (tmp_path / "mlflow.db").touch()
+    served = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(47113 + number)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until((tmp_path / "begun").exists)
+    # to the group, as a terminal does
+    os.killpg(served.pid, number)
+    # ends where nobody holds stderr any more: the server has ended, too
+    err = served.communicate(timeout=60)[1]
+    assert (served.returncode, err.splitlines()[2:]) == (
+        (130, ["interrupted"]) if number == signal.SIGINT else (143, [])
+    )
