@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.planning.stopping import check_stopping
 from orchestrator.record.warm_start import check_warm_start
-from orchestrator.sweep import Sweep, load_sweep
+from orchestrator.sweep import FaultySweep, Sweep, load_sweep
 from orchestrator.sweep.document import Path as Place
 from orchestrator.sweep.document import show
 from orchestrator.sweep.problems import nearest, one_of
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 
 def checked_sweep(path: Path | str, overrides: Sequence[str] = (), *, data: bool = True) -> Sweep:
     """The sweep of a file, its trials and, with `data`, its store found good; UserError lists every
-    problem.
+    problem: of the file and of the store and protocol that it names, or, where there is none, of
+    how its trials, data and folders fit together.
     """
-    sweep = load_sweep(path, overrides)
+    try:
+        sweep = load_sweep(path, overrides)
+    except FaultySweep as error:
+        if not data or error.store is None:
+            raise
+        raise error.beside(_of_named_data(error.store, error.protocol)) from error
     check_sweep(sweep, data=data)
     return sweep
 
@@ -92,18 +98,34 @@ def check_data(sweep: Sweep) -> list[str]:
         + _check_graphs(sweep, store.layout)
         + _check_settings(sweep, store)
     )
-    known = list(store.info.protocols)
-    if sweep.data.protocol not in known:
-        rule = (
-            f"{one_of(known)} in {sweep.data.store}, got"
-            f" '{sweep.data.protocol}'{nearest(sweep.data.protocol, known)}"
-        )
-        return [*problems, _problem(sweep, "data.protocol", rule)]
+    unknown = _unknown_protocol(store, sweep.data.store, sweep.data.protocol)
+    if unknown is not None:
+        return [*problems, _problem(sweep, "data.protocol", unknown)]
     try:
         store.split(sweep.data.protocol, sweep.data.selection)
     except UserError as error:
         problems += [_problem(sweep, "data.selection", text) for text in error.problems]
     return problems or _check_mask_files(sweep, store)
+
+
+def _of_named_data(name: str, protocol: str | None) -> dict[str, Sequence[str]]:
+    """What is wrong with the store and the protocol of a sweep file that has other problems."""
+    from trainables.data.store.cache import open_outline
+
+    try:
+        store = open_outline(name)
+    except UserError as error:
+        return {"data.store": error.problems}
+    unknown = None if protocol is None else _unknown_protocol(store, name, protocol)
+    return {} if unknown is None else {"data.protocol": [unknown]}
+
+
+def _unknown_protocol(store: Store, name: str, protocol: str) -> str | None:
+    """The rule that a protocol breaks which the store of that name does not have."""
+    known = list(store.info.protocols)
+    if protocol in known:
+        return None
+    return f"{one_of(known)} in {name}, got '{protocol}'{nearest(protocol, known)}"
 
 
 def _check_mask_files(sweep: Sweep, store: Store) -> list[str]:

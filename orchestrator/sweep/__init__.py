@@ -3,7 +3,7 @@
 Knows neither data nor trials.
 """
 
-from orchestrator.sweep.load import load_sweep, parse_sweep, shipped
+from orchestrator.sweep.load import FaultySweep, load_sweep, parse_sweep, shipped
 from orchestrator.sweep.schema import (
     EnsembleConfig,
     MetricLimit,
@@ -15,6 +15,7 @@ from orchestrator.sweep.schema import (
 
 __all__ = [
     "EnsembleConfig",
+    "FaultySweep",
     "MetricLimit",
     "Objective",
     "Parameter",

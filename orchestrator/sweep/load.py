@@ -49,9 +49,37 @@ _BY_HAND = (*SECTIONS, "parameters", "constraints")
 """Top-level keys whose short forms pydantic does not read."""
 
 
+class FaultySweep(UserError):
+    """Every problem of a sweep file, from top to bottom, and what it says rightly of its data."""
+
+    def __init__(self, document: Document, leaves: Mapping[str, Any]) -> None:
+        super().__init__(*_by_line(document.name, document.problems))
+        self._document = document
+        self.store: str | None = leaves.get("data.store")
+        self.protocol: str | None = leaves.get("data.protocol")
+
+    def beside(self, problems: Mapping[str, Sequence[str]]) -> UserError:
+        """These problems and those of the data, by leaf."""
+        for name, rules in problems.items():
+            searched: Place = ("parameters", name)
+            known = searched in self._document.places
+            for rule in rules:
+                self._document.add(searched if known else tuple(name.split(".")), rule)
+        return UserError.of(_by_line(self._document.name, self._document.problems))
+
+
+def _by_line(name: str, problems: Iterable[str]) -> list[str]:
+    """Problems from top to bottom of the file; those without a line last."""
+    line = re.compile(rf"{re.escape(name)}:(\d+)\b")
+    return sorted(
+        problems,
+        key=lambda problem: int(match[1]) if (match := line.match(problem)) else 10**9,
+    )
+
+
 def load_sweep(path: Path | str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read, complete and check a sweep file; `overrides` are `a.b=value`. UserError lists every
-    problem with file and line.
+    """Read, complete and check a sweep file; `overrides` are `a.b=value`. FaultySweep lists every
+    problem with file and line, another UserError says why the file cannot be read at all.
 
     A bare name (`quickstart`) is looked up among the shipped search spaces.
     """
@@ -69,6 +97,7 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
     sections = read_sections(document)
     before = len(document.problems)
     fixed, searched = read_parameters(document)
+    axes_known = len(document.problems) == before
     _check_overrides(document, fixed | searched)
     leaves = _complete(document, sections | fixed, searched)
     constraints = _constraints(document)
@@ -83,12 +112,11 @@ def parse_sweep(name: str, text: str, overrides: Sequence[str] = ()) -> Sweep:
             held_out=leaves["data.selection.kind"] != "none",
             sparse="sparsity.level" in searched or leaves["sparsity.level"] != 0,
         )
-    checkable = len(document.problems) == before or not document.lookup(("ensembles",))
-    if checkable and "method" not in wrong:
+    if (axes_known or not document.lookup(("ensembles",))) and "method" not in wrong:
         seeds = [settings.seed + i for i in range(settings.method.repeats)]
         ensembles = resolve_ensembles(document, ensembles, searched, seeds)
     if document.problems:
-        raise UserError.of(_by_line(document))
+        raise FaultySweep(document, leaves)
     tracking = settings.tracking.model_copy(
         update={"experiment": settings.tracking.experiment or settings.name}
     )
@@ -412,12 +440,3 @@ def _trial_sections(leaves: Mapping[str, Any]) -> dict[str, BaseModel]:
         "sparsity": SparsityConfig.model_construct(None, **below("sparsity.")),
         "train": TrainConfig.model_construct(None, **below("train.")),
     }
-
-
-def _by_line(document: Document) -> list[str]:
-    """Problems from top to bottom of the file; those without a line last."""
-    line = re.compile(rf"{re.escape(document.name)}:(\d+)\b")
-    return sorted(
-        document.problems,
-        key=lambda problem: int(match[1]) if (match := line.match(problem)) else 10**9,
-    )

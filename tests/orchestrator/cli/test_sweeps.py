@@ -92,6 +92,40 @@ def test_store_at_a_uri(orchestrate, tmp_path, store, monkeypatch) -> None:
     )
 
 
+def test_problems_of_every_part_of_a_file_come_at_once(orchestrate, tmp_path, store) -> None:
+    text = SMALL.replace("nowhere", store).replace(
+        "protocol: xsub, frames", "protocol: xvew, frmes"
+    )
+    written(
+        tmp_path,
+        text
+        + """\
+constraints: [model.chanels > 2]
+ensembles:
+  - {name: multi_level, over: sparsity.level}
+  - {name: final, over: data.stream, from: [multilevel], method: weights, weights: pysk}
+""",
+    )
+    code, _, err = orchestrate("validate", "s.yaml")
+    assert (code, err.splitlines()) == (
+        2,
+        [
+            "s.yaml:3 data.frmes: unknown key, did you mean 'frames'?",
+            f"s.yaml:3 data.protocol: must be xsub or xview in {store}, got 'xvew', did you mean"
+            " 'xview'?",
+            "s.yaml:9 constraints[0]: unknown leaf 'model.chanels', did you mean 'model.channels'?",
+            "s.yaml:12 ensembles[1].from[0]: must name an ensemble above it, did you mean"
+            " 'multi_level'?, got 'multilevel'",
+            "s.yaml:12 ensembles[1].weights: must be hpi_gcn, pyskl, ctr_gcn, infogcn, hd_gcn or"
+            " equal, or a weight per value, got 'pysk', did you mean 'pyskl'?",
+        ],
+    )
+    err = orchestrate("validate", "s.yaml", "--no-data")[2]
+    assert len(err.splitlines()) == 4  # the store is not opened
+    err = orchestrate("validate", "s.yaml", "--set", "data.store=nowhere")[2]
+    assert "--set data.store: " in err
+
+
 def test_wrong_protocol_layout_and_groups_in_one_go(orchestrate, tmp_path, store) -> None:
     written(tmp_path, SMALL.replace("nowhere", store).replace("protocol: xsub", "protocol: xsbu"))
     code, _, err = orchestrate(
