@@ -29,9 +29,14 @@ def extended(run: Path, more: int | None, overrides: Sequence[str] = ()) -> Swee
     asked = list(overrides)
     if more is not None:
         if SEARCHES.find(before.method.name).given == "combinations":
+            if any(text.startswith("parameters.") for text in asked):
+                raise UserError(
+                    f"--trials: must be left out: a {before.method.name} has no number of trials,"
+                    " it grows by the values given with --set"
+                )
             raise UserError(
                 f"--trials: {run.name} has tried every combination (method {before.method.name});"
-                " give it more values: --set parameters.NAME.values=[...]"
+                " leave this out, and give it more values: --set parameters.NAME.values=[...]"
             )
         assert before.method.trials_per_cell is not None
         asked.append(f"method.trials_per_cell={before.method.trials_per_cell + more}")

@@ -87,7 +87,14 @@ def test_a_grid_grows_by_values_alone():
     run = recorded(sweep_of(GRID))[0]
     with pytest.raises(UserError, match=r"--trials: small has tried every combination .*values=\["):
         extended(run, 1)
-    trials = extend(run, None, "parameters.train.lr.values=[0.1, 0.2, 0.4]")
+    more = "parameters.train.lr.values=[0.1, 0.2, 0.4]"
+    with pytest.raises(UserError) as caught:  # the advice was followed
+        extended(run, 1, [more])
+    assert str(caught.value) == (
+        "--trials: must be left out: a grid has no number of trials, it grows by the values given"
+        " with --set"
+    )
+    trials = extend(run, None, more)
     assert len(trials) == 6
     assert set(names(all_trials(sweep_of(GRID)))) < set(names(trials))
 
