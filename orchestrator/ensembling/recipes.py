@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat, ValidationError
 
 from orchestrator.sweep.presets import Combine
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 from trainables.contract.frozen import Frozen
 from trainables.contract.names import shown
 
@@ -43,6 +43,6 @@ def check_recipe(place: str, recipe: Any, members: Container[str], depth: int = 
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{place}: {where or 'it'} is wrong: {first['msg']}") from error
+        raise UserError(f"{place}: {where or 'it'} is wrong: {in_words(first['msg'])}") from error
     for number, source in enumerate(sources):
         check_recipe(f"{place}: sources[{number}]", source[1], members, depth + 1)

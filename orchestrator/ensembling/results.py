@@ -19,7 +19,7 @@ from orchestrator.ensembling.statistics.intervals import Bootstrap
 from orchestrator.ensembling.statistics.luck import Luck
 from trainables.contract.config import Frozen
 from trainables.contract.disk import read_json, write_atomic
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 
 FILE = "evaluation.json"
 VERSION = 6
@@ -287,7 +287,7 @@ class FinalEvaluation(Frozen):
             raise UserError(
                 f"{path}: must be a final evaluation of form {VERSION} or earlier"
                 + (f", got form {version}" if isinstance(version, int) else "")
-                + f": {error.errors()[0]['msg']}"
+                + f": {in_words(error.errors()[0]['msg'])}"
             ) from error
 
 

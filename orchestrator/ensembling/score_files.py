@@ -34,7 +34,7 @@ from orchestrator.ensembling.strategies.sources import Sources
 from orchestrator.ensembling.sums import Weights
 from orchestrator.sweep.presets import Combine
 from orchestrator.sweep.strategies import STRATEGIES, StrategyCard
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 
 ENSEMBLE = "ensemble"
 TOO_NARROW = (
@@ -227,7 +227,8 @@ def _cross_fitted(
         options = card.options.model_validate(dict(request.options))
     except ValidationError as error:
         raise UserError.of(
-            f"--option {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            f"--option {'.'.join(map(str, each['loc']))}: {in_words(each['msg'])}"
+            for each in error.errors()
         ) from error
     choose, truth = card.load(), sources.labels
     if not 2 <= request.folds <= len(truth):

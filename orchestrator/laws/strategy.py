@@ -117,13 +117,14 @@ def _chosen(subject: PartSettings, sources: Sources) -> Choice:
 
 def options_of(card: StrategyCard, options: Mapping[str, object]) -> BaseModel:
     """The options of a strategy, checked; UserError where one is wrong."""
-    from trainables.contract.errors import UserError
+    from trainables.contract.errors import UserError, in_words
 
     try:
         return card.options.model_validate(dict(options))
     except ValidationError as error:
         raise UserError.of(
-            f"options {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+            f"options {'.'.join(map(str, item['loc']))}: {in_words(item['msg'])}"
+            for item in error.errors()
         ) from error
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from trainables.contract.config import Frozen, TrialConfig
 from trainables.contract.disk import check_form, digest_of, read_json, warn_once, write_atomic
-from trainables.contract.errors import LaterForm, UserError
+from trainables.contract.errors import LaterForm, UserError, in_words
 
 log = logging.getLogger(__name__)
 
@@ -366,7 +366,9 @@ class TrialDir:
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))
-            raise UserError(f"{self.result_file}: is damaged, {place}: {problem['msg']}") from error
+            raise UserError(
+                f"{self.result_file}: is damaged, {place}: {in_words(problem['msg'])}"
+            ) from error
 
     def load_if_complete(self) -> TrialResult | None:
         """The result; None where there is none, and with a warning where it is damaged: such a

@@ -101,3 +101,8 @@ class Interrupted(OrchestrateError):
     """Asked to stop from outside; the state on disk is complete and can be resumed."""
 
     exit_code = 130
+
+
+def in_words(message: str) -> str:
+    """What pydantic says of a value, without its name for the kind of error."""
+    return message.removeprefix("Value error, ")

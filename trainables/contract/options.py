@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from trainables.contract.errors import in_words
+
 OwnOptions = Mapping[str, JsonValue]
 """`model.options` and `sparsity.options`, by name."""
 
@@ -42,5 +44,5 @@ def own_options(part: str, known: type[BaseModel] | None, given: OwnOptions) -> 
 
 def _plain(message: str) -> str:
     """Pydantic's message as part of a sentence."""
-    text = message.removeprefix("Value error, ").removeprefix("Input ")
+    text = in_words(message).removeprefix("Input ")
     return text[:1].lower() + text[1:]

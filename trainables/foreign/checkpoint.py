@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trainables.contract.config import ModelConfig, StreamConfig
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 from trainables.contract.model import option_used
 from trainables.cost.counting.count import count
 from trainables.deploy.form import DeployForm, deploy
@@ -249,7 +249,7 @@ def _rules(error: ValidationError) -> list[str]:
     """
     rules = []
     for item in error.errors():
-        place, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        place, message = ".".join(map(str, item["loc"])), in_words(item["msg"])
         if item["type"] != "default_factory_not_called":
             value = "" if not place or ", got " in message else f", got {item['input']!r}"
             rules.append(f"{place}: {message}{value}" if place else message)

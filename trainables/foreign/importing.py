@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trainables.contract.config import DataConfig, SelectionConfig, TrialConfig
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 from trainables.contract.model import option_used
 from trainables.contract.scores import Scores
 from trainables.cost.measured import parameter_count
@@ -246,7 +246,7 @@ def _data(spec: NetworkSpec, store: Store, scoring: Scoring, frames: int) -> Dat
 
 
 def _problem(field: str, message: str) -> str:
-    rule = message.removeprefix("Value error, ")
+    rule = in_words(message)
     return f"--{field}: {rule}" if field in ("stream", "frames") else rule
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from trainables.contract.config import Frozen
@@ -47,8 +49,31 @@ def checked(model: type[F], **values: Any) -> F:
         raise UserError.of(_option_problem(dict(item)) for item in error.errors()) from error
 
 
+def _with_nearest(message: str) -> str:
+    """What pydantic says of a value, with the nearest of the known ones where there is one."""
+    from orchestrator.sweep.problems import nearest
+    from trainables.contract.errors import in_words
+
+    text = in_words(message)
+    listed = re.fullmatch(r"'(.*?)' is not one of (.*)\.", text)
+    near = nearest(listed[1], re.findall(r"'([^']*)'", listed[2])) if listed else ""
+    return f"{text[:-1]}{near}" if near else text
+
+
+class PlainGroup(TyperGroup):
+    """Commands whose options are refused in plain words: Typer has them checked by pydantic."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _with_nearest(error.message)
+            raise
+
+
 def _option_problem(item: dict[str, Any]) -> str:
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = _with_nearest(str(item["msg"]))
     if not item["loc"]:
         return message
     name = "selection-kind" if item["loc"] == ("kind",) else str(item["loc"][0]).replace("_", "-")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.commands.options import Json, model_options
-from trainables.contract.errors import GateFailed, UserError
+from trainables.contract.errors import GateFailed, UserError, in_words
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -52,7 +52,7 @@ def check_backbone(
     try:
         ModelConfig.model_validate(model)
     except ValidationError as error:
-        raise UserError.of(f"--set: {item['msg']}" for item in error.errors()) from error
+        raise UserError.of(f"--set: {in_words(item['msg'])}" for item in error.errors()) from error
     from trainables.laws import backbone
 
     _hold(f"backbone {part}", backbone, model, as_json)
@@ -80,7 +80,7 @@ def check_generator(
     try:
         SparsityConfig.model_validate({**sparsity, "level": 0.75})
     except ValidationError as error:
-        raise UserError.of(f"--with: {item['msg']}" for item in error.errors()) from error
+        raise UserError.of(f"--with: {in_words(item['msg'])}" for item in error.errors()) from error
     from trainables.laws import generator
 
     _hold(f"generator {part}", generator, sparsity, as_json)

@@ -17,7 +17,7 @@ from orchestrator.cli.commands.ensembles import ensemble, show_evaluation, what_
 from orchestrator.cli.commands.examining import doctor
 from orchestrator.cli.commands.launching import launch_app
 from orchestrator.cli.commands.networks import COMMANDS
-from orchestrator.cli.commands.options import Json, Storage
+from orchestrator.cli.commands.options import Json, PlainGroup, Storage
 from orchestrator.cli.commands.parts import check_app
 from orchestrator.cli.commands.plotting import plot
 from orchestrator.cli.commands.predicting import COMMANDS as PREDICTING
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="Sweeps of skeleton-action networks: from one YAML file to final ensemble scores.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -117,3 +117,26 @@ def test_names_that_cannot_be_used(arguments, message, capsys, monkeypatch, tmp_
     assert message in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("predict", "x", "y", "--unit", "furlong"),
+            "Error: Invalid value for '--unit': 'furlong' is not one of 'm', 'cm', 'mm', 'px'.",
+        ),
+        (
+            ("export", "x", "y", "--precision", "fp2"),
+            "'fp2' is not one of 'fp32', 'bf16', 'int8', did you mean 'fp32'?",
+        ),
+        # in a group of commands
+        (("data", "import", "arrays", "x", "y", "--channels", "xz"), "did you mean 'xyz'?"),
+        (("check", "backbone", "st_gcn", "--set", "model.channels=7"), "--set: channels must be"),
+    ],
+)
+def test_an_option_is_refused_in_plain_words(arguments, message, capsys, monkeypatch) -> None:
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert message in err
+    assert "Value error" not in err

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trainables.contract.config import Frozen
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 from trainables.contract.foreign_files import read_yaml, reading
 from trainables.contract.names import shown
 from trainables.layouts import LAYOUTS, Layout
@@ -46,7 +46,7 @@ def _load(file: Path) -> Layout:
         record = _LayoutFile.model_validate(content)
     except ValidationError as error:
         problems = [
-            f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            f"{file}: {'.'.join(str(part) for part in item['loc'])}: {in_words(item['msg'])}"
             for item in error.errors()
         ]
         raise UserError.of(problems) from error

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from trainables.contract.config import SelectionConfig
-from trainables.contract.errors import UserError
+from trainables.contract.errors import UserError, in_words
 from trainables.contract.foreign_files import FAILURES, parse_json, read_array, reason
 from trainables.contract.names import shown
 from trainables.data.store.description import (
@@ -261,7 +261,7 @@ def parse_info(text: bytes, file: Path | str) -> StoreInfo:
         return StoreInfo.model_validate_json(plain)
     except ValidationError as error:
         problems = (
-            f"{file}: {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            f"{file}: {'.'.join(str(part) for part in item['loc'])}: {in_words(item['msg'])}"
             for item in error.errors()
         )
         raise UserError.of(problems) from error
