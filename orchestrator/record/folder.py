@@ -36,7 +36,7 @@ from orchestrator.sweep import Sweep, parse_sweep
 from orchestrator.sweep.growth import GROWING, Growth, grown_part, growth
 from orchestrator.trials.proposed import Proposal
 from trainables.contract import locks
-from trainables.contract.addresses import is_address
+from trainables.contract.addresses import is_address, local_path
 from trainables.contract.disk import remove_leftovers, write_atomic, write_json
 from trainables.contract.errors import UserError
 
@@ -81,6 +81,17 @@ def list_folders(storage: str = "runs") -> list[Path]:
             f"{storage}: must be a folder that can be read: {error.strerror}"
         ) from error
     return [folder for folder in folders if os.access(folder / FILE, os.F_OK)]
+
+
+def check_place(storage: str) -> None:
+    """UserError where a place of sweeps on this machine is none: it is not there, or is a file. An
+    address of an object store holds what lies under it, and is there as soon as something does.
+    """
+    place = Path(local_path(storage) or storage)
+    if (is_address(storage) and local_path(storage) is None) or place.is_dir():
+        return
+    wrong = "is a file" if place.exists() else "is not there"
+    raise UserError(f"--storage: must be a folder of sweeps, but {storage} {wrong}")
 
 
 def list_names(storage: str = "runs") -> list[str]:
@@ -182,7 +193,11 @@ def prepare(sweep: Sweep, run: Path, *, extends: bool = False) -> Prepared:
     if known and extends:
         extensions.append(_extension(sweep, run, known))
     elif known:
-        _check_same(sweep, run, known)
+        _check_same(
+            *(sweep, run, known),
+            f"holds another sweep of the name '{sweep.name}'; take another name (--name) or undo"
+            " these changes:",
+        )
     mark = str(known.get("mark") or uuid.uuid4().hex[:12])
     # of version 0.2, whose list of trials is the only record of their names
     listed = {"trials": known["trials"]} if "trials" in known else {}
@@ -287,7 +302,16 @@ def _count(run: Path, event: Event) -> int:
     return sum(each["event"] == event for each in read_journal(run / "journal.jsonl"))
 
 
-def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
+def check_goes_on(sweep: Sweep, run: Path) -> None:
+    """UserError names every change of a setting with which the sweep in `run` cannot go on."""
+    _check_same(
+        *(sweep, run, load_resolved(run)),
+        "cannot go on with other trials; undo these changes, or make a sweep of another name with"
+        " them (orchestrate sweep FILE --name OTHER --set ...):",
+    )
+
+
+def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any], problem: str) -> None:
     """UserError names every difference to the trials that the folder is of."""
     changes = _changes(sweep, run, known)
     if not changes:
@@ -295,12 +319,7 @@ def _check_same(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> None:
     advice = []
     if not grown(sweep, run, known).refused:
         advice = [f"  ({command('extend', run)} adds trials and values to the sweep that is there)"]
-    raise UserError(
-        f"{place_of(run)}: holds another sweep of the name '{sweep.name}'; take another name"
-        " (--name) or undo these changes:",
-        *changes,
-        *advice,
-    )
+    raise UserError(f"{place_of(run)}: {problem}", *changes, *advice)
 
 
 def _changes(sweep: Sweep, run: Path, known: Mapping[str, Any]) -> list[str]:

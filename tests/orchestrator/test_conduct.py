@@ -364,7 +364,11 @@ def test_resume_takes_settings_that_may_change(running):
     sweep = load_folder(run)
     assert (sweep.budget.hours, sweep.resources.cpus) == (7, 2)
     refused = CliRunner().invoke(app, ["resume", "small", "--set", "train.lr=0.5"])
-    assert "train.lr: was 0.1, is now 0.5" in str(refused.exception)
+    assert str(refused.exception).splitlines() == [
+        "runs/small: cannot go on with other trials; undo these changes, or make a sweep of another"
+        " name with them (orchestrate sweep FILE --name OTHER --set ...):",
+        "  train.lr: was 0.1, is now 0.5",
+    ]
     for setting in ("name=other", "storage=other"):
         refused = CliRunner().invoke(app, ["resume", "small", "--set", setting])
         assert "move the folder and name the new place" in str(refused.exception)

@@ -42,7 +42,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a sweep is: cells, running trials, best so far, failures, time left."""
-    from orchestrator.record.folder import find_folder
+    from orchestrator.record.commands import STORAGE
+    from orchestrator.record.folder import check_place, find_folder
     from orchestrator.record.status import load_status, load_statuses
 
     if name is not None:
@@ -58,6 +59,8 @@ def status(
         return
     if watch or optuna is not None:
         raise UserError(f"--{'watch' if watch else 'optuna'}: needs the name of a sweep")
+    if storage != str(STORAGE):  # which there is not before the first sweep
+        check_place(storage)
     everything = load_statuses(storage)
     if as_json:
         print(json.dumps([sweep_status.to_json() for sweep_status in everything], indent=2))

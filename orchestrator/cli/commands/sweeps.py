@@ -215,13 +215,14 @@ def resume(
     """
     from orchestrator.conduct import conduct
     from orchestrator.planning.check import check_data, check_early, check_folders
-    from orchestrator.record.folder import find_folder, load_folder
+    from orchestrator.record.folder import check_goes_on, find_folder, load_folder
 
     run = find_folder(name, storage)
     sweep = load_folder(run, overrides or ())
     problems = check_data(sweep) + check_folders(sweep) + check_early(sweep)
     if problems:
         raise UserError.of(problems)
+    check_goes_on(sweep, run)
     start: Start = "retry failed" if retry_failed else "plain"
     _show(conduct(sweep, address, _note, run=run, start=start), as_json)
 
@@ -319,11 +320,11 @@ def _request_stop(name: str, storage: str, *, cancel: bool) -> None:
         raise UserError(f"{place_of(run)}: is not running, so there is nothing to stop")
     requests = StopRequests(run)
     if cancel:
-        requests.cancel(Stop("person", "asked to by orchestrate cancel"))
+        requests.cancel(Stop("person", "by orchestrate cancel"))
         send(requests.cancel_file)
         print(f"{run.name}: running trials write a checkpoint and end")
     else:
-        requests.drain(Stop("person", "asked to by orchestrate stop"))
+        requests.drain(Stop("person", "by orchestrate stop"))
         send(requests.drain_file)
         print(f"{run.name}: no new trials start, the running ones finish")
 

@@ -73,6 +73,9 @@ def _width(cell: RenderableType) -> int:
 
 def print_statuses(everything: Sequence[Status], storage: str) -> None:
     """All sweeps, a line each."""
+    if not everything:
+        console().print(f"no sweep in {storage} yet", soft_wrap=True, highlight=False)
+        return
     ends = ("failed", "pruned")  # the table has no other column for those that are not done
     rows = table("sweep", "trials done", *ends, text="state", title=f"Sweeps in {storage}")
     for status in everything:

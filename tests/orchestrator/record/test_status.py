@@ -295,6 +295,35 @@ def test_a_folder_that_may_not_be_read_is_said(run, monkeypatch):
     assert "runs/half/journal.jsonl: cannot be read: Permission denied" in shown.stdout
 
 
+def test_a_sweep_that_was_asked_to_stop_says_so_once(run):
+    with held(run):
+        assert CliRunner().invoke(app, ["stop", "small"]).exit_code == 0
+        assert load_status(run).next_step == "asked to stop: by orchestrate stop"
+        assert CliRunner().invoke(app, ["cancel", "small"]).exit_code == 0
+        assert load_status(run).next_step == "asked to stop: by orchestrate cancel"
+
+
+def test_a_place_without_sweeps_says_so_in_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for options, place in (((), "runs"), (("--storage", "empty"), "empty")):
+        shown = CliRunner().invoke(app, ["status", *options])
+        assert (shown.exit_code, shown.stdout) == (0, f"no sweep in {place} yet\n")
+        listed = CliRunner().invoke(app, ["status", "--json", *options])
+        assert (listed.exit_code, listed.stdout) == (0, "[]\n")
+    (tmp_path / "file").touch()
+    for place, wrong in (
+        ("absent", "is not there"),
+        ("file:///absent", "is not there"),
+        ("file", "is a file"),
+    ):
+        for options in ((), ("--json",)):
+            refused = CliRunner().invoke(app, ["status", "--storage", place, *options])
+            assert str(refused.exception) == (
+                f"--storage: must be a folder of sweeps, but {place} {wrong}"
+            )
+
+
 def test_a_stop_request_stands_whatever_its_file_holds(run):
     requests = StopRequests(run)
     for content in ("", "[]", '{"by": "person"}'):
