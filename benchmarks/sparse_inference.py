@@ -81,12 +81,13 @@ def main() -> None:
         },
         **(MASKS if options.masks == "all" else {}),
     }
-    with full_float32(), torch.inference_mode():
+    with torch.no_grad():  # made in inference mode, no weight of theirs would be packed
         forms = {
             name: form
             for mask, sparsity in masks.items()
             for name, form in made(options, mask, sparsity, device)
         }
+    with full_float32(), torch.inference_mode():
         taking = {
             name: form
             for name, form in forms.items()

@@ -39,9 +39,9 @@ def compact(form: DeployForm) -> DeployForm | None:
     twin = module_copy(form)
     twin.blocks = module_copy(nn.ModuleList(blocks))
     twin.compact = True
-    on_cpu = next(twin.parameters()).device.type == "cpu"
+    device = next(twin.parameters()).device
     # picking channels wants them apart in memory
-    twin.arrange(Execution(at_once=persons_at_once() if on_cpu else None))
+    twin.arrange(Execution(at_once=persons_at_once(device)))
     if twin.frames is not None:
         twin.expect(twin.frames)
     return twin

@@ -147,7 +147,6 @@ class Turns:
     threads: int | None = None  # None: as many as torch takes
 
 
-@torch.inference_mode()
 def time_in_turns(
     files: Sequence[Path], turns: Turns, note: Callable[[str], None] = lambda _text: None
 ) -> list[Latency]:
@@ -194,9 +193,12 @@ def time_in_turns(
 
 
 def _medians(networks: Sequence[nn.Module], batches: Sequence[Tensor], rounds: int) -> list[float]:
-    """Milliseconds of a call of each network with its batch, median over all its turns."""
+    """Milliseconds of a call of each network with its batch, median over all its turns.
+
+    Networks are made outside of inference mode: no weight of one that is made within is packed.
+    """
     seconds: list[list[float]] = [[] for _ in networks]
-    with full_float32():
+    with full_float32(), torch.inference_mode():
         for round_ in range(rounds + 1):  # the first one warms up
             for turn in range(len(networks)):
                 position = (turn + round_) % len(networks)

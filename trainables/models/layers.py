@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.models.onednn import add_conv, add_product, convolved, products_of, rows_last
+from trainables.models.onednn import add_conv, add_product, convolved, onednn_multiplies, rows_last
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     ConvBN,
@@ -144,7 +144,7 @@ def add_pointwise(total: Tensor, x: Tensor, conv: nn.Conv2d) -> Tensor:
     """
     if isinstance(conv, PointwiseProduct):
         return total.add_(conv.product(x)).relu_()
-    if products_of(total):
+    if onednn_multiplies(total):
         return add_product(total, conv, x)
     if not rows_last(x):
         return total.add_(F.conv2d(x, conv.weight)).relu_()
@@ -338,7 +338,7 @@ class Pointwise(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        if products_of(x):
+        if onednn_multiplies(x):
             return convolved(self.conv, x)
         if not rows_last(x):
             out: Tensor = self.conv(x)

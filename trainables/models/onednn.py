@@ -1,16 +1,17 @@
-"""What deploy forms ask of oneDNN: a convolution with sum and ReLU on feature maps that lie in
-memory as rows, by a weight that is packed once. Knows torch alone.
+"""What deploy forms ask of oneDNN: convolutions, with sum and ReLU, of feature maps that lie in
+memory as rows, by weights that are packed once, and products with matrices. Knows torch alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.processor import mkl_lacks_avx512
+from trainables.libraries import mkl_lacks_avx512
 
 
 def rows_last(x: Tensor) -> bool:
@@ -26,9 +27,7 @@ def rows_last(x: Tensor) -> bool:
 
 
 def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """ReLU(conv(x) + total), in `total`'s memory where one
-    operation of the device does all three.
-    """
+    """ReLU(conv(x) + total), in `total`'s memory where one operation does all three."""
     if _one_operation(total):
         return _add_conv(total, conv, x, conv.bias)
     out: Tensor = conv(x)
@@ -36,7 +35,7 @@ def add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
     return F.relu(out, inplace=True)
 
 
-def products_of(x: Tensor) -> bool:
+def onednn_multiplies(x: Tensor) -> bool:
     """Whether oneDNN multiplies rows of such a feature map by matrices faster than torch's products
     do, which are MKL's.
     """
@@ -45,13 +44,13 @@ def products_of(x: Tensor) -> bool:
 
 def add_product(total: Tensor, conv: nn.Conv2d, x: Tensor) -> Tensor:
     """ReLU(conv(x) + total) without the convolution's bias, in `total`'s memory; for feature maps
-    of which `products_of` is true.
+    of which `onednn_multiplies` is true.
     """
     return _add_conv(total, conv, x.contiguous(memory_format=torch.channels_last), None)
 
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x), for feature maps of which `products_of` is true."""
+    """conv(x), for feature maps of which `onednn_multiplies` is true."""
     settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
     out: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x, packed_weight(conv, x), conv.bias, *settings, "none", [], ""
@@ -61,7 +60,7 @@ def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 def channels_first(kernel: Tensor, rows: Tensor) -> Tensor:
     """kernel rows^T: (C_out, C_in), (P, C_in) -> (C_out, P); for feature maps of which
-    `products_of` is true.
+    `onednn_multiplies` is true.
     """
     out: Tensor = torch.ops.mkldnn._linear_pointwise(kernel, rows, None, "none", [], "")
     return out
@@ -75,14 +74,30 @@ def _add_conv(total: Tensor, conv: nn.Conv2d, x: Tensor, bias: Tensor | None) ->
     return fused
 
 
-_packed: WeakKeyDictionary[nn.Module, tuple[Tensor, int, torch.Size, Tensor]] = WeakKeyDictionary()
-"""Of a convolution: what was packed and its version, the shape it was packed for, the result."""
+SHAPES = 4
+"""Of inputs for which a weight is kept packed: the last persons of a batch may be fewer."""
+
+
+@dataclass(slots=True)
+class _Packed:
+    """What was packed and its version, and the results by the shape of the input."""
+
+    source: Tensor
+    version: int
+    by_shape: dict[torch.Size, Tensor] = field(default_factory=dict)
+
+    def is_of(self, weight: Tensor) -> bool:
+        return self.source.data_ptr() == weight.data_ptr() and self.version == weight._version
+
+
+_packed: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
+"""Of every convolution."""
 
 
 def packed_weight(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Its weight in the order in memory that oneDNN's convolution of such inputs wants. It is
-    brought into it once, and again where the weight or the shape is another: in every call it costs
-    a tenth to a quarter of a convolution of two persons.
+    brought into it once for each of a few shapes, and again where the weight is another: in every
+    call it costs a tenth to a quarter of a convolution of two persons. A copy takes as much memory.
 
     A weight that is changed past autograd after the first call (`weight.data`, `weight.numpy()`)
     counts as the same: torch notes no version of it.
@@ -90,17 +105,20 @@ def packed_weight(conv: nn.Conv2d, x: Tensor) -> Tensor:
     weight = conv.weight
     if weight.is_inference():  # nobody knows whether it was changed
         return weight
-    if conv in _packed:
-        source, version, shape, packed = _packed[conv]
-        same = source.data_ptr() == weight.data_ptr() and version == weight._version
-        if same and shape == x.shape:
-            return packed
+    known = _packed.get(conv)
+    if known is None or not known.is_of(weight):
+        # as long as the source is held, no other weight lies where it does
+        known = _packed[conv] = _Packed(weight.detach(), weight._version)
+    found = known.by_shape.get(x.shape)
+    if found is not None:
+        return found
     packed = torch.ops.mkldnn._reorder_convolution_weight(
         weight.detach(), conv.padding, conv.stride, conv.dilation, conv.groups, x.shape
     )
     assert isinstance(packed, Tensor)
-    # as long as the source is held, no other weight lies where it does
-    _packed[conv] = (weight.detach(), weight._version, x.shape, packed)
+    if len(known.by_shape) >= SHAPES:
+        known.by_shape = {}
+    known.by_shape[x.shape] = packed
     return packed
 
 

@@ -47,6 +47,7 @@ class NormalisedRepTCN(Normalised):
         if (
             self.training
             and self.merged
+            and len(x)
             and not body.fixed
             and merging_pays(x.shape[1], body.kernel_size, positions, x.device.type)
         ):

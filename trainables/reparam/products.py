@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.processor import mkl_lacks_avx512
+from trainables.libraries import mkl_lacks_avx512
 
 LEAST_ROWS = 32
 """Of both matrices of a product by oneDNN: of smaller ones a call costs more than it gains

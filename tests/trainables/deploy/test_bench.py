@@ -72,10 +72,11 @@ def test_every_form_has_its_turn_in_every_round_and_ratios_are_of_medians(clock)
 
 
 def test_settled_deploy_forms_say_how_they_run(clock, monkeypatch):
+    persons = persons_at_once(torch.device("cpu"))
     usual = bench(["hpi_gcn_rp"], load_layout("ntu25"), Setting(**SMALL))
     assert [row.runs for row in usual.measured[1:]] == [
         "folded as released; all persons at once",
-        f"everything folded; {persons_at_once()} persons at a time, as rows",
+        f"everything folded; {persons} persons at a time, as rows",
     ]
     monkeypatch.setattr(
         "trainables.deploy.form.call_seconds",

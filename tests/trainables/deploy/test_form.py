@@ -16,6 +16,7 @@ from trainables.deploy.form import (
     folded,
     load_deploy,
     nonzero_params,
+    persons_at_once,
     round_to_single,
     save_deploy,
     settle,
@@ -125,10 +126,21 @@ def test_settling_takes_the_fastest_folding_and_way(monkeypatch, folding, way):
     )
     form, seconds = settle(model, clips, rounds=1)
     assert (form.folding, form.execution) == (folding, way)
+    assert not any(number.is_inference() for number in form.parameters())  # they can be packed
     assert len(seconds) == 12
     assert seconds[f"{folding}; {way}"] == min(seconds.values()) == 0.5
     with torch.no_grad():
         assert (form(clips) - model(clips)).abs().max() < 1e-9 * model(clips).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("lacks", "threads", "persons"), [(True, 1, 2), (True, 3, 6), (True, 9, 8), (False, 3, 8)]
+)
+def test_so_many_persons_go_through_a_network_at_a_time(monkeypatch, lacks, threads, persons):
+    monkeypatch.setattr("trainables.deploy.form.mkl_lacks_avx512", lambda: lacks)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert persons_at_once(torch.device("cpu")) == persons
+    assert persons_at_once(torch.device("cuda")) is None
 
 
 def test_kernels_are_multiplied_in_double_precision_and_rounded_once():

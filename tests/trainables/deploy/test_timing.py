@@ -115,6 +115,8 @@ def test_forms_take_turns_with_what_they_are_on_their_kept_weights(tmp_path, mon
         return form
 
     def medians(networks, _batches, _rounds):
+        numbers = [number for network in networks for number in network.parameters()]
+        assert not any(number.is_inference() for number in numbers)  # weights can be packed
         return [1.0 if hasattr(network, "sparse") else 3.0 for network in networks]
 
     monkeypatch.setattr(timing, "run_sparse", on_kept_weights)

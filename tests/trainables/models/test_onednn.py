@@ -66,6 +66,22 @@ def test_a_product_puts_channels_first():
     torch.testing.assert_close(channels_first(kernel, draw), kernel @ draw.T, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_weight_is_packed_once_for_each_shape(monkeypatch):
+    """The last persons of an odd number go through a network apart."""
+    calls, pack = [], torch.ops.mkldnn._reorder_convolution_weight
+    monkeypatch.setattr(
+        torch.ops.mkldnn,
+        "_reorder_convolution_weight",
+        lambda *given: calls.append(given) or pack(*given),
+    )
+    conv = conv_of()
+    for _ in range(3):
+        for samples in (2, 1):
+            check(conv, samples)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("taps", [5, 1])
 @torch.no_grad()
 def test_a_weight_that_changes_is_packed_anew(taps):

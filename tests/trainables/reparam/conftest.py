@@ -5,10 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainables.libraries import mkl_lacks_avx512
 from trainables.reparam import products
 
+WITHOUT = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch without oneDNN"
+)
+OTHER = {"matmul" if mkl_lacks_avx512() else "oneDNN": [pytest.mark.full]}
+"""The one that this machine does not take."""
 
-@pytest.fixture(params=["matmul", pytest.param("oneDNN", marks=pytest.mark.full)])
+
+@pytest.fixture(
+    params=[
+        pytest.param("matmul", marks=OTHER.get("matmul", [])),
+        pytest.param("oneDNN", marks=[WITHOUT, *OTHER.get("oneDNN", [])]),
+    ]
+)
 def library(request, monkeypatch):
     """Which one multiplies matrices, small ones, too; in float64, which oneDNN has not, few samples
     at a time as it would.

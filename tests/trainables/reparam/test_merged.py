@@ -405,6 +405,13 @@ def test_reduced_precision_is_close_to_single():
     assert scaled_error(twin.bn.running_var, module.bn.running_var) < 1e-2
 
 
+def test_no_samples_are_run_by_the_branches():
+    module = block(5, K5)
+    module.merged = True
+    x = activations(8, 4, 64, 100, seed=1)[:0].requires_grad_()
+    assert module(x).shape == x.shape
+
+
 def test_evaluation_and_small_batches_run_the_branches():
     module = block(5, K5)
     twin = copy.deepcopy(module)

@@ -31,7 +31,7 @@ from trainables.models.layers import (
     residual_path,
     rows_of,
 )
-from trainables.models.onednn import add_product, channels_first, products_of, rows_last
+from trainables.models.onednn import add_product, channels_first, onednn_multiplies, rows_last
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
     ConvBN,
@@ -211,7 +211,7 @@ class DeployedGraphConv(nn.Module):
             self.expand, PointwiseProduct
         ):
             return add_pointwise(total, self.mixing(self.embed(x)), self.expand)
-        if products_of(total):
+        if onednn_multiplies(total):
             return add_product(total, self.expand, self._mixed(x))
         samples, inside, frames, joints = x.shape
         embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))

@@ -18,6 +18,7 @@ def mkl_lacks_avx512() -> bool:
     return (
         torch._C.has_mkl
         and torch._C._has_mkldnn
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         and _maker() not in ("", "GenuineIntel")
     )
