@@ -198,7 +198,7 @@ def kernel_gradient(gradient: Tensor, x: Tensor, window: Window) -> Tensor:
     """That of the kernel of a centred convolution of x (N, C, T, V) over time, zeros beyond the
     ends, given that of its output (N, C_out, T', V): (C_out, C / g, K, 1).
 
-    A product per tap and few samples, whose results are added up. oneDNN's convolution adds up all
+    A product per tap, for a few samples at a time, added up. oneDNN's convolution adds up all
     positions of a batch one behind the other, which rounds ten times as much in float32: behind it
     BatchNorm's share is taken away, which may be most of it.
     """
