@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from orchestrator.ensembling.budgets import Measure
 from orchestrator.ensembling.build import Built, Ensemble, build_ensembles
 from orchestrator.ensembling.classes import Predictions
 from orchestrator.ensembling.collect import contenders
 from orchestrator.ensembling.comparisons import Truth, against_first, comparisons_of
-from orchestrator.ensembling.fronts import front_point, fronts_of
+from orchestrator.ensembling.evaluate import BoolArray
+from orchestrator.ensembling.fronts import front_point, fronts_of, still_hold
 from orchestrator.ensembling.members import Division, Member, SeedRun, dense_counterparts
 from orchestrator.ensembling.paper_style import chosen_on_test
 from orchestrator.ensembling.pools import Pool
@@ -26,6 +28,7 @@ from orchestrator.ensembling.results import (
     FinalEvaluation,
     FirstTried,
     FrontPoint,
+    Row,
     TestSplit,
     predictions_file,
 )
@@ -155,13 +158,21 @@ def _known(out: Path, pool: Pool, inputs: str) -> FinalEvaluation | None:
     ):
         return None
     now = _timed_again(known, pool.members).model_copy(update={"missing": dict(pool.missing)})
+    if out in pool.runs and (now.rows != known.rows or not still_hold(known.fronts, pool)):
+        now = now.model_copy(update={"fronts": _points_again(out, known, pool)})
     if now != known:
         now.save(out)
     return now
 
 
 def _restore(out: Path, known: FinalEvaluation, sweep: Sweep, pool: Pool) -> None:
-    """Write the files of ensembles that are gone again; none of them needs a label."""
+    """Write the files of ensembles that are gone, or whose latencies are no longer those, again;
+    none of them needs a label.
+    """
+    for row in known.rows:
+        file = _folder(out, row.name) / "result.json"
+        if row.kind == "ensemble" and file.is_file() and _load(file) != row:
+            write_json(file, row.model_dump(mode="json"))
     lacking = {
         row.name: row
         for row in known.rows
@@ -177,13 +188,55 @@ def _restore(out: Path, known: FinalEvaluation, sweep: Sweep, pool: Pool) -> Non
             write_json(_folder(out, each.name) / "result.json", result)
 
 
+def _load(file: Path) -> Row | None:
+    """The result of an ensemble; None of a damaged one."""
+    try:
+        return Row.model_validate_json(file.read_bytes())
+    except ValidationError:
+        return None
+
+
 def _points(curves: Mapping[Measure, Sequence[Ensemble]], truth: Truth) -> tuple[FrontPoint, ...]:
     """What was chosen for the fronts, evaluated on the test split."""
     return tuple(
-        front_point(each, measure, truth[each.division])
+        front_point(each, measure, truth[each.division].labels, truth[each.division].clean_part)
         for measure, chosen in curves.items()
         for each in chosen
     )
+
+
+def _points_again(out: Path, known: FinalEvaluation, pool: Pool) -> tuple[FrontPoint, ...]:
+    """The fronts chosen by the latencies of now. What is new in them is evaluated on the labels
+    that the evaluation wrote down: a latency is no reason to read those of the store again.
+    """
+    curves = fronts_of(pool)
+    if not any(curves.values()):
+        return ()
+    before = {frozenset(each.weights.items()): each for each in known.fronts}
+    said = known.predictions(out, known.rows[0])  # fronts are of one division
+    clean = _clean_part(known, pool)
+    points = list[FrontPoint]()
+    for measure, chosen in curves.items():
+        for each in chosen:
+            old = before.get(frozenset(each.weights.items()))
+            point = front_point(each, measure, said.labels if said else None, clean)
+            if old is not None:  # also where the store or the predictions are gone
+                point = point.model_copy(update={"test": old.test, "clean": old.clean})
+            points.append(point)
+    return tuple(points)
+
+
+def _clean_part(known: FinalEvaluation, pool: Pool) -> BoolArray | None:
+    """Which test clips of the pool's only division are no copies; None where that makes no
+    difference, or the store is not here.
+    """
+    (split,) = known.splits
+    if split.clean_clips in (0, split.test_clips):
+        return None
+    try:
+        return _checked(pool).clean[split.division]
+    except UserError:
+        return None
 
 
 def _save_predictions(run: Path, entries: Sequence[Entry], truth: Truth) -> None:

@@ -12,10 +12,15 @@ import numpy as np
 
 from orchestrator.ensembling.budgets import Measure, figures_of
 from orchestrator.ensembling.build import Ensemble, build_ensembles
-from orchestrator.ensembling.evaluate import accuracy, accuracy_on_selection, ranks
+from orchestrator.ensembling.evaluate import (
+    BoolArray,
+    IntArray,
+    accuracy,
+    accuracy_on_selection,
+    ranks,
+)
 from orchestrator.ensembling.pools import Pool
 from orchestrator.ensembling.results import FrontPoint
-from orchestrator.ensembling.sealed import TestLabels
 from orchestrator.sweep.asked import Asked, asked_ensemble
 
 if TYPE_CHECKING:
@@ -106,20 +111,42 @@ def _right(ensemble: Ensemble) -> int:
     return int((ranks(table.logits, table.labels) == 0).sum())
 
 
-def front_point(ensemble: Ensemble, measure: Measure, truth: TestLabels | None) -> FrontPoint:
-    """The ensemble as a point of a front; evaluated on the test split where labels are given."""
+def front_point(
+    ensemble: Ensemble,
+    measure: Measure,
+    labels: IntArray | None = None,
+    clean: BoolArray | None = None,
+) -> FrontPoint:
+    """The ensemble as a point of a front; evaluated on the test split where its labels (N,) are
+    given. clean: which of the clips are no copies; None where that makes no difference.
+    """
     table, logits = ensemble.selection, ensemble.has_probabilities
     assert table is not None  # clips were held out
     assert table.labels is not None
-    part = None if truth is None else truth.clean_part
+    test = ensemble.test.logits
     return FrontPoint(
         measure=measure,
         limit=ensemble.limits[measure],
         cost=ensemble.cost[measure],
         weights=ensemble.weights,
         selection=accuracy_on_selection(table.logits, table.labels, logits=logits),
-        test=accuracy(ensemble.test.logits, truth.labels, logits=logits) if truth else None,
-        clean=accuracy(ensemble.test.logits[part], truth.labels[part], logits=logits)
-        if truth is not None and part is not None
-        else None,
+        test=None if labels is None else accuracy(test, labels, logits=logits),
+        clean=None
+        if labels is None or clean is None
+        else accuracy(test[clean], labels[clean], logits=logits),
     )
+
+
+def still_hold(points: Sequence[FrontPoint], pool: Pool) -> bool:
+    """Whether the points of latency have the pool's latencies, and there are some if all networks
+    were timed.
+    """
+    times = {each.name: each.result.cost.deploy_latency_ms for each in pool.members}
+    if points and None not in times.values() and "latency_ms" not in {p.measure for p in points}:
+        return False
+    for point in points:
+        own = [times.get(name) for name in point.weights]
+        known = [each for each in own if each is not None]
+        if point.measure == "latency_ms" and len(known) == len(own) and fsum(known) != point.cost:
+            return False
+    return True

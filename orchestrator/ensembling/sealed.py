@@ -44,6 +44,11 @@ class SealedTest:
 
     _opened: Sequence[tuple[Division, Store, IntArray, BoolArray]]
 
+    @property
+    def clean(self) -> dict[Division, BoolArray]:
+        """(N,) of every division: which of its clips have no copy in training or selection."""
+        return {division: clean for division, _, _, clean in self._opened}
+
     def read(self, journal: Journal, purpose: str) -> dict[Division, TestLabels]:
         """Break the seal: the labels of every division's test clips, and one `test_read` event for
         all of them, which is written before a label is seen.

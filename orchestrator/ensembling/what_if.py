@@ -116,7 +116,7 @@ def front_of(pool: Pool, measure: Measure) -> tuple[FrontPoint, ...]:
             f"--front {measure}: needs held-out clips and at least two networks whose {measure} is"
             " known"
         )
-    return tuple(front_point(each, measure, None) for each in found)
+    return tuple(front_point(each, measure) for each in found)
 
 
 def _imagined(ensemble: Ensemble, best: tuple[str, Accuracy]) -> Imagined:

@@ -74,20 +74,20 @@ def fronts(evaluation: FinalEvaluation | None, figures: Mapping[str, Path]) -> l
     ]
     for measure in dict.fromkeys(point.measure for point in evaluation.fronts):
         own = [point for point in evaluation.fronts if point.measure == measure]
-        parts.append(Table([_line(point) for point in own]))
+        clean = any(point.clean for point in own)
+        parts.append(Table([_line(point, clean=clean) for point in own]))
         if measure in figures:
             path = f"figures/{figures[measure].name}"
             parts.append(Picture(UNITS[measure], path, captioned=False))
     return parts
 
 
-def _line(point: FrontPoint) -> dict[str, str]:
+def _line(point: FrontPoint, *, clean: bool) -> dict[str, str]:
     total = sum(point.weights.values())
-    clean = {"test-clean %": with_error(point.clean)} if point.clean else {}
     return {
         UNITS[point.measure]: written(point.cost),
         "selection %": with_error(point.selection),
         "test %": with_error(point.test),
-        **clean,
+        **({"test-clean %": with_error(point.clean)} if clean else {}),
         "made of": ", ".join(f"`{name}` {w / total:.2f}" for name, w in point.weights.items()),
     }
