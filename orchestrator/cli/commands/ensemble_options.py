@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+_STRATEGY = "Find the weights by this strategy, or package.module:NAME."
 Method = Annotated[
     str | None,
-    typer.Option(
-        "--method",
-        help="Find the weights by this strategy, or package.module:NAME.  [default: greedy; for"
-        " score files none]",
-    ),
+    typer.Option("--method", help=f"{_STRATEGY}  [default: greedy; for score files none]"),
+]
+MethodForNetworks = Annotated[
+    str | None, typer.Option("--method", help=f"{_STRATEGY}  [default: greedy]")
 ]
 MethodOptions = Annotated[
     list[str] | None,

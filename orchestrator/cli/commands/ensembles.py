@@ -23,6 +23,7 @@ from orchestrator.cli.commands.ensemble_options import (
     LabelsFrom,
     Limits,
     Method,
+    MethodForNetworks,
     MethodOptions,
     Out,
     Over,
@@ -49,7 +50,7 @@ def ensemble(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
+            metavar="NAME",
             help="Build the ensembles and the report of this sweep again; or, with options that"
             " describe an ensemble, build that one of the networks of these sweeps, or of MLflow"
             " runs (mlflow:RUN).",
@@ -251,11 +252,11 @@ def what_if(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME...",
+            metavar="NAME",
             help="Take the networks of these sweeps, or of MLflow runs (mlflow:RUN).",
         ),
     ],
-    method: Method = None,
+    method: MethodForNetworks = None,
     option: MethodOptions = None,
     budget: Limits = None,
     over: Over = None,

@@ -17,7 +17,7 @@ def doctor(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="Look at the store, storage and tracking of this sweep file, too.",
         ),
     ] = None,

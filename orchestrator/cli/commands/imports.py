@@ -55,7 +55,7 @@ def import_other(
             metavar="READER", help="Read with this reader: its name, or package.module:NAME."
         ),
     ],
-    src: Annotated[Path, typer.Argument(help="Read this file or folder.")],
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="Read this file or folder.")],
 ) -> Recordings:
     """Import a format that another package reads."""
     from trainables.contract.errors import UserError
@@ -75,7 +75,8 @@ def import_nw_ucla(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Read all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json here."
+            metavar="SRC",
+            help="Read all_sqe/ (or all_sqe.tar.gz), ucla_train.json and ucla_valid.json here.",
         ),
     ],
 ) -> Recordings:
@@ -92,7 +93,9 @@ def import_nw_ucla(
 def import_msr_action3d(
     src: Annotated[
         Path,
-        typer.Argument(help="Read the MSRAction3D folder, with real_world_coordinates/ in it."),
+        typer.Argument(
+            metavar="SRC", help="Read the MSRAction3D folder, with real_world_coordinates/ in it."
+        ),
     ],
     all_clips: Annotated[
         bool,
@@ -115,10 +118,11 @@ def import_ntu(
     src: Annotated[
         Path,
         typer.Argument(
+            metavar="SRC",
             help=(
                 "Read the SsssCcccPpppRrrrAaaa.skeleton files of this folder and all below it, or"
                 " of a .zip."
-            )
+            ),
         ),
     ],
     release: Annotated[
@@ -157,7 +161,8 @@ def import_ntu_npz(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Read this .npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz."
+            metavar="SRC",
+            help="Read this .npz with x_train, y_train, x_test and y_test, such as NTU60_CS.npz.",
         ),
     ],
     protocol: Annotated[
@@ -185,7 +190,8 @@ def import_pyskl(
     annotations: Annotated[
         Path,
         typer.Argument(
-            help="Read PYSKL's pickle: splits and annotations, or annotations only, which train."
+            metavar="ANNOTATIONS",
+            help="Read PYSKL's pickle: splits and annotations, or annotations only, which train.",
         ),
     ],
     test: Annotated[
@@ -253,7 +259,8 @@ def import_kinetics_skeleton(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Read this folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json."
+            metavar="SRC",
+            help="Read this folder with kinetics_train/, kinetics_val/ and kinetics_*_label.json.",
         ),
     ],
 ) -> Recordings:
@@ -271,7 +278,8 @@ def import_arrays(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Read a folder with a .npy or .npz per clip id, or one .npz with an array per id."
+            metavar="SRC",
+            help="Read a folder with a .npy or .npz per clip id, or one .npz with an array per id.",
         ),
     ],
     table: Annotated[
@@ -311,7 +319,8 @@ def import_nctvm(
     src: Annotated[
         Path,
         typer.Argument(
-            help="Read train_data_joint.npy or train_data.npy, train_label.pkl, val_... here."
+            metavar="SRC",
+            help="Read train_data_joint.npy or train_data.npy, train_label.pkl, val_... here.",
         ),
     ],
     layout: BuiltInLayout = "ntu25",

@@ -28,7 +28,7 @@ Classes = Annotated[
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]...",
+        metavar="NAME",
         help="Measure these backbones, or the networks of these sweeps; without a name all"
         " backbones.",
     ),
@@ -211,9 +211,10 @@ def _bench_sweeps(
 
 def pack(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="TRIAL", help="Take the folder of a trial, or a deploy form's file."
+            metavar="TRIAL",
+            help="Take SWEEP/TRIAL, the folder of a trial, or a deploy form's file.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Write this file.")],
@@ -227,6 +228,7 @@ def pack(
     force: Annotated[
         bool, typer.Option("--force", help="Replace OUT if it is there already.")
     ] = False,
+    storage: Storage = "runs",
     as_json: Json = False,
 ) -> None:
     """Write a deploy form anew: zeros left out, weights rounded to half precision where asked."""
@@ -234,7 +236,7 @@ def pack(
 
     from trainables.deploy.rewrite import pack_deploy
 
-    packed = pack_deploy(source, out, half=half, force=force)
+    packed = pack_deploy(_trial_or_file(source, storage), out, half=half, force=force)
     if as_json:
         print(json.dumps(asdict(packed), indent=2))
         return
@@ -257,6 +259,20 @@ def pack(
             "on this machine it is faster on its kept weights alone:"
             " trainables.deploy.sparse.runtime.run_sparse(load_deploy(OUT))"
         )
+
+
+def _trial_or_file(text: str, storage: str) -> Path:
+    """The folder or file of that name, or else the trial's deploy form that `text` names."""
+    if Path(text).exists():
+        return Path(text)
+    from orchestrator.ensembling.find_model import find_model
+    from orchestrator.record.copies import here
+    from trainables.contract.artifacts import TrialDir
+
+    found = find_model(text, storage)
+    if found.kind != "trial" or found.path is None:
+        raise UserError(f"{text}: must be a trial, or a deploy form's file, got {found.kind}")
+    return here(TrialDir(found.path).deploy_file)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -30,7 +30,7 @@ ModelName = Annotated[
 ClipFiles = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CLIPS]...",
+        metavar="CLIPS",
         help="Predict the clips in these files, folders or patterns (.skeleton, .npy, .npz, .pkl,"
         " .jsonl, .json, .txt).",
     ),

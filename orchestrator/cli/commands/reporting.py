@@ -17,7 +17,7 @@ def report(
     ],
     other: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME2]", help="Hold it against this sweep, on a page of its own."),
+        typer.Argument(metavar="NAME2", help="Hold it against this sweep, on a page of its own."),
     ] = None,
     show: Annotated[
         bool, typer.Option("--open", help="Show the page in the browser of this machine.")

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def curves(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="NAME...", help="Name sweeps in the storage folder, or their folders."
-        ),
+        typer.Argument(metavar="NAME", help="Name sweeps in the storage folder, or their folders."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Write the curves to this Parquet file.")],
     storage: Storage = "runs",

@@ -23,7 +23,7 @@ def status(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Show this sweep; without a name all of them, a line each."
+            metavar="NAME", help="Show this sweep; without a name all of them, a line each."
         ),
     ] = None,
     storage: Storage = "runs",

@@ -33,7 +33,7 @@ class Target:
 
 
 def _shared(
-    out: Annotated[Path, typer.Argument(help="Make this folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Make this folder.")],
     unit: Annotated[
         Literal["m", "cm", "mm", "px"] | None,
         typer.Option(

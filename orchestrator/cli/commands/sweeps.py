@@ -337,7 +337,7 @@ app.command()(report)
 @app.command()
 def ui(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show the tracking store of this sweep.")
+        str | None, typer.Argument(metavar="NAME", help="Show the tracking store of this sweep.")
     ] = None,
     uri: Annotated[
         str | None,

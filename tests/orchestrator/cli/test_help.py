@@ -49,6 +49,17 @@ def test_every_help_is_a_sentence(path) -> None:
         assert re.fullmatch(r"[A-Z0-9].* .*[.]", sentence, re.DOTALL), (name, text)
 
 
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_usage_line_has_its_marks_once_and_names_in_upper_case(path) -> None:
+    command = COMMANDS[path]
+    usage = command.get_usage(typer.Context(command, info_name="orchestrate"))
+    _, _, arguments = usage.partition("[OPTIONS]")
+    for word in arguments.split():
+        assert re.fullmatch(
+            r"(\[[A-Z0-9_]+\]|\{[A-Z0-9_]+\}|[A-Z0-9_]+)(\.\.\.)?|\[ARGS\]\.\.\.", word
+        )
+
+
 @pytest.mark.parametrize("path", [(), ("sweep",), ("data", "import", "ntu"), ("ui",)])
 def test_h_is_help(path, capsys, monkeypatch) -> None:
     short = run(capsys, monkeypatch, *path, "-h")

@@ -65,6 +65,21 @@ def test_a_table_json_and_csv_say_the_same(runs, predict, tmp_path):
     assert (tmp_path / "p.csv").read_text().startswith("clip,class_1,probability_1,class_2,prob")
 
 
+def test_pack_takes_the_names_that_predict_takes(runs, orchestrate, tmp_path):
+    trial = min(folder.name for folder in (runs / "run/trials").iterdir())
+    packed = tmp_path / "p.pt"
+    code, out, err = orchestrate("pack", f"run/{trial}", packed, "--storage", runs)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{runs}/run/trials/{trial}/deploy.pt: ")
+    assert packed.is_file()
+    code, _, err = orchestrate("pack", "run/final", packed, "--storage", runs)
+    assert code == 2
+    assert err == "run/final: must be a trial, or a deploy form's file, got ensemble\n"
+    code, _, err = orchestrate("pack", "run/none", packed, "--storage", runs)
+    assert code == 2
+    assert err.startswith("run/none: must be ")
+
+
 def frames(count, **more):
     return b"".join(
         json.dumps({"persons": [{"joints": (CLIP[0] + t / 100).tolist()}], "time": t / 10}).encode()
