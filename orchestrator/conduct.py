@@ -90,7 +90,7 @@ def conduct(
     made already.
     """
     run = run or folder_of(sweep)
-    with opened(run), ExitStack() as end:
+    with opened(run) as opening, ExitStack() as end:
         prepared = prepare(sweep, run, extends=start == "extend")
         with ExitStack() as ahead:
             switch, cluster = fresh_switch(run), None
@@ -103,7 +103,10 @@ def conduct(
             from orchestrator.tuning.run import run_trials
 
             context = replace(
-                _context(sweep, run, prepared, address), cluster=cluster, switch=switch
+                _context(sweep, run, prepared, address),
+                cluster=cluster,
+                switch=switch,
+                begin=opening.begin,
             )
             try:
                 _begin(context, prepared, note)

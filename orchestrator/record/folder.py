@@ -154,14 +154,26 @@ class Prepared:
     resumed: bool
 
 
+@dataclass(slots=True)
+class Opening:
+    """A run of a sweep that holds its folder."""
+
+    begun: bool = False  # whether a trial was given out
+
+    def begin(self) -> None:
+        """A trial is given out now: it leaves files, whether or not the journal can tell of it."""
+        self.begun = True
+
+
 @contextmanager
-def opened(run: Path) -> Iterator[None]:
+def opened(run: Path) -> Iterator[Opening]:
     """Hold a folder for a run of a sweep; UserError where it holds something that is no sweep.
 
-    An exception before this run's first trial undoes what was written: of a new sweep everything,
+    An exception before this run gives out a trial undoes what was written: of a new sweep all,
     as there is nothing to go on from; of one that is there already what the folder says of it, so
     that a refused change of a setting is not kept, and a refused extension's events and proposals.
     """
+    opening = Opening()
     made = not run.exists()
     _check_free(run)
     with held(run):
@@ -170,11 +182,11 @@ def opened(run: Path) -> Iterator[None]:
         }
         journal = run / "journal.jsonl"
         length = journal.stat().st_size if journal.is_file() else 0
-        begun, extended = _count(run, "trial_started"), _count(run, "sweep_extended")
+        extended = _count(run, "sweep_extended")
         try:
-            yield
+            yield opening
         except BaseException:
-            if _count(run, "trial_started") == begun:
+            if not opening.begun:
                 if run / FILE not in before:
                     _undo(run, made)
                 elif _count(run, "sweep_extended") == extended or _shortened(journal, length):
@@ -296,9 +308,7 @@ def _shortened(journal: Path, length: int) -> bool:
 
 
 def _count(run: Path, event: Event) -> int:
-    """How often it happened in all runs of the sweep; a trial that was started cannot be taken
-    back.
-    """
+    """How often it happened in all runs of the sweep."""
     return sum(each["event"] == event for each in read_journal(run / "journal.jsonl"))
 
 

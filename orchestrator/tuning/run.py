@@ -310,6 +310,7 @@ class TuneRun:
         granted = shares.grant(trial)  # asked often; a source is looked for once
         if granted is None or isinstance(granted, Wait):
             return granted
+        self.context.begin()
         try:
             source = sources.folder(trial)
         except TrialFailed:

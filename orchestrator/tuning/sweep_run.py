@@ -59,6 +59,7 @@ class SweepRun:
     cluster: Callable[[], Cluster] | None = None
     # what was asked of this run before its trials; None: it is made when they begin
     switch: StopSwitch | None = None
+    begin: Callable[[], None] = lambda: None  # called before a trial is given out
 
     def propose(self, trial: Trial) -> None:
         """Write a new trial down, before it may start."""

@@ -271,8 +271,7 @@ def refuse(context):
 
 
 def start_and_end(context):
-    proposal = context.trials[0].proposal
-    context.journal.append("trial_started", trial=proposal.trial, cell=proposal.cell)
+    context.begin()
     raise ValueError("later")
 
 

@@ -211,7 +211,7 @@ def test_an_extension_that_is_refused_when_its_trials_should_start_is_none(stage
 
 def test_an_extension_whose_trials_have_begun_stays_when_it_fails(stage, capsys):
     def begin(context):
-        context.journal.append("trial_started", trial=load_proposals(run)[-1].trial)
+        context.begin()
         refused(context)
 
     run, stage.trials = made(RANDOM), begin

@@ -125,15 +125,15 @@ def test_a_resume_that_is_refused_changes_nothing(goes_on):
     run = folder_of(sweep_of())
     changed = sweep_of(f"{TEXT}tracking: {{uri: 'http://127.0.0.1:9'}}\n")
 
-    def begin():
+    def begin(opening):
         prepare(changed, run)
         journal_of_run(run).append("sweep_resumed")
         if goes_on:
-            journal_of_run(run).append("trial_started", trial="t", cell="c")
+            opening.begin()
         raise UserError("nobody answers")
 
-    with pytest.raises(UserError, match="nobody answers"), opened(run):
-        begin()
+    with pytest.raises(UserError, match="nobody answers"), opened(run) as opening:
+        begin(opening)
     assert (load_folder(run).tracking.uri == "http://127.0.0.1:9") == goes_on
     assert ((run / "sweep.yaml").read_text() == TEXT) != goes_on
 
