@@ -234,10 +234,14 @@ def cluster_ahead(
 ) -> Iterator[Callable[[], Cluster]]:
     """`ray_cluster` while its caller does other things: Ray's processes take seconds to start and
     to end, in which this one would wait. Yields what waits for the cluster, or raises why there is
-    none. end: its exit waits until Ray is gone.
+    none. end: its exit waits until Ray is gone. UserError at once where nothing listens: then
+    nothing has been written yet.
 
     The thread ends last: the kernel kills Ray's processes with the thread that started them.
     """
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    if where != "local":
+        check_address(where)
     thread, around = end.enter_context(ThreadPoolExecutor(1)), ExitStack()
     begun = thread.submit(around.enter_context, ray_cluster(address, note))
     try:

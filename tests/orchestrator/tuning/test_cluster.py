@@ -379,6 +379,21 @@ def test_a_cluster_that_is_not_needed_in_the_end_is_left(monkeypatch, environmen
     assert fake.calls[-1] == "shutdown, collecting=False"
 
 
+def test_where_nothing_listens_is_said_before_anything_is_begun(monkeypatch, environment):
+    fake = FakeRay(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    begun = []
+    with (
+        ExitStack() as end,
+        pytest.raises(UserError, match=f"of a running Ray cluster, got '{address}'"),
+        cluster_ahead(address, lambda _: None, end),
+    ):
+        begun.append("the sweep")
+    assert begun == []
+    assert fake.calls == []
+
+
 def test_why_there_is_no_cluster_is_said_to_whoever_needs_it(monkeypatch, environment):
     FakeRay(monkeypatch, refuses=RuntimeError("version mismatch"))
     with (
