@@ -54,7 +54,10 @@ def write_bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
+        place = Path(error.filename or partial)
+        if place.is_relative_to(partial):  # a name that nobody has given
+            raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{place}: {error.strerror}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
