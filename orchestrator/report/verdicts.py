@@ -55,7 +55,7 @@ def _short(row: Row, evaluation: FinalEvaluation) -> str:
         parts.append(
             f"against {', which is '.join(names)}, `{against}` ({accuracies[against]} %{equals}):"
             f" {100 * found.test.difference:+.2f} points{_interval_clause(found)}, it is"
-            f" {judgement(found.test)}"
+            f" {judgement(found.test)}{decided_by(found.test)}"
         )
     return f"`{row.name}` ({accuracies[row.name]} %) {'; '.join(parts)}." if parts else ""
 
@@ -161,10 +161,10 @@ def _verdict(found: Comparison, owner: str, evaluation: FinalEvaluation) -> str:
         f" ({percent(other.test.top1)} %, chosen on {found.chosen_on}):"
         f" {100 * test.difference:+.2f} points, standard error"
         f" {100 * test.error:.2f}{_interval_clause(found)}. **The ensemble is"
-        f" {judgement(test)}**, with {deploy:.2f} times its non-zero parameters in the deploy form"
-        f" and {training:.2f} times in the training form. Of {test.clips} test clips only the"
-        f" ensemble has {test.first_only} right, only the other {test.second_only} (sign test"
-        f" p = {test.p_value:.2g}).{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
+        f" {judgement(test)}**{decided_by(test)}, with {deploy:.2f} times its non-zero parameters"
+        f" in the deploy form and {training:.2f} times in the training form. Of {test.clips} test"
+        f" clips only the ensemble has {test.first_only} right, only the other"
+        f" {test.second_only}.{_seeds_clause(found)}{_clean_clause(found, ensemble, other)}"
     )
 
 
@@ -210,6 +210,11 @@ def judgement(found: Paired, other: str = "it") -> str:
     if not found.distinguishable:
         return f"not distinguishable from {other} on these clips"
     return f"{'better' if found.difference > 0 else 'worse'} than {other}"
+
+
+def decided_by(found: Paired) -> str:
+    """What the judgement rests on, as an interval beside it may look otherwise."""
+    return f" by the sign test (p = {found.p_value:.2g})"
 
 
 def _without_dense(row: Row, evaluation: FinalEvaluation) -> list[str]:

@@ -21,7 +21,7 @@ from orchestrator.report.content import Block, Heading, Listing, Table
 from orchestrator.report.findings import Findings, bytes_by_trial
 from orchestrator.report.sections.words import NONE, timed, with_error
 from orchestrator.report.tables import percent, span
-from orchestrator.report.verdicts import OWNERS, judgement
+from orchestrator.report.verdicts import OWNERS, decided_by, judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def _sentence(owner: str, other: Row, test: Paired, interval: tuple[float, float
         sure = f"({100 * interval[0]:+.2f} to {100 * interval[1]:+.2f})"
     return (
         f"{100 * test.difference:+.2f} {sure} points against {owner} `{other.name}`"
-        f" ({percent(other.test.top1)} %): **{judgement(test)}**."
+        f" ({percent(other.test.top1)} %): **{judgement(test)}**{decided_by(test)}."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.ensembling.results import FinalEvaluation
+from orchestrator.report.findings import read_findings
+from orchestrator.report.sections.decision import candidates
 from orchestrator.report.verdicts import verdicts
 from tests.orchestrator.fake_run import Trial
 from tests.orchestrator.report.evaluated import FINAL, LEVELS, disjoint_errors, evaluated
@@ -19,8 +21,8 @@ def test_an_ensemble_that_is_better_is_called_better(tmp_path):
     assert len(lines) == 2
     assert "its best member, `bone-0.6`" in lines[0]
     assert (
-        "**The ensemble is better than it**, with 7.00 times its non-zero parameters in the"
-        " deploy form" in lines[0]
+        "**The ensemble is better than it** by the sign test (p = 0.016), with 7.00 times its"
+        " non-zero parameters in the deploy form" in lines[0]
     )
     assert "+23.33 points" in lines[0]
     assert "only the ensemble has 7 right, only the other 0" in lines[0]
@@ -74,7 +76,7 @@ def test_every_ensemble_of_the_last_recipe_gets_a_line(tmp_path):
         "`levels.joint` (100.00 %) against its best member, which is the dense single network,"
         " `joint-0` (76.67 %): +23.33 points"
     )
-    assert lines[-1].endswith(", it is better than it.")
+    assert lines[-1].endswith(", it is better than it by the sign test (p = 0.016).")
 
 
 def test_an_ensemble_that_is_one_of_two_equally_good_networks_is_held_against_the_other(tmp_path):
@@ -114,6 +116,19 @@ def test_a_difference_within_chance_is_called_that(tmp_path):
     assert all(
         "**The ensemble is not distinguishable from it on these clips**" in line for line in lines
     )
+
+
+def test_what_decides_is_said_where_the_interval_looks_otherwise(tmp_path):
+    """Five clips more are right: the interval is above 0, the sign test has p = 2 / 2^5."""
+    run = evaluated(tmp_path, disjoint_errors(size=5), LEVELS, FINAL)
+    (line,) = verdicts(FinalEvaluation.load(run))
+    low = float(line.split("95 % interval +")[1].split()[0])
+    assert low > 0
+    said = "not distinguishable from it on these clips** by the sign test (p = 0.062)"
+    assert f"**The ensemble is {said}, with" in line
+    assert line.count("sign test") == 1
+    ensemble, _ = candidates(read_findings(run))
+    assert any(each.endswith(f"**{said}.") for each in ensemble.against)
 
 
 def test_an_ensemble_that_is_worse_is_called_worse(tmp_path):
