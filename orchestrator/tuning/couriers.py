@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.tracking.sending import Courier
 from orchestrator.tracking.tracker import Parcel, Send
-from orchestrator.tuning.cluster import Cluster, ClusterLost
+from orchestrator.tuning.cluster import LOST_AFTER_S, Cluster, ClusterLost
 from trainables.contract.secrets import redacted
 
 log = logging.getLogger(__name__)
@@ -65,16 +65,13 @@ class OnTheWay:
 class _Process:
     """The courier of one node: does what it is asked in turn, a file at a time."""
 
-    def __init__(self, node: str) -> None:
-        self._actor = (
-            ray.remote(Courier)
-            .options(
-                num_cpus=0,
-                max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            )
-            .remote()
-        )
+    def __init__(self, couriers: Any, node: str) -> None:
+        """couriers: Ray's class of them."""
+        self._actor = couriers.options(
+            num_cpus=0,
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        ).remote()
         self._asked: dict[Any, tuple[OnTheWay, str]] = {}  # Ray's reference -> of which file
         self._heard = time.monotonic()
 
@@ -112,9 +109,13 @@ class _Process:
     def idle(self) -> bool:
         return not self.busy and time.monotonic() - self._heard >= IDLE_S
 
-    def end(self, *, kill: bool) -> None:
-        for way, _ in self._asked.values():
+    def stop(self) -> None:
+        """What has not arrived is not under way any more."""
+        for way, _ in [*self._asked.values()]:
             way.stop()
+
+    def end(self, *, kill: bool) -> None:
+        self.stop()
         self._asked.clear()
         if kill:
             with suppress(Exception):  # of Ray's, which may be going
@@ -138,11 +139,15 @@ def _in_a_line(error: Exception) -> str:
 class Couriers:
     """Those of one run of a sweep. As a context manager it ends them; nothing of Ray's is held
     afterwards.
+
+    Where the head is gone, Ray waits for it as a process is started, until it ends the driver in
+    its own way. So that is done in Tune's thread alone, and the thread that looks whether the head
+    is there does not wait for that one.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while Ray starts a process: see above
         self._processes: dict[str, _Process] = {}
         self._rests_until: dict[str, float] = {}
         self._ended = False
@@ -156,10 +161,16 @@ class Couriers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._lock:
-            self._ended = True
+        self._ended = True
+        if not self._lock.acquire(timeout=0.0 if self._cluster.lost else LOST_AFTER_S):
+            for process in [*self._processes.values()]:
+                process.stop()
+            return
+        try:
             for node in [*self._processes]:
                 self._end(node)
+        finally:
+            self._lock.release()
 
     def of(self, node: str | None) -> Send | None:
         """What sends the files of a trial that ran on a node; None: on the driver's own, or nobody
@@ -168,15 +179,22 @@ class Couriers:
         return None if node is None or node == self._here else partial(self._send, node)
 
     @cached_property
+    def _class(self) -> Any:
+        """Ray's, which goes to the head with its first process: one for all."""
+        return ray.remote(Courier)
+
+    @cached_property
     def _here(self) -> str:
         node: str = ray.get_runtime_context().get_node_id()
         return node
 
     def look(self) -> bool:
         """Take note of what has arrived, and of who does not answer; called about once a second.
-        Returns whether anything is under way.
+        Returns whether anything is under way. Does not wait, also where Ray does.
         """
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return True  # it is being asked for
+        try:
             for node, process in [*self._processes.items()]:
                 problem = process.look()
                 if problem:
@@ -184,6 +202,8 @@ class Couriers:
                 elif process.idle:
                     self._end(node)
             return any(process.busy for process in self._processes.values())
+        finally:
+            self._lock.release()
 
     def settle(
         self, stopped: Callable[[], bool], tick: Callable[[], None], note: Callable[[str], None]
@@ -204,7 +224,9 @@ class Couriers:
                 time.sleep(LOOK_S)
 
     def _send(self, node: str, parcel: Parcel) -> OnTheWay:
-        """Returns at once; where the node cannot be asked, nothing is on its way."""
+        """Returns at once, but where Ray waits for its head; where the node cannot be asked,
+        nothing is on its way.
+        """
         way = OnTheWay(len(parcel.files))
         with self._lock:
             if self._ended or time.monotonic() < self._rests_until.get(node, 0.0):
@@ -212,7 +234,7 @@ class Couriers:
                 return way
             try:
                 if node not in self._processes:
-                    self._processes[node] = _Process(node)
+                    self._processes[node] = _Process(self._class, node)
                 self._processes[node].ask(parcel, way)
             except Exception as error:
                 way.stop()

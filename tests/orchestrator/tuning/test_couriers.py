@@ -4,6 +4,8 @@ did not arrive for certain is left to the driver.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from threading import Event, Thread
 from types import SimpleNamespace
 from weakref import WeakSet
 
@@ -51,13 +53,18 @@ class Ray:
 
     def __init__(self):
         self.actors, self.refuses = [], None
+        self.classes, self.asked_to_start, self.starts = 0, Event(), Event()
+        self.starts.set()
 
     def remote(self, cls):
+        self.classes += 1
         return SimpleNamespace(
             options=lambda **options: SimpleNamespace(remote=lambda: self._start(cls, options))
         )
 
     def _start(self, cls, options):
+        self.asked_to_start.set()
+        self.starts.wait(30.0)
         if self.refuses is not None:
             raise self.refuses
         self.actors.append(Actor(cls, options))
@@ -278,3 +285,55 @@ def test_afterwards_nothing_of_rays_is_held_or_asked(scene, lost):
     assert scene.ray.actors[0].alive is lost  # Ray would wait for a head that is gone
     assert scene.send("a").sent() == frozenset()
     assert len(scene.ray.actors) == 1
+
+
+@contextmanager
+def asked_of_a_head_that_is_gone(scene, node):
+    """Within: Tune's thread waits for a process that Ray does not start."""
+    scene.ray.starts.clear()
+    scene.ray.asked_to_start.clear()
+    tune = Thread(target=scene.send, args=(node,), daemon=True)
+    tune.start()
+    assert scene.ray.asked_to_start.wait(10.0)
+    try:
+        yield
+        assert tune.is_alive()
+    finally:
+        scene.ray.starts.set()
+        tune.join(10.0)
+
+
+def returns(call):
+    """Whether it does, although Tune's thread waits."""
+    thread = Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(10.0)
+    return not thread.is_alive()
+
+
+def test_nobody_waits_for_a_thread_that_waits_for_a_head_that_is_gone(scene):
+    sending = scene.send("a")
+    with asked_of_a_head_that_is_gone(scene, "b"):
+        assert returns(scene.couriers.look)
+        assert sending.sent() is None
+        scene.cluster.lost = True
+        assert returns(lambda: scene.couriers.__exit__(None, None, None))
+        assert sending.sent() == frozenset()
+
+
+def test_the_end_of_a_sweep_hears_of_a_head_that_is_gone_while_a_process_is_asked_for(scene):
+    def check():
+        scene.cluster.lost = True
+        raise ClusterLost
+
+    scene.cluster.check = check
+    with asked_of_a_head_that_is_gone(scene, "b"):
+        assert returns(scene.settle)
+    assert scene.cluster.lost
+
+
+def test_ray_is_given_one_class_for_all_processes(scene):
+    for node in ("a", "b", "c"):
+        scene.send(node)
+    assert len(scene.ray.actors) == 3
+    assert scene.ray.classes == 1
