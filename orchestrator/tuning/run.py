@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -81,26 +81,13 @@ def run_trials(context: SweepRun) -> Stop | None:
     UserError where Ray cannot be had or no node can hold a trial.
     """
     switch = context.switch or fresh_switch(context.folder)
-    states = {state.proposal.trial: state for state in load_trials(context.folder)}
-    write_ends(context.folder, context.journal, states.values())
-    ended_before = [name for name, state in states.items() if state.ended]
-    early = EarlyStops(context.sweep, context.folder, context.trials, ended_before, context.behind)
-    if _end_pruned(context, early, states):
-        states = {state.proposal.trial: state for state in load_trials(context.folder)}
+    states, early = _complete_ends(context)
     totals = context.slots or Counter(trial.proposal.cell for trial in context.trials)
-    waiting: dict[str, list[Trial]] = {cell: [] for cell in totals}
     with ExitStack() as stack:
         display = stack.enter_context(Display(totals))
-        for trial in context.trials:
-            state = states[trial.proposal.trial]
-            if state.ended:
-                _count_in(trial, state, context, display)
-            else:
-                waiting.setdefault(trial.proposal.cell, []).append(trial)
-        left = [trial.proposal.trial for trials in waiting.values() for trial in trials]
-        shared = shared_beginnings(context.sweep, context.trials)
+        waiting = _waiting(context, states, totals, display)
         begun = begun_epochs(context.folder, states.values())
-        beginnings = Beginnings(context.folder, shared, left, begun)
+        beginnings = _beginnings(context, waiting, begun)
         retaining = Retaining(context, states.values(), beginnings)
         retaining.start()  # before space is asked for: the policy may have changed
         room = Room(context)
@@ -111,13 +98,7 @@ def run_trials(context: SweepRun) -> Stop | None:
             stop = switch.stop()
             switch.requests.clear()
             return stop
-        take_signals = stack.enter_context(signals_cancel(switch, display.note))
-        cluster = (
-            context.cluster()
-            if context.cluster is not None
-            else stack.enter_context(ray_cluster(context.address, display.note))
-        )
-        take_signals()  # Ray has handlers of its own
+        cluster = _join_cluster(context, switch, display, stack)
         stack.enter_context(time_budget(switch, context.seconds_left, display.note))
         place = context.sweep.problem(("resources",), "")
         slots = fit_slots(context.sweep.resources, possible_nodes(), place)
@@ -145,6 +126,62 @@ def run_trials(context: SweepRun) -> Stop | None:
         return None
     words = in_words(len(unended) + more, "trial")
     return stop or Stop("system", f"Ray Tune ended, but {words} did not")
+
+
+def _complete_ends(context: SweepRun) -> tuple[dict[str, TrialState], EarlyStops]:
+    """The trials' states and what ends trials early, once the ends that a killed run could not
+    tell are written down.
+    """
+    states = _states(context)
+    write_ends(context.folder, context.journal, states.values())
+    ended = [name for name, state in states.items() if state.ended]
+    early = EarlyStops(context.sweep, context.folder, context.trials, ended, context.behind)
+    if _end_pruned(context, early, states):
+        states = _states(context)
+    return states, early
+
+
+def _states(context: SweepRun) -> dict[str, TrialState]:
+    return {state.proposal.trial: state for state in load_trials(context.folder)}
+
+
+def _waiting(
+    context: SweepRun,
+    states: Mapping[str, TrialState],
+    cells: Iterable[str],
+    display: Display,
+) -> dict[str, list[Trial]]:
+    """The trials that have not ended, by cell; the others are counted in."""
+    waiting: dict[str, list[Trial]] = {cell: [] for cell in cells}
+    for trial in context.trials:
+        state = states[trial.proposal.trial]
+        if state.ended:
+            _count_in(trial, state, context, display)
+        else:
+            waiting.setdefault(trial.proposal.cell, []).append(trial)
+    return waiting
+
+
+def _beginnings(
+    context: SweepRun, waiting: Mapping[str, list[Trial]], begun: Mapping[str, float]
+) -> Beginnings:
+    """Those that trials share. begun: see `begun_epochs`."""
+    left = [trial.proposal.trial for trials in waiting.values() for trial in trials]
+    shared = shared_beginnings(context.sweep, context.trials)
+    return Beginnings(context.folder, shared, left, begun)
+
+
+def _join_cluster(
+    context: SweepRun, switch: StopSwitch, display: Display, stack: ExitStack
+) -> Cluster:
+    """The cluster, left with the stack unless it was started ahead; signals cancel from now on."""
+    take_signals = stack.enter_context(signals_cancel(switch, display.note))
+    if context.cluster is not None:
+        cluster = context.cluster()
+    else:
+        cluster = stack.enter_context(ray_cluster(context.address, display.note))
+    take_signals()  # Ray has handlers of its own
+    return cluster
 
 
 def _end_pruned(context: SweepRun, early: EarlyStops, states: Mapping[str, TrialState]) -> bool:
