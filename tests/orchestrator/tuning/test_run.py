@@ -373,7 +373,9 @@ def test_a_trial_that_has_no_source_gives_its_share_back():
         raise TrialFailed("no dense trial to start from has a result")
 
     trial = SimpleNamespace(proposal=SimpleNamespace(trial="sparse"))
-    shares = Granting(Grant(1, 0.5))
+    shares, begun = Granting(Grant(1, 0.5)), []
+    tune_run = SimpleNamespace(context=SimpleNamespace(begin=lambda: begun.append(True)))
     with pytest.raises(TrialFailed, match="no dense trial"):
-        TuneRun._request(SimpleNamespace(), trial, SimpleNamespace(folder=folder), shares)
+        TuneRun._request(tune_run, trial, SimpleNamespace(folder=folder), shares)
     assert shares.ended == ["sparse"]
+    assert begun  # it is given up, which leaves a file
