@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[str, str]:
                     f"{path}: no such file, and no shipped search space of that name"
                     f" ({', '.join(known)}){nearest(path, known)}"
                 )
-            return f"search_spaces/{path}.yaml", known[str(path)].read_text(encoding="utf-8")
+            return f"{path} (shipped)", known[str(path)].read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # such as a name that no file system takes
         if isinstance(error, UserError):
             raise

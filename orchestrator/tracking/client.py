@@ -45,6 +45,7 @@ QUIET = {
     "alembic": logging.ERROR,
     "mlflow.store.db.utils": logging.CRITICAL,  # tells every error again, with its traceback
     "mlflow.models.signature": logging.ERROR,
+    "mlflow.pyfunc": logging.WARNING,  # tells that it tries the example
     "mlflow.store.model_registry.abstract_store": logging.WARNING,  # tells that it waits
     "urllib3.connectionpool": logging.ERROR,
 }

@@ -83,6 +83,7 @@ def test_a_sweep_ends_with_scores_and_repeats_nothing(folder, rays_own, monkeypa
     first = command("sweep", "tiny.yaml", cwd=folder)
     assert first.returncode == 0, first.stderr
     assert "Final scores" in first.stdout
+    assert "mlflow.pyfunc" not in first.stdout + first.stderr
     assert "both" in first.stdout
     assert "orchestrate ui tiny" in first.stdout
     check_finished(folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from orchestrator.cli.printing.tables import console, table
+from orchestrator.cli.printing.tables import console, plain, table
 from trainables.data.inspection.summary import PARTS
 
 if TYPE_CHECKING:
@@ -97,7 +97,11 @@ def _range(length: dict[str, float]) -> str:
 
 
 def _lines(value: Any) -> str:
-    """What a store says of its origin: a list, such as the damaged files, line by line."""
+    """What a store says of its origin: a list, such as the damaged files, line by line; settings
+    side by side.
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {plain(each)}" for key, each in value.items())
     if not isinstance(value, list):
         return str(value)
     more = [f"... {len(value) - MOST_NAMES} more"] if len(value) > MOST_NAMES else []

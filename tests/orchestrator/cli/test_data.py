@@ -247,6 +247,13 @@ def test_info_loses_no_column_on_a_narrow_terminal(
     assert next(line for line in lines if "█" in line).count("█") == 50 - BESIDE_BAR
 
 
+def test_info_says_settings_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = summarise(store(tmp_path / "s", [clip("a"), clip("b", split="test")]))
+    made["provenance"] = {"settings": {"classes": 10, "sizes": [3, 4], "kind": "walk"}}
+    print_summary(made)
+    assert "classes: 10, sizes: 3/4, kind: walk" in capsys.readouterr().out
+
+
 def test_info_of_many_classes_shows_the_ends_and_json_everything(tmp_path: Path) -> None:
     """Every class has 1 clip, but class 3 has 2 and class 50 has 3."""
     clips = [

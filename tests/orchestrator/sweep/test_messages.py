@@ -274,6 +274,8 @@ def test_not_yaml_and_not_there(tmp_path) -> None:
         load_sweep(tmp_path / "other.yaml")
     with pytest.raises(UserError, match="did you mean 'quickstart'"):
         load_sweep("quikstart")
+    with pytest.raises(UserError, match=r"^quickstart \(shipped\):\d+ data\.selection\.fraction: "):
+        load_sweep("quickstart", ["data.selection.kind=none"])
     with pytest.raises(UserError, match="alias must not contain itself"):
         loaded(tmp_path, SMALL + "budget: &a {hours: *a}\n")
 

@@ -251,7 +251,8 @@ def parse_info(text: bytes, file: Path | str) -> StoreInfo:
         content = parse_json(file, text)
         plain = json.dumps(content)
     except (UserError, RecursionError) as error:
-        _damaged(file, f"it is not JSON: {error}")
+        why = str(error).removeprefix(f"{file}: must be JSON, but ")
+        _damaged(file, f"it is not JSON: {why}")
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise UserError(

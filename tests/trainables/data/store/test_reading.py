@@ -261,8 +261,11 @@ def test_wrong_dataset_json_is_refused(
 def test_dataset_json_cut_short_is_refused(made: Store) -> None:
     file = made.path / "dataset.json"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"dataset\.json: the store is damaged, it is not JSON"):
+    with pytest.raises(
+        UserError, match=r"dataset\.json: the store is damaged, it is not JSON"
+    ) as no:
         Store.open(made.path)
+    assert str(no.value).count("dataset.json") == 1
 
 
 def test_missing_store_is_named(tmp_path: Path) -> None:
