@@ -43,7 +43,12 @@ BatchSizes = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Use so many CPU threads.  [default: as torch takes]"),
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Use so many CPU threads.  [default: as torch takes; for a sweep's networks as they"
+        " were timed before]",
+    ),
 ]
 Channels = Annotated[
     int, typer.Option("--channels", min=8, help="Build networks whose first stage is so wide.")
@@ -180,12 +185,14 @@ def _bench_sweeps(
 ) -> None:
     from orchestrator.record.commands import command
     from orchestrator.record.copies import here, send
-    from orchestrator.record.networks import networks_of
+    from orchestrator.record.networks import networks_of, threads_of
     from trainables.deploy.bench import find_device
     from trainables.deploy.timing import Turns, runs_sparse, time_in_turns
 
     on, load = find_device(device), os.getloadavg()[0]
     networks = networks_of(runs, sparse=runs_sparse(on))
+    if threads is None:
+        threads = threads_of(networks)
     latencies = time_in_turns(
         [here(network.trials[0].deploy_file) for network in networks],
         Turns(on, rounds, threads),

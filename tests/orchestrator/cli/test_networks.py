@@ -371,7 +371,15 @@ def test_options_of_the_model_reach_the_network(orchestrate, sources, tmp_path) 
     assert load_weights(tmp_path / "w.pt").spec.model.dropout == 0.5
 
 
-def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def threads():
+    """A number of CPU threads that torch does not take by itself here."""
+    own = torch.get_num_threads()
+    yield own + 1
+    torch.set_num_threads(own)
+
+
+def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch, threads):
     """Two trials of one structure, one trial of another; the options of backbones are refused."""
     monkeypatch.setattr("trainables.deploy.timing.TURN_S", 0.0)
     run = make_run(tmp_path, [Trial("joint", 0.0, lr=0.1 * (n + 1)) for n in range(3)])
@@ -380,7 +388,8 @@ def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch):
         form = deploy(narrow_backbone(backbone, layout="coco17").float().eval(), frames=8)
         save_deploy(form, folder.deploy_file)
         result = folder.load()
-        cost = result.cost.model_copy(update={"deploy_structure": structure_of(form)})
+        noted = {"deploy_structure": structure_of(form), "latency_threads": threads}
+        cost = result.cost.model_copy(update=noted)
         folder.result_file.write_text(result.model_copy(update={"cost": cost}).model_dump_json())
     bench([str(run)], rounds=1)
     printed = capsys.readouterr().out
@@ -388,6 +397,7 @@ def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch):
     costs = [folder.load().cost for folder in folders]
     assert {cost.latency_measured for cost in costs} == {"bench"}
     assert costs[0].deploy_latency_ms == costs[2].deploy_latency_ms != costs[1].deploy_latency_ms
+    assert {cost.latency_threads for cost in costs} == {threads}  # as they were timed before
     with pytest.raises(UserError, match="the trials decide everything else"):
         bench([str(run)], frames=32)
     with pytest.raises(UserError, match="name backbones or sweeps"):

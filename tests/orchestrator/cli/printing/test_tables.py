@@ -95,6 +95,18 @@ def test_a_pipe_is_as_wide_as_columns_says(capsys, monkeypatch, columns, width):
     assert console(least=150).width == max(width, 150)
 
 
+def test_latencies_of_different_threads_are_told_apart(capsys, monkeypatch, evaluation):
+    assert "threads" not in printed(capsys, monkeypatch, evaluation, 200).split("95 %: ")[0]
+    first, *rest = evaluation.rows
+    size = first.size.model_copy(update={"latency_threads": 8})
+    rows = (first.model_copy(update={"size": size}), *rest)
+    mixed = evaluation.model_copy(update={"rows": rows})
+    text = printed(capsys, monkeypatch, mixed, 220)
+    lines = [line for line in text.splitlines() if line.strip()]
+    place = lines[1].index(" threads") + len(" threads")
+    assert [line[:place].split()[-1] for line in lines[3:5]] == ["8", "1"]
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_a_table_of_predictions_has_every_answer_whole(capsys, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
