@@ -239,6 +239,11 @@ class FinalEvaluation(Frozen):
     shipping: str = ""
 
     @property
+    def mixes_threads(self) -> bool:
+        """Whether its latencies are of different numbers of CPU threads."""
+        return len({row.size.latency_threads for row in self.rows} - {None}) > 1
+
+    @property
     def headline(self) -> Row | None:
         """What a sweep ships: its last ensemble or, where it has none, its best network; None where
         no trial finished.

@@ -89,13 +89,13 @@ def _columns(evaluation: FinalEvaluation) -> list[Column]:
         columns.append(("test over seeds", [_over_seeds(row.seeds) for row in rows], 5))
     sizes = [row.size for row in rows]
     sparse = any(size.sparse_pays for size in sizes)
-    mixed = len({size.latency_threads for size in sizes} - {None}) > 1
+    threads = [str(size.latency_threads or "") for size in sizes]
     columns += [
         ("deploy non-zero", [f"{size.deploy_nonzero_params:,}" for size in sizes], 3),
         ("latency ms", [_timed(size.latency_ms) for size in sizes], 6),
         *([("sparse ms", [_timed(size.sparse_latency_ms) for size in sizes], 6)] if sparse else []),
         ("batch 64 ms", [_timed(size.batch64_latency_ms) for size in sizes], 8),
-        *([("threads", [str(size.latency_threads or "") for size in sizes], 6)] if mixed else []),
+        *([("threads", threads, 6)] if evaluation.mixes_threads else []),
         ("peak MB", ["" if size.peak_mb is None else f"{size.peak_mb:.2f}" for size in sizes], 9),
         ("training non-zero", [f"{size.nonzero_params:,}" for size in sizes], 7),
     ]

@@ -117,6 +117,7 @@ FEW = (
     "test-clean top-1 %",
     "deploy non-zero",
     "latency ms",
+    "threads",
 )
 """Columns of the long table that are read first."""
 
@@ -162,6 +163,7 @@ def _result_line(
         "latency ms": timed(size.latency_ms),
         **({"sparse ms": timed(size.sparse_latency_ms)} if sparse else {}),
         "batch 64 ms": timed(size.batch64_latency_ms),
+        **({"threads": str(size.latency_threads or NONE)} if evaluation.mixes_threads else {}),
         "peak MB": known(size.peak_mb),
         "training params": f"{size.params:,}",
         "training non-zero": f"{size.nonzero_params:,}",

@@ -13,6 +13,8 @@ from orchestrator.cli.printing.tables import console
 from orchestrator.ensembling.collect import collect
 from orchestrator.ensembling.final import finalize
 from orchestrator.ensembling.predicting import PredictedClip
+from orchestrator.report.content import Table
+from orchestrator.report.sections.results import results
 from tests.orchestrator.fake_run import Trial, make_run, make_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_end")
@@ -105,6 +107,8 @@ def test_latencies_of_different_threads_are_told_apart(capsys, monkeypatch, eval
     lines = [line for line in text.splitlines() if line.strip()]
     place = lines[1].index(" threads") + len(" threads")
     assert [line[:place].split()[-1] for line in lines[3:5]] == ["8", "1"]
+    (table,) = (block for block in results(mixed) if isinstance(block, Table) and block.few)
+    assert [row["threads"] for row in table.rows][:2] == ["8", "1"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
