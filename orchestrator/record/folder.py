@@ -312,6 +312,17 @@ def _count(run: Path, event: Event) -> int:
     return sum(each["event"] == event for each in read_journal(run / "journal.jsonl"))
 
 
+def moved_store(sweep: Sweep, run: Path) -> list[str]:
+    """What to do where the store of the sweep in `run` is gone from this machine, a line; none
+    where it is there, or at an address.
+    """
+    store = sweep.data.store
+    if is_address(store) or Path(store).exists():
+        return []
+    told = command("resume", run, "--set", "data.store=PLACE")
+    return [f"  (where the store was moved, {told} says its place)"]
+
+
 def check_goes_on(sweep: Sweep, run: Path) -> None:
     """UserError names every change of a setting with which the sweep in `run` cannot go on."""
     _check_same(

@@ -5,6 +5,7 @@ person asks for.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ def ways_of(load: Load, methods: Sequence[str], stops: Sequence[str]) -> tuple[l
     try:
         found.append(Way("random + after_epochs", load([random, _stop("after_epochs")])))
     except UserError as error:
-        reason = f"random + after_epochs is left out: {error.problems[0]}"
+        # nobody typed the change
+        problem = re.sub(r"^--set (?:early_terminate |method )?", "", error.problems[0])
+        reason = f"random + after_epochs is left out: {problem}"
     if methods or stops:
         for method, stop in product(methods or [""], stops or [""]):
             name = f"{method or own.method.name} + {stop or own.early_terminate.type}"

@@ -104,7 +104,10 @@ def locate(places: Mapping[Path, str], name: str, path: Path) -> str:
     place = next(
         (places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in places), name
     )
-    return place if not path or place == f"--set {dotted(path)}" else f"{place} {dotted(path)}"
+    below = f"--set {dotted(path)}"
+    if path and (place == below or below.startswith(f"{place}[")):
+        return below
+    return f"{place} {dotted(path)}" if path else place
 
 
 def parse(

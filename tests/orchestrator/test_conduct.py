@@ -368,6 +368,14 @@ def test_resume_takes_settings_that_may_change(running):
         " name with them (orchestrate sweep FILE --name OTHER --set ...):",
         "  train.lr: was 0.1, is now 0.5",
     ]
+    shutil.move("nowhere", "somewhere")
+    refused = CliRunner().invoke(app, ["resume", "small"])
+    first, *_, last = str(refused.exception).splitlines()
+    assert first.startswith("runs/small/resolved.json:1 data.store: nowhere: must be a store")
+    assert last == (
+        "  (where the store was moved, orchestrate resume small --set data.store=PLACE says its"
+        " place)"
+    )
     for setting in ("name=other", "storage=other"):
         refused = CliRunner().invoke(app, ["resume", "small", "--set", setting])
         assert "move the folder and name the new place" in str(refused.exception)

@@ -215,13 +215,13 @@ def resume(
     """
     from orchestrator.conduct import conduct
     from orchestrator.planning.check import check_data, check_early, check_folders
-    from orchestrator.record.folder import check_goes_on, find_folder, load_folder
+    from orchestrator.record.folder import check_goes_on, find_folder, load_folder, moved_store
 
     run = find_folder(name, storage)
     sweep = load_folder(run, overrides or ())
     problems = check_data(sweep) + check_folders(sweep) + check_early(sweep)
     if problems:
-        raise UserError.of(problems)
+        raise UserError.of([*problems, *moved_store(sweep, run)])
     check_goes_on(sweep, run)
     start: Start = "retry failed" if retry_failed else "plain"
     _show(conduct(sweep, address, _note, run=run, start=start), as_json)

@@ -175,6 +175,8 @@ def test_overrides_say_where_they_come_from(tmp_path) -> None:
             " given"
         ),
     ]
+    [item] = problems(tmp_path, SMALL, "parameters.data.stream=[joint, bon]")
+    assert item.startswith("--set parameters.data.stream[1]: must be one of joint, bone, ")
     assert problems(tmp_path, SMALL, "data.stream=bone", "name.x=3") == [
         "--set name.x: name is 'small', which has no 'x'",
         (

@@ -102,7 +102,7 @@ def test_constraints_nobody_meets(tmp_path) -> None:
 def test_a_constraint_without_a_value_is_reported(tmp_path) -> None:
     sweep = loaded(tmp_path, SMALL, "constraints=[data.stream < 3]", "parameters={}")
     assert space_problems(sweep, tmp_path)[0].startswith(
-        "--set constraints constraints[0]: has no value for data.stream='joint'"
+        "--set constraints[0]: has no value for data.stream='joint'"
     )
 
 
