@@ -141,10 +141,10 @@ def _context(
     events = read_journal(run / "journal.jsonl")
     trials, slots, behind = known_trials(sweep, load_proposals(run))
     fetched = _fetch_sources(sweep, run)
-    tracker = _tracker(sweep, prepared.mark)
     seconds_left = _seconds_left(sweep, events)
     journal = journal_of_run(run)
     earlier = warm_up(sweep, run, journal)
+    tracker = _tracker(sweep, prepared.mark)  # last: whatever fails from now on, it is told
     return SweepRun(
         *(sweep, run, trials, journal, tracker, address, seconds_left, fetched),
         *(slots, behind, earlier),

@@ -266,6 +266,21 @@ def test_a_start_that_is_refused_leaves_no_folder():
     assert list(Path("runs").iterdir()) == []
 
 
+def test_a_tracker_is_opened_once_nothing_can_fail_untold(running, monkeypatch):
+    """Whatever was started there would run for ever."""
+
+    def full(*told):
+        raise OutOfSpace(Path("journal.jsonl"), OSError(errno.ENOSPC, "No space left on device"))
+
+    opened = []
+    monkeypatch.setattr(conduct_module, "warm_up", full)
+    monkeypatch.setattr(conduct_module, "_tracker", lambda *told: opened.append(told))
+    with pytest.raises(OutOfSpace):
+        conduct(sweep_of(), None, quiet)
+    assert opened == []
+    assert list(Path("runs").iterdir()) == []
+
+
 def refuse(context):
     raise UserError("resources: one trial must fit on one node")
 
