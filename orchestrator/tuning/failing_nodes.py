@@ -63,9 +63,10 @@ class FailingNodes:
     """Watches attempts of trials; times are seconds of a clock that never goes back.
 
     A node is given up where so many different trials failed on it and then got further elsewhere,
-    less one for each that finished there since. Or where so many failed there in a row, with no
-    epoch in between while others got on, that it can't be chance at the rate at which trials fail
-    on the best other node.
+    less one for each that finished there since. Or where one did, and so many failed there in a
+    row, with no epoch in between while others got on, that it can't be chance at the rate at which
+    trials fail on the best other node. A row alone proves nothing: trials that fail by themselves
+    may come one after another, as those of one cell of a grid do.
 
     A trial that fails on a node that is above suspicion (an epoch of another trial has ended there
     since its last failure), or where one ends next, is at fault itself until it gets further: it
@@ -85,8 +86,7 @@ class FailingNodes:
 
     def started(self, trial: str, node: str | None) -> None:
         """An attempt of it begins; None: nobody knows where."""
-        self._where.pop(trial, None)
-        self._last.pop(trial, None)
+        self._leaves(trial)
         if node is not None:
             self._where[trial] = node
 
@@ -102,14 +102,9 @@ class FailingNodes:
         if trial in self._last:
             self._epochs.append(now - self._last[trial])
         self._last[trial] = now
-        node = self._nodes.setdefault(here, _Node())
-        node.got_on = now
-        node.tried.add(trial)
-        for failed in {each for _, each in node.row} - {trial}:
-            self._blamed.setdefault(failed, set()).add(here)
-        node.row.clear()
-        node.trusted = node.trusted or not node.failures or node.failures[-1][1] != trial
-        node.suspected_until = min(node.suspected_until, now + SUSPECTED_S)
+        self._forget(now)
+        if here not in self.excluded:  # what still runs there is no measure for other nodes
+            self._is_well(here, trial, now)
         if epoch > self._reached.get(trial, -1):
             self._reached[trial] = epoch
             proven = self._got_further(trial, here, now)
@@ -119,7 +114,7 @@ class FailingNodes:
 
     def finished(self, trial: str) -> None:
         """It has a result: where it ran, trials can be run."""
-        here = self._where.pop(trial, None)
+        here = self._leaves(trial)
         self._reached.pop(trial, None)
         self._blamed.pop(trial, None)
         node = None if here is None else self._nodes.get(here)
@@ -132,13 +127,19 @@ class FailingNodes:
 
     def ended(self, trial: str) -> None:
         """Its attempt is over in another way."""
-        self._where.pop(trial, None)
+        self._leaves(trial)
+
+    def gone(self, trial: str) -> None:
+        """It is tried no more."""
+        self._leaves(trial)
+        self._reached.pop(trial, None)
 
     def failed(self, trial: str, now: float) -> Excluded | None:
         """Its attempt failed for a reason of its own or of its node; a node that is given up."""
-        here = self._where.pop(trial, None)
+        here = self._leaves(trial)
         if here is None or here in self.excluded or self._enough == "never":
             return None
+        self._forget(now)
         node = self._nodes.setdefault(here, _Node())
         if node.trusted and node.got_on is not None:
             self._blamed.setdefault(trial, set()).add(here)
@@ -146,7 +147,6 @@ class FailingNodes:
         node.trusted = False
         node.tried.add(trial)
         node.failed.add(trial)
-        node.forget_before(now - self._longer(WITHIN_S, WITHIN_EPOCHS))
         node.failures.append((now, trial))
         node.row.append((now, trial))
         if not self._is_blamed(trial, here):
@@ -173,6 +173,35 @@ class FailingNodes:
         """The longer of both, in seconds."""
         return max(seconds, epochs * median(self._epochs)) if self._epochs else seconds
 
+    def _leaves(self, trial: str) -> str | None:
+        """Its attempt is over; the node of that."""
+        self._last.pop(trial, None)
+        return self._where.pop(trial, None)
+
+    def _forget(self, now: float) -> None:
+        """Failures that are too far back, and what was said of trials that have no others."""
+        when = now - self._longer(WITHIN_S, WITHIN_EPOCHS)
+        old = [
+            node for node in self._nodes.values() if node.failures and node.failures[0][0] < when
+        ]
+        if not old:
+            return
+        for node in old:
+            node.forget_before(when)
+        left = {trial for node in self._nodes.values() for _, trial in node.failures}
+        self._blamed = {trial: nodes for trial, nodes in self._blamed.items() if trial in left}
+
+    def _is_well(self, name: str, trial: str, now: float) -> None:
+        """An epoch of it has ended there."""
+        node = self._nodes.setdefault(name, _Node())
+        node.got_on = now
+        node.tried.add(trial)
+        for failed in {each for _, each in node.row} - {trial}:
+            self._blamed.setdefault(failed, set()).add(name)
+        node.row.clear()
+        node.trusted = node.trusted or not node.failures or node.failures[-1][1] != trial
+        node.suspected_until = min(node.suspected_until, now + SUSPECTED_S)
+
     def _is_blamed(self, trial: str, node: str) -> bool:
         """Whether it failed on a trusted node besides this one: it is at fault itself."""
         return bool(self._blamed.get(trial, set()) - {node})
@@ -198,7 +227,7 @@ class FailingNodes:
     def _given_up_for_a_row(self, now: float) -> Excluded | None:
         for name, node in self._nodes.items():
             row = {trial for _, trial in node.row if not self._is_blamed(trial, name)}
-            if self._enough == "never" or len(row) < self._enough:
+            if not node.proofs or self._enough == "never" or len(row) < self._enough:
                 continue
             others = [each for other, each in self._nodes.items() if other != name]
             began = node.row[0][0]

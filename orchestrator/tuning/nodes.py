@@ -99,6 +99,7 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         self._failed(trials, trial)
+        self._watched.gone(self._name_of(trial))
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
@@ -107,16 +108,14 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         if (trial.last_result or {}).get("complete"):
             self._watched.finished(name)
         else:
-            self._watched.ended(name)
+            self._watched.gone(name)
 
     def _failed(self, trials: list[TuneTrial], trial: TuneTrial) -> None:
         name, death = self._name_of(trial), death_of(trial)
         if death.counts and not self._ended_with_us(death):
             self._give_up(self._watched.failed(name, time.monotonic()), trials)
         else:
-            self._watched.ended(
-                name
-            )  # of a node that is lost, or that did nothing, nothing is learned
+            self._watched.ended(name)  # a node that is lost, or that did nothing, teaches nothing
 
     def _give_up(self, excluded: Excluded | None, trials: list[TuneTrial]) -> None:
         if excluded is None:

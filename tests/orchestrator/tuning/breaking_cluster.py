@@ -75,9 +75,13 @@ class BreakingCluster:
         hopeless: float,
         trials: int = 60,
         how: str,
+        cell: float = 0.0,
+        chance: float = 0.0,
     ) -> None:
         """broken: nodes that break. epoch_s: of a usual trial. hopeless: share of trials that fail
-        everywhere. how: nodes break, see `Node`.
+        everywhere. how: nodes break, see `Node`. cell: share of trials, one after another, that
+        fail in their first epoch everywhere, as those of one cell of a grid do. chance: that any
+        other epoch fails, on any node.
         """
         self.rng, self.watched = random.Random(seed), watched
         rng = self.rng
@@ -99,6 +103,10 @@ class BreakingCluster:
             )
             for number in range(trials)
         ]
+        first = trials // 4
+        for trial in self.waiting[first : first + round(cell * trials)]:
+            trial.hopeless = 0
+        self._chance = chance
         self.max_restarts = Failure().max_restarts
         self._trials = {trial.name: trial for trial in self.waiting}
         self._failed_on: Counter[str] = Counter()
@@ -178,6 +186,8 @@ class BreakingCluster:
         if attempt.trial.done == attempt.trial.hopeless:
             part = 0.05 if attempt.trial.hopeless == 0 else self.rng.random()
             self._at(self.now + part * epoch_s, "fails", attempt)
+        elif self._chance and self.rng.random() < self._chance:
+            self._at(self.now + self.rng.random() * epoch_s, "fails", attempt)
         else:
             self._at(self.now + epoch_s, "epoch", attempt)
 
