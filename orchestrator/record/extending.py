@@ -31,7 +31,7 @@ def extended(run: Path, more: int | None, overrides: Sequence[str] = ()) -> Swee
         if SEARCHES.find(before.method.name).given == "combinations":
             if any(text.startswith("parameters.") for text in asked):
                 raise UserError(
-                    f"--trials: must be left out: a {before.method.name} has no number of trials,"
+                    f"--trials: must be left out: a {before.method.name} has no number of trials;"
                     " it grows by the values given with --set"
                 )
             raise UserError(

@@ -183,6 +183,7 @@ def _sweeps(names: Sequence[str], storage: str) -> list[Path]:
 def _bench_sweeps(
     runs: Sequence[Path], threads: int | None, rounds: int, device: str, as_json: bool
 ) -> None:
+    from orchestrator.planning.machine import present
     from orchestrator.record.commands import command
     from orchestrator.record.copies import here, send
     from orchestrator.record.networks import networks_of, threads_of
@@ -191,11 +192,14 @@ def _bench_sweeps(
 
     on, load = find_device(device), os.getloadavg()[0]
     networks = networks_of(runs, sparse=runs_sparse(on))
-    if threads is None:
-        threads = threads_of(networks)
+    if threads is None and (threads := threads_of(networks) or 0) > (cores := present()[0]):
+        raise UserError(
+            f"--threads: must be given: networks were timed with {threads} threads, and this"
+            f" machine has {cores} cores"
+        )
     latencies = time_in_turns(
         [here(network.trials[0].deploy_file) for network in networks],
-        Turns(on, rounds, threads),
+        Turns(on, rounds, threads or None),
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     for network, latency in zip(networks, latencies, strict=True):
@@ -276,9 +280,13 @@ def _trial_or_file(text: str, storage: str) -> Path:
     from orchestrator.record.copies import here
     from trainables.contract.artifacts import TrialDir
 
-    found = find_model(text, storage)
+    rule = f"{text}: must be SWEEP/TRIAL, the folder of a trial or a deploy form's file"
+    try:
+        found = find_model(text, storage)
+    except UserError as error:
+        raise UserError(f"{rule}, and there is none of that name") from error
     if found.kind != "trial" or found.path is None:
-        raise UserError(f"{text}: must be a trial, or a deploy form's file, got {found.kind}")
+        raise UserError(f"{rule}, got {found.kind}")
     return here(TrialDir(found.path).deploy_file)
 
 

@@ -20,7 +20,8 @@ def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     served = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         return served.wait()
     finally:

@@ -382,6 +382,8 @@ def ui(
             "",
         )
     uri = usual if uri is None else uri
+    if not uri.strip():
+        raise UserError(f"{store}: must be a tracking store, got '{uri}'")
     command, environment = ui_command(uri, host, port)
     try:
         socket.getaddrinfo(host, port)

@@ -391,6 +391,11 @@ def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch, 
         noted = {"deploy_structure": structure_of(form), "latency_threads": threads}
         cost = result.cost.model_copy(update=noted)
         folder.result_file.write_text(result.model_copy(update={"cost": cost}).model_dump_json())
+    machine = "orchestrator.planning.machine.present"
+    monkeypatch.setattr(machine, lambda: (threads - 1, []))
+    with pytest.raises(UserError, match=rf"with {threads} threads, and this machine has"):
+        bench([str(run)], rounds=1)
+    monkeypatch.setattr(machine, lambda: (threads, []))
     bench([str(run)], rounds=1)
     printed = capsys.readouterr().out
     assert f"{folders[0].path.name} and 1 more" in printed

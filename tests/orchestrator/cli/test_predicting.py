@@ -74,10 +74,11 @@ def test_pack_takes_the_names_that_predict_takes(runs, orchestrate, tmp_path):
     assert packed.is_file()
     code, _, err = orchestrate("pack", "run/final", packed, "--storage", runs)
     assert code == 2
-    assert err == "run/final: must be a trial, or a deploy form's file, got ensemble\n"
+    rule = "must be SWEEP/TRIAL, the folder of a trial or a deploy form's file"
+    assert err == f"run/final: {rule}, got ensemble\n"
     code, _, err = orchestrate("pack", "run/none", packed, "--storage", runs)
     assert code == 2
-    assert err.startswith("run/none: must be ")
+    assert err == f"run/none: {rule}, and there is none of that name\n"
 
 
 def frames(count, **more):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def test_a_store_that_is_not_there_is_not_made(orchestrate, tmp_path, monkeypatc
             2,
             f"--uri: the MLflow store {uri}",
         )
+    code, _, err = orchestrate("ui", "--uri", "")
+    assert (code, err) == (2, "--uri: must be a tracking store, got ''\n")
     assert orchestrate("ui")[2].startswith("--uri: the MLflow store sqlite:///mlflow.db is not")
     assert not list((tmp_path / "other").iterdir())
 
@@ -69,8 +72,10 @@ def test_a_named_store_is_shown_at_the_page_of_the_sweep(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_that_starts_ends_without_a_word(tmp_path, number) -> None:
     (tmp_path / "mlflow.db").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
     served = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(47113 + number)],
+        [sys.executable, "-c", SLOW, str(port)],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
@@ -85,3 +90,24 @@ def test_a_server_that_starts_ends_without_a_word(tmp_path, number) -> None:
     assert (served.returncode, err.splitlines()[2:]) == (
         (130, ["interrupted"]) if number == signal.SIGINT else (143, [])
     )
+
+
+def test_a_server_outlives_its_terminal_where_that_was_asked_for(tmp_path) -> None:
+    serves = (
+        "import signal, sys; from orchestrator.cli.commands.serving import serve;"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "sys.exit(serve([sys.executable, '-c', sys.argv[1]], {}))"
+    )
+    waits = (
+        "import pathlib, time; pathlib.Path('begun').touch()\n"
+        "while not pathlib.Path('end').exists(): time.sleep(0.05)"
+    )
+    served = subprocess.Popen(
+        [sys.executable, "-c", serves, waits],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    until((tmp_path / "begun").exists)
+    served.send_signal(signal.SIGHUP)
+    (tmp_path / "end").touch()
+    assert served.wait(60) == 0

@@ -91,7 +91,7 @@ def test_a_grid_grows_by_values_alone():
     with pytest.raises(UserError) as caught:  # the advice was followed
         extended(run, 1, [more])
     assert str(caught.value) == (
-        "--trials: must be left out: a grid has no number of trials, it grows by the values given"
+        "--trials: must be left out: a grid has no number of trials; it grows by the values given"
         " with --set"
     )
     trials = extend(run, None, more)
