@@ -74,7 +74,9 @@ FOLDER = "folder"
 
 @dataclass(slots=True)
 class _Trial:
-    """A trial that MLflow is told of; all but `waiting` is touched by the outbox thread only."""
+    """A trial that MLflow is told of; all but `waiting` is written by the outbox thread only, `run`
+    after what belongs to it: others look there whether it is open.
+    """
 
     name: str  # of its run
     params: Mapping[str, Any]  # that the run lacks
@@ -299,9 +301,9 @@ class MLflowTracker:
                 self._client.set_terminated(child.info.run_id, "KILLED")
             self._client.set_terminated(self._parent, MLFLOW_STATUS[status])
 
-        self._put("end of the sweep", self._sweep.undo if refused else operation)
         patience = 0.0 if refused and not self._parent else self._patience
-        missing = self._outbox.close(patience)
+        last = "end of the sweep", self._sweep.undo if refused else operation
+        missing = self._outbox.close(patience, last)
         self._outbox = None
         return missing
 

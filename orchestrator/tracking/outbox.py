@@ -58,6 +58,7 @@ class Outbox:
         self._every = every
         self._waiting: deque[tuple[str, Operation]] = deque([] if first is None else [first])
         self._passed: list[tuple[str, Operation]] = []  # in this round, see `NotYet`
+        self._last: tuple[str, Operation] | None = None  # until the outbox is closing
         self._first = None if first is None else first[0]
         self._lost: dict[str, None] = {}  # labels, in order
         self._attempts = 0  # of the first that waits
@@ -77,14 +78,16 @@ class Outbox:
         """The service answered a call: it is there, however long the queue."""
         self._last_answer = time.monotonic()
 
-    def close(self, patience: float) -> tuple[str, ...]:
+    def close(self, patience: float, last: tuple[str, Operation] | None = None) -> tuple[str, ...]:
         """Deliver what is left, however long it takes as long as the service answers; give up once
         it has not for `patience` seconds. The labels of what was not delivered, each once.
 
+        last: label and operation that passes nothing, whatever is under way.
         Ctrl-C ends the waiting, not the sweep.
         """
         self._patience = patience
         self._last_answer = said = time.monotonic()
+        self._last = last
         self._closing.set()
         try:
             while self._thread.is_alive():
@@ -97,7 +100,8 @@ class Outbox:
                     log.warning("MLflow: delivering what is left (%d entries)", len(self._waiting))
         except KeyboardInterrupt:
             log.warning("MLflow: interrupted, what is left is not delivered")
-        left = (*self._passed, *tuple(self._waiting))
+        last_left = () if self._last is None else (self._last,)
+        left = (*self._passed, *tuple(self._waiting), *last_left)
         return tuple({**self._lost, **{label: None for label, _ in left}})
 
     def _deliver(self) -> None:
@@ -105,6 +109,11 @@ class Outbox:
         while True:
             self._closing.wait(pause)
             closing = self._closing.is_set()
+            if closing and self._last is not None:
+                # not before: what was passed in the round in which the closing began is in its
+                # place again
+                self._waiting.append(self._last)
+                self._last = None
             waits = not self._deliver_all()
             silent = time.monotonic() - self._last_answer
             if closing and (not waits or silent >= self._patience):

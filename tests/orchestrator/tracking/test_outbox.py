@@ -213,6 +213,42 @@ def test_once_the_outbox_is_closing_nothing_passes_what_waits_and_no_patience_is
     assert service.seen == ["waited", "last"]
 
 
+def test_the_last_one_passes_nothing_that_was_passed_before_the_outbox_was_closing():
+    """An upload may take minutes: of the round in which another end was passed."""
+    service, box, comes, uploads = Service(), outbox(), threading.Event(), threading.Event()
+
+    def waits():
+        if not comes.is_set():
+            raise NotYet
+        service.seen.append("waited")
+
+    def upload():
+        uploads.set()
+        box._closing.wait(10.0)
+        comes.set()
+        service.seen.append("upload")
+
+    box.put("waits", waits)
+    box.put("upload", upload)
+    assert uploads.wait(10.0)
+    assert box.close(5.0, ("last", service.call("last"))) == ()
+    assert service.seen == ["upload", "waited", "last"]
+
+
+def test_the_last_one_is_named_where_the_outbox_is_left(monkeypatch):
+    monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_CALL", 0.1)
+    box, hangs, release = outbox(), threading.Event(), threading.Event()
+
+    def operation():
+        hangs.set()
+        release.wait(10.0)
+
+    box.put("hangs", operation)
+    assert hangs.wait(10.0)
+    assert box.close(0.1, ("last", lambda: None)) == ("hangs", "last")
+    release.set()
+
+
 def test_what_waits_when_the_outbox_is_left_is_named(monkeypatch):
     monkeypatch.setattr("orchestrator.tracking.outbox.LONGEST_CALL", 0.1)
     box, passed, release = outbox(), threading.Event(), threading.Event()
