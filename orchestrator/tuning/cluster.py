@@ -234,8 +234,8 @@ def cluster_ahead(
 ) -> Iterator[Callable[[], Cluster]]:
     """`ray_cluster` while its caller does other things: Ray's processes take seconds to start and
     to end, in which this one would wait. Yields what waits for the cluster, or raises why there is
-    none. end: its exit waits until Ray is gone. UserError at once where nothing listens: then
-    nothing has been written yet.
+    none. end: its exit waits until Ray is gone; what goes wrong then is a warning, as what it was
+    needed for is done. UserError at once where nothing listens: then nothing has been written yet.
 
     The thread ends last: the kernel kills Ray's processes with the thread that started them.
     """
@@ -247,7 +247,14 @@ def cluster_ahead(
     try:
         yield begun.result
     finally:
-        end.callback(thread.submit(around.close).result)
+        end.callback(thread.submit(_end, around).result)
+
+
+def _end(around: ExitStack) -> None:
+    try:
+        around.close()
+    except Exception as error:  # whatever Ray raises as it ends
+        log.warning("Ray did not end as it should: %s: %s", type(error).__name__, error)
 
 
 def _own_cores() -> dict[str, int]:

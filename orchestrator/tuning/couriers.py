@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.tracking.outbox import LONGEST_CALL
 from orchestrator.tracking.sending import Courier
 from orchestrator.tracking.tracker import Parcel, Send
 from orchestrator.tuning.cluster import LOST_AFTER_S, Cluster, ClusterLost
@@ -26,7 +27,7 @@ from trainables.contract.secrets import redacted
 log = logging.getLogger(__name__)
 
 SILENT_S = 60.0
-"""A node from which no file has arrived for so long, although some are under way, is given up."""
+"""A process from which no file has arrived at all for so long is given up."""
 
 RESTS_S = 600.0
 """So long a node that was given up is not asked again: it may lack MLflow, or the way to it."""
@@ -37,6 +38,10 @@ keep a node that has no trial.
 """
 
 LOOK_S = 0.2
+STOPPED_S = 30.0
+"""The driver waits no longer than that at the end of a sweep that was asked to end: a cluster's
+scheduler gives minutes for all that is left to do.
+"""
 SAY_S = 5.0
 """A driver that waits for so long at its end says what for."""
 
@@ -74,6 +79,7 @@ class _Process:
         ).remote()
         self._asked: dict[Any, tuple[OnTheWay, str]] = {}  # Ray's reference -> of which file
         self._heard = time.monotonic()
+        self._begun = False  # a file has arrived: the node can send
 
     @property
     def busy(self) -> bool:
@@ -94,16 +100,21 @@ class _Process:
             ready, _ = ray.wait([*self._asked], num_returns=len(self._asked), timeout=0)
         except Exception as error:  # of Ray's, whose head may be gone
             return _in_a_line(error)
+        problems = []
         for asked in ready:
             self._heard = time.monotonic()
-            way, name = self._asked[asked]
             problem = _answer(asked)
             if problem:
-                return problem
-            del self._asked[asked]
+                problems.append(problem)
+                continue
+            self._begun = True
+            way, name = self._asked.pop(asked)
             way.arrived(name)
-        silent = time.monotonic() - self._heard
-        return f"no answer for {silent:.0f} s" if self.busy and silent >= SILENT_S else ""
+        if problems:
+            return problems[0]
+        limit = LONGEST_CALL if self._begun else SILENT_S
+        silent = self.busy and time.monotonic() - self._heard >= limit
+        return f"no answer for {limit:.0f} s" if silent else ""
 
     @property
     def idle(self) -> bool:
@@ -150,6 +161,7 @@ class Couriers:
         self._lock = threading.Lock()  # held while Ray starts a process: see above
         self._processes: dict[str, _Process] = {}
         self._rests_until: dict[str, float] = {}
+        self._said: set[str] = set()  # why nodes were given up
         self._ended = False
 
     def __enter__(self) -> Couriers:
@@ -210,12 +222,17 @@ class Couriers:
     ) -> None:
         """Wait for what is under way, as long as some of it arrives.
 
-        stopped: whether a person does not want to wait. tick: called meanwhile. note: says one line
-        to the person.
+        stopped: whether the sweep was asked to end: then it waits for STOPPED_S at most.
+        tick: called meanwhile. note: says one line to the person.
         """
         say_at: float | None = time.monotonic() + SAY_S
+        leave_at = float("inf")
         with suppress(ClusterLost):
-            while not self._cluster.lost and self.look() and not stopped():
+            while not self._cluster.lost and self.look():
+                if stopped():
+                    leave_at = min(leave_at, time.monotonic() + STOPPED_S)
+                if time.monotonic() >= leave_at:
+                    break
                 self._cluster.check()
                 tick()
                 if say_at is not None and time.monotonic() >= say_at:
@@ -244,7 +261,11 @@ class Couriers:
     def _give_up(self, node: str, problem: str) -> None:
         self._end(node)
         self._rests_until[node] = time.monotonic() + RESTS_S
-        log.info("node %s: files of its trials are left to the driver: %s", node, problem)
+        level = logging.INFO if problem in self._said else logging.WARNING
+        self._said.add(problem)
+        log.log(
+            level, "MLflow: node %s sends no files of its trials, so we do: %s", node[:8], problem
+        )
 
     def _end(self, node: str) -> None:
         # where the head is gone, Ray would wait for it

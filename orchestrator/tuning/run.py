@@ -115,11 +115,12 @@ def run_trials(context: SweepRun) -> Stop | None:
         before = {name for name, state in states.items() if state.ended}
         unended = {trial.proposal.trial for trial in context.trials} - ended - before
         more = sum(open_slots(read_journal(context.journal.path)).values())
+        # before networks are timed: sending takes cores
+        couriers.settle(lambda: switch.stop() is not None, context.journal.heartbeat, display.note)
         if not unended and not more:
             Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
                 untimed(context, sparse=not slots.gpus and compiled())
             )
-        couriers.settle(lambda: switch.at_once, context.journal.heartbeat, display.note)
     stop = switch.stop()
     switch.requests.clear()
     if not unended and not more:
@@ -313,6 +314,7 @@ class TuneRun:
                 within.enter_context(placed_elsewhere(watch.avoided))
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
                 told = ShareReports(shares, searcher.trial_of)
+                # in this order: where a trial ran, the watch knows until it is told of the end
                 tuner = self._tuner(searcher, scheduler, [callback, told, watch])
                 beside(tuner.fit, monitor.tick)
         except ClusterLost as error:

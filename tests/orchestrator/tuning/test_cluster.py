@@ -440,16 +440,15 @@ def test_ray_ends_while_other_things_are_done(monkeypatch, environment):
     assert ended == [True]
 
 
-def test_what_goes_wrong_as_ray_ends_is_said(monkeypatch, environment):
+def test_what_goes_wrong_as_ray_ends_is_said_and_what_was_done_stays(
+    monkeypatch, environment, caplog
+):
     FakeRay(monkeypatch)
 
     def shutdown():
         raise OSError("no such process")
 
     monkeypatch.setattr(cluster.ray, "shutdown", shutdown)
-    with (
-        pytest.raises(OSError, match="no such process"),
-        ExitStack() as end,
-        cluster_ahead(None, lambda _: None, end) as joined,
-    ):
+    with ExitStack() as end, cluster_ahead(None, lambda _: None, end) as joined:
         joined()
+    assert "Ray did not end as it should: OSError: no such process" in caplog.text

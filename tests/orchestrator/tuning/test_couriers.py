@@ -16,7 +16,15 @@ from orchestrator.tracking.sending import Courier
 from orchestrator.tracking.tracker import Parcel
 from orchestrator.tuning import couriers as module
 from orchestrator.tuning.cluster import ClusterLost
-from orchestrator.tuning.couriers import IDLE_S, RESTS_S, SAY_S, SILENT_S, Couriers
+from orchestrator.tuning.couriers import (
+    IDLE_S,
+    LONGEST_CALL,
+    RESTS_S,
+    SAY_S,
+    SILENT_S,
+    STOPPED_S,
+    Couriers,
+)
 
 
 class Actor:
@@ -161,7 +169,7 @@ def test_what_did_not_arrive_is_left_to_the_driver_and_the_node_rests(scene, ans
     actor.arrive()
     scene.couriers.look()
     if answer == "silence":
-        scene.now += SILENT_S - 1.0
+        scene.now += LONGEST_CALL - 1.0
         other.arrive()
         scene.couriers.look()
         assert first.sent() is None
@@ -181,10 +189,11 @@ def test_what_did_not_arrive_is_left_to_the_driver_and_the_node_rests(scene, ans
 
 def test_a_node_that_gets_on_is_not_given_up_however_much_it_has_to_send(scene):
     sendings = [scene.send("a", run=str(number)) for number in range(10)]
+    scene.now += SILENT_S - 1.0
     for _ in range(20):
-        scene.now += SILENT_S - 1.0
         scene.ray.actors[0].arrive()
         scene.couriers.look()
+        scene.now += LONGEST_CALL - 1.0
     assert [sending.sent() for sending in sendings] == 10 * [{"one", "two"}]
 
 
@@ -208,7 +217,7 @@ def test_the_silence_of_a_process_begins_when_it_is_asked(scene):
     scene.couriers.look()
     scene.now += SILENT_S - 1.0
     sending = scene.send("a")
-    scene.now += 2.0
+    scene.now += LONGEST_CALL - 1.0
     scene.couriers.look()
     assert sending.sent() is None
 
@@ -253,10 +262,30 @@ def test_the_end_waits_no_longer_than_a_node_may_be_silent_and_says_what_for(sce
     assert sending.sent() == frozenset()
 
 
-def test_the_end_does_not_wait_where_a_person_does_not(scene):
+def test_the_end_of_a_sweep_that_was_asked_to_end_waits_no_longer_than_it_may(scene):
     scene.send("a")
-    scene.settle(lambda: True)
-    assert scene.now == 1000.0
+    scene.settle(lambda: scene.now >= 1010.0)
+    assert scene.now == pytest.approx(1010.0 + STOPPED_S, abs=1.0)
+
+
+def test_what_has_arrived_behind_what_did_not_is_not_sent_again(scene):
+    sending = scene.send("a")
+    first, second = scene.ray.actors[0].asked
+    first.answer, second.answer = "refused", ""
+    scene.couriers.look()
+    assert sending.sent() == {"two"}
+
+
+def test_a_reason_for_which_nodes_cannot_send_is_said_once(scene, caplog):
+    with caplog.at_level("WARNING"):
+        for node, reason in (("a", "no MLflow"), ("b", "no MLflow"), ("c", "no way")):
+            scene.send(node, "one")
+            scene.ray.actors[-1].arrive(answer=reason)
+            scene.couriers.look()
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+        "no MLflow",
+        "no way",
+    ]
 
 
 def test_the_end_waits_for_no_cluster_that_is_gone(scene):
