@@ -138,7 +138,7 @@ def test_the_driver_dies_in_each_of_its_operations(scenario: Scenario, way: How,
         if not world.died:
             break
         died_in = number
-    assert died_in > 100
+    assert died_in > 80
 
 
 @pytest.mark.parametrize(
