@@ -74,6 +74,7 @@ def train(current, *, until=EPOCHS):
             next_best(folder).replace(folder.best_file)
         current.saved()
         current.leave()  # the upload beside training has ended
+        current._rests_until = 0.0  # each is sent, so that there are always as many writes
     if until < EPOCHS:
         raise Interrupted("asked to")
     for file in (folder.selection_scores, folder.test_scores, folder.deploy_file):
