@@ -13,11 +13,12 @@ one / time of the other) in the same round, [in brackets] that of the smallest a
 round, and where their times are scattered it need not be that of the median times.
 
 Times are CPU time of the process at one thread. At several they are elapsed time, which counts
-whatever else runs on the machine, and CPU time of the leading thread, which counts its own share of
-the work and no waiting for the others (threads that wait sleep: OMP_WAIT_POLICY=passive, unless it
-is set). "saved" are the bytes of different storages that autograd keeps from the forward pass to
-the backward pass, parameters left out; "peak" is by how much memory rises in a step (Linux, or a
-GPU's).
+whatever else runs on the machine, and CPU time of the leading thread. Threads wait for each other
+as they do for torch's users, by spinning. On a machine with other programs they wait long; with
+OMP_WAIT_POLICY=passive they sleep, and the leading thread's CPU time counts its own share of the
+work alone, but each of a step's thousands of small operations pays for waking them. "saved" are
+the bytes of different storages that autograd keeps from the forward pass to the backward pass,
+parameters left out; "peak" is by how much memory rises in a step (Linux, or a GPU's).
 
 --precision takes tf32 on GPUs, and bf16 (autocast) anywhere. --run: compiled by torch.compile, or
 one CUDA graph of the whole step, replayed (all clips have all persons then, as a graph's shapes are
@@ -135,9 +136,6 @@ class Job:
 
 def main() -> None:
     chosen = _options().parse_args()
-    if chosen.threads > 1 and "OMP_WAIT_POLICY" not in os.environ:  # it is read at the start
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(chosen.threads)
     job = Job(torch.device(chosen.device), chosen.batch, chosen.threads, chosen.single)
     steps: dict[Way, Step] = {}
@@ -166,6 +164,7 @@ def main() -> None:
     results = {
         "device": device_name(job.device),
         "threads": chosen.threads,
+        "waiting": os.environ.get("OMP_WAIT_POLICY"),
         "torch": torch.__version__,
         "batch": chosen.batch,
         "single": chosen.single,
@@ -374,9 +373,10 @@ def by_clock(values: dict[str, list[float]], digits: int, unit: str) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
+    waiting = "" if results["waiting"] is None else f" (OMP_WAIT_POLICY={results['waiting']})"
     lines = [
-        f"{results['device']}, {results['threads']} thread(s), torch {results['torch']}, batch"
-        f" {results['batch']}, {results['single']:.0%} of the clips with one person; median"
+        f"{results['device']}, {results['threads']} thread(s){waiting}, torch {results['torch']},"
+        f" batch {results['batch']}, {results['single']:.0%} of the clips with one person; median"
         " [smallest, largest] of the rounds"
     ]
     for name, times in results["ms"].items():
