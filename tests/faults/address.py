@@ -1,5 +1,6 @@
 """A sweep whose storage is an address, in a world of faults: the driver and its workers have no
-folder in common, and each driver that follows a dead one begins with an empty cache.
+folder in common, and each driver that follows a dead one begins with an empty cache. So do the
+nodes: a worker that is still there finds its folder gone.
 
 They die in requests to the address as they do in operations of their disks.
 """
@@ -111,6 +112,8 @@ class AtAnAddress(Facts):
             if path.endswith("/result.json"):
                 trial, content = path.split("/")[-2], self._fs.cat_file(path)
                 assert self.results.setdefault(trial, content) == content, f"{trial}: another"
+                config = self._fs.exists(self._at(f"trials/{trial}/config.json"))
+                assert config, f"{trial} has a result without config.json"
                 for name, digest in json.loads(content)["digests"].items():
                     file = self._at(f"trials/{trial}/{name}")
                     assert self._fs.exists(file), f"{trial} has a result without {name}"

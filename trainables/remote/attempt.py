@@ -6,6 +6,7 @@ Knows the names of a trial's files, not what is in them.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -92,9 +93,11 @@ class Attempt:
 
     def saved(self) -> None:
         """The trainer has reported: where its checkpoint is a new one and the wire is free, send it
-        while training goes on. StorageFailed where an earlier one could not be sent.
+        while training goes on. StorageFailed where an earlier one could not be sent, and
+        FileNotFoundError where the node's folder was taken away.
         """
         self._raise()
+        self._check_folder()
         busy = self._upload is not None and self._upload.is_alive()
         if busy or time.monotonic() < self._rests_until:
             return
@@ -108,7 +111,9 @@ class Attempt:
 
     def finish(self) -> None:
         """Send everything that is not there yet, a result last. StorageFailed where that cannot be:
-        the trial then goes on from what is there.
+        the trial then goes on from what is there. Of a folder without its configuration, which was
+        taken away or not begun, only why the trial failed is sent, and nothing is removed for it:
+        FileNotFoundError where it holds a result.
         """
         self._wait()
         self._raise()
@@ -120,12 +125,20 @@ class Attempt:
             for path in _files(self.folder.path)
             if not (name := path.relative_to(self.folder.path).as_posix()).startswith("checkpoint/")
         }
+        checkpoint = {f"checkpoint/{path.name}" for path in self._checkpoint()}
+        whole = self.folder.config_file.is_file()
+        if result in files:
+            self._check_folder()
         self._check_owner()
+        if not whole:
+            why = self.folder.failure_file
+            self._objects.store({name: path for name, path in files.items() if name == why.name})
+            self._remove({OWNER})
+            return
         self._objects.store({name: path for name, path in files.items() if name != result})
         self._there |= files.keys() - {result}
         if _mark(self.folder.checkpoint_file) not in (None, self._sent.get("last.pt")):
             self._send(self._snapshot())
-        checkpoint = {f"checkpoint/{path.name}" for path in self._checkpoint()}
         self._remove((self._there - files.keys() - checkpoint) | {OWNER})
         if result in files:
             self._objects.store({result: files[result]})
@@ -193,6 +206,16 @@ class Attempt:
             owner = b""
         if owner != self._id.encode():
             raise Interrupted("another worker has taken the trial over")
+
+    def _check_folder(self) -> None:
+        """FileNotFoundError where somebody cleaned this node's cache. A trial begins with its
+        configuration, and nobody writes it again: where it is, so is all that was written after it.
+        What lies at the address is not removed because it is gone here.
+        """
+        file = self.folder.config_file
+        if not file.is_file():
+            text = "must stay while its trial runs; the trial goes on from what lies at the address"
+            raise FileNotFoundError(errno.ENOENT, text, str(file))
 
     def _remove(self, names: set[str]) -> None:
         self._objects.remove(sorted(names))

@@ -3,6 +3,7 @@ goes on from what is there, and ends with the same files.
 """
 
 import hashlib
+import shutil
 import socket
 from itertools import product
 
@@ -202,12 +203,13 @@ def test_why_a_trial_failed_lies_at_the_address_until_it_is_tried_again(store):
 
     def failing():
         with attempt(f"{address}/t1") as current:
+            write_atomic(current.folder.config_file, b"{}")
             write_atomic(current.folder.failure_file, b'{"reason": "r"}')
             raise TrialFailed("r")
 
     with pytest.raises(TrialFailed):
         failing()
-    assert list(contents(address)) == ["t1/failure.json"]
+    assert sorted(contents(address)) == ["t1/config.json", "t1/failure.json"]
     with attempt(f"{address}/t1") as current:
         train(current)
     assert contents(address) == whole()[0]
@@ -232,6 +234,7 @@ def test_a_checkpoint_is_sent_while_training_goes_on(store, monkeypatch):
     address, fs = store
     with attempt(f"{address}/t1") as current:
         folder = current.folder
+        write_atomic(folder.config_file, b"{}")
         write_atomic(folder.checkpoint_file, b"first")
         sent = current._snapshot()
         write_atomic(folder.checkpoint_file, b"second")
@@ -252,6 +255,7 @@ def test_uploads_take_a_tenth_of_the_time(store, monkeypatch):
             now[0] += 2.0
 
         monkeypatch.setattr(current, "_send", send)
+        write_atomic(current.folder.config_file, b"{}")
         for epoch in range(60):
             write_atomic(current.folder.checkpoint_file, b"%d" % epoch)
             current.saved()
@@ -259,6 +263,77 @@ def test_uploads_take_a_tenth_of_the_time(store, monkeypatch):
             now[0] += 1.0
         monkeypatch.undo()
     assert sent == [100.0 + 20 * number for number in range(len(sent))]
+
+
+def goes_on_without_its_folder(address, ending):
+    """A trial goes on whose folder somebody removes, before it writes what it ends with."""
+    with attempt(f"{address}/t1") as current:
+        write_atomic(current.folder.config_file, b"{}")
+        shutil.rmtree(current.folder.path.parent)
+        ending(current)
+
+
+def ends(current):
+    write_atomic(current.folder.metrics_file, b"epochs")
+    write_atomic(current.folder.result_file, RESULT)
+
+
+def fails(current):
+    write_atomic(current.folder.failure_file, b'{"reason": "r"}')
+    raise TrialFailed("r")
+
+
+def is_stopped(current):
+    raise Interrupted("asked to")
+
+
+def goes_on(current):
+    write_atomic(current.folder.checkpoint_file, b"3 " + state_of(3))
+    current.saved()
+    pytest.fail("an attempt trains on whose end cannot be sent")
+
+
+@pytest.mark.parametrize(
+    ("ending", "error"),
+    [
+        (ends, FileNotFoundError),
+        (fails, TrialFailed),
+        (is_stopped, Interrupted),
+        (goes_on, FileNotFoundError),
+    ],
+)
+def test_a_folder_that_was_taken_away_takes_nothing_from_the_address(store, ending, error):
+    """Another attempt goes on from there, and ends with the same files."""
+    address, _ = store
+    with pytest.raises(Interrupted), attempt(f"{address}/t1") as current:
+        train(current, until=3)
+    before = contents(address)
+    with pytest.raises(error):
+        goes_on_without_its_folder(address, ending)
+    after = contents(address)
+    after.pop("t1/.attempt", None)
+    assert (after.pop("t1/failure.json", None) is not None) == (ending is fails)
+    assert after == before
+    with attempt(f"{address}/t1") as current:
+        assert train(current) == [3]
+    assert contents(address) == whole()[0]
+
+
+def test_a_first_attempt_sends_no_result_of_a_folder_that_was_taken_away(store):
+    address, _ = store
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        goes_on_without_its_folder(address, ends)
+    assert list(contents(address)) == ["t1/.attempt"]
+
+
+def test_an_attempt_that_is_stopped_before_it_begins_leaves_what_is_there(store):
+    address, _ = store
+    with pytest.raises(Interrupted), attempt(f"{address}/t1") as current:
+        train(current, until=3)
+    before = contents(address)
+    with pytest.raises(Interrupted), attempt(f"{address}/t1"):
+        raise Interrupted("asked to")
+    assert contents(address) == before
 
 
 def test_weights_to_start_from_are_fetched_alone(store, tmp_path):
