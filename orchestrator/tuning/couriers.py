@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 SILENT_S = 60.0
 """A process from which no file has arrived at all for so long is given up."""
 
+REFUSED = 3
+"""Files in a row that a node which has sent others cannot send, after which it is given up. One may
+be at fault itself: a store that takes no file of its size, say.
+"""
+
 RESTS_S = 600.0
 """So long a node that was given up is not asked again: it may lack MLflow, or the way to it."""
 
@@ -62,6 +67,10 @@ class OnTheWay:
         self._there.add(name)
         self._left -= 1
 
+    def refused(self) -> None:
+        """A file is left to the driver."""
+        self._left -= 1
+
     def stop(self) -> None:
         """What has not arrived is not under way any more."""
         self._left = 0
@@ -80,6 +89,7 @@ class _Process:
         self._asked: dict[Any, tuple[OnTheWay, str]] = {}  # Ray's reference -> of which file
         self._heard = time.monotonic()
         self._begun = False  # a file has arrived: the node can send
+        self._refused = 0  # files since the last that arrived
 
     @property
     def busy(self) -> bool:
@@ -100,18 +110,27 @@ class _Process:
             ready, _ = ray.wait([*self._asked], num_returns=len(self._asked), timeout=0)
         except Exception as error:  # of Ray's, whose head may be gone
             return _in_a_line(error)
-        problems = []
+        useless = ""
         for asked in ready:
             self._heard = time.monotonic()
-            problem = _answer(asked)
-            if problem:
-                problems.append(problem)
+            way, name = self._asked[asked]
+            try:
+                problem: str = ray.get(asked)
+            except Exception as error:  # of Ray's: the process, or its node, is gone, or never came
+                useless = useless or _in_a_line(error)
                 continue
-            self._begun = True
-            way, name = self._asked.pop(asked)
-            way.arrived(name)
-        if problems:
-            return problems[0]
+            del self._asked[asked]
+            if not problem:
+                way.arrived(name)
+                self._begun, self._refused = True, 0
+                continue
+            way.refused()
+            self._refused += 1
+            log.info("MLflow: %s is not sent from its node, so we do: %s", name, problem)
+            if not self._begun or self._refused >= REFUSED:
+                useless = useless or problem
+        if useless:
+            return useless
         limit = LONGEST_CALL if self._begun else SILENT_S
         silent = self.busy and time.monotonic() - self._heard >= limit
         return f"no answer for {limit:.0f} s" if silent else ""
@@ -132,14 +151,6 @@ class _Process:
             with suppress(Exception):  # of Ray's, which may be going
                 ray.kill(self._actor)
         del self._actor
-
-
-def _answer(asked: Any) -> str:
-    try:
-        problem: str = ray.get(asked)
-    except Exception as error:  # of Ray's: the process, or its node, is gone, or never came
-        return _in_a_line(error)
-    return problem
 
 
 def _in_a_line(error: Exception) -> str:

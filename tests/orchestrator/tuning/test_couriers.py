@@ -19,6 +19,7 @@ from orchestrator.tuning.cluster import ClusterLost
 from orchestrator.tuning.couriers import (
     IDLE_S,
     LONGEST_CALL,
+    REFUSED,
     RESTS_S,
     SAY_S,
     SILENT_S,
@@ -162,9 +163,10 @@ def test_all_trials_of_a_node_have_one_process_there(scene):
     assert (first.sent(), second.sent(), elsewhere.sent()) == ({"one", "two"}, None, None)
 
 
-@pytest.mark.parametrize("answer", ["No module named 'mlflow'", RayActorError(), "silence"])
+@pytest.mark.parametrize("answer", ["the disk is full", RayActorError(), "silence"])
 def test_what_did_not_arrive_is_left_to_the_driver_and_the_node_rests(scene, answer):
-    first, second, elsewhere = scene.send("a", "x", "y"), scene.send("a"), scene.send("b")
+    first, elsewhere = scene.send("a", "x", "y", "z"), scene.send("b")
+    second = scene.send("a")
     actor, other = scene.ray.actors
     actor.arrive()
     scene.couriers.look()
@@ -175,7 +177,7 @@ def test_what_did_not_arrive_is_left_to_the_driver_and_the_node_rests(scene, ans
         assert first.sent() is None
         scene.now += 1.0
     else:
-        actor.arrive(answer=answer)
+        actor.arrive(count=REFUSED if answer == "the disk is full" else 1, answer=answer)
     scene.couriers.look()
     assert (first.sent(), second.sent(), elsewhere.sent()) == ({"x"}, frozenset(), None)
     assert (actor.alive, other.alive) == (False, True)
@@ -185,6 +187,31 @@ def test_what_did_not_arrive_is_left_to_the_driver_and_the_node_rests(scene, ans
     scene.now += 2.0
     assert scene.send("a").sent() is None
     assert len(scene.ray.actors) == 3
+
+
+def test_files_that_are_refused_one_at_a_time_are_left_to_the_driver_and_the_node_is_not(scene):
+    sending = scene.send("a", *"abcdefghij")
+    [actor] = scene.ray.actors
+    for _ in range(3):
+        actor.arrive()
+        scene.couriers.look()
+        actor.arrive(REFUSED - 1, answer="too large")
+        scene.couriers.look()
+        assert sending.sent() is None
+    actor.arrive()
+    scene.couriers.look()
+    assert sending.sent() == set("adgj")
+    assert actor.alive
+    assert scene.send("a").sent() is None
+    assert len(scene.ray.actors) == 1
+
+
+def test_a_node_that_never_sent_a_file_is_given_up_with_the_first_that_is_refused(scene):
+    sending = scene.send("a")
+    scene.ray.actors[0].arrive(answer="No module named 'mlflow'")
+    scene.couriers.look()
+    assert sending.sent() == frozenset()
+    assert not scene.ray.actors[0].alive
 
 
 def test_a_node_that_gets_on_is_not_given_up_however_much_it_has_to_send(scene):
