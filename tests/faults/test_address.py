@@ -1,4 +1,7 @@
-"""Sweeps at an address lose no result: workers and drivers die in any request and any write."""
+"""Sweeps at an address lose no result: workers and drivers die in any request and any write.
+
+`pytest tests/faults/test_address.py --fault-seed N` runs that sweep alone.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from orchestrator.record.journal import Journal
 from tests.faults import world as worlds
 from tests.faults.address import RemoteWorld
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.seeds import seen_again
 from tests.faults.test_faults import folder
 from tests.faults.world import LIVES, Faults
 
@@ -32,16 +36,13 @@ ALONE = [scenario for scenario in SCENARIOS if scenario.learns_from is None]
 """Sweeps that learn from no other one, which would lie at the address, too."""
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [pytest.param(s, marks=[pytest.mark.full] if s >= QUICK else []) for s in range(ALL)],
-)
-def test_a_sweep_at_an_address_comes_to_its_end(seed: int) -> None:
+def test_a_sweep_at_an_address_comes_to_its_end(seeds: range) -> None:
     worlds._everything_imported()
-    with folder() as where:
-        world = RemoteWorld(seed, f"memory://{uuid.uuid4().hex}", ALONE[seed % len(ALONE)])
-        drawn = (Faults.drawn(world.rng) for _ in range(LIVES))
-        worlds._lived(world, where, drawn)
+    for seed in seeds:
+        with seen_again(seed), folder() as where:
+            world = RemoteWorld(seed, f"memory://{uuid.uuid4().hex}", ALONE[seed % len(ALONE)])
+            drawn = (Faults.drawn(world.rng) for _ in range(LIVES))
+            worlds._lived(world, where, drawn)
 
 
 def closed_once(append: Callable[..., None]) -> Callable[..., None]:

@@ -35,13 +35,13 @@ from orchestrator.tuning.couriers import OnTheWay
 from orchestrator.tuning.early import EarlyStops
 from tests.faults.disk import How
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.seeds import seen_again
 from tests.faults.workers import Training
 from tests.faults.world import Faults, World, simulate, simulate_one
 from trainables.run import Watch
 
 QUICK, ALL = 50, 2000
 """Seeds in `make test`, and with those in `make test-full`."""
-CHUNK = 50
 SEARCHED = 100
 """Seeds within which a fault of our own must be found."""
 
@@ -64,11 +64,8 @@ def run(seed: int) -> World:
 
 def run_all(seeds: Iterable[int]) -> None:
     for seed in seeds:
-        try:
+        with seen_again(seed):
             run(seed)
-        except BaseException as error:
-            error.add_note(f"this sweep again: pytest tests/faults --fault-seed {seed}")
-            raise
 
 
 @pytest.fixture(autouse=True)
@@ -76,25 +73,6 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "seeds" not in metafunc.fixturenames:
-        return
-    one = metafunc.config.getoption("--fault-seed")
-    count = metafunc.config.getoption("--fault-seeds")
-    if one is not None:
-        chunks = [pytest.param(range(one, one + 1), id=str(one))]
-    else:
-        chunks = [
-            pytest.param(
-                range(begin, min(begin + CHUNK, count or ALL)),
-                id=f"from{begin}",
-                marks=[pytest.mark.full] if begin >= QUICK and not count else [],
-            )
-            for begin in range(0, count or ALL, CHUNK)
-        ]
-    metafunc.parametrize("seeds", chunks)
 
 
 def test_every_promise_is_kept(seeds: range) -> None:
