@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
@@ -42,13 +42,51 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         for name, each in value.items():
             items[name] = _copied(each, memo)
         return items
+    if kind is nn.Parameter:
+        return value.__deepcopy__(memo)
+    if kind is Tensor and _is_plain(value):
+        return _tensor_copy(value, memo)
     if isinstance(value, nn.Module) and not _copies_itself(value):
         twin: Any = object.__new__(kind)
         memo[id(value)] = twin
         state: dict[str, Any] = nn.Module.__getstate__(value)  # type: ignore[no-untyped-call]
-        twin.__setstate__({name: _copied(each, memo) for name, each in state.items()})
+        copies = {}
+        for name, each in state.items():  # most are nothing to copy: no call for those
+            its = type(each)
+            if its in _UNCHANGING:
+                copies[name] = each
+            elif its in _CONTAINERS and not each:
+                copies[name] = its()
+            else:
+                copies[name] = _copied(each, memo)
+        twin.__setstate__(copies)
         return twin
     return copy.deepcopy(value, memo)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether it is numbers in memory of its own, and nothing else."""
+    return (
+        value.is_leaf
+        and value.layout is torch.strided
+        and value.device.type in ("cpu", "cuda")
+        and not value.is_quantized
+        and value.is_contiguous()
+        and not (value.requires_grad or value.is_conj() or value.is_neg() or value.__dict__)
+        and value.grad is None
+        and value.untyped_storage().nbytes() == value.nbytes > 0
+    )
+
+
+def _tensor_copy(value: Tensor, memo: dict[Any, Any]) -> Tensor:
+    """Of a plain one; others that have the same memory find that of the copy, as torch's do."""
+    storages, storage = memo.setdefault("torch", {}), value.untyped_storage()._cdata
+    if storage in storages:
+        twin: Tensor = copy.deepcopy(value, memo)
+        return twin
+    twin = memo[id(value)] = value.clone()
+    storages[storage] = twin.untyped_storage()
+    return twin
 
 
 def _copies_itself(module: nn.Module) -> bool:
