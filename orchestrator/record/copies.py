@@ -9,6 +9,7 @@ folder of its own.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 from collections.abc import Iterable
@@ -86,9 +87,13 @@ def copy_of(path: Path) -> Copy | None:
     """The copy that a path lies in; None where it lies in none."""
     try:
         root = _root().absolute()
-        parts = path.absolute().relative_to(root).parts
-    except (ValueError, UserError):
+    except UserError:
         return None
+    # most paths are no copy's: as text that is told in a fraction of the time
+    text = str(path) if path.is_absolute() else f"{Path.cwd()}{os.sep}{path}"
+    if not text.startswith(f"{root}{os.sep}"):
+        return None
+    parts = path.absolute().relative_to(root).parts
     return _copy(root / parts[0] / parts[1]) if len(parts) > 1 else None
 
 

@@ -135,6 +135,8 @@ class _Lines:
 
     def and_those_of(self, content: bytes) -> _Lines:
         """With the lines that follow."""
+        if not content:
+            return self
         events, wrong = list[dict[str, Any]](), list[str]()
         for number, line in enumerate(content.split(b"\n"), self.content.count(b"\n") + 1):
             if not line.strip():

@@ -126,7 +126,7 @@ class Disk:
         return int(self._operate_write(process, lambda part: real(descriptor, part), data))
 
     def _open_file(self, file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        process = self.process
+        process = None if mode in ("r", "rb") else self.process
         if process is None or not set(mode) & set("wax+"):
             return self._open(file, mode, *arguments, **options)
         self._check_room(process, file)

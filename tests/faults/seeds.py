@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-CHUNK = 50
-"""Seeds of one test."""
+CHUNK = 25
+"""Seeds of one test: two processes then end at about the same time."""
 
 
 def chunks(quick: int, every: int, config: pytest.Config) -> list[object]:
