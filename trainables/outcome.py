@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainables.contract.artifacts import Cost, Latency, LevelResult, TrialDir, TrialResult
 from trainables.contract.config import TrialConfig
-from trainables.contract.disk import names_together, write_atomic, write_json
+from trainables.contract.disk import forced_together, write_atomic, write_json
 from trainables.cost.counting.levels import count_trial
 from trainables.cost.measured import parameter_count, peak_activation_bytes
 from trainables.data.batches.batches import Batches
@@ -95,7 +95,7 @@ def write_outcome(
     out: TrialDir,
 ) -> TrialResult:
     """Score and weigh the deploy form and write every file of the trial, the result last."""
-    with names_together():
+    with forced_together():
         result = _write_all_but_result(inputs, parts, trained, shipped, out)
     write_atomic(out.result_file, result.model_dump_json(indent=2).encode())
     return result

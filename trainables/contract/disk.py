@@ -13,11 +13,11 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
 
 from trainables.contract.addresses import was_address
 from trainables.contract.errors import LaterForm, NotWritable, OutOfSpace, StorageFailed, UserError
@@ -31,22 +31,32 @@ LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 """The name of a file that `write_atomic` had not finished when its process was killed."""
 
 
-_NAMES_TO_COME: ContextVar[set[Path] | None] = ContextVar("names_to_come", default=None)
-"""Within `names_together`: folders with new names that are not forced to disk yet."""
+_TO_FORCE: ContextVar[dict[Path, BinaryIO] | None] = ContextVar("to_force", default=None)
+"""Within `forced_together`: the files that are not forced to disk yet."""
 
 
 @contextmanager
-def names_together() -> Iterator[None]:
-    """Within: what `write_atomic` wrote survives a power cut once the block is left, not before:
-    names are forced to disk once per folder, which takes longer than the files themselves.
+def forced_together() -> Iterator[None]:
+    """Within: what `write_atomic` wrote survives a power cut once the block is left, not before.
+    The first file that is forced to disk takes most of the others along, which takes half of the
+    time; names are forced once per folder. For files that nobody reads before one of later names
+    them. The errors of `write_atomic` are raised here, too; what was refused is then removed.
     """
-    folders: set[Path] = set()
-    token = _NAMES_TO_COME.set(folders)
-    try:
-        yield
-    finally:
-        _NAMES_TO_COME.reset(token)
-    for folder in sorted(folders):
+    files: dict[Path, BinaryIO] = {}
+    token = _TO_FORCE.set(files)
+    with ExitStack() as closing:
+        closing.callback(lambda: [stream.close() for stream in files.values()])
+        try:
+            yield
+        finally:
+            _TO_FORCE.reset(token)
+        for path, stream in files.items():
+            try:
+                os.fsync(stream.fileno())
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                _raise_of(path, error)
+    for folder in sorted({path.parent for path in files}):
         try:
             sync_folder(folder)
         except OSError as error:
@@ -57,31 +67,43 @@ def names_together() -> Iterator[None]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` so that a reader sees the old file, the whole new one, or none; once it
-    returns, a power cut does not undo it (see `names_together`). OutOfSpace where the disk is full,
-    NotWritable where the machine refuses otherwise, UserError where the path was an address.
+    returns, a power cut does not undo it (see `forced_together`). OutOfSpace where the disk is
+    full, NotWritable where the machine refuses otherwise, UserError where the path was an address.
     """
     _refuse_address(path)
-    waiting = _NAMES_TO_COME.get()
+    later = _TO_FORCE.get()
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         make_folder(path.parent)
-        with partial.open("wb") as stream:
+        with ExitStack() as closing:
+            stream = closing.enter_context(partial.open("wb"))
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        if waiting is None:
-            sync_folder(path.parent)
-        else:
-            waiting.add(path.parent)
+            if later is None:
+                os.fsync(stream.fileno())
+            partial.replace(path)
+            if later is None:
+                sync_folder(path.parent)
+            else:
+                if (before := later.pop(path, None)) is not None:
+                    before.close()
+                later[path] = stream
+                closing.pop_all()  # forced to disk and closed at the end of the block
     except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and OutOfSpace.is_why(error):
-            raise OutOfSpace(path, error) from error
-        if isinstance(error, OSError) and error.strerror:  # its own name is that of `partial`
-            raise NotWritable(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, OSError):
+            _raise_of(path, error)
         raise
+
+
+def _raise_of(path: Path, error: OSError) -> NoReturn:
+    """The error of writing this file; its own name may be that of another one."""
+    if OutOfSpace.is_why(error):
+        raise OutOfSpace(path, error) from error
+    if error.strerror:
+        raise NotWritable(error.errno, error.strerror, str(path)) from error
+    raise error
 
 
 def _refuse_address(path: Path) -> None:

@@ -12,7 +12,7 @@ from trainables.contract import disk
 from trainables.contract.disk import (
     check_writable,
     disk_problem,
-    names_together,
+    forced_together,
     read_json,
     remove_leftovers,
     write_atomic,
@@ -114,27 +114,53 @@ def test_an_error_that_came_of_a_full_disk_is_one():
     assert disk_problem(UserError("anything else")) is None
 
 
-def test_names_are_forced_to_disk_once_per_folder_and_only_where_all_went_well(
+def test_files_then_names_are_forced_together_once_and_only_where_all_went_well(
     tmp_path, monkeypatch
 ):
-    synced = []
-    monkeypatch.setattr(disk, "sync_folder", synced.append)
-    with names_together():
-        for name in ("b", "a"):
+    synced, sync = [], os.fsync
+
+    def noted(handle):
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with forced_together():
+        for name in ("b", "a", "b"):
             write_atomic(tmp_path / name, b"x")
         assert synced == []
-    assert synced == [tmp_path]
+    assert synced == ["a", "b", tmp_path.name]
+    synced.clear()
     write_atomic(tmp_path / "c", b"x")
-    assert synced == [tmp_path] * 2
-    with pytest.raises(NotWritable), names_together():
+    assert len(synced) == 2  # of its own, as ever
+    synced.clear()
+    with pytest.raises(NotWritable), forced_together():  # noqa: PT012
+        write_atomic(tmp_path / "d", b"x")
         write_atomic(tmp_path, b"x")
-    assert synced == [tmp_path] * 2
+    assert synced == []
 
+
+@pytest.mark.parametrize(("code", "kind"), [(errno.ENOSPC, OutOfSpace), (errno.EIO, NotWritable)])
+def test_a_file_that_cannot_be_forced_to_disk_is_named_and_removed(
+    tmp_path, monkeypatch, code, kind
+):
+    def refused(handle):
+        if Path(f"/proc/self/fd/{handle}").readlink().name == "b":
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(kind) as caught, forced_together():  # noqa: PT012
+        write_atomic(tmp_path / "a", b"x")
+        write_atomic(tmp_path / "b", b"x")
+    assert str(caught.value) == f"{tmp_path / 'b'}: cannot be written: {os.strerror(code)}"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_full_disk_that_takes_no_names_is_said(tmp_path, monkeypatch):
     def full(folder):
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
     monkeypatch.setattr(disk, "sync_folder", full)
-    with pytest.raises(OutOfSpace), names_together():
+    with pytest.raises(OutOfSpace), forced_together():
         write_atomic(tmp_path / "e", b"x")
 
 
