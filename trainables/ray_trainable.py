@@ -4,10 +4,12 @@ else is `run_trial`.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -114,6 +116,7 @@ def train(request: TrialRequest) -> None:
 
     from trainables.run import Setup, Watch, run_trial
 
+    _leave_modules_alone()
     torch.set_num_threads(request["threads"])
     began, began_cpu = time.monotonic(), time.process_time()
     try:
@@ -167,6 +170,15 @@ def train(request: TrialRequest) -> None:
             tune.report({FAILED: str(error)})
         else:
             raise
+
+
+@cache
+def _leave_modules_alone() -> None:
+    """Python looks for cycles among all objects now and then, of which torch's and Ray's modules
+    are 300,000: they are no longer looked through. Once a process, before its first trial: what a
+    trial leaves is to be found.
+    """
+    gc.freeze()
 
 
 @dataclass(frozen=True, slots=True)

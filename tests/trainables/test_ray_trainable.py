@@ -91,6 +91,18 @@ def test_a_trial_runs_with_the_threads_of_its_request(tmp_path, reports, monkeyp
     assert 0 <= last[CPU_S] <= last[WALL_S] + 0.1
 
 
+def test_what_was_loaded_is_looked_through_for_cycles_no_more_and_trials_are(
+    tmp_path, reports, monkeypatch
+):
+    frozen, trials = [], []
+    monkeypatch.setattr(ray_trainable.gc, "freeze", lambda: frozen.append(len(trials)))
+    monkeypatch.setattr(run, "run_trial", lambda *_: trials.append(1))
+    ray_trainable._leave_modules_alone.cache_clear()
+    for _ in range(3):
+        train(request(tmp_path))
+    assert (frozen, len(trials)) == ([0], 3)
+
+
 def test_an_epoch_that_takes_minutes_says_how_far_it_is(monkeypatch):
     now, reports = [0.0], []
     monkeypatch.setattr(ray_trainable.time, "monotonic", lambda: now[0])

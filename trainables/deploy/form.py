@@ -106,8 +106,9 @@ class DeployForm(SkeletonNetwork):
         self.folding = folding
         self.compact = False  # channels were dropped, see `compact`
         self.frames: int | None = None
-        # products of kernels are rounded once
-        exact, precision = module_copy(pieces).double(), next(pieces.parameters()).dtype
+        # products of kernels are rounded once; what is deployed shares no memory with the pieces
+        precision = next(pieces.parameters()).dtype
+        exact = pieces if _is_double(pieces) else module_copy(pieces).double()
         self.data_norm = deployed(exact.data_norm, folding)
         self.stem = deployed(exact.stem, folding)
         self.blocks = deployed(exact.blocks, folding)
@@ -227,7 +228,7 @@ def deploy(
             )
         if folding is not None:
             return DeployForm(model.spec, folding, model, frames)
-        full = DeployForm(model.spec, FULL, model, frames)
+        full = DeployForm(model.spec, FULL, model, None)
         masked = any(
             (conv.weight == 0).any()
             for conv in model.blocks.modules()
@@ -236,10 +237,19 @@ def deploy(
         trained_as_one = any(
             isinstance(part, Fusion) and part.fixed for part in model.blocks.modules()
         )
-        if not masked or not model.merges or trained_as_one:
-            return full
-        unmerged = DeployForm(model.spec, FULL.model_copy(update={"merge": False}), model, frames)
-        return full if nonzero_params(full) <= nonzero_params(unmerged) else unmerged
+        shipped = full
+        if masked and model.merges and not trained_as_one:
+            merge_not = FULL.model_copy(update={"merge": False})
+            unmerged = DeployForm(model.spec, merge_not, model, None)
+            shipped = full if nonzero_params(full) <= nonzero_params(unmerged) else unmerged
+        if frames is not None:
+            shipped.expect(frames)
+        return shipped
+
+
+def _is_double(model: nn.Module) -> bool:
+    tensors = (*model.parameters(), *model.buffers())
+    return all(each.dtype == torch.float64 for each in tensors if each.is_floating_point())
 
 
 @torch.no_grad()

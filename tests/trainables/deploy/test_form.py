@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests import naive_models
+from trainables.contract.backbones import BACKBONES
 from trainables.contract.errors import UserError
 from trainables.deploy.form import (
     Execution,
@@ -23,6 +24,7 @@ from trainables.deploy.form import (
     usual_execution,
 )
 from trainables.models.backbones.hpi_gcn import MergedGraphConv
+from trainables.module_copies import module_copy
 from trainables.reparam.fusible import FULL, RELEASED
 from trainables.sparsity.masks import attach
 
@@ -79,6 +81,21 @@ def test_an_exact_form_that_is_rounded_is_what_single_precision_makes(network):
     for (name, one), (same, two) in pairs:
         assert (name, one.stride(), one.dtype) == (same, two.stride(), two.dtype)
         assert one.numpy().tobytes() == two.numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("folding", [FULL, RELEASED], ids=["full", "released"])
+@pytest.mark.parametrize("name", sorted(BACKBONES.own))
+def test_a_form_in_double_precision_is_made_without_a_copy_and_shares_no_memory(name, folding):
+    network = naive_models.narrow_backbone(name).double()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    form, of_copy = deploy(network, folding, frames=8), deploy(module_copy(network), folding)
+    of_copy.expect(8)
+    own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+    for key, value in form.state_dict().items():
+        assert value.untyped_storage().data_ptr() not in own, key
+        assert torch.equal(value, of_copy.state_dict()[key]), key
+        value.add_(1)  # whatever becomes of it
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_what_was_folded_is_said_in_numbers():
