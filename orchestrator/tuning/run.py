@@ -59,6 +59,7 @@ from orchestrator.tuning.searcher import SweepSearcher
 from orchestrator.tuning.shares import Shares
 from orchestrator.tuning.shares_adapter import ShareReports, at_most_shared, most_at_once, shares_of
 from orchestrator.tuning.signals import StopSwitch, fresh_switch, signals_cancel, time_budget
+from orchestrator.tuning.snapshots import one_snapshot
 from orchestrator.tuning.sources import Sources
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.timing import Timing, untimed
@@ -311,6 +312,7 @@ class TuneRun:
                 within.enter_context(warnings.catch_warnings())
                 within.enter_context(survivable_deaths())
                 within.enter_context(plain_workers())
+                within.enter_context(one_snapshot())
                 within.enter_context(placed_elsewhere(watch.avoided))
                 warnings.simplefilter("ignore")  # Tune warns of its own defaults; ours are meant
                 told = ShareReports(shares, searcher.trial_of)
