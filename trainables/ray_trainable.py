@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -111,12 +112,12 @@ def train(request: TrialRequest) -> None:
     met a full disk, or an address that refused it, which concerns the whole sweep. Any other
     exception and a dead process are retried and continue from the trial's checkpoint.
     """
+    _load()
     import torch
     from ray import tune
 
     from trainables.run import Setup, Watch, run_trial
 
-    _leave_modules_alone()
     torch.set_num_threads(request["threads"])
     began, began_cpu = time.monotonic(), time.process_time()
     try:
@@ -173,12 +174,19 @@ def train(request: TrialRequest) -> None:
 
 
 @cache
-def _leave_modules_alone() -> None:
-    """Python looks for cycles among all objects now and then, of which torch's and Ray's modules
-    are 300,000: they are no longer looked through. Once a process, before its first trial: what a
-    trial leaves is to be found.
+def _load() -> None:
+    """Load what trials need. Python looks for cycles among all objects now and then, of which
+    modules of torch and Ray are 300,000: not while they are loaded, nor later. Once a process,
+    before its first trial: what a trial leaves is to be found.
     """
-    gc.freeze()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        import_module("trainables.run")
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)

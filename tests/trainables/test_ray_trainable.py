@@ -1,6 +1,7 @@
 """What a worker makes of a request, and what it reports of how the trial ended."""
 
 import errno
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -97,10 +98,10 @@ def test_what_was_loaded_is_looked_through_for_cycles_no_more_and_trials_are(
     frozen, trials = [], []
     monkeypatch.setattr(ray_trainable.gc, "freeze", lambda: frozen.append(len(trials)))
     monkeypatch.setattr(run, "run_trial", lambda *_: trials.append(1))
-    ray_trainable._leave_modules_alone.cache_clear()
+    ray_trainable._load.cache_clear()
     for _ in range(3):
         train(request(tmp_path))
-    assert (frozen, len(trials)) == ([0], 3)
+    assert (frozen, len(trials), gc.isenabled()) == ([0], 3, True)
 
 
 def test_an_epoch_that_takes_minutes_says_how_far_it_is(monkeypatch):

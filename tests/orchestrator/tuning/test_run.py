@@ -44,6 +44,15 @@ def test_a_run_that_tune_ends_early_is_cut_short(scene, started, left):
     assert scene.run(fit) == Stop("system", f"Ray Tune ended, but {left} did not")
 
 
+def test_what_was_loaded_before_tune_ran_is_looked_through_for_cycles_no_more(scene, monkeypatch):
+    frozen = []
+    monkeypatch.setattr(run_module.gc, "freeze", lambda: frozen.append("modules"))
+    run_module._leave_modules_alone.cache_clear()
+    for _ in range(2):
+        scene.run(lambda tuner: frozen.append("ran"))
+    assert frozen == ["modules", "ran", "ran"]
+
+
 def test_what_still_runs_when_tune_ends_has_no_ending(scene):
     def fit(tuner):
         for number in range(2):
