@@ -87,6 +87,7 @@ class _Trial:
     waiting: list[Entry] = field(default_factory=list)  # epochs that are not written yet
     from_anywhere: bool = False  # files can be sent to the run from other machines
     searched: bool = False  # whether the run has to be looked for: it may be there
+    ending: bool = False  # its end waits to be delivered, and takes along the epochs that wait
     ended: bool = False
 
     def forget(self) -> None:
@@ -203,6 +204,7 @@ class MLflowTracker:
         written = False
         unknown = trial in self._unknown
         self._unknown.discard(trial)
+        self._trials[trial].ending = True
 
         def operation() -> None:
             nonlocal written
@@ -227,7 +229,12 @@ class MLflowTracker:
                 tags[STOPPED_AT] = str(stopped_at)
             figures: dict[str, float] = {}
             if status == "finished":
-                figures, tags[FOLDER] = final_metrics(folder), place_of(folder.path.absolute())
+                try:
+                    figures = final_metrics(folder)
+                except Exception:
+                    self._write(told, [], {})  # the epochs that waited for it are not lost with it
+                    raise
+                tags[FOLDER] = place_of(folder.path.absolute())
             if not told.new:
                 figures = self._runs.changed(told.run, figures)
                 self._forget_reason(told.run, reason)
@@ -333,9 +340,9 @@ class MLflowTracker:
         return told
 
     def _write_epochs(self, trial: str) -> None:
-        """Deliver the epochs of `trial` that wait."""
-        told = self._opened(trial)
-        self._write(told, [], {})
+        """Deliver the epochs of `trial` that wait, unless its end is about to."""
+        if not self._trials[trial].ending:
+            self._write(self._opened(trial), [], {})
 
     def _write(self, told: _Trial, more: Sequence[Entry], tags: Mapping[str, str]) -> None:
         """Deliver the epochs that wait and `more`, but for those that an earlier attempt of the

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections import Counter
 
 import pytest
 
+from orchestrator.tracking import mlflow
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.pages import NOTE
 from orchestrator.tracking.records import artifacts_of
@@ -252,6 +254,41 @@ def test_a_trial_of_a_new_sweep_takes_few_calls_however_many_epochs(uri, trials)
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 50
     assert run.data.metrics["deploy_latency_ms"] == LATENCY.deploy_latency_ms
     assert run.data.params["train.epochs"] == "3"
+
+
+def test_epochs_that_wait_go_with_the_end_and_are_not_lost_where_it_cannot_be_told(
+    uri, trials, monkeypatch
+):
+    folder, broken = trials["joint-0.6"], trials["bone-0.6"]
+    tracker = opened(uri, "ends")
+    asked = asked_by(tracker)
+    free, held = threading.Event(), threading.Event()
+
+    def wait():
+        held.set()
+        free.wait()
+
+    tracker._put("what is slow", wait)
+    held.wait()
+    read = mlflow.final_metrics
+
+    def unreadable(of):
+        if of == broken:
+            raise OSError("unreadable")
+        return read(of)
+
+    monkeypatch.setattr(mlflow, "final_metrics", unreadable)
+    for each in (folder, broken):
+        start(tracker, each)
+        epochs(tracker, each, range(3))
+        tracker.finish_trial(each.path.name, each, "finished")
+    free.set()
+    assert tracker._outbox.close(10.0) == (f"end of trial {broken.path.name}",)
+    assert asked["log_batch"] == 1 + 1 + 1  # the sweep's description is one
+    client, found = runs(uri, "ends")
+    for run in (each for each in found if each.data.tags["kind"] == "trial"):
+        assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 3
+        assert run.data.params["train.epochs"] == "3"
 
 
 def test_what_was_written_without_an_answer_is_there_once(uri, trials):
