@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def main() -> None:
     for arm, values in figures.items():
         print(arm)
         for name, value in values.items():
-            print(f"  {name:42} {value:10,.4g}")
+            print(f"  {name:60} {value:10,.4g}")
 
 
 def measure(arm: str, folder: Path, trials: int, repeat: int) -> dict[str, float]:
@@ -119,8 +120,11 @@ def measure(arm: str, folder: Path, trials: int, repeat: int) -> dict[str, float
         "after the last trial, s": seconds - ended[-1],
         "CPU of all processes per trial, s": sampler.cpu_seconds() / trials,
         "CPU of the driver per trial, s": counted["cpu_s"] / trials,
-        "that from the first to the last end, s": sampler.driver_cpu(ended[0], ended[-1])
-        / (trials - 1),
+        **{
+            f"{kind}, CPU per trial between those ends, s": used / (trials - 1)
+            for kind, used in sampler.cpu_by_kind(ended[0], ended[-1]).items()
+        },
+        **beside_training(folder),
         "calls per trial": sum(counted["calls"].values()) / trials,
         "driver at a tenth of the trials, MB": sampler.memory_at(ended[trials // 10]),
         "driver at the last trial, MB": sampler.memory_at(ended[-1]),
@@ -143,6 +147,8 @@ class Sampler:
         self._family = {driver}
         self._cpu: dict[int, float] = {}
         self._samples: list[tuple[float, float, float]] = []  # of the driver: when, MB, CPU seconds
+        self._kinds: dict[int, str] = {driver: "driver"}
+        self._used: list[tuple[float, Counter[str]]] = []  # when, CPU seconds so far by kind
 
     def sample(self) -> None:
         parents, cpu = {}, {}
@@ -162,6 +168,12 @@ class Sampler:
             self._family |= new
         tick = os.sysconf("SC_CLK_TCK")
         self._cpu |= {pid: cpu[pid] / tick for pid in self._family & cpu.keys()}
+        used_by: Counter[str] = Counter()
+        for pid, seconds in self._cpu.items():
+            if self._kinds.get(pid) not in ("driver", "workers"):
+                self._kinds[pid] = "workers" if runs_trials(pid) else "Ray's own processes"
+            used_by[self._kinds[pid]] += seconds
+        self._used.append((time.monotonic() - self._began, used_by))
         try:
             pages = int(Path(f"/proc/{self._driver}/statm").read_text().split()[1])
         except (OSError, IndexError):
@@ -175,9 +187,12 @@ class Sampler:
         """Of all processes together; the last half second of each may be missing."""
         return sum(self._cpu.values())
 
-    def driver_cpu(self, begin: float, end: float) -> float:
-        """Seconds that the driver took between two times."""
-        return self._at(end)[2] - self._at(begin)[2]
+    def cpu_by_kind(self, begin: float, end: float) -> dict[str, float]:
+        """Seconds between two times of the driver, of workers, and of what Ray starts beside."""
+        first, last = (
+            min(self._used, key=lambda sample: abs(sample[0] - when))[1] for when in (begin, end)
+        )
+        return {kind: last[kind] - first[kind] for kind in sorted(last)}
 
     def memory_at(self, when: float | None) -> float:
         """Megabytes of the driver at `when` seconds, or the most there were."""
@@ -187,6 +202,29 @@ class Sampler:
 
     def _at(self, when: float) -> tuple[float, float, float]:
         return min(self._samples, key=lambda sample: abs(sample[0] - when))
+
+
+def runs_trials(pid: int) -> bool:
+    """Whether it is, or was until now, a worker of Tune's, by its title."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+    except OSError:
+        return False
+
+
+def beside_training(folder: Path) -> dict[str, float]:
+    """Of a trial of ours, in its process, as the journal has it; a new process loads torch."""
+    journals = folder.glob("runs/*/journal.jsonl")
+    events = [json.loads(line) for path in journals for line in path.read_text().splitlines()]
+    ends = [event for event in events if event["event"] == "trial_finished"]
+    if not ends:
+        return {}
+    return {
+        "trial beside its training, s (median)": statistics.median(
+            end["wall_s"] - end["seconds"] for end in ends
+        ),
+        "CPU of a trial, s (median)": statistics.median(end["cpu_s"] for end in ends),
+    }
 
 
 def child(arm: str, trials: int, repeat: int) -> None:
