@@ -204,7 +204,8 @@ class MLflowTracker:
         written = False
         unknown = trial in self._unknown
         self._unknown.discard(trial)
-        self._trials[trial].ending = True
+        if (started := self._trials.get(trial)) is not None:  # its worker may never have started
+            started.ending = True
 
         def operation() -> None:
             nonlocal written

@@ -291,6 +291,14 @@ def test_epochs_that_wait_go_with_the_end_and_are_not_lost_where_it_cannot_be_to
         assert run.data.params["train.epochs"] == "3"
 
 
+def test_an_end_of_a_trial_that_never_started_stops_nothing(uri, trials):
+    tracker = opened(uri, "never")
+    tracker.finish_trial("never", trials["joint-0.6"], "failed", "the worker died")
+    start(tracker, trials["bone-0.6"])
+    assert tracker._outbox.close(10.0) == ("end of trial never",)
+    assert sorted(r.data.tags["kind"] for r in runs(uri, "never")[1]) == ["sweep", "trial"]
+
+
 def test_what_was_written_without_an_answer_is_there_once(uri, trials):
     folder = trials["joint-0.6"]
     tracker = opened(uri, "silent")
