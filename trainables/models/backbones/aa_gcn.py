@@ -19,6 +19,7 @@ from trainables.models.layers import (
     side_by_side,
     start_as_residual,
 )
+from trainables.models.mixing import mixed_by_each
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
     Deployable,
@@ -114,13 +115,11 @@ def mixed_by_similarity(x: Tensor, embedded: Tensor, adjacency: Tensor, alpha: T
     embedded: (N, 2 K C', T, V), theta_1, phi_1, theta_2, phi_2, ...; adjacency: (K, V, V); alpha:
     (1,).
     """
-    clips, channels, frames, joints = x.shape
-    subsets = len(adjacency)
+    clips, joints, subsets = x.shape[0], x.shape[3], len(adjacency)
     theta, phi = embedded.reshape(clips * subsets, 2, -1, joints).unbind(dim=1)  # (N K, C' T, V)
     similarity = torch.tanh(torch.bmm(theta.mT, phi) / theta.shape[1])
     matrices = adjacency + alpha * similarity.view(clips, subsets, joints, joints)
-    mixed = torch.matmul(x.reshape(clips, 1, channels * frames, joints), matrices)
-    return mixed.view(clips, subsets * channels, frames, joints)
+    return mixed_by_each(x, matrices)
 
 
 class STCAttention(nn.Module):

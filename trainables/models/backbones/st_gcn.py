@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from trainables.models.adjacency import initial_adjacency
 from trainables.models.backbone import Backbone, NetworkSpec
 from trainables.models.layers import Block, Classifier, DataNorm, bias_of, residual_path
+from trainables.models.mixing import mixed_by_each
 from trainables.models.temporal import build_temporal
 from trainables.reparam.counts import BatchNorm2d
 from trainables.reparam.fusible import (
@@ -53,10 +54,7 @@ class SubsetMixing(Deployable):
         return self.matrices if self.factors is None else self.matrices * self.factors
 
     def forward(self, x: Tensor) -> Tensor:
-        clips, channels, frames, joints = x.shape
-        # (N, K, C T, V)
-        mixed = torch.matmul(x.reshape(clips, 1, channels * frames, joints), self.adjacency())
-        return mixed.view(clips, -1, frames, joints)
+        return mixed_by_each(x, self.adjacency())
 
     def deployed(self, folding: Folding) -> nn.Module:
         return plain_copy(
