@@ -126,6 +126,7 @@ def test_closing_waits_as_long_as_the_service_gets_on(now, monkeypatch):
 
     def slow(name):
         def operation():
+            box._closing.wait(10.0)  # `close` has looked at the clock
             now[0] += 60
             box.answered()  # a call of several
             now[0] += 60
