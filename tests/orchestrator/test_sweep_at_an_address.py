@@ -26,7 +26,7 @@ version: 1
 name: tiny
 data: {store: data, protocol: xsub, frames: 8, selection: {fraction: 0.3}}
 parameters:
-  train.epochs: {values: [2, 300], axis: cell}
+  train.epochs: {values: [2, 900], axis: cell}
 model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
 train: {batch_size: 4, lr: 0.05, warmup_epochs: 0}
 resources: {gpus: 0}
@@ -90,7 +90,7 @@ def test_a_sweep_in_a_bucket_survives_its_worker_its_driver_and_its_machine(
     def checkpoint():
         """The version of the long trial's checkpoint in the bucket."""
         found = objects.list("trials")
-        last = [name for name in found if "epochs300" in name and name.endswith("/last.pt")]
+        last = [name for name in found if "epochs900" in name and name.endswith("/last.pt")]
         return found[last[0]].version if last else None
 
     def restarted():
@@ -105,7 +105,7 @@ def test_a_sweep_in_a_bucket_survives_its_worker_its_driver_and_its_machine(
     os.killpg(driver.pid, signal.SIGKILL)
     driver.communicate()
     shutil.rmtree(folder / "cache")
-    assert not any("epochs300" in name and "result" in name for name in objects.list("trials"))
+    assert not any("epochs900" in name and "result" in name for name in objects.list("trials"))
 
     again = command("sweep", "tiny.yaml", cwd=folder)
     assert again.returncode == 0, again.stderr
