@@ -433,3 +433,24 @@ def run(
                         *(space, 0, values, offsets, 0, 0, (zero,)),
                         *(space, 0, 0, lowest, space, at, 0),  # where there are zeros
                     )
+
+
+@kernel
+def means(
+    space: Numbers, at: int, row: int, frames: int, joints: int, width: int, out: Numbers
+) -> None:
+    """out[c] = the mean over frames and joints of row c of a map that begins `at`; row, width:
+    numbers from row to row and from frame to frame.
+    """
+    sums = np.empty(joints, space.dtype)
+    for channel in range(len(out)):
+        sums[:] = space.dtype.type(0.0)
+        for frame in range(frames):
+            begin = at + channel * row + frame * width
+            numbers = space[begin : begin + joints]
+            for joint in range(joints):
+                sums[joint] += numbers[joint]
+        total = space.dtype.type(0.0)
+        for joint in range(joints):
+            total += sums[joint]
+        out[channel] = total / space.dtype.type(frames * joints)

@@ -252,7 +252,7 @@ class Compiled:
         def run(part: slice) -> None:
             memory = room(self._own_memory, self.token)
             for person in range(part.start, part.stop):
-                means[person] = self._run(x[person], memory)
+                self._run(x[person], memory, means[person])
 
         in_parts(run, len(x), threads)
         return means
@@ -262,10 +262,11 @@ class Compiled:
         memory[:] = self.memory
         return memory
 
-    def _run(self, x: Numbers, memory: Numbers) -> Numbers:
+    def _run(self, x: Numbers, memory: Numbers, means: Numbers) -> None:
         from trainables.sparse import kernels
 
-        self._view(memory, self.source)[:, :, : self.joints[0]] = x
+        (joints, width), result = self.joints, self.result
+        self._view(memory, self.source)[:, :, :joints] = x
         kernels.run(
             memory,
             self.steps,
@@ -274,9 +275,7 @@ class Compiled:
             self.mixings,
             self.matrices,
         )
-        summed = self._view(memory, self.result).sum(axis=1)[:, : self.joints[0]].sum(axis=1)
-        mean: Numbers = summed / (self.result.frames * self.joints[0])
-        return mean
+        kernels.means(memory, result.at, result.row, result.frames, joints, width, means)
 
     def _view(self, memory: Numbers, place: Map) -> Numbers:
         """A map as (C, T, W)."""
