@@ -17,6 +17,9 @@ one not counted: with a server each is at least one request.
 from __future__ import annotations
 
 import argparse
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import json
 import os
 import resource
@@ -30,6 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 SAMPLE_S = 0.5
@@ -230,13 +234,43 @@ def beside_training(folder: Path) -> dict[str, float]:
 def child(arm: str, trials: int, repeat: int) -> None:
     """The driver of one arm, in its folder; leaves `counted.json`."""
     calls: Counter[str] = Counter()
-    count_calls(calls)
+    sys.meta_path.insert(0, CallsCounted(calls))
     try:
         ARMS[arm](trials, repeat)
     finally:
         used = resource.getrusage(resource.RUSAGE_SELF)
         counted = {"cpu_s": used.ru_utime + used.ru_stime, "calls": dict(calls.most_common())}
         Path("counted.json").write_text(json.dumps(counted, indent=2))
+
+
+STORE_OF_RUNS = "mlflow.store.tracking.sqlalchemy_store"
+
+
+class CallsCounted(importlib.abc.MetaPathFinder):
+    """Counts what MLflow's client asks of its store and its artifacts once the driver loads them:
+    loaded here, they would not be loaded beside the start of Ray, as they are without a count.
+    """
+
+    def __init__(self, calls: Counter[str]) -> None:
+        self._calls = calls
+
+    def find_spec(
+        self, name: str, _path: Any, _target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != STORE_OF_RUNS:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.loader is not None
+        load = spec.loader.exec_module
+
+        def load_and_count(module: ModuleType) -> None:
+            load(module)
+            count_calls(self._calls)
+
+        spec.loader.exec_module = load_and_count  # type: ignore[method-assign]
+        return spec
 
 
 def count_calls(calls: Counter[str]) -> None:
