@@ -4,9 +4,12 @@ trials, its data. Starts nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from orchestrator.planning.stopping import check_stopping
 from orchestrator.record.warm_start import check_warm_start
@@ -21,6 +24,7 @@ from trainables.contract.addresses import check_storage, is_address
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.config import TrialConfig
 from trainables.contract.errors import TrialFailed, UserError
+from trainables.contract.secrets import redacted
 from trainables.contract.sparsity import FROM_THE_SWEEP, run_of
 
 if TYPE_CHECKING:
@@ -67,13 +71,40 @@ def check_early(sweep: Sweep) -> list[str]:
 
 
 def _check_tracking(sweep: Sweep) -> list[str]:
-    """Variables of `tracking.uri` that are not set."""
+    """Variables of `tracking.uri` that are not set, or an address at which MLflow has no store."""
     place = sweep.problem(("tracking", "uri"), "").removesuffix(": ")
     try:
-        expanded(sweep.tracking.uri, place)
+        address = expanded(sweep.tracking.uri, place)
     except UserError as error:
         return list(error.problems)
-    return []
+    problem = store_problem(address)
+    return [] if problem is None else [sweep.problem(("tracking", "uri"), problem)]
+
+
+STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+"""Schemes of addresses at which MLflow has stores."""
+DATABRICKS = ("databricks", "databricks-uc", "uc")
+
+
+def store_problem(address: str) -> str | None:
+    """Why MLflow has no store at such an address, None where it may have one: a scheme that neither
+    it nor an installed plugin of it knows, a folder, a server without a host.
+    """
+    scheme, colon, rest = address.partition(":")
+    kind, shown = scheme.partition("+")[0] if colon else "file", redacted(address)
+    others = {entry.name for entry in entry_points(group="mlflow.tracking_store")} | {*DATABRICKS}
+    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
+        others.add("file")  # which MLflow refuses else
+    if kind not in {*STORES, *others} and scheme not in {"none", *others}:
+        return (
+            "must be none, https://HOST of an MLflow server, sqlite:///FILE, or a database's"
+            f" postgresql://, mysql:// or mssql://, got '{shown}'{nearest(kind, STORES)}"
+        )
+    if kind in ("http", "https") and urlsplit(address).hostname is None:
+        return f"must name a host, got '{shown}'"
+    if kind == "sqlite" and not rest.startswith("///"):
+        return f"must have three slashes before the path of its file, got '{shown}'"
+    return None
 
 
 def _check_storage(sweep: Sweep) -> list[str]:

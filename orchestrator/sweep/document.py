@@ -105,7 +105,7 @@ def locate(places: Mapping[Path, str], name: str, path: Path) -> str:
         (places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in places), name
     )
     below = f"--set {dotted(path)}"
-    if path and (place == below or below.startswith(f"{place}[")):
+    if path and (place == below or below.startswith((f"{place}[", f"{place}."))):
         return below
     return f"{place} {dotted(path)}" if path else place
 

@@ -137,7 +137,7 @@ def test_wrong_protocol_layout_and_groups_in_one_go(orchestrate, tmp_path, store
     assert code == 2
     assert err.splitlines() == [
         (
-            "--set model model.groups: groups must divide channels, got groups=5 and channels=8"
+            "--set model.groups: groups must divide channels, got groups=5 and channels=8"
             " (cell joint-level0)"
         ),
         f"--set model model.layout: must be auto or ucla20, the layout of {store}, got 'ntu25'",

@@ -168,7 +168,7 @@ def test_overrides_say_where_they_come_from(tmp_path) -> None:
         "nothing",
     ) == [
         "--set nothing: must be of the form a.b=value",
-        "--set sparsity sparsity.lvl: unknown key, did you mean 'level'?",
+        "--set sparsity.lvl: unknown key, did you mean 'level'?",
         "--set train.epochs: must be at least 1, got 0",
         (
             "--set parameters.train.lr.max parameters.train.lr: needs min and max, but min is not"
