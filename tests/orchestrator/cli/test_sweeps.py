@@ -140,7 +140,7 @@ def test_wrong_protocol_layout_and_groups_in_one_go(orchestrate, tmp_path, store
             "--set model.groups: groups must divide channels, got groups=5 and channels=8"
             " (cell joint-level0)"
         ),
-        f"--set model model.layout: must be auto or ucla20, the layout of {store}, got 'ntu25'",
+        f"--set model.layout: must be auto or ucla20, the layout of {store}, got 'ntu25'",
         (
             f"s.yaml:3 data.protocol: must be xsub or xview in {store}, got 'xsbu', did you mean"
             " 'xsub'?"
