@@ -390,6 +390,7 @@ def request(folder: Path, repeat: int, chosen: dict[str, Any]) -> Any:
         timed=False,
         start=None,
         leave=[],
+        together_s=0.0,
     )
 
 

@@ -60,6 +60,9 @@ from it, or has left it to others; its epochs, and the seconds that they took.
 SHARED = "shared"
 """Key of the report of an epoch that another trial has trained for this one."""
 
+EPOCHS = "epochs"
+"""Key of a report of several epochs: their reports, the earliest first."""
+
 STEP, STEPS = "step", "steps"
 """Keys of a report within an epoch, which is `IN_EPOCH` (0-based): steps done, and of how many."""
 IN_EPOCH = "in_epoch"
@@ -100,6 +103,8 @@ class TrialRequest(TypedDict):
     timed: bool  # the trial measures the latency of its network itself, beside other trials
     start: SharedRequest | None  # the beginning to start from, where it is there
     leave: list[SharedRequest]  # those to leave to others
+    # epochs that end within so many seconds may be reported together; 0: each by itself
+    together_s: float
 
 
 def train(request: TrialRequest) -> None:
@@ -120,18 +125,19 @@ def train(request: TrialRequest) -> None:
 
     torch.set_num_threads(request["threads"])
     began, began_cpu = time.monotonic(), time.process_time()
+    tell = Reports(tune.report, request["together_s"])
     try:
         with _place(request) as place:
             device = _device(request["gpu_fraction"])
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # a trial before it in this process may have left some
                 torch.cuda.reset_peak_memory_stats()
-                tune.report({GPU: which_gpu()})
-            shared = Shared(request, tune.report, place)
+                tell({GPU: which_gpu()})
+            shared = Shared(request, tell, place)
 
             def report(metrics: Mapping[str, float]) -> None:
                 place.saved()
-                tune.report({**metrics, **shared.mark(metrics), **gpu_memory(device)})
+                tell.epoch({**metrics, **shared.mark(metrics), **gpu_memory(device)})
 
             run_trial(
                 TrialConfig.model_validate_json(request["config"]),
@@ -145,9 +151,9 @@ def train(request: TrialRequest) -> None:
                 ),
                 Watch(
                     report=report,
-                    warn=lambda text: tune.report({WARNING: text}),
+                    warn=lambda text: tell({WARNING: text}),
                     should_stop=place.stopped,
-                    stepped=StepReports(tune.report),
+                    stepped=StepReports(tell),
                 ),
             )
             place.finish()
@@ -156,19 +162,20 @@ def train(request: TrialRequest) -> None:
                 CPU_S: time.process_time() - began_cpu,
             }
         # a trial that reports nothing, its epochs being done before, makes Tune print a line
-        tune.report({"complete": True, **took})
+        tell({"complete": True, **took})
     except Interrupted as stop:
-        tune.report({"interrupted": str(stop)})
+        tell({"interrupted": str(stop)})
     except Exception as error:
+        tell.flush()
         problem = disk_problem(error)
         silent = isinstance(error, StorageFailed) and not error.refused
         if silent or (isinstance(error, Unreached) and problem is None):
-            tune.report({AWAY: str(error)})
+            tell({AWAY: str(error)})
             raise  # another node may reach it
         if problem is not None:
-            tune.report({DISK: problem})
+            tell({DISK: problem})
         elif isinstance(error, TrialFailed | UserError):
-            tune.report({FAILED: str(error)})
+            tell({FAILED: str(error)})
         else:
             raise
 
@@ -338,6 +345,45 @@ class Shared:
     def _left(self, file: SharedFile, seconds: float) -> None:
         self._place.left(file.path)
         self._report({BEGAN: file.digest, SHARED_EPOCHS: file.epochs, SHARED_S: seconds})
+
+
+class Reports:
+    """What a trial tells Tune. For each report it waits until the driver has heard it, 4 ms of a
+    CPU: epochs that are short go together, and with whatever is told next.
+    """
+
+    def __init__(self, report: Callable[[dict[str, Any]], None], together_s: float) -> None:
+        self._report = report
+        self._together_s = together_s
+        self._waiting: list[dict[str, Any]] = []
+        self._told_at = time.monotonic()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Tell this now, and the epochs that wait."""
+        waiting, self._waiting = self._waiting, []
+        self._report({EPOCHS: waiting, **message} if waiting else message)
+        self._told_at = time.monotonic()
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Tell how an epoch went, where `together_s` seconds have gone by with the last report, or
+        with the next one.
+        """
+        self._waiting.append(metrics)
+        if time.monotonic() - self._told_at >= self._together_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell of the epochs that wait."""
+        if len(self._waiting) == 1:
+            self._told_at = time.monotonic()
+            self._report(self._waiting.pop())
+        elif self._waiting:
+            self({})
+
+
+def epochs_of(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a report says of each of the epochs that it tells of, the earliest first."""
+    return [*report.get(EPOCHS, ()), *([report] if "epoch" in report else [])]
 
 
 class StepReports:

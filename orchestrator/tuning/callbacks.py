@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -48,6 +48,7 @@ from trainables.ray_trainable import (
     STEPS,
     WALL_S,
     WARNING,
+    epochs_of,
 )
 
 LOST_NODES = 10
@@ -170,9 +171,8 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         **info: Any,
     ) -> None:
         proposal = self._proposal(trial)
-        name = proposal.trial
-        shared = SHARED in result
-        self._stalls.heard(name, epoch="epoch" in result and not shared)
+        name, epochs = proposal.trial, epochs_of(result)
+        self._stalls.heard(name, epochs=sum(SHARED not in told for told in epochs))
         if BEGAN in result or BRANCHED in result:
             self._on_a_beginning(proposal, result)
         if WARNING in result:
@@ -181,21 +181,23 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
             self.halt(result[DISK])
         if AWAY in result:
             self._away[name] = str(result[AWAY])
+        for told in epochs:
+            self._on_an_epoch(name, told)
         if STEP in result:
             self._display.step(name, result[IN_EPOCH], result[STEP], result[STEPS])
         if WALL_S in result:
             self._used[name] = (float(result[WALL_S]), float(result[CPU_S]))
-        if "epoch" not in result:
-            return  # a warning, steps of an epoch, or the last line of a trial without an end
+
+    def _on_an_epoch(self, name: str, told: Mapping[str, Any]) -> None:
         self._epochs[name] += 1
         self._cut_off = 0
-        epoch = int(result["epoch"])
-        metrics = {key: float(result[key]) for key in EPOCH_METRICS if key in result}
+        epoch = int(told["epoch"])
+        metrics = {key: float(told[key]) for key in EPOCH_METRICS if key in told}
         if epoch > self._last_epoch.get(name, -1):
             self._last_epoch[name] = epoch
             self._lost_nodes.pop(name, None)
             self._context.tracker.log_epoch(name, epoch, metrics)
-        self._display.epoch(name, {"epoch": epoch, **metrics}, shared=shared)
+        self._display.epoch(name, {"epoch": epoch, **metrics}, shared=SHARED in told)
 
     def _on_a_beginning(self, proposal: Proposal, result: dict[str, Any]) -> None:
         """The trial has left one to others, or starts from one."""

@@ -26,6 +26,7 @@ from orchestrator.tuning.failing_nodes import Excluded, FailingNodes
 from orchestrator.tuning.sweep_run import SweepRun
 from orchestrator.tuning.waiting import can_hold
 from orchestrator.tuning.workers import Death, death_of
+from trainables.ray_trainable import epochs_of
 
 NODE_ID = "ray.io/node-id"
 """Label that Ray gives every node."""
@@ -86,8 +87,8 @@ class NodeWatch(Callback):  # type: ignore[misc]  # Ray ships no types
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        if "epoch" in result:
-            name, epoch = self._name_of(trial), int(result["epoch"])
+        for told in epochs_of(result)[-1:]:
+            name, epoch = self._name_of(trial), int(told["epoch"])
             self._give_up(self._watched.got_on(name, epoch, time.monotonic()), trials)
 
     def on_trial_recover(

@@ -32,6 +32,7 @@ from orchestrator.record.stop_requests import Stop
 from orchestrator.search.making import asked_searches, asks, listed_searches
 from orchestrator.search.protocol import Wait
 from orchestrator.search.turns import Turns
+from orchestrator.sweep.stopping import NoEarlyTermination
 from orchestrator.trials.beginnings import shared_beginnings
 from orchestrator.trials.proposed import Trial
 from orchestrator.trials.space import cells_of
@@ -57,7 +58,7 @@ from orchestrator.tuning.retaining import Retaining
 from orchestrator.tuning.room import Room
 from orchestrator.tuning.scheduler import SweepScheduler
 from orchestrator.tuning.searcher import SweepSearcher
-from orchestrator.tuning.shares import Shares
+from orchestrator.tuning.shares import Grant, Shares
 from orchestrator.tuning.shares_adapter import ShareReports, at_most_shared, most_at_once, shares_of
 from orchestrator.tuning.signals import StopSwitch, fresh_switch, signals_cancel, time_budget
 from orchestrator.tuning.snapshots import one_snapshot
@@ -72,6 +73,8 @@ from trainables.ray_trainable import TrialRequest, resources_of, train
 from trainables.sparse.rows import compiled
 
 TICK_S = 1.0
+EPOCHS_TOGETHER_S = 2.0
+"""Shorter ones are reported together: as long as they share a checkpoint."""
 RECORD_EVERY_S = 5.0
 """Between two records of how far the running trials are."""
 
@@ -380,8 +383,18 @@ class TuneRun:
                 timed=self.context.sweep.chooses_by_latency,
                 start=self.beginnings.start(trial.proposal.trial),
                 leave=self.beginnings.leave(trial.proposal.trial),
+                together_s=self._together_s(granted),
             )
         )
+
+    def _together_s(self, granted: Grant) -> float:
+        """Rules that end trials, and what measures how many share a GPU, hear of every epoch as it
+        ends; a silence that counts is longer.
+        """
+        sweep = self.context.sweep
+        if granted.gpus or not isinstance(sweep.early_terminate, NoEarlyTermination):
+            return 0.0
+        return min(EPOCHS_TOGETHER_S, sweep.failure.stall_seconds / 10)
 
     def _tuner(
         self, searcher: SweepSearcher, scheduler: SweepScheduler, callbacks: list[Callback]

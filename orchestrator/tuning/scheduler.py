@@ -11,6 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from orchestrator.trials.space import Trial
 from orchestrator.tuning.early import EarlyStops
 from trainables.contract.artifacts import EPOCH_METRICS
+from trainables.ray_trainable import epochs_of
 
 
 class SweepScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray ships no types
@@ -30,9 +31,8 @@ class SweepScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray ships no types
         self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
         decision: str = TrialScheduler.CONTINUE
-        if "epoch" not in result:
-            return decision
-        metrics = {name: float(result[name]) for name in EPOCH_METRICS if name in result}
-        if self._early.ends(self._trial_of(trial.trial_id), int(result["epoch"]), metrics):
-            decision = TrialScheduler.STOP
+        for told in epochs_of(result):
+            metrics = {name: float(told[name]) for name in EPOCH_METRICS if name in told}
+            if self._early.ends(self._trial_of(trial.trial_id), int(told["epoch"]), metrics):
+                decision = TrialScheduler.STOP
         return decision

@@ -14,6 +14,7 @@ from orchestrator.trials.space import Trial
 from orchestrator.tuning.cluster import Slots, fit_slots, possible_nodes
 from orchestrator.tuning.shares import Grant, Place, Said, Shares
 from orchestrator.tuning.sweep_run import SweepRun
+from trainables.ray_trainable import epochs_of
 
 
 class ShareReports(Callback):  # type: ignore[misc]  # Ray ships no types
@@ -38,7 +39,9 @@ class ShareReports(Callback):  # type: ignore[misc]  # Ray ships no types
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        self._shares.reported(self._name(trial), result)
+        name = self._name(trial)
+        for told in epochs_of(result) or [result]:
+            self._shares.reported(name, told)
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any

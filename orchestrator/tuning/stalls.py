@@ -47,14 +47,16 @@ class Stalls:
         now = self._watched
         self._heard[trial] = _Heard(started=now, last=now, epoch_began=now)
 
-    def heard(self, trial: str, *, epoch: bool) -> None:
-        """It has reported; epoch: that one is done, not a sign of life within it."""
+    def heard(self, trial: str, *, epochs: int) -> None:
+        """It has reported; epochs: so many are done since its last report, 0 where it is a sign of
+        life within one.
+        """
         heard = self._heard.get(trial)
         if heard is None:
             return
         heard.last, heard.reported = self._watched, True
-        if epoch:
-            heard.epochs.append(heard.last - heard.epoch_began)
+        if epochs:
+            heard.epochs += [(heard.last - heard.epoch_began) / epochs] * epochs
             heard.epoch_began = heard.last
 
     def ended(self, trial: str) -> None:

@@ -20,6 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from tests.faults.workers import Worker
+from trainables.ray_trainable import epochs_of
 
 MOST_STEPS = 5000
 """Of one run: beyond, it does not end."""
@@ -192,7 +193,7 @@ class FakeTuner:
         """
         if trial.worker is not None and trial.worker.hangs:
             return
-        if trial.last_result and "epoch" in trial.last_result:
+        if epochs_of(trial.last_result):
             self._scheduler.on_trial_result(None, trial, dict(trial.last_result))
             self._tell("result", trial, dict(trial.last_result))
         if trial.finished:

@@ -118,6 +118,19 @@ class Faults:
         )
 
 
+class NoReport(nullcontext[Any]):
+    """In the place of the process that writes it."""
+
+    def __enter__(self) -> NoReport:
+        return self
+
+    def begin(self, run: Path) -> None:
+        self._run = run
+
+    def report(self) -> Path:
+        return self._run / "report.md"
+
+
 class World:
     """One seed's."""
 
@@ -138,6 +151,8 @@ class World:
         )
         self.faults = Faults()
         self.died = False  # whether a driver was killed
+        # in every other world each epoch is reported by itself
+        self._together_s = 60.0 * (seed // len(SCENARIOS) % 2)
         self._number = 0  # of the driver
         self._workers: list[Worker] = []
         self._left: list[Worker] = []  # of drivers that are dead
@@ -290,6 +305,7 @@ class World:
         patch.setattr(parent, "open_client", self._client)
         patch.setattr(mlflow, "draw", lambda trial, out: [])
         patch.setattr(running, "Display", Quiet)
+        patch.setattr(running, "EPOCHS_TOGETHER_S", self._together_s)
         patch.setattr(running, "EarlyStops", self._make_early)
         patch.setattr(running, "turns_of", self._make_turns)
         patch.setattr(running, "beside", self._beside)
@@ -313,7 +329,8 @@ class World:
         patch.setattr(ray.tune, "report", report)
         patch.setattr(trial_story, "_run", self.training)
         evaluation = SimpleNamespace(rows=(), headline=None)
-        patch.setattr(conducting, "_evaluate", lambda sweep, run: (evaluation, run / "report.md"))
+        patch.setattr(conducting, "_evaluate", lambda sweep, run: evaluation)
+        patch.setattr(conducting, "ReportBeside", NoReport)
         patch.setattr(conducting, "_bundle", lambda run, evaluation: None)
         patch.setattr(conducting, "write_report", lambda run: run / "report.md")
         patch.setattr(journal.Journal, "append_all", self.facts.noting(journal.Journal.append_all))

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,7 @@ from trainables.ray_trainable import (
     BRANCHED,
     CPU_S,
     DISK,
+    EPOCHS,
     FAILED,
     GPU_MEMORY_GB,
     GPU_PEAK_GB,
@@ -37,10 +39,12 @@ from trainables.ray_trainable import (
     WALL_S,
     WARNING,
     NoGpu,
+    Reports,
     SharedRequest,
     StepReports,
     TrialRequest,
     _device,
+    epochs_of,
     gpu_memory,
     resources_of,
     train,
@@ -71,6 +75,7 @@ def request(folder, threads=1):
         timed=False,
         start=None,
         leave=[],
+        together_s=0.0,
     )
 
 
@@ -102,6 +107,44 @@ def test_what_was_loaded_is_looked_through_for_cycles_no_more_and_trials_are(
     for _ in range(3):
         train(request(tmp_path))
     assert (frozen, len(trials), gc.isenabled()) == ([0], 3, True)
+
+
+def test_epochs_that_take_less_than_seconds_are_reported_together(monkeypatch):
+    now, sent = [0.0], []
+    monkeypatch.setattr(ray_trainable.time, "monotonic", lambda: now[0])
+    tell = Reports(sent.append, 2.0)
+    epochs = [{"epoch": epoch} for epoch in range(6)]
+    for epoch in range(3):
+        now[0] += 0.9
+        tell.epoch(epochs[epoch])
+    assert sent == [{EPOCHS: epochs[:3]}]
+    now[0] += 2.0
+    tell.epoch(epochs[3])
+    assert sent[1:] == [epochs[3]]
+    now[0] += 1.0
+    tell.epoch(epochs[4])
+    tell({WARNING: "a sentence"})
+    assert sent[2:] == [{EPOCHS: [epochs[4]], WARNING: "a sentence"}]
+    now[0] += 1.5
+    tell.epoch(epochs[5])
+    tell.flush()
+    tell.flush()
+    assert sent[3:] == [epochs[5]]
+    assert [told for report in sent for told in epochs_of(report)] == epochs
+
+
+@pytest.mark.parametrize("error", [Interrupted("stop"), TrialFailed("no"), RuntimeError("again")])
+def test_epochs_that_wait_are_reported_however_a_trial_ends(tmp_path, reports, monkeypatch, error):
+    def trained(config, out, setup, watch):
+        watch.report({"epoch": 0, "train_loss": 1.0})
+        raise error
+
+    monkeypatch.setattr(run, "run_trial", trained)
+    with suppress(RuntimeError):
+        train({**request(tmp_path), "together_s": 60.0})
+    assert [told for report in reports for told in epochs_of(report)] == [
+        {"epoch": 0, "train_loss": 1.0}
+    ]
 
 
 def test_an_epoch_that_takes_minutes_says_how_far_it_is(monkeypatch):

@@ -16,11 +16,14 @@ from tests.orchestrator.fake_run import result_of
 from tests.orchestrator.tuning.callback_scene import Scene, told
 from trainables.ray_trainable import (
     AWAY,
+    CPU_S,
     DISK,
+    EPOCHS,
     FAILED,
     IN_EPOCH,
     STEP,
     STEPS,
+    WALL_S,
     WARNING,
 )
 
@@ -37,6 +40,19 @@ def test_a_warning_before_the_first_epoch_is_a_line_of_its_own(scene):
     assert scene.tracker.named("log_epoch") == [("st_gcn-1", 0, {"train_loss": 1.0})]
     [warned] = [event for event in told(scene) if event["event"] == "trial_warned"]
     assert warned["text"] == "level 0.99 leaves no weight in blocks.0.conv"
+
+
+def test_epochs_that_are_reported_together_are_told_one_by_one(scene):
+    scene.tell("start")
+    rows = [{"epoch": epoch, "train_loss": 2.0 - epoch} for epoch in range(2)]
+    scene.tell("result", {EPOCHS: rows, WARNING: "a sentence", WALL_S: 2.0, CPU_S: 1.0})
+    losses = [("st_gcn-1", 0, {"train_loss": 2.0}), ("st_gcn-1", 1, {"train_loss": 1.0})]
+    assert scene.tracker.named("log_epoch") == losses
+    assert scene.lines()[-1] == "warning   st_gcn-1: a sentence"
+    scene.finish()
+    scene.tell("complete")
+    [finished] = [event for event in told(scene) if event["event"] == "trial_finished"]
+    assert (finished["wall_s"], finished["cpu_s"]) == (2.0, 1.0)
 
 
 def test_steps_of_an_epoch_are_shown_and_tracked_by_nobody(scene):

@@ -26,7 +26,7 @@ class Watch:
     def epochs(self, trial, *seconds):
         for each in seconds:
             assert self.wait(each) == []
-            self.stalls.heard(trial, epoch=True)
+            self.stalls.heard(trial, epochs=1)
 
 
 def test_k_times_the_usual_epoch():
@@ -57,14 +57,14 @@ def test_steps_of_an_epoch_are_signs_of_life_and_say_how_long_it_takes_at_least(
     watch.stalls.started("a")
     for _ in range(10):
         assert watch.wait(60) == []
-        watch.stalls.heard("a", epoch=False)
+        watch.stalls.heard("a", epochs=0)
     assert watch.wait(1200) == []  # evaluation after a first epoch of 600 s and more
     assert watch.wait(1) == [(1, "a", "it stalled: no report for 20 min")]
 
 
 def test_a_trial_without_a_worker_is_not_watched():
     watch = Watch(stall_seconds=1.0)
-    watch.stalls.heard("a", epoch=True)
+    watch.stalls.heard("a", epochs=1)
     watch.stalls.started("a")
     watch.stalls.started("b")
     watch.stalls.ended("a")
@@ -94,9 +94,9 @@ def test_each_trial_has_a_clock_of_its_own():
     watch = Watch(stall_seconds=20.0)
     for trial in ("a", "b"):
         watch.stalls.started(trial)
-        watch.stalls.heard(trial, epoch=True)
+        watch.stalls.heard(trial, epochs=1)
     watch.wait(10)
-    watch.stalls.heard("b", epoch=False)
+    watch.stalls.heard("b", epochs=0)
     assert [(second, trial) for second, trial, _ in watch.wait(25)] == [(11, "a"), (21, "b")]
 
 
