@@ -38,6 +38,7 @@ from orchestrator.record.retention import may_go, remove_unneeded, unneeded_of_s
 from orchestrator.record.states import load_trials, open_slots
 from orchestrator.record.stop_requests import Stop
 from orchestrator.record.warm_start import warm_up
+from orchestrator.report.beside import ReportBeside
 from orchestrator.report.writing import write_report
 from orchestrator.sweep import Sweep
 from orchestrator.tuning.signals import fresh_switch, signals_cancel
@@ -233,18 +234,15 @@ def conclude(
     with held(run):
         if not partial:
             check_ended(run)
-        evaluation, report = _evaluate(load_folder(run), run, paper_style=paper_style)
+        evaluation = _evaluate(load_folder(run), run, paper_style=paper_style)
+        write_report(run, paper_style=paper_style)
         _bundle(run, evaluation)
-        return evaluation, report
+        return evaluation, page_of(run)
 
 
-def _evaluate(
-    sweep: Sweep, run: Path, *, paper_style: bool = False
-) -> tuple[FinalEvaluation, Path]:
+def _evaluate(sweep: Sweep, run: Path, *, paper_style: bool = False) -> FinalEvaluation:
     pool = pool_of_sweep(run, sweep)
-    evaluation = finalize(run, sweep, pool.members, pool.missing, paper_style=paper_style)
-    write_report(run, paper_style=paper_style)
-    return evaluation, page_of(run)
+    return finalize(run, sweep, pool.members, pool.missing, paper_style=paper_style)
 
 
 def _bundle(run: Path, evaluation: FinalEvaluation) -> Path | None:
@@ -298,14 +296,17 @@ def _finish(context: SweepRun) -> Outcome:
             f" again, {command('ensemble', run, '--partial')} opens it"
         )
         return Outcome(run, TOO_MANY_FAILED, None, None, (*_undelivered(lost), *messages, hint))
-    evaluation, report = _evaluate(sweep, run)
-    tracker.log_evaluation(run, evaluation, _bundle(run, evaluation))
+    with ReportBeside() as beside:
+        evaluation = _evaluate(sweep, run)
+        beside.begin(run)
+        tracker.log_evaluation(run, evaluation, _bundle(run, evaluation))
+        report = beside.report()
     lost = tracker.finish_sweep("finished", _summary(evaluation), report.parent)
     context.journal.append(
         "sweep_finished", failed=failed, trials=len(states), **_recorded(tracker, lost)
     )
     _retain(context, lost)
-    return Outcome(run, DONE, evaluation, report, (*_undelivered(lost), *messages))
+    return Outcome(run, DONE, evaluation, page_of(run), (*_undelivered(lost), *messages))
 
 
 def _recorded(tracker: Tracker, lost: tuple[str, ...]) -> dict[str, int | str]:

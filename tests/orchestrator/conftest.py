@@ -55,4 +55,5 @@ def quick_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         for module, names in DRAWING.items():
             for name in names:
                 monkeypatch.setattr(f"orchestrator.{module}.draw_{name}", undrawn)
+    monkeypatch.setattr("orchestrator.report.beside._started", lambda: None)  # patched here alone
     monkeypatch.setattr("orchestrator.ensembling.whole_choice.MOST_ENSEMBLE_DRAWS", 5)
