@@ -8,9 +8,10 @@ import errno
 import logging
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -76,6 +77,21 @@ def missing(uri: str) -> Path | None:
         place = Path(unquote(urlsplit(address).path)).absolute()
     named = place is not None and address.partition("?")[0] not in (SQLITE, *NO_PLACES)
     return place if place is not None and named and not place.exists() else None
+
+
+def lacks(uri: str, run: str) -> bool:
+    """Whether a database file that is there has no run of that id, as one of another folder, or of
+    another program. Nothing is asked of other stores.
+    """
+    file = database_file(expanded(uri, PLACE))
+    if file is None:
+        return False
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            asked = "select 1 from runs where run_uuid = ?"
+            return database.execute(asked, (run,)).fetchone() is None
+    except sqlite3.DatabaseError as error:
+        return not isinstance(error, sqlite3.OperationalError) or "no such table" in str(error)
 
 
 NO_PLACES = ("none", "databricks", "databricks-uc", "uc", f"{SQLITE}:memory:")

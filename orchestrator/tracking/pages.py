@@ -112,6 +112,12 @@ def view_page(experiment: str, parent: str, mode: str = "CHART") -> str:
     )
 
 
+def shown_by(page: str) -> str:
+    """The run of the sweep whose view that is; empty where it is none, as of older versions."""
+    found = re.search(r"viewStateShareKey=([0-9a-f]+)&", page)
+    return found[1] if found else ""
+
+
 def run_page(experiment: str, run: str, artifact: str = "") -> str:
     """Address of a run or of one of its artifacts, relative to the server's."""
     inside = f"/artifacts/{quote(artifact)}" if artifact else ""

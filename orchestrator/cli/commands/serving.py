@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-GRACE_S = 10.0
-"""How long a server has to end by itself."""
+GRACE_S = 2.0
+"""How long a server has to end by itself: MLflow's waits for browsers that have a page open."""
 
 
 def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -30,4 +30,7 @@ def serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
         try:
             served.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            os.killpg(served.pid, signal.SIGKILL)
+            pass
+        finally:  # whoever asks twice does not wait, and leaves nothing running
+            with suppress(ProcessLookupError):
+                os.killpg(served.pid, signal.SIGKILL)

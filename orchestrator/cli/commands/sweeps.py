@@ -361,7 +361,8 @@ def ui(
     import socket
 
     from orchestrator.cli.commands.serving import serve
-    from orchestrator.tracking.client import missing, ui_command
+    from orchestrator.tracking.client import lacks, missing, ui_command
+    from orchestrator.tracking.pages import shown_by
     from orchestrator.tracking.registered import USUAL
     from trainables.contract.secrets import redacted
 
@@ -393,11 +394,13 @@ def ui(
         socket.create_server((host, port)).close()
     except OSError as error:
         raise UserError(f"--port: must be free on {host}, got {port}: {error.strerror}") from error
+    go = "go to the folder in which the sweep was started, or name the store with --uri"
     if (place := missing(uri)) is not None:  # asked, MLflow would make one
         raise UserError(
-            f"{store}: the MLflow store {redacted(uri)} is not there: {place} does not exist; go to"
-            " the folder in which the sweep was started, or name the store with --uri"
+            f"{store}: the MLflow store {redacted(uri)} is not there: {place} does not exist; {go}"
         )
+    if (shown := shown_by(page)) and lacks(uri, shown):
+        raise UserError(f"{store}: the MLflow store {redacted(uri)} has no run of {name}; {go}")
     print(f"http://{host}:{port}/{page}\nready in a moment; Ctrl-C to end", file=sys.stderr)
     raise typer.Exit(serve(command, environment))
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from orchestrator.record.journal import Journal
+from orchestrator.tracking.pages import view_page
 from tests.orchestrator.finished import finished
 from tests.waiting import until
 
@@ -67,6 +71,57 @@ def test_a_named_store_is_shown_at_the_page_of_the_sweep(
     uri = "sqlite:///moved.db"
     assert orchestrate("ui", "small", "--storage", str(run.parent), "--uri", uri)[0] == 0
     assert asked[0][1] == {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/moved.db"}
+
+
+def test_a_store_of_another_sweep_is_not_shown(orchestrate, tmp_path, monkeypatch) -> None:
+    from orchestrator.cli.commands import serving
+
+    run = finished(tmp_path)
+    Journal(run / "journal.jsonl").append("sweep_finished", mlflow=view_page("2", "c0ffee"))
+    served = []
+    monkeypatch.setattr(serving, "serve", lambda *what: served.append(what) or 0)
+    asked = ("ui", "small", "--storage", str(run.parent), "--uri", "sqlite:///other.db")
+    lacks = (
+        "--uri: the MLflow store sqlite:///other.db has no run of small; go to the folder in which"
+        " the sweep was started, or name the store with --uri\n"
+    )
+    (tmp_path / "other.db").write_text("no database, and longer than the first bytes of one\n" * 9)
+    assert orchestrate(*asked) == (2, "", lacks)
+    (tmp_path / "other.db").unlink()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database, database:
+        assert orchestrate(*asked) == (2, "", lacks)
+        database.execute("create table runs (run_uuid text)")
+        database.execute("insert into runs values ('decade')")
+        database.commit()
+        assert orchestrate(*asked) == (2, "", lacks)
+        assert not served
+        database.execute("insert into runs values ('c0ffee')")
+    assert orchestrate(*asked)[0] == 0
+    assert len(served) == 1
+
+
+def test_asked_twice_a_server_that_does_not_end_is_killed(tmp_path) -> None:
+    serves = (
+        "import signal, sys; from orchestrator.cli.commands import serving;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); serving.GRACE_S = 600.0;"
+        "serving.serve([sys.executable, '-c', sys.argv[1]], {})"
+    )
+    stays = (
+        "import pathlib, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: pathlib.Path('told').touch())\n"
+        "pathlib.Path('begun').touch()\n"
+        "while True: time.sleep(0.05)"
+    )
+    served = subprocess.Popen(
+        [sys.executable, "-c", serves, stays],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    )
+    for seen in ("begun", "told"):
+        until((tmp_path / seen).exists)
+        served.send_signal(signal.SIGINT)
+    served.communicate(timeout=60)  # which ends where nobody holds stderr: the server is gone
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
