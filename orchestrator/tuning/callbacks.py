@@ -318,7 +318,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
         elif proposal.trial in self._early.pruned:
             outcome = self._was_pruned(self._searcher.trial_of(trial.trial_id))
         elif reason is not None:
-            self._failed(proposal, reason)
+            self._failed(self._searcher.trial_of(trial.trial_id), reason)
             outcome = Outcome("failed")
         else:
             self._interrupted(proposal)
@@ -391,13 +391,14 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Ray ships no types
     @guarded
     def give_up(self, trial: Trial, reason: str) -> None:
         """A trial that cannot start, because none that it could start from has a result."""
+        self._failed(trial, reason)
+
+    def _failed(self, trial: Trial, reason: str) -> None:
         proposal = trial.proposal
+        # its worker may never have started: a run that is open stays as it is
         self._context.tracker.start_trial(
             proposal.trial, proposal.cell, trial.config, proposal.axes, proposal.assignment
         )
-        self._failed(proposal, reason)
-
-    def _failed(self, proposal: Proposal, reason: str) -> None:
         self._context.journal.append(
             "trial_failed", trial=proposal.trial, cell=proposal.cell, reason=reason
         )

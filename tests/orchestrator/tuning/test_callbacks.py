@@ -219,6 +219,12 @@ def test_a_trial_that_cannot_start_is_told_with_its_reason(scene):
     assert scene.callback.ended == {"st_gcn-1"}
 
 
+def test_a_trial_whose_worker_never_started_has_a_run_that_failed(scene):
+    scene.tell("error")
+    assert scene.events() == ["trial_failed"]
+    assert [name for name, *_ in scene.tracker.calls] == ["start_trial", "finish_trial"]
+
+
 def test_a_trial_between_two_attempts_does_not_run(scene):
     scene.tell("start")
     scene.tell("recover")
