@@ -10,7 +10,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,9 @@ MLFLOW_STATUS: dict[Status, str] = {
     "discarded": "KILLED",
 }
 
+OPENED_AFTER_S = 2.0
+"""The run of a trial that ends sooner is opened with its end, which is a call to the store less."""
+
 FOLDER = "folder"
 """Tag of a finished trial's run: where the trial left its files, a folder or an address."""
 
@@ -81,6 +84,7 @@ class _Trial:
     name: str  # of its run
     params: Mapping[str, Any]  # that the run lacks
     tags: Mapping[str, str]
+    began: int  # ms
     run: str = ""  # its id, once it is open
     new: bool = False  # nothing is in the run that was not written by this tracker
     known: set[int] = field(default_factory=set)  # epochs that MLflow has, and FINAL
@@ -176,10 +180,27 @@ class MLflowTracker:
             run_name(cell, config, searched),
             flatten(config.model_dump(mode="json")),
             described_by(cell, config, axes),
+            int(time.time() * 1000),
             searched=before is not None,
         )
         if trial not in self._unknown:
-            self._put(f"start of trial {trial}", lambda: self._write_epochs(trial))
+            self._put(f"start of trial {trial}", self._opening(trial))
+
+    def _opening(self, trial: str) -> Callable[[], None]:
+        """Opens the run of a trial that starts now; later where no node could send files to it
+        meanwhile.
+        """
+        outbox = self._outbox
+        assert outbox is not None, "between start_sweep and finish_sweep"
+        waits = 0.0 if may_be_told(self._uri) else OPENED_AFTER_S
+        due = time.monotonic() + waits
+
+        def operation() -> None:
+            if time.monotonic() < due and not outbox.closing and not self._trials[trial].run:
+                raise NotYet
+            self._write_epochs(trial)
+
+        return operation
 
     def log_epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         entry = (int(time.time() * 1000), epoch, dict(metrics))
@@ -332,7 +353,7 @@ class MLflowTracker:
             sought = told.searched or self._sweep.before is not None
             found = self._runs.find(identity) if sought else []
             told.searched = True  # an answer that is lost may leave a run
-            info, known = self._runs.start(identity, told.name, told.tags, found)
+            info, known = self._runs.start(identity, told.name, told.tags, found, told.began)
             run: str = info.run_id
             told.params = {key: told.params[key] for key in told.params if key not in known}
             told.known = self._runs.known_epochs(run) if found else set()

@@ -70,6 +70,11 @@ class Outbox:
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
         self._thread.start()
 
+    @property
+    def closing(self) -> bool:
+        """Nothing else is put in."""
+        return self._closing.is_set()
+
     def put(self, label: str, operation: Operation) -> None:
         """Queue an operation; `label` names it should it never be delivered."""
         self._waiting.append((label, operation))

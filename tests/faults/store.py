@@ -89,7 +89,9 @@ class Server:
             if tags.items() <= run.tags.items() and run.status in (statuses or [run.status])
         )
 
-    def create_run(self, experiment: str, tags: Mapping[str, str], run_name: str) -> Any:
+    def create_run(
+        self, experiment: str, start_time: int | None, tags: Mapping[str, str], run_name: str
+    ) -> Any:
         run = Run(f"run{len(self.runs)}", dict(tags))
         self.runs[run.id] = run
         return run.seen()
@@ -130,7 +132,12 @@ class Server:
         sent[name] = sent.get(name, 0) + 1
         self.runs[run].contents[name] = content
 
-    def log_artifacts(self, run: str, path: str, folder: str) -> None: ...
+    def log_artifacts(self, run: str, path: str, folder: str | None = None) -> None:
+        """The report of a sweep is not looked at."""
+        for file in sorted(Path(path).rglob("*")) if folder is None else ():
+            if not file.is_dir():
+                within = file.relative_to(path).parent.as_posix()
+                self.log_artifact(run, str(file), None if within == "." else within)
 
     def set_tag(self, run: str, key: str, value: str) -> None:
         self.runs[run].tags[key] = value

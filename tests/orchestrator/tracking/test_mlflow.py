@@ -8,13 +8,13 @@ import json
 import sqlite3
 import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.tracking import mlflow
 from orchestrator.tracking.mlflow import MLflowTracker
 from orchestrator.tracking.pages import NOTE
-from orchestrator.tracking.records import artifacts_of
 from orchestrator.tracking.tracker import NullTracker, Tracker
 from tests.orchestrator.tracking.mlflow_cases import (
     BOTH,
@@ -26,6 +26,7 @@ from tests.orchestrator.tracking.mlflow_cases import (
     start,
     told,
 )
+from tests.waiting import until
 
 # MLflow's tables use an option that its database layer has deprecated.
 pytestmark = [
@@ -240,20 +241,42 @@ def test_a_trial_of_a_new_sweep_takes_few_calls_however_many_epochs(uri, trials)
     tracker.finish_trial(folder.path.name, folder, "finished")
     tracker.log_latency(folder.path.name, LATENCY)
     tracker._outbox.close(10.0)
-    assert asked.pop("log_artifact") == len(artifacts_of(folder, finished=True))
+    assert asked.pop("log_artifacts") == 1
     # of the sweep, once: its view, the kind and the note of its experiment
     once = {name: asked.pop(name, 0) for name in ("get_experiment", "set_experiment_tag")}
     assert once == {"get_experiment": 1, "set_experiment_tag": 3}
     assert asked.pop("get_run", 0) == 1  # whether somebody has described the sweep
-    # three of log_batch and one of the sweep's description, and one more where the outbox came
-    # between start and epochs
+    # two of log_batch and one of the sweep's description
     assert asked.keys() == {"create_run", "log_batch", "set_terminated"}
-    assert asked.total() <= 7
+    assert asked.total() <= 5
     client, found = runs(uri, "calls")
     (run,) = (r for r in found if r.data.tags["kind"] == "trial")
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 50
     assert run.data.metrics["deploy_latency_ms"] == LATENCY.deploy_latency_ms
     assert run.data.params["train.epochs"] == "3"
+
+
+def test_the_run_of_a_short_trial_is_opened_with_its_end_and_begins_when_it_did(
+    uri, trials, monkeypatch
+):
+    now = SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: 0.0)
+    monkeypatch.setattr(mlflow, "time", now)
+    folder, other = trials["joint-0.6"], trials["bone-0.6"]
+    tracker = opened(uri, "short")
+    tracker._outbox._every = 0.01
+    start(tracker, folder)
+    rounds = threading.Semaphore(0)
+    for _ in range(3):  # each passes what waits
+        tracker._put("a round", rounds.release)
+        assert rounds.acquire(timeout=60)
+    assert not tracker._trials[folder.path.name].run
+    start(tracker, other)
+    now.time, now.monotonic = lambda: 1005.0, lambda: mlflow.OPENED_AFTER_S
+    until(lambda: tracker._trials[other.path.name].run)  # it takes longer
+    tracker.finish_trial(folder.path.name, folder, "finished")
+    assert tracker._outbox.close(10.0) == ()
+    children = [run for run in runs(uri, "short")[1] if run.data.tags["kind"] == "trial"]
+    assert [run.info.start_time for run in children] == [1_000_000] * 2
 
 
 def test_epochs_that_wait_go_with_the_end_and_are_not_lost_where_it_cannot_be_told(

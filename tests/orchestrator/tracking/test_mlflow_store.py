@@ -270,7 +270,7 @@ def test_what_mlflow_refuses_does_not_hold_up_what_comes_behind(uri, trials, cap
 
         def __getattr__(self, name):
             def call(*arguments, **options):
-                if name == "log_artifact":
+                if name == "log_artifacts":
                     raise MlflowException("no room for this file")
                 return getattr(client, name)(*arguments, **options)
 

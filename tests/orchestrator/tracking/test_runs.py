@@ -21,7 +21,7 @@ class Client:
         run = SimpleNamespace(info=SimpleNamespace(run_id="1"), data=data)
         return type("Page", (list,), {"token": None})([run] if self.made else [])
 
-    def create_run(self, experiment, tags, run_name):
+    def create_run(self, experiment, start_time, tags, run_name):
         self.made = True
         self.tags.update(tags)
         return SimpleNamespace(info=SimpleNamespace(run_id="1"))
