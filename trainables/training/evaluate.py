@@ -38,15 +38,17 @@ def score(model: nn.Module, batches: Iterable[LabelledBatch]) -> tuple[Tensor, T
     Rows of equal index behind one another are views of one clip, equally many of each: they become
     one row, see `log_mean_softmax`. Batches that do not fit into memory are taken in parts.
     """
-    was_training = model.training
-    model.eval()
+    trained = [module for module in model.modules() if module.training]
+    if trained:
+        model.eval()
     indices, logits, parts = [], [], 1
     with full_float32():
         for batch in batches:
             indices.append(batch.index)
             rows, parts = _rows(model, batch.x, parts)
             logits.append(rows)
-    model.train(was_training)
+    for module in trained:
+        module.training = True
     index, rows = torch.cat(indices).cpu(), torch.cat(logits).cpu()
     clips = index[index.diff(prepend=index[:1] - 1) != 0]
     return (

@@ -189,7 +189,8 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.schedule.begin_epoch(progress.epoch, self.optimizer)
-        self.model.train()
+        if not all(module.training for module in self.model.modules()):
+            self.model.train()
         sums = torch.tensor(
             [progress.loss_sum, progress.correct_sum, progress.penalty_sum],
             dtype=torch.float64,

@@ -118,3 +118,16 @@ def test_of_equal_logits_the_first_class_wins_and_nan_never_does():
     for label in range(3):
         right = [float(top_k(row[None], torch.tensor([label]), 1)) for row in rows]
         assert right == [*(rows[:3].argmax(dim=1) == label).double().tolist(), 0.0]
+
+
+def test_scoring_leaves_every_module_in_the_mode_that_it_had():
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Linear(2, 3)))
+    model[1][0].eval()
+    modes = []
+    model[1].register_forward_pre_hook(
+        lambda *_: modes.append([module.training for module in model.modules()])
+    )
+    before = [module.training for module in model.modules()]
+    score(model, [SimpleNamespace(x=torch.ones(4, 2), index=torch.arange(4))])
+    assert modes == [[False] * 5]
+    assert [module.training for module in model.modules()] == before
