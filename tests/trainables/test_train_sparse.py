@@ -25,7 +25,7 @@ from trainables.models.build import build_backbone
 from trainables.models.build_levels import build_multi_level
 from trainables.models.multilevel import multi_level_spec
 from trainables.network import train_sparse
-from trainables.reparam import kept
+from trainables.reparam import kept, kept_mixing
 from trainables.sparse import rows
 from trainables.sparse.gradients import Pattern
 from trainables.sparsity.build import Subject, attach_sparsity
@@ -150,6 +150,20 @@ def test_one_step_has_the_dense_gradients(way, calls):
         torch.testing.assert_close(sparse[name], gradient, rtol=1e-12, atol=1e-12)
         zero = "parametrizations" in name
         assert not zero or torch.equal(sparse[name] == 0, gradient == 0)
+
+
+def test_joints_are_mixed_beside_their_convolution_in_steps_under_masks(monkeypatch):
+    mixed, calls = kept_mixing.mixed, []
+    monkeypatch.setattr(
+        kept_mixing, "mixed", lambda *given, **more: calls.append(1) or mixed(*given, **more)
+    )
+    fit = fit_of(*WAYS["magnitude_at_init"], kernels="auto")
+    for epoch in (0, 2):  # before and after the switch
+        assert not calls
+        fit.schedule.begin_epoch(epoch, fit.optimizer)
+        fit.model.train()
+        fit._step(batch(0, torch.float64), epoch, 0)
+    assert calls
 
 
 def test_dense_epochs_are_those_without_kernels_to_the_last_bit(calls):

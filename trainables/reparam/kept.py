@@ -133,11 +133,10 @@ def conv_over_time(
     """(N, C_in, T, V) -> (N, C_out, T', V) by a kernel (C_out, C_in / groups, K, 1) that is zero
     where `arrange(mask)` is; see `train_by_kept_weights`.
     """
-    if mask is not None and mask.by_kept_weights and mask.active and _possible(x, kernel):
-        pattern = mask.pattern(options, arrange)
-        if kept_weights_pay(pattern.weights, len(pattern.places)):
-            out: Tensor = _KeptConv.apply(x, kernel, bias, pattern)  # type: ignore[no-untyped-call]
-            return out
+    pattern = pattern_in(mask, x, kernel, options, arrange)
+    if pattern is not None:
+        out: Tensor = _KeptConv.apply(x, kernel, bias, pattern)  # type: ignore[no-untyped-call]
+        return out
     return F.conv2d(
         x,
         kernel,
@@ -147,6 +146,20 @@ def conv_over_time(
         (options.dilation, 1),
         options.groups,
     )
+
+
+def pattern_in(
+    mask: WeightMask | None,
+    x: Tensor,
+    kernel: Tensor,
+    options: ConvOptions,
+    arrange: Arrangement,
+) -> Pattern | None:
+    """What a step computes with of a kernel, see `conv_over_time`; None where it is dense."""
+    if mask is None or not mask.by_kept_weights or not mask.active or not _possible(x, kernel):
+        return None
+    pattern = mask.pattern(options, arrange)
+    return pattern if kept_weights_pay(pattern.weights, len(pattern.places)) else None
 
 
 def _possible(x: Tensor, kernel: Tensor) -> bool:
@@ -161,7 +174,7 @@ def _possible(x: Tensor, kernel: Tensor) -> bool:
 
 
 @contextmanager
-def _torch_says_so() -> Iterator[None]:
+def torch_says_so() -> Iterator[None]:
     """Where memory does not suffice for an array, torch's error says so, as for a tensor."""
     try:
         yield
@@ -173,7 +186,7 @@ class _KeptConv(torch.autograd.Function):
     """The convolution by kept weights; the kernel's gradient is zero at the others."""
 
     @staticmethod
-    @_torch_says_so()
+    @torch_says_so()
     def forward(
         ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, pattern: Pattern
     ) -> Tensor:
@@ -190,7 +203,7 @@ class _KeptConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @_torch_says_so()
+    @torch_says_so()
     def backward(
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:

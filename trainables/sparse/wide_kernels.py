@@ -27,7 +27,7 @@ HELD = 16 // VECTORS if LANES == 16 else FRAMES
 """Frames of a gradient that stay in registers."""
 
 
-class _Frames(Sums):
+class Frames(Sums):
     """Vectors of frames of V joints that lie close together in memory, zeros beyond the joints."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, joints: Any) -> None:
@@ -96,7 +96,7 @@ def _sums(frames: int, *, close: bool) -> Callable[..., Any]:
         )
 
         def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            frame = _Frames(context, builder, signature.args[0].dtype, given[12])
+            frame = Frames(context, builder, signature.args[0].dtype, given[12])
             data = data_of(context, builder, signature, given)
             source, begin, more = data(0, given[1]), data(7, given[8]), frame.splat(given[6])
             sums = [builder.fadd(frame.load(begin, j), more) for j in range(frames * VECTORS)]
@@ -148,7 +148,7 @@ def _products(frames: int) -> Callable[..., Any]:
         arguments = (x, x_at, offsets, first, last, gradient, gradient_at, joints, out)
 
         def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            frame = _Frames(context, builder, signature.args[0].dtype, given[7])
+            frame = Frames(context, builder, signature.args[0].dtype, given[7])
             data = data_of(context, builder, signature, given)
             source, row, held = data(0, given[1]), data(5, given[6]), []
             for _ in range(frames):
@@ -172,7 +172,7 @@ def _widen(typing: Any, x: Any, x_at: Any, joints: Any, out: Any, out_at: Any) -
     """A frame of `out` = that of x with zeros beyond its joints. No bounds are checked."""
 
     def written(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        frame = _Frames(context, builder, signature.args[0].dtype, given[2])
+        frame = Frames(context, builder, signature.args[0].dtype, given[2])
         data = data_of(context, builder, signature, given)
         source, place = data(0, given[1]), data(3, given[4])
         for part in range(VECTORS):

@@ -28,6 +28,7 @@ from trainables.reparam.fusible import (
     plain_copy,
 )
 from trainables.reparam.kept import ConvOptions, conv_over_time, weight_mask
+from trainables.reparam.kept_mixing import mixed_and_convolved, mixed_pattern
 
 
 class SubsetMixing(Deployable):
@@ -83,9 +84,14 @@ class SubsetGraphConv(Deployable):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, biases = self.kernel_and_biases()
-        mask = weight_mask(self.conv)
-        out = conv_over_time(self.mixing(x), kernel, None, mask, ConvOptions(), self._side_by_side)
-        out += bias_map(biases, self.mixing.adjacency())
+        mask, adjacency = weight_mask(self.conv), self.mixing.adjacency()
+        pattern = mixed_pattern(x, kernel, mask, self._side_by_side)
+        if pattern is not None:
+            out = mixed_and_convolved(x, adjacency, kernel, pattern)
+        else:
+            mixed = self.mixing(x)
+            out = conv_over_time(mixed, kernel, None, mask, ConvOptions(), self._side_by_side)
+        out += bias_map(biases, adjacency)
         out = self.bn(out)
         if self.residual is not None:
             out += self.residual(x)
