@@ -11,7 +11,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -305,6 +307,9 @@ class MLflowTracker:
 
         self._put(f"latency of trial {trial}", operation)
 
+    def expect_evaluation(self) -> None:
+        threading.Thread(target=_load_for_models, name="loading", daemon=True).start()
+
     def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
         for row in evaluation.rows:
             if row.kind == "ensemble":
@@ -314,6 +319,8 @@ class MLflowTracker:
         shipped = evaluation.headline
         if bundle is not None and shipped is not None:
             self._register(shipped, evaluation, bundle)
+        if self._outbox is not None:
+            self._outbox.hurry()
 
     def finish_sweep(
         self, status: Status, metrics: Mapping[str, float], report: Path | None
@@ -485,6 +492,15 @@ class MLflowTracker:
             self._sweep.describe(ended_note(self._sweep.name, row, model, experiment, parent))
 
         self._put(f"model {row.name}", operation)
+
+
+def _load_for_models() -> None:
+    """MLflow tries the model that it registers, by torch; networks have pictures. Where one is
+    lacking, what needs it says so.
+    """
+    for name in ("torch", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        with suppress(ImportError):
+            import_module(name)
 
 
 def _takes_files(info: Any) -> bool:

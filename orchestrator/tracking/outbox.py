@@ -65,6 +65,7 @@ class Outbox:
         self._away = first is not None  # and that was said
         self._refused = False  # the first, and that was said
         self._closing = threading.Event()
+        self._hurry = threading.Event()
         self._patience = float("inf")
         self._last_answer = time.monotonic()
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
@@ -78,6 +79,10 @@ class Outbox:
     def put(self, label: str, operation: Operation) -> None:
         """Queue an operation; `label` names it should it never be delivered."""
         self._waiting.append((label, operation))
+
+    def hurry(self) -> None:
+        """Deliver what waits now: it is much, and nothing else comes in that it could go with."""
+        self._hurry.set()
 
     def answered(self) -> None:
         """The service answered a call: it is there, however long the queue."""
@@ -94,6 +99,7 @@ class Outbox:
         self._last_answer = said = time.monotonic()
         self._last = last
         self._closing.set()
+        self._hurry.set()
         try:
             while self._thread.is_alive():
                 self._thread.join(min(SAY_EVERY, max(patience, 0.05)))
@@ -112,7 +118,9 @@ class Outbox:
     def _deliver(self) -> None:
         pause = self._every
         while True:
-            self._closing.wait(pause)
+            if not self._closing.is_set():
+                self._hurry.wait(pause)
+                self._hurry.clear()
             closing = self._closing.is_set()
             if closing and self._last is not None:
                 # not before: what was passed in the round in which the closing began is in its

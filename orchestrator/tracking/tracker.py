@@ -103,6 +103,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def expect_evaluation(self) -> None:
+        """The final evaluation comes within seconds: what it needs may be loaded meanwhile."""
+        ...
+
     def log_evaluation(self, run: Path, evaluation: FinalEvaluation, bundle: Path | None) -> None:
         """The final evaluation of the sweep in the folder `run`: its networks and ensembles, in
         numbers. `bundle`: register the headline as a model that predicts.
@@ -157,6 +161,7 @@ class NullTracker:
         return True
 
     def log_latency(self, trial: str, latency: Latency) -> None: ...
+    def expect_evaluation(self) -> None: ...
     def log_evaluation(
         self, run: Path, evaluation: FinalEvaluation, bundle: Path | None
     ) -> None: ...

@@ -123,8 +123,12 @@ def run_trials(context: SweepRun) -> Stop | None:
         # before networks are timed: sending takes cores
         couriers.settle(lambda: switch.stop() is not None, context.journal.heartbeat, display.note)
         if not unended and not more:
+            left = untimed(context, sparse=not slots.gpus and compiled())
+            if left:
+                # while the process that times networks loads torch: nothing is measured yet
+                context.tracker.expect_evaluation()
             Timing(context, slots, cluster, lambda: switch.stop() is not None, display.note).run(
-                untimed(context, sparse=not slots.gpus and compiled())
+                left
             )
     stop = switch.stop()
     switch.requests.clear()

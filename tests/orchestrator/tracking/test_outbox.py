@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.tracking.outbox import ATTEMPTS, NotYet, Outbox
+from tests.waiting import until
 
 
 class Service:
@@ -50,6 +51,17 @@ def now(monkeypatch):
 
 def outbox(answers=lambda: False):
     return Outbox(lambda error: isinstance(error, ConnectionError), answers, every=0.01)
+
+
+def test_what_waits_is_delivered_at_once_where_there_is_a_hurry():
+    service = Service()
+    box = Outbox(lambda error: False, lambda: True, every=1000.0)
+    for name in "ab":
+        box.put(name, service.call(name))
+        box.hurry()
+        until(lambda name=name: name in service.seen)
+    assert box.close(5.0) == ()
+    assert service.seen == ["a", "b"]
 
 
 def test_everything_arrives_in_order():

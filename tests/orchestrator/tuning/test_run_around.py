@@ -151,6 +151,7 @@ def test_however_tune_ends_what_trials_took_is_noted_and_nothing_of_tune_stays(
 
 def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scene, monkeypatch):
     timed = []
+    monkeypatch.setattr(NullTracker, "expect_evaluation", lambda _: timed.append("expected"))
 
     class FakeTiming:
         def __init__(self, context, slots, cluster, closed, note):
@@ -170,7 +171,7 @@ def test_networks_are_timed_when_all_trials_have_ended_until_somebody_stops(scen
         monkeypatch.setattr(run_module, "compiled", lambda compiled=compiled: compiled)
         timed.clear()
         scene.run(lambda tuner: pytest.fail("it trains again"))
-        assert timed == [(2, False), {"a": compiled}]
+        assert timed == ["expected", (2, False), {"a": compiled}]
 
 
 def test_a_sweep_of_which_nothing_is_left_starts_no_ray(scene, monkeypatch):
