@@ -216,11 +216,11 @@ def ray_cluster(address: str | None, note: Callable[[str], None]) -> Iterator[Cl
             local = {"include_dashboard": False, **_own_cores()}
             note("starting Ray on this machine")
         else:
-            check_address(where)
+            check_address(where, _said_by(address))
             if where != "auto":
                 check_head(where)
             note(f"joining the Ray cluster at {where}")
-        _init(where, local)
+        _init(where, local, _said_by(address))
         cluster = Cluster(ray.get_runtime_context().gcs_address, shared=where != "local")
         try:
             yield cluster
@@ -241,7 +241,7 @@ def cluster_ahead(
     """
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     if where != "local":
-        check_address(where)
+        check_address(where, _said_by(address))
     thread, around = end.enter_context(ThreadPoolExecutor(1)), ExitStack()
     begun = thread.submit(around.enter_context, ray_cluster(address, note))
     try:
@@ -273,7 +273,7 @@ def _to_the_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
         log.info("Ray: %s", text)
 
 
-def _init(where: str, options: Mapping[str, Any]) -> None:
+def _init(where: str, options: Mapping[str, Any], said_by: str) -> None:
     ray._private.worker.print_to_stdstream = _to_the_log
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # for good: other threads have filters of their own meanwhile, see `cluster_ahead`
@@ -283,7 +283,7 @@ def _init(where: str, options: Mapping[str, Any]) -> None:
             ray.init(address=where, log_to_driver=False, logging_level="error", **options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
-            f"--address: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
+            f"{said_by}: Ray must be reachable at {where}: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -311,32 +311,42 @@ def _end_process() -> None:
     os._exit(Interrupted.exit_code)
 
 
-def check_address(address: str) -> None:
+def _said_by(address: str | None) -> str:
+    """What the address of the cluster was given by, for messages."""
+    from_the_environment = not address and "RAY_ADDRESS" in os.environ
+    return "RAY_ADDRESS" if from_the_environment else "--address"
+
+
+def check_address(address: str, said_by: str = "--address") -> None:
     """UserError where no Ray cluster can be joined, at once: Ray
-    itself keeps trying for minutes.
+    itself keeps trying for minutes. said_by: the option or variable that named it.
     """
     if address == "auto":
         return
     if "://" in address:
         raise UserError(
-            f"--address: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol"
+            f"{said_by}: must be HOST:PORT of a Ray cluster, got '{address}'; Ray's client protocol"
             " cannot run a sweep: start it on a machine of the cluster, for example with `ray job"
             " submit`"
         )
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError) as error:
+        socket.create_connection(_host_and_port(address), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(
-            f"--address: must be HOST:PORT of a running Ray cluster, got '{address}': {error}"
+            f"{said_by}: must be HOST:PORT of a running Ray cluster, got '{address}': {error}"
         ) from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Of HOST:PORT, where an IPv6 host is in brackets. ValueError where there is no number."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def answers(address: str, timeout: float) -> bool:
     """Whether something listens at HOST:PORT."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
+        socket.create_connection(_host_and_port(address), timeout=timeout).close()
     except OSError:
         return False
     return True

@@ -83,6 +83,27 @@ def test_an_address_that_answers_is_accepted():
         check_address(f"127.0.0.1:{server.getsockname()[1]}")
 
 
+def test_an_ipv6_address_in_brackets_is_accepted(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        cluster.socket,
+        "create_connection",
+        lambda where, timeout: asked.append(where) or socket.socket(),
+    )
+    check_address("[::1]:6379")
+    assert cluster.answers("[::1]:6379", timeout=1.0)
+    assert asked == [("::1", 6379)] * 2
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "127.0.0.1:port", "head:99999"])
+def test_a_refused_address_is_said_to_be_of_what_gave_it(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with ExitStack() as end, pytest.raises(UserError, match=r"^RAY_ADDRESS: must be HOST:PORT"):
+        end.enter_context(cluster_ahead(None, print, end))
+    with ExitStack() as end, pytest.raises(UserError, match=r"^--address: must be HOST:PORT"):
+        end.enter_context(cluster_ahead(address, print, end))
+
+
 def test_a_head_that_does_not_answer_is_lost_after_a_while(monkeypatch):
     now, answers = [100.0], [True]
     monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
