@@ -52,8 +52,8 @@ def networks_of(runs: Sequence[Path], *, sparse: bool = True) -> list[TimedNetwo
     return [TimedNetwork(tuple(trials), costs[key]) for key, trials in by_structure.items()]
 
 
-def threads_of(networks: Sequence[TimedNetwork]) -> int | None:
-    """CPU threads with which they were timed, so that new latencies compare with the others of a
-    sweep; the most where that differs, None where none was timed.
+def threads_of(networks: Sequence[TimedNetwork]) -> tuple[int, ...]:
+    """The numbers of CPU threads with which they were timed, the fewest first, so that new
+    latencies compare with the others of a sweep; none where none was timed.
     """
-    return max((network.cost.latency_threads or 0 for network in networks), default=0) or None
+    return tuple(sorted({network.cost.latency_threads or 0 for network in networks} - {0}))

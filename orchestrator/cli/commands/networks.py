@@ -192,14 +192,11 @@ def _bench_sweeps(
 
     on, load = find_device(device), os.getloadavg()[0]
     networks = networks_of(runs, sparse=runs_sparse(on))
-    if threads is None and (threads := threads_of(networks) or 0) > (cores := present()[0]):
-        raise UserError(
-            f"--threads: must be given: networks were timed with {threads} threads, and this"
-            f" machine has {cores} cores"
-        )
+    if threads is None:
+        threads = _usual_threads(threads_of(networks), cores=present()[0])
     latencies = time_in_turns(
         [here(network.trials[0].deploy_file) for network in networks],
-        Turns(on, rounds, threads or None),
+        Turns(on, rounds, threads),
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     for network, latency in zip(networks, latencies, strict=True):
@@ -218,6 +215,28 @@ def _bench_sweeps(
     print_latencies(networks, latencies, load)
     for run in runs:
         print(f"next: {command('ensemble', run)} writes the figures into its report")
+
+
+def _usual_threads(timed: Sequence[int], cores: int) -> int | None:
+    """The most with which networks were timed before, None where none was; says so where they
+    differ. UserError where this machine has fewer cores.
+    """
+    if not timed:
+        return None
+    most = timed[-1]
+    if most > cores:
+        raise UserError(
+            f"--threads: must be given: networks were timed with {most} threads, and this"
+            f" machine has {cores} cores"
+        )
+    if len(timed) > 1:
+        numbers = " and ".join(map(str, timed))
+        print(
+            f"threads   {most}, the most of {numbers} with which they were timed before;"
+            " --threads chooses others",
+            file=sys.stderr,
+        )
+    return most
 
 
 def pack(

@@ -403,6 +403,13 @@ def test_the_networks_of_a_sweep_are_timed_again(tmp_path, capsys, monkeypatch, 
     assert {cost.latency_measured for cost in costs} == {"bench"}
     assert costs[0].deploy_latency_ms == costs[2].deploy_latency_ms != costs[1].deploy_latency_ms
     assert {cost.latency_threads for cost in costs} == {threads}  # as they were timed before
+    folders[1].latency_file.unlink()
+    fewer = costs[1].model_copy(update={"latency_threads": 1})
+    changed = folders[1].load().model_copy(update={"cost": fewer})
+    folders[1].result_file.write_text(changed.model_dump_json())
+    bench([str(run)], rounds=1)
+    said = f"threads   {threads}, the most of 1 and {threads} with which they were timed before;"
+    assert said in capsys.readouterr().err
     with pytest.raises(UserError, match="the trials decide everything else"):
         bench([str(run)], frames=32)
     with pytest.raises(UserError, match="name backbones or sweeps"):
