@@ -47,7 +47,7 @@ def open_bundle(found: FoundModel) -> Bundle:
         fetch([path])
         return Bundle.load(path)
     if found.kind == "trial":
-        return Bundle.of_trial(TrialDir(path), run)
+        return Bundle.of_trial(TrialDir(path), run, row)
     evaluation = None if run is None else FinalEvaluation.load(run)
     if run is None or evaluation is None or row is None:
         raise UserError(f"{path}: must be an ensemble of a final evaluation, which is not there")
@@ -127,12 +127,16 @@ class Bundle:
         return cls(description, members, _recipe(evaluation, row.name), files)
 
     @classmethod
-    def of_trial(cls, folder: TrialDir, run: Path | None = None) -> Bundle:
-        """The network of a finished trial; run: the sweep's folder, where it lies in one."""
+    def of_trial(cls, folder: TrialDir, run: Path | None = None, row: Row | None = None) -> Bundle:
+        """The network of a finished trial; run: the sweep's folder, where it lies in one; row: what
+        its final evaluation says of it, which knows where the store was moved to.
+        """
         trial = folder.path.absolute().name
         file = _deploy_file(folder)
         data = folder.load_config().data
-        description = description_of(data.store, [folder.load()], run)
+        description = description_of(
+            row.division.store if row else data.store, [folder.load()], run
+        )
         return cls(description, {trial: data}, {"trial": trial}, {trial: file})
 
     @cached_property

@@ -15,6 +15,7 @@ from orchestrator.ensembling.results import Row
 from orchestrator.ensembling.statistics.intervals import interval
 from orchestrator.ensembling.trained_on import check_same_store
 from orchestrator.record.copies import here
+from orchestrator.record.folder import moved_store
 from trainables.contract.artifacts import TrialDir
 from trainables.contract.disk import digest_of
 from trainables.contract.errors import UserError
@@ -45,7 +46,11 @@ def source_of(found: FoundModel) -> Source:
     folders = {trial: _trial_folder(found, trial) for trial in bundle.members}
     data = members[0].data
     place = found.row.division.store if found.row else data.store
-    store = open_store(place)
+    try:
+        store = open_store(place)
+    except UserError as error:
+        advice = [] if found.run is None else moved_store(place, found.run)
+        raise UserError.of([*error.problems, *advice]) from error
     check_same_store(place, store, [folder.load() for folder in folders.values()], found.run)
     if store.info.meaning != bundle.description.meaning:
         raise UserError(

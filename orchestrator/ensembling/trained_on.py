@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.ensembling.find_model import BUNDLE
 from orchestrator.ensembling.results import FinalEvaluation
 from orchestrator.record.copies import place_of
-from orchestrator.record.folder import store_digest
+from orchestrator.record.folder import moved_store, store_digest
 from trainables.contract.artifacts import TrialDir, TrialResult
 from trainables.contract.errors import UserError
 from trainables.contract.foreign_files import FAILURES
@@ -34,7 +34,8 @@ def description_of(store: str, results: Sequence[TrialResult], run: Path | None)
         opened = open_outline(store)
     except UserError as error:
         raise UserError(
-            f"{store}: the store must be there to say what the classes and joints are: {error}"
+            f"{store}: the store must be there to say what the classes and joints are: {error}",
+            *([] if run is None else moved_store(store, run)),
         ) from error
     check_same_store(store, opened, results, run)
     return Description.model_validate(

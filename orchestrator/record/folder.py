@@ -312,11 +312,10 @@ def _count(run: Path, event: Event) -> int:
     return sum(each["event"] == event for each in read_journal(run / "journal.jsonl"))
 
 
-def moved_store(sweep: Sweep, run: Path) -> list[str]:
+def moved_store(store: str, run: Path) -> list[str]:
     """What to do where the store of the sweep in `run` is gone from this machine, a line; none
     where it is there, or at an address.
     """
-    store = sweep.data.store
     if is_address(store) or Path(store).exists():
         return []
     told = command("resume", run, "--set", "data.store=PLACE")

@@ -221,7 +221,7 @@ def resume(
     sweep = load_folder(run, overrides or ())
     problems = check_data(sweep) + check_folders(sweep) + check_early(sweep)
     if problems:
-        raise UserError.of([*problems, *moved_store(sweep, run)])
+        raise UserError.of([*problems, *moved_store(sweep.data.store, run)])
     check_goes_on(sweep, run)
     start: Start = "retry failed" if retry_failed else "plain"
     _show(conduct(sweep, address, _note, run=run, start=start), as_json)

@@ -68,6 +68,23 @@ def test_the_command_writes_what_it_says(tmp_path, capsys):
     assert "logits differ from the stored ones by at most" in printed
 
 
+def test_a_store_that_was_moved_is_said_with_what_helps_and_found_again(tmp_path):
+    run, evaluation = shipped(tmp_path, FINAL)
+    evaluation.save(run)
+    (trial,) = (run / "trials").glob("bone-0-*")
+    moved = (tmp_path / "store").rename(tmp_path / "elsewhere")
+    for name in (run, trial):
+        with pytest.raises(UserError, match=r"resume run --set data\.store=PLACE .* its place\)$"):
+            source_of(find_model(str(name)))
+    rows = [
+        row.model_copy(update={"division": row.division.model_copy(update={"store": str(moved)})})
+        for row in evaluation.rows
+    ]
+    evaluation.model_copy(update={"rows": tuple(rows)}).save(run)
+    for name in (run, trial):
+        assert source_of(find_model(str(name))).store.info.name
+
+
 def test_networks_that_do_not_give_the_stored_scores_are_not_exported(tmp_path):
     run, _evaluation = shipped(tmp_path)
     with pytest.raises(
