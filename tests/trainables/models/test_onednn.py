@@ -103,6 +103,46 @@ def test_a_weight_that_changes_is_packed_anew(taps):
     check(conv)
 
 
+@pytest.fixture
+def in_pairs(monkeypatch):
+    """Nine taps of narrow convolutions, too, on any processor; the calls that were made so."""
+    calls, add = [], onednn._add_in_pairs
+    monkeypatch.setattr(onednn, "WIDE", 1)
+    monkeypatch.setattr(onednn, "mkl_lacks_avx512", lambda: True)
+    monkeypatch.setattr(
+        onednn, "_add_in_pairs", lambda *given: calls.append(given[2].shape) or add(*given)
+    )
+    return calls
+
+
+def check_nine_taps(conv: nn.Conv2d, samples: int, frames: int) -> None:
+    x, total = rows(samples, 32, frames, 5), rows(samples, 32, frames, 5).flip(0)
+    total = total.contiguous(memory_format=torch.channels_last)
+    exact = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=conv.padding)
+    exact = F.relu(exact + total)
+    found = add_conv(total, conv, x)
+    assert found.data_ptr() == total.data_ptr()
+    assert (found - exact).norm() <= 5e-7 * exact.norm()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@torch.no_grad()
+def test_nine_taps_of_pairs_of_frames_are_those_of_single_ones(in_pairs, samples):
+    conv = conv_of(taps=9)
+    for frames in (2, 4, 6, 16, 17, 2):  # inputs of 16 are as long as 17 themselves
+        check_nine_taps(conv, samples, frames)
+    conv.weight.mul_(2.0)
+    check_nine_taps(conv, samples, 16)
+    assert [shape[2] for shape in in_pairs] == [2, 4, 6, 16, 2, 16]
+
+
+@torch.no_grad()
+def test_other_convolutions_take_frame_by_frame(in_pairs):
+    for conv in (conv_of(taps=5), conv_of(taps=9, stride=2), conv_of(taps=9, groups=2)):
+        check(conv)
+    assert not in_pairs
+
+
 @torch.inference_mode()
 def test_a_weight_whose_changes_nobody_sees_is_not_packed():
     conv = conv_of()
