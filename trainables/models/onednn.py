@@ -215,6 +215,42 @@ def _prepared(
     return packed
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What was computed, of which tensors in which versions."""
+
+    sources: tuple[Tensor, ...]
+    versions: list[int]
+    rows: Tensor
+
+    def is_of(self, parts: tuple[Tensor, ...]) -> bool:
+        return all(
+            source.data_ptr() == part.data_ptr() and version == part._version
+            for source, version, part in zip(self.sources, self.versions, parts, strict=True)
+        )
+
+
+_kept: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
+"""Of every graph convolution."""
+
+
+def kept_rows(
+    module: nn.Module, parts: tuple[Tensor, ...], compute: Callable[..., Tensor]
+) -> Tensor:
+    """compute(*parts), (C, 1, V), as (1, C, 1, V) in memory as rows of channels: computed anew
+    where one of the parts, which belong to the module, is another; see `packed_weight`.
+    """
+    unseen = torch.is_grad_enabled() or any(part.is_inference() for part in parts)
+    known = None if unseen else _kept.get(module)
+    if known is not None and known.is_of(parts):
+        return known.rows
+    rows = compute(*parts)[None].contiguous(memory_format=torch.channels_last)
+    if not unseen:
+        sources = tuple(part.detach() for part in parts)
+        _kept[module] = _Kept(sources, [part._version for part in parts], rows)
+    return rows
+
+
 def _one_operation(total: Tensor) -> bool:
     """Whether oneDNN's convolution with sum and ReLU can be used: channels_last float32 on the CPU,
     in inference, outside a compiler.

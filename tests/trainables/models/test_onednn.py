@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.models import onednn
+from trainables.models.backbones.hpi_gcn import grouped_joint_bias
+from trainables.models.layers import GroupedJointMixing
 from trainables.models.onednn import (
     add_conv,
     add_product,
@@ -159,3 +161,54 @@ def test_a_convolution_that_is_gone_leaves_nothing():
     before = len(onednn._packed)
     del conv
     assert len(onednn._packed) == before - 1
+
+
+@torch.no_grad()
+def test_a_bias_of_joints_is_kept_until_one_of_its_parts_changes():
+    calls = []
+
+    def compute(scale: Tensor, shift: Tensor) -> Tensor:
+        calls.append(1)
+        return (scale * 2 + shift)[:, None]
+
+    module = nn.Module()
+    module.scale, module.shift = (
+        nn.Parameter(torch.rand(3, 5), requires_grad=False) for _ in range(2)
+    )
+    for change in (
+        lambda: None,
+        lambda: module.shift.mul_(2.0),
+        lambda: setattr(module, "scale", nn.Parameter(module.scale + 1, requires_grad=False)),
+        lambda: module.load_state_dict({k: 3 * v for k, v in module.state_dict().items()}),
+    ):
+        change()
+        for _ in range(2):
+            found = onednn.kept_rows(module, (module.scale, module.shift), compute)
+            assert torch.equal(found[0, :, 0], module.scale * 2 + module.shift)
+            assert found.permute(0, 2, 3, 1).is_contiguous()
+    assert len(calls) == 4
+    twin = copy.deepcopy(module)
+    twin.scale.mul_(0.5)
+    found = onednn.kept_rows(twin, (twin.scale, twin.shift), compute)
+    assert torch.equal(found[0, :, 0], twin.scale * 2 + twin.shift)
+
+
+@torch.inference_mode()
+def test_a_bias_of_joints_whose_changes_nobody_sees_is_not_kept():
+    scale, module = torch.ones(3, 5), nn.Module()
+    for factor in (1.0, 2.0):
+        scale.mul_(factor)
+        found = onednn.kept_rows(module, (scale,), lambda part: part[:, None])
+        assert torch.equal(found[0, :, 0], scale)
+
+
+@torch.no_grad()
+def test_the_bias_of_grouped_mixing_is_what_mixing_makes_of_the_inner_one():
+    draw = torch.Generator().manual_seed(3)
+    inner, outer = torch.randn(8, generator=draw), torch.randn(6, generator=draw)
+    mixing = GroupedJointMixing(2, 5)
+    mixing.matrices.normal_(generator=draw)
+    kernel = torch.randn(6, 8, 1, 1, generator=draw)
+    mixed = mixing(inner[None, :, None, None].expand(1, 8, 1, 5).contiguous())
+    found = grouped_joint_bias(inner, mixing.matrices, kernel, outer)
+    torch.testing.assert_close(found[None], F.conv2d(mixed, kernel, outer), rtol=1e-5, atol=1e-5)

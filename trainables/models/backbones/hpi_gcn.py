@@ -31,7 +31,13 @@ from trainables.models.layers import (
     residual_path,
     rows_of,
 )
-from trainables.models.onednn import add_product, channels_first, onednn_multiplies, rows_last
+from trainables.models.onednn import (
+    add_product,
+    channels_first,
+    kept_rows,
+    onednn_multiplies,
+    rows_last,
+)
 from trainables.models.temporal import build_temporal
 from trainables.reparam.fusible import (
     ConvBN,
@@ -177,9 +183,8 @@ class MergedGraphConv(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = joint_bias(self.inner_bias, bias_of(self.conv), self.mixing.matrix)
-        if rows_last(x):  # in memory as the feature map lies
-            bias = bias[None].contiguous(memory_format=torch.channels_last)
+        parts = self.inner_bias, bias_of(self.conv), self.mixing.matrix
+        bias = kept_rows(self, parts, joint_bias) if rows_last(x) else joint_bias(*parts)
         total: Tensor = self.residual(x) + bias
         return add_pointwise(total, self.mixing(x), self.conv)
 
@@ -191,6 +196,15 @@ def joint_bias(inner: Tensor, outer: Tensor | None, adjacency: Tensor) -> Tensor
     if outer is None:
         return (inner[:, None] * adjacency.sum(dim=1))[:, None]
     return torch.addcmul(outer[:, None], inner[:, None], adjacency.sum(dim=1))[:, None]
+
+
+def grouped_joint_bias(inner: Tensor, matrices: Tensor, kernel: Tensor, outer: Tensor) -> Tensor:
+    """W1 mixing(b0) + b1, which no feature map changes: (C_in,), (g, V, V), (C_out, C_in, 1, 1),
+    (C_out,) -> (C_out, 1, V).
+    """
+    sums = matrices.double().sum(dim=2).repeat_interleave(len(inner) // len(matrices), dim=0)
+    mixed = kernel[:, :, 0, 0].double() @ (inner[:, None] * sums)
+    return (mixed + outer[:, None]).to(outer.dtype)[:, None]
 
 
 class DeployedGraphConv(nn.Module):
@@ -206,13 +220,19 @@ class DeployedGraphConv(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
+        grouped = (
+            rows_last(x)
+            and isinstance(self.mixing, GroupedJointMixing)
+            and not isinstance(self.expand, PointwiseProduct)
+        )
+        if grouped and onednn_multiplies(x):
+            matrices = self.mixing.matrices
+            parts = bias_of(self.embed), matrices, self.expand.weight, bias_of(self.expand)
+            mapped: Tensor = self.residual(x) + kept_rows(self, parts, grouped_joint_bias)
+            return add_product(mapped, self.expand, self._mixed(x))
         total: Tensor = self.residual(x) + bias_of(self.expand)[:, None, None]
-        if not (rows_last(x) and isinstance(self.mixing, GroupedJointMixing)) or isinstance(
-            self.expand, PointwiseProduct
-        ):
+        if not grouped:
             return add_pointwise(total, self.mixing(self.embed(x)), self.expand)
-        if onednn_multiplies(total):
-            return add_product(total, self.expand, self._mixed(x))
         samples, inside, frames, joints = x.shape
         embedded = self._embedded(x.permute(0, 2, 3, 1).flatten(1, 2))
         mixed = self.mixing(embedded.view(samples, inside, frames, joints)).view(
@@ -223,12 +243,11 @@ class DeployedGraphConv(nn.Module):
         return total.relu_()
 
     def _mixed(self, x: Tensor) -> Tensor:
-        """mixing(W0 x + b0) by oneDNN: (N, C_in, T, V), in memory (C_in, N, T, V), where every
+        """mixing(W0 x) by oneDNN: (N, C_in, T, V), in memory (C_in, N, T, V), where every
         group's channels are together.
         """
         assert isinstance(self.mixing, GroupedJointMixing)
-        embedded = channels_first(self.embed.weight[:, :, 0, 0], rows_of(x))
-        embedded += bias_of(self.embed)[:, None]  # (C_in, N T V)
+        embedded = channels_first(self.embed.weight[:, :, 0, 0], rows_of(x))  # (C_in, N T V)
         groups, joints, _ = self.mixing.matrices.shape
         mixed = torch.bmm(embedded.view(groups, -1, joints), self.mixing.matrices.mT)
         return mixed.view(-1, len(x), *x.shape[2:]).transpose(0, 1)
