@@ -226,6 +226,7 @@ class DeployedGraphConv(nn.Module):
             and not isinstance(self.expand, PointwiseProduct)
         )
         if grouped and onednn_multiplies(x):
+            assert isinstance(self.mixing, GroupedJointMixing)
             matrices = self.mixing.matrices
             parts = bias_of(self.embed), matrices, self.expand.weight, bias_of(self.expand)
             mapped: Tensor = self.residual(x) + kept_rows(self, parts, grouped_joint_bias)
