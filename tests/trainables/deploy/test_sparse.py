@@ -19,7 +19,7 @@ from trainables.contract.disk import cache_root
 from trainables.contract.errors import UserError
 from trainables.deploy.form import deploy, save_deploy
 from trainables.deploy.sparse import runtime
-from trainables.deploy.sparse.choices import Choices
+from trainables.deploy.sparse.choices import FORM, Choices
 from trainables.deploy.sparse.modules import SparseConv
 from trainables.deploy.sparse.runtime import run_sparse
 from trainables.sparse import convolution, kernels
@@ -239,7 +239,18 @@ def test_what_is_faster_is_measured_once(choices, monkeypatch, ratio, faster, ca
         assert difference(sparse(clips_of(form)), form(clips_of(form))) < 1e-12
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"form": 0}', '{"form": 2, "times_as_fast": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"form": 0}',
+        f'{{"form": {FORM}, "times_as_fast": 3}}',
+        f'{{"form": {FORM}, "times_as_fast": {{"a": null}}}}',
+        pytest.param(f'{{"form": {FORM}, "times_as_fast": {{"a": 1{400 * "0"}}}}}', id="too large"),
+        pytest.param(100_000 * "[", id="too deep"),
+    ],
+)
 def test_a_damaged_file_of_choices_is_written_anew(choices, content, monkeypatch):
     choices.parent.mkdir(parents=True)
     choices.write_text(content)

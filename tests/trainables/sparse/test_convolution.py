@@ -178,19 +178,23 @@ def test_transposed_rows_are_those_of_the_turned_kernel():
 
 
 @pytest.mark.parametrize("columns", [64, 100, 300])
-def test_groups_of_outputs_are_multiplied_at_any_width(columns):
+@pytest.mark.parametrize("relu", [False, True])
+def test_groups_of_outputs_are_multiplied_at_any_width(columns, relu):
+    """In two chunks of inputs: 2 and 1 places of 4 outputs, then 1 and none."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(4 * columns).astype(np.float32)
-    values = rng.standard_normal((3, 4)).astype(np.float32)  # two places of 4 outputs, then one
-    inputs = np.array([0, 3, 1])
-    rows = (np.array([0, 2, 3]), (inputs * columns).astype(np.uint32), values.ravel())
-    bias, start = np.arange(8, dtype=np.float32), np.zeros(columns, np.float32)
-    out = np.zeros(8 * columns, np.float32)
+    start = rng.standard_normal(8 * columns).astype(np.float32)
+    values = rng.standard_normal((4, 4)).astype(np.float32)
+    inputs = np.array([0, 3, 1, 2])
+    rows = (np.array([0, 2, 3, 4, 4]), (inputs * columns).astype(np.uint32), values.ravel())
+    bias, out = np.arange(8, dtype=np.float32) - 4, np.zeros(8 * columns, np.float32)
     kernels.multiply(
-        (x, 0), rows, bias, (start, 0, 0), False, (out, 0, columns), columns, kernels.GROUP
+        (x, 0), rows, bias, (start, 0, columns), relu, (out, 0, columns), columns, kernels.GROUP
     )
     maps = x.reshape(4, columns)
-    expected = [values[:2].T @ maps[inputs[:2]], values[2:].T @ maps[inputs[2:]]]
-    np.testing.assert_allclose(
-        out.reshape(8, columns), np.concatenate(expected) + bias[:, None], atol=1e-5
-    )
+    first, second = [0, 1, 3], [2]  # values of the first four outputs and of the others
+    expected = np.concatenate([values[each].T @ maps[inputs[each]] for each in (first, second)])
+    expected += bias[:, None] + start.reshape(8, columns)
+    if relu:
+        expected = np.maximum(expected, 0)
+    np.testing.assert_allclose(out.reshape(8, columns), expected, atol=1e-5)

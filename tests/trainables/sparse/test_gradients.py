@@ -44,11 +44,13 @@ def check(rng, *, maps, kernel, share, steps, groups=1, kind=np.float64, threads
     expected = dense(x, weights, gradient, steps, groups)
     scales = dense(abs(x), abs(weights), abs(gradient), steps, groups)
     pattern = Pattern(kept, steps, groups=groups)
-    values = weights.ravel()[pattern.places]
+    values, bias = weights.ravel()[pattern.places], rng.standard_normal(kernel[0]).astype(kind)
+    expected = (expected[0] + bias[:, None, None], *expected[1:])
+    scales = (scales[0] + abs(bias)[:, None, None], *scales[1:])
     to_weights = np.zeros_like(weights)
     to_weights.ravel()[pattern.places] = pattern.weight_gradient(x, gradient, threads=threads)
     found = (
-        pattern(x, values, None, threads=threads),
+        pattern(x, values, bias, threads=threads),
         pattern.input_gradient(gradient, values, maps[2], threads=threads),
         to_weights,
     )
@@ -91,7 +93,7 @@ def test_500_shapes():
         padding = int(rng.choice([0, dilation * (size // 2), size]))
         shortest = max(1, dilation * (size - 1) + 1 - 2 * padding)
         inputs, outputs, persons = (int(n) for n in rng.integers(1, (9, 9, 4)))
-        frames, joints = int(rng.integers(shortest, shortest + 20)), int(rng.integers(1, 27))
+        frames, joints = int(rng.integers(shortest, shortest + 20)), int(rng.integers(1, 34))
         check(
             rng,
             maps=(persons, groups * inputs, frames, joints),

@@ -94,6 +94,8 @@ def _read(file: Path | None) -> dict[str, float]:
         return {str(name): float(ratio) for name, ratio in content["times_as_fast"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    except (OverflowError, RecursionError):  # damaged: no float holds it, or nested too deep
+        return {}
 
 
 def _ratio(sparse: Callable[[], object], dense: Callable[[], object]) -> float:
