@@ -128,7 +128,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(folder):
 @pytest.mark.full
 def test_a_diverging_trial_fails_once_with_its_reason_and_the_rest_goes_on(folder):
     text = SWEEP.replace(
-        "train.epochs: {values: [2, 200], axis: cell}",
+        "train.epochs: {values: [2, 800], axis: cell}",
         "train.lr: {values: [0.05, 1.0e12], axis: cell}",
     )
     Path(folder / "tiny.yaml").write_text(
@@ -218,7 +218,7 @@ SPACE = """  sparsity.level: [0.0, 0.8]
 
 @pytest.mark.full
 def test_kill_9_of_a_search_that_learns_with_early_stopping_loses_nothing(folder):
-    text = SWEEP.replace("  train.epochs: {values: [2, 200], axis: cell}\n", SPACE)
+    text = SWEEP.replace("  train.epochs: {values: [2, 800], axis: cell}\n", SPACE)
     text = text.replace("over: train.epochs", "over: sparsity.level")
     (folder / "tiny.yaml").write_text(text + LEARNING)
     process = start(folder)

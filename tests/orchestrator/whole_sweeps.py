@@ -22,7 +22,7 @@ version: 1
 name: tiny
 data: {store: data, protocol: xsub, frames: 8, selection: {fraction: 0.3}}
 parameters:
-  train.epochs: {values: [2, 200], axis: cell}
+  train.epochs: {values: [2, 800], axis: cell}
 model: {backbone: hpi_gcn_op, channels: 8, stages: [1], groups: 4}
 train: {batch_size: 4, lr: 0.05, warmup_epochs: 0}
 resources: {gpus: 0}
@@ -117,7 +117,7 @@ def workers_of(driver):
 def long_trial_is_under_way(folder):
     """The short trial is complete and the long one has a checkpoint."""
     started = [event["trial"] for event in events(folder, "trial_started")]
-    long = [trial for trial in started if "epochs200-" in trial]
+    long = [trial for trial in started if "epochs800-" in trial]
     return bool(events(folder, "trial_finished")) and any(
         (trial_folder(folder, trial) / "checkpoint/last.pt").exists() for trial in long
     )
@@ -169,4 +169,4 @@ def check_finished(folder):
     assert sorted(kind for kind, *_ in runs) == ["ensemble", "sweep", "trial", "trial"]
     assert {status for _, _, status, _ in runs} == {"FINISHED"}
     # every epoch once
-    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 200]
+    assert sorted(epochs for kind, _, _, epochs in runs if kind == "trial") == [2, 800]
