@@ -1,3 +1,3 @@
 """Sweeps: from one YAML file to trials, ensembles and final scores."""
 
-__version__ = "0.11.0"
+__version__ = "0.12.0"
