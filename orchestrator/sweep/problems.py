@@ -45,8 +45,14 @@ belong to it.
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` for a near miss, of equally near ones the first; else nothing."""
-    near = sorted(difflib.get_close_matches(str(word), list(known), n=3, cutoff=0.6))
+    """`, did you mean 'x'?` for a near miss, of equally near ones the first; else nothing. The only
+    one that goes on from the word is nearest.
+    """
+    known = list(known)
+    longer = [each for each in known if len(str(word)) >= 4 and each.startswith(f"{word}_")]
+    if len(longer) == 1:
+        return f", did you mean '{longer[0]}'?"
+    near = sorted(difflib.get_close_matches(str(word), known, n=3, cutoff=0.6))
     close = [difflib.SequenceMatcher(None, each, str(word)).ratio() for each in near]
     return f", did you mean '{near[close.index(max(close))]}'?" if near else ""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sweep import load_sweep
+from orchestrator.sweep.problems import nearest
 from tests.orchestrator.sweep_files import SMALL, loaded, problems
 from trainables.contract.errors import UserError
 
@@ -305,3 +306,10 @@ def test_hostile_files_are_one_message(tmp_path, content: bytes, message: str) -
         load_sweep(Path("x" * 300))
     with pytest.raises(UserError, match="must be a sweep file, but it is a folder"):
         load_sweep(tmp_path)
+
+
+def test_a_name_cut_short_means_the_one_that_goes_on_from_it():
+    known = ["name", "startup_trials", "trials_per_cell", "seeds", "final_seeds"]
+    assert nearest("trials", known) == ", did you mean 'trials_per_cell'?"
+    assert nearest("final", ["final_seeds", "final_epochs", "finals"]) == ", did you mean 'finals'?"
+    assert nearest("fin", ["fin_seeds"]) == nearest("xyz", known) == ""
