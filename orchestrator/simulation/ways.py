@@ -65,10 +65,14 @@ def _asked_for(load: Load, own: Sweep, method: str, stop: str) -> Sweep:
     try:
         return load(changes)
     except UserError as error:
-        options = (("--set method", "--method"), ("--set early_terminate", "--stop"))
         problems = [*error.problems]
-        for change, option in options:
-            problems = [problem.replace(change, option) for problem in problems]
+        for change, option in (("method", "--method"), ("early_terminate", "--stop")):
+            problems = [
+                problem.replace(f"--set {change}.", f"{option} {change}.").replace(
+                    f"--set {change}", option
+                )
+                for problem in problems
+            ]
         raise UserError.of(problems) from error
 
 

@@ -80,7 +80,7 @@ def test_over_budget_names_the_figure(planned, tmp_path) -> None:
     assert f"{found.disk_gb:.3g} GB" in disk
     assert (
         count_of_trials
-        == "--set budget budget.trials: the sweep is expected to need 4 trials, the budget allows 3"
+        == "--set budget.trials: the sweep is expected to need 4 trials, the budget allows 3"
     )
     check_fit(*planned("budget={hours: 99, disk_gb: 9, trials: 4}"))
 
@@ -326,11 +326,11 @@ def test_a_trial_too_large_for_this_machine_is_noted(planned, monkeypatch) -> No
     _, found = planned("resources={gpus: 1, cpus: 4}")
     assert [note for note in found.notes if "resources" in note] == [
         (
-            "--set resources resources.cpus: a trial does not fit on this machine, which has 2 CPU"
+            "--set resources.cpus: a trial does not fit on this machine, which has 2 CPU"
             " cores, got 4: a sweep needs a larger machine or cluster"
         ),
         (
-            "--set resources resources.gpus: a trial does not fit on this machine, which has 0"
+            "--set resources.gpus: a trial does not fit on this machine, which has 0"
             " GPUs, got 1: a sweep needs a larger machine or cluster"
         ),
     ]

@@ -218,8 +218,7 @@ def test_settings_of_a_learned_level_are_used_by_nothing_else(tmp_path) -> None:
         tmp_path,
     )
     assert (
-        problem
-        == "--set parameters parameters.sparsity.price: has no effect in any trial of the sweep;"
+        problem == "--set parameters.sparsity.price: has no effect in any trial of the sweep;"
         " leave it out"
     )
 
