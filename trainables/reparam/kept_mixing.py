@@ -8,7 +8,7 @@ to mixing and convolution by themselves but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from trainables.reparam.kept import (
     pattern_in,
     torch_says_so,
 )
+from trainables.sparse.convolution import in_parts
 from trainables.sparse.gradients import Pattern
 from trainables.sparse.mixing import MIXED, matrices_gradient, mixed, rows_gradient
 from trainables.sparse.rows import Numbers
@@ -59,11 +60,13 @@ class _MixedConv(torch.autograd.Function):
         ctx.save_for_backward(x, matrices)
         ctx.pattern, ctx.shape = pattern, kernel.shape
         ctx.values = kernel.detach().reshape(-1).numpy()[pattern.places]
-        given, threads = x.detach().numpy(), torch.get_num_threads()
-        out = np.empty((len(given), len(kernel), *given.shape[2:]), given.dtype)
-        for part in _parts(len(given)):
-            mixes = _mixes(given[part], matrices, threads)
-            out[part] = pattern(mixes, ctx.values, None, threads=threads)
+        source, mixing = x.detach().numpy(), matrices.detach().numpy()
+        out = np.empty((len(source), len(kernel), *source.shape[2:]), source.dtype)
+
+        def run(part: slice, _number: int) -> None:
+            out[part] = pattern(_mixes(source[part], mixing), ctx.values, None)
+
+        _for_parts(run, len(source))
         return torch.from_numpy(out)
 
     @staticmethod
@@ -73,43 +76,53 @@ class _MixedConv(torch.autograd.Function):
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, matrices = ctx.saved_tensors
-        pattern, threads = ctx.pattern, torch.get_num_threads()
+        pattern, mixing = ctx.pattern, matrices.detach().numpy()
         given, source = gradient.contiguous().numpy(), x.detach().numpy()
         samples, channels, frames, joints = source.shape
         of_x, of_matrices = ctx.needs_input_grad[:2]
+        parts = -(-samples // AT_ONCE)
         to_x = np.empty(source.shape if of_x else (0,), source.dtype)
-        to_matrices = np.zeros(matrices.shape, source.dtype)
-        to_values = np.zeros(len(pattern.places), source.dtype)
-        for part in _parts(samples):
-            mixes = _mixes(source[part], matrices, threads)
-            to_values += pattern.weight_gradient(mixes, given[part], threads=threads)
+        to_matrices = np.zeros((parts, *matrices.shape), source.dtype)
+        to_values = np.zeros((parts, len(pattern.places)), source.dtype)
+
+        def run(part: slice, number: int) -> None:
+            mixes = _mixes(source[part], mixing)
+            to_values[number] = pattern.weight_gradient(mixes, given[part])
             if not (of_x or of_matrices):
-                continue
-            of_mixes = pattern.input_gradient(given[part], ctx.values, frames, threads=threads)
-            of_each = of_mixes.reshape(len(of_mixes), len(matrices), channels * frames, joints)
+                return
+            of_mixes = pattern.input_gradient(given[part], ctx.values, frames)
+            of_each = of_mixes.reshape(len(of_mixes), len(mixing), channels * frames, joints)
             if of_x:
-                found = rows_gradient(of_each, matrices.detach().numpy(), threads=threads)
-                to_x[part] = found.reshape(to_x[part].shape)
+                to_x[part] = rows_gradient(of_each, mixing).reshape(to_x[part].shape)
             if of_matrices:
                 rows = source[part].reshape(-1, channels * frames, joints)
-                to_matrices += matrices_gradient(rows, of_each, threads=threads)
+                to_matrices[number] = matrices_gradient(rows, of_each)
+
+        _for_parts(run, samples)
         flat = np.zeros(ctx.shape.numel(), source.dtype)
-        flat[pattern.places] = to_values
+        flat[pattern.places] = to_values.sum(axis=0)
         return (
             torch.from_numpy(to_x) if of_x else None,
-            torch.from_numpy(to_matrices) if of_matrices else None,
+            torch.from_numpy(to_matrices.sum(axis=0)) if of_matrices else None,
             torch.from_numpy(flat).view(ctx.shape),
             None,
         )
 
 
-def _parts(samples: int) -> Iterator[slice]:
-    return (slice(begin, begin + AT_ONCE) for begin in range(0, samples, AT_ONCE))
+def _for_parts(run: Callable[[slice, int], None], samples: int) -> None:
+    """`run` of every few persons and their number, each by one thread, so that how many there are
+    changes no bit.
+    """
+
+    def run_some(numbers: slice) -> None:
+        for number in range(numbers.start, numbers.stop):
+            run(slice(number * AT_ONCE, (number + 1) * AT_ONCE), number)
+
+    in_parts(run_some, -(-samples // AT_ONCE), torch.get_num_threads())
 
 
-def _mixes(x: Numbers, matrices: Tensor, threads: int) -> Numbers:
+def _mixes(x: Numbers, matrices: Numbers) -> Numbers:
     """(n, K C, T, V) of x (n, C, T, V)."""
     samples, channels, frames, joints = x.shape
-    rows = x.reshape(samples, channels * frames, joints)
-    found = mixed(rows, matrices.detach().numpy(), threads=threads)
+    found = mixed(x.reshape(samples, channels * frames, joints), matrices)
     return found.reshape(samples, -1, frames, joints)
